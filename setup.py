@@ -1,0 +1,49 @@
+"""Build the package from settings.ini, the one place that says what it is made of."""
+
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+ini = ConfigParser(interpolation=None)
+ini.read(here / "settings.ini", encoding="utf-8")
+package = ini["package"]
+
+
+def requirements(key: str) -> list[str]:
+    """Return the requirements listed under `key`, one per line."""
+    return [line for line in package.get(key, "").split("\n") if line.strip()]
+
+
+extras = {name: requirements(f"{name}_requirements") for name in ("lab", "convert", "dev")}
+
+setup(
+    name=package["name"],
+    version=package["version"],
+    description=package["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license=package["license"],
+    keywords=package["keywords"],
+    python_requires=f">={package['min_python']}",
+    packages=find_packages(include=["d2c_mlops", "d2c_mlops.*"]),
+    package_data={"d2c_mlops": ["py.typed", "**/*.ipynb", "**/*.ini", "**/*.html", "**/*.j2", "**/*.mako"]},
+    include_package_data=True,
+    install_requires=requirements("requirements"),
+    extras_require=extras,
+    entry_points={
+        "console_scripts": ["d2c = d2c_mlops.cli:main"],
+        "d2c_mlops.sources": [
+            "csv = d2c_mlops.data.sources:CsvSource",
+            "parquet = d2c_mlops.data.sources:ParquetSource",
+            "sql = d2c_mlops.data.sources:SqlSource",
+            "sample = d2c_mlops.data.sources:SampleSource",
+        ],
+        "d2c_mlops.layouts": [
+            "canonical = d2c_mlops.data.layouts:Canonical",
+            "online-retail = d2c_mlops.data.layouts:OnlineRetail",
+            "shopify = d2c_mlops.data.layouts:Shopify",
+        ],
+    },
+)
