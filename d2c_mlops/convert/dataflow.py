@@ -131,7 +131,9 @@ def execution_order(notebook: Notebook) -> Order:
     counts = {count for _, count in counted}
     gaps = max(counts) - min(counts) + 1 - len(counts) if counts else 0
     empty = [
-        cell.index for cell in notebook.code if cell.execution_count is None and cell.source.strip() and counts
+        cell.index
+        for cell in notebook.code
+        if cell.execution_count is None and cell.source.strip() and counts
     ]
     return Order(tuple(index for index, _ in counted), backwards, gaps, tuple(empty))
 
@@ -195,9 +197,7 @@ def _edges(
     return edges, _without_repeats(missing)
 
 
-def _wanted(
-    flow: CellFlow, functions: Mapping[str, Function], known: set[str]
-) -> list[tuple[str, Use, str]]:
+def _wanted(flow: CellFlow, functions: Mapping[str, Function], known: set[str]) -> list[tuple[str, Use, str]]:
     """Names that a cell needs from before: its own reads, and those of the functions that it mentions."""
     wanted = {name: (name, use, "") for name, use in flow.reads.items()}
     todo = [(name, uses[0]) for name, uses in flow.loads.items() if name in known]

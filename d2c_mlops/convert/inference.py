@@ -187,7 +187,12 @@ class _Walker:
         self.result.bindings.append(binding)
 
     def assign(
-        self, target: ast.expr, value: ast.expr, thing: Thing | None, position: int | None = None, again: bool = False
+        self,
+        target: ast.expr,
+        value: ast.expr,
+        thing: Thing | None,
+        position: int | None = None,
+        again: bool = False,
     ) -> None:
         sources = tuple(self.sources(value))
         if isinstance(target, ast.Tuple | ast.List):
@@ -355,14 +360,20 @@ class _Walker:
                         else None
                     )
                 return Thing(FRAME, True) if isinstance(last, ast.Slice | ast.List) else None
-            return Thing(FRAME, True) if isinstance(key, ast.Slice | ast.Compare | ast.BinOp | ast.List) else None
+            return (
+                Thing(FRAME, True)
+                if isinstance(key, ast.Slice | ast.Compare | ast.BinOp | ast.List)
+                else None
+            )
         if not value.instance:
             return None
         if value.path == FRAME:
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
                 return Thing(SERIES, True)
             known = self.result.kind(key)
-            whole = isinstance(key, ast.List | ast.Compare | ast.Slice | ast.BinOp | ast.UnaryOp | ast.ListComp)
+            whole = isinstance(
+                key, ast.List | ast.Compare | ast.Slice | ast.BinOp | ast.UnaryOp | ast.ListComp
+            )
             return Thing(FRAME, True) if whole or known in (SERIES, "builtins.list") else None
         if value.path in _GROUPING or value.path in _ROLLING:
             single = isinstance(key, ast.Constant)
@@ -393,14 +404,21 @@ def _attribute(value: Thing | None, name: str) -> Thing | None:
     if path in ATTRIBUTES:
         kind = ATTRIBUTES[path]
         return Thing(kind, instance=kind != path)
-    if value.path == FRAME and name not in FRAME_ATTRIBUTES and not returned(path) and not hasattr_frame(name):
+    if (
+        value.path == FRAME
+        and name not in FRAME_ATTRIBUTES
+        and not returned(path)
+        and not hasattr_frame(name)
+    ):
         return Thing(SERIES, instance=True)
     if value.path == GROUPS and not returned(path) and name not in _GROUP_METHODS:
         return Thing(COLUMN_GROUPS, instance=True)
     return Thing(path)
 
 
-_GROUP_METHODS = frozenset("groups indices ngroup get_group pipe describe resample rolling plot hist corr head".split())
+_GROUP_METHODS = frozenset(
+    "groups indices ngroup get_group pipe describe resample rolling plot hist corr head".split()
+)
 
 
 def hasattr_frame(name: str) -> bool:

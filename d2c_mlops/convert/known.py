@@ -55,7 +55,10 @@ RETURNS: dict[str, str] = {
     f"{SERIES}.to_frame": FRAME,
     f"{SERIES}.reset_index": FRAME,
     f"{SERIES}.unstack": FRAME,
-    **{f"pandas.Resampler.{name}": FRAME for name in "sum mean count max min last first agg ffill bfill".split()},
+    **{
+        f"pandas.Resampler.{name}": FRAME
+        for name in "sum mean count max min last first agg ffill bfill".split()
+    },
     **{
         f"pandas.SeriesResampler.{name}": SERIES for name in "sum mean count max min last first ffill".split()
     },

@@ -162,13 +162,13 @@ def _document(text: str, path: Path) -> dict[str, Any]:
             "the file is empty", where=str(path), next=f"restore {path.name} from its checkpoint"
         )
     if start.startswith("<"):
-        what = (
-            "this is a web page, not a notebook: the page around the file was saved instead of the file itself"
-        )
+        what = "this is a web page, not a notebook: the page around the file was saved instead of the file itself"
         if start.startswith("<<<<<<<"):
             what = "the file holds unresolved merge conflicts"
             again = "resolve them, with `nbdev-fix` or `git checkout --theirs`"
-        raise DataRefused(what, where=str(path), next=again + (" by its raw link" if "fetch" in again else ""))
+        raise DataRefused(
+            what, where=str(path), next=again + (" by its raw link" if "fetch" in again else "")
+        )
     if start.startswith("version https://git-lfs"):
         raise DataRefused(
             "this is a Git LFS pointer, not the notebook itself", where=str(path), next="git lfs pull"
@@ -181,7 +181,10 @@ def _document(text: str, path: Path) -> dict[str, Any]:
         ended = ended or not text.rstrip().endswith("}")
         what = "the notebook is cut off" if start.startswith("{") and ended else "this is not valid JSON"
         if re.search(r"^(<<<<<<<|>>>>>>>) ", text, re.MULTILINE):
-            what, again = "the file holds unresolved merge conflicts", "resolve them, with `nbdev-fix` or by hand"
+            what, again = (
+                "the file holds unresolved merge conflicts",
+                "resolve them, with `nbdev-fix` or by hand",
+            )
         raise DataRefused(f"{what}: {error}", where=place, next=again) from error
     if not isinstance(document, dict):
         raise DataRefused("this is JSON, but no notebook: the top is no object", where=str(path), next=again)
@@ -247,14 +250,22 @@ def _cell(number: int, raw: Mapping[str, Any], speaks: bool) -> Cell:
         return Cell(number, kind, source, tags=names, id=cell_id)
     count = raw.get("execution_count", raw.get("prompt_number"))
     outputs = raw.get("outputs")
-    saved = tuple(_output(one) for one in outputs if isinstance(one, dict)) if isinstance(outputs, list) else ()
+    saved = (
+        tuple(_output(one) for one in outputs if isinstance(one, dict)) if isinstance(outputs, list) else ()
+    )
     given: dict[str, Any] = {"tags": names, "outputs": saved, "id": cell_id}
     given["execution_count"] = count if isinstance(count, int) and not isinstance(count, bool) else None
     return code_cell(number, source, **given) if speaks else Cell(number, "code", source, **given)
 
 
 def _output(raw: Mapping[str, Any]) -> Output:
-    kind = {"stream": "stream", "error": "error", "pyerr": "error", "pyout": "result", "execute_result": "result"}
+    kind = {
+        "stream": "stream",
+        "error": "error",
+        "pyerr": "error",
+        "pyout": "result",
+        "execute_result": "result",
+    }
     named = kind.get(str(raw.get("output_type")), "display")
     data = {str(key): _text(value) for key, value in _mapping(raw.get("data")).items()}
     short = {"text": "text/plain", "html": "text/html", "png": "image/png", "svg": "image/svg+xml"}
@@ -275,7 +286,9 @@ def _parsed(python: str) -> tuple[ast.Module | None, SyntaxProblem | None]:
             tree = compile(python, "cell", "exec", flags=_PARSE, dont_inherit=True)
             if not isinstance(tree, ast.Module):
                 return None, None
-            for statement in tree.body:  # IPython compiles each statement by itself, so a late __future__ is fine
+            for (
+                statement
+            ) in tree.body:  # IPython compiles each statement by itself, so a late __future__ is fine
                 alone = ast.Module([statement], [])
                 compile(alone, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except SyntaxError as error:

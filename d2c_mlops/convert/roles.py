@@ -46,7 +46,9 @@ METRICS = re.compile(r"^sklearn\.metrics\.|^statsmodels\.tools\.eval_measures\."
 _EVALUATES = re.compile(
     r"^sklearn\.metrics\.|^sklearn\.(model_selection|cross_validation)\.cross_val|^statsmodels\.tools\.eval_measures\."
 )
-_EXPLORES = re.compile(r"^(matplotlib|seaborn|plotly|missingno|bokeh|altair|pandas_profiling|ydata_profiling)\.")
+_EXPLORES = re.compile(
+    r"^(matplotlib|seaborn|plotly|missingno|bokeh|altair|pandas_profiling|ydata_profiling)\."
+)
 _EXPLORE_METHODS = frozenset(
     "boxplot bar corr describe hist info head nunique plot sample scatter show tail value_counts".split()
 )

@@ -222,7 +222,12 @@ class _Walk(ast.NodeVisitor):
         for alias in node.names:
             bound = alias.asname or alias.name
             found = Import(
-                module, alias.name, "" if bound == "*" else bound, node.lineno, node.col_offset + 1, node.level
+                module,
+                alias.name,
+                "" if bound == "*" else bound,
+                node.lineno,
+                node.col_offset + 1,
+                node.level,
             )
             self.names.imports.append(found)
             if alias.name == "*":
