@@ -195,7 +195,9 @@ def saved_is_the_same_elsewhere(case: Case) -> Iterator[str]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         case.model.save(folder / "model")
-        yield from (f"{f.name} holds a pickle" for f in sorted((folder / "model").rglob("*")) if f.is_file() and has_pickle(f))
+        yield from (
+            f"{f.name} holds a pickle" for f in sorted((folder / "model").rglob("*")) if f.is_file() and has_pickle(f)
+        )
         case.records.to_parquet(folder / "records.parquet")
         done = subprocess.run([sys.executable, "-c", CLEAN_PROCESS, name], capture_output=True, text=True, timeout=300)
         if done.returncode:
@@ -214,6 +216,9 @@ def check_model(cls: type[Model], tables: Tables | None = None, as_of: date | No
         except (D2CError, ArithmeticError, LookupError, TypeError, ValueError) as err:
             failures.append(Failure(f"{type(err).__name__}: {err}", each.__doc__ or ""))
     if failures:
-        raise DataRefused(f"{class_path(cls)} breaks {len({f.where for f in failures})} promise(s) of a model",
-                          failures=failures, next="mend the model; each line names the promise")
+        raise DataRefused(
+            f"{class_path(cls)} breaks {len({f.where for f in failures})} promise(s) of a model",
+            failures=failures,
+            next="mend the model; each line names the promise",
+        )
     return [each.__doc__ or "" for each in RULES]

@@ -109,10 +109,15 @@ def parameters(cls: type[Model]) -> dict[str, inspect.Parameter]:
 def build(cls: type[Model], params: Mapping[str, Any]) -> Model:
     """Make a model from parameters by name; an unknown name is refused with the nearest right one."""
     known = parameters(cls)
-    failures = [Failure(f"is not a parameter of {cls.__name__}{_nearest(name, known)}", name)
-                for name in params if name not in known]
+    failures = [
+        Failure(f"is not a parameter of {cls.__name__}{_nearest(name, known)}", name)
+        for name in params
+        if name not in known
+    ]
     if failures:
-        raise UsageError("unknown model parameters", failures=failures, next=f"use one of: {', '.join(known) or 'none'}")
+        raise UsageError(
+            "unknown model parameters", failures=failures, next=f"use one of: {', '.join(known) or 'none'}"
+        )
     return cls(**params)
 
 
@@ -163,8 +168,11 @@ def resolve(path: str) -> type[Model]:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as err:
-        raise UsageError(f"the class of the model cannot be imported ({err})", where=path,
-                         next="install the package that defines it, or run from its project folder") from None
+        raise UsageError(
+            f"the class of the model cannot be imported ({err})",
+            where=path,
+            next="install the package that defines it, or run from its project folder",
+        ) from None
     if not (isinstance(found, type) and issubclass(found, Model)):
         raise UsageError("this is not a Model", where=path)
     return found
@@ -185,8 +193,9 @@ def _modules(package: str) -> list[Any]:
     try:
         root = importlib.import_module(package)
     except ImportError as err:
-        raise UsageError(f"the package cannot be imported ({err})", where=package,
-                         next="correct [d2c] packages in settings.ini") from None
+        raise UsageError(
+            f"the package cannot be imported ({err})", where=package, next="correct [d2c] packages in settings.ini"
+        ) from None
     names = [f"{package}.{m.name}" for m in pkgutil.iter_modules(getattr(root, "__path__", []))]
     return [root, *(importlib.import_module(name) for name in names)]
 
