@@ -36,9 +36,7 @@ def lines(**changes: Any) -> pd.DataFrame:
 
 
 def same(left: pd.DataFrame, right: pd.DataFrame, key: list[str]) -> None:
-    pd.testing.assert_frame_equal(
-        left.sort_values(key, ignore_index=True), right.sort_values(key, ignore_index=True)
-    )
+    pd.testing.assert_frame_equal(left.sort_values(key, ignore_index=True), right.sort_values(key, ignore_index=True))
 
 
 def test_every_column_has_a_description_and_a_unit() -> None:
@@ -102,9 +100,7 @@ def test_all_failures_are_collected_before_anything_is_refused() -> None:
 
 
 def test_naive_times_are_utc_and_offsets_are_honoured() -> None:
-    read = validate(
-        "order_lines", lines(ordered_at=["2024-03-01T00:30:00+01:00", "2024-02-29 23:30"], line_no=[1, 2])
-    )
+    read = validate("order_lines", lines(ordered_at=["2024-03-01T00:30:00+01:00", "2024-02-29 23:30"], line_no=[1, 2]))
     assert read["ordered_at"].nunique() == 1
     assert str(read["ordered_at"].dtype) == "datetime64[us, UTC]"
 
@@ -214,9 +210,7 @@ def test_sql_binds_parameters_and_answers_in_plain_types() -> None:
     shop = simulate.shop(customers=30, days=120)
     hostile = "'; DROP VIEW orders; --"
     assert shop.sql("SELECT count(*) AS n FROM orders WHERE order_id = ?", [hostile])["n"].item() == 0
-    answer = shop.sql(
-        "SELECT sum(line_no) AS whole, max(ordered_at) AS last, sum(quantity) AS units FROM order_lines"
-    )
+    answer = shop.sql("SELECT sum(line_no) AS whole, max(ordered_at) AS last, sum(quantity) AS units FROM order_lines")
     assert answer["whole"].dtype == "int64"
     assert str(answer["last"].dtype) == "datetime64[us, UTC]"
     assert answer["units"].item() == shop["order_lines"]["quantity"].sum()
@@ -250,9 +244,7 @@ def test_the_simulated_shop_is_deterministic_valid_and_varied() -> None:
     assert (frame["discount"] > 0).any()
 
 
-@pytest.mark.parametrize(
-    "size", [{"customers": 1}, {"products": 1}, {"days": 1}, {"days": 3, "customers": 2}]
-)
+@pytest.mark.parametrize("size", [{"customers": 1}, {"products": 1}, {"days": 1}, {"days": 3, "customers": 2}])
 def test_the_smallest_shops_are_valid(size: dict[str, Any]) -> None:
     assert set(validate_all(simulate.shop(**size))) == set(SCHEMAS)
 

@@ -6,11 +6,13 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..data.tables import Tables
 from ..errors import UsageError
 from ..settings import load
+
+if TYPE_CHECKING:
+    from ..data.tables import Tables
 
 FOLDER = "D2C_RUN_FOLDER"  # set for the kernel of a run; absent in JupyterLab
 RUN_ID = "D2C_RUN_ID"
@@ -26,6 +28,8 @@ def record(**values: Any) -> None:
 
 def open_tables(name: str, digest: str | None = None) -> Tables:
     """Open a dataset that `d2c ingest` wrote; the run remembers which content it was."""
+    from ..data.tables import Tables
+
     tables = Tables.open(load().store, name, digest)
     if tables.manifest is not None:
         _tell("input", {"name": name, "digest": tables.manifest.digest})

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import papermill
+# jsonschema takes it for a format check that notebooks do not use; its import builds a grammar for 1.5 s.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+import papermill  # noqa: E402
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
@@ -107,7 +110,12 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
             autosave_cell_every=0,
         )
     except PapermillExecutionError as err:
-        return {"cell": _in_the_source(spec, err.cell_index), "kind": err.ename, "message": err.evalue, "traceback": err.traceback[-8:]}
+        return {
+            "cell": _in_the_source(spec, err.cell_index),
+            "kind": err.ename,
+            "message": err.evalue,
+            "traceback": err.traceback[-8:],
+        }
     except DeadKernelError as err:
         return {"cell": None, "kind": "DeadKernelError", "message": str(err), "traceback": []}
     except NoSuchKernel as err:
@@ -122,9 +130,10 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
 
 def _in_the_source(spec: dict[str, Any], index: int) -> int:
     """Return the number of a cell in the notebook that was run, from 1; papermill counts the cell it injected."""
-    cells = json.loads(Path(spec["output"]).read_text(encoding="utf-8"))["cells"][: index + 1]
-    added = [c for c in cells if {"injected-parameters", ERROR_MARKER_TAG} & set(c["metadata"].get("tags", []))]
-    return index + 1 - len(added)
+    cells = json.loads(Path(spec["output"]).read_text(encoding="utf-8"))["cells"]
+    tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
+    executed = [tag for tag in tags if ERROR_MARKER_TAG not in tag]
+    return index + 1 - sum("injected-parameters" in tag for tag in executed[:index])
 
 
 def render(notebook: Path, html: Path) -> None:
