@@ -1,0 +1,211 @@
+"""One typed, frozen view of settings.ini: command line > environment D2C_… > file > default."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from configparser import ConfigParser, Error
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import Any, get_args, get_type_hints
+
+from .errors import Failure, SettingsError
+
+FILE = "settings.ini"
+TEXTS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+def option(default: Any, doc: str) -> Any:
+    """Declare a setting with its default (or what makes it) and one line about it."""
+    if callable(default):
+        return field(default_factory=default, metadata={"doc": doc})
+    return field(default=default, metadata={"doc": doc})
+
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A [model:NAME] section: what is in production under this name."""
+
+    name: str
+    model: str = option("", "name of the contract of the model's class; the section's name when empty")
+    data: str = option("", "dataset that the model learns from, as given to `d2c ingest … --as`")
+    service_port: int = option(3000, "port that `d2c serve` listens on")
+    params: Mapping[str, str] = option(_nothing, "params.NAME: keyword arguments of the model's class")
+    charter: Mapping[str, str] = option(_nothing, "charter.NAME: answers to the charter's questions")
+
+    @property
+    def contract(self) -> str:
+        """The name of the contract that the model's class carries."""
+        return self.model or self.name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that settings.ini, the environment and the command line say about stores and models."""
+
+    root: Path = option(Path, "folder of settings.ini; relative paths are seen from here")
+    store: Path = option(lambda: Path("d2c_store"), "folder for tables, runs, models, Bentos and reports")
+    ledger_url: str = option("", "SQLAlchemy URL of the ledger; SQLite in the store when empty")
+    tracking_uri: str = option("", "MLflow tracking server or database; SQLite in the store when empty")
+    packages: tuple[str, ...] = option((), "packages, beside d2c_mlops.models, in which models are looked for")
+    run_timeout: float = option(3600.0, "seconds after which a run is stopped")
+    lock_wait: float = option(10.0, "seconds to wait for a locked database or dataset before giving up")
+    models: Mapping[str, ModelSettings] = option(_nothing, "the [model:NAME] sections")
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's SQLAlchemy URL."""
+        return self.ledger_url or f"sqlite:///{self.store / 'ledger.db'}"
+
+    @property
+    def tracking(self) -> str:
+        """MLflow's tracking URI."""
+        return self.tracking_uri or f"sqlite:///{self.store / 'mlflow.db'}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the D2C_… variables that make these settings hold in a child process, wherever it runs."""
+        values = {name: getattr(self, name) for name in OPTIONS}
+        texts = {k: " ".join(v) if isinstance(v, tuple) else str(v) for k, v in values.items()}
+        return {f"D2C_{name.upper()}": text for name, text in texts.items()} | {"D2C_ROOT": str(self.root)}
+
+    def model(self, name: str) -> ModelSettings:
+        """Return the settings of a model; the defaults where it has no section."""
+        return self.models.get(name) or ModelSettings(name=name)
+
+
+OPTIONS = {f.name: f for f in fields(Settings) if f.name not in ("root", "models")}
+MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", "params", "charter")}
+PREFIXES = ("params", "charter")
+# [package] belongs to setup.py; nothing of it is read at run time.
+SECTIONS = {"package": "package", "d2c": "d2c", "model": "model:NAME"}
+
+
+def load(
+    start: Path | None = None,  # folder to look from, upwards; D2C_ROOT, else the current one, when None
+    overrides: Mapping[str, Any] = MappingProxyType({}),  # from the command line, the strongest
+    environ: Mapping[str, str] | None = None,  # os.environ when None
+) -> Settings:
+    """Return the settings that hold in a folder. Raises SettingsError with everything that cannot be read."""
+    environ = os.environ if environ is None else environ
+    file = find(start or Path(environ.get("D2C_ROOT") or Path.cwd()))
+    root = file.parent if file else (start or Path(environ.get("D2C_ROOT") or Path.cwd())).resolve()
+    failures: list[Failure] = []
+    sections = _sections(file, failures) if file else {}
+    given = dict(sections.get("d2c", {}))
+    given |= _environment(environ)
+    given |= {name: value for name, value in overrides.items() if value is not None}
+    values = _typed(Settings, OPTIONS, given, "[d2c]", failures)
+    models = {}
+    for section, keys in sections.items():
+        if section.startswith("model:"):
+            name = section.removeprefix("model:")
+            models[name] = _model(name, keys, failures)
+    if failures:
+        raise SettingsError(
+            "the settings cannot be read",
+            where=str(file or "environment"),
+            failures=failures,
+            next="correct the lines named; `d2c settings` prints what holds",
+        )
+    store = Path(values.pop("store", "d2c_store")).expanduser()
+    return Settings(root=root, store=(root / store).resolve(), models=MappingProxyType(models), **values)
+
+
+def find(start: Path) -> Path | None:
+    """Return the nearest settings.ini with a [d2c] section, from `start` upwards."""
+    for folder in (start.resolve(), *start.resolve().parents):
+        file = folder / FILE
+        if file.is_file() and re.search(r"^\[d2c\]", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+            return file
+    return None
+
+
+def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
+    ini = ConfigParser(interpolation=None, comment_prefixes=(";", "#"), default_section="")
+    try:
+        ini.read_string(file.read_text(encoding="utf-8"), source=str(file))
+    except (Error, UnicodeDecodeError) as err:
+        raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
+    for section in ini.sections():
+        if section not in ("package", "d2c") and not re.fullmatch(r"model:[a-z][a-z0-9_]*", section):
+            near = get_close_matches(section.partition(":")[0], SECTIONS, n=1)
+            hint = f"; did you mean {SECTIONS[near[0]]!r}?" if near else f"; known: {', '.join(SECTIONS.values())}"
+            failures.append(Failure(f"unknown section{hint}", f"[{section}]"))
+    return {section: dict(ini[section]) for section in ini.sections()}
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the options given as D2C_NAME; other names with this prefix belong to running notebooks and services."""
+    return {name: environ[f"D2C_{name.upper()}"] for name in OPTIONS if f"D2C_{name.upper()}" in environ}
+
+
+def _model(name: str, keys: Mapping[str, str], failures: list[Failure]) -> ModelSettings:
+    plain: dict[str, Any] = {}
+    grouped: dict[str, dict[str, str]] = {prefix: {} for prefix in PREFIXES}
+    for key, value in keys.items():
+        prefix, dot, rest = key.partition(".")
+        if dot and prefix in grouped:
+            grouped[prefix][rest] = value
+        else:
+            plain[key] = value
+    known = {**MODEL_OPTIONS, **{f"{prefix}.NAME": None for prefix in PREFIXES}}
+    values = _typed(ModelSettings, known, plain, f"[model:{name}]", failures)
+    values |= {prefix: MappingProxyType(texts) for prefix, texts in grouped.items()}
+    return ModelSettings(name=name, **values)
+
+
+def _typed(
+    cls: type, known: Mapping[str, Any], given: Mapping[str, Any], where: str, failures: list[Failure]
+) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    values = {}
+    for key, value in given.items():
+        if key not in known or key not in hints:
+            failures.append(Failure(f"unknown key{_nearest(key, known)}", f"{where} {key}"))
+            continue
+        try:
+            values[key] = _read(hints[key], value)
+        except ValueError:
+            failures.append(Failure(f"{value!r} is not of type {_name(hints[key])}", f"{where} {key}"))
+    return values
+
+
+def _read(kind: Any, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if kind is bool:
+        if value.strip().lower() not in TEXTS:
+            raise ValueError(value)
+        return TEXTS[value.strip().lower()]
+    if kind in (int, float):
+        return kind(value)
+    if isinstance(kind, UnionType):
+        return _read(get_args(kind)[0], value) if value.strip() else None
+    if kind is Path or kind is str:
+        return value
+    return tuple(part for part in re.split(r"[\s,]+", value.strip()) if part)
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", str(kind))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

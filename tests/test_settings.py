@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from d2c_mlops.errors import SettingsError
+from d2c_mlops.settings import load
+
+
+@pytest.fixture
+def ini(tmp_path: Path):
+    def write(text: str) -> Path:
+        (tmp_path / "settings.ini").write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_defaults_hold_in_an_empty_folder(tmp_path: Path) -> None:
+    settings = load(tmp_path, environ={})
+    assert settings.store == tmp_path / "d2c_store"
+    assert settings.ledger == f"sqlite:///{tmp_path}/d2c_store/ledger.db"
+
+
+def test_command_line_beats_environment_beats_file(ini) -> None:
+    root = ini("[d2c]\nstore = a\nrun_timeout = 5\nlock_wait = 1\n")
+    settings = load(root, {"store": "c"}, {"D2C_STORE": "b", "D2C_RUN_TIMEOUT": "7"})
+    assert (settings.store, settings.run_timeout, settings.lock_wait) == (root / "c", 7.0, 1.0)
+
+
+def test_settings_are_found_from_a_folder_below(ini) -> None:
+    root = ini("[d2c]\nstore = here\n")
+    (root / "nbs" / "models").mkdir(parents=True)
+    assert load(root / "nbs" / "models", environ={}).store == root / "here"
+
+
+def test_a_settings_file_of_another_tool_is_passed_over(ini) -> None:
+    root = ini("[d2c]\n")
+    (root / "sub").mkdir()
+    (root / "sub" / "settings.ini").write_text("[DEFAULT]\nlib = x\n")
+    assert load(root / "sub", environ={}).root == root
+
+
+def test_unknown_keys_and_sections_are_all_named_with_the_nearest_right_one(ini) -> None:
+    root = ini("[d2c]\nstor = a\nrun_timeout = soon\n[modle:demand]\nx = 1\n[model:demand]\ndta = sample\n")
+    with pytest.raises(SettingsError) as caught:
+        load(root, environ={})
+    text = str(caught.value)
+    assert "[d2c] stor: unknown key; did you mean 'store'?" in text
+    assert "'soon' is not of type float" in text
+    assert "[modle:demand]: unknown section; did you mean 'model:NAME'?" in text
+    assert "[model:demand] dta: unknown key; did you mean 'data'?" in text
+    assert caught.value.exit_code == 2
+
+
+def test_model_sections_carry_parameters_and_charter(ini) -> None:
+    root = ini("[d2c]\n[model:demand]\ndata = sample\nparams.horizon = 28\ncharter.owner = Jo\n")
+    model = load(root, environ={}).model("demand")
+    assert (model.data, dict(model.params), dict(model.charter)) == (
+        "sample",
+        {"horizon": "28"},
+        {"owner": "Jo"},
+    )
+    assert model.contract == "demand"
+
+
+def test_settings_cannot_be_changed(tmp_path: Path) -> None:
+    with pytest.raises(AttributeError):
+        load(tmp_path, environ={}).store = Path("x")  # type: ignore[misc]
