@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from d2c_mlops.convert.inference import Binding, Inference
 
 _PASS_THROUGH = frozenset(
-    "astype copy dropna fillna head reset_index round sample sort_index sort_values tail to_frame to_numpy flatten ravel "
-    "reshape squeeze".split()
+    ["astype", "copy", "dropna", "fillna", "head", "reset_index", "round", "sample", "sort_index", "sort_values", "tail", "to_frame", "to_numpy", "flatten", "ravel", "reshape", "squeeze"]
 )
 _WRAPPERS = ("numpy.array", "numpy.asarray", "numpy.ravel", "pandas.DataFrame", "pandas.Series")
 

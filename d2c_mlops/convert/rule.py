@@ -13,8 +13,9 @@ from pathlib import Path
 from d2c_mlops.convert.dataflow import Flow, trace
 from d2c_mlops.convert.finding import Edit, Hit, Severity
 from d2c_mlops.convert.inference import Inference, infer
-from d2c_mlops.convert.notebook import Cell, Notebook, Output, code_cell
+from d2c_mlops.convert.notebook import Cell, Notebook, Output, code_cell, parse_notebook
 from d2c_mlops.convert.roles import Structure, calls, structure
+from d2c_mlops.errors import DataRefused
 
 RULES_PACKAGE = "d2c_mlops.convert.rules"
 
@@ -71,6 +72,18 @@ class Example:
     outputs: Mapping[int, str] = field(default_factory=dict)  # text printed by the cell of that index
     counts: tuple[int, ...] = ()
     language: str = "python"
+    files: Mapping[str, bytes] = field(default_factory=dict)  # what lies beside the notebook
+    raw: str = ""  # the file itself, where it is no notebook
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def subject(self, folder: Path | None = None) -> Subject:
+        """Build what a rule looks at; `files` are written into `folder`."""
+        if folder is not None:
+            for name, content in self.files.items():
+                (folder / name).write_bytes(content)
+        if self.raw:
+            return subject_of(self.raw.encode(), Path("example.ipynb"), folder)
+        return Subject(self.notebook(), folder, failed=dict(self.failed))
 
     def notebook(self) -> Notebook:
         """Build the notebook in memory."""
@@ -108,9 +121,12 @@ def example(
     outputs: Mapping[int, str] | None = None,
     counts: tuple[int, ...] = (),
     language: str = "python",
+    files: Mapping[str, bytes] | None = None,
+    raw: str = "",
+    failed: Mapping[str, str] | None = None,
 ) -> Example:
     """Write an example in one line."""
-    return Example(cells, outputs or {}, counts, language)
+    return Example(cells, outputs or {}, counts, language, files or {}, raw, failed or {})
 
 
 def rule(
@@ -118,6 +134,14 @@ def rule(
 ) -> Callable[[Check], Rule]:
     """Turn a generator of hits into a rule; a module under convert/rules holding one is all that it takes."""
     return lambda check: Rule(id, name, severity, why, fix, check, bad, good)
+
+
+def subject_of(raw: bytes, path: Path, folder: Path | None) -> Subject:
+    """Read a notebook for checking; what is no notebook becomes an empty one with the reason."""
+    try:
+        return Subject(parse_notebook(raw, path), folder)
+    except DataRefused as error:
+        return Subject(Notebook(path, (), "python", "", 4), folder, f"{error.what}; {error.next}")
 
 
 @cache

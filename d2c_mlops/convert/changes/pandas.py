@@ -27,7 +27,7 @@ FREQUENCIES: dict[str, str | None] = {
     "U": "us",
     "N": "ns",
 }
-_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+_MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 FREQUENCIES |= {
     f"{old}-{month}": f"{new}-{month}"
     for old, new in {"Q": "QE", "A": "YE", "Y": "YE", "AS": "YS"}.items()

@@ -8,9 +8,7 @@ _PLOT = "import matplotlib.pyplot as plt\n"
 _SEABORN = "import seaborn as sns\n"
 STYLES: dict[str, str | None] = {"seaborn": "seaborn-v0_8"} | {
     f"seaborn-{name}": f"seaborn-v0_8-{name}"
-    for name in (
-        "bright colorblind dark dark-palette darkgrid deep muted notebook paper pastel poster talk ticks white whitegrid"
-    ).split()
+    for name in ["bright", "colorblind", "dark", "dark-palette", "darkgrid", "deep", "muted", "notebook", "paper", "pastel", "poster", "talk", "ticks", "white", "whitegrid"]
 }
 
 
@@ -209,10 +207,7 @@ CHANGES: tuple[Change, ...] = (
             position=1,
             names=("x", "y"),
         )
-        for name in (
-            "barplot boxplot boxenplot catplot countplot kdeplot lineplot lmplot pointplot regplot relplot residplot "
-            "scatterplot stripplot swarmplot violinplot jointplot"
-        ).split()
+        for name in ["barplot", "boxplot", "boxenplot", "catplot", "countplot", "kdeplot", "lineplot", "lmplot", "pointplot", "regplot", "relplot", "residplot", "scatterplot", "stripplot", "swarmplot", "violinplot", "jointplot"]
     ),
     *(
         _keyword(
