@@ -90,10 +90,10 @@ def _finding(subject: Subject, rule: Rule, hit: Hit) -> Finding:
     )
 
 
-def _distinct(found: Iterable[Finding]) -> Iterator[Finding]:
+def _distinct(found: Sequence[Finding]) -> Iterator[Finding]:
     """Drop repeats, and ruff's word on NumPy where a rule of ours has said it with an edit."""
     seen: set[tuple[str, int | None, int, str]] = set()
-    ours = {(one.cell, one.line) for one in (found := list(found)) if one.rule.startswith("D2C5")}
+    ours = {(one.cell, one.line) for one in found if one.rule.startswith("D2C5")}
     for one in found:
         key = (one.rule, one.cell, one.line, one.message)
         if key not in seen and not (one.rule.startswith("NPY") and (one.cell, one.line) in ours):

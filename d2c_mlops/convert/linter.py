@@ -43,6 +43,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "S608": ("warning", "a query put together from texts can be made to say something else"),
 }
 _SIDE_EFFECTS = re.compile(r"Axes3D|enable_\w+|cufflinks|google\.colab|mpl_toolkits")
+_FROM_LINE = re.compile(r"\bline (\d+)\b")
 _QUOTED = re.compile(r"`([^`]+)`")
 
 
@@ -116,13 +117,20 @@ def _finding(lint: Lint, one: dict[str, Any], cell: Cell, line: int) -> Finding:
         cell=cell.index,
         line=line,
         column=one["location"]["column"],
-        message=one["message"].rstrip("."),
+        message=_FROM_LINE.sub(lambda match: _from_cell(lint, match), one["message"].rstrip(".")),
         why=why,
         fix=fix
         if fix != "see the rule's page"
         else f"{fix}: {one.get('url') or 'https://docs.astral.sh/ruff'}",
         cell_id=cell.id,
     )
+
+
+def _from_cell(lint: Lint, match: re.Match[str]) -> str:
+    """Say `cell 3, line 2` where ruff counts the lines of all cells together."""
+    row = int(match[1]) - 1
+    cell, line = lint.places[row] if row < len(lint.places) else lint.places[-1]
+    return f"cell {cell.number}, line {line}"
 
 
 def _words_elsewhere(notebook: Notebook) -> frozenset[str]:

@@ -15,7 +15,27 @@ from d2c_mlops.convert.magics import Magic, split_magics
 from d2c_mlops.errors import DataRefused, UsageError
 
 KERNEL_NAMES = frozenset(
-    ["In", "Out", "_", "__", "___", "_dh", "_i", "_ih", "_ii", "_iii", "_oh", "display", "exit", "get_ipython", "quit", "open", "__name__", "__doc__", "__builtins__"]
+    [
+        "In",
+        "Out",
+        "_",
+        "__",
+        "___",
+        "_dh",
+        "_i",
+        "_ih",
+        "_ii",
+        "_iii",
+        "_oh",
+        "display",
+        "exit",
+        "get_ipython",
+        "quit",
+        "open",
+        "__name__",
+        "__doc__",
+        "__builtins__",
+    ]
 )
 _PYTHON_2 = (
     "Missing parentheses in call to",
@@ -322,6 +342,5 @@ def _text(value: Any) -> str:
     """Join nbformat's lists of lines; lone surrogates become replacement marks, so that every text can be encoded."""
     if isinstance(value, list):
         value = "".join(part for part in value if isinstance(part, str))
-    if not isinstance(value, str):
-        value = "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
-    return value.encode("utf-8", "replace").decode("utf-8")
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode("utf-8")

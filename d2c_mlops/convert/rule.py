@@ -25,9 +25,9 @@ class Subject:
     """A notebook with everything that rules ask about it, worked out once."""
 
     notebook: Notebook
-    folder: Path | None = (
-        None  # where relative paths of the notebook start; None where nothing lies beside it
-    )
+    folder: Path | None = None  # where relative paths start; None where nothing lies beside the notebook
+    refusal: str = ""  # why the file could not be read at all; the notebook is empty then
+    failed: dict[str, str] = field(default_factory=dict)  # rules that raised, with what they raised
 
     @cached_property
     def flow(self) -> Flow:
@@ -151,11 +151,8 @@ def rules() -> tuple[Rule, ...]:
     found: dict[str, Rule] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for value in vars(importlib.import_module(f"{RULES_PACKAGE}.{module.name}")).values():
-            if isinstance(value, Rule):
-                if found.setdefault(value.id, value) is not value:
-                    raise ValueError(
-                        f"two rules share the id {value.id}: {found[value.id].name}, {value.name}"
-                    )
+            if isinstance(value, Rule) and found.setdefault(value.id, value) is not value:
+                raise ValueError(f"two rules share the id {value.id}: {found[value.id].name}, {value.name}")
     return tuple(found[key] for key in sorted(found))
 
 

@@ -18,6 +18,9 @@ _RANDOM_ESTIMATORS = re.compile(
     r"linear_model\.(?:SGDClassifier|SGDRegressor|Perceptron))$|^imblearn\.over_sampling\.\w+|"
     r"^imblearn\.under_sampling\.RandomUnderSampler|^kmodes\.\w+\.\w+$"
 )
+_TIES = re.compile(
+    r"\.(?:DecisionTree|GradientBoosting|HistGradientBoosting|AdaBoost)\w*$"
+)  # chance decides ties only
 _SPLIT = re.compile(r"\.train_test_split$")
 _SHUFFLED = re.compile(
     r"^sklearn\.(?:model_selection|cross_validation)\.(?:\w*ShuffleSplit|RandomizedSearchCV)$"
@@ -73,10 +76,12 @@ def unseeded_estimator(subject: Subject) -> Iterator[Hit]:
         shuffle = keyword(call, "shuffle")
         shuffled = isinstance(shuffle, ast.Constant) and bool(shuffle.value)
         kept = isinstance(shuffle, ast.Constant) and not shuffle.value
-        asks = _RANDOM_ESTIMATORS.match(path) or _SHUFFLED.match(path)
-        asks = asks or (_SPLIT.search(path) and not kept) or (_FOLDS.match(path) and shuffled)
+        asks = bool(_RANDOM_ESTIMATORS.match(path) or _SHUFFLED.match(path))
+        asks = asks or (bool(_SPLIT.search(path)) and not kept) or (bool(_FOLDS.match(path)) and shuffled)
         if asks and not _given(call, "random_state"):
-            yield hit(cell, call, f"`{name}` without random_state")
+            yield hit(
+                cell, call, f"`{name}` without random_state", severity="info" if _TIES.search(path) else None
+            )
 
 
 @rule(

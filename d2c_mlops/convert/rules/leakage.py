@@ -94,7 +94,7 @@ def fitted_before_the_split(subject: Subject) -> Iterator[Hit]:
         for cell, call in _splits(subject):
             if _after(fit, cell, call) and _feeds(subject, fit, call):
                 name = fit.path.rpartition(".")[2]
-                severe = "error" if _SUPERVISED.search(fit.path) else None
+                severe = bool(_SUPERVISED.search(fit.path))
                 message = f"`{name}` is fitted on all rows; the split comes in cell {cell.number}"
                 yield Hit(fit.cell, fit.line, fit.column, message, severity="error" if severe else None)
                 break

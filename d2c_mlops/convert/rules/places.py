@@ -18,7 +18,8 @@ _ABSOLUTE = re.compile(
 _PLATFORM_PATH = re.compile(r"^(?:\.\.)?/(?:content|kaggle)/|^\.\./input/|^/dbfs/|^dbfs:/")
 _URL = re.compile(r"^(?:https?|ftp|s3|gs|abfss?|hdfs)://[\w.-]+/\S+$")
 _FILE = re.compile(
-    r"^[\w .()\\/+&,'-]*[\w)]\.(csv|tsv|txt|xlsx?|json|parquet|feather|pkl|joblib|zip|gz|db|sqlite)$", re.IGNORECASE
+    r"^[\w .()\\/+&,'-]*[\w)]\.(csv|tsv|txt|xlsx?|json|parquet|feather|pkl|joblib|zip|gz|db|sqlite)$",
+    re.IGNORECASE,
 )
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _READS = re.compile(
