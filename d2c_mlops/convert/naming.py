@@ -1,0 +1,197 @@
+"""Names for steps: the author's own words where they are a command, else what the code does and to what."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from d2c_mlops.convert.inference import Inference
+from d2c_mlops.convert.known import is_clusterer, is_model, is_transformer
+from d2c_mlops.convert.statements import Statement
+
+_VERBS = frozenset(
+    "add adjust aggregate append apply assign bin build calculate change check choose clean cluster collect combine compare "
+    "compute concatenate convert correct count create decompose define derive describe detect difference divide drop encode "
+    "engineer estimate evaluate explore extract fill filter find fit fix flag forecast format generate get group impute "
+    "initialize join keep label load log make map mark measure merge model normalize one pick pivot predict prepare rank read "
+    "recode reduce remove rename replace resample rescale reshape round sample scale score select separate set shift sort "
+    "split standardize sum take test train transform tune update use".split()
+) - {"one", "use", "get", "set", "test", "define", "model", "check", "log"}
+_SMALL = frozenset("the a an of our its this that these those all some into for to from in on by with and as is are".split())
+_KEPT = frozenset("on by from with into to and for in".split())
+_VAGUE = frozenset(
+    "df data dataset dataframe frame raw x y df1 df2 df0 temp tmp data0 d ds tbl table values value res result results".split()
+)
+_ACRONYMS = {"xgb": "xgboost", "lgbm": "lightgbm", "k_means": "kmeans", "svc": "svm", "svr": "svm", "pca": "pca"}
+
+
+def snake(text: str) -> str:
+    """Return a text as a Python name in lower case."""
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text)
+    text = re.sub(r"\W+", "_", text).strip("_").lower()
+    text = re.sub(r"__+", "_", text)
+    if not text or text[0].isdigit() or keyword.iskeyword(text):
+        text = f"n_{text}" if text and text[0].isdigit() else f"{text}_" if text else ""
+    return text if text.isascii() else ""
+
+
+def command(text: str) -> str:
+    """Return the author's words as a name when they begin with a verb and are short; else an empty text."""
+    text = re.sub(r"<[^>]+>|https?://\S+|\([^)]*\)|[`*_#]", " ", text)
+    text = re.split(r"[.:;,\n!?]|\s[-=]+\s|--+|\bso that\b|\bbecause\b|\bwhich\b", text.strip(" -=#\t").replace("'s", ""))[0]
+    words = [word for word in re.findall(r"[A-Za-z][A-Za-z0-9]*|\d+", re.sub(r"^\W*\d+[.)]?\s*", "", text))]
+    while words and words[0].lower() in ("lets", "let", "now", "we", "i", "will", "us", "then", "next", "first", "finally", "here"):
+        words = words[1:]
+    if not words:
+        return ""
+    first = base_verb(words[0].lower())
+    if not first:
+        return ""
+    rest = [word.lower() for word in words[1:]]
+    while rest and rest[-1] in _SMALL:
+        rest.pop()
+    kept = [word for word in rest if word not in _SMALL or word in _KEPT]
+    while kept and kept[-1] in _SMALL:
+        kept.pop()
+    return snake("_".join([first, *kept])) if 1 <= len(kept) <= 5 else ""
+
+
+def base_verb(word: str) -> str:
+    """Return `remove` for removing or removes; an empty text for what is no verb that names a step."""
+    stem = word[:-3] if word.endswith("ing") else word[:-1] if word.endswith("s") else word
+    doubled = stem[:-1] if len(stem) > 3 and stem[-1] == stem[-2] else stem
+    return next((each for each in (word, stem, stem + "e", doubled) if each in _VERBS), "")
+
+
+def estimator_name(path: str) -> str:
+    """Return `random_forest` for sklearn.ensemble.RandomForestClassifier."""
+    last = snake(path.rpartition(".")[2])
+    last = re.sub(r"_(classifier|regressor|results|result|wrapper|cv)$", "", last)
+    for short, full in _ACRONYMS.items():
+        last = re.sub(rf"^{short}$|^{short}(?=_)", full, last)
+    return last or "model"
+
+
+def topic(names: Iterable[str]) -> str:
+    """Return the first name that says something, in snake case."""
+    for name in names:
+        if (made := snake(name)) and made not in _VAGUE and len(made) > 1:
+            return made
+    return ""
+
+
+def step_name(
+    group: Sequence[Statement], role: str, outputs: Sequence[str], heading: str, inference: Inference, project: str
+) -> str:
+    """Return a name for a group of statements."""
+    comments = [each.comment for each in group if each.comment]
+    spoken = command(comments[0]) if comments else ""
+    if spoken and (role not in ("load", "fit", "split") or len(group) < 8) and len(spoken) <= 48:
+        return spoken
+    named = _by_role(group, role, outputs, inference, project)
+    if named:
+        return named
+    if spoken := command(heading):
+        return spoken
+    made = topic(outputs)
+    verb = "prepare" if role in ("prepare", "constant", "load") and not _sets_new(group, outputs) else "compute"
+    return f"{verb}_{made or 'table' if verb == 'prepare' else made or 'result'}"
+
+
+def _sets_new(group: Sequence[Statement], outputs: Sequence[str]) -> bool:
+    before = {name for each in group for name in each.facts.reads}
+    return not (set(outputs) & before)
+
+
+def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], inference: Inference, project: str) -> str:
+    calls = [node for each in group for node in ast.walk(each.node) if isinstance(node, ast.Call)]
+    paths = [inference.path(call.func) for call in calls]
+    methods = [call.func.attr if isinstance(call.func, ast.Attribute) else "" for call in calls]
+    if role == "load":
+        return f"load_{topic(outputs) or _file(calls) or project}"
+    if role == "split":
+        return "split_train_test" if not any("fold" in path.lower() for path in paths) else "split_folds"
+    if role == "fit":
+        return _fit_name(calls, inference)
+    if role == "evaluate":
+        metric = next((p.rpartition(".")[2] for p in paths if p.startswith(("sklearn.metrics.", "statsmodels.tools.eval"))), "")
+        made = snake(metric).removesuffix("_score")
+        return f"measure_{made}" if made else "cross_validate" if any("cross_val" in p for p in paths) else "measure_score"
+    if role == "predict":
+        verb = "forecast" if {"forecast", "get_forecast", "make_future_dataframe"} & set(methods) else "predict"
+        what = topic(re.sub(r"^(y_)?(pred(iction|icted|s|ictions)?|forecast)_?|_?(y_)?pred(s|ictions)?$", "", name) for name in outputs)
+        return f"{verb}_{what}" if what else f"{verb}_values" if verb == "forecast" else "predict_test"
+    for words, name in _RULES:
+        if any(method in words for method in methods) or any(path.rpartition(".")[2] in words for path in paths):
+            if name.endswith("_"):
+                made = topic(outputs)
+                return name + made if made else name + "table"
+            return name
+    if any(isinstance(t, ast.Attribute) and t.attr == "columns" for s in group for t in getattr(s.node, "targets", [])):
+        return "rename_columns"
+    return ""
+
+
+_RULES: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"fit_resample", "fit_sample"}), "balance_classes"),
+    (frozenset({"PCA", "TruncatedSVD", "TSNE", "FactorAnalysis"}), "reduce_dimensions"),
+    (frozenset({"StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler", "Normalizer", "PowerTransformer"}), "scale_features"),
+    (frozenset({"get_dummies", "LabelEncoder", "OrdinalEncoder", "OneHotEncoder", "LabelBinarizer"}), "encode_categories"),
+    (frozenset({"SimpleImputer", "KNNImputer"}), "fill_missing_values"),
+    (frozenset({"apriori", "fpgrowth"}), "find_frequent_itemsets"),
+    (frozenset({"association_rules"}), "find_association_rules"),
+    (frozenset({"seasonal_decompose"}), "decompose_seasonality"),
+    (frozenset({"merge", "join"}), "merge_"),
+    (frozenset({"pivot_table", "pivot", "unstack", "crosstab"}), "pivot_"),
+    (frozenset({"groupby", "resample"}), "aggregate_"),
+    (frozenset({"codes"}), "encode_categories"),
+    (frozenset({"fillna", "interpolate", "ffill", "bfill"}), "fill_missing_values"),
+    (frozenset({"drop_duplicates"}), "drop_duplicates"),
+    (frozenset({"dropna"}), "drop_missing_values"),
+    (frozenset({"to_datetime"}), "parse_dates"),
+    (frozenset({"qcut", "cut"}), "bin_"),
+    (frozenset({"corr"}), "correlate_columns"),
+    (frozenset({"rename"}), "rename_columns"),
+)  # fmt: skip
+
+
+def _fit_name(calls: Sequence[ast.Call], inference: Inference) -> str:
+    fitted = []
+    for call in calls:
+        if isinstance(call.func, ast.Attribute) and call.func.attr.startswith(("fit", "partial_fit", "train")):
+            kind = inference.kind(call.func.value)
+            if is_model(kind) or is_clusterer(kind) or is_transformer(kind):
+                fitted.append(kind)
+    models = [path for path in fitted if not is_transformer(path)] or fitted
+    built = [inference.path(call.func) for call in calls]
+    models = models or [path for path in built if is_model(path)]
+    names = list(dict.fromkeys(estimator_name(path) for path in models))
+    if not names:
+        return "fit_model"
+    return f"fit_{names[0]}" if len(names) == 1 else f"fit_{names[0]}_and_{names[1]}" if len(names) == 2 else "fit_models"
+
+
+def _file(calls: Sequence[ast.Call]) -> str:
+    for call in calls:
+        for given in call.args[:1]:
+            if isinstance(given, ast.Constant) and isinstance(given.value, str):
+                return snake(PurePosixPath(given.value.replace("\\", "/")).stem)[:40]
+    return ""
+
+
+def unique(name: str, taken: set[str], hints: Iterable[str]) -> str:
+    """Return a name that is not taken yet, told apart by a hint rather than by a number where that can be."""
+    name = name[:60].strip("_") or "compute_result"
+    if name not in taken:
+        return name
+    for hint in hints:
+        made = snake(hint)
+        if made and made not in name and len(made) <= 30 and f"{name}_{made}" not in taken:
+            return f"{name}_{made}"
+    number = 2
+    while f"{name}_{number}" in taken:
+        number += 1
+    return f"{name}_{number}"

@@ -1,0 +1,301 @@
+"""Group the lines of a plan into pieces: prose, the author's functions, steps that become functions, plain cells."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from d2c_mlops.convert import naming
+from d2c_mlops.convert.imports import is_import
+from d2c_mlops.convert.plan import Line, Plan, plots, visible
+
+LONGEST = 25  # lines of a step that was not written as one
+_RANDOM = frozenset("sample shuffle permutation rand randn randint normal uniform choice random poisson binomial".split())
+_JOINS = {("prepare", "split"), ("prepare", "fit"), ("prepare", "predict"), ("constant", "fit"), ("constant", "split")}
+
+
+@dataclass
+class Piece:
+    """A part of the notebook to write, in the order of the original."""
+
+    kind: str  # prose, raw, definition, step or plain
+    cells: list[int]
+    lines: list[Line] = field(default_factory=list)
+    text: str = ""
+    role: str = ""
+    name: str = ""  # of the function
+    heading: str = ""  # the author's words above it
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    imports: list[str] = field(default_factory=list)  # that hold only inside
+    parameters: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Lines of code."""
+        return sum(line.statement.lines for line in self.lines)
+
+
+def pieces(plan: Plan) -> list[Piece]:
+    """Return the pieces of a plan in document order, each step with its name and what goes in and out."""
+    found = _merged(list(_raw_pieces(plan)), plan)
+    found = [part for each in found for part in _checked(each, plan)]
+    found = _joined_plain(found)
+    _name_steps(found, plan)
+    return found
+
+
+def _raw_pieces(plan: Plan) -> Iterator[Piece]:
+    heading = ""
+    for cell in plan.notebook.cells:
+        if cell.kind == "markdown":
+            if cell.source.strip():
+                heading = _heading(cell.source) or heading
+                yield Piece("prose", [cell.index], text=cell.source)
+            continue
+        if cell.kind == "raw":
+            yield Piece("raw", [cell.index], text=cell.source)
+            continue
+        if any(magic.kind == "cell" and cell.tree is not None and not cell.python.strip() for magic in cell.magics):
+            yield Piece("raw", [cell.index], text=cell.source)
+            continue
+        for piece in _cell_pieces(plan, cell.index):
+            piece.heading = heading
+            yield piece
+        heading = "" if plan.of_cell(cell.index) else heading
+
+
+def _heading(markdown: str) -> str:
+    lines = [line.strip() for line in markdown.splitlines() if line.strip()]
+    titles = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
+    return (titles or lines or [""])[-1 if titles else 0]
+
+
+def _cell_pieces(plan: Plan, cell: int) -> Iterator[Piece]:
+    lines = plan.of_cell(cell)
+    for line in lines:
+        if line.kind == "definition":
+            yield Piece("definition", [cell], [line], name=line.statement.node.name)  # type: ignore[attr-defined]
+    ordered = _hoisted([line for line in lines if line.kind != "definition"], plan)
+    group: list[Line] = []
+    for line in ordered:
+        if group and _breaks(group, line):
+            yield _piece(group, cell)
+            group = []
+        group.append(line)
+    if group:
+        yield _piece(group, cell)
+
+
+def _piece(group: Sequence[Line], cell: int) -> Piece:
+    kind = "step" if group[0].kind == "work" else "plain"
+    reasons = [line.reason for line in group if line.reason]
+    return Piece(kind, [cell], list(group), role=_role(group), reasons=reasons)
+
+
+def _role(group: Iterable[Line]) -> str:
+    plays = {line.role for line in group}
+    return next((r for r in ("fit", "split", "predict", "evaluate", "load", "save") if r in plays), "prepare")
+
+
+def _hoisted(lines: Sequence[Line], plan: Plan) -> list[Line]:
+    """Move work in front of what only shows, where neither sees the other; a figure is never torn apart."""
+    done: list[Line] = []
+    for line in lines:
+        place = len(done)
+        while line.kind == "work" and place and done[place - 1].kind == "show":
+            place -= 1
+        between = done[place:]
+        if line.kind == "work" and between:
+            if all(_independent(line, shown) for shown in between):
+                done.insert(place, line)
+                continue
+            if any(plots(shown.statement, plan.inference) for shown in between):
+                line.kind = "plain"
+                line.reason = "it stands in the middle of a figure"
+        done.append(line)
+    return done
+
+
+def _independent(work: Line, shown: Line) -> bool:
+    changed = {*work.facts.binds, *work.facts.mutates}
+    seen = shown.facts.loads | {*shown.facts.binds, *shown.facts.mutates}
+    bound = {*shown.facts.binds, *shown.facts.mutates} & (work.facts.loads | set(work.facts.binds))
+    chance = _uses_chance(work) and _uses_chance(shown)
+    return not (changed & seen) and not bound and not chance and not is_import(shown.statement.node)
+
+
+def _uses_chance(line: Line) -> bool:
+    return any(
+        getattr(node, "attr", getattr(node, "id", "")) in _RANDOM
+        for node in ast.walk(line.statement.node)
+        if isinstance(node, ast.Attribute | ast.Name)
+    )
+
+
+def _breaks(group: Sequence[Line], line: Line) -> bool:
+    last = group[-1]
+    if (line.kind == "work") != (last.kind == "work"):
+        return True
+    if line.kind != "work":
+        return False
+    role, size = _role(group), sum(each.statement.lines for each in group)
+    if size + line.statement.lines > LONGEST:
+        return True
+    if _titled(line) and size >= 4:
+        return True
+    if line.role in ("constant", role):
+        return False
+    if role == "load":
+        return line.role in ("split", "fit", "predict", "evaluate") or size >= 8 and _titled(line)
+    if (role, line.role) in _JOINS:
+        return size > 4
+    if line.role == "prepare":
+        return role in ("split", "fit") or size >= 8
+    return {role, line.role} != {"predict", "evaluate"}
+
+
+def _titled(line: Line) -> bool:
+    """Whether the author set a statement apart by a comment with an empty line above it."""
+    return bool(line.statement.comment) and line.statement.source.startswith(("\n", "# -", "# =", "#-", "#=", "###"))
+
+
+def _merged(found: list[Piece], plan: Plan) -> list[Piece]:
+    """Join steps of neighbouring cells that do one thing, with nothing shown between them."""
+    done: list[Piece] = []
+    for piece in found:
+        last = done[-1] if done else None
+        if last is not None and piece.kind == last.kind == "step" and piece.cells != last.cells:
+            same = last.role == piece.role == "prepare" and not piece.lines[0].statement.comment
+            built = last.role == "prepare" and piece.role == "fit" and last.size <= 6 and _builds(last, piece)
+            if (same or built) and last.size + piece.size <= LONGEST:
+                last.lines += piece.lines
+                last.cells += [cell for cell in piece.cells if cell not in last.cells]
+                last.role = piece.role
+                continue
+        done.append(piece)
+    return done
+
+
+def _builds(last: Piece, piece: Piece) -> bool:
+    made = {name for line in last.lines for name in line.facts.binds}
+    return len(made) == 1 and bool(made & {name for line in piece.lines for name in line.facts.mutates})
+
+
+def _checked(piece: Piece, plan: Plan) -> Iterator[Piece]:
+    """Work out what goes in and out; what cannot be told for certain stays a plain cell."""
+    if piece.kind != "step":
+        yield piece
+        return
+    seen = visible(plan)
+    known: set[str] = set()
+    inputs: dict[str, None] = {}
+    bound: dict[str, None] = {}
+    last_bound: dict[str, int] = {}
+    passing: set[str] = set()
+    before = piece.lines[0].before
+    for number, line in enumerate(piece.lines):
+        for name in [*line.facts.reads, *line.facts.mutates]:
+            if name not in known and name in before and name not in seen:
+                inputs.setdefault(name)
+        for name in line.facts.binds:
+            bound.setdefault(name)
+            last_bound[name] = number
+        passing |= line.facts.passing
+        known |= line.facts.definite
+    live = piece.lines[-1].live
+    reads_after = {
+        name for name, at in last_bound.items() for line in piece.lines[at + 1 :] if name in line.facts.loads
+    } | {name for name, at in last_bound.items() if name not in piece.lines[at].facts.definite}
+    changed = {name for line in piece.lines for name in line.facts.mutates if name in before and name not in bound}
+    outputs = [n for n in bound if n in live or (n not in passing and n not in reads_after and n != "_")]
+    fitted = {fit.name for fit in plan.fits if fit.cell in piece.cells}
+    outputs += [n for n in bound if n in fitted and n not in outputs and n not in passing]
+    outputs += [n for n in sorted(changed & live) if n not in outputs and n not in seen]
+    if not outputs:
+        outputs = [n for n in sorted(changed) if n not in seen]
+    unsure = [n for n in outputs if n in bound and n not in known]
+    for name in unsure:
+        if name in before:
+            inputs.setdefault(name)
+    lost = [n for n in unsure if n not in before]
+    if lost and any(n in live for n in lost):
+        yield from _plain(piece, f"it may leave {', '.join(lost)} without a value")
+        return
+    outputs = [n for n in outputs if n not in lost]
+    if not outputs:
+        yield from _plain(piece, "nothing later uses what it does")
+        return
+    contested = plan.imports.contested & set(inputs)
+    piece.imports = [text for name in sorted(contested) if (text := _import_of(plan, name, piece))]
+    piece.inputs = _ordered([n for n in inputs if not any(_binds(text, n) for text in piece.imports)], piece)
+    piece.outputs = outputs
+    yield piece
+
+
+def _plain(piece: Piece, reason: str) -> Iterator[Piece]:
+    piece.kind, piece.reasons = "plain", [*piece.reasons, reason]
+    for line in piece.lines:
+        line.kind = "plain"
+    yield piece
+
+
+def _ordered(names: Sequence[str], piece: Piece) -> list[str]:
+    """Order names by where the code first mentions them."""
+    text = "\n".join(line.statement.source for line in piece.lines)
+
+    def place(name: str) -> tuple[int, str]:
+        found = re.search(rf"\b{re.escape(name)}\b", text)
+        return (found.start() if found else len(text), name)
+
+    return sorted(names, key=place)
+
+
+def _binds(text: str, name: str) -> bool:
+    node = ast.parse(text).body[0]
+    assert isinstance(node, ast.Import | ast.ImportFrom)
+    return any((alias.asname or alias.name.split(".")[0]) == name for alias in node.names)
+
+
+def _import_of(plan: Plan, name: str, piece: Piece) -> str:
+    """The import that a contested name stands for where the piece begins, unless it stands for something else."""
+    found = ""
+    for line in plan.lines:
+        if line.statement.place >= piece.lines[0].statement.place:
+            break
+        if name in line.facts.binds:
+            node = line.statement.node
+            found = ""
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                alias = next((a for a in node.names if (a.asname or a.name.split(".")[0]) == name), None)
+                part = [alias] if alias else [ast.alias(name)]
+                made = ast.Import(part) if isinstance(node, ast.Import) else ast.ImportFrom(node.module, part, node.level)
+                found = ast.unparse(made)
+    return found
+
+
+def _joined_plain(found: list[Piece]) -> list[Piece]:
+    """Plain pieces of one cell that follow each other become one cell again."""
+    done: list[Piece] = []
+    for piece in found:
+        if done and piece.kind == "plain" == done[-1].kind and piece.cells == done[-1].cells:
+            done[-1].lines += piece.lines
+            done[-1].reasons += piece.reasons
+        else:
+            done.append(piece)
+    return done
+
+
+def _name_steps(found: Sequence[Piece], plan: Plan) -> None:
+    taken = plan.names | {"find_data", "Learned", "train", "prepare_records"}
+    project = naming.topic([plan.notebook.path.stem]) or "data"
+    for piece in found:
+        if piece.kind == "step":
+            group = [line.statement for line in piece.lines]
+            name = naming.step_name(group, piece.role, piece.outputs, piece.heading, plan.inference, project)
+            hints = [*(naming.topic([each]) for each in piece.outputs), naming.command(piece.heading)]
+            piece.name = naming.unique(name, taken, [hint for hint in hints if hint])
+            taken.add(piece.name)

@@ -1,0 +1,1 @@
+"""From a plan to a literate notebook, its module and its model."""

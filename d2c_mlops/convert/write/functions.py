@@ -1,0 +1,106 @@
+"""The source of each step: a function with typed arguments, and the cell that calls it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+
+from d2c_mlops.convert.authored import mentions
+from d2c_mlops.convert.plan import Line, Plan
+from d2c_mlops.convert.rewrite import Change, calling, changed, indented, with_extras
+from d2c_mlops.convert.steps import Piece
+from d2c_mlops.convert.write.parameters import Parameters
+
+Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation
+
+
+def line_source(line: Line, plan: Plan, parameters: Parameters) -> str:
+    """Return a statement with parameters put in and calls of the author's functions adapted."""
+    return changed(line.statement, [*parameters.changes.get(line.statement.place, ()), *adapted(line.statement.node, plan)])
+
+
+def adapted(node: ast.AST, plan: Plan, source: str = "") -> list[Change]:
+    """Return the changes that hand over to the author's functions what they used to read from the notebook."""
+    found = []
+    for name, function in plan.functions.items():
+        if function.extras and not function.reason:
+            for call, _ in mentions(node, name):
+                if call is not None:
+                    lines = _cell_lines(plan, node)
+                    found.append(calling(call, function.extras, lines))
+    return found
+
+
+def _cell_lines(plan: Plan, node: ast.AST) -> Sequence[str]:
+    cell = next((l.statement.cell for l in plan.lines if l.statement.node is node), -1)
+    return next((c.python.split("\n") for c in plan.notebook.code if c.index == cell), [])
+
+
+def definition_source(piece: Piece, plan: Plan) -> str:
+    """Return an author's function with keyword arguments for what it read from the notebook."""
+    line = piece.lines[0]
+    node = line.statement.node
+    source = changed(line.statement, adapted(node, plan)).strip("\n")
+    extras = plan.functions[piece.name].extras
+    if not extras or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return source
+    lines = source.split("\n")
+    tree = ast.parse(source).body[0]
+    assert isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef)
+    first = tree.body[0]
+    head = lines[: tree.lineno - 1]
+    if first.lineno == tree.lineno or not _own_line(lines, first):
+        body = [f"    {text}" for part in tree.body for text in ast.unparse(part).split("\n")]
+    else:
+        start = first.lineno - 1
+        while start > tree.lineno and lines[start - 1].lstrip().startswith("#"):
+            start -= 1
+        body = lines[start:]
+    return "\n".join([*head, with_extras(tree, extras), *body])
+
+
+def _own_line(lines: Sequence[str], node: ast.stmt) -> bool:
+    return not lines[node.lineno - 1].encode()[: node.col_offset].decode().strip()
+
+
+def function_source(piece: Piece, plan: Plan, parameters: Parameters, types: Types) -> str:
+    """Return the function of a step."""
+    given = [*piece.inputs, *(name for name in piece.parameters if name not in piece.inputs)]
+    arguments = [f"{name}: {_type(piece, name, parameters, types)}" for name in given]
+    returned = [types.get((piece.name, f"-> {name}"), "Any") for name in piece.outputs]
+    arrow = returned[0] if len(returned) == 1 else f"tuple[{', '.join(returned)}]"
+    sources = [line_source(line, plan, parameters).strip("\n") for line in piece.lines]
+    spoken = piece.lines[0].statement.comment
+    if spoken and sources[0].startswith("#") and not re.match(r"#[^\n]*\n#", sources[0]):
+        sources[0] = sources[0].split("\n", 1)[1]
+    else:
+        spoken = ""
+    body = [f'"""{_sentence(spoken, piece)}"""', *piece.imports]
+    text = "\n".join(indented(part) for part in [*body, *sources, f"return {', '.join(piece.outputs)}"] if part)
+    return f"def {piece.name}({', '.join(arguments)}) -> {arrow}:\n{text}"
+
+
+def call_source(piece: Piece, parameters: Parameters) -> str:
+    """Return the call that binds the same names as the original did."""
+    return f"{', '.join(piece.outputs)} = {call_text(piece, parameters)}"
+
+
+def call_text(piece: Piece, parameters: Parameters) -> str:
+    """Return the call alone."""
+    words = [name if parameters.of(name) is None else f"{name}={name}" for name in piece.inputs]
+    words += [f"{name}={name}" for name in piece.parameters if name not in piece.inputs]
+    return f"{piece.name}({', '.join([*(w for w in words if '=' not in w), *(w for w in words if '=' in w)])})"
+
+
+def _type(piece: Piece, name: str, parameters: Parameters, types: Types) -> str:
+    known = parameters.of(name)
+    return known.annotation if known is not None else types.get((piece.name, name), "Any")
+
+
+def _sentence(spoken: str, piece: Piece) -> str:
+    text = spoken.strip(" -=#*:.").replace("\\", "/").replace('"', "'")
+    text = re.sub(r"^\d+[.)]\s*", "", text)
+    if not text or len(text) > 100:
+        text = piece.name.replace("_", " ")
+    return f"{text[0].upper()}{text[1:]}."

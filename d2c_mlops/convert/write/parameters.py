@@ -1,0 +1,219 @@
+"""The literals that production will want to change become one typed parameters cell."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from d2c_mlops.convert import naming
+from d2c_mlops.convert.plan import Line, Plan
+from d2c_mlops.convert.rewrite import Change, replacing
+from d2c_mlops.convert.steps import Piece
+
+FLOATS = frozenset(
+    "C alpha beta gamma eta learning_rate l1_ratio test_size train_size min_support min_threshold threshold contamination eps "
+    "subsample colsample_bytree reg_alpha reg_lambda interval_width changepoint_prior_scale bandwidth quantile var_smoothing "
+    "discount_rate penalizer_coef smoothing_level smoothing_slope smoothing_trend smoothing_seasonal validation_split".split()
+)
+WORDS = FLOATS | frozenset(
+    "random_state seed n_estimators n_clusters max_depth n_neighbors n_components min_samples_split min_samples_leaf n_iter "
+    "max_iter max_features max_leaf_nodes num_leaves epochs batch_size n_splits cv periods steps horizon order seasonal_order "
+    "seasonal_periods n_init min_samples min_child_weight k_neighbors degree tol n_bins lags nlags".split()
+)
+_DATE = re.compile(r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T]\d{1,2}:\d{2}(:\d{2})?)?$")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the parameters cell."""
+
+    name: str
+    annotation: str
+    default: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.annotation} = {self.default}" + (f"  # {self.note}" if self.note else "")
+
+
+@dataclass
+class Parameters:
+    """All parameters, and the changes that put them into the code."""
+
+    every: list[Parameter] = field(default_factory=list)
+    changes: dict[tuple[int, int], list[Change]] = field(default_factory=dict)
+    folder: str = ""  # the parameter that holds the data's folder, where files are read
+    files: list[str] = field(default_factory=list)
+
+    def of(self, name: str) -> Parameter | None:
+        """Return the parameter of a name."""
+        return next((each for each in self.every if each.name == name), None)
+
+
+def extract(plan: Plan, found: list[Piece], data: Path | None, default_folder: str) -> Parameters:
+    """Take literals out of the steps; constants that a cell sets once move to the parameters cell as they are."""
+    made = Parameters()
+    taken = plan.names | {piece.name for piece in found}
+    _constants(plan, found, made)
+    seen: dict[tuple[str, str], str] = {}
+    for piece in found:
+        if piece.kind not in ("step", "plain"):
+            continue
+        for line in piece.lines:
+            for name, change in _literals(line, plan, seen, taken, made):
+                made.changes.setdefault(line.statement.place, []).append(change)
+                if name not in piece.parameters:
+                    piece.parameters.append(name)
+            for file, change in _files(line, plan, data, taken, made):
+                made.changes.setdefault(line.statement.place, []).append(change)
+                made.files.append(file)
+                if made.folder not in piece.parameters:
+                    piece.parameters.insert(0, made.folder)
+    if made.folder:
+        made.every.insert(0, Parameter(made.folder, "str", repr(default_folder), "folder with the files that are read"))
+    return made
+
+
+def _constants(plan: Plan, found: list[Piece], made: Parameters) -> None:
+    """Move `name = literal` to the parameters where the name never means anything else."""
+    counts: dict[str, int] = {}
+    for line in plan.lines:
+        for name in line.facts.binds:
+            counts[name] = counts.get(name, 0) + 1
+    deleted = {name for line in plan.lines for name in line.facts.deletes}
+    for piece in found:
+        if piece.kind not in ("step", "plain"):
+            continue
+        for line in list(piece.lines):
+            node = line.statement.node
+            if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
+                continue
+            name, value = node.targets[0].id, node.value
+            early = any(name in each.facts.loads for each in plan.lines if each.statement.place < line.statement.place)
+            if counts[name] > 1 or early or name in deleted or name.startswith("_") or name in plan.imports.contested:
+                continue
+            literal = _scalar(value)
+            if literal is None or line.kind not in ("work", "plain") or line.facts.opaque:
+                continue
+            note = line.statement.comment[:90] or _trailing(line)
+            made.every.append(Parameter(name, type(literal).__name__, repr(literal), note))
+            piece.lines.remove(line)
+            piece.outputs = [each for each in piece.outputs if each != name]
+            used = any(name in each.facts.loads for each in piece.lines)
+            if piece.kind == "step" and used and name not in piece.inputs:
+                piece.inputs.append(name)
+    found[:] = [each for each in found if each.lines or each.kind in ("prose", "raw")]
+
+
+def _trailing(line: Line) -> str:
+    last = line.statement.source.rstrip().split("\n")[-1]
+    return last.rpartition("#")[2].strip()[:90] if "#" in last and "'" not in last and '"' not in last else ""
+
+
+def _scalar(node: ast.expr) -> int | float | str | bool | None:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if isinstance(value, str) and (len(value) > 120 or "\n" in value):
+        return None
+    if isinstance(value, float) and value != value:
+        return None
+    return value if isinstance(value, int | float | str | bool) else None
+
+
+def _literals(
+    line: Line, plan: Plan, seen: dict[tuple[str, str], str], taken: set[str], made: Parameters
+) -> Sequence[tuple[str, Change]]:
+    found = []
+    for call in (node for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)):
+        path = plan.inference.path(call.func)
+        if path.startswith(("matplotlib.", "seaborn.", "plotly.")) or (line.kind == "plain" and not _builds(path)):
+            continue
+        if line.kind == "show":
+            continue
+        for word in call.keywords:
+            if word.arg not in WORDS or not isinstance(word.value, ast.Constant | ast.Tuple | ast.UnaryOp):
+                continue
+            if (literal := _number(word.value)) is None:
+                continue
+            text = repr(literal)
+            kind = "float" if word.arg in FLOATS and isinstance(literal, int | float) else _annotation(literal)
+            owner = naming.estimator_name(path) if path else ""
+            name = _named(word.arg, text, owner, seen, taken)
+            if made.of(name) is None:
+                made.every.append(Parameter(name, kind, text))
+            found.append((name, replacing(word.value, name)))
+        for part, name in _dates(call, path):
+            text = repr(part.value)
+            known = _named(name, text, "", seen, taken)
+            if made.of(known) is None:
+                made.every.append(Parameter(known, "str", text))
+            found.append((known, replacing(part, known)))
+    return found
+
+
+def _builds(path: str) -> bool:
+    return path.startswith(("sklearn.", "xgboost.", "lightgbm.", "statsmodels.", "imblearn."))
+
+
+def _number(node: ast.expr) -> int | float | tuple[int, ...] | None:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return None
+    if isinstance(value, tuple):
+        return value if value and all(type(each) is int for each in value) else None
+    return value if type(value) in (int, float) and value == value else None
+
+
+def _annotation(value: object) -> str:
+    return "tuple[int, ...]" if isinstance(value, tuple) else type(value).__name__
+
+
+def _dates(call: ast.Call, path: str) -> list[tuple[ast.Constant, str]]:
+    names = ("pandas.Timestamp", "pandas.to_datetime", "pandas.date_range", "numpy.datetime64")
+    if path not in names:
+        return []
+    given = [(each, "date") for each in call.args] + [(word.value, word.arg or "date") for word in call.keywords]
+    found = []
+    for node, word in given:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _DATE.match(node.value):
+            found.append((node, {"start": "start_date", "end": "end_date"}.get(word, "cutoff_date")))
+    return found
+
+
+def _named(word: str, text: str, owner: str, seen: dict[tuple[str, str], str], taken: set[str]) -> str:
+    if (word, text) in seen:
+        return seen[(word, text)]
+    base = naming.snake(word) if len(word) > 1 else word
+    for name in (base, f"{owner}_{base}" if owner else "", *(f"{owner or base}_{base}_{n}" for n in range(2, 99))):
+        if name and name not in taken:
+            taken.add(name)
+            seen[(word, text)] = name
+            return name
+    return base
+
+
+def _files(line: Line, plan: Plan, data: Path | None, taken: set[str], made: Parameters) -> list[tuple[str, Change]]:
+    found = []
+    for call in (node for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)):
+        path = plan.inference.path(call.func)
+        if not path.startswith(("pandas.read_", "numpy.load", "numpy.genfromtxt")) and path != "builtins.open":
+            continue
+        words = [word.value for word in call.keywords if word.arg in ("filepath_or_buffer", "io", "path")]
+        for given in [*call.args[:1], *words]:
+            if not (isinstance(given, ast.Constant) and isinstance(given.value, str)):
+                continue
+            file = PurePosixPath(given.value.replace("\\", "/"))
+            if file.is_absolute() or "://" in given.value or (data is not None and not (data / file).exists()):
+                continue
+            if not made.folder:
+                made.folder = next(n for n in ("data_folder", "data_dir", "input_folder", "files_folder") if n not in taken)
+                taken.add(made.folder)
+            text = f"find_data({made.folder}) / {str(file)!r}"
+            found.append((str(file), replacing(given, text)))
+    return found
