@@ -10,6 +10,7 @@ from d2c_mlops.convert.authored import Authored, Definition, authored
 from d2c_mlops.convert.dataflow import BUILTINS
 from d2c_mlops.convert.imports import Imports, collect, is_import
 from d2c_mlops.convert.inference import Inference, infer
+from d2c_mlops.convert.known import is_model
 from d2c_mlops.convert.notebook import KERNEL_NAMES, Notebook
 from d2c_mlops.convert.roles import Fit, Structure, structure
 from d2c_mlops.convert.statements import Facts, Statement, facts, normalised, statements
@@ -151,8 +152,15 @@ def _roles(notebook: Notebook, every: Sequence[Statement], inference: Inference)
         role = found.roles[number].role if number in found.roles else "prepare"
         if role == "fit" and kinds.get(number, {"model"}) <= {"transformer", "sampler"}:
             role = "prepare"
+        if role == "prepare" and _builds_model(each, inference):
+            role = "fit"
         roles[each.place] = role if role not in ("explore", "import") else "prepare"
     return roles
+
+
+def _builds_model(statement: Statement, inference: Inference) -> bool:
+    value = getattr(statement.node, "value", None)
+    return isinstance(value, ast.Call) and is_model(inference.path(value.func))
 
 
 def _watched(lines: Sequence[Line], functions: dict[str, Authored], free: frozenset[str]) -> frozenset[str]:

@@ -147,10 +147,12 @@ def _breaks(group: Sequence[Line], line: Line) -> bool:
         return True
     if _titled(line) and size >= 4:
         return True
-    if line.role in ("constant", role):
+    if line.role == "constant":
+        return role == "load"
+    if line.role == role:
         return False
     if role == "load":
-        return line.role in ("split", "fit", "predict", "evaluate") or size >= 8 and _titled(line)
+        return line.role != "load"
     if (role, line.role) in _JOINS:
         return size > 4
     if line.role == "prepare":
@@ -187,6 +189,8 @@ def _builds(last: Piece, piece: Piece) -> bool:
 
 def _checked(piece: Piece, plan: Plan) -> Iterator[Piece]:
     """Work out what goes in and out; what cannot be told for certain stays a plain cell."""
+    if piece.kind == "step" and all(line.role == "constant" for line in piece.lines):
+        piece.kind = "plain"
     if piece.kind != "step":
         yield piece
         return

@@ -153,7 +153,7 @@ class Learned:
         made.fitted = {name: load_fitted(folder / f"{name}.skops", trusted) for name in plain["fitted"]}
         return made
 
-# %% ../../nbs/models/replay.ipynb #81bf7e96
+# %% ../../nbs/models/replay.ipynb #17a15f8a
 def _column(name: Any, values: pd.Series) -> dict[str, Any]:
     known = values.dropna()
     return {"name": name, "dtype": str(values.dtype), "first": to_plain(known.iloc[0]) if len(known) else None}
@@ -173,9 +173,9 @@ def as_type(values: pd.Series, dtype: str) -> pd.Series:
         times = pd.to_datetime(values)
         return times.dt.tz_localize(None) if "UTC" not in dtype and times.dt.tz is not None else times
     if dtype in ("object", "str", "string", "category"):
-        made: pd.Series = values.astype(object).where(values.notna(), np.nan).astype(dtype)
+        made: pd.Series = values.astype(object).where(values.notna(), np.nan).astype(pd.api.types.pandas_dtype(dtype))
         return made
     if values.isna().any():
         return pd.Series(values.astype("Float64").to_numpy("float64", na_value=np.nan), index=values.index)
-    typed: pd.Series = values.astype(dtype)
+    typed: pd.Series = values.astype(pd.api.types.pandas_dtype(dtype))
     return typed

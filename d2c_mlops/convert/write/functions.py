@@ -66,7 +66,7 @@ def _own_line(lines: Sequence[str], node: ast.stmt) -> bool:
 
 def function_source(piece: Piece, plan: Plan, parameters: Parameters, types: Types) -> str:
     """Return the function of a step."""
-    given = [*piece.inputs, *(name for name in piece.parameters if name not in piece.inputs)]
+    given = [*(name for name in piece.inputs if parameters.of(name) is None), *_own_parameters(piece, parameters)]
     arguments = [f"{name}: {_type(piece, name, parameters, types)}" for name in given]
     returned = [types.get((piece.name, f"-> {name}"), "Any") for name in piece.outputs]
     arrow = returned[0] if len(returned) == 1 else f"tuple[{', '.join(returned)}]"
@@ -88,9 +88,14 @@ def call_source(piece: Piece, parameters: Parameters) -> str:
 
 def call_text(piece: Piece, parameters: Parameters) -> str:
     """Return the call alone."""
-    words = [name if parameters.of(name) is None else f"{name}={name}" for name in piece.inputs]
-    words += [f"{name}={name}" for name in piece.parameters if name not in piece.inputs]
-    return f"{piece.name}({', '.join([*(w for w in words if '=' not in w), *(w for w in words if '=' in w)])})"
+    words = [name for name in piece.inputs if parameters.of(name) is None]
+    words += [f"{name}={name}" for name in _own_parameters(piece, parameters)]
+    return f"{piece.name}({', '.join(words)})"
+
+
+def _own_parameters(piece: Piece, parameters: Parameters) -> list[str]:
+    names = [name for name in piece.inputs if parameters.of(name) is not None]
+    return [*(name for name in piece.parameters if name not in names), *names]
 
 
 def _type(piece: Piece, name: str, parameters: Parameters, types: Types) -> str:

@@ -1,0 +1,216 @@
+"""Which fitted estimator becomes the model, which steps lead to it, and where a record may enter."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from d2c_mlops.convert.plan import Line, Plan, plots, visible
+from d2c_mlops.convert.replay import Replay, replayed
+from d2c_mlops.convert.roles import Fit
+from d2c_mlops.convert.steps import Piece
+
+FAMILIES = ("sklearn.", "xgboost.", "lightgbm.", "imblearn.")
+SCORES = {
+    "accuracy_score": ("accuracy", False),
+    "r2_score": ("r2", False),
+    "mean_absolute_error": ("mean_absolute_error", True),
+    "mean_squared_error": ("mean_squared_error", True),
+    "silhouette_score": ("silhouette", False),
+}
+
+
+@dataclass
+class Chosen:
+    """The estimator that becomes the model."""
+
+    fit: Fit
+    name: str
+    pieces: list[Piece]  # the steps that lead to it, in order
+    features: ast.expr  # what the notebook predicts for
+    answers: ast.expr | None  # the truth that belongs to them
+    held_out: bool  # whether they were kept from the fit
+    score: str = ""  # the author's metric, among SCORES
+    ways: list[Way] = field(default_factory=list)
+
+
+@dataclass
+class Way:
+    """One place where a record may enter: the table `start` as it stands after a step."""
+
+    start: str
+    after: int  # index among the chosen pieces
+    replay: Replay
+
+
+def choose(plan: Plan, found: Sequence[Piece]) -> Chosen | str:
+    """Return the last estimator that the steps fit, or why there is none."""
+    fits = [fit for fit in plan.structure.models if fit.path.startswith(FAMILIES)]
+    if not fits:
+        others = [fit for fit in plan.structure.models if fit.path]
+        if others:
+            return f"{others[-1].path} has no form on disk that cannot run code when it is read"
+        return "the notebook fits no estimator"
+    supervised = [fit for fit in fits if fit.kind == "model"] or fits
+    reasons: list[str] = []
+    for fit in [*reversed(supervised), *reversed([fit for fit in fits if fit not in supervised])]:
+        made = _for_fit(fit, plan, found)
+        if isinstance(made, Chosen):
+            return made
+        reasons.append(f"{fit.path.rpartition('.')[2]} of cell {fit.cell + 1}: {made}")
+    return reasons[0]
+
+
+def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
+    line = next((l for l in plan.lines if l.statement.cell == fit.cell and fit.call in ast.walk(l.statement.node)), None)
+    if line is None:
+        return "it is fitted inside a function of the author"
+    name = fit.name or _bound_name(line)
+    if not name:
+        return "it has no name"
+    if not isinstance(line.statement.node, ast.Expr | ast.Assign):
+        return "it is fitted in a loop"
+    after = [l for l in plan.lines if l.statement.place >= line.statement.place]
+    later = _until_rebound(after, name)
+    asked = _predicted(later, name)
+    features, answers, held, score = _evaluated(plan, later, name, fit, asked)
+    if features is None:
+        return "its features cannot be told"
+    names = {name} | _names(features) | (_names(answers) if answers is not None else set())
+    end = next(i for i, piece in enumerate(found) if line in piece.lines)
+    asking = next((l for l in later if l.statement.node is asked[1]), line) if asked else line
+    last = max(end, next((i for i, piece in enumerate(found) if asking in piece.lines), end))
+    if asking is not line:
+        last = max(end, last - 1) if last > end else end
+    for piece in found[: last + 1]:
+        if piece.kind == "step":
+            bound = {n for l in piece.lines for n in l.facts.binds}
+            piece.outputs += sorted((names & bound) - set(piece.outputs))
+    pieces = _slice(found[: last + 1], names - visible(plan))
+    if isinstance(pieces, str):
+        return pieces
+    chosen = Chosen(fit, name, pieces, features, answers, held, score)
+    chosen.ways = list(_ways(plan, chosen))
+    return chosen
+
+
+def _bound_name(line: Line) -> str:
+    node = line.statement.node
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    return target.id if isinstance(target, ast.Name) else ""
+
+
+def _until_rebound(lines: Sequence[Line], name: str) -> list[Line]:
+    kept = [lines[0]]
+    for line in lines[1:]:
+        refit = name in line.facts.mutates or name in line.facts.binds
+        if refit:
+            break
+        kept.append(line)
+    return kept
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _predicted(lines: Sequence[Line], name: str) -> tuple[ast.expr, ast.stmt] | None:
+    """What the estimator is asked for and where; test data before other data."""
+    found: list[tuple[ast.expr, ast.stmt]] = []
+    for line in lines:
+        for node in ast.walk(line.statement.node):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                asks = node.func.attr in ("predict", "score", "predict_proba", "fit_predict")
+                if asks and isinstance(node.func.value, ast.Name) and node.func.value.id == name:
+                    if isinstance(line.statement.node, ast.Assign | ast.Expr):
+                        found.append((node.args[0], line.statement.node))
+    tests = [each for each in found if any("test" in word.lower() or "valid" in word.lower() for word in _names(each[0]))]
+    return (tests or found or [None])[0]
+
+
+def _evaluated(
+    plan: Plan, lines: Sequence[Line], name: str, fit: Fit, asked: tuple[ast.expr, ast.stmt] | None
+) -> tuple[ast.expr | None, ast.expr | None, bool, str]:
+    """Features and answers of the author's own evaluation, and his metric; the training data where there is none."""
+    trained = fit.call.args if fit.call is not None else []
+    target = trained[1] if len(trained) > 1 else None
+    if asked is not None and trained and ast.dump(asked[0]) != ast.dump(trained[0]):
+        truth, score = _truth(plan, lines, name, asked)
+        if truth is not None or fit.kind == "clusterer":
+            return asked[0], truth, True, score
+    if not trained:
+        return None, None, False, ""
+    _, score = _truth(plan, lines, name, asked) if asked else (None, "")
+    return trained[0], target, False, score
+
+
+def _truth(
+    plan: Plan, lines: Sequence[Line], name: str, asked: tuple[ast.expr, ast.stmt]
+) -> tuple[ast.expr | None, str]:
+    predicted = {use for line in lines if line.statement.node is asked[1] for use in line.facts.binds}
+    found: list[tuple[ast.expr, str]] = []
+    for line in lines:
+        for node in ast.walk(line.statement.node):
+            if not isinstance(node, ast.Call):
+                continue
+            path = plan.inference.path(node.func)
+            metric = path.rpartition(".")[2]
+            if path.startswith("sklearn.metrics.") and len(node.args) > 1:
+                second = node.args[1]
+                if (_names(second) & (predicted | {name})) and metric != "silhouette_score":
+                    found.append((node.args[0], metric if metric in SCORES else ""))
+                elif metric == "silhouette_score":
+                    found.append((node.args[0], metric))
+            own = isinstance(node.func, ast.Attribute) and node.func.attr == "score" and len(node.args) > 1
+            if own and name in _names(node.func) and ast.dump(node.args[0]) == ast.dump(asked[0]):
+                found.append((node.args[1], ""))
+    score = next((metric for _, metric in found if metric), "")
+    plain = [truth for truth, metric in found if metric != "silhouette_score"]
+    return (plain[0] if plain else None), score
+
+
+def _slice(found: Sequence[Piece], wanted: set[str]) -> list[Piece] | str:
+    """The pieces that make the names, from the last to the first."""
+    chosen: list[Piece] = []
+    needed = set(wanted)
+    for piece in reversed(found):
+        if piece.kind == "step" and needed & set(piece.outputs):
+            chosen.insert(0, piece)
+            bound = {n for line in piece.lines for n in line.facts.definite}
+            needed = (needed - (bound & set(piece.outputs))) | set(piece.inputs)
+        elif piece.kind == "plain":
+            lines = [line for line in piece.lines if needed & {*line.facts.binds, *line.facts.mutates}]
+            if not lines:
+                continue
+            if any(not isinstance(line.statement.node, ast.Assign) or line.facts.opaque for line in lines):
+                changed = needed & {n for line in lines for n in (*line.facts.binds, *line.facts.mutates)}
+                return f"{', '.join(sorted(changed))} is changed in cell {piece.cells[0] + 1}, which stays a plain cell"
+            chosen.insert(0, Piece("inline", piece.cells, lines))
+            for line in reversed(lines):
+                needed = (needed - line.facts.definite) | line.facts.reads
+    return chosen
+
+
+def _ways(plan: Plan, chosen: Chosen) -> list[Way]:
+    """Every table on the way, the rawest first; at the end the features themselves."""
+    seen = visible(plan)
+    found: list[Way] = []
+    for place, piece in enumerate(chosen.pieces):
+        if piece.kind != "step":
+            continue
+        rest = [line for each in chosen.pieces[place + 1 :] for line in each.lines]
+        rest.sort(key=lambda line: line.statement.place)
+        for start in piece.outputs:
+            if plots(piece.lines[-1].statement, plan.inference):
+                continue
+            made = replayed(plan, rest, start, chosen.features, seen)
+            if made is not None and start not in made.given and _reaches(made):
+                found.append(Way(start, place, made))
+    return found
+
+
+def _reaches(replay: Replay) -> bool:
+    """Whether the features are made from the start."""
+    text = "\n".join([*replay.lines, replay.features])
+    return replay.start in _names(ast.parse(text))

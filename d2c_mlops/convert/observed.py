@@ -1,0 +1,116 @@
+"""A contract inferred from what was seen: types, ranges, categories, what may be missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MOST_CHOICES = 40
+PERSONAL = re.compile(r"(?i)^(e?_?mail|phone|.*_(email|phone)|first_?name|last_?name|surname|full_?name|address|birth.*)$")
+
+
+def contract_of(name: str, inputs: pd.DataFrame, outputs: dict[str, Any], taken: Sequence[str]) -> dict[str, Any]:
+    """Return a contract as JSON values; records get a key of their own where no column is one."""
+    key = "record_id"
+    while key in taken:
+        key = f"_{key}".replace("__", "_x_")
+    keyed = {"name": key, "kind": "string", "description": "Identifier of the record, given back with the answer",
+             "max_length": 64, "example": "1"}  # fmt: skip
+    return {
+        "name": name,
+        "version": "1.0.0",
+        "key": key,
+        "inputs": [keyed, *(field_of(column, inputs[column]) for column in inputs.columns)],
+        "outputs": [keyed, *outputs.values()],
+    }
+
+
+def keyed(frame: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Return records with a key."""
+    made = frame.reset_index(drop=True)
+    made.insert(0, key, [str(number + 1) for number in range(len(frame))])
+    return made
+
+
+def field_of(name: str, values: pd.Series) -> dict[str, Any]:
+    """Return one column of a contract as it was observed."""
+    known = values.dropna()
+    field: dict[str, Any] = {"name": name, "kind": kind_of(known), "nullable": bool(values.isna().any())}
+    words = re.sub(r"[_\W]+", " ", name).strip() or name
+    if field["kind"] in ("integer", "number"):
+        low, high = float(known.min()), float(known.max())
+        field["description"] = f"{words}; {low:g} to {high:g} in the training data"
+        if low >= 0:
+            field["ge"] = 0
+        field["example"] = known.iloc[0].item() if hasattr(known.iloc[0], "item") else known.iloc[0]
+        if field["kind"] == "integer":
+            field["example"] = int(field["example"])
+    elif field["kind"] == "string":
+        texts = known.astype(str)
+        found = sorted(texts.unique())
+        field["description"] = f"{words}; {len(found)} values in the training data"
+        if 1 < len(found) <= MOST_CHOICES and len(found) * 5 <= len(texts) + 10:
+            field["choices"] = found
+        else:
+            field["max_length"] = max(64, 2 * int(texts.str.len().max()))
+        field["example"] = texts.iloc[0]
+        if PERSONAL.match(name):
+            field["personal"] = True
+    elif field["kind"] == "boolean":
+        field |= {"description": words, "example": bool(known.iloc[0])}
+    else:
+        first, last = known.min(), known.max()
+        field["description"] = f"{words}; {first:%Y-%m-%d} to {last:%Y-%m-%d} in the training data"
+        shape = "%Y-%m-%d" if field["kind"] == "date" else "%Y-%m-%dT%H:%M:%SZ"
+        field["example"] = pd.Timestamp(known.iloc[0]).strftime(shape)
+    return {key: value for key, value in field.items() if value is not False}
+
+
+def kind_of(known: pd.Series) -> str:
+    """Return the kind of value that a column holds; raises ValueError for what no contract can say."""
+    if not len(known):
+        raise ValueError(f"{known.name} is empty throughout")
+    if pd.api.types.is_bool_dtype(known):
+        return "boolean"
+    if pd.api.types.is_integer_dtype(known):
+        return "integer"
+    if pd.api.types.is_float_dtype(known):
+        return "number"
+    if pd.api.types.is_datetime64_any_dtype(known):
+        whole = (known == known.dt.normalize()).all() and known.dt.tz is None
+        return "date" if whole else "date-time"
+    kinds = {type(each) for each in known}
+    if kinds == {str}:
+        return "string"
+    if kinds <= {int, np.int64}:
+        return "integer"
+    if kinds <= {int, float, np.int64, np.float64}:
+        return "number"
+    raise ValueError(f"{known.name} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
+
+
+def output_of(model: Any, answers: Any, features: Any) -> dict[str, Any]:
+    """Return the columns of the answer."""
+    flat = np.asarray(answers)
+    flat = flat.reshape(len(flat), -1)
+    if flat.shape[1] != 1:
+        raise ValueError("the estimator gives several values a record")
+    field = field_of("prediction", pd.Series(flat[:, 0]).infer_objects())
+    classes = getattr(model, "classes_", None)
+    labels = getattr(model, "cluster_centers_", None)
+    what = "Predicted class" if classes is not None else "Cluster" if labels is not None else "Predicted value"
+    kept = {key: field[key] for key in ("name", "kind")} | {"description": what}
+    if classes is not None and field["kind"] == "string":
+        kept["choices"] = sorted(str(each) for each in classes)
+    if classes is not None and field["kind"] == "integer":
+        kept |= {"ge": int(min(classes)), "le": int(max(classes))}
+    found = {"prediction": kept}
+    if classes is not None and len(classes) == 2 and hasattr(model, "predict_proba"):
+        model.predict_proba(features)
+        found["probability"] = {"name": "probability", "kind": "number", "ge": 0, "le": 1, "unit": "share 0..1",
+                                "description": f"Probability of {classes[1]}"}  # fmt: skip
+    return found

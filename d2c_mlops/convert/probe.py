@@ -1,0 +1,256 @@
+"""In a process of its own: run the converted cells, see which types go in and out, and try how a model can be built."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import types as kinds
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+TRUSTED = ("sklearn.", "numpy.", "scipy.", "xgboost.", "lightgbm.", "imblearn.", "collections.", "builtins.", "pandas.")
+SAMPLE = 300
+
+
+def main(spec_file: str, answer_file: str) -> None:
+    """Run the spec; the answer says `error` where a cell failed."""
+    spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
+    answer: dict[str, Any] = {"types": {}, "error": None, "model": None, "tried": []}
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        space = _run(spec, answer)
+        for candidate in spec["candidates"] if answer["error"] is None else []:
+            try:
+                answer["model"] = {"index": candidate["index"], **attempt(candidate, space)}
+                break
+            except BaseException as error:  # whatever the author's code raises, the next way is tried
+                answer["tried"].append(f"{candidate['start']}: {type(error).__name__}: {str(error)[:300]}")
+    Path(answer_file).write_text(json.dumps(answer, default=str), encoding="utf-8")
+
+
+def _run(spec: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    module = kinds.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    space = module.__dict__
+    space["display"] = lambda *given, **named: None
+    seen: dict[str, str] = answer["types"]
+    execute = _kernel(module) if spec.get("kernel") else lambda source, name: exec(compile(source, name, "exec"), space)  # noqa: S102
+    for number, cell in enumerate(spec["cells"]):
+        try:
+            execute(cell["source"], f"<cell {number}>")
+        except BaseException as error:
+            answer["error"] = {"cell": number, "what": f"{type(error).__name__}: {str(error)[:500]}"}
+            return space
+        if cell["exported"] and cell["step"] in space:
+            space[cell["step"]] = _watched(space[cell["step"]], cell["step"], cell["returns"], seen)
+        if "plt" in space and hasattr(space["plt"], "close"):
+            space["plt"].close("all")
+    return space
+
+
+def _kernel(module: kinds.ModuleType) -> Callable[[str, str], None]:
+    """Execute as a kernel does, for cells that want `_`, `Out` or magics."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance(user_module=module, user_ns=module.__dict__)
+    shell.init_history = lambda: None
+
+    def execute(source: str, name: str) -> None:
+        shell.run_cell(source, store_history=True).raise_error()
+
+    return execute
+
+
+def _watched(function: Callable[..., Any], step: str, returns: list[str], seen: dict[str, str]) -> Callable[..., Any]:
+    if not isinstance(function, kinds.FunctionType):
+        return function
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+
+    def call(*given: Any, **named: Any) -> Any:
+        for name, value in [*zip(names, given, strict=False), *named.items()]:
+            seen[f"{step} {name}"] = merged(seen.get(f"{step} {name}"), annotation(value))
+        result = function(*given, **named)
+        parts = result if len(returns) > 1 else (result,)
+        for name, value in zip(returns, parts, strict=True) if returns else ():
+            seen[f"{step} -> {name}"] = merged(seen.get(f"{step} -> {name}"), annotation(value))
+        return result
+
+    return call
+
+
+def merged(before: str | None, now: str) -> str:
+    """Return one annotation for two calls."""
+    if before in (None, now):
+        return now
+    both = {before, now}
+    return "float" if both == {"int", "float"} else "Any"
+
+
+def annotation(value: Any) -> str:
+    """Return how the type of a value is written."""
+    import numpy as np
+    import pandas as pd
+
+    named = {"DataFrame": "pd.DataFrame", "Series": "pd.Series", "Timestamp": "pd.Timestamp"}
+    kind = type(value)
+    if kind.__module__.startswith("pandas") and kind.__name__ in named:
+        return named[kind.__name__]
+    if isinstance(value, pd.Index):
+        return "pd.Index"
+    if isinstance(value, np.ndarray):
+        return "np.ndarray"
+    if isinstance(value, bool | np.bool_):
+        return "bool"
+    if isinstance(value, int | np.integer):
+        return "int"
+    if isinstance(value, float | np.floating):
+        return "float"
+    if isinstance(value, str):
+        return "str"
+    if kind in (list, set) and value:
+        inner = {annotation(each) for each in value}
+        single = next(iter(inner)) if len(inner) == 1 else "Any"
+        return f"{kind.__name__}[{single if single in ('int', 'float', 'str') else 'Any'}]"
+    if kind in (list, dict, set, tuple):
+        return {list: "list[Any]", dict: "dict[Any, Any]", set: "set[Any]", tuple: "tuple[Any, ...]"}[kind]
+    if kind.__module__.startswith(("sklearn.", "xgboost.", "lightgbm.", "imblearn.", "statsmodels.")):
+        return f"class:{kind.__name__}"
+    return "Any"
+
+
+def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, Any]:
+    """Build a model one way and prove that it answers as the notebook does; raises where it does not."""
+    import numpy as np
+    import pandas as pd
+
+    from d2c_mlops.convert.observed import contract_of, keyed, output_of
+    from d2c_mlops.models.contract import contract_from_dict, to_frame, to_records
+    from d2c_mlops.models.replay import Learned
+
+    for source in candidate["sources"]:
+        exec(compile(source, "<model>", "exec"), space)  # noqa: S102 - the child's purpose
+    parameters = candidate["parameters"]
+    done = space[candidate["train"]](**{name: space[name] for name in parameters})
+    raw, model, features = done["records"], done["model"], done["features"]
+    _need(isinstance(raw, pd.DataFrame) and len(raw) > 1, "the start is no table")
+    _need(all(isinstance(name, str) and name.strip() for name in raw.columns), "column names are no texts")
+    _need(raw.columns.is_unique and raw.index.is_unique, "columns or rows are not unique")
+    _need(hasattr(model, "predict"), "the estimator cannot predict")
+    learned = Learned()
+    for name, value in done["given"].items():
+        learned.give(name, value)
+    prepare = space[candidate["prepare"]]
+    first = prepare(raw.copy(), learned)
+    learned.learning = False
+    whole = prepare(raw.copy(), learned)
+    _need(len(whole) == len(raw), f"{len(raw)} records become {len(whole)} rows of features")
+    _same(whole, features)
+    kept = raw.loc[first.index] if isinstance(first, pd.DataFrame) and first.index.isin(raw.index).all() else raw
+    if isinstance(first, pd.DataFrame) and first.index.isin(raw.index).all():
+        whole_kept = whole.loc[first.index]
+    else:
+        _need(len(first) == len(raw), "rows cannot be told apart")
+        whole_kept = whole
+    answers = model.predict(whole_kept)
+    rows = np.unique(np.linspace(0, len(kept) - 1, 8).astype(int))
+    for row in rows:
+        alone = model.predict(prepare(kept.iloc[[row]].copy(), learned))
+        _need(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a record alone gets another answer")
+    used = _used(kept, learned, prepare)
+    _need(bool(used), "no column matters")
+    outputs = output_of(model, answers, whole_kept)
+    described = contract_of(candidate["name"], kept[used], outputs, taken=list(raw.columns))
+    contract = contract_from_dict(described)
+    sample = keyed(kept[used].iloc[rows], described["key"])
+    records = to_records(contract.input_fields, contract.check_inputs(sample))
+    contract.request_list.validate_python(records)
+    served = prepare(to_frame(contract.input_fields, json.loads(json.dumps(records))), learned)
+    _need(_close(np.asarray(model.predict(served)), np.asarray(answers)[rows]), "a record over HTTP gets another answer")
+    return {
+        "contract": described,
+        "trusted": _trusted([model, *learned.fitted.values()]),
+        "classes": hasattr(model, "classes_"),
+        "probability": bool(outputs.get("probability")),
+        "estimator": type(model).__name__,
+        "rows": len(kept),
+        "unused": [name for name in raw.columns if name not in used],
+        "metric": _metric(candidate, done, model),
+    }
+
+
+def _metric(candidate: Mapping[str, Any], done: Mapping[str, Any], model: Any) -> float | None:
+    if candidate.get("score") is None:
+        return None
+    space: dict[str, Any] = {}
+    exec(candidate["score"], space)  # noqa: S102 - written by the converter
+    return float(space["score"](done["answers"], model.predict(done["features"]), done["features"]))
+
+
+def _used(raw: Any, learned: Any, prepare: Callable[..., Any]) -> list[str]:
+    """Columns on which the features depend: others may hold the first value throughout."""
+    import numpy as np
+
+    rows = raw.iloc[np.unique(np.linspace(0, len(raw) - 1, SAMPLE).astype(int))]
+    before = prepare(rows.copy(), learned)
+    unused: list[str] = []
+    for name in raw.columns:
+        try:
+            if _close(np.asarray(prepare(rows.drop(columns=[*unused, name]), learned)), np.asarray(before)):
+                unused.append(name)
+        except Exception:  # noqa: S112 - then the column is needed
+            continue
+    return [name for name in raw.columns if name not in unused]
+
+
+def _same(whole: Any, features: Any) -> None:
+    """Refuse where the replay does not give the rows that the notebook predicted for."""
+    import numpy as np
+    import pandas as pd
+
+    frames = isinstance(whole, pd.DataFrame) and isinstance(features, pd.DataFrame)
+    if frames:
+        _need(list(whole.columns) == list(features.columns), "the features have other columns")
+        if whole.index.is_unique and features.index.isin(whole.index).all():
+            _need(_close(whole.loc[features.index].to_numpy(), features.to_numpy()), "the features differ")
+            return
+    left, right = np.asarray(whole), np.asarray(features)
+    _need(left.ndim == right.ndim and left.shape[1:] == right.shape[1:], "the features have another shape")
+    if left.shape == right.shape and _close(left, right):
+        return
+    known = {row.tobytes() for row in np.round(left.astype(float), 7) + 0.0}
+    _need(all(row.tobytes() in known for row in np.round(right.astype(float), 7) + 0.0), "the features differ")
+
+
+def _close(left: Any, right: Any) -> bool:
+    import numpy as np
+
+    if left.shape != right.shape:
+        return False
+    try:
+        return bool(np.allclose(left.astype(float), right.astype(float), rtol=1e-9, atol=1e-12, equal_nan=True))
+    except (TypeError, ValueError):
+        return bool((left == right).all())
+
+
+def _trusted(fitted: list[Any]) -> list[str]:
+    from skops.io import dumps, get_untrusted_types
+
+    found = sorted({name for each in fitted for name in get_untrusted_types(data=dumps(each))})
+    foreign = [name for name in found if not name.startswith(TRUSTED)]
+    _need(not foreign, f"the fitted objects hold foreign types: {', '.join(foreign)}")
+    return found
+
+
+def _need(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

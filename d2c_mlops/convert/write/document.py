@@ -1,0 +1,135 @@
+"""Lay the pieces of a plan out as the cells of a literate notebook."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from d2c_mlops.convert.plan import Plan
+from d2c_mlops.convert.steps import Piece
+from d2c_mlops.convert.write.functions import Types, call_source, definition_source, function_source, line_source
+from d2c_mlops.convert.write.parameters import Parameters
+
+FIND_DATA = '''def find_data(folder: str) -> Path:
+    """Return the folder with the data: as given, or as seen from the nearest folder upwards that holds it."""
+    return next((up / folder for up in (Path.cwd(), *Path.cwd().parents) if (up / folder).exists()), Path(folder))'''
+
+
+@dataclass
+class Out:
+    """One cell of the new notebook and the cells of the original that it stands for (indices from 0)."""
+
+    kind: str  # code or markdown
+    source: str
+    cells: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # bound by this cell
+    tags: list[str] = field(default_factory=list)
+    step: str = ""  # the function defined or called here
+
+    @property
+    def exported(self) -> bool:
+        """Whether nbdev writes the cell into the module."""
+        return self.source.startswith("#| export")
+
+
+def exported(source: str, **given: Any) -> Out:
+    """Return an exported code cell."""
+    return Out("code", f"#| export\n{source}", **given)
+
+
+def lay_out(plan: Plan, found: Sequence[Piece], parameters: Parameters, types: Types, module: str) -> list[Out]:
+    """Return the cells of the notebook without its model."""
+    title, lead, rest = _title(plan, found)
+    cells = [Out("markdown", f"# {title}\n> {lead}"), Out("code", f"#| default_exp {module}")]
+    body: list[Out] = []
+    known: set[str] = set()
+    for piece in rest:
+        made = _piece_cells(piece, plan, parameters, types)
+        if piece.kind == "step" and piece.name in known:
+            made = made[1:]
+        known.add(piece.name)
+        body += made
+    cells.append(exported(_import_lines(plan, parameters, body), cells=[]))
+    if parameters.every:
+        lines = [str(each) for each in parameters.every]
+        cells.append(Out("code", "\n".join(lines), tags=["parameters"], names=[p.name for p in parameters.every]))
+    if parameters.folder:
+        cells.append(exported(FIND_DATA))
+    return cells + body
+
+
+def _title(plan: Plan, found: Sequence[Piece]) -> tuple[str, str, list[Piece]]:
+    """The author's own title where the notebook begins with one; it is taken out of the prose."""
+    rest = list(found)
+    first = rest[0] if rest else None
+    if first is not None and first.kind == "prose":
+        lines = first.text.strip().split("\n")
+        match = re.match(r"#{1,6}\s*(.+)", lines[0].strip())
+        if match and not match[1].strip().startswith(("<", "[")):
+            body = "\n".join(lines[1:]).strip()
+            rest[0] = Piece("prose", first.cells, text=body)
+            return _clean(match[1]), _lead(plan), rest if body else rest[1:]
+    return _clean(plan.notebook.path.stem.replace("_", " ")), _lead(plan), rest
+
+
+def _clean(title: str) -> str:
+    title = re.sub(r"<[^>]+>|[*`]", "", title).strip(" #:")
+    return title[:1].upper() + title[1:] or "Notebook"
+
+
+def _lead(plan: Plan) -> str:
+    models = [fit.path.rpartition(".")[2] for fit in plan.structure.models if fit.path]
+    what = f"From the data to {models[-1]}" if models else "From the data to its findings"
+    return f"{what}: the steps of {plan.notebook.path.name}, as functions."
+
+
+def _import_lines(plan: Plan, parameters: Parameters, body: Sequence[Out]) -> str:
+    lines = list(plan.imports.lines)
+    text = "\n".join(cell.source for cell in body if cell.exported)
+    if parameters.folder:
+        lines.append("from pathlib import Path")
+    if re.search(r"\bAny\b", text):
+        lines.append("from typing import Any")
+    if re.search(r"\bpd\.", text) and "pd" not in plan.imports.paths:
+        lines.append("import pandas as pd")
+    if re.search(r"\bnp\.", text) and "np" not in plan.imports.paths:
+        lines.append("import numpy as np")
+    lines = sorted(dict.fromkeys(lines), key=lambda line: (line.startswith("try"), line.startswith("from"), line.lower()))
+    return "\n".join(["from __future__ import annotations", "", *lines])
+
+
+def _piece_cells(piece: Piece, plan: Plan, parameters: Parameters, types: Types) -> list[Out]:
+    if piece.kind == "prose":
+        return [Out("markdown", _prose(piece.text), cells=piece.cells)]
+    if piece.kind == "raw":
+        return [Out("code", "#| eval: false\n" + piece.text, cells=piece.cells)]
+    if piece.kind == "definition":
+        return [exported(definition_source(piece, plan), cells=piece.cells, names=[piece.name], step=piece.name)]
+    if piece.kind == "plain":
+        text = "\n".join(line_source(line, plan, parameters) for line in piece.lines).strip("\n")
+        names = list(dict.fromkeys(name for line in piece.lines for name in line.facts.binds))
+        return [Out("code", text, cells=piece.cells, names=names)] if text else []
+    function = exported(function_source(piece, plan, parameters, types), cells=piece.cells, step=piece.name)
+    call = Out("code", call_source(piece, parameters), cells=piece.cells, names=list(piece.outputs), step=piece.name)
+    return [function, call]
+
+
+def _prose(text: str) -> str:
+    """The author's words; only the first cell keeps a title of the first level."""
+    return re.sub(r"(?m)^#(?=\s)", "##", text, count=1) if re.match(r"#\s", text) else text
+
+
+def joined(cells: Sequence[Out]) -> list[Out]:
+    """Put a call and what the same cell of the author showed afterwards into one cell, where that is short."""
+    done: list[Out] = []
+    for cell in cells:
+        last = done[-1] if done else None
+        shown = cell.kind == "code" and not (cell.exported or cell.tags or cell.step or cell.source.startswith("#|"))
+        if last is not None and shown and last.step and not last.exported and cell.cells == last.cells[-1:]:
+            last.source += "\n" + cell.source
+            last.names += [name for name in cell.names if name not in last.names]
+            continue
+        done.append(cell)
+    return done

@@ -1,0 +1,206 @@
+"""Texts of a model's cells: contract, class, prose and the assertions on its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from d2c_mlops.convert.model_plan import Chosen
+from d2c_mlops.convert.write.document import Out
+from d2c_mlops.convert.write.parameters import Parameters
+
+if TYPE_CHECKING:
+    from d2c_mlops.convert.write.model import Candidate
+
+A_CELL = 25  # columns of a contract in one cell
+
+
+def class_name(name: str) -> str:
+    """Return `TelcoChurnModel` for telco_churn."""
+    made = "".join(part.capitalize() for part in name.split("_"))
+    return made if made.endswith("Model") else f"{made}Model"
+
+
+def contract_source(name: str, described: Mapping[str, Any]) -> list[str]:
+    """Return the cells that build the contract."""
+    fields: Sequence[Mapping[str, Any]] = described["inputs"]
+    parts = [fields[start : start + A_CELL] for start in range(0, len(fields), A_CELL)]
+    cells, names = [], []
+    for number, part in enumerate(parts):
+        named = "INPUTS" if len(parts) == 1 else f"INPUTS_{number + 1}"
+        names.append(named)
+        cells.append(f"{named} = {{\n" + "\n".join(f"    {_field(each)}," for each in part) + "\n}")
+    outputs = "OUTPUTS = {\n" + "\n".join(f"    {_field(each)}," for each in described["outputs"]) + "\n}"
+    inputs = "INPUTS" if len(parts) == 1 else "{" + ", ".join(f"**{each}" for each in names) + "}"
+    whole = (
+        f'CONTRACT = Contract(\n    name="{name}",\n    version="1.0.0",\n    key="{described["key"]}",\n'
+        f"    inputs=pa.DataFrameSchema({inputs}),\n    outputs=pa.DataFrameSchema(OUTPUTS),\n)"
+    )
+    return [*cells, outputs + "\n" + whole]
+
+
+def _field(field: Mapping[str, Any]) -> str:
+    given = [repr(field["kind"]), repr(field["description"])]
+    given += [f"{key}={value!r}" for key, value in field.items() if key not in ("name", "kind", "description")]
+    return f"{field['name']!r}: column({', '.join(given)})"
+
+
+def class_source(
+    name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, Any], parameters: Parameters
+) -> str:
+    """Return the model's class."""
+    from d2c_mlops.convert.write.model import score_source
+
+    own = {each: parameters.of(each) for each in candidate.parameters}
+    words = {each: ("data" if each == parameters.folder else each) for each in own}
+    inner = [f"{words[each]}: {p.annotation} = {p.default}" for each, p in own.items() if p is not None]
+    sets = [f"        self.{words[each]} = {words[each]}" for each in own] or ["        pass"]
+    handed = ", ".join(f"{each}=self.{words[each]}" for each in own)
+    metric, score, lower, _ = score_source(chosen, found["classes"])
+    metric = metric if chosen.held_out or chosen.fit.kind == "clusterer" else f"{metric}_on_training_data"
+    key = found["contract"]["key"]
+    answers = [f'            "{key}": records["{key}"].to_numpy(),',
+               '            "prediction": np.asarray(self.estimator.predict(features)).ravel(),']  # fmt: skip
+    if found["probability"]:
+        answers.append('            "probability": self.estimator.predict_proba(features)[:, 1],')
+    need = [f["name"] for f in found["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
+    load = f'train({handed})["records"]' if candidate.way is None else "load_records({})".format(
+        ", ".join(f"{each}=self.{words[each]}" for each in candidate.load_parameters)
+    )  # fmt: skip
+    loaded = repr(need) if len(need) <= 6 else f'[name for name, col in CONTRACT.inputs.columns.items() if not col.nullable and name != "{key}"]'
+    return "\n".join([
+        f"class {class_name(name)}(Model):",
+        f'    """{found["estimator"]} on {len(need)} column(s), as the notebook above fits it."""',
+        "",
+        "    contract = CONTRACT",
+        "    charter = CHARTER",
+        f"    trusted: ClassVar[list[str]] = {found['trusted']!r}",
+        "",
+        f"    def __init__(self{', ' if inner else ''}{', '.join(inner)}) -> None:",
+        *sets,
+        "",
+        "    def fit(self, tables: Tables, as_of: date) -> Self:",
+        '        """Learn from the files of the notebook. They carry no time, so `as_of` is only noted."""',
+        f"        done = train({handed})",
+        "        self.estimator, self.as_of, self.learned = done[\"model\"], as_of, Learned()",
+        "        for name, value in done[\"given\"].items():",
+        "            self.learned.give(name, value)",
+        "        prepare_records(done[\"records\"], self.learned)",
+        "        self.learned.learning = False",
+        "        return self",
+        "",
+        "    def predict(self, records: pd.DataFrame) -> pd.DataFrame:",
+        '        """Return one answer per record, in the same order."""',
+        "        features = prepare_records(records, self.learned)",
+        "        answers = {",
+        *answers,
+        "        }",
+        "        return self.contract.check_outputs(pd.DataFrame(answers))",
+        "",
+        "    def evaluate(self, tables: Tables, as_of: date) -> Evaluation:",
+        f'        """Return the {metric} {"on the rows that the notebook held out" if chosen.held_out else "on the training data; nothing was held out"}."""',
+        f"        done = train({handed})",
+        '        features, answers = done["features"], done["answers"]',
+        '        predicted = done["model"].predict(features)',
+        f"        value = {score}",
+        *_baseline(chosen, score, found["classes"]),
+        f'        return Evaluation("{metric}", float(value), {{baseline: float(lazy)}}, {lower}, {{"rows": len(features)}})',
+        "",
+        "    def write(self, folder: Path) -> None:",
+        '        save_fitted(self.estimator, folder / "estimator.skops")',
+        "        self.learned.write(folder)",
+        '        (folder / "as_of.txt").write_text(self.as_of.isoformat())',
+        "",
+        "    def read(self, folder: Path) -> None:",
+        '        self.estimator = load_fitted(folder / "estimator.skops", self.trusted)',
+        "        self.learned = Learned.read(folder, self.trusted)",
+        '        self.as_of = date.fromisoformat((folder / "as_of.txt").read_text())',
+        "",
+        "    @classmethod",
+        "    def example(cls) -> tuple[Tables, date]:",
+        "        return Tables({}), date(2024, 1, 1)",
+        "",
+        "    def records(self, tables: Tables, as_of: date) -> pd.DataFrame:",
+        f"        frame = {load}",
+        f"        frame = frame.dropna(subset={loaded}).head(50).reset_index(drop=True)",
+        f"        keys = [str(number + 1) for number in range(len(frame))]",
+        f'        return self.contract.check_inputs(frame.assign(**{{"{key}": keys}})[list(CONTRACT.inputs.columns)])',
+    ])  # fmt: skip
+
+
+def _baseline(chosen: Chosen, score: str, classes: bool) -> list[str]:
+    if chosen.fit.kind == "clusterer":
+        return ['        baseline, shuffled = "random clusters", np.random.default_rng(0).permutation(predicted)',
+                f"        lazy = {score.replace('predicted', 'shuffled')}"]  # fmt: skip
+    if classes:
+        guess = "pd.Series(np.asarray(answers).ravel()).mode()[0]"
+        return ['        baseline = "most frequent class"', f"        lazy = {score.replace('predicted', f'[{guess}] * len(predicted)')}"]
+    return ['        baseline = "mean"', f"        lazy = {score.replace('predicted', '[np.mean(answers)] * len(predicted)')}"]
+
+
+def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the words between the cells."""
+    estimator = found["estimator"]
+    unused = found["unused"]
+    if candidate.way is None:
+        enter = (
+            "A record is a row of features, already prepared: between the files and the features the steps above look at "
+            "many rows at once (or read other files), which cannot be replayed on a single record."
+        )
+    else:
+        enter = (
+            f"A record is a row of `{candidate.way.start}`, as it is before the steps below prepare it. What those steps learned "
+            "from the training data (averages, categories, fitted scalers and encoders) is kept and replayed."
+        )
+    if unused:
+        shown = ", ".join(f"`{each}`" for each in unused[:8]) + (", …" if len(unused) > 8 else "")
+        enter += f" No prediction depends on {shown}, so a record does not carry them."
+    held = "held out" if chosen.held_out else "trained on (nothing was held out, so the figure flatters)"
+    return {
+        "head": f"## The model in production\nThe {estimator} above becomes a model that can be trained again, judged, saved "
+        "and served. `train` runs the steps of this notebook, nothing else.",
+        "prepare": f"### From a record to features\n{enter}",
+        "contract": f"### What it is asked and what it answers\nInferred from the {found['rows']} rows seen at conversion: types, "
+        "categories, what may be missing. Widen what was only chance.",
+        "charter": "### The case for it\nNobody but its owner can answer these questions; the gate asks for each of them before the model "
+        "goes live: "
+        + " ".join(_questions()),
+        "model": f"### The class\nIt is judged by the author's own figure on the rows that were {held}, beside a baseline that anyone "
+        "could use without a model.",
+        "checks": lambda parameters, candidate, found, day: _checks(name, chosen, parameters, candidate, found, day),
+    }
+
+
+def _questions() -> list[str]:
+    from d2c_mlops.models.charter import Charter
+
+    return [failure.what for failure in Charter().open_questions()]
+
+
+def _checks(
+    name: str, chosen: Chosen, parameters: Parameters, candidate: Candidate, found: Mapping[str, Any], day: str
+) -> list[Out]:
+    own = {each: ("data" if each == parameters.folder else each) for each in candidate.parameters}
+    handed = ", ".join(f"{word}={each}" for each, word in own.items())
+    listed = ", ".join(f'"{word}": {each}' for each, word in own.items())
+    unchanged = " and ".join(f"{p.name} == {p.default}" for p in parameters.every if p.name in own)
+    value = found.get("metric")
+    measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= 0.02 * max(1.0, abs({value!r}))" if value is not None else ""  # fmt: skip
+    last = repr(chosen.name)
+    return [
+        Out("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
+        Out("markdown", "Asked about records that it has seen, it answers as the notebook did, and for every one of them."),
+        Out("code", f"asked = {MODEL_NAME}.records(Tables({{}}), {MODEL_NAME}.as_of)\nanswers = {MODEL_NAME}.predict(asked)\n"
+            f'assert answers["{found["contract"]["key"]}"].tolist() == asked["{found["contract"]["key"]}"].tolist()\n'
+            f"assert {MODEL_NAME}.predict(asked.iloc[[0]])[\"prediction\"].tolist() == answers[\"prediction\"].tolist()[:1]{measured}\nanswers.head()"),
+        Out("markdown", f"## On record\n`d2c run` on this notebook registers what it fitted as a version of `{name}`; opened in JupyterLab, nothing is registered."),
+        Out("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.values import record, run_id\nfrom d2c_mlops.settings import load\n\n"
+            "record(**{evaluation.metric: evaluation.value}, **{f\"baseline_{key}\": value for key, value in evaluation.baselines.items()})\n"
+            "if run_id():\n    settings = load()\n"
+            f"    fitted = new_model(\"{name}\", settings, {{{listed}}}).fit(Tables({{}}), {MODEL_NAME}.as_of)\n"
+            f"    version = register(\"{name}\", fitted, evaluation, settings=settings, as_of={MODEL_NAME}.as_of, run_id=run_id())\n"
+            "    record(version=version.version)"),
+    ] if last else []  # fmt: skip
+
+
+MODEL_NAME = "in_production"

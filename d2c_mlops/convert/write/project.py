@@ -1,0 +1,182 @@
+"""The project around a converted notebook: made where there is none, its notebook exported, its module imported clean."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from configparser import ConfigParser
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from d2c_mlops import settings as settings_of
+from d2c_mlops.convert.write.document import Out
+from d2c_mlops.errors import D2CError, DataRefused, Failure
+
+PYPROJECT = """[build-system]
+requires = ["setuptools>=80"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "{lib}"
+version = "0.1.0"
+requires-python = ">=3.11"
+dependencies = ["d2c_mlops"]
+
+[tool.setuptools.packages.find]
+include = ["{lib}*"]
+
+[tool.nbdev]
+lib_path = "{lib}"
+nbs_path = "nbs"
+put_version_in_init = false
+allowed_cell_metadata_keys = ["tags"]
+clear_all = false
+"""
+SIDE_EFFECTS = """
+import json, os, sys
+from pathlib import Path
+root, module = sys.argv[1:3]
+sys.path.insert(0, root)
+opened = []
+def watch(event, args):
+    if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+") and "__pycache__" not in str(args[0]):
+        opened.append(str(args[0]))
+__import__("d2c_mlops.models.model")
+before = {p for p in Path(".").rglob("*")}
+out, sys.stdout = sys.stdout, __import__("io").StringIO()
+sys.addaudithook(watch)
+__import__(module)
+printed, sys.stdout = sys.stdout.getvalue(), out
+made = sorted(str(p) for p in set(Path(".").rglob("*")) - before)
+values = vars(sys.modules[module])
+fitted = [n for n, v in values.items() if hasattr(v, "get_params") and not isinstance(v, type) and hasattr(v, "n_features_in_")]
+print(json.dumps({"printed": printed, "made": made, "fitted": fitted}))
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where a project keeps its notebooks and its package."""
+
+    root: Path
+    lib: str
+    notebooks: Path
+
+    @property
+    def package(self) -> Path:
+        """Folder of the package."""
+        return self.root / self.lib
+
+
+def find_or_make(root: Path, lib: str = "") -> Project:
+    """Return the nbdev project at `root`; make one where there is none. Files that are there stay as they are."""
+    pyproject = root / "pyproject.toml"
+    text = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
+    found = _nbdev(text)
+    if found:
+        return _completed(Project(root, found.get("lib_path", root.name), root / found.get("nbs_path", "nbs")))
+    lib = lib or re.sub(r"\W+", "_", root.resolve().name).strip("_").lower() or "shop"
+    lib = f"lib_{lib}" if lib[0].isdigit() else lib
+    lib = f"{lib}_models" if lib in sys.stdlib_module_names or lib in ("d2c_mlops", "nbs", "models", "tests") else lib
+    root.mkdir(parents=True, exist_ok=True)
+    made = PYPROJECT.format(lib=lib)
+    if text:
+        made = text.rstrip() + "\n\n" + made[made.index("[tool.nbdev]") :]
+    pyproject.write_text(made, encoding="utf-8")
+    return _completed(Project(root, lib, root / "nbs"))
+
+
+def _nbdev(text: str) -> dict[str, str]:
+    import tomllib
+
+    section = tomllib.loads(text).get("tool", {}).get("nbdev", {}) if text else {}
+    return {key: str(value) for key, value in section.items()}
+
+
+def _completed(project: Project) -> Project:
+    ini = project.root / settings_of.FILE
+    packages = f"{project.lib}.models"
+    if not ini.exists():
+        ini.write_text(f"[d2c]\nstore = d2c_store\npackages = {packages}\n", encoding="utf-8")
+    elif project.lib != "d2c_mlops":
+        held = ConfigParser(interpolation=None)
+        text = ini.read_text(encoding="utf-8")
+        held.read_string(text)
+        listed = held.get("d2c", "packages", fallback="")
+        if packages not in re.split(r"[\s,]+", listed):
+            ini.write_text(_with_package(text, listed, packages), encoding="utf-8")
+    (project.notebooks / "models").mkdir(parents=True, exist_ok=True)
+    for folder in (project.package, project.package / "models"):
+        folder.mkdir(exist_ok=True)
+        if not (folder / "__init__.py").exists():
+            (folder / "__init__.py").write_text('"""Exported from notebooks."""\n', encoding="utf-8")
+    return project
+
+
+def _with_package(text: str, listed: str, package: str) -> str:
+    if listed:
+        return re.sub(r"(?m)^(packages\s*=\s*)(.*)$", rf"\g<1>\g<2> {package}", text, count=1)
+    if "[d2c]" in text:
+        return text.replace("[d2c]\n", f"[d2c]\npackages = {package}\n", 1)
+    return f"{text.rstrip()}\n\n[d2c]\npackages = {package}\n"
+
+
+def write_notebook(path: Path, cells: list[Out]) -> None:
+    """Write the cells as a notebook and let ruff set it; the file appears whole or not at all."""
+    made = nbformat.v4.new_notebook(
+        metadata={
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    for number, cell in enumerate(cells):
+        kind = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
+        fresh = kind(cell.source, id=f"c{number:03d}")
+        if cell.tags:
+            fresh.metadata["tags"] = list(cell.tags)
+        made.cells.append(fresh)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.draft.ipynb")
+    draft.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if ruff := shutil.which("ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
+        subprocess.run([ruff, "check", "-q", "--isolated", "--select", "I,F401", "--fix", str(draft)], capture_output=True)
+        subprocess.run([ruff, "format", "-q", "--isolated", "--line-length", "110", str(draft)], capture_output=True)
+    draft.replace(path)
+
+
+def export(project: Project, notebook: Path) -> None:
+    """Write the module of a notebook through nbdev, in a process of its own."""
+    code = "import sys; from nbdev.export import nb_export; nb_export(sys.argv[1], lib_path=sys.argv[2])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(notebook), str(project.package)],
+        cwd=project.root, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise D2CError(f"nbdev could not export it: {said[-1] if said else 'no reason given'}", where=str(notebook))
+
+
+def check_import(project: Project, module: str) -> None:
+    """Import the module in a clean process; raises DataRefused when that prints, writes or fits anything."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as empty:
+        environ = {**os.environ, "MPLBACKEND": "Agg"}
+        done = subprocess.run(
+            [sys.executable, "-c", SIDE_EFFECTS, str(project.root), module],
+            cwd=empty, capture_output=True, text=True, timeout=120, env=environ,
+        )  # fmt: skip
+    where = str(project.package / Path(*module.split(".")[1:])) + ".py"
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise DataRefused("the module cannot be imported", where=where, failures=[Failure(said[-1] if said else "no reason")])
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    wrong = [Failure(f"importing {what}: {value}") for what, value in found.items() if value]
+    if wrong:
+        raise DataRefused("importing the module has side effects", where=where, failures=wrong)

@@ -1,0 +1,229 @@
+"""Write a plan as a literate notebook with its module and, where an estimator allows it, its model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from d2c_mlops.convert import naming
+from d2c_mlops.convert.model_plan import Chosen, choose
+from d2c_mlops.convert.plan import Plan
+from d2c_mlops.convert.steps import Piece, pieces
+from d2c_mlops.convert.write.document import Out, joined, lay_out
+from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells, score_source
+from d2c_mlops.convert.write.model_text import class_name
+from d2c_mlops.convert.write.parameters import Parameter, Parameters, extract
+from d2c_mlops.convert.write.project import Project, check_import, export, write_notebook
+from d2c_mlops.errors import Failure, NotebookFailed
+
+Run = Callable[[list[str], Path, float], "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A converted notebook and where its parts are."""
+
+    notebook: Path
+    module: str  # dotted
+    module_file: Path
+    model: str  # package.module:Class, "" without one
+    no_model: str  # why there is none
+    parameters: tuple[str, ...]
+    functions: tuple[str, ...]
+    alignment: tuple[dict[str, Any], ...]  # cells of both notebooks from 1, and the names that both bind
+    plain: tuple[Failure, ...]  # cells that stay as they are, and why
+    dropped: tuple[str, ...]  # magics left out
+    structure: Mapping[str, Any] = field(default_factory=dict)
+    tried: tuple[str, ...] = ()  # ways to build the model that did not hold
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
+
+
+def write(
+    plan: Plan,
+    project: Project,
+    name: str,
+    *,
+    data: Path | None = None,  # folder in which the notebook finds its files
+    folder: str = "",  # how the parameters cell names it; `data` when empty
+    day: str = "2024-01-01",  # as_of noted with the model
+    run: bool = True,  # whether code may be executed: types and models need it
+    timeout: float = 600.0,
+) -> Written:
+    """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
+    found = pieces(plan)
+    parameters = extract(plan, found, data, folder or str(data or "."))
+    chosen: Chosen | str = choose(plan, found) if run else "nothing was run, so no model could be tried"
+    module = f"models.{name}"
+    types: dict[tuple[str, str], str] = {}
+    model: list[Out] = []
+    tried: list[str] = []
+    built: Mapping[str, Any] | None = None
+    _share(found, plan, parameters)
+    if run:
+        cells = lay_out(plan, found, parameters, types, module)
+        ways, score = _ways(plan, chosen, parameters)
+        specs = [way.spec(i, name, score) for i, way in enumerate(ways)]
+        answer = probe(cells, found, specs, data, timeout)
+        types = _types(answer["types"], plan)
+        tried, built = answer["tried"], answer["model"]
+        if built is not None and isinstance(chosen, Chosen):
+            model = model_cells(name, chosen, ways[built["index"]], built, parameters, day)
+            parameters.every.append(Parameter("as_of", "str", repr(day), "day of the data, noted with the model"))
+        elif isinstance(chosen, Chosen):
+            chosen = f"no way to ask {chosen.fit.path.rpartition('.')[2]} about records could be proved right"
+    cells = joined(lay_out(plan, found, parameters, types, module))
+    cells = _with_model(cells, model, chosen, built)
+    notebook = project.notebooks / "models" / f"{name}.ipynb"
+    write_notebook(notebook, cells)
+    export(project, notebook)
+    dotted = f"{project.lib}.{module}"
+    check_import(project, dotted)
+    return Written(
+        notebook=notebook,
+        module=dotted,
+        module_file=project.package / "models" / f"{name}.py",
+        model=f"{dotted}:{class_name(name)}" if model else "",
+        no_model="" if model else str(chosen),
+        parameters=tuple(str(each) for each in parameters.every),
+        functions=tuple(dict.fromkeys(cell.step for cell in cells if cell.exported and cell.step)),
+        alignment=tuple(_alignment(cells)),
+        plain=tuple(Failure(reason, f"cell {p.cells[0] + 1}") for p in found if p.kind == "plain" for reason in dict.fromkeys(p.reasons)),
+        dropped=tuple(plan.dropped),
+        structure=_structure(plan, cells, parameters),
+        tried=tuple(tried),
+    )  # fmt: skip
+
+
+def _ways(plan: Plan, chosen: Chosen | str, parameters: Parameters) -> tuple[list[Candidate], str | None]:
+    if not isinstance(chosen, Chosen):
+        return [], None
+    classes = "Classifier" in chosen.fit.path or bool(re.search(r"Logistic|SVC|NB$|SGDClassifier|Perceptron", chosen.fit.path))
+    _, score, _, line = score_source(chosen, classes)
+    text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
+    return candidates(plan, chosen, parameters), text
+
+
+def _share(found: list[Piece], plan: Plan, parameters: Parameters) -> None:
+    """Steps that say the same thing are one function, called several times."""
+    from d2c_mlops.convert.write.functions import function_source
+
+    known: dict[str, str] = {}
+    for piece in found:
+        if piece.kind == "step":
+            text = function_source(replace(piece, name="f", lines=piece.lines), plan, parameters, {})
+            body = text.split('"""', 2)[-1]
+            head = text.split("\n", 1)[0]
+            piece.name = known.setdefault(head + body, piece.name)
+
+
+def probe(
+    cells: list[Out], found: list[Piece], specs: list[dict[str, Any]], data: Path | None, timeout: float
+) -> dict[str, Any]:
+    """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
+    returns = {piece.name: piece.outputs for piece in found if piece.kind == "step"}
+    code = [cell for cell in cells if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false"))]
+    listed = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, [])} for c in code]
+    with TemporaryDirectory() as name:
+        spec, answer = Path(name, "spec.json"), Path(name, "answer.json")
+        kernel = any(re.search(r"get_ipython\(|\b(_|__|_\d+|In|Out)\b", cell.source) for cell in code if not cell.exported)
+        spec.write_text(json.dumps({"cells": listed, "candidates": specs, "kernel": kernel}), encoding="utf-8")
+        environ = {k: v for k, v in os.environ.items() if not re.search(r"(?i)token|secret|passw|key|credential", k)}
+        done = subprocess.run(
+            [sys.executable, "-m", "d2c_mlops.convert.probe", str(spec), str(answer)],
+            cwd=data or Path(name), capture_output=True, text=True, timeout=timeout,
+            env={**environ, "MPLBACKEND": "Agg"}, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if not answer.exists():
+            said = (done.stderr or "").strip().splitlines()
+            raise NotebookFailed(f"the process ended with status {done.returncode}: {said[-1] if said else 'no reason given'}")
+        found_out: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+    if error := found_out["error"]:
+        cell = code[error["cell"]]
+        place = f"cell {cell.cells[0] + 1}" if cell.cells else "the first cells"
+        raise NotebookFailed(error["what"], where=place, next="d2c convert --no-run shows the conversion without running it")
+    return found_out
+
+
+def _types(seen: Mapping[str, str], plan: Plan) -> dict[tuple[str, str], str]:
+    bound = {path.rpartition(".")[2]: name for name, path in plan.imports.paths.items() if name not in plan.imports.contested}
+    made = {}
+    for place, text in seen.items():
+        step, _, name = place.partition(" ")
+        if text.startswith("class:"):
+            text = bound.get(text.removeprefix("class:"), "Any")
+        made[(step, name)] = text
+    return made
+
+
+def _with_model(cells: list[Out], model: list[Out], chosen: Chosen | str, built: Mapping[str, Any] | None) -> list[Out]:
+    """Add the model and its imports; split the imports into what is exported and what only the cells here need."""
+    if model and isinstance(chosen, Chosen) and built is not None:
+        _, _, _, line = score_source(chosen, built["classes"])
+        extra = f"{NEEDS}\n{line}\nfrom pathlib import Path\nfrom typing import ClassVar\nimport numpy as np\nimport pandas as pd"
+    else:
+        extra = ""
+        if isinstance(chosen, str):
+            model = [Out("markdown", f"## No model\nThis notebook has no model to serve: {chosen}. Its steps are exported all the same.")]
+    cells = [*cells, *model]
+    place = next(i for i, cell in enumerate(cells) if cell.source.startswith("#| export\nfrom __future__"))
+    lines = [*cells[place].source.split("\n")[3:], *extra.split("\n")]
+    code = "\n".join(cell.source for i, cell in enumerate(cells) if cell.exported and i != place)
+    kept = [line for line in dict.fromkeys(lines) if line.strip() and _needed(line, code, lines)]
+    shown = [line for line in dict.fromkeys(lines) if line.strip() and line not in kept]
+    head = [Out("code", "\n".join(["#| export", "from __future__ import annotations", "", *kept]))]
+    if shown:
+        head.append(Out("code", "\n".join(shown)))
+    return [*cells[:place], *head, *cells[place + 1 :]]
+
+
+def _needed(line: str, code: str, lines: list[str]) -> bool:
+    if line.startswith((" ", "try", "except", "else", "finally")) or "import *" in line:
+        return True
+    names = re.findall(r"\w+", line.partition(" as ")[2] or line.rpartition("import ")[2])
+    return any(re.search(rf"\b{re.escape(name)}\b", code) for name in names)
+
+
+def _alignment(cells: list[Out]) -> list[dict[str, Any]]:
+    return [
+        {"converted": number + 1, "original": [cell + 1 for cell in out.cells], "names": out.names}
+        for number, out in enumerate(cells)
+        if out.kind == "code" and out.cells and out.names and not out.exported
+    ]
+
+
+def _structure(plan: Plan, cells: list[Out], parameters: Parameters) -> dict[str, Any]:
+    before = plan.notebook
+    return {
+        "before": {
+            "cells": len(before.cells),
+            "code cells": len(before.code),
+            "functions": sum(1 for line in plan.lines if line.kind == "definition"),
+            "parameters": 0,
+            "exports": 0,
+        },
+        "after": {
+            "cells": len(cells),
+            "code cells": sum(cell.kind == "code" for cell in cells),
+            "functions": len({cell.step for cell in cells if cell.exported and cell.step}),
+            "parameters": len(parameters.every),
+            "exports": sum(cell.exported for cell in cells),
+        },
+    }
+
+
+def default_name(plan: Plan) -> str:
+    """Return a module name for a notebook: its file's name."""
+    made = naming.snake(plan.notebook.path.stem)
+    made = re.sub(r"[^a-z0-9_]", "", made).strip("_")
+    return made if re.fullmatch(r"[a-z][a-z0-9_]*", made) else "notebook"
