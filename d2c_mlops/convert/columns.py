@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 
 from d2c_mlops.convert.inference import Binding, Inference
 
 _PASS_THROUGH = frozenset(
-    "astype copy dropna fillna head reset_index round sample sort_index sort_values tail to_frame to_numpy flatten ravel "
-    "reshape squeeze".split()
+    [
+        "astype",
+        "copy",
+        "dropna",
+        "fillna",
+        "head",
+        "reset_index",
+        "round",
+        "sample",
+        "sort_index",
+        "sort_values",
+        "tail",
+        "to_frame",
+        "to_numpy",
+        "flatten",
+        "ravel",
+        "reshape",
+        "squeeze",
+    ]
 )
+_COLUMNWISE = re.compile(r"^sklearn\.\w+\.(?:\w*Scaler|\w*Imputer|PowerTransformer|QuantileTransformer)$")
 _WRAPPERS = ("numpy.array", "numpy.asarray", "numpy.ravel", "pandas.DataFrame", "pandas.Series")
 
 
@@ -137,6 +156,9 @@ def _call(node: ast.Call, inference: Inference, depth: int) -> Selection | None:
         under = selection(node.func.value, inference, depth + 1)
         names = _texts(node.args[0], inference)
         return Selection(under.frame, names) if under is not None and names else None
+    if node.func.attr in ("fit_transform", "transform") and len(node.args) in (1, 2):
+        same = _COLUMNWISE.search(inference.kind(node.func.value))
+        return selection(node.args[0], inference, depth + 1) if same else None
     return selection(node.func.value, inference, depth + 1) if node.func.attr in _PASS_THROUGH else None
 
 

@@ -6,6 +6,7 @@ import builtins
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from d2c_mlops.convert.notebook import KERNEL_NAMES, Cell, Notebook
 from d2c_mlops.convert.scopes import Function, Import, Names, Use, names_in
@@ -125,9 +126,7 @@ def execution_order(notebook: Notebook) -> Order:
     counted = [
         (cell.index, cell.execution_count) for cell in notebook.code if cell.execution_count is not None
     ]
-    backwards = tuple(
-        later[0] for earlier, later in zip(counted, counted[1:], strict=False) if later[1] <= earlier[1]
-    )
+    backwards = tuple(later[0] for earlier, later in pairwise(counted) if later[1] <= earlier[1])
     counts = {count for _, count in counted}
     gaps = max(counts) - min(counts) + 1 - len(counts) if counts else 0
     empty = [

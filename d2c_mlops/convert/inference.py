@@ -30,6 +30,15 @@ _LITERALS: dict[type[ast.AST], str] = {
     ast.Tuple: "builtins.tuple",
     ast.JoinedStr: "builtins.str",
 }
+_CONVERSIONS = {
+    "float": "float",
+    "int": "int",
+    "len": "int",
+    "str": "str",
+    "list": "list",
+    "dict": "dict",
+    "set": "set",
+}
 _SAME_AGAIN = frozenset({"fit", "partial_fit", "set_params"})
 _GROUPING = {GROUPS: COLUMN_GROUPS, "pandas.Resampler": "pandas.SeriesResampler"}
 _ROLLING = {"pandas.Rolling": "pandas.SeriesRolling"}
@@ -209,9 +218,9 @@ class _Walker:
                 Binding(target.id, self.cell, target.lineno, value, thing, sources + extra, position, before)
             )
         else:
-            for part in ast.walk(target):
-                if isinstance(part, ast.expr) and isinstance(getattr(part, "ctx", None), ast.Load):
-                    self.expression(part)
+            for inner in ast.walk(target):
+                if isinstance(inner, ast.expr) and isinstance(getattr(inner, "ctx", None), ast.Load):
+                    self.expression(inner)
             self.changed(target, value, sources)
 
     def changed(self, target: ast.expr, value: ast.expr, sources: tuple[Binding, ...]) -> None:
@@ -323,6 +332,8 @@ class _Walker:
                 return receiver
             if node.func.attr in ("fit_transform", "transform") and receiver is not None:
                 return Thing(ARRAY, instance=True)
+        if function is None and isinstance(node.func, ast.Name) and node.func.id in _CONVERSIONS:
+            return Thing(f"builtins.{_CONVERSIONS[node.func.id]}", instance=True)
         if function is None or function.instance:
             return None
         given = returned(function.path)
@@ -417,7 +428,20 @@ def _attribute(value: Thing | None, name: str) -> Thing | None:
 
 
 _GROUP_METHODS = frozenset(
-    "groups indices ngroup get_group pipe describe resample rolling plot hist corr head".split()
+    [
+        "groups",
+        "indices",
+        "ngroup",
+        "get_group",
+        "pipe",
+        "describe",
+        "resample",
+        "rolling",
+        "plot",
+        "hist",
+        "corr",
+        "head",
+    ]
 )
 
 
@@ -427,9 +451,78 @@ def hasattr_frame(name: str) -> bool:
 
 
 _FRAME_METHODS: Mapping[str, None] = dict.fromkeys(
-    "as_matrix at_time backfill between_time blocks bool combine corrwith dot eq equals eval expanding first "
-    "first_valid_index floordiv ge get get_dtype_counts get_value group groupby gt info insert is_copy items iteritems "
-    "iterrows itertuples last last_valid_index le lookup lt memory_usage mod multiply ne pad pow product radd rdiv "
-    "reindex_like reorder_levels resample rfloordiv rmod rmul rolling rpow rsub rtruediv select set_flags set_value "
-    "slice_shift sort sortlevel subtract swapaxes take truediv tshift update xs keys plot hist boxplot style".split()
+    [
+        "as_matrix",
+        "at_time",
+        "backfill",
+        "between_time",
+        "blocks",
+        "bool",
+        "combine",
+        "corrwith",
+        "dot",
+        "eq",
+        "equals",
+        "eval",
+        "expanding",
+        "first",
+        "first_valid_index",
+        "floordiv",
+        "ge",
+        "get",
+        "get_dtype_counts",
+        "get_value",
+        "group",
+        "groupby",
+        "gt",
+        "info",
+        "insert",
+        "is_copy",
+        "items",
+        "iteritems",
+        "iterrows",
+        "itertuples",
+        "last",
+        "last_valid_index",
+        "le",
+        "lookup",
+        "lt",
+        "memory_usage",
+        "mod",
+        "multiply",
+        "ne",
+        "pad",
+        "pow",
+        "product",
+        "radd",
+        "rdiv",
+        "reindex_like",
+        "reorder_levels",
+        "resample",
+        "rfloordiv",
+        "rmod",
+        "rmul",
+        "rolling",
+        "rpow",
+        "rsub",
+        "rtruediv",
+        "select",
+        "set_flags",
+        "set_value",
+        "slice_shift",
+        "sort",
+        "sortlevel",
+        "subtract",
+        "swapaxes",
+        "take",
+        "truediv",
+        "tshift",
+        "update",
+        "xs",
+        "keys",
+        "plot",
+        "hist",
+        "boxplot",
+        "style",
+    ]
 )

@@ -9,10 +9,81 @@ from dataclasses import dataclass
 PYTHON_CELL_MAGICS = frozenset({"capture", "memit", "mprun", "prun", "time", "timeit"})
 STATEMENT_MAGICS = frozenset({"memit", "prun", "time", "timeit"})
 AUTOMAGICS = frozenset(
-    "alias bookmark cat cd clear conda config cp debug dirs edit env hist history ldir less lf lk ll load load_ext "
-    "logstart logstop ls lsmagic magic mamba man matplotlib mkdir more mv notebook page pastebin pdb pdoc pfile pinfo "
-    "pip popd pprint precision prun psearch psource pushd pwd pycat pylab quickref recall rehashx reload_ext reset rm "
-    "rmdir run save sc store sx system tb time timeit unalias uv who who_ls whos xdel xmode".split()
+    [
+        "alias",
+        "bookmark",
+        "cat",
+        "cd",
+        "clear",
+        "conda",
+        "config",
+        "cp",
+        "debug",
+        "dirs",
+        "edit",
+        "env",
+        "hist",
+        "history",
+        "ldir",
+        "less",
+        "lf",
+        "lk",
+        "ll",
+        "load",
+        "load_ext",
+        "logstart",
+        "logstop",
+        "ls",
+        "lsmagic",
+        "magic",
+        "mamba",
+        "man",
+        "matplotlib",
+        "mkdir",
+        "more",
+        "mv",
+        "notebook",
+        "page",
+        "pastebin",
+        "pdb",
+        "pdoc",
+        "pfile",
+        "pinfo",
+        "pip",
+        "popd",
+        "pprint",
+        "precision",
+        "prun",
+        "psearch",
+        "psource",
+        "pushd",
+        "pwd",
+        "pycat",
+        "pylab",
+        "quickref",
+        "recall",
+        "rehashx",
+        "reload_ext",
+        "reset",
+        "rm",
+        "rmdir",
+        "run",
+        "save",
+        "sc",
+        "store",
+        "sx",
+        "system",
+        "tb",
+        "time",
+        "timeit",
+        "unalias",
+        "uv",
+        "who",
+        "who_ls",
+        "whos",
+        "xdel",
+        "xmode",
+    ]
 )
 
 _ESCAPED = re.compile(r"^\s*(%%?|!!?|\?\??|[,;/])")
@@ -79,7 +150,7 @@ def _undressed(lines: list[str]) -> list[str]:
         first = next((line for line in lines if line.strip()), "")
     indent = first[: len(first) - len(first.lstrip(" \t"))]
     if indent:
-        lines = [line[len(indent) :] if line.startswith(indent) else line for line in lines]
+        lines = [line.removeprefix(indent) for line in lines]
     return lines
 
 

@@ -15,7 +15,27 @@ from d2c_mlops.convert.magics import Magic, split_magics
 from d2c_mlops.errors import DataRefused, UsageError
 
 KERNEL_NAMES = frozenset(
-    "In Out _ __ ___ _dh _i _ih _ii _iii _oh display exit get_ipython quit open __name__ __doc__ __builtins__".split()
+    [
+        "In",
+        "Out",
+        "_",
+        "__",
+        "___",
+        "_dh",
+        "_i",
+        "_ih",
+        "_ii",
+        "_iii",
+        "_oh",
+        "display",
+        "exit",
+        "get_ipython",
+        "quit",
+        "open",
+        "__name__",
+        "__doc__",
+        "__builtins__",
+    ]
 )
 _PYTHON_2 = (
     "Missing parentheses in call to",
@@ -112,10 +132,10 @@ def read_notebook(path: Path | str) -> Notebook:
 def parse_notebook(raw: bytes | str, path: Path | str = "notebook.ipynb") -> Notebook:
     """Read a notebook from its JSON; `path` is what messages name. Raises DataRefused for what is no notebook."""
     path = Path(path)
-    document = _document(_decoded(raw, path), path)
+    document = json_document(decoded(raw, path), path)
     major = document.get("nbformat")
     major = major if isinstance(major, int) and not isinstance(major, bool) else 4
-    cells = _raw_cells(document, major, path)
+    cells = json_cells(document, path)
     metadata = document.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     language = _language(metadata, cells)
@@ -138,7 +158,8 @@ def code_cell(index: int, source: str, **given: Any) -> Cell:
     return Cell(index, "code", source, python=python, magics=magics, tree=tree, problem=problem, **given)
 
 
-def _decoded(raw: bytes | str, path: Path) -> str:
+def decoded(raw: bytes | str, path: Path) -> str:
+    """Decode a notebook's bytes; raises DataRefused for a binary file."""
     if isinstance(raw, str):
         return raw
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -154,7 +175,8 @@ def _decoded(raw: bytes | str, path: Path) -> str:
         ) from None
 
 
-def _document(text: str, path: Path) -> dict[str, Any]:
+def json_document(text: str, path: Path) -> dict[str, Any]:
+    """Parse a notebook's JSON; raises DataRefused, saying what the file is instead."""
     start = text.lstrip()[:200].lower()
     again = f"fetch {path.name} again"
     if not start:
@@ -191,7 +213,8 @@ def _document(text: str, path: Path) -> dict[str, Any]:
     return document
 
 
-def _raw_cells(document: Mapping[str, Any], major: int, path: Path) -> list[dict[str, Any]]:
+def json_cells(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Return the cells of a notebook's JSON, of all worksheets in nbformat 3; raises DataRefused if it has none."""
     cells = document.get("cells")
     if not isinstance(cells, list):
         sheets = document.get("worksheets")
@@ -207,7 +230,8 @@ def _raw_cells(document: Mapping[str, Any], major: int, path: Path) -> list[dict
                 "this is JSON, but no notebook: it has no cells", where=where, next=f"check {path.name}"
             )
         cells = [cell for sheet in found for cell in sheet]
-    if major > 4:
+    major = document.get("nbformat")
+    if isinstance(major, int) and major > 4:
         where = str(path)
         raise DataRefused(
             f"notebook format {major} is newer than 4", where=where, next="save it as nbformat 4"
@@ -318,6 +342,5 @@ def _text(value: Any) -> str:
     """Join nbformat's lists of lines; lone surrogates become replacement marks, so that every text can be encoded."""
     if isinstance(value, list):
         value = "".join(part for part in value if isinstance(part, str))
-    if not isinstance(value, str):
-        value = "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
-    return value.encode("utf-8", "replace").decode("utf-8")
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -50,7 +50,22 @@ _EXPLORES = re.compile(
     r"^(matplotlib|seaborn|plotly|missingno|bokeh|altair|pandas_profiling|ydata_profiling)\."
 )
 _EXPLORE_METHODS = frozenset(
-    "boxplot bar corr describe hist info head nunique plot sample scatter show tail value_counts".split()
+    [
+        "boxplot",
+        "bar",
+        "corr",
+        "describe",
+        "hist",
+        "info",
+        "head",
+        "nunique",
+        "plot",
+        "sample",
+        "scatter",
+        "show",
+        "tail",
+        "value_counts",
+    ]
 )
 _FITS = frozenset({"fit", "fit_predict", "fit_generator", "partial_fit", "train"})
 _PREDICTS = frozenset(

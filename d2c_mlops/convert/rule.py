@@ -13,8 +13,9 @@ from pathlib import Path
 from d2c_mlops.convert.dataflow import Flow, trace
 from d2c_mlops.convert.finding import Edit, Hit, Severity
 from d2c_mlops.convert.inference import Inference, infer
-from d2c_mlops.convert.notebook import Cell, Notebook, Output, code_cell
+from d2c_mlops.convert.notebook import Cell, Notebook, Output, code_cell, parse_notebook
 from d2c_mlops.convert.roles import Structure, calls, structure
+from d2c_mlops.errors import DataRefused
 
 RULES_PACKAGE = "d2c_mlops.convert.rules"
 
@@ -24,9 +25,9 @@ class Subject:
     """A notebook with everything that rules ask about it, worked out once."""
 
     notebook: Notebook
-    folder: Path | None = (
-        None  # where relative paths of the notebook start; None where nothing lies beside it
-    )
+    folder: Path | None = None  # where relative paths start; None where nothing lies beside the notebook
+    refusal: str = ""  # why the file could not be read at all; the notebook is empty then
+    failed: dict[str, str] = field(default_factory=dict)  # rules that raised, with what they raised
 
     @cached_property
     def flow(self) -> Flow:
@@ -71,6 +72,18 @@ class Example:
     outputs: Mapping[int, str] = field(default_factory=dict)  # text printed by the cell of that index
     counts: tuple[int, ...] = ()
     language: str = "python"
+    files: Mapping[str, bytes] = field(default_factory=dict)  # what lies beside the notebook
+    raw: str = ""  # the file itself, where it is no notebook
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def subject(self, folder: Path | None = None) -> Subject:
+        """Build what a rule looks at; `files` are written into `folder`."""
+        if folder is not None:
+            for name, content in self.files.items():
+                (folder / name).write_bytes(content)
+        if self.raw:
+            return subject_of(self.raw.encode(), Path("example.ipynb"), folder)
+        return Subject(self.notebook(), folder, failed=dict(self.failed))
 
     def notebook(self) -> Notebook:
         """Build the notebook in memory."""
@@ -108,9 +121,12 @@ def example(
     outputs: Mapping[int, str] | None = None,
     counts: tuple[int, ...] = (),
     language: str = "python",
+    files: Mapping[str, bytes] | None = None,
+    raw: str = "",
+    failed: Mapping[str, str] | None = None,
 ) -> Example:
     """Write an example in one line."""
-    return Example(cells, outputs or {}, counts, language)
+    return Example(cells, outputs or {}, counts, language, files or {}, raw, failed or {})
 
 
 def rule(
@@ -120,6 +136,14 @@ def rule(
     return lambda check: Rule(id, name, severity, why, fix, check, bad, good)
 
 
+def subject_of(raw: bytes, path: Path, folder: Path | None) -> Subject:
+    """Read a notebook for checking; what is no notebook becomes an empty one with the reason."""
+    try:
+        return Subject(parse_notebook(raw, path), folder)
+    except DataRefused as error:
+        return Subject(Notebook(path, (), "python", "", 4), folder, f"{error.what}; {error.next}")
+
+
 @cache
 def rules() -> tuple[Rule, ...]:
     """Find all rules of the modules under convert/rules, ordered by id."""
@@ -127,11 +151,8 @@ def rules() -> tuple[Rule, ...]:
     found: dict[str, Rule] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for value in vars(importlib.import_module(f"{RULES_PACKAGE}.{module.name}")).values():
-            if isinstance(value, Rule):
-                if found.setdefault(value.id, value) is not value:
-                    raise ValueError(
-                        f"two rules share the id {value.id}: {found[value.id].name}, {value.name}"
-                    )
+            if isinstance(value, Rule) and found.setdefault(value.id, value) is not value:
+                raise ValueError(f"two rules share the id {value.id}: {found[value.id].name}, {value.name}")
     return tuple(found[key] for key in sorted(found))
 
 

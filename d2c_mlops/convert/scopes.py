@@ -7,11 +7,45 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 CHANGING_METHODS = frozenset(
-    "append appendleft clear compile extend extendleft fit fit_generator fit_resample fit_transform insert "
-    "load_state_dict load_weights partial_fit pop popitem popleft remove reverse set_params setdefault sort update".split()
+    [
+        "append",
+        "appendleft",
+        "clear",
+        "compile",
+        "extend",
+        "extendleft",
+        "fit",
+        "fit_generator",
+        "fit_resample",
+        "fit_transform",
+        "insert",
+        "load_state_dict",
+        "load_weights",
+        "partial_fit",
+        "pop",
+        "popitem",
+        "popleft",
+        "remove",
+        "reverse",
+        "set_params",
+        "setdefault",
+        "sort",
+        "update",
+    ]
 )
 _CHANGES_ALSO_AS_EXPRESSION = frozenset(
-    "fit fit_generator fit_transform insert partial_fit pop popitem popleft set_params setdefault".split()
+    [
+        "fit",
+        "fit_generator",
+        "fit_transform",
+        "insert",
+        "partial_fit",
+        "pop",
+        "popitem",
+        "popleft",
+        "set_params",
+        "setdefault",
+    ]
 )
 _SHUFFLES = frozenset({"random.shuffle", "np.random.shuffle", "numpy.random.shuffle", "rng.shuffle"})
 _Scoped = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -304,9 +338,7 @@ class _Walk(ast.NodeVisitor):
             self.visit(outer)
         inner = names_in(node.body)
         for use in inner.reads.values():
-            self.load(
-                ast.Name(use.name, ast.Load(), lineno=use.line, col_offset=use.column - 1)  # type: ignore[call-arg]
-            )
+            self.load(ast.Name(use.name, ast.Load(), lineno=use.line, col_offset=use.column - 1))
         self.bind(node.name, node)
         late = tuple(use for use in inner.deferred.values())
         reads = (*inner.reads.values(), *late)

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from d2c_mlops.convert.change import Change
+from d2c_mlops.convert.finding import Severity
 
 _PLOT = "import matplotlib.pyplot as plt\n"
 _SEABORN = "import seaborn as sns\n"
-STYLES: dict[str, str | None] = {"seaborn": "seaborn-v0_8"} | {
+STYLES: dict[str, str | None] = {"seaborn": "seaborn-v0_8"}
+STYLES |= {
     f"seaborn-{name}": f"seaborn-v0_8-{name}"
-    for name in (
-        "bright colorblind dark dark-palette darkgrid deep muted notebook paper pastel poster talk ticks white whitegrid"
-    ).split()
+    for name in [
+        "bright",
+        "colorblind",
+        "dark",
+        "dark-palette",
+        "darkgrid",
+        "deep",
+        "muted",
+        "notebook",
+        "paper",
+        "pastel",
+        "poster",
+        "talk",
+        "ticks",
+        "white",
+        "whitegrid",
+    ]
 }
 
 
@@ -28,9 +44,19 @@ def _keyword(
     *,
     to: str = "",
     droppable: tuple[object, ...] = (),
+    severity: Severity = "error",
 ) -> Change:
     return Change(
-        library, path, since, "keyword", instead, example, argument=argument, to=to, droppable=droppable
+        library,
+        path,
+        since,
+        "keyword",
+        instead,
+        example,
+        argument=argument,
+        to=to,
+        droppable=droppable,
+        severity=severity,
     )
 
 
@@ -207,12 +233,26 @@ CHANGES: tuple[Change, ...] = (
             "name them: x=, y=, data=",
             f"{_SEABORN}sns.{name}(a, b)",
             position=1,
-            names=("x", "y"),
         )
-        for name in (
-            "barplot boxplot boxenplot catplot countplot kdeplot lineplot lmplot pointplot regplot relplot residplot "
-            "scatterplot stripplot swarmplot violinplot jointplot"
-        ).split()
+        for name in [
+            "barplot",
+            "boxplot",
+            "boxenplot",
+            "catplot",
+            "countplot",
+            "kdeplot",
+            "lineplot",
+            "lmplot",
+            "pointplot",
+            "regplot",
+            "relplot",
+            "residplot",
+            "scatterplot",
+            "stripplot",
+            "swarmplot",
+            "violinplot",
+            "jointplot",
+        ]
     ),
     *(
         _keyword(
@@ -230,10 +270,11 @@ CHANGES: tuple[Change, ...] = (
         "seaborn",
         "seaborn.kdeplot",
         "shade",
-        "0.14",
+        "0.11",
         "fill=",
         f"{_SEABORN}sns.kdeplot(x, shade=True)",
         to="fill",
+        severity="warning",
     ),
     _keyword(
         "seaborn",
@@ -242,5 +283,6 @@ CHANGES: tuple[Change, ...] = (
         "0.14",
         "bw_method= or bw_adjust=",
         f"{_SEABORN}sns.kdeplot(x, bw=1)",
+        severity="warning",
     ),
 )

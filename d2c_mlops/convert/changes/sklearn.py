@@ -37,14 +37,35 @@ def _value(path: str, argument: str, since: str, values: dict[str, str | None], 
     return Change(_LIBRARY, path, since, "value", instead, example, argument=argument, values=values)
 
 
-_MODEL_SELECTION = (
-    "GridSearchCV KFold LeaveOneOut RandomizedSearchCV ShuffleSplit StratifiedKFold StratifiedShuffleSplit "
-    "cross_val_predict cross_val_score learning_curve train_test_split validation_curve"
-).split()
-_LINEAR = (
-    "BayesianRidge ElasticNet ElasticNetCV Lars LarsCV Lasso LassoCV LassoLars LinearRegression "
-    "OrthogonalMatchingPursuit Ridge RidgeCV RidgeClassifier"
-).split()
+_MODEL_SELECTION = [
+    "GridSearchCV",
+    "KFold",
+    "LeaveOneOut",
+    "RandomizedSearchCV",
+    "ShuffleSplit",
+    "StratifiedKFold",
+    "StratifiedShuffleSplit",
+    "cross_val_predict",
+    "cross_val_score",
+    "learning_curve",
+    "train_test_split",
+    "validation_curve",
+]
+_LINEAR = [
+    "BayesianRidge",
+    "ElasticNet",
+    "ElasticNetCV",
+    "Lars",
+    "LarsCV",
+    "Lasso",
+    "LassoCV",
+    "LassoLars",
+    "LinearRegression",
+    "OrthogonalMatchingPursuit",
+    "Ridge",
+    "RidgeCV",
+    "RidgeClassifier",
+]
 _FORESTS = ("RandomForestClassifier", "ExtraTreesClassifier", "RandomForestRegressor", "ExtraTreesRegressor")
 _REGRESSION_TREES = (
     "sklearn.ensemble.RandomForestRegressor",

@@ -71,7 +71,9 @@ def _found(path: str, kind: str) -> tuple[Change, ...]:
 
 def _hit(subject: Subject, cell: Cell, node: ast.AST, change: Change, edits: tuple[Edit, ...]) -> Hit:
     have = installed(change.library)
-    said = {"gone": "is gone", "behaviour": "means something else"}.get(change.kind, "is no longer accepted")
+    said = {"gone": "is gone", "behaviour": "has changed"}.get(change.kind, "is no longer accepted")
+    if change.kind != "behaviour" and change.severity != "error":
+        said = "is deprecated"
     version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
     message = f"`{change.title if len(change.title) < 100 else change.path}` {said} since {version}"
     if isinstance(node, ast.Attribute):

@@ -185,7 +185,7 @@ def numbers_over_texts(subject: Subject) -> Iterator[Hit]:
         for output in cell.outputs
         if "dtypes" in cell.source or ".info(" in cell.source
     )
-    names = "mean median std var corr cov quantile skew kurt sem".split()
+    names = ["mean", "median", "std", "var", "corr", "cov", "quantile", "skew", "kurt", "sem"]
     paths = {f"pandas.DataFrame.{name}" for name in names} | {
         f"{GROUPS}.{name}" for name in ("mean", "median", "std", "var")
     }

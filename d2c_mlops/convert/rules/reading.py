@@ -12,6 +12,34 @@ _SILENT_MAGICS = frozenset({"html", "HTML", "javascript", "js", "latex", "markdo
 
 
 @rule(
+    "D2C000",
+    "unreadable-notebook",
+    "error",
+    why="nothing can be run or converted that cannot be read",
+    fix="get the file again from where it came",
+    bad=example(raw="<!DOCTYPE html><html><body>sales.ipynb</body></html>"),
+    good=example("x = 1"),
+)
+def unreadable_notebook(subject: Subject) -> Iterator[Hit]:
+    if subject.refusal:
+        yield Hit(None, 1, 1, subject.refusal)
+
+
+@rule(
+    "D2C999",
+    "rule-failed",
+    "info",
+    why="one of the other rules could not look at this notebook, so that its findings are missing",
+    fix="report it together with the notebook: it is a bug of d2c",
+    bad=example("x = 1", failed={"D2C101": "KeyError: 'x'"}),
+    good=example("x = 1"),
+)
+def rule_failed(subject: Subject) -> Iterator[Hit]:
+    for name, reason in subject.failed.items():
+        yield Hit(None, 1, 1, f"{name} raised {reason}")
+
+
+@rule(
     "D2C001",
     "kernel-not-python",
     "error",
