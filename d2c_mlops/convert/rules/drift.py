@@ -76,9 +76,7 @@ def _hit(subject: Subject, cell: Cell, node: ast.AST, change: Change, edits: tup
         said = "is deprecated"
     version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
     message = f"`{change.title if len(change.title) < 100 else change.path}` {said} since {version}"
-    if isinstance(node, ast.Attribute):
-        node = ast.copy_location(ast.Name("_"), node)
-    inside = _in_text(subject, node)
+    inside = id(node) in subject.in_texts  # nodes in f-strings have no trustworthy place in Python 3.11
     return hit(
         cell,
         node,
@@ -86,16 +84,6 @@ def _hit(subject: Subject, cell: Cell, node: ast.AST, change: Change, edits: tup
         fix=f"use {change.instead}",
         severity=change.severity,
         edits=() if inside else edits,
-    )
-
-
-def _in_text(subject: Subject, node: ast.AST) -> bool:
-    """Nodes inside f-strings have no trustworthy place in Python 3.11."""
-    line, column = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
-    return any(
-        (text.lineno, text.col_offset) <= (line, column) <= (text.end_lineno or 0, text.end_col_offset or 0)
-        for _, text in subject.nodes
-        if isinstance(text, ast.JoinedStr)
     )
 
 

@@ -239,9 +239,11 @@ def column_called_index(subject: Subject) -> Iterator[Hit]:
             columns = keyword(node, "columns")
             if _is_counted(node.func.value) and columns is not None and _says_index(columns):
                 yield hit(cell, node, "there is no column `index` to rename")
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in made:
-            if isinstance(node.slice, ast.Constant) and node.slice.value == "index":
-                yield hit(cell, node, f"`{node.value.id}` has no column `index`")
+        if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
+            continue
+        asked = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        if asked == "index" and node.value.id in made:
+            yield hit(cell, node, f"`{node.value.id}` has no column `index`")
 
 
 def _says_index(node: ast.expr) -> bool:
