@@ -60,6 +60,18 @@ def test_a_change_is_found_in_its_example_and_gone_after_its_edit(change: Change
         assert change not in [found for _, found in changes(after)]
 
 
+def test_pandas_names_are_known_on_objects_of_which_nothing_else_is() -> None:
+    source = "t = make()\nt = t.append({'a': 1}, ignore_index=True)\nfor k, v in t.iteritems():\n    t.ix[k]\nt.groupby('a')['b', 'c'].sum()"
+    found = {
+        (one.rule, one.line)
+        for one in examine(Subject(example(source).notebook()))
+        if one.severity == "error"
+    }
+    assert {("D2C501", 2), ("D2C501", 3), ("D2C501", 4), ("D2C514", 5)} <= found
+    quiet = "rows = make()\nrows.append(1)\nclass A:\n    def items(self):\n        return rows.append"
+    assert "D2C501" not in {one.rule for one in examine(Subject(example(quiet).notebook()))}
+
+
 def _lookup(path: str) -> bool:
     """Whether a dotted path exists in the installed library."""
     parts = path.split(".")

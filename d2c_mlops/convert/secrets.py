@@ -54,7 +54,7 @@ _RESERVED = re.compile(
     r"\.(?:png|jpg|svg|py|js|css)$|^(?:git|info|support|contact|noreply|no-reply|admin|sales|hello)@"
 )
 _PHONE = re.compile(
-    r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?\(?\d{1,4}\)?(?:[ .-]\d{2,4}){2,4}|\(\d{3}\) ?\d{3}-\d{4}|\d{3}-\d{3}-\d{4}|\+\d{10,14})(?![\w.-]*\d)"
+    r"(?<![\w.+-])(?:\+\d{1,3}[ -]\(?\d{1,4}\)?(?:[ -]\d{2,8}){1,4}|\(\d{3}\) ?\d{3}-\d{4}|\d{3}-\d{3}-\d{4}|\+\d{10,14})(?![\w.-]*\d)"
 )
 _CARD = re.compile(
     r"(?<![\w.+-])(?:\d{4}([ -])\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -])\d{6}\2\d{5}|\d{14,16})(?![\w.]|-\d)"
@@ -100,7 +100,7 @@ def _of_line(line: str, number: int) -> Iterator[Sighting]:
         if not _PLACEHOLDER.match(match["secret"]) and not _overlaps(seen, start, end):
             seen.append((start, end))
             yield Sighting("a password or key", number, start + 1, masked(match["secret"]))
-    for what, secret in _detected(line):
+    for what, secret in () if seen else _detected(line):
         start = max(0, line.find(secret))
         if not _PLACEHOLDER.match(secret) and not _overlaps(seen, start, start + len(secret)):
             seen.append((start, start + len(secret)))
@@ -139,7 +139,11 @@ def personal_in(text: str) -> Iterator[Sighting]:
     emails = [match for match in _EMAIL.finditer(text) if not _RESERVED.search(match[0])]
     cards = _cards(text)
     taken = [match.span() for match in cards]
-    phones = [match for match in _PHONE.finditer(text) if not _overlaps(taken, *match.span())]
+    phones = [
+        match
+        for match in _PHONE.finditer(text)
+        if 9 <= sum(map(str.isdigit, match[0])) <= 15 and not _overlaps(taken, *match.span())
+    ]
     for what, matches in (
         ("e-mail address", emails),
         ("telephone number", phones),

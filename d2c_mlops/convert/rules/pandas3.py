@@ -153,7 +153,9 @@ def several_columns_of_a_group(subject: Subject) -> Iterator[Hit]:
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple)):
             continue
-        if subject.inference.kind(node.value) == GROUPS and node.slice.elts:
+        called = node.value.func if isinstance(node.value, ast.Call) else None
+        grouped = isinstance(called, ast.Attribute) and called.attr == "groupby"
+        if (grouped or subject.inference.kind(node.value) == GROUPS) and len(node.slice.elts) > 1:
             first, last = node.slice.elts[0], node.slice.elts[-1]
             edits = (
                 Edit(cell.index, first.lineno, first.col_offset, first.lineno, first.col_offset, "["),
