@@ -168,7 +168,7 @@ def several_columns_of_a_group(subject: Subject) -> Iterator[Hit]:
                     "]",
                 ),
             )
-            yield hit(cell, node, f"`[{ast.unparse(node.slice)}]` on a groupby", edits=edits)
+            yield hit(cell, node, f"`[{ast.unparse(node.slice).strip('()')}]` on a groupby", edits=edits)
 
 
 @rule(
