@@ -18,7 +18,7 @@ from d2c_mlops.convert.known import (
     returned,
 )
 from d2c_mlops.convert.notebook import Notebook
-from d2c_mlops.convert.scopes import base_name, target_names
+from d2c_mlops.convert.scopes import base_name, target_names, words
 
 _LITERALS: dict[type[ast.AST], str] = {
     ast.List: "builtins.list",
@@ -428,20 +428,7 @@ def _attribute(value: Thing | None, name: str) -> Thing | None:
 
 
 _GROUP_METHODS = frozenset(
-    [
-        "groups",
-        "indices",
-        "ngroup",
-        "get_group",
-        "pipe",
-        "describe",
-        "resample",
-        "rolling",
-        "plot",
-        "hist",
-        "corr",
-        "head",
-    ]
+    words("groups indices ngroup get_group pipe describe resample rolling plot hist corr head")
 )
 
 
@@ -451,78 +438,12 @@ def hasattr_frame(name: str) -> bool:
 
 
 _FRAME_METHODS: Mapping[str, None] = dict.fromkeys(
-    [
-        "as_matrix",
-        "at_time",
-        "backfill",
-        "between_time",
-        "blocks",
-        "bool",
-        "combine",
-        "corrwith",
-        "dot",
-        "eq",
-        "equals",
-        "eval",
-        "expanding",
-        "first",
-        "first_valid_index",
-        "floordiv",
-        "ge",
-        "get",
-        "get_dtype_counts",
-        "get_value",
-        "group",
-        "groupby",
-        "gt",
-        "info",
-        "insert",
-        "is_copy",
-        "items",
-        "iteritems",
-        "iterrows",
-        "itertuples",
-        "last",
-        "last_valid_index",
-        "le",
-        "lookup",
-        "lt",
-        "memory_usage",
-        "mod",
-        "multiply",
-        "ne",
-        "pad",
-        "pow",
-        "product",
-        "radd",
-        "rdiv",
-        "reindex_like",
-        "reorder_levels",
-        "resample",
-        "rfloordiv",
-        "rmod",
-        "rmul",
-        "rolling",
-        "rpow",
-        "rsub",
-        "rtruediv",
-        "select",
-        "set_flags",
-        "set_value",
-        "slice_shift",
-        "sort",
-        "sortlevel",
-        "subtract",
-        "swapaxes",
-        "take",
-        "truediv",
-        "tshift",
-        "update",
-        "xs",
-        "keys",
-        "plot",
-        "hist",
-        "boxplot",
-        "style",
-    ]
+    words(
+        "as_matrix at_time backfill between_time blocks bool combine corrwith dot eq equals eval "
+        "expanding first first_valid_index floordiv ge get get_dtype_counts get_value group groupby gt "
+        "info insert is_copy items iteritems iterrows itertuples last last_valid_index le lookup lt "
+        "memory_usage mod multiply ne pad pow product radd rdiv reindex_like reorder_levels resample "
+        "rfloordiv rmod rmul rolling rpow rsub rtruediv select set_flags set_value slice_shift sort "
+        "sortlevel subtract swapaxes take truediv tshift update xs keys plot hist boxplot style"
+    )
 )

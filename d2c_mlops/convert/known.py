@@ -4,212 +4,38 @@ from __future__ import annotations
 
 import re
 
+from d2c_mlops.convert.scopes import words
+
 FRAME, SERIES, ARRAY = "pandas.DataFrame", "pandas.Series", "numpy.ndarray"
 GROUPS, COLUMN_GROUPS, INDEX = "pandas.DataFrameGroupBy", "pandas.SeriesGroupBy", "pandas.Index"
 AXES, FIGURE = "matplotlib.axes.Axes", "matplotlib.figure.Figure"
 
-_FRAME_TO_FRAME = [
-    "abs",
-    "add",
-    "agg",
-    "aggregate",
-    "align",
-    "append",
-    "apply",
-    "applymap",
-    "asfreq",
-    "assign",
-    "astype",
-    "bfill",
-    "clip",
-    "combine_first",
-    "compare",
-    "convert_dtypes",
-    "copy",
-    "corr",
-    "cov",
-    "cummax",
-    "cummin",
-    "cumprod",
-    "cumsum",
-    "describe",
-    "diff",
-    "div",
-    "divide",
-    "drop",
-    "drop_duplicates",
-    "dropna",
-    "ewm",
-    "explode",
-    "ffill",
-    "fillna",
-    "filter",
-    "head",
-    "infer_objects",
-    "interpolate",
-    "isin",
-    "isna",
-    "isnull",
-    "iteritems",
-    "join",
-    "map",
-    "mask",
-    "melt",
-    "merge",
-    "mul",
-    "nlargest",
-    "notna",
-    "notnull",
-    "nsmallest",
-    "pct_change",
-    "pipe",
-    "pivot",
-    "pivot_table",
-    "query",
-    "rank",
-    "reindex",
-    "rename",
-    "rename_axis",
-    "replace",
-    "reset_index",
-    "round",
-    "sample",
-    "select_dtypes",
-    "set_axis",
-    "set_index",
-    "shift",
-    "sort_index",
-    "sort_values",
-    "stack",
-    "sub",
-    "swaplevel",
-    "tail",
-    "tail",
-    "to_period",
-    "to_timestamp",
-    "transform",
-    "transpose",
-    "truncate",
-    "tz_convert",
-    "tz_localize",
-    "unstack",
-    "where",
-]
-_FRAME_TO_SERIES = [
-    "all",
-    "any",
-    "count",
-    "duplicated",
-    "idxmax",
-    "idxmin",
-    "kurt",
-    "mad",
-    "max",
-    "mean",
-    "median",
-    "min",
-    "mode",
-    "nunique",
-    "pop",
-    "prod",
-    "quantile",
-    "sem",
-    "skew",
-    "squeeze",
-    "std",
-    "sum",
-    "value_counts",
-    "var",
-]
-_SERIES_TO_SERIES = [
-    "abs",
-    "add",
-    "append",
-    "apply",
-    "asfreq",
-    "astype",
-    "between",
-    "bfill",
-    "clip",
-    "combine_first",
-    "copy",
-    "cumprod",
-    "cumsum",
-    "diff",
-    "div",
-    "drop",
-    "drop_duplicates",
-    "dropna",
-    "ffill",
-    "fillna",
-    "head",
-    "interpolate",
-    "isin",
-    "isna",
-    "isnull",
-    "map",
-    "mask",
-    "mul",
-    "nlargest",
-    "notna",
-    "notnull",
-    "nsmallest",
-    "pct_change",
-    "rank",
-    "reindex",
-    "rename",
-    "replace",
-    "round",
-    "sample",
-    "shift",
-    "sort_index",
-    "sort_values",
-    "sub",
-    "tail",
-    "to_period",
-    "to_timestamp",
-    "transform",
-    "truncate",
-    "tz_convert",
-    "tz_localize",
-    "value_counts",
-    "where",
-]
-_GROUP_RESULTS = [
-    "agg",
-    "aggregate",
-    "all",
-    "any",
-    "apply",
-    "bfill",
-    "count",
-    "cumcount",
-    "cumsum",
-    "diff",
-    "ffill",
-    "fillna",
-    "filter",
-    "first",
-    "head",
-    "last",
-    "max",
-    "mean",
-    "median",
-    "min",
-    "nunique",
-    "prod",
-    "quantile",
-    "rank",
-    "sem",
-    "shift",
-    "size",
-    "std",
-    "sum",
-    "tail",
-    "transform",
-    "value_counts",
-    "var",
-]
+_FRAME_TO_FRAME = words(
+    "abs add agg aggregate align append apply applymap asfreq assign astype bfill clip "
+    "combine_first compare convert_dtypes copy corr cov cummax cummin cumprod cumsum describe diff "
+    "div divide drop drop_duplicates dropna ewm explode ffill fillna filter head infer_objects "
+    "interpolate isin isna isnull iteritems join map mask melt merge mul nlargest notna notnull "
+    "nsmallest pct_change pipe pivot pivot_table query rank reindex rename rename_axis replace "
+    "reset_index round sample select_dtypes set_axis set_index shift sort_index sort_values stack "
+    "sub swaplevel tail tail to_period to_timestamp transform transpose truncate tz_convert "
+    "tz_localize unstack where"
+)
+_FRAME_TO_SERIES = words(
+    "all any count duplicated idxmax idxmin kurt mad max mean median min mode nunique pop prod "
+    "quantile sem skew squeeze std sum value_counts var"
+)
+_SERIES_TO_SERIES = words(
+    "abs add append apply asfreq astype between bfill clip combine_first copy cumprod cumsum diff "
+    "div drop drop_duplicates dropna ffill fillna head interpolate isin isna isnull map mask mul "
+    "nlargest notna notnull nsmallest pct_change rank reindex rename replace round sample shift "
+    "sort_index sort_values sub tail to_period to_timestamp transform truncate tz_convert "
+    "tz_localize value_counts where"
+)
+_GROUP_RESULTS = words(
+    "agg aggregate all any apply bfill count cumcount cumsum diff ffill fillna filter first head "
+    "last max mean median min nunique prod quantile rank sem shift size std sum tail transform "
+    "value_counts var"
+)
 
 RETURNS: dict[str, str] = {
     **{
@@ -256,32 +82,11 @@ RETURNS: dict[str, str] = {
     **{f"pandas.SeriesRolling.{name}": SERIES for name in ["sum", "mean", "std", "max", "min", "median"]},
     **{
         f"numpy.{name}": ARRAY
-        for name in [
-            "arange",
-            "array",
-            "asarray",
-            "concatenate",
-            "exp",
-            "full",
-            "hstack",
-            "linspace",
-            "log",
-            "log1p",
-            "ones",
-            "percentile",
-            "random.choice",
-            "random.normal",
-            "random.rand",
-            "random.randint",
-            "random.randn",
-            "random.uniform",
-            "reshape",
-            "round",
-            "sqrt",
-            "vstack",
-            "where",
-            "zeros",
-        ]
+        for name in words(
+            "arange array asarray concatenate exp full hstack linspace log log1p ones percentile "
+            "random.choice random.normal random.rand random.randint random.randn random.uniform reshape "
+            "round sqrt vstack where zeros"
+        )
     },
     "matplotlib.pyplot.gca": AXES,
     "matplotlib.pyplot.axes": AXES,
@@ -306,32 +111,10 @@ ATTRIBUTES: dict[str, str] = {
     f"{SERIES}.str": "pandas.Series.str",
 }
 FRAME_ATTRIBUTES = frozenset(
-    [
-        "T",
-        "at",
-        "attrs",
-        "axes",
-        "ftypes",
-        "columns",
-        "dtypes",
-        "empty",
-        "flags",
-        "hist",
-        "boxplot",
-        "iat",
-        "iloc",
-        "index",
-        "ix",
-        "keys",
-        "loc",
-        "ndim",
-        "plot",
-        "shape",
-        "size",
-        "sparse",
-        "style",
-        "values",
-    ]
+    words(
+        "T at attrs axes ftypes columns dtypes empty flags hist boxplot iat iloc index ix keys loc "
+        "ndim plot shape size sparse style values"
+    )
 )
 _TRANSFORMERS = re.compile(
     r"^(sklearn\.(preprocessing|impute|decomposition|feature_selection|feature_extraction(\.text)?|random_projection|"

@@ -6,84 +6,18 @@ import ast
 import re
 from dataclasses import dataclass
 
+from d2c_mlops.convert.scopes import words
+
 PYTHON_CELL_MAGICS = frozenset({"capture", "memit", "mprun", "prun", "time", "timeit"})
 STATEMENT_MAGICS = frozenset({"memit", "prun", "time", "timeit"})
 AUTOMAGICS = frozenset(
-    [
-        "alias",
-        "bookmark",
-        "cat",
-        "cd",
-        "clear",
-        "conda",
-        "config",
-        "cp",
-        "debug",
-        "dirs",
-        "edit",
-        "env",
-        "hist",
-        "history",
-        "ldir",
-        "less",
-        "lf",
-        "lk",
-        "ll",
-        "load",
-        "load_ext",
-        "logstart",
-        "logstop",
-        "ls",
-        "lsmagic",
-        "magic",
-        "mamba",
-        "man",
-        "matplotlib",
-        "mkdir",
-        "more",
-        "mv",
-        "notebook",
-        "page",
-        "pastebin",
-        "pdb",
-        "pdoc",
-        "pfile",
-        "pinfo",
-        "pip",
-        "popd",
-        "pprint",
-        "precision",
-        "prun",
-        "psearch",
-        "psource",
-        "pushd",
-        "pwd",
-        "pycat",
-        "pylab",
-        "quickref",
-        "recall",
-        "rehashx",
-        "reload_ext",
-        "reset",
-        "rm",
-        "rmdir",
-        "run",
-        "save",
-        "sc",
-        "store",
-        "sx",
-        "system",
-        "tb",
-        "time",
-        "timeit",
-        "unalias",
-        "uv",
-        "who",
-        "who_ls",
-        "whos",
-        "xdel",
-        "xmode",
-    ]
+    words(
+        "alias bookmark cat cd clear conda config cp debug dirs edit env hist history ldir less lf lk "
+        "ll load load_ext logstart logstop ls lsmagic magic mamba man matplotlib mkdir more mv "
+        "notebook page pastebin pdb pdoc pfile pinfo pip popd pprint precision prun psearch psource "
+        "pushd pwd pycat pylab quickref recall rehashx reload_ext reset rm rmdir run save sc store sx "
+        "system tb time timeit unalias uv who who_ls whos xdel xmode"
+    )
 )
 
 _ESCAPED = re.compile(r"^\s*(%%?|!!?|\?\??|[,;/])")

@@ -47,6 +47,8 @@ def _run(spec: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
         except BaseException as error:
             answer["error"] = {"cell": number, "what": f"{type(error).__name__}: {str(error)[:500]}"}
             return space
+        if "parameters" in cell["tags"]:
+            space.update(spec["overrides"])
         if cell["exported"] and cell["step"] in space:
             space[cell["step"]] = _watched(space[cell["step"]], cell["step"], cell["returns"], seen)
         if "plt" in space and hasattr(space["plt"], "close"):
@@ -181,6 +183,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
         "rows": len(kept),
         "unused": [name for name in raw.columns if name not in used],
         "metric": _metric(candidate, done, model),
+        "again": _metric(candidate, again := space[candidate["train"]](**{n: space[n] for n in parameters}), again["model"]),
     }
 
 

@@ -54,9 +54,25 @@ def replayed(plan: Plan, lines: Sequence[Line], start: str, features: ast.expr, 
     turned = _Turned(plan.inference, fitted, "features")
     last = _Given(known, seen)
     made.features = ast.unparse(ast.fix_missing_locations(last.visit(turned.visit(copy.deepcopy(features)))))
-    made.given += [name for name in last.given if name not in made.given]
-    made.lines = [text for text in made.lines if text]
+    made.lines = _living([text for text in made.lines if text], made.features)
+    text = "\n".join([*made.lines, made.features])
+    made.given = [name for name in [*made.given, *last.given] if f"learned['{name}']" in text]
+    made.given = list(dict.fromkeys(made.given))
     return made
+
+
+def _living(lines: Sequence[str], features: str) -> list[str]:
+    """Leave out assignments whose value nothing uses and which learn nothing."""
+    used = {node.id for node in ast.walk(ast.parse(features)) if isinstance(node, ast.Name)}
+    kept: list[str] = []
+    for text in reversed(lines):
+        node = ast.parse(text).body[0]
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(target, ast.Name) and target.id not in used and "learned." not in text:
+            continue
+        kept.insert(0, text)
+        used |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+    return kept
 
 
 def _fitted_once(plan: Plan, lines: Iterable[Line]) -> set[str]:

@@ -56,6 +56,13 @@ class Subject:
         return tuple((cell, node) for cell in self.notebook.code if cell.tree for node in ast.walk(cell.tree))
 
     @cached_property
+    def in_texts(self) -> frozenset[int]:
+        """Identities of all nodes inside f-strings."""
+        return frozenset(
+            id(part) for _, node in self.nodes if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
+        )
+
+    @cached_property
     def docstrings(self) -> frozenset[int]:
         """Identities of constants that stand alone as statements: prose, not values."""
         return frozenset(id(node.value) for _, node in self.nodes if isinstance(node, ast.Expr))

@@ -6,46 +6,21 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+
+def words(text: str) -> list[str]:
+    """Return the words of a text: a long table of names, kept readable."""
+    return text.split()
+
+
 CHANGING_METHODS = frozenset(
-    [
-        "append",
-        "appendleft",
-        "clear",
-        "compile",
-        "extend",
-        "extendleft",
-        "fit",
-        "fit_generator",
-        "fit_resample",
-        "fit_transform",
-        "insert",
-        "load_state_dict",
-        "load_weights",
-        "partial_fit",
-        "pop",
-        "popitem",
-        "popleft",
-        "remove",
-        "reverse",
-        "set_params",
-        "setdefault",
-        "sort",
-        "update",
-    ]
+    words(
+        "append appendleft clear compile extend extendleft fit fit_generator fit_resample "
+        "fit_transform insert load_state_dict load_weights partial_fit pop popitem popleft remove "
+        "reverse set_params setdefault sort update"
+    )
 )
 _CHANGES_ALSO_AS_EXPRESSION = frozenset(
-    [
-        "fit",
-        "fit_generator",
-        "fit_transform",
-        "insert",
-        "partial_fit",
-        "pop",
-        "popitem",
-        "popleft",
-        "set_params",
-        "setdefault",
-    ]
+    words("fit fit_generator fit_transform insert partial_fit pop popitem popleft set_params setdefault")
 )
 _SHUFFLES = frozenset({"random.shuffle", "np.random.shuffle", "numpy.random.shuffle", "rng.shuffle"})
 _Scoped = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -228,9 +203,9 @@ class _Walk(ast.NodeVisitor):
 
     def visit_Expr(self, node: ast.Expr) -> None:
         call = node.value
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-            if call.func.attr in CHANGING_METHODS or call.func.attr in ("add", "discard"):
-                self.change(call.func)
+        method = call.func if isinstance(call, ast.Call) else None
+        if isinstance(method, ast.Attribute) and method.attr in CHANGING_METHODS | {"add", "discard"}:
+            self.change(method)
         self.visit(call)
 
     def visit_Call(self, node: ast.Call) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from d2c_mlops.convert.scopes import words
 
 _SHAPES = {
     "a Google API key": r"\bAIza[0-9A-Za-z_-]{35}\b",
@@ -35,30 +39,14 @@ _CANDIDATE = re.compile(
     r"(?i)pass|pwd|secret|token|api|key|auth|cred|://[^/\s]*@|AKIA|ASIA|ghp_|xox|eyJ|sk_|sk-|hf_|shp|dapi|AIza|pypi-|SG\.|BEGIN |"
     r"AccountKey|SK[0-9a-f]{32}|AC[0-9a-f]{32}|glpat"
 )
-_PLUGINS = [
-    "ArtifactoryDetector",
-    "AWSKeyDetector",
-    "AzureStorageKeyDetector",
-    "CloudantDetector",
-    "DiscordBotTokenDetector",
-    "GitHubTokenDetector",
-    "GitLabTokenDetector",
-    "IbmCloudIamDetector",
-    "IbmCosHmacDetector",
-    "JwtTokenDetector",
-    "MailchimpDetector",
-    "NpmDetector",
-    "OpenAIDetector",
-    "PrivateKeyDetector",
-    "PypiTokenDetector",
-    "SendGridDetector",
-    "SlackDetector",
-    "SoftlayerDetector",
-    "SquareOAuthDetector",
-    "StripeDetector",
-    "TelegramBotTokenDetector",
-    "TwilioKeyDetector",
-]
+_LONG_WORD = re.compile(r"[A-Za-z0-9+/=_.-]{20,}|BEGIN ")
+_PLUGINS = words(
+    "ArtifactoryDetector AWSKeyDetector AzureStorageKeyDetector CloudantDetector "
+    "DiscordBotTokenDetector GitHubTokenDetector GitLabTokenDetector IbmCloudIamDetector "
+    "IbmCosHmacDetector JwtTokenDetector MailchimpDetector NpmDetector OpenAIDetector "
+    "PrivateKeyDetector PypiTokenDetector SendGridDetector SlackDetector SoftlayerDetector "
+    "SquareOAuthDetector StripeDetector TelegramBotTokenDetector TwilioKeyDetector"
+)
 
 _EMAIL = re.compile(r"(?<![\w.+/-])[A-Za-z0-9][\w.+-]*@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,12}(?![\w@-])")
 _RESERVED = re.compile(
@@ -66,7 +54,7 @@ _RESERVED = re.compile(
     r"\.(?:png|jpg|svg|py|js|css)$|^(?:git|info|support|contact|noreply|no-reply|admin|sales|hello)@"
 )
 _PHONE = re.compile(
-    r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?\(?\d{1,4}\)?(?:[ .-]\d{2,4}){2,4}|\(\d{3}\) ?\d{3}-\d{4}|\d{3}-\d{3}-\d{4}|\+\d{10,14})(?![\w.-]*\d)"
+    r"(?<![\w.+-])(?:\+\d{1,3}[ -]\(?\d{1,4}\)?(?:[ -]\d{2,8}){1,4}|\(\d{3}\) ?\d{3}-\d{4}|\d{3}-\d{3}-\d{4}|\+\d{10,14})(?![\w.-]*\d)"
 )
 _CARD = re.compile(
     r"(?<![\w.+-])(?:\d{4}([ -])\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -])\d{6}\2\d{5}|\d{14,16})(?![\w.]|-\d)"
@@ -93,7 +81,7 @@ def masked(secret: str) -> str:
 def secrets_in(text: str) -> Iterator[Sighting]:
     """Yield the secrets of a text, at most one per line and kind of secret."""
     for number, line in enumerate(text.split("\n"), start=1):
-        if len(line) < 8 or not _CANDIDATE.search(line):
+        if len(line) < 8 or not _CANDIDATE.search(line[:4000]):
             continue
         yield from _of_line(line[:4000], number)
 
@@ -112,7 +100,7 @@ def _of_line(line: str, number: int) -> Iterator[Sighting]:
         if not _PLACEHOLDER.match(match["secret"]) and not _overlaps(seen, start, end):
             seen.append((start, end))
             yield Sighting("a password or key", number, start + 1, masked(match["secret"]))
-    for what, secret in _detected(line):
+    for what, secret in () if seen else _detected(line):
         start = max(0, line.find(secret))
         if not _PLACEHOLDER.match(secret) and not _overlaps(seen, start, start + len(secret)):
             seen.append((start, start + len(secret)))
@@ -124,15 +112,26 @@ def _overlaps(seen: list[tuple[int, int]], start: int, end: int) -> bool:
 
 
 def _detected(line: str) -> list[tuple[str, str]]:
-    """Ask detect-secrets, where it is installed; its import costs a third of a second and waits for the first suspicion."""
-    try:
-        from detect_secrets.core.scan import scan_line
-        from detect_secrets.settings import transient_settings
-    except ImportError:
+    """Ask the detectors of detect-secrets about a line that holds something as long as a key."""
+    if not _LONG_WORD.search(line):
         return []
-    with transient_settings({"plugins_used": [{"name": name} for name in _PLUGINS]}):
-        found = [(one.type, one.secret_value) for one in scan_line(line)]
-    return [(f"a secret ({kind})", str(value)) for kind, value in found if value]
+    return [
+        (f"a secret ({kind})", secret)
+        for kind, detector in _detectors()
+        for secret in detector(line)
+        if secret
+    ]
+
+
+@cache
+def _detectors() -> tuple[tuple[str, Callable[[str], Iterable[str]]], ...]:
+    """Load detect-secrets, where it is installed; a third of a second that waits for the first suspicion."""
+    try:
+        from detect_secrets.core.plugins import initialize
+    except ImportError:
+        return ()
+    plugins: list[Any] = [initialize.from_plugin_classname(name) for name in _PLUGINS]
+    return tuple((plugin.secret_type, plugin.analyze_string) for plugin in plugins)
 
 
 def personal_in(text: str) -> Iterator[Sighting]:
@@ -140,7 +139,11 @@ def personal_in(text: str) -> Iterator[Sighting]:
     emails = [match for match in _EMAIL.finditer(text) if not _RESERVED.search(match[0])]
     cards = _cards(text)
     taken = [match.span() for match in cards]
-    phones = [match for match in _PHONE.finditer(text) if not _overlaps(taken, *match.span())]
+    phones = [
+        match
+        for match in _PHONE.finditer(text)
+        if 9 <= sum(map(str.isdigit, match[0])) <= 15 and not _overlaps(taken, *match.span())
+    ]
     for what, matches in (
         ("e-mail address", emails),
         ("telephone number", phones),

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 from d2c_mlops.convert.change import Change
 from d2c_mlops.convert.finding import Severity
+from d2c_mlops.convert.scopes import words
 
 _PLOT = "import matplotlib.pyplot as plt\n"
 _SEABORN = "import seaborn as sns\n"
 STYLES: dict[str, str | None] = {"seaborn": "seaborn-v0_8"}
 STYLES |= {
     f"seaborn-{name}": f"seaborn-v0_8-{name}"
-    for name in [
-        "bright",
-        "colorblind",
-        "dark",
-        "dark-palette",
-        "darkgrid",
-        "deep",
-        "muted",
-        "notebook",
-        "paper",
-        "pastel",
-        "poster",
-        "talk",
-        "ticks",
-        "white",
-        "whitegrid",
-    ]
+    for name in words(
+        "bright colorblind dark dark-palette darkgrid deep muted notebook paper pastel poster talk "
+        "ticks white whitegrid"
+    )
 }
 
 
@@ -234,25 +222,10 @@ CHANGES: tuple[Change, ...] = (
             f"{_SEABORN}sns.{name}(a, b)",
             position=1,
         )
-        for name in [
-            "barplot",
-            "boxplot",
-            "boxenplot",
-            "catplot",
-            "countplot",
-            "kdeplot",
-            "lineplot",
-            "lmplot",
-            "pointplot",
-            "regplot",
-            "relplot",
-            "residplot",
-            "scatterplot",
-            "stripplot",
-            "swarmplot",
-            "violinplot",
-            "jointplot",
-        ]
+        for name in words(
+            "barplot boxplot boxenplot catplot countplot kdeplot lineplot lmplot pointplot regplot relplot "
+            "residplot scatterplot stripplot swarmplot violinplot jointplot"
+        )
     ),
     *(
         _keyword(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from d2c_mlops.convert.change import Change
+from d2c_mlops.convert.scopes import words
 
 _LIBRARY = "scikit-learn"
 
@@ -37,35 +38,15 @@ def _value(path: str, argument: str, since: str, values: dict[str, str | None], 
     return Change(_LIBRARY, path, since, "value", instead, example, argument=argument, values=values)
 
 
-_MODEL_SELECTION = [
-    "GridSearchCV",
-    "KFold",
-    "LeaveOneOut",
-    "RandomizedSearchCV",
-    "ShuffleSplit",
-    "StratifiedKFold",
-    "StratifiedShuffleSplit",
-    "cross_val_predict",
-    "cross_val_score",
-    "learning_curve",
-    "train_test_split",
-    "validation_curve",
-]
-_LINEAR = [
-    "BayesianRidge",
-    "ElasticNet",
-    "ElasticNetCV",
-    "Lars",
-    "LarsCV",
-    "Lasso",
-    "LassoCV",
-    "LassoLars",
-    "LinearRegression",
-    "OrthogonalMatchingPursuit",
-    "Ridge",
-    "RidgeCV",
-    "RidgeClassifier",
-]
+_MODEL_SELECTION = words(
+    "GridSearchCV KFold LeaveOneOut RandomizedSearchCV ShuffleSplit StratifiedKFold "
+    "StratifiedShuffleSplit cross_val_predict cross_val_score learning_curve train_test_split "
+    "validation_curve"
+)
+_LINEAR = words(
+    "BayesianRidge ElasticNet ElasticNetCV Lars LarsCV Lasso LassoCV LassoLars LinearRegression "
+    "OrthogonalMatchingPursuit Ridge RidgeCV RidgeClassifier"
+)
 _FORESTS = ("RandomForestClassifier", "ExtraTreesClassifier", "RandomForestRegressor", "ExtraTreesRegressor")
 _REGRESSION_TREES = (
     "sklearn.ensemble.RandomForestRegressor",

@@ -103,9 +103,10 @@ def unseeded_draw(subject: Subject) -> Iterator[Hit]:
             library = "numpy" if path.startswith("numpy") else "random"
             if (maker and not call.args and not call.keywords) or (not maker and not seeded[library]):
                 yield hit(cell, call, f"`{ast.unparse(call.func)}` without a seed")
-        elif path in _SAMPLES and not seeded["numpy"] and not _given(call, "random_state"):
-            if not _is_shown(cell, call):
-                yield hit(cell, call, f"`{ast.unparse(call.func)[:60]}` without random_state")
+        elif path in _SAMPLES and not (
+            seeded["numpy"] or _given(call, "random_state") or _is_shown(cell, call)
+        ):
+            yield hit(cell, call, f"`{ast.unparse(call.func)[:60]}` without random_state")
 
 
 def _is_shown(cell: Cell, call: ast.Call) -> bool:

@@ -14,6 +14,8 @@ from d2c_mlops.convert.roles import keyword
 from d2c_mlops.convert.rule import Subject, example, hit, rule
 from d2c_mlops.convert.scopes import Import
 
+_ONLY_PANDAS = frozenset({"applymap", "as_matrix", "iteritems", "ix"})
+
 
 @rule(
     "D2C501",
@@ -47,15 +49,30 @@ def changes(subject: Subject) -> Iterator[tuple[Hit, Change]]:
         if isinstance(node, ast.ImportFrom | ast.Import):
             yield from _imports(cell, node)
         elif isinstance(node, ast.Attribute):
-            path = subject.inference.path(node)
+            path = subject.inference.path(node) or _unmistakable(subject, node)
             for change in _found(path, "gone"):
                 yield _hit(subject, cell, node, change, _attribute_edits(cell, node, path, change)), change
     for cell, call, path in subject.calls:
+        if not path and _appends_rows(call):
+            for change in _found("pandas.DataFrame.append", "gone"):
+                yield _hit(subject, cell, call.func, change, ()), change
         for kind in ("keyword", "value", "positional", "behaviour"):
             for change in _found(path, kind):
                 edits = _call_edits(subject, cell, call, change)
                 if edits is not None:
                     yield _hit(subject, cell, call, change, edits), change
+
+
+def _appends_rows(call: ast.Call) -> bool:
+    """`x.append(row, ignore_index=True)`: no list takes that argument."""
+    named = isinstance(call.func, ast.Attribute) and call.func.attr == "append"
+    return named and keyword(call, "ignore_index") is not None
+
+
+def _unmistakable(subject: Subject, node: ast.Attribute) -> str:
+    """Names that only pandas ever had, on objects of which nothing is known: results of functions, say."""
+    known = subject.inference.thing(node) or subject.inference.thing(node.value)
+    return f"pandas.DataFrame.{node.attr}" if known is None and node.attr in _ONLY_PANDAS else ""
 
 
 @cache
@@ -76,9 +93,7 @@ def _hit(subject: Subject, cell: Cell, node: ast.AST, change: Change, edits: tup
         said = "is deprecated"
     version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
     message = f"`{change.title if len(change.title) < 100 else change.path}` {said} since {version}"
-    if isinstance(node, ast.Attribute):
-        node = ast.copy_location(ast.Name("_"), node)
-    inside = _in_text(subject, node)
+    inside = id(node) in subject.in_texts  # nodes in f-strings have no trustworthy place in Python 3.11
     return hit(
         cell,
         node,
@@ -86,16 +101,6 @@ def _hit(subject: Subject, cell: Cell, node: ast.AST, change: Change, edits: tup
         fix=f"use {change.instead}",
         severity=change.severity,
         edits=() if inside else edits,
-    )
-
-
-def _in_text(subject: Subject, node: ast.AST) -> bool:
-    """Nodes inside f-strings have no trustworthy place in Python 3.11."""
-    line, column = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
-    return any(
-        (text.lineno, text.col_offset) <= (line, column) <= (text.end_lineno or 0, text.end_col_offset or 0)
-        for _, text in subject.nodes
-        if isinstance(text, ast.JoinedStr)
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from d2c_mlops.convert.columns import selection
-from d2c_mlops.convert.finding import Hit
+from d2c_mlops.convert.finding import Hit, Severity
 from d2c_mlops.convert.inference import Binding
 from d2c_mlops.convert.known import is_wrapper
 from d2c_mlops.convert.notebook import Cell
@@ -40,11 +40,16 @@ def _after(first: Fit, cell: Cell, call: ast.Call) -> bool:
     return (first.cell, first.line) < (cell.index, call.lineno)
 
 
-def _feeds(subject: Subject, fit: Fit, split: ast.Call) -> bool:
-    """Whether what a fit gave back goes into a split."""
-    if fit.call is None:
-        return False
-    made = {id(binding) for binding in subject.inference.bindings if _holds(binding, fit, subject)}
+def _fed_split(subject: Subject, fit: Fit) -> Cell | None:
+    """Return the cell of the first later split that takes what a fit gave back."""
+    later = [(cell, call) for cell, call in _splits(subject) if _after(fit, cell, call)]
+    if not later or fit.call is None:
+        return None
+    made = {id(binding) for binding in subject.inference.bindings if _holds(binding, fit)}
+    return next((cell for cell, call in later if _feeds(subject, fit, call, made)), None)
+
+
+def _feeds(subject: Subject, fit: Fit, split: ast.Call, made: set[int]) -> bool:
     for part in split.args:
         if any(node is fit.call for node in ast.walk(part)):
             return True
@@ -55,7 +60,7 @@ def _feeds(subject: Subject, fit: Fit, split: ast.Call) -> bool:
     return False
 
 
-def _holds(binding: Binding, fit: Fit, subject: Subject) -> bool:
+def _holds(binding: Binding, fit: Fit) -> bool:
     """A binding whose value contains the fit itself, or a later transform by the same estimator."""
     if binding.value is None or fit.call is None:
         return False
@@ -89,15 +94,13 @@ def _holds(binding: Binding, fit: Fit, subject: Subject) -> bool:
 )
 def fitted_before_the_split(subject: Subject) -> Iterator[Hit]:
     for fit in subject.structure.fits:
-        if fit.kind != "transformer" or _HARMLESS.search(fit.path) or fit.call is None:
+        if fit.kind != "transformer" or _HARMLESS.search(fit.path):
             continue
-        for cell, call in _splits(subject):
-            if _after(fit, cell, call) and _feeds(subject, fit, call):
-                name = fit.path.rpartition(".")[2]
-                severe = bool(_SUPERVISED.search(fit.path))
-                message = f"`{name}` is fitted on all rows; the split comes in cell {cell.number}"
-                yield Hit(fit.cell, fit.line, fit.column, message, severity="error" if severe else None)
-                break
+        cell = _fed_split(subject, fit)
+        if cell is not None:
+            message = f"`{fit.path.rpartition('.')[2]}` is fitted on all rows; the split comes in cell {cell.number}"
+            severity: Severity | None = "error" if _SUPERVISED.search(fit.path) else None
+            yield Hit(fit.cell, fit.line, fit.column, message, severity=severity)
 
 
 @rule(
@@ -122,11 +125,11 @@ def fitted_before_the_split(subject: Subject) -> Iterator[Hit]:
 def resampled_before_the_split(subject: Subject) -> Iterator[Hit]:
     for fit in subject.structure.fits:
         if fit.kind == "sampler" and fit.path.startswith("imblearn.over_sampling"):
-            for cell, call in _splits(subject):
-                if _after(fit, cell, call) and _feeds(subject, fit, call):
-                    message = f"rows are made up before the split in cell {cell.number}"
-                    yield Hit(fit.cell, fit.line, fit.column, message)
-                    break
+            cell = _fed_split(subject, fit)
+            if cell is not None:
+                yield Hit(
+                    fit.cell, fit.line, fit.column, f"rows are made up before the split in cell {cell.number}"
+                )
 
 
 @rule(

@@ -153,7 +153,9 @@ def several_columns_of_a_group(subject: Subject) -> Iterator[Hit]:
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple)):
             continue
-        if subject.inference.kind(node.value) == GROUPS and node.slice.elts:
+        called = node.value.func if isinstance(node.value, ast.Call) else None
+        grouped = isinstance(called, ast.Attribute) and called.attr == "groupby"
+        if (grouped or subject.inference.kind(node.value) == GROUPS) and len(node.slice.elts) > 1:
             first, last = node.slice.elts[0], node.slice.elts[-1]
             edits = (
                 Edit(cell.index, first.lineno, first.col_offset, first.lineno, first.col_offset, "["),
@@ -166,7 +168,7 @@ def several_columns_of_a_group(subject: Subject) -> Iterator[Hit]:
                     "]",
                 ),
             )
-            yield hit(cell, node, f"`[{ast.unparse(node.slice)}]` on a groupby", edits=edits)
+            yield hit(cell, node, f"`[{ast.unparse(node.slice).strip('()')}]` on a groupby", edits=edits)
 
 
 @rule(
@@ -239,9 +241,11 @@ def column_called_index(subject: Subject) -> Iterator[Hit]:
             columns = keyword(node, "columns")
             if _is_counted(node.func.value) and columns is not None and _says_index(columns):
                 yield hit(cell, node, "there is no column `index` to rename")
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in made:
-            if isinstance(node.slice, ast.Constant) and node.slice.value == "index":
-                yield hit(cell, node, f"`{node.value.id}` has no column `index`")
+        if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
+            continue
+        asked = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        if asked == "index" and node.value.id in made:
+            yield hit(cell, node, f"`{node.value.id}` has no column `index`")
 
 
 def _says_index(node: ast.expr) -> bool:

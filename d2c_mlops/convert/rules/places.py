@@ -32,13 +32,11 @@ _URL_READS = re.compile(
 
 
 def _texts(subject: Subject) -> Iterator[tuple[Cell, ast.Constant]]:
-    inside = {
-        id(part) for _, node in subject.nodes if isinstance(node, ast.JoinedStr) for part in node.values
-    }
     for cell, node in subject.nodes:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 500:
-            if id(node) not in subject.docstrings and id(node) not in inside:
-                yield cell, node
+        if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 500):
+            continue
+        if id(node) not in subject.docstrings | subject.in_texts:
+            yield cell, node
 
 
 @rule(
@@ -118,9 +116,9 @@ def _read_files(subject: Subject) -> Iterator[tuple[Cell, ast.expr, str]]:
         given = call.args[0]
         binding = subject.inference.binding(given)
         value = binding.value if binding is not None and binding.position is None else given
-        if isinstance(value, ast.Constant) and isinstance(value.value, str) and _FILE.match(value.value):
-            if not _ABSOLUTE.match(value.value) and not _PLATFORM_PATH.match(value.value):
-                yield cell, given, value.value
+        text = value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+        if _FILE.match(text) and not _ABSOLUTE.match(text) and not _PLATFORM_PATH.match(text):
+            yield cell, given, text
 
 
 def _written(subject: Subject) -> set[str]:

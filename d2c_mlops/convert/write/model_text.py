@@ -185,7 +185,8 @@ def _checks(
     listed = ", ".join(f'"{word}": {each}' for each, word in own.items())
     unchanged = " and ".join(f"{p.name} == {p.default}" for p in parameters.every if p.name in own)
     value = found.get("metric")
-    measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= 0.02 * max(1.0, abs({value!r}))" if value is not None else ""  # fmt: skip
+    tolerance = max(0.01 * max(1.0, abs(value)), 4 * abs(value - found["again"])) if value is not None else 0.0
+    measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= {tolerance:.3g}" if value is not None else ""  # fmt: skip
     last = repr(chosen.name)
     return [
         Out("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
