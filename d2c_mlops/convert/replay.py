@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from d2c_mlops.convert.inference import Inference
 from d2c_mlops.convert.plan import Line, Plan, plots
 
-_STATISTICS = frozenset("mean median mode std var min max quantile sum nunique unique idxmax idxmin mad count".split())
-_ROWS = frozenset("dropna drop_duplicates sample head tail query nlargest nsmallest sort_values sort_index truncate".split())
+_STATISTICS = frozenset(["mean", "median", "mode", "std", "var", "min", "max", "quantile", "sum", "nunique", "unique", "idxmax", "idxmin", "mad", "count"])
+_ROWS = frozenset(["dropna", "drop_duplicates", "sample", "head", "tail", "query", "nlargest", "nsmallest", "sort_values", "sort_index", "truncate"])
 
 
 @dataclass

@@ -12,7 +12,7 @@ from d2c_mlops.convert.imports import is_import
 from d2c_mlops.convert.plan import Line, Plan, plots, visible
 
 LONGEST = 25  # lines of a step that was not written as one
-_RANDOM = frozenset("sample shuffle permutation rand randn randint normal uniform choice random poisson binomial".split())
+_RANDOM = frozenset(["sample", "shuffle", "permutation", "rand", "randn", "randint", "normal", "uniform", "choice", "random", "poisson", "binomial"])
 _JOINS = {("prepare", "split"), ("prepare", "fit"), ("prepare", "predict"), ("constant", "fit"), ("constant", "split")}
 
 

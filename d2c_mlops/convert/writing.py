@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,8 +24,6 @@ from d2c_mlops.convert.write.model_text import class_name
 from d2c_mlops.convert.write.parameters import Parameter, Parameters, extract
 from d2c_mlops.convert.write.project import Project, check_import, export, write_notebook
 from d2c_mlops.errors import Failure, NotebookFailed
-
-Run = Callable[[list[str], Path, float], "subprocess.CompletedProcess[str]"]
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,14 @@ def write(
     name: str,
     *,
     data: Path | None = None,  # folder in which the notebook finds its files
-    folder: str = "",  # how the parameters cell names it; `data` when empty
+    keep: str = "",  # folder of the project, relative to its root, that takes copies of the files; none when empty
     day: str = "2024-01-01",  # as_of noted with the model
     run: bool = True,  # whether code may be executed: types and models need it
     timeout: float = 600.0,
 ) -> Written:
     """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
     found = pieces(plan)
-    parameters = extract(plan, found, data, folder or str(data or "."))
+    parameters = extract(plan, found, data, _folder(project, keep, data))
     chosen: Chosen | str = choose(plan, found) if run else "nothing was run, so no model could be tried"
     module = f"models.{name}"
     types: dict[tuple[str, str], str] = {}
@@ -74,7 +73,8 @@ def write(
         cells = lay_out(plan, found, parameters, types, module)
         ways, score = _ways(plan, chosen, parameters)
         specs = [way.spec(i, name, score) for i, way in enumerate(ways)]
-        answer = probe(cells, found, specs, data, timeout)
+        overrides = {parameters.folder: str(data)} if parameters.folder and data is not None else {}
+        answer = probe(cells, found, specs, data, timeout, overrides)
         types = _types(answer["types"], plan)
         tried, built = answer["tried"], answer["model"]
         if built is not None and isinstance(chosen, Chosen):
@@ -84,6 +84,8 @@ def write(
             chosen = f"no way to ask {chosen.fit.path.rpartition('.')[2]} about records could be proved right"
     cells = joined(lay_out(plan, found, parameters, types, module))
     cells = _with_model(cells, model, chosen, built)
+    if keep and data is not None:
+        copy_files(data, parameters.files, project.root / keep)
     notebook = project.notebooks / "models" / f"{name}.ipynb"
     write_notebook(notebook, cells)
     export(project, notebook)
@@ -103,6 +105,21 @@ def write(
         structure=_structure(plan, cells, parameters),
         tried=tuple(tried),
     )  # fmt: skip
+
+
+def _folder(project: Project, keep: str, data: Path | None) -> str:
+    if keep:
+        return keep
+    return str(data.resolve()) if data is not None else "."
+
+
+def copy_files(data: Path, files: Sequence[str], target: Path) -> None:
+    """Copy the files that the notebook reads into the project; a file that is there already stays."""
+    for file in dict.fromkeys(files):
+        source, copy = data / file, target / file
+        if source.is_file() and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
 
 
 def _ways(plan: Plan, chosen: Chosen | str, parameters: Parameters) -> tuple[list[Candidate], str | None]:
@@ -128,16 +145,22 @@ def _share(found: list[Piece], plan: Plan, parameters: Parameters) -> None:
 
 
 def probe(
-    cells: list[Out], found: list[Piece], specs: list[dict[str, Any]], data: Path | None, timeout: float
+    cells: list[Out],
+    found: list[Piece],
+    specs: list[dict[str, Any]],
+    data: Path | None,
+    timeout: float,
+    overrides: Mapping[str, str],
 ) -> dict[str, Any]:
     """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
     returns = {piece.name: piece.outputs for piece in found if piece.kind == "step"}
     code = [cell for cell in cells if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false"))]
-    listed = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, [])} for c in code]
+    listed = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, []), "tags": c.tags}
+              for c in code]  # fmt: skip
     with TemporaryDirectory() as name:
         spec, answer = Path(name, "spec.json"), Path(name, "answer.json")
         kernel = any(re.search(r"get_ipython\(|\b(_|__|_\d+|In|Out)\b", cell.source) for cell in code if not cell.exported)
-        spec.write_text(json.dumps({"cells": listed, "candidates": specs, "kernel": kernel}), encoding="utf-8")
+        spec.write_text(json.dumps({"cells": listed, "candidates": specs, "kernel": kernel, "overrides": dict(overrides)}), encoding="utf-8")
         environ = {k: v for k, v in os.environ.items() if not re.search(r"(?i)token|secret|passw|key|credential", k)}
         done = subprocess.run(
             [sys.executable, "-m", "d2c_mlops.convert.probe", str(spec), str(answer)],

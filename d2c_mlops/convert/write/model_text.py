@@ -123,7 +123,7 @@ def class_source(
         "    def records(self, tables: Tables, as_of: date) -> pd.DataFrame:",
         f"        frame = {load}",
         f"        frame = frame.dropna(subset={loaded}).head(50).reset_index(drop=True)",
-        f"        keys = [str(number + 1) for number in range(len(frame))]",
+        "        keys = [str(number + 1) for number in range(len(frame))]",
         f'        return self.contract.check_inputs(frame.assign(**{{"{key}": keys}})[list(CONTRACT.inputs.columns)])',
     ])  # fmt: skip
 
