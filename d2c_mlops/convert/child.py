@@ -1,0 +1,388 @@
+"""Run cells one by one for a parent process: an IPython shell without a kernel, spoken to over two pipes in JSON lines."""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+OUTPUT_LIMIT = 1_000_000
+CELL_FILE = "cell-{}.py"
+_LIBRARY_FRAMES = 8
+
+
+class Recorder:
+    """Collect what a cell shows, in order, as nbformat 4 outputs."""
+
+    def __init__(self) -> None:
+        self.outputs: list[dict[str, Any]] = []
+        self.size = 0
+
+    def add(self, output: dict[str, Any], size: int) -> None:
+        """Keep an output unless the cell has shown too much already."""
+        if self.size <= OUTPUT_LIMIT:
+            self.outputs.append(output)
+        self.size += size
+
+    def write(self, name: str, text: str) -> None:
+        """Add text to a stream, joined to what stands right before it."""
+        room = OUTPUT_LIMIT - self.size
+        last = self.outputs[-1] if self.outputs else {}
+        self.size += len(text)
+        if room <= 0:
+            return
+        if len(text) > room:
+            text = text[:room] + "\n... (cut)\n"
+        if last.get("output_type") == "stream" and last["name"] == name:
+            last["text"] += text
+        else:
+            self.outputs.append({"output_type": "stream", "name": name, "text": text})
+
+
+class Stream:
+    """Stand in for stdout or stderr while cells run."""
+
+    encoding, errors, newlines, closed, mode = "utf-8", "strict", None, False, "w"
+
+    def __init__(self, recorder: Recorder, name: str, real: TextIO) -> None:
+        self.recorder, self.name, self.real = recorder, name, real
+
+    def write(self, text: str) -> int:
+        """Record a text."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self.recorder.write(self.name, text)
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        """Record several texts."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Do nothing: texts are recorded as they come."""
+
+    def isatty(self) -> bool:
+        """Say that nobody is watching."""
+        return False
+
+    def fileno(self) -> int:
+        """Return the descriptor of the real stream, for programs started by the cell."""
+        return self.real.fileno()
+
+    def readable(self) -> bool:
+        """Say that it cannot be read."""
+        return False
+
+    def writable(self) -> bool:
+        """Say that it can be written."""
+        return True
+
+
+def start_shell(recorder: Recorder, plots: bool) -> Any:
+    """Make the one IPython shell of this process; what it displays goes to `recorder`."""
+    from IPython.core.displayhook import DisplayHook
+    from IPython.core.displaypub import DisplayPublisher
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    class Publisher(DisplayPublisher):  # type: ignore[misc]
+        def publish(
+            self, data: Any, metadata: Any = None, *args: Any, transient: Any = None, **rest: Any
+        ) -> None:
+            shown, size = _bundle(data)
+            output = {"output_type": "display_data", "data": shown, "metadata": {}}
+            recorder.add(output, size)
+
+        def clear_output(self, wait: bool = False) -> None:
+            recorder.outputs.clear()
+            recorder.size = 0
+
+    class Hook(DisplayHook):  # type: ignore[misc]
+        def write_output_prompt(self) -> None: ...
+
+        def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+            shown, size = _bundle(format_dict)
+            count = self.prompt_count
+            output = {"output_type": "execute_result", "data": shown, "metadata": {}, "execution_count": count}
+            recorder.add(output, size)
+
+        def finish_displayhook(self) -> None: ...
+
+    class Shell(InteractiveShell):  # type: ignore[misc]
+        def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
+            try:
+                message = str(evalue)
+            except Exception as error:
+                message = f"<no message: {type(error).__name__}>"
+            output = {"output_type": "error", "ename": etype.__name__, "evalue": message[:20_000]}
+            recorder.add({**output, "traceback": [str(line)[:20_000] for line in stb]}, 0)
+
+        def enable_gui(self, gui: Any = None) -> None: ...
+
+        def ask_exit(self) -> None:
+            raise SystemExit
+
+        def system(self, cmd: str) -> None:
+            import subprocess
+
+            done = subprocess.run(
+                self.var_expand(cmd, depth=1),
+                shell=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            self.user_ns["_exit_code"] = done.returncode
+            recorder.write("stdout", done.stdout.decode("utf-8", "replace"))
+
+    main = types.ModuleType("__main__", "Created by the notebook.")
+    sys.modules["__main__"] = main
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.xmode = "Context"
+    Shell.display_pub_class.default_value = Publisher
+    Shell.displayhook_class.default_value = Hook
+    shell = Shell.instance(config=config, user_module=main, user_ns=main.__dict__)
+    InteractiveShell._instance = shell
+    shell.events.register("post_run_cell", lambda *_: _close_figures())
+    if not plots:
+        shell.register_magic_function(lambda line: None, "line", "matplotlib")
+        shell.register_magic_function(lambda line: None, "line", "pylab")
+    return shell
+
+
+def _bundle(data: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Return a MIME bundle as JSON has it, and its size."""
+    shown: dict[str, Any] = {}
+    for mime, value in data.items():
+        if isinstance(value, bytes):
+            value = base64.b64encode(value).decode("ascii") + "\n"
+        elif not isinstance(value, str):
+            try:
+                value = json.loads(json.dumps(value))
+            except (TypeError, ValueError):
+                value = repr(value)
+        if not (isinstance(value, str) and len(value) > 5 * OUTPUT_LIMIT):
+            shown[str(mime)] = value
+    return shown, sum(len(value) for mime, value in shown.items() if mime == "text/plain")
+
+
+def _close_figures() -> None:
+    plots = sys.modules.get("matplotlib.pyplot")
+    if plots is not None:
+        try:
+            plots.close("all")
+        except Exception as error:
+            warnings.warn(f"figures could not be closed: {error}", stacklevel=1)
+
+
+def refuse_questions() -> None:
+    """Let `input()` and `getpass()` fail with a clear message: nobody is there to answer."""
+    import getpass
+
+    def refused(prompt: object = "", *args: object, **rest: object) -> str:
+        raise EOFError(f"the cell asks a person for input ({str(prompt)[:80]!r}), and nobody is there to answer")
+
+    builtins.input = refused
+    getpass.getpass = refused
+
+
+class Watch:
+    """Note every assignment to a copy that pandas warns about, even where warnings are silenced."""
+
+    def __init__(self) -> None:
+        self.places: list[dict[str, Any]] = []
+        plain = warnings.warn
+
+        def warn(message: Any, category: Any = None, stacklevel: int = 1, *args: Any, **rest: Any) -> None:
+            if getattr(category, "__name__", "") == "ChainedAssignmentError":
+                frame = sys._getframe(1)
+                while frame is not None and cell_of(frame.f_code.co_filename) is None:
+                    frame = frame.f_back  # type: ignore[assignment]
+                if frame is not None:
+                    at = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+                    self.places.append(_place(frame.f_code, at))
+            plain(message, category, stacklevel + 1, *args, **rest)
+
+        warnings.warn = warn  # type: ignore[assignment]
+
+
+_current = [-1, 0]
+
+
+def cell_of(filename: str) -> int | None:
+    """Return the cell that a code object's file name stands for."""
+    if filename.startswith("cell-") and filename.endswith(".py"):
+        return int(filename[5:-3])
+    return _current[0] if filename in ("<timed exec>", "<timed eval>", "<magic-timeit>") else None
+
+
+def _place(code: types.CodeType, at: tuple[int | None, ...]) -> dict[str, Any]:
+    shift = 0 if code.co_filename.startswith("cell-") else _current[1]
+    line, end_line, column, end_column = at
+    return {
+        "cell": cell_of(code.co_filename),
+        "line": (line or 1) + shift,
+        "end_line": (end_line or line or 1) + shift,
+        "column": column,
+        "end_column": end_column,
+        "function": code.co_name,
+    }
+
+
+def facts(error: BaseException) -> dict[str, Any]:
+    """Return what a mend may want to know of an exception: its kind, message, places, and the values around it."""
+    frames: list[dict[str, Any]] = []
+    library: list[str] = []
+    strings: dict[str, str] = {}
+    kinds: dict[str, str] = {}
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if cell_of(code.co_filename) is not None:
+            at = list(code.co_positions())[trace.tb_lasti // 2]
+            frames.append(_place(code, at))
+            library.clear()
+            strings, kinds = _values(trace.tb_frame)
+        elif frames:
+            library.append(f"{code.co_filename}:{code.co_name}")
+        trace = trace.tb_next
+    holder = getattr(error, "obj", None)
+    try:
+        message = str(error)
+    except Exception:
+        message = ""
+    return {
+        "kind": type(error).__name__,
+        "bases": [one.__name__ for one in type(error).__mro__],
+        "message": message[:20_000],
+        "arguments": [one if isinstance(one, str | int) else repr(one)[:500] for one in error.args[:4]],
+        "name": str(getattr(error, "name", "") or ""),
+        "holder": "" if holder is None else kind_of(holder),
+        "filename": str(getattr(error, "filename", "") or ""),
+        "frames": frames,
+        "library": library[-_LIBRARY_FRAMES:],
+        "strings": strings,
+        "kinds": kinds,
+        "line": getattr(error, "lineno", None),
+    }
+
+
+def _values(frame: types.FrameType) -> tuple[dict[str, str], dict[str, str]]:
+    strings: dict[str, str] = {}
+    kinds: dict[str, str] = {}
+    names = [*frame.f_code.co_names, *frame.f_code.co_varnames, *frame.f_code.co_freevars]
+    for name in names[:500]:
+        value = frame.f_locals.get(name, frame.f_globals.get(name))
+        if value is not None:
+            kinds[name] = kind_of(value)
+        if type(value) is str and len(value) < 1000:
+            strings[name] = value
+    return strings, kinds
+
+
+def kind_of(value: object) -> str:
+    """Return the dotted path of a value's class, in the words of its library."""
+    if isinstance(value, types.ModuleType):
+        return f"module:{value.__name__}"
+    if isinstance(value, type):
+        return f"class:{value.__module__}.{value.__qualname__}"
+    known = {"pandas.core.frame.DataFrame": "pandas.DataFrame", "pandas.core.series.Series": "pandas.Series"}
+    path = f"{type(value).__module__}.{type(value).__qualname__}"
+    return known.get(path, path)
+
+
+def run_cell(shell: Any, recorder: Recorder, watch: Watch, index: int, source: str) -> dict[str, Any]:
+    """Run one cell and return its outputs, its error if any, and the chained assignments seen."""
+    recorder.outputs, recorder.size = [], 0
+    watch.places.clear()
+    lines = source.split("\n")
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    _current[:] = [index, first + 1 if lines[first].lstrip().startswith("%%") else first]
+    shell.compile.get_code_name = lambda *_: CELL_FILE.format(index)
+    began = time.perf_counter()
+    real = sys.stdout, sys.stderr
+    sys.stdout = Stream(recorder, "stdout", real[0])  # type: ignore[assignment]
+    sys.stderr = Stream(recorder, "stderr", real[1])  # type: ignore[assignment]
+    try:
+        result = shell.run_cell(source, store_history=True)
+        error = result.error_before_exec or result.error_in_exec
+    except BaseException as caught:
+        error = caught
+    finally:
+        sys.stdout, sys.stderr = real
+    return {
+        "count": shell.execution_count - 1,
+        "seconds": time.perf_counter() - began,
+        "outputs": recorder.outputs,
+        "error": None if error is None else facts(error),
+        "chained": list(watch.places),
+    }
+
+
+def serve(source: int, sink: int, plots: bool) -> None:
+    """Answer the parent's requests until it says that it is done or goes away."""
+    os.set_inheritable(source, False)
+    os.set_inheritable(sink, False)
+    requests, answers = os.fdopen(source, "r", encoding="utf-8"), os.fdopen(sink, "w", encoding="utf-8")
+    recorder, watch = Recorder(), Watch()
+    refuse_questions()
+    shell = start_shell(recorder, plots)
+    sys.path.insert(0, "")
+    commands: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "cell": lambda ask: run_cell(shell, recorder, watch, ask["index"], ask["source"]),
+        "snapshot": lambda ask: _snapshot(shell, ask),
+        "kinds": lambda ask: {name: _kind_in(shell, name) for name in ask["names"]},
+    }
+    for line in requests:
+        ask = json.loads(line)
+        answer = commands[ask["do"]](ask)
+        text = json.dumps(answer, default=repr)
+        answers.write(text.encode("utf-8", "replace").decode("utf-8") + "\n")
+        answers.flush()
+
+
+def _kind_in(shell: Any, expression: str) -> str:
+    try:
+        return kind_of(eval(expression, shell.user_ns))
+    except Exception:
+        return ""
+
+
+def _snapshot(shell: Any, ask: dict[str, Any]) -> Any:
+    from d2c_mlops.convert.capture import save_snapshot
+
+    hidden = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+    names = ask["names"]
+    wanted = {
+        name: value
+        for name, value in list(shell.user_ns.items())
+        if not name.startswith("_") and name not in hidden and (names is None or name in names)
+    }
+    return save_snapshot(wanted, ask["path"])
+
+
+def main() -> None:
+    """Read the two descriptors and the parent's process id from the command line, and serve."""
+    source, sink, plots, parent = (int(one) for one in sys.argv[1:5])
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    sys.argv = ["notebook"]
+    serve(source, sink, bool(plots))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Python 2: the print statement and its kin, line by line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from d2c_mlops.convert.finding import Edit
+from d2c_mlops.convert.mending import Proposal, Scene, before
+from d2c_mlops.convert.notebook import code_cell
+
+_PRINT = re.compile(r"^(?P<indent>\s*(?:[^#'\"]*:\s)?)print(?:(?P<gap>[ \t]+)(?P<rest>(?!\().*?|\(.*\)\s*[%,+].*?))?(?P<end>\s*;?\s*)$")
+_EXCEPT = re.compile(r"^(\s*except\s+[\w.]+|\s*except\s*\([^)]*\))\s*,\s*(\w+)\s*:")
+_RAISE = re.compile(r"^(\s*raise\s+[\w.]+)\s*,\s*(.+)$")
+
+
+@before("python-2", "", "", "the cell is written in Python 2", order=1)
+def python_two(scene: Scene) -> Iterator[Proposal]:
+    """Rewrite lines until the cell can be read; a cell that stays unreadable is left as it is."""
+    for cell in scene.notebook.code:
+        if cell.problem is None or cell.problem.kind == "automagic":
+            continue
+        lines = cell.source.split("\n")
+        made = [modern(line) for line in lines]
+        if made != lines and code_cell(cell.index, "\n".join(made)).problem is None:
+            edits = tuple(
+                Edit(cell.index, number, 0, number, len(old.encode()), new)
+                for number, (old, new) in enumerate(zip(lines, made, strict=True), 1)
+                if old != new
+            )
+            yield Proposal(edits)
+
+
+def modern(line: str) -> str:
+    """Return a line of Python 2 as Python 3; other lines as they are."""
+    found = _PRINT.match(line)
+    if found and (found["rest"] or line.strip() == "print"):
+        rest = (found["rest"] or "").strip()
+        if rest.startswith(">>"):
+            target, _, rest = rest[2:].partition(",")
+            return f"{found['indent']}print({rest.strip()}, file={target.strip()})"
+        if not re.match(r"[=.,\[)]|(?:in|is|and|or|not|if)\b", rest):
+            tail = rest.endswith(",")
+            inside = rest.rstrip(",").rstrip() + (", end=' '" if tail else "")
+            return f"{found['indent']}print({inside}){found['end']}"
+    line = _EXCEPT.sub(r"\1 as \2:", line)
+    raised = _RAISE.match(line)
+    if raised:
+        return f"{raised[1]}({raised[2].strip()})"
+    line = re.sub(r"(?<![\w<])(.+?)\s*<>\s*", r"\1 != ", line)
+    line = re.sub(r"(?<![\w.])0([0-7]+)(?![\w.])", r"0o\1", line)
+    return re.sub(r"\bur(['\"])", r"r\1", line)

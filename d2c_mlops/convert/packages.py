@@ -1,0 +1,89 @@
+"""Install what a notebook misses into a folder of its own, beside the installed libraries and never among them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from d2c_mlops.errors import Temporary
+
+KEPT = ("numpy", "pandas", "scikit-learn", "scipy", "statsmodels", "matplotlib", "lightgbm", "ipython")
+_PASSED = re.compile(r"(?i)^(?:path|home|lang|tmpdir|ssl_cert_(?:file|dir)|requests_ca_bundle|(?:https?|no|all)_proxy|(?:uv|pip)_.*)$")
+_MADE = re.compile(r"^ \+ ([\w.-]+==\S+)", re.MULTILINE)
+_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What an installation did: distributions with their versions, and those for which none fits, with the reason."""
+
+    made: tuple[str, ...]
+    failed: dict[str, str]
+
+
+def install(distributions: Sequence[str], folder: Path) -> Installed:
+    """Install distributions and what they need, beyond what is installed, into `folder`; one at a time where all fail.
+
+    The versions of the libraries in KEPT stay as they are. Raises Temporary where uv is missing.
+    """
+    if shutil.which("uv") is None:
+        raise Temporary("uv is not installed, so that no package can be added", next="pip install uv")
+    folder.mkdir(parents=True, exist_ok=True)
+    made, why = _install(distributions, folder)
+    if why is None:
+        return Installed(tuple(made), {})
+    if len(distributions) == 1:
+        return Installed((), {distributions[0]: why})
+    every = [install([one], folder) for one in distributions]
+    failed = {name: reason for one in every for name, reason in one.failed.items()}
+    return Installed(tuple(name for one in every for name in one.made), failed)
+
+
+def _install(distributions: Sequence[str], folder: Path) -> tuple[list[str], str | None]:
+    constraints = folder / ".kept.txt"
+    constraints.write_text("".join(f"{name}=={version}\n" for name in KEPT if (version := _version(name))))
+    common = ["--python", sys.executable, "--no-color", "--quiet"]
+    common = [one for one in common if one not in ("--no-color", "--quiet")]
+    plan = ["uv", "pip", "install", "--dry-run", *common, "--constraint", str(constraints), *distributions]
+    planned = _run(plan)
+    if planned.returncode:
+        return [], _last(planned.stderr)
+    wanted = [one for one in _MADE.findall(planned.stderr) if not _has(folder, one)]
+    if not wanted:
+        return [], None
+    done = _run(["uv", "pip", "install", *common, "--target", str(folder), "--no-deps", *wanted])
+    return (wanted, None) if done.returncode == 0 else ([], _last(done.stderr))
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Building a package runs its author's code: it sees what an installer needs and nothing else of the environment."""
+    kept = {name: value for name, value in os.environ.items() if _PASSED.match(name)}
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=kept, check=False)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"no answer after {_SECONDS} s")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _has(folder: Path, wanted: str) -> bool:
+    name, _, version = wanted.partition("==")
+    return any(folder.glob(f"{name.replace('-', '_')}-{version}.dist-info"))
+
+
+def _last(text: str) -> str:
+    """Return the part of an installer's message that says why."""
+    lines = [re.sub(r"^[\s│╰─▶××]+", "", line).strip() for line in text.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(("Using Python", "Resolved")))[:600]

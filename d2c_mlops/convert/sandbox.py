@@ -1,0 +1,396 @@
+"""Run foreign code in a process of its own: a copy of its folder, a cleaned environment, limits, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+TOKEN = "D2C_SANDBOX"
+PACKAGE_ROOT = Path(__file__).parents[2]
+_LOOK = 0.1  # seconds between two looks at the memory
+_FILE_SIZE = 4 << 30  # bytes that one file may grow to
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
+_LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "mlruns", "venv", "env"})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may use: seconds of wall time in all, bytes of memory of all its processes together."""
+
+    seconds: float = 600.0
+    memory: int = 4 << 30
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: 'done', 'failed', 'timeout', 'memory'."""
+
+    status: str
+    returncode: int | None
+    seconds: float
+    output: str = ""
+
+    @property
+    def says(self) -> str:
+        """Why it ended, in words."""
+        words = {"timeout": "it ran longer than its time limit", "memory": "it used more memory than its limit"}
+        if self.status in words:
+            return words[self.status]
+        if self.returncode is not None and self.returncode < 0:
+            name = signal.Signals(-self.returncode).name
+            return f"its process was ended by {name}"
+        return f"its process ended with exit code {self.returncode}"
+
+
+class Stopped(Exception):  # noqa: N818 - not an error of ours: the run came to its end
+    """The child is gone before it answered."""
+
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(ended.says)
+        self.ended = ended
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """What one cell did: nbformat 4 outputs, and the facts of its error."""
+
+    index: int
+    seconds: float
+    outputs: tuple[dict[str, Any], ...]
+    error: Mapping[str, Any] | None
+    chained: tuple[Mapping[str, Any], ...] = ()
+    count: int = 0
+
+
+def environment(
+    home: Path, extra: Sequence[Path] = (), token: str = "", plots: bool = False
+) -> dict[str, str]:
+    """Return the whole environment of a child: nothing of ours but the search path for programs and the threads."""
+    home.mkdir(parents=True, exist_ok=True)
+    temporary = home / "tmp"
+    temporary.mkdir(exist_ok=True)
+    _share_fonts(home)
+    kept = {name: os.environ[name] for name in _THREADS if name in os.environ}
+    return kept | {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "PYTHONPATH": os.pathsep.join(str(one) for one in [*extra, PACKAGE_ROOT]),
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline" if plots else "Agg",
+        "IPYTHONDIR": str(home / "ipython"),
+        "PIP_NO_INDEX": "1",
+        "PIP_TARGET": str(home / "pip"),
+        "UV_OFFLINE": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "CUDA_VISIBLE_DEVICES": "",
+        TOKEN: token or secrets.token_hex(8),
+    }
+
+
+def _share_fonts(home: Path) -> None:
+    """Copy matplotlib's list of fonts, which takes it seconds to make, into the child's home."""
+    own = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "matplotlib"
+    target = home / ".cache" / "matplotlib"
+    if not target.exists() and own.is_dir():
+        target.mkdir(parents=True)
+        for made in own.glob("fontlist-*.json"):
+            shutil.copyfile(made, target / made.name)
+
+
+def files_below(folder: Path, limit: int = 5000) -> Iterator[Path]:
+    """Yield regular files below a folder, nearest first; hidden folders, environments and links that lead out are left out."""
+    todo, seen = [folder], 0
+    while todo:
+        here = todo.pop(0)
+        try:
+            entries = sorted(here.iterdir())
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in _LEFT_OUT:
+                continue
+            if entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve()):
+                continue
+            if entry.is_dir() and not entry.is_symlink() and len(entry.relative_to(folder).parts) < 6:
+                todo.append(entry)
+            elif entry.is_file():
+                seen += 1
+                yield entry
+                if seen >= limit:
+                    return
+
+
+def copy_folder(source: Path, target: Path, *, largest: int = 1 << 30, total: int = 4 << 30) -> list[Path]:
+    """Copy what a notebook may need from its folder; return the files left out for their size. Other notebooks stay behind."""
+    left: list[Path] = []
+    for file in files_below(source):
+        size = file.stat().st_size
+        if file.suffix == ".ipynb" or file.resolve().is_relative_to(target.resolve()):
+            continue
+        if size > largest or size > total:
+            left.append(file)
+            continue
+        total -= size
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+    return left
+
+
+def clone_folder(source: Path, target: Path, *, linked: int = 64 << 20) -> None:
+    """Copy a copied folder for one run; large files become hard links to our own copy, never to the original."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files_below(source):
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if file.stat().st_size > linked:
+            file.chmod(0o444)
+            os.link(file, place)
+        else:
+            shutil.copyfile(file, place)
+
+
+class Child:
+    """One supervised process and all that it starts; leaving the `with` block ends them."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        home: Path,
+        limits: Limits,
+        *,
+        extra: Sequence[Path] = (),
+        descriptors: Sequence[int] = (),
+        plots: bool = False,
+    ) -> None:
+        self.limits, self.began = limits, time.monotonic()
+        self.token = secrets.token_hex(8)
+        home.mkdir(parents=True, exist_ok=True)
+        self.log = home / f"log-{self.token}.txt"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                list(command),
+                cwd=folder,
+                env=environment(home, extra, self.token, plots),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=tuple(descriptors),
+                start_new_session=True,
+                preexec_fn=_confine,
+            )
+
+    def look(self) -> None:
+        """Raise Stopped where the child is gone or past a limit."""
+        if self.process.poll() is not None:
+            raise Stopped(self.end("done" if self.process.returncode == 0 else "failed"))
+        if time.monotonic() - self.began > self.limits.seconds:
+            raise Stopped(self.end("timeout"))
+        if self.memory() > self.limits.memory:
+            raise Stopped(self.end("memory"))
+
+    def memory(self) -> int:
+        """Return the bytes that the child and its descendants hold."""
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            mine = psutil.Process(self.process.pid)
+            for one in [mine, *mine.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    total += one.memory_info().rss
+        return total
+
+    def end(self, status: str) -> Ended:
+        """Kill what is left of it, wherever it went, and say how it ended."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        for stray in marked(self.token):
+            with contextlib.suppress(psutil.Error):
+                stray.kill()
+        code = self.process.wait()
+        output = self.log.read_bytes()[-4000:].decode("utf-8", "replace") if self.log.exists() else ""
+        return Ended(status, code, time.monotonic() - self.began, output)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end("done")
+        self.log.unlink(missing_ok=True)
+
+
+def _confine() -> None:
+    """Between fork and exec: no core files, no endless files; first to go where memory runs out."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    limit = _FILE_SIZE if hard == resource.RLIM_INFINITY else min(_FILE_SIZE, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")
+
+
+def marked(token: str) -> list[psutil.Process]:
+    """Find the processes that were started below a child, daemons among them, by the mark in their environment."""
+    found = []
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if one.pid != os.getpid() and one.environ().get(TOKEN) == token:
+                found.append(one)
+    return found
+
+
+def run_program(
+    command: Sequence[str], folder: Path, home: Path, limits: Limits, extra: Sequence[Path] = ()
+) -> Ended:
+    """Run a program to its end within limits; its output's last part comes with the answer."""
+    with Child(command, folder, home, limits, extra=extra) as child:
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.process.wait(_LOOK)
+                child.look()
+        except Stopped as stopped:
+            return stopped.ended
+
+
+class Session(Child):
+    """A child that runs cells one by one and keeps their names between them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        home: Path,
+        limits: Limits,
+        *,
+        extra: Sequence[Path] = (),
+        plots: bool = False,
+    ) -> None:
+        read_here, write_there = os.pipe()
+        read_there, write_here = os.pipe()
+        start = "from d2c_mlops.convert.child import main; main()"
+        numbers = [str(one) for one in (read_there, write_there, int(plots), os.getpid())]
+        try:
+            super().__init__(
+                [sys.executable, "-P", "-c", start, *numbers],
+                folder,
+                home,
+                limits,
+                extra=extra,
+                descriptors=(read_there, write_there),
+                plots=plots,
+            )
+        finally:
+            os.close(read_there)
+            os.close(write_there)
+        self.source, self.sink, self.rest = read_here, write_here, b""
+        os.set_blocking(read_here, False)
+
+    def run(self, index: int, source: str) -> CellRun:
+        """Run one cell; raises Stopped where the child did not live to answer."""
+        answer = self.ask({"do": "cell", "index": index, "source": source})
+        return CellRun(
+            index,
+            float(answer["seconds"]),
+            tuple(answer["outputs"]),
+            answer["error"],
+            tuple(answer["chained"]),
+            int(answer["count"]),
+        )
+
+    def kinds(self, expressions: Sequence[str]) -> dict[str, str]:
+        """Return the classes of what expressions stand for in the child; empty where they have no value."""
+        return dict(self.ask({"do": "kinds", "names": list(expressions)}))
+
+    def snapshot(self, path: Path, names: Sequence[str] | None = None) -> dict[str, Any]:
+        """Let the child write comparable values of its names to `path`; None means all names."""
+        return dict(
+            self.ask({"do": "snapshot", "path": str(path), "names": None if names is None else list(names)})
+        )
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one request and wait for its answer, watching the limits."""
+        if self.sink < 0:
+            raise Stopped(self.end("failed"))
+        data = (json.dumps(request) + "\n").encode("utf-8")
+        with contextlib.suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(self.sink, data) :]
+        while b"\n" not in self.rest:
+            ready, _, _ = select.select([self.source], [], [], _LOOK)
+            if ready:
+                self.take()
+            if not ready or b"\n" not in self.rest:
+                self.look()
+        line, _, self.rest = self.rest.partition(b"\n")
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise Stopped(self.end("failed"))
+        return answer
+
+    def take(self) -> None:
+        """Read what has come; at the end of the pipe give the process a moment to be gone."""
+        try:
+            part = os.read(self.source, 1 << 20)
+        except BlockingIOError:
+            return
+        self.rest += part
+        if not part:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(2.0)
+            raise Stopped(self.end("failed"))
+
+    def end(self, status: str) -> Ended:
+        """End the child and close both pipes."""
+        ended = super().end(status)
+        for name in ("source", "sink"):
+            descriptor = getattr(self, name, -1)
+            if descriptor >= 0:
+                os.close(descriptor)
+                setattr(self, name, -1)
+        return ended
+
+
+@dataclass
+class Workplace:
+    """The folders of one conversion: `pristine` is copied for every run, `home` serves the children."""
+
+    pristine: Path
+    scratch: Path
+    home: Path
+    packages: tuple[Path, ...] = ()
+    runs: int = field(default=0)
+
+    def fresh(self) -> Path:
+        """Return a new copy of the pristine folder; earlier ones are gone."""
+        for old in self.scratch.glob("run-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        self.runs += 1
+        folder = self.scratch / f"run-{self.runs}"
+        clone_folder(self.pristine, folder)
+        return folder
