@@ -1,0 +1,165 @@
+"""One page about a conversion, for a person (HTML, in one file) and for a machine (JSON)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+STYLE = """
+:root { color-scheme: light dark; --line: #d9d9d4; --soft: #6b6b66; --good: #1d7a46; --bad: #b3261e; --note: #8a6100; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2.5rem auto; padding: 0 1.2rem; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .5rem; }
+p { margin: .4rem 0; } .soft { color: var(--soft); } code, pre { font: .88em ui-monospace, monospace; }
+pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+table { border-collapse: collapse; width: 100%; } th { text-align: left; font-weight: 600; }
+th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; } .good { color: var(--good); } .bad { color: var(--bad); }
+.note { color: var(--note); } .verdict { font-size: 1.15rem; margin: 1rem 0; }
+.next { border: 1px solid var(--line); border-radius: .4rem; padding: .8rem 1rem; margin-top: 2rem; }
+@media (prefers-color-scheme: dark) { :root { --line: #3a3a38; --soft: #a3a39d; --good: #6cc993; --bad: #f2867e; --note: #e0b252; } }
+"""
+WORDS = {"equivalent": "good", "differs": "bad", "not comparable": "note", "refused": "bad"}
+
+
+def write_report(done: Mapping[str, Any], work: Path) -> Path:
+    """Write report.html and report.json into the work folder; return the page."""
+    work.mkdir(parents=True, exist_ok=True)
+    for file, text in (("report.json", json.dumps(done, indent=1, ensure_ascii=False)), ("report.html", page(done))):
+        draft = work / f".{file}.tmp"
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(work / file)
+    return work / "report.html"
+
+
+def page(done: Mapping[str, Any]) -> str:
+    """Return the page."""
+    name = escape(Path(done["notebook"]).name)
+    parts = [
+        f"<h1>{name}</h1><p class=soft>converted as <code>{escape(done['name'])}</code></p>",
+        _verdict(done),
+        _next(done),
+        _structure(done.get("written")),
+        _model(done.get("written")),
+        _mends(done.get("revived")),
+        _compared(done.get("verdict")),
+        _left(done.get("written")),
+        _findings(done["findings"]),
+        _stages(done["seconds"]),
+    ]
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{name}: conversion</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _verdict(done: Mapping[str, Any]) -> str:
+    refusal, verdict = done.get("refusal"), done.get("verdict")
+    if refusal:
+        place = f"cell {refusal['cell']}: " if refusal["cell"] else ""
+        text = f"<b class=bad>Refused</b> while it was to be {_DOING[refusal['stage']]}. {escape(place + refusal['why'])}"
+        return f"<p class=verdict>{text}</p>"
+    if verdict:
+        status = str(verdict.get("verdict") or verdict.get("status"))
+        reason = escape(str(verdict.get("reason") or verdict.get("why") or ""))
+        return f'<p class=verdict><b class={WORDS.get(status, "note")}>{escape(status.capitalize())}</b> {reason}</p>'
+    return "<p class=verdict><b class=note>Not verified</b>: the two notebooks were not executed side by side.</p>"
+
+
+_DOING = {"revive": "brought back to life", "read": "read", "write": "written", "verify": "verified"}
+
+
+def _next(done: Mapping[str, Any]) -> str:
+    return f"<div class=next>Next: <pre>{escape(done['next'])}</pre></div>"
+
+
+def _structure(written: Mapping[str, Any] | None) -> str:
+    if not written:
+        return ""
+    before, after = written["structure"]["before"], written["structure"]["after"]
+    rows = [(what, before[what], after[what]) for what in after]
+    lists = "".join(
+        f"<p><b>{title}</b> {', '.join(f'<code>{escape(str(each))}</code>' for each in written[key]) or 'none'}</p>"
+        for title, key in (("Functions", "functions"), ("Parameters", "parameters"))
+    )
+    files = f"<p class=soft>{escape(written['notebook'])}<br>{escape(written['module_file'])}</p>"
+    return f"<h2>Structure</h2>{_table(('', 'before', 'after'), rows)}{lists}{files}"
+
+
+def _model(written: Mapping[str, Any] | None) -> str:
+    if not written:
+        return ""
+    if written["model"]:
+        return f"<h2>Model</h2><p><code>{escape(written['model'])}</code></p>"
+    tried = [(each,) for each in written.get("tried", ())]
+    more = f"<p class=soft>What was tried:</p>{_table(('',), tried)}" if tried else ""
+    return f"<h2>Model</h2><p>None: {escape(written['no_model'])}.</p>{more}"
+
+
+def _mends(revived: Mapping[str, Any] | None) -> str:
+    if not revived:
+        return ""
+    mends: Sequence[Mapping[str, Any]] = revived.get("mends", ())
+    missing = revived.get("missing") or ()
+    lost = f"<p class=bad>Not installed: {escape(', '.join(map(str, missing)))}</p>" if missing else ""
+    if not mends:
+        return f"<h2>Mends</h2>{lost}<p>None were needed: it runs as it is.</p>" if revived["status"] == "as is" else lost
+    rows = [(each.get("cell"), _Code(each.get("before")), _Code(each.get("after")), each.get("reason")) for each in mends]
+    return f"<h2>Mends</h2>{lost}{_table(('cell', 'before', 'after', 'why'), rows)}"
+
+
+def _compared(verdict: Mapping[str, Any] | None) -> str:
+    items: Sequence[Any] = (verdict or {}).get("items") or (verdict or {}).get("compared") or ()
+    if not items:
+        return ""
+    keys = [key for key in items[0] if not isinstance(items[0][key], dict | list)]
+    rows = [tuple(item.get(key) for key in keys) for item in items]
+    return f"<h2>What was compared</h2>{_table(keys, rows)}"
+
+
+def _left(written: Mapping[str, Any] | None) -> str:
+    if not written:
+        return ""
+    rows = [(each["where"], each["what"]) for each in written["plain"]]
+    plain = f"<h2>Left as plain cells</h2>{_table(('cell', 'why'), rows)}" if rows else ""
+    dropped = written["dropped"]
+    gone = f"<h2>Left out</h2>{_table(('',), [(each,) for each in dropped])}" if dropped else ""
+    return plain + gone
+
+
+def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (each["rule"], each["severity"], f"{each['cell'] or ''}", each["message"], each["fix"])
+        for each in sorted(findings, key=lambda one: ("error", "warning", "info").index(one["severity"]))
+    ]
+    if not rows:
+        return ""
+    return f"<h2>For a person to look at</h2><p class=soft>What <code>d2c check</code> finds in the original.</p>{_table(('rule', '', 'cell', 'what', 'mend'), rows)}"
+
+
+def _stages(seconds: Mapping[str, float]) -> str:
+    said = " · ".join(f"{escape(stage)} {took:.1f} s" for stage, took in seconds.items())
+    return f"<p class=soft>{said}</p>"
+
+
+class _Code(str):
+    """A cell of a table that holds code."""
+
+    def __new__(cls, text: Any) -> _Code:
+        return super().__new__(cls, text or "")
+
+
+def _table(head: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
+    body = "".join("<tr>" + "".join(_cell(each) for each in row) + "</tr>" for row in rows)
+    top = "".join(f"<th>{escape(str(each))}</th>" for each in head)
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, _Code):
+        return f"<td><pre>{escape(value)}</pre></td>"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"<td>{escape('' if value is None else str(value))}</td>"
+    return f"<td class=n>{value:g}</td>"

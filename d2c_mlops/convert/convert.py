@@ -1,0 +1,237 @@
+"""The whole way: bring back to life, read, write, verify, report. A refusal at any stage is an answer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops.convert.check import check
+from d2c_mlops.convert.notebook import read_notebook
+from d2c_mlops.convert.plan import Plan, read
+from d2c_mlops.convert.conversion_report import write_report
+from d2c_mlops.convert.write.project import find_or_make
+from d2c_mlops.convert.writing import Written, default_name, write
+from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
+from d2c_mlops.settings import Settings
+
+STAGES = ("revive", "read", "write", "verify", "report")
+LARGEST_COPY = 512 << 20  # bytes of data that are copied into the project
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Where it ended: the stage, the cell (as a reader counts, 0 for none), why, and what a person can do."""
+
+    stage: str
+    cell: int
+    why: str
+    next: str
+
+
+@dataclass
+class Conversion:
+    """What each stage gave; `work` holds the artefacts and the report."""
+
+    notebook: Path
+    name: str
+    work: Path
+    revived: Any = None
+    plan: Plan | None = None
+    written: Written | None = None
+    verdict: Any = None
+    refusal: Refused | None = None
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    report: Path | None = None
+
+    @property
+    def next(self) -> str:
+        """The next command."""
+        if self.refusal is not None:
+            return self.refusal.next
+        if self.written is None:
+            return f"d2c convert {self.notebook}"
+        if self.written.model:
+            return f"d2c run {self.written.notebook}"
+        return f"jupyter lab {self.written.notebook}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all results as JSON values."""
+        made = {
+            "notebook": str(self.notebook),
+            "name": self.name,
+            "status": "refused" if self.refusal else "converted" if self.written else "read",
+            "refusal": None if self.refusal is None else vars(self.refusal),
+            "revived": _plain(self.revived),
+            "written": None if self.written is None else self.written.to_dict(),
+            "verdict": _plain(self.verdict),
+            "findings": self.findings,
+            "seconds": self.seconds,
+            "report": None if self.report is None else str(self.report),
+            "next": self.next,
+        }
+        return json.loads(json.dumps(made, default=str))  # type: ignore[no-any-return]
+
+    def raise_for_refusal(self) -> None:
+        """Raise DataRefused (exit code 3) where the notebook was refused."""
+        if self.refusal is not None:
+            where = f"{self.notebook}, cell {self.refusal.cell}" if self.refusal.cell else str(self.notebook)
+            shown = [Failure(f"the report is {self.report}")] if self.report else []
+            raise DataRefused(self.refusal.why, where=where, failures=shown, next=self.refusal.next)
+
+
+def convert(
+    notebook: Path | str,
+    *,
+    settings: Settings,
+    name: str = "",  # of the module and the model; the file's name when empty
+    data: Path | str | None = None,  # folder with the notebook's files; its own when None
+    install: bool = False,  # whether missing distributions may be installed for the run
+    run: bool = True,  # False stops after the stages that execute nothing
+    stages: Sequence[str] = STAGES,
+    timeout: float = 600.0,  # seconds for one execution of the notebook
+    progress: Progress = lambda text: None,
+) -> Conversion:
+    """Convert a notebook into the project of the settings; the original is never changed. Raises UsageError only."""
+    path = Path(notebook)
+    if wrong := set(stages) - set(STAGES):
+        raise UsageError(f"there is no stage {', '.join(sorted(wrong))}", next=f"use some of: {', '.join(STAGES)}")
+    if not path.is_file():
+        raise UsageError("there is no such notebook", where=str(path), next=f"ls {path.parent}")
+    if data is not None and not Path(data).is_dir():
+        raise UsageError("there is no such folder", where=str(data), next="pass the folder with the notebook's files")
+    name = name or _name(path)
+    if not name.isidentifier() or name != name.lower():
+        raise UsageError(f"{name!r} is no name for a module", next="use lower case letters, digits and _")
+    work = settings.store / "convert" / name
+    work.mkdir(parents=True, exist_ok=True)
+    done = Conversion(path, name, work)
+    folder = Path(data) if data is not None else path.parent
+    stage = STAGES[0]
+    try:
+        for stage in [each for each in STAGES if each in stages and each != "report"]:
+            if not run and stage in ("revive", "verify"):
+                continue
+            progress(stage)
+            began = datetime.now(UTC)
+            _STAGES[stage](done, folder, settings, install, run, timeout, progress)
+            done.seconds[stage] = round((datetime.now(UTC) - began).total_seconds(), 2)
+            if done.refusal is not None:
+                break
+    except UsageError:
+        raise
+    except D2CError as error:
+        done.refusal = _refused(stage, error)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a notebook never crashes the converter: whatever it was, it is reported
+        what = f"{type(error).__name__}: {str(error)[:300]}"
+        done.refusal = Refused(stage, 0, f"the converter cannot handle this notebook yet ({what})", "convert it by hand")
+    done.findings = [each.to_dict() for each in _findings(path)]
+    if "report" in stages:
+        done.report = work / "report.html"
+        write_report(done.to_dict(), work)
+    return done
+
+
+def _name(path: Path) -> str:
+    from d2c_mlops.convert import naming
+
+    made = naming.snake(path.stem)
+    return made if made.isidentifier() else "notebook"
+
+
+def _revive(
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, timeout: float, progress: Progress
+) -> None:
+    from d2c_mlops.convert.revive import revive
+
+    done.revived = revive(done.notebook, done.work, data=data, install=install, timeout=timeout, progress=progress)
+    refusal = done.revived.refusal
+    if refusal is not None:
+        cell = 0 if refusal.cell is None else refusal.cell + 1
+        done.refusal = Refused("revive", cell, refusal.why, refusal.next)
+
+
+def _read(
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, timeout: float, progress: Progress
+) -> None:
+    done.plan = read(read_notebook(_source(done)))
+
+
+def _write(
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, timeout: float, progress: Progress
+) -> None:
+    if done.plan is None:
+        _read(done, data, settings, install, run, timeout, progress)
+    assert done.plan is not None
+    project = find_or_make(settings.root)
+    folder = _source(done).parent if done.revived is not None else data
+    files = [each for each in folder.rglob("*") if each.is_file()] if folder.is_dir() else []
+    days = [date.fromtimestamp(each.stat().st_mtime) for each in files if each.suffix != ".ipynb"]
+    small = sum(each.stat().st_size for each in files) <= LARGEST_COPY
+    done.written = write(
+        done.plan,
+        project,
+        done.name,
+        data=folder.resolve(),
+        keep=f"data/{done.name}" if small else "",
+        day=str(max(days, default=date(2024, 1, 1))),
+        run=run,
+        timeout=timeout,
+    )
+    shutil.copyfile(done.notebook, done.work / "original.ipynb")
+    sidecar = {"alignment": done.written.alignment, "notebook": str(done.written.notebook)}
+    (done.work / "alignment.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
+
+
+def _verify(
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, timeout: float, progress: Progress
+) -> None:
+    from d2c_mlops.convert.verify import verify
+
+    assert done.written is not None
+    done.verdict = verify(done.revived, done.written, done.work)
+
+
+_STAGES: dict[str, Callable[[Conversion, Path, Settings, bool, bool, float, Progress], None]] = {
+    "revive": _revive,
+    "read": _read,
+    "write": _write,
+    "verify": _verify,
+}
+
+
+def _source(done: Conversion) -> Path:
+    """The notebook that is converted: the revived one where there is one."""
+    found = getattr(done.revived, "notebook", None)
+    return Path(found) if found is not None else done.notebook
+
+
+def _refused(stage: str, error: D2CError) -> Refused:
+    import re
+
+    text = " ".join([error.where, *(str(failure) for failure in error.failures)])
+    cell = re.search(r"cell (\d+)", text)
+    why = "; ".join([error.what, *(str(failure) for failure in error.failures)])
+    return Refused(stage, int(cell[1]) if cell else 0, why, error.next or "d2c check shows what is wrong with it")
+
+
+def _findings(path: Path) -> Sequence[Any]:
+    try:
+        return check(path).findings
+    except D2CError:
+        return ()
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if hasattr(value, "to_dict") else value
+
+
+__all__ = ["STAGES", "Conversion", "Refused", "convert", "default_name"]
