@@ -128,24 +128,12 @@ def _test_module(notebook: Path, lib: str) -> tuple[str, str] | None:
     if not asserts:
         return None
     code = "\n\n".join(each for each in body if each.strip())
-    head = [
-        f'"""What the notebook of {default} asserts, cell after cell."""',
-        "",
-        "import os",
-        "import runpy",
-        "from pathlib import Path",
-        "",
-        "import pytest",
-    ]
     names = f"import {lib}.{default} as _module\n\nglobals().update({{k: v for k, v in vars(_module).items() if not k.startswith('__')}})"
     test = "\n".join(f"    {line}" if line.strip() else "" for line in _one_function(code))
-    place = f'FOLDER = Path(__file__).parents[1] / "{notebook.parent.name}"'
-    text = "\n".join(["import os", *head[6:7]]) if False else ""
-    del text
-    lines = [head[0], "", "# ruff: noqa", "import matplotlib", "import pytest", "", 'matplotlib.use("Agg")', "",
+    said = f'"""What the notebook of {default} asserts, cell after cell."""'
+    lines = [said, "", "# ruff: noqa", "import matplotlib", "import pytest", "", 'matplotlib.use("Agg")', "",
              names, "", "def display(*given, **named):", "    pass", "", f"def test_{default.replace('.', '_')}(tmp_path, monkeypatch):",
              "    monkeypatch.chdir(__import__('pathlib').Path(__file__).parent)", test]  # fmt: skip
-    del place
     return default, "\n".join(lines) + "\n"
 
 
