@@ -111,6 +111,7 @@ def _hoisted(lines: Sequence[Line], plan: Plan) -> list[Line]:
         between = done[place:]
         if line.kind == "work" and between:
             if all(_independent(line, shown) for shown in between):
+                line.live = line.live.union(*(shown.facts.loads for shown in between))
                 done.insert(place, line)
                 continue
             if any(plots(shown.statement, plan.inference) for shown in between):
@@ -215,7 +216,10 @@ def _checked(piece: Piece, plan: Plan) -> Iterator[Piece]:
         name for name, at in last_bound.items() for line in piece.lines[at + 1 :] if name in line.facts.loads
     } | {name for name, at in last_bound.items() if name not in piece.lines[at].facts.definite}
     changed = {name for line in piece.lines for name in line.facts.mutates if name in before and name not in bound}
-    outputs = [n for n in bound if n in live or (n not in passing and n not in reads_after and n != "_")]
+    # A name that has a value already would keep the old one, were the new one not handed out.
+    outputs = [
+        n for n in bound if n in live | before or (n not in passing and n not in reads_after and n != "_")
+    ]
     fitted = {fit.name for fit in plan.fits if fit.cell in piece.cells}
     outputs += [n for n in bound if n in fitted and n not in outputs and n not in passing]
     outputs += [n for n in sorted(changed & live) if n not in outputs and n not in seen]
