@@ -40,7 +40,9 @@ def run(cells: list[str]) -> dict[str, Any]:
     space: dict[str, Any] = {"__name__": "program"}
     for source in cells:
         exec(compile(source, "<cell>", "exec", dont_inherit=True), space)
-    return {k: v for k, v in space.items() if not k.startswith("__") and not callable(v) and type(v).__name__ != "module"}
+    return {
+        k: v for k, v in space.items() if not k.startswith("__") and not callable(v) and type(v).__name__ != "module"
+    }
 
 
 def same(left: Any, right: Any) -> bool:
@@ -162,7 +164,11 @@ def test_a_function_of_the_author_gets_what_it_read_as_an_argument() -> None:
 
 
 def test_literals_become_typed_parameters() -> None:
-    made = converted(["from sklearn.model_selection import train_test_split\nparts = train_test_split([1, 2, 3, 4], test_size=0.5, random_state=1)"])
+    made = converted(
+        [
+            "from sklearn.model_selection import train_test_split\nparts = train_test_split([1, 2, 3, 4], test_size=0.5, random_state=1)"
+        ]
+    )
     cell = next(source for source in made if "test_size: float = 0.5" in source)
     assert "random_state: int = 1" in cell
     assert any("test_size=test_size, random_state=random_state" in source for source in made)

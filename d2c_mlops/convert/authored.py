@@ -118,7 +118,9 @@ def _use_reason(
     return ""
 
 
-def mentions(node: ast.AST, name: str, hidden: frozenset[str] = frozenset()) -> Iterator[tuple[ast.Call | None, set[str]]]:
+def mentions(
+    node: ast.AST, name: str, hidden: frozenset[str] = frozenset()
+) -> Iterator[tuple[ast.Call | None, set[str]]]:
     """Yield each place where `name` is read: the call, or None where it is a value, and what inner scopes hide."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
         if name not in hidden:

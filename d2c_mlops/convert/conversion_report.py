@@ -16,7 +16,7 @@ p { margin: .4rem 0; } .soft { color: var(--soft); } code, pre { font: .88em ui-
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; } th { text-align: left; font-weight: 600; }
 th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; } .good { color: var(--good); } .bad { color: var(--bad); }
+td.n { font-variant-numeric: tabular-nums; } .good { color: var(--good); } .bad { color: var(--bad); }
 .note { color: var(--note); } .verdict { font-size: 1.15rem; margin: 1rem 0; }
 .next { border: 1px solid var(--line); border-radius: .4rem; padding: .8rem 1rem; margin-top: 2rem; }
 @media (prefers-color-scheme: dark) { :root { --line: #3a3a38; --soft: #a3a39d; --good: #6cc993; --bad: #f2867e; --note: #e0b252; } }
@@ -59,12 +59,14 @@ def _verdict(done: Mapping[str, Any]) -> str:
     refusal, verdict = done.get("refusal"), done.get("verdict")
     if refusal:
         place = f"cell {refusal['cell']}: " if refusal["cell"] else ""
-        text = f"<b class=bad>Refused</b> while it was to be {_DOING[refusal['stage']]}. {escape(place + refusal['why'])}"
+        text = (
+            f"<b class=bad>Refused</b> while it was to be {_DOING[refusal['stage']]}. {escape(place + refusal['why'])}"
+        )
         return f"<p class=verdict>{text}</p>"
     if verdict:
         status = str(verdict.get("verdict") or verdict.get("status"))
         reason = escape(str(verdict.get("reason") or verdict.get("why") or ""))
-        return f'<p class=verdict><b class={WORDS.get(status, "note")}>{escape(status.capitalize())}</b> {reason}</p>'
+        return f"<p class=verdict><b class={WORDS.get(status, 'note')}>{escape(status.capitalize())}</b> {reason}</p>"
     return "<p class=verdict><b class=note>Not verified</b>: the two notebooks were not executed side by side.</p>"
 
 
@@ -105,8 +107,12 @@ def _mends(revived: Mapping[str, Any] | None) -> str:
     missing = revived.get("missing") or ()
     lost = f"<p class=bad>Not installed: {escape(', '.join(map(str, missing)))}</p>" if missing else ""
     if not mends:
-        return f"<h2>Mends</h2>{lost}<p>None were needed: it runs as it is.</p>" if revived["status"] == "as is" else lost
-    rows = [(each.get("cell"), _Code(each.get("before")), _Code(each.get("after")), each.get("reason")) for each in mends]
+        return (
+            f"<h2>Mends</h2>{lost}<p>None were needed: it runs as it is.</p>" if revived["status"] == "as is" else lost
+        )
+    rows = [
+        (each.get("cell"), _Code(each.get("before")), _Code(each.get("after")), each.get("reason")) for each in mends
+    ]
     return f"<h2>Mends</h2>{lost}{_table(('cell', 'before', 'after', 'why'), rows)}"
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from d2c_mlops.convert.check import check
+from d2c_mlops.convert.conversion_report import write_report
 from d2c_mlops.convert.notebook import read_notebook
 from d2c_mlops.convert.plan import Plan, read
-from d2c_mlops.convert.conversion_report import write_report
 from d2c_mlops.convert.write.project import find_or_make
 from d2c_mlops.convert.writing import Written, default_name, write
 from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
@@ -132,7 +132,9 @@ def convert(
         raise
     except BaseException as error:  # a notebook never crashes the converter: whatever it was, it is reported
         what = f"{type(error).__name__}: {str(error)[:300]}"
-        done.refusal = Refused(stage, 0, f"the converter cannot handle this notebook yet ({what})", "convert it by hand")
+        done.refusal = Refused(
+            stage, 0, f"the converter cannot handle this notebook yet ({what})", "convert it by hand"
+        )
     done.findings = [each.to_dict() for each in _findings(path)]
     if "report" in stages:
         done.report = work / "report.html"

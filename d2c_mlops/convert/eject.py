@@ -51,11 +51,15 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
     file = project / "pyproject.toml"
     section = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("nbdev") if file.exists() else None
     if section is None:
-        raise UsageError("this is no nbdev project", where=str(project), next="run it where pyproject.toml has [tool.nbdev]")
+        raise UsageError(
+            "this is no nbdev project", where=str(project), next="run it where pyproject.toml has [tool.nbdev]"
+        )
     if out.exists() and any(out.iterdir()):
         raise UsageError("the folder is not empty", where=str(out), next="pass a folder that does not exist yet")
     if project == out or project in out.parents:
-        raise UsageError("the copy would lie inside the project", where=str(out), next="pass a folder beside the project")
+        raise UsageError(
+            "the copy would lie inside the project", where=str(out), next="pass a folder beside the project"
+        )
     nbs, lib = str(section.get("nbs_path", "nbs")), str(section.get("lib_path", project.name))
     shutil.copytree(project, out, ignore=shutil.ignore_patterns(*NOT_COPIED, nbs), dirs_exist_ok=True, symlinks=True)
     modules = [str(each.relative_to(out)) for each in sorted((out / lib).rglob("*.py")) if _plain(each)]
@@ -65,7 +69,7 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
     for notebook in sorted((project / nbs).rglob("*.ipynb")):
         if ".ipynb_checkpoints" in notebook.parts:
             continue
-        found = _test_module(notebook, lib)
+        found = _test_module(notebook, Path(lib).name, out / lib)
         if found is not None:
             module, source = found
             target = out / "tests" / f"test_{module.replace('.', '_')}.py"
@@ -106,7 +110,7 @@ def _tidy(file: Path) -> None:
         subprocess.run([ruff, "format", "-q", "--isolated", "--line-length", "110", str(file)], capture_output=True)
 
 
-def _test_module(notebook: Path, lib: str) -> tuple[str, str] | None:
+def _test_module(notebook: Path, lib: str, package: Path) -> tuple[str, str] | None:
     """Return the module that a notebook exports to and a test that runs its other cells in order."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -123,13 +127,16 @@ def _test_module(notebook: Path, lib: str) -> tuple[str, str] | None:
             tree = ast.parse(text)
         except SyntaxError:
             continue
-        asserts += sum(isinstance(each, ast.Assert | ast.With) for each in ast.walk(tree)) + len(re.findall(r"\btest_\w+\(", text))
+        asserts += sum(isinstance(each, ast.Assert | ast.With) for each in ast.walk(tree)) + len(
+            re.findall(r"\btest_\w+\(", text)
+        )
         body.append(ast.unparse(ast.fix_missing_locations(_Asserts().visit(tree))))
     if not asserts:
         return None
+    module = package.joinpath(*default.split(".")).with_suffix(".py")
     code = "\n\n".join(each for each in body if each.strip())
     names = f"import {lib}.{default} as _module\n\nglobals().update({{k: v for k, v in vars(_module).items() if not k.startswith('__')}})"
-    test = "\n".join(f"    {line}" if line.strip() else "" for line in _one_function(code))
+    test = "\n".join(f"    {line}" if line.strip() else "" for line in _one_function(code, _module_names(module)))
     said = f'"""What the notebook of {default} asserts, cell after cell."""'
     lines = [said, "", "# ruff: noqa", "import matplotlib", "import pytest", "", 'matplotlib.use("Agg")', "",
              names, "", "def display(*given, **named):", "    pass", "", f"def test_{default.replace('.', '_')}(tmp_path, monkeypatch):",
@@ -137,22 +144,39 @@ def _test_module(notebook: Path, lib: str) -> tuple[str, str] | None:
     return default, "\n".join(lines) + "\n"
 
 
-def _one_function(code: str) -> list[str]:
-    """Names that cells share live in the module, as they did in the notebook."""
-    tree = ast.parse(code)
-    bound: set[str] = set()
-    for node in tree.body:
-        for each in _module_level(node):
-            bound |= each
-    declared = [f"global {', '.join(sorted(bound))}"] if bound else []
-    return [*declared, *ast.unparse(tree).split("\n")]
-
-
-def _module_level(node: ast.stmt) -> list[set[str]]:
+def _one_function(code: str, exported: set[str]) -> list[str]:
+    """Cells share their names as the lines of one function do; a name of the module that they set again stays global."""
     from d2c_mlops.convert.scopes import names_in
 
-    names = names_in([node])
-    return [{use.name for use in names.binds}]
+    tree = ast.parse(code)
+    classes = {
+        node.name for node in tree.body if isinstance(node, ast.ClassDef)
+    }  # found again by their module and name
+    shared = sorted(({use.name for use in names_in(tree.body).binds} & exported) | classes)
+    tree = _Plain(set(shared)).visit(tree)
+    return [*([f"global {', '.join(shared)}"] if shared else []), *ast.unparse(tree).split("\n")]
+
+
+class _Plain(ast.NodeTransformer):
+    """A global name takes no annotation inside a function."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if isinstance(node.target, ast.Name) and node.target.id in self.names and node.value is not None:
+            return ast.fix_missing_locations(ast.copy_location(ast.Assign([node.target], node.value), node))
+        return node
+
+
+def _module_names(file: Path) -> set[str]:
+    from d2c_mlops.convert.scopes import names_in
+
+    return (
+        {use.name for use in names_in(ast.parse(file.read_text(encoding="utf-8")).body).binds}
+        if file.exists()
+        else set()
+    )
 
 
 class _Asserts(ast.NodeTransformer):
@@ -195,8 +219,14 @@ class _Asserts(ast.NodeTransformer):
     def failing(
         self, body: list[ast.stmt], said: ast.expr | None, kind: ast.expr | None = None, bound: ast.expr | None = None
     ) -> ast.With:
-        words = [ast.keyword("match", ast.Call(ast.parse("__import__('re').escape", mode="eval").body, [said], []))] if said else []
-        call = ast.Call(ast.parse("pytest.raises", mode="eval").body, [kind or ast.Name("Exception", ast.Load())], words)
+        words = (
+            [ast.keyword("match", ast.Call(ast.parse("__import__('re').escape", mode="eval").body, [said], []))]
+            if said
+            else []
+        )
+        call = ast.Call(
+            ast.parse("pytest.raises", mode="eval").body, [kind or ast.Name("Exception", ast.Load())], words
+        )
         return ast.With([ast.withitem(call, bound)], body)
 
 

@@ -33,8 +33,10 @@ def is_import(node: ast.stmt) -> bool:
     """Whether a statement only imports: an import, or a try around imports."""
     if isinstance(node, ast.Try):
         parts = [*node.body, *node.orelse, *(one for handler in node.handlers for one in handler.body)]
-        return bool(node.body) and all(is_import(each) for each in node.body) and all(
-            is_import(each) or isinstance(each, ast.Pass) for each in parts
+        return (
+            bool(node.body)
+            and all(is_import(each) for each in node.body)
+            and all(is_import(each) or isinstance(each, ast.Pass) for each in parts)
         )
     return isinstance(node, ast.Import | ast.ImportFrom)
 
@@ -106,8 +108,10 @@ def _names(node: ast.stmt, used: set[str], found: Imports) -> list[tuple[str, st
     return made
 
 
-_LISTING = "import importlib, json, sys; m = importlib.import_module(sys.argv[1]); print('\\n' + json.dumps([n for n in \
+_LISTING = (
+    "import importlib, json, sys; m = importlib.import_module(sys.argv[1]); print('\\n' + json.dumps([n for n in \
 getattr(m, '__all__', None) or [n for n in vars(m) if not n.startswith('_')]]))"
+)
 
 
 @cache

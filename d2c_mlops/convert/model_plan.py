@@ -63,7 +63,9 @@ def choose(plan: Plan, found: Sequence[Piece]) -> Chosen | str:
 
 
 def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
-    line = next((l for l in plan.lines if l.statement.cell == fit.cell and fit.call in ast.walk(l.statement.node)), None)
+    line = next(
+        (l for l in plan.lines if l.statement.cell == fit.cell and fit.call in ast.walk(l.statement.node)), None
+    )
     if line is None:
         return "it is fitted inside a function of the author"
     name = fit.name or _bound_name(line)
@@ -125,7 +127,9 @@ def _predicted(lines: Sequence[Line], name: str) -> tuple[ast.expr, ast.stmt] | 
                 if asks and isinstance(node.func.value, ast.Name) and node.func.value.id == name:
                     if isinstance(line.statement.node, ast.Assign | ast.Expr):
                         found.append((node.args[0], line.statement.node))
-    tests = [each for each in found if any("test" in word.lower() or "valid" in word.lower() for word in _names(each[0]))]
+    tests = [
+        each for each in found if any("test" in word.lower() or "valid" in word.lower() for word in _names(each[0]))
+    ]
     return (tests or found or [None])[0]
 
 
@@ -197,11 +201,10 @@ def _ways(plan: Plan, chosen: Chosen) -> list[Way]:
     seen = visible(plan)
     found: list[Way] = []
     for place, piece in enumerate(chosen.pieces):
-        if piece.kind != "step":
-            continue
         rest = [line for each in chosen.pieces[place + 1 :] for line in each.lines]
         rest.sort(key=lambda line: line.statement.place)
-        for start in piece.outputs:
+        touched = [name for line in piece.lines for name in (*line.facts.binds, *line.facts.mutates)]
+        for start in piece.outputs if piece.kind == "step" else dict.fromkeys(touched):
             if plots(piece.lines[-1].statement, plan.inference):
                 continue
             made = replayed(plan, rest, start, chosen.features, seen)

@@ -20,7 +20,9 @@ _VERBS = frozenset(
     "recode reduce remove rename replace resample rescale reshape round sample scale score select separate set shift sort "
     "split standardize sum take test train transform tune update use".split()
 ) - {"one", "use", "get", "set", "test", "define", "model", "check", "log"}
-_SMALL = frozenset("the a an of our its this that these those all some into for to from in on by with and as is are".split())
+_SMALL = frozenset(
+    "the a an of our its this that these those all some into for to from in on by with and as is are".split()
+)
 _KEPT = frozenset("on by from with into to and for in".split())
 _VAGUE = frozenset(
     "df data dataset dataframe frame raw x y df1 df2 df0 temp tmp data0 d ds tbl table values value res result results".split()
@@ -41,9 +43,24 @@ def snake(text: str) -> str:
 def command(text: str) -> str:
     """Return the author's words as a name when they begin with a verb and are short; else an empty text."""
     text = re.sub(r"<[^>]+>|https?://\S+|\([^)]*\)|[`*_#]", " ", text)
-    text = re.split(r"[.:;,\n!?]|\s[-=]+\s|--+|\bso that\b|\bbecause\b|\bwhich\b", text.strip(" -=#\t").replace("'s", ""))[0]
+    text = re.split(
+        r"[.:;,\n!?]|\s[-=]+\s|--+|\bso that\b|\bbecause\b|\bwhich\b", text.strip(" -=#\t").replace("'s", "")
+    )[0]
     words = [word for word in re.findall(r"[A-Za-z][A-Za-z0-9]*|\d+", re.sub(r"^\W*\d+[.)]?\s*", "", text))]
-    while words and words[0].lower() in ("lets", "let", "now", "we", "i", "will", "us", "then", "next", "first", "finally", "here"):
+    while words and words[0].lower() in (
+        "lets",
+        "let",
+        "now",
+        "we",
+        "i",
+        "will",
+        "us",
+        "then",
+        "next",
+        "first",
+        "finally",
+        "here",
+    ):
         words = words[1:]
     if not words:
         return ""
@@ -117,12 +134,19 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
     if role == "fit":
         return _fit_name(calls, inference)
     if role == "evaluate":
-        metric = next((p.rpartition(".")[2] for p in paths if p.startswith(("sklearn.metrics.", "statsmodels.tools.eval"))), "")
+        metric = next(
+            (p.rpartition(".")[2] for p in paths if p.startswith(("sklearn.metrics.", "statsmodels.tools.eval"))), ""
+        )
         made = snake(metric).removesuffix("_score")
-        return f"measure_{made}" if made else "cross_validate" if any("cross_val" in p for p in paths) else "measure_score"
+        return (
+            f"measure_{made}" if made else "cross_validate" if any("cross_val" in p for p in paths) else "measure_score"
+        )
     if role == "predict":
         verb = "forecast" if {"forecast", "get_forecast", "make_future_dataframe"} & set(methods) else "predict"
-        what = topic(re.sub(r"^(y_)?(pred(iction|icted|s|ictions)?|forecast)_?|_?(y_)?pred(s|ictions)?$", "", name) for name in outputs)
+        what = topic(
+            re.sub(r"^(y_)?(pred(iction|icted|s|ictions)?|forecast)_?|_?(y_)?pred(s|ictions)?$", "", name)
+            for name in outputs
+        )
         return f"{verb}_{what}" if what else f"{verb}_values" if verb == "forecast" else "predict_test"
     for words, name in _RULES:
         if any(method in words for method in methods) or any(path.rpartition(".")[2] in words for path in paths):
@@ -130,10 +154,36 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
                 made = topic(outputs)
                 return name + made if made else name + "table"
             return name
+    made = _columns_set(group)
+    if made and len(made) <= 2:
+        return f"derive_{'_and_'.join(made)}"
+    for words, name in _LAST_RULES:
+        if any(method in words for method in methods):
+            return name
     if any(isinstance(t, ast.Attribute) and t.attr == "columns" for s in group for t in getattr(s.node, "targets", [])):
         return "rename_columns"
     return ""
 
+
+def _columns_set(group: Sequence[Statement]) -> list[str]:
+    """The columns that `df["column"] = ...` sets, where the steps set nothing else."""
+    found: list[str] = []
+    for each in group:
+        for target in getattr(each.node, "targets", []):
+            key = target.slice if isinstance(target, ast.Subscript) else None
+            if not (isinstance(key, ast.Constant) and isinstance(key.value, str) and snake(key.value)):
+                return []
+            found.append(snake(key.value))
+    return list(dict.fromkeys(found)) if all(len(name) <= 24 for name in found) else []
+
+
+_LAST_RULES: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"astype"}), "cast_columns"),
+    (frozenset({"replace", "map"}), "recode_columns"),
+    (frozenset({"reindex"}), "reorder_columns"),
+    (frozenset({"drop"}), "drop_columns"),
+    (frozenset({"sort_values", "sort_index"}), "sort_rows"),
+)
 
 _RULES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"fit_resample", "fit_sample"}), "balance_classes"),
@@ -171,7 +221,9 @@ def _fit_name(calls: Sequence[ast.Call], inference: Inference) -> str:
     names = list(dict.fromkeys(estimator_name(path) for path in models))
     if not names:
         return "fit_model"
-    return f"fit_{names[0]}" if len(names) == 1 else f"fit_{names[0]}_and_{names[1]}" if len(names) == 2 else "fit_models"
+    return (
+        f"fit_{names[0]}" if len(names) == 1 else f"fit_{names[0]}_and_{names[1]}" if len(names) == 2 else "fit_models"
+    )
 
 
 def _file(calls: Sequence[ast.Call]) -> str:
@@ -180,6 +232,21 @@ def _file(calls: Sequence[ast.Call]) -> str:
             if isinstance(given, ast.Constant) and isinstance(given.value, str):
                 return snake(PurePosixPath(given.value.replace("\\", "/")).stem)[:40]
     return ""
+
+
+SENTENCES = {
+    "split_train_test": "Split into rows to train on and rows to test on",
+    "scale_features": "Bring the features to one scale",
+    "encode_categories": "Turn categories into numbers",
+    "fill_missing_values": "Fill in what is missing",
+    "drop_missing_values": "Leave out rows with missing values",
+    "balance_classes": "Balance the classes by resampling",
+    "reduce_dimensions": "Reduce the features to fewer dimensions",
+    "rename_columns": "Give the columns other names",
+    "cast_columns": "Give the columns their types",
+    "parse_dates": "Read the texts as dates",
+    "predict_test": "Predict for the rows held back",
+}
 
 
 def unique(name: str, taken: set[str], hints: Iterable[str]) -> str:

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 MOST_CHOICES = 40
-PERSONAL = re.compile(r"(?i)^(e?_?mail|phone|.*_(email|phone)|first_?name|last_?name|surname|full_?name|address|birth.*)$")
+PERSONAL = re.compile(
+    r"(?i)^(e?_?mail|phone|.*_(email|phone)|first_?name|last_?name|surname|full_?name|address|birth.*)$"
+)
 
 
 def contract_of(name: str, inputs: pd.DataFrame, outputs: dict[str, Any], taken: Sequence[str]) -> dict[str, Any]:

@@ -86,7 +86,9 @@ def read(notebook: Notebook) -> Plan:
         raise DataRefused(
             "cells cannot be read as Python",
             where=str(notebook.path),
-            failures=[Failure(c.problem.message, f"cell {c.number}, line {c.problem.line}") for c in broken if c.problem],
+            failures=[
+                Failure(c.problem.message, f"cell {c.number}, line {c.problem.line}") for c in broken if c.problem
+            ],
             next=f"d2c check {notebook.path}",
         )
     notebook = normalised(notebook)
@@ -106,7 +108,10 @@ def read(notebook: Notebook) -> Plan:
     _live(lines, _watched(lines, functions, free))
     _kinds(plan)
     plan.dropped = [
-        f"cell {cell.number}: {magic.command}" for cell in notebook.code for magic in cell.magics if magic.kind != "help"
+        f"cell {cell.number}: {magic.command}"
+        for cell in notebook.code
+        for magic in cell.magics
+        if magic.kind != "help"
     ]
     return plan
 

@@ -177,7 +177,9 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     records = to_records(contract.input_fields, contract.check_inputs(sample))
     contract.request_list.validate_python(records)
     served = prepare(to_frame(contract.input_fields, json.loads(json.dumps(records))), learned)
-    _need(_close(np.asarray(model.predict(served)), np.asarray(answers)[rows]), "a record over HTTP gets another answer")
+    _need(
+        _close(np.asarray(model.predict(served)), np.asarray(answers)[rows]), "a record over HTTP gets another answer"
+    )
     return {
         "contract": described,
         "trusted": _trusted([model, *learned.fitted.values()]),
@@ -199,7 +201,9 @@ def _metric(candidate: Mapping[str, Any], done: Mapping[str, Any], model: Any) -
     return float(space["score"](done["answers"], model.predict(done["features"]), done["features"]))
 
 
-def _again(candidate: Mapping[str, Any], space: dict[str, Any], parameters: list[str], took: float, value: float | None) -> Any:
+def _again(
+    candidate: Mapping[str, Any], space: dict[str, Any], parameters: list[str], took: float, value: float | None
+) -> Any:
     """The figure of a second training, which differs where the notebook leaves something to chance."""
     if value is None or took > SLOW:
         return value

@@ -10,8 +10,40 @@ from dataclasses import dataclass, field
 from d2c_mlops.convert.inference import Inference
 from d2c_mlops.convert.plan import Line, Plan, plots
 
-_STATISTICS = frozenset(["mean", "median", "mode", "std", "var", "min", "max", "quantile", "sum", "nunique", "unique", "idxmax", "idxmin", "mad", "count"])
-_ROWS = frozenset(["dropna", "drop_duplicates", "sample", "head", "tail", "query", "nlargest", "nsmallest", "sort_values", "sort_index", "truncate"])
+_STATISTICS = frozenset(
+    [
+        "mean",
+        "median",
+        "mode",
+        "std",
+        "var",
+        "min",
+        "max",
+        "quantile",
+        "sum",
+        "nunique",
+        "unique",
+        "idxmax",
+        "idxmin",
+        "mad",
+        "count",
+    ]
+)
+_ROWS = frozenset(
+    [
+        "dropna",
+        "drop_duplicates",
+        "sample",
+        "head",
+        "tail",
+        "query",
+        "nlargest",
+        "nsmallest",
+        "sort_values",
+        "sort_index",
+        "truncate",
+    ]
+)
 
 
 @dataclass
@@ -35,8 +67,10 @@ def replayed(plan: Plan, lines: Sequence[Line], start: str, features: ast.expr, 
         if line.facts.opaque or line.kind == "definition":
             return None
         chosen.insert(0, line)
-        wanted = (wanted - line.facts.definite) | {n for n in line.facts.reads if n not in seen} | (
-            {n for n in line.facts.mutates} - seen
+        wanted = (
+            (wanted - line.facts.definite)
+            | {n for n in line.facts.reads if n not in seen}
+            | ({n for n in line.facts.mutates} - seen)
         )
     fitted = _fitted_once(plan, chosen)
     made = Replay(start)
@@ -164,7 +198,9 @@ class _Turned(ast.NodeTransformer):
 
     def rows_in_place(self, call: ast.Call) -> list[ast.stmt] | None:
         function = call.func
-        if not (isinstance(function, ast.Attribute) and function.attr in _ROWS and isinstance(function.value, ast.Name)):
+        if not (
+            isinstance(function, ast.Attribute) and function.attr in _ROWS and isinstance(function.value, ast.Name)
+        ):
             if (
                 isinstance(function, ast.Attribute)
                 and function.attr == "drop"
@@ -196,7 +232,9 @@ class _Turned(ast.NodeTransformer):
         if isinstance(base, ast.Name) and isinstance(value, ast.Subscript):
             key = value.slice
             mask = isinstance(key, ast.Compare | ast.BinOp | ast.UnaryOp | ast.Slice) or (
-                isinstance(key, ast.Call) and isinstance(key.func, ast.Attribute) and key.func.attr in ("isin", "between", "notna", "notnull")
+                isinstance(key, ast.Call)
+                and isinstance(key.func, ast.Attribute)
+                and key.func.attr in ("isin", "between", "notna", "notnull")
             )
             if mask:
                 return ast.Assign(node.targets, _call("rows", [ast.Name(base.id, ast.Load()), value]))
@@ -223,14 +261,23 @@ class _Turned(ast.NodeTransformer):
                             [self.next_key(), *node.args], node.keywords)  # fmt: skip
         if isinstance(function, ast.Attribute):
             owner = function.value
-            if function.attr in ("fit_transform", "transform") and isinstance(owner, ast.Name) and owner.id in self.fitted:
+            if (
+                function.attr in ("fit_transform", "transform")
+                and isinstance(owner, ast.Name)
+                and owner.id in self.fitted
+            ):
                 node.args = [self.visit(each) for each in node.args[:1]]
                 return ast.Call(ast.Attribute(owner, "transform", ast.Load()), node.args, [])
             if function.attr == "fit_transform":
                 self.generic_visit(node)
                 return _call("encode", [self.next_key(), owner, *node.args])
             kind = self.kinds.get(id(owner), "")
-            if function.attr in _STATISTICS and not _across(node) and "GroupBy" not in kind and not path.startswith(("numpy.", "builtins.")):
+            if (
+                function.attr in _STATISTICS
+                and not _across(node)
+                and "GroupBy" not in kind
+                and not path.startswith(("numpy.", "builtins."))
+            ):
                 return self.kept(node)
         self.generic_visit(node)
         return node

@@ -12,7 +12,22 @@ from d2c_mlops.convert.imports import is_import
 from d2c_mlops.convert.plan import Line, Plan, plots, visible
 
 LONGEST = 25  # lines of a step that was not written as one
-_RANDOM = frozenset(["sample", "shuffle", "permutation", "rand", "randn", "randint", "normal", "uniform", "choice", "random", "poisson", "binomial"])
+_RANDOM = frozenset(
+    [
+        "sample",
+        "shuffle",
+        "permutation",
+        "rand",
+        "randn",
+        "randint",
+        "normal",
+        "uniform",
+        "choice",
+        "random",
+        "poisson",
+        "binomial",
+    ]
+)
 _JOINS = {("prepare", "split"), ("prepare", "fit"), ("prepare", "predict"), ("constant", "fit"), ("constant", "split")}
 
 
@@ -217,9 +232,7 @@ def _checked(piece: Piece, plan: Plan) -> Iterator[Piece]:
     } | {name for name, at in last_bound.items() if name not in piece.lines[at].facts.definite}
     changed = {name for line in piece.lines for name in line.facts.mutates if name in before and name not in bound}
     # A name that has a value already would keep the old one, were the new one not handed out.
-    outputs = [
-        n for n in bound if n in live | before or (n not in passing and n not in reads_after and n != "_")
-    ]
+    outputs = [n for n in bound if n in live | before or (n not in passing and n not in reads_after and n != "_")]
     fitted = {fit.name for fit in plan.fits if fit.cell in piece.cells}
     outputs += [n for n in bound if n in fitted and n not in outputs and n not in passing]
     outputs += [n for n in sorted(changed & live) if n not in outputs and n not in seen]
@@ -280,7 +293,9 @@ def _import_of(plan: Plan, name: str, piece: Piece) -> str:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 alias = next((a for a in node.names if (a.asname or a.name.split(".")[0]) == name), None)
                 part = [alias] if alias else [ast.alias(name)]
-                made = ast.Import(part) if isinstance(node, ast.Import) else ast.ImportFrom(node.module, part, node.level)
+                made = (
+                    ast.Import(part) if isinstance(node, ast.Import) else ast.ImportFrom(node.module, part, node.level)
+                )
                 found = ast.unparse(made)
     return found
 

@@ -125,7 +125,9 @@ def copy_files(data: Path, files: Sequence[str], target: Path) -> None:
 def _ways(plan: Plan, chosen: Chosen | str, parameters: Parameters) -> tuple[list[Candidate], str | None]:
     if not isinstance(chosen, Chosen):
         return [], None
-    classes = "Classifier" in chosen.fit.path or bool(re.search(r"Logistic|SVC|NB$|SGDClassifier|Perceptron", chosen.fit.path))
+    classes = "Classifier" in chosen.fit.path or bool(
+        re.search(r"Logistic|SVC|NB$|SGDClassifier|Perceptron", chosen.fit.path)
+    )
     _, score, _, line = score_source(chosen, classes)
     text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
     return candidates(plan, chosen, parameters), text
@@ -154,13 +156,22 @@ def probe(
 ) -> dict[str, Any]:
     """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
     returns = {piece.name: piece.outputs for piece in found if piece.kind == "step"}
-    code = [cell for cell in cells if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false"))]
+    code = [
+        cell
+        for cell in cells
+        if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false"))
+    ]
     listed = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, []), "tags": c.tags}
               for c in code]  # fmt: skip
     with TemporaryDirectory() as name:
         spec, answer = Path(name, "spec.json"), Path(name, "answer.json")
-        kernel = any(re.search(r"get_ipython\(|\b(_|__|_\d+|In|Out)\b", cell.source) for cell in code if not cell.exported)
-        spec.write_text(json.dumps({"cells": listed, "candidates": specs, "kernel": kernel, "overrides": dict(overrides)}), encoding="utf-8")
+        kernel = any(
+            re.search(r"get_ipython\(|\b(_|__|_\d+|In|Out)\b", cell.source) for cell in code if not cell.exported
+        )
+        spec.write_text(
+            json.dumps({"cells": listed, "candidates": specs, "kernel": kernel, "overrides": dict(overrides)}),
+            encoding="utf-8",
+        )
         environ = {k: v for k, v in os.environ.items() if not re.search(r"(?i)token|secret|passw|key|credential", k)}
         done = subprocess.run(
             [sys.executable, "-m", "d2c_mlops.convert.probe", str(spec), str(answer)],
@@ -169,17 +180,23 @@ def probe(
         )  # fmt: skip
         if not answer.exists():
             said = (done.stderr or "").strip().splitlines()
-            raise NotebookFailed(f"the process ended with status {done.returncode}: {said[-1] if said else 'no reason given'}")
+            raise NotebookFailed(
+                f"the process ended with status {done.returncode}: {said[-1] if said else 'no reason given'}"
+            )
         found_out: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     if error := found_out["error"]:
         cell = code[error["cell"]]
         place = f"cell {cell.cells[0] + 1}" if cell.cells else "the first cells"
-        raise NotebookFailed(error["what"], where=place, next="d2c convert --no-run shows the conversion without running it")
+        raise NotebookFailed(
+            error["what"], where=place, next="d2c convert --no-run shows the conversion without running it"
+        )
     return found_out
 
 
 def _types(seen: Mapping[str, str], plan: Plan) -> dict[tuple[str, str], str]:
-    bound = {path.rpartition(".")[2]: name for name, path in plan.imports.paths.items() if name not in plan.imports.contested}
+    bound = {
+        path.rpartition(".")[2]: name for name, path in plan.imports.paths.items() if name not in plan.imports.contested
+    }
     made = {}
     for place, text in seen.items():
         step, _, name = place.partition(" ")
@@ -197,7 +214,12 @@ def _with_model(cells: list[Out], model: list[Out], chosen: Chosen | str, built:
     else:
         extra = ""
         if isinstance(chosen, str):
-            model = [Out("markdown", f"## No model\nThis notebook has no model to serve: {chosen}. Its steps are exported all the same.")]
+            model = [
+                Out(
+                    "markdown",
+                    f"## No model\nThis notebook has no model to serve: {chosen}. Its steps are exported all the same.",
+                )
+            ]
     cells = [*cells, *model]
     place = next(i for i, cell in enumerate(cells) if cell.source.startswith("#| export\nfrom __future__"))
     lines = [*cells[place].source.split("\n")[3:], *extra.split("\n")]

@@ -96,7 +96,9 @@ def _import_lines(plan: Plan, parameters: Parameters, body: Sequence[Out]) -> st
         lines.append("import pandas as pd")
     if re.search(r"\bnp\.", text) and "np" not in plan.imports.paths:
         lines.append("import numpy as np")
-    lines = sorted(dict.fromkeys(lines), key=lambda line: (line.startswith("try"), line.startswith("from"), line.lower()))
+    lines = sorted(
+        dict.fromkeys(lines), key=lambda line: (line.startswith("try"), line.startswith("from"), line.lower())
+    )
     return "\n".join(["from __future__ import annotations", "", *lines])
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 
+from d2c_mlops.convert import naming
 from d2c_mlops.convert.authored import mentions
 from d2c_mlops.convert.plan import Line, Plan
 from d2c_mlops.convert.rewrite import Change, calling, changed, indented, with_extras
@@ -17,7 +18,9 @@ Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation
 
 def line_source(line: Line, plan: Plan, parameters: Parameters) -> str:
     """Return a statement with parameters put in and calls of the author's functions adapted."""
-    return changed(line.statement, [*parameters.changes.get(line.statement.place, ()), *adapted(line.statement.node, plan)])
+    return changed(
+        line.statement, [*parameters.changes.get(line.statement.place, ()), *adapted(line.statement.node, plan)]
+    )
 
 
 def adapted(node: ast.AST, plan: Plan, source: str = "") -> list[Change]:
@@ -107,5 +110,5 @@ def _sentence(spoken: str, piece: Piece) -> str:
     text = spoken.strip(" -=#*:.").replace("\\", "/").replace('"', "'")
     text = re.sub(r"^\d+[.)]\s*", "", text)
     if not text or len(text) > 100:
-        text = piece.name.replace("_", " ")
+        text = naming.SENTENCES.get(piece.name, piece.name.replace("_", " "))
     return f"{text[0].upper()}{text[1:]}."

@@ -113,7 +113,9 @@ def _steps(
     if only:
         needed, kept = {only}, []
         for place, piece in reversed(pieces):
-            outputs = set(piece.outputs) if piece.kind == "step" else {n for line in piece.lines for n in line.facts.binds}
+            outputs = (
+                set(piece.outputs) if piece.kind == "step" else {n for line in piece.lines for n in line.facts.binds}
+            )
             if outputs & needed:
                 kept.insert(0, (place, piece))
                 needed |= set(piece.inputs) | {n for line in piece.lines for n in line.facts.reads}

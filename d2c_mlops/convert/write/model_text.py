@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Texts of a model's cells: contract, class, prose and the assertions on its results."""
 
 from __future__ import annotations
@@ -67,7 +68,11 @@ def class_source(
     load = f'train({handed})["records"]' if candidate.way is None else "load_records({})".format(
         ", ".join(f"{each}=self.{words[each]}" for each in candidate.load_parameters)
     )  # fmt: skip
-    loaded = repr(need) if len(need) <= 6 else f'[name for name, col in CONTRACT.inputs.columns.items() if not col.nullable and name != "{key}"]'
+    loaded = (
+        repr(need)
+        if len(need) <= 6
+        else f'[name for name, col in CONTRACT.inputs.columns.items() if not col.nullable and name != "{key}"]'
+    )
     return "\n".join([
         f"class {class_name(name)}(Model):",
         f'    """{found["estimator"]} on {len(need)} column(s), as the notebook above fits it."""',
@@ -134,8 +139,14 @@ def _baseline(chosen: Chosen, score: str, classes: bool) -> list[str]:
                 f"        lazy = {score.replace('predicted', 'shuffled')}"]  # fmt: skip
     if classes:
         guess = "pd.Series(np.asarray(answers).ravel()).mode()[0]"
-        return ['        baseline = "most frequent class"', f"        lazy = {score.replace('predicted', f'[{guess}] * len(predicted)')}"]
-    return ['        baseline = "mean"', f"        lazy = {score.replace('predicted', '[np.mean(answers)] * len(predicted)')}"]
+        return [
+            '        baseline = "most frequent class"',
+            f"        lazy = {score.replace('predicted', f'[{guess}] * len(predicted)')}",
+        ]
+    return [
+        '        baseline = "mean"',
+        f"        lazy = {score.replace('predicted', '[np.mean(answers)] * len(predicted)')}",
+    ]
 
 
 def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,8 +174,7 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
         "contract": f"### What it is asked and what it answers\nInferred from the {found['rows']} rows seen at conversion: types, "
         "categories, what may be missing. Widen what was only chance.",
         "charter": "### The case for it\nNobody but its owner can answer these questions; the gate asks for each of them before the model "
-        "goes live: "
-        + " ".join(_questions()),
+        "goes live: " + " ".join(_questions()),
         "model": f"### The class\nIt is judged by the author's own figure on the rows that were {held}, beside a baseline that anyone "
         "could use without a model.",
         "checks": lambda parameters, candidate, found, day: _checks(name, chosen, parameters, candidate, found, day),

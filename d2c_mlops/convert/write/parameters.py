@@ -190,7 +190,7 @@ def _named(word: str, text: str, owner: str, seen: dict[tuple[str, str], str], t
     if (word, text) in seen:
         return seen[(word, text)]
     base = naming.snake(word) if len(word) > 1 else word
-    for name in (base, f"{owner}_{base}" if owner else "", *(f"{owner or base}_{base}_{n}" for n in range(2, 99))):
+    for name in (base, f"{owner}_{base}" if owner else "", *(f"{owner}_{base}_{n}".strip("_") for n in range(2, 99))):
         if name and name not in taken:
             taken.add(name)
             seen[(word, text)] = name
@@ -212,7 +212,9 @@ def _files(line: Line, plan: Plan, data: Path | None, taken: set[str], made: Par
             if file.is_absolute() or "://" in given.value or (data is not None and not (data / file).exists()):
                 continue
             if not made.folder:
-                made.folder = next(n for n in ("data_folder", "data_dir", "input_folder", "files_folder") if n not in taken)
+                made.folder = next(
+                    n for n in ("data_folder", "data_dir", "input_folder", "files_folder") if n not in taken
+                )
                 taken.add(made.folder)
             text = f"find_data({made.folder}) / {str(file)!r}"
             found.append((str(file), replacing(given, text)))

@@ -145,7 +145,9 @@ def write_notebook(path: Path, cells: list[Out]) -> None:
     draft = path.with_name(f".{path.stem}.draft.ipynb")
     draft.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if ruff := shutil.which("ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
-        subprocess.run([ruff, "check", "-q", "--isolated", "--select", "I,F401", "--fix", str(draft)], capture_output=True)
+        subprocess.run(
+            [ruff, "check", "-q", "--isolated", "--select", "I,F401", "--fix", str(draft)], capture_output=True
+        )
         subprocess.run([ruff, "format", "-q", "--isolated", "--line-length", "110", str(draft)], capture_output=True)
     draft.replace(path)
 
@@ -175,7 +177,9 @@ def check_import(project: Project, module: str) -> None:
     where = str(project.package / Path(*module.split(".")[1:])) + ".py"
     if done.returncode:
         said = done.stderr.strip().splitlines()
-        raise DataRefused("the module cannot be imported", where=where, failures=[Failure(said[-1] if said else "no reason")])
+        raise DataRefused(
+            "the module cannot be imported", where=where, failures=[Failure(said[-1] if said else "no reason")]
+        )
     found = json.loads(done.stdout.strip().splitlines()[-1])
     wrong = [Failure(f"importing {what}: {value}") for what, value in found.items() if value]
     if wrong:

@@ -1,0 +1,146 @@
+"""An old notebook is converted, run on record, promoted, packaged and asked: it answers as the notebook did."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from d2c_mlops.convert.conversion_report import page
+from d2c_mlops.convert.convert import Conversion, convert
+from d2c_mlops.convert.eject import eject
+from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.contract import to_records
+from d2c_mlops.models.model import discover
+from d2c_mlops.registry.promotions import live, promote
+from d2c_mlops.registry.versions import load_version
+from d2c_mlops.runs.execute import run
+from d2c_mlops.serving.app import Served, create_app
+from d2c_mlops.serving.bento import package
+from d2c_mlops.settings import Settings, load
+
+NOTEBOOKS = Path(__file__).parent / "notebooks"
+STAGES = ("revive", "read", "write", "report")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    root = tmp_path_factory.mktemp("oldshop")
+    (root / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
+    return load(root, environ={})
+
+
+@pytest.fixture(scope="module")
+def churn(home: Settings) -> Conversion:
+    before = (NOTEBOOKS / "churn_2019.ipynb").read_bytes()
+    done = convert(NOTEBOOKS / "churn_2019.ipynb", settings=home, stages=STAGES, timeout=200)
+    assert (NOTEBOOKS / "churn_2019.ipynb").read_bytes() == before, "the original was changed"
+    return done
+
+
+@pytest.fixture(scope="module")
+def project(home: Settings, churn: Conversion) -> Settings:
+    sys.path.insert(0, str(home.root))
+    importlib.invalidate_caches()
+    yield load(home.root, environ={})  # type: ignore[misc]
+    sys.path.remove(str(home.root))
+
+
+def test_an_old_notebook_becomes_a_notebook_a_module_and_a_model(churn: Conversion) -> None:
+    written = churn.written
+    assert churn.refusal is None and written is not None, churn.refusal
+    assert written.model.endswith(".models.churn_2019:Churn2019Model"), (written.no_model, written.tried)
+    assert {"encode_categories", "split_train_test", "scale_features", "fit_logistic_regression"} <= set(
+        written.functions
+    )
+    assert "test_size: float = 0.25" in written.parameters
+    cells = json.loads(written.notebook.read_text())["cells"]
+    assert (
+        cells[0]["source"][0].startswith("# ")
+        and sum("parameters" in c["metadata"].get("tags", []) for c in cells) == 1
+    )
+    assert all(each["names"] and each["original"] for each in written.alignment)
+
+
+def test_the_report_says_what_was_done(churn: Conversion) -> None:
+    assert churn.report is not None
+    text = churn.report.read_text()
+    assert "LogisticRegression" in text or "Churn2019Model" in text
+    assert "Structure" in text and churn.next in text
+    assert json.loads(churn.report.with_suffix(".json").read_text())["status"] == "converted"
+    assert "&lt;b&gt;" in page({**churn.to_dict(), "next": "<b>"})
+
+
+def test_run_promote_package_and_serve_give_the_notebooks_answer(churn: Conversion, project: Settings) -> None:
+    assert churn.written is not None
+    done = run(str(churn.written.notebook), {"test_size": "0.3"}, project)
+    assert done.status == "succeeded" and done.recorded["version"] == 1
+    promote("churn_2019", project, by="Jo", reason="a trial", override=True)
+    version = live(Ledger.of(project), "churn_2019")
+    assert version.params["test_size"] == 0.3
+
+    module = importlib.import_module(churn.written.module)
+    trained = module.train(**version.params)
+    expected = trained["model"].predict(trained["features"])
+    rows = trained["records"].loc[trained["answers"].index]
+    model = load_version(version, project)
+    key = model.contract.key
+    asked = rows.assign(**{key: [str(i) for i in range(len(rows))]})[list(model.contract.inputs.columns)]
+    records = to_records(model.contract.input_fields, model.contract.check_inputs(asked))
+    client = TestClient(create_app(lambda: Served(model, "churn_2019", version.version, {})))
+    answer = client.post("/predict", json={"records": records})
+    assert answer.status_code == 200, answer.text
+    got = [each["prediction"] for each in answer.json()["predictions"]]
+    assert got == np.asarray(expected).tolist()
+    made = package(version, project)
+    assert (made.folder / "bento.yaml").exists()
+    assert "skops" in (made.folder / "env/python/requirements.txt").read_text()
+
+
+def test_the_model_keeps_every_promise_of_a_model(churn: Conversion, project: Settings) -> None:
+    from d2c_mlops.models.conformance import check_model
+
+    found = discover(project.packages)["churn_2019"]
+    import os
+
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = f"{project.root}{os.pathsep}{before}"
+    try:
+        assert len(check_model(found)) >= 6
+    finally:
+        os.environ["PYTHONPATH"] = before
+
+
+def test_the_project_goes_on_without_notebooks(churn: Conversion, project: Settings, tmp_path: Path) -> None:
+    done = eject(project.root, tmp_path / "plain")
+    assert done.passed == 1 and not list((tmp_path / "plain").rglob("*.ipynb"))
+    text = (tmp_path / "plain" / done.modules[0]).read_text()
+    assert "# %%" not in text and "AUTOGENERATED" not in text
+    assert "nbdev" not in (tmp_path / "plain" / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(each.name for each in NOTEBOOKS.glob("*.ipynb")))
+def test_no_notebook_crashes_the_static_stages(name: str, home: Settings, tmp_path: Path) -> None:
+    (tmp_path / "settings.ini").write_text("[d2c]\n")
+    here = load(tmp_path, environ={})
+    done = convert(NOTEBOOKS / name, settings=here, run=False)
+    assert (done.written is None) == (done.refusal is not None)
+    if done.refusal is not None:
+        assert done.refusal.why and done.refusal.next and "cannot handle" not in done.refusal.why, done.refusal
+        with pytest.raises(DataRefused):
+            done.raise_for_refusal()
+    assert done.report is not None and done.report.exists()
+
+
+def test_wrong_calls_are_refused_at_once(home: Settings, tmp_path: Path) -> None:
+    for given in ({"stages": ("fly",)}, {"data": tmp_path / "none"}, {"name": "Not a name"}):
+        options: dict[str, Any] = {"settings": home, **given}
+        with pytest.raises(UsageError):
+            convert(NOTEBOOKS / "churn_2019.ipynb", **options)
