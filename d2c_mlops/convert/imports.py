@@ -61,7 +61,7 @@ def collect(every: Sequence[Statement]) -> Imports:
         if len(where) > 1 or name in bound or early:
             found.contested.add(name)
     stay = {place for place, name, _, _ in entries if name in found.contested}
-    for place, name, path, line in entries:
+    for _, name, path, line in entries:
         if name in found.contested:
             continue
         found.paths[name] = path

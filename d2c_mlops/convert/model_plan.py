@@ -64,7 +64,12 @@ def choose(plan: Plan, found: Sequence[Piece]) -> Chosen | str:
 
 def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
     line = next(
-        (l for l in plan.lines if l.statement.cell == fit.cell and fit.call in ast.walk(l.statement.node)), None
+        (
+            each
+            for each in plan.lines
+            if each.statement.cell == fit.cell and fit.call in list(ast.walk(each.statement.node))
+        ),
+        None,
     )
     if line is None:
         return "it is fitted inside a function of the author"
@@ -73,7 +78,7 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
         return "it has no name"
     if not isinstance(line.statement.node, ast.Expr | ast.Assign):
         return "it is fitted in a loop"
-    after = [l for l in plan.lines if l.statement.place >= line.statement.place]
+    after = [each for each in plan.lines if each.statement.place >= line.statement.place]
     later = _until_rebound(after, name)
     asked = _predicted(later, name)
     features, answers, held, score = _evaluated(plan, later, name, fit, asked)
@@ -81,13 +86,13 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
         return "its features cannot be told"
     names = {name} | _names(features) | (_names(answers) if answers is not None else set())
     end = next(i for i, piece in enumerate(found) if line in piece.lines)
-    asking = next((l for l in later if l.statement.node is asked[1]), line) if asked else line
+    asking = next((each for each in later if each.statement.node is asked[1]), line) if asked else line
     last = max(end, next((i for i, piece in enumerate(found) if asking in piece.lines), end))
     if asking is not line:
         last = max(end, last - 1) if last > end else end
     for piece in found[: last + 1]:
         if piece.kind == "step":
-            bound = {n for l in piece.lines for n in l.facts.binds}
+            bound = {name for each in piece.lines for name in each.facts.binds}
             piece.outputs += sorted((names & bound) - set(piece.outputs))
     pieces = _slice(found[: last + 1], names - visible(plan))
     if isinstance(pieces, str):
@@ -130,7 +135,8 @@ def _predicted(lines: Sequence[Line], name: str) -> tuple[ast.expr, ast.stmt] | 
     tests = [
         each for each in found if any("test" in word.lower() or "valid" in word.lower() for word in _names(each[0]))
     ]
-    return (tests or found or [None])[0]
+    chosen = tests or found
+    return chosen[0] if chosen else None
 
 
 def _evaluated(

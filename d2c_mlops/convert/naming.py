@@ -154,9 +154,9 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
                 made = topic(outputs)
                 return name + made if made else name + "table"
             return name
-    made = _columns_set(group)
-    if made and len(made) <= 2:
-        return f"derive_{'_and_'.join(made)}"
+    columns = _columns_set(group)
+    if columns and len(columns) <= 2:
+        return f"derive_{'_and_'.join(columns)}"
     for words, name in _LAST_RULES:
         if any(method in words for method in methods):
             return name

@@ -61,12 +61,13 @@ def _run(spec: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
 def _kernel(module: kinds.ModuleType) -> Callable[[str, str], None]:
     """Execute as a kernel does, for cells that want `_`, `Out` or magics."""
     from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
 
-    shell = InteractiveShell.instance(user_module=module, user_ns=module.__dict__)
-    shell.init_history = lambda: None
+    quiet = Config({"HistoryManager": {"enabled": False}})
+    shell = InteractiveShell.instance(config=quiet, user_module=module, user_ns=module.__dict__)
 
     def execute(source: str, name: str) -> None:
-        shell.run_cell(source, store_history=True).raise_error()
+        shell.run_cell(source, store_history=True).raise_error()  # type: ignore[no-untyped-call]
 
     return execute
 
@@ -122,7 +123,8 @@ def annotation(value: Any) -> str:
         single = next(iter(inner)) if len(inner) == 1 else "Any"
         return f"{kind.__name__}[{single if single in ('int', 'float', 'str') else 'Any'}]"
     if kind in (list, dict, set, tuple):
-        return {list: "list[Any]", dict: "dict[Any, Any]", set: "set[Any]", tuple: "tuple[Any, ...]"}[kind]
+        whole = {"list": "list[Any]", "dict": "dict[Any, Any]", "set": "set[Any]", "tuple": "tuple[Any, ...]"}
+        return whole[kind.__name__]
     if kind.__module__.startswith(("sklearn.", "xgboost.", "lightgbm.", "imblearn.", "statsmodels.")):
         return f"class:{kind.__name__}"
     return "Any"

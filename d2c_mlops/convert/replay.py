@@ -130,7 +130,7 @@ def _fitted_once(plan: Plan, lines: Iterable[Line]) -> set[str]:
     inside = list(lines)
     found = set()
     for name, where in places.items():
-        sites = [w for w in where if any(l.statement.cell == w[0] and _spans(l, w[1]) for l in inside)]
+        sites = [w for w in where if any(each.statement.cell == w[0] and _spans(each, w[1]) for each in inside)]
         if len(sites) <= 1 and name not in looped:
             found.add(name)
     return found

@@ -84,9 +84,6 @@ def _unparsed(source: str) -> str:
         def _write_constant(self, value: object) -> None:
             self.write(repr(value))
 
-        def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-            super().visit_JoinedStr(node)
-
     made = str(Flat().visit(ast.parse(source)))
     return made
 

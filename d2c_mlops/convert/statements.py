@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from d2c_mlops.convert.notebook import Cell, Notebook, code_cell
 from d2c_mlops.convert.scopes import names_in, target_names
@@ -64,7 +65,7 @@ def _normalised(cell: Cell) -> Cell:
     if cell.tree is None:
         return cell
     source, body = cell.python, cell.tree.body
-    shared = any(a.end_lineno == _start(b) for a, b in zip(body, body[1:], strict=False))
+    shared = any(a.end_lineno == _start(b) for a, b in pairwise(body))
     if shared or any(node.col_offset for node in body):
         source = "\n".join(ast.unparse(node) for node in body)
     made = code_cell(cell.index, source, outputs=cell.outputs, id=cell.id, tags=cell.tags)
@@ -73,7 +74,8 @@ def _normalised(cell: Cell) -> Cell:
 
 def _start(node: ast.stmt) -> int:
     decorators = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(each.lineno for each in decorators)])
+    first: int = min([node.lineno, *(each.lineno for each in decorators)])
+    return first
 
 
 def statements(cell: Cell) -> list[Statement]:

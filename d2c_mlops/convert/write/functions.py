@@ -36,7 +36,7 @@ def adapted(node: ast.AST, plan: Plan, source: str = "") -> list[Change]:
 
 
 def _cell_lines(plan: Plan, node: ast.AST) -> Sequence[str]:
-    cell = next((l.statement.cell for l in plan.lines if l.statement.node is node), -1)
+    cell = next((each.statement.cell for each in plan.lines if each.statement.node is node), -1)
     return next((c.python.split("\n") for c in plan.notebook.code if c.index == cell), [])
 
 

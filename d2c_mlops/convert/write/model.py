@@ -11,6 +11,7 @@ from typing import Any
 from d2c_mlops.convert.model_plan import SCORES, Chosen, Way
 from d2c_mlops.convert.plan import Plan
 from d2c_mlops.convert.rewrite import indented
+from d2c_mlops.convert.steps import Piece
 from d2c_mlops.convert.write.document import Out, exported
 from d2c_mlops.convert.write.functions import call_source, line_source
 from d2c_mlops.convert.write.parameters import Parameters
@@ -111,7 +112,8 @@ def _steps(
     """Return the calls up to a step; with `only`, no more than that name needs."""
     pieces = list(enumerate(chosen.pieces))[: last + 1]
     if only:
-        needed, kept = {only}, []
+        needed: set[str] = {only}
+        kept: list[tuple[int, Piece]] = []
         for place, piece in reversed(pieces):
             outputs = (
                 set(piece.outputs) if piece.kind == "step" else {n for line in piece.lines for n in line.facts.binds}
@@ -170,4 +172,5 @@ def model_cells(
         Out("markdown", words["model"]),
         exported(class_source(name, chosen, candidate, found, parameters)),
     ]
-    return cells + words["checks"](parameters, candidate, found, day)
+    checks: list[Out] = words["checks"](parameters, candidate, found, day)
+    return cells + checks

@@ -1,4 +1,4 @@
-"""The project around a converted notebook: made where there is none, its notebook exported, its module imported clean."""
+"""The project around a converted notebook: made where there is none, its module exported and imported clean."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -45,7 +46,8 @@ root, module = sys.argv[1:3]
 sys.path.insert(0, root)
 opened = []
 def watch(event, args):
-    if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+") and "__pycache__" not in str(args[0]):
+    writes = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")
+    if writes and "__pycache__" not in str(args[0]):
         opened.append(str(args[0]))
 __import__("d2c_mlops.models.model")
 before = {p for p in Path(".").rglob("*")}
@@ -55,8 +57,8 @@ __import__(module)
 printed, sys.stdout = sys.stdout.getvalue(), out
 made = sorted(str(p) for p in set(Path(".").rglob("*")) - before)
 values = vars(sys.modules[module])
-fitted = [n for n, v in values.items() if hasattr(v, "get_params") and not isinstance(v, type) and hasattr(v, "n_features_in_")]
-print(json.dumps({"printed": printed, "made": made, "fitted": fitted}))
+fitted = [n for n, v in values.items() if not isinstance(v, type) and hasattr(v, "n_features_in_")]
+print(json.dumps({"printed": printed, "made": made + opened, "fitted": fitted}))
 """
 
 
@@ -129,14 +131,14 @@ def _with_package(text: str, listed: str, package: str) -> str:
 
 def write_notebook(path: Path, cells: list[Out]) -> None:
     """Write the cells as a notebook and let ruff set it; the file appears whole or not at all."""
-    made = nbformat.v4.new_notebook(
+    made = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
         metadata={
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
     )
     for number, cell in enumerate(cells):
-        kind = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
+        kind: Any = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
         fresh = kind(cell.source, id=f"c{number:03d}")
         if cell.tags:
             fresh.metadata["tags"] = list(cell.tags)
