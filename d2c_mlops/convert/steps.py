@@ -129,11 +129,17 @@ def _hoisted(lines: Sequence[Line], plan: Plan) -> list[Line]:
                 line.live = line.live.union(*(shown.facts.loads for shown in between))
                 done.insert(place, line)
                 continue
-            if any(plots(shown.statement, plan.inference) for shown in between):
+            if any(plots(shown.statement, plan.inference) for shown in between) and not _closes(between[-1], plan):
                 line.kind = "plain"
                 line.reason = "it stands in the middle of a figure"
         done.append(line)
     return done
+
+
+def _closes(line: Line, plan: Plan) -> bool:
+    """Whether a line shows a figure, so that what follows begins a new one."""
+    value = getattr(line.statement.node, "value", None)
+    return isinstance(value, ast.Call) and plan.inference.path(value.func) == "matplotlib.pyplot.show"
 
 
 def _independent(work: Line, shown: Line) -> bool:

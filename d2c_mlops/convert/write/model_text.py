@@ -167,6 +167,7 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
         shown = ", ".join(f"`{each}`" for each in unused[:8]) + (", …" if len(unused) > 8 else "")
         enter += f" No prediction depends on {shown}, so a record does not carry them."
     held = "held out" if chosen.held_out else "trained on (nothing was held out, so the figure flatters)"
+    figure = "the author's own figure" if chosen.score else "the usual figure for its kind"
     return {
         "head": f"## The model in production\nThe {estimator} above becomes a model that can be trained again, judged, saved "
         "and served. `train` runs the steps of this notebook, nothing else.",
@@ -175,7 +176,7 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
         "categories, what may be missing. Widen what was only chance.",
         "charter": "### The case for it\nNobody but its owner can answer these questions; the gate asks for each of them before the model "
         "goes live: " + " ".join(_questions()),
-        "model": f"### The class\nIt is judged by the author's own figure on the rows that were {held}, beside a baseline that anyone "
+        "model": f"### The class\nIt is judged by {figure} on the rows that were {held}, beside a baseline that anyone "
         "could use without a model.",
         "checks": lambda parameters, candidate, found, day: _checks(name, chosen, parameters, candidate, found, day),
     }
