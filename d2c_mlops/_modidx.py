@@ -288,5 +288,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'd2c_mlops/models/replay.py'),
                                          'd2c_mlops.models.replay.save_fitted': ( 'models/replay.html#save_fitted',
                                                                                   'd2c_mlops/models/replay.py'),
+                                         'd2c_mlops.models.replay.steady': ('models/replay.html#steady', 'd2c_mlops/models/replay.py'),
                                          'd2c_mlops.models.replay.to_plain': ( 'models/replay.html#to_plain',
                                                                                'd2c_mlops/models/replay.py')}}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,6 @@ def test_the_model_keeps_every_promise_of_a_model(churn: Conversion, project: Se
     from d2c_mlops.models.conformance import check_model
 
     found = discover(project.packages)["churn_2019"]
-    import os
-
     before = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = f"{project.root}{os.pathsep}{before}"
     try:

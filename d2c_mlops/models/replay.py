@@ -18,7 +18,7 @@ import pandas as pd
 from ..errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ['to_plain', 'from_plain', 'save_fitted', 'load_fitted', 'Learned', 'as_type']
+__all__ = ['to_plain', 'from_plain', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
 
 # %% ../../nbs/models/replay.ipynb #ffa25e96
 def to_plain(value: Any) -> Any:
@@ -179,3 +179,9 @@ def as_type(values: pd.Series, dtype: str) -> pd.Series:
         return pd.Series(values.astype("Float64").to_numpy("float64", na_value=np.nan), index=values.index)
     typed: pd.Series = values.astype(pd.api.types.pandas_dtype(dtype))
     return typed
+
+# %% ../../nbs/models/replay.ipynb #abda3011
+def steady(values: Any) -> np.ndarray:
+    """Return one answer per record; floats to twelve significant digits."""
+    flat = np.asarray(values).ravel()
+    return np.array([float(f"{value:.12g}") for value in flat]) if flat.dtype.kind == "f" else flat

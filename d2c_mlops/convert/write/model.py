@@ -25,7 +25,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.charter import Charter
 from d2c_mlops.models.contract import Contract, column
 from d2c_mlops.models.model import Evaluation, Model
-from d2c_mlops.models.replay import Learned, load_fitted, save_fitted"""
+from d2c_mlops.models.replay import Learned, load_fitted, save_fitted, steady"""
 
 
 @dataclass(frozen=True)

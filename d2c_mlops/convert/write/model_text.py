@@ -61,9 +61,9 @@ def class_source(
     metric = metric if chosen.held_out or chosen.fit.kind == "clusterer" else f"{metric}_on_training_data"
     key = found["contract"]["key"]
     answers = [f'            "{key}": records["{key}"].to_numpy(),',
-               '            "prediction": np.asarray(self.estimator.predict(features)).ravel(),']  # fmt: skip
+               '            "prediction": steady(self.estimator.predict(features)),']  # fmt: skip
     if found["probability"]:
-        answers.append('            "probability": self.estimator.predict_proba(features)[:, 1],')
+        answers.append('            "probability": steady(self.estimator.predict_proba(features)[:, 1]),')
     need = [f["name"] for f in found["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
     load = f'train({handed})["records"]' if candidate.way is None else "load_records({})".format(
         ", ".join(f"{each}=self.{words[each]}" for each in candidate.load_parameters)

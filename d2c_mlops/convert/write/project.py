@@ -145,7 +145,7 @@ def write_notebook(path: Path, cells: list[Out]) -> None:
         made.cells.append(fresh)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.draft.ipynb")
-    draft.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.write_text(nbformat.writes(made, version=4) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
     if ruff := shutil.which("ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
         subprocess.run(
             [ruff, "check", "-q", "--isolated", "--select", "I,F401", "--fix", str(draft)], capture_output=True
