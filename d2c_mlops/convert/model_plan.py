@@ -50,7 +50,7 @@ def choose(plan: Plan, found: Sequence[Piece]) -> Chosen | str:
     if not fits:
         others = [fit for fit in plan.structure.models if fit.path]
         if others:
-            return f"{others[-1].path} has no form on disk that cannot run code when it is read"
+            return f"{others[-1].path} is not among the kinds that can be saved without pickle"
         return "the notebook fits no estimator"
     supervised = [fit for fit in fits if fit.kind == "model"] or fits
     reasons: list[str] = []
@@ -129,7 +129,7 @@ def _predicted(lines: Sequence[Line], name: str) -> tuple[ast.expr, ast.stmt] | 
         for node in ast.walk(line.statement.node):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
                 asks = node.func.attr in ("predict", "score", "predict_proba", "fit_predict")
-                if asks and isinstance(node.func.value, ast.Name) and node.func.value.id == name:
+                if asks and isinstance(node.func.value, ast.Name) and node.func.value.id == name:  # noqa: SIM102
                     if isinstance(line.statement.node, ast.Assign | ast.Expr):
                         found.append((node.args[0], line.statement.node))
     tests = [
@@ -214,7 +214,10 @@ def _ways(plan: Plan, chosen: Chosen) -> list[Way]:
             if plots(piece.lines[-1].statement, plan.inference):
                 continue
             made = replayed(plan, rest, start, chosen.features, seen)
-            if made is not None and start not in made.given and _reaches(made):
+            same = (
+                any((way.start, way.replay.lines) == (start, made.lines) for way in found) if made is not None else True
+            )
+            if made is not None and not same and start not in made.given and _reaches(made):
                 found.append(Way(start, place, made))
     return found
 

@@ -13,19 +13,19 @@ from d2c_mlops.convert.known import is_clusterer, is_model, is_transformer
 from d2c_mlops.convert.statements import Statement
 
 _VERBS = frozenset(
-    "add adjust aggregate append apply assign bin build calculate change check choose clean cluster collect combine compare "
-    "compute concatenate convert correct count create decompose define derive describe detect difference divide drop encode "
-    "engineer estimate evaluate explore extract fill filter find fit fix flag forecast format generate get group impute "
-    "initialize join keep label load log make map mark measure merge model normalize one pick pivot predict prepare rank read "
-    "recode reduce remove rename replace resample rescale reshape round sample scale score select separate set shift sort "
+    "add adjust aggregate append apply assign bin build calculate change check choose clean cluster collect combine compare "  # noqa: E501, SIM905
+    "compute concatenate convert correct count create decompose define derive describe detect difference divide drop encode "  # noqa: E501
+    "engineer estimate evaluate explore extract fill filter find fit fix flag forecast format generate get group impute "  # noqa: E501
+    "initialize join keep label load log make map mark measure merge model normalize one pick pivot predict prepare rank read "  # noqa: E501
+    "recode reduce remove rename replace resample rescale reshape round sample scale score select separate set shift sort "  # noqa: E501
     "split standardize sum take test train transform tune update use".split()
 ) - {"one", "use", "get", "set", "test", "define", "model", "check", "log"}
 _SMALL = frozenset(
-    "the a an of our its this that these those all some into for to from in on by with and as is are".split()
+    "the a an of our its this that these those all some into for to from in on by with and as is are".split()  # noqa: SIM905
 )
-_KEPT = frozenset("on by from with into to and for in".split())
+_KEPT = frozenset("on by from with into to and for in".split())  # noqa: SIM905
 _VAGUE = frozenset(
-    "df data dataset dataframe frame raw x y df1 df2 df0 temp tmp data0 d ds tbl table values value res result results".split()
+    "df data dataset dataframe frame raw x y df1 df2 df0 temp tmp data0 d ds tbl table values value res result results".split()  # noqa: E501, SIM905
 )
 _ACRONYMS = {"xgb": "xgboost", "lgbm": "lightgbm", "k_means": "kmeans", "svc": "svm", "svr": "svm", "pca": "pca"}
 
@@ -154,14 +154,16 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
                 made = topic(outputs)
                 return name + made if made else name + "table"
             return name
+    if any(isinstance(node, ast.Attribute) and node.attr == "codes" for each in group for node in ast.walk(each.node)):
+        return "encode_categories"
+    if any(isinstance(t, ast.Attribute) and t.attr == "columns" for s in group for t in getattr(s.node, "targets", [])):
+        return "rename_columns"
     columns = _columns_set(group)
     if columns and len(columns) <= 2:
         return f"derive_{'_and_'.join(columns)}"
     for words, name in _LAST_RULES:
         if any(method in words for method in methods):
             return name
-    if any(isinstance(t, ast.Attribute) and t.attr == "columns" for s in group for t in getattr(s.node, "targets", [])):
-        return "rename_columns"
     return ""
 
 
@@ -188,8 +190,8 @@ _LAST_RULES: tuple[tuple[frozenset[str], str], ...] = (
 _RULES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"fit_resample", "fit_sample"}), "balance_classes"),
     (frozenset({"PCA", "TruncatedSVD", "TSNE", "FactorAnalysis"}), "reduce_dimensions"),
-    (frozenset({"StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler", "Normalizer", "PowerTransformer"}), "scale_features"),
-    (frozenset({"get_dummies", "LabelEncoder", "OrdinalEncoder", "OneHotEncoder", "LabelBinarizer"}), "encode_categories"),
+    (frozenset({"StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler", "Normalizer", "PowerTransformer"}), "scale_features"),  # noqa: E501
+    (frozenset({"get_dummies", "LabelEncoder", "OrdinalEncoder", "OneHotEncoder", "LabelBinarizer"}), "encode_categories"),  # noqa: E501
     (frozenset({"SimpleImputer", "KNNImputer"}), "fill_missing_values"),
     (frozenset({"apriori", "fpgrowth"}), "find_frequent_itemsets"),
     (frozenset({"association_rules"}), "find_association_rules"),

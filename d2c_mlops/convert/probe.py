@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("MPLBACKEND", "Agg")
 TRUSTED = ("sklearn.", "numpy.", "scipy.", "xgboost.", "lightgbm.", "imblearn.", "collections.", "builtins.", "pandas.")
 SAMPLE = 300
+PATIENCE = 180.0  # seconds after which only the last way is tried
 SLOW = 20.0  # seconds of a training that is not repeated
 
 
@@ -27,7 +28,13 @@ def main(spec_file: str, answer_file: str) -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         space = _run(spec, answer)
+        began = time.monotonic()
         for candidate in spec["candidates"] if answer["error"] is None else []:
+            last = candidate is spec["candidates"][-1]
+            if answer["types"].get(candidate["seen"], "pd.DataFrame") != "pd.DataFrame":
+                continue
+            if time.monotonic() - began > PATIENCE and not last:
+                continue
             try:
                 answer["model"] = {"index": candidate["index"], **attempt(candidate, space)}
                 break

@@ -12,7 +12,7 @@ from d2c_mlops.convert.scopes import names_in, target_names
 
 _OPAQUE = frozenset({"exec", "eval", "globals", "locals", "vars", "get_ipython"})
 _NOW = frozenset(
-    "agg aggregate apply applymap assign filter groupby map pipe rename sort sort_values transform pivot_table".split()
+    "agg aggregate apply applymap assign filter groupby map pipe rename sort sort_values transform pivot_table".split()  # noqa: SIM905
 )
 _NOW_FUNCTIONS = frozenset({"sorted", "max", "min", "any", "all", "sum", "list", "dict", "set", "tuple", "len", "next"})
 

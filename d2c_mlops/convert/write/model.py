@@ -38,10 +38,11 @@ class Candidate:
     prepare: str
     parameters: tuple[str, ...]
     load_parameters: tuple[str, ...]
+    seen: str = ""  # where the probe notes the type of the start
 
     def spec(self, index: int, name: str, score: str | None) -> dict[str, Any]:
         """What the probe needs to try it."""
-        return {"index": index, "name": name, "start": self.way.start if self.way else "features", "train": "train",
+        return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": "train",  # noqa: E501
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score,
                 "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.replay import Learned",
                             self.train, self.load, self.prepare]}  # fmt: skip
@@ -65,7 +66,7 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Paramete
     if way is None:
         handed = f'"plain": not isinstance({features}, pd.DataFrame)'
     records = "records_seen" if way is not None else f"as_frame({features})"
-    result = f'return {{"model": {chosen.name}, "records": {records}, "features": {features}, "answers": {answers}, "given": {{{handed}}}}}'
+    result = f'return {{"model": {chosen.name}, "records": {records}, "features": {features}, "answers": {answers}, "given": {{{handed}}}}}'  # noqa: E501
     train = (
         f"def train({_signature(order, parameters)}) -> dict[str, Any]:\n"
         f'    """Run the steps that lead to the model; return it with its records and what it is judged on."""\n'
@@ -86,7 +87,9 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Paramete
         '    """Return the features of records, prepared as the training data was."""\n'
         + "\n".join(indented(each) for each in lines)
     )
-    return Candidate(way, train, load, prepare, tuple(order), tuple(load_order))
+    step = chosen.pieces[way.after]
+    seen = f"{step.name} -> {way.start}" if step.kind == "step" else ""
+    return Candidate(way, train, load, prepare, tuple(order), tuple(load_order), seen)
 
 
 _AS_FRAME = '''def as_frame(features: Any) -> pd.DataFrame:
