@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +15,7 @@ from typing import Any
 from d2c_mlops.convert import naming
 from d2c_mlops.convert.model_plan import Chosen, choose
 from d2c_mlops.convert.plan import Plan
+from d2c_mlops.convert.sandbox import Limits, clone_folder, run_program
 from d2c_mlops.convert.steps import Piece, pieces
 from d2c_mlops.convert.write.document import Out, joined, lay_out
 from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells, score_source
@@ -58,6 +57,7 @@ def write(
     day: str = "2024-01-01",  # as_of noted with the model
     run: bool = True,  # whether code may be executed: types and models need it
     timeout: float = 600.0,
+    packages: Sequence[Path] = (),  # folders with what was installed for this notebook alone
 ) -> Written:
     """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
     found = pieces(plan)
@@ -73,8 +73,8 @@ def write(
         cells = lay_out(plan, found, parameters, types, module)
         ways, score = _ways(plan, chosen, parameters)
         specs = [way.spec(i, name, score) for i, way in enumerate(ways)]
-        overrides = {parameters.folder: str(data)} if parameters.folder and data is not None else {}
-        answer = probe(cells, found, specs, data, timeout, overrides)
+        overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
+        answer = probe(cells, found, specs, data, timeout, overrides, packages)
         types = _types(answer["types"], plan)
         tried, built = answer["tried"], answer["model"]
         if built is not None and isinstance(chosen, Chosen):
@@ -90,7 +90,7 @@ def write(
     write_notebook(notebook, cells)
     export(project, notebook)
     dotted = f"{project.lib}.{module}"
-    check_import(project, dotted)
+    check_import(project, dotted, packages)
     return Written(
         notebook=notebook,
         module=dotted,
@@ -153,6 +153,7 @@ def probe(
     data: Path | None,
     timeout: float,
     overrides: Mapping[str, str],
+    packages: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
     returns = {piece.name: piece.outputs for piece in found if piece.kind == "step"}
@@ -172,17 +173,16 @@ def probe(
             json.dumps({"cells": listed, "candidates": specs, "kernel": kernel, "overrides": dict(overrides)}),
             encoding="utf-8",
         )
-        environ = {k: v for k, v in os.environ.items() if not re.search(r"(?i)token|secret|passw|key|credential", k)}
-        done = subprocess.run(
-            [sys.executable, "-m", "d2c_mlops.convert.probe", str(spec), str(answer)],
-            cwd=data or Path(name), capture_output=True, text=True, timeout=timeout,
-            env={**environ, "MPLBACKEND": "Agg"}, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "d2c_mlops.convert.probe", str(spec), str(answer)]
+        folder = Path(name, "run")
+        if data is not None:
+            clone_folder(data, folder)
+        else:
+            folder.mkdir()
+        ended = run_program(command, folder, Path(name, "home"), Limits(timeout), extra=packages)
         if not answer.exists():
-            said = (done.stderr or "").strip().splitlines()
-            raise NotebookFailed(
-                f"the process ended with status {done.returncode}: {said[-1] if said else 'no reason given'}"
-            )
+            raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
+                                 next="d2c convert --no-run shows the conversion without running it")  # fmt: skip
         found_out: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     if error := found_out["error"]:
         cell = code[error["cell"]]

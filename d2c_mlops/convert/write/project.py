@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,12 +167,13 @@ def export(project: Project, notebook: Path) -> None:
         raise D2CError(f"nbdev could not export it: {said[-1] if said else 'no reason given'}", where=str(notebook))
 
 
-def check_import(project: Project, module: str) -> None:
+def check_import(project: Project, module: str, packages: Sequence[Path] = ()) -> None:
     """Import the module in a clean process; raises DataRefused when that prints, writes or fits anything."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as empty:
-        environ = {**os.environ, "MPLBACKEND": "Agg"}
+        extra = os.pathsep.join([*map(str, packages), os.environ.get("PYTHONPATH", "")])
+        environ = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": extra.strip(os.pathsep)}
         done = subprocess.run(
             [sys.executable, "-c", SIDE_EFFECTS, str(project.root), module],
             cwd=empty, capture_output=True, text=True, timeout=120, env=environ,
