@@ -16,9 +16,10 @@ from .schemas import TIME
 from .validation import read_number, read_text, read_time
 
 # %% auto #0
-__all__ = ['COLUMNS', 'NOT_PRODUCTS', 'Floats', 'Ints', 'read_lines', 'match_returns', 'sort_out', 'notes_of', 'OnlineRetail']
+__all__ = ['COLUMNS', 'NOT_PRODUCTS', 'ORDER', 'Floats', 'Ints', 'read_lines', 'match_returns', 'sort_out', 'notes_of',
+           'OnlineRetail']
 
-# %% ../../nbs/data/online_retail.ipynb #c295dc70
+# %% ../../nbs/data/online_retail.ipynb #0a391cd8
 COLUMNS = (
     "InvoiceNo",
     "StockCode",
@@ -41,6 +42,7 @@ NOT_PRODUCTS = {
     "CRUK": "commission",
     "B": "bad debt",
 }
+ORDER = ["invoice", "product", "price", "quantity", "time", "name"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -151,7 +153,7 @@ def notes_of(masks: dict[str, npt.NDArray[np.bool_]], asked: Floats, matched: Fl
         "times are London's, brought to UTC; payment and fulfilment are not in the source",
     )
 
-# %% ../../nbs/data/online_retail.ipynb #30d3d456
+# %% ../../nbs/data/online_retail.ipynb #5504d077
 class OnlineRetail:
     """Invoice lines as in UCI 352: InvoiceNo, StockCode, Quantity, ...; money in GBP."""
 
@@ -168,7 +170,7 @@ class OnlineRetail:
         require(frame, COLUMNS, label)
         lines = read_lines(frame)
         masks = sort_out(lines)
-        kept = lines.loc[masks["kept"]].reset_index(drop=True)
+        kept = lines.loc[masks["kept"]].sort_values(ORDER, ignore_index=True)
         cancels = lines.loc[masks["cancellation"]].reset_index(drop=True)
         cancels = cancels.assign(quantity=cancels["quantity"].abs())
         back, when, matched = match_returns(kept, cancels)
@@ -181,7 +183,7 @@ class OnlineRetail:
         }
         return Mapped(frames, notes_of(masks, cancels["quantity"].to_numpy(), matched))
 
-# %% ../../nbs/data/online_retail.ipynb #71c8d9b3
+# %% ../../nbs/data/online_retail.ipynb #67f43d54
 def _orders(kept: pd.DataFrame) -> pd.DataFrame:
     first = kept.sort_values("time", kind="stable").drop_duplicates("invoice")
     frame = pd.DataFrame(
@@ -200,8 +202,6 @@ def _orders(kept: pd.DataFrame) -> pd.DataFrame:
 
 def _order_lines(kept: pd.DataFrame, back: Floats, when: pd.Series[Any]) -> pd.DataFrame:
     lines = kept.assign(back=back, when=when, time=kept.groupby("invoice")["time"].transform("min"))
-    by = ["invoice", "product", "price", "quantity", "name", "back", "when"]
-    lines = lines.sort_values(by, kind="stable", ignore_index=True)
     return pd.DataFrame(
         {
             "order_id": lines["invoice"],

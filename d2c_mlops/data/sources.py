@@ -156,7 +156,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         ) from error
     return frame
 
-# %% ../../nbs/data/sources.ipynb #85c82847
+# %% ../../nbs/data/sources.ipynb #7e60777f
 URL = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://", re.IGNORECASE)
 
 
@@ -174,7 +174,7 @@ def shown(location: str) -> str:
     try:
         hidden = sa.make_url(url).render_as_string(hide_password=True)
         hidden = re.sub(r"((?:password|passwd|pwd|token)=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         hidden = URL.match(url)[0] + "***"  # type: ignore[index]
     return hidden + (f"::{table}" if table else "")
 
@@ -188,7 +188,7 @@ def _engine(location: str) -> sa.Engine:
         url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
     return sa.create_engine(url, poolclass=sa.NullPool)
 
-# %% ../../nbs/data/sources.ipynb #454d91b4
+# %% ../../nbs/data/sources.ipynb #f16143b7
 @contextmanager
 def sql_trouble(location: str) -> Iterator[None]:
     """Turn SQLAlchemy's errors into ours without the URL's secrets: Temporary where a server cannot be reached."""
@@ -210,7 +210,7 @@ def sql_trouble(location: str) -> Iterator[None]:
             where=where,
             next="pip install its driver, for PostgreSQL: pip install 'psycopg[binary]'",
         )
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         told = UsageError(
             "this is no database URL", where=where, next="write it like sqlite:///shop.db::orders"
         )
@@ -226,7 +226,7 @@ def sql_trouble(location: str) -> Iterator[None]:
 def _scrubbed(text: str, location: str) -> str:
     try:
         password = sa.make_url(split_location(location)[0]).password
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         return text
     return text.replace(password, "***") if password else text
 
