@@ -78,6 +78,12 @@ class Settings:
         """MLflow's tracking URI."""
         return self.tracking_uri or f"sqlite:///{self.store / 'mlflow.db'}"
 
+    def environment(self) -> dict[str, str]:
+        """Return the D2C_… variables that make these settings hold in a child process, wherever it runs."""
+        values = {name: getattr(self, name) for name in OPTIONS}
+        texts = {k: " ".join(v) if isinstance(v, tuple) else str(v) for k, v in values.items()}
+        return {f"D2C_{name.upper()}": text for name, text in texts.items()} | {"D2C_ROOT": str(self.root)}
+
     def model(self, name: str) -> ModelSettings:
         """Return the settings of a model; the defaults where it has no section."""
         return self.models.get(name) or ModelSettings(name=name)
@@ -91,17 +97,18 @@ SECTIONS = {"package": "package", "d2c": "d2c", "model": "model:NAME"}
 
 
 def load(
-    start: Path | None = None,  # folder to look from, upwards; the current one when None
+    start: Path | None = None,  # folder to look from, upwards; D2C_ROOT, else the current one, when None
     overrides: Mapping[str, Any] = MappingProxyType({}),  # from the command line, the strongest
     environ: Mapping[str, str] | None = None,  # os.environ when None
 ) -> Settings:
     """Return the settings that hold in a folder. Raises SettingsError with everything that cannot be read."""
-    file = find(start or Path.cwd())
-    root = file.parent if file else (start or Path.cwd()).resolve()
+    environ = os.environ if environ is None else environ
+    file = find(start or Path(environ.get("D2C_ROOT") or Path.cwd()))
+    root = file.parent if file else (start or Path(environ.get("D2C_ROOT") or Path.cwd())).resolve()
     failures: list[Failure] = []
     sections = _sections(file, failures) if file else {}
     given = dict(sections.get("d2c", {}))
-    given |= _environment(os.environ if environ is None else environ)
+    given |= _environment(environ)
     given |= {name: value for name, value in overrides.items() if value is not None}
     values = _typed(Settings, OPTIONS, given, "[d2c]", failures)
     models = {}

@@ -1,0 +1,114 @@
+"""The `d2c` command: one thin command per verb, found by looking into this package."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import D2CError
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+EXIT_CODES = (
+    "0 done · 1 our bug · 2 usage or settings · 3 data refused · 4 gate refused · 5 notebook failed · 75 try again"
+)
+
+
+class Commands(click.Group):
+    """The group of all commands; errors of ours end with their exit code and, with --json, as JSON."""
+
+    def main(self, args: Sequence[str] | None = None, *pos: Any, **named: Any) -> Any:
+        given = list(sys.argv[1:] if args is None else args)
+        try:
+            return super().main(given, *pos, **{**named, "standalone_mode": False})
+        except click.exceptions.Exit as err:
+            code = err.exit_code
+        except click.Abort:
+            code = _tell(given, {"error": "Cancelled", "exit_code": 130}, "cancelled")
+        except click.ClickException as err:
+            code = _tell(given, {"error": "UsageError", "what": err.format_message(), "exit_code": 2}, None, err)
+        except D2CError as err:
+            code = _tell(given, err.to_dict(), str(err))
+        except KeyboardInterrupt:
+            code = _tell(given, {"error": "Cancelled", "exit_code": 130}, "cancelled")
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        sys.exit(code)
+
+
+def _tell(
+    given: Sequence[str], values: dict[str, Any], text: str | None, err: click.ClickException | None = None
+) -> int:
+    if "--json" in given:
+        print(json.dumps(values, ensure_ascii=False))
+    elif err is not None:
+        err.show()
+    else:
+        click.echo(f"{click.style('error', fg='red', bold=True)}: {text}", err=True)
+    return int(values["exit_code"])
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"Exit codes: {EXIT_CODES}.",
+)
+@click.version_option(None, "--version", package_name="d2c_mlops")
+def main() -> None:
+    """Take a retail notebook to production and keep it paying."""
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+def example(*lines: str) -> Any:
+    """Show examples below a command's help."""
+
+    def add(command: click.Command) -> click.Command:
+        command.epilog = "\b\nExample" + ("s" if len(lines) > 1 else "") + ":\n" + "\n".join(f"  {x}" for x in lines)
+        return command
+
+    return add
+
+
+def settings(**overrides: Any) -> Settings:
+    """Return the settings that hold here."""
+    from ..settings import load
+
+    return load(overrides=overrides)
+
+
+def show(values: Any) -> None:
+    """Print JSON values as one document."""
+    click.echo(json.dumps(values, ensure_ascii=False, indent=1, default=str))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows under a head, each column as wide as its widest cell."""
+    cells = [list(head), *([("" if cell is None else str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    for number, row in enumerate(cells):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        click.secho(line, bold=number == 0)
+
+
+def here(path: Path) -> str:
+    """Return a path as one would type it from the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

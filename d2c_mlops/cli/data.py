@@ -1,0 +1,82 @@
+"""Commands about data: ingest, datasets, settings."""
+
+from __future__ import annotations
+
+import click
+
+from . import example, here, json_option, main, settings, show, table
+
+
+@example("d2c ingest sample --as sample", "d2c ingest exports/ --as shop", "d2c ingest postgresql+psycopg://me@db/shop --as shop")  # fmt: skip
+@main.command()
+@click.argument("source")
+@click.option("--as", "name", required=True, metavar="NAME", help="Name of the dataset that is written.")
+@click.option("--layout", metavar="NAME", help="How the source's columns are laid out; recognised when not given.")
+@json_option
+def ingest(source: str, name: str, layout: str | None, as_json: bool) -> None:
+    """Read SOURCE into canonical tables: a CSV or Parquet file or folder, a database URL, or `sample`.
+
+    What does not fit the tables' schemas is refused with every failure listed. The same input twice changes nothing.
+    """
+    from datetime import UTC, datetime
+
+    from ..data.ingest import ingest as read
+
+    held = settings()
+    result = read(source, name, store=held.store, layout=layout, created_at=datetime.now(UTC))
+    manifest = result.manifest
+    if as_json:
+        return show({"changed": result.changed, "notes": list(result.notes), "manifest": manifest.to_dict()})
+    for note in result.notes:
+        click.echo(f"  {note}")
+    rows = [(t, f"{about.rows:,}", about.min_date, about.max_date) for t, about in manifest.tables.items()]
+    table(("table", "rows", "from", "to"), rows)
+    word = "written" if result.changed else "unchanged, nothing written"
+    click.echo(f"{name} {manifest.digest[:12]}: {word}, {here(held.store / 'data' / name)}")
+    return None
+
+
+@example("d2c datasets", "d2c datasets --json")
+@main.command()
+@json_option
+def datasets(as_json: bool) -> None:
+    """List the datasets that were ingested."""
+    from ..data.manifest import list_datasets, read_manifest
+
+    held = settings()
+    found = [read_manifest(held.store, name) for name in list_datasets(held.store)]
+    if as_json:
+        return show([each.to_dict() for each in found])
+    if not found:
+        click.echo("no datasets yet; `d2c ingest sample --as sample` makes one")
+        return None
+    rows = [(m.name, m.digest[:12], sum(t.rows for t in m.tables.values()), m.source) for m in found]
+    table(("name", "digest", "rows", "source"), rows)
+    return None
+
+
+@example("d2c settings", "D2C_STORE=/srv/d2c d2c settings --json")
+@main.command("settings")
+@json_option
+def settings_command(as_json: bool) -> None:
+    """Print the settings that hold here, wherever they come from."""
+    from ..settings import MODEL_OPTIONS, OPTIONS
+
+    held = settings()
+    values = {"root": str(held.root), **{name: getattr(held, name) for name in OPTIONS}}
+    values |= {"store": str(held.store), "packages": list(held.packages)}
+    models = {
+        name: {**{k: getattr(m, k) for k in MODEL_OPTIONS}, "params": dict(m.params), "charter": dict(m.charter)}
+        for name, m in held.models.items()
+    }
+    if as_json:
+        return show({**values, "models": models})
+    docs = {name: field.metadata["doc"] for name, field in OPTIONS.items()}
+    table(
+        ("setting", "value", "what it is"), [(k, v, docs.get(k, "folder of settings.ini")) for k, v in values.items()]
+    )
+    for name, keys in models.items():
+        click.echo(f"\n[model:{name}]")
+        for key, value in keys.items():
+            click.echo(f"{key} = {value}")
+    return None

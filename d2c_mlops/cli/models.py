@@ -1,0 +1,124 @@
+"""Commands about models: models, promote, rollback."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from . import example, json_option, main, settings, show, table
+
+
+@example("d2c models", "d2c models history demand --at 2026-11-01")
+@main.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def models(context: click.Context, as_json: bool) -> None:
+    """List the versions of all models, champions marked."""
+    if context.invoked_subcommand:
+        return None
+    from ..registry.promotions import champion
+    from ..registry.versions import all_versions
+
+    ledger = _ledger()
+    found = all_versions(ledger)
+    live = {name: champion(ledger, name) for name in {v.model for v in found}}
+    champions = {name: version.version for name, version in live.items() if version}
+    if as_json:
+        return show([{**v.to_dict(), "champion": champions.get(v.model) == v.version} for v in found])
+    if not found:
+        click.echo("no versions yet; `d2c run train -p model=demand` makes one")
+        return None
+    rows = [
+        (v.model, v.version, "champion" if champions.get(v.model) == v.version else "", v.as_of,
+         f"{v.score.metric} {v.score.value:.4f}", ", ".join(f"{k} {x:.4f}" for k, x in v.score.baselines.items()))
+        for v in found
+    ]  # fmt: skip
+    table(("model", "version", "", "as of", "metric", "baselines"), rows)
+    return None
+
+
+@example("d2c models history demand", "d2c models history demand --at 2026-11-01")
+@models.command()
+@click.argument("model")
+@click.option("--at", metavar="DATE", help="Which version was live then, and who decided (a day means its end, UTC).")
+@json_option
+def history(model: str, at: str | None, as_json: bool) -> None:
+    """Tell which version of MODEL became champion when, why and by whom."""
+    from ..registry import promotions
+
+    found = promotions.history(_ledger(), model, _moment(at) if at else None)
+    if at:
+        found = found[-1:]
+    if as_json:
+        return show([each.to_dict() for each in found])
+    if not found:
+        click.echo(f"no version of {model} was live" + (f" at {at}" if at else " yet"))
+        return None
+    rows = [(f"{p.at:%Y-%m-%d %H:%M:%S}Z", p.action, p.version, p.previous, p.by, p.reason) for p in found]
+    table(("at", "action", "version", "instead of", "by", "reason"), rows)
+    return None
+
+
+@example("d2c promote demand", "d2c promote demand --version 3 --override --by Jo --reason 'supplier changed'")
+@main.command()
+@click.argument("model")
+@click.option("--version", "number", type=int, help="The version; the newest when not given.")
+@click.option("--override", is_flag=True, help="Promote although a clause is broken; needs --by and --reason.")
+@click.option("--by", metavar="NAME", help="Who decides; the user of this machine when not given.")
+@click.option("--reason", default="", metavar="TEXT", help="Why.")
+@json_option
+def promote(model: str, number: int | None, override: bool, by: str | None, reason: str, as_json: bool) -> None:
+    """Make a version of MODEL champion, when the gate agrees.
+
+    The gate wants a complete charter, an unbroken contract, a metric better than what people do today, and not worse
+    than the champion on the same data. A refusal names the clause and by how much it is broken.
+    """
+    from ..registry.promotions import promote as decide
+
+    made, clauses = decide(model, settings(), number=number, by=by, reason=reason, override=override)
+    if as_json:
+        return show({"promotion": made.to_dict() if made else None, "gate": [c.to_dict() for c in clauses]})
+    for clause in clauses:
+        click.secho(f"  {clause}", fg=None if clause.holds else "yellow")
+    if made is None:
+        click.echo(f"this version of {model} is champion already")
+    else:
+        click.echo(f"version {made.version} of {model} is champion ({made.action} by {made.by})")
+    return None
+
+
+@example("d2c rollback demand --reason 'orders look wrong'")
+@main.command()
+@click.argument("model")
+@click.option("--to", "number", type=int, metavar="VERSION", help="A former champion; the last one when not given.")
+@click.option("--by", metavar="NAME", help="Who decides; the user of this machine when not given.")
+@click.option("--reason", default="", metavar="TEXT", help="Why.")
+@json_option
+def rollback(model: str, number: int | None, by: str | None, reason: str, as_json: bool) -> None:
+    """Make the champion before the present one live again."""
+    from ..registry.promotions import rollback as back
+
+    made = back(model, settings(), number=number, by=by, reason=reason)
+    text = f"version {made.version} of {model} is champion again, instead of {made.previous}"
+    return show(made.to_dict()) if as_json else click.echo(text)
+
+
+def _ledger() -> Any:
+    from ..ledger.store import Ledger
+
+    return Ledger.of(settings())
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is not a date", where="--at", next="write 2026-11-01 or 2026-11-01T12:00Z"
+        ) from None
+    if len(text) == 10:
+        moment = moment.replace(hour=23, minute=59, second=59, microsecond=999999)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -1,0 +1,198 @@
+"""Commands about runs: run, runs, runbook."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import UsageError
+from . import example, here, json_option, main, settings, show, table
+
+if TYPE_CHECKING:
+    from ..runs.records import Run
+
+
+@example("d2c run train -p model=demand", "d2c run notebooks/report.ipynb -p month=2026-10 --timeout 600")
+@main.command()
+@click.argument("notebook")
+@click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the notebook.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop the run after this time.")
+@json_option
+def run(notebook: str, given: tuple[str, ...], timeout: float | None, as_json: bool) -> None:
+    """Run a runbook or a notebook by papermill, on record.
+
+    Parameters are checked against the notebook's cell tagged `parameters` before a kernel starts. The output notebook
+    and an HTML rendering are kept, also when a cell fails.
+    """
+    from ..runs.execute import run as execute
+
+    with _progress(quiet=as_json) as progress:
+        done = execute(notebook, _pairs(given), settings(), timeout=timeout, progress=progress)
+    if as_json:
+        return show(done.to_dict())
+    for name, value in done.recorded.items():
+        click.echo(f"  {name} = {value}")
+    click.echo(f"{done.id} succeeded in {done.seconds:.1f} s, {here(Path(done.outputs['html']))}")
+    return None
+
+
+@example("d2c runs", "d2c runs --model demand --status failed", "d2c runs show 20261122T2")
+@main.group(invoke_without_command=True)
+@click.option("--model", metavar="NAME", help="Only runs of this model.")
+@click.option("--status", metavar="STATUS", help="running, succeeded, failed, timeout, cancelled or lost.")
+@click.option("-n", "--limit", default=20, show_default=True, help="At most this many.")
+@json_option
+@click.pass_context
+def runs(context: click.Context, model: str | None, status: str | None, limit: int, as_json: bool) -> None:
+    """List the newest runs."""
+    if context.invoked_subcommand:
+        return None
+    from ..runs.records import latest
+
+    found = latest(_ledger(), limit, model, status)
+    if as_json:
+        return show([each.to_dict() for each in found])
+    if not found:
+        click.echo("no runs yet; `d2c run train -p model=demand` makes one")
+        return None
+    rows = [(r.id, r.status, f"{r.seconds:.1f} s" if r.seconds is not None else "", _values(r.recorded)) for r in found]
+    table(("run", "status", "took", "recorded"), rows)
+    return None
+
+
+@example("d2c runs show 20261122T2")
+@runs.command("show")
+@click.argument("run_id")
+@json_option
+def show_run(run_id: str, as_json: bool) -> None:
+    """Show all that the ledger knows of a run; the beginning of its id is enough."""
+    from ..runs.records import find
+
+    found = find(_ledger(), run_id)
+    if as_json:
+        return show(found.to_dict())
+    _print_run(found)
+    return None
+
+
+@main.group()
+def runbook() -> None:
+    """The notebooks that ship with d2c_mlops: list them, take a copy to change."""
+
+
+@example("d2c runbook list")
+@runbook.command("list")
+@json_option
+def list_runbooks(as_json: bool) -> None:
+    """List the runbooks with their parameters."""
+    from ..runs.execute import runbooks
+    from ..runs.parameters import load_notebook, parameters_of
+
+    found = {
+        name: [f"{p.name}: {p.annotation} = {p.default}" for p in parameters_of(load_notebook(path), str(path))]
+        for name, path in runbooks(settings()).items()
+    }
+    if as_json:
+        return show(found)
+    table(("runbook", "parameters"), [(name, ", ".join(listed)) for name, listed in found.items()])
+    return None
+
+
+@example("d2c runbook pull train")
+@runbook.command()
+@click.argument("name")
+@json_option
+def pull(name: str, as_json: bool) -> None:
+    """Copy a runbook into the project's folder runbooks/, where it wins over the shipped one."""
+    from ..runs.execute import runbooks
+
+    held = settings()
+    known = runbooks(held)
+    if name not in known:
+        raise UsageError(f"there is no runbook {name!r}", next=f"use one of: {', '.join(known)}")
+    target = held.root / "runbooks" / f"{name}.ipynb"
+    if target.exists():
+        raise UsageError("the copy is there already", where=str(target), next="move it away to take a new one")
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(known[name], target)
+    return show({"path": str(target)}) if as_json else click.echo(f"copied to {here(target)}")
+
+
+def _ledger() -> Any:
+    from datetime import UTC, datetime
+
+    from ..ledger.store import Ledger
+    from ..runs.records import close_lost
+
+    ledger = Ledger.of(settings())
+    for lost in close_lost(ledger, datetime.now(UTC)):
+        click.secho(f"{lost} was lost: its process is gone", fg="yellow", err=True)
+    return ledger
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    wrong = [pair for pair in given if "=" not in pair]
+    if wrong:
+        raise UsageError(f"a parameter is written NAME=VALUE, not {wrong[0]!r}", next="e.g. -p model=demand")
+    return {name: value for name, _, value in (pair.partition("=") for pair in given)}
+
+
+class _progress:
+    """Progress by cell: a bar on a terminal, a line a cell elsewhere, nothing when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: Any = None
+
+    def __enter__(self) -> Callable[[dict[str, Any]], None]:
+        return self.hear
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def hear(self, event: dict[str, Any]) -> None:
+        if self.quiet:
+            return
+        if event["event"] == "start":
+            click.echo(f"run {event['id']}", err=True)
+        elif event["event"] == "cell" and not click.get_text_stream("stderr").isatty():
+            click.echo(f"  cell {event['index'] + 1}/{event['total']}  {event['source']}", err=True)
+        elif event["event"] == "cell":
+            self._draw(event)
+
+    def _draw(self, event: dict[str, Any]) -> None:
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))  # fmt: skip
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.bar.add_task("", total=event["total"])
+        self.bar.update(self.bar.task_ids[0], completed=event["index"], description=event["source"])
+
+
+def _values(recorded: dict[str, Any]) -> str:
+    short = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in recorded.items()}
+    return " ".join(f"{k}={v}" for k, v in short.items() if not isinstance(v, list | dict))[:80]
+
+
+def _print_run(run: Run) -> None:
+    values = run.to_dict()
+    for name in ("id", "status", "runbook", "model", "parameters", "recorded", "inputs", "started_at", "seconds"):
+        click.echo(f"{name:18} {values[name]}")
+    memory = f"{run.peak_memory_bytes / 2**20:.0f} MiB" if run.peak_memory_bytes else "unknown"
+    click.echo(f"{'cpu, peak memory':18} {run.cpu_seconds or 0:.1f} s, {memory}")
+    for name in ("seed", "package_version", "git_commit", "notebook", "notebook_sha256"):
+        click.echo(f"{name:18} {values[name]}")
+    for name, path in run.outputs.items():
+        click.echo(f"{name:18} {here(Path(path))}{'' if Path(path).exists() else ' (absent)'}")
+    if run.error:
+        click.secho(f"{'error':18} {run.error.get('kind')}: {run.error.get('message')}", fg="red")
+        for line in run.error.get("traceback", []):
+            click.echo(line)

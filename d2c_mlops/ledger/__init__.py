@@ -1,0 +1,1 @@
+"""The record of everything that happened: runs, versions, promotions, in one database."""

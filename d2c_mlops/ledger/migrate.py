@@ -1,0 +1,30 @@
+"""Bring a ledger to the newest schema with Alembic; imported only when there is something to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, text
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def config() -> Config:
+    """Return Alembic's configuration for the migrations that ship here."""
+    made = Config()
+    made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return made
+
+
+def upgrade(engine: Engine) -> None:
+    """Upgrade inside one transaction that other processes wait for."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(5023061)"))
+        made = config()
+        made.attributes["connection"] = connection
+        command.upgrade(made, "head")

@@ -1,0 +1,93 @@
+"""The ledger's tables, as SQLAlchemy Core sees them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+metadata = MetaData()
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time: UTC with a zone on both sides, whatever the database keeps."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"a moment without a time zone: {value}")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("runbook", String(200), nullable=False),
+    Column("model", String(64)),
+    Column("notebook", Text, nullable=False),
+    Column("notebook_sha256", String(64), nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("package_version", String(64), nullable=False),
+    Column("git_commit", String(64)),
+    Column("inputs", JSON, nullable=False),
+    Column("seed", Integer),
+    Column("status", String(16), nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("cpu_seconds", Float),
+    Column("peak_memory_bytes", Float),
+    Column("outputs", JSON, nullable=False),
+    Column("recorded", JSON, nullable=False),
+    Column("error", JSON),
+    Column("exit_code", Integer),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("pid_started", Float, nullable=False),
+    Index("runs_by_start", "started_at"),
+    Index("runs_by_status", "status"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created_at", Moment, nullable=False),
+    Column("run_id", String(64)),
+    Column("model_class", Text, nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("contract", JSON, nullable=False),
+    Column("charter", JSON, nullable=False),
+    Column("evaluation", JSON, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("as_of", String(10), nullable=False),
+    Column("package_version", String(64), nullable=False),
+    Column("artifact_uri", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("previous", Integer),
+    Column("action", String(16), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("by", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("gate", JSON, nullable=False),
+    Index("promotions_by_model", "model", "id"),
+)

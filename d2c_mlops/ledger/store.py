@@ -1,0 +1,119 @@
+"""Open the ledger: one engine, migrated on first use, with database errors turned into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+
+from ..errors import D2CError, Temporary, UsageError
+from ..settings import Settings
+
+HEAD = "0001"  # the newest migration; a test compares it with the migrations folder
+LOCKED = ("database is locked", "database table is locked", "database schema is locked")
+FULL = ("database or disk is full", "disk i/o error", "no space left")
+
+
+class Ledger:
+    """The ledger of a project. Safe to open many times; writers on SQLite queue for at most `lock_wait` seconds."""
+
+    def __init__(self, url: str, lock_wait: float = 10.0) -> None:
+        self.url = url
+        self.lock_wait = lock_wait
+        self.engine = self._engine()
+        with self._mapped():
+            self._migrate()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Ledger:
+        """Open the ledger that the settings name."""
+        return cls(settings.ledger, settings.lock_wait)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection to read from."""
+        with self._mapped(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction: all of it or nothing."""
+        with self._mapped(), self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        return make_url(self.url).render_as_string(hide_password=True)
+
+    def _engine(self) -> Engine:
+        try:
+            url = make_url(self.url)
+            if not url.drivername.startswith("sqlite"):
+                return create_engine(url, pool_pre_ping=True)
+            if url.database:
+                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(url, connect_args={"timeout": self.lock_wait})
+        except (ArgumentError, NoSuchModuleError, ImportError) as err:
+            raise UsageError(
+                f"the ledger cannot be opened: {err}",
+                where="ledger_url",
+                next="give a SQLAlchemy URL such as postgresql+psycopg://user@host/db, with its driver installed",
+            ) from None
+        except OSError as err:
+            raise temporary(err, str(url.database)) from None
+        event.listen(engine, "connect", _tune_sqlite)
+        return engine
+
+    def _migrate(self) -> None:
+        with self.engine.connect() as connection:
+            known = inspect(connection).has_table("alembic_version")
+            now = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
+        if now == HEAD:
+            return
+        from .migrate import upgrade
+
+        upgrade(self.engine)
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as err:
+            raise self._translate(err) from err
+        except DatabaseError as err:
+            if "file is not a database" in str(err.orig):
+                raise UsageError("this file is not a ledger", where=self.shown, next="move it away") from None
+            raise
+
+    def _translate(self, err: OperationalError) -> D2CError:
+        reason = str(err.orig).strip()
+        if any(word in reason.lower() for word in LOCKED):
+            what = f"the ledger was locked for {self.lock_wait:g} s by another process"
+            return Temporary(what, where=self.shown, next="try again, or raise [d2c] lock_wait")
+        if any(word in reason.lower() for word in FULL):
+            return Temporary(f"the ledger cannot be written: {reason}", where=self.shown, next="free some disk space")
+        return Temporary(f"the ledger cannot be reached: {reason}", where=self.shown, next="check [d2c] ledger_url")
+
+
+def temporary(err: OSError, where: str) -> D2CError:
+    """Return the error for an operating system's 'no': a full disk or a lock may pass, the rest is for the user."""
+    if err.errno in (11, 28, 122):  # EAGAIN, ENOSPC, EDQUOT
+        return Temporary(f"nothing can be written: {err.strerror}", where=where, next="free some disk space, try again")
+    return UsageError(f"nothing can be written: {err.strerror}", where=where, next="choose another [d2c] store")
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()

@@ -1,0 +1,96 @@
+"""Where MLflow keeps a version's files; the only module that imports it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..errors import Temporary
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+ARTIFACT = "model"
+
+
+@contextmanager
+def client(settings: Settings) -> Iterator[MlflowClient]:
+    """An MLflow client of the settings' tracking store, quiet about its own housekeeping."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    settings.store.mkdir(parents=True, exist_ok=True)
+    try:
+        yield MlflowClient(tracking_uri=settings.tracking, registry_uri=settings.tracking)
+    except MlflowException as err:
+        where = settings.tracking if "@" not in settings.tracking else urlsplit(settings.tracking).hostname or ""
+        raise Temporary(f"MLflow refused: {err.message}", where=where, next="check [d2c] tracking_uri") from err
+
+
+def store(
+    settings: Settings,
+    name: str,  # of the model
+    folder: Path,  # the saved model
+    *,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    documents: Mapping[str, Any],  # JSON files to keep beside the model: contract.json, charter.json, …
+    tags: Mapping[str, str],
+) -> tuple[int, str]:
+    """Log a saved model in MLflow and register it; return its version number and the URI of its files."""
+    from mlflow.entities import Metric, Param
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.time import get_current_time_millis
+
+    with client(settings) as mlflow:
+        experiment = mlflow.get_experiment_by_name(name)
+        place = (settings.store / "mlartifacts").as_uri() if settings.tracking.startswith("sqlite") else None
+        id = experiment.experiment_id if experiment else mlflow.create_experiment(name, artifact_location=place)
+        run = mlflow.create_run(id, tags=dict(tags)).info
+        now = get_current_time_millis()
+        mlflow.log_batch(
+            run.run_id,
+            metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
+            params=[Param(key, json.dumps(value)[:6000]) for key, value in params.items()],
+        )
+        mlflow.log_artifacts(run.run_id, str(folder), ARTIFACT)
+        for file, content in documents.items():
+            mlflow.log_dict(run.run_id, content, file)
+        mlflow.set_terminated(run.run_id)
+        try:
+            mlflow.create_registered_model(name)
+        except MlflowException as err:
+            if err.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        uri = f"{run.artifact_uri}/{ARTIFACT}"
+        made = mlflow.create_model_version(name, uri, run.run_id, tags=dict(tags))
+        return int(made.version), uri
+
+
+def set_alias(settings: Settings, name: str, alias: str, version: int) -> None:
+    """Point an alias of a registered model at a version."""
+    with client(settings) as mlflow:
+        mlflow.set_registered_model_alias(name, alias, str(version))
+
+
+def local(settings: Settings, uri: str) -> Path:
+    """Return a local folder with the files of `uri`, downloaded where they are elsewhere."""
+    parts = urlsplit(uri)
+    if parts.scheme in ("", "file"):
+        return Path(parts.path)
+    with client(settings):
+        from mlflow.artifacts import download_artifacts
+
+        return Path(download_artifacts(artifact_uri=uri, tracking_uri=settings.tracking))

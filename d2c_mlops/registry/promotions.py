@@ -1,0 +1,164 @@
+"""Move the champion when the gate agrees, and answer which version was live when, and who decided."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from ..errors import Failure, GateRefused, UsageError
+from ..ledger.schema import promotions
+from ..ledger.store import Ledger
+from ..settings import Settings
+from . import artifacts
+from .gate import Clause, judge
+from .versions import Version, find_version
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A row of the append-only record: which version became champion when, why, by whom."""
+
+    id: int
+    model: str
+    version: int
+    previous: int | None
+    action: str  # promote, override, rollback
+    at: datetime
+    by: str
+    reason: str
+    gate: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the promotion as JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"at": self.at.isoformat()}
+
+
+def history(ledger: Ledger, model: str | None = None, at: datetime | None = None) -> list[Promotion]:
+    """Return the promotions, oldest first; up to and including the moment `at`."""
+    query = select(promotions).order_by(promotions.c.id)
+    if model:
+        query = query.where(promotions.c.model == model)
+    if at:
+        query = query.where(promotions.c.at <= at)
+    with ledger.read() as connection:
+        return [Promotion(**row._mapping) for row in connection.execute(query)]
+
+
+def champion(ledger: Ledger, model: str, at: datetime | None = None) -> Version | None:
+    """Return the version that is live, or was live at a moment; None when none was."""
+    found = history(ledger, model, at)
+    return find_version(ledger, model, found[-1].version) if found else None
+
+
+def live(ledger: Ledger, model: str) -> Version:
+    """Return the champion. Raises UsageError when the model has none."""
+    found = champion(ledger, model)
+    if found is None:
+        find_version(ledger, model)
+        raise UsageError(f"{model} has versions, but no champion", next=f"`d2c promote {model}`")
+    return found
+
+
+def promote(
+    model: str,
+    settings: Settings,
+    *,
+    number: int | None = None,  # the newest version when None
+    by: str | None = None,  # the user's name when None
+    reason: str = "",
+    override: bool = False,  # go past a broken clause; wants a name and a reason
+) -> tuple[Promotion | None, list[Clause]]:
+    """Make a version champion when the gate agrees; None when it is champion already. Raises GateRefused."""
+    if override and not (by and reason.strip()):
+        raise UsageError("an override says who and why", next="add --by NAME --reason TEXT")
+    ledger = Ledger.of(settings)
+    version, current = find_version(ledger, model, number), champion(ledger, model)
+    if current and current.version == version.version:
+        return None, []
+    clauses = judge(version, current, settings)
+    broken = [clause for clause in clauses if not clause.holds]
+    if broken and not override:
+        raise GateRefused(
+            f"version {version.version} of {model} does not become champion: {len(broken)} clause(s) broken",
+            failures=[Failure(clause.finding, clause.name) for clause in broken],
+            next=f"mend and train again, or `d2c promote {model} --version {version.version} "
+            "--override --by NAME --reason TEXT`",
+        )
+    action = "override" if broken else "promote"
+    said = reason or "the gate agreed"
+    return _append(ledger, settings, version, current, action, by, said, clauses), clauses
+
+
+def rollback(
+    model: str,
+    settings: Settings,
+    *,
+    number: int | None = None,  # the champion before the present one when None
+    by: str | None = None,
+    reason: str = "",
+) -> Promotion:
+    """Make an earlier champion live again. Raises UsageError when there is none, or it never was champion."""
+    ledger = Ledger.of(settings)
+    current, before = live(ledger, model), former_champions(history(ledger, model))
+    target = number if number is not None else (before[-1] if before else None)
+    if target is None or (target not in before and number is not None):
+        listed = ", ".join(map(str, before)) or "none"
+        raise UsageError(f"there is no earlier champion of {model} to go back to (former champions: {listed})")
+    version = find_version(ledger, model, target)
+    return _append(ledger, settings, version, current, "rollback", by, reason or "rolled back", [])
+
+
+def former_champions(records: list[Promotion]) -> list[int]:
+    """Return the versions that one can go back to, the last one first to try at the end.
+
+    A rollback undoes the promotion before it, so that rolling back twice goes two versions back.
+    """
+    stack: list[int] = []
+    for record in records:
+        if record.action == "rollback" and record.version in stack:
+            del stack[stack.index(record.version) + 1 :]
+        else:
+            stack.append(record.version)
+    return stack[:-1]
+
+
+def _append(
+    ledger: Ledger,
+    settings: Settings,
+    version: Version,
+    current: Version | None,
+    action: str,
+    by: str | None,
+    reason: str,
+    clauses: list[Clause],
+) -> Promotion:
+    row = {
+        "model": version.model,
+        "version": version.version,
+        "previous": current.version if current else None,
+        "action": action,
+        "at": datetime.now(UTC),
+        "by": by or getpass.getuser(),
+        "reason": reason,
+        "gate": [clause.to_dict() for clause in clauses],
+    }
+    with ledger.write() as connection:
+        id = _insert(connection, row)
+    artifacts.set_alias(settings, version.model, "champion", version.version)
+    return Promotion(id=id, **row)
+
+
+def _insert(connection: Connection, row: dict[str, Any]) -> int:
+    """Append the row unless somebody else moved the champion since it was read."""
+    last = select(promotions.c.version).where(promotions.c.model == row["model"]).order_by(promotions.c.id.desc())
+    if connection.execute(last.limit(1)).scalar() != row["previous"]:
+        raise UsageError(
+            f"the champion of {row['model']} was moved by somebody else just now", next="look, then repeat"
+        )
+    made = connection.execute(insert(promotions).values(row)).inserted_primary_key
+    assert made is not None
+    return int(made[0])

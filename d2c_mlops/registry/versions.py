@@ -1,0 +1,202 @@
+"""Register a fitted Model as a Version, find it again, load it and know that it is unchanged."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from .. import __version__
+from ..errors import DataRefused, UsageError
+from ..ledger.schema import versions
+from ..ledger.store import Ledger
+from ..models.charter import Charter, amend
+from ..models.contract import Contract, contract_from_dict, contract_to_dict
+from ..models.model import Evaluation, Model, build, class_path, discover, load
+from ..settings import Settings
+from . import artifacts
+
+
+@dataclass(frozen=True)
+class Version:
+    """A fitted Model in the registry."""
+
+    model: str
+    version: int
+    created_at: datetime
+    run_id: str | None
+    model_class: str
+    params: dict[str, Any]
+    contract: dict[str, Any]
+    charter: dict[str, Any]
+    evaluation: dict[str, Any]
+    inputs: list[dict[str, str]]
+    as_of: str
+    package_version: str
+    artifact_uri: str
+    sha256: str
+
+    @property
+    def schema(self) -> Contract:
+        """The contract, as an object."""
+        return contract_from_dict(self.contract)
+
+    @property
+    def case(self) -> Charter:
+        """The charter, as an object."""
+        return amend(Charter(), {k: v for k, v in self.charter.items() if v is not None})
+
+    @property
+    def score(self) -> Evaluation:
+        """The evaluation, as an object."""
+        return Evaluation(**self.evaluation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the version as JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"created_at": self.created_at.isoformat()}
+
+
+def model_class(name: str, settings: Settings) -> type[Model]:
+    """Return the class that a model of this name uses: its section in settings.ini, else the contract's name."""
+    root = str(settings.root)
+    if settings.packages and root not in sys.path:
+        sys.path.insert(0, root)
+        importlib.invalidate_caches()
+    known = discover(("d2c_mlops.models", *settings.packages))
+    wanted = settings.model(name).contract
+    if wanted not in known:
+        raise UsageError(
+            f"no model has a contract named {wanted!r}",
+            next=f"use one of: {', '.join(sorted(known))}, or name it in a [model:{name}] section",
+        )
+    return known[wanted]
+
+
+def new_model(name: str, settings: Settings, params: Mapping[str, Any]) -> Model:
+    """Make an unfitted model with the parameters and the charter that hold for this name."""
+    cls = model_class(name, settings)
+    model = build(cls, params)
+    answers = settings.model(name).charter
+    if answers:
+        model.charter = amend(cls.charter, answers)  # type: ignore[misc]
+    return model
+
+
+def register(
+    name: str,
+    model: Model,
+    evaluation: Evaluation,
+    *,
+    settings: Settings,
+    as_of: date,
+    inputs: Sequence[Mapping[str, str]] = (),  # the datasets it learned from: name and digest
+    run_id: str | None = None,
+) -> Version:
+    """Save, log and record a fitted model; a class that cannot be loaded again is refused with DataRefused."""
+    ledger = Ledger.of(settings)
+    with TemporaryDirectory() as draft:
+        folder = Path(draft, "model")
+        model.save(folder)
+        try:
+            load(folder)
+        except Exception as err:
+            raise DataRefused(
+                f"the saved model cannot be loaded again ({type(err).__name__}: {err})",
+                where=class_path(type(model)),
+                next="define the class in a module, not in a notebook cell, and run check_model on it",
+            ) from err
+        digest = folder_digest(folder)
+        contract, charter = contract_to_dict(model.contract), model.charter.to_dict()
+        documents = {"contract.json": contract, "charter.json": charter, "evaluation.json": evaluation.to_dict()}
+        metrics = {evaluation.metric: evaluation.value}
+        metrics |= {f"baseline_{key}": value for key, value in evaluation.baselines.items()}
+        tags = {"as_of": as_of.isoformat(), "d2c.sha256": digest, "d2c.run_id": run_id or ""}
+        number, uri = artifacts.store(
+            settings, name, folder, params=model.params(), metrics=metrics, documents=documents, tags=tags
+        )
+    row = {
+        "model": name,
+        "version": number,
+        "created_at": datetime.now(UTC),
+        "run_id": run_id,
+        "model_class": class_path(type(model)),
+        "params": model.params(),
+        "contract": contract,
+        "charter": charter,
+        "evaluation": evaluation.to_dict(),
+        "inputs": [dict(each) for each in inputs],
+        "as_of": as_of.isoformat(),
+        "package_version": __version__,
+        "artifact_uri": uri,
+        "sha256": digest,
+    }
+    with ledger.write() as connection:
+        connection.execute(insert(versions).values(row))
+    return find_version(ledger, name, number)
+
+
+def find_version(ledger: Ledger, name: str, number: int | None = None) -> Version:
+    """Return a version, the newest when no number is given. Raises UsageError when there is none."""
+    query = select(versions).where(versions.c.model == name).order_by(versions.c.version.desc()).limit(1)
+    if number is not None:
+        query = query.where(versions.c.version == number)
+    with ledger.read() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        which = f"version {number}" if number is not None else "version"
+        raise UsageError(
+            f"{name} has no {which}", next=f"`d2c run train -p model={name}` makes one; `d2c models` lists"
+        )
+    return Version(**row._mapping)
+
+
+def all_versions(ledger: Ledger, name: str | None = None) -> list[Version]:
+    """Return all versions, by model, the newest first."""
+    query = select(versions).order_by(versions.c.model, versions.c.version.desc())
+    if name:
+        query = query.where(versions.c.model == name)
+    with ledger.read() as connection:
+        return [Version(**row._mapping) for row in connection.execute(query)]
+
+
+def files_of(version: Version, settings: Settings) -> Path:
+    """Return a local folder with a version's files. Raises DataRefused when they are not what was registered."""
+    folder = artifacts.local(settings, version.artifact_uri)
+    if not folder.is_dir():
+        raise UsageError(
+            f"the files of {version.model} version {version.version} are gone",
+            where=version.artifact_uri,
+            next=f"train again: `d2c run train -p model={version.model}`",
+        )
+    found = folder_digest(folder)
+    if found != version.sha256:
+        raise DataRefused(
+            f"the files of {version.model} version {version.version} were changed after they were registered",
+            where=str(folder),
+            next="do not use them; `d2c rollback` to another version or train again",
+        )
+    return folder
+
+
+def load_version(version: Version, settings: Settings) -> Model:
+    """Load a version's model, its files checked against the digest in the ledger."""
+    folder = files_of(version, settings)
+    model_class(version.model, settings)
+    return load(folder)
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the SHA-256 of all files below a folder: names and contents."""
+    digest = sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = file.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Execute notebooks by papermill, on record."""

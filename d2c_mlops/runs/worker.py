@@ -1,0 +1,159 @@
+"""The process that a run lives in: papermill, one kernel, events for the supervisor on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# jsonschema takes it for a format check that notebooks do not use; its import builds a grammar for 1.5 s.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+import papermill  # noqa: E402
+from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from nbconvert import HTMLExporter
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import ERROR_MARKER_TAG
+from papermill.iorw import LocalHandler, papermill_io
+from papermill.translators import PythonTranslator, papermill_translators
+
+from ..lifetimes import die_with_parent
+from .parameters import check, load_notebook, parameters_of, to_json, to_source
+
+EVENTS = 1
+
+
+class KernelManager(AsyncKernelManager):
+    """Start kernels that end with this process; Jupyter puts each in a session of its own, beyond the group's reach."""
+
+    async def _async_pre_start_kernel(self, **kw: Any) -> Any:
+        command, kw = await super()._async_pre_start_kernel(**kw)
+        return command, {**kw, "preexec_fn": die_with_parent}
+
+
+class Written(str):
+    """A parameter that JSON cannot hold: as text for the notebook's metadata, with the source that makes it again."""
+
+    source: str
+
+
+class Translator(PythonTranslator):  # type: ignore[misc]
+    """Write parameters as Python source; papermill's own turns dates and paths into text."""
+
+    @classmethod
+    def translate(cls, val: Any) -> str:
+        return val.source if isinstance(val, Written) else to_source(val)
+
+
+def written(value: Any) -> Any:
+    """Return a parameter as papermill can keep it."""
+    plain = to_json(value)
+    if plain == value and type(plain) is type(value):
+        return value
+    text = Written(plain if isinstance(plain, str) else json.dumps(plain))
+    text.source = to_source(value)
+    return text
+
+
+class AtomicHandler(LocalHandler):  # type: ignore[misc]
+    """Replace the output notebook as a whole."""
+
+    def write(self, buf: str, path: str) -> None:
+        draft = f"{path}.tmp"
+        super().write(buf, draft)
+        Path(draft).replace(path)
+
+
+class Engine(NBClientEngine):  # type: ignore[misc]
+    """papermill's engine, which also says which cell it is at."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
+        start, total = nb_man.cell_start, len(nb_man.nb.cells)
+
+        def cell_start(cell: Any, cell_index: int | None = None, **kw: Any) -> Any:
+            lines = [line.strip() for line in cell.source.splitlines()]
+            first = next((line for line in lines if line and not line.startswith(("#", "%"))), "")
+            say("cell", index=cell_index, total=total, source=first[:80])
+            return start(cell, cell_index, **kw)
+
+        nb_man.cell_start = cell_start
+        return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+
+def say(event: str, **values: Any) -> None:
+    """Write one event for the supervisor, as a line of JSON."""
+    os.write(EVENTS, (json.dumps({"event": event, **values}) + "\n").encode())
+
+
+def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
+    """Execute the notebook of `spec`; return the error of the cell that failed, None when all cells ran."""
+    papermill_translators.register("python", Translator)
+    papermill_engines.register("d2c", Engine)
+    papermill_io.register(spec["folder"], AtomicHandler())
+    declared = parameters_of(load_notebook(Path(spec["notebook"])))
+    try:
+        papermill.execute_notebook(
+            spec["notebook"],
+            spec["output"],
+            parameters={k: written(v) for k, v in check(declared, spec["parameters"]).items()},
+            engine_name="d2c",
+            kernel_name=spec["kernel"],
+            cwd=spec["cwd"],
+            progress_bar=False,
+            kernel_manager_class=KernelManager,
+            autosave_cell_every=0,
+        )
+    except PapermillExecutionError as err:
+        return {
+            "cell": _in_the_source(spec, err.cell_index),
+            "kind": err.ename,
+            "message": err.evalue,
+            "traceback": err.traceback[-8:],
+        }
+    except DeadKernelError as err:
+        return {"cell": None, "kind": "DeadKernelError", "message": str(err), "traceback": []}
+    except NoSuchKernel as err:
+        return {
+            "cell": None,
+            "kind": "NoSuchKernel",
+            "message": f"no kernel {err.name!r} is installed",
+            "traceback": [],
+        }
+    return None
+
+
+def _in_the_source(spec: dict[str, Any], index: int) -> int:
+    """Return the number of a cell in the notebook that was run, from 1; papermill counts the cell it injected."""
+    cells = json.loads(Path(spec["output"]).read_text(encoding="utf-8"))["cells"]
+    tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
+    executed = [tag for tag in tags if ERROR_MARKER_TAG not in tag]
+    return index + 1 - sum("injected-parameters" in tag for tag in executed[:index])
+
+
+def render(notebook: Path, html: Path) -> None:
+    """Write an HTML rendering of a notebook; the file appears whole or not at all."""
+    body, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
+    draft = html.with_suffix(".html.tmp")
+    draft.write_text(body, encoding="utf-8")
+    draft.replace(html)
+
+
+def main(folder: Path) -> None:
+    """Execute what `spec.json` in the run's folder says, then render the output."""
+    die_with_parent()
+    spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    if not spec["render_only"]:
+        say("done", error=execute(spec))
+    render(Path(spec["output"]), Path(spec["html"]))
+
+
+if __name__ == "__main__":
+    EVENTS = os.dup(1)  # what notebooks or libraries print goes to the log, events to the supervisor
+    os.dup2(2, 1)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Serve a version: one generic service for every model, packaged as a Bento."""

@@ -1,0 +1,110 @@
+"""Package a version as a Bento, offline, with nothing in it that serving does not need."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..errors import D2CError, Temporary, UsageError
+from ..registry.versions import Version, files_of, folder_digest, model_class
+from ..settings import Settings
+from .pins import pins
+
+ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "settings.py", "data", "models", "serving")
+# What only the machine that packages needs.
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.ipynb", "bento.py", "child.py", "pins.py", "server.py")
+
+
+@dataclass(frozen=True)
+class Bento:
+    """A packaged version."""
+
+    tag: str
+    folder: Path
+    made: bool  # False when it was there already
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the Bento as JSON values."""
+        return {"tag": self.tag, "folder": str(self.folder), "made": self.made}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the environment for BentoML's own commands: our store, no telemetry, quiet."""
+    home = settings.store / "bentoml"
+    home.mkdir(parents=True, exist_ok=True)
+    return {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
+
+
+def package(version: Version, settings: Settings) -> Bento:
+    """Build the Bento of a version; one that was built from the same files and the same code is left as it is."""
+    files = files_of(version, settings)
+    model_class(version.model, settings)
+    with TemporaryDirectory(prefix="d2c-bento-") as name:
+        context = Path(name)
+        _copy_code(version, context)
+        shutil.copytree(files, context / "model")
+        code = folder_digest(context)
+        tag = f"{version.model}:v{version.version}-{code[:12]}"
+        folder = settings.store / "bentoml" / "bentos" / version.model / tag.partition(":")[2]
+        if (folder / "bento.yaml").exists():
+            return Bento(tag, folder, made=False)
+        about = {"model": version.model, "version": version.version, "run_id": version.run_id, "as_of": version.as_of,
+                 "package_version": version.package_version, "sha256": version.sha256}  # fmt: skip
+        (context / "version.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (context / "requirements.txt").write_text("\n".join(pins(context)) + "\n", encoding="utf-8")
+        (context / "bentofile.yaml").write_text(json.dumps(_bentofile(version), indent=1), encoding="utf-8")
+        _build(context, tag, settings)
+    return Bento(tag, folder, made=True)
+
+
+def _copy_code(version: Version, context: Path) -> None:
+    home = Path(__file__).parents[1]
+    for room in ROOMS:
+        source, target = home / room, context / "d2c_mlops" / room
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=LEFT_OUT)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    package = version.model_class.partition(":")[0].partition(".")[0]
+    if package != "d2c_mlops":
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise UsageError(
+                f"the package {package!r} of the model cannot be found", next="run from its project folder"
+            )
+        origin = Path(spec.origin)
+        if origin.name == "__init__.py":
+            shutil.copytree(origin.parent, context / package, ignore=LEFT_OUT)
+        else:
+            shutil.copy2(origin, context / origin.name)
+
+
+def _bentofile(version: Version) -> dict[str, Any]:
+    """Return bentofile.yaml; JSON is YAML."""
+    return {
+        "service": "d2c_mlops.serving.service:Service",
+        "name": version.model,
+        "labels": {"model": version.model, "version": str(version.version), "run": version.run_id or "none"},
+        "include": ["d2c_mlops/**", "model/**", "version.json", f"{version.model_class.split('.')[0]}/**", "*.py"],
+        "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
+        "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
+    }
+
+
+def _build(context: Path, tag: str, settings: Settings) -> None:
+    command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", tag.partition(":")[2]]
+    done = subprocess.run(command, cwd=context, env=environment(settings), capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        text = (done.stderr or done.stdout).strip()
+        if "No space left" in text:
+            raise Temporary("the disk is full", where=str(settings.store), next="free some disk space, package again")
+        raise D2CError(f"BentoML could not build {tag}: {text.splitlines()[-1] if text else 'no reason given'}")

@@ -1,0 +1,74 @@
+"""Find out what a service needs and pin it to what is installed here."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from ..errors import D2CError, UsageError
+
+FORBIDDEN = ("nbdev", "papermill", "mlflow", "jupyterlab", "execnb", "fastcore")
+PROBE = """
+import json, sys
+from pathlib import Path
+from d2c_mlops.models.model import load
+from d2c_mlops.models.contract import to_frame
+import d2c_mlops.serving.service
+model = load(Path("model"))
+try:
+    model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [model.contract.example()])))
+except Exception:
+    pass
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def pins(context: Path) -> list[str]:
+    """Return `name==version` of every distribution that the service in `context` imports, and of what those require."""
+    probe = subprocess.run([sys.executable, "-c", PROBE], cwd=context, capture_output=True, text=True, timeout=300)
+    if probe.returncode:
+        raise D2CError(f"the service does not start: {probe.stderr.strip().splitlines()[-1]}", where=str(context))
+    modules = json.loads(probe.stdout.splitlines()[-1])
+    owners = packages_distributions()
+    roots = {_key(owner) for module in modules for owner in owners.get(module, ()) if _key(owner) != "d2c-mlops"}
+    found = closure(roots)
+    wrong = [name for name in FORBIDDEN if name in found]
+    if wrong:
+        raise UsageError(
+            f"the model drags {', '.join(wrong)} into the service",
+            where=str(context),
+            next="import what trains the model inside fit, not at the top of its module",
+        )
+    return [f"{name}=={version}" for name, version in sorted(found.items())]
+
+
+def closure(roots: Iterable[str]) -> dict[str, str]:
+    """Return the installed versions of some distributions and of all that they require here, extras left out."""
+    found: dict[str, str] = {}
+    todo = list(roots)
+    while todo:
+        name = _key(todo.pop())
+        if name in found:
+            continue
+        try:
+            installed = distribution(name)
+        except PackageNotFoundError:
+            continue  # wanted on another platform or Python only
+        found[name] = installed.version
+        for line in installed.requires or ():
+            wanted = Requirement(line)
+            extras = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+            if extras:
+                todo.append(wanted.name)
+    return found
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

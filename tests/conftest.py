@@ -1,0 +1,28 @@
+"""A project in a temporary folder, with a package of its own that holds a model."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from d2c_mlops.settings import Settings, load
+
+TOYSHOP = Path(__file__).parent / "toyshop"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a project whose settings name the package toyshop; it is the current folder."""
+    shutil.copytree(TOYSHOP, tmp_path / "toyshop", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "settings.ini").write_text("[d2c]\npackages = toyshop\nlock_wait = 2\n[model:mean_units]\ndata = shop\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("toyshop", None)
+    return tmp_path
+
+
+@pytest.fixture
+def settings(project: Path) -> Settings:
+    return load(project, environ={})
