@@ -47,7 +47,7 @@ def _filled(weeks: Array) -> Array:
     by_day = np.where(seen, weeks, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     return np.where(seen.any(axis=0), by_day, overall)
 
-# %% ../../nbs/models/baselines.ipynb #eddc5934
+# %% ../../nbs/models/baselines.ipynb #7d142d7d
 def weekday_profile(
     y: Array,  # units [time, series]; NaN = not on sale
     period: int,
@@ -67,7 +67,8 @@ def weekday_profile(
     common = (sold * weight).sum(axis=1, keepdims=True) / np.maximum(
         (expected * weight).sum(axis=1, keepdims=True), 1e-12
     )
-    prior = pool * np.maximum(level, 1e-12)
+    selling = (total > 0).sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1)
+    prior = pool * np.maximum(level, 1e-12) / np.maximum(selling, 0.01)
     profile = np.maximum((sold + prior * np.where(level > 0, common, 1.0)) / (expected + prior), 0.0)
     centre = profile.mean(axis=0)
     return np.asarray(np.where(centre > 0, profile / np.maximum(centre, 1e-12), 1.0))
