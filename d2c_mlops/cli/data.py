@@ -7,7 +7,11 @@ import click
 from . import example, here, json_option, main, settings, show, table
 
 
-@example("d2c ingest sample --as sample", "d2c ingest exports/ --as shop", "d2c ingest postgresql+psycopg://me@db/shop --as shop")  # fmt: skip
+@example(
+    "d2c ingest sample --as sample",
+    "d2c ingest exports/ --as shop",
+    "d2c ingest postgresql+psycopg://me@db/shop --as shop",
+)
 @main.command()
 @click.argument("source")
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the dataset that is written.")

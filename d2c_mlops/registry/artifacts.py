@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,14 +53,13 @@ def store(
     """Log a saved model in MLflow and register it; return its version number and the URI of its files."""
     from mlflow.entities import Metric, Param
     from mlflow.exceptions import MlflowException
-    from mlflow.utils.time import get_current_time_millis
 
     with client(settings) as mlflow:
         experiment = mlflow.get_experiment_by_name(name)
         place = (settings.store / "mlartifacts").as_uri() if settings.tracking.startswith("sqlite") else None
         id = experiment.experiment_id if experiment else mlflow.create_experiment(name, artifact_location=place)
         run = mlflow.create_run(id, tags=dict(tags)).info
-        now = get_current_time_millis()
+        now = int(time.time() * 1000)
         mlflow.log_batch(
             run.run_id,
             metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],

@@ -136,7 +136,7 @@ def _append(
     reason: str,
     clauses: list[Clause],
 ) -> Promotion:
-    row = {
+    row: dict[str, Any] = {
         "model": version.model,
         "version": version.version,
         "previous": current.version if current else None,

@@ -44,6 +44,7 @@ class Job:
     folder: Path
     cwd: Path
     kernel: str
+    language: str
     row: dict[str, Any]
 
 
@@ -118,9 +119,13 @@ def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
         "recorded": {},
         "outputs": {kind: str(folder / file) for kind, file in OUTPUTS.items()} | {"folder": str(folder)},
     }
-    kernel = content.get("metadata", {}).get("kernelspec", {}).get("name") or "python3"
+    metadata = content.get("metadata", {})
+    kernel = metadata.get("kernelspec", {}).get("name") or "python3"
+    language = (
+        metadata.get("language_info", {}).get("name") or metadata.get("kernelspec", {}).get("language") or "python"
+    )
     cwd = settings.root if name in known else notebook.parent
-    return Job(id, row["runbook"], notebook, plain, folder, cwd, kernel, row)
+    return Job(id, row["runbook"], notebook, plain, folder, cwd, kernel, language, row)
 
 
 OUTPUTS = {"notebook": "output.ipynb", "html": "output.html", "log": "log.txt"}
@@ -148,6 +153,7 @@ def _supervise(
         "folder": str(job.folder),
         "cwd": str(job.cwd),
         "kernel": job.kernel,
+        "language": job.language,
         "output": str(job.folder / OUTPUTS["notebook"]),
         "html": str(job.folder / OUTPUTS["html"]),
         "render_only": False,

@@ -104,6 +104,7 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
             parameters={k: written(v) for k, v in check(declared, spec["parameters"]).items()},
             engine_name="d2c",
             kernel_name=spec["kernel"],
+            language=spec["language"],
             cwd=spec["cwd"],
             progress_bar=False,
             kernel_manager_class=KernelManager,
@@ -148,9 +149,12 @@ def main(folder: Path) -> None:
     """Execute what `spec.json` in the run's folder says, then render the output."""
     die_with_parent()
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    if not spec["render_only"]:
-        say("done", error=execute(spec))
-    render(Path(spec["output"]), Path(spec["html"]))
+    try:
+        if not spec["render_only"]:
+            say("done", error=execute(spec))
+        render(Path(spec["output"]), Path(spec["html"]))
+    except OSError as err:  # the log lies on the same disk, so the supervisor is told
+        say("done", error={"kind": "Temporary", "message": f"the outputs cannot be written: {err.strerror}"})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ TYPES: dict[Kind, dict[str, str]] = {
 
 def property_of(field: Field) -> dict[str, Any]:
     """Return the JSON Schema (OpenAPI 3.0 dialect) of one field."""
-    limits = {
+    limits: dict[str, Any] = {
         "minimum": field.ge,
         "maximum": field.le,
         "enum": list(field.choices) if field.choices else None,
@@ -143,5 +143,5 @@ def _problem() -> dict[str, Any]:
         "required": ["message"],
     }
     texts = {key: {"type": "string"} for key in ("type", "title", "detail")}
-    return {"type": "object", "required": ["title", "status"],
-            "properties": {**texts, "status": {"type": "integer"}, "errors": {"type": "array", "items": fault}}}  # fmt: skip
+    properties = {**texts, "status": {"type": "integer"}, "errors": {"type": "array", "items": fault}}
+    return {"type": "object", "required": ["title", "status"], "properties": properties}
