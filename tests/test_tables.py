@@ -101,7 +101,7 @@ def test_all_failures_are_collected_before_anything_is_refused() -> None:
 
 def test_naive_times_are_utc_and_offsets_are_honoured() -> None:
     read = validate("order_lines", lines(ordered_at=["2024-03-01T00:30:00+01:00", "2024-02-29 23:30"], line_no=[1, 2]))
-    assert read["ordered_at"].nunique() == 1
+    assert len(set(read["ordered_at"])) == 1
     assert str(read["ordered_at"].dtype) == "datetime64[us, UTC]"
 
 
