@@ -260,3 +260,11 @@ def test_the_smallest_shops_are_valid(size: dict[str, Any]) -> None:
 def test_a_shop_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="days must be at least 1"):
         simulate.shop(days=0)
+
+
+def test_a_query_that_cannot_be_answered_says_why() -> None:
+    shop = simulate.shop(customers=5, days=20)
+    with pytest.raises(UsageError, match="no_such_column"):
+        shop.sql("SELECT no_such_column FROM orders")
+    with pytest.raises(UsageError, match="gives no rows"):
+        shop.sql("SET preserve_insertion_order = true")
