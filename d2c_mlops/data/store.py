@@ -213,7 +213,7 @@ def _span(table: str, frame: pd.DataFrame) -> tuple[date | None, date | None]:
         return None, None
     return frame[column].min().date(), frame[column].max().date()
 
-# %% ../../nbs/data/store.ipynb #df72cf32
+# %% ../../nbs/data/store.ipynb #078c75fe
 def write(
     store: Path,
     name: str,
@@ -250,7 +250,7 @@ def write(
         write_atomic(folder / "manifest.json", content)
     return manifest, True
 
-
+# %% ../../nbs/data/store.ipynb #8b18d911
 def _dataset_digest(tables: Mapping[str, TableParts]) -> str:
     content = {name: [(part.path, part.sha256) for part in table.parts] for name, table in tables.items()}
     columns = {name: table.columns for name, table in tables.items()}
