@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SHOWN = 6  # series that are drawn
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse } td, th { text-align: left; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid #ddd }
+table { border-collapse: collapse }
+td, th { text-align: left; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid #ddd }
 pre { background: #f5f5f5; padding: 1rem; overflow: auto } img { max-width: 100% } .small { color: #666 }
 """
 
@@ -44,8 +45,8 @@ def write(
     gains = [f"{1 - score / value:.1%} below the {name}" for name, value in evaluation["baselines"].items()]
     body = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>d2c demo</title><style>{STYLE}</style>
 <h1>From order lines to a live forecast</h1>
-<p>Version {version["version"]} of <b>{version["model"]}</b>, fitted as of {version["as_of"]}, is live. Out of time its
-{metric.upper()} is {score:.3f}: {" and ".join(gains)}, which is what a planner does by hand.</p>
+<p>Version {version["version"]} of <b>{version["model"]}</b>, fitted as of {version["as_of"]}, is live. Out of time
+its {metric.upper()} is {score:.3f}: {" and ".join(gains)}, which is what a planner does by hand.</p>
 <table><tr><th>step<th>what came of it<th>took</tr>{rows}</table>
 <h2>Is it better than what people do today?</h2>
 <p>The model goes back to {len(evaluation["details"].get("cutoffs", [])) or "several"} days in the past and forecasts
@@ -58,8 +59,8 @@ what is known by now; the baselines do the same.</p>
 <pre>POST /predict
 {escape(json.dumps({"records": [facts["asked"]]}, indent=1))}</pre>
 <pre>{escape(json.dumps(facts["answered"], indent=1))}</pre>
-<p class="small">Everything lies in {escape(facts["store"])}: the training run in {escape(facts["run"]["html"])}, the Bento in
-{escape(facts["bento"])}.</p></html>"""
+<p class="small">Everything lies in {escape(facts["store"])}: the training run in {escape(facts["run"]["html"])},
+the Bento in {escape(facts["bento"])}.</p></html>"""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.tmp")
     draft.write_text(body, encoding="utf-8")

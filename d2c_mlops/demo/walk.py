@@ -82,9 +82,10 @@ def demo(settings: Settings, say: Say, progress: Progress) -> Story:
             answer = _ask(server.url, records)
             told.append(same(model, records, answer))
     with story.step("report", say) as told:
+        shown = max(range(len(records)), key=lambda i: answer["predictions"][i]["forecast"] or 0)
         story.facts = {
-            "asked": records[0],
-            "answered": answer["predictions"][0],
+            "asked": records[shown],
+            "answered": answer["predictions"][shown],
             "store": str(settings.store),
             "dataset": str(settings.store / "data" / DATASET),
             "run": trained.outputs,
