@@ -133,7 +133,7 @@ def test_columns_that_no_layout_knows_list_the_layouts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("location", ["nowhere.xlsx", "nowhere", ""])
 def test_a_location_that_nothing_reads_lists_the_sources(location: str) -> None:
-    with pytest.raises(UsageError, match="csv.*parquet.*sample.*sql"):
+    with pytest.raises(UsageError, match=r"csv.*parquet.*sample.*sql"):
         find_source(location)
 
 

@@ -42,9 +42,7 @@ class CompleteJourney:
     """The transactions and products of The Complete Journey; money in USD, times in UTC."""
 
     name: ClassVar[str] = "complete-journey"
-    expects: ClassVar[str] = (
-        f"transactions: {', '.join(TRANSACTIONS)}; products: product_id, product_type, ..."
-    )
+    expects: ClassVar[str] = f"transactions: {', '.join(TRANSACTIONS)}; products: product_id, product_type, ..."
 
     def matches(self, raw: Raw) -> bool:
         """Return whether there are transactions with these columns."""
@@ -59,9 +57,7 @@ class CompleteJourney:
         notes = [f"{empty.sum():,} lines with quantity 0 dropped, USD {money:,.2f} of sales with them"]
         sales = sales.loc[~empty].reset_index(drop=True)
         products, unknown = _journey_products(raw.get("products"), sales["product_id"])
-        fuel_ids = products.loc[products["name"].str.contains("GASOLINE", na=False), "product_id"].astype(
-            "int64"
-        )
+        fuel_ids = products.loc[products["name"].str.contains("GASOLINE", na=False), "product_id"].astype("int64")
         fuel = (sales["product_id"].isin(fuel_ids) & (sales["quantity"] >= FUEL_FROM)).to_numpy()
         coupons = sales["coupon_disc"].sum()
         notes += [

@@ -31,9 +31,7 @@ class IngestResult:
     notes: tuple[str, ...]
 
 
-def map_tables(
-    location: str, layout: str | None = None
-) -> tuple[dict[str, pd.DataFrame], str, tuple[str, ...]]:
+def map_tables(location: str, layout: str | None = None) -> tuple[dict[str, pd.DataFrame], str, tuple[str, ...]]:
     """Return the validated canonical tables of a location, the name of the layout used, and its notes.
 
     Raises UsageError where nothing reads the location or its columns, DataRefused with every failure of the rows.
@@ -59,7 +57,5 @@ def ingest(
     """
     dataset_folder(store, name)
     frames, used, notes = map_tables(location, layout)
-    manifest, changed = write(
-        store, name, frames, shown(location), layout=used, created_at=created_at, notes=notes
-    )
+    manifest, changed = write(store, name, frames, shown(location), layout=used, created_at=created_at, notes=notes)
     return IngestResult(manifest, changed, notes)

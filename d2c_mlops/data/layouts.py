@@ -84,9 +84,7 @@ def find_layout(raw: Raw, name: str | None = None) -> Layout:
         f"there is no layout {name!r}"
         if name
         else "no layout recognises these columns: "
-        + "; ".join(
-            f"{table} ({', '.join(map(str, list(frame.columns)[:12]))})" for table, frame in raw.items()
-        )
+        + "; ".join(f"{table} ({', '.join(map(str, list(frame.columns)[:12]))})" for table, frame in raw.items())
     )
     raise UsageError(
         what,

