@@ -15,6 +15,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 from ..models.forecasting import DemandForecaster
 
@@ -49,7 +50,7 @@ def write(
 its {metric.upper()} is {score:.3f}: {" and ".join(gains)}, which is what a planner does by hand.</p>
 <table><tr><th>step<th>what came of it<th>took</tr>{rows}</table>
 <h2>Is it better than what people do today?</h2>
-<p>The model goes back to {len(evaluation["details"].get("cutoffs", [])) or "several"} days in the past and forecasts
+<p>The model goes back to {len(evaluation["details"].get("cutoffs", [])) or "several"} past days and forecasts
 what is known by now; the baselines do the same.</p>
 {_image(_scores({"forecaster": score, **evaluation["baselines"]}, metric))}
 <h2>What will be sold?</h2>
@@ -82,6 +83,13 @@ def _forecasts(model: DemandForecaster, records: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(SHOWN // 2, 2, figsize=(12, 2.6 * SHOWN // 2), constrained_layout=True)
     for series, ax in zip(largest(model, records, SHOWN), axes.flat, strict=False):
         model.plot(series, ax=ax)
+        handles, labels = ax.get_legend_handles_labels()
+        if legend := ax.get_legend():
+            legend.remove()
+        locator = AutoDateLocator(maxticks=5)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
