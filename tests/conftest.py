@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from d2c_mlops.registry.artifacts import client
 from d2c_mlops.settings import Settings, load
 
 TOYSHOP = Path(__file__).parent / "toyshop"
@@ -25,9 +26,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def _mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, migrated once: its migrations take seconds."""
+    held = load(tmp_path_factory.mktemp("mlflow"), environ={})
+    with client(held) as mlflow:
+        mlflow.search_registered_models()
+    return held.store / "mlflow.db"
+
+
 @pytest.fixture
-def settings(project: Path) -> Settings:
-    return load(project, environ={})
+def settings(project: Path, _mlflow_database: Path) -> Settings:
+    """The settings of the project."""
+    held = load(project, environ={})
+    held.store.mkdir()
+    shutil.copy(_mlflow_database, held.store)
+    return held
 
 
 @pytest.fixture(scope="session")

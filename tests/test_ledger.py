@@ -36,7 +36,7 @@ def test_a_locked_ledger_is_temporary_and_says_so(tmp_path: Path) -> None:
     ledger = Ledger(url, lock_wait=0.2)
     other = sqlite3.connect(tmp_path / "ledger.db")
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(Temporary, match="locked for 0.2 s") as caught, ledger.write() as connection:
+    with pytest.raises(Temporary, match=r"locked for 0\.2 s") as caught, ledger.write() as connection:
         connection.exec_driver_sql("DELETE FROM runs")
     assert caught.value.exit_code == 75
     other.close()

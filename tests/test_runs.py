@@ -59,7 +59,7 @@ def test_a_wrong_parameter_starts_nothing(settings: Settings, project: Path) -> 
     write(project / "nb.ipynb", PARAMETERS, RECORD)
     with pytest.raises(UsageError, match="did you mean 'who'"):
         run("nb.ipynb", {"whoo": "x"}, settings)
-    assert not settings.store.exists()
+    assert not (settings.store / "runs").exists() and latest(Ledger.of(settings)) == []
 
 
 def test_a_broken_notebook_keeps_its_output_and_names_the_cell(settings: Settings, project: Path) -> None:

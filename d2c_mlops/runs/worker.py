@@ -11,7 +11,7 @@ from typing import Any
 # jsonschema takes it for a format check that notebooks do not use; its import builds a grammar for 1.5 s.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-import papermill  # noqa: E402
+import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
