@@ -478,6 +478,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'd2c_mlops/models/forecasts.py'),
                                             'd2c_mlops.models.forecasts._weekday': ( 'models/forecasts.html#_weekday',
                                                                                      'd2c_mlops/models/forecasts.py'),
+                                            'd2c_mlops.models.forecasts.days_of': ( 'models/forecasts.html#days_of',
+                                                                                    'd2c_mlops/models/forecasts.py'),
                                             'd2c_mlops.models.forecasts.learn': ( 'models/forecasts.html#learn',
                                                                                   'd2c_mlops/models/forecasts.py'),
                                             'd2c_mlops.models.forecasts.locate': ( 'models/forecasts.html#locate',
