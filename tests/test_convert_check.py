@@ -130,8 +130,7 @@ def test_sarif_has_what_the_standard_requires() -> None:
         assert place["region"]["startLine"] >= 1 and place["region"]["startColumn"] >= 1
         assert " " not in place["artifactLocation"]["uri"]
         assert (
-            run["artifacts"][place["artifactLocation"]["index"]]["location"]["uri"]
-            == place["artifactLocation"]["uri"]
+            run["artifacts"][place["artifactLocation"]["index"]]["location"]["uri"] == place["artifactLocation"]["uri"]
         )
 
 
@@ -297,6 +296,4 @@ def test_deep_and_huge_sources_are_survived() -> None:
         "a" + ".b" * 5000,
     ):
         raw = json.dumps({"cells": [{"cell_type": "code", "source": source}], "nbformat": 4}).encode()
-        assert not [
-            one.message for one in examine(subject_of(raw, Path("deep.ipynb"), None)) if one.rule == "D2C999"
-        ]
+        assert not [one.message for one in examine(subject_of(raw, Path("deep.ipynb"), None)) if one.rule == "D2C999"]
