@@ -14,7 +14,7 @@ demo: $(READY)  ## the whole way on real data: ingest, train, promote, package, 
 	$(BIN)/d2c demo
 
 test: $(READY)  ## all tests: pytest, then the cells of every notebook
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 	$(BIN)/nbdev-test nbs --n-workers 0
 
 check: $(READY)  ## export in sync, notebooks clean, ruff, mypy, layers, docs

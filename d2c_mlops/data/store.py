@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +25,13 @@ import pyarrow.parquet as pq
 from .manifest import Manifest, Part, TableParts, dataset_folder, list_datasets, read_manifest
 from .schemas import KEYS, SCHEMAS, TIME_COLUMN
 from ..errors import DataRefused, Temporary, UsageError
+from ..locks import lock
 
 _all_ = ["Manifest", "list_datasets", "read_manifest"]
 
 # %% auto #0
 __all__ = ['ARROW', 'Ints', 'TEMPORARY', 'arrow_schema', 'content_digest', 'months_of', 'split_months', 'disk_trouble',
-           'write_atomic', 'writer_lock', 'sweep', 'write_table', 'write', 'Manifest', 'list_datasets', 'read_manifest']
+           'write_atomic', 'sweep', 'write_table', 'write', 'Manifest', 'list_datasets', 'read_manifest']
 
 # %% ../../nbs/data/store.ipynb #c553ad43
 ARROW = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
@@ -141,31 +140,6 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     finally:
         os.close(folder)
 
-# %% ../../nbs/data/store.ipynb #eca5c325
-@contextmanager
-def writer_lock(folder: Path, timeout: float) -> Iterator[None]:
-    """Hold the only right to write in `folder`; raises Temporary after `timeout` seconds of waiting."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("ab") as file:
-        deadline = time.monotonic() + timeout
-        while not _locked(file):
-            if time.monotonic() >= deadline:
-                raise Temporary(
-                    f"another process has been writing this dataset for more than {timeout:g} s",
-                    where=str(folder),
-                    next="run the same command again when it has finished",
-                )
-            time.sleep(0.05)
-        yield
-
-
-def _locked(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
 # %% ../../nbs/data/store.ipynb #4b1ede41
 def sweep(folder: Path) -> int:
     """Remove what no manifest of the dataset knows, and return the number of files removed."""
@@ -232,7 +206,7 @@ def write(
     unknown = sorted(set(frames) - set(SCHEMAS))
     if unknown:
         raise UsageError(f"no canonical table: {', '.join(unknown)}", next=f"use {', '.join(SCHEMAS)}")
-    with disk_trouble(folder), writer_lock(folder, timeout):
+    with disk_trouble(folder), lock(folder, "this dataset", timeout):
         sweep(folder)
         tables = {table: write_table(folder, table, frames[table]) for table in SCHEMAS if table in frames}
         digest = _dataset_digest(tables)
