@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from d2c_mlops.errors import UsageError
+
 DEMO = [sys.executable, "-m", "d2c_mlops", "demo", "--json"]
 
 
@@ -68,3 +70,21 @@ def test_an_interrupted_demo_leaves_no_process_and_no_half_written_file(walked: 
     command = [sys.executable, "-m", "d2c_mlops", "runs", "show", run, "--json"]
     shown = json.loads(subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout)
     assert shown["status"] == "cancelled"
+
+
+def test_every_verb_is_a_call_too(settings, project: Path) -> None:
+    from test_registry import train
+    from test_runs import PARAMETERS, RECORD, write
+
+    import d2c_mlops as d2c
+
+    write(project / "nb.ipynb", PARAMETERS, RECORD)
+    assert d2c.run("nb.ipynb", n=4).recorded["twice"] == 8
+    train(settings)
+    promotion, _ = d2c.promote("mean_units", by="Jo")
+    assert promotion.version == 1
+    assert d2c.check("nb.ipynb").notebooks == ("nb.ipynb",)
+    with d2c.serve("mean_units") as server:
+        assert server.url.startswith("http://127.0.0.1:")
+    with pytest.raises(UsageError, match="no earlier champion"):
+        d2c.rollback("mean_units")
