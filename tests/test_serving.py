@@ -30,7 +30,7 @@ def model(settings: Settings) -> Model:
 
 @pytest.fixture
 def client(model: Model) -> TestClient:
-    served = Served(model, "mean_units", 7, {"run_id": "r"})
+    served = Served(model, "mean_units", 7, {"run_id": "r"}, {"product_id": "P004", "day": "2024-02-01"})
     return TestClient(create_app(lambda: served), raise_server_exceptions=False)
 
 
@@ -88,6 +88,7 @@ def test_a_fault_of_ours_shows_no_trace(client: TestClient, model: Model, monkey
 def test_the_example_of_the_openapi_document_works_when_pasted(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert example == {"records": [{"product_id": "P004", "day": "2024-02-01"}]}
     assert client.post("/predict", json=example).status_code == 200
     units = document["components"]["schemas"]["Prediction"]["properties"]["units"]
     assert units["x-unit"] == "units" and units["minimum"] == 0 and units["description"] == "Units [units]"

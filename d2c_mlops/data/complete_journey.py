@@ -17,7 +17,7 @@ from .schemas import TIME
 # %% auto #0
 __all__ = ['TRANSACTIONS', 'FUEL_UNITS', 'FUEL_FROM', 'CompleteJourney']
 
-# %% ../../nbs/data/complete_journey.ipynb #5afc893a
+# %% ../../nbs/data/complete_journey.ipynb #868441c2
 TRANSACTIONS: tuple[str, ...] = (
     "household_id",
     "store_id",
@@ -37,14 +37,12 @@ def _line_numbers(order: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     runs = np.diff(np.r_[new, len(order)])
     return np.arange(len(order)) - np.repeat(new, runs) + 1
 
-
+# %% ../../nbs/data/complete_journey.ipynb #304c4195
 class CompleteJourney:
     """The transactions and products of The Complete Journey; money in USD, times in UTC."""
 
     name: ClassVar[str] = "complete-journey"
-    expects: ClassVar[str] = (
-        f"transactions: {', '.join(TRANSACTIONS)}; products: product_id, product_type, ..."
-    )
+    expects: ClassVar[str] = f"transactions: {', '.join(TRANSACTIONS)}; products: product_id, product_type, ..."
 
     def matches(self, raw: Raw) -> bool:
         """Return whether there are transactions with these columns."""
@@ -59,9 +57,7 @@ class CompleteJourney:
         notes = [f"{empty.sum():,} lines with quantity 0 dropped, USD {money:,.2f} of sales with them"]
         sales = sales.loc[~empty].reset_index(drop=True)
         products, unknown = _journey_products(raw.get("products"), sales["product_id"])
-        fuel_ids = products.loc[products["name"].str.contains("GASOLINE", na=False), "product_id"].astype(
-            "int64"
-        )
+        fuel_ids = products.loc[products["name"].str.contains("GASOLINE", na=False), "product_id"].astype("int64")
         fuel = (sales["product_id"].isin(fuel_ids) & (sales["quantity"] >= FUEL_FROM)).to_numpy()
         coupons = sales["coupon_disc"].sum()
         notes += [
@@ -73,7 +69,7 @@ class CompleteJourney:
         lines = _journey_lines(sales, fuel)
         return Mapped(_journey_orders(sales) | {"order_lines": lines, "products": products}, tuple(notes))
 
-# %% ../../nbs/data/complete_journey.ipynb #a6293383
+# %% ../../nbs/data/complete_journey.ipynb #8a3fbae9
 def _journey_products(described: pd.DataFrame | None, sold: pd.Series[Any]) -> tuple[pd.DataFrame, int]:
     if described is None:
         described = pd.DataFrame({"product_id": pd.Series(dtype="int64")})
@@ -91,7 +87,7 @@ def _journey_products(described: pd.DataFrame | None, sold: pd.Series[Any]) -> t
         frame[label] = known[origin].astype("str")
     return frame, len(missing)
 
-
+# %% ../../nbs/data/complete_journey.ipynb #43f431d6
 def _journey_lines(sales: pd.DataFrame, fuel: npt.NDArray[np.bool_]) -> pd.DataFrame:
     quantity = np.where(fuel, sales["quantity"] / FUEL_UNITS, sales["quantity"])
     discount = (sales["retail_disc"] + sales["coupon_match_disc"]).round(2)

@@ -21,7 +21,7 @@ from .validation import validate_all
 # %% auto #0
 __all__ = ['IngestResult', 'map_tables', 'ingest']
 
-# %% ../../nbs/data/ingest.ipynb #f2f8f9e8
+# %% ../../nbs/data/ingest.ipynb #81524eab
 @dataclass(frozen=True)
 class IngestResult:
     """What an ingest did: the dataset's manifest, whether it is new, and the layout's notes."""
@@ -31,9 +31,7 @@ class IngestResult:
     notes: tuple[str, ...]
 
 
-def map_tables(
-    location: str, layout: str | None = None
-) -> tuple[dict[str, pd.DataFrame], str, tuple[str, ...]]:
+def map_tables(location: str, layout: str | None = None) -> tuple[dict[str, pd.DataFrame], str, tuple[str, ...]]:
     """Return the validated canonical tables of a location, the name of the layout used, and its notes.
 
     Raises UsageError where nothing reads the location or its columns, DataRefused with every failure of the rows.
@@ -44,7 +42,7 @@ def map_tables(
     del raw
     return validate_all(mapped.frames, where=shown(location)), chosen.name, mapped.notes
 
-
+# %% ../../nbs/data/ingest.ipynb #0d1526e7
 def ingest(
     location: str,  # a file, a folder, a database URL or the word: sample
     name: str,  # of the dataset
@@ -59,7 +57,5 @@ def ingest(
     """
     dataset_folder(store, name)
     frames, used, notes = map_tables(location, layout)
-    manifest, changed = write(
-        store, name, frames, shown(location), layout=used, created_at=created_at, notes=notes
-    )
+    manifest, changed = write(store, name, frames, shown(location), layout=used, created_at=created_at, notes=notes)
     return IngestResult(manifest, changed, notes)

@@ -50,7 +50,7 @@ def layouts() -> dict[str, Layout]:
     """Return the layouts that are installed, by name."""
     return extensions("d2c_mlops.layouts")
 
-# %% ../../nbs/data/layouts.ipynb #02582c5c
+# %% ../../nbs/data/layouts.ipynb #b8fd12d3
 def likely(frame: pd.DataFrame, columns: tuple[str, ...]) -> bool:
     """Return whether most of the columns are there: a missing one is then an error worth naming."""
     return sum(column in frame.columns for column in columns) >= LIKELY * len(columns)
@@ -71,7 +71,7 @@ def require(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> None:
             failures=failures,
         )
 
-
+# %% ../../nbs/data/layouts.ipynb #0b822046
 def find_layout(raw: Raw, name: str | None = None) -> Layout:
     """Return the layout called `name`, or the one that recognises the raw frames; raises UsageError with those known."""
     known = layouts()
@@ -84,9 +84,7 @@ def find_layout(raw: Raw, name: str | None = None) -> Layout:
         f"there is no layout {name!r}"
         if name
         else "no layout recognises these columns: "
-        + "; ".join(
-            f"{table} ({', '.join(map(str, list(frame.columns)[:12]))})" for table, frame in raw.items()
-        )
+        + "; ".join(f"{table} ({', '.join(map(str, list(frame.columns)[:12]))})" for table, frame in raw.items())
     )
     raise UsageError(
         what,
@@ -94,7 +92,7 @@ def find_layout(raw: Raw, name: str | None = None) -> Layout:
         failures=[Failure(f"expects {layout.expects}", label) for label, layout in known.items()],
     )
 
-# %% ../../nbs/data/layouts.ipynb #f1534dd8
+# %% ../../nbs/data/layouts.ipynb #a43643ce
 ASSUMED = {
     "orders": {"source": "canonical"},
     "order_lines": {"returned_quantity": "0", "cancelled": "false", "discount": "0"},
@@ -116,7 +114,7 @@ def canonical_name(name: str, frame: pd.DataFrame) -> str | None:
     fits = [t for t in ("order_lines", "orders") if likely(frame, required(t))]
     return fits[0] if fits else None
 
-
+# %% ../../nbs/data/layouts.ipynb #9d1c9a07
 class Canonical:
     """Tables that carry the canonical names already."""
 

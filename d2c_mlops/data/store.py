@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +25,13 @@ import pyarrow.parquet as pq
 from .manifest import Manifest, Part, TableParts, dataset_folder, list_datasets, read_manifest
 from .schemas import KEYS, SCHEMAS, TIME_COLUMN
 from ..errors import DataRefused, Temporary, UsageError
+from ..locks import lock
 
 _all_ = ["Manifest", "list_datasets", "read_manifest"]
 
 # %% auto #0
 __all__ = ['ARROW', 'Ints', 'TEMPORARY', 'arrow_schema', 'content_digest', 'months_of', 'split_months', 'disk_trouble',
-           'write_atomic', 'writer_lock', 'sweep', 'write_table', 'write', 'Manifest', 'list_datasets', 'read_manifest']
+           'write_atomic', 'sweep', 'write_table', 'write', 'Manifest', 'list_datasets', 'read_manifest']
 
 # %% ../../nbs/data/store.ipynb #c553ad43
 ARROW = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
@@ -54,9 +53,7 @@ def _column_bytes(column: pa.ChunkedArray) -> Iterator[Any]:
         sizes = pc.fill_null(pc.binary_length(column), -1).to_numpy()
         yield np.ascontiguousarray(sizes, dtype="<i4")
         for chunk in column.drop_null().chunks:
-            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[
-                chunk.offset : chunk.offset + len(chunk) + 1
-            ]
+            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
             if len(chunk) and offsets[-1] > offsets[0]:
                 yield memoryview(chunk.buffers()[2])[offsets[0] : offsets[-1]]
     elif pa.types.is_floating(column.type):
@@ -143,31 +140,6 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     finally:
         os.close(folder)
 
-# %% ../../nbs/data/store.ipynb #eca5c325
-@contextmanager
-def writer_lock(folder: Path, timeout: float) -> Iterator[None]:
-    """Hold the only right to write in `folder`; raises Temporary after `timeout` seconds of waiting."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("ab") as file:
-        deadline = time.monotonic() + timeout
-        while not _locked(file):
-            if time.monotonic() >= deadline:
-                raise Temporary(
-                    f"another process has been writing this dataset for more than {timeout:g} s",
-                    where=str(folder),
-                    next="run the same command again when it has finished",
-                )
-            time.sleep(0.05)
-        yield
-
-
-def _locked(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
 # %% ../../nbs/data/store.ipynb #4b1ede41
 def sweep(folder: Path) -> int:
     """Remove what no manifest of the dataset knows, and return the number of files removed."""
@@ -193,9 +165,7 @@ def write_table(folder: Path, table: str, frame: pd.DataFrame) -> TableParts:
         )
     parts = []
     for month, rows in split_months(table, frame):
-        content = pa.Table.from_pandas(rows, schema=schema, preserve_index=False).replace_schema_metadata(
-            None
-        )
+        content = pa.Table.from_pandas(rows, schema=schema, preserve_index=False).replace_schema_metadata(None)
         digest = content_digest(content)
         path = f"parts/{table}/{month}/{digest[:12]}.parquet"
         if not (folder / path).exists():
@@ -213,7 +183,7 @@ def _span(table: str, frame: pd.DataFrame) -> tuple[date | None, date | None]:
         return None, None
     return frame[column].min().date(), frame[column].max().date()
 
-# %% ../../nbs/data/store.ipynb #df72cf32
+# %% ../../nbs/data/store.ipynb #078c75fe
 def write(
     store: Path,
     name: str,
@@ -236,7 +206,7 @@ def write(
     unknown = sorted(set(frames) - set(SCHEMAS))
     if unknown:
         raise UsageError(f"no canonical table: {', '.join(unknown)}", next=f"use {', '.join(SCHEMAS)}")
-    with disk_trouble(folder), writer_lock(folder, timeout):
+    with disk_trouble(folder), lock(folder, "this dataset", timeout):
         sweep(folder)
         tables = {table: write_table(folder, table, frames[table]) for table in SCHEMAS if table in frames}
         digest = _dataset_digest(tables)
@@ -250,7 +220,7 @@ def write(
         write_atomic(folder / "manifest.json", content)
     return manifest, True
 
-
+# %% ../../nbs/data/store.ipynb #8b18d911
 def _dataset_digest(tables: Mapping[str, TableParts]) -> str:
     content = {name: [(part.path, part.sha256) for part in table.parts] for name, table in tables.items()}
     columns = {name: table.columns for name, table in tables.items()}

@@ -6,17 +6,20 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from ..data.ingest import ingest
 from ..data.tables import Tables
 from ..errors import D2CError, Temporary
 from ..ledger.store import Ledger
 from ..models.contract import to_frame, to_records
+from ..models.forecasting import DemandForecaster
 from ..models.model import Model
 from ..registry.promotions import live, promote
 from ..registry.versions import Version, load_version
@@ -24,6 +27,7 @@ from ..runs.execute import run
 from ..serving.bento import package
 from ..serving.server import free_port, serving
 from ..settings import Settings
+from .report import write
 
 MODEL, DATASET, SOURCE = "demand", "sample", "sample"
 ASKED = 200  # records sent to the service
@@ -66,29 +70,29 @@ def demo(settings: Settings, say: Say, progress: Progress) -> Story:
         bento = package(version, settings)
         told.append(bento.tag + ("" if bento.made else ", was there already"))
     model = load_version(version, settings)
+    assert isinstance(model, DemandForecaster)
     tables = Tables.open(settings.store, DATASET, version.inputs[0]["digest"])
-    records = questions(model, tables, date.fromisoformat(version.as_of))
-    with serving(bento, settings, port=free_port()) as server:
+    frame = model.contract.check_inputs(model.records(tables, date.fromisoformat(version.as_of)))
+    records = questions(model, frame)
+    with ExitStack() as stack:
         with story.step("serve", say) as told:
+            server = stack.enter_context(serving(bento, settings, port=free_port()))
             told.append(server.url)
         with story.step("ask", say) as told:
             answer = _ask(server.url, records)
             told.append(same(model, records, answer))
     with story.step("report", say) as told:
-        from .report import write
-
+        shown = max(range(len(records)), key=lambda i: answer["predictions"][i]["forecast"] or 0)
         story.facts = {
-            "asked": records[0],
-            "answered": answer["predictions"][0],
+            "asked": records[shown],
+            "answered": answer["predictions"][shown],
             "store": str(settings.store),
             "dataset": str(settings.store / "data" / DATASET),
             "run": trained.outputs,
             "bento": str(bento.folder),
             "version": version.to_dict(),
         }
-        story.facts["report"] = str(
-            write(settings.store / "reports" / "demo.html", story.steps, story.facts, model, tables)
-        )
+        story.facts["report"] = str(write(report_path(settings), story.steps, story.facts, model, frame))
         told.append(story.facts["report"])
     return story
 
@@ -100,9 +104,8 @@ def compared(version: Version) -> str:
     return f"{score.metric} {score.value:.3f} against {beside}"
 
 
-def questions(model: Model, tables: Tables, as_of: date) -> list[dict[str, Any]]:
+def questions(model: Model, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return records to ask a service about, as JSON values, spread over all that one could ask."""
-    frame = model.contract.check_inputs(model.records(tables, as_of))
     chosen = frame.iloc[:: max(1, len(frame) // ASKED)].head(ASKED)
     return to_records(model.contract.input_fields, chosen)
 

@@ -79,7 +79,8 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         def cell_start(cell: Any, cell_index: int | None = None, **kw: Any) -> Any:
             lines = [line.strip() for line in cell.source.splitlines()]
             first = next((line for line in lines if line and not line.startswith(("#", "%"))), "")
-            say("cell", index=cell_index, total=total, source=first[:80])
+            if cell.cell_type == "code":
+                say("cell", index=cell_index, total=total, source=first[:80])
             return start(cell, cell_index, **kw)
 
         nb_man.cell_start = cell_start

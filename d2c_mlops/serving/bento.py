@@ -19,7 +19,7 @@ from ..registry.versions import Version, files_of, folder_digest, model_class
 from ..settings import Settings
 from .pins import pins
 
-ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "settings.py", "data", "models", "serving")
+ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "locks.py", "settings.py", "data", "models", "serving")
 BUILD_WAIT = 300.0  # seconds
 # What only the machine that packages needs.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.ipynb", "bento.py", "child.py", "pins.py", "server.py")

@@ -1,0 +1,110 @@
+"""What a check finds, and the exact edits that mend it."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeGuard
+
+Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+
+def is_severity(text: str) -> TypeGuard[Severity]:
+    """Whether a text is one of the three severities."""
+    return text in SEVERITIES
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace a stretch of a cell's source. Lines from 1; columns from 0 in UTF-8 bytes, as in the ast module."""
+
+    cell: int
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What a rule yields: a place and what is wrong there; `cell` is None for the notebook as a whole."""
+
+    cell: int | None
+    line: int
+    column: int
+    message: str
+    fix: str = ""  # instead of the rule's own
+    severity: Severity | None = None  # instead of the rule's own
+    edits: tuple[Edit, ...] = ()  # an exact, meaning-preserving mend
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding in one notebook; `cell` counts from 0 among all cells, `line` and `column` from 1 within the cell."""
+
+    rule: str
+    name: str
+    severity: Severity
+    notebook: str
+    cell: int | None
+    line: int
+    column: int
+    message: str
+    why: str
+    fix: str
+    cell_id: str = ""
+    edits: tuple[Edit, ...] = field(default=(), repr=False)
+
+    @property
+    def autofix(self) -> bool:
+        """Whether `fix` can mend it without changing what the notebook means."""
+        return bool(self.edits)
+
+    @property
+    def where(self) -> str:
+        """The place as a reader counts: cells, lines and columns from 1."""
+        return "notebook" if self.cell is None else f"cell {self.cell + 1}, line {self.line}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as plain JSON values; `cell` counts from 1, null for the whole notebook."""
+        return {
+            "rule": self.rule,
+            "name": self.name,
+            "severity": self.severity,
+            "notebook": self.notebook,
+            "cell": None if self.cell is None else self.cell + 1,
+            "cell_id": self.cell_id,
+            "line": self.line,
+            "column": self.column,
+            "message": self.message,
+            "why": self.why,
+            "fix": self.fix,
+            "autofix": self.autofix,
+        }
+
+
+def replacing(cell: int, node: ast.AST, text: str) -> Edit:
+    """Replace a whole node by a text."""
+    assert isinstance(node, ast.expr | ast.stmt | ast.keyword | ast.alias)
+    return Edit(
+        cell,
+        node.lineno,
+        node.col_offset,
+        node.end_lineno or node.lineno,
+        node.end_col_offset or node.col_offset,
+        text,
+    )
+
+
+def renaming(cell: int, node: ast.Attribute, name: str) -> Edit:
+    """Replace the last name of `a.b.c`."""
+    line, end = node.end_lineno or node.lineno, node.end_col_offset or 0
+    return Edit(cell, line, end - len(node.attr.encode()), line, end, name)
+
+
+def rekeying(cell: int, word: ast.keyword, name: str) -> Edit:
+    """Replace the name of a keyword argument."""
+    old = word.arg or ""
+    return Edit(cell, word.lineno, word.col_offset, word.lineno, word.col_offset + len(old.encode()), name)
