@@ -47,7 +47,7 @@ def _filled(weeks: Array) -> Array:
     by_day = np.where(seen, weeks, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     return np.where(seen.any(axis=0), by_day, overall)
 
-# %% ../../nbs/models/baselines.ipynb #7d142d7d
+# %% ../../nbs/models/baselines.ipynb #f238f39c
 def weekday_profile(
     y: Array,  # units [time, series]; NaN = not on sale
     period: int,
@@ -63,12 +63,13 @@ def weekday_profile(
     weekly = total.sum(axis=1, keepdims=True) / np.maximum(seen.sum(axis=1, keepdims=True), 1)
     sold, expected = total.sum(axis=0), (seen * weekly).sum(axis=0)
     level = total.sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1)
-    weight = 1 / np.sqrt(np.maximum(level, 1e-12)) * (level > 0)
-    common = (sold * weight).sum(axis=1, keepdims=True) / np.maximum(
-        (expected * weight).sum(axis=1, keepdims=True), 1e-12
-    )
+    root = np.sqrt(np.maximum(level, 0.0))
+    most = 3 * np.median(root[root > 0]) if (root > 0).any() else 0.0
+    weight = np.where(root > 0, np.minimum(root, most) / np.maximum(level, 1e-12), 0.0)
+    everyone = (expected * weight).sum(axis=1, keepdims=True)
+    common = np.where(everyone > 0, (sold * weight).sum(axis=1, keepdims=True) / np.maximum(everyone, 1e-12), 1.0)
     selling = (total > 0).sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1)
-    prior = pool * np.maximum(level, 1e-12) / np.maximum(selling, 0.01)
+    prior = max(pool, 1e-6) * np.maximum(level, 1e-12) / np.maximum(selling, 0.01)
     profile = np.maximum((sold + prior * np.where(level > 0, common, 1.0)) / (expected + prior), 0.0)
     centre = profile.mean(axis=0)
     return np.asarray(np.where(centre > 0, profile / np.maximum(centre, 1e-12), 1.0))

@@ -15,17 +15,21 @@ from .panel import Panel
 from .smoothing import Array, Parameters, fit, smooth, start
 
 # %% auto #0
-__all__ = ['BLOCK', 'REACH', 'FADE', 'FLAT', 'RETURNED', 'MOST', 'trim', 'without_weekdays', 'recent_level', 'Combined',
-           'combine', 'spikes']
+__all__ = ['BLOCK', 'REACH', 'TYPICAL', 'GROSS', 'FADE', 'FLAT', 'RETURNED', 'MOST', 'trim', 'without_weekdays', 'recent_level',
+           'Combined', 'combine', 'spikes']
 
-# %% ../../nbs/models/combined.ipynb #d8187182
+# %% ../../nbs/models/combined.ipynb #426aa34d
 BLOCK = 8  # weeks that a value is compared with
 REACH = 0.7  # how far above the usual a value may stand, in usual upswings
+TYPICAL = 2.0  # values up to so many typical sales are never a spike
+GROSS = {"reach": 3.0, "typical": 6.0}  # the same where the pattern of the week is still in the values
 
 
 def trim(
-    y: Array,  # units [time, series], without the pattern of the week
+    y: Array,  # units [time, series]
     period: int,
+    reach: float = REACH,
+    typical: float = TYPICAL,
 ) -> Array:
     """Return `y` with its spikes cut down, each block of 8 weeks (counted back from the end) by its own measure."""
     size = BLOCK * period
@@ -33,12 +37,23 @@ def trim(
     padded = np.full((blocks * size, y.shape[1]), np.nan)
     padded[len(padded) - len(y) :] = y
     cut = padded.reshape(blocks, size, y.shape[1])
+    middle, high, sale = _usual(cut)
+    seen = ~np.isnan(cut)
+    for _ in range(2):
+        centre = np.where(seen, cut, 0.0).sum(axis=1, keepdims=True) / np.maximum(seen.sum(axis=1, keepdims=True), 1)
+        upswing = np.maximum(high - middle, np.maximum(centre, 0.0))
+        highest = np.maximum(np.maximum(middle, centre) + reach * upswing, typical * sale)
+        cut = np.minimum(cut, highest)
+    return np.asarray(cut.reshape(-1, y.shape[1])[-len(y) :])
+
+
+def _usual(cut: Array) -> tuple[Array, Array, Array]:
+    """Return median, ninetieth percentile and median of what is above zero, per block and series."""
     ordered = np.sort(cut, axis=1)  # NaN go last
-    count = (~np.isnan(cut)).sum(axis=1, keepdims=True)
-    middle, high = (np.take_along_axis(ordered, _rank(count, q), axis=1) for q in (0.5, 0.9))
-    centre = np.where(np.isnan(cut), 0.0, cut).sum(axis=1, keepdims=True) / np.maximum(count, 1)
-    highest = np.maximum(middle, centre) + REACH * np.maximum(high - middle, np.maximum(centre, 0.0))
-    return np.asarray(np.minimum(cut, highest).reshape(-1, y.shape[1])[-len(y) :])
+    count, empty = (~np.isnan(cut)).sum(axis=1, keepdims=True), (cut <= 0).sum(axis=1, keepdims=True)
+    ranks = (_rank(count, 0.5), _rank(count, 0.9), np.minimum(empty + _rank(count - empty, 0.5), cut.shape[1] - 1))
+    middle, high, typical = (np.take_along_axis(ordered, rank, axis=1) for rank in ranks)
+    return middle, high, np.where(count > empty, typical, 0.0)
 
 
 def _rank(count: NDArray[np.intp], q: float) -> NDArray[np.intp]:
@@ -64,7 +79,7 @@ def recent_level(z: Array, period: int, weeks: int = BLOCK) -> Array:
     total = np.where(seen, recent * weight, 0.0).sum(axis=(0, 1))
     return np.asarray(total / np.maximum((seen * weight).sum(axis=(0, 1)), 1e-12))
 
-# %% ../../nbs/models/combined.ipynb #74261b20
+# %% ../../nbs/models/combined.ipynb #c7472a2a
 RETURNED = 0.5  # share of the trimmed units that is spread over all days again
 MOST = 1.5  # largest factor by which spikes may lift a forecast
 
@@ -87,7 +102,7 @@ def combine(
 ) -> Combined:
     """Forecast every series of a panel at once."""
     period = panel.period
-    profile = weekday_profile(panel.units, period)
+    profile = weekday_profile(trim(panel.units, period, **GROSS), period)
     z = without_weekdays(panel.units, profile)
     trimmed = trim(z, period)
     pace = fit(trimmed, trend=False).parameters if parameters is None else parameters
@@ -100,8 +115,14 @@ def combine(
     forecast = np.maximum(repeat(level * profile, horizon), 0.0)
     return Combined(forecast, level, earlier, profile, pace)
 
-# %% ../../nbs/models/combined.ipynb #2f418b3d
+# %% ../../nbs/models/combined.ipynb #8da36f80
 def spikes(z: Array, trimmed: Array, period: int) -> float:
     """Return the factor by which levels are lifted to give a share of the trimmed units back."""
-    sold, left = (float(np.maximum(recent_level(v, period, 2 * BLOCK), 0).sum()) for v in (z, trimmed))
-    return min((sold / left) ** RETURNED, MOST) if left > 0 and sold > left else 1.0
+    sold, left = (np.maximum(recent_level(v, period, 2 * BLOCK), 0.0) for v in (z, trimmed))
+    counted = left > 0
+    if not counted.any():
+        return 1.0
+    weight = np.minimum(1.0, 10 * np.median(left[counted]) / left[counted])
+    kept = np.minimum(sold[counted], 2 * left[counted])
+    share = float((weight * kept).sum() / (weight * left[counted]).sum())
+    return float(min(max(share, 1.0) ** RETURNED, MOST))

@@ -63,7 +63,7 @@ def mean(y: Array, where: NDArray[np.bool_]) -> Array:
     total = np.where(where, y, 0.0).sum(axis=0)
     return np.asarray(total / np.maximum(where.sum(axis=0), 1))
 
-# %% ../../nbs/models/smoothing.ipynb #37d6096a
+# %% ../../nbs/models/smoothing.ipynb #01cabfee
 @dataclass(frozen=True)
 class Walk:
     """The end of a walk: the last state, the sum of squared one-step errors, and the states kept on the way."""
@@ -73,7 +73,7 @@ class Walk:
     kept: dict[int, State]
     errors: Array | None  # one-step errors [time, ..., series], NaN where nothing was seen
 
-
+# %% ../../nbs/models/smoothing.ipynb #f592abfe
 def smooth(
     y: Array,  # values [time, series]; NaN = not on sale
     parameters: Parameters,  # arrays [..., series]
@@ -181,7 +181,7 @@ def fit(
         best, sse = _better(y, begin, best, sse, [n for j in free for n in _neighbours(best, j, 0.5**number)])
     return Fitted(to_parameters(best), begin, sse)
 
-# %% ../../nbs/models/smoothing.ipynb #b88b78b0
+# %% ../../nbs/models/smoothing.ipynb #8c7e938a
 def _better(y: Array, begin: State, best: Array, sse: Array, candidates: Sequence[Array]) -> tuple[Array, Array]:
     stacked = np.stack(candidates)
     found = smooth(y, to_parameters(stacked), begin).sse
