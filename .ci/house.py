@@ -88,7 +88,7 @@ def ruff_agrees() -> Iterator[str]:
     """ruff lints all and formats what is written by hand"""
     yield from _said(tool("ruff", "check", "--output-format", "concise", "."))
     exported = [f"d2c_mlops/{room}" for room in EXPORTED]
-    yield from _said(tool("ruff", "format", "--check", "--extend-exclude", ",".join(exported), "."))
+    yield from _said(tool("ruff", "format", "--check", "--quiet", "--extend-exclude", ",".join(exported), "."))
 
 
 def types_hold() -> Iterator[str]:
