@@ -29,6 +29,7 @@ LOCK_WAIT = 120.0  # seconds; a first use migrates MLflow's database
 def client(settings: Settings) -> Iterator[MlflowClient]:
     """An MLflow client of the settings' tracking store, quiet about its own housekeeping."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
+    warnings.filterwarnings("ignore", message="IProgress not found")
     logging.getLogger("alembic").setLevel(logging.ERROR)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     from mlflow import MlflowClient
