@@ -63,6 +63,7 @@ def run(
     ledger: Ledger | None = None,
     timeout: float | None = None,  # seconds; the settings' run_timeout when None
     progress: Progress = lambda event: None,  # called with each event: {"event": "cell", "index": …, "total": …}
+    mark: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
 ) -> Run:
     """Run a notebook on record and return its row. Raises an error of the notebook's class when a cell failed."""
     job = prepare(name, given, settings)
@@ -72,7 +73,7 @@ def run(
         job.folder.mkdir(parents=True)
     except OSError as err:
         raise temporary(err, str(job.folder)) from None
-    open_row(ledger, {**job.row, "started_at": datetime.now(UTC)})
+    open_row(ledger, {**job.row, **(mark or {}), "started_at": datetime.now(UTC)})
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
     usage = processes.Usage()
     limit = timeout if timeout is not None else settings.run_timeout
