@@ -42,8 +42,9 @@ setup(
         ],
         "d2c_mlops.layouts": [
             "canonical = d2c_mlops.data.layouts:Canonical",
-            "online-retail = d2c_mlops.data.layouts:OnlineRetail",
-            "shopify = d2c_mlops.data.layouts:Shopify",
+            "complete-journey = d2c_mlops.data.complete_journey:CompleteJourney",
+            "online-retail = d2c_mlops.data.online_retail:OnlineRetail",
+            "shopify = d2c_mlops.data.shopify:Shopify",
         ],
     },
 )

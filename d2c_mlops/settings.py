@@ -56,6 +56,25 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class JobSettings:
+    """A [schedule:NAME] section: what runs when."""
+
+    name: str
+    run: str = option("", "runbook, or path of a notebook")
+    at: str = option("", "a cron expression or a plain cadence such as `weekly on Monday 06:00`")
+    zone: str = option("UTC", "time zone whose clock counts")
+    params: Mapping[str, str] = option(
+        _nothing, "params.NAME: parameters; {slot:%Y-%m-%d} and {previous_success} are filled in"
+    )
+    timeout: float = option(3600.0, "seconds after which a run is stopped")
+    retries: int = option(2, "further attempts after a temporary failure")
+    backoff: float = option(60.0, "seconds before the second attempt, doubled for each further one")
+    missed: str = option("once", "slots missed while nothing ran: skip, once (the latest) or all")
+    after: tuple[str, ...] = option((), "jobs that must have succeeded for their latest slot first")
+    priority: int = option(0, "of jobs that are due together, the higher one starts first")
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that settings.ini, the environment and the command line say about stores and models."""
 
@@ -66,7 +85,9 @@ class Settings:
     packages: tuple[str, ...] = option((), "packages, beside d2c_mlops.models, in which models are looked for")
     run_timeout: float = option(3600.0, "seconds after which a run is stopped")
     lock_wait: float = option(10.0, "seconds to wait for a locked database or dataset before giving up")
+    run_slots: int = option(2, "runs that one scheduler has going at a time")
     models: Mapping[str, ModelSettings] = option(_nothing, "the [model:NAME] sections")
+    jobs: Mapping[str, JobSettings] = option(_nothing, "the [schedule:NAME] sections")
 
     @property
     def ledger(self) -> str:
@@ -89,11 +110,11 @@ class Settings:
         return self.models.get(name) or ModelSettings(name=name)
 
 
-OPTIONS = {f.name: f for f in fields(Settings) if f.name not in ("root", "models")}
+OPTIONS = {f.name: f for f in fields(Settings) if f.name not in ("root", "models", "jobs")}
 MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", "params", "charter")}
-PREFIXES = ("params", "charter")
+JOB_OPTIONS = {f.name: f for f in fields(JobSettings) if f.name not in ("name", "params")}
 # [package] belongs to setup.py; nothing of it is read at run time.
-SECTIONS = {"package": "package", "d2c": "d2c", "model": "model:NAME"}
+SECTIONS = {"package": "package", "d2c": "d2c", "model": "model:NAME", "schedule": "schedule:NAME"}
 
 
 def load(
@@ -111,11 +132,15 @@ def load(
     given |= _environment(environ)
     given |= {name: value for name, value in overrides.items() if value is not None}
     values = _typed(Settings, OPTIONS, given, "[d2c]", failures)
-    models = {}
+    models, jobs = {}, {}
     for section, keys in sections.items():
         if section.startswith("model:"):
             name = section.removeprefix("model:")
-            models[name] = _model(name, keys, failures)
+            models[name] = ModelSettings(name=name, **_grouped(ModelSettings, MODEL_OPTIONS, section, keys, failures))
+        elif section.startswith("schedule:"):
+            name = section.removeprefix("schedule:")
+            jobs[name] = JobSettings(name=name, **_grouped(JobSettings, JOB_OPTIONS, section, keys, failures))
+            failures += _job_failures(jobs[name], section)
     if failures:
         raise SettingsError(
             "the settings cannot be read",
@@ -124,7 +149,13 @@ def load(
             next="correct the lines named; `d2c settings` prints what holds",
         )
     store = Path(values.pop("store", "d2c_store")).expanduser()
-    return Settings(root=root, store=(root / store).resolve(), models=MappingProxyType(models), **values)
+    return Settings(
+        root=root,
+        store=(root / store).resolve(),
+        models=MappingProxyType(models),
+        jobs=MappingProxyType(jobs),
+        **values,
+    )
 
 
 def find(start: Path) -> Path | None:
@@ -143,7 +174,7 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
     except (Error, UnicodeDecodeError) as err:
         raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
     for section in ini.sections():
-        if section not in ("package", "d2c") and not re.fullmatch(r"model:[a-z][a-z0-9_]*", section):
+        if section not in ("package", "d2c") and not re.fullmatch(r"(model|schedule):[a-z][a-z0-9_]*", section):
             near = get_close_matches(section.partition(":")[0], SECTIONS, n=1)
             hint = f"; did you mean {SECTIONS[near[0]]!r}?" if near else f"; known: {', '.join(SECTIONS.values())}"
             failures.append(Failure(f"unknown section{hint}", f"[{section}]"))
@@ -155,19 +186,29 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[f"D2C_{name.upper()}"] for name in OPTIONS if f"D2C_{name.upper()}" in environ}
 
 
-def _model(name: str, keys: Mapping[str, str], failures: list[Failure]) -> ModelSettings:
+def _grouped(
+    cls: type, options: Mapping[str, Any], section: str, keys: Mapping[str, str], failures: list[Failure]
+) -> dict[str, Any]:
+    """Return the typed options of a section; keys such as params.NAME are gathered under their prefix."""
+    prefixes = [name for name in ("params", "charter") if name in get_type_hints(cls)]
     plain: dict[str, Any] = {}
-    grouped: dict[str, dict[str, str]] = {prefix: {} for prefix in PREFIXES}
+    grouped: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     for key, value in keys.items():
         prefix, dot, rest = key.partition(".")
         if dot and prefix in grouped:
             grouped[prefix][rest] = value
         else:
             plain[key] = value
-    known = {**MODEL_OPTIONS, **{f"{prefix}.NAME": None for prefix in PREFIXES}}
-    values = _typed(ModelSettings, known, plain, f"[model:{name}]", failures)
-    values |= {prefix: MappingProxyType(texts) for prefix, texts in grouped.items()}
-    return ModelSettings(name=name, **values)
+    known = {**options, **{f"{prefix}.NAME": None for prefix in prefixes}}
+    values = _typed(cls, known, plain, f"[{section}]", failures)
+    return values | {prefix: MappingProxyType(texts) for prefix, texts in grouped.items()}
+
+
+def _job_failures(job: JobSettings, section: str) -> list[Failure]:
+    found = [Failure("is needed", f"[{section}] {key}") for key in ("run", "at") if not getattr(job, key)]
+    if job.missed not in ("skip", "once", "all"):
+        found.append(Failure(f"{job.missed!r} is none of skip, once, all", f"[{section}] missed"))
+    return found
 
 
 def _typed(

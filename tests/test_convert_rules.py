@@ -28,19 +28,12 @@ def test_a_rule_finds_its_bad_example_and_leaves_its_good_one(rule: Rule, tmp_pa
 def test_rules_have_unique_names_and_say_why_and_how() -> None:
     assert len({rule.name for rule in rules()}) == len(rules()) >= 40
     for rule in rules():
-        assert (
-            rule.why
-            and rule.fix
-            and not rule.why.endswith(".")
-            and rule.severity in ("error", "warning", "info")
-        )
+        assert rule.why and rule.fix and not rule.why.endswith(".") and rule.severity in ("error", "warning", "info")
 
 
 def test_the_rule_page_is_up_to_date() -> None:
     made = rules_markdown()
-    assert (ROOT / "docs" / "rules.md").read_text() == made, (
-        "python -m d2c_mlops.convert.rulebook > docs/rules.md"
-    )
+    assert (ROOT / "docs" / "rules.md").read_text() == made, "python -m d2c_mlops.convert.rulebook > docs/rules.md"
 
 
 def _title(change: Change) -> str:
@@ -62,11 +55,7 @@ def test_a_change_is_found_in_its_example_and_gone_after_its_edit(change: Change
 
 def test_pandas_names_are_known_on_objects_of_which_nothing_else_is() -> None:
     source = "t = make()\nt = t.append({'a': 1}, ignore_index=True)\nfor k, v in t.iteritems():\n    t.ix[k]\nt.groupby('a')['b', 'c'].sum()"
-    found = {
-        (one.rule, one.line)
-        for one in examine(Subject(example(source).notebook()))
-        if one.severity == "error"
-    }
+    found = {(one.rule, one.line) for one in examine(Subject(example(source).notebook())) if one.severity == "error"}
     assert {("D2C501", 2), ("D2C501", 3), ("D2C501", 4), ("D2C514", 5)} <= found
     quiet = "rows = make()\nrows.append(1)\nclass A:\n    def items(self):\n        return rows.append"
     assert "D2C501" not in {one.rule for one in examine(Subject(example(quiet).notebook()))}
@@ -104,10 +93,7 @@ _TOLD = (
     [
         one
         for one in every_change()
-        if one.kind == "gone"
-        and installed(one.library)
-        and one in live_changes()
-        and not one.path.startswith(_TOLD)
+        if one.kind == "gone" and installed(one.library) and one in live_changes() and not one.path.startswith(_TOLD)
     ],
     ids=_title,
 )

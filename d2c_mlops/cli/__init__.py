@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +20,7 @@ from ..errors import D2CError
 if TYPE_CHECKING:
     from ..settings import Settings
 
+C = TypeVar("C", bound=click.Command)
 EXIT_CODES = (
     "0 done · 1 our bug · 2 usage or settings · 3 data refused · 4 gate refused · 5 notebook failed · 75 try again"
 )
@@ -28,6 +31,8 @@ class Commands(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *pos: Any, **named: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C, nothing left behind
         try:
             return super().main(given, *pos, **{**named, "standalone_mode": False})
         except click.exceptions.Exit as err:
@@ -71,10 +76,10 @@ def main() -> None:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
-def example(*lines: str) -> Any:
+def example(*lines: str) -> Callable[[C], C]:
     """Show examples below a command's help."""
 
-    def add(command: click.Command) -> click.Command:
+    def add(command: C) -> C:
         command.epilog = "\b\nExample" + ("s" if len(lines) > 1 else "") + ":\n" + "\n".join(f"  {x}" for x in lines)
         return command
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from . import example, here, json_option, main, settings, show, table
 
 
-@example("d2c ingest sample --as sample", "d2c ingest exports/ --as shop", "d2c ingest postgresql+psycopg://me@db/shop --as shop")  # fmt: skip
+@example(
+    "d2c ingest sample --as sample",
+    "d2c ingest exports/ --as shop",
+    "d2c ingest postgresql+psycopg://me@db/shop --as shop",
+)
 @main.command()
 @click.argument("source")
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the dataset that is written.")
@@ -26,7 +32,9 @@ def ingest(source: str, name: str, layout: str | None, as_json: bool) -> None:
     result = read(source, name, store=held.store, layout=layout, created_at=datetime.now(UTC))
     manifest = result.manifest
     if as_json:
-        return show({"changed": result.changed, "notes": list(result.notes), "manifest": manifest.to_dict()})
+        return show(
+            {"changed": result.changed, "notes": list(result.notes), "manifest": json.loads(manifest.to_json())}
+        )
     for note in result.notes:
         click.echo(f"  {note}")
     rows = [(t, f"{about.rows:,}", about.min_date, about.max_date) for t, about in manifest.tables.items()]
@@ -46,7 +54,7 @@ def datasets(as_json: bool) -> None:
     held = settings()
     found = [read_manifest(held.store, name) for name in list_datasets(held.store)]
     if as_json:
-        return show([each.to_dict() for each in found])
+        return show([json.loads(each.to_json()) for each in found])
     if not found:
         click.echo("no datasets yet; `d2c ingest sample --as sample` makes one")
         return None

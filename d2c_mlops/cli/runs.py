@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ def run(notebook: str, given: tuple[str, ...], timeout: float | None, as_json: b
     """
     from ..runs.execute import run as execute
 
-    with _progress(quiet=as_json) as progress:
+    with Progress(quiet=as_json) as progress:
         done = execute(notebook, _pairs(given), settings(), timeout=timeout, progress=progress)
     if as_json:
         return show(done.to_dict())
@@ -141,7 +142,7 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, _, value in (pair.partition("=") for pair in given)}
 
 
-class _progress:
+class Progress:
     """Progress by cell: a bar on a terminal, a line a cell elsewhere, nothing when quiet."""
 
     def __init__(self, quiet: bool) -> None:
@@ -160,7 +161,7 @@ class _progress:
             return
         if event["event"] == "start":
             click.echo(f"run {event['id']}", err=True)
-        elif event["event"] == "cell" and not click.get_text_stream("stderr").isatty():
+        elif event["event"] == "cell" and not sys.stderr.isatty():
             click.echo(f"  cell {event['index'] + 1}/{event['total']}  {event['source']}", err=True)
         elif event["event"] == "cell":
             self._draw(event)
@@ -168,10 +169,12 @@ class _progress:
     def _draw(self, event: dict[str, Any]) -> None:
         if self.bar is None:
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bar
 
-            columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))  # fmt: skip
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            count, source = TextColumn("{task.completed}/{task.total}"), TextColumn("{task.description}", markup=False)
+            columns = (BarColumn(), count, TimeElapsedColumn(), source)
+            self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self.bar.start()
             self.bar.add_task("", total=event["total"])
         self.bar.update(self.bar.task_ids[0], completed=event["index"], description=event["source"])

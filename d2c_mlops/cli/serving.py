@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from . import example, here, json_option, main, settings, show
+
+if TYPE_CHECKING:
+    from ..registry.versions import Version
 
 
 @example("d2c package demand", "d2c package demand --version 3")
@@ -61,7 +66,7 @@ def serve(model: str, number: int | None, port: int | None, host: str, as_json: 
         raise D2CError(f"the service ended by itself with status {ended}", where=str(server.log), next="read the log")
 
 
-def _version(model: str, number: int | None):  # type: ignore[no-untyped-def]
+def _version(model: str, number: int | None) -> Version:
     from ..ledger.store import Ledger
     from ..registry.promotions import live
     from ..registry.versions import find_version

@@ -15,9 +15,7 @@ from d2c_mlops.errors import UsageError
 _SKIPPED = frozenset({".ipynb_checkpoints", ".venv", "venv", "node_modules", "site-packages", "__pycache__"})
 
 
-def check(
-    path: Path | str, *, select: Sequence[str] | None = None, ignore: Sequence[str] | None = None
-) -> Report:
+def check(path: Path | str, *, select: Sequence[str] | None = None, ignore: Sequence[str] | None = None) -> Report:
     """Check a notebook, or all notebooks below a folder; `select` and `ignore` take ids, starts of ids, or names.
 
     A file that is no notebook is a finding; raises UsageError for a path that does not exist or an unknown rule.
@@ -45,9 +43,7 @@ def notebooks_in(path: Path) -> tuple[Path, ...]:
     if path.is_file():
         return (path,)
     found = sorted(
-        one
-        for one in path.rglob("*.ipynb")
-        if one.is_file() and not _SKIPPED & set(one.relative_to(path).parts)
+        one for one in path.rglob("*.ipynb") if one.is_file() and not _SKIPPED & set(one.relative_to(path).parts)
     )
     if not found:
         raise UsageError("there is no notebook in this folder", where=str(path), next="d2c check NOTEBOOK")
@@ -61,7 +57,7 @@ def examine(subject: Subject) -> tuple[Finding, ...]:
     for rule in rules():
         try:
             found.extend(_finding(subject, rule, hit) for hit in rule.check(subject))
-        except Exception as error:  # noqa: BLE001 - one rule must not take the others with it; D2C999 reports it
+        except Exception as error:
             subject.failed[rule.id] = f"{type(error).__name__}: {error}"
     found.extend(linter.findings(lint))
     return tuple(sorted(_distinct(found), key=_place))
@@ -101,9 +97,7 @@ def _distinct(found: Sequence[Finding]) -> Iterator[Finding]:
             yield one
 
 
-def _kept(
-    found: Iterable[Finding], select: Sequence[str] | None, ignore: Sequence[str] | None
-) -> Iterator[Finding]:
+def _kept(found: Iterable[Finding], select: Sequence[str] | None, ignore: Sequence[str] | None) -> Iterator[Finding]:
     for one in found:
         if (not select or _matches(one, select)) and not _matches(one, ignore or ()):
             yield one

@@ -44,11 +44,7 @@ class Selection:
     def __str__(self) -> str:
         if self.only is not None:
             return f"{self.frame.name}[{', '.join(self.only)}]"
-        return (
-            f"{self.frame.name} without {', '.join(sorted(self.without))}"
-            if self.without
-            else self.frame.name
-        )
+        return f"{self.frame.name} without {', '.join(sorted(self.without))}" if self.without else self.frame.name
 
     def holds(self, column: str) -> bool:
         """Whether the selection has a column, provided that the frame has it."""
@@ -129,9 +125,7 @@ def _subscript(node: ast.Subscript, inference: Inference, depth: int) -> Selecti
             return None
         if isinstance(key, ast.Tuple) and len(key.elts) == 2:
             names = _texts(key.elts[1], inference)
-            whole = (
-                isinstance(key.elts[1], ast.Slice) and key.elts[1].lower is None and key.elts[1].upper is None
-            )
+            whole = isinstance(key.elts[1], ast.Slice) and key.elts[1].lower is None and key.elts[1].upper is None
             return under if whole else Selection(under.frame, names) if names is not None else None
         return under
     under = selection(value, inference, depth + 1)
@@ -171,11 +165,7 @@ def _dropped(call: ast.Call, inference: Inference) -> tuple[str, ...] | None:
     if axis is None and len(call.args) > 1:
         axis = call.args[1]
     across = isinstance(axis, ast.Constant) and axis.value in (1, "columns")
-    labels = (
-        call.args[0]
-        if call.args
-        else next((word.value for word in call.keywords if word.arg == "labels"), None)
-    )
+    labels = call.args[0] if call.args else next((word.value for word in call.keywords if word.arg == "labels"), None)
     if not across or labels is None:
         return ()
     return _texts(labels, inference)
@@ -186,17 +176,10 @@ def _texts(node: ast.expr, inference: Inference) -> tuple[str, ...] | None:
     if isinstance(node, ast.Constant):
         return (node.value,) if isinstance(node.value, str) else None
     if isinstance(node, ast.List | ast.Tuple):
-        found = [
-            part.value for part in node.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)
-        ]
+        found = [part.value for part in node.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
         return tuple(found) if len(found) == len(node.elts) else None
     if isinstance(node, ast.Name):
         binding = inference.binding(node)
-        if (
-            binding is not None
-            and binding.value is not None
-            and binding.position is None
-            and not binding.changes
-        ):
+        if binding is not None and binding.value is not None and binding.position is None and not binding.changes:
             return _texts(binding.value, inference) if not isinstance(binding.value, ast.Name) else None
     return None

@@ -123,17 +123,11 @@ def is_given(name: str) -> bool:
 
 def execution_order(notebook: Notebook) -> Order:
     """Read the saved execution counts."""
-    counted = [
-        (cell.index, cell.execution_count) for cell in notebook.code if cell.execution_count is not None
-    ]
+    counted = [(cell.index, cell.execution_count) for cell in notebook.code if cell.execution_count is not None]
     backwards = tuple(later[0] for earlier, later in pairwise(counted) if later[1] <= earlier[1])
     counts = {count for _, count in counted}
     gaps = max(counts) - min(counts) + 1 - len(counts) if counts else 0
-    empty = [
-        cell.index
-        for cell in notebook.code
-        if cell.execution_count is None and cell.source.strip() and counts
-    ]
+    empty = [cell.index for cell in notebook.code if cell.execution_count is None and cell.source.strip() and counts]
     return Order(tuple(index for index, _ in counted), backwards, gaps, tuple(empty))
 
 

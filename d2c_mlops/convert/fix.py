@@ -38,11 +38,7 @@ class Fixed:
     def to_text(self) -> str:
         """Return one line per mend, then what is left."""
         lines = [f"{one.where}: {one.rule} {one.message}: {one.fix}" for one in self.mended]
-        head = (
-            f"{len(lines)} mended in {self.path}"
-            if lines
-            else f"nothing to mend; {self.path} is a plain copy"
-        )
+        head = f"{len(lines)} mended in {self.path}" if lines else f"nothing to mend; {self.path} is a plain copy"
         return "\n".join([head, *(f"  {line}" for line in lines), "", self.report.to_text()])
 
 
@@ -51,9 +47,7 @@ def fix(path: Path | str, out: Path) -> Fixed:
     path = Path(path)
     notebook = read_notebook(path)
     if out.exists() and out.samefile(path):
-        raise UsageError(
-            "the copy would replace the original", where=str(out), next="name another file for the copy"
-        )
+        raise UsageError("the copy would replace the original", where=str(out), next="name another file for the copy")
     raw = path.read_bytes()
     mended: list[Finding] = []
     for _ in range(_PASSES):

@@ -214,9 +214,7 @@ class _Walker:
         elif isinstance(target, ast.Name):
             before = self.names.get(target.id) if again else None
             extra = (before,) if before else ()
-            self.bind(
-                Binding(target.id, self.cell, target.lineno, value, thing, sources + extra, position, before)
-            )
+            self.bind(Binding(target.id, self.cell, target.lineno, value, thing, sources + extra, position, before))
         else:
             for inner in ast.walk(target):
                 if isinstance(inner, ast.expr) and isinstance(getattr(inner, "ctx", None), ast.Load):
@@ -365,26 +363,16 @@ class _Walker:
                     isinstance(last, ast.UnaryOp) and isinstance(last.operand, ast.Constant)
                 )
                 if single:
-                    return (
-                        Thing(SERIES, True)
-                        if isinstance(key.elts[0], ast.Slice | ast.Compare | ast.BinOp)
-                        else None
-                    )
+                    return Thing(SERIES, True) if isinstance(key.elts[0], ast.Slice | ast.Compare | ast.BinOp) else None
                 return Thing(FRAME, True) if isinstance(last, ast.Slice | ast.List) else None
-            return (
-                Thing(FRAME, True)
-                if isinstance(key, ast.Slice | ast.Compare | ast.BinOp | ast.List)
-                else None
-            )
+            return Thing(FRAME, True) if isinstance(key, ast.Slice | ast.Compare | ast.BinOp | ast.List) else None
         if not value.instance:
             return None
         if value.path == FRAME:
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
                 return Thing(SERIES, True)
             known = self.result.kind(key)
-            whole = isinstance(
-                key, ast.List | ast.Compare | ast.Slice | ast.BinOp | ast.UnaryOp | ast.ListComp
-            )
+            whole = isinstance(key, ast.List | ast.Compare | ast.Slice | ast.BinOp | ast.UnaryOp | ast.ListComp)
             return Thing(FRAME, True) if whole or known in (SERIES, "builtins.list") else None
         if value.path in _GROUPING or value.path in _ROLLING:
             single = isinstance(key, ast.Constant)
@@ -415,21 +403,14 @@ def _attribute(value: Thing | None, name: str) -> Thing | None:
     if path in ATTRIBUTES:
         kind = ATTRIBUTES[path]
         return Thing(kind, instance=kind != path)
-    if (
-        value.path == FRAME
-        and name not in FRAME_ATTRIBUTES
-        and not returned(path)
-        and not hasattr_frame(name)
-    ):
+    if value.path == FRAME and name not in FRAME_ATTRIBUTES and not returned(path) and not hasattr_frame(name):
         return Thing(SERIES, instance=True)
     if value.path == GROUPS and not returned(path) and name not in _GROUP_METHODS:
         return Thing(COLUMN_GROUPS, instance=True)
     return Thing(path)
 
 
-_GROUP_METHODS = frozenset(
-    words("groups indices ngroup get_group pipe describe resample rolling plot hist corr head")
-)
+_GROUP_METHODS = frozenset(words("groups indices ngroup get_group pipe describe resample rolling plot hist corr head"))
 
 
 def hasattr_frame(name: str) -> bool:

@@ -119,9 +119,7 @@ def _finding(lint: Lint, one: dict[str, Any], cell: Cell, line: int) -> Finding:
         column=one["location"]["column"],
         message=_FROM_LINE.sub(lambda match: _from_cell(lint, match), one["message"].rstrip(".")),
         why=why,
-        fix=fix
-        if fix != "see the rule's page"
-        else f"{fix}: {one.get('url') or 'https://docs.astral.sh/ruff'}",
+        fix=fix if fix != "see the rule's page" else f"{fix}: {one.get('url') or 'https://docs.astral.sh/ruff'}",
         cell_id=cell.id,
     )
 

@@ -21,9 +21,7 @@ AUTOMAGICS = frozenset(
 )
 
 _ESCAPED = re.compile(r"^\s*(%%?|!!?|\?\??|[,;/])")
-_ASSIGNED = re.compile(
-    r"^(?P<indent>\s*)(?P<target>[^=!<>%\"'#]+?)\s*=\s*(?P<sign>%(?!\s*[\d(])|!(?!=))(?P<rest>.+)$"
-)
+_ASSIGNED = re.compile(r"^(?P<indent>\s*)(?P<target>[^=!<>%\"'#]+?)\s*=\s*(?P<sign>%(?!\s*[\d(])|!(?!=))(?P<rest>.+)$")
 _HELP = re.compile(r"^\s*[^#\"']*?(%{0,2}(?!\d)[\w*]+(?:\.(?!\d)[\w*]+|\[-?\d+\])*)(\?\??)\s*$")
 _PROMPT = re.compile(r"^(?:In \[\d+\]: ?|>>> ?)")
 _CONTINUED_PROMPT = re.compile(r"^(?:In \[\d+\]: ?|>>> ?| *\.{3,}: ?|\.\.\. ?)")

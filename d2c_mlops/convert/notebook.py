@@ -123,9 +123,7 @@ def read_notebook(path: Path | str) -> Notebook:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UsageError(
-            f"the file cannot be read: {error.strerror}", where=str(path), next=f"ls -l {path}"
-        ) from error
+        raise UsageError(f"the file cannot be read: {error.strerror}", where=str(path), next=f"ls -l {path}") from error
     return parse_notebook(raw, path)
 
 
@@ -180,21 +178,15 @@ def json_document(text: str, path: Path) -> dict[str, Any]:
     start = text.lstrip()[:200].lower()
     again = f"fetch {path.name} again"
     if not start:
-        raise DataRefused(
-            "the file is empty", where=str(path), next=f"restore {path.name} from its checkpoint"
-        )
+        raise DataRefused("the file is empty", where=str(path), next=f"restore {path.name} from its checkpoint")
     if start.startswith("<"):
         what = "this is a web page, not a notebook: the page around the file was saved instead of the file itself"
         if start.startswith("<<<<<<<"):
             what = "the file holds unresolved merge conflicts"
             again = "resolve them, with `nbdev-fix` or `git checkout --theirs`"
-        raise DataRefused(
-            what, where=str(path), next=again + (" by its raw link" if "fetch" in again else "")
-        )
+        raise DataRefused(what, where=str(path), next=again + (" by its raw link" if "fetch" in again else ""))
     if start.startswith("version https://git-lfs"):
-        raise DataRefused(
-            "this is a Git LFS pointer, not the notebook itself", where=str(path), next="git lfs pull"
-        )
+        raise DataRefused("this is a Git LFS pointer, not the notebook itself", where=str(path), next="git lfs pull")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -219,23 +211,15 @@ def json_cells(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     if not isinstance(cells, list):
         sheets = document.get("worksheets")
         sheets = sheets if isinstance(sheets, list) else []
-        found = [
-            sheet["cells"]
-            for sheet in sheets
-            if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)
-        ]
+        found = [sheet["cells"] for sheet in sheets if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)]
         if not found:
             where = str(path)
-            raise DataRefused(
-                "this is JSON, but no notebook: it has no cells", where=where, next=f"check {path.name}"
-            )
+            raise DataRefused("this is JSON, but no notebook: it has no cells", where=where, next=f"check {path.name}")
         cells = [cell for sheet in found for cell in sheet]
     major = document.get("nbformat")
     if isinstance(major, int) and major > 4:
         where = str(path)
-        raise DataRefused(
-            f"notebook format {major} is newer than 4", where=where, next="save it as nbformat 4"
-        )
+        raise DataRefused(f"notebook format {major} is newer than 4", where=where, next="save it as nbformat 4")
     return [cell for cell in cells if isinstance(cell, dict)]
 
 
@@ -274,9 +258,7 @@ def _cell(number: int, raw: Mapping[str, Any], speaks: bool) -> Cell:
         return Cell(number, kind, source, tags=names, id=cell_id)
     count = raw.get("execution_count", raw.get("prompt_number"))
     outputs = raw.get("outputs")
-    saved = (
-        tuple(_output(one) for one in outputs if isinstance(one, dict)) if isinstance(outputs, list) else ()
-    )
+    saved = tuple(_output(one) for one in outputs if isinstance(one, dict)) if isinstance(outputs, list) else ()
     given: dict[str, Any] = {"tags": names, "outputs": saved, "id": cell_id}
     given["execution_count"] = count if isinstance(count, int) and not isinstance(count, bool) else None
     return code_cell(number, source, **given) if speaks else Cell(number, "code", source, **given)
@@ -310,9 +292,7 @@ def _parsed(python: str) -> tuple[ast.Module | None, SyntaxProblem | None]:
             tree = compile(python, "cell", "exec", flags=_PARSE, dont_inherit=True)
             if not isinstance(tree, ast.Module):
                 return None, None
-            for (
-                statement
-            ) in tree.body:  # IPython compiles each statement by itself, so a late __future__ is fine
+            for statement in tree.body:  # IPython compiles each statement by itself, so a late __future__ is fine
                 alone = ast.Module([statement], [])
                 compile(alone, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except SyntaxError as error:

@@ -66,9 +66,7 @@ class Report:
         files = len(self.notebooks)
         yield f"{said} in {files} {_plural('notebook', files)}"
         fixable = sum(one.autofix for one in self.findings)
-        first = _shell(
-            next((one.notebook for one in self.findings), self.notebooks[0] if self.notebooks else "")
-        )
+        first = _shell(next((one.notebook for one in self.findings), self.notebooks[0] if self.notebooks else ""))
         if fixable:
             yield f"{fixable} can be mended without changing the meaning"
             yield f"next: d2c check {first} --fix"

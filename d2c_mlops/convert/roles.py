@@ -38,17 +38,13 @@ MODEL_SAVES = re.compile(
     r"^(joblib|pickle|cloudpickle|dill|skops\.io)\.dumps?$|^sklearn\.externals\.joblib\.dump$|^torch\.save$|"
     r"^mlflow\.|^bentoml\."
 )
-SPLITS = re.compile(
-    r"\.train_test_split$|^sklearn\.(model_selection|cross_validation)\.\w*(KFold|Split|ShuffleSplit)$"
-)
+SPLITS = re.compile(r"\.train_test_split$|^sklearn\.(model_selection|cross_validation)\.\w*(KFold|Split|ShuffleSplit)$")
 _SPLIT_CALL = re.compile(r"\.train_test_split$")
 METRICS = re.compile(r"^sklearn\.metrics\.|^statsmodels\.tools\.eval_measures\.")
 _EVALUATES = re.compile(
     r"^sklearn\.metrics\.|^sklearn\.(model_selection|cross_validation)\.cross_val|^statsmodels\.tools\.eval_measures\."
 )
-_EXPLORES = re.compile(
-    r"^(matplotlib|seaborn|plotly|missingno|bokeh|altair|pandas_profiling|ydata_profiling)\."
-)
+_EXPLORES = re.compile(r"^(matplotlib|seaborn|plotly|missingno|bokeh|altair|pandas_profiling|ydata_profiling)\.")
 _EXPLORE_METHODS = frozenset(
     [
         "boxplot",

@@ -94,9 +94,7 @@ class Example:
 
     def notebook(self) -> Notebook:
         """Build the notebook in memory."""
-        return Notebook(
-            Path("example.ipynb"), tuple(map(self._cell, range(len(self.cells)))), self.language, "", 4
-        )
+        return Notebook(Path("example.ipynb"), tuple(map(self._cell, range(len(self.cells)))), self.language, "", 4)
 
     def _cell(self, index: int) -> Cell:
         text = self.cells[index]

@@ -317,9 +317,7 @@ class _Walk(ast.NodeVisitor):
         self.bind(node.name, node)
         late = tuple(use for use in inner.deferred.values())
         reads = (*inner.reads.values(), *late)
-        self.names.functions[node.name] = Function(
-            node.name, node.lineno, (), reads, (), tuple(inner.mutates)
-        )
+        self.names.functions[node.name] = Function(node.name, node.lineno, (), reads, (), tuple(inner.mutates))
         for use in late:
             self.names.deferred.setdefault(use.name, use)
 

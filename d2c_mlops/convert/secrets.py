@@ -115,12 +115,7 @@ def _detected(line: str) -> list[tuple[str, str]]:
     """Ask the detectors of detect-secrets about a line that holds something as long as a key."""
     if not _LONG_WORD.search(line):
         return []
-    return [
-        (f"a secret ({kind})", secret)
-        for kind, detector in _detectors()
-        for secret in detector(line)
-        if secret
-    ]
+    return [(f"a secret ({kind})", secret) for kind, detector in _detectors() for secret in detector(line) if secret]
 
 
 @cache

@@ -124,7 +124,5 @@ def _by_digest(folder: Path, digest: str) -> Path:
     if len(hits) != 1:
         known = ", ".join(p.stem[:12] for p in sorted((folder / "manifests").glob("*.json"))) or "none"
         what = "more than one" if hits else "no"
-        raise UsageError(
-            f"{what} version of {folder.name!r} has the digest {digest!r}", next=f"use one of: {known}"
-        )
+        raise UsageError(f"{what} version of {folder.name!r} has the digest {digest!r}", next=f"use one of: {known}")
     return hits[0]

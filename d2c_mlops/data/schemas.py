@@ -114,9 +114,7 @@ TIME_COLUMN = {"orders": "ordered_at", "order_lines": "ordered_at", "customers":
 
 
 def _schema(name: str, columns: Mapping[str, pa.Column], *checks: pa.Check) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(
-        dict(columns), list(checks), name=name, strict=True, ordered=True, unique=KEYS[name]
-    )
+    return pa.DataFrameSchema(dict(columns), list(checks), name=name, strict=True, ordered=True, unique=KEYS[name])
 
 
 SCHEMAS: dict[str, pa.DataFrameSchema] = {

@@ -99,7 +99,7 @@ def choose(rng: np.random.Generator, weights: Floats, taste: Ints, day: Ints) ->
     product: Ints = np.clip(picked, 0, products - 1)
     return product
 
-# %% ../../nbs/data/simulate.ipynb #08def897
+# %% ../../nbs/data/simulate.ipynb #a93c1a89
 CHANNELS = ("web", "app", "marketplace")
 COUNTRIES = ("DE", "AT", "FR")
 CANCELLED, RETURNED, GUEST = 1 / 30, 1 / 12, 1 / 20
@@ -112,21 +112,15 @@ def _labels(names: tuple[str, ...], codes: Any) -> pd.Series[Any]:
 
 def _numbered(prefix: str, numbers: Ints, width: int = 5) -> pd.Series[Any]:
     unique, inverse = np.unique(numbers, return_inverse=True)
-    return (
-        pd.Series([f"{prefix}{n:0{width}d}" for n in unique], dtype="str")
-        .take(inverse)
-        .reset_index(drop=True)
-    )
+    return pd.Series([f"{prefix}{n:0{width}d}" for n in unique], dtype="str").take(inverse).reset_index(drop=True)
 
 
 def _times(micros: Ints, known: npt.NDArray[np.bool_] | None = None) -> pd.Series[Any]:
     times = pd.Series(micros.astype("datetime64[us]")).dt.tz_localize("UTC").astype(TIME)
     return times if known is None else times.where(known)
 
-
-def _orders(
-    rng: np.random.Generator, buyer: Ints, day: Ints, start: int, end: int, country: Ints
-) -> pd.DataFrame:
+# %% ../../nbs/data/simulate.ipynb #5e9a4038
+def _orders(rng: np.random.Generator, buyer: Ints, day: Ints, start: int, end: int, country: Ints) -> pd.DataFrame:
     n = len(buyer)
     ordered = start + day * DAY + (rng.beta(4, 2.5, n) * (DAY - 1)).astype(np.int64) // 1_000_000 * 1_000_000
     paid = ordered + rng.integers(0, DAY // 1_000_000, n) * 1_000_000 * (rng.random(n) < 0.3)
@@ -186,7 +180,7 @@ def _lines(
         }
     )
 
-# %% ../../nbs/data/simulate.ipynb #1990158b
+# %% ../../nbs/data/simulate.ipynb #9ff8d05a
 def shop(
     seed: int = 0,
     customers: int = 200,
@@ -200,9 +194,7 @@ def shop(
     """
     for label, value in (("customers", customers), ("products", products), ("days", days)):
         if value < 1:
-            raise UsageError(
-                f"{label} must be at least 1, got {value}", where="simulate.shop", next=f"pass {label}=1"
-            )
+            raise UsageError(f"{label} must be at least 1, got {value}", where="simulate.shop", next=f"pass {label}=1")
     rng = np.random.default_rng(seed)
     stock = catalogue(rng, products, days)
     buyer, day, came = draw_orders(rng, customers, day_weights(start, days))
@@ -216,15 +208,11 @@ def shop(
         "products": _products(products),
         "customers": _customers(begin + came.astype(np.int64) * DAY, orders, country),
     }
-    return Tables(
-        {name: frame[list(SCHEMAS[name].columns)].astype(_types(name)) for name, frame in frames.items()}
-    )
+    return Tables({name: frame[list(SCHEMAS[name].columns)].astype(_types(name)) for name, frame in frames.items()})
 
-# %% ../../nbs/data/simulate.ipynb #6c706876
+# %% ../../nbs/data/simulate.ipynb #875a8b57
 def _types(name: str) -> dict[str, Any]:
-    return {
-        c: TIME if "datetime" in str(col.dtype) else _plain(col) for c, col in SCHEMAS[name].columns.items()
-    }
+    return {c: TIME if "datetime" in str(col.dtype) else _plain(col) for c, col in SCHEMAS[name].columns.items()}
 
 
 def _plain(column: Any) -> str:

@@ -24,8 +24,8 @@ from ..errors import DataRefused, UsageError
 _all_ = ["SCHEMAS", "TIME_COLUMN", "validate"]
 
 # %% auto #0
-__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'end_of', 'rewind', 'rewind_sql', 'part_paths', 'read_parts', 'Tables', 'SCHEMAS',
-           'TIME_COLUMN', 'validate']
+__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'end_of', 'rewind', 'rewind_sql', 'part_paths', 'read_parts', 'require_time', 'Tables',
+           'SCHEMAS', 'TIME_COLUMN', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
 def end_of(as_of: date) -> pd.Timestamp:
@@ -98,7 +98,7 @@ def read_parts(manifest: Manifest, table: str, paths: Sequence[Path]) -> pd.Data
     frame: pd.DataFrame = read.to_pandas(split_blocks=True, self_destruct=True)
     return frame
 
-# %% ../../nbs/data/tables.ipynb #43a4197c
+# %% ../../nbs/data/tables.ipynb #346200fe
 SQL_MEMORY = "2GB"
 
 
@@ -115,6 +115,18 @@ def _quoted(text: str | Path) -> str:
     return str(text).replace("'", "''")
 
 
+def _answer(session: duckdb.DuckDBPyConnection, query: str, params: Sequence[Any]) -> pd.DataFrame:
+    try:
+        answer = session.sql(query, params=list(params) or None)
+        if answer is None:
+            raise UsageError("the query gives no rows", next="ask with SELECT")
+        table: pa.Table = _plain_numbers(answer.to_arrow_table())
+    except duckdb.Error as error:
+        raise UsageError(f"the query cannot be answered ({error})", next="mend the query") from error
+    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    return frame
+
+
 def _plain_numbers(table: pa.Table) -> pa.Table:
     """Return `table` with sums of integers as int64 and other decimals as float64, not as Python objects."""
     for i, field in enumerate(table.schema):
@@ -124,22 +136,24 @@ def _plain_numbers(table: pa.Table) -> pa.Table:
             table = table.set_column(i, field.name, table.column(i).cast(kind))
     return table
 
-# %% ../../nbs/data/tables.ipynb #d0af6bff
-class Tables(Mapping[str, pd.DataFrame]):
-    """The canonical tables of one shop, read-only: frames in memory, or Parquet in the store that is read when needed.
+# %% ../../nbs/data/tables.ipynb #c07b5029
+def require_time(name: str, frame: pd.DataFrame) -> None:
+    """Raise DataRefused where the time column of table `name` is not in microseconds of UTC."""
+    time = TIME_COLUMN.get(name)
+    if time is not None and frame.dtypes.get(time) != TIME:
+        raise DataRefused(
+            f"column {time!r} must be {TIME}, not {frame.dtypes.get(time, 'missing')}",
+            where=name,
+            next=f"pass the frame through validate({name!r}, frame)",
+        )
 
-    Frames are taken as they are: pass what is not known to be clean through `validate` first.
-    """
+# %% ../../nbs/data/tables.ipynb #967cf8f8
+class Tables(Mapping[str, pd.DataFrame]):
+    """The canonical tables of one shop, read-only: frames in memory as they are, or Parquet read when needed."""
 
     def __init__(self, frames: Mapping[str, pd.DataFrame]) -> None:
         for name, frame in frames.items():
-            time = TIME_COLUMN.get(name)
-            if time is not None and frame.dtypes.get(time) != TIME:
-                raise DataRefused(
-                    f"column {time!r} must be {TIME}, not {frame.dtypes.get(time, 'missing')}",
-                    where=name,
-                    next=f"pass the frame through validate({name!r}, frame)",
-                )
+            require_time(name, frame)
         self.manifest: Manifest | None = None
         self._names = tuple(frames)
         self._given: dict[str, pd.DataFrame] = dict(frames)
@@ -189,12 +203,7 @@ class Tables(Mapping[str, pd.DataFrame]):
         with _session() as session:
             for name in self._names:
                 _create_view(session, self, name)
-            answer = session.sql(query, params=list(params) or None)
-            if answer is None:
-                raise UsageError("the query gives no rows", next="ask with SELECT")
-            table: pa.Table = _plain_numbers(answer.to_arrow_table())
-        frame: pd.DataFrame = table.to_pandas(date_as_object=False)
-        return frame
+            return _answer(session, query, params)
 
 # %% ../../nbs/data/tables.ipynb #0b2abaf7
 def _frame(tables: Tables, name: str) -> pd.DataFrame:

@@ -19,12 +19,13 @@ from .schemas import KEYS, SCHEMAS, TIME
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['Mask', 'WORDS', 'Reader', 'READERS', 'SHOWN', 'REFERENCES', 'read_text', 'read_time', 'read_number', 'read_whole',
-           'read_flag', 'told', 'coerce', 'broken_rules', 'check_table', 'validate', 'refusal', 'Reference',
-           'check_references', 'validate_all']
+__all__ = ['Mask', 'BLANK', 'WORDS', 'Reader', 'READERS', 'SHOWN', 'REFERENCES', 'read_text', 'read_time', 'read_number',
+           'read_whole', 'read_flag', 'told', 'coerce', 'broken_rules', 'check_table', 'validate', 'refusal',
+           'Reference', 'check_references', 'validate_all']
 
-# %% ../../nbs/data/validation.ipynb #96b125d2
+# %% ../../nbs/data/validation.ipynb #31ea4884
 Mask = npt.NDArray[np.bool_]
+BLANK = ["", " "]
 
 
 def _as_text(value: Any) -> Any:
@@ -46,7 +47,7 @@ def read_text(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
     empty = (column.str.strip() == "").to_numpy(bool)
     return (column.mask(empty) if empty.any() else column), np.zeros(len(column), bool)
 
-# %% ../../nbs/data/validation.ipynb #4835f77e
+# %% ../../nbs/data/validation.ipynb #efc1e25a
 def read_time(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
     """Return `column` as instants in UTC (naive ones are taken as UTC) and the mask of what is no time."""
     given = column.notna().to_numpy()
@@ -54,22 +55,24 @@ def read_time(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
         return column.dt.tz_convert("UTC").astype(TIME), np.zeros(len(column), bool)
     if pd.api.types.is_datetime64_dtype(column.dtype):
         return column.dt.tz_localize("UTC").astype(TIME), np.zeros(len(column), bool)
-    if pd.api.types.is_numeric_dtype(column.dtype):
+    if pd.api.types.is_numeric_dtype(column.dtype) or not given.any():
         return pd.Series(pd.NaT, index=column.index, dtype=TIME), given
-    blank = column.map(lambda v: isinstance(v, str) and not v.strip()).to_numpy(bool)
-    wrong = column.map(lambda v: isinstance(v, int | float) and not np.isnan(v)).to_numpy(bool)
-    column = column.astype(object).mask(blank | wrong)
+    blank = column.isin(BLANK).to_numpy()
+    if column.dtype != "str":
+        wrong = column.map(lambda v: isinstance(v, int | float) and not np.isnan(v)).to_numpy(bool)
+        column = column.astype(object).mask(wrong)
+    column = column.mask(blank)
     read = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601").astype(TIME)
     return read, given & ~blank & read.isna().to_numpy()
 
-# %% ../../nbs/data/validation.ipynb #663f41c6
+# %% ../../nbs/data/validation.ipynb #e46f1d75
 def read_number(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
     """Return `column` as float64 and the mask of what is no finite number."""
     given = column.notna().to_numpy()
     if not pd.api.types.is_numeric_dtype(column.dtype):
         if isinstance(column.dtype, pd.CategoricalDtype):
             column = column.astype(object)
-        blank = column.map(lambda v: isinstance(v, str) and not v.strip()).to_numpy(bool)
+        blank = column.isin(BLANK).to_numpy()
         given = given & ~blank
         column = pd.to_numeric(column.mask(blank), errors="coerce")
     number = column.astype("float64")
@@ -167,9 +170,7 @@ def broken_rules(name: str, frame: pd.DataFrame, where: str = "") -> list[Failur
         for check in column.checks:
             if label in frame:
                 fine = check(frame[label]).check_output.reindex(frame.index, fill_value=True)
-                failures += told(
-                    str(check.error), f"{where}{name}.{label}", ~fine.to_numpy(bool), frame[label]
-                )
+                failures += told(str(check.error), f"{where}{name}.{label}", ~fine.to_numpy(bool), frame[label])
     numbers = frame.select_dtypes("number")
     for check in schema.checks if set(schema.columns) == set(frame.columns) else []:
         fine = check(frame).check_output | numbers.isna().any(axis=1)
@@ -210,7 +211,7 @@ def refusal(failures: list[Failure], where: str) -> DataRefused:
         failures=failures,
     )
 
-# %% ../../nbs/data/validation.ipynb #87886eea
+# %% ../../nbs/data/validation.ipynb #bdba53db
 @dataclass(frozen=True)
 class Reference:
     """A column whose values must exist in another table."""
@@ -236,7 +237,8 @@ def check_references(frames: Mapping[str, pd.DataFrame], where: str = "") -> lis
             continue
         column, target = frames[ref.table].get(ref.column), frames[ref.target].get(ref.column)
         if column is not None and target is not None:
-            lost = (column.notna() & ~column.isin(target)).to_numpy()
+            used = pd.Series(column.dropna().unique())
+            lost = column.isin(used[~used.isin(target)].tolist()).to_numpy()
             at = f"{prefix}{ref.table}.{ref.column}"
             failures += told(f"must exist in table {ref.target!r}", at, lost, column)
     return failures
@@ -249,9 +251,7 @@ def validate_all(frames: Mapping[str, pd.DataFrame], where: str = "") -> dict[st
     """
     checked: dict[str, pd.DataFrame] = {}
     failures = [
-        Failure(f"is no canonical table; known: {', '.join(SCHEMAS)}", name)
-        for name in frames
-        if name not in SCHEMAS
+        Failure(f"is no canonical table; known: {', '.join(SCHEMAS)}", name) for name in frames if name not in SCHEMAS
     ]
     for name in (n for n in SCHEMAS if n in frames):
         checked[name], found = check_table(name, frames[name], where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -26,7 +26,8 @@ class Moment(TypeDecorator[datetime]):
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        moment: datetime = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return moment
 
 
 runs = Table(
@@ -54,8 +55,38 @@ runs = Table(
     Column("host", String(255), nullable=False),
     Column("pid", Integer, nullable=False),
     Column("pid_started", Float, nullable=False),
+    Column("job", String(64)),
+    Column("slot", Moment),
+    Column("attempt", Integer),
     Index("runs_by_start", "started_at"),
     Index("runs_by_status", "status"),
+    Index("runs_by_job", "job", "slot"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("since", Moment, nullable=False),
+    Column("paused", Boolean, nullable=False),
+)
+
+slots = Table(
+    "slots",
+    metadata,
+    Column("job", String(64), primary_key=True),
+    Column("slot", Moment, primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("not_before", Moment, nullable=False),
+    Column("run_id", String(64)),
+    Column("host", String(255)),
+    Column("pid", Integer),
+    Column("pid_started", Float),
+    Column("heartbeat_at", Moment),
+    Column("changed_at", Moment, nullable=False),
+    Index("slots_by_status", "status", "not_before"),
 )
 
 versions = Table(

@@ -109,7 +109,7 @@ def inputs_are_not_changed(case: Case) -> Iterator[str]:
     case.model.predict(mine)
     yield from differences(mine, case.records)
 
-# %% ../../nbs/models/conformance.ipynb #29b08da7
+# %% ../../nbs/models/conformance.ipynb #18847a5c
 def absurd_future(tables: Tables, as_of: date) -> Tables:
     """Return the tables with every timed row repeated after `as_of`, its numbers a thousand times as large."""
     frames = {}
@@ -121,7 +121,8 @@ def absurd_future(tables: Tables, as_of: date) -> Tables:
         late = frame.copy()
         for moment in late.select_dtypes("datetimetz").columns:
             late[moment] = late[moment] + timedelta(days=1) + (pd.Timestamp(as_of, tz="UTC") - frame[when].min())
-        late[when] = late[when].clip(lower=pd.Timestamp(as_of, tz="UTC") + timedelta(days=1))
+        tomorrow = pd.Timestamp(as_of, tz="UTC") + timedelta(days=1)
+        late[when] = late[when].where(late[when] >= tomorrow, tomorrow)
         for number in late.select_dtypes("number").columns:
             late[number] = late[number] * 1000
         for text in {"order_id", "line_no"} & set(late.select_dtypes(["str", "object"]).columns):

@@ -26,7 +26,8 @@ from .charter import Charter
 from .contract import Contract, contract_to_dict
 
 # %% auto #0
-__all__ = ['MODEL_FILE', 'Evaluation', 'Model', 'parameters', 'build', 'class_path', 'save', 'load', 'resolve', 'discover']
+__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'Evaluation', 'Model', 'parameters', 'build', 'class_path', 'save', 'load', 'resolve',
+           'discover']
 
 # %% ../../nbs/models/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -125,8 +126,9 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
-# %% ../../nbs/models/model.ipynb #bace726c
+# %% ../../nbs/models/model.ipynb #b6e4f1d4
 MODEL_FILE = "model.json"
+EXAMPLE_FILE = "example.json"  # a record that the fitted model answers, kept beside it by the registry
 
 
 def class_path(cls: type[Model]) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import Temporary
+from ..locks import lock
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -20,20 +22,24 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 ARTIFACT = "model"
+LOCK_WAIT = 120.0  # seconds; a first use migrates MLflow's database
 
 
 @contextmanager
 def client(settings: Settings) -> Iterator[MlflowClient]:
     """An MLflow client of the settings' tracking store, quiet about its own housekeeping."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
+    warnings.filterwarnings("ignore", message="IProgress not found")
     logging.getLogger("alembic").setLevel(logging.ERROR)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    settings.store.mkdir(parents=True, exist_ok=True)
+    # A SQLite file is created and migrated on first use, which two processes must not do at once.
+    mine = lock(settings.store / "mlartifacts", "to MLflow", LOCK_WAIT) if _local(settings) else nullcontext()
     try:
-        yield MlflowClient(tracking_uri=settings.tracking, registry_uri=settings.tracking)
+        with mine:
+            yield MlflowClient(tracking_uri=settings.tracking, registry_uri=settings.tracking)
     except MlflowException as err:
         where = settings.tracking if "@" not in settings.tracking else urlsplit(settings.tracking).hostname or ""
         raise Temporary(f"MLflow refused: {err.message}", where=where, next="check [d2c] tracking_uri") from err
@@ -52,14 +58,13 @@ def store(
     """Log a saved model in MLflow and register it; return its version number and the URI of its files."""
     from mlflow.entities import Metric, Param
     from mlflow.exceptions import MlflowException
-    from mlflow.utils.time import get_current_time_millis
 
     with client(settings) as mlflow:
         experiment = mlflow.get_experiment_by_name(name)
-        place = (settings.store / "mlartifacts").as_uri() if settings.tracking.startswith("sqlite") else None
+        place = (settings.store / "mlartifacts").as_uri() if _local(settings) else None
         id = experiment.experiment_id if experiment else mlflow.create_experiment(name, artifact_location=place)
         run = mlflow.create_run(id, tags=dict(tags)).info
-        now = get_current_time_millis()
+        now = int(time.time() * 1000)
         mlflow.log_batch(
             run.run_id,
             metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
@@ -77,6 +82,10 @@ def store(
         uri = f"{run.artifact_uri}/{ARTIFACT}"
         made = mlflow.create_model_version(name, uri, run.run_id, tags=dict(tags))
         return int(made.version), uri
+
+
+def _local(settings: Settings) -> bool:
+    return settings.tracking.startswith("sqlite")
 
 
 def set_alias(settings: Settings, name: str, alias: str, version: int) -> None:

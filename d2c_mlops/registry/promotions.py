@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from ..errors import Failure, GateRefused, UsageError
+from ..errors import Failure, GateRefused, Temporary, UsageError
 from ..ledger.schema import promotions
 from ..ledger.store import Ledger
 from ..settings import Settings
@@ -136,7 +136,7 @@ def _append(
     reason: str,
     clauses: list[Clause],
 ) -> Promotion:
-    row = {
+    row: dict[str, Any] = {
         "model": version.model,
         "version": version.version,
         "previous": current.version if current else None,
@@ -156,9 +156,7 @@ def _insert(connection: Connection, row: dict[str, Any]) -> int:
     """Append the row unless somebody else moved the champion since it was read."""
     last = select(promotions.c.version).where(promotions.c.model == row["model"]).order_by(promotions.c.id.desc())
     if connection.execute(last.limit(1)).scalar() != row["previous"]:
-        raise UsageError(
-            f"the champion of {row['model']} was moved by somebody else just now", next="look, then repeat"
-        )
+        raise Temporary(f"the champion of {row['model']} was moved by somebody else just now", next="look, then repeat")
     made = connection.execute(insert(promotions).values(row)).inserted_primary_key
     assert made is not None
     return int(made[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 from sqlalchemy import insert, select
 
 from .. import __version__
@@ -19,8 +21,8 @@ from ..errors import DataRefused, UsageError
 from ..ledger.schema import versions
 from ..ledger.store import Ledger
 from ..models.charter import Charter, amend
-from ..models.contract import Contract, contract_from_dict, contract_to_dict
-from ..models.model import Evaluation, Model, build, class_path, discover, load
+from ..models.contract import Contract, contract_from_dict, contract_to_dict, to_records
+from ..models.model import EXAMPLE_FILE, Evaluation, Model, build, class_path, discover, load
 from ..settings import Settings
 from . import artifacts
 
@@ -99,12 +101,15 @@ def register(
     as_of: date,
     inputs: Sequence[Mapping[str, str]] = (),  # the datasets it learned from: name and digest
     run_id: str | None = None,
+    example: pd.DataFrame | None = None,  # records that the fitted model answers; the first is shown to callers
 ) -> Version:
     """Save, log and record a fitted model; a class that cannot be loaded again is refused with DataRefused."""
     ledger = Ledger.of(settings)
     with TemporaryDirectory() as draft:
         folder = Path(draft, "model")
         model.save(folder)
+        if example is not None:
+            _write_example(model, example, folder)
         try:
             load(folder)
         except Exception as err:
@@ -141,6 +146,15 @@ def register(
     with ledger.write() as connection:
         connection.execute(insert(versions).values(row))
     return find_version(ledger, name, number)
+
+
+def _write_example(model: Model, example: pd.DataFrame, folder: Path) -> None:
+    """Keep the first record beside the model, once it was answered as the contract says."""
+    contract = model.contract
+    first = contract.check_inputs(example.head(1))
+    contract.check_outputs(model.predict(first.copy()))
+    (record,) = to_records(contract.input_fields, first)
+    (folder / EXAMPLE_FILE).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
 
 
 def find_version(ledger: Ledger, name: str, number: int | None = None) -> Version:

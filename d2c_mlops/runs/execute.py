@@ -44,6 +44,7 @@ class Job:
     folder: Path
     cwd: Path
     kernel: str
+    language: str
     row: dict[str, Any]
 
 
@@ -62,6 +63,7 @@ def run(
     ledger: Ledger | None = None,
     timeout: float | None = None,  # seconds; the settings' run_timeout when None
     progress: Progress = lambda event: None,  # called with each event: {"event": "cell", "index": …, "total": …}
+    mark: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
 ) -> Run:
     """Run a notebook on record and return its row. Raises an error of the notebook's class when a cell failed."""
     job = prepare(name, given, settings)
@@ -71,7 +73,7 @@ def run(
         job.folder.mkdir(parents=True)
     except OSError as err:
         raise temporary(err, str(job.folder)) from None
-    open_row(ledger, {**job.row, "started_at": datetime.now(UTC)})
+    open_row(ledger, {**job.row, **(mark or {}), "started_at": datetime.now(UTC)})
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
     usage = processes.Usage()
     limit = timeout if timeout is not None else settings.run_timeout
@@ -118,9 +120,13 @@ def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
         "recorded": {},
         "outputs": {kind: str(folder / file) for kind, file in OUTPUTS.items()} | {"folder": str(folder)},
     }
-    kernel = content.get("metadata", {}).get("kernelspec", {}).get("name") or "python3"
+    metadata = content.get("metadata", {})
+    kernel = metadata.get("kernelspec", {}).get("name") or "python3"
+    language = (
+        metadata.get("language_info", {}).get("name") or metadata.get("kernelspec", {}).get("language") or "python"
+    )
     cwd = settings.root if name in known else notebook.parent
-    return Job(id, row["runbook"], notebook, plain, folder, cwd, kernel, row)
+    return Job(id, row["runbook"], notebook, plain, folder, cwd, kernel, language, row)
 
 
 OUTPUTS = {"notebook": "output.ipynb", "html": "output.html", "log": "log.txt"}
@@ -148,6 +154,7 @@ def _supervise(
         "folder": str(job.folder),
         "cwd": str(job.cwd),
         "kernel": job.kernel,
+        "language": job.language,
         "output": str(job.folder / OUTPUTS["notebook"]),
         "html": str(job.folder / OUTPUTS["html"]),
         "render_only": False,

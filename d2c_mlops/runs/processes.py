@@ -54,7 +54,7 @@ def alive(pid: int, since: float) -> bool:
     """Return whether the process `pid` that started at `since` still runs."""
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - since) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        return bool(abs(process.create_time() - since) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 

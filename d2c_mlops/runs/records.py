@@ -45,6 +45,9 @@ class Run:
     host: str
     pid: int
     pid_started: float
+    job: str | None = None  # the schedule's job, the slot and the attempt that it was for
+    slot: datetime | None = None
+    attempt: int | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -59,7 +62,10 @@ class Run:
     def to_dict(self) -> dict[str, Any]:
         """Return the run as JSON values."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        times = {name: moment.isoformat() if (moment := values[name]) else None for name in ("started_at", "ended_at")}
+        times = {
+            name: moment.isoformat() if (moment := values[name]) else None
+            for name in ("started_at", "ended_at", "slot")
+        }
         return {**values, **times, "seconds": self.seconds}
 
 

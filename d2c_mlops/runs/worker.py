@@ -11,7 +11,7 @@ from typing import Any
 # jsonschema takes it for a format check that notebooks do not use; its import builds a grammar for 1.5 s.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-import papermill  # noqa: E402
+import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
@@ -79,7 +79,8 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         def cell_start(cell: Any, cell_index: int | None = None, **kw: Any) -> Any:
             lines = [line.strip() for line in cell.source.splitlines()]
             first = next((line for line in lines if line and not line.startswith(("#", "%"))), "")
-            say("cell", index=cell_index, total=total, source=first[:80])
+            if cell.cell_type == "code":
+                say("cell", index=cell_index, total=total, source=first[:80])
             return start(cell, cell_index, **kw)
 
         nb_man.cell_start = cell_start
@@ -104,6 +105,7 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
             parameters={k: written(v) for k, v in check(declared, spec["parameters"]).items()},
             engine_name="d2c",
             kernel_name=spec["kernel"],
+            language=spec["language"],
             cwd=spec["cwd"],
             progress_bar=False,
             kernel_manager_class=KernelManager,
@@ -148,9 +150,12 @@ def main(folder: Path) -> None:
     """Execute what `spec.json` in the run's folder says, then render the output."""
     die_with_parent()
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    if not spec["render_only"]:
-        say("done", error=execute(spec))
-    render(Path(spec["output"]), Path(spec["html"]))
+    try:
+        if not spec["render_only"]:
+            say("done", error=execute(spec))
+        render(Path(spec["output"]), Path(spec["html"]))
+    except OSError as err:  # the log lies on the same disk, so the supervisor is told
+        say("done", error={"kind": "Temporary", "message": f"the outputs cannot be written: {err.strerror}"})
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Served:
     name: str
     version: int
     about: dict[str, Any]  # run id, as_of, package version, digest
+    example: dict[str, Any]  # a record that it answers
 
     @cached_property
     def body(self) -> TypeAdapter[Any]:
@@ -50,7 +51,7 @@ class Served:
     @cached_property
     def document(self) -> bytes:
         """The OpenAPI document."""
-        return orjson.dumps(openapi.document(self.model.contract, self.name, self.version, MAX_RECORDS))
+        return orjson.dumps(openapi.document(self.model.contract, self.name, self.version, self.example, MAX_RECORDS))
 
     def predict(self, body: bytes) -> dict[str, Any]:
         """Return the answer to a request's body. Raises ValidationError or DataRefused."""
@@ -97,7 +98,9 @@ def create_app(served: Callable[[], Served]) -> Starlette:
 
     async def page(request: Request) -> Response:
         model = served()
-        return HTMLResponse(openapi.page(model.model.contract, model.name, model.version, str(request.base_url)))
+        return HTMLResponse(
+            openapi.page(model.model.contract, model.name, model.version, model.example, str(request.base_url))
+        )
 
     routes = [
         Route("/predict", predict, methods=["POST"]),

@@ -14,11 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import D2CError, Temporary, UsageError
+from ..locks import lock
 from ..registry.versions import Version, files_of, folder_digest, model_class
 from ..settings import Settings
 from .pins import pins
 
-ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "settings.py", "data", "models", "serving")
+ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "locks.py", "settings.py", "data", "models", "serving")
+BUILD_WAIT = 300.0  # seconds
 # What only the machine that packages needs.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.ipynb", "bento.py", "child.py", "pins.py", "server.py")
 
@@ -61,7 +63,10 @@ def package(version: Version, settings: Settings) -> Bento:
         (context / "version.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         (context / "requirements.txt").write_text("\n".join(pins(context)) + "\n", encoding="utf-8")
         (context / "bentofile.yaml").write_text(json.dumps(_bentofile(version), indent=1), encoding="utf-8")
-        _build(context, tag, settings)
+        with lock(settings.store / "bentoml", "Bentos", BUILD_WAIT):
+            if (folder / "bento.yaml").exists():
+                return Bento(tag, folder, made=False)
+            _build(context, tag, settings)
     return Bento(tag, folder, made=True)
 
 

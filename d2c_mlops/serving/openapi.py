@@ -20,7 +20,7 @@ TYPES: dict[Kind, dict[str, str]] = {
 
 def property_of(field: Field) -> dict[str, Any]:
     """Return the JSON Schema (OpenAPI 3.0 dialect) of one field."""
-    limits = {
+    limits: dict[str, Any] = {
         "minimum": field.ge,
         "maximum": field.le,
         "enum": list(field.choices) if field.choices else None,
@@ -44,7 +44,7 @@ def record(fields: tuple[Field, ...], *, answer: bool = False) -> dict[str, Any]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def document(contract: Contract, name: str, version: int, max_records: int) -> dict[str, Any]:
+def document(contract: Contract, name: str, version: int, example: dict[str, Any], max_records: int) -> dict[str, Any]:
     """Return the OpenAPI 3.0 document of a served model."""
     listed = {"type": "array", "minItems": 1, "maxItems": max_records, "items": {"$ref": "#/components/schemas/Record"}}
     request = {"type": "object", "properties": {"records": listed}, "required": ["records"]}
@@ -62,7 +62,7 @@ def document(contract: Contract, name: str, version: int, max_records: int) -> d
     operation = {
         "operationId": "predict",
         "summary": f"Predict up to {max_records} records",
-        "requestBody": {"required": True, "content": _json("Request", {"records": [contract.example()]})},
+        "requestBody": {"required": True, "content": _json("Request", {"records": [example]})},
         "responses": {
             "200": {"description": "One prediction per record, in order", "content": _json("Response")},
             "400": _error("The request breaks the contract; every fault is listed with its record's index"),
@@ -91,9 +91,9 @@ def document(contract: Contract, name: str, version: int, max_records: int) -> d
     }
 
 
-def page(contract: Contract, name: str, version: int, base: str) -> str:
+def page(contract: Contract, name: str, version: int, example: dict[str, Any], base: str) -> str:
     """Return a page that says what the service takes and gives, with a call to paste into a terminal."""
-    body = json.dumps({"records": [contract.example()]}, ensure_ascii=False)
+    body = json.dumps({"records": [example]}, ensure_ascii=False)
     call = f"curl -X POST {base}predict -H 'content-type: application/json' -d '{body}'"
     tables = "".join(
         f"<h2>{title}</h2><table><tr><th>field<th>type<th>unit<th>meaning</tr>{_rows(fields)}</table>"
@@ -143,5 +143,5 @@ def _problem() -> dict[str, Any]:
         "required": ["message"],
     }
     texts = {key: {"type": "string"} for key in ("type", "title", "detail")}
-    return {"type": "object", "required": ["title", "status"],
-            "properties": {**texts, "status": {"type": "integer"}, "errors": {"type": "array", "items": fault}}}  # fmt: skip
+    properties = {**texts, "status": {"type": "integer"}, "errors": {"type": "array", "items": fault}}
+    return {"type": "object", "required": ["title", "status"], "properties": properties}

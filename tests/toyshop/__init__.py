@@ -15,6 +15,7 @@ from d2c_mlops.models.contract import Contract, column
 from d2c_mlops.models.model import Evaluation, Model
 
 PRODUCT = column("string", "The product's identifier", example="P001", max_length=20)
+DAY = column("date", "Day asked for", example="2024-01-01")
 CASE = Charter(
     owner="Head of Supply", decision="how much to pack", users="packers, daily", baseline="one", metric="mae",
     break_even=50.0, right_value=1.0, wrong_cost=1.0, currency="EUR", budget=10.0, kill="worse than one for a month",
@@ -27,7 +28,7 @@ class MeanUnits(Model):
 
     contract = Contract(
         name="mean_units", version="1.0.0", key="product_id",
-        inputs=pa.DataFrameSchema({"product_id": PRODUCT, "day": column("date", "Day asked for", example="2024-01-01")}),
+        inputs=pa.DataFrameSchema({"product_id": PRODUCT, "day": DAY}),
         outputs=pa.DataFrameSchema({"product_id": PRODUCT, "units": column("number", "Units", unit="units", ge=0)}),
     )  # fmt: skip
     charter = CASE

@@ -11,9 +11,7 @@ def _moved(library: str, path: str, since: str, instead: str, *, to: str = "") -
     return Change(library, path, since, "gone", instead, example, to=to)
 
 
-def _method(
-    library: str, module: str, name: str, method: str, since: str, instead: str, *, to: str = ""
-) -> Change:
+def _method(library: str, module: str, name: str, method: str, since: str, instead: str, *, to: str = "") -> Change:
     example = f"from {module} import {name}\nm = {name}()\nm.{method}(X, y)"
     return Change(
         library,
@@ -125,9 +123,7 @@ CHANGES: tuple[Change, ...] = (
     _moved("pandas", "pandas.io.data", "0.19", "the package pandas-datareader"),
     _moved("pandas", "pandas.plotting._converter", "1.0", "pandas.plotting", to="pandas.plotting"),
     *(
-        _method(
-            "imbalanced-learn", f"imblearn.{module}", name, method, "0.8", ".fit_resample", to="fit_resample"
-        )
+        _method("imbalanced-learn", f"imblearn.{module}", name, method, "0.8", ".fit_resample", to="fit_resample")
         for module, name in (
             ("over_sampling", "SMOTE"),
             ("over_sampling", "RandomOverSampler"),

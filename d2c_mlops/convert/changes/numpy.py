@@ -48,9 +48,7 @@ CHANGES = (
     _gone("mat", "2.0", "np.asmatrix", to="numpy.asmatrix", example="import numpy as np\nx = np.mat(a)"),
     _gone("msort", "2.0", "np.sort(a, axis=0)", example="import numpy as np\nx = np.msort(a)"),
     _gone("rank", "1.18", "np.ndim", to="numpy.ndim", example="import numpy as np\nx = np.rank(a)"),
-    _gone(
-        "trapz", "2.4", "np.trapezoid", to="numpy.trapezoid", example="import numpy as np\nx = np.trapz(y)"
-    ),
+    _gone("trapz", "2.4", "np.trapezoid", to="numpy.trapezoid", example="import numpy as np\nx = np.trapz(y)"),
     _gone("in1d", "2.4", "np.isin", to="numpy.isin", example="import numpy as np\nx = np.in1d(a, b)"),
     _gone("find_common_type", "2.0", "np.result_type"),
     _gone("cast", "2.0", "np.asarray(a, dtype=...)"),

@@ -13,9 +13,7 @@ def _gone(name: str, since: str, instead: str, *, to: str = "", use: str = "") -
     return Change("pandas", f"pandas.{name}", since, "gone", instead, example, to=to)
 
 
-def _method(
-    holders: str, name: str, since: str, instead: str, *, to: str = "", use: str = "()"
-) -> tuple[Change, ...]:
+def _method(holders: str, name: str, since: str, instead: str, *, to: str = "", use: str = "()") -> tuple[Change, ...]:
     starts = {"DataFrame": "df", "Series": "df['a']"}
     return tuple(
         Change(
@@ -70,9 +68,7 @@ CHANGES: tuple[Change, ...] = (
     _gone("np", "2.0", "numpy itself: import numpy as np", use=".nan"),
     _gone("Panel", "1.0", "a DataFrame with a MultiIndex, or xarray"),
     _gone("tools", "1.0", "pandas.plotting for plots, pandas itself for the rest", use=".plotting"),
-    _gone(
-        "scatter_matrix", "1.0", "pd.plotting.scatter_matrix", to="pandas.plotting.scatter_matrix", use="(df)"
-    ),
+    _gone("scatter_matrix", "1.0", "pd.plotting.scatter_matrix", to="pandas.plotting.scatter_matrix", use="(df)"),
     _gone("TimeGrouper", "1.0", "pd.Grouper(freq=...)", use="('ME')"),
     _gone("rolling_mean", "1.0", "series.rolling(n).mean()", use="(s, 3)"),
     _gone("rolling_std", "1.0", "series.rolling(n).std()", use="(s, 3)"),
@@ -112,9 +108,7 @@ CHANGES: tuple[Change, ...] = (
     *_method("DataFrame", "get_dtype_counts", "1.0", ".dtypes.value_counts()"),
     *_method("Series", "ravel", "3.0", ".to_numpy()", to="to_numpy"),
     *_method("Series", "view", "3.0", ".astype(...)", use="('int64')"),
-    *_method(
-        "Series", "is_monotonic", "2.0", ".is_monotonic_increasing", to="is_monotonic_increasing", use=""
-    ),
+    *_method("Series", "is_monotonic", "2.0", ".is_monotonic_increasing", to="is_monotonic_increasing", use=""),
     *_method("Series", "dt.week", "2.0", ".dt.isocalendar().week", use=""),
     *_method("Series", "dt.weekofyear", "2.0", ".dt.isocalendar().week", use=""),
     *_method("Series", "dt.weekday_name", "1.0", ".dt.day_name()", use=""),
@@ -136,9 +130,7 @@ CHANGES: tuple[Change, ...] = (
         ]
     ),
     *(
-        _keyword(
-            f"{holder}.fillna", "method", "3.0", ".ffill() or .bfill()", f"x = {start}.fillna(method='ffill')"
-        )
+        _keyword(f"{holder}.fillna", "method", "3.0", ".ffill() or .bfill()", f"x = {start}.fillna(method='ffill')")
         for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
     ),
     *(

@@ -44,9 +44,7 @@ def _frequency(
     values: dict[str, str | None],
     since: str = "3.0",
 ) -> Change:
-    instead = "the new alias: " + ", ".join(
-        f"{old} is {new}" for old, new in values.items() if "-" not in old
-    )
+    instead = "the new alias: " + ", ".join(f"{old} is {new}" for old, new in values.items() if "-" not in old)
     return Change(
         "pandas",
         f"pandas.{path}",
@@ -74,9 +72,7 @@ CHANGES: tuple[Change, ...] = (
     _frequency("bdate_range", "freq", 3, "x = pd.bdate_range('2020', periods=3, freq='BM')", FREQUENCIES),
     _frequency("Grouper", "freq", 2, "x = pd.Grouper(key='a', freq='M')", FREQUENCIES),
     _frequency("DatetimeIndex", "freq", 1, "x = pd.DatetimeIndex(['2020-01-31'], freq='M')", FREQUENCIES),
-    _frequency(
-        "tseries.frequencies.to_offset", "freq", 0, "x = pd.tseries.frequencies.to_offset('M')", FREQUENCIES
-    ),
+    _frequency("tseries.frequencies.to_offset", "freq", 0, "x = pd.tseries.frequencies.to_offset('M')", FREQUENCIES),
     _frequency("period_range", "freq", 3, "x = pd.period_range('2020', periods=3, freq='H')", _PERIODS),
     _frequency("DataFrame.to_period", "freq", 0, "x = df.to_period('H')", _PERIODS),
     _frequency("Series.dt.to_period", "freq", 0, "x = df['a'].dt.to_period('A')", _PERIODS),

@@ -96,9 +96,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     _gone("matplotlib.finance", "2.2", "the package mplfinance", "import matplotlib.finance"),
     _gone("matplotlib.pyplot.hold", "3.0", "nothing: plots are always held", f"{_PLOT}plt.hold(True)"),
-    _gone(
-        "matplotlib.pyplot.plot_date", "3.11", "plt.plot, which knows dates", f"{_PLOT}plt.plot_date(x, y)"
-    ),
+    _gone("matplotlib.pyplot.plot_date", "3.11", "plt.plot, which knows dates", f"{_PLOT}plt.plot_date(x, y)"),
     _gone(
         "matplotlib.dates.epoch2num",
         "3.8",

@@ -31,9 +31,7 @@ CHANGES: tuple[Change, ...] = (
         )
     ),
     _moved("scipy", "scipy.misc.imresize", "1.3", "PIL.Image.resize"),
-    _moved(
-        "scipy", "scipy.misc.derivative", "1.12", "a central difference of your own, or scipy.differentiate"
-    ),
+    _moved("scipy", "scipy.misc.derivative", "1.12", "a central difference of your own, or scipy.differentiate"),
     *(
         _moved("scipy", f"scipy.{name}", since, f"numpy.{new}", to=f"numpy.{new}")
         for name, since, new in (
@@ -55,9 +53,7 @@ CHANGES: tuple[Change, ...] = (
         )
     ),
     *(
-        _moved(
-            "scipy", f"scipy.integrate.{old}", "1.14", f"scipy.integrate.{new}", to=f"scipy.integrate.{new}"
-        )
+        _moved("scipy", f"scipy.integrate.{old}", "1.14", f"scipy.integrate.{new}", to=f"scipy.integrate.{new}")
         for old, new in {"trapz": "trapezoid", "simps": "simpson", "cumtrapz": "cumulative_trapezoid"}.items()
     ),
     _moved("scipy", "scipy.stats.itemfreq", "1.3", "numpy.unique(values, return_counts=True)"),
@@ -96,9 +92,7 @@ CHANGES: tuple[Change, ...] = (
         for name in ("OLS", "GLS", "WLS", "GLM", "Logit", "Probit", "Poisson")
     ),
     *(
-        _keyword(
-            "statsmodels", f"{module}.seasonal_decompose", "freq", "0.13", "period=", to="period", value="12"
-        )
+        _keyword("statsmodels", f"{module}.seasonal_decompose", "freq", "0.13", "period=", to="period", value="12")
         for module in ("statsmodels.tsa.seasonal", "statsmodels.api.tsa")
     ),
     *(

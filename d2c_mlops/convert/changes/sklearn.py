@@ -26,9 +26,7 @@ def _keyword(
 ) -> Change:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}\nx = {name}({argument}={value})"
-    return Change(
-        _LIBRARY, path, since, "keyword", instead, example, argument=argument, to=to, droppable=droppable
-    )
+    return Change(_LIBRARY, path, since, "keyword", instead, example, argument=argument, to=to, droppable=droppable)
 
 
 def _value(path: str, argument: str, since: str, values: dict[str, str | None], instead: str = "") -> Change:
@@ -54,8 +52,7 @@ _REGRESSION_TREES = (
     "sklearn.tree.DecisionTreeRegressor",
 )
 _TREES = tuple(
-    f"sklearn.ensemble.{name}"
-    for name in (*_FORESTS, "GradientBoostingClassifier", "GradientBoostingRegressor")
+    f"sklearn.ensemble.{name}" for name in (*_FORESTS, "GradientBoostingClassifier", "GradientBoostingRegressor")
 ) + (
     "sklearn.tree.DecisionTreeClassifier",
     "sklearn.tree.DecisionTreeRegressor",
@@ -81,9 +78,7 @@ CHANGES: tuple[Change, ...] = (
     _moved("sklearn.externals.six.StringIO", "0.23", "io.StringIO", to="io.StringIO"),
     _moved("sklearn.lda", "0.19", "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"),
     _moved("sklearn.qda", "0.19", "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis"),
-    _moved(
-        "sklearn.preprocessing.Imputer", "0.22", "sklearn.impute.SimpleImputer, which works on columns only"
-    ),
+    _moved("sklearn.preprocessing.Imputer", "0.22", "sklearn.impute.SimpleImputer, which works on columns only"),
     _moved(
         "sklearn.preprocessing.CategoricalEncoder",
         "0.20",
@@ -96,9 +91,7 @@ CHANGES: tuple[Change, ...] = (
         "0.21",
         "SelectFromModel with a LogisticRegression",
     ),
-    _moved(
-        "sklearn.datasets.load_boston", "1.2", "fetch_california_housing, or the data from its own source"
-    ),
+    _moved("sklearn.datasets.load_boston", "1.2", "fetch_california_housing, or the data from its own source"),
     _moved("sklearn.metrics.plot_confusion_matrix", "1.2", "ConfusionMatrixDisplay.from_estimator"),
     _moved("sklearn.metrics.plot_roc_curve", "1.2", "RocCurveDisplay.from_estimator"),
     _moved("sklearn.metrics.plot_precision_recall_curve", "1.2", "PrecisionRecallDisplay.from_estimator"),
@@ -259,9 +252,7 @@ CHANGES: tuple[Change, ...] = (
         droppable=("auto", True, False),
         value="'auto'",
     ),
-    _keyword(
-        "sklearn.model_selection.GridSearchCV", "iid", "0.24", "nothing", droppable=(False,), value="True"
-    ),
+    _keyword("sklearn.model_selection.GridSearchCV", "iid", "0.24", "nothing", droppable=(False,), value="True"),
     _keyword(
         "sklearn.model_selection.RandomizedSearchCV",
         "iid",
@@ -272,18 +263,13 @@ CHANGES: tuple[Change, ...] = (
     ),
     _keyword("sklearn.model_selection.GridSearchCV", "fit_params", "0.21", "arguments of .fit(...)"),
     _keyword("sklearn.model_selection.cross_val_score", "fit_params", "1.6", "params=", to="params"),
-    *(
-        _keyword(path, "min_impurity_split", "1.0", "min_impurity_decrease=", droppable=(None,))
-        for path in _TREES
-    ),
+    *(_keyword(path, "min_impurity_split", "1.0", "min_impurity_decrease=", droppable=(None,)) for path in _TREES),
     *(
         _keyword(path, "presort", "0.24", "nothing", droppable=(False, "auto", "deprecated"), value="True")
         for path in _TREES
         if "Forest" not in path and "Extra" not in path
     ),
-    _keyword(
-        "sklearn.ensemble.IsolationForest", "behaviour", "0.24", "nothing", droppable=("new",), value="'new'"
-    ),
+    _keyword("sklearn.ensemble.IsolationForest", "behaviour", "0.24", "nothing", droppable=("new",), value="'new'"),
     _keyword("sklearn.manifold.TSNE", "n_iter", "1.7", "max_iter=", to="max_iter", value="500"),
     *(
         _keyword(f"sklearn.linear_model.{name}", "n_iter", "0.21", "max_iter=", value="5")
@@ -317,9 +303,7 @@ CHANGES: tuple[Change, ...] = (
     _value("sklearn.ensemble.GradientBoostingClassifier", "loss", "1.3", {"deviance": "log_loss"}),
     *(_value(f"sklearn.ensemble.{name}", "max_features", "1.3", {"auto": "sqrt"}) for name in _FORESTS[:2]),
     *(
-        _value(
-            f"sklearn.ensemble.{name}", "max_features", "1.3", {"auto": None}, "max_features=1.0 for 'auto'"
-        )
+        _value(f"sklearn.ensemble.{name}", "max_features", "1.3", {"auto": None}, "max_features=1.0 for 'auto'")
         for name in _FORESTS[2:]
     ),
     _value("sklearn.linear_model.LogisticRegression", "penalty", "1.4", {"none": None}, "penalty=None"),

@@ -18,13 +18,9 @@ _RANDOM_ESTIMATORS = re.compile(
     r"linear_model\.(?:SGDClassifier|SGDRegressor|Perceptron))$|^imblearn\.over_sampling\.\w+|"
     r"^imblearn\.under_sampling\.RandomUnderSampler|^kmodes\.\w+\.\w+$"
 )
-_TIES = re.compile(
-    r"\.(?:DecisionTree|GradientBoosting|HistGradientBoosting|AdaBoost)\w*$"
-)  # chance decides ties only
+_TIES = re.compile(r"\.(?:DecisionTree|GradientBoosting|HistGradientBoosting|AdaBoost)\w*$")  # chance decides ties only
 _SPLIT = re.compile(r"\.train_test_split$")
-_SHUFFLED = re.compile(
-    r"^sklearn\.(?:model_selection|cross_validation)\.(?:\w*ShuffleSplit|RandomizedSearchCV)$"
-)
+_SHUFFLED = re.compile(r"^sklearn\.(?:model_selection|cross_validation)\.(?:\w*ShuffleSplit|RandomizedSearchCV)$")
 _FOLDS = re.compile(r"^sklearn\.model_selection\.(?:Stratified)?KFold$")
 _DRAWS = re.compile(
     r"^numpy\.random\.(?!seed$|default_rng$|RandomState$|Generator$|SeedSequence$|get_state$|set_state$)[a-z]\w*$|"
@@ -79,9 +75,7 @@ def unseeded_estimator(subject: Subject) -> Iterator[Hit]:
         asks = bool(_RANDOM_ESTIMATORS.match(path) or _SHUFFLED.match(path))
         asks = asks or (bool(_SPLIT.search(path)) and not kept) or (bool(_FOLDS.match(path)) and shuffled)
         if asks and not _given(call, "random_state"):
-            yield hit(
-                cell, call, f"`{name}` without random_state", severity="info" if _TIES.search(path) else None
-            )
+            yield hit(cell, call, f"`{name}` without random_state", severity="info" if _TIES.search(path) else None)
 
 
 @rule(
@@ -103,9 +97,7 @@ def unseeded_draw(subject: Subject) -> Iterator[Hit]:
             library = "numpy" if path.startswith("numpy") else "random"
             if (maker and not call.args and not call.keywords) or (not maker and not seeded[library]):
                 yield hit(cell, call, f"`{ast.unparse(call.func)}` without a seed")
-        elif path in _SAMPLES and not (
-            seeded["numpy"] or _given(call, "random_state") or _is_shown(cell, call)
-        ):
+        elif path in _SAMPLES and not (seeded["numpy"] or _given(call, "random_state") or _is_shown(cell, call)):
             yield hit(cell, call, f"`{ast.unparse(call.func)[:60]}` without random_state")
 
 

@@ -182,10 +182,8 @@ def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: Change) ->
     given = keyword(call, change.argument) if change.argument else None
     if given is None and change.position is not None and len(call.args) > change.position:
         given = call.args[change.position]
-    if (
-        not isinstance(given, ast.Constant)
-        or isinstance(given.value, int | float)
-        and not isinstance(given.value, bool)
+    if not isinstance(given, ast.Constant) or (
+        isinstance(given.value, int | float) and not isinstance(given.value, bool)
     ):
         return None
     return _value_edits(cell, given, change)

@@ -127,9 +127,7 @@ def resampled_before_the_split(subject: Subject) -> Iterator[Hit]:
         if fit.kind == "sampler" and fit.path.startswith("imblearn.over_sampling"):
             cell = _fed_split(subject, fit)
             if cell is not None:
-                yield Hit(
-                    fit.cell, fit.line, fit.column, f"rows are made up before the split in cell {cell.number}"
-                )
+                yield Hit(fit.cell, fit.line, fit.column, f"rows are made up before the split in cell {cell.number}")
 
 
 @rule(
@@ -144,9 +142,7 @@ def resampled_before_the_split(subject: Subject) -> Iterator[Hit]:
     good=example(_START + _XY + _PARTS),
 )
 def target_among_features(subject: Subject) -> Iterator[Hit]:
-    asked = [
-        (cell, call, call.args[0], call.args[1]) for cell, call in _splits(subject) if len(call.args) > 1
-    ]
+    asked = [(cell, call, call.args[0], call.args[1]) for cell, call in _splits(subject) if len(call.args) > 1]
     for fit in subject.structure.models:
         if fit.call is not None and fit.kind == "model" and len(fit.call.args) > 1:
             cell = next(cell for cell in subject.notebook.code if cell.index == fit.cell)
@@ -161,9 +157,7 @@ def target_among_features(subject: Subject) -> Iterator[Hit]:
         same = wanted.frame is given.frame and given.frame.value is not None
         if same and given.holds(column) and column not in told:
             told.add(column)
-            yield hit(
-                cell, call, f"the target `{column}` is still among the features `{ast.unparse(features)}`"
-            )
+            yield hit(cell, call, f"the target `{column}` is still among the features `{ast.unparse(features)}`")
 
 
 @rule(
@@ -196,11 +190,7 @@ def scored_on_training_rows(subject: Subject) -> Iterator[Hit]:
         if METRICS.match(path) and not _UNLABELLED.search(path) and len(call.args) > 1:
             text = ast.unparse(call.args[0])
             honest = text not in targets
-        elif (
-            isinstance(call.func, ast.Attribute)
-            and call.func.attr in ("score", "evaluate")
-            and len(call.args) > 1
-        ):
+        elif isinstance(call.func, ast.Attribute) and call.func.attr in ("score", "evaluate") and len(call.args) > 1:
             text = ast.unparse(call.args[1])
             honest = ast.unparse(call.args[0]) not in features or text not in targets
         elif ".cross_val" in path:
@@ -226,8 +216,7 @@ def scored_on_training_rows(subject: Subject) -> Iterator[Hit]:
     why="rows of later days teach the model about earlier ones; in production the future is not there yet",
     fix="split by date: train before a cutoff, test after it (shuffle=False on rows in order of time)",
     bad=example(
-        _START
-        + "df['date'] = pd.to_datetime(df['date'])\ntrain, test = train_test_split(df, random_state=1)",
+        _START + "df['date'] = pd.to_datetime(df['date'])\ntrain, test = train_test_split(df, random_state=1)",
     ),
     good=example(
         _START

@@ -45,9 +45,7 @@ def module_missing(subject: Subject) -> Iterator[Hit]:
                 continue
             told.add(top)
             package = distribution_of(top)
-            said = f"`{top}` is not installed" + (
-                f"; it comes with the package {package}" if package != top else ""
-            )
+            said = f"`{top}` is not installed" + (f"; it comes with the package {package}" if package != top else "")
             yield Hit(index, one.line, one.column, said, f"add {package} to the project's requirements")
 
 

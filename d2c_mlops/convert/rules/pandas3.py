@@ -75,9 +75,7 @@ def inplace_on_a_column(subject: Subject) -> Iterator[Hit]:
             continue
         call = node.value
         given = keyword(call, "inplace")
-        if not (
-            isinstance(given, ast.Constant) and given.value is True and isinstance(call.func, ast.Attribute)
-        ):
+        if not (isinstance(given, ast.Constant) and given.value is True and isinstance(call.func, ast.Attribute)):
             continue
         if _is_part(subject, call.func.value) and isinstance(call.func.value, ast.Subscript | ast.Attribute):
             yield hit(
@@ -123,9 +121,7 @@ def object_means_text(subject: Subject) -> Iterator[Hit]:
     if not _since("3.0"):
         return
     for cell, node in subject.nodes:
-        if not (
-            isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq | ast.Is | ast.IsNot)
-        ):
+        if not (isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq | ast.Is | ast.IsNot)):
             continue
         sides = [node.left, node.comparators[0]]
         typed = any(isinstance(side, ast.Attribute) and side.attr in ("dtype", "dtypes") for side in sides)
@@ -192,11 +188,7 @@ def numbers_over_texts(subject: Subject) -> Iterator[Hit]:
         f"{GROUPS}.{name}" for name in ("mean", "median", "std", "var")
     }
     for cell, call, path in subject.calls:
-        if (
-            path not in paths
-            or keyword(call, "numeric_only") is not None
-            or not isinstance(call.func, ast.Attribute)
-        ):
+        if path not in paths or keyword(call, "numeric_only") is not None or not isinstance(call.func, ast.Attribute):
             continue
         if _is_plain(subject, call.func.value) and evidence and not keyword(call, "axis"):
             what = f"`{ast.unparse(call.func)}()` takes every column, and the frame had columns of text"
@@ -234,9 +226,7 @@ def column_called_index(subject: Subject) -> Iterator[Hit]:
     for cell, node in subject.nodes:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_counted(node.value):
             made[node.targets[0].id] = cell.index
-        renamed = (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "rename"
-        )
+        renamed = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "rename"
         if renamed and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             columns = keyword(node, "columns")
             if _is_counted(node.func.value) and columns is not None and _says_index(columns):
@@ -256,11 +246,7 @@ def _says_index(node: ast.expr) -> bool:
 
 def _is_counted(node: ast.expr) -> bool:
     """`….value_counts().reset_index()` without arguments."""
-    if not (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "reset_index"
-    ):
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "reset_index"):
         return False
     inner = node.func.value
     return (

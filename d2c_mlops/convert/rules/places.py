@@ -22,9 +22,7 @@ _FILE = re.compile(
     re.IGNORECASE,
 )
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-_READS = re.compile(
-    r"^pandas\.(read_\w+|ExcelFile)$|^numpy\.(load|loadtxt|genfromtxt)$|^(joblib|pickle)\.load$"
-)
+_READS = re.compile(r"^pandas\.(read_\w+|ExcelFile)$|^numpy\.(load|loadtxt|genfromtxt)$|^(joblib|pickle)\.load$")
 _URL_READS = re.compile(
     r"^pandas\.read_|^requests\.(get|post)$|^urllib\.request\.url|^wget\.download$|^seaborn\.load_dataset$|"
     r"^sklearn\.datasets\.fetch_|^yfinance\.|^pandas_datareader"
@@ -56,9 +54,7 @@ def absolute_path(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
         for magic in cell.magics:
             if magic.name == "cd" and _ABSOLUTE.match(magic.argument.strip("'\"")):
-                yield Hit(
-                    cell.index, magic.line, 1, f"`cd {magic.argument[:80]}` goes to a path of another machine"
-                )
+                yield Hit(cell.index, magic.line, 1, f"`cd {magic.argument[:80]}` goes to a path of another machine")
 
 
 @rule(
@@ -84,18 +80,12 @@ def path_outside_folder(subject: Subject) -> Iterator[Hit]:
     why="the cell raises FileNotFoundError wherever the file is not put beside the notebook",
     fix="put the file beside the notebook, under exactly this name",
     bad=example("import pandas as pd\nsales = pd.read_csv('no/such/sales.csv')"),
-    good=example(
-        "import pandas as pd\nsales = pd.DataFrame({'a': [1]})\nsales.to_csv('s.csv')\npd.read_csv('s.csv')"
-    ),
+    good=example("import pandas as pd\nsales = pd.DataFrame({'a': [1]})\nsales.to_csv('s.csv')\npd.read_csv('s.csv')"),
 )
 def file_missing(subject: Subject) -> Iterator[Hit]:
     folder = subject.folder or Path("/nonexistent")
     made = _written(subject)
-    if any(
-        magic.name == "cd" or "chdir" in magic.command
-        for cell in subject.notebook.code
-        for magic in cell.magics
-    ):
+    if any(magic.name == "cd" or "chdir" in magic.command for cell in subject.notebook.code for magic in cell.magics):
         return
     for cell, node, text in _read_files(subject):
         path = folder / text.replace("\\", "/")
@@ -154,12 +144,8 @@ def _plain(name: str) -> str:
     "error",
     why="the name says text and the content is a spreadsheet, so that the reader fails or reads rubbish",
     fix="read it with pd.read_excel, or export it again as CSV",
-    bad=example(
-        "import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"PK\x03\x04..."}
-    ),
-    good=example(
-        "import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"day,units\n"}
-    ),
+    bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"PK\x03\x04..."}),
+    good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"day,units\n"}),
 )
 def file_of_another_type(subject: Subject) -> Iterator[Hit]:
     if subject.folder is None:
@@ -179,17 +165,13 @@ def file_of_another_type(subject: Subject) -> Iterator[Hit]:
     why="the run depends on an address that may change, move or be away",
     fix="load it once into the store and read it from there",
     bad=example("import pandas as pd\nsales = pd.read_csv('https://shop.example/data/sales.csv')"),
-    good=example(
-        "import pandas as pd\nsource = 'see https://shop.example/about'\nsales = pd.read_csv('sales.csv')"
-    ),
+    good=example("import pandas as pd\nsource = 'see https://shop.example/about'\nsales = pd.read_csv('sales.csv')"),
 )
 def url_at_run_time(subject: Subject) -> Iterator[Hit]:
     for cell, call, path in subject.calls:
         if not _URL_READS.match(path):
             continue
-        if path.startswith(
-            ("seaborn.load_dataset", "sklearn.datasets.fetch_", "yfinance", "pandas_datareader")
-        ):
+        if path.startswith(("seaborn.load_dataset", "sklearn.datasets.fetch_", "yfinance", "pandas_datareader")):
             yield hit(cell, call, f"`{path}` downloads its data")
             continue
         given = call.args[0] if call.args else None

@@ -56,9 +56,7 @@ def secret_in_output(subject: Subject) -> Iterator[Hit]:
 )
 def personal_data_in_output(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
-        shown = "\n".join(
-            text for output in cell.outputs if output.kind != "error" for text in texts_of(output)
-        )
+        shown = "\n".join(text for output in cell.outputs if output.kind != "error" for text in texts_of(output))
         for one in personal_in(shown[:200_000]):
             yield Hit(cell.index, 1, 1, f"{one.what} in the output: {one.masked}")
 

@@ -32,9 +32,7 @@ def fit_never_saved(subject: Subject) -> Iterator[Hit]:
     if not models or any(MODEL_SAVES.match(path) for _, _, path in subject.calls):
         return
     methods = {call.func.attr for _, call, _ in subject.calls if isinstance(call.func, ast.Attribute)}
-    if methods & {"save_model", "save_weights", "booster_", "save"} - (
-        {"save"} if _saves_picture(subject) else set()
-    ):
+    if methods & {"save_model", "save_weights", "booster_", "save"} - ({"save"} if _saves_picture(subject) else set()):
         return
     last = models[-1]
     what = last.name or last.path.rpartition(".")[2] or "a model"
@@ -93,12 +91,9 @@ def no_assertion(subject: Subject) -> Iterator[Hit]:
     "info",
     why="nobody can tell whether the model beats what the business does today",
     fix="score last year's value, the mean or a DummyClassifier beside it",
-    bad=example(
-        _FIT + "\nfrom sklearn.metrics import r2_score\nprint(r2_score(df['b'], model.predict(df[['a']])))"
-    ),
+    bad=example(_FIT + "\nfrom sklearn.metrics import r2_score\nprint(r2_score(df['b'], model.predict(df[['a']])))"),
     good=example(
-        _FIT
-        + "\nfrom sklearn.metrics import r2_score\nnaive_b = df['b'].shift(1)\nprint(r2_score(df['b'], naive_b))"
+        _FIT + "\nfrom sklearn.metrics import r2_score\nnaive_b = df['b'].shift(1)\nprint(r2_score(df['b'], naive_b))"
     ),
 )
 def no_baseline(subject: Subject) -> Iterator[Hit]:
@@ -115,18 +110,14 @@ def no_baseline(subject: Subject) -> Iterator[Hit]:
     why="the warnings that announce the next break are not seen by anybody",
     fix="take the line out, or silence one category where it arises",
     bad=example("import warnings\nwarnings.filterwarnings('ignore')"),
-    good=example(
-        "import warnings\nwarnings.filterwarnings('ignore', category=FutureWarning, module='seaborn')"
-    ),
+    good=example("import warnings\nwarnings.filterwarnings('ignore', category=FutureWarning, module='seaborn')"),
 )
 def silenced_warnings(subject: Subject) -> Iterator[Hit]:
     for cell, call, path in subject.calls:
         if path not in ("warnings.filterwarnings", "warnings.simplefilter") or not call.args:
             continue
         ignores = isinstance(call.args[0], ast.Constant) and call.args[0].value == "ignore"
-        narrow = len(call.args) > 1 or any(
-            word.arg in ("category", "message", "module") for word in call.keywords
-        )
+        narrow = len(call.args) > 1 or any(word.arg in ("category", "message", "module") for word in call.keywords)
         if (
             ignores
             and not narrow
@@ -150,9 +141,7 @@ def late_import(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
         role = subject.structure.roles[cell.index]
         imports = (
-            [node for node in cell.tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-            if cell.tree
-            else []
+            [node for node in cell.tree.body if isinstance(node, ast.Import | ast.ImportFrom)] if cell.tree else []
         )
         if worked and imports:
             late.append(hit(cell, imports[0], "imports after other code"))
@@ -175,8 +164,7 @@ def no_heading(subject: Subject) -> Iterator[Hit]:
     if len(subject.notebook.code) < 8:
         return
     heads = any(
-        cell.kind == "markdown"
-        and re.search(r"^\s{0,3}#{1,6}\s|<h[1-6]|^[=-]{3,}\s*$", cell.source, re.MULTILINE)
+        cell.kind == "markdown" and re.search(r"^\s{0,3}#{1,6}\s|<h[1-6]|^[=-]{3,}\s*$", cell.source, re.MULTILINE)
         for cell in subject.notebook.cells
     )
     if not heads:
@@ -194,9 +182,7 @@ def no_heading(subject: Subject) -> Iterator[Hit]:
 )
 def long_cell(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
-        lines = sum(
-            1 for line in cell.source.split("\n") if line.strip() and not line.strip().startswith("#")
-        )
+        lines = sum(1 for line in cell.source.split("\n") if line.strip() and not line.strip().startswith("#"))
         if lines > _LONG:
             yield Hit(cell.index, 1, 1, f"{lines} lines of code in one cell")
 
@@ -214,9 +200,7 @@ def waits_for_a_person(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
         for one in flow.imports:
             if one.module.startswith(_WIDGETS):
-                yield Hit(
-                    index, one.line, one.column, f"`{one.module.split('.')[0]}` waits for somebody who clicks"
-                )
+                yield Hit(index, one.line, one.column, f"`{one.module.split('.')[0]}` waits for somebody who clicks")
     for cell, call, path in subject.calls:
         asks = isinstance(call.func, ast.Name) and call.func.id in ("input", "raw_input")
         if (
@@ -241,7 +225,5 @@ def endless_loop(subject: Subject) -> Iterator[Hit]:
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.While) and isinstance(node.test, ast.Constant) and node.test.value):
             continue
-        if not any(
-            isinstance(part, ast.Break | ast.Return | ast.Raise | ast.Yield) for part in ast.walk(node)
-        ):
+        if not any(isinstance(part, ast.Break | ast.Return | ast.Raise | ast.Yield) for part in ast.walk(node)):
             yield hit(cell, node, "`while True` without break, return or raise")

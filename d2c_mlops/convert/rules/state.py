@@ -166,20 +166,14 @@ def star_import(subject: Subject) -> Iterator[Hit]:
     "info",
     why="running this cell twice changes the data twice, or fails the second time",
     fix="make a new value: `sales = sales.drop(columns=[...])` in the cell that makes `sales`",
-    bad=example(
-        "import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales.drop(columns=['id'], inplace=True)"
-    ),
-    good=example(
-        "import pandas as pd\nsales = pd.read_csv('sales.csv')\nsales.drop(columns=['id'], inplace=True)"
-    ),
+    bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales.drop(columns=['id'], inplace=True)"),
+    good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')\nsales.drop(columns=['id'], inplace=True)"),
 )
 def change_in_another_cell(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
         for statement in cell.tree.body if cell.tree else ():
             name = _changed_for_good(statement)
-            made_here = {
-                use.name for use in subject.flow.cells[cell.index].binds if use.line < statement.lineno
-            }
+            made_here = {use.name for use in subject.flow.cells[cell.index].binds if use.line < statement.lineno}
             if name and name not in made_here and subject.flow.definers.get(name):
                 yield hit(cell, statement, f"`{name}` comes from another cell and is changed in place here")
 

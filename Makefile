@@ -1,0 +1,53 @@
+# `make help` lists the targets. The first that needs it builds .venv from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export BENTOML_DO_NOT_TRACK := True
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help demo test test-wheel check lab lock docs clean bench-forecast
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: $(READY)  ## the whole way on real data: ingest, train, promote, package, serve, ask
+	$(BIN)/d2c demo
+
+test: $(READY)  ## all tests: pytest, then the cells of every notebook
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/nbdev-test nbs --n-workers 0
+
+check: $(READY)  ## export in sync, notebooks clean, ruff, mypy, layers, docs
+	$(BIN)/python .ci/house.py
+
+lab: $(READY)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab nbs
+
+docs: $(READY)  ## write README.md from nbs/index.ipynb and the command reference docs/cli.md
+	$(BIN)/python .ci/house.py --write
+
+test-wheel: $(READY)  ## build the wheel, install it in an empty environment, run the demo in an empty folder without network
+	bash .ci/wheel.sh
+
+bench-forecast: $(READY)  ## forecaster against baselines and statsmodels
+	$(BIN)/python bench/forecast.py
+
+lock:  ## resolve requirements.lock again from settings.ini
+	uv pip compile -q setup.py --extra lab --extra convert --extra dev --no-header --no-annotate \
+		--python-version 3.11 --upgrade -o requirements.lock
+
+clean:  ## remove the environment and caches; the store stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): requirements.lock setup.py settings.ini
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=python3.12 …"; exit 1; }
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv -q --allow-existing --python $(PYTHON) .venv && \
+		uv pip install -q -p $(BIN)/python -r requirements.lock && \
+		uv pip install -q -p $(BIN)/python --no-deps -e . ; \
+	else \
+		$(PYTHON) -m venv .venv && \
+		$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock && \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $(READY)

@@ -1,0 +1,5 @@
+"""`python -m d2c_mlops` is `d2c`."""
+
+from .cli import main
+
+main()

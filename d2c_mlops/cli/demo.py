@@ -1,0 +1,43 @@
+"""The command that shows it all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import example, here, json_option, main, settings, show
+from .runs import Progress
+
+
+@example("d2c demo")
+@main.command()
+@json_option
+def demo(as_json: bool) -> None:
+    """Walk the whole way on a real sample of 1.5 million sales lines: ingest, train, promote, package, serve, ask.
+
+    Everything is written below the store (`d2c settings` says where), nothing else. Running it again is safe.
+    """
+    from ..demo.walk import demo as walk
+
+    def say(step: str, result: str, seconds: float) -> None:
+        if not as_json:
+            click.echo(f"{click.style(step, bold=True):>20} {result}  ({seconds:.1f} s)")
+
+    held = settings()
+    with Progress(quiet=as_json) as progress:
+        story = walk(held, say, progress)
+    if as_json:
+        return show({"steps": story.steps, **story.facts})
+    click.echo("\nAsked:    " + _one_line(story.facts["asked"]))
+    click.echo("Answered: " + _one_line(story.facts["answered"]))
+    click.echo(f"\nReport           {here(Path(story.facts['report']))}")
+    click.echo(f"Training run     {here(Path(story.facts['run']['html']))}")
+    click.echo(f"Bento            {here(Path(story.facts['bento']))}")
+    click.echo(f"Everything else  {here(held.store)}")
+    click.echo('\nNext:\n  d2c models\n  d2c serve demand\n  d2c run train -p model=demand -p \'params={"freq": "W"}\'')
+    return None
+
+
+def _one_line(values: dict[str, object]) -> str:
+    return ", ".join(f"{k} {round(v, 1) if isinstance(v, float) else v}" for k, v in values.items() if v is not None)

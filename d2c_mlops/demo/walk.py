@@ -1,0 +1,148 @@
+"""The whole way on real data: raw sales lines in, a served forecast out, one report of it all."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..data.ingest import ingest
+from ..data.tables import Tables
+from ..errors import D2CError, Temporary
+from ..ledger.store import Ledger
+from ..models.contract import to_frame, to_records
+from ..models.forecasting import DemandForecaster
+from ..models.model import Model
+from ..registry.promotions import live, promote
+from ..registry.versions import Version, load_version
+from ..runs.execute import run
+from ..serving.bento import package
+from ..serving.server import free_port, serving
+from ..settings import Settings
+from .report import write
+
+MODEL, DATASET, SOURCE = "demand", "sample", "sample"
+ASKED = 200  # records sent to the service
+Say = Callable[[str, str, float], None]  # step, what came of it, seconds
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Story:
+    """What the demo did, for the report and for `--json`."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, title: str, say: Say) -> Iterator[list[str]]:
+        """Time a step; what it appends to the list is told."""
+        start, told = time.monotonic(), list[str]()
+        yield told
+        seconds = time.monotonic() - start
+        self.steps.append({"step": title, "result": "; ".join(told), "seconds": round(seconds, 2)})
+        say(title, "; ".join(told), seconds)
+
+
+def demo(settings: Settings, say: Say, progress: Progress) -> Story:
+    """Walk the whole way; every step is the call that its command makes. Running it again is safe."""
+    story = Story()
+    with story.step("ingest", say) as told:
+        data = ingest(SOURCE, DATASET, store=settings.store, created_at=datetime.now(UTC))
+        lines = data.manifest.tables["order_lines"].rows
+        told.append(f"{lines:,} order lines, {'written' if data.changed else 'unchanged'}")
+    with story.step("train", say) as told:
+        trained = run("train", {"model": MODEL, "data": DATASET}, settings, progress=progress)
+        told.append(f"run {trained.id}, version {trained.recorded['version']}")
+    with story.step("promote", say) as told:
+        _promote(settings, trained.recorded["version"])
+        version = live(Ledger.of(settings), MODEL)
+        told += [f"version {version.version} is champion", compared(version)]
+    with story.step("package", say) as told:
+        bento = package(version, settings)
+        told.append(bento.tag + ("" if bento.made else ", was there already"))
+    model = load_version(version, settings)
+    assert isinstance(model, DemandForecaster)
+    tables = Tables.open(settings.store, DATASET, version.inputs[0]["digest"])
+    frame = model.contract.check_inputs(model.records(tables, date.fromisoformat(version.as_of)))
+    records = questions(model, frame)
+    with ExitStack() as stack:
+        with story.step("serve", say) as told:
+            server = stack.enter_context(serving(bento, settings, port=free_port()))
+            told.append(server.url)
+        with story.step("ask", say) as told:
+            answer = _ask(server.url, records)
+            told.append(same(model, records, answer))
+    with story.step("report", say) as told:
+        shown = max(range(len(records)), key=lambda i: answer["predictions"][i]["forecast"] or 0)
+        story.facts = {
+            "asked": records[shown],
+            "answered": answer["predictions"][shown],
+            "store": str(settings.store),
+            "dataset": str(settings.store / "data" / DATASET),
+            "run": trained.outputs,
+            "bento": str(bento.folder),
+            "version": version.to_dict(),
+        }
+        story.facts["report"] = str(write(report_path(settings), story.steps, story.facts, model, frame))
+        told.append(story.facts["report"])
+    return story
+
+
+def compared(version: Version) -> str:
+    """Say how a version does beside its baselines."""
+    score = version.score
+    beside = ", ".join(f"{name} {value:.3f}" for name, value in score.baselines.items())
+    return f"{score.metric} {score.value:.3f} against {beside}"
+
+
+def questions(model: Model, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return records to ask a service about, as JSON values, spread over all that one could ask."""
+    chosen = frame.iloc[:: max(1, len(frame) // ASKED)].head(ASKED)
+    return to_records(model.contract.input_fields, chosen)
+
+
+def same(model: Model, records: list[dict[str, Any]], answer: dict[str, Any]) -> str:
+    """Compare a served answer with the prediction made here, to the last digit. Raises D2CError when they differ."""
+    contract = model.contract
+    parsed = contract.request_list.validate_json(json.dumps(records))
+    frame = to_frame(contract.input_fields, [record.model_dump() for record in parsed])
+    mine = json.loads(json.dumps(to_records(contract.output_fields, model.predict(frame))))
+    served = [{k: v for k, v in row.items() if k != "prediction_id"} for row in answer["predictions"]]
+    different = [i for i, (a, b) in enumerate(zip(mine, served, strict=True)) if a != b]
+    if different:
+        first = different[0]
+        raise D2CError(f"{len(different)} served answers differ, first {served[first]} from {mine[first]}")
+    return f"{len(served)} answers over HTTP equal those computed here"
+
+
+def _promote(settings: Settings, number: int, tries: int = 5) -> None:
+    """Promote; when another process moved the champion in between, look again."""
+    for left in reversed(range(tries)):
+        try:
+            promote(MODEL, settings, number=number, reason="demo: the gate agreed")
+            return
+        except Temporary:
+            if not left:
+                raise
+
+
+def _ask(url: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    body = json.dumps({"records": records}).encode()
+    request = urllib.request.Request(f"{url}/predict", body, {"content-type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        found: dict[str, Any] = json.loads(answer.read())
+        return found
+
+
+def report_path(settings: Settings) -> Path:
+    """Return where the report lies."""
+    return settings.store / "reports" / "demo.html"

@@ -1,0 +1,35 @@
+"""One writer at a time, among processes that share a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import Temporary
+
+
+@contextmanager
+def lock(folder: Path, what: str, timeout: float) -> Iterator[None]:
+    """Hold the only right to write in `folder`; raises Temporary after `timeout` seconds of waiting.
+
+    The lock is the kernel's: it is gone when the process that holds it is, kill -9 included.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("ab") as file:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise Temporary(
+                        f"another process has been writing {what} for more than {timeout:g} s",
+                        where=str(folder),
+                        next="run the same command again when it has finished",
+                    ) from None
+                time.sleep(0.05)
+        yield

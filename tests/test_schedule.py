@@ -1,0 +1,224 @@
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_runs import PARAMETERS, RECORD, marked, wait_for, write
+
+from d2c_mlops.cli import main
+from d2c_mlops.errors import SettingsError, UsageError
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs import slots
+from d2c_mlops.runs.records import latest
+from d2c_mlops.runs.schedule import Scheduler, due, fill, jobs_of
+from d2c_mlops.settings import Settings, load
+
+JOB = "[schedule:report]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nparams.day = {slot:%Y-%m-%d}\nbackoff = 10\n"
+NOW = datetime(2026, 11, 22, 5, 0, 30, tzinfo=UTC)
+SLOT = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def scheduled(project: Path) -> Settings:
+    write(project / "nb.ipynb", PARAMETERS, RECORD)
+    with (project / "settings.ini").open("a") as file:
+        file.write(JOB)
+    return load(project, environ={})
+
+
+def scheduler(settings: Settings, clock: Clock, known_since: datetime = NOW - timedelta(days=1)) -> Scheduler:
+    made = Scheduler(settings, say=lambda text: None, clock=clock)
+    slots.known_jobs(made.ledger, made.jobs, known_since)
+    return made
+
+
+def finish(made: Scheduler) -> None:
+    for future in list(made.running):
+        future.result(60)
+
+
+def test_a_due_slot_runs_once_with_its_parameters(scheduled: Settings) -> None:
+    first, second = scheduler(scheduled, Clock()), scheduler(scheduled, Clock())
+    assert first.look() + second.look() == 1
+    finish(first), finish(second)
+    assert first.look() + second.look() == 0
+    slot = slots.find(first.ledger, "report", SLOT)
+    assert (slot.status, slot.attempt) == ("succeeded", 1)
+    (row,) = latest(first.ledger)
+    assert (row.job, row.slot, row.attempt, row.recorded["day"]) == ("report", SLOT, 1, "2026-11-22")
+    assert slot.run_id == row.id
+
+
+def test_nothing_runs_before_its_time_or_from_before_the_job_was_known(scheduled: Settings) -> None:
+    clock = Clock(NOW - timedelta(hours=1))
+    made = scheduler(scheduled, clock, known_since=clock.now)
+    assert made.look() == 0 and slots.listed(made.ledger, "report") == []
+
+
+def test_a_clock_set_back_an_hour_runs_nothing_twice(scheduled: Settings) -> None:
+    clock = Clock()
+    made = scheduler(scheduled, clock)
+    made.look(), finish(made)
+    clock.now -= timedelta(hours=1)
+    assert made.look() == 0
+    clock.now += timedelta(hours=1)
+    assert made.look() == 0 and len(latest(made.ledger)) == 1
+
+
+@pytest.mark.parametrize(("policy", "waiting", "skipped"), [("once", 1, 13), ("all", 14, 0), ("skip", 0, 14)])
+def test_two_weeks_asleep_go_by_the_policy(scheduled: Settings, policy: str, waiting: int, skipped: int) -> None:
+    job = jobs_of(scheduled)["report"]
+    job = replace(job, settings=replace(job.settings, missed=policy))
+    later = NOW + timedelta(days=14, hours=1)
+    found = [status for status, _ in due(job, NOW, later).values()]
+    assert (found.count("waiting"), found.count("skipped")) == (waiting, skipped)
+
+
+def test_a_temporary_failure_is_tried_again_and_another_is_not(scheduled: Settings, project: Path) -> None:
+    write(project / "nb.ipynb", PARAMETERS, "from d2c_mlops.errors import Temporary\nraise Temporary('away')")
+    clock = Clock()
+    made = scheduler(scheduled, clock)
+    waits = []
+    for attempt in (1, 2, 3):
+        assert made.look() == 1
+        finish(made)
+        slot = slots.find(made.ledger, "report", SLOT)
+        assert slot.attempt == attempt
+        waits.append((slot.not_before - clock.now).total_seconds())
+        clock.now = max(slot.not_before, clock.now)
+    assert waits[:2] == [10, 20] and slot.status == "failed" and "attempt 3 failed" in slot.reason
+    assert [r.exit_code for r in latest(made.ledger)] == [75, 75, 75]
+
+
+def test_a_broken_notebook_is_not_tried_again(scheduled: Settings, project: Path) -> None:
+    write(project / "nb.ipynb", PARAMETERS, "1 / 0")
+    made = scheduler(scheduled, Clock())
+    made.look(), finish(made)
+    slot = slots.find(made.ledger, "report", SLOT)
+    assert (slot.status, slot.attempt) == ("failed", 1) and "ZeroDivisionError" in slot.reason
+
+
+def test_a_notebook_that_is_gone_is_a_failure_on_record(scheduled: Settings, project: Path) -> None:
+    made = scheduler(scheduled, Clock())
+    (project / "nb.ipynb").unlink()
+    made.look(), finish(made)
+    assert "no such notebook" in slots.find(made.ledger, "report", SLOT).reason
+
+
+def test_a_job_waits_for_the_one_before_it(scheduled: Settings, project: Path) -> None:
+    with (project / "settings.ini").open("a") as file:
+        file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = report\n")
+    made = scheduler(load(project, environ={}), Clock())
+    assert made.look() == 1 and [s.job for s in made.running.values()] == ["report"]
+    finish(made)
+    assert made.look() == 1 and [s.job for s in made.running.values()] == ["second"]
+    finish(made)
+
+
+def test_a_job_whose_forerunner_failed_is_skipped_when_its_turn_has_passed(scheduled: Settings, project: Path) -> None:
+    write(project / "bad.ipynb", PARAMETERS, "1 / 0")
+    with (project / "settings.ini").open("a") as file:
+        file.write("[schedule:first]\nrun = bad.ipynb\nat = daily at 05:00\nzone = Europe/Berlin\n")
+        file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = first\n")
+    clock = Clock()
+    made = scheduler(load(project, environ={}), clock)
+    made.look(), finish(made)
+    clock.now += timedelta(days=1)
+    made.look(), finish(made)
+    slot = slots.find(made.ledger, "second", SLOT)
+    assert slot.status == "skipped" and "first did not succeed" in slot.reason
+
+
+def test_a_killed_scheduler_loses_no_slot_and_doubles_none(scheduled: Settings, project: Path) -> None:
+    write(project / "nb.ipynb", PARAMETERS, RECORD, "import time\ntime.sleep(60)")
+    ledger = Ledger.of(scheduled)
+    now = datetime.now(UTC).replace(microsecond=0)
+    slots.known_jobs(ledger, ["report"], now)
+    slots.add(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
+    command = [sys.executable, "-m", "d2c_mlops", "schedule", "run"]
+    killed = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
+    wait_for(lambda: latest(ledger) and latest(ledger)[0].recorded == {} and marked(latest(ledger)[0].id))
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    write(project / "nb.ipynb", PARAMETERS, RECORD)
+    clock = Clock(now + timedelta(seconds=5))
+    made = Scheduler(scheduled, say=lambda text: None, clock=clock)
+    made.look()
+    slot = slots.find(ledger, "report", now)
+    assert slot.status == "waiting" and "again in 10 s" in slot.reason
+    clock.now += timedelta(seconds=10)
+    assert made.look() == 1
+    finish(made)
+    assert slots.find(ledger, "report", now).status == "succeeded"
+    assert sorted((r.attempt, r.status) for r in latest(ledger)) == [(1, "lost"), (2, "succeeded")]
+    assert not marked(latest(ledger)[1].id)
+
+
+def test_sigterm_lets_what_runs_finish(scheduled: Settings, project: Path) -> None:
+    write(project / "nb.ipynb", PARAMETERS, "import time\ntime.sleep(3)", RECORD)
+    ledger = Ledger.of(scheduled)
+    now = datetime.now(UTC).replace(microsecond=0)
+    slots.known_jobs(ledger, ["report"], now)
+    slots.add(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
+    command = [sys.executable, "-m", "d2c_mlops", "schedule", "run"]
+    daemon = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
+    wait_for(lambda: latest(ledger))
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(60) == 0
+    assert slots.find(ledger, "report", now).status == "succeeded"
+
+
+def test_two_claims_of_one_slot_are_decided_by_the_ledger(scheduled: Settings, postgres: str) -> None:
+    for ledger in (Ledger.of(scheduled), Ledger(postgres)):
+        slots.known_jobs(ledger, ["report"], NOW)
+        assert slots.add(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == [SLOT]
+        assert slots.add(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == []
+        (slot,) = slots.waiting(ledger, NOW)
+        assert slots.claim(ledger, slot, NOW) is not None and slots.claim(ledger, slot, NOW) is None
+
+
+def test_templates_fill_dates_in_and_reach_nothing_else() -> None:
+    known = {"slot": SLOT, "job": "report", "previous_success": ""}
+    assert fill("{slot:%Y-%m} of {job} after {previous_success}", known) == "2026-11 of report after "
+    for wrong in ("{slot.__class__}", "{other}", "{slot!r}"):
+        with pytest.raises(UsageError, match="is not known"):
+            fill(wrong, known)
+
+
+def test_a_wrong_section_is_refused_with_all_that_is_wrong(project: Path) -> None:
+    with (project / "settings.ini").open("a") as file:
+        file.write("[schedule:x]\nrn = nb.ipynb\nmissed = never\n")
+    with pytest.raises(SettingsError) as caught:
+        load(project, environ={})
+    text = str(caught.value)
+    assert "did you mean 'run'" in text and "'never' is none of" in text and "[schedule:x] at: is needed" in text
+
+
+def test_the_commands_list_trigger_pause_backfill_and_explain(scheduled: Settings) -> None:
+    def call(*args: str) -> dict:
+        done = CliRunner().invoke(main, ["schedule", *args, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    assert call("list")[0]["job"] == "report"
+    made = call("backfill", "report", "--from", "2026-01-01", "--to", "2026-01-03")
+    assert made["slots"] == [f"2026-01-0{day}T05:00:00+00:00" for day in (1, 2, 3)]
+    assert call("backfill", "report", "--from", "2026-01-01", "--to", "2026-01-03")["slots"] == []
+    assert call("why", "report", "2026-01-02T06:00")["reason"] == "backfill"
+    assert len(call("trigger", "report")["slots"]) == 1
+    assert call("pause", "report")["paused"] and call("list")[0]["next"] is None
+    assert not call("resume", "report")["paused"]
+    assert CliRunner().invoke(main, ["schedule", "trigger", "nope"]).exit_code == 2

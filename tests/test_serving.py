@@ -1,0 +1,149 @@
+import json
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from starlette.testclient import TestClient
+from test_registry import train
+
+from d2c_mlops.errors import D2CError, UsageError
+from d2c_mlops.models.model import Model
+from d2c_mlops.registry.promotions import promote
+from d2c_mlops.registry.versions import load_version, new_model
+from d2c_mlops.serving.app import Served, create_app
+from d2c_mlops.serving.bento import package
+from d2c_mlops.serving.pins import FORBIDDEN, closure
+from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.settings import Settings
+
+
+@pytest.fixture
+def model(settings: Settings) -> Model:
+    made = new_model("mean_units", settings, {})
+    return made.fit(*type(made).example())
+
+
+@pytest.fixture
+def client(model: Model) -> TestClient:
+    served = Served(model, "mean_units", 7, {"run_id": "r"}, {"product_id": "P004", "day": "2024-02-01"})
+    return TestClient(create_app(lambda: served), raise_server_exceptions=False)
+
+
+def post(client: TestClient, *records: object):
+    return client.post("/predict", json={"records": list(records)})
+
+
+def test_the_answer_is_the_models_own_with_ids_and_version(client: TestClient, model: Model) -> None:
+    answer = post(
+        client, {"product_id": "P003", "day": "2024-01-01"}, {"product_id": "P001", "day": "2024-01-01"}
+    ).json()
+    assert (answer["model"], answer["version"], answer["contract"]) == ("mean_units", 7, "1.0.0")
+    first, second = answer["predictions"]
+    assert first["product_id"] == "P003" and first["units"] == model.units["P003"]
+    assert second["units"] == model.units["P001"] and first["prediction_id"] != second["prediction_id"]
+
+
+def test_every_fault_of_every_record_is_told_and_nothing_sent_is_repeated(client: TestClient) -> None:
+    answer = post(client, {"product_id": "P001", "day": "2024-01-01"}, {"product_id": 5, "day": "secret"}, {"z": 1})
+    assert answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json"
+    faults = {(f["index"], f["field"]) for f in answer.json()["errors"]}
+    assert faults == {(1, "product_id"), (1, "day"), (2, "product_id"), (2, "day"), (2, "z")}
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"nonsense", b"[]", b'{"records": []}', b'{"records": {}}', b"\xff\xfe", b'{"records": [1]}']
+)
+def test_what_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
+    assert client.post("/predict", content=body).status_code == 400
+
+
+def test_ten_thousand_records_are_taken_and_one_more_is_not(client: TestClient) -> None:
+    record = {"product_id": "P001", "day": "2024-01-01"}
+    assert len(post(client, *[record] * 10_000).json()["predictions"]) == 10_000
+    assert post(client, *[record] * 10_001).status_code == 400
+
+
+def test_a_body_that_is_too_large_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("d2c_mlops.serving.app.MAX_BODY", 100)
+    assert post(client, *[{"product_id": "P001", "day": "2024-01-01"}] * 9).status_code == 413
+
+
+def test_what_the_model_refuses_is_told(client: TestClient) -> None:
+    answer = post(client, {"product_id": "P001", "day": "2024-01-01"}, {"product_id": "P001", "day": "1999-01-01"})
+    assert answer.status_code == 400 and answer.json()["errors"] == [{"where": "row 1", "message": "too early"}]
+
+
+def test_a_fault_of_ours_shows_no_trace(client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(model), "predict", lambda *_: 1 / 0)
+    answer = post(client, {"product_id": "P001", "day": "2024-01-01"})
+    assert answer.status_code == 500 and "ZeroDivision" not in answer.text
+
+
+def test_the_example_of_the_openapi_document_works_when_pasted(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert example == {"records": [{"product_id": "P004", "day": "2024-02-01"}]}
+    assert client.post("/predict", json=example).status_code == 200
+    units = document["components"]["schemas"]["Prediction"]["properties"]["units"]
+    assert units["x-unit"] == "units" and units["minimum"] == 0 and units["description"] == "Units [units]"
+
+
+def test_the_contract_and_the_page_say_what_is_taken(client: TestClient) -> None:
+    assert client.get("/contract").json()["inputs"][0]["name"] == "product_id"
+    assert "curl -X POST" in client.get("/").text and "Day asked for" in client.get("/").text
+
+
+def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings, project: Path) -> None:
+    version = train(settings)
+    promote("mean_units", settings)
+    bento = package(version, settings)
+    assert bento.made and not package(version, settings).made
+    pinned = (bento.folder / "env/python/requirements.txt").read_text()
+    assert "pandas==" in pinned and not any(f"\n{name}==" in pinned for name in FORBIDDEN)
+    port = free_port()
+    with serving(bento, settings, port=port) as server:
+        body = json.dumps({"records": [{"product_id": "P002", "day": "2024-01-01"}]}).encode()
+        request = urllib.request.Request(f"{server.url}/predict", body)
+        answer = json.load(urllib.request.urlopen(request, timeout=10))
+        assert answer["predictions"][0]["units"] == load_version(version, settings).units["P002"]
+        for path in ("/livez", "/readyz", "/metrics", "/contract", "/openapi.json"):
+            assert urllib.request.urlopen(server.url + path, timeout=10).status == 200
+        tree = psutil.Process(server.process.pid).children(recursive=True)
+        with pytest.raises(UsageError, match=f"port {port} cannot be had"), serving(bento, settings, port=port):
+            pass
+    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree)
+
+
+def test_the_service_loads_nothing_that_only_training_needs(project: Path) -> None:
+    code = "import sys, d2c_mlops.serving.service; print(*{m.partition('.')[0] for m in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "bentoml" in loaded and not set(FORBIDDEN) & set(loaded)
+
+
+def test_pins_follow_what_distributions_require() -> None:
+    found = closure(["pandas"])
+    assert {"pandas", "numpy", "python-dateutil"} <= set(found) and "pytest" not in found
+
+
+def test_a_service_that_cannot_start_says_why(settings: Settings) -> None:
+    version = train(settings)
+    bento = package(version, settings)
+    (bento.folder / "src" / "version.json").unlink()
+    with pytest.raises(D2CError, match="did not become ready"), serving(bento, settings, port=free_port()):
+        pass
+
+
+def test_a_taken_port_is_told_before_anything_starts(settings: Settings) -> None:
+    from d2c_mlops.serving.server import check_port
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="--port"):
+            check_port("127.0.0.1", taken.getsockname()[1])
