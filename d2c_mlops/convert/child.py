@@ -96,9 +96,7 @@ def start_shell(recorder: Recorder, plots: bool) -> Any:
     from traitlets.config import Config
 
     class Publisher(DisplayPublisher):  # type: ignore[misc]
-        def publish(
-            self, data: Any, metadata: Any = None, *args: Any, transient: Any = None, **rest: Any
-        ) -> None:
+        def publish(self, data: Any, metadata: Any = None, *args: Any, transient: Any = None, **rest: Any) -> None:
             shown, size = _bundle(data)
             output = {"output_type": "display_data", "data": shown, "metadata": {}}
             recorder.add(output, size)

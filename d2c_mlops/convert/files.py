@@ -13,7 +13,9 @@ from urllib.parse import unquote, urlsplit
 from d2c_mlops.convert.sandbox import files_below
 
 _COPY = re.compile(r"(?:[ _-]?\(\d+\)|[ _-]copy(?: \d+)?|[_-]\d)$", re.IGNORECASE)
-_TABLES = frozenset({".csv", ".tsv", ".txt", ".xls", ".xlsx", ".xlsm", ".parquet", ".json", ".data", ".zip", ".gz", ".feather", ".dat"})
+_TABLES = frozenset(
+    {".csv", ".tsv", ".txt", ".xls", ".xlsx", ".xlsm", ".parquet", ".json", ".data", ".zip", ".gz", ".feather", ".dat"}
+)
 
 
 @dataclass

@@ -15,7 +15,9 @@ from pathlib import Path
 from d2c_mlops.errors import Temporary
 
 KEPT = ("numpy", "pandas", "scikit-learn", "scipy", "statsmodels", "matplotlib", "lightgbm", "ipython")
-_PASSED = re.compile(r"(?i)^(?:path|home|lang|tmpdir|ssl_cert_(?:file|dir)|requests_ca_bundle|(?:https?|no|all)_proxy|(?:uv|pip)_.*)$")
+_PASSED = re.compile(
+    r"(?i)^(?:path|home|lang|tmpdir|ssl_cert_(?:file|dir)|requests_ca_bundle|(?:https?|no|all)_proxy|(?:uv|pip)_.*)$"
+)
 _MADE = re.compile(r"^ \+ ([\w.-]+==\S+)", re.MULTILINE)
 _SECONDS = 900
 

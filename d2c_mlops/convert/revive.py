@@ -272,7 +272,11 @@ class Doctor:
         done = install_packages(wanted, self.place.packages[0])
         self.installed += [one for one in done.made if one not in self.installed]
         self.tried |= {name: done.failed.get(name, "") for name in wanted}
-        self.missing = [name for name in dict.fromkeys([*self.missing, *wanted]) if done.failed.get(name) or name in self.missing and name in done.failed]
+        self.missing = [
+            name
+            for name in dict.fromkeys([*self.missing, *wanted])
+            if done.failed.get(name) or name in self.missing and name in done.failed
+        ]
         return [name for name in wanted if name not in done.failed]
 
     def run_until_it_runs(self) -> None:
@@ -280,7 +284,9 @@ class Doctor:
         while self.runs < MOST_RUNS:
             if self.run_once():
                 return
-        raise Refused(Refusal(None, f"it still fails after {self.runs} runs", "read the mends, and mend the rest by hand"))
+        raise Refused(
+            Refusal(None, f"it still fails after {self.runs} runs", "read the mends, and mend the rest by hand")
+        )
 
     def run_once(self) -> bool:
         """Run from the top, going on after mends; True where all cells ran without any mend on the way."""
@@ -414,7 +420,9 @@ class Doctor:
         if not saved or cell.tree is None or not any(facts.kind in output.text for output in saved):
             return False
         lines = [frame.line for frame in facts.frames if frame.cell == facts.cell]
-        start = next((one.lineno for one in cell.tree.body if lines and one.lineno <= lines[0] <= (one.end_lineno or 0)), None)
+        start = next(
+            (one.lineno for one in cell.tree.body if lines and one.lineno <= lines[0] <= (one.end_lineno or 0)), None
+        )
         if start is None:
             return False
         source = cell.source.split("\n")
@@ -423,7 +431,9 @@ class Doctor:
 
         edit = Edit(cell.index, 1, 0, len(source), len(source[-1].encode()), made)
         plain = replace(cell, python=cell.source)
-        self.notebook = replace(self.notebook, cells=tuple(plain if one is cell else one for one in self.notebook.cells))
+        self.notebook = replace(
+            self.notebook, cells=tuple(plain if one is cell else one for one in self.notebook.cells)
+        )
         reason = f"it failed with {facts.kind} when the notebook was saved too"
         return self.accept([(Mender("failed-before", "", "", reason), Proposal((edit,), reason))])
 
@@ -434,9 +444,15 @@ class Doctor:
             name = distribution_of(module)
             self.missing = list(dict.fromkeys([*self.missing, name]))
             if module.startswith("ipywidgets"):
-                why, step = "it is interactive: it waits for a person at its widgets", "put the values into a parameters cell"
+                why, step = (
+                    "it is interactive: it waits for a person at its widgets",
+                    "put the values into a parameters cell",
+                )
             elif name in self.tried:
-                why, step = f"`{module}` is missing and {name} cannot be installed: {self.tried[name]}", "replace the package"
+                why, step = (
+                    f"`{module}` is missing and {name} cannot be installed: {self.tried[name]}",
+                    "replace the package",
+                )
             else:
                 why = f"missing packages: {', '.join(self.missing)}"
                 step = "install them into the run's own folder: add --install"
@@ -448,7 +464,11 @@ class Doctor:
         """What a person can do about a failure that no mend fits."""
         if "OSError" in facts.bases and "FileNotFoundError" in facts.bases:
             large = ", ".join(one.name for one in self.too_large)
-            return f"these files are too large to be copied: {large}" if large else "give the folder of its data: --data FOLDER"
+            return (
+                f"these files are too large to be copied: {large}"
+                if large
+                else "give the folder of its data: --data FOLDER"
+            )
         if facts.kind == "EOFError":
             return "put the value into a parameters cell"
         if facts.kind == "NameError":
@@ -470,7 +490,11 @@ def _compatible(offers: Sequence[Proposal]) -> list[Proposal]:
     for offer in offers:
         spans = [(edit.cell, (edit.line, edit.column), (edit.end_line, edit.end_column)) for edit in offer.edits]
         if any(
-            start < high and low < end or (start, end) == (low, high) or low <= start == end <= high or start <= low == high <= end
+            start < high
+            and low < end
+            or (start, end) == (low, high)
+            or low <= start == end <= high
+            or start <= low == high <= end
             for cell, start, end in spans
             for low, high in taken.get(cell, ())
         ):

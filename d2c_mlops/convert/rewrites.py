@@ -43,10 +43,19 @@ IMPORTED: dict[str, tuple[str, str]] = {  # path that is gone: what to import, w
         f"statsmodels.formula.api.{name}": (f"statsmodels.api.{name}", name)
         for name in ("OLS", "GLS", "WLS", "GLM", "Logit", "Probit", "Poisson")
     },
-    **{f"pandas.tools.plotting.{n}": (f"pandas.plotting.{n}", n) for n in (
-        "scatter_matrix", "autocorrelation_plot", "parallel_coordinates", "andrews_curves", "lag_plot", "radviz",
-        "bootstrap_plot", "table",
-    )},
+    **{
+        f"pandas.tools.plotting.{n}": (f"pandas.plotting.{n}", n)
+        for n in (
+            "scatter_matrix",
+            "autocorrelation_plot",
+            "parallel_coordinates",
+            "andrews_curves",
+            "lag_plot",
+            "radviz",
+            "bootstrap_plot",
+            "table",
+        )
+    },
     "pandas.TimeGrouper": ("pandas.Grouper", "Grouper"),
     "keras.utils.np_utils": ("keras.utils", "utils"),
     "keras.utils.vis_utils.plot_model": ("keras.utils.plot_model", "plot_model"),
@@ -312,7 +321,9 @@ def _ewma(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not call.args:
         return ()
-    rest = ", ".join([*(f"com={spelled(cell, one)}" for one in call.args[1:2]), *map(lambda w: spelled(cell, w), call.keywords)])
+    rest = ", ".join(
+        [*(f"com={spelled(cell, one)}" for one in call.args[1:2]), *map(lambda w: spelled(cell, w), call.keywords)]
+    )
     return (replaced(cell, call, f"{spelled(cell, call.args[0])}.ewm({rest}).mean()"),)
 
 
@@ -446,7 +457,20 @@ def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     words = {word.arg: word.value for word in call.keywords}
     hist, kde = words.get("hist"), words.get("kde")
     start = spelled(cell, call.func).removesuffix("distplot")
-    old = ("hist", "kde", "rug", "fit", "norm_hist", "kde_kws", "hist_kws", "rug_kws", "fit_kws", "axlabel", "a", "vertical")
+    old = (
+        "hist",
+        "kde",
+        "rug",
+        "fit",
+        "norm_hist",
+        "kde_kws",
+        "hist_kws",
+        "rug_kws",
+        "fit_kws",
+        "axlabel",
+        "a",
+        "vertical",
+    )
     arguments = [spelled(cell, words["a"])] if "a" in words else []
     arguments += [spelled(cell, one) for one in call.args[:1]]
     arguments += [f"bins={spelled(cell, one)}" for one in call.args[1:2]]
@@ -487,9 +511,11 @@ def _pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if call.func.attr == "hold":
         return (replaced(cell, call, "None"),)
     marked = [] if len(call.args) > 2 or keyword(call, "fmt") else ["'o'"]
-    parts = [spelled(cell, one) for one in call.args] + marked + [
-        spelled(cell, word) for word in call.keywords if word.arg not in ("xdate", "ydate", "tz", "fmt")
-    ]
+    parts = (
+        [spelled(cell, one) for one in call.args]
+        + marked
+        + [spelled(cell, word) for word in call.keywords if word.arg not in ("xdate", "ydate", "tz", "fmt")]
+    )
     return recalled(cell, call, f"{receiver(cell, call)}.plot", parts)
 
 

@@ -78,9 +78,7 @@ class CellRun:
     count: int = 0
 
 
-def environment(
-    home: Path, extra: Sequence[Path] = (), token: str = "", plots: bool = False
-) -> dict[str, str]:
+def environment(home: Path, extra: Sequence[Path] = (), token: str = "", plots: bool = False) -> dict[str, str]:
     """Return the whole environment of a child: nothing of ours but the search path for programs and the threads."""
     home.mkdir(parents=True, exist_ok=True)
     temporary = home / "tmp"
@@ -262,9 +260,7 @@ def marked(token: str) -> list[psutil.Process]:
     return found
 
 
-def run_program(
-    command: Sequence[str], folder: Path, home: Path, limits: Limits, extra: Sequence[Path] = ()
-) -> Ended:
+def run_program(command: Sequence[str], folder: Path, home: Path, limits: Limits, extra: Sequence[Path] = ()) -> Ended:
     """Run a program to its end within limits; its output's last part comes with the answer."""
     with Child(command, folder, home, limits, extra=extra) as child:
         try:
@@ -326,9 +322,7 @@ class Session(Child):
 
     def snapshot(self, path: Path, names: Sequence[str] | None = None) -> dict[str, Any]:
         """Let the child write comparable values of its names to `path`; None means all names."""
-        return dict(
-            self.ask({"do": "snapshot", "path": str(path), "names": None if names is None else list(names)})
-        )
+        return dict(self.ask({"do": "snapshot", "path": str(path), "names": None if names is None else list(names)}))
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send one request and wait for its answer, watching the limits."""

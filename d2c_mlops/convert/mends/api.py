@@ -108,7 +108,10 @@ def moved_imports(scene: Scene) -> Iterator[Proposal]:
             reasons.append(f"`{path}` is gone since {change.library} {change.since}: use {new}")
         if not lines:
             continue
-        moved = [f"from {module} import {', '.join(names)}" if module else f"import {', '.join(names)}" for module, names in lines.items()]
+        moved = [
+            f"from {module} import {', '.join(names)}" if module else f"import {', '.join(names)}"
+            for module, names in lines.items()
+        ]
         first = [f"from {node.module} import {', '.join(kept)}"] if kept else []
         text = ("\n" + " " * node.col_offset).join([*first, *moved])
         edits = [replaced(cell, node, text), *_used(scene, uses)]
@@ -185,7 +188,9 @@ def _says(change: Change) -> str:
 def unexpected_keyword(scene: Scene, trouble: Trouble) -> Proposal | None:
     found = _UNEXPECTED.search(trouble.message) if trouble.kind in ("TypeError", "AttributeError") else None
     if found is None and trouble.kind == "AttributeError":
-        found = re.search(r"(?P<function>\w+)\.set\(\) got an unexpected keyword argument '(?P<word>\w+)'", trouble.message)
+        found = re.search(
+            r"(?P<function>\w+)\.set\(\) got an unexpected keyword argument '(?P<word>\w+)'", trouble.message
+        )
     if found is None:
         return None
     word, function = found["word"], (found["function"] or "").split(".")
@@ -317,7 +322,14 @@ def cannot_import(scene: Scene, trouble: Trouble) -> Proposal | None:
 @after("no-numpy-alias", "", "", "the name is Python's own", order=30)
 def python_two_names(scene: Scene, trouble: Trouble) -> Proposal | None:
     """Names of Python 2 that no longer exist."""
-    names = {"xrange": "range", "unicode": "str", "raw_input": "input", "basestring": "str", "long": "int", "unichr": "chr"}
+    names = {
+        "xrange": "range",
+        "unicode": "str",
+        "raw_input": "input",
+        "basestring": "str",
+        "long": "int",
+        "unichr": "chr",
+    }
     if trouble.kind != "NameError" or trouble.name not in names:
         return None
     edits = tuple(
@@ -341,7 +353,13 @@ def old_methods(scene: Scene, trouble: Trouble) -> Proposal | None:
 def renamed_arguments(scene: Scene, trouble: Trouble) -> Proposal | None:
     """Arguments that were renamed in methods whose class cannot be told from the text."""
     renamed = {"null_counts": "show_counts", "sheetname": "sheet_name", "line_terminator": "lineterminator"}
-    renamed |= {"normed": "density", "shade": "fill", "n_iter": "max_iter", "axisbg": "facecolor", "lr": "learning_rate"}
+    renamed |= {
+        "normed": "density",
+        "shade": "fill",
+        "n_iter": "max_iter",
+        "axisbg": "facecolor",
+        "lr": "learning_rate",
+    }
     renamed |= {"nb_epoch": "epochs", "b": "visible", "closed": "inclusive", "vertical_labels": "labels"}
     found = _UNEXPECTED.search(trouble.message)
     if found is None or found["word"] not in renamed:
@@ -357,12 +375,41 @@ def renamed_arguments(scene: Scene, trouble: Trouble) -> Proposal | None:
 @after("numeric-only", "pandas", "2.0", "columns of text are no longer left out silently", order=15)
 def numbers_only(scene: Scene, trouble: Trouble) -> Proposal | None:
     """Means, correlations and the like over frames that hold texts."""
-    names = {"corr", "cov", "mean", "median", "std", "var", "sem", "skew", "kurt", "kurtosis", "quantile", "sum", "prod", "max", "min", "corrwith"}
+    names = {
+        "corr",
+        "cov",
+        "mean",
+        "median",
+        "std",
+        "var",
+        "sem",
+        "skew",
+        "kurt",
+        "kurtosis",
+        "quantile",
+        "sum",
+        "prod",
+        "max",
+        "min",
+        "corrwith",
+    }
     text = (
-        "could not convert string to float", "does not support operation", "agg function failed", "Could not convert",
-        "Cannot perform reduction", "unsupported operand type", "not supported for the input types", "can't multiply",
-        "Cannot convert", "complex() arg", "cannot perform", "not supported between instances of", "datetime64 type does not",
-        "does not support reduction", "Invalid value", "could not convert",
+        "could not convert string to float",
+        "does not support operation",
+        "agg function failed",
+        "Could not convert",
+        "Cannot perform reduction",
+        "unsupported operand type",
+        "not supported for the input types",
+        "can't multiply",
+        "Cannot convert",
+        "complex() arg",
+        "cannot perform",
+        "not supported between instances of",
+        "datetime64 type does not",
+        "does not support reduction",
+        "Invalid value",
+        "could not convert",
     )
     if not trouble.says(*text) or not {"TypeError", "ValueError"} & set(trouble.bases):
         return None
@@ -372,12 +419,19 @@ def numbers_only(scene: Scene, trouble: Trouble) -> Proposal | None:
         name = last_name(call.func)
         taken = {word.arg for word in call.keywords}
         if name in names and isinstance(call.func, ast.Attribute) and "numeric_only" not in taken:
-            return Proposal((argument_added(cell, call, "numeric_only=True"),), f"{name}() over columns of text raises since pandas 2")
+            return Proposal(
+                (argument_added(cell, call, "numeric_only=True"),),
+                f"{name}() over columns of text raises since pandas 2",
+            )
         first = call.args[0] if call.args else None
         plain = isinstance(first, ast.Constant) or (first is not None and last_name(first) in names)
         if name in ("agg", "aggregate") and plain and "numeric_only" not in taken:
-            return Proposal((argument_added(cell, call, "numeric_only=True"),), "agg() over columns of text raises since pandas 2")
+            return Proposal(
+                (argument_added(cell, call, "numeric_only=True"),), "agg() over columns of text raises since pandas 2"
+            )
         inner_call = call_of(cell, call)
         if inner_call is not None and last_name(inner_call.func) in names:
-            return Proposal((argument_added(cell, inner_call, "numeric_only=True"),), "columns of text raise since pandas 2")
+            return Proposal(
+                (argument_added(cell, inner_call, "numeric_only=True"),), "columns of text raise since pandas 2"
+            )
     return None

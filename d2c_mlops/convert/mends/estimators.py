@@ -87,12 +87,21 @@ def two_dimensions(scene: Scene, trouble: Trouble) -> Proposal | None:
     if not trouble.says("Expected 2D array, got 1D array", "Expected a 2-dimensional container but got"):
         return None
     for cell, call in scene.failing(trouble, ast.Call):
-        if last_name(call.func) not in ("fit", "transform", "fit_transform", "predict", "inverse_transform") or not call.args:
+        if (
+            last_name(call.func) not in ("fit", "transform", "fit_transform", "predict", "inverse_transform")
+            or not call.args
+        ):
             continue
         first = call.args[0]
         text = spelled(cell, first)
         kind = scene.kinds([text]).get(text, "")
-        new = f"{text}.to_frame()" if kind == "pandas.Series" else f"{text}.reshape(-1, 1)" if kind == "numpy.ndarray" else ""
+        new = (
+            f"{text}.to_frame()"
+            if kind == "pandas.Series"
+            else f"{text}.reshape(-1, 1)"
+            if kind == "numpy.ndarray"
+            else ""
+        )
         if new:
             return Proposal((replaced(cell, first, new),), "a single column has to be given as a table")
     return None
@@ -104,22 +113,32 @@ def text_names(scene: Scene, trouble: Trouble) -> Proposal | None:
     if not trouble.says("Feature names are only supported if all input features have string names"):
         return None
     for cell, call in scene.failing(trouble, ast.Call):
-        if last_name(call.func) in ("fit", "transform", "fit_transform", "predict", "score", "fit_predict", "predict_proba") and call.args:
+        if (
+            last_name(call.func)
+            in ("fit", "transform", "fit_transform", "predict", "score", "fit_predict", "predict_proba")
+            and call.args
+        ):
             text = spelled(cell, call.args[0])
-            return Proposal((replaced(cell, call.args[0], f"{text}.rename(columns=str)"),), "names of features are all text")
+            return Proposal(
+                (replaced(cell, call.args[0], f"{text}.rename(columns=str)"),), "names of features are all text"
+            )
     return None
 
 
 @after("solver", "scikit-learn", "1.6", "the solver does not know the penalty or the classes", order=40)
 def solver(scene: Scene, trouble: Trouble) -> Proposal | None:
     """`penalty='l1'` was possible with the solver of old, liblinear."""
-    if not trouble.says("supports only 'l2' or None penalties", "supports only 'l2' or 'none' penalties", "got l1 penalty"):
+    if not trouble.says(
+        "supports only 'l2' or None penalties", "supports only 'l2' or 'none' penalties", "got l1 penalty"
+    ):
         return None
     for cell, call in scene.nodes(ast.Call):
         if last_name(call.func) in ("LogisticRegression", "LogisticRegressionCV") and keyword(call, "solver") is None:
             penalty = keyword(call, "penalty")
             if isinstance(penalty, ast.Constant) and penalty.value == "l1":
-                return Proposal((argument_added(cell, call, "solver='liblinear'"),), "liblinear was the solver of old", restart=True)
+                return Proposal(
+                    (argument_added(cell, call, "solver='liblinear'"),), "liblinear was the solver of old", restart=True
+                )
     return None
 
 
@@ -141,15 +160,27 @@ def gone_parameter(scene: Scene, trouble: Trouble) -> Proposal | None:
     edits = []
     for cell, word in scene.nodes(ast.keyword):
         if word.arg and word.arg.rpartition("__")[2] == found[1]:
-            edits += [replaced(cell, one, new) for one in ast.walk(word.value) if isinstance(one, ast.Constant) and one.value == found[3]]
+            edits += [
+                replaced(cell, one, new)
+                for one in ast.walk(word.value)
+                if isinstance(one, ast.Constant) and one.value == found[3]
+            ]
     for cell, table in scene.nodes(ast.Dict):
         for key, value in zip(table.keys, table.values, strict=True):
             if isinstance(key, ast.Constant) and str(key.value).rpartition("__")[2] == found[1]:
-                edits += [replaced(cell, one, new) for one in ast.walk(value) if isinstance(one, ast.Constant) and one.value == found[3]]
-    return Proposal(tuple(edits), f"{found[2]} takes {new} for {found[1]}={found[3]!r}", restart=True) if edits else None
+                edits += [
+                    replaced(cell, one, new)
+                    for one in ast.walk(value)
+                    if isinstance(one, ast.Constant) and one.value == found[3]
+                ]
+    return (
+        Proposal(tuple(edits), f"{found[2]} takes {new} for {found[1]}={found[3]!r}", restart=True) if edits else None
+    )
 
 
-@after("seed-without-shuffle", "scikit-learn", "0.24", "a seed without shuffling has no effect and is refused", order=40)
+@after(
+    "seed-without-shuffle", "scikit-learn", "0.24", "a seed without shuffling has no effect and is refused", order=40
+)
 def idle_seed(scene: Scene, trouble: Trouble) -> Proposal | None:
     """`KFold(random_state=0)` without `shuffle=True`: the seed never had an effect."""
     if not trouble.says("Setting a random_state has no effect since shuffle is False"):

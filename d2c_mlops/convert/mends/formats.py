@@ -13,9 +13,25 @@ from d2c_mlops.convert.notebook import Cell
 from d2c_mlops.convert.roles import keyword
 from d2c_mlops.convert.rewrites import inner, recalled
 
-_READERS = {"xlsx": "read_excel", "xls": "read_excel", "parquet": "read_parquet", "json": "read_json", "text": "read_csv"}
+_READERS = {
+    "xlsx": "read_excel",
+    "xls": "read_excel",
+    "parquet": "read_parquet",
+    "json": "read_json",
+    "text": "read_csv",
+}
 _EXCEL_ONLY = ("sheet_name", "engine", "sheetname")
-_TEXT_ONLY = ("sep", "delimiter", "encoding", "engine", "error_bad_lines", "on_bad_lines", "low_memory", "lineterminator", "quotechar")
+_TEXT_ONLY = (
+    "sep",
+    "delimiter",
+    "encoding",
+    "engine",
+    "error_bad_lines",
+    "on_bad_lines",
+    "low_memory",
+    "lineterminator",
+    "quotechar",
+)
 
 
 def file_read(scene: Scene, trouble: Trouble, cell: Cell, call: ast.Call) -> Path | None:
@@ -80,7 +96,10 @@ def engine(scene: Scene, trouble: Trouble) -> Proposal | None:
     for cell, call in scene.failing(trouble, ast.Call):
         word = keyword(call, "engine")
         if last_name(call.func) in ("read_excel", "ExcelFile") and word is not None:
-            return Proposal(recalled(cell, call, spelled(cell, call.func), inner(cell, call, "engine")), "the reader is chosen by the file's content")
+            return Proposal(
+                recalled(cell, call, spelled(cell, call.func), inner(cell, call, "engine")),
+                "the reader is chosen by the file's content",
+            )
     return None
 
 
@@ -115,7 +134,9 @@ def one_column(scene: Scene, trouble: Trouble) -> Proposal | None:
 
         if columns_used(scene) & set(header(file)):
             sign = separator_of(file)
-            return Proposal((argument_added(cell, call, f"sep={sign!r}"),), f"the columns are separated by {sign!r}", restart=True)
+            return Proposal(
+                (argument_added(cell, call, f"sep={sign!r}"),), f"the columns are separated by {sign!r}", restart=True
+            )
     return None
 
 

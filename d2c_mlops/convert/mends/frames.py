@@ -72,7 +72,9 @@ def _is_object(node: ast.expr) -> bool:
 
 
 def _names_str(nodes: list[ast.expr]) -> bool:
-    return any(isinstance(one, ast.Constant) and one.value in ("str", "string") or last_name(one) == "str" for one in nodes)
+    return any(
+        isinstance(one, ast.Constant) and one.value in ("str", "string") or last_name(one) == "str" for one in nodes
+    )
 
 
 @before("select-texts", "pandas", "3.0", "columns of text have the dtype `str`, no longer `object`", order=20)
@@ -130,7 +132,11 @@ def counted_columns(scene: Scene) -> Iterator[Proposal]:
             continue
         column = counts.func.value if isinstance(counts.func, ast.Attribute) else None
         name = _column_name(cell, column)
-        if not name or _is_renamed(scene, cell, call) or scene.subject.inference.kind(column or call) == "pandas.DataFrame":
+        if (
+            not name
+            or _is_renamed(scene, cell, call)
+            or scene.subject.inference.kind(column or call) == "pandas.DataFrame"
+        ):
             continue
         new = f"{spelled(cell, counts)}.rename_axis('index').reset_index(name={name})"
         yield Proposal((replaced(cell, call, new),))
@@ -138,7 +144,11 @@ def counted_columns(scene: Scene) -> Iterator[Proposal]:
 
 def _column_name(cell: Cell, column: ast.expr | None) -> str:
     if isinstance(column, ast.Subscript) and isinstance(column.slice, ast.Constant | ast.Name):
-        return spelled(cell, column.slice) if not isinstance(column.slice, ast.Constant) or isinstance(column.slice.value, str) else ""
+        return (
+            spelled(cell, column.slice)
+            if not isinstance(column.slice, ast.Constant) or isinstance(column.slice.value, str)
+            else ""
+        )
     return repr(column.attr) if isinstance(column, ast.Attribute) else ""
 
 
@@ -162,7 +172,11 @@ def nanoseconds(scene: Scene) -> Iterator[Proposal]:
         if not isinstance(node.op, ast.Div | ast.FloorDiv) or not _is_billion(node.right):
             continue
         call = node.left
-        if isinstance(call, ast.Call) and last_name(call.func) in ("astype", "view") and isinstance(call.func, ast.Attribute):
+        if (
+            isinstance(call, ast.Call)
+            and last_name(call.func) in ("astype", "view")
+            and isinstance(call.func, ast.Attribute)
+        ):
             start = spelled(cell, call.func.value)
             if call.args and "int" in spelled(cell, call.args[0]) and "datetime64" not in start:
                 where = call.func.value
@@ -187,7 +201,12 @@ def month_units(scene: Scene) -> Iterator[Proposal]:
             continue
         unit = call.args[1]
         above = parent_of(cell, call)
-        if isinstance(unit, ast.Constant) and unit.value in seconds and isinstance(above, ast.BinOp) and isinstance(above.op, ast.Div | ast.FloorDiv):
+        if (
+            isinstance(unit, ast.Constant)
+            and unit.value in seconds
+            and isinstance(above, ast.BinOp)
+            and isinstance(above.op, ast.Div | ast.FloorDiv)
+        ):
             count = spelled(cell, call.args[0])
             size = f"{seconds[unit.value]}" if count == "1" else f"{seconds[unit.value]} * {count}"
             yield Proposal((replaced(cell, call.args[0], size), replaced(cell, unit, "'s'")))
@@ -195,7 +214,9 @@ def month_units(scene: Scene) -> Iterator[Proposal]:
 
 @after("days-of-differences", "pandas", "2.0", "differences of dates are not cast to days", order=15)
 def days_of_differences(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if not trouble.says("Cannot convert from timedelta64", "Supported resolutions are", "Units 'M', 'Y'", "Cannot cast"):
+    if not trouble.says(
+        "Cannot convert from timedelta64", "Supported resolutions are", "Units 'M', 'Y'", "Cannot cast"
+    ):
         return None
     from d2c_mlops.convert.rewrites import rewritten
 
@@ -307,7 +328,11 @@ def _outermost(cell: Cell, node: ast.stmt) -> ast.stmt | None:
     best: ast.stmt | None = node
     for one in ast.walk(cell.tree) if cell.tree else ():
         if isinstance(one, ast.For | ast.While) and any(part is node for part in ast.walk(one)):
-            target = {name.id for name in ast.walk(one.target) if isinstance(name, ast.Name)} if isinstance(one, ast.For) else set()
+            target = (
+                {name.id for name in ast.walk(one.target) if isinstance(name, ast.Name)}
+                if isinstance(one, ast.For)
+                else set()
+            )
             used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
             if not isinstance(one, ast.For) or not target & used or True:
                 best = one if best is node else best
@@ -319,7 +344,11 @@ def _column_set(cell: Cell, target: ast.expr) -> str:
         return ""
     holder = target.value
     if isinstance(holder, ast.Attribute) and holder.attr in ("loc", "at"):
-        if isinstance(target.slice, ast.Tuple) and len(target.slice.elts) == 2 and isinstance(target.slice.elts[1], ast.Constant):
+        if (
+            isinstance(target.slice, ast.Tuple)
+            and len(target.slice.elts) == 2
+            and isinstance(target.slice.elts[1], ast.Constant)
+        ):
             return f"{spelled(cell, holder.value)}[{spelled(cell, target.slice.elts[1])}]"
         return spelled(cell, holder.value) if not isinstance(target.slice, ast.Tuple) else ""
     if isinstance(holder, ast.Attribute) and holder.attr == "iloc":
@@ -330,12 +359,18 @@ def _column_set(cell: Cell, target: ast.expr) -> str:
 @after("array-methods", "pandas", "3.0", "columns of text give their own kind of array", order=40)
 def array_methods(scene: Scene, trouble: Trouble) -> Proposal | None:
     """`.unique().sort()` and the like on arrays of text: made a plain array first."""
-    if trouble.kind != "AttributeError" or "StringArray" not in trouble.message and "ArrowStringArray" not in trouble.message:
+    if (
+        trouble.kind != "AttributeError"
+        or "StringArray" not in trouble.message
+        and "ArrowStringArray" not in trouble.message
+    ):
         return None
     for cell, node in scene.failing(trouble, ast.Attribute):
         if node.attr == trouble.name:
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
-            return Proposal((insertion(cell, *end, ".to_numpy(dtype=object)"),), "texts are kept in an array of their own kind")
+            return Proposal(
+                (insertion(cell, *end, ".to_numpy(dtype=object)"),), "texts are kept in an array of their own kind"
+            )
     return None
 
 
@@ -351,7 +386,9 @@ def read_only(scene: Scene, trouble: Trouble) -> Proposal | None:
         given = given or isinstance(taken, ast.Call) and last_name(taken.func) in ("to_numpy", "asarray")
         if given and {last_name(one) for one in node.targets} & names:
             end = (taken.end_lineno or 0, taken.end_col_offset or 0)
-            return Proposal((insertion(cell, *end, ".copy()"),), "arrays taken out of a frame are read-only", restart=True)
+            return Proposal(
+                (insertion(cell, *end, ".copy()"),), "arrays taken out of a frame are read-only", restart=True
+            )
     return None
 
 
@@ -360,7 +397,19 @@ def plain_array(scene: Scene, trouble: Trouble) -> Proposal | None:
     """Methods of arrays called on a Series: `.reshape`, `.ravel`, `.nonzero`, `.flatten`."""
     if trouble.kind != "AttributeError" or trouble.holder not in ("pandas.Series", "pandas.DataFrame"):
         return None
-    if trouble.name not in ("reshape", "ravel", "nonzero", "flatten", "tolist", "item", "argsort", "compress", "itemsize", "data", "strides"):
+    if trouble.name not in (
+        "reshape",
+        "ravel",
+        "nonzero",
+        "flatten",
+        "tolist",
+        "item",
+        "argsort",
+        "compress",
+        "itemsize",
+        "data",
+        "strides",
+    ):
         return None
     for cell, node in scene.failing(trouble, ast.Attribute):
         if node.attr == trouble.name:
@@ -397,7 +446,9 @@ def by_position(scene: Scene, trouble: Trouble) -> Proposal | None:
         if holder.endswith((".loc", ".iloc", ".at")) or isinstance(node.slice, ast.Slice):
             continue
         kind = scene.kinds([holder, f"{holder}.index"])
-        if trouble.kinds.get(holder, kind.get(holder)) == "pandas.Series" and "Range" not in kind.get(f"{holder}.index", ""):
+        if trouble.kinds.get(holder, kind.get(holder)) == "pandas.Series" and "Range" not in kind.get(
+            f"{holder}.index", ""
+        ):
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
             return Proposal((insertion(cell, *end, ".iloc"),), "a number in brackets is a label, no longer a position")
     return None
@@ -431,14 +482,18 @@ def no_limit(scene: Scene, trouble: Trouble) -> Proposal | None:
 @after("text-dates", "pandas", "2.0", "all dates of a column must have one form", order=40)
 def mixed_dates(scene: Scene, trouble: Trouble) -> Proposal | None:
     """to_datetime over dates of several forms: each by itself, as before."""
-    if not trouble.says("doesn't match format", "does not match format", "unconverted data remains") or not trouble.through("pandas/"):
+    if not trouble.says(
+        "doesn't match format", "does not match format", "unconverted data remains"
+    ) or not trouble.through("pandas/"):
         return None
     for cell, call in scene.failing(trouble, ast.Call):
         taken = {word.arg for word in call.keywords}
         if last_name(call.func) == "to_datetime" and not taken & {"format"}:
             from d2c_mlops.convert.mending import argument_added
 
-            return Proposal((argument_added(cell, call, "format='mixed'"),), "dates of several forms are read one by one")
+            return Proposal(
+                (argument_added(cell, call, "format='mixed'"),), "dates of several forms are read one by one"
+            )
     return None
 
 
@@ -452,8 +507,13 @@ def nested_renamer(scene: Scene, trouble: Trouble) -> Proposal | None:
         if last_name(call.func) not in ("agg", "aggregate") or not isinstance(given, ast.Dict):
             continue
         pairs = list(zip(given.keys, given.values, strict=True))
-        if all(isinstance(key, ast.Constant) and isinstance(value, ast.Constant | ast.Attribute | ast.Lambda | ast.Name) for key, value in pairs):
-            words = ", ".join(f"{key.value!r}: {spelled(cell, value)}" for key, value in pairs if isinstance(key, ast.Constant))
+        if all(
+            isinstance(key, ast.Constant) and isinstance(value, ast.Constant | ast.Attribute | ast.Lambda | ast.Name)
+            for key, value in pairs
+        ):
+            words = ", ".join(
+                f"{key.value!r}: {spelled(cell, value)}" for key, value in pairs if isinstance(key, ast.Constant)
+            )
             return Proposal((replaced(cell, given, f"**{{{words}}}"),), "names inside agg() are given by keywords")
     return None
 
@@ -461,7 +521,9 @@ def nested_renamer(scene: Scene, trouble: Trouble) -> Proposal | None:
 @after("dummies-are-true", "pandas", "2.0", "dummies are True and False, no longer 0 and 1", order=45)
 def dummies(scene: Scene, trouble: Trouble) -> Proposal | None:
     """Code that wants numbers of get_dummies: asked for as numbers."""
-    if not trouble.says("numpy boolean subtract", "dtype('bool')", "dtype bool", "bool_", "dtype of object", "object to float"):
+    if not trouble.says(
+        "numpy boolean subtract", "dtype('bool')", "dtype bool", "bool_", "dtype of object", "object to float"
+    ):
         return None
     from d2c_mlops.convert.mending import argument_added
 
@@ -470,4 +532,6 @@ def dummies(scene: Scene, trouble: Trouble) -> Proposal | None:
         for cell, call in scene.nodes(ast.Call)
         if last_name(call.func) == "get_dummies" and keyword(call, "dtype") is None
     )
-    return Proposal(edits, "dummies are True and False since pandas 2; 0 and 1 are meant", restart=True) if edits else None
+    return (
+        Proposal(edits, "dummies are True and False since pandas 2; 0 and 1 are meant", restart=True) if edits else None
+    )

@@ -38,7 +38,9 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 DISTRIBUTIONS["keras"] = "tensorflow-cpu"
 _MISSING = re.compile(r"No module named '([\w.]+)'")
-_OPTIONAL = re.compile(r"Missing optional dependency '([\w.-]+)'|`?Import (\w+) failed|requires? (?:the )?`?(\w+)`? (?:library|package|to be installed)")
+_OPTIONAL = re.compile(
+    r"Missing optional dependency '([\w.-]+)'|`?Import (\w+) failed|requires? (?:the )?`?(\w+)`? (?:library|package|to be installed)"
+)
 _INSTALL = re.compile(r"^(?:-m\s+pip\s+|3?\s*)?install\s+(.+)$")
 _COLAB = ("google.colab", "kaggle_datasets", "kaggle_secrets")
 
@@ -68,7 +70,9 @@ def hosted(scene: Scene) -> Iterator[Proposal]:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "upload":
             if last_name(call.func.value) in names | {"files"}:
                 made = "{p.name: p.read_bytes() for p in __import__('pathlib').Path('.').iterdir() if p.is_file()}"
-                yield Proposal((replaced(cell, call, made),), "there is no upload form: the files of the folder are read")
+                yield Proposal(
+                    (replaced(cell, call, made),), "there is no upload form: the files of the folder are read"
+                )
 
 
 @before("install-in-a-cell", "", "", "packages are installed by the environment, not by a cell", order=1)
@@ -78,7 +82,11 @@ def installs(scene: Scene) -> Iterator[Proposal]:
         for magic in cell.magics:
             wanted = _INSTALL.match(magic.argument)
             tool = magic.name.lstrip("!%")
-            if tool not in ("pip", "pip3", "conda", "mamba", "uv", "python", "python3") or wanted is None or magic.target:
+            if (
+                tool not in ("pip", "pip3", "conda", "mamba", "uv", "python", "python3")
+                or wanted is None
+                or magic.target
+            ):
                 continue
             edit = Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), "")
             yield Proposal((edit,), f"`{magic.command}`: packages are installed by the environment, not by a cell")
@@ -109,7 +117,9 @@ def unused(scene: Scene, trouble: Trouble) -> Proposal | None:
         if kept and isinstance(node, ast.Import):
             text = "import " + ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in kept)
             return Proposal((replaced(cell, node, text),), f"`{found[1]}` is not installed, and nothing uses it")
-        return Proposal((without_statement(cell, node, "unused"),), f"`{found[1]}` is not installed, and nothing uses it")
+        return Proposal(
+            (without_statement(cell, node, "unused"),), f"`{found[1]}` is not installed, and nothing uses it"
+        )
     return None
 
 
@@ -167,7 +177,12 @@ def needed(scene: Scene, here: Path) -> list[str]:
             continue
         for module in modules:
             top = module.partition(".")[0]
-            if not top or (here / f"{top}.py").exists() or (here / top).is_dir() or top in ("google", "kaggle_datasets"):
+            if (
+                not top
+                or (here / f"{top}.py").exists()
+                or (here / top).is_dir()
+                or top in ("google", "kaggle_datasets")
+            ):
                 continue
             try:
                 absent = find_spec(top) is None
@@ -189,7 +204,9 @@ def change_of_folder(scene: Scene, trouble: Trouble) -> Proposal | None:
                 return Proposal((replaced(cell, call.args[0], "'.'"),), "the notebook runs in the folder of its data")
             statement = statement_of(cell, call)
             if isinstance(statement, ast.Expr):
-                return Proposal((without_statement(cell, statement, ""),), "the notebook runs in the folder of its data")
+                return Proposal(
+                    (without_statement(cell, statement, ""),), "the notebook runs in the folder of its data"
+                )
     return None
 
 
@@ -198,7 +215,11 @@ def folder_magics(scene: Scene) -> Iterator[Proposal]:
     """`%cd /content/drive/...`: taken out."""
     for cell in scene.notebook.code:
         for magic in cell.magics:
-            if magic.name == "cd" and magic.kind in ("line", "automagic", "shell") and magic.argument.startswith(("/", "~", "C:", '"', "'")):
+            if (
+                magic.name == "cd"
+                and magic.kind in ("line", "automagic", "shell")
+                and magic.argument.startswith(("/", "~", "C:", '"', "'"))
+            ):
                 yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
 
 
@@ -211,8 +232,21 @@ def extensions(scene: Scene) -> Iterator[Proposal]:
                 "nb_black", "lab_black", "jupyternotify", "autotime", "google.cloud.bigquery", "tensorboard", "watermark", "google.colab.data_table",
             ):  # fmt: skip
                 yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
-            if magic.kind == "line" and magic.name in ("watermark", "tensorflow_version", "tensorboard", "autotime", "nb_black"):
+            if magic.kind == "line" and magic.name in (
+                "watermark",
+                "tensorflow_version",
+                "tensorboard",
+                "autotime",
+                "nb_black",
+            ):
                 yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
-            if magic.kind == "line" and magic.name == "matplotlib" and magic.argument.split()[:1] in (["notebook"], ["widget"], ["qt"], ["ipympl"], ["nbagg"], ["qt5"], ["tk"]):
-                edit = Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), "%matplotlib inline")
+            if (
+                magic.kind == "line"
+                and magic.name == "matplotlib"
+                and magic.argument.split()[:1]
+                in (["notebook"], ["widget"], ["qt"], ["ipympl"], ["nbagg"], ["qt5"], ["tk"])
+            ):
+                edit = Edit(
+                    cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), "%matplotlib inline"
+                )
                 yield Proposal((edit,), "plots that move need a person and a browser")

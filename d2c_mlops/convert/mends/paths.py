@@ -11,14 +11,29 @@ from d2c_mlops.convert.mending import Proposal, Scene, Trouble, after, last_name
 from d2c_mlops.convert.notebook import Cell
 
 _ADDRESS = re.compile(r"^(?:https?|ftp|s3|gs|file)://", re.IGNORECASE)
-_NETWORK = ("URLError", "HTTPError", "gaierror", "ConnectionError", "RemoteDisconnected", "TimeoutError", "SSLError", "ProxyError", "InvalidURL")
-_SUFFIX = re.compile(r"\.(?:csv|tsv|txt|xlsx?|xlsm|json|parquet|data|zip|gz|feather|dat|pkl|pickle|sav|h5|joblib|png|jpe?g)$", re.IGNORECASE)
+_NETWORK = (
+    "URLError",
+    "HTTPError",
+    "gaierror",
+    "ConnectionError",
+    "RemoteDisconnected",
+    "TimeoutError",
+    "SSLError",
+    "ProxyError",
+    "InvalidURL",
+)
+_SUFFIX = re.compile(
+    r"\.(?:csv|tsv|txt|xlsx?|xlsm|json|parquet|data|zip|gz|feather|dat|pkl|pickle|sav|h5|joblib|png|jpe?g)$",
+    re.IGNORECASE,
+)
 
 
 @after("path", "", "", "the file is not where the notebook looks for it", order=10)
 def path(scene: Scene, trouble: Trouble) -> Proposal | None:
     """Match a missing file, and write its name where the notebook wrote the old one."""
-    if not {"FileNotFoundError", "NotADirectoryError", "PermissionError", "IsADirectoryError", "OSError"} & set(trouble.bases):
+    if not {"FileNotFoundError", "NotADirectoryError", "PermissionError", "IsADirectoryError", "OSError"} & set(
+        trouble.bases
+    ):
         return None
     wanted = wanted_file(scene, trouble)
     if not wanted:
@@ -118,6 +133,10 @@ def _same(text: str, wanted: str) -> bool:
 
 def _texts(scene: Scene, trouble: Trouble, wanted: str) -> list[tuple[Cell, ast.Constant]]:
     """Return the texts of the notebook that may be the path, those at the failure first."""
-    near = [(cell, one) for cell, one in scene.failing(trouble, ast.Constant) if isinstance(one.value, str) and one.value]
+    near = [
+        (cell, one) for cell, one in scene.failing(trouble, ast.Constant) if isinstance(one.value, str) and one.value
+    ]
     rest = [(cell, one) for cell, one in scene.nodes(ast.Constant) if isinstance(one.value, str) and one.value]
-    return near + [pair for pair in rest if base_of(str(pair[1].value)) == base_of(wanted) or wanted.startswith(str(pair[1].value))]
+    return near + [
+        pair for pair in rest if base_of(str(pair[1].value)) == base_of(wanted) or wanted.startswith(str(pair[1].value))
+    ]

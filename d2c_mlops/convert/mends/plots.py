@@ -6,7 +6,18 @@ import ast
 import re
 
 from d2c_mlops.convert.finding import Edit
-from d2c_mlops.convert.mending import Proposal, Scene, Trouble, after, insertion, last_name, replaced, spelled, statement_of, without_statement
+from d2c_mlops.convert.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    insertion,
+    last_name,
+    replaced,
+    spelled,
+    statement_of,
+    without_statement,
+)
 
 _NAMED = {"pairplot": ("data",), "heatmap": ("data",)}
 _XY = (
@@ -18,15 +29,24 @@ _XY = (
 @after("named-axes", "seaborn", "0.12", "only the data may stand without a name", order=14)
 def named_axes(scene: Scene, trouble: Trouble) -> Proposal | None:
     """`sns.countplot(df['a'])` and `sns.barplot(a, b)`: `x=`, `y=`."""
-    if not trouble.through("seaborn/") and not re.search(r"takes (?:from 0 to )?\d+ positional|got multiple values", trouble.message):
+    if not trouble.through("seaborn/") and not re.search(
+        r"takes (?:from 0 to )?\d+ positional|got multiple values", trouble.message
+    ):
         return None
     for cell, call in scene.failing(trouble, ast.Call):
         if last_name(call.func) not in _XY or not call.args:
             continue
         taken = {word.arg for word in call.keywords}
-        names = [name for name in ("x", "y", "hue") if name not in taken] if len(call.args) > 1 or "data" in taken else ["x"]
+        names = (
+            [name for name in ("x", "y", "hue") if name not in taken]
+            if len(call.args) > 1 or "data" in taken
+            else ["x"]
+        )
         if len(call.args) > 1 and len(call.args) <= 4:
-            names = [*names[: min(2, len(call.args))], *(["data"] if len(call.args) == 3 and "data" not in taken else names[2:])]
+            names = [
+                *names[: min(2, len(call.args))],
+                *(["data"] if len(call.args) == 3 and "data" not in taken else names[2:]),
+            ]
         if len(names) < len(call.args) or (len(call.args) == 1 and "x" in taken):
             continue
         edits = tuple(
@@ -52,22 +72,34 @@ def gone_style(scene: Scene, trouble: Trouble) -> Proposal | None:
                     return Proposal((replaced(cell, text, repr(new)),), f"the style {text.value!r} is now {new!r}")
                 statement = statement_of(cell, call)
                 if isinstance(statement, ast.Expr):
-                    return Proposal((without_statement(cell, statement, ""),), f"there is no style {text.value!r}: it only colours")
+                    return Proposal(
+                        (without_statement(cell, statement, ""),), f"there is no style {text.value!r}: it only colours"
+                    )
     return None
 
 
 @after("plot-argument", "matplotlib", "3.0", "the argument is gone, and it only changed the look", order=58)
 def plot_argument(scene: Scene, trouble: Trouble) -> Proposal | None:
     """An argument that a drawing function no longer knows: left out."""
-    found = re.search(r"(?:unexpected keyword argument|no property|Unknown property|invalid keyword) '?(\w+)'?", trouble.message)
-    if found is None or not (trouble.through("matplotlib/", "seaborn/", "plotting/") or "set()" in trouble.message or ".set(" in trouble.message):
+    found = re.search(
+        r"(?:unexpected keyword argument|no property|Unknown property|invalid keyword) '?(\w+)'?", trouble.message
+    )
+    if found is None or not (
+        trouble.through("matplotlib/", "seaborn/", "plotting/")
+        or "set()" in trouble.message
+        or ".set(" in trouble.message
+    ):
         return None
     for cell, call in scene.failing(trouble, ast.Call):
         for word in call.keywords:
             if word.arg == found[1] and word.arg not in ("x", "y", "data", "hue"):
-                rest = [spelled(cell, one) for one in call.args] + [spelled(cell, one) for one in call.keywords if one is not word]
+                rest = [spelled(cell, one) for one in call.args] + [
+                    spelled(cell, one) for one in call.keywords if one is not word
+                ]
                 text = f"{spelled(cell, call.func)}({', '.join(rest)})"
-                return Proposal((replaced(cell, call, text),), f"`{word.arg}` is no longer known, and it only changed the look")
+                return Proposal(
+                    (replaced(cell, call, text),), f"`{word.arg}` is no longer known, and it only changed the look"
+                )
     return None
 
 

@@ -9,7 +9,9 @@ from d2c_mlops.convert.finding import Edit
 from d2c_mlops.convert.mending import Proposal, Scene, before
 from d2c_mlops.convert.notebook import code_cell
 
-_PRINT = re.compile(r"^(?P<indent>\s*(?:[^#'\"]*:\s)?)print(?:(?P<gap>[ \t]+)(?P<rest>(?!\().*?|\(.*\)\s*[%,+].*?))?(?P<end>\s*;?\s*)$")
+_PRINT = re.compile(
+    r"^(?P<indent>\s*(?:[^#'\"]*:\s)?)print(?:(?P<gap>[ \t]+)(?P<rest>(?!\().*?|\(.*\)\s*[%,+].*?))?(?P<end>\s*;?\s*)$"
+)
 _EXCEPT = re.compile(r"^(\s*except\s+[\w.]+|\s*except\s*\([^)]*\))\s*,\s*(\w+)\s*:")
 _RAISE = re.compile(r"^(\s*raise\s+[\w.]+)\s*,\s*(.+)$")
 

@@ -6,13 +6,36 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.mending import Proposal, Scene, Trouble, after, before, last_name, replaced, spelled, statement_of, line_before
+from d2c_mlops.convert.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    before,
+    last_name,
+    replaced,
+    spelled,
+    statement_of,
+    line_before,
+)
 from d2c_mlops.convert.notebook import Cell
 from d2c_mlops.convert.rewrites import IMPORTED, inner, recalled, receiver
 from d2c_mlops.convert.roles import keyword
 
 _OLD = "statsmodels.tsa.arima_model"
-_FIT = ("disp", "transparams", "solver", "trend", "method", "maxiter", "full_output", "callback", "tol", "start_ar_lags", "css_tol")
+_FIT = (
+    "disp",
+    "transparams",
+    "solver",
+    "trend",
+    "method",
+    "maxiter",
+    "full_output",
+    "callback",
+    "tol",
+    "start_ar_lags",
+    "css_tol",
+)
 
 
 @before("old-arima", "statsmodels", "0.13", "the ARIMA of old is gone; its successor takes other arguments", order=4)
@@ -34,7 +57,9 @@ def old_arima(scene: Scene) -> Iterator[Proposal]:
         fits = list(_fits(scene, cell, call))
         trend = next((keyword(one, "trend") for _, one in fits if keyword(one, "trend") is not None), None)
         none = isinstance(trend, ast.Constant) and trend.value == "nc"
-        arguments = [spelled(cell, one) for one in call.args if one is not order] + inner(cell, ast.Call(call.func, [], call.keywords), "order")
+        arguments = [spelled(cell, one) for one in call.args if one is not order] + inner(
+            cell, ast.Call(call.func, [], call.keywords), "order"
+        )
         text = spelled(cell, order) if order is not None else ""
         if kind == "ARMA" and isinstance(order, ast.Tuple) and len(order.elts) == 2:
             p, q = (spelled(cell, one) for one in order.elts)
@@ -44,12 +69,16 @@ def old_arima(scene: Scene) -> Iterator[Proposal]:
         given = ", trend='n'" if none else ", trend='t'" if once else ""
         name = "ARIMA" if kind == "ARMA" and isinstance(call.func, ast.Name) else spelled(cell, call.func)
         made = f"{name}({', '.join([*arguments, f'order={text}'])}{given})"
-        yield Proposal((replaced(cell, call, made),), "the ARIMA of old is gone; the constant of its differences is a trend now")
+        yield Proposal(
+            (replaced(cell, call, made),), "the ARIMA of old is gone; the constant of its differences is a trend now"
+        )
 
 
 @before("old-arima-fit", "statsmodels", "0.13", "fit() no longer takes these options", order=3)
 def old_arima_fit(scene: Scene) -> Iterator[Proposal]:
-    names = {one.asname or one.name for _, node in scene.nodes(ast.ImportFrom) if node.module == _OLD for one in node.names}
+    names = {
+        one.asname or one.name for _, node in scene.nodes(ast.ImportFrom) if node.module == _OLD for one in node.names
+    }
     for cell, call in scene.nodes(ast.Call):
         if last_name(call.func) in names:
             for where, fit in _fits(scene, cell, call):
@@ -69,7 +98,11 @@ def old_arima_fit(scene: Scene) -> Iterator[Proposal]:
 def _fits(scene: Scene, cell: Cell, call: ast.Call) -> Iterator[tuple[Cell, ast.Call]]:
     """Yield the calls of fit on a model: at once, or on the name that it was given."""
     statement = statement_of(cell, call)
-    bound = {last_name(one) for one in statement.targets} if isinstance(statement, ast.Assign) and statement.value is call else set()
+    bound = (
+        {last_name(one) for one in statement.targets}
+        if isinstance(statement, ast.Assign) and statement.value is call
+        else set()
+    )
     for where, fit in scene.nodes(ast.Call):
         if isinstance(fit.func, ast.Attribute) and fit.func.attr == "fit":
             if fit.func.value is call or (isinstance(fit.func.value, ast.Name) and fit.func.value.id in bound):
@@ -96,7 +129,9 @@ def _triple(cell: Cell, call: ast.Call) -> Proposal:
     level = f"alpha={spelled(cell, alpha)}" if alpha is not None else ""
     rest = ", ".join(inner(cell, call, "alpha"))
     made = f"(lambda made: (made.predicted_mean, made.se_mean, made.conf_int({level})))({receiver(cell, call)}.get_forecast({rest}))"
-    return Proposal((replaced(cell, call, made),), "forecast() gives only the forecast; get_forecast() knows error and interval")
+    return Proposal(
+        (replaced(cell, call, made),), "forecast() gives only the forecast; get_forecast() knows error and interval"
+    )
 
 
 @after("first-forecast", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
@@ -106,7 +141,12 @@ def first_forecast(scene: Scene, trouble: Trouble) -> Proposal | None:
         return None
     for cell, node in scene.failing(trouble, ast.Subscript):
         call = node.value
-        if isinstance(call, ast.Call) and last_name(call.func) == "forecast" and isinstance(node.slice, ast.Constant) and node.slice.value == 0:
+        if (
+            isinstance(call, ast.Call)
+            and last_name(call.func) == "forecast"
+            and isinstance(node.slice, ast.Constant)
+            and node.slice.value == 0
+        ):
             return Proposal((replaced(cell, node, spelled(cell, call)),), "forecast() gives only the forecast")
     return None
 
@@ -123,7 +163,9 @@ def plot_predict(scene: Scene, trouble: Trouble) -> Proposal | None:
         if call is not None and statement is not None:
             rest = [spelled(cell, node.value), *inner(cell, call, "plot_insample", "typ")]
             head = line_before(cell, statement, "from statsmodels.graphics.tsaplots import plot_predict")
-            return Proposal((head, replaced(cell, call, f"plot_predict({', '.join(rest)})")), "plot_predict is a function now")
+            return Proposal(
+                (head, replaced(cell, call, f"plot_predict({', '.join(rest)})")), "plot_predict is a function now"
+            )
     return None
 
 
@@ -136,7 +178,9 @@ def old_types(scene: Scene, trouble: Trouble) -> Proposal | None:
         return None
     for cell, call in scene.failing(trouble, ast.Call):
         if keyword(call, found[1]) is not None:
-            return Proposal(recalled(cell, call, spelled(cell, call.func), inner(cell, call, found[1])), f"`{found[1]}` is gone")
+            return Proposal(
+                recalled(cell, call, spelled(cell, call.func), inner(cell, call, found[1])), f"`{found[1]}` is gone"
+            )
     return None
 
 
@@ -149,5 +193,7 @@ def renamed_later(scene: Scene, trouble: Trouble) -> Proposal | None:
         name = node.names[0].name
         new = IMPORTED.get(f"{node.module}.{name}")
         if new is not None:
-            return Proposal((replaced(cell, node, f"from {new[0].rpartition('.')[0]} import {new[1]}"),), "the module is gone")
+            return Proposal(
+                (replaced(cell, node, f"from {new[0].rpartition('.')[0]} import {new[1]}"),), "the module is gone"
+            )
     return None

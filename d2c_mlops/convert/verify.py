@@ -1,0 +1,205 @@
+"""Run the revived notebook twice and its conversion once, and compare every result that they share. A verdict is never guessed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from d2c_mlops.convert.notebook import Notebook, read_notebook
+from d2c_mlops.convert.revive import Revived
+from d2c_mlops.convert.sandbox import Limits, Session, Stopped, clone_folder, copy_folder
+from d2c_mlops.convert.writing import Written
+
+RTOL, ATOL = 1e-6, 1e-9
+FOLDERS = ("data_folder",)  # the parameter of a conversion that says where the files are
+Forms = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One name after one cell, and how it compares."""
+
+    name: str
+    cell: int  # of the original, from 1
+    status: str  # equal, differs, random, not compared
+    values: int  # numbers and texts that were compared
+    difference: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison found: 'equivalent', 'differs' or 'not comparable', and why."""
+
+    status: str
+    reason: str
+    items: tuple[Item, ...] = ()
+    tolerance: str = f"relative {RTOL:g}, absolute {ATOL:g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON values."""
+        return asdict(self)
+
+
+class Incomparable(Exception):  # noqa: N818 - an answer, not an error
+    """A run ended before the results were there."""
+
+
+def verify(revived: Revived, written: Written, work: Path, *, timeout: float = 600.0, memory: int = 4 << 30) -> Verdict:
+    """Compare a conversion with the notebook that it was made from; raises nothing for what the notebooks do."""
+    if revived.notebook is None:
+        return Verdict("not comparable", "the original does not run")
+    wanted = [entry for entry in written.alignment if entry["names"]]
+    if not wanted:
+        return Verdict("not comparable", "the two notebooks bind no name in common")
+    limits = Limits(timeout, memory)
+    packages = [work / "packages"] if (work / "packages").is_dir() else []
+    with TemporaryDirectory(prefix="d2c-verify-") as name:
+        place = Path(name)
+        copy_folder(revived.notebook.parent, place / "files")
+        (place / "files").mkdir(exist_ok=True)
+        original, converted = read_notebook(revived.notebook), read_notebook(written.notebook)
+        after = {max(e["original"]): sorted({n for o in wanted if max(o["original"]) == max(e["original"]) for n in o["names"]})
+                 for e in wanted}  # fmt: skip
+        mine = {entry["converted"]: list(entry["names"]) for entry in wanted}
+        folder = next((each for each in FOLDERS if each in written.parameters), "")
+        try:
+            first = _run(original, after, place, "first", limits, packages)
+            second = _run(original, after, place, "second", limits, packages)
+            third = _run(converted, mine, place, "third", limits, packages, folder)
+        except Incomparable as why:
+            return Verdict("not comparable", str(why))
+        items = []
+        for entry in wanted:
+            cell = max(entry["original"])
+            for each in entry["names"]:
+                items.append(_item(each, cell, first[cell], second[cell], third[entry["converted"]]))
+        return _verdict(items)
+
+
+def _verdict(items: Sequence[Item]) -> Verdict:
+    different = [item for item in items if item.status == "differs"]
+    equal = [item for item in items if item.status == "equal"]
+    count = sum(item.values for item in equal)
+    if different:
+        names = ", ".join(f"{i.name} after cell {i.cell} ({i.difference})" for i in different[:5])
+        return Verdict(
+            "differs", f"{len(different)} of {len(different) + len(equal)} results differ: {names}", tuple(items)
+        )
+    if not count:
+        return Verdict("not comparable", "no result of the two can be compared", tuple(items))
+    chance = sorted({i.name for i in items if i.status == "random"})
+    more = f"; random by itself and left out: {', '.join(chance)}" if chance else ""
+    return Verdict("equivalent", f"{len(equal)} results with {count:,} values are the same{more}", tuple(items))
+
+
+def _run(
+    notebook: Notebook,
+    after: Mapping[int, Sequence[str]],
+    place: Path,
+    label: str,
+    limits: Limits,
+    packages: Sequence[Path],
+    folder: str = "",
+) -> dict[int, Snapshot]:
+    """Run a notebook in a copy of its files; return the named values after the cells asked for (from 1)."""
+    here = place / label
+    clone_folder(place / "files", here)
+    found: dict[int, Snapshot] = {}
+    which = "the conversion" if folder or label == "third" else "the original"
+    with Session(here, place / f"home-{label}", limits, extra=packages) as session:
+        try:
+            for cell in notebook.cells:
+                number = cell.index + 1
+                if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false")):
+                    done = session.run(number, cell.source)
+                    if done.error is not None:
+                        told = f"{done.error['kind']}: {str(done.error['message'])[:200]}"
+                        raise Incomparable(f"cell {number} of {which} raised {told}")
+                    if folder and "parameters" in cell.tags:
+                        session.run(number, f"{folder} = '.'")
+                if number in after:
+                    path = place / f"{label}-{number}"
+                    session.snapshot(path, after[number])
+                    found[number] = Snapshot.load(path)
+                if len(found) == len(after):
+                    break
+        except Stopped as stopped:
+            raise Incomparable(f"{which} did not come to its end: {stopped}") from None
+    missing = sorted(set(after) - set(found))
+    if missing:
+        raise Incomparable(f"cell {missing[0]} of {which} was not reached")
+    return found
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Comparable forms of named values, with their arrays; read without running anything of the child's."""
+
+    forms: Forms
+    arrays: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> Snapshot:
+        """Read what the child wrote."""
+        forms = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
+        with np.load(f"{path}.npz", allow_pickle=False) as arrays:
+            return cls(forms, {key: arrays[key] for key in arrays.files})
+
+
+def _item(name: str, cell: int, first: Snapshot, second: Snapshot, third: Snapshot) -> Item:
+    if name not in first.forms or name not in third.forms:
+        absent = "the original" if name not in first.forms else "the conversion"
+        return Item(name, cell, "not compared", 0, f"{absent} does not bind it there")
+    if name not in second.forms or _compare(first, first.forms[name], second, second.forms[name])[1]:
+        return Item(name, cell, "random", 0, "it differs between two runs of the original")
+    values, difference = _compare(first, first.forms[name], third, third.forms[name])
+    if difference:
+        return Item(name, cell, "differs", values, difference)
+    return Item(name, cell, "equal" if values else "not compared", values, "" if values else "nothing in it compares")
+
+
+def _compare(left: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, str]:
+    """Return how many values were compared, and the first difference."""
+    if a["t"] != b["t"]:
+        return 0, f"a {a['t']} became a {b['t']}"
+    if a["t"] == "other":
+        return 0, ""
+    if a["t"] == "text":
+        return 1, "" if a["v"] == b["v"] else f"{str(a['v'])[:60]!r} became {str(b['v'])[:60]!r}"
+    if a["t"] == "number":
+        same = bool(np.isclose(a["v"], b["v"], rtol=RTOL, atol=ATOL))
+        return 1, "" if same else f"{a['v']} became {b['v']}"
+    if a["t"] == "array":
+        return _compare_arrays(left.arrays[a["key"]], right.arrays[b["key"]])
+    if a.get("names") != b.get("names") or a.get("class") != b.get("class"):
+        return 0, "other names inside" if a.get("class") == b.get("class") else f"{a['class']} became {b['class']}"
+    if len(a["parts"]) != len(b["parts"]):
+        return 0, f"{len(a['parts'])} parts became {len(b['parts'])}"
+    total = 0
+    for index, (one, other) in enumerate(zip(a["parts"], b["parts"], strict=True)):
+        count, difference = _compare(left, one, right, other)
+        total += count
+        if difference:
+            inside = a["names"][index] if a.get("names") else index
+            return total, f"{inside}: {difference}"
+    return total, ""
+
+
+def _compare_arrays(a: Any, b: Any) -> tuple[int, str]:
+    if a.shape != b.shape:
+        return 0, f"shape {a.shape} became {b.shape}"
+    numeric = a.dtype.kind in "biufc" and b.dtype.kind in "biufc"
+    if not numeric:
+        wrong = a.astype(str) != b.astype(str)
+    else:
+        wrong = ~np.isclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True)
+    if not wrong.any():
+        return int(a.size), ""
+    where = tuple(int(i[0]) for i in np.nonzero(wrong))
+    return int(a.size), f"{int(wrong.sum())} of {a.size} values differ, first {a[where]} became {b[where]}"
