@@ -119,7 +119,7 @@ def statement(draw: st.DrawFn) -> str:
 
 
 programs = st.lists(st.lists(statement(), min_size=1, max_size=5), min_size=1, max_size=7)
-START = "import pandas as pd\na, b, c = 1, 2, 3\ntotal = 0\nrate = 4\nitems = [1, 2]\nbox = {'k': 1}\ndf = pd.DataFrame({'x': [1, 2], 'y': [3, 4]})\nsales = df.copy()"  # noqa: E501
+START = "import pandas as pd\na, b, c = 1, 2, 3\ntotal = 0\nrate = 4\nitems = [1, 2]\nbox = {'k': 1}\ndf = pd.DataFrame({'x': [1, 2], 'y': [3, 4]})\nsales = df.copy()"
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -141,9 +141,9 @@ def test_programs_without_a_beginning_convert_without_a_crash(cells: list[list[s
         ["rate = 2", "f = lambda x: x * rate", "rate = 5", "a = f(3)"],
         ["xs = []", "def put(x):\n    xs.append(x)\n    return len(xs)", "a = put(1)\nb = put(2)", "c = list(xs)"],
         ["n = 0", "def bump():\n    global n\n    n = n + 1", "bump()\nbump()", "m = n"],
-        ["def outer(x):\n    return inner(x) + k", "k = 3\ndef inner(x):\n    return x * k", "a = outer(2)", "k = 4\nb = outer(2)"],  # noqa: E501
+        ["def outer(x):\n    return inner(x) + k", "k = 3\ndef inner(x):\n    return x * k", "a = outer(2)", "k = 4\nb = outer(2)"],
         ["rate = 2\ndef f(x):\n    return x * rate", "def g(rate):\n    return f(rate)", "a = g(10)"],
-        ["import datetime\na = datetime.date(2020, 1, 2).year", "from datetime import datetime\nb = datetime(2021, 1, 1).year"],  # noqa: E501
+        ["import datetime\na = datetime.date(2020, 1, 2).year", "from datetime import datetime\nb = datetime(2021, 1, 1).year"],
         ["from math import *\na = floor(sqrt(17))", "b = pi > 3"],
         ["x = 1; y = x + 1; x = y"],
         ["text = '''one\n  two'''", "n = len(text)"],
@@ -166,7 +166,7 @@ def test_a_function_of_the_author_gets_what_it_read_as_an_argument() -> None:
 def test_literals_become_typed_parameters() -> None:
     made = converted(
         [
-            "from sklearn.model_selection import train_test_split\nparts = train_test_split([1, 2, 3, 4], test_size=0.5, random_state=1)"  # noqa: E501
+            "from sklearn.model_selection import train_test_split\nparts = train_test_split([1, 2, 3, 4], test_size=0.5, random_state=1)"
         ]
     )
     cell = next(source for source in made if "test_size: float = 0.5" in source)

@@ -1,4 +1,4 @@
-"""Commands about notebooks that are not on the path to production yet: check."""
+"""Commands about notebooks that are not on the path to production yet: check, convert, eject."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from . import example, here, json_option, main, show
+from . import example, here, json_option, main, settings, show
 
 
 @example("d2c check old/demand.ipynb", "d2c check notebooks/ --sarif > check.sarif", "d2c check old/demand.ipynb --fix")
@@ -52,3 +52,62 @@ def check(
         if not (sarif or as_json):
             click.echo(f"{here(copy.resolve())}\n{fixed.to_text()}")
     raise click.exceptions.Exit(report.exit_code_for(fail_on))
+
+
+@example("d2c convert old/demand.ipynb --data old/", "d2c convert old/churn.ipynb --name churn --no-run")
+@main.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.option("--name", default="", metavar="NAME", help="Name of the module and the model; the file's when not given.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where its files are; its own folder when not given.",
+)
+@click.option("--install", is_flag=True, help="Install what it imports and is missing, for its runs only.")
+@click.option("--no-run", is_flag=True, help="Stop after the stages that execute nothing.")
+@click.option("--timeout", type=float, default=600.0, show_default=True, metavar="SECONDS", help="For one execution.")
+@json_option
+def convert(
+    notebook: Path, name: str, data: Path | None, install: bool, no_run: bool, timeout: float, as_json: bool
+) -> None:
+    """Make an old NOTEBOOK a literate notebook and a tested package, and prove that it still computes the same.
+
+    It is brought back to life on the installed libraries, in a copy, in a process of its own, with limits and without your
+    environment's secrets; the original is never changed. What cannot be converted is refused with the cell, the reason and
+    what a person can do, and a conversion that computes something else is told: both end with exit code 3.
+    """
+    from ..convert.convert import convert as walk
+
+    def progress(stage: str) -> None:
+        if not as_json:
+            click.echo(f"  {stage}", err=True)
+
+    held = settings()
+    done = walk(
+        notebook,
+        settings=held,
+        name=name,
+        data=data,
+        install=install,
+        run=not no_run,
+        timeout=timeout,
+        progress=progress,
+    )
+    if as_json:
+        show(done.to_dict())
+    else:
+        click.echo(done.to_text())
+    raise click.exceptions.Exit(done.exit_code)
+
+
+@example("d2c eject ../plain")
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@json_option
+def eject(out: Path, as_json: bool) -> None:
+    """Copy the project to OUT without notebooks and nbdev: plain modules, and their assertions as pytest files, run once."""
+    from ..convert.eject import eject as leave
+
+    made = leave(settings().root, out)
+    return show(made.to_dict()) if as_json else click.echo(made.to_text())

@@ -20,7 +20,7 @@ td.n { font-variant-numeric: tabular-nums; } .good { color: var(--good); } .bad 
 .note { color: var(--note); } .verdict { font-size: 1.15rem; margin: 1rem 0; }
 .next { border: 1px solid var(--line); border-radius: .4rem; padding: .8rem 1rem; margin-top: 2rem; }
 @media (prefers-color-scheme: dark) { :root { --line: #3a3a38; --soft: #a3a39d; --good: #6cc993; --bad: #f2867e; --note: #e0b252; } }
-"""  # noqa: E501
+"""
 WORDS = {"equivalent": "good", "differs": "bad", "not comparable": "note", "refused": "bad"}
 
 
@@ -142,7 +142,7 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
     ]
     if not rows:
         return ""
-    return f"<h2>For a person to look at</h2><p class=soft>What <code>d2c check</code> finds in the original.</p>{_table(('rule', '', 'cell', 'what', 'mend'), rows)}"  # noqa: E501
+    return f"<h2>For a person to look at</h2><p class=soft>What <code>d2c check</code> finds in the original.</p>{_table(('rule', '', 'cell', 'what', 'mend'), rows)}"
 
 
 def _stages(seconds: Mapping[str, float]) -> str:

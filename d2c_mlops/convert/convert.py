@@ -61,6 +61,27 @@ class Conversion:
             return f"d2c run {self.written.notebook}"
         return f"jupyter lab {self.written.notebook}"
 
+    @property
+    def exit_code(self) -> int:
+        """3 where the notebook was refused or the conversion computes something else, else 0."""
+        return DataRefused.exit_code if self.refusal or getattr(self.verdict, "status", "") == "differs" else 0
+
+    def to_text(self) -> str:
+        """Return what came of it in a few lines for a terminal."""
+        if self.refusal is not None:
+            cell = f", cell {self.refusal.cell}" if self.refusal.cell else ""
+            lines = [f"refused at {self.refusal.stage}{cell}: {self.refusal.why}"]
+        else:
+            lines = [f"mend: {mend.reason}" for mend in getattr(self.revived, "mends", ())]
+            if self.written is not None:
+                lines.append(f"notebook  {self.written.notebook}\nmodule    {self.written.module_file}")
+                lines.append(f"model     {self.written.model or 'none: ' + self.written.no_model}")
+            if self.verdict is not None:
+                lines.append(f"verdict   {self.verdict.status}: {self.verdict.reason}")
+        if self.report is not None:
+            lines.append(f"report    {self.report}")
+        return "\n".join([*lines, f"next      {self.next}"])
+
     def to_dict(self) -> dict[str, Any]:
         """Return all results as JSON values."""
         made = {

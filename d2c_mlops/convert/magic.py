@@ -27,7 +27,7 @@ def d2c(line: str, ipython: Any = None) -> Any:
         if not words or words[0] != "check" or len(words) > 2:
             raise UsageError(f"cannot do {line.strip()!r}", next=_USAGE)
         path = Path(words[1]) if len(words) == 2 else notebook_in_hand(ipython)
-        return HTML(check(path).to_html())  # type: ignore[no-untyped-call]
+        return HTML(check(path).to_html())
     except (D2CError, ValueError) as error:
         print(error)
         return None

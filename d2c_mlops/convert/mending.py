@@ -281,7 +281,7 @@ def without_statement(cell: Cell, statement: ast.stmt, note: str) -> Edit:
     lines = cell.python.split("\n")
     rest = lines[(statement.end_lineno or 1) - 1].encode()[statement.end_col_offset or 0 :].strip()
     kept = "pass  # " if inside else "# "
-    if rest.startswith(b";") or inside and "\n" in text:
+    if rest.startswith(b";") or (inside and "\n" in text):
         return replaced(cell, statement, "pass")
     return replaced(cell, statement, f"{kept}{text}" + (f"  ({note})" if note and "\n" not in text else ""))
 
@@ -307,7 +307,7 @@ def edited(cell: Cell, edits: Iterable[Edit]) -> str:
     kept: list[Edit] = []
     for edit in dict.fromkeys(edits):
         start, end = (edit.line, edit.column), (edit.end_line, edit.end_column)
-        if any(start < high and low < end or (start, end) == (low, high) for low, high in taken):
+        if any((start < high and low < end) or (start, end) == (low, high) for low, high in taken):
             continue
         taken.append((start, end))
         kept.append(edit)

@@ -129,7 +129,7 @@ def _predicted(lines: Sequence[Line], name: str) -> tuple[ast.expr, ast.stmt] | 
         for node in ast.walk(line.statement.node):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
                 asks = node.func.attr in ("predict", "score", "predict_proba", "fit_predict")
-                if asks and isinstance(node.func.value, ast.Name) and node.func.value.id == name:  # noqa: SIM102
+                if asks and isinstance(node.func.value, ast.Name) and node.func.value.id == name:
                     if isinstance(line.statement.node, ast.Assign | ast.Expr):
                         found.append((node.args[0], line.statement.node))
     tests = [

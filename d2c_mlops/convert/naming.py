@@ -13,11 +13,11 @@ from d2c_mlops.convert.known import is_clusterer, is_model, is_transformer
 from d2c_mlops.convert.statements import Statement
 
 _VERBS = frozenset(
-    "add adjust aggregate append apply assign bin build calculate change check choose clean cluster collect combine compare "  # noqa: E501, SIM905
-    "compute concatenate convert correct count create decompose define derive describe detect difference divide drop encode "  # noqa: E501
-    "engineer estimate evaluate explore extract fill filter find fit fix flag forecast format generate get group impute "  # noqa: E501
-    "initialize join keep label load log make map mark measure merge model normalize one pick pivot predict prepare rank read "  # noqa: E501
-    "recode reduce remove rename replace resample rescale reshape round sample scale score select separate set shift sort "  # noqa: E501
+    "add adjust aggregate append apply assign bin build calculate change check choose clean cluster collect combine compare "  # noqa: SIM905
+    "compute concatenate convert correct count create decompose define derive describe detect difference divide drop encode "
+    "engineer estimate evaluate explore extract fill filter find fit fix flag forecast format generate get group impute "
+    "initialize join keep label load log make map mark measure merge model normalize one pick pivot predict prepare rank read "
+    "recode reduce remove rename replace resample rescale reshape round sample scale score select separate set shift sort "
     "split standardize sum take test train transform tune update use".split()
 ) - {"one", "use", "get", "set", "test", "define", "model", "check", "log"}
 _SMALL = frozenset(
@@ -25,7 +25,7 @@ _SMALL = frozenset(
 )
 _KEPT = frozenset("on by from with into to and for in".split())  # noqa: SIM905
 _VAGUE = frozenset(
-    "df data dataset dataframe frame raw x y df1 df2 df0 temp tmp data0 d ds tbl table values value res result results".split()  # noqa: E501, SIM905
+    "df data dataset dataframe frame raw x y df1 df2 df0 temp tmp data0 d ds tbl table values value res result results".split()  # noqa: SIM905
 )
 _ACRONYMS = {"xgb": "xgboost", "lgbm": "lightgbm", "k_means": "kmeans", "svc": "svm", "svr": "svm", "pca": "pca"}
 
@@ -190,8 +190,8 @@ _LAST_RULES: tuple[tuple[frozenset[str], str], ...] = (
 _RULES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"fit_resample", "fit_sample"}), "balance_classes"),
     (frozenset({"PCA", "TruncatedSVD", "TSNE", "FactorAnalysis"}), "reduce_dimensions"),
-    (frozenset({"StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler", "Normalizer", "PowerTransformer"}), "scale_features"),  # noqa: E501
-    (frozenset({"get_dummies", "LabelEncoder", "OrdinalEncoder", "OneHotEncoder", "LabelBinarizer"}), "encode_categories"),  # noqa: E501
+    (frozenset({"StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler", "Normalizer", "PowerTransformer"}), "scale_features"),
+    (frozenset({"get_dummies", "LabelEncoder", "OrdinalEncoder", "OneHotEncoder", "LabelBinarizer"}), "encode_categories"),
     (frozenset({"SimpleImputer", "KNNImputer"}), "fill_missing_values"),
     (frozenset({"apriori", "fpgrowth"}), "find_frequent_itemsets"),
     (frozenset({"association_rules"}), "find_association_rules"),

@@ -74,7 +74,7 @@ def _kernel(module: kinds.ModuleType) -> Callable[[str, str], None]:
     shell = InteractiveShell.instance(config=quiet, user_module=module, user_ns=module.__dict__)
 
     def execute(source: str, name: str) -> None:
-        shell.run_cell(source, store_history=True).raise_error()  # type: ignore[no-untyped-call]
+        shell.run_cell(source, store_history=True).raise_error()
 
     return execute
 

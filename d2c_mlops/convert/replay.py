@@ -110,7 +110,7 @@ def _living(lines: Sequence[str], features: str) -> list[str]:
 
 
 def _fitted_once(plan: Plan, lines: Iterable[Line]) -> set[str]:
-    """Transformers that are fitted at one place among the lines, outside of loops: their last state is the right one."""  # noqa: E501
+    """Transformers that are fitted at one place among the lines, outside of loops: their last state is the right one."""
     places: dict[str, list[tuple[int, int]]] = {}
     looped: set[str] = set()
     for fit in plan.fits:
@@ -124,7 +124,7 @@ def _fitted_once(plan: Plan, lines: Iterable[Line]) -> set[str]:
         node = line.statement.node
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.targets[0], ast.Name):
             function = node.value.func
-            if isinstance(function, ast.Attribute) and function.attr == "fit" and isinstance(function.value, ast.Call):  # noqa: SIM102
+            if isinstance(function, ast.Attribute) and function.attr == "fit" and isinstance(function.value, ast.Call):
                 if ".preprocessing." in plan.inference.path(function.value.func):
                     places.setdefault(node.targets[0].id, [(line.statement.cell, node.lineno)])
     inside = list(lines)
@@ -238,7 +238,7 @@ class _Turned(ast.NodeTransformer):
             )
             if mask:
                 return ast.Assign(node.targets, _call("rows", [ast.Name(base.id, ast.Load()), value]))
-        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _ROWS:  # noqa: SIM102
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _ROWS:
             if not _across(value):
                 return ast.Assign(node.targets, _call("rows", [copy.deepcopy(value.func.value), value]))
         return None

@@ -112,7 +112,7 @@ def workplace(work: Path) -> Workplace:
     return Workplace(work / "revived", work / "runs", work / "home", (packages,))
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not an error
+class Refused(Exception):
     """The way out of the loop, with the refusal."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -275,7 +275,7 @@ class Doctor:
         self.missing = [
             name
             for name in dict.fromkeys([*self.missing, *wanted])
-            if done.failed.get(name) or name in self.missing and name in done.failed
+            if done.failed.get(name) or (name in self.missing and name in done.failed)
         ]
         return [name for name in wanted if name not in done.failed]
 
@@ -490,8 +490,7 @@ def _compatible(offers: Sequence[Proposal]) -> list[Proposal]:
     for offer in offers:
         spans = [(edit.cell, (edit.line, edit.column), (edit.end_line, edit.end_column)) for edit in offer.edits]
         if any(
-            start < high
-            and low < end
+            (start < high and low < end)
             or (start, end) == (low, high)
             or low <= start == end <= high
             or start <= low == high <= end

@@ -283,7 +283,13 @@ def _resample(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         return ()
     how = keyword(call, "how") or keyword(call, "fill_method")
     rest = ", ".join(inner(cell, call, "how", "fill_method"))
-    name = f".{how.value}()" if isinstance(how, ast.Constant) else f".agg({spelled(cell, how)})" if how else ""
+    name = (
+        f".{how.value}()"
+        if isinstance(how, ast.Constant) and isinstance(how.value, str)
+        else f".agg({spelled(cell, how)})"
+        if how
+        else ""
+    )
     return (replaced(cell, call, f"{spelled(cell, call.func)}({rest}){name}"),) if how else ()
 
 

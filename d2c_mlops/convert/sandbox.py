@@ -58,7 +58,7 @@ class Ended:
         return f"its process ended with exit code {self.returncode}"
 
 
-class Stopped(Exception):  # noqa: N818 - not an error of ours: the run came to its end
+class Stopped(Exception):
     """The child is gone before it answered."""
 
     def __init__(self, ended: Ended) -> None:
@@ -246,7 +246,7 @@ def _confine() -> None:
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     limit = _FILE_SIZE if hard == resource.RLIM_INFINITY else min(_FILE_SIZE, hard)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+    with contextlib.suppress(OSError), Path("/proc/self/oom_score_adj").open("w") as score:
         score.write("1000")
 
 

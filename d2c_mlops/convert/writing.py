@@ -100,7 +100,7 @@ def write(
         parameters=tuple(str(each) for each in parameters.every),
         functions=tuple(dict.fromkeys(cell.step for cell in cells if cell.exported and cell.step)),
         alignment=tuple(_alignment(cells)),
-        plain=tuple(Failure(reason, f"cell {p.cells[0] + 1}") for p in found if p.kind == "plain" for reason in dict.fromkeys(p.reasons)),  # noqa: E501
+        plain=tuple(Failure(reason, f"cell {p.cells[0] + 1}") for p in found if p.kind == "plain" for reason in dict.fromkeys(p.reasons)),
         dropped=tuple(plan.dropped),
         structure=_structure(plan, cells, parameters),
         tried=tuple(tried),
@@ -162,7 +162,7 @@ def probe(
         for cell in cells
         if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false"))
     ]
-    listed = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, []), "tags": c.tags}  # noqa: E501
+    listed = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, []), "tags": c.tags}
               for c in code]  # fmt: skip
     with TemporaryDirectory() as name:
         spec, answer = Path(name, "spec.json"), Path(name, "answer.json")
@@ -210,7 +210,7 @@ def _with_model(cells: list[Out], model: list[Out], chosen: Chosen | str, built:
     """Add the model and its imports; split the imports into what is exported and what only the cells here need."""
     if model and isinstance(chosen, Chosen) and built is not None:
         _, _, _, line = score_source(chosen, built["classes"])
-        extra = f"{NEEDS}\n{line}\nfrom pathlib import Path\nfrom typing import ClassVar\nimport numpy as np\nimport pandas as pd"  # noqa: E501
+        extra = f"{NEEDS}\n{line}\nfrom pathlib import Path\nfrom typing import ClassVar\nimport numpy as np\nimport pandas as pd"
     else:
         extra = ""
         if isinstance(chosen, str):

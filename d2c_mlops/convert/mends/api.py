@@ -30,9 +30,32 @@ _UNEXPECTED = re.compile(
 )
 _MANY = re.compile(r"(?P<function>[\w.]+)\(\) takes (?:from \d+ to )?(?P<count>\d+) positional arguments? but")
 _HARMLESS = frozenset(
-    "n_jobs verbose disp iid presort warn_bad_lines infer_datetime_format precompute_distances squeeze full_output "
-    "use_multiprocessing workers max_queue_size mangle_dupe_cols datetime_is_numeric datetime_format low_memory "
-    "use_line_collection null_counts iprint silent nthread use_label_encoder seed_everything".split()
+    [
+        "n_jobs",
+        "verbose",
+        "disp",
+        "iid",
+        "presort",
+        "warn_bad_lines",
+        "infer_datetime_format",
+        "precompute_distances",
+        "squeeze",
+        "full_output",
+        "use_multiprocessing",
+        "workers",
+        "max_queue_size",
+        "mangle_dupe_cols",
+        "datetime_is_numeric",
+        "datetime_format",
+        "low_memory",
+        "use_line_collection",
+        "null_counts",
+        "iprint",
+        "silent",
+        "nthread",
+        "use_label_encoder",
+        "seed_everything",
+    ]
 )
 
 

@@ -39,7 +39,7 @@ def old_imputer(scene: Scene) -> Iterator[Proposal]:
             for word in call.keywords
             if word.arg not in ("axis", "verbose", "copy")
         ]
-        first = [f"missing_values=float('nan')" if _is_nan(one) else spelled(cell, one) for one in call.args[:2]]
+        first = ["missing_values=float('nan')" if _is_nan(one) else spelled(cell, one) for one in call.args[:2]]
         start = "SimpleImputer" if isinstance(call.func, ast.Name) else spelled(cell, call.func)
         if isinstance(call.func, ast.Name) and call.func.id != "Imputer":
             start = call.func.id

@@ -10,8 +10,8 @@ from d2c_mlops.convert.finding import Edit
 from d2c_mlops.convert.mending import Proposal, Scene, Trouble, after, argument_added, last_name, replaced, spelled
 from d2c_mlops.convert.mends.paths import columns_used
 from d2c_mlops.convert.notebook import Cell
-from d2c_mlops.convert.roles import keyword
 from d2c_mlops.convert.rewrites import inner, recalled
+from d2c_mlops.convert.roles import keyword
 
 _READERS = {
     "xlsx": "read_excel",

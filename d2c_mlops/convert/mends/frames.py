@@ -73,7 +73,7 @@ def _is_object(node: ast.expr) -> bool:
 
 def _names_str(nodes: list[ast.expr]) -> bool:
     return any(
-        isinstance(one, ast.Constant) and one.value in ("str", "string") or last_name(one) == "str" for one in nodes
+        (isinstance(one, ast.Constant) and one.value in ("str", "string")) or last_name(one) == "str" for one in nodes
     )
 
 
@@ -186,10 +186,10 @@ def nanoseconds(scene: Scene) -> Iterator[Proposal]:
 
 
 def _is_billion(node: ast.expr) -> bool:
-    try:
-        return bool(eval(compile(ast.Expression(node), "", "eval"), {"__builtins__": {}}) in (10**9, 10**6, 1e9))
-    except Exception:
-        return False
+    """Return whether an expression is 1e9, 10**9 or a million, written out."""
+    if isinstance(node, ast.Constant):
+        return node.value in (10**9, 10**6)
+    return ast.unparse(node) in ("10 ** 9", "10 ** 6")
 
 
 @before("month-unit", "pandas", "2.0", "months and years have no fixed length", order=20)
@@ -258,7 +258,8 @@ def inplace_on_part(cell: Cell, statement: ast.Expr, call: ast.Call) -> tuple[Ed
         new = f"{target} = {spelled(cell, call.args[0])}.combine_first({target})"
         return (replaced(cell, statement, new),)
     word = next(word for word in call.keywords if word.arg == "inplace")
-    order = sorted([*call.args, *call.keywords], key=lambda one: (one.lineno, one.col_offset))
+    given_all: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
+    order = sorted(given_all, key=lambda one: (one.lineno, one.col_offset))
     at = order.index(word)
     ends = (word.end_lineno or 0, word.end_col_offset or 0)
     if at:
@@ -359,10 +360,8 @@ def _column_set(cell: Cell, target: ast.expr) -> str:
 @after("array-methods", "pandas", "3.0", "columns of text give their own kind of array", order=40)
 def array_methods(scene: Scene, trouble: Trouble) -> Proposal | None:
     """`.unique().sort()` and the like on arrays of text: made a plain array first."""
-    if (
-        trouble.kind != "AttributeError"
-        or "StringArray" not in trouble.message
-        and "ArrowStringArray" not in trouble.message
+    if trouble.kind != "AttributeError" or (
+        "StringArray" not in trouble.message and "ArrowStringArray" not in trouble.message
     ):
         return None
     for cell, node in scene.failing(trouble, ast.Attribute):
@@ -383,7 +382,7 @@ def read_only(scene: Scene, trouble: Trouble) -> Proposal | None:
     for cell, node in reversed(list(scene.nodes(ast.Assign))):
         taken = node.value
         given = isinstance(taken, ast.Attribute) and taken.attr == "values"
-        given = given or isinstance(taken, ast.Call) and last_name(taken.func) in ("to_numpy", "asarray")
+        given = given or (isinstance(taken, ast.Call) and last_name(taken.func) in ("to_numpy", "asarray"))
         if given and {last_name(one) for one in node.targets} & names:
             end = (taken.end_lineno or 0, taken.end_col_offset or 0)
             return Proposal(
@@ -431,7 +430,7 @@ def second_axis(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 def _is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None or last_name(node) == "newaxis"
+    return (isinstance(node, ast.Constant) and node.value is None) or last_name(node) == "newaxis"
 
 
 @after("positions-by-number", "pandas", "3.0", "a number in brackets is a label, no longer a position", order=40)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from d2c_mlops.convert.finding import Edit
 from d2c_mlops.convert.mending import (
     Proposal,
     Scene,
@@ -19,7 +20,6 @@ from d2c_mlops.convert.mending import (
     statement_of,
     without_statement,
 )
-from d2c_mlops.convert.finding import Edit
 from d2c_mlops.convert.notebook import Cell
 
 DISTRIBUTIONS = {
@@ -55,16 +55,17 @@ def distribution_of(module: str) -> str:
 def hosted(scene: Scene) -> Iterator[Proposal]:
     """Take out what only works on a hosted notebook service: its import, the mounted drive, the upload form."""
     names: set[str] = set()
-    for cell, node in [*scene.nodes(ast.Import), *scene.nodes(ast.ImportFrom)]:
+    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*scene.nodes(ast.Import), *scene.nodes(ast.ImportFrom)]
+    for cell, node in imports:
         module = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
         path = f"{module}.{node.names[0].name}" if isinstance(node, ast.ImportFrom) else module
         if path.startswith(_COLAB) or module.startswith(_COLAB):
             names |= {one.asname or one.name.partition(".")[0] for one in node.names}
             yield Proposal((without_statement(cell, node, ""),))
-    for cell, node in scene.nodes(ast.Expr):
-        call = node.value
+    for cell, said in scene.nodes(ast.Expr):
+        call = said.value
         if isinstance(call, ast.Call) and names & {one.id for one in ast.walk(call.func) if isinstance(one, ast.Name)}:
-            yield Proposal((without_statement(cell, node, ""),))
+            yield Proposal((without_statement(cell, said, ""),))
     for cell, assign in scene.nodes(ast.Assign):
         call = assign.value
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "upload":
@@ -102,7 +103,9 @@ def unused(scene: Scene, trouble: Trouble) -> Proposal | None:
     found = _MISSING.search(trouble.message)
     if "ImportError" not in trouble.bases or found is None:
         return None
-    for cell, node in [*scene.failing(trouble, ast.Import), *scene.failing(trouble, ast.ImportFrom)]:
+    plain, named = scene.failing(trouble, ast.Import), scene.failing(trouble, ast.ImportFrom)
+    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*plain, *named]
+    for cell, node in imports:
         names = [one.asname or one.name.partition(".")[0] for one in node.names]
         if isinstance(node, ast.ImportFrom):
             if not (node.module or "").startswith(found[1].partition(".")[0]) or "*" in names:
@@ -171,7 +174,8 @@ def needed(scene: Scene, here: Path) -> list[str]:
     from importlib.util import find_spec
 
     found: list[str] = []
-    for _, node in [*scene.nodes(ast.Import), *scene.nodes(ast.ImportFrom)]:
+    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*scene.nodes(ast.Import), *scene.nodes(ast.ImportFrom)]
+    for _, node in imports:
         modules = [one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         if isinstance(node, ast.ImportFrom) and node.level:
             continue

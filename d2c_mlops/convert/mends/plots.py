@@ -20,10 +20,28 @@ from d2c_mlops.convert.mending import (
 )
 
 _NAMED = {"pairplot": ("data",), "heatmap": ("data",)}
-_XY = (
-    "barplot boxplot boxenplot catplot countplot kdeplot lineplot lmplot pointplot regplot relplot residplot scatterplot "
-    "stripplot swarmplot violinplot jointplot histplot displot ecdfplot"
-).split()
+_XY = [
+    "barplot",
+    "boxplot",
+    "boxenplot",
+    "catplot",
+    "countplot",
+    "kdeplot",
+    "lineplot",
+    "lmplot",
+    "pointplot",
+    "regplot",
+    "relplot",
+    "residplot",
+    "scatterplot",
+    "stripplot",
+    "swarmplot",
+    "violinplot",
+    "jointplot",
+    "histplot",
+    "displot",
+    "ecdfplot",
+]
 
 
 @after("named-axes", "seaborn", "0.12", "only the data may stand without a name", order=14)

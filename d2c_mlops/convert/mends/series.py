@@ -13,10 +13,10 @@ from d2c_mlops.convert.mending import (
     after,
     before,
     last_name,
+    line_before,
     replaced,
     spelled,
     statement_of,
-    line_before,
 )
 from d2c_mlops.convert.notebook import Cell
 from d2c_mlops.convert.rewrites import IMPORTED, inner, recalled, receiver
@@ -118,9 +118,9 @@ def forecast_triple(scene: Scene, trouble: Trouble) -> Proposal | None:
         if last_name(call.func) == "forecast" and isinstance(call.func, ast.Attribute):
             return _triple(cell, call)
     for cell, node in scene.failing(trouble, ast.Assign):
-        call = node.value
-        if isinstance(call, ast.Call) and last_name(call.func) == "forecast" and isinstance(call.func, ast.Attribute):
-            return _triple(cell, call)
+        made = node.value
+        if isinstance(made, ast.Call) and last_name(made.func) == "forecast" and isinstance(made.func, ast.Attribute):
+            return _triple(cell, made)
     return None
 
 
@@ -155,8 +155,6 @@ def first_forecast(scene: Scene, trouble: Trouble) -> Proposal | None:
 def plot_predict(scene: Scene, trouble: Trouble) -> Proposal | None:
     if trouble.name != "plot_predict":
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
-        pass
     for cell, node in scene.failing(trouble, ast.Attribute):
         call = next((one for _, one in scene.nodes(ast.Call, cell) if one.func is node), None)
         statement = statement_of(cell, node)

@@ -42,7 +42,7 @@ class Candidate:
 
     def spec(self, index: int, name: str, score: str | None) -> dict[str, Any]:
         """What the probe needs to try it."""
-        return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": "train",  # noqa: E501
+        return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": "train",
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score,
                 "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.replay import Learned",
                             self.train, self.load, self.prepare]}  # fmt: skip
@@ -66,7 +66,7 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Paramete
     if way is None:
         handed = f'"plain": not isinstance({features}, pd.DataFrame)'
     records = "records_seen" if way is not None else f"as_frame({features})"
-    result = f'return {{"model": {chosen.name}, "records": {records}, "features": {features}, "answers": {answers}, "given": {{{handed}}}}}'  # noqa: E501
+    result = f'return {{"model": {chosen.name}, "records": {records}, "features": {features}, "answers": {answers}, "given": {{{handed}}}}}'
     train = (
         f"def train({_signature(order, parameters)}) -> dict[str, Any]:\n"
         f'    """Run the steps that lead to the model; return it with its records and what it is judged on."""\n'

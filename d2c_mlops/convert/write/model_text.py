@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Texts of a model's cells: contract, class, prose and the assertions on its results."""
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ from d2c_mlops.convert.rewrite import Change, replacing
 from d2c_mlops.convert.steps import Piece
 
 FLOATS = frozenset(
-    "C alpha beta gamma eta learning_rate l1_ratio test_size train_size min_support min_threshold threshold contamination eps "  # noqa: E501, SIM905
-    "subsample colsample_bytree reg_alpha reg_lambda interval_width changepoint_prior_scale bandwidth quantile var_smoothing "  # noqa: E501
-    "discount_rate penalizer_coef smoothing_level smoothing_slope smoothing_trend smoothing_seasonal validation_split".split()  # noqa: E501
+    "C alpha beta gamma eta learning_rate l1_ratio test_size train_size min_support min_threshold threshold contamination eps "  # noqa: SIM905
+    "subsample colsample_bytree reg_alpha reg_lambda interval_width changepoint_prior_scale bandwidth quantile var_smoothing "
+    "discount_rate penalizer_coef smoothing_level smoothing_slope smoothing_trend smoothing_seasonal validation_split".split()
 )
 WORDS = FLOATS | frozenset(
-    "random_state seed n_estimators n_clusters max_depth n_neighbors n_components min_samples_split min_samples_leaf n_iter "  # noqa: E501, SIM905
-    "max_iter max_features max_leaf_nodes num_leaves epochs batch_size n_splits cv periods steps horizon order seasonal_order "  # noqa: E501
+    "random_state seed n_estimators n_clusters max_depth n_neighbors n_components min_samples_split min_samples_leaf n_iter "  # noqa: SIM905
+    "max_iter max_features max_leaf_nodes num_leaves epochs batch_size n_splits cv periods steps horizon order seasonal_order "
     "seasonal_periods n_init min_samples min_child_weight k_neighbors degree tol n_bins lags nlags".split()
 )
 _DATE = re.compile(r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T]\d{1,2}:\d{2}(:\d{2})?)?$")

@@ -1,0 +1,83 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from d2c_mlops.convert.revive import Revived
+from d2c_mlops.convert.verify import Verdict, verify
+
+
+def notebook(path: Path, *cells: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
+            for i, s in enumerate(cells)]  # fmt: skip
+    path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def compared(folder: Path, original: list[str], converted: list[str], names: list[list[str]]) -> Verdict:
+    """Verify a conversion whose cells stand beside the original's, one by one."""
+    revived = Revived("as is", folder / "x.ipynb", notebook(folder / "old" / "x.ipynb", *original))
+    alignment = [{"converted": i + 1, "original": [i + 1], "names": each} for i, each in enumerate(names)]
+    path = notebook(folder / "new" / "x.ipynb", *converted)
+    written = SimpleNamespace(notebook=path, alignment=alignment, parameters=())
+    return verify(revived, written, folder / "work", timeout=60)  # type: ignore[arg-type]
+
+
+FRAME = "import pandas as pd, numpy as np\ndf = pd.DataFrame({'a': [1.0, 2.0, np.nan], 'b': ['x', 'y', None]})\nn = 3"
+
+
+def test_the_same_results_are_equivalent(tmp_path: Path) -> None:
+    found = compared(tmp_path, [FRAME, "total = df['a'].sum()"], [FRAME, "total = 1.0 + 2.0"], [["df", "n"], ["total"]])
+    assert found.status == "equivalent"
+    assert [(i.name, i.status) for i in found.items] == [("df", "equal"), ("n", "equal"), ("total", "equal")]
+    assert sum(i.values for i in found.items) == 6 + 1 + 1
+
+
+def test_a_difference_says_what_where_and_how_much(tmp_path: Path) -> None:
+    found = compared(tmp_path, [FRAME, "total = df['a'].sum()"], [FRAME, "total = 3.1"], [["df"], ["total"]])
+    assert found.status == "differs" and "total after cell 2 (3.0 became 3.1)" in found.reason
+
+
+def test_another_cell_of_a_frame_differs(tmp_path: Path) -> None:
+    found = compared(tmp_path, [FRAME], [FRAME + "\ndf.loc[1, 'b'] = 'z'"], [["df"]])
+    assert found.status == "differs" and "b: 1 of 3 values differ, first y became z" in found.reason
+
+
+def test_what_is_random_by_itself_is_left_out_by_name(tmp_path: Path) -> None:
+    cell = "import numpy as np\nnoise = np.random.random(4)\nn = 4"
+    found = compared(tmp_path, [cell], [cell], [["noise", "n"]])
+    assert found.status == "equivalent" and "random by itself and left out: noise" in found.reason
+
+
+def test_nothing_to_compare_is_not_comparable(tmp_path: Path) -> None:
+    assert compared(tmp_path, ["f = object()"], ["f = object()"], [["f"]]).status == "not comparable"
+    assert compared(tmp_path / "b", ["x = 1"], ["y = 1"], [["x"]]).status == "not comparable"
+    assert compared(tmp_path / "c", ["x = 1"], ["x = 1"], [[]]).status == "not comparable"
+
+
+def test_a_conversion_that_raises_is_not_comparable_and_says_where(tmp_path: Path) -> None:
+    found = compared(tmp_path, ["x = 1"], ["x = 1 / 0"], [["x"]])
+    assert found.status == "not comparable" and "cell 1 of the conversion raised ZeroDivisionError" in found.reason
+
+
+def test_a_fitted_estimator_is_compared_by_what_it_learned(tmp_path: Path) -> None:
+    fit = "from sklearn.linear_model import Ridge\nmodel = Ridge(alpha={}).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.5])"
+    same = compared(tmp_path, [fit.format(1)], [fit.format(1)], [["model"]])
+    other = compared(tmp_path / "b", [fit.format(1)], [fit.format(2)], [["model"]])
+    assert same.status == "equivalent" and other.status == "differs" and "coef_" in other.reason
+
+
+def test_a_secret_of_the_environment_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "geheim")
+    cell = "import os\nseen = os.environ.get('SHOP_TOKEN', 'nothing')"
+    found = compared(tmp_path, [cell], ["seen = 'nothing'"], [["seen"]])
+    assert os.environ["SHOP_TOKEN"] == "geheim" and found.status == "equivalent"
+
+
+def test_a_notebook_that_does_not_run_is_not_comparable(tmp_path: Path) -> None:
+    revived = replace(Revived("refused", tmp_path / "x.ipynb", None))
+    assert verify(revived, SimpleNamespace(alignment=()), tmp_path).status == "not comparable"  # type: ignore[arg-type]
