@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from d2c_mlops.registry.artifacts import client
 from d2c_mlops.settings import Settings, load
+
+# The same examples each time, so that a run can be repeated; HYPOTHESIS_PROFILE=explore looks for new ones.
+hypothesis_settings.register_profile("repeat", derandomize=True, deadline=None)
+hypothesis_settings.register_profile("explore", deadline=None)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 TOYSHOP = Path(__file__).parent / "toyshop"
 

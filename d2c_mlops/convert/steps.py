@@ -57,7 +57,7 @@ class Piece:
 def pieces(plan: Plan) -> list[Piece]:
     """Return the pieces of a plan in document order, each step with its name and what goes in and out."""
     found = _merged(list(_raw_pieces(plan)), plan)
-    found = [part for each in found for part in _checked(each, plan)]
+    found = _supplied([part for each in found for part in _checked(each, plan)])
     found = _joined_plain(found)
     _name_steps(found, plan)
     return found
@@ -261,6 +261,20 @@ def _checked(piece: Piece, plan: Plan) -> Iterator[Piece]:
     piece.inputs = _ordered([n for n in inputs if not any(_binds(text, n) for text in piece.imports)], piece)
     piece.outputs = outputs
     yield piece
+
+
+def _supplied(found: Sequence[Piece]) -> list[Piece]:
+    """Leave steps plain that want a name which the step that binds it does not hand out: it may be without a value."""
+    done: list[Piece] = []
+    for piece in found:
+        for name in piece.inputs if piece.kind == "step" else ():
+            binders = [each for each in done if any(name in line.facts.binds for line in each.lines)]
+            if binders and binders[-1].kind == "step" and name not in binders[-1].outputs:
+                piece.inputs, piece.outputs, piece.imports = [], [], []
+                list(_plain(piece, f"{name} may be without a value before it"))
+                break
+        done.append(piece)
+    return done
 
 
 def _plain(piece: Piece, reason: str) -> Iterator[Piece]:
