@@ -27,6 +27,7 @@ from d2c_mlops.serving.app import Served, create_app
 from d2c_mlops.serving.bento import package
 from d2c_mlops.settings import Settings, load
 
+pytestmark = pytest.mark.timeout(900)  # it runs, packages and ejects
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 STAGES = ("revive", "read", "write", "report")
 

@@ -20,7 +20,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
     """An empty folder in which two demos ran at once."""
     folder = tmp_path_factory.mktemp("demo")
     both = [subprocess.Popen(DEMO, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    told = [process.communicate(timeout=280) for process in both]
+    told = [process.communicate(timeout=560) for process in both]
     assert [process.returncode for process in both] == [0, 0], [err.decode()[-2000:] for _, err in told]
     return folder, [json.loads(out) for out, _ in told]
 
@@ -38,7 +38,7 @@ def using(folder: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_two_demos_at_once_both_end_with_a_live_forecast(walked: tuple[Path, list[dict]]) -> None:
     folder, stories = walked
     for story in stories:
