@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help demo test test-wheel check lab lock docs clean bench-forecast
+.PHONY: help demo test test-wheel check lab lock docs clean bench-forecast bench-convert
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,6 +31,11 @@ test-wheel: $(READY)  ## build the wheel, install it in an empty environment, ru
 
 bench-forecast: $(READY)  ## forecaster against baselines and statsmodels
 	$(BIN)/python bench/forecast.py
+
+bench-convert: $(READY)  ## notebooks on the path to production, beside nbconvert and soorgeon (FOLDER=notebooks OPTIONS=--install)
+	@test -x .bench/peers/bin/soorgeon || { $(PYTHON) -m venv .bench/peers && \
+		.bench/peers/bin/python -m pip install -q --disable-pip-version-check nbconvert ipython soorgeon "setuptools<81"; }
+	$(BIN)/python bench/convert.py $(or $(FOLDER),tests/notebooks) $(OPTIONS)
 
 lock:  ## resolve requirements.lock again from settings.ini
 	uv pip compile -q setup.py --extra lab --extra convert --extra dev --no-header --no-annotate \

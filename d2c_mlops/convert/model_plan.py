@@ -8,10 +8,18 @@ from dataclasses import dataclass, field
 
 from d2c_mlops.convert.plan import Line, Plan, plots, visible
 from d2c_mlops.convert.replay import Replay, replayed
-from d2c_mlops.convert.roles import Fit
+from d2c_mlops.convert.roles import Fit, construction
 from d2c_mlops.convert.steps import Piece
 
 FAMILIES = ("sklearn.", "xgboost.", "lightgbm.", "imblearn.")
+FORECASTERS = frozenset(
+    "SARIMAX ARIMA ARMA ExponentialSmoothing SimpleExpSmoothing Holt ETSModel AutoReg AR UnobservedComponents ThetaModel "  # noqa: SIM905
+    "Prophet AutoARIMA".split()
+)
+REGRESSIONS = frozenset("OLS WLS GLS GLM RLM Logit Probit Poisson NegativeBinomial QuantReg".split())  # noqa: SIM905
+STATISTICAL = ("statsmodels.", "prophet.", "fbprophet.", "pmdarima.", "pyramid.")
+HORIZON = 12  # periods ahead, where the notebook does not say
+MOST_CHOICES = 3
 SCORES = {
     "accuracy_score": ("accuracy", False),
     "r2_score": ("r2", False),
@@ -32,6 +40,9 @@ class Chosen:
     answers: ast.expr | None  # the truth that belongs to them
     held_out: bool  # whether they were kept from the fit
     score: str = ""  # the author's metric, among SCORES
+    kept: str = "estimator"  # or regression, or forecast: what is kept of it
+    horizon: int = HORIZON  # of a forecast
+    freq: str = ""  # of Prophet's dates
     ways: list[Way] = field(default_factory=list)
 
 
@@ -44,22 +55,38 @@ class Way:
     replay: Replay
 
 
-def choose(plan: Plan, found: Sequence[Piece]) -> Chosen | str:
-    """Return the last estimator that the steps fit, or why there is none."""
-    fits = [fit for fit in plan.structure.models if fit.path.startswith(FAMILIES)]
+def choose(plan: Plan, found: Sequence[Piece]) -> list[Chosen] | str:
+    """Return the estimators that may become the model, the last one of the notebook first, or why there is none."""
+    fits = [fit for fit in plan.structure.models if kept_as(fit)]
     if not fits:
         others = [fit for fit in plan.structure.models if fit.path]
         if others:
             return f"{others[-1].path} is not among the kinds that can be saved without pickle"
         return "the notebook fits no estimator"
     supervised = [fit for fit in fits if fit.kind == "model"] or fits
+    chosen: list[Chosen] = []
     reasons: list[str] = []
     for fit in [*reversed(supervised), *reversed([fit for fit in fits if fit not in supervised])]:
         made = _for_fit(fit, plan, found)
         if isinstance(made, Chosen):
-            return made
-        reasons.append(f"{fit.path.rpartition('.')[2]} of cell {fit.cell + 1}: {made}")
-    return reasons[0]
+            chosen.append(made)
+            if len(chosen) == MOST_CHOICES:
+                break
+        else:
+            reasons.append(f"{fit.path.rpartition('.')[2]} of cell {fit.cell + 1}: {made}")
+    return chosen or reasons[0]
+
+
+def kept_as(fit: Fit) -> str:
+    """Return how a fitted object is kept without pickle: estimator, regression or forecast; empty where it cannot be."""
+    if fit.path.startswith(FAMILIES):
+        return "estimator"
+    last = fit.path.rpartition(".")[2]
+    if not fit.path.startswith(STATISTICAL):
+        return ""
+    if last in FORECASTERS or fit.path.startswith(("pmdarima.", "pyramid.")):
+        return "forecast"
+    return "regression" if last in REGRESSIONS else ""
 
 
 def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
@@ -73,15 +100,18 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
     )
     if line is None:
         return "it is fitted inside a function of the author"
-    name = fit.name or _bound_name(line)
+    kept = kept_as(fit)
+    results = fit.path.startswith("statsmodels.")  # its fit returns the fitted object
+    name = _bound_name(line) if results else fit.name or _bound_name(line)
     if not name:
         return "it has no name"
     if not isinstance(line.statement.node, ast.Expr | ast.Assign):
         return "it is fitted in a loop"
     after = [each for each in plan.lines if each.statement.place >= line.statement.place]
     later = _until_rebound(after, name)
-    asked = _predicted(later, name)
-    features, answers, held, score = _evaluated(plan, later, name, fit, asked)
+    asked = _predicted(later, name) if kept != "forecast" else None
+    table: tuple[ast.expr | None, ast.expr | None, bool, str] = (ast.Name(name, ast.Load()), None, False, "")
+    features, answers, held, score = table if kept == "forecast" else _evaluated(plan, later, name, fit, asked)
     if features is None:
         return "its features cannot be told"
     names = {name} | _names(features) | (_names(answers) if answers is not None else set())
@@ -97,9 +127,33 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
     pieces = _slice(found[: last + 1], names - visible(plan))
     if isinstance(pieces, str):
         return pieces
-    chosen = Chosen(fit, name, pieces, features, answers, held, score)
-    chosen.ways = list(_ways(plan, chosen))
+    chosen = Chosen(fit, name, pieces, features, answers, held, score, kept)
+    if kept == "forecast":
+        chosen.horizon, chosen.freq = _horizon(plan, name)
+    else:
+        chosen.ways = list(_ways(plan, chosen))
     return chosen
+
+
+def _horizon(plan: Plan, name: str) -> tuple[int, str]:
+    """How many periods ahead the notebook asks for, and at which frequency Prophet lays its dates."""
+    horizon, freq = 0, ""
+    for line in plan.lines:
+        for call in ast.walk(line.statement.node):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            if not (isinstance(call.func.value, ast.Name) and call.func.value.id == name):
+                continue
+            if call.func.attr in ("forecast", "get_forecast", "make_future_dataframe", "predict"):
+                words = {word.arg: word.value for word in call.keywords}
+                first = call.args[0] if call.args and call.func.attr != "predict" else None
+                given = words.get("steps") or words.get("periods") or words.get("n_periods") or first
+                if isinstance(given, ast.Constant) and isinstance(given.value, int):
+                    horizon = max(horizon, given.value)
+                if call.func.attr == "make_future_dataframe":
+                    spelled = words.get("freq", ast.Constant("D"))
+                    freq = str(spelled.value) if isinstance(spelled, ast.Constant) else ""
+    return (horizon if horizon > 1 else HORIZON), freq
 
 
 def _bound_name(line: Line) -> str:
@@ -143,7 +197,7 @@ def _evaluated(
     plan: Plan, lines: Sequence[Line], name: str, fit: Fit, asked: tuple[ast.expr, ast.stmt] | None
 ) -> tuple[ast.expr | None, ast.expr | None, bool, str]:
     """Features and answers of the author's own evaluation, and his metric; the training data where there is none."""
-    trained = fit.call.args if fit.call is not None else []
+    trained = _trained(plan, fit)
     target = trained[1] if len(trained) > 1 else None
     if asked is not None and trained and ast.dump(asked[0]) != ast.dump(trained[0]):
         truth, score = _truth(plan, lines, name, asked)
@@ -153,6 +207,24 @@ def _evaluated(
         return None, None, False, ""
     _, score = _truth(plan, lines, name, asked) if asked else (None, "")
     return trained[0], target, False, score
+
+
+def _trained(plan: Plan, fit: Fit) -> list[ast.expr]:
+    """Features and target that the estimator was fitted on; statsmodels takes them when it is built, the target first."""
+    call = fit.call
+    if call is None:
+        return []
+    if not fit.path.startswith("statsmodels."):
+        words = {word.arg: word.value for word in call.keywords}
+        named = [words[name] for name in ("X", "y") if name in words]
+        return [*call.args, *named[len(call.args) :]] if len(call.args) < 2 else call.args
+    built = construction(call.func.value, plan.inference) if isinstance(call.func, ast.Attribute) else None
+    if built is None:
+        return []
+    words = {word.arg: word.value for word in built.keywords}
+    target = built.args[0] if built.args else words.get("endog")
+    features = built.args[1] if len(built.args) > 1 else words.get("exog")
+    return [each for each in (features, target) if each is not None] if features is not None else []
 
 
 def _truth(

@@ -145,6 +145,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     from d2c_mlops.convert.observed import contract_of, keyed, output_of
     from d2c_mlops.models.contract import contract_from_dict, to_frame, to_records
     from d2c_mlops.models.replay import Learned
+    from d2c_mlops.models.statistical import Forecast
 
     for source in candidate["sources"]:
         exec(compile(source, "<model>", "exec"), space)  # noqa: S102 - the child's purpose
@@ -181,6 +182,8 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     _need(bool(used), "no column matters")
     outputs = output_of(model, answers, whole_kept)
     described = contract_of(candidate["name"], kept[used], outputs, taken=list(raw.columns))
+    if isinstance(model, Forecast):
+        _of_steps(described, model)
     contract = contract_from_dict(described)
     sample = keyed(kept[used].iloc[rows], described["key"])
     records = to_records(contract.input_fields, contract.check_inputs(sample))
@@ -200,6 +203,17 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
         "metric": _metric(candidate, done, model),
         "again": _again(candidate, space, parameters, took, _metric(candidate, done, model)),
     }
+
+
+def _of_steps(described: dict[str, Any], forecast: Any) -> None:
+    """What a forecast is asked for: a step ahead; it answers with the day too, where it knows its days."""
+    horizon = len(forecast.values)
+    step = f"Periods after the last one of the training data, up to {horizon}"
+    described["inputs"][1] |= {"description": step, "ge": 1, "le": horizon, "unit": "periods"}
+    described["outputs"][1]["description"] = "Forecast of that period"
+    if forecast.periods[0]:
+        day = {"name": "period", "kind": "date", "description": "Day on which the period begins"}
+        described["outputs"].append(day)
 
 
 def _metric(candidate: Mapping[str, Any], done: Mapping[str, Any], model: Any) -> float | None:
@@ -269,6 +283,9 @@ def _close(left: Any, right: Any) -> bool:
 def _trusted(fitted: list[Any]) -> list[str]:
     from skops.io import dumps, get_untrusted_types
 
+    from d2c_mlops.models.statistical import Forecast, Regression
+
+    fitted = [each for each in fitted if not isinstance(each, Forecast | Regression)]
     found = sorted({name for each in fitted for name in get_untrusted_types(data=dumps(each))})
     foreign = [name for name in found if not name.startswith(TRUSTED)]
     _need(not foreign, f"the fitted objects hold foreign types: {', '.join(foreign)}")

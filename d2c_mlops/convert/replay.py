@@ -29,6 +29,11 @@ _STATISTICS = frozenset(
         "count",
     ]
 )
+_NUMPY_STATISTICS = frozenset(
+    f"{prefix}{name}"
+    for prefix in ("", "nan")
+    for name in ("mean", "median", "std", "var", "percentile", "quantile", "max", "min")
+)
 _ROWS = frozenset(
     [
         "dropna",
@@ -146,7 +151,7 @@ class _Turned(ast.NodeTransformer):
 
     def __init__(self, inference: Inference, fitted: set[str], key: str) -> None:
         self.inference, self.fitted, self.key = inference, fitted, key
-        self.count = 0
+        self.count, self.inside = 0, 0
         self.paths: dict[int, str] = {}
         self.kinds: dict[int, str] = {}
 
@@ -257,8 +262,16 @@ class _Turned(ast.NodeTransformer):
         function = node.func
         if path == "pandas.get_dummies":
             self.generic_visit(node)
-            return ast.Call(ast.Attribute(ast.Name("learned", ast.Load()), "dummies", ast.Load()),
-                            [self.next_key(), *node.args], node.keywords)  # fmt: skip
+            return ast.Call(_learned("dummies"), [self.next_key(), *node.args], node.keywords)
+        if path in ("pandas.cut", "pandas.qcut") and len(node.args) <= 3 and not _edges_given(node):
+            self.generic_visit(node)
+            return ast.Call(_learned("cut"), [self.next_key(), function, *node.args], node.keywords)
+        if path.startswith("statsmodels.") and path.endswith(".add_constant") and len(node.args) == 1:
+            self.generic_visit(node)
+            return ast.Call(_learned("constant"), [self.next_key(), *node.args], node.keywords)
+        if path.removeprefix("numpy.") in _NUMPY_STATISTICS and path.startswith("numpy.") and not _across(node):
+            if not self.inside and not any(word.arg == "axis" for word in node.keywords):
+                return self.kept(node)
         if isinstance(function, ast.Attribute):
             owner = function.value
             if (
@@ -274,6 +287,7 @@ class _Turned(ast.NodeTransformer):
             kind = self.kinds.get(id(owner), "")
             if (
                 function.attr in _STATISTICS
+                and not self.inside
                 and not _across(node)
                 and "GroupBy" not in kind
                 and not path.startswith(("numpy.", "builtins."))
@@ -282,9 +296,21 @@ class _Turned(ast.NodeTransformer):
         self.generic_visit(node)
         return node
 
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        """What a lambda computes it computes for each record, not once for all of them."""
+        self.inside += 1
+        self.generic_visit(node)
+        self.inside -= 1
+        return node
+
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         inner = node.value
-        if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and inner.func.attr == "mode":
+        if (
+            isinstance(inner, ast.Call)
+            and isinstance(inner.func, ast.Attribute)
+            and inner.func.attr == "mode"
+            and not self.inside
+        ):
             return self.kept(node)
         self.generic_visit(node)
         return node
@@ -324,8 +350,21 @@ class _Given(ast.NodeTransformer):
         return ast.Subscript(ast.Name("learned", ast.Load()), ast.Constant(node.id), ast.Load())
 
 
+def _learned(method: str) -> ast.Attribute:
+    return ast.Attribute(ast.Name("learned", ast.Load()), method, ast.Load())
+
+
 def _call(method: str, given: list[ast.expr]) -> ast.Call:
-    return ast.Call(ast.Attribute(ast.Name("learned", ast.Load()), method, ast.Load()), given, [])
+    return ast.Call(_learned(method), given, [])
+
+
+def _edges_given(call: ast.Call) -> bool:
+    """Whether the edges of bins are written down, so that nothing is learned."""
+    given = (
+        call.args[1] if len(call.args) > 1 else next((w.value for w in call.keywords if w.arg in ("bins", "q")), None)
+    )
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    return isinstance(given, ast.List | ast.Tuple) and called == "cut"
 
 
 def _rows(name: str, chosen: ast.expr) -> ast.stmt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -23,11 +24,13 @@ from d2c_mlops.convert.mending import (
     apply,
     menders,
     trouble,
+    without_statement,
 )
 from d2c_mlops.convert.mends.frames import chained
 from d2c_mlops.convert.mends.modules import distribution_of, missing_module, needed
 from d2c_mlops.convert.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.packages import install as install_packages
+from d2c_mlops.convert.plan import PLOT_METHODS, PLOTS
 from d2c_mlops.convert.sandbox import CellRun, Limits, Session, Stopped, Workplace, copy_folder
 from d2c_mlops.errors import D2CError
 
@@ -382,7 +385,7 @@ class Doctor:
                 self.progress(f"cell {facts.cell + 1}: {mender.id}: {offer.reason or mender.reason}")
                 first = min((edit.cell for edit in offer.edits), default=facts.cell)
                 return offer.restart or first < facts.cell
-        if self.move_definition(facts) or self.leave_out(facts):
+        if self.move_definition(facts) or self.leave_out(facts) or self.leave_out_plot(facts):
             return True
         self.refuse(facts)
         return True
@@ -437,6 +440,26 @@ class Doctor:
         reason = f"it failed with {facts.kind} when the notebook was saved too"
         return self.accept([(Mender("failed-before", "", "", reason), Proposal((edit,), reason))])
 
+    def leave_out_plot(self, facts: Trouble) -> bool:
+        """A statement that only draws and cannot be drawn any more changes no result: it is commented out."""
+        cell = self.notebook.cells[facts.cell]
+        lines = [frame.line for frame in facts.frames if frame.cell == facts.cell]
+        body = cell.tree.body if cell.tree is not None and lines else []
+        failed = next((one for one in body if one.lineno <= lines[0] <= (one.end_lineno or 0)), None)
+        if not isinstance(failed, ast.Expr) or facts.kind in ("NameError", "KeyboardInterrupt", "MemoryError"):
+            return False
+        inference = self.scene(None).subject.inference
+        calls = [node for node in ast.walk(failed) if isinstance(node, ast.Call)]
+        drawn = any(inference.path(call.func).startswith(PLOTS) or _draws(call) for call in calls)
+        if not drawn or not facts.through(
+            "matplotlib/", "seaborn/", "plotly/", "pandas/plotting", "wordcloud/", "missingno/"
+        ):
+            return False
+        first = facts.message.splitlines()[0][:120] if facts.message else ""
+        reason = f"the plot cannot be drawn ({facts.kind}: {first}); no result depends on it"
+        edit = without_statement(cell, failed, "")
+        return self.accept([(Mender("undrawn", "", "", reason), Proposal((edit,), reason))])
+
     def refuse(self, facts: Trouble) -> None:
         """Say which cell fails, why, and what a person can do about it."""
         module = missing_module(facts)
@@ -477,6 +500,16 @@ class Doctor:
             return "download the file, and give its folder: --data FOLDER"
         where = next((f"line {frame.line}" for frame in _last_first(facts.frames)), "the cell")
         return f"mend {where} of the cell, and convert again"
+
+
+def _draws(call: ast.Call) -> bool:
+    """Whether a call is a plot method of pandas: `frame.plot(...)`, `frame.plot.bar()`, `frame.hist()`."""
+    function = call.func
+    if not isinstance(function, ast.Attribute):
+        return False
+    return function.attr in PLOT_METHODS or (
+        isinstance(function.value, ast.Attribute) and function.value.attr == "plot"
+    )
 
 
 def _last_first(frames: Sequence[Frame]) -> list[Frame]:

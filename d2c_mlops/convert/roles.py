@@ -153,7 +153,7 @@ def _fits(cell: Cell, inference: Inference) -> Iterator[Fit]:
             continue
         holder = function.value
         features, target = _data(call, path)
-        built = _construction(holder, inference)
+        built = construction(holder, inference)
         yield Fit(
             cell.index,
             call.lineno,
@@ -198,7 +198,7 @@ def _data(call: ast.Call, path: str) -> tuple[ast.expr | None, ast.expr | None]:
     return features, None if isinstance(target, ast.Constant) else target
 
 
-def _construction(holder: ast.expr, inference: Inference) -> ast.Call | None:
+def construction(holder: ast.expr, inference: Inference) -> ast.Call | None:
     """Return the call that built the estimator, through its variable if need be."""
     if isinstance(holder, ast.Name):
         binding: Binding | None = inference.binding(holder)

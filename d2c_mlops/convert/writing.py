@@ -62,7 +62,8 @@ def write(
     """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
     found = pieces(plan)
     parameters = extract(plan, found, data, _folder(project, keep, data))
-    chosen: Chosen | str = choose(plan, found) if run else "nothing was run, so no model could be tried"
+    choices = choose(plan, found) if run else "nothing was run, so no model could be tried"
+    chosen: Chosen | str = choices if isinstance(choices, str) else choices[0]
     module = f"models.{name}"
     types: dict[tuple[str, str], str] = {}
     model: list[Out] = []
@@ -71,14 +72,17 @@ def write(
     _share(found, plan, parameters)
     if run:
         cells = lay_out(plan, found, parameters, types, module)
-        ways, score = _ways(plan, chosen, parameters)
-        specs = [way.spec(i, name, score) for i, way in enumerate(ways)]
+        ways = [] if isinstance(choices, str) else [way for each in choices for way in _ways(plan, each, parameters)]
+        specs = [way.spec(i, name, score) for i, (way, score, _) in enumerate(ways)]
         overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
         answer = probe(cells, found, specs, data, timeout, overrides, packages)
         types = _types(answer["types"], plan)
         tried, built = answer["tried"], answer["model"]
-        if built is not None and isinstance(chosen, Chosen):
-            model = model_cells(name, chosen, ways[built["index"]], built, parameters, day)
+        if built is not None:
+            way, _, taken = ways[built["index"]]
+            if taken.kept != "estimator":
+                built = {**built, "estimator": taken.fit.path.rpartition(".")[2]}
+            chosen, model = taken, model_cells(name, taken, way, built, parameters, day)
             parameters.every.append(Parameter("as_of", "str", repr(day), "day of the data, noted with the model"))
         elif isinstance(chosen, Chosen):
             chosen = f"no way to ask {chosen.fit.path.rpartition('.')[2]} about records could be proved right"
@@ -122,15 +126,16 @@ def copy_files(data: Path, files: Sequence[str], target: Path) -> None:
             shutil.copyfile(source, copy)
 
 
-def _ways(plan: Plan, chosen: Chosen | str, parameters: Parameters) -> tuple[list[Candidate], str | None]:
-    if not isinstance(chosen, Chosen):
-        return [], None
+def _ways(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[tuple[Candidate, str | None, Chosen]]:
+    """The ways to build one estimator's model, with the source of its metric."""
     classes = "Classifier" in chosen.fit.path or bool(
         re.search(r"Logistic|SVC|NB$|SGDClassifier|Perceptron", chosen.fit.path)
     )
-    _, score, _, line = score_source(chosen, classes)
-    text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
-    return candidates(plan, chosen, parameters), text
+    text = None
+    if chosen.kept != "forecast":
+        _, score, _, line = score_source(chosen, classes)
+        text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
+    return [(each, text, chosen) for each in candidates(plan, chosen, parameters)]
 
 
 def _share(found: list[Piece], plan: Plan, parameters: Parameters) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataRefused, UsageError
+from .statistical import Forecast, Regression, read_statistical, write_statistical
 
 # %% auto #0
 __all__ = ['to_plain', 'from_plain', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
@@ -55,7 +56,9 @@ def from_plain(value: Any) -> Any:
 
 # %% ../../nbs/models/replay.ipynb #8cff4b87
 def save_fitted(fitted: Any, file: Path) -> None:
-    """Write a fitted scikit-learn object."""
+    """Write a fitted scikit-learn object by skops; a forecast or a regression as JSON beside that name."""
+    if isinstance(fitted, Forecast | Regression):
+        return write_statistical(fitted, file.with_suffix(".json"))
     from skops.io import dump
 
     dump(fitted, file)
@@ -63,6 +66,8 @@ def save_fitted(fitted: Any, file: Path) -> None:
 
 def load_fitted(file: Path, trusted: Sequence[str]) -> Any:
     """Read a fitted object; raises DataRefused when it holds types beyond `trusted`."""
+    if file.with_suffix(".json").exists():
+        return read_statistical(file.with_suffix(".json"))
     from skops.io import get_untrusted_types, load
 
     beyond = sorted(set(get_untrusted_types(file=file)) - set(trusted))
@@ -126,6 +131,25 @@ class Learned:
         made = pd.get_dummies(*given, **{**options, "drop_first": False})
         empty = 0.0 if made.dtypes.map(lambda kind: kind == "float64").all() else False
         return made.reindex(columns=self.keep(key, list), fill_value=empty)
+
+    def cut(self, key: str, function: Callable[..., Any], values: Any, *given: Any, **options: Any) -> Any:
+        """Return `pd.cut(values, ...)` or `pd.qcut(values, ...)`; the edges are those of the training data."""
+        first = "q" if function is pd.qcut else "bins"
+        options = dict(zip((first, "labels"), given, strict=False)) | options
+        edges = self.keep(key, lambda: function(values, **{**options, "retbins": True})[1])
+        if self.learning:
+            return function(values, **options)
+        words = {name: options[name] for name in ("labels", "right", "ordered", "precision") if name in options}
+        lowest = function is pd.qcut or bool(options.get("include_lowest"))
+        return pd.cut(values, edges, include_lowest=lowest, **words)
+
+    def constant(self, key: str, data: Any, **options: Any) -> Any:
+        """Return `sm.add_constant(data)`; a single record gets the column too, though all its columns are constant."""
+        from statsmodels.tools import add_constant
+
+        made = add_constant(data, **options)
+        grown = self.keep(key, lambda: np.shape(made)[-1] > np.shape(data)[-1] or np.ndim(data) < 2)
+        return made if self.learning else add_constant(data, **{**options, "has_constant": "add"}) if grown else data
 
     def encode(self, key: str, transformer: Any, *values: Any) -> Any:
         """Return `transformer.fit_transform(values)`; the fitted copy is kept."""

@@ -51,6 +51,16 @@ CHANGES: tuple[Change, ...] = (
         _moved("keras", f"{start}.preprocessing.text", "3.0", "keras.layers.TextVectorization")
         for start in ("keras", "tensorflow.keras")
     ),
+    *(
+        _moved(
+            "keras",
+            f"keras.preprocessing.{old}",
+            "3.0",
+            f"tensorflow.keras.preprocessing.{old}",
+            to=f"tensorflow.keras.preprocessing.{old}",
+        )
+        for old in ("sequence.TimeseriesGenerator", "image.ImageDataGenerator", "text.Tokenizer")
+    ),
     _moved("keras", "keras.utils.np_utils", "3.0", "keras.utils.to_categorical"),
     _moved(
         "keras",

@@ -25,7 +25,8 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.charter import Charter
 from d2c_mlops.models.contract import Contract, column
 from d2c_mlops.models.model import Evaluation, Model
-from d2c_mlops.models.replay import Learned, load_fitted, save_fitted, steady"""
+from d2c_mlops.models.replay import Learned, load_fitted, save_fitted, steady
+from d2c_mlops.models.statistical import forecast_of, regression_of"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Candidate:
         """What the probe needs to try it."""
         return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": "train",
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score,
-                "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.replay import Learned",
+                "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.replay import Learned\n"
+                            "from d2c_mlops.models.statistical import forecast_of, regression_of",
                             self.train, self.load, self.prepare]}  # fmt: skip
 
 
@@ -63,10 +65,13 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Paramete
     used += [p.name for p in parameters.every if p.name not in used and re.search(rf"\b{p.name}\b", text)]
     order = [p.name for p in parameters.every if p.name in used]
     handed = ", ".join(f'"{name}": {name}' for name in dict.fromkeys([*needed, *(n for n in given if n in order)]))
+    if chosen.kept == "forecast":
+        return _forecast(chosen, parameters, body, order)
     if way is None:
         handed = f'"plain": not isinstance({features}, pd.DataFrame)'
     records = "records_seen" if way is not None else f"as_frame({features})"
-    result = f'return {{"model": {chosen.name}, "records": {records}, "features": {features}, "answers": {answers}, "given": {{{handed}}}}}'
+    model = f"regression_of({chosen.name})" if chosen.kept == "regression" else chosen.name
+    result = f'return {{"model": {model}, "records": {records}, "features": {features}, "answers": {answers}, "given": {{{handed}}}}}'
     train = (
         f"def train({_signature(order, parameters)}) -> dict[str, Any]:\n"
         f'    """Run the steps that lead to the model; return it with its records and what it is judged on."""\n'
@@ -90,6 +95,26 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Paramete
     step = chosen.pieces[way.after]
     seen = f"{step.name} -> {way.start}" if step.kind == "step" else ""
     return Candidate(way, train, load, prepare, tuple(order), tuple(load_order), seen)
+
+
+def _forecast(chosen: Chosen, parameters: Parameters, body: Sequence[str], order: Sequence[str]) -> Candidate:
+    """A record is a step ahead: the fitted model is kept as the table of what it says of them."""
+    freq = f', "{chosen.freq}"' if chosen.freq else ""
+    result = [
+        f"table = forecast_of({chosen.name}, {chosen.horizon}{freq})",
+        'return {"model": table, "records": table.records(), "features": table.records(), "answers": None, "given": {}}',
+    ]
+    train = (
+        f"def train({_signature(order, parameters)}) -> dict[str, Any]:\n"
+        f'    """Run the steps that lead to the model; return its forecast of the next {chosen.horizon} periods."""\n'
+        + "\n".join(indented(each) for each in [*body, *result])
+    )
+    prepare = (
+        "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
+        '    """Return the steps ahead that are asked for, from 1."""\n'
+        "    return learned.records(records)"
+    )
+    return Candidate(None, train, "", prepare, tuple(order), ())
 
 
 _AS_FRAME = '''def as_frame(features: Any) -> pd.DataFrame:
@@ -161,7 +186,7 @@ def model_cells(
     from d2c_mlops.convert.write.model_text import class_source, contract_source, prose
 
     words = prose(name, chosen, candidate, found)
-    helper = [exported(_AS_FRAME)] if candidate.way is None else [exported(candidate.load)]
+    helper = [exported(candidate.load)] if candidate.load else []
     cells = [
         Out("markdown", words["head"]),
         *helper,

@@ -49,20 +49,19 @@ def class_source(
     name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, Any], parameters: Parameters
 ) -> str:
     """Return the model's class."""
-    from d2c_mlops.convert.write.model import score_source
 
     own = {each: parameters.of(each) for each in candidate.parameters}
     words = {each: ("data" if each == parameters.folder else each) for each in own}
     inner = [f"{words[each]}: {p.annotation} = {p.default}" for each, p in own.items() if p is not None]
     sets = [f"        self.{words[each]} = {words[each]}" for each in own] or ["        pass"]
     handed = ", ".join(f"{each}=self.{words[each]}" for each in own)
-    metric, score, lower, _ = score_source(chosen, found["classes"])
-    metric = metric if chosen.held_out or chosen.fit.kind == "clusterer" else f"{metric}_on_training_data"
     key = found["contract"]["key"]
     answers = [f'            "{key}": records["{key}"].to_numpy(),',
                '            "prediction": steady(self.estimator.predict(features)),']  # fmt: skip
     if found["probability"]:
         answers.append('            "probability": steady(self.estimator.predict_proba(features)[:, 1]),')
+    if any(field["name"] == "period" for field in found["contract"]["outputs"]):
+        answers.append('            "period": pd.to_datetime(self.estimator.dates(features)),')
     need = [f["name"] for f in found["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
     load = f'train({handed})["records"]' if candidate.way is None else "load_records({})".format(
         ", ".join(f"{each}=self.{words[each]}" for each in candidate.load_parameters)
@@ -101,14 +100,7 @@ def class_source(
         "        }",
         "        return self.contract.check_outputs(pd.DataFrame(answers))",
         "",
-        "    def evaluate(self, tables: Tables, as_of: date) -> Evaluation:",
-        f'        """Return the {metric} {"on the rows that the notebook held out" if chosen.held_out else "on the training data; nothing was held out"}."""',
-        f"        done = train({handed})",
-        '        features, answers = done["features"], done["answers"]',
-        '        predicted = done["model"].predict(features)',
-        f"        value = {score}",
-        *_baseline(chosen, score, found["classes"]),
-        f'        return Evaluation("{metric}", float(value), {{baseline: float(lazy)}}, {lower}, {{"rows": len(features)}})',
+        *_evaluate(chosen, found["classes"], handed),
         "",
         "    def write(self, folder: Path) -> None:",
         '        save_fitted(self.estimator, folder / "estimator.skops")',
@@ -132,6 +124,34 @@ def class_source(
     ])  # fmt: skip
 
 
+def _evaluate(chosen: Chosen, classes: bool, handed: str) -> list[str]:
+    """Return the method that judges the model."""
+    from d2c_mlops.convert.write.model import score_source
+
+    head = "    def evaluate(self, tables: Tables, as_of: date) -> Evaluation:"
+    if chosen.kept == "forecast":
+        return [
+            head,
+            '        """Return the mean absolute error one step ahead in sample; the baseline carries the last value forward."""',
+            f'        table = train({handed})["model"]',
+            '        baselines = {"last value": table.naive}',
+            '        return Evaluation("mean_absolute_error_in_sample", table.error, baselines, True, {"periods": len(table.values)})',
+        ]
+    metric, score, lower, _ = score_source(chosen, classes)
+    metric = metric if chosen.held_out or chosen.fit.kind == "clusterer" else f"{metric}_on_training_data"
+    rows = "on the rows that the notebook held out" if chosen.held_out else "on the training data; nothing was held out"
+    return [
+        head,
+        f'        """Return the {metric} {rows}."""',
+        f"        done = train({handed})",
+        '        features, answers = done["features"], done["answers"]',
+        '        predicted = done["model"].predict(features)',
+        f"        value = {score}",
+        *_baseline(chosen, score, classes),
+        f'        return Evaluation("{metric}", float(value), {{baseline: float(lazy)}}, {lower}, {{"rows": len(features)}})',
+    ]
+
+
 def _baseline(chosen: Chosen, score: str, classes: bool) -> list[str]:
     if chosen.fit.kind == "clusterer":
         return ['        baseline, shuffled = "random clusters", np.random.default_rng(0).permutation(predicted)',
@@ -152,7 +172,12 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
     """Return the words between the cells."""
     estimator = found["estimator"]
     unused = found["unused"]
-    if candidate.way is None:
+    if chosen.kept == "forecast":
+        enter = (
+            "A record is a step ahead: 1 is the first period after the data ends. What the fitted model says of the next "
+            f"{chosen.horizon} periods is kept as a table, so that nothing of the library is needed to answer."
+        )
+    elif candidate.way is None:
         enter = (
             "A record is a row of features, already prepared: between the files and the features the steps above look at "
             "many rows at once (or read other files), which cannot be replayed on a single record."
@@ -167,6 +192,12 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
         enter += f" No prediction depends on {shown}, so a record does not carry them."
     held = "held out" if chosen.held_out else "trained on (nothing was held out, so the figure flatters)"
     figure = "the author's own figure" if chosen.score else "the usual figure for its kind"
+    judged = f"It is judged by {figure} on the rows that were {held}, beside a baseline that anyone could use without a model."
+    if chosen.kept == "forecast":
+        judged = (
+            "It is judged by how closely it followed its own past, one step ahead, beside the last value carried forward. That "
+            "flatters: judge it on periods that it has not seen before it goes live."
+        )
     return {
         "head": f"## The model in production\nThe {estimator} above becomes a model that can be trained again, judged, saved "
         "and served. `train` runs the steps of this notebook, nothing else.",
@@ -174,9 +205,8 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
         "contract": f"### What it is asked and what it answers\nInferred from the {found['rows']} rows seen at conversion: types, "
         "categories, what may be missing. Widen what was only chance.",
         "charter": "### The case for it\nNobody but its owner can answer these questions; the gate asks for each of them before the model "
-        "goes live: " + " ".join(_questions()),
-        "model": f"### The class\nIt is judged by {figure} on the rows that were {held}, beside a baseline that anyone "
-        "could use without a model.",
+        "goes live.\n\n" + "\n".join(f"- {each}" for each in _questions()),
+        "model": f"### The class\n{judged}",
         "checks": lambda parameters, candidate, found, day: _checks(name, chosen, parameters, candidate, found, day),
     }
 

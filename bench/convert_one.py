@@ -1,0 +1,187 @@
+"""One notebook through all stages, in this process and a project of its own; `measured.json` says how far it came.
+
+    python bench/convert_one.py NOTEBOOK DATA WORK TIMEOUT [--install]
+
+After the conversion its module is imported in an empty folder, the notebook is run again through papermill with a changed
+parameter, and its model, where it has one, is registered, packaged, served, and asked over HTTP about rows of the notebook;
+the expected answer is what the notebook's own estimator predicts for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROWS = 50
+IMPORTED = "import sys, os; __import__(sys.argv[1]); sys.exit(bool(os.listdir('.')))"
+MISSING = ("FileNotFoundError", "URLError", "HTTPError", "ConnectionError", "gaierror", "TimeoutError", "SSLError")
+
+
+def main() -> None:
+    """Measure, and write what was measured whatever happens."""
+    notebook, data, work = (Path(each).resolve() for each in sys.argv[1:4])
+    timeout, install = float(sys.argv[4]), "--install" in sys.argv
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    began = time.monotonic()
+    measured: dict[str, Any] = {}
+    try:
+        measure(measured, notebook, data, work / "shop", timeout, install)
+    except BaseException as error:
+        traceback.print_exc()
+        measured.setdefault("status", "crashed")
+        measured["why"] = f"{type(error).__name__}: {str(error)[:500]}"
+    measured["seconds"] = round(time.monotonic() - began, 1)
+    (work / "measured.json").write_text(json.dumps(measured, indent=1, default=str), encoding="utf-8")
+
+
+def measure(m: dict[str, Any], notebook: Path, data: Path, root: Path, timeout: float, install: bool) -> None:
+    """Fill in one stage after the other."""
+    from d2c_mlops.convert.convert import convert
+    from d2c_mlops.settings import load
+
+    root.mkdir()
+    (root / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
+    before = notebook.read_bytes()
+    done = convert(notebook, settings=load(root, environ={}), data=data, install=install, timeout=timeout, progress=print)
+    assert notebook.read_bytes() == before, "the original was changed"
+    made = done.to_dict()
+    print(json.dumps({key: made[key] for key in ("refusal", "written", "seconds")}, indent=1, default=str))
+    revived = made["revived"] or {}
+    m["status"] = made["status"]
+    m["python"] = "its kernel speaks" not in str(made["refusal"])
+    m["revived"] = revived.get("status") in ("as is", "revived")
+    m["as_is"] = revived.get("status") == "as is" and not revived.get("installed")
+    m["mends"] = len(revived.get("mends", ()))
+    if made["refusal"]:
+        m["why"] = "{stage}, cell {cell}: {why}".format(**made["refusal"])
+        m["data_missing"] = (revived.get("refusal") or {}).get("error") in MISSING
+    m["converted"] = done.written is not None and done.refusal is None
+    if not m["converted"]:
+        return
+    assert done.written is not None
+    m["verdict"] = getattr(done.verdict, "status", "none")
+    m["equivalent"] = m["verdict"] == "equivalent"
+    m["model"] = bool(done.written.model)
+    if not m["equivalent"]:
+        m["why"] = f"verdict {m['verdict']}: {getattr(done.verdict, 'reason', '')}"
+    elif not m["model"]:
+        m["why"] = f"no model: {done.written.no_model} {' | '.join(done.written.tried)}"
+    packages = done.work / "packages"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *([str(packages)] if packages.is_dir() else [])])
+    sys.path[1:1] = os.environ["PYTHONPATH"].split(os.pathsep)
+    importlib.invalidate_caches()
+    empty = root.parent / "empty"
+    empty.mkdir()
+    code = [sys.executable, "-c", IMPORTED, done.written.module]
+    m["imports"] = subprocess.run(code, cwd=empty, env={**os.environ, "MPLBACKEND": "Agg"}).returncode == 0
+    m["changed"] = changed(done.written, root, timeout)
+    if m["model"]:
+        m["served"] = False
+        m["served"] = served(done.name, done.written, root, timeout)
+
+
+def changed(written: Any, root: Path, timeout: float) -> bool:
+    """Run the notebook on record with another value for one parameter: a number where there is one, else the folder."""
+    from d2c_mlops.runs.execute import run
+    from d2c_mlops.settings import load
+
+    name, value = another(written.parameters, root)
+    print("changed parameter", name, value)
+    if not name:
+        return False
+    try:
+        ended = run(str(written.notebook), {name: value}, load(root, environ={}), timeout=timeout)
+    except Exception:
+        traceback.print_exc()
+        return False
+    print("run", ended.status, getattr(ended, "error", ""))
+    return bool(ended.status == "succeeded")
+
+
+def another(parameters: tuple[str, ...], root: Path) -> tuple[str, str]:
+    """Return a parameter and a new value for it; sizes and seeds before others, the data's folder last."""
+    found = {}
+    for text in parameters:
+        name, kind, default = re.match(r"(\w+): (.+?) = (.*?)(?:  #.*)?$", text, re.S).groups()  # type: ignore[union-attr]
+        found[name] = (kind, default.strip())
+    order = sorted(found, key=lambda n: (not re.search("seed|random_state", n), not re.search("size", n), n))
+    for name in order:
+        kind, default = found[name]
+        if kind == "int":
+            return name, str(int(default) + 1)
+        if kind == "float":
+            return name, str(round(float(default) * 1.2, 6))
+    for name, (_, default) in found.items():
+        if name.endswith(("folder", "_dir")):
+            elsewhere = root.parent / "elsewhere"
+            shutil.copytree(root / default.strip("'\""), elsewhere, dirs_exist_ok=True)
+            return name, str(elsewhere)
+    return "", ""
+
+
+def served(name: str, written: Any, root: Path, timeout: float) -> bool:
+    """Ask the packaged model over HTTP about rows of the notebook; True where every answer is the estimator's own."""
+    import numpy as np
+
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.models.contract import to_records
+    from d2c_mlops.registry.promotions import live, promote
+    from d2c_mlops.registry.versions import load_version
+    from d2c_mlops.runs.execute import run
+    from d2c_mlops.settings import load
+    from d2c_mlops.verbs import serve
+
+    settings = load(root, environ={})
+    ended = run(str(written.notebook), {}, settings, timeout=timeout)
+    if ended.status != "succeeded":
+        print("the notebook does not run on record", getattr(ended, "error", ""))
+        return False
+    promote(name, settings, by="bench", reason="measured", override=True)
+    version = live(Ledger.of(settings), name)
+    model = load_version(version, settings)
+    os.chdir(root)
+    train = importlib.import_module(written.module).train
+    given = {each: version.params.get(each, version.params.get("data")) for each in inspect.signature(train).parameters}
+    trained = train(**given)
+    raw, features = trained["records"], trained["features"]
+    rows, wanted = raw.head(ROWS), None
+    if hasattr(features, "index") and features.index.isin(raw.index).all() and raw.index.is_unique:
+        rows, wanted = raw.loc[features.index].head(ROWS), trained["model"].predict(features)[:ROWS]
+    elif len(raw) == len(features):
+        wanted = trained["model"].predict(features)[:ROWS]
+    key = model.contract.key
+    asked = rows.assign(**{key: [str(number) for number in range(len(rows))]})[list(model.contract.inputs.columns)]
+    records = to_records(model.contract.input_fields, model.contract.check_inputs(asked))
+    if wanted is None:
+        wanted = model.predict(model.contract.check_inputs(asked))["prediction"].to_numpy()
+        print("rows cannot be told apart: compared with the model's own answers in this process")
+    with serve(name, settings=settings) as server:
+        request = urllib.request.Request(
+            f"{server.url}/predict",
+            json.dumps({"records": records}).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.loads(response.read())
+    got = np.asarray([each["prediction"] for each in answer["predictions"]])
+    wanted = np.asarray(wanted).ravel()
+    print("served", got[:5], "expected", wanted[:5])
+    if got.dtype.kind in "fiu" and wanted.dtype.kind in "fiub":
+        return bool(np.allclose(got, wanted.astype(float), rtol=1e-9, atol=1e-12))
+    return got.astype(str).tolist() == wanted.astype(str).tolist()
+
+
+if __name__ == "__main__":
+    main()
