@@ -125,7 +125,14 @@ def peers(notebook: Path, place: Path) -> Result:
     found: Result = {}
     place.mkdir(parents=True, exist_ok=True)
     environ = {**os.environ, "MPLBACKEND": "Agg"}
-    limits: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL, "timeout": 120, "cwd": place, "env": environ, "check": False}
+    limits: dict[str, Any] = {
+        "capture_output": True,
+        "stdin": subprocess.DEVNULL,
+        "timeout": 120,
+        "cwd": place,
+        "env": environ,
+        "check": False,
+    }
     nbconvert = PEERS / "jupyter-nbconvert"
     try:
         if nbconvert.exists():

@@ -54,7 +54,9 @@ def measure(m: dict[str, Any], notebook: Path, data: Path, root: Path, timeout: 
     root.mkdir()
     (root / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
     before = notebook.read_bytes()
-    done = convert(notebook, settings=load(root, environ={}), data=data, install=install, timeout=timeout, progress=print)
+    done = convert(
+        notebook, settings=load(root, environ={}), data=data, install=install, timeout=timeout, progress=print
+    )
     assert notebook.read_bytes() == before, "the original was changed"
     made = done.to_dict()
     print(json.dumps({key: made[key] for key in ("refusal", "written", "seconds")}, indent=1, default=str))

@@ -20,7 +20,8 @@ def notebook(path: Path, *cells: str) -> Path:
 
 def compared(folder: Path, original: list[str], converted: list[str], names: list[list[str]]) -> Verdict:
     """Verify a conversion whose cells stand beside the original's, one by one."""
-    revived = Revived("as is", folder / "x.ipynb", notebook(folder / "old" / "x.ipynb", *original))
+    old = notebook(folder / "old" / "x.ipynb", *original)
+    revived = Revived("as is", old, old, order=tuple(range(len(original))))
     alignment = [{"converted": i + 1, "original": [i + 1], "names": each} for i, each in enumerate(names)]
     path = notebook(folder / "new" / "x.ipynb", *converted)
     written = SimpleNamespace(notebook=path, alignment=alignment, parameters=())
@@ -34,7 +35,7 @@ def test_the_same_results_are_equivalent(tmp_path: Path) -> None:
     found = compared(tmp_path, [FRAME, "total = df['a'].sum()"], [FRAME, "total = 1.0 + 2.0"], [["df", "n"], ["total"]])
     assert found.status == "equivalent"
     assert [(i.name, i.status) for i in found.items] == [("df", "equal"), ("n", "equal"), ("total", "equal")]
-    assert sum(i.values for i in found.items) == 6 + 1 + 1
+    assert sum(i.values for i in found.items) == (6 + 1) + 1 + 1  # the frame has an index too
 
 
 def test_a_difference_says_what_where_and_how_much(tmp_path: Path) -> None:
@@ -69,6 +70,50 @@ def test_a_fitted_estimator_is_compared_by_what_it_learned(tmp_path: Path) -> No
     same = compared(tmp_path, [fit.format(1)], [fit.format(1)], [["model"]])
     other = compared(tmp_path / "b", [fit.format(1)], [fit.format(2)], [["model"]])
     assert same.status == "equivalent" and other.status == "differs" and "coef_" in other.reason
+
+
+@pytest.mark.parametrize(("one", "other", "where"), [
+    ("from sklearn.tree import DecisionTreeRegressor as T\nm = T(max_depth=1).fit([[0], [1], [2]], [0, 1, 1])",
+     "from sklearn.tree import DecisionTreeRegressor as T\nm = T(max_depth=1).fit([[0], [1], [2]], [0, 0, 1])", "tree_"),
+    ("import statsmodels.api as sm\nm = sm.OLS([1.0, 2, 4], [1.0, 2, 3]).fit()",
+     "import statsmodels.api as sm\nm = sm.OLS([1.0, 2, 5], [1.0, 2, 3]).fit()", "params"),
+    ("import pandas as pd\nm = pd.Series([1, 2], index=['a', 'b'])",
+     "import pandas as pd\nm = pd.Series([1, 2], index=['a', 'c'])", "index"),
+    ("class Rule:\n    def __init__(self): self.least = 3\nm = Rule()",
+     "class Rule:\n    def __init__(self): self.least = 4\nm = Rule()", "least"),
+])  # fmt: skip
+def test_what_is_inside_an_object_is_compared(one: str, other: str, where: str, tmp_path: Path) -> None:
+    assert compared(tmp_path, [one], [one], [["m"]]).status == "equivalent"
+    found = compared(tmp_path / "b", [one], [other], [["m"]])
+    assert found.status == "differs" and where in found.reason
+
+
+def test_saved_figures_are_compared_with_those_of_today(tmp_path: Path) -> None:
+    old = notebook(tmp_path / "old.ipynb", "1 / 3", "7", "'text'")
+    new = notebook(tmp_path / "new" / "x.ipynb", "1 / 3", "7", "'text'")
+    for path, figures in ((old, ("0.3333", "8", "'text'")), (new, ("0.3333333333", "7", "'text'"))):
+        raw = json.loads(path.read_text())
+        for cell, text in zip(raw["cells"], figures, strict=True):
+            shown = {
+                "output_type": "execute_result",
+                "data": {"text/plain": text},
+                "metadata": {},
+                "execution_count": 1,
+            }
+            cell["outputs"] = [shown]
+        path.write_text(json.dumps(raw))
+    revived = Revived("as is", old, new, order=(0, 1, 2))
+    written = SimpleNamespace(
+        notebook=new, alignment=[{"converted": 1, "original": [1], "names": ["x"]}], parameters=()
+    )
+    assert verify(revived, written, tmp_path / "w", timeout=60).saved == {"cells": 2, "same": 1, "other": [2]}  # type: ignore[arg-type]
+
+
+def test_the_conversion_keeps_what_its_run_showed(tmp_path: Path) -> None:
+    cells = ["x = 41", "x + 1"]
+    compared(tmp_path, cells, cells, [["x"], []])
+    kept = json.loads((tmp_path / "new" / "x.ipynb").read_text())["cells"]
+    assert kept[1]["outputs"][0]["data"]["text/plain"] in ("42", ["42"]) and kept[1]["source"] == ["x + 1"]
 
 
 def test_a_secret_of_the_environment_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 DEEPEST = 6
 LONGEST = 20_000  # elements of a list or dict that are looked at
+MANY = 10_000  # texts beyond which only their hashes are kept
 _PLAIN = (bool, int, float, str)
 
 
@@ -49,9 +51,15 @@ class Writer:
             return self._array(value)
         if isinstance(value, pd.DataFrame):
             columns = [self._array(value.iloc[:, i].to_numpy()) for i in range(value.shape[1])]
-            return {"t": "frame", "names": [str(c) for c in value.columns], "rows": len(value), "parts": columns}
-        if isinstance(value, pd.Series | pd.Index):
+            names = [*(str(c) for c in value.columns), "index"]
+            return {"t": "frame", "names": names, "rows": len(value), "parts": [*columns, self._index(value.index)]}
+        if isinstance(value, pd.Series):
+            return {"t": "series", "names": ["values", "index"],
+                    "parts": [self._array(value.to_numpy()), self._index(value.index)]}  # fmt: skip
+        if isinstance(value, pd.Index):
             return {"t": "series", "parts": [self._array(value.to_numpy())]}
+        if hasattr(value, "toarray") and hasattr(value, "nnz"):
+            return self._array(value.tocsr().data)
         if isinstance(value, pd.Timestamp | pd.Timedelta):
             return self._text(value)
         if depth >= DEEPEST:
@@ -83,18 +91,48 @@ class Writer:
         if value.dtype.kind == "O":
             numbers = _numbers(value)
             value = numbers if numbers is not None else np.array([_stable(each) for each in value.ravel()], dtype=str)
+        if value.dtype.kind == "U" and value.size > MANY:
+            import pandas as pd
+
+            value = pd.util.hash_array(value.astype(object).ravel())
         if value.dtype.kind not in "biufcUS":
             value = np.array([str(each) for each in value.ravel()], dtype=str)
         key = f"a{len(self.arrays)}"
         self.arrays[key] = value
         return {"t": "array", "key": key}
 
+    def _index(self, index: Any) -> dict[str, Any]:
+        import pandas as pd
+
+        if isinstance(index, pd.RangeIndex):
+            return {"t": "text", "v": str(index)}
+        return self._array(index.to_numpy())
+
     def _fitted(self, value: Any, depth: int) -> dict[str, Any]:
-        if not hasattr(value, "get_params") or isinstance(value, type):
-            return {"t": "other", "why": f"a {type(value).__name__}"}
+        kind = type(value)
+        if isinstance(value, type):
+            return {"t": "other", "why": "a class"}
+        if kind.__module__ == "sklearn.tree._tree":
+            return self._parts(value, ("feature", "threshold", "children_left", "value"), depth)
+        if hasattr(value, "params") and hasattr(value, "model") and kind.__module__.startswith("statsmodels."):
+            return self._parts(value, ("params", "fittedvalues"), depth)
+        if kind.__module__.startswith(("prophet.", "fbprophet.")):
+            return self._parts(value, ("params",), depth)
+        if hasattr(value, "get_booster") or hasattr(value, "booster_"):
+            booster = value.booster_ if hasattr(value, "booster_") else value.get_booster()
+            text = booster.model_to_string() if hasattr(booster, "model_to_string") else "".join(booster.get_dump())
+            return self._text(sha256(text.encode()).hexdigest())
+        if kind.__module__ == "__main__" and hasattr(value, "__dict__"):
+            return self._parts(value, sorted(vars(value)), depth)
+        if not hasattr(value, "get_params"):
+            return {"t": "other", "why": f"a {kind.__name__}"}
         names = sorted(n for n in vars(value) if n.endswith("_") and not n.startswith("_") and not n.endswith("__"))
         parts = [self.form(vars(value)[name], depth + 1) for name in names]
         return {"t": "fitted", "class": type(value).__name__, "names": names, "parts": parts}
+
+    def _parts(self, value: Any, names: Iterable[str], depth: int) -> dict[str, Any]:
+        found = {name: self.form(getattr(value, name), depth + 1) for name in names if hasattr(value, name)}
+        return {"t": "fitted", "class": type(value).__name__, "names": list(found), "parts": list(found.values())}
 
 
 def _numbers(value: Any) -> Any:

@@ -32,7 +32,7 @@ _ACRONYMS = {"xgb": "xgboost", "lgbm": "lightgbm", "k_means": "kmeans", "svc": "
 
 def snake(text: str) -> str:
     """Return a text as a Python name in lower case."""
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text)
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text)
     text = re.sub(r"\W+", "_", text).strip("_").lower()
     text = re.sub(r"__+", "_", text)
     if not text or text[0].isdigit() or keyword.iskeyword(text):
@@ -113,9 +113,32 @@ def step_name(
         return named
     if spoken := command(heading):
         return spoken
+    if columns := _selected(group, outputs):
+        return columns
     made = topic(outputs)
     verb = "prepare" if role in ("prepare", "constant", "load") and not _sets_new(group, outputs) else "compute"
     return f"{verb}_{made or 'table' if verb == 'prepare' else made or 'result'}"
+
+
+_FEATURES, _TARGETS = (
+    re.compile(r"^(x\d?|features?|predictors?|x_data)$"),
+    re.compile(r"^(y\d?|target|labels?|y_data|outcome)$"),
+)
+_HALVES = re.compile(r"(?i)^(.*_)?(train|test|valid|validation)(_.*)?$")
+
+
+def _selected(group: Sequence[Statement], outputs: Sequence[str]) -> str:
+    """Names for steps that only take parts: features and target, or the rows to train and to test on."""
+    plain = all(isinstance(each.node, ast.Assign) for each in group)
+    small = [name.lower() for name in outputs]
+    if not plain or not small:
+        return ""
+    if len(small) > 1 and all(_HALVES.match(name) for name in small):
+        return "split_train_test"
+    kinds = {"features" if _FEATURES.match(name) else "target" if _TARGETS.match(name) else "" for name in small}
+    if "" in kinds:
+        return ""
+    return "select_features_and_target" if len(kinds) == 2 else f"select_{kinds.pop()}"
 
 
 def _sets_new(group: Sequence[Statement], outputs: Sequence[str]) -> bool:
@@ -132,7 +155,8 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
     if role == "split":
         return "split_train_test" if not any("fold" in path.lower() for path in paths) else "split_folds"
     if role == "fit":
-        return _fit_name(calls, inference)
+        decomposed = any(path.endswith("seasonal_decompose") for path in paths)
+        return "decompose_seasonality" if decomposed else _fit_name(calls, inference)
     if role == "evaluate":
         metric = next(
             (p.rpartition(".")[2] for p in paths if p.startswith(("sklearn.metrics.", "statsmodels.tools.eval"))), ""
@@ -141,6 +165,8 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
         return (
             f"measure_{made}" if made else "cross_validate" if any("cross_val" in p for p in paths) else "measure_score"
         )
+    if role == "predict" and "confusion_matrix" in {path.rpartition(".")[2] for path in paths}:
+        return "measure_confusion_matrix"
     if role == "predict":
         verb = "forecast" if {"forecast", "get_forecast", "make_future_dataframe"} & set(methods) else "predict"
         what = topic(
@@ -175,7 +201,7 @@ def _columns_set(group: Sequence[Statement]) -> list[str]:
             key = target.slice if isinstance(target, ast.Subscript) else None
             if not (isinstance(key, ast.Constant) and isinstance(key.value, str) and snake(key.value)):
                 return []
-            found.append(snake(key.value))
+            found.append(re.sub(r"^n_(?=\d)", "", snake(key.value)))
     return list(dict.fromkeys(found)) if all(len(name) <= 24 for name in found) else []
 
 
@@ -247,6 +273,11 @@ SENTENCES = {
     "rename_columns": "Give the columns other names",
     "cast_columns": "Give the columns their types",
     "parse_dates": "Read the texts as dates",
+    "decompose_seasonality": "Take trend and season apart",
+    "measure_confusion_matrix": "Count right and wrong answers by class",
+    "select_features_and_target": "Take the features and the target out of the table",
+    "select_features": "Take the features out of the table",
+    "select_target": "Take the target out of the table",
     "predict_test": "Predict for the rows held back",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -96,7 +97,7 @@ def read(notebook: Notebook) -> Plan:
     every = [each for cell in notebook.code for each in statements(cell)]
     imports = collect(every)
     every = [_unstarred(each, imports) for each in every]
-    kept = [each for each in every if not (is_import(each.node) and each.place in imports.hoisted)]
+    kept = _commented([each for each in every if not (is_import(each.node) and each.place in imports.hoisted)], every)
     before = _bound_before(kept, every)
     free = frozenset(imports.paths) - imports.contested
     functions = authored(kept, free, before)
@@ -114,6 +115,34 @@ def read(notebook: Notebook) -> Plan:
         if magic.kind != "help"
     ]
     return plan
+
+
+_OF_IMPORTS = re.compile(
+    r"(?i)^(import|load|necessary|required|needed|basic|all)\w*\b.*\b(librar|package|module|dependenc|import)|^imports?\W*$"
+)
+
+
+def _commented(kept: Sequence[Statement], every: Sequence[Statement]) -> list[Statement]:
+    """Give the author's words above an import that goes to the top to the statement below it."""
+    stays = {each.place for each in kept}
+    words: dict[tuple[int, int], list[str]] = {}
+    waiting: list[str] = []
+    for last, each in zip([None, *every], every, strict=False):
+        if last is None or last.cell != each.cell:
+            waiting = []
+        if each.place in stays:
+            words[each.place], waiting = waiting, []
+        elif each.comment and not _OF_IMPORTS.match(each.comment):
+            waiting.append(each.comment)
+    made = []
+    for each in kept:
+        above = words[each.place]
+        if above:
+            text = "\n".join([*(f"# {one}" for one in above), each.source.lstrip("\n")])
+            first = each.first + (len(each.source) - len(each.source.lstrip("\n"))) - len(above)
+            each = replace(each, source=text, first=first, comment=" ".join([*above, each.comment]).strip())
+        made.append(each)
+    return made
 
 
 def _unstarred(statement: Statement, imports: Imports) -> Statement:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from d2c_mlops.convert.notebook import Notebook, read_notebook
+from d2c_mlops.convert.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.revive import Revived
-from d2c_mlops.convert.sandbox import Limits, Session, Stopped, clone_folder, copy_folder
+from d2c_mlops.convert.sandbox import CellRun, Limits, Session, Stopped, clone_folder, copy_folder
+from d2c_mlops.convert.saving import save
 from d2c_mlops.convert.writing import Written
 
 RTOL, ATOL = 1e-6, 1e-9
+SAVED_RTOL = 2e-3  # outputs are rounded
+MOST_FIGURES = 2000
+AT_ONCE = 2  # executions side by side
 AGAIN = 4  # further runs of the original where a difference was found
 FOLDERS = ("data_folder", "data_dir", "input_folder", "files_folder")  # the parameter that says where the files are
 Forms = dict[str, Any]
@@ -40,6 +46,7 @@ class Verdict:
     status: str
     reason: str
     items: tuple[Item, ...] = ()
+    saved: dict[str, Any] = field(default_factory=dict)  # cells whose figures are those of the saved outputs
     tolerance: str = f"relative {RTOL:g}, absolute {ATOL:g}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,7 +59,10 @@ class Incomparable(Exception):
 
 
 def verify(revived: Revived, written: Written, work: Path, *, timeout: float = 600.0, memory: int = 4 << 30) -> Verdict:
-    """Compare a conversion with the notebook that it was made from; raises nothing for what the notebooks do."""
+    """Compare a conversion with the notebook that it was made from; raises nothing for what the notebooks do.
+
+    The conversion keeps the outputs of its run, so that it can be read with its tables and figures in place.
+    """
     if revived.notebook is None:
         return Verdict("not comparable", "the original does not run")
     wanted = [entry for entry in written.alignment if entry["names"]]
@@ -69,22 +79,20 @@ def verify(revived: Revived, written: Written, work: Path, *, timeout: float = 6
                  for e in wanted}  # fmt: skip
         mine = {entry["converted"]: list(entry["names"]) for entry in wanted}
         folder = next((each for each in FOLDERS if any(p.startswith(f"{each}:") for p in written.parameters)), "")
+        runner = Runner(place, limits, packages)
         try:
-            first = _run(original, after, place, "first", limits, packages)
-            second = _run(original, after, place, "second", limits, packages)
-            third = _run(converted, mine, place, "third", limits, packages, folder)
-            items = _items(wanted, [first, second], third)
-            if any(item.status == "differs" for item in items):
-                # What is drawn by chance may be the same twice: only what stays the same more often can differ.
-                runs = [
-                    first,
-                    second,
-                    *(_run(original, after, place, f"again-{i}", limits, packages) for i in range(AGAIN)),
-                ]
-                items = _items(wanted, runs, third)
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                first, second = (pool.submit(runner.run, original, after, label) for label in ("first", "second"))
+                third = pool.submit(runner.run, converted, mine, "third", folder, Path(written.notebook))
+                runs, other = [first.result(), second.result()], third.result()
+                items = _items(wanted, runs, other)
+                if any(item.status == "differs" for item in items):
+                    # What is drawn by chance may be the same twice: only what stays the same more often can differ.
+                    again = [pool.submit(runner.run, original, after, f"again-{i}") for i in range(AGAIN)]
+                    items = _items(wanted, [*runs, *(each.result() for each in again)], other)
         except Incomparable as why:
-            return Verdict("not comparable", str(why))
-        return _verdict(items)
+            return Verdict("not comparable", str(why), saved=_saved(revived))
+        return replace(_verdict(items), saved=_saved(revived))
 
 
 def _items(wanted: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[int, Snapshot]], other: Any) -> list[Item]:
@@ -112,43 +120,54 @@ def _verdict(items: Sequence[Item]) -> Verdict:
     return Verdict("equivalent", f"{len(equal)} results with {count:,} values are the same{more}", tuple(items))
 
 
-def _run(
-    notebook: Notebook,
-    after: Mapping[int, Sequence[str]],
-    place: Path,
-    label: str,
-    limits: Limits,
-    packages: Sequence[Path],
-    folder: str = "",
-) -> dict[int, Snapshot]:
-    """Run a notebook in a copy of its files; return the named values after the cells asked for (from 1)."""
-    here = place / label
-    clone_folder(place / "files", here)
-    found: dict[int, Snapshot] = {}
-    which = "the conversion" if folder or label == "third" else "the original"
-    with Session(here, place / f"home-{label}", limits, extra=packages) as session:
-        try:
-            for cell in notebook.cells:
-                number = cell.index + 1
-                if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false")):
-                    done = session.run(number, cell.source)
-                    if done.error is not None:
-                        told = f"{done.error['kind']}: {str(done.error['message'])[:200]}"
-                        raise Incomparable(f"cell {number} of {which} raised {told}")
-                    if folder and "parameters" in cell.tags:
-                        session.run(number, f"{folder} = '.'")
-                if number in after:
-                    path = place / f"{label}-{number}"
-                    session.snapshot(path, after[number])
-                    found[number] = Snapshot.load(path)
-                if len(found) == len(after):
-                    break
-        except Stopped as stopped:
-            raise Incomparable(f"{which} did not come to its end: {stopped}") from None
-    missing = sorted(set(after) - set(found))
-    if missing:
-        raise Incomparable(f"cell {missing[0]} of {which} was not reached")
-    return found
+@dataclass(frozen=True)
+class Runner:
+    """Runs notebooks side by side, each in a copy of the files."""
+
+    place: Path
+    limits: Limits
+    packages: Sequence[Path]
+
+    def run(
+        self,
+        notebook: Notebook,
+        after: Mapping[int, Sequence[str]],
+        label: str,
+        folder: str = "",
+        keep: Path | None = None,
+    ) -> dict[int, Snapshot]:
+        """Run a notebook; return the named values after the cells asked for (from 1). `keep` takes the outputs."""
+        here = self.place / label
+        clone_folder(self.place / "files", here)
+        found: dict[int, Snapshot] = {}
+        shown: dict[int, CellRun] = {}
+        which = "the conversion" if keep is not None else "the original"
+        home = self.place / f"home-{label}"
+        with Session(here, home, self.limits, extra=self.packages, plots=keep is not None) as session:
+            try:
+                for cell in notebook.cells:
+                    number = cell.index + 1
+                    if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false")):
+                        done = shown[cell.index] = session.run(number, cell.source)
+                        if done.error is not None:
+                            told = f"{done.error['kind']}: {str(done.error['message'])[:200]}"
+                            raise Incomparable(f"cell {number} of {which} raised {told}")
+                        if folder and "parameters" in cell.tags:
+                            session.run(number, f"{folder} = '.'")
+                    if number in after:
+                        path = self.place / f"{label}-{number}"
+                        session.snapshot(path, after[number])
+                        found[number] = Snapshot.load(path)
+                    if len(found) == len(after) and keep is None:
+                        break
+            except Stopped as stopped:
+                raise Incomparable(f"{which} did not come to its end: {stopped}") from None
+        missing = sorted(set(after) - set(found))
+        if missing:
+            raise Incomparable(f"cell {missing[0]} of {which} was not reached")
+        if keep is not None:
+            save(notebook, notebook, [cell.index for cell in notebook.cells], shown, keep)
+        return found
 
 
 @dataclass(frozen=True)
@@ -218,3 +237,28 @@ def _compare_arrays(a: Any, b: Any) -> tuple[int, str]:
         return int(a.size), ""
     where = tuple(int(i[0]) for i in np.nonzero(wrong))
     return int(a.size), f"{int(wrong.sum())} of {a.size} values differ, first {a[where]} became {b[where]}"
+
+
+def _saved(revived: Revived) -> dict[str, Any]:
+    """How the figures that the original showed when it was saved compare with those of the revived run."""
+    assert revived.notebook is not None
+    then, now = read_notebook(revived.original), read_notebook(revived.notebook)
+    same: list[int] = []
+    other: list[int] = []
+    for cell in now.code:
+        at = revived.order[cell.index] if cell.index < len(revived.order) else cell.index
+        old, new = _figures(then.cells[at]), _figures(cell)
+        if old:
+            (same if _alike(old, new) else other).append(at + 1)
+    return {"cells": len(same) + len(other), "same": len(same), "other": other}
+
+
+def _figures(cell: Cell) -> list[float]:
+    """The numbers that a cell's results show, warnings left out."""
+    texts = [output.text for output in cell.outputs if output.kind in ("result", "display", "stream")]
+    plain = re.sub(r"<[^>]*>|0x[0-9a-f]+|\d{1,2}:\d{2}:\d{2}|\b\d{4}-\d{2}-\d{2}\b", " ", " ".join(texts))
+    return [float(each) for each in re.findall(r"(?<![\w.])-?\d+\.?\d*(?:e[+-]?\d+)?(?![\w.])", plain)][:MOST_FIGURES]
+
+
+def _alike(old: Sequence[float], new: Sequence[float]) -> bool:
+    return len(old) == len(new) and bool(np.allclose(old, new, rtol=SAVED_RTOL, atol=1e-9))

@@ -21,7 +21,7 @@ from d2c_mlops.convert.write.document import Out, joined, lay_out
 from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells, score_source
 from d2c_mlops.convert.write.model_text import class_name
 from d2c_mlops.convert.write.parameters import Parameter, Parameters, extract
-from d2c_mlops.convert.write.project import Project, check_import, export, write_notebook
+from d2c_mlops.convert.write.project import Project, attachments, check_import, export, write_notebook
 from d2c_mlops.errors import Failure, NotebookFailed
 
 
@@ -91,7 +91,7 @@ def write(
     if keep and data is not None:
         copy_files(data, parameters.files, project.root / keep)
     notebook = project.notebooks / "models" / f"{name}.ipynb"
-    write_notebook(notebook, cells)
+    write_notebook(notebook, cells, attachments(plan.notebook.path))
     export(project, notebook)
     dotted = f"{project.lib}.{module}"
     check_import(project, dotted, packages)
@@ -230,7 +230,8 @@ def _with_model(cells: list[Out], model: list[Out], chosen: Chosen | str, built:
     lines = [*cells[place].source.split("\n")[3:], *extra.split("\n")]
     code = "\n".join(cell.source for i, cell in enumerate(cells) if cell.exported and i != place)
     kept = [line for line in dict.fromkeys(lines) if line.strip() and _needed(line, code, lines)]
-    shown = [line for line in dict.fromkeys(lines) if line.strip() and line not in kept]
+    here = "\n".join(cell.source for cell in cells if cell.kind == "code" and not cell.exported)
+    shown = [each for each in dict.fromkeys(lines) if each.strip() and each not in kept and _needed(each, here, lines)]
     head = [Out("code", "\n".join(["#| export", "from __future__ import annotations", "", *kept]))]
     if shown:
         head.append(Out("code", "\n".join(shown)))

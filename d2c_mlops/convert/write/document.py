@@ -64,7 +64,8 @@ def _title(plan: Plan, found: Sequence[Piece]) -> tuple[str, str, list[Piece]]:
     """The author's own title where the notebook begins with one; it is taken out of the prose."""
     rest = list(found)
     first = rest[0] if rest else None
-    if first is not None and first.kind == "prose":
+    begins = next((cell.kind for cell in plan.notebook.cells if cell.source.strip()), "")
+    if first is not None and first.kind == "prose" and begins == "markdown":
         lines = first.text.strip().split("\n")
         match = re.match(r"#{1,6}\s*(.+)", lines[0].strip())
         if match and not match[1].strip().startswith(("<", "[")):

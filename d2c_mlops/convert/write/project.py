@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +130,16 @@ def _with_package(text: str, listed: str, package: str) -> str:
     return f"{text.rstrip()}\n\n[d2c]\npackages = {package}\n"
 
 
-def write_notebook(path: Path, cells: list[Out]) -> None:
+def attachments(path: Path) -> dict[int, Any]:
+    """Return the pictures pasted into the prose of a notebook, by the index of their cell."""
+    try:
+        cells = json.loads(path.read_bytes()).get("cells", [])
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {number: cell["attachments"] for number, cell in enumerate(cells) if cell.get("attachments")}
+
+
+def write_notebook(path: Path, cells: list[Out], pictures: Mapping[int, Any]) -> None:
     """Write the cells as a notebook and let ruff set it; the file appears whole or not at all."""
     made = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
         metadata={
@@ -143,6 +152,8 @@ def write_notebook(path: Path, cells: list[Out]) -> None:
         fresh = kind(cell.source, id=f"c{number:03d}")
         if cell.tags:
             fresh.metadata["tags"] = list(cell.tags)
+        if cell.kind == "markdown" and (own := [pictures[each] for each in cell.cells if each in pictures]):
+            fresh["attachments"] = {name: data for each in own for name, data in each.items()}
         made.cells.append(fresh)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.draft.ipynb")
