@@ -21,13 +21,14 @@ import pandas as pd
 
 from ..data.tables import TIME_COLUMN, Tables
 from ..errors import D2CError, DataRefused, Failure
+from .contract import to_frame, to_records
 from .model import Evaluation, Model, build, class_path
 
 # %% auto #0
 __all__ = ['Rule', 'RULES', 'CLEAN_PROCESS', 'Case', 'case', 'rule', 'differences', 'answers_match_the_contract',
-           'order_and_keys_are_kept', 'one_record_equals_the_batch', 'inputs_are_not_changed', 'absurd_future',
-           'the_future_is_not_seen', 'evaluation_is_complete', 'has_pickle', 'saved_is_the_same_elsewhere',
-           'check_model']
+           'order_and_keys_are_kept', 'one_record_equals_the_batch', 'inputs_are_not_changed',
+           'the_short_way_gives_the_same', 'absurd_future', 'the_future_is_not_seen', 'evaluation_is_complete',
+           'has_pickle', 'saved_is_the_same_elsewhere', 'check_model']
 
 # %% ../../nbs/models/conformance.ipynb #e919656e
 @dataclass(frozen=True)
@@ -108,6 +109,23 @@ def inputs_are_not_changed(case: Case) -> Iterator[str]:
     mine = case.records.copy()
     case.model.predict(mine)
     yield from differences(mine, case.records)
+
+# %% ../../nbs/models/conformance.ipynb #97f5ed1e
+@rule
+def the_short_way_gives_the_same(case: Case) -> Iterator[str]:
+    """predict_records and explain_records answer as predict and explain do"""
+    contract, model = case.model.contract, case.model
+    records = to_records(contract.input_fields, case.records)
+    parsed = [one.__dict__ for one in contract.request_list.validate_python(records)]
+    slow = to_records(contract.output_fields, case.answers)
+    for rows in (slice(0, 1), slice(None)):
+        short = model.predict_records(parsed[rows])
+        if short is not None and short != slow[rows]:
+            yield "predict_records differs from predict"
+        reasons = model.explain_records(parsed[rows])
+        frame = to_frame(contract.input_fields, parsed[rows])
+        if reasons is not None and reasons != model.explain(frame):
+            yield "explain_records differs from explain"
 
 # %% ../../nbs/models/conformance.ipynb #18847a5c
 def absurd_future(tables: Tables, as_of: date) -> Tables:

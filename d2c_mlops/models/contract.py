@@ -19,11 +19,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field as Constraint, 
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['Kind', 'DTYPES', 'PYTHON', 'column', 'Field', 'fields', 'record_model', 'check_frame', 'Contract', 'to_frame',
-           'to_records', 'contract_to_dict', 'contract_from_dict', 'Change', 'changes', 'broken_clauses']
+__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'PYTHON', 'column', 'Field', 'fields', 'record_model', 'check_frame',
+           'Contract', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict', 'Change', 'changes',
+           'broken_clauses']
 
 # %% ../../nbs/models/contract.ipynb #822a8f89
 Kind = Literal["string", "integer", "number", "boolean", "date", "date-time"]
+Personal = bool | Literal["hash", "drop"]
+INT64 = (-(2**63), 2**63 - 1)  # what an integer column can hold
 
 DTYPES: dict[Kind, str] = {
     "string": "str",
@@ -46,7 +49,7 @@ def column(
     pattern: str | None = None,  # regular expression that the whole text must match
     max_length: int | None = None,  # longest text allowed
     nullable: bool = False,  # may the value be missing?
-    personal: bool = False,  # personal data: hashed or dropped wherever it is logged
+    personal: Personal = False,  # personal data: hashed (True, "hash") or dropped ("drop") wherever it is logged
     example: Any = None,  # a value that works when pasted
 ) -> pa.Column:
     """Return a pandera column that carries all a contract needs to know."""
@@ -91,13 +94,20 @@ class Field:
     pattern: str | None = None
     max_length: int | None = None
     nullable: bool = False
-    personal: bool = False
+    personal: Personal = False
     example: Any = None
 
     def column(self) -> pa.Column:
         """Return the pandera column that this field was read from."""
         known = {key: value for key, value in asdict(self).items() if key not in ("name", "kind", "description")}
         return column(self.kind, self.description, **known)
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """The smallest and the largest number that this field takes; an integer fits 64 bits."""
+        if self.kind != "integer":
+            return (self.ge, self.le) if self.kind == "number" else (None, None)
+        return INT64[0] if self.ge is None else self.ge, INT64[1] if self.le is None else self.le
 
     def sample(self) -> Any:
         """Return a value that this field accepts: its example, or one made from its limits."""
@@ -151,7 +161,7 @@ def record_model(name: str, columns: Sequence[Field]) -> type[BaseModel]:
     members: dict[str, Any] = {}
     for field in columns:
         kind: Any = Literal[field.choices] if field.choices else PYTHON[field.kind]
-        limits = {"ge": field.ge, "le": field.le} if field.kind in ("integer", "number") else {}
+        limits = dict(zip(("ge", "le"), field.limits, strict=True))
         texts = {"pattern": f"^(?:{field.pattern})$" if field.pattern else None, "max_length": field.max_length}
         given: dict[str, Any] = {**limits, **(texts if field.kind == "string" and not field.choices else {})}
         if field.unit:

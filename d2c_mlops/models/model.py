@@ -11,7 +11,7 @@ import json
 import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from difflib import get_close_matches
@@ -87,6 +87,14 @@ class Model(ABC):
 
     def explain(self, records: pd.DataFrame) -> list[list[str]] | None:
         """Return reasons per record in the words of the person who acts on them; None when there are none."""
+        return None
+
+    def predict_records(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+        """Return the answers to checked records as JSON values, without a frame; None when there is no such way."""
+        return None
+
+    def explain_records(self, records: Sequence[Mapping[str, Any]]) -> list[list[str]] | None:
+        """Return what `explain` returns, without a frame; None when there is no such way."""
         return None
 
     def params(self) -> dict[str, Any]:

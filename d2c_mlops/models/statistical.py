@@ -37,7 +37,7 @@ class Forecast:
     def predict(self, records: pd.DataFrame) -> Array:
         """Return the value of each record's step; raises UsageError for a step beyond the table."""
         steps = records["step"].to_numpy("int64")
-        if len(steps) and not (1 <= steps.min() and steps.max() <= len(self.values)):
+        if len(steps) and not (steps.min() >= 1 and steps.max() <= len(self.values)):
             raise UsageError(
                 f"the forecast reaches {len(self.values)} steps",
                 next="fit again with a longer horizon, or ask for less",
