@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help demo test test-wheel check lab lock docs clean bench-forecast bench-convert
+.PHONY: help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,6 +36,15 @@ bench-convert: $(READY)  ## notebooks on the path to production, beside nbconver
 	@test -x .bench/peers/bin/soorgeon || { $(PYTHON) -m venv .bench/peers && \
 		.bench/peers/bin/python -m pip install -q --disable-pip-version-check nbconvert ipython soorgeon "setuptools<81"; }
 	$(BIN)/python bench/convert.py $(or $(FOLDER),tests/notebooks) $(OPTIONS)
+
+test-exports: $(READY)  ## what `d2c schedule export` writes, judged by Airflow, Kubernetes' schemas, systemd, GitHub's schema, cron
+	@test -x .bench/airflow/bin/airflow || { $(PYTHON) -m venv .bench/airflow && \
+		.bench/airflow/bin/python -m pip install -q --disable-pip-version-check "apache-airflow>=3,<4"; }
+	@test -x .bench/exports/bin/check-jsonschema || { $(PYTHON) -m venv .bench/exports && \
+		.bench/exports/bin/python -m pip install -q --disable-pip-version-check kubernetes-validate check-jsonschema; }
+	@command -v systemd-analyze >/dev/null && command -v crontab >/dev/null || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends systemd cron; }
+	$(BIN)/python bench/exports.py
 
 lock:  ## resolve requirements.lock again from settings.ini
 	uv pip compile -q setup.py --extra lab --extra convert --extra dev --no-header --no-annotate \

@@ -17,18 +17,40 @@ if TYPE_CHECKING:
     from ..runs.records import Run
 
 
-@example("d2c run train -p model=demand", "d2c run notebooks/report.ipynb -p month=2026-10 --timeout 600")
+@example(
+    "d2c run train -p model=demand",
+    "d2c run notebooks/report.ipynb -p month=2026-10 --timeout 600",
+    "d2c run train_demand --slot due",
+)
 @main.command()
 @click.argument("notebook")
 @click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the notebook.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop the run after this time.")
+@click.option("--slot", metavar="TIME", help="Run a slot of the job [schedule:NOTEBOOK]: its time, or due.")
+@click.option("--stay", is_flag=True, help="With --slot: wait for further attempts after a temporary failure.")
+@click.option("--grace", type=float, metavar="SECONDS", help="With --slot: a slot later than this was missed (3600).")
 @json_option
-def run(notebook: str, given: tuple[str, ...], timeout: float | None, as_json: bool) -> None:
+def run(
+    notebook: str,
+    given: tuple[str, ...],
+    timeout: float | None,
+    slot: str | None,
+    stay: bool,
+    grace: float | None,
+    as_json: bool,
+) -> None:
     """Run a runbook or a notebook by papermill, on record.
 
     Parameters are checked against the notebook's cell tagged `parameters` before a kernel starts. The output notebook
     and an HTML rendering are kept, also when a cell fails.
+
+    With --slot, run a slot of a scheduled job, for crontabs and orchestrators: the slot is claimed in the ledger, so
+    that no two of them run it. A slot that was done already, and nothing being due, end with 0.
     """
+    if slot is not None:
+        if given or timeout is not None:
+            raise UsageError("a job's parameters and timeout come from its section", where=f"[schedule:{notebook}]")
+        return _run_slot(notebook, slot, stay, grace, as_json)
     from ..runs.execute import run as execute
 
     with Progress(quiet=as_json) as progress:
@@ -38,6 +60,23 @@ def run(notebook: str, given: tuple[str, ...], timeout: float | None, as_json: b
     for name, value in done.recorded.items():
         click.echo(f"  {name} = {value}")
     click.echo(f"{done.id} succeeded in {done.seconds:.1f} s, {here(Path(done.outputs['html']))}")
+    return None
+
+
+def _run_slot(job: str, slot: str, stay: bool, grace: float | None, as_json: bool) -> None:
+    from datetime import timedelta
+
+    from ..runs.slot_run import GRACE, run_job
+
+    late = GRACE if grace is None else timedelta(seconds=grace)
+    say = lambda text: click.echo(text, err=True)  # noqa: E731
+    ended = run_job(job, slot, settings(), stay=stay, grace=late, say=say)
+    if as_json:
+        return show([each.to_dict() for each in ended])
+    for each in ended:
+        click.echo(f"{job} {each.slot.isoformat()} {each.status}: {each.reason}")
+    if not ended:
+        click.echo(f"{job}: nothing is due")
     return None
 
 

@@ -83,12 +83,12 @@ def fill(text: str, known: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def due(job: Job, since: datetime, now: datetime) -> dict[datetime, tuple[str, str]]:
+def due(job: Job, since: datetime, now: datetime, grace: timedelta = GRACE) -> dict[datetime, tuple[str, str]]:
     """Return the slots between two moments with what is to become of them: what was missed goes by the job's policy."""
     found = list(job.cadence.slots(since, now))
     decided: dict[datetime, tuple[str, str]] = {}
     for slot in found:
-        missed = now - slot > GRACE
+        missed = now - slot > grace
         if not missed or job.settings.missed == "all":
             decided[slot] = ("waiting", "due" if not missed else "missed, made up for")
         elif job.settings.missed == "once" and slot == found[-1]:

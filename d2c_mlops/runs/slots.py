@@ -104,6 +104,13 @@ def waiting(ledger: Ledger, now: datetime) -> list[Slot]:
         return [Slot(**row._mapping) for row in connection.execute(query)]
 
 
+def open_of(ledger: Ledger, job: str) -> list[datetime]:
+    """Return the slots of a job that wait or run, the earliest first."""
+    query = select(slots.c.slot).where(slots.c.job == job, slots.c.status.in_(OPEN)).order_by(slots.c.slot)
+    with ledger.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
 def claim(ledger: Ledger, slot: Slot, now: datetime) -> Slot | None:
     """Take a waiting slot for this process; None when somebody else was first or a slot of the job is running."""
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "pid_started": processes.started(os.getpid())}

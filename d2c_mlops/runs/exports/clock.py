@@ -1,0 +1,126 @@
+"""When another scheduler has to wake `d2c run JOB --slot due`, so that no slot is overlooked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+
+from ..cadence import Cadence
+
+# Which slot is due is the ledger's to say, and a wake-up with nothing due does nothing. So a target that knows less of
+# time zones, daylight saving or month ends than a Cadence is given a few wake-ups more, and never one too few.
+RANGES = (range(60), range(24), range(1, 32), range(1, 13), range(7))
+MINUTE, HOUR, DATE, MONTH, DAY = range(5)
+Fields = list[frozenset[int] | None]  # None: every value
+
+
+def fields(cron: str) -> Fields:
+    """Return the values of each field; the last day of a month as any day that can be one."""
+    expanded, _ = croniter.expand(cron)
+    read: Fields = []
+    for values in expanded:
+        numbers = frozenset(v for v in values if isinstance(v, int))
+        numbers |= frozenset(range(28, 32)) if "l" in values else frozenset()
+        read.append(None if "*" in values else numbers)
+    return read
+
+
+def text(found: Fields) -> str:
+    """Return fields as a cron expression that every cron reads."""
+    return " ".join(
+        "*" if values is None or len(values) == len(whole) else ",".join(map(str, sorted(values)))
+        for values, whole in zip(found, RANGES, strict=True)
+    )
+
+
+def wakes(
+    cadence: Cadence,
+    zone: ZoneInfo,
+    since: datetime,
+    skipped: bool = True,  # also right behind an hour that the clock skips, not only at the next regular time
+) -> Fields:
+    """Return when a clock in `zone` has to wake the job: on time, at its other offset, behind a skipped hour."""
+    own = fields(cadence.cron)
+    changes = _changes(cadence.zone, since)
+    moments = [since, *(moment for moment, _, _ in changes)]
+    shifts = {_offset(zone, m) - _offset(cadence.zone, m) for m in moments}
+    shifts |= {_offset(zone, m) - _offset(cadence.zone, m) for m, _, _ in _changes(zone, since)}
+    minutes: set[int] = set()
+    hours: set[int] = set()
+    days: set[int] = set()
+    for hour in own[HOUR] or RANGES[HOUR]:
+        for minute in own[MINUTE] or RANGES[MINUTE]:
+            for shift in shifts:
+                over, rest = divmod(hour * 60 + minute + shift, 24 * 60)
+                minutes.add(rest % 60)
+                hours.add(rest // 60)
+                days.add(over)
+    for moment, before, after in changes if skipped else ():
+        if _skips(own, moment + before, moment + after):
+            local = (moment + after).replace(tzinfo=cadence.zone).astimezone(zone)
+            minutes.add(local.minute)
+            hours.add(local.hour)
+    weekdays = own[DAY]
+    return [
+        frozenset(minutes),
+        frozenset(hours) if own[HOUR] is not None else None,
+        _moved_dates(own[DATE], days),
+        own[MONTH] if days == {0} else None,
+        None if weekdays is None else frozenset((d + over) % 7 for d in weekdays for over in days),
+    ]
+
+
+def expression(cadence: Cadence, zone: ZoneInfo, since: datetime) -> str:
+    """Return the cron expression for a clock in `zone`: the cadence's own where that does."""
+    found = wakes(cadence, zone, since)
+    return cadence.cron if found == fields(cadence.cron) and not set("L#") & set(cadence.cron) else text(found)
+
+
+@lru_cache(64)
+def _changes(zone: ZoneInfo, since: datetime) -> tuple[tuple[datetime, timedelta, timedelta], ...]:
+    """Return the changes of a zone's offset in the next ten years: when (UTC, naive), the offsets before and after."""
+    return tuple(_each_change(zone, since))
+
+
+def _each_change(zone: ZoneInfo, since: datetime) -> Iterator[tuple[datetime, timedelta, timedelta]]:
+    start = since.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
+    for day in range(0, 3660):
+        first, last = start + timedelta(days=day), start + timedelta(days=day + 1)
+        before, after = _delta(zone, first), _delta(zone, last)
+        while before != after and last - first > timedelta(minutes=1):
+            middle = first + (last - first) / 2
+            first, last = (first, middle) if _delta(zone, middle) == after else (middle, last)
+        if before != after:
+            yield (last + timedelta(seconds=30)).replace(second=0, microsecond=0), before, after
+
+
+def _skips(own: Fields, begin: datetime, end: datetime) -> bool:
+    """Return whether a time of the fields lies in a stretch of the clock that is skipped."""
+    minutes = (begin + timedelta(minutes=n) for n in range(max(0, int((end - begin).total_seconds() // 60))))
+    return any(m.hour in (own[HOUR] or RANGES[HOUR]) and m.minute in (own[MINUTE] or RANGES[MINUTE]) for m in minutes)
+
+
+def _moved_dates(dates: frozenset[int] | None, days: Iterable[int]) -> frozenset[int] | None:
+    if dates is None:
+        return None
+    moved = {date + over for date in dates for over in days}
+    moved |= {1 for date in dates if date >= 28 and 1 in days}  # the day after the last one of a short month
+    return frozenset(m for m in moved if 1 <= m <= 31) | (frozenset(range(28, 32)) if 0 in moved else frozenset())
+
+
+def _delta(zone: ZoneInfo, moment: datetime) -> timedelta:
+    offset = moment.replace(tzinfo=UTC).astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
+
+
+def _offset(zone: ZoneInfo, moment: datetime) -> int:
+    """Return a zone's offset in minutes."""
+    return (
+        int(_delta(zone, moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment).total_seconds())
+        // 60
+    )

@@ -1,0 +1,34 @@
+"""A crontab."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from zoneinfo import ZoneInfo
+
+from ..schedule import Job
+from .clock import MINUTE, text, wakes
+from .common import Place, Target, about, due, header
+
+SAID = (
+    "",
+    "Many crons know no time zones, so each line wakes d2c at every hour at which a slot may be due, on any machine whose",
+    "clock differs from UTC by whole hours, and the ledger says whether one is. That also catches up after the machine was",
+    "off. --stay makes further attempts itself, since cron has none; the timeout of settings.ini ends a run.",
+    "Install: crontab FILE. What d2c says is mailed to MAILTO or goes to the system's log.",
+)
+
+
+def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
+    """Return a crontab with a line per job."""
+    lines = [header(SAID), "SHELL=/bin/sh\n", "PATH=/usr/local/bin:/usr/bin:/bin\n"]
+    for job in jobs.values():
+        lines += ["\n", *(f"# {line}\n" for line in about(job))]
+        found = wakes(job.cadence, ZoneInfo("UTC"), place.made_at, skipped=False)
+        hourly = text([found[MINUTE], None, None, None, None])
+        command = f"cd {shlex.quote(str(place.root))} && {due(job, place, '--stay')}".replace("%", r"\%")
+        lines.append(f"{hourly} {command}\n")
+    return {"crontab": "".join(lines)}
+
+
+TARGET = Target("cron", "a crontab", files)

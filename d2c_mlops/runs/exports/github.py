@@ -1,0 +1,65 @@
+"""GitHub Actions: a workflow per group of jobs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import yaml
+
+from ..schedule import Job
+from .clock import text, wakes
+from .common import Place, Target, about, due, header, longest, together
+
+SAID = (
+    "",
+    "The ledger and the store have to outlive the runner: secrets D2C_LEDGER_URL (a database that runners reach) and D2C_STORE",
+    "(a folder of a self-hosted runner, or a mounted one). GitHub's clock is UTC and often late by minutes: there is a wake-up",
+    "at both offsets of the zone, the ledger says which one is due, and a slot counts as missed after --grace seconds (3600).",
+    "Put these files into .github/workflows/. GitHub starts no job more often than every five minutes and stops schedules of",
+    "a repository that rests for 60 days. It has no further attempts: --stay makes them within the job.",
+)
+HOSTED = 360  # minutes that GitHub allows a job
+
+
+def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
+    """Return a workflow for each group of jobs that share a cadence and depend on each other."""
+    made = {}
+    for group in together(jobs):
+        said = header([*SAID, *(line for job in group for line in ("", *about(job)))])
+        made[f"d2c-{group[-1].name}.yml"] = said + yaml.safe_dump(workflow(group, place), sort_keys=False, width=120)
+    return made
+
+
+def workflow(group: list[Job], place: Place) -> dict[str, Any]:
+    """Return the workflow of a group of jobs."""
+    cron = text(wakes(group[0].cadence, ZoneInfo("UTC"), place.made_at))
+    return {
+        "name": f"d2c {group[-1].name}",
+        "on": {"schedule": [{"cron": cron}], "workflow_dispatch": {}},
+        "permissions": {"contents": "read"},
+        "concurrency": {"group": f"d2c-{group[-1].name}", "cancel-in-progress": False},
+        "jobs": {job.name: _job(job, group, place) for job in group},
+    }
+
+
+def _job(job: Job, group: list[Job], place: Place) -> dict[str, Any]:
+    needs = [other for other in job.settings.after if other in {each.name for each in group}]
+    minutes = min(HOSTED, math.ceil((longest(job) + job.settings.timeout) / 60))
+    return {
+        **({"needs": needs} if needs else {}),
+        "runs-on": "ubuntu-latest",
+        "timeout-minutes": minutes,
+        "env": {name: f"${{{{ secrets.{name} }}}}" for name in ("D2C_LEDGER_URL", "D2C_STORE")},
+        "steps": [
+            {"uses": "actions/checkout@v4"},
+            {"uses": "actions/setup-python@v5", "with": {"python-version": "3.11", "cache": "pip"}},
+            {"run": "python -m pip install -r requirements.txt", "shell": "bash"},
+            {"run": due(job, place, "--stay"), "shell": "bash"},
+        ],
+    }
+
+
+TARGET = Target("github-actions", "a workflow per group of jobs", files)

@@ -1,0 +1,93 @@
+"""Kubernetes: a CronJob per job."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from ..schedule import Job
+from .clock import expression
+from .common import FINAL, Place, Target, about, due, header, longest
+
+SAID = (
+    "",
+    "The ledger has to be a database that all pods reach: Secret d2c-environment with D2C_LEDGER_URL, and any other D2C_",
+    "setting or secret. The store is the volume claim d2c-store, mounted at /store. Both are yours to make, and so is the",
+    "image: the project's folder with settings.ini is its working directory, and d2c is on its path.",
+    "Kubernetes knows no order between CronJobs and skips an hour that the clock skips: d2c waits for what comes first,",
+    "and a schedule may hold a wake-up more than the cadence, which finds nothing due. Further attempts come by",
+    "backoffLimit, after temporary failures and kills only; a pod that is evicted does not count as one.",
+)
+SKIPPED, CAUGHT_UP = 600, 14 * 24 * 3600  # seconds for which Kubernetes still starts what it missed
+
+
+def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
+    """Return a manifest per job."""
+    return {
+        f"{slug(job)}.yaml": header([*SAID, "", *about(job)]) + yaml.safe_dump(manifest(job, place), sort_keys=False)
+        for job in jobs.values()
+    }
+
+
+def slug(job: Job) -> str:
+    """Return a job's name as Kubernetes allows it; a CronJob's may have 52 characters."""
+    return f"d2c-{job.name.replace('_', '-')}"[:52].rstrip("-")
+
+
+def manifest(job: Job, place: Place) -> dict[str, Any]:
+    """Return the CronJob of a job."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": slug(job), "labels": _labels(job)},
+        "spec": {
+            "schedule": expression(job.cadence, job.cadence.zone, place.made_at),
+            "timeZone": job.settings.zone,
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": SKIPPED if job.settings.missed == "skip" else CAUGHT_UP,
+            "successfulJobsHistoryLimit": 3,
+            "failedJobsHistoryLimit": 3,
+            "jobTemplate": {
+                "spec": {
+                    "backoffLimit": job.settings.retries,
+                    "activeDeadlineSeconds": longest(job) + int(job.settings.timeout),
+                    "ttlSecondsAfterFinished": 7 * 24 * 3600,
+                    "podFailurePolicy": {
+                        "rules": [
+                            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                            {"action": "FailJob", "onExitCodes": {"operator": "In", "values": list(FINAL)}},
+                        ]
+                    },
+                    "template": {"metadata": {"labels": _labels(job)}, "spec": _pod(job, place)},
+                }
+            },
+        },
+    }
+
+
+def _labels(job: Job) -> dict[str, str]:
+    return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/component": slug(job)}
+
+
+def _pod(job: Job, place: Place) -> dict[str, Any]:
+    container = {
+        "name": "d2c",
+        "image": place.image,
+        "command": shlex.split(due(job, place)),
+        "env": [{"name": "D2C_STORE", "value": "/store"}],
+        "envFrom": [{"secretRef": {"name": "d2c-environment"}}],
+        "volumeMounts": [{"name": "store", "mountPath": "/store"}],
+        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}},
+    }
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 60,
+        "containers": [container],
+        "volumes": [{"name": "store", "persistentVolumeClaim": {"claimName": "d2c-store"}}],
+    }
+
+
+TARGET = Target("kubernetes", "a CronJob per job", files)

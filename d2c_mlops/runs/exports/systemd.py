@@ -1,0 +1,90 @@
+"""systemd: a service and a timer per job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..schedule import Job
+from .clock import DATE, DAY, HOUR, MINUTE, MONTH, Fields, wakes
+from .common import FINAL, START, Place, Target, about, due, header
+
+DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+SAID = (
+    "",
+    "Install: cp d2c-* /etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now d2c-JOB.timer",
+    "Further attempts come by Restart=, after temporary failures only; the wait between them is the ledger's.",
+)
+
+SERVICE = """[Unit]
+Description=d2c job {name}
+{order}StartLimitIntervalSec={window}
+StartLimitBurst={attempts}
+
+[Service]
+Type=oneshot
+WorkingDirectory={root}
+# secrets and [d2c] settings from the environment, such as D2C_LEDGER_URL
+EnvironmentFile=-{root}/.env
+ExecStart={command}
+TimeoutStartSec={timeout}
+Restart=on-failure
+RestartSec={backoff:g}
+RestartPreventExitStatus={final}
+KillMode=mixed
+"""
+
+TIMER = """[Unit]
+Description=When the d2c job {name} is due
+
+[Timer]
+{calendar}AccuracySec=1s
+Persistent={persistent}
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
+    """Return the units of each job."""
+    made = {}
+    for job in jobs.values():
+        each, head = job.settings, header([*SAID, "", *about(job)])
+        window = (each.timeout + START) * (each.retries + 2) + each.backoff * 2**each.retries
+        made[f"d2c-{job.name}.service"] = head + SERVICE.format(
+            name=job.name,
+            order="".join(f"After=d2c-{other}.service\n" for other in each.after),
+            window=int(window),
+            attempts=each.retries + 1,
+            root=str(place.root).replace("%", "%%"),
+            command=due(job, place).replace("%", "%%"),
+            # waiting for a forerunner or for another attempt's turn may take as long as a run
+            timeout=int(2 * each.timeout + each.backoff * 2**each.retries + START),
+            backoff=each.backoff,
+            final=" ".join(map(str, FINAL)),
+        )
+        made[f"d2c-{job.name}.timer"] = head + TIMER.format(
+            name=job.name,
+            calendar="".join(f"OnCalendar={line}\n" for line in calendars(job, place)),
+            persistent="no" if each.missed == "skip" else "yes",
+        )
+    return made
+
+
+def calendars(job: Job, place: Place) -> list[str]:
+    """Return the calendar events of a job; two where cron means 'that date or that weekday'."""
+    found = wakes(job.cadence, job.cadence.zone, place.made_at)
+    if found[DATE] is None or found[DAY] is None:
+        return [_calendar(found, job.settings.zone)]
+    by_date, by_day = [*found[:DAY], None], [*found[:DATE], None, *found[MONTH:]]
+    return [_calendar(by_date, job.settings.zone), _calendar(by_day, job.settings.zone)]
+
+
+def _calendar(found: Fields, zone: str) -> str:
+    values = [",".join(f"{v:02}" for v in sorted(each)) if each is not None else "*" for each in found]
+    days = found[DAY]
+    named = ",".join(DAYS[day] for day in sorted(days)) + " " if days is not None and len(days) < 7 else ""
+    return f"{named}*-{values[MONTH]}-{values[DATE]} {values[HOUR]}:{values[MINUTE]}:00 {zone}"
+
+
+TARGET = Target("systemd", "a service and a timer per job", files)
