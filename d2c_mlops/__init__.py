@@ -1,8 +1,6 @@
-"""Take a retail notebook to production and keep it paying.
+"""Modules:
 
-Each command is also a call: `import d2c_mlops as d2c`, then `d2c.ingest`, `d2c.run`, `d2c.promote`, `d2c.rollback`, `d2c.package`,
-`d2c.serve`, `d2c.check`.
-"""
+- `d2c_mlops.serving.logbook`: The prediction log: memory-mapped segments that outlive the process, rotated behind its back."""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version

@@ -75,6 +75,39 @@ class JobSettings:
 
 
 @dataclass(frozen=True)
+class ServiceSettings:
+    """The [service] section, D2C_SERVICE_… in a container: how services answer, whom, and what they keep."""
+
+    mode: str = option("development", "development, or production: no start without API keys")
+    state: str = option("", "folder for the prediction log and kept answers; `serving/MODEL` in the store when empty")
+    keys: str = option("", "file with the hashes of API keys; `serving/keys.json` in the store when empty")
+    max_body: int = option(32 * 2**20, "largest body in bytes, unpacked")
+    max_records: int = option(10_000, "most records in one JSON request; a stream of NDJSON has no such limit")
+    max_seconds: float = option(30.0, "seconds after which a caller is told that it takes too long")
+    read_seconds: float = option(10.0, "seconds in which a body, or the next part of a stream, must arrive")
+    max_concurrency: int = option(256, "requests that a worker has going; further ones are told to come back")
+    drain_seconds: float = option(0.0, "seconds that a service told to stop keeps answering while /readyz says 503")
+    log: bool = option(True, "whether predictions are logged")
+    log_sample: float = option(1.0, "share of the requests whose predictions are logged, 0..1")
+    log_secret: str = option("", "secret under which personal fields are hashed; without one they are dropped")
+    access_log: str = option("failed", "requests that are written to the log: all, failed or none")
+    traces: str = option("", "OTLP/HTTP address that OpenTelemetry traces are sent to; none when empty")
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> ServiceSettings:
+        """Return the settings that the environment gives. Raises SettingsError with everything that is wrong."""
+        failures: list[Failure] = []
+        made = cls(**_service({}, environ, failures))
+        if failures:
+            raise SettingsError("the settings of the service cannot be read", failures=failures)
+        return made
+
+    def environment(self) -> dict[str, str]:
+        """Return the D2C_SERVICE_… variables that make these settings hold in a service."""
+        return {f"{SERVICE}{name.upper()}": str(getattr(self, name)) for name in SERVICE_OPTIONS}
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that settings.ini, the environment and the command line say about stores and models."""
 
@@ -88,6 +121,7 @@ class Settings:
     run_slots: int = option(2, "runs that one scheduler has going at a time")
     models: Mapping[str, ModelSettings] = option(_nothing, "the [model:NAME] sections")
     jobs: Mapping[str, JobSettings] = option(_nothing, "the [schedule:NAME] sections")
+    service: ServiceSettings = option(ServiceSettings, "the [service] section")
 
     @property
     def ledger(self) -> str:
@@ -110,11 +144,19 @@ class Settings:
         return self.models.get(name) or ModelSettings(name=name)
 
 
-OPTIONS = {f.name: f for f in fields(Settings) if f.name not in ("root", "models", "jobs")}
+OPTIONS = {f.name: f for f in fields(Settings) if f.name not in ("root", "models", "jobs", "service")}
 MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", "params", "charter")}
+SERVICE_OPTIONS = {f.name: f for f in fields(ServiceSettings)}
+SERVICE = "D2C_SERVICE_"  # prefix of its variables
 JOB_OPTIONS = {f.name: f for f in fields(JobSettings) if f.name not in ("name", "params")}
 # [package] belongs to setup.py; nothing of it is read at run time.
-SECTIONS = {"package": "package", "d2c": "d2c", "model": "model:NAME", "schedule": "schedule:NAME"}
+SECTIONS = {
+    "package": "package",
+    "d2c": "d2c",
+    "service": "service",
+    "model": "model:NAME",
+    "schedule": "schedule:NAME",
+}
 
 
 def load(
@@ -132,6 +174,7 @@ def load(
     given |= _environment(environ)
     given |= {name: value for name, value in overrides.items() if value is not None}
     values = _typed(Settings, OPTIONS, given, "[d2c]", failures)
+    service = ServiceSettings(**_service(sections.get("service", {}), environ, failures))
     models, jobs = {}, {}
     for section, keys in sections.items():
         if section.startswith("model:"):
@@ -154,6 +197,7 @@ def load(
         store=(root / store).resolve(),
         models=MappingProxyType(models),
         jobs=MappingProxyType(jobs),
+        service=service,
         **values,
     )
 
@@ -174,7 +218,9 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
     except (Error, UnicodeDecodeError) as err:
         raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
     for section in ini.sections():
-        if section not in ("package", "d2c") and not re.fullmatch(r"(model|schedule):[a-z][a-z0-9_]*", section):
+        if section not in ("package", "d2c", "service") and not re.fullmatch(
+            r"(model|schedule):[a-z][a-z0-9_]*", section
+        ):
             near = get_close_matches(section.partition(":")[0], SECTIONS, n=1)
             hint = f"; did you mean {SECTIONS[near[0]]!r}?" if near else f"; known: {', '.join(SECTIONS.values())}"
             failures.append(Failure(f"unknown section{hint}", f"[{section}]"))
@@ -184,6 +230,17 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the options given as D2C_NAME; other names with this prefix belong to running notebooks and services."""
     return {name: environ[f"D2C_{name.upper()}"] for name in OPTIONS if f"D2C_{name.upper()}" in environ}
+
+
+def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, Any]:
+    """Return the typed options of [service]; the environment is stronger than the file."""
+    names = {f"{SERVICE}{name.upper()}": name for name in SERVICE_OPTIONS}
+    given = {**section, **{name: environ[variable] for variable, name in names.items() if variable in environ}}
+    values = _typed(ServiceSettings, SERVICE_OPTIONS, given, "[service]", failures)
+    for key, allowed in (("mode", ("development", "production")), ("access_log", ("all", "failed", "none"))):
+        if values.get(key, allowed[0]) not in allowed:
+            failures.append(Failure(f"{values[key]!r} is none of {', '.join(allowed)}", f"[service] {key}"))
+    return values
 
 
 def _grouped(

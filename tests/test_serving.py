@@ -15,11 +15,11 @@ from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.models.model import Model
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import load_version, new_model
-from d2c_mlops.serving.app import Served, create_app
+from d2c_mlops.serving.app import Keeping, Served, create_app
 from d2c_mlops.serving.bento import package
 from d2c_mlops.serving.pins import FORBIDDEN, closure
 from d2c_mlops.serving.server import free_port, serving
-from d2c_mlops.settings import Settings
+from d2c_mlops.settings import ServiceSettings, Settings
 
 
 @pytest.fixture
@@ -66,17 +66,18 @@ def test_what_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
 def test_ten_thousand_records_are_taken_and_one_more_is_not(client: TestClient) -> None:
     record = {"product_id": "P001", "day": "2024-01-01"}
     assert len(post(client, *[record] * 10_000).json()["predictions"]) == 10_000
-    assert post(client, *[record] * 10_001).status_code == 400
+    assert post(client, *[record] * 10_001).status_code == 413
 
 
-def test_a_body_that_is_too_large_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("d2c_mlops.serving.app.MAX_BODY", 100)
+def test_a_body_that_is_too_large_is_refused(model: Model) -> None:
+    served = Served(model, "mean_units", 7, {}, {"product_id": "P004", "day": "2024-02-01"})
+    client = TestClient(create_app(lambda: served, Keeping(ServiceSettings(max_body=100))))
     assert post(client, *[{"product_id": "P001", "day": "2024-01-01"}] * 9).status_code == 413
 
 
 def test_what_the_model_refuses_is_told(client: TestClient) -> None:
     answer = post(client, {"product_id": "P001", "day": "2024-01-01"}, {"product_id": "P001", "day": "1999-01-01"})
-    assert answer.status_code == 400 and answer.json()["errors"] == [{"where": "row 1", "message": "too early"}]
+    assert answer.status_code == 422 and answer.json()["errors"] == [{"where": "row 1", "message": "too early"}]
 
 
 def test_a_fault_of_ours_shows_no_trace(client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,156 +1,291 @@
-"""The HTTP application: validate, predict, answer. It knows contracts and no particular model."""
+"""The HTTP application: who asks, what is asked, what is answered and what is kept of it."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
 import uuid
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from time import perf_counter
 from typing import Any
 
 import orjson
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+from pydantic import ValidationError
 
 from ..errors import DataRefused
-from ..models.contract import contract_to_dict, to_frame, to_records
-from ..models.model import Model
-from . import openapi
+from ..models.contract import contract_to_dict
+from ..settings import ServiceSettings
+from . import feedback, openapi
+from .answering import Answered, Served, refused
+from .callers import admit, once
+from .http import ASGI, NDJSON, TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, problem
+from .kept import Kept
+from .keys import Keyring
+from .logbook import Logbook
+from .metrics import Metrics, exposition
+from .stream import Streamed
 
-MAX_RECORDS = 10_000
-MAX_BODY = 32 * 2**20  # bytes
-IN_THREAD = 200  # from this many records on, predicting would hold up other callers
-JSON, PROBLEM = "application/json", "application/problem+json"
+__all__ = ["App", "Keeping", "Served", "create_app"]
 
-Handler = Callable[[Request], Awaitable[Response]]
+IN_THREAD = 16_384  # bytes of body from which on predicting would hold up other callers
+LOG = logging.getLogger("d2c.service")
+Handler = Callable[[Request, Served], Awaitable[Answer | None]]
 
 
-@dataclass(frozen=True)
-class Served:
-    """A loaded model and what identifies it to a caller."""
+@dataclass
+class Keeping:
+    """What a service keeps beside its model; each part may be missing."""
 
-    model: Model
-    name: str
-    version: int
-    about: dict[str, Any]  # run id, as_of, package version, digest
-    example: dict[str, Any]  # a record that it answers
+    settings: ServiceSettings = field(default_factory=ServiceSettings)
+    keyring: Keyring | None = None
+    logbook: Logbook | None = None
+    kept: Kept | None = None
+    tracer: Any = None  # tracing.Tracer
+    draining: bool = False  # told to stop: /readyz says so, connections are closed after their answer
 
-    @cached_property
-    def body(self) -> TypeAdapter[Any]:
-        """What POST /predict takes: strict, so that a number never arrives as text."""
-        contract = self.model.contract
-        records = list[contract.request_model]  # type: ignore[name-defined]
-        listed = (records, Field(min_length=1, max_length=MAX_RECORDS))
-        made: Any = create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), records=listed)
-        return TypeAdapter(made)
 
-    @cached_property
-    def document(self) -> bytes:
-        """The OpenAPI document."""
-        return orjson.dumps(openapi.document(self.model.contract, self.name, self.version, self.example, MAX_RECORDS))
+class App:
+    """An ASGI application without layers: what is not done for a request is not paid for."""
 
-    def predict(self, body: bytes) -> dict[str, Any]:
-        """Return the answer to a request's body. Raises ValidationError or DataRefused."""
-        contract = self.model.contract
-        names = [field.name for field in contract.input_fields]
-        parsed = self.body.validate_json(body, strict=True).records
-        records = [{name: getattr(record, name) for name in names} for record in parsed]
-        answers = self.model.predict(to_frame(contract.input_fields, records))
-        batch = uuid.uuid4().hex
-        rows = to_records(contract.output_fields, answers)
-        return {
-            "model": self.name,
-            "version": self.version,
-            "contract": contract.version,
-            "predictions": [{"prediction_id": f"{batch}-{i}", **row} for i, row in enumerate(rows)],
+    def __init__(self, served: Callable[[], Served], keeping: Keeping, inner: ASGI | None = None) -> None:
+        self.served, self.keeping, self.settings = served, keeping, keeping.settings
+        self.inner = inner  # runs the lifespan where there is one
+        self.metrics = Metrics()
+        self.going = 0
+        asks: dict[str, Handler] = {
+            "/predict": partial(self.ask, reasons=False),
+            "/explain": partial(self.ask, reasons=True),
+            "/feedback": self.feedback,
         }
+        gets: dict[str, Handler] = {
+            "/contract": self.contract,
+            "/schema.json": self.schema,
+            "/openapi.json": self.document,
+            "/docs.json": self.document,
+            "/": self.page,
+            "/metrics": self.expose,
+            "/livez": self.livez,
+            "/readyz": self.readyz,
+        }
+        self.routes: dict[str, dict[str, Handler]] = {path: {"POST": handler} for path, handler in asks.items()}
+        self.routes |= {path: {"GET": handler, "HEAD": handler} for path, handler in gets.items()}
 
-
-def create_app(served: Callable[[], Served]) -> Starlette:
-    """Return the application; `served` gives the loaded model when a request comes."""
-
-    async def predict(request: Request) -> Response:
-        body = await _read(request)
-        if body is None:
-            return problem(413, "The body is too large", f"at most {MAX_BODY} bytes; send fewer records a call")
-        model = served()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever happens; what goes wrong on our side is logged and not told."""
+        if scope["type"] != "http":
+            await (self.inner or _lifespan)(scope, receive, send)
+            return
+        start = perf_counter()
+        request = Request(scope, receive, send)
         try:
-            heavy = len(body) > IN_THREAD * 40
-            answer = await run_in_threadpool(model.predict, body) if heavy else model.predict(body)
+            answer = await (self._traced(request) if self.keeping.tracer else self._answer(request))
+        except Gone:
+            return
+        if answer is not None:
+            await request.reply(answer, self.keeping.draining)
+        self._count(request, answer, perf_counter() - start)
+
+    async def _answer(self, request: Request) -> Answer | None:
+        """Return the answer; None when it was streamed."""
+        scope = request.scope
+        counted = False
+        try:
+            handlers = self.routes.get(scope["path"])
+            if handlers is None:
+                return problem(404, "There is nothing at this path", f"there is {', '.join(sorted(self.routes))}")
+            handler = handlers.get(scope["method"])
+            if handler is None:
+                allow = ", ".join(handlers)
+                return problem(405, "This path does not take this method", f"it takes {allow}", {"allow": allow})
+            if scope["method"] == "POST":
+                if self.going >= self.settings.max_concurrency:
+                    return problem(503, "Too many requests are going", "come back", {"retry_after": "1"})
+                self.going += 1
+                counted = True
+            return await handler(request, self.served())
+        except Refused as err:
+            return err.answer
+        except Gone:
+            raise
+        except LookupError as err:
+            if request.sent or str(err) != "not loaded":
+                return self._broken(request, err)
+            return problem(503, "The model is not loaded yet", "come back", {"retry_after": "1"})
+        except Exception as err:
+            return self._broken(request, err)
+        finally:
+            self.going -= counted
+
+    def _broken(self, request: Request, err: Exception) -> Answer | None:
+        LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": request.scope["path"]}})
+        if request.sent:
+            raise err  # an answer has begun; cutting it off is all that is left
+        return problem(500, "The service failed", "the fault is ours and is in the service's log")
+
+    async def _traced(self, request: Request) -> Answer | None:
+        with self.keeping.tracer.span(request) as span:
+            answer = await self._answer(request)
+            span.set_attribute("http.response.status_code", answer.status if answer else request.sent)
+        return answer
+
+    def _count(self, request: Request, answer: Answer | None, seconds: float) -> None:
+        path = request.scope["path"] if request.scope["path"] in self.routes else "other"
+        status = answer.status if answer is not None else request.sent
+        try:
+            served = self.served()
+            name, label = served.name, served.label
+        except LookupError:
+            name, label = "none", "0"
+        self.metrics.request(name, label, path, status, seconds)
+        wanted = self.settings.access_log
+        if wanted == "all" or (wanted == "failed" and status >= 400):
+            facts = {"request_id": request.id, "method": request.scope["method"], "path": path, "status": status,
+                     "ms": round(seconds * 1e3, 3), "caller": request.caller, "model": name, "version": label}  # fmt: skip
+            LOG.log(logging.ERROR if status >= 500 else logging.INFO, "request", extra={"facts": facts})
+
+    # --- what is asked
+
+    async def ask(self, request: Request, served: Served, *, reasons: bool) -> Answer | None:
+        """POST /predict and /explain: records in, predictions out."""
+        self.authorise(request, served)
+        if reasons and not served.explains:
+            raise Refused(problem(404, "This model gives no reasons", "POST /predict asks for predictions alone"))
+        if (request.header(b"content-type") or b"").startswith(NDJSON.encode()):
+            await Streamed(self, request, served, reasons).run()
+            return None
+        body = await request.body(self.settings.max_body, self.settings.read_seconds)
+        key = request.header(b"idempotency-key")
+        if key is not None:
+            return await once(
+                self.keeping.kept, request, served, key, body, partial(self._predicted, request, served, reasons)
+            )
+        return await self._predicted(request, served, reasons, body, uuid.uuid4().hex)
+
+    async def _predicted(self, request: Request, served: Served, reasons: bool, body: bytes, batch: str) -> Answer:
+        about = self.about(request)
+        start = perf_counter()
+        work = partial(served.predict, body, batch, reasons, about)
+        made: Answered = await self.guarded(work, served, threaded=len(body) > IN_THREAD)
+        logged = self.write(made.lines, served) if about is not None else "sampled-out"
+        self.metrics_of(served, len(made.records))
+        spent = f"{(perf_counter() - start) * 1e3:.3f}"
+        return Answer(made.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
+
+    async def guarded(self, work: Callable[[], Any], served: Served, *, threaded: bool) -> Any:
+        """Run what the model does, in time; what it refuses is told."""
+        try:
+            if not threaded:
+                return work()
+            loop = asyncio.get_running_loop()
+            return await asyncio.wait_for(loop.run_in_executor(None, work), self.settings.max_seconds)
         except ValidationError as err:
-            return problem(400, "The request breaks the contract", _see(model), errors=_faults(err))
+            raise refused(err, served) from None
         except DataRefused as err:
             errors = [{"where": f.where, "message": f.what} for f in err.failures] or [{"message": err.what}]
-            return problem(400, "The model cannot answer this", err.what, errors=errors)
-        return Response(orjson.dumps(answer), media_type=JSON)
+            raise Refused(problem(422, "The model cannot answer this", err.what, errors=errors)) from None
+        except TimeoutError:
+            took = f"it would take more than {self.settings.max_seconds:g} s"
+            raise Refused(problem(504, "This takes too long", f"{took}; send fewer records a call")) from None
 
-    async def contract(request: Request) -> Response:
-        model = served()
-        described = {**contract_to_dict(model.model.contract), "model": model.name, "model_version": model.version}
-        return Response(orjson.dumps({**described, "about": model.about}), media_type=JSON)
+    async def feedback(self, request: Request, served: Served) -> Answer | None:
+        """POST /feedback: what became of a prediction."""
+        self.authorise(request, served)
+        body = await request.body(self.settings.max_body, self.settings.read_seconds)
+        key = request.header(b"idempotency-key")
+        if key is not None:
+            return await once(self.keeping.kept, request, served, key, body, partial(self._fed, request, served))
+        return await self._fed(request, served, body, uuid.uuid4().hex)
 
-    async def document(request: Request) -> Response:
-        return Response(served().document, media_type=JSON)
+    async def _fed(self, request: Request, served: Served, body: bytes, id: str) -> Answer:
+        try:
+            line, action = feedback.line(body, id, served, request, datetime.now(UTC))
+        except ValidationError as err:
+            raise refused(err, served) from None
+        if self.keeping.logbook is None or not self.keeping.logbook.append(line):
+            raise Refused(problem(503, "Feedback cannot be kept now", "send it again later", {"retry_after": "5"}))
+        self.metrics.feedback.labels(served.name, served.label, action).inc()
+        return Answer(orjson.dumps({"feedback_id": id}), 202)
 
-    async def page(request: Request) -> Response:
-        model = served()
-        return HTMLResponse(
-            openapi.page(model.model.contract, model.name, model.version, model.example, str(request.base_url))
-        )
+    # --- what it is, and how it is
 
-    routes = [
-        Route("/predict", predict, methods=["POST"]),
-        Route("/contract", contract),
-        Route("/openapi.json", document),
-        Route("/docs.json", document),
-        Route("/", page),
-    ]
-    return Starlette(routes=routes, exception_handlers={404: _missing, 405: _not_allowed, Exception: _broken})
+    async def contract(self, request: Request, served: Served) -> Answer:
+        described = {**contract_to_dict(served.model.contract), "model": served.name, "model_version": served.version}
+        return Answer(orjson.dumps({**described, "about": served.about}))
 
+    async def schema(self, request: Request, served: Served) -> Answer:
+        return Answer(orjson.dumps(openapi.json_schema(served)), media="application/schema+json")
 
-def problem(status: int, title: str, detail: str, **more: Any) -> Response:
-    """Return an error body as RFC 9457 describes it."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
-    return Response(orjson.dumps(body), status, media_type=PROBLEM)
+    async def document(self, request: Request, served: Served) -> Answer:
+        return Answer(served.document)
 
+    async def page(self, request: Request, served: Served) -> Answer:
+        host = (request.header(b"host") or b"localhost").decode("latin-1")
+        base = f"{request.scope.get('scheme', 'http')}://{host}/"
+        return Answer(openapi.page(served, base).encode(), media="text/html; charset=utf-8")
 
-async def _read(request: Request) -> bytes | None:
-    """Return the body; None as soon as it is larger than allowed."""
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
+    async def expose(self, request: Request, served: Served) -> Answer:
+        body, media = exposition()
+        return Answer(body, media=media)
+
+    async def livez(self, request: Request, served: Served) -> Answer:
+        return Answer(b"ok\n", media=TEXT)
+
+    async def readyz(self, request: Request, served: Served) -> Answer:
+        if self.keeping.draining:
+            return problem(503, "The service is about to stop", "ask another one")
+        return Answer(b"ok\n", media=TEXT)
+
+    # --- who asks, and what is kept of it
+
+    def authorise(self, request: Request, served: Served) -> None:
+        """Raise Refused unless the caller has a key for this model; without any key everybody is let in."""
+        ring = self.keeping.keyring
+        if ring is not None and (ring.keys or self.settings.mode == "production"):
+            admit(ring, request, served, self.metrics)
+
+    def about(self, request: Request) -> dict[str, Any] | None:
+        """Return what is logged beside predictions; None when this request is not logged."""
+        if self.keeping.logbook is None:
             return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+        share = self.settings.log_sample
+        if share < 1.0 and random.random() >= share:  # noqa: S311
+            return None
+        return {"at": datetime.now(UTC), "request_id": request.id, "caller": request.caller, "variant": "champion"}
+
+    def write(self, lines: list[bytes], served: Served) -> str:
+        """Log lines and return what the caller is told: true when all of them are kept."""
+        book = self.keeping.logbook
+        if book is not None and all([book.append(line) for line in lines]):
+            return "true"
+        self.metrics.unlogged.labels(served.name, served.label).inc()
+        return "false"
+
+    def metrics_of(self, served: Served, records: int) -> None:
+        """Count answered records."""
+        self.metrics.records.labels(served.name, served.label, "champion").inc(records)
 
 
-def _faults(err: ValidationError) -> list[dict[str, Any]]:
-    """Return every fault with the record's index and the field; what was sent is not repeated, it may be personal."""
-    faults = []
-    for each in err.errors(include_url=False, include_input=False, include_context=False):
-        where = each["loc"]
-        index = where[1] if len(where) > 1 and where[0] == "records" else None
-        field = ".".join(str(part) for part in (where[2:] if index is not None else where)) or "body"
-        faults.append({"index": index, "field": field, "message": each["msg"]})
-    return faults
+def create_app(served: Callable[[], Served], keeping: Keeping | None = None, inner: ASGI | None = None) -> App:
+    """Return the application; `served` gives the loaded model when a request comes."""
+    return App(served, keeping or Keeping(), inner)
 
 
-def _see(model: Served) -> str:
-    return f"each fault is listed; GET /contract describes what {model.name} takes"
+async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say yes to a server's start and stop."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    async for event in _events(receive):
+        await send({"type": f"{event}.complete"})
 
 
-async def _missing(request: Request, err: Exception) -> Response:
-    return problem(404, "There is nothing at this path", "POST /predict, GET /contract, GET /openapi.json")
-
-
-async def _not_allowed(request: Request, err: Exception) -> Response:
-    return problem(405, "This path does not take this method", "POST /predict, GET /contract, GET /openapi.json")
-
-
-async def _broken(request: Request, err: Exception) -> Response:
-    return problem(500, "The service failed", "the fault is ours and is in the service's log")
+async def _events(receive: Receive) -> AsyncIterator[str]:
+    while True:
+        event = (await receive())["type"]
+        yield event
+        if event == "lifespan.shutdown":
+            return

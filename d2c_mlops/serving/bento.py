@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,9 @@ from .pins import pins
 ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "locks.py", "settings.py", "data", "models", "serving")
 BUILD_WAIT = 300.0  # seconds
 # What only the machine that packages needs.
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.ipynb", "bento.py", "child.py", "pins.py", "server.py")
+LEFT_OUT = shutil.ignore_patterns(
+    "__pycache__", "*.ipynb", "bento.py", "child.py", "pins.py", "server.py", "collect.py", "clients"
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,35 @@ def environment(settings: Settings) -> dict[str, str]:
     home = settings.store / "bentoml"
     home.mkdir(parents=True, exist_ok=True)
     return {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
+
+
+def service_environment(model: str, settings: Settings) -> dict[str, str]:
+    """Return what makes a service on this machine find its state, its keys and the secret of its log in the store."""
+    home = settings.store / "serving"
+    own = settings.service
+    held = replace(
+        own,
+        state=str((settings.root / own.state) if own.state else home / model),
+        keys=str(keys_file(settings)),
+        log_secret=own.log_secret or _secret(home / "log.secret"),
+    )
+    return held.environment()
+
+
+def keys_file(settings: Settings) -> Path:
+    """Return where the hashes of the API keys are."""
+    own = settings.service.keys
+    return settings.root / own if own else settings.store / "serving" / "keys.json"
+
+
+def _secret(file: Path) -> str:
+    """Return the store's own secret, made on first use."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with lock(file.parent, "the log's secret", 10.0):
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_hex(32), encoding="utf-8")
+        return file.read_text(encoding="utf-8")
 
 
 def package(version: Version, settings: Settings) -> Bento:

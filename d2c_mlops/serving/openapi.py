@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..models.contract import Contract, Field, Kind
+from ..models.contract import Field, Kind
+from . import feedback
 
+if TYPE_CHECKING:
+    from .answering import Served
+
+NDJSON = "application/x-ndjson"
 TYPES: dict[Kind, dict[str, str]] = {
     "string": {"type": "string"},
-    "integer": {"type": "integer"},
+    "integer": {"type": "integer", "format": "int64"},
     "number": {"type": "number"},
     "boolean": {"type": "boolean"},
     "date": {"type": "string", "format": "date"},
@@ -21,8 +26,8 @@ TYPES: dict[Kind, dict[str, str]] = {
 def property_of(field: Field) -> dict[str, Any]:
     """Return the JSON Schema (OpenAPI 3.0 dialect) of one field."""
     limits: dict[str, Any] = {
-        "minimum": field.ge,
-        "maximum": field.le,
+        "minimum": field.limits[0],
+        "maximum": field.limits[1],
         "enum": list(field.choices) if field.choices else None,
         "pattern": f"^(?:{field.pattern})$" if field.pattern else None,
         "maxLength": field.max_length,
@@ -36,64 +41,94 @@ def property_of(field: Field) -> dict[str, Any]:
     return {**TYPES[field.kind], "description": field.description + unit, **kept, "example": field.sample()}
 
 
-def record(fields: tuple[Field, ...], *, answer: bool = False) -> dict[str, Any]:
+def record(fields: tuple[Field, ...], *, answer: bool = False, reasons: bool = False) -> dict[str, Any]:
     """Return the JSON Schema of a record of these fields."""
     own = {"prediction_id": {"type": "string", "description": "Identifies this prediction in logs and feedback"}}
     properties = {**(own if answer else {}), **{field.name: property_of(field) for field in fields}}
+    if reasons:
+        said = "Reasons, the weightiest first, in the words of the person who acts on them"
+        properties["reasons"] = {"type": "array", "items": {"type": "string"}, "description": said}
     required = list(properties) if answer else [field.name for field in fields if not field.nullable]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def document(contract: Contract, name: str, version: int, example: dict[str, Any], max_records: int) -> dict[str, Any]:
+def document(served: Served) -> dict[str, Any]:
     """Return the OpenAPI 3.0 document of a served model."""
-    listed = {"type": "array", "minItems": 1, "maxItems": max_records, "items": {"$ref": "#/components/schemas/Record"}}
-    request = {"type": "object", "properties": {"records": listed}, "required": ["records"]}
-    answers = {"type": "array", "items": {"$ref": "#/components/schemas/Prediction"}}
-    response = {
-        "type": "object",
-        "properties": {
-            "model": {"type": "string", "description": "Name of the model"},
-            "version": {"type": "integer", "description": "Version of the model that answered"},
-            "contract": {"type": "string", "description": "Version of the contract"},
-            "predictions": {**answers, "description": "One per record, in the order of the records"},
-        },
-        "required": ["model", "version", "contract", "predictions"],
-    }
-    operation = {
-        "operationId": "predict",
-        "summary": f"Predict up to {max_records} records",
-        "requestBody": {"required": True, "content": _json("Request", {"records": [example]})},
-        "responses": {
-            "200": {"description": "One prediction per record, in order", "content": _json("Response")},
-            "400": _error("The request breaks the contract; every fault is listed with its record's index"),
-            "413": _error("The body is too large"),
-        },
-    }
+    contract, name, most = served.model.contract, served.name, served.max_records
+    example = {"records": [served.example]}
+    asks = {"/predict": _ask("predict", f"Predict up to {most} records", example)}
+    if served.explains:
+        asks["/explain"] = _ask(
+            "explain", f"Predict up to {most} records, with the reasons of each", example, "Explained"
+        )
     return {
         "openapi": "3.0.3",
-        "info": {"title": name, "version": contract.version, "description": f"Model {name}, version {version}."},
+        "info": {"title": name, "version": contract.version, "description": f"Model {name}, version {served.version}."},
+        "security": [{"bearer": []}, {"header": []}, {}],
         "paths": {
-            "/predict": {"post": operation},
+            **{path: {"post": operation} for path, operation in asks.items()},
+            "/feedback": {"post": _feedback()},
             "/contract": {"get": _get("contract", "What the model takes and gives, with units")},
+            "/schema.json": {
+                "get": _get("schema", "JSON Schema of a record and of a prediction", "application/schema+json")
+            },
             "/livez": {"get": _get("livez", "The process lives", "text/plain")},
-            "/readyz": {"get": _get("readyz", "The model is loaded", "text/plain")},
+            "/readyz": {
+                "get": _get("readyz", "The model is loaded and the service is not about to stop", "text/plain")
+            },
             "/metrics": {"get": _get("metrics", "Prometheus metrics", "text/plain")},
         },
         "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key made by `d2c keys create`"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
             "schemas": {
                 "Record": record(contract.input_fields),
                 "Prediction": record(contract.output_fields, answer=True),
-                "Request": {**request, "additionalProperties": False},
-                "Response": response,
+                **(
+                    {"ExplainedPrediction": record(contract.output_fields, answer=True, reasons=True)}
+                    if served.explains
+                    else {}
+                ),
+                "Request": _request(most),
+                "Response": _response("Prediction"),
+                **({"Explained": _response("ExplainedPrediction")} if served.explains else {}),
+                "Feedback": feedback.schema(),
+                "FeedbackTaken": _object({"feedback_id": {"type": "string"}}),
                 "Problem": _problem(),
-            }
+            },
         },
     }
 
 
-def page(contract: Contract, name: str, version: int, example: dict[str, Any], base: str) -> str:
+def json_schema(served: Served) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a record and of a prediction."""
+    contract = served.model.contract
+    sides = {"Record": record(contract.input_fields), "Prediction": record(contract.output_fields, answer=True)}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{served.name} {contract.version}",
+        "$defs": {name: _modern(schema) for name, schema in sides.items()},
+        "$ref": "#/$defs/Record",
+    }
+
+
+def _modern(schema: dict[str, Any]) -> dict[str, Any]:
+    """Turn what OpenAPI 3.0 says in a way of its own into JSON Schema."""
+    properties = {}
+    for name, was in schema["properties"].items():
+        now = {key: value for key, value in was.items() if key not in ("nullable", "example")}
+        if was.get("nullable"):
+            now["type"] = [was["type"], "null"]
+        properties[name] = {**now, **({"examples": [was["example"]]} if "example" in was else {})}
+    return {**schema, "properties": properties}
+
+
+def page(served: Served, base: str) -> str:
     """Return a page that says what the service takes and gives, with a call to paste into a terminal."""
-    body = json.dumps({"records": [example]}, ensure_ascii=False)
+    contract, name, version = served.model.contract, served.name, served.version
+    body = json.dumps({"records": [served.example]}, ensure_ascii=False)
     call = f"curl -X POST {base}predict -H 'content-type: application/json' -d '{body}'"
     tables = "".join(
         f"<h2>{title}</h2><table><tr><th>field<th>type<th>unit<th>meaning</tr>{_rows(fields)}</table>"
@@ -120,13 +155,86 @@ def _json(schema: str, example: Any = None) -> dict[str, Any]:
     return {"application/json": media if example is None else {**media, "example": example}}
 
 
-def _error(description: str) -> dict[str, Any]:
+def _ask(name: str, summary: str, example: Any, answer: str = "Response") -> dict[str, Any]:
+    media = _json("Request", example)
+    lines = "One record a line in, one answer a line out; the last line says whether all were answered"
+    stream = {"schema": {"type": "string", "description": lines}}
+    headers = {"X-Prediction-Logged": {"description": "true when the predictions are kept in the log, also after a crash",
+                                       "schema": {"type": "string", "enum": ["true", "false", "sampled-out"]}}}  # fmt: skip
+    return {
+        "operationId": name,
+        "summary": summary,
+        "description": f"Send `{NDJSON}` to stream any number of records. {lines}.",
+        "parameters": [_idempotency()],
+        "requestBody": {"required": True, "content": media},
+        "responses": {
+            "200": {"description": "One prediction per record, in order", "headers": headers,
+                    "content": {**_json(answer), NDJSON: stream}},
+            **_errors("400", "401", "403", "408", "413", "415", "422", "503", "504"),
+        },
+    }  # fmt: skip
+
+
+def _feedback() -> dict[str, Any]:
+    return {
+        "operationId": "feedback",
+        "summary": "Say what became of a prediction, or its outcome",
+        "parameters": [_idempotency()],
+        "requestBody": {"required": True, "content": _json("Feedback")},
+        "responses": {
+            "202": {"description": "Kept, also after a crash", "content": _json("FeedbackTaken")},
+            **_errors("400", "401", "403", "408", "413", "415", "422", "503"),
+        },
+    }
+
+
+def _idempotency() -> dict[str, Any]:
+    said = "A call repeated with the same key and body gets the same answer and does nothing twice, for a day"
+    schema = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}
+    return {"name": "Idempotency-Key", "in": "header", "required": False, "description": said, "schema": schema}
+
+
+ERRORS = {
+    "400": "The request breaks the contract; every fault is listed with its record's index",
+    "401": "No API key, or one that is wrong, expired or revoked",
+    "403": "The API key is for another model",
+    "408": "The body did not arrive in time",
+    "413": "The body is too large, or there are too many records",
+    "415": "The encoding of the body is not known",
+    "422": "The model cannot answer this, or the Idempotency-Key was used for another body",
+    "503": "Too many requests are going, or nothing can be kept now; Retry-After says when to come back",
+    "504": "The model takes too long",
+}
+
+
+def _errors(*codes: str) -> dict[str, Any]:
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {"description": description, "content": content}
+    return {code: {"description": ERRORS[code], "content": content} for code in codes}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _request(most: int) -> dict[str, Any]:
+    listed = {"type": "array", "minItems": 1, "maxItems": most, "items": {"$ref": "#/components/schemas/Record"}}
+    return _object({"records": listed})
+
+
+def _response(of: str) -> dict[str, Any]:
+    answers = {"type": "array", "items": {"$ref": f"#/components/schemas/{of}"}}
+    return _object(
+        {
+            "model": {"type": "string", "description": "Name of the model"},
+            "version": {"type": "integer", "description": "Version of the model that answered"},
+            "contract": {"type": "string", "description": "Version of the contract"},
+            "predictions": {**answers, "description": "One per record, in the order of the records"},
+        }
+    )
 
 
 def _get(name: str, summary: str, media: str = "application/json") -> dict[str, Any]:
-    schema = {"type": "object"} if media == "application/json" else {"type": "string"}
+    schema = {"type": "object"} if media.endswith("json") else {"type": "string"}
     return {"operationId": name, "summary": summary,
             "responses": {"200": {"description": summary, "content": {media: {"schema": schema}}}}}  # fmt: skip
 

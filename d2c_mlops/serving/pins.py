@@ -20,7 +20,9 @@ import json, sys
 from pathlib import Path
 from d2c_mlops.models.model import load
 from d2c_mlops.models.contract import to_frame
+import httptools, uvloop  # uvicorn takes them where they are
 import d2c_mlops.serving.service
+import d2c_mlops.serving.tracing
 model = load(Path("model"))
 try:
     model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [model.contract.example()])))

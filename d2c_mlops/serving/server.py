@@ -13,11 +13,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import D2CError, UsageError
 from ..settings import Settings
-from .bento import Bento, environment
+from .bento import Bento, environment, keys_file, service_environment
+from .keys import Keyring
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,18 @@ def check_port(host: str, port: int) -> None:
             ) from None
 
 
+def check_keys(model: str, settings: Settings) -> None:
+    """Raise UsageError when a model would be served in production without any API key."""
+    if settings.service.mode == "production":
+        file = keys_file(settings)
+        if not Keyring(file).any_for(model, datetime.now(UTC)):
+            raise UsageError(
+                f"in production {model} is not served without an API key",
+                where=str(file),
+                next=f"`d2c keys create NAME --model {model}`",
+            )
+
+
 @contextmanager
 def serving(
     bento: Bento,
@@ -61,13 +75,15 @@ def serving(
 ) -> Iterator[Server]:
     """Serve a Bento while the block lasts; no process is left when it ends, however it ends."""
     check_port(host, port)
+    model = bento.tag.partition(":")[0]
+    check_keys(model, settings)
     log = settings.store / "logs" / f"serve-{bento.tag.replace(':', '-')}-{port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "d2c_mlops.serving.child", bento.tag, "--host", host, "--port", str(port)]
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
-            env=environment(settings),
+            env=environment(settings) | service_environment(model, settings),
             cwd=settings.store,
             stdin=subprocess.DEVNULL,
             stdout=out,

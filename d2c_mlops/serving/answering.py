@@ -1,0 +1,183 @@
+"""From the bytes of a request to the bytes of an answer: check, predict, explain. It knows contracts and no particular model."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import orjson
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
+
+from ..models.contract import to_frame, to_records
+from ..models.model import Model
+from . import openapi
+from .http import Refused, problem
+
+MAX_RECORDS = 10_000
+LINE = 500  # records in a line of the prediction log
+
+
+@dataclass
+class Answered:
+    """Records with what the model said about them."""
+
+    batch: str  # the predictions' ids are BATCH-0, BATCH-1, …
+    records: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    reasons: list[list[str]] | None
+    body: bytes = b""
+    lines: list[bytes] = field(default_factory=list)  # for the prediction log
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded model and what identifies it to a caller."""
+
+    model: Model
+    name: str
+    version: int
+    about: dict[str, Any]  # run id, as_of, package version, digest
+    example: dict[str, Any]  # a record that it answers
+    max_records: int = MAX_RECORDS
+    secret: bytes = b""  # personal fields are hashed under it in the log; dropped when empty
+
+    @cached_property
+    def body(self) -> TypeAdapter[Any]:
+        """What POST /predict takes: strict, so that a number never arrives as text."""
+        records = list[self.model.contract.request_model]  # type: ignore[name-defined]
+        listed = (records, Field(min_length=1, max_length=self.max_records))
+        made: Any = create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), records=listed)
+        return TypeAdapter(made)
+
+    @cached_property
+    def line(self) -> TypeAdapter[Any]:
+        """What a line of NDJSON holds: one record."""
+        return TypeAdapter(self.model.contract.request_model)
+
+    @cached_property
+    def label(self) -> str:
+        """The version, as a metric's label."""
+        return str(self.version)
+
+    @cached_property
+    def explains(self) -> bool:
+        """Whether the model gives reasons."""
+        cls = type(self.model)
+        return cls.explain is not Model.explain or cls.explain_records is not Model.explain_records
+
+    @cached_property
+    def document(self) -> bytes:
+        """The OpenAPI document."""
+        return orjson.dumps(openapi.document(self))
+
+    @cached_property
+    def key(self) -> str:
+        """The name of the contract's key."""
+        return self.model.contract.key
+
+    @cached_property
+    def mask(self) -> Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None:
+        """What takes personal values out of records; None when the contract has no personal field."""
+        contract = self.model.contract
+        personal = {f.name: f for f in (*contract.input_fields, *contract.output_fields) if f.personal}
+        if not personal:
+            return None
+        dropped = {name for name, one in personal.items() if one.personal == "drop" or not self.secret}
+
+        def mask(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+            return [
+                {
+                    name: value if name not in personal else pseudonym(value, self.secret)
+                    for name, value in record.items()
+                    if name not in dropped
+                }
+                for record in records
+            ]
+
+        return mask
+
+    def parse(self, body: bytes) -> list[dict[str, Any]]:
+        """Return the records of a request's body. Raises ValidationError."""
+        return [one.__dict__ for one in self.body.validate_json(body, strict=True).records]
+
+    def answer(self, records: list[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
+        """Return outputs, and reasons when wanted, for checked records. Raises DataRefused."""
+        model, contract = self.model, self.model.contract
+        outputs = model.predict_records(records)
+        said = model.explain_records(records) if reasons and outputs is not None else None
+        if outputs is None or (reasons and said is None):
+            frame = to_frame(contract.input_fields, records)
+            if outputs is None:
+                outputs = to_records(contract.output_fields, model.predict(frame.copy() if reasons else frame))
+            said = model.explain(frame) if reasons else None
+        return outputs, said
+
+    def predict(self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None) -> Answered:
+        """Return the answer to a request's body, with lines for the log when something is `about` it."""
+        records = self.parse(body)
+        outputs, said = self.answer(records, reasons)
+        made = Answered(batch, records, outputs, said)
+        made.body = orjson.dumps({**self.head, "predictions": self.predictions(made)})
+        if about is not None:
+            made.lines = self.lines(made, about)
+        return made
+
+    @cached_property
+    def head(self) -> dict[str, Any]:
+        """What every answer starts with."""
+        return {"model": self.name, "version": self.version, "contract": self.model.contract.version}
+
+    def predictions(self, made: Answered, first: int = 0) -> list[dict[str, Any]]:
+        """Return the predictions as a caller sees them."""
+        batch = made.batch
+        if made.reasons is None:
+            return [{"prediction_id": f"{batch}-{i}", **row} for i, row in enumerate(made.outputs, first)]
+        pairs = zip(made.outputs, made.reasons, strict=True)
+        return [{"prediction_id": f"{batch}-{i}", **row, "reasons": why} for i, (row, why) in enumerate(pairs, first)]
+
+    def lines(self, made: Answered, about: dict[str, Any], first: int = 0) -> list[bytes]:
+        """Return what is logged of an answer: lines of at most LINE records, personal fields hashed or dropped."""
+        found, mask = [], self.mask
+        for start in range(0, len(made.records), LINE):
+            rows = slice(start, start + LINE)
+            inputs, outputs = made.records[rows], made.outputs[rows]
+            line = {
+                "kind": "predictions",
+                "id": made.batch,
+                "first": first + start,
+                **self.head,
+                **about,
+                "key": self.key,
+                "inputs": mask(inputs) if mask else inputs,
+                "outputs": mask(outputs) if mask else outputs,
+            }
+            if made.reasons is not None:
+                line["reasons"] = made.reasons[rows]
+            found.append(orjson.dumps(line))
+        return found
+
+
+def pseudonym(value: Any, secret: bytes) -> Any:
+    """Return a value's keyed hash: the same for the same value, and nobody without the secret finds it by trying."""
+    if value is None:
+        return None
+    return hmac.new(secret, str(value).encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+
+
+def refused(err: ValidationError, served: Served) -> Refused:
+    """Return every fault with the record's index and the field; what was sent is not repeated, it may be personal."""
+    faults, status = [], 400
+    for each in err.errors(include_url=False, include_input=False, include_context=False):
+        where = each["loc"]
+        index = where[1] if len(where) > 1 and where[0] == "records" else None
+        name = ".".join(str(part) for part in (where[2:] if index is not None else where)) or "body"
+        faults.append({"index": index, "field": name, "message": each["msg"]})
+        if each["type"] == "too_long" and where == ("records",):
+            status = 413
+    title = "The request breaks the contract" if status == 400 else "There are too many records in a request"
+    see = f"each fault is listed; GET /contract describes what {served.name} takes"
+    return Refused(problem(status, title, see, errors=faults))

@@ -1,0 +1,72 @@
+"""Who may ask, and who asks again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from hashlib import blake2b
+
+import orjson
+
+from .answering import Served
+from .http import Answer, Refused, Request, problem
+from .kept import Conflict, Kept, identity
+from .keys import Keyring
+from .metrics import Metrics
+
+KEY_LENGTH = 200  # characters of an Idempotency-Key
+LOG = logging.getLogger("d2c.service")
+
+
+def admit(ring: Keyring, request: Request, served: Served, metrics: Metrics) -> None:
+    """Raise Refused, log and count unless the caller has an API key for the model."""
+    given = request.header(b"authorization") or b""
+    bearer = given[7:].strip() if given[:7].lower() == b"bearer " else request.header(b"x-api-key")
+    token = bearer.decode("latin-1") if bearer is not None else None
+    request.caller, reason = ring.refusal(token, served.name, datetime.now(UTC))
+    if reason is None:
+        return
+    metrics.refused.labels(served.name, served.label, reason).inc()
+    facts = {"request_id": request.id, "reason": reason, "caller": request.caller, "model": served.name}
+    LOG.warning("caller refused", extra={"facts": facts})
+    if reason == "key of another model":
+        raise Refused(problem(403, "This key is for another model", f"ask for a key for {served.name}"))
+    headers = {"www_authenticate": 'Bearer realm="d2c"'}
+    raise Refused(problem(401, "A valid API key is needed", f"{reason}: send Authorization: Bearer KEY", headers))
+
+
+async def once(
+    kept: Kept | None,
+    request: Request,
+    served: Served,
+    key: bytes,
+    body: bytes,
+    work: Callable[[bytes, str], Awaitable[Answer]],
+) -> Answer:
+    """Answer a call that carries an Idempotency-Key: the same answer again, done once."""
+    text = key.decode("latin-1")
+    if not 0 < len(text) <= KEY_LENGTH:
+        raise Refused(problem(400, "The Idempotency-Key is not well formed", f"1 to {KEY_LENGTH} characters"))
+    digest = blake2b(body, digest_size=16).hexdigest()
+    scope = f"{served.name}{request.scope['path']} {request.caller}"
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.run_in_executor(None, kept.find, scope, text, digest) if kept else None
+        if found is None:
+            # An id made from the call, so that its repetition after a crash is known as the same.
+            answer = await work(body, identity(scope, text, digest, served.label))
+            if kept is None:
+                return answer
+            packed = orjson.dumps([answer.status, answer.headers.get("x_prediction_logged")]) + b"\n" + answer.body
+            found = await loop.run_in_executor(None, kept.keep, scope, text, digest, packed)
+            if found == packed:
+                return answer
+    except Conflict:
+        why = "a key stands for one body; use another key"
+        raise Refused(problem(422, "This Idempotency-Key was used for another body", why)) from None
+    head, _, body = found.partition(b"\n")
+    status, logged = orjson.loads(head)
+    again = {"x_prediction_logged": logged} if logged else {}
+    return Answer(body, status, idempotency_replayed="true", **again)

@@ -1,0 +1,100 @@
+"""What became of a prediction: followed, overridden and why, ignored; and the outcome, once it is known."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import orjson
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel, model_validator
+
+from .answering import pseudonym
+
+if TYPE_CHECKING:
+    from .answering import Served
+    from .http import Request
+
+Text = Annotated[str, Field(max_length=2000)]
+Value = float | bool | Text
+
+
+class _About(BaseModel):
+    """A prediction, by its id or by the key that was asked about."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    prediction_id: Annotated[str, Field(max_length=80, description="The prediction's id, from the answer")] | None = (
+        None
+    )
+    key: Annotated[str, Field(max_length=200, description="The key that was asked about, as text")] | None = None
+    at: Annotated[AwareDatetime, Field(description="When it happened; now when absent")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> _About:
+        if self.prediction_id is None and self.key is None:
+            raise ValueError("give prediction_id or key")
+        return self
+
+
+class _Followed(_About):
+    action: Literal["followed", "ignored"]
+    reason: Annotated[Text, Field(description="Why")] | None = None
+
+
+class _Overridden(_About):
+    action: Literal["overridden"]
+    reason: Annotated[str, Field(min_length=1, max_length=2000, description="Why")]
+    value: Annotated[Value, Field(description="What was done instead")] | None = None
+
+
+class _Outcome(_About):
+    action: Literal["outcome"]
+    value: Annotated[Value, Field(description="What really happened")]
+
+
+class Feedback(RootModel[Annotated[_Followed | _Overridden | _Outcome, Field(discriminator="action")]]):
+    """Feedback on a prediction, or its outcome."""
+
+
+def line(body: bytes, id: str, served: Served, request: Request, now: datetime) -> tuple[bytes, str]:
+    """Return the line that is logged for a body, and its action. Raises ValidationError."""
+    said: Any = Feedback.model_validate_json(body, strict=True).root
+    key = said.key
+    if key is not None and _personal(served):
+        key = pseudonym(key, served.secret) if served.secret else None
+    values = {"kind": "feedback", "id": id, "model": served.name, "version": served.version, "at": said.at or now,
+              "prediction_id": said.prediction_id, "key": key, "action": said.action,
+              "reason": getattr(said, "reason", None), "value": getattr(said, "value", None),
+              "caller": request.caller, "request_id": request.id}  # fmt: skip
+    return orjson.dumps(values), said.action
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a body (OpenAPI 3.0 dialect)."""
+    text: dict[str, Any] = {"type": "string", "maxLength": 2000}
+    value = {"oneOf": [{"type": "number"}, {"type": "boolean"}, text]}
+    about = {
+        "prediction_id": {"type": "string", "maxLength": 80, "description": "The prediction's id, from the answer"},
+        "key": {"type": "string", "maxLength": 200, "description": "The key that was asked about, as text"},
+        "at": {"type": "string", "format": "date-time", "description": "When it happened; now when absent"},
+    }
+    one = [{"required": ["prediction_id"]}, {"required": ["key"]}]
+
+    def variant(actions: list[str], more: dict[str, Any], *required: str) -> dict[str, Any]:
+        action = {"type": "string", "enum": actions}
+        properties = {"action": action, **about, **more}
+        return {"type": "object", "properties": properties, "required": ["action", *required], "anyOf": one,
+                "additionalProperties": False}  # fmt: skip
+
+    why = {**text, "description": "Why"}
+    return {
+        "oneOf": [
+            variant(["followed", "ignored"], {"reason": why}),
+            variant(["overridden"], {"reason": {**why, "minLength": 1}, "value": value}, "reason"),
+            variant(["outcome"], {"value": {**value, "description": "What really happened"}}, "value"),
+        ]
+    }
+
+
+def _personal(served: Served) -> bool:
+    fields = (*served.model.contract.input_fields, *served.model.contract.output_fields)
+    return any(field.personal for field in fields if field.name == served.key)

@@ -1,0 +1,186 @@
+"""The few parts of HTTP that the application needs: read a request within limits, answer, refuse by RFC 9457."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON, NDJSON, PROBLEM, TEXT = "application/json", "application/x-ndjson", "application/problem+json", "text/plain"
+PACK_FROM = 1024  # bytes; below, gzip costs more than it saves
+UNPACK = 2**20  # bytes that are unpacked at a time, however small the body was packed
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class Answer:
+    """A status, a body and headers."""
+
+    __slots__ = ("body", "headers", "media", "status")
+
+    def __init__(self, body: bytes, status: int = 200, media: str = JSON, **headers: str) -> None:
+        self.body, self.status, self.media = body, status, media
+        self.headers = headers  # an underscore stands for a hyphen
+
+
+class Refused(Exception):
+    """A request that gets this answer and no other."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+class Gone(Exception):
+    """The caller went away before the request was whole; nobody is there to be answered."""
+
+
+def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Answer:
+    """Return an error body as RFC 9457 describes it."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return Answer(orjson.dumps(body), status, PROBLEM, **(headers or {}))
+
+
+class Request:
+    """One request: its headers as sent, its body as far as the limits allow."""
+
+    __slots__ = ("caller", "id", "receive", "scope", "send", "sent")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope, self.receive, self.send = scope, receive, send
+        given = self.header(b"x-request-id")
+        self.id = given.decode() if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.caller: str | None = None  # id of the API key
+        self.sent = 0  # status of an answer that was started already
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first header of this (lower case) name."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return bytes(value)
+        return None
+
+    async def body(self, limit: int, seconds: float) -> bytes:
+        """Return the body, unpacked. Raises Refused when it is too large or comes too slowly."""
+        length = self.header(b"content-length")
+        if length is not None and length.isdigit() and int(length) > limit:
+            raise Refused(too_large(limit))
+        message = await self._first(seconds)
+        packed = self.header(b"content-encoding")
+        if not message.get("more_body") and not packed:
+            body = bytes(message.get("body", b""))
+            if len(body) > limit:
+                raise Refused(too_large(limit))
+            return body
+        parts, size = [], 0
+        async with _patience(seconds):
+            async for part in self._unpacked(message, limit):
+                size += len(part)
+                if size > limit:
+                    raise Refused(too_large(limit))
+                parts.append(part)
+        return b"".join(parts)
+
+    async def stream(self, limit: int, seconds: float) -> AsyncIterator[bytes]:
+        """Yield the body unpacked, part by part, as it comes; each part must come within `seconds`."""
+        message = await self._first(seconds)
+        async for part in self._unpacked(message, limit, seconds):
+            yield part
+
+    async def _first(self, seconds: float) -> MutableMapping[str, Any]:
+        """Return the first message, which is nearly always there: a timer is set only when it is not."""
+        async with _patience(seconds):
+            return _whole(await self.receive())
+
+    async def _unpacked(
+        self, message: MutableMapping[str, Any], limit: int, seconds: float | None = None
+    ) -> AsyncIterator[bytes]:
+        packed = (self.header(b"content-encoding") or b"identity").strip().lower()
+        if packed not in (b"identity", b"gzip"):
+            raise Refused(problem(415, "The encoding of the body is not known", "send it as it is, or with gzip"))
+        zipped = zlib.decompressobj(wbits=31) if packed == b"gzip" else None
+        while True:
+            part = message.get("body", b"")
+            unpacked = b""
+            while zipped is not None and (part or len(unpacked) == UNPACK):
+                try:
+                    unpacked = zipped.decompress(part, UNPACK)
+                except zlib.error:
+                    raise Refused(problem(400, "The body is not gzip", "its Content-Encoding says so")) from None
+                part = zipped.unconsumed_tail
+                yield unpacked
+            if zipped is None and part:
+                yield part
+            if not message.get("more_body"):
+                break
+            async with _patience(seconds):
+                message = _whole(await self.receive())
+        if zipped is not None and not zipped.eof:
+            raise Refused(problem(400, "The body ends before its gzip stream does", "send it whole"))
+
+    async def reply(self, answer: Answer, closing: bool = False) -> None:
+        """Send an answer, packed when the caller takes gzip and it pays."""
+        body, media = answer.body, answer.media
+        headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
+        headers += [(key.replace("_", "-").encode(), value.encode()) for key, value in answer.headers.items()]
+        if len(body) >= PACK_FROM and b"gzip" in (self.header(b"accept-encoding") or b""):
+            body = await asyncio.get_running_loop().run_in_executor(None, _gzip, body)
+            headers += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
+        if closing:
+            headers.append((b"connection", b"close"))
+        headers.append((b"content-length", str(len(body)).encode()))
+        self.sent = answer.status
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"" if self.scope["method"] == "HEAD" else body})
+
+    async def begin(self, media: str) -> None:
+        """Start an answer whose length is not known yet."""
+        self.sent = 200
+        headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def part(self, body: bytes, last: bool = False) -> None:
+        """Send a part of an answer; waits while the caller does not read."""
+        await self.send({"type": "http.response.body", "body": body, "more_body": not last})
+
+
+def too_large(limit: int) -> Answer:
+    """Return the answer to a body that is too large."""
+    return problem(413, "The body is too large", f"at most {limit} bytes; send fewer records a call, or stream NDJSON")
+
+
+def _whole(message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if message["type"] == "http.disconnect":
+        raise Gone
+    return message
+
+
+class _patience:  # noqa: N801
+    """Raise Refused with 408 when a caller takes longer than `seconds` to send; None waits for ever."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.timer = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self.timer.__aenter__()
+
+    async def __aexit__(self, *exc: Any) -> None:
+        try:
+            await self.timer.__aexit__(*exc)
+        except TimeoutError:
+            slow = problem(408, "The body did not arrive in time", "send it faster, or in smaller parts")
+            slow.headers["connection"] = "close"
+            raise Refused(slow) from None
+
+
+def _gzip(body: bytes) -> bytes:
+    packer = zlib.compressobj(1, wbits=31)
+    return packer.compress(body) + packer.flush()

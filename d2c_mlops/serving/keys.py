@@ -1,0 +1,154 @@
+"""API keys: several, scoped per model, expiring; only their hashes are kept, and a change holds without a restart."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..locks import lock
+
+PREFIX = "d2c"
+EVERY = "*"
+LOOK = 1.0  # seconds between two looks at the file
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is kept of a key. Its secret has 256 random bits, so that a plain SHA-256 cannot be searched."""
+
+    id: str
+    name: str  # who uses it
+    sha256: str
+    models: tuple[str, ...]
+    created_at: str
+    expires_at: str | None = None
+    revoked_at: str | None = None
+
+    def state(self, now: datetime) -> str:
+        """Return active, expired or revoked."""
+        if self.revoked_at is not None and datetime.fromisoformat(self.revoked_at) <= now:
+            return "revoked"
+        return "expired" if self.expires_at is not None and datetime.fromisoformat(self.expires_at) <= now else "active"
+
+    def opens(self, model: str) -> bool:
+        """Return whether the key is for a model."""
+        return EVERY in self.models or model in self.models
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what may be shown of the key."""
+        values = asdict(self)
+        del values["sha256"]
+        return values | {"models": list(self.models), "state": self.state(datetime.now(UTC))}
+
+
+def read(file: Path) -> dict[str, Key]:
+    """Return the keys of a file by id; none when there is no file. Raises UsageError when it is no file of keys."""
+    try:
+        listed = json.loads(file.read_text(encoding="utf-8"))["keys"]
+        return {one["id"]: Key(**{**one, "models": tuple(one["models"])}) for one in listed}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise UsageError(f"this is not a file of keys ({err})", where=str(file)) from None
+
+
+def create(
+    file: Path, name: str, models: Sequence[str], *, now: datetime, lasts: timedelta | None = None
+) -> tuple[Key, str]:
+    """Add a key and return it with its token, which is told once and kept nowhere."""
+    id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    until = (now + lasts).isoformat() if lasts is not None else None
+    key = Key(id, name, _hash(secret), tuple(models), now.isoformat(), until)
+    _change(file, [key])
+    return key, f"{PREFIX}_{id}_{secret}"
+
+
+def revoke(file: Path, id: str, *, now: datetime) -> Key:
+    """End a key now; it stays listed."""
+    return _end(file, id, revoked_at=now.isoformat())
+
+
+def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timedelta | None = None) -> tuple[Key, str]:
+    """Make a successor of a key, which itself ends when the grace is over: both work until then."""
+    old = _end(file, id, expires_at=(now + grace).isoformat())
+    return create(file, old.name, old.models, now=now, lasts=lasts)
+
+
+class Keyring:
+    """The keys that a service accepts; the file is looked at again when it changed."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.looked, self.stamp = 0.0, (0, 0)
+        self.keys: dict[str, Key] = {}
+        self.look()
+
+    def look(self) -> None:
+        """Read the file when it is another one than before; a file that cannot be read leaves the keys as they are."""
+        self.looked = time.monotonic()
+        try:
+            found = self.file.stat()
+            stamp = (found.st_mtime_ns, found.st_ino)
+            if stamp != self.stamp:
+                self.keys, self.stamp = read(self.file), stamp
+        except FileNotFoundError:
+            self.keys, self.stamp = {}, (0, 0)
+        except (OSError, UsageError):
+            return
+
+    def refusal(self, token: str | None, model: str, now: datetime) -> tuple[str | None, str | None]:
+        """Return the id of the key (None when unknown) and why it is refused (None when it is not)."""
+        if time.monotonic() - self.looked > LOOK:
+            self.look()
+        if not token:
+            return None, "no key"
+        prefix, _, rest = token.partition("_")
+        id, _, secret = rest.partition("_")
+        key = self.keys.get(id)
+        known = key.sha256 if key else _hash("")
+        right = hmac.compare_digest(_hash(secret), known)
+        if prefix != PREFIX or key is None or not right:
+            return None, "wrong key"
+        state = key.state(now)
+        if state != "active":
+            return id, f"{state} key"
+        return id, None if key.opens(model) else "key of another model"
+
+    def any_for(self, model: str, now: datetime) -> bool:
+        """Return whether some key opens a model now."""
+        return any(key.opens(model) and key.state(now) == "active" for key in self.keys.values())
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _end(file: Path, id: str, **when: Any) -> Key:
+    key = read(file).get(id)
+    if key is None:
+        raise UsageError(f"there is no key {id!r}", where=str(file), next="`d2c keys list`")
+    ended = replace(key, **when)
+    _change(file, [ended])
+    return ended
+
+
+def _change(file: Path, changed: list[Key]) -> None:
+    """Replace or add keys; the file appears whole, readable by its owner only."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with lock(file.parent, "keys", 10.0):
+        keys = read(file) | {key.id: key for key in changed}
+        draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        text = json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+            out.write(text)
+        draft.replace(file)

@@ -1,0 +1,169 @@
+"""The prediction log: memory-mapped segments that outlive the process, rotated behind its back.
+
+A line is copied into a file that is mapped into memory. The kernel owns those pages, so that a line that was appended is there
+after `kill -9`; nothing is written or synced while a request waits. A thread keeps empty segments ready, syncs, and seals
+full ones as `.jsonl`. When it cannot keep up (a full disk) appending says no, and the caller is told that nothing was logged.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+
+SEGMENT = 8 * 2**20  # bytes
+SPARE = 2  # empty segments kept ready
+SYNC = 1.0  # seconds between two syncs, which is what a power cut may take
+ROTATE = 60.0  # seconds after which a segment is sealed although it is not full
+
+
+class _Segment:
+    """An open file of a fixed size, locked by this process and mapped into its memory."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
+        draft = folder / f"{name}.draft"
+        self.file = draft.open("w+b", buffering=0)
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(self.file.fileno(), 0, size)  # no room is found out here, not when a line is copied
+            self.pages = mmap.mmap(self.file.fileno(), size)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            self.file.close()
+            raise
+        self.used, self.size, self.since = 0, size, 0.0
+        self.path = draft.rename(folder / f"{name}.open")
+
+    def seal(self) -> None:
+        """Give the file its final length and name; an empty one is removed."""
+        self.pages.flush()
+        self.pages.close()
+        if self.used:
+            os.ftruncate(self.file.fileno(), self.used)
+            os.fsync(self.file.fileno())
+            self.path.rename(self.path.with_suffix(".jsonl"))
+        else:
+            self.path.unlink(missing_ok=True)
+        self.file.close()
+
+
+class Logbook:
+    """Appends lines to rotating files in a folder. Any number of processes may share the folder."""
+
+    def __init__(self, folder: Path, *, segment: int = SEGMENT, spare: int = SPARE, rotate: float = ROTATE) -> None:
+        self.folder, self.segment, self.spare, self.rotate = folder, segment, spare, rotate
+        folder.mkdir(parents=True, exist_ok=True)
+        recover(folder)
+        self.lock = threading.Lock()
+        self.work = threading.Event()
+        self.closing = False
+        self.ready: deque[_Segment] = deque(_Segment(folder, segment) for _ in range(spare))
+        self.full: deque[_Segment] = deque()
+        self.current: _Segment | None = None
+        self.refused = 0
+        self.keeper = threading.Thread(target=self._keep, name="logbook", daemon=True)
+        self.keeper.start()
+
+    def append(self, line: bytes) -> bool:
+        """Append a line (without its end) and return whether it is kept; never waits for a disk."""
+        size = len(line) + 1
+        with self.lock:
+            now = self.current
+            if now is None or now.used + size > now.size:
+                now = self._next(size)
+                if now is None:
+                    self.refused += 1
+                    return False
+            end = now.used + size
+            now.pages[now.used : end] = line + b"\n"
+            now.used = end
+        return True
+
+    def close(self) -> None:
+        """Seal what is open."""
+        self.closing = True
+        self.work.set()
+        self.keeper.join(10.0)
+        with self.lock:
+            for segment in (*self.full, *([self.current] if self.current else []), *self.ready):
+                segment.seal()
+            self.current = None
+            self.full.clear()
+            self.ready.clear()
+
+    def _next(self, size: int) -> _Segment | None:
+        """Take an empty segment; the full one is left to the keeper."""
+        if not self.ready or size > self.segment:
+            return None
+        if self.current is not None:
+            self.full.append(self.current)
+        self.current = self.ready.popleft()
+        self.current.since = time.monotonic()
+        self.work.set()
+        return self.current
+
+    def _keep(self) -> None:
+        while not self.closing:
+            self.work.wait(SYNC)
+            self.work.clear()
+            with suppress(OSError):  # a full disk; tried again in a moment
+                self._tidy()
+
+    def _tidy(self) -> None:
+        with self.lock:
+            now = self.current
+            if now is not None and now.used and time.monotonic() - now.since > self.rotate:
+                self.full.append(now)
+                self.current = None
+        while self.full:
+            self.full[0].seal()
+            self.full.popleft()
+        while len(self.ready) < self.spare and not self.closing:
+            self.ready.append(_Segment(self.folder, self.segment))
+        now = self.current
+        if now is not None:
+            with suppress(ValueError):  # sealed meanwhile
+                now.pages.flush()
+
+
+def recover(folder: Path) -> int:
+    """Seal what dead processes left open and return how many segments that were."""
+    found = 0
+    for path in [*folder.glob("*.draft"), *folder.glob("*.open")]:
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a living owner holds it
+            if not path.exists():
+                continue
+            lines = intact(file.read())
+            if lines:
+                draft = path.with_suffix(".part")
+                with draft.open("wb") as out:
+                    out.write(b"\n".join(lines) + b"\n")
+                    out.flush()
+                    os.fsync(out.fileno())
+                draft.rename(path.with_suffix(".jsonl"))
+            path.unlink(missing_ok=True)
+            found += 1
+    return found
+
+
+def intact(data: bytes) -> list[bytes]:
+    """Return the lines of a segment that are whole; one that a kill cut short was never acknowledged."""
+    return [line for line in data.split(b"\n")[:-1] if line and b"\0" not in line and _is_json(line)]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""Prometheus metrics of a service, with model and version labels; several workers are summed by the client library."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+WHO = ("model", "version")
+
+
+class Metrics:
+    """What a service counts. The children of the most frequent labels are looked up once."""
+
+    def __init__(self) -> None:
+        counters = _counters()
+        self.seconds, self.total, self.records, self.refused, self.unlogged, self.feedback = counters
+        self.done = cache(self._done)
+
+    def _done(self, model: str, version: str, path: str, status: int) -> tuple[Any, Any]:
+        return (
+            self.total.labels(model, version, path, str(status)),
+            self.seconds.labels(model, version, path) if status < 400 else None,
+        )
+
+    def request(self, model: str, version: str, path: str, status: int, seconds: float) -> None:
+        """Count a request; the time of one that was refused says nothing about the model."""
+        total, timed = self.done(model, version, path, status)
+        total.inc()
+        if timed is not None:
+            timed.observe(seconds)
+
+
+@cache
+def _counters() -> tuple[Any, ...]:
+    from prometheus_client import Counter, Histogram
+
+    return (
+        Histogram("d2c_request_seconds", "Seconds from request to answer", (*WHO, "path"), buckets=BUCKETS),
+        Counter("d2c_requests", "Requests answered", (*WHO, "path", "status")),
+        Counter("d2c_records", "Records answered", (*WHO, "variant")),
+        Counter("d2c_refused_callers", "Callers refused", (*WHO, "reason")),
+        Counter("d2c_unlogged", "Requests whose predictions were not logged because the buffer was full", WHO),
+        Counter("d2c_feedback", "Feedback taken", (*WHO, "action")),
+    )
+
+
+def exposition() -> tuple[bytes, str]:
+    """Return the metrics of all workers in Prometheus's text format, and its media type."""
+    import prometheus_client as client
+
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        from prometheus_client import multiprocess
+
+        registry = client.CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return client.generate_latest(registry), client.CONTENT_TYPE_LATEST
+    return client.generate_latest(), client.CONTENT_TYPE_LATEST

@@ -1,0 +1,118 @@
+"""Bulk as a stream: a record a line in, an answer a line out, in order, with a last line that says that it is complete."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import ValidationError
+
+from .answering import LINE, Answered, Served, refused
+from .http import NDJSON, Refused, Request, problem, too_large
+
+if TYPE_CHECKING:
+    from .app import App
+
+LONGEST = 2**20  # bytes of one line
+
+
+class Streamed:
+    """One request with a body of NDJSON. Memory does not grow with its length; a faulty line refuses nothing but itself."""
+
+    def __init__(self, app: App, request: Request, served: Served, reasons: bool) -> None:
+        self.app, self.request, self.served, self.reasons = app, request, served, reasons
+        self.batch = uuid.uuid4().hex
+        self.about = app.about(request)
+        self.index = self.answered = 0
+        self.logged = self.about is not None
+
+    async def run(self) -> None:
+        """Answer until the body ends."""
+        request, settings = self.request, self.app.settings
+        if request.header(b"idempotency-key") is not None:
+            why = "send the records as one JSON body, or without the key"
+            raise Refused(problem(400, "A stream takes no Idempotency-Key", why))
+        rest, waiting, error = b"", [], None
+        parts = request.stream(settings.max_body, settings.read_seconds)
+        try:
+            async for part in parts:
+                *lines, rest = (rest + part).split(b"\n")
+                if len(rest) > LONGEST:
+                    raise Refused(too_large(LONGEST))
+                waiting += lines
+                while len(waiting) >= LINE:
+                    await self._send(waiting[:LINE])
+                    del waiting[:LINE]
+                await self._send(waiting)
+                waiting.clear()
+            await self._send([rest])
+        except Refused as err:
+            if not request.sent:
+                raise
+            error = orjson.loads(err.answer.body)  # the status is gone; the last line tells it
+        if not request.sent:
+            await request.begin(NDJSON)
+        told = "true" if self.logged else "false" if self.about is not None else "sampled-out"
+        last = {"complete": error is None, "records": self.index, "answered": self.answered, "logged": told}
+        await request.part(orjson.dumps({**last, "error": error} if error else last) + b"\n", last=True)
+
+    async def _send(self, lines: list[bytes]) -> None:
+        """Answer some lines; empty ones do not count."""
+        lines = [line for line in lines if line.strip()]
+        if not lines:
+            return
+        threaded = sum(map(len, lines)) > 16_384
+        found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, threaded=threaded)
+        if not self.request.sent:
+            await self.request.begin(NDJSON)
+        await self.request.part(b"".join(found))
+
+    def _answer(self, lines: list[bytes]) -> list[bytes]:
+        records, faults = {}, {}
+        for index, line in enumerate(lines, self.index):
+            try:
+                records[index] = self.served.line.validate_json(line, strict=True).__dict__
+            except ValidationError as err:
+                faults[index] = orjson.loads(refused(err, self.served).answer.body)
+        answers = {**self._predict(records, faults), **{i: {"index": i, "error": fault} for i, fault in faults.items()}}
+        self.index += len(lines)
+        self.app.metrics_of(self.served, len(records))
+        return [orjson.dumps(answers[index]) + b"\n" for index in sorted(answers)]
+
+    def _predict(self, records: dict[int, dict[str, Any]], faults: dict[int, Any]) -> dict[int, dict[str, Any]]:
+        """Return the answers by index. When the model refuses some of them, each is asked by itself."""
+        if not records:
+            return {}
+        asked = list(records.values())
+        try:
+            made = Answered(self.batch, asked, *self.served.answer(asked, self.reasons))
+        except Exception as err:
+            if not hasattr(err, "failures"):
+                raise
+            if len(records) > 1:
+                return {i: a for index, one in records.items() for i, a in self._predict({index: one}, faults).items()}
+            (index,) = records
+            faults[index] = orjson.loads(problem(422, "The model cannot answer this", str(err)).body)
+            return {}
+        self.answered += len(asked)
+        found = {}
+        for index, row in zip(records, self.served.predictions(made), strict=True):
+            found[index] = {"index": index, **row, "prediction_id": f"{self.batch}-{index}"}
+        self._log(made, list(records))
+        return found
+
+    def _log(self, made: Answered, indexes: list[int]) -> None:
+        """Log what was answered; runs of neighbours go into one line."""
+        if self.about is None:
+            return
+        start = 0
+        for stop in range(1, len(indexes) + 1):
+            if stop == len(indexes) or indexes[stop] != indexes[stop - 1] + 1:
+                rows = slice(start, stop)
+                why = made.reasons[rows] if made.reasons is not None else None
+                part = Answered(made.batch, made.records[rows], made.outputs[rows], why)
+                lines = self.served.lines(part, self.about, first=indexes[start])
+                self.logged = self.app.write(lines, self.served) == "true" and self.logged
+                start = stop
