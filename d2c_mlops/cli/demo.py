@@ -16,6 +16,8 @@ from .runs import Progress
 def demo(as_json: bool) -> None:
     """Walk the whole way on a real sample of 1.5 million sales lines: ingest, train, promote, package, serve, ask.
 
+    Then an old notebook of 2019 is checked, converted, verified, packaged, and asked over HTTP.
+
     Everything is written below the store (`d2c settings` says where), nothing else. Running it again is safe.
     """
     from ..demo.walk import demo as walk
@@ -34,6 +36,9 @@ def demo(as_json: bool) -> None:
     click.echo(f"\nReport           {here(Path(story.facts['report']))}")
     click.echo(f"Training run     {here(Path(story.facts['run']['html']))}")
     click.echo(f"Bento            {here(Path(story.facts['bento']))}")
+    if old := story.facts.get("old_notebook"):
+        click.echo(f"Old notebook     {here(Path(old['notebook']))}")
+        click.echo(f"Its conversion   {here(Path(old['report']))}")
     click.echo(f"Everything else  {here(held.store)}")
     click.echo('\nNext:\n  d2c models\n  d2c serve demand\n  d2c run train -p model=demand -p \'params={"freq": "W"}\'')
     return None

@@ -256,6 +256,8 @@ class Doctor:
             mine = [edit for edit in offer.edits if edit.cell == index]
             new = apply(old, mine).cells[index]
             was, now = _changed_lines(old.cells[index].source, new.source)
+            if was == now:
+                continue
             self.mends.append(Mend(self.at(index), mender.id, was, now, reason))
         for file, name in offer.files:
             self.mends.append(Mend(None, mender.id, "", name, reason or f"{file.name} is laid beside the notebook"))

@@ -246,11 +246,15 @@ def _needed(line: str, code: str, lines: list[str]) -> bool:
 
 
 def _alignment(cells: list[Out]) -> list[dict[str, Any]]:
-    return [
-        {"converted": number + 1, "original": [cell + 1 for cell in out.cells], "names": out.names}
-        for number, out in enumerate(cells)
-        if out.kind == "code" and out.cells and out.names and not out.exported
-    ]
+    """For each cell of the author: the last cell that stands for it, and every name that its parts bind."""
+    found: dict[int, dict[str, Any]] = {}
+    for number, out in enumerate(cells, 1):
+        if out.kind == "code" and out.cells and not out.exported:
+            last = found.setdefault(max(out.cells), {"converted": number, "original": [], "names": []})
+            last["converted"] = number
+            last["original"] = sorted({*last["original"], *(cell + 1 for cell in out.cells)})
+            last["names"] += [name for name in out.names if name not in last["names"]]
+    return [entry for entry in found.values() if entry["names"]]
 
 
 def _structure(plan: Plan, cells: list[Out], parameters: Parameters) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +14,9 @@ import pandas as pd
 
 from ..data.ingest import ingest
 from ..data.tables import Tables
-from ..errors import D2CError, Temporary
+from ..errors import Temporary
 from ..ledger.store import Ledger
-from ..models.contract import to_frame, to_records
+from ..models.contract import to_records
 from ..models.forecasting import DemandForecaster
 from ..models.model import Model
 from ..registry.promotions import live, promote
@@ -27,7 +25,9 @@ from ..runs.execute import run
 from ..serving.bento import package
 from ..serving.server import free_port, serving
 from ..settings import Settings
+from .asking import ask, same
 from .report import write
+from .revival import available, revival
 
 MODEL, DATASET, SOURCE = "demand", "sample", "sample"
 ASKED = 200  # records sent to the service
@@ -79,7 +79,7 @@ def demo(settings: Settings, say: Say, progress: Progress) -> Story:
             server = stack.enter_context(serving(bento, settings, port=free_port()))
             told.append(server.url)
         with story.step("ask", say) as told:
-            answer = _ask(server.url, records)
+            answer = ask(server.url, records)
             told.append(same(model, records, answer))
     with story.step("report", say) as told:
         shown = max(range(len(records)), key=lambda i: answer["predictions"][i]["forecast"] or 0)
@@ -94,6 +94,10 @@ def demo(settings: Settings, say: Say, progress: Progress) -> Story:
         }
         story.facts["report"] = str(write(report_path(settings), story.steps, story.facts, model, frame))
         told.append(story.facts["report"])
+    if missing := available():
+        say("old notebook", f"left out: {missing}", 0.0)
+    else:
+        story.facts["old_notebook"] = revival(settings, lambda title: story.step(f"old: {title}", say), progress)
     return story
 
 
@@ -110,20 +114,6 @@ def questions(model: Model, frame: pd.DataFrame) -> list[dict[str, Any]]:
     return to_records(model.contract.input_fields, chosen)
 
 
-def same(model: Model, records: list[dict[str, Any]], answer: dict[str, Any]) -> str:
-    """Compare a served answer with the prediction made here, to the last digit. Raises D2CError when they differ."""
-    contract = model.contract
-    parsed = contract.request_list.validate_json(json.dumps(records))
-    frame = to_frame(contract.input_fields, [record.model_dump() for record in parsed])
-    mine = json.loads(json.dumps(to_records(contract.output_fields, model.predict(frame))))
-    served = [{k: v for k, v in row.items() if k != "prediction_id"} for row in answer["predictions"]]
-    different = [i for i, (a, b) in enumerate(zip(mine, served, strict=True)) if a != b]
-    if different:
-        first = different[0]
-        raise D2CError(f"{len(different)} served answers differ, first {served[first]} from {mine[first]}")
-    return f"{len(served)} answers over HTTP equal those computed here"
-
-
 def _promote(settings: Settings, number: int, tries: int = 5) -> None:
     """Promote; when another process moved the champion in between, look again."""
     for left in reversed(range(tries)):
@@ -133,14 +123,6 @@ def _promote(settings: Settings, number: int, tries: int = 5) -> None:
         except Temporary:
             if not left:
                 raise
-
-
-def _ask(url: str, records: list[dict[str, Any]]) -> dict[str, Any]:
-    body = json.dumps({"records": records}).encode()
-    request = urllib.request.Request(f"{url}/predict", body, {"content-type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        found: dict[str, Any] = json.loads(answer.read())
-        return found
 
 
 def report_path(settings: Settings) -> Path:
