@@ -187,7 +187,7 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
     columns = _columns_set(group)
     if columns and len(columns) <= 2:
         return f"derive_{'_and_'.join(columns)}"
-    for words, name in _LAST_RULES:
+    for words, name in _LAST_RULES if not _sets_new(group, outputs) else ():
         if any(method in words for method in methods):
             return name
     return ""
