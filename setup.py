@@ -39,8 +39,10 @@ setup(
             "parquet = d2c_mlops.data.sources:ParquetSource",
             "sql = d2c_mlops.data.sources:SqlSource",
             "sample = d2c_mlops.data.sources:SampleSource",
+            "zip = d2c_mlops.data.archives:ZipSource",
         ],
         "d2c_mlops.layouts": [
+            "bank-marketing = d2c_mlops.data.bank_marketing:BankMarketing",
             "canonical = d2c_mlops.data.layouts:Canonical",
             "complete-journey = d2c_mlops.data.complete_journey:CompleteJourney",
             "online-retail = d2c_mlops.data.online_retail:OnlineRetail",

@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 
 import pandas as pd
 
+from .leads import pack
 from .schemas import SCHEMAS
 from .sources import extensions
 from ..errors import DataRefused, Failure, UsageError
@@ -98,6 +99,7 @@ ASSUMED = {
     "order_lines": {"returned_quantity": "0", "cancelled": "false", "discount": "0"},
     "products": {},
     "customers": {},
+    "leads": {"fields": "{}"},
 }
 
 
@@ -111,7 +113,7 @@ def canonical_name(name: str, frame: pd.DataFrame) -> str | None:
     """Return which canonical table a raw frame is, by its name or else by its columns."""
     if name in SCHEMAS:
         return name
-    fits = [t for t in ("order_lines", "orders") if likely(frame, required(t))]
+    fits = [t for t in ("order_lines", "orders", "leads") if likely(frame, required(t))]
     return fits[0] if fits else None
 
 # %% ../../nbs/data/layouts.ipynb #9d1c9a07
@@ -134,6 +136,7 @@ class Canonical:
             if table is None or table in frames:
                 notes.append(f"{name}: {len(frame):,} rows left out, it is no canonical table")
                 continue
+            frame = pack(frame) if table == "leads" else frame
             unknown = [str(c) for c in frame.columns if c not in SCHEMAS[table].columns]
             if unknown:
                 notes.append(f"{name}: columns left out, the schema does not know them: {', '.join(unknown)}")

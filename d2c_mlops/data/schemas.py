@@ -12,8 +12,9 @@ import pandas as pd
 import pandera.pandas as pa
 
 # %% auto #0
-__all__ = ['TIME', 'NOT_NEGATIVE', 'POSITIVE', 'CURRENCY', 'CENT', 'RETURNED_AT_MOST_BOUGHT', 'DISCOUNT_AT_MOST_WORTH', 'ORDERS',
-           'ORDER_LINES', 'PRODUCTS', 'CUSTOMERS', 'KEYS', 'TIME_COLUMN', 'SCHEMAS', 'text', 'moment', 'amount', 'flag']
+__all__ = ['TIME', 'NOT_NEGATIVE', 'POSITIVE', 'CURRENCY', 'WON_OR_LOST', 'CENT', 'RETURNED_AT_MOST_BOUGHT',
+           'DISCOUNT_AT_MOST_WORTH', 'ORDERS', 'ORDER_LINES', 'PRODUCTS', 'CUSTOMERS', 'LEADS', 'KEYS', 'TIME_COLUMN',
+           'SCHEMAS', 'text', 'moment', 'amount', 'flag']
 
 # %% ../../nbs/data/schemas.ipynb #c34139ef
 TIME = pd.DatetimeTZDtype("us", "UTC")
@@ -46,6 +47,7 @@ def flag(description: str) -> pa.Column:
 NOT_NEGATIVE = pa.Check.ge(0, error="must not be negative")
 POSITIVE = pa.Check.gt(0, error="must be more than 0")
 CURRENCY = pa.Check.str_matches(r"^[A-Z]{3}$", error="must be three capital letters (ISO 4217)")
+WON_OR_LOST = pa.Check.isin(["won", "lost"], error="must be won or lost")
 CENT = 0.01
 
 RETURNED_AT_MOST_BOUGHT = pa.Check(
@@ -102,6 +104,14 @@ CUSTOMERS = {
     "country": text("Country of the customer", nullable=True),
     "channel": text("Channel of the first order", nullable=True),
 }
+LEADS = {
+    "lead_id": text("Identifier of the lead"),
+    "scored_at": moment("When somebody had to decide; all fields were known then", nullable=False),
+    "source": text("Where the lead came from: web form, referral, trade fair, ...", nullable=True),
+    "outcome": text("What came of it: won or lost; null while it is open", nullable=True, checks=WON_OR_LOST),
+    "outcome_at": moment("When the outcome was known; null where unknown: then at scored_at"),
+    "fields": text("What else was known at scored_at, as a JSON object"),
+}
 
 # %% ../../nbs/data/schemas.ipynb #5a1cee9a
 KEYS = {
@@ -109,8 +119,14 @@ KEYS = {
     "order_lines": ["order_id", "line_no"],
     "products": ["product_id"],
     "customers": ["customer_id"],
+    "leads": ["lead_id"],
 }
-TIME_COLUMN = {"orders": "ordered_at", "order_lines": "ordered_at", "customers": "first_seen_at"}
+TIME_COLUMN = {
+    "orders": "ordered_at",
+    "order_lines": "ordered_at",
+    "customers": "first_seen_at",
+    "leads": "scored_at",
+}
 
 
 def _schema(name: str, columns: Mapping[str, pa.Column], *checks: pa.Check) -> pa.DataFrameSchema:
@@ -122,4 +138,5 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "order_lines": _schema("order_lines", ORDER_LINES, RETURNED_AT_MOST_BOUGHT, DISCOUNT_AT_MOST_WORTH),
     "products": _schema("products", PRODUCTS),
     "customers": _schema("customers", CUSTOMERS),
+    "leads": _schema("leads", LEADS),
 }

@@ -41,6 +41,7 @@ def end_of(as_of: date) -> pd.Timestamp:
 LEARNED_LATER: dict[str, dict[str, tuple[str, Any] | None]] = {
     "orders": {"paid_at": None, "fulfilled_at": None, "cancelled_at": None},
     "order_lines": {"returned_at": ("returned_quantity", 0.0), "cancelled_at": ("cancelled", False)},
+    "leads": {"outcome_at": ("outcome", None)},
 }
 
 # %% ../../nbs/data/tables.ipynb #522b6b6f
@@ -64,7 +65,8 @@ def rewind_sql(name: str, relation: str, end: pd.Timestamp) -> str:
     replaced = []
     for moment, effect in LEARNED_LATER.get(name, {}).items():
         if effect is not None:
-            replaced.append(f"if({moment} >= {limit}, {effect[1]}, {effect[0]}) AS {effect[0]}")
+            former = "NULL" if effect[1] is None else effect[1]
+            replaced.append(f"if({moment} >= {limit}, {former}, {effect[0]}) AS {effect[0]}")
         replaced.append(f"if({moment} >= {limit}, NULL, {moment}) AS {moment}")
     columns = f"* REPLACE ({', '.join(replaced)})" if replaced else "*"
     time = TIME_COLUMN.get(name)

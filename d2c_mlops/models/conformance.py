@@ -143,7 +143,7 @@ def absurd_future(tables: Tables, as_of: date) -> Tables:
         late[when] = late[when].where(late[when] >= tomorrow, tomorrow)
         for number in late.select_dtypes("number").columns:
             late[number] = late[number] * 1000
-        for text in {"order_id", "line_no"} & set(late.select_dtypes(["str", "object"]).columns):
+        for text in {"order_id", "line_no", "lead_id"} & set(late.select_dtypes(["str", "object"]).columns):
             late[text] = "future-" + late[text]
         frames[name] = pd.concat([frame, late], ignore_index=True)
     return Tables(frames)
