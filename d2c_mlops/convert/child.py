@@ -43,9 +43,13 @@ class Recorder:
         if len(text) > room:
             text = text[:room] + "\n... (cut)\n"
         if last.get("output_type") == "stream" and last["name"] == name:
-            last["text"] += text
+            last["text"].append(text)
         else:
-            self.outputs.append({"output_type": "stream", "name": name, "text": text})
+            self.outputs.append({"output_type": "stream", "name": name, "text": [text]})
+
+    def taken(self) -> list[dict[str, Any]]:
+        """Return the outputs with the parts of their texts joined: joining them one by one takes the square of their number."""
+        return [one | {"text": "".join(one["text"])} if "text" in one else one for one in self.outputs]
 
 
 class Stream:
@@ -323,7 +327,7 @@ def run_cell(shell: Any, recorder: Recorder, watch: Watch, index: int, source: s
     return {
         "count": shell.execution_count - 1,
         "seconds": time.perf_counter() - began,
-        "outputs": recorder.outputs,
+        "outputs": recorder.taken(),
         "error": None if error is None else facts(error),
         "chained": list(watch.places),
     }

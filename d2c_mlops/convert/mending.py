@@ -311,7 +311,8 @@ def edited(cell: Cell, edits: Iterable[Edit]) -> str:
             continue
         taken.append((start, end))
         kept.append(edit)
-    for edit in sorted(kept, key=lambda one: (one.line, one.column), reverse=True):
+    # From the end to the start; what is put in at a place comes before what replaces the text there.
+    for edit in sorted(kept, key=lambda one: (one.line, one.column, one.end_line, one.end_column), reverse=True):
         first = edit.column + _shift(lines, python, edit.line)
         last = edit.end_column + _shift(lines, python, edit.end_line)
         head, tail = lines[edit.line - 1][:first], lines[edit.end_line - 1][last:]

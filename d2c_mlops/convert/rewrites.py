@@ -56,8 +56,13 @@ IMPORTED: dict[str, tuple[str, str]] = {  # path that is gone: what to import, w
             "table",
         )
     },
-    "pandas.TimeGrouper": ("pandas.Grouper", "Grouper"),
     "keras.utils.np_utils": ("keras.utils", "utils"),
+    "keras.wrappers.scikit_learn.KerasClassifier": ("scikeras.wrappers.KerasClassifier", "KerasClassifier"),
+    "keras.wrappers.scikit_learn.KerasRegressor": ("scikeras.wrappers.KerasRegressor", "KerasRegressor"),
+    "tensorflow.keras.wrappers.scikit_learn.KerasClassifier": ("scikeras.wrappers.KerasClassifier", "KerasClassifier"),
+    "tensorflow.keras.wrappers.scikit_learn.KerasRegressor": ("scikeras.wrappers.KerasRegressor", "KerasRegressor"),
+    "tensorflow.set_random_seed": ("tensorflow.random.set_seed", "set_seed"),
+    "pandas.datetime": ("datetime.datetime", "datetime"),
     "keras.utils.vis_utils.plot_model": ("keras.utils.plot_model", "plot_model"),
     "scipy.misc.factorial": ("scipy.special.factorial", "factorial"),
     "scipy.stats.median_absolute_deviation": ("scipy.stats.median_abs_deviation", "median_abs_deviation"),
@@ -347,6 +352,93 @@ def _datetime(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, node, "__import__('datetime').datetime"),) if isinstance(node, ast.Attribute) else ()
 
 
+@rewrite(r"pandas\.(Int64|Float64|UInt64)Index")
+def _index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute) or keyword(call, "dtype") is not None:
+        return ()
+    kind = call.func.attr.removesuffix("Index").lower()
+    return recalled(cell, call, f"{receiver(cell, call)}.Index", [*inner(cell, call), f"dtype='{kind}'"])
+
+
+@rewrite(r"pandas\.TimeGrouper")
+def _time_groups(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """Its first argument was the frequency; that of Grouper is a key."""
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return ()
+    arguments = inner(cell, call)
+    first = [f"freq={arguments[0]}"] if call.args else arguments[:1]
+    return recalled(cell, call, f"{receiver(cell, call)}.Grouper", first + arguments[1:])
+
+
+@rewrite(r"pandas\.DataFrame\.sort")
+def _sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None:
+        return ()
+    words = [
+        f"by={spelled(cell, word.value)}" if word.arg in ("columns", "column") else spelled(cell, word)
+        for word in call.keywords
+    ]
+    named = [f"{name}={spelled(cell, one)}" for name, one in zip(("by", "ascending"), call.args, strict=False)]
+    by = any(word.startswith("by=") for word in [*named, *words])
+    return recalled(cell, call, f"{receiver(cell, call)}.sort_{'values' if by else 'index'}", named + words)
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.(get|set)_value")
+def _one_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute) or call.keywords:
+        return ()
+    setting = call.func.attr == "set_value"
+    parts = [spelled(cell, one) for one in call.args]
+    above = parent_of(cell, call)
+    if len(parts) < 1 + setting or (setting and not isinstance(above, ast.Expr)):
+        return ()
+    where = parts[:-1] if setting else parts
+    text = f"{receiver(cell, call)}.at[{', '.join(where)}]"
+    return (replaced(cell, call, f"{text} = {parts[-1]}" if setting else text),)
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.from_csv")
+def _from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """Its first column was an index of dates; a Series had no names unless `header=0`."""
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return ()
+    series = spelled(cell, call.func.value).endswith("Series")
+    given = {word.arg for word in call.keywords}
+    more = ["index_col=0"] if "index_col" not in given else []
+    more += ["parse_dates=[0]"] if "parse_dates" not in given else []
+    more += ["header=None"] if series and "header" not in given else []
+    text = f"pd.read_csv({', '.join([*inner(cell, call, 'infer_datetime_format'), *more])})"
+    return (replaced(cell, call, text + (".squeeze('columns')" if series else "")),)
+
+
+@rewrite(r"matplotlib\.(pyplot\.)?cm\.get_cmap")
+def _colours(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    if not isinstance(node, ast.Attribute):
+        return ()
+    start = spelled(cell, node.value)
+    plots = start.removesuffix(".cm") if start.endswith(".cm") and start.count(".") == 1 else ""
+    text = f"{plots}.get_cmap" if plots else "__import__('matplotlib.pyplot', fromlist=['get_cmap']).get_cmap"
+    return (replaced(cell, node, text),)
+
+
+@rewrite(r"sklearn\.preprocessing\.OneHotEncoder\|categorical_features")
+def _some_columns(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """The encoded columns come first and the others behind, as a ColumnTransformer gives them."""
+    call = call_of(cell, node)
+    given = keyword(call, "categorical_features") if call is not None else None
+    if call is None or given is None:
+        return ()
+    encoder = f"{spelled(cell, call.func)}({', '.join(inner(cell, call, 'categorical_features'))})"
+    maker = "__import__('sklearn.compose', fromlist=['ColumnTransformer']).ColumnTransformer"
+    parts = f"[('encoder', {encoder}, {spelled(cell, given)})]"
+    return recalled(cell, call, maker, [parts, "remainder='passthrough'", "sparse_threshold=1.0"])
+
+
 @rewrite(r"pandas\.np")
 def _pandas_numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, node, "__import__('numpy')"),) if isinstance(node, ast.Attribute) else ()
@@ -413,7 +505,7 @@ def _multi_class(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]
     return recalled(cell, call, spelled(cell, call.func), inner(cell, call, "multi_class"))
 
 
-@rewrite(r"sklearn\..*\|(categorical_features|n_values|eps|presort|iid|min_impurity_split|n_jobs|precompute_distances)")
+@rewrite(r"sklearn\..*\|(n_values|eps|presort|iid|min_impurity_split|n_jobs|precompute_distances)")
 def _dropped(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Arguments that said how to compute, not what."""
     call = call_of(cell, node)

@@ -24,6 +24,7 @@ import psutil
 TOKEN = "D2C_SANDBOX"
 PACKAGE_ROOT = Path(__file__).parents[2]
 _LOOK = 0.1  # seconds between two looks at the memory
+_COUNT = 0.5  # seconds between two counts of the processes that a child has started
 _FILE_SIZE = 4 << 30  # bytes that one file may grow to
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 _LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "mlruns", "venv", "env"})
@@ -184,6 +185,8 @@ class Child:
         plots: bool = False,
     ) -> None:
         self.limits, self.began = limits, time.monotonic()
+        self.family: list[psutil.Process] = []
+        self.counted = 0.0
         self.token = secrets.token_hex(8)
         home.mkdir(parents=True, exist_ok=True)
         self.log = home / f"log-{self.token}.txt"
@@ -213,10 +216,12 @@ class Child:
         """Return the bytes that the child and its descendants hold."""
         total = 0
         with contextlib.suppress(psutil.Error):
-            mine = psutil.Process(self.process.pid)
-            for one in [mine, *mine.children(recursive=True)]:
-                with contextlib.suppress(psutil.Error):
-                    total += one.memory_info().rss
+            if time.monotonic() > self.counted + _COUNT:  # reading the table of all processes is dear
+                mine = psutil.Process(self.process.pid)
+                self.family, self.counted = [mine, *mine.children(recursive=True)], time.monotonic()
+        for one in self.family:
+            with contextlib.suppress(psutil.Error):
+                total += one.memory_info().rss
         return total
 
     def end(self, status: str) -> Ended:

@@ -103,7 +103,7 @@ CHANGES: tuple[Change, ...] = (
     *_method(_BOTH, "last", "3.0", ".loc with a mask on the index", use="('3D')"),
     *_method("DataFrame", "bool", "3.0", ".iloc[0, 0]"),
     *_method("Series", "bool", "3.0", ".item()", to="item"),
-    *_method("DataFrame", "from_csv", "1.0", "pd.read_csv(..., index_col=0)"),
+    *_method(_BOTH, "from_csv", "1.0", "pd.read_csv(..., index_col=0)"),
     *_method("DataFrame", "ftypes", "1.0", ".dtypes", to="dtypes", use=""),
     *_method("DataFrame", "get_dtype_counts", "1.0", ".dtypes.value_counts()"),
     *_method("Series", "ravel", "3.0", ".to_numpy()", to="to_numpy"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from d2c_mlops.convert.change import Change, live_changes
 from d2c_mlops.convert.finding import Edit, Hit, rekeying, renaming
+from d2c_mlops.convert.importing import imported
 from d2c_mlops.convert.mending import (
     Proposal,
     Scene,
@@ -46,7 +47,6 @@ _HARMLESS = frozenset(
         "max_queue_size",
         "mangle_dupe_cols",
         "datetime_is_numeric",
-        "datetime_format",
         "low_memory",
         "use_line_collection",
         "null_counts",
@@ -84,7 +84,7 @@ def _rewritten(scene: Scene, cell: Cell, hit: Hit, change: Change) -> tuple[Edit
             if same == change.path or (change.pattern and change.pattern.match(same)):
                 real = node if change.kind in ("keyword", "value") else func
                 if isinstance(real, ast.Call | ast.Attribute) and (edits := rewritten(key, cell, real)):
-                    return aliased(scene, edits)
+                    return plainly(scene, cell, edits)
     return ()
 
 
@@ -94,6 +94,11 @@ def aliased(scene: Scene, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
     if name == "pd":
         return edits
     return tuple(replace(one, text=re.sub(r"(?<![\w.])pd\.", f"{name}.", one.text)) for one in edits)
+
+
+def plainly(scene: Scene, cell: Cell, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Write edits in the names that the notebook has, and import what it lacks."""
+    return imported(scene, cell, aliased(scene, edits))
 
 
 def alias_of(scene: Scene, module: str) -> str:
@@ -124,7 +129,7 @@ def moved_imports(scene: Scene) -> Iterator[Proposal]:
             new = new or change.to + path[len(change.path) :]
             parent, _, last = new.rpartition(".")
             bound = one.asname or one.name
-            if use and use != bound and "." in use:
+            if use and use != bound and ("." in use or one.asname is None):
                 uses.append((bound, use))
                 bound = last
             lines.setdefault(parent, []).append(_bound(last, bound))
@@ -132,7 +137,7 @@ def moved_imports(scene: Scene) -> Iterator[Proposal]:
         if not lines:
             continue
         moved = [
-            f"from {module} import {', '.join(names)}" if module else f"import {', '.join(names)}"
+            f"from {module} import {', '.join(dict.fromkeys(names))}" if module else f"import {', '.join(names)}"
             for module, names in lines.items()
         ]
         first = [f"from {node.module} import {', '.join(kept)}"] if kept else []
@@ -171,7 +176,8 @@ def moved_attributes(scene: Scene) -> Iterator[Proposal]:
         else:
             module, _, name = new.rpartition(".")
             text = f"__import__('{module}', fromlist=['{name}']).{use}"
-        yield Proposal((replaced(cell, node, text),), f"`{path}` is gone since {change.library} {change.since}")
+        edits = plainly(scene, cell, (replaced(cell, node, text),))
+        yield Proposal(edits, f"`{path}` is gone since {change.library} {change.since}")
 
 
 @after("gone-attribute", "", "", "the installed library no longer has it", order=20)
@@ -189,7 +195,8 @@ def gone_attribute(scene: Scene, trouble: Trouble) -> Proposal | None:
         for cell, node in scene.failing(trouble, ast.Attribute):
             if node.attr != name:
                 continue
-            edits = _simple(cell, node, change) or aliased(scene, rewritten(change.path, cell, node))
+            edits = _simple(cell, node, change) or plainly(scene, cell, rewritten(change.path, cell, node))
+            edits = edits or _elsewhere(scene, cell, node, change)
             if edits:
                 return Proposal(edits, _says(change))
     return None
@@ -201,6 +208,15 @@ def _simple(cell: Cell, node: ast.Attribute, change: Change) -> tuple[Edit, ...]
     if change.to and change.to.rpartition(".")[0] == change.path.rpartition(".")[0]:
         return (renaming(cell.index, node, change.to.rpartition(".")[2]),)
     return ()
+
+
+def _elsewhere(scene: Scene, cell: Cell, node: ast.Attribute, change: Change) -> tuple[Edit, ...]:
+    """A name that lives in another module now."""
+    module, _, name = change.to.rpartition(".")
+    if not module or module[0].isupper() or module.rpartition(".")[2][:1].isupper():
+        return ()
+    text = f"__import__('{module}', fromlist=['{name}']).{name}"
+    return imported(scene, cell, (replaced(cell, node, text),))
 
 
 def _says(change: Change) -> str:
@@ -230,7 +246,7 @@ def unexpected_keyword(scene: Scene, trouble: Trouble) -> Proposal | None:
                 continue
             if change.to:
                 return Proposal((rekeying(cell.index, given, change.to),), _says(change))
-            edits = rewritten(f"{change.path}|{change.argument}", cell, call)
+            edits = plainly(scene, cell, rewritten(f"{change.path}|{change.argument}", cell, call))
             if edits:
                 return Proposal(edits, _says(change))
         if word in _HARMLESS:
@@ -433,8 +449,12 @@ def numbers_only(scene: Scene, trouble: Trouble) -> Proposal | None:
         "does not support reduction",
         "Invalid value",
         "could not convert",
+        "has no kernel matching input types",
+        "does not support aggregation",
+        "Cannot aggregate non-numeric type",
+        "Cannot interpolate with",
     )
-    if not trouble.says(*text) or not {"TypeError", "ValueError"} & set(trouble.bases):
+    if not trouble.says(*text) or not {"TypeError", "ValueError", "NotImplementedError"} & set(trouble.bases):
         return None
     if not trouble.through("pandas/"):
         return None

@@ -91,11 +91,14 @@ def encoding(scene: Scene, trouble: Trouble) -> Proposal | None:
 @after("engine", "pandas", "2.0", "the reader is chosen by the file's content", order=11)
 def engine(scene: Scene, trouble: Trouble) -> Proposal | None:
     """`engine='xlrd'` for an .xlsx: the reader chooses by itself."""
-    if not trouble.says("Excel xlsx file; not supported", "xlsx file; not supported", "Your version of xlrd", "engine"):
+    if not trouble.says("Excel xlsx file; not supported", "xlsx file; not supported", "xlrd", "engine"):
         return None
     for cell, call in scene.failing(trouble, ast.Call):
         word = keyword(call, "engine")
         if last_name(call.func) in ("read_excel", "ExcelFile") and word is not None:
+            file = file_read(scene, trouble, cell, call)
+            if file is not None and kind_of_file(file) == "xls":
+                return None
             return Proposal(
                 recalled(cell, call, spelled(cell, call.func), inner(cell, call, "engine")),
                 "the reader is chosen by the file's content",

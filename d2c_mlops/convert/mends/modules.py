@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from d2c_mlops.convert.finding import Edit
+from d2c_mlops.convert.importing import imported
 from d2c_mlops.convert.mending import (
     Proposal,
     Scene,
@@ -37,6 +38,7 @@ DISTRIBUTIONS = {
     "apyori": "apyori", "mlxtend": "mlxtend", "catboost": "catboost", "pmdarima": "pmdarima", "shap": "shap", "tables": "tables",
 }  # fmt: skip
 DISTRIBUTIONS["keras"] = "tensorflow-cpu"
+DISTRIBUTIONS["pkg_resources"] = "setuptools<81"
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 _OPTIONAL = re.compile(
     r"Missing optional dependency '([\w.-]+)'|`?Import (\w+) failed|requires? (?:the )?`?(\w+)`? (?:library|package|to be installed)"
@@ -71,9 +73,8 @@ def hosted(scene: Scene) -> Iterator[Proposal]:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "upload":
             if last_name(call.func.value) in names | {"files"}:
                 made = "{p.name: p.read_bytes() for p in __import__('pathlib').Path('.').iterdir() if p.is_file()}"
-                yield Proposal(
-                    (replaced(cell, call, made),), "there is no upload form: the files of the folder are read"
-                )
+                edits = imported(scene, cell, (replaced(cell, call, made),))
+                yield Proposal(edits, "there is no upload form: the files of the folder are read")
 
 
 @before("install-in-a-cell", "", "", "packages are installed by the environment, not by a cell", order=1)
@@ -143,6 +144,49 @@ def own_module(scene: Scene, trouble: Trouble) -> Proposal | None:
         for file in scene.shelf.files(folder):
             if file.name == f"{name}.py" and not (scene.shelf.folders[0] / file.name).exists():
                 return Proposal(files=((file, file.name),), reason=f"{file.name} is laid beside the notebook")
+    return None
+
+
+_PYTHON_2_MODULES = {
+    "StringIO": "io", "cStringIO": "io", "cPickle": "pickle", "urllib2": "urllib.request", "Queue": "queue",
+    "ConfigParser": "configparser", "__builtin__": "builtins", "HTMLParser": "html.parser",
+}  # fmt: skip
+
+
+@after("python-2-module", "", "", "the module has another name in Python 3", order=3)
+def python_two_module(scene: Scene, trouble: Trouble) -> Proposal | None:
+    found = _MISSING.search(trouble.message)
+    new = _PYTHON_2_MODULES.get(found[1], "") if found is not None and "ImportError" in trouble.bases else ""
+    if found is None or not new:
+        return None
+    reason = f"`{found[1]}` is `{new}` in Python 3"
+    for cell, node in scene.failing(trouble, ast.ImportFrom):
+        if node.module == found[1]:
+            names = ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in node.names)
+            return Proposal((replaced(cell, node, f"from {new} import {names}"),), reason)
+    for cell, plain in scene.failing(trouble, ast.Import):
+        one = plain.names[0]
+        if one.name == found[1] and len(plain.names) == 1:
+            return Proposal((replaced(cell, plain, f"import {new} as {one.asname or one.name}"),), reason)
+    return None
+
+
+@after("inner-module", "", "", "the module inside the package has moved or is private", order=7)
+def inner_module(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`from sklearn.ensemble.forest import X`: the package around it hands the name out too."""
+    found = _MISSING.search(trouble.message)
+    if "ImportError" not in trouble.bases or found is None or "." not in found[1]:
+        return None
+    for cell, node in scene.failing(trouble, ast.ImportFrom):
+        if node.module is None or not node.module.startswith(found[1]):
+            continue
+        package = found[1].rpartition(".")[0]
+        while package:
+            asked = [f"__import__('{package}', fromlist=['x']).{one.name}" for one in node.names]
+            if all(scene.kinds(asked).values()):
+                names = ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in node.names)
+                return Proposal((replaced(cell, node, f"from {package} import {names}"),), f"{package} hands it out")
+            package = package.rpartition(".")[0]
     return None
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from d2c_mlops.convert.files import base_of
-from d2c_mlops.convert.mending import Proposal, Scene, Trouble, after, last_name, replaced
+from d2c_mlops.convert.mending import Proposal, Scene, Trouble, after, last_name, replaced, spelled
 from d2c_mlops.convert.notebook import Cell
 
 _ADDRESS = re.compile(r"^(?:https?|ftp|s3|gs|file)://", re.IGNORECASE)
@@ -37,6 +37,16 @@ def path(scene: Scene, trouble: Trouble) -> Proposal | None:
         return None
     wanted = wanted_file(scene, trouble)
     if not wanted:
+        return None
+    found = scene.shelf.find(wanted, columns_used(scene))
+    return laid(scene, trouble, wanted, *found) if found is not None else None
+
+
+@after("uploaded", "", "", "the file came by an upload form", order=10)
+def uploaded(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`uploaded['sales (1).csv']`: the file of the data folder that is meant."""
+    wanted = trouble.arguments[0] if trouble.kind == "KeyError" and trouble.arguments else None
+    if not isinstance(wanted, str) or not _SUFFIX.search(wanted):
         return None
     found = scene.shelf.find(wanted, columns_used(scene))
     return laid(scene, trouble, wanted, *found) if found is not None else None
@@ -94,6 +104,13 @@ def laid(scene: Scene, trouble: Trouble, wanted: str, file: Path, how: str) -> P
     files = () if inside else ((file, name),)
     reason = f"{base_of(wanted) or wanted} is matched with {name} by {how}"
     texts = list(_texts(scene, trouble, wanted))
+    formatted = {id(part) for _, one in scene.nodes(ast.JoinedStr) for part in one.values}
+    if formatted & {id(text) for _, text in texts}:
+        inside_text = [(cell, text) for cell, text in texts if id(text) in formatted]
+        made = _formatted(scene, trouble, wanted, name, reason, files)
+        if made := made or _one_whole(scene, inside_text, name, reason, files, trouble):
+            return made
+        texts = [pair for pair in texts if id(pair[1]) not in formatted]
     for cell, text in texts:
         if text.value == wanted or _same(str(text.value), wanted):
             return Proposal((replaced(cell, text, repr(name)),), reason, files, restart=cell.index < trouble.cell)
@@ -105,9 +122,58 @@ def laid(scene: Scene, trouble: Trouble, wanted: str, file: Path, how: str) -> P
             new = start if rest[0] not in "/\\" else start.rstrip("/") or "."
             return Proposal((replaced(cell, text, repr(new)),), reason, files, restart=cell.index < trouble.cell)
         if _SUFFIX.search(value) and wanted.endswith(value):
-            return _whole(cell, text, name, reason, files, trouble)
+            return _one_whole(scene, [(cell, text)], name, reason, files, trouble)
     if not inside and not Path(wanted).is_absolute() and ".." not in wanted:
         return Proposal((), reason, ((file, wanted.replace("\\", "/")),))
+    return None
+
+
+def _formatted(
+    scene: Scene, trouble: Trouble, wanted: str, name: str, reason: str, files: tuple[tuple[Path, str], ...]
+) -> Proposal | None:
+    """`f'/data/{shop}.csv'` keeps its parts: only the folder that it starts with is another."""
+    for cell, node in scene.failing(trouble, ast.JoinedStr):
+        first = node.values[0] if node.values else None
+        start = first.value if isinstance(first, ast.Constant) else None
+        if not isinstance(start, str) or not wanted.startswith(start) or start.count("{"):
+            continue
+        folder = start[: max(start.rfind("/"), start.rfind("\\")) + 1]
+        rest = wanted[len(folder) :]
+        text = spelled(cell, node)
+        if folder and name.endswith(rest) and folder in text:
+            edit = replaced(cell, node, text.replace(folder, name[: len(name) - len(rest)], 1))
+            return Proposal((edit,), reason, files)
+    return None
+
+
+def _one_whole(
+    scene: Scene,
+    texts: list[tuple[Cell, ast.Constant]],
+    name: str,
+    reason: str,
+    files: tuple[tuple[Path, str], ...],
+    trouble: Trouble,
+) -> Proposal | None:
+    """Replace a joined path by one name, unless its parts change from use to use: loops, functions."""
+    varying = {
+        node.id for _, loop in scene.nodes(ast.For) for node in ast.walk(loop.target) if isinstance(node, ast.Name)
+    }
+    varying |= {
+        node.id
+        for _, one in scene.nodes(ast.comprehension)
+        for node in ast.walk(one.target)
+        if isinstance(node, ast.Name)
+    }
+    varying |= {node.arg for _, node in scene.nodes(ast.arg)}
+    for cell, text in texts:
+        made = _whole(cell, text, name, reason, files, trouble)
+        if made is not None and not any(
+            isinstance(part, ast.Name) and part.id in varying
+            for _, node in scene.nodes(ast.expr, cell)
+            if (node.lineno, node.col_offset) == (made.edits[0].line, made.edits[0].column)
+            for part in ast.walk(node)
+        ):
+            return made
     return None
 
 

@@ -35,6 +35,16 @@ def python_two(scene: Scene) -> Iterator[Proposal]:
 
 def modern(line: str) -> str:
     """Return a line of Python 2 as Python 3; other lines as they are."""
+    line = _EXCEPT.sub(r"\1 as \2:", line)
+    raised = _RAISE.match(line)
+    if raised:
+        return f"{raised[1]}({raised[2].strip()})"
+    line = re.sub(r"(?<![\w<])(\S.*?)\s*<>\s*", r"\1 != ", line)
+    if "'" not in line and '"' not in line:
+        line = re.sub(r"(?<![\w.])0([0-7]+)(?![\w.])", r"0o\1", line)
+        line = re.sub(r"(?<![\w.])(\d+)[lL]\b", r"\1", line)
+        line = re.sub(r"`([\w.]+)`", r"repr(\1)", line)
+    line = re.sub(r"\bur(['\"])", r"r\1", line)
     found = _PRINT.match(line)
     if found and (found["rest"] or line.strip() == "print"):
         rest = (found["rest"] or "").strip()
@@ -45,10 +55,4 @@ def modern(line: str) -> str:
             tail = rest.endswith(",")
             inside = rest.rstrip(",").rstrip() + (", end=' '" if tail else "")
             return f"{found['indent']}print({inside}){found['end']}"
-    line = _EXCEPT.sub(r"\1 as \2:", line)
-    raised = _RAISE.match(line)
-    if raised:
-        return f"{raised[1]}({raised[2].strip()})"
-    line = re.sub(r"(?<![\w<])(.+?)\s*<>\s*", r"\1 != ", line)
-    line = re.sub(r"(?<![\w.])0([0-7]+)(?![\w.])", r"0o\1", line)
-    return re.sub(r"\bur(['\"])", r"r\1", line)
+    return line

@@ -68,10 +68,32 @@ def old_arima(scene: Scene) -> Iterator[Proposal]:
         once = isinstance(differences, ast.Constant) and differences.value == 1
         given = ", trend='n'" if none else ", trend='t'" if once else ""
         name = "ARIMA" if kind == "ARMA" and isinstance(call.func, ast.Name) else spelled(cell, call.func)
+        if keyword(call, "trend") is not None:
+            continue
         made = f"{name}({', '.join([*arguments, f'order={text}'])}{given})"
+        if made == spelled(cell, call):
+            continue
         yield Proposal(
             (replaced(cell, call, made),), "the ARIMA of old is gone; the constant of its differences is a trend now"
         )
+
+
+@before("old-autoregression", "statsmodels", "0.13", "AR chose its lags; AutoReg wants their number", order=4)
+def old_autoregression(scene: Scene) -> Iterator[Proposal]:
+    """`AR(y).fit()` as an AutoReg with as many lags as AR took for the length of its series."""
+    names = {
+        one.asname or one.name
+        for _, node in scene.nodes(ast.ImportFrom)
+        if node.module == "statsmodels.tsa.ar_model"
+        for one in node.names
+        if one.name == "AR"
+    }
+    for cell, call in scene.nodes(ast.Call):
+        if last_name(call.func) in names and len(call.args) == 1 and keyword(call, "lags") is None:
+            values = spelled(cell, call.args[0])
+            lags = f"lags=round(12 * (len({values}) / 100) ** 0.25)"
+            start = "AutoReg" if isinstance(call.func, ast.Name) and call.func.id == "AR" else spelled(cell, call.func)
+            yield Proposal(recalled(cell, call, start, [*inner(cell, call), lags]))
 
 
 @before("old-arima-fit", "statsmodels", "0.13", "fit() no longer takes these options", order=3)
@@ -112,7 +134,7 @@ def _fits(scene: Scene, cell: Cell, call: ast.Call) -> Iterator[tuple[Cell, ast.
 @after("forecast-triple", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
 def forecast_triple(scene: Scene, trouble: Trouble) -> Proposal | None:
     """`forecast, error, interval = fitted.forecast(n)`: from get_forecast, which knows all three."""
-    if not trouble.says("to unpack", "unexpected keyword argument 'alpha'"):
+    if not trouble.says("to unpack", "unexpected keyword argument 'alpha'", "Unknown keyword arguments: ['alpha']"):
         return None
     for cell, call in scene.failing(trouble, ast.Call):
         if last_name(call.func) == "forecast" and isinstance(call.func, ast.Attribute):
@@ -122,6 +144,16 @@ def forecast_triple(scene: Scene, trouble: Trouble) -> Proposal | None:
         if isinstance(made, ast.Call) and last_name(made.func) == "forecast" and isinstance(made.func, ast.Attribute):
             return _triple(cell, made)
     return None
+
+
+@before("three-answers", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
+def three_answers(scene: Scene) -> Iterator[Proposal]:
+    """Three names bound to a forecast: for three steps this would not even fail."""
+    for cell, node in scene.nodes(ast.Assign):
+        call, target = node.value, node.targets[0]
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "forecast":
+            if isinstance(target, ast.Tuple) and len(target.elts) == 3 and len(call.args) + len(call.keywords) == 1:
+                yield _triple(cell, call)
 
 
 def _triple(cell: Cell, call: ast.Call) -> Proposal:

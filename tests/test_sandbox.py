@@ -1,0 +1,188 @@
+"""Foreign code runs within limits, in a copy, without secrets, and leaves nothing behind."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from d2c_mlops.convert.sandbox import (
+    Limits,
+    Session,
+    Stopped,
+    Workplace,
+    clone_folder,
+    copy_folder,
+    environment,
+    files_below,
+    marked,
+    run_program,
+)
+
+ROOM = Limits(120.0, 2 << 30)
+
+
+def session(folder: Path, limits: Limits = ROOM) -> Session:
+    (folder / "here").mkdir(exist_ok=True)
+    return Session(folder / "here", folder / "home", limits)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    os.environ["SHOP_TOKEN"] = "geheim"
+    try:
+        with session(tmp_path_factory.mktemp("shell")) as made:
+            yield made
+    finally:
+        del os.environ["SHOP_TOKEN"]
+
+
+def shown(held: Session, source: str) -> str:
+    done = held.run(1, source)
+    assert done.error is None, done.error
+    return "".join(one.get("text", "") or one.get("data", {}).get("text/plain", "") for one in done.outputs)
+
+
+def test_names_live_from_cell_to_cell_and_results_are_shown(shell: Session) -> None:
+    assert shown(shell, "x = 20") == "" and shown(shell, "x + 1") == "21"
+    assert shown(shell, "print('a'); x") == "a\n20"
+    assert shell.kinds(["x", "nothing", "str"]) == {"x": "builtins.int", "nothing": "", "str": "class:builtins.str"}
+
+
+def test_the_environment_holds_no_secret_and_no_home_of_ours(shell: Session) -> None:
+    assert os.environ["SHOP_TOKEN"] == "geheim"
+    assert "geheim" not in shown(
+        shell, "import os\nprint(dict(os.environ))\n!env\n!cat /proc/self/environ | tr '\\0' ' '"
+    )
+    assert shown(shell, "import pathlib\nprint(pathlib.Path.home() == pathlib.Path(os.environ['HOME']))") == "True\n"
+    assert str(Path.home()) != shown(shell, "print(pathlib.Path.home())").strip()
+
+
+def test_only_what_is_named_goes_into_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "MLFLOW_TRACKING_URI", "SSH_AUTH_SOCK", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "geheim")
+    assert "geheim" not in str(environment(tmp_path))
+
+
+def test_an_error_comes_with_its_place_and_the_kinds_around_it(shell: Session) -> None:
+    error = shell.run(7, "word = 'a'\ndef f(t):\n    return t.nothing\nf(word)").error
+    assert error is not None and (error["kind"], error["name"], error["holder"]) == (
+        "AttributeError",
+        "nothing",
+        "builtins.str",
+    )
+    assert [(frame["cell"], frame["line"]) for frame in error["frames"]] == [(7, 4), (7, 3)]
+    assert error["kinds"]["t"] == "builtins.str"
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("input('your name?')", "EOFError"),
+        ("import getpass; getpass.getpass()", "EOFError"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("1 +", "SyntaxError"),
+        ("class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd", "ValueError"),
+    ],
+)
+def test_what_a_cell_raises_is_an_answer(source: str, kind: str, shell: Session) -> None:
+    error = shell.run(1, source).error
+    assert error is not None and error["kind"] == kind
+    assert shown(shell, "print(1)") == "1\n"
+
+
+def test_a_flood_of_output_is_cut(shell: Session) -> None:
+    text = shown(shell, "for i in range(300_000): print('all work and no play')")
+    assert len(text) < 1_100_000 and text.endswith("... (cut)\n")
+
+
+def test_closed_streams_and_odd_texts_do_no_harm(shell: Session) -> None:
+    assert shown(shell, "import sys\nprint('\\ud800 é')\nsys.stderr.write('w')").endswith("w1")
+    assert shell.run(1, "sys.stdout.buffer").error is not None
+    assert shown(shell, "print('still here')") == "still here\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "says"), [("import os; os._exit(3)", "exit code 3"), ("import os; os.kill(os.getpid(), 9)", "SIGKILL")]
+)
+def test_a_process_that_ends_itself_is_told(source: str, says: str, tmp_path: Path) -> None:
+    with session(tmp_path) as held, pytest.raises(Stopped) as stopped:
+        held.run(1, source)
+    assert says in str(stopped.value)
+
+
+def test_an_endless_cell_is_stopped_with_all_it_started(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with session(tmp_path, Limits(4.0, 2 << 30)) as held:
+        token = held.token
+        with pytest.raises(Stopped) as stopped:
+            held.run(1, "import subprocess, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                        "p = subprocess.Popen(['sleep', '1000'], start_new_session=True)\nwhile True: pass")  # fmt: skip
+    assert stopped.value.ended.status == "timeout" and "time limit" in str(stopped.value)
+    assert time.monotonic() - began < 30
+    assert not marked(token)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time\nheld = []\nwhile True: held.append(b'x' * (20 << 20)); time.sleep(0.02)",
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; x = b\"x\" * (700 << 20); time.sleep(60)'])",
+    ],
+    ids=["its own", "of what it started"],
+)
+def test_memory_is_limited(source: str, tmp_path: Path) -> None:
+    with session(tmp_path, Limits(60.0, 600 << 20)) as held, pytest.raises(Stopped) as stopped:
+        held.run(1, source)
+    assert stopped.value.ended.status == "memory" and "memory" in str(stopped.value)
+
+
+def test_what_was_started_ends_with_the_session(tmp_path: Path) -> None:
+    with session(tmp_path) as held:
+        token = held.token
+        held.run(
+            1,
+            "import subprocess\np = subprocess.Popen(['setsid', 'sleep', '1000'])\n!nohup sleep 1000 >/dev/null 2>&1 &",
+        )
+        assert len(marked(token)) > 1
+    assert not marked(token)
+
+
+def test_a_program_runs_to_its_end_or_its_limit(tmp_path: Path) -> None:
+    done = run_program(["sh", "-c", "echo said; exit 4"], tmp_path, tmp_path / "home", ROOM)
+    assert (done.status, done.returncode, done.output) == ("failed", 4, "said\n")
+    assert run_program(["sleep", "60"], tmp_path, tmp_path / "home", Limits(1.0)).status == "timeout"
+
+
+def test_a_copy_takes_files_and_leaves_links_out_and_notebooks_behind(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("geheim")
+    shop = tmp_path / "shop"
+    (shop / "deep").mkdir(parents=True)
+    for name in ("a.csv", "deep/b.csv", ".env", "x.ipynb"):
+        (shop / name).write_text(name)
+    (shop / "out.txt").symlink_to(tmp_path / "secret.txt")
+    (shop / "round").symlink_to(shop)
+    (shop / "large.bin").write_bytes(b"0" * 2000)
+    left = copy_folder(shop, tmp_path / "copy", largest=1000)
+    found = sorted(str(one.relative_to(tmp_path / "copy")) for one in files_below(tmp_path / "copy"))
+    assert found == ["a.csv", "deep/b.csv"] and [one.name for one in left] == ["large.bin"]
+
+
+def test_a_run_writes_into_its_own_copy_alone(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "a.csv").write_text("old")
+    place = Workplace(tmp_path / "copy", tmp_path / "runs", tmp_path / "home")
+    with Session(place.fresh(), place.home, ROOM) as held:
+        assert held.run(1, "open('a.csv', 'w').write('new'); open('b.csv', 'w').write('')").error is None
+    assert (tmp_path / "copy" / "a.csv").read_text() == "old" and not (tmp_path / "copy" / "b.csv").exists()
+    assert (place.fresh() / "a.csv").read_text() == "old"
+
+
+def test_a_large_file_is_linked_to_the_copy_and_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "a.csv").write_text("old")
+    clone_folder(tmp_path / "copy", tmp_path / "run", linked=1)
+    linked = tmp_path / "run" / "a.csv"
+    assert linked.stat().st_ino == (tmp_path / "copy" / "a.csv").stat().st_ino
+    assert linked.stat().st_mode & 0o222 == 0
