@@ -121,6 +121,8 @@ def start_shell(recorder: Recorder, plots: bool) -> Any:
         def finish_displayhook(self) -> None: ...
 
     class Shell(InteractiveShell):
+        kernel = None  # pandas shows its tables as in a notebook where the shell has one
+
         def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
             try:
                 message = str(evalue)

@@ -117,12 +117,25 @@ def _mends(revived: Mapping[str, Any] | None) -> str:
 
 
 def _compared(verdict: Mapping[str, Any] | None) -> str:
-    items: Sequence[Any] = (verdict or {}).get("items") or (verdict or {}).get("compared") or ()
+    items: Sequence[Any] = (verdict or {}).get("items") or ()
+    then = _then((verdict or {}).get("saved") or {})
     if not items:
-        return ""
+        return f"<h2>What was compared</h2>{then}" if then else ""
     keys = [key for key in items[0] if not isinstance(items[0][key], dict | list)]
     rows = [tuple(item.get(key) for key in keys) for item in items]
-    return f"<h2>What was compared</h2>{_table(keys, rows)}"
+    return f"<h2>What was compared</h2>{then}{_table(keys, rows)}"
+
+
+def _then(saved: Mapping[str, Any]) -> str:
+    """Say how the figures of the saved outputs compare with those of today."""
+    if not saved.get("cells"):
+        return ""
+    other = ", ".join(map(str, saved["other"]))
+    more = f" Others, after years of libraries and chance: cell {other}." if other else ""
+    return (
+        f"<p>Of {saved['cells']} cells that show figures in the notebook as it was saved, {saved['same']} show the same today."
+        f"{more}</p>"
+    )
 
 
 def _left(written: Mapping[str, Any] | None) -> str:

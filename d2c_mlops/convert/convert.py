@@ -78,6 +78,9 @@ class Conversion:
                 lines.append(f"model     {self.written.model or 'none: ' + self.written.no_model}")
             if self.verdict is not None:
                 lines.append(f"verdict   {self.verdict.status}: {self.verdict.reason}")
+                if saved := self.verdict.saved.get("cells"):
+                    same = self.verdict.saved["same"]
+                    lines.append(f"then      {same} of {saved} cells show the figures of their saved outputs")
         if self.report is not None:
             lines.append(f"report    {self.report}")
         return "\n".join([*lines, f"next      {self.next}"])

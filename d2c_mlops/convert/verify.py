@@ -253,11 +253,29 @@ def _saved(revived: Revived) -> dict[str, Any]:
     return {"cells": len(same) + len(other), "same": len(same), "other": other}
 
 
+_NOT_RESULTS = re.compile(
+    r"<style.*?</style>|<[^>]*>|0x[0-9a-f]+|shape=\([^)]*\)|dtype=\w+|\b\d{4}-\d{2}-\d{2}\b|\d{1,2}:\d{2}:\d{2}|(Date|Time):.*",
+    re.S,
+)
+_FIGURE = re.compile(r"(?<![\w.])-?\d+\.?\d*(?:e[+-]?\d+)?(?![\w.])")
+
+
 def _figures(cell: Cell) -> list[float]:
-    """The numbers that a cell's results show, warnings left out."""
-    texts = [output.text for output in cell.outputs if output.kind in ("result", "display", "stream")]
-    plain = re.sub(r"<[^>]*>|0x[0-9a-f]+|\d{1,2}:\d{2}:\d{2}|\b\d{4}-\d{2}-\d{2}\b", " ", " ".join(texts))
-    return [float(each) for each in re.findall(r"(?<![\w.])-?\d+\.?\d*(?:e[+-]?\d+)?(?![\w.])", plain)][:MOST_FIGURES]
+    """The numbers that a cell's results show; warnings, sizes, times and days are none."""
+    texts = []
+    for output in cell.outputs:
+        if output.kind == "stream" and "Warning" in output.text:
+            continue
+        if output.kind in ("result", "display", "stream"):
+            texts.append(output.data.get("text/html") or output.text)
+    plain = "\n".join(_NOT_RESULTS.sub(" ", line) for text in texts for line in _lines(text))
+    return [float(each) for each in _FIGURE.findall(plain)][:MOST_FIGURES]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines of a text; each row of an HTML table is one."""
+    flat = re.sub(r"<style.*?</style>", " ", text, flags=re.S)
+    return re.sub(r"</tr>", "\n", re.sub(r"\s*\n\s*", " ", flat)).split("\n") if "<table" in flat else flat.split("\n")
 
 
 def _alike(old: Sequence[float], new: Sequence[float]) -> bool:
