@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
+.PHONY: bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,14 @@ test-exports: $(READY)  ## what `d2c schedule export` writes, judged by Airflow,
 	@command -v systemd-analyze >/dev/null && command -v crontab >/dev/null || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends systemd cron; }
 	$(BIN)/python bench/exports.py
+
+test-serving-crash: $(READY)  ## kill -9 of a prediction log and of its collector, 50 trials each
+	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py
+
+bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and mlflow models serve, in one run
+	@test -x .bench/serving/bin/mlflow || { $(PYTHON) -m venv .bench/serving && .bench/serving/bin/python -m pip install -q \
+		--disable-pip-version-check fastapi "uvicorn[standard]" orjson lightgbm bentoml mlflow pandas scikit-learn; }
+	$(BIN)/python bench/serving.py
 
 lock:  ## resolve requirements.lock again from settings.ini
 	uv pip compile -q setup.py --extra lab --extra convert --extra dev --no-header --no-annotate \

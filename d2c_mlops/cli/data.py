@@ -68,7 +68,7 @@ def datasets(as_json: bool) -> None:
 @json_option
 def settings_command(as_json: bool) -> None:
     """Print the settings that hold here, wherever they come from."""
-    from ..settings import MODEL_OPTIONS, OPTIONS
+    from ..settings import MODEL_OPTIONS, OPTIONS, SERVICE_OPTIONS
 
     held = settings()
     values = {"root": str(held.root), **{name: getattr(held, name) for name in OPTIONS}}
@@ -77,11 +77,16 @@ def settings_command(as_json: bool) -> None:
         name: {**{k: getattr(m, k) for k in MODEL_OPTIONS}, "params": dict(m.params), "charter": dict(m.charter)}
         for name, m in held.models.items()
     }
+    service = {name: getattr(held.service, name) for name in SERVICE_OPTIONS if name != "log_secret"}
     if as_json:
-        return show({**values, "models": models})
+        return show({**values, "service": service, "models": models})
     docs = {name: field.metadata["doc"] for name, field in OPTIONS.items()}
     table(
         ("setting", "value", "what it is"), [(k, v, docs.get(k, "folder of settings.ini")) for k, v in values.items()]
+    )
+    click.echo()
+    table(
+        ("[service]", "value", "what it is"), [(k, v, SERVICE_OPTIONS[k].metadata["doc"]) for k, v in service.items()]
     )
     for name, keys in models.items():
         click.echo(f"\n[model:{name}]")

@@ -122,3 +122,38 @@ promotions = Table(
     Column("gate", JSON, nullable=False),
     Index("promotions_by_model", "model", "id"),
 )
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("contract", String(32), nullable=False),
+    Column("variant", String(16), nullable=False),
+    Column("key", String(200)),
+    Column("at", Moment, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("outputs", JSON, nullable=False),
+    Column("reasons", JSON),
+    Column("caller", String(64)),
+    Column("request_id", String(64)),
+    Index("predictions_by_key", "model", "key", "at"),
+    Index("predictions_by_time", "model", "at"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("prediction_id", String(80)),
+    Column("key", String(200)),
+    Column("at", Moment, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("reason", Text),
+    Column("value", JSON),
+    Column("caller", String(64)),
+    Index("feedback_by_prediction", "prediction_id"),
+    Index("feedback_by_key", "model", "key", "at"),
+)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, Oper
 from ..errors import D2CError, Temporary, UsageError
 from ..settings import Settings
 
-HEAD = "0002"  # the newest migration; a test compares it with the migrations folder
+HEAD = "0003"  # the newest migration; a test compares it with the migrations folder
 LOCKED = ("database is locked", "database table is locked", "database schema is locked")
 FULL = ("database or disk is full", "disk i/o error", "no space left")
 

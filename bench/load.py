@@ -1,0 +1,51 @@
+"""A lean HTTP/1.1 load generator: connections that each ask one thing after the other, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+import orjson
+
+
+async def _one(host: str, port: int, request: bytes, until: float, taken: list[float], wrong: list[bytes]) -> None:
+    reader, writer = await asyncio.open_connection(host, port)
+    while time.perf_counter() < until:
+        start = time.perf_counter()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        lower = head.lower()
+        length = int(lower.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+        await reader.readexactly(length)
+        taken.append(time.perf_counter() - start)
+        if not head.startswith(b"HTTP/1.1 200"):
+            wrong.append(head)
+    writer.close()
+
+
+async def load(host: str, port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
+    """Return how many requests were answered, and how fast."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    taken: list[float] = []
+    wrong: list[bytes] = []
+    start = time.perf_counter()
+    until = start + seconds
+    await asyncio.gather(*(_one(host, port, head.encode() + body, until, taken, wrong) for _ in range(connections)))
+    spent = time.perf_counter() - start
+    taken.sort()
+    if wrong:
+        raise SystemExit(f"{len(wrong)} answers were not 200: {wrong[0]!r}")
+    at = lambda share: taken[min(len(taken) - 1, int(share * len(taken)))] * 1e3  # noqa: E731
+    return {"requests": len(taken), "rate": len(taken) / spent, "p50": at(0.5), "p99": at(0.99), "max": taken[-1] * 1e3}
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    port, path, file, connections, seconds = sys.argv[1:]
+    with open(file, "rb") as body:  # noqa: PTH123
+        made = load("127.0.0.1", int(port), path, body.read(), int(connections), float(seconds))
+    sys.stdout.write(orjson.dumps(uvloop.run(made)).decode())

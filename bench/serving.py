@@ -1,0 +1,242 @@
+"""Our service beside bare FastAPI, plain BentoML and `mlflow models serve`: the same LightGBM, the same machine, one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import lightgbm
+import numpy as np
+import psutil
+from aims import Aim, close, table
+
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.models.model import Evaluation
+from d2c_mlops.registry.versions import Version, files_of, new_model, register
+from d2c_mlops.serving.bento import package
+from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.settings import Settings, load
+
+HERE = Path(__file__).parent
+PEERS = HERE.parent / ".bench" / "serving" / "bin"
+SECONDS = float(os.environ.get("SECONDS", "4"))
+CONNECTIONS = (1, 8, 32)
+FEATURES = [f"feature_{i:02d}" for i in range(30)]
+QUIET = {"OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+@dataclass
+class Peer:
+    """A running server and how it is asked."""
+
+    name: str
+    port: int
+    process: psutil.Process
+    ready: float  # seconds from start to the first answer
+    single: str  # path that predicts
+    bulk: str  # path for 100 records
+    shape: str = "records"  # the member of the body that holds the records
+
+
+def cpu(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process and all its children."""
+    spent = 0.0
+    for each in [process, *process.children(recursive=True)]:
+        times = each.cpu_times()
+        spent += times.user + times.system
+    return spent
+
+
+def memory(process: psutil.Process) -> float:
+    """Return the resident megabytes of the largest process of a server: its worker."""
+    return max(each.memory_info().rss for each in [process, *process.children(recursive=True)]) / 1e6
+
+
+def bodies(folder: Path) -> dict[tuple[str, int], Path]:
+    """Write what is sent, by shape and number of records."""
+    values = np.random.default_rng(2).normal(size=(10_000, len(FEATURES))).round(6).tolist()
+    plain = [dict(zip(FEATURES, row, strict=True)) for row in values]
+    found = {}
+    for shape in ("ours", "records", "dataframe_records"):
+        records = [{"lead_id": f"L-{i}", **r} for i, r in enumerate(plain)] if shape == "ours" else plain
+        for count in (1, 100, 10_000):
+            file = folder / f"{shape}-{count}.json"
+            member = "records" if shape == "ours" else shape
+            file.write_text(json.dumps({member: records[:count]}))
+            found[shape, count] = file
+    return found
+
+
+def measured(peer: Peer, path: str, body: Path, connections: int, seconds: float = SECONDS) -> dict[str, float]:
+    """Return rate, latencies and CPU ms a request, after a warm-up."""
+    for warm, spell in ((True, min(1.0, seconds)), (False, seconds)):
+        before = cpu(peer.process)
+        command = [sys.executable, HERE / "load.py", str(peer.port), path, body, str(connections), str(spell)]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{peer.name} {path}: {done.stderr.strip()}")
+        spent = cpu(peer.process) - before
+        if not warm:
+            told: dict[str, float] = json.loads(done.stdout)
+    return {**told, "cpu": spent / told["requests"] * 1e3}
+
+
+@contextmanager
+def ours(settings: Settings, version: Version) -> Iterator[Peer]:
+    """Our service as `d2c serve` starts it."""
+    bento = package(version, settings)
+    os.environ |= QUIET
+    port, start = free_port(), time.perf_counter()
+    with serving(bento, settings, port=port) as server:
+        took = time.perf_counter() - start
+        yield Peer("d2c_mlops", port, psutil.Process(server.process.pid), took, "/explain", "/explain", "ours")
+
+
+@contextmanager
+def peer(name: str, command: list[str], folder: Path, path: str, bulk: str, shape: str, model: Path) -> Iterator[Peer]:
+    """Another server, in an environment of its own."""
+    port, start = free_port(), time.perf_counter()
+    env = {**os.environ, **QUIET, "MODEL_FILE": str(model), "PATH": f"{PEERS}:{os.environ['PATH']}",
+           "BENTOML_HOME": str(folder / "bentoml"), "PYTHONPATH": str(HERE / "serving_peers")}  # fmt: skip
+    with (folder / f"{name}.log").open("wb") as log:
+        filled = [part.replace("PORT", str(port)) for part in command]
+        process = subprocess.Popen(filled, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
+    held = psutil.Process(process.pid)
+    try:
+        while not _answers(port):
+            if process.poll() is not None or time.perf_counter() - start > 120:
+                raise SystemExit(f"{name} does not start:\n{(folder / f'{name}.log').read_text()[-2000:]}")
+            time.sleep(0.1)
+        yield Peer(name, port, held, time.perf_counter() - start, path, bulk, shape)
+    finally:
+        for each in [*held.children(recursive=True), held]:
+            each.kill()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2)
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def trained(folder: Path) -> tuple[Settings, Version]:
+    """Train, register and return the version that is served."""
+    shutil.copy(HERE / "additive.py", folder)
+    (folder / "settings.ini").write_text("[d2c]\npackages = additive\n")
+    os.environ["PYTHONPATH"] = str(folder)
+    os.chdir(folder)
+    settings = load(folder)
+    model = new_model("additive", settings, {}).fit(Tables({}), date(2026, 1, 1))
+    example, score = model.records(Tables({}), date(2026, 1, 1)), Evaluation("auc", 0.5, {}, False)
+    version = register("additive", model, score, settings=settings, as_of=date(2026, 1, 1), example=example)
+    return settings, version
+
+
+def bare(model: Path) -> float:
+    """Return the CPU ms that LightGBM itself takes for 10,000 records."""
+    booster, x = lightgbm.Booster(model_file=str(model)), np.random.default_rng(2).normal(size=(10_000, len(FEATURES)))
+    spent = []
+    for _ in range(5):
+        start = time.process_time()
+        booster.predict(x, num_threads=1)
+        spent.append((time.process_time() - start) * 1e3)
+    return sorted(spent)[2]
+
+
+def main() -> int:
+    """Start each server in turn, ask it, print the table and the aims."""
+    with TemporaryDirectory(prefix="d2c-bench-") as name:
+        folder = Path(name)
+        settings, version = trained(folder)
+        model = files_of(version, settings) / "model.txt"
+        bento = [str(PEERS / "bentoml"), "serve", "bento_service:Plain", "--port", "PORT"]
+        bento += ["--working-dir", str(HERE / "serving_peers")]
+        saved = folder / "mlflow"
+        code = "import sys, lightgbm, mlflow; mlflow.lightgbm.save_model(lightgbm.Booster(model_file=sys.argv[1]), sys.argv[2])"
+        subprocess.run([PEERS / "python", "-c", code, model, saved], check=True, capture_output=True)
+        fast = [str(PEERS / "uvicorn"), "fastapi_app:app", "--port", "PORT", "--no-access-log"]
+        flow = [str(PEERS / "mlflow"), "models", "serve", "-m", str(saved), "-p", "PORT", "--env-manager", "local"]
+        servers = [
+            lambda: ours(settings, version),
+            lambda: peer("fastapi", fast, folder, "/predict", "/predict", "records", model),
+            lambda: peer("bentoml", bento, folder, "/predict", "/explain", "records", model),
+            lambda: peer("mlflow", flow, folder, "/invocations", "/invocations", "dataframe_records", model),
+        ]
+        sent, rows, found = bodies(folder), [], {}
+        for start in servers:
+            with ExitStack() as stack:
+                each = stack.enter_context(start())
+                for count, path in ((1, each.single), (100, each.bulk)):
+                    for connections in CONNECTIONS:
+                        got = measured(each, path, sent[each.shape, count], connections)
+                        found[each.name, count, connections] = got
+                        rows.append(_row(each.name, path, count, connections, got))
+                if each.name == "d2c_mlops":
+                    for path in ("/predict", "/explain"):
+                        got = measured(each, path, sent[each.shape, 10_000], 1, 2 * SECONDS)
+                        found[path, 10_000, 1] = got
+                        rows.append(_row(each.name, path, 10_000, 1, got))
+                found[each.name] = {"ready": each.ready, "memory": memory(each.process)}
+        print(table(rows))
+        print()
+        facts = [("d2c_mlops", "fastapi", "bentoml", "mlflow"), ("ready", "memory")]
+        print(table([{"server": n, "ready s": f"{found[n]['ready']:.1f}", "MB a worker": f"{found[n]['memory']:.0f}"}
+                     for n in facts[0]]))  # fmt: skip
+        alone = bare(model)
+        print(f"\nLightGBM's own predict of 10,000 records: {alone:.0f} ms CPU")
+        return close(aims(found, alone))
+
+
+def _row(name: str, path: str, count: int, connections: int, got: dict[str, float]) -> dict[str, str]:
+    return {"server": name, "path": path, "records": str(count), "connections": str(connections),
+            "CPU ms": f"{got['cpu']:.3f}", "p50 ms": f"{got['p50']:.2f}", "p99 ms": f"{got['p99']:.2f}",
+            "requests/s": f"{got['rate']:.0f}"}  # fmt: skip
+
+
+def aims(found: dict, alone: float) -> Iterator[Aim]:
+    """Compare; ours has validation, log and reasons on throughout."""
+    mine, bento, flow = (found[n, 1, 1] for n in ("d2c_mlops", "bentoml", "mlflow"))
+    share = mine["cpu"] / bento["cpu"]
+    yield Aim(
+        "a record: CPU <= 0.7 of plain BentoML",
+        f"{mine['cpu']:.2f} / {bento['cpu']:.2f} ms = {share:.2f}",
+        share <= 0.7,
+    )
+    times = flow["cpu"] / mine["cpu"]
+    yield Aim("a record: CPU <= 1/12 of mlflow", f"{flow['cpu']:.2f} ms, 1/{times:.1f}", times >= 12)
+    tail = mine["p99"] / mine["p50"]
+    yield Aim(
+        "a record, one connection: p99 <= 10 p50", f"{mine['p99']:.2f} / {mine['p50']:.2f} ms = {tail:.1f}", tail <= 10
+    )
+    mine, bento = found["d2c_mlops", 100, 1], found["bentoml", 100, 1]
+    times = bento["cpu"] / mine["cpu"]
+    what = "100 records with reasons: CPU <= 1/30 of BentoML with pred_contrib"
+    yield Aim(what, f"{mine['cpu']:.2f} / {bento['cpu']:.1f} ms, 1/{times:.1f}", times >= 30)
+    share = found["/explain", 10_000, 1]["cpu"] / alone
+    plain = found["/predict", 10_000, 1]["cpu"] / alone
+    what = "10,000 records: CPU <= 3 times bare predict"
+    yield Aim(what, f"{share:.1f} with reasons, {plain:.1f} without", share <= 3)
+    held = found["d2c_mlops"]
+    yield Aim("ready in < 6 s", f"{held['ready']:.1f} s", held["ready"] < 6)
+    yield Aim("< 350 MB a worker", f"{held['memory']:.0f} MB", held["memory"] < 350)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Command about what services logged: collect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import example, here, json_option, main, settings, show
+
+
+@example("d2c collect", "d2c collect --from /var/lib/d2c/log")
+@main.command()
+@click.option(
+    "--from", "folder", type=click.Path(path_type=Path), help="A log folder; those of all services here when not given."
+)
+@json_option
+def collect(folder: Path | None, as_json: bool) -> None:
+    """Load what services logged into the ledger: predictions, feedback and outcomes, each exactly once.
+
+    Services may run meanwhile. A file is removed once its rows are committed; repeating the command changes nothing.
+    """
+    from ..ledger.store import Ledger
+    from ..serving.collect import collect as load
+    from ..serving.collect import folders
+
+    held = settings()
+    found = folders(held, folder)
+    ledger = Ledger.of(held)
+    told = {str(each): load(ledger, each).to_dict() for each in found}
+    if as_json:
+        return show(told)
+    for each, counts in told.items():
+        news = f"{counts['new_predictions']} predictions, {counts['new_feedback']} feedback new"
+        click.echo(f"{here(Path(each))}: {news} ({counts['files']} files, {counts['faulty']} faulty lines)")
+    if not told:
+        click.echo("no service has logged anything here")
+    return None

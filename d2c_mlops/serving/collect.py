@@ -1,0 +1,135 @@
+"""Load the prediction logs of services into the ledger, exactly once, and join predictions with what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Table, and_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ..errors import UsageError
+from ..ledger.schema import feedback, predictions
+from ..ledger.store import Ledger
+from ..locks import lock
+from ..settings import Settings
+from .logbook import intact, recover
+
+CHUNK = 2000  # rows a statement
+
+
+@dataclass
+class Collected:
+    """What a collection found and what of it was new."""
+
+    files: int = 0
+    predictions: int = 0
+    feedback: int = 0
+    new_predictions: int = 0
+    new_feedback: int = 0
+    faulty: int = 0  # lines that are no log lines; they are kept in a file beside
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts as JSON values."""
+        return asdict(self)
+
+
+def folders(settings: Settings, folder: Path | None = None) -> list[Path]:
+    """Return the folders of logs: one that is given, else those of all services of the store."""
+    if folder is not None:
+        if not folder.is_dir():
+            raise UsageError("there is no such folder", where=str(folder), next="name the `log` folder of a service")
+        return [folder]
+    own = settings.service.state
+    return (
+        [p for p in [settings.root / own / "log"] if p.is_dir()]
+        if own
+        else sorted(settings.store.glob("serving/*/log"))
+    )
+
+
+def collect(ledger: Ledger, folder: Path) -> Collected:
+    """Load a folder of logs. A row that is there already is left as it is, so that a repetition changes nothing.
+
+    A sealed file is removed once its rows are committed; what a living service still writes is read and left.
+    """
+    told = Collected()
+    with lock(folder, "this log", 60.0):
+        recover(folder)
+        for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
+            with suppress(FileNotFoundError):  # sealed meanwhile: it is read under its new name next time
+                _load(ledger, file, told)
+                if file.suffix == ".jsonl":
+                    file.unlink()
+    return told
+
+
+def _load(ledger: Ledger, file: Path, told: Collected) -> None:
+    lines = intact(file.read_bytes())
+    told.files += 1
+    rows: dict[str, list[dict[str, Any]]] = {"predictions": [], "feedback": []}
+    faulty = []
+    for line in lines:
+        try:
+            values = orjson.loads(line)
+            rows[values["kind"]] += (
+                list(_predictions(values)) if values["kind"] == "predictions" else [_feedback(values)]
+            )
+        except (KeyError, TypeError, ValueError):
+            faulty.append(line)
+    with ledger.write() as connection:
+        told.new_predictions += _insert(connection, predictions, rows["predictions"])
+        told.new_feedback += _insert(connection, feedback, rows["feedback"])
+    told.predictions += len(rows["predictions"])
+    told.feedback += len(rows["feedback"])
+    told.faulty += len(faulty)
+    if faulty and file.suffix == ".jsonl":
+        file.with_suffix(".faulty").write_bytes(b"\n".join(faulty) + b"\n")
+
+
+def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    at, reasons = datetime.fromisoformat(line["at"]), line.get("reasons")
+    for i, (inputs, outputs) in enumerate(zip(line["inputs"], line["outputs"], strict=True)):
+        key = outputs.get(line["key"])
+        yield {
+            "id": f"{line['id']}-{line['first'] + i}",
+            **{name: line[name] for name in ("model", "version", "contract", "variant", "caller", "request_id")},
+            "key": str(key) if key is not None else None,
+            "at": at,
+            "inputs": inputs,
+            "outputs": outputs,
+            "reasons": reasons[i] if reasons is not None else None,
+        }
+
+
+def _feedback(line: dict[str, Any]) -> dict[str, Any]:
+    names = ("id", "model", "prediction_id", "key", "action", "reason", "value", "caller")
+    return {**{name: line[name] for name in names}, "at": datetime.fromisoformat(line["at"])}
+
+
+def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+    """Insert the rows that are not there yet and return how many those were."""
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    waiting, added = iter(rows), 0
+    while chunk := list(islice(waiting, CHUNK)):
+        added += connection.execute(insert(table).on_conflict_do_nothing(), chunk).rowcount
+    return added
+
+
+def followed_up(ledger: Ledger, model: str) -> list[dict[str, Any]]:
+    """Return the feedback on a model with the prediction that each is about, by its id, else the key's last one before it."""
+    found = []
+    with ledger.read() as connection:
+        for said in connection.execute(select(feedback).where(feedback.c.model == model).order_by(feedback.c.at)):
+            by_key = and_(predictions.c.key == said.key, predictions.c.at <= said.at)
+            which = predictions.c.id == said.prediction_id if said.prediction_id else by_key
+            query = select(predictions).where(predictions.c.model == model, which).order_by(predictions.c.at.desc())
+            about = connection.execute(query.limit(1)).one_or_none()
+            found.append({**said._mapping, "prediction": dict(about._mapping) if about is not None else None})
+    return found
