@@ -112,7 +112,7 @@ def learn_fields(frame: pd.DataFrame) -> tuple[list[Field], list[str]]:
 
 
 def _numeric(name: str, column: pd.Series[float]) -> Field | str:
-    values = column.to_numpy(np.float64)
+    values: Floats = np.asarray(column, np.float64)
     code = missing_number(values)
     there = values[np.isfinite(values) & (values != code)]
     distinct = np.unique(there)
