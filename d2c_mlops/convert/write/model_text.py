@@ -73,7 +73,7 @@ def class_source(
     )
     return "\n".join([
         f"class {class_name(name)}(Model):",
-        f'    """{found["estimator"]} on {len(need)} column(s), as the notebook above fits it."""',
+        f'    """{_about(chosen, found["estimator"], len(need))}, as the notebook above fits it."""',
         "",
         "    contract = CONTRACT",
         "    charter = CHARTER",
@@ -122,6 +122,12 @@ def class_source(
         "        keys = [str(number + 1) for number in range(len(frame))]",
         f'        return self.contract.check_inputs(frame.assign(**{{"{key}": keys}})[list(CONTRACT.inputs.columns)])',
     ])  # fmt: skip
+
+
+def _about(chosen: Chosen, estimator: str, columns: int) -> str:
+    if chosen.kept == "forecast":
+        return f"The next {chosen.horizon} periods as {estimator} sees them"
+    return f"{estimator} on {columns} column{'s' * (columns != 1)}"
 
 
 def _evaluate(chosen: Chosen, classes: bool, handed: str) -> list[str]:
@@ -198,12 +204,17 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
             "It is judged by how closely it followed its own past, one step ahead, beside the last value carried forward. That "
             "flatters: judge it on periods that it has not seen before it goes live."
         )
+    inferred = (
+        f"Inferred from the {found['rows']} rows seen at conversion: types, categories, what may be missing. Widen what was "
+        "only chance."
+    )
+    if chosen.kept == "forecast":
+        inferred = "How many periods ahead goes in; the forecast comes out, with the day on which its period begins where the data has days."
     return {
         "head": f"## The model in production\nThe {estimator} above becomes a model that can be trained again, judged, saved "
         "and served. `train` runs the steps of this notebook, nothing else.",
         "prepare": f"### From a record to features\n{enter}",
-        "contract": f"### What it is asked and what it answers\nInferred from the {found['rows']} rows seen at conversion: types, "
-        "categories, what may be missing. Widen what was only chance.",
+        "contract": f"### What it is asked and what it answers\n{inferred}",
         "charter": "### The case for it\nNobody but its owner can answer these questions; the gate asks for each of them before the model "
         "goes live.\n\n" + "\n".join(f"- {each}" for each in _questions()),
         "model": f"### The class\n{judged}",
@@ -228,9 +239,12 @@ def _checks(
     tolerance = max(0.01 * max(1.0, abs(value)), 4 * abs(value - found["again"])) if value is not None else 0.0
     measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= {tolerance:.3g}" if value is not None else ""  # fmt: skip
     last = repr(chosen.name)
+    seen = "Asked about records that it has seen, it answers as the notebook did, and for every one of them."
+    if chosen.kept == "forecast":
+        seen = "Asked for a step ahead, it answers as the notebook's own forecast does."
     return [
         Out("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
-        Out("markdown", "Asked about records that it has seen, it answers as the notebook did, and for every one of them."),
+        Out("markdown", seen),
         Out("code", f"asked = {MODEL_NAME}.records(Tables({{}}), {MODEL_NAME}.as_of)\nanswers = {MODEL_NAME}.predict(asked)\n"
             f'assert answers["{found["contract"]["key"]}"].tolist() == asked["{found["contract"]["key"]}"].tolist()\n'
             f"assert {MODEL_NAME}.predict(asked.iloc[[0]])[\"prediction\"].tolist() == answers[\"prediction\"].tolist()[:1]{measured}\nanswers.head()"),
