@@ -136,7 +136,8 @@ def test_a_service_that_cannot_start_says_why(settings: Settings) -> None:
     version = train(settings)
     bento = package(version, settings)
     (bento.folder / "src" / "version.json").unlink()
-    with pytest.raises(D2CError, match="did not become ready"), serving(bento, settings, port=free_port()):
+    short = serving(bento, settings, port=free_port(), patience=20)
+    with pytest.raises(D2CError, match="did not become ready"), short:
         pass
 
 

@@ -116,9 +116,10 @@ def _feedback(line: dict[str, Any]) -> dict[str, Any]:
 def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
     """Insert the rows that are not there yet and return how many those were."""
     insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    statement = insert(table).on_conflict_do_nothing().returning(*table.primary_key)
     waiting, added = iter(rows), 0
     while chunk := list(islice(waiting, CHUNK)):
-        added += connection.execute(insert(table).on_conflict_do_nothing(), chunk).rowcount
+        added += len(connection.execute(statement, chunk).all())
     return added
 
 

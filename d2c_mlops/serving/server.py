@@ -71,7 +71,7 @@ def serving(
     *,
     port: int,
     host: str = "127.0.0.1",
-    patience: float = 180.0,  # seconds to wait until it is ready
+    patience: float = 120.0,  # seconds to wait until it is ready
 ) -> Iterator[Server]:
     """Serve a Bento while the block lasts; no process is left when it ends, however it ends."""
     check_port(host, port)
