@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
+.PHONY: test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,9 @@ test-exports: $(READY)  ## what `d2c schedule export` writes, judged by Airflow,
 	@command -v systemd-analyze >/dev/null && command -v crontab >/dev/null || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends systemd cron; }
 	$(BIN)/python bench/exports.py
+
+test-crash: $(READY)  ## 100 kills (-9) of schedulers, workers and kernels, two schedulers, on SQLite and on PostgreSQL: every slot once
+	$(BIN)/python bench/crash.py $(OPTIONS)
 
 test-serving-crash: $(READY)  ## kill -9 of a prediction log and of its collector, 50 trials each
 	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py

@@ -70,8 +70,13 @@ class JobSettings:
     retries: int = option(2, "further attempts after a temporary failure")
     backoff: float = option(60.0, "seconds before the second attempt, doubled for each further one")
     missed: str = option("once", "slots missed while nothing ran: skip, once (the latest) or all")
+    on: tuple[str, ...] = option((), "jobs whose new data start this one, with or without a cadence of its own")
     after: tuple[str, ...] = option((), "jobs that must have succeeded for their latest slot first")
     priority: int = option(0, "of jobs that are due together, the higher one starts first")
+    concurrency: int = option(1, "slots of this job that may run at a time")
+    memory: str = option("", "resident memory at which a run is stopped, such as 2GB; [d2c] run_memory when empty")
+    cpus: int = option(0, "processors that a run may use; [d2c] run_cpus when 0")
+    max_cost: float = option(0.0, "cost at which a run is stopped, by [d2c] cpu_hour_price; none when 0")
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,10 @@ class Settings:
     run_timeout: float = option(3600.0, "seconds after which a run is stopped")
     lock_wait: float = option(10.0, "seconds to wait for a locked database or dataset before giving up")
     run_slots: int = option(2, "runs that one scheduler has going at a time")
+    run_memory: str = option("", "resident memory at which a run is stopped, such as 2GB; none when empty")
+    run_cpus: int = option(0, "processors that a run may use; all when 0")
+    cpu_hour_price: float = option(0.0, "price of an hour of one processor, for what runs cost")
+    secrets: str = option("", "folder with a file per secret, for parameters written secret:NAME")
     models: Mapping[str, ModelSettings] = option(_nothing, "the [model:NAME] sections")
     jobs: Mapping[str, JobSettings] = option(_nothing, "the [schedule:NAME] sections")
     service: ServiceSettings = option(ServiceSettings, "the [service] section")
@@ -174,6 +183,8 @@ def load(
     given |= _environment(environ)
     given |= {name: value for name, value in overrides.items() if value is not None}
     values = _typed(Settings, OPTIONS, given, "[d2c]", failures)
+    if values.get("run_memory") and not _is_size(values["run_memory"]):
+        failures.append(Failure(f"{values['run_memory']!r} is no size such as 512MB or 2GB", "[d2c] run_memory"))
     service = ServiceSettings(**_service(sections.get("service", {}), environ, failures))
     models, jobs = {}, {}
     for section, keys in sections.items():
@@ -262,7 +273,11 @@ def _grouped(
 
 
 def _job_failures(job: JobSettings, section: str) -> list[Failure]:
-    found = [Failure("is needed", f"[{section}] {key}") for key in ("run", "at") if not getattr(job, key)]
+    found = [Failure("is needed", f"[{section}] run")] if not job.run else []
+    if not job.at and not job.on:
+        found.append(Failure("is needed", f"[{section}] at"))
+    if job.memory and not _is_size(job.memory):
+        found.append(Failure(f"{job.memory!r} is no size such as 512MB or 2GB", f"[{section}] memory"))
     if job.missed not in ("skip", "once", "all"):
         found.append(Failure(f"{job.missed!r} is none of skip, once, all", f"[{section}] missed"))
     return found
@@ -298,6 +313,22 @@ def _read(kind: Any, value: Any) -> Any:
     if kind is Path or kind is str:
         return value
     return tuple(part for part in re.split(r"[\s,]+", value.strip()) if part)
+
+
+def _is_size(text: str) -> bool:
+    try:
+        return size(text) > 0
+    except ValueError:
+        return False
+
+
+def size(text: str) -> int:
+    """Return a size such as 512MB, 2GB or 1.5GiB in bytes. Raises ValueError."""
+    found = re.fullmatch(r"([\d.]+)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if not found:
+        raise ValueError(text)
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
 
 
 def _name(kind: Any) -> str:

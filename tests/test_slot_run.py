@@ -23,7 +23,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """Put runs on record without a kernel; the errors in the list are raised first, one a run."""
     errors: list[Exception] = []
 
-    def fake(name: str, given: dict, settings: Settings, *, ledger: Ledger, timeout: float, mark: dict) -> Run:
+    def fake(name: str, given: dict, settings: Settings, *, ledger: Ledger, mark: dict, **_: object) -> Run:
         job = prepare(name, given, settings)
         open_row(ledger, {**job.row, **mark, "started_at": NOW})
         error = errors.pop(0) if errors else None

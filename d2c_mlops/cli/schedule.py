@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from . import example, json_option, main, settings, show, table
 
 if TYPE_CHECKING:
     from ..ledger.store import Ledger
-    from ..runs.schedule import Job
+    from ..runs.jobs import Job
 
 
 @main.group()
@@ -27,22 +28,25 @@ def schedule() -> None:
 def list_jobs(as_json: bool) -> None:
     """List the jobs with their next slot and what became of the last five."""
     from ..runs import slots
-    from ..runs.schedule import jobs_of
+    from ..runs.jobs import jobs_of
 
     held, ledger, now = settings(), _ledger(), datetime.now(UTC)
     jobs = jobs_of(held)
     known = slots.known_jobs(ledger, jobs, now)
+    found = slots.listed_all(ledger)
     rows: list[dict[str, Any]] = []
     lasts = []
     for name, job in jobs.items():
-        last = slots.listed(ledger, name)
+        last = found.get(name, [])
         lasts.append(last)
         rows.append(
             {
                 "job": name,
                 "run": job.settings.run,
-                "at": f"{job.settings.at} ({job.settings.zone})",
-                "next": None if known[name][1] else job.cadence.next(now).isoformat(),
+                "at": f"{job.settings.at} ({job.settings.zone})" if job.settings.at else "",
+                "on": list(job.settings.on),
+                "paused": known[name][1],
+                "next": job.cadence.next(now).isoformat() if job.cadence.cron and not known[name][1] else None,
                 "last": [s.to_dict() for s in last],
             }
         )
@@ -54,7 +58,13 @@ def list_jobs(as_json: bool) -> None:
         return None
     marks = {"succeeded": "✓", "failed": "✗", "skipped": "-", "running": "▶", "waiting": "…"}
     shown = [
-        (*list(row.values())[:3], row["next"] or "paused", " ".join(marks[s.status] for s in last))
+        (
+            row["job"],
+            row["run"],
+            row["at"] or f"on new data of {', '.join(row['on'])}",
+            "paused" if row["paused"] else row["next"],
+            " ".join(marks[s.status] for s in last),
+        )
         for row, last in zip(rows, lasts, strict=True)
     ]
     table(("job", "run", "at", "next", "last five, newest first"), shown)
@@ -65,12 +75,17 @@ def list_jobs(as_json: bool) -> None:
 @schedule.command("run")
 @json_option
 def run(as_json: bool) -> None:
-    """Run what is due, until Ctrl-C or SIGTERM; then finish what runs. Any number may share a ledger."""
+    """Run what is due, until Ctrl-C or SIGTERM; then finish what runs. Any number may share a ledger.
+
+    A second Ctrl-C or SIGTERM stops what runs, too; it is tried again by whoever runs the schedule next. Changes of
+    settings.ini are taken over while it runs.
+    """
     from ..runs.schedule import Scheduler
 
-    scheduler = Scheduler(settings(), say=lambda text: show({"said": text}) if as_json else click.echo(text))
+    say = lambda text: click.echo(json.dumps({"said": text}) if as_json else text)  # noqa: E731
+    scheduler = Scheduler(settings(), say=say, reload=settings)
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: scheduler.stopped.set())
+        signal.signal(each, lambda *_: scheduler.stop())
     scheduler.say(f"{len(scheduler.jobs)} job(s): {', '.join(scheduler.jobs) or 'none'}")
     scheduler.loop()
 
@@ -112,8 +127,9 @@ def resume(job: str, as_json: bool) -> None:
 @click.argument("job")
 @click.option("--from", "first", required=True, metavar="DATE", help="First day, on the clock of the job's zone.")
 @click.option("--to", "last", required=True, metavar="DATE", help="Last day.")
+@click.option("--parallel", default=1, show_default=True, help="Slots of it that run at a time, up to [d2c] run_slots.")
 @json_option
-def backfill(job: str, first: str, last: str, as_json: bool) -> None:
+def backfill(job: str, first: str, last: str, parallel: int, as_json: bool) -> None:
     """Put the slots of JOB between two days on record, those that are there already left alone."""
     from ..runs import slots
 
@@ -121,7 +137,7 @@ def backfill(job: str, first: str, last: str, as_json: bool) -> None:
     begin, end = (_day(text, known) for text in (first, last))
     now = datetime.now(UTC)
     found = known.cadence.slots(begin - timedelta(microseconds=1), min(end + timedelta(days=1), now))
-    made = slots.add(_ledger(), job, dict.fromkeys(found, ("waiting", "backfill")), now)
+    made = slots.add(_ledger(), job, dict.fromkeys(found, ("waiting", "backfill")), now, parallel=parallel)
     return _added(job, made, as_json)
 
 
@@ -141,9 +157,13 @@ def why(job: str, slot: str, as_json: bool) -> None:
     known = _job(job)
     moment = moment.replace(tzinfo=known.cadence.zone) if moment.tzinfo is None else moment
     found = slots.find(_ledger(), job, moment.astimezone(UTC))
+    told = slots.history(_ledger(), job, found.slot)
     if as_json:
-        return show(found.to_dict())
+        return show({**found.to_dict(), "history": told})
     click.echo(f"{job} {found.slot.isoformat()} {found.status}: {found.reason}")
+    for event in told:
+        where = f" on {event['host'].partition('#')[0]}, process {event['pid']}" if event["host"] else ""
+        click.echo(f"  {event['at']:%Y-%m-%d %H:%M:%S}Z  {event['status']}: {event['reason']}{where}")
     if found.run_id:
         click.echo(f"run: d2c runs show {found.run_id}")
     return None
@@ -174,7 +194,7 @@ def _day(text: str, job: Job) -> datetime:
 
 
 def _job(name: str) -> Job:
-    from ..runs.schedule import jobs_of
+    from ..runs.jobs import jobs_of
 
     known = jobs_of(settings())
     if name not in known:

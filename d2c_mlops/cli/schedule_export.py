@@ -52,7 +52,7 @@ def export(
     """
     from ..runs.exports import export as write
     from ..runs.exports.common import Place
-    from ..runs.schedule import jobs_of
+    from ..runs.jobs import jobs_of
 
     held = settings()
     known = jobs_of(held)

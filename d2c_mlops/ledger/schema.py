@@ -58,9 +58,13 @@ runs = Table(
     Column("job", String(64)),
     Column("slot", Moment),
     Column("attempt", Integer),
+    Column("cost", Float),
+    Column("failure", String(24)),
+    Column("environment", JSON),
     Index("runs_by_start", "started_at"),
     Index("runs_by_status", "status"),
-    Index("runs_by_job", "job", "slot"),
+    Index("runs_by_job", "job", "slot", "attempt", unique=True),
+    Index("runs_by_model", "model", "started_at"),
 )
 
 jobs = Table(
@@ -86,7 +90,24 @@ slots = Table(
     Column("pid_started", Float),
     Column("heartbeat_at", Moment),
     Column("changed_at", Moment, nullable=False),
+    Column("parallel", Integer),
     Index("slots_by_status", "status", "not_before"),
+)
+
+slot_events = Table(
+    "slot_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job", String(64), nullable=False),
+    Column("slot", Moment, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("run_id", String(64)),
+    Column("host", String(255)),
+    Column("pid", Integer),
+    Index("slot_events_by_slot", "job", "slot", "id"),
 )
 
 versions = Table(

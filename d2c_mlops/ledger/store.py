@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
 from ..errors import D2CError, Temporary, UsageError
 from ..settings import Settings
 
-HEAD = "0003"  # the newest migration; a test compares it with the migrations folder
+HEAD = "0004"  # the newest migration; a test compares it with the migrations folder
 LOCKED = ("database is locked", "database table is locked", "database schema is locked")
+PATIENCE = 600.0  # seconds that what has happened waits to be written down while the ledger is away
+T = TypeVar("T")
+CHUNK = 2000  # rows that are inserted by one statement
 FULL = ("database or disk is full", "disk i/o error", "no space left")
 
 
@@ -45,6 +51,23 @@ class Ledger:
         with self._mapped(), self.engine.begin() as connection:
             yield connection
 
+    def insist(self, call: Callable[[], T], patience: float = PATIENCE, say: Callable[[str], None] | None = None) -> T:
+        """Return what `call` returns; while the ledger is away, try again for `patience` seconds.
+
+        For what has happened and has to be written down. Raises Temporary when the ledger stays away.
+        """
+        limit, wait = time.monotonic() + patience, 0.2
+        while True:
+            try:
+                return call()
+            except Temporary as err:
+                if time.monotonic() >= limit:
+                    raise
+                if say is not None and wait == 0.2:
+                    say(f"{err.what}; trying again for {patience:g} s")
+                time.sleep(wait)
+                wait = min(2 * wait, 5.0)
+
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
@@ -58,7 +81,8 @@ class Ledger:
         try:
             url = make_url(self.url)
             if not url.drivername.startswith("sqlite"):
-                return create_engine(url, pool_pre_ping=True)
+                impatient = {"connect_timeout": 10} if url.drivername.startswith("postgresql") else {}
+                return create_engine(url, pool_pre_ping=True, connect_args=impatient)
             if url.database:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(url, connect_args={"timeout": self.lock_wait})
@@ -87,14 +111,14 @@ class Ledger:
     def _mapped(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as err:
+        except (OperationalError, InterfaceError) as err:
             raise self._translate(err) from err
         except DatabaseError as err:
             if "file is not a database" in str(err.orig):
                 raise UsageError("this file is not a ledger", where=self.shown, next="move it away") from None
             raise
 
-    def _translate(self, err: OperationalError) -> D2CError:
+    def _translate(self, err: DBAPIError) -> D2CError:
         reason = str(err.orig).strip()
         if any(word in reason.lower() for word in LOCKED):
             what = f"the ledger was locked for {self.lock_wait:g} s by another process"
@@ -102,6 +126,17 @@ class Ledger:
         if any(word in reason.lower() for word in FULL):
             return Temporary(f"the ledger cannot be written: {reason}", where=self.shown, next="free some disk space")
         return Temporary(f"the ledger cannot be reached: {reason}", where=self.shown, next="check [d2c] ledger_url")
+
+
+def insert_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Insert the rows whose key is not there yet and return the keys of those: the unique key decides among writers."""
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    statement = insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    added: list[Any] = []
+    waiting = iter(rows)
+    while chunk := list(islice(waiting, CHUNK)):
+        added += connection.execute(statement, chunk).all()
+    return added
 
 
 def temporary(err: OSError, where: str) -> D2CError:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import croniter
@@ -40,8 +41,12 @@ class Cadence:
         An hour that the clock skips is run once, when the clock has moved on; an hour that it repeats is run once, the
         first time.
         """
-        # The clock may have been moved back by up to a few hours, so that naive times are read from a day earlier.
-        start = after.astimezone(self.zone).replace(tzinfo=None) - timedelta(days=1)
+        if not self.cron:
+            return
+        # Where the clock has been moved back within a day, naive times are read from a day earlier.
+        local = after.astimezone(self.zone)
+        moved = (after - timedelta(days=1)).astimezone(self.zone).utcoffset() != local.utcoffset()
+        start = local.replace(tzinfo=None) - timedelta(days=1 if moved else 0)
         given: set[datetime] = set()
         for naive in croniter(self.cron, start).all_next(datetime):
             moment = self._moment(naive)
@@ -87,12 +92,15 @@ class Cadence:
         return last.replace(microsecond=0)
 
 
+def never(zone: str = "UTC") -> Cadence:
+    """Return the cadence of a job that only other jobs or people start."""
+    return Cadence("", _zone(zone))
+
+
+@cache
 def cadence(text: str, zone: str = "UTC") -> Cadence:
     """Read a cron expression or a plain cadence. Raises UsageError when it is neither."""
-    try:
-        known = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise UsageError(f"there is no time zone {zone!r}", next="write a name such as Europe/Berlin") from None
+    known = _zone(zone)
     written = " ".join(text.lower().split())
     for pattern, cron in PLAIN.items():
         if found := re.fullmatch(pattern, written):
@@ -104,3 +112,10 @@ def cadence(text: str, zone: str = "UTC") -> Cadence:
     if len(written.split()) != 5 or not croniter.is_valid(written.upper()):
         raise UsageError(f"{text!r} is not a cadence", next=f"write {KNOWN}")
     return Cadence(written.upper(), known)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise UsageError(f"there is no time zone {name!r}", next="write a name such as Europe/Berlin") from None

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
-import selectors
+import secrets as randomness
+import shutil
+import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, errors
-from ..errors import D2CError, NotebookFailed, Temporary, UsageError
+from .. import __version__
+from ..errors import D2CError, UsageError
 from ..ledger.store import Ledger, temporary
-from ..settings import Settings
+from ..settings import JobSettings, Settings, size
 from . import processes
+from .failures import classify, of_code
 from .parameters import check, load_notebook, parameters_of, to_json
+from .pulse import Stop
 from .records import Run, close_lost, close_row, find, open_row
-from .values import FOLDER, RUN_ID, read_events
-
-Progress = Callable[[dict[str, Any]], None]
-SAMPLE_SECONDS = 0.5
-EXIT_CODES = {
-    name: cls.exit_code for name, cls in vars(errors).items() if isinstance(cls, type) and issubclass(cls, D2CError)
-}
+from .redaction import Redaction
+from .secrets import references, secret
+from .supervise import Limits, Progress, follow
+from .values import read_events
 
 
 @dataclass(frozen=True)
@@ -62,53 +59,73 @@ def run(
     *,
     ledger: Ledger | None = None,
     timeout: float | None = None,  # seconds; the settings' run_timeout when None
+    limits: Limits | None = None,  # instead of timeout and the settings' limits
     progress: Progress = lambda event: None,  # called with each event: {"event": "cell", "index": …, "total": …}
     mark: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
+    stop: Stop = lambda: None,  # asked now and then; why the run must stop, None while it may go on
 ) -> Run:
     """Run a notebook on record and return its row. Raises an error of the notebook's class when a cell failed."""
     job = prepare(name, given, settings)
     ledger = ledger or Ledger.of(settings)
+    limits = limits or limits_of(settings, seconds=timeout)
     close_lost(ledger, datetime.now(UTC))
-    try:
-        job.folder.mkdir(parents=True)
-    except OSError as err:
-        raise temporary(err, str(job.folder)) from None
-    open_row(ledger, {**job.row, **(mark or {}), "started_at": datetime.now(UTC)})
+    _open(ledger, job, mark or {})
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
     usage = processes.Usage()
-    limit = timeout if timeout is not None else settings.run_timeout
     try:
-        status, error = _supervise(job, settings, limit, usage, progress)
+        error = _supervise(job, settings, limits, usage, progress, stop)
+    except OSError as err:
+        told = temporary(err, str(job.folder))
+        _close(ledger, job, {"kind": type(told).__name__, "message": told.what}, usage, limits)
+        raise told from None
     except BaseException as err:
-        cancelled = isinstance(err, KeyboardInterrupt | SystemExit)
-        error = {"kind": type(err).__name__, "message": str(err)}
-        _close(ledger, job, "cancelled" if cancelled else "failed", error, usage)
+        _close(ledger, job, {"kind": type(err).__name__, "message": str(err)}, usage, limits)
         raise
-    _close(ledger, job, status, error, usage)
-    finished = find(ledger, job.id)
-    if status != "succeeded":
+    _close(ledger, job, error, usage, limits)
+    finished = ledger.insist(lambda: find(ledger, job.id))
+    if finished.status != "succeeded":
         raise failure(finished)
     return finished
 
 
-def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
-    """Check all that can be checked before anything is written. Raises UsageError."""
+def limits_of(settings: Settings, job: JobSettings | None = None, seconds: float | None = None) -> Limits:
+    """Return the limits of a run: a job's own, else those of all runs."""
+    memory = (job.memory if job else "") or settings.run_memory
+    return Limits(
+        seconds=job.timeout if job else settings.run_timeout if seconds is None else seconds,
+        memory_bytes=size(memory) if memory else None,
+        cpus=(job.cpus if job else 0) or settings.run_cpus or None,
+        cost=job.max_cost if job and job.max_cost else None,
+        cpu_hour_price=settings.cpu_hour_price,
+    )
+
+
+def checked(name: str, given: Mapping[str, Any], settings: Settings) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Return the notebook of a name, its content and the parameters in their types. Raises UsageError."""
     known = runbooks(settings)
-    notebook = known.get(name) or Path(name)
+    notebook = known.get(name) or settings.root / name if not Path(name).exists() else Path(name)
     if name not in known and notebook.suffix != ".ipynb":
         raise UsageError(
             f"there is no runbook {name!r}", next=f"use a path ending in .ipynb or one of: {', '.join(known)}"
         )
-    notebook = notebook.resolve()
+    notebook = (known.get(name) or notebook).resolve()
     content = load_notebook(notebook)
-    values = check(parameters_of(content, str(notebook)), given, str(notebook))
-    id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{notebook.stem[:24]}-{secrets.token_hex(3)}"
+    return notebook, content, check(parameters_of(content, str(notebook)), given, str(notebook))
+
+
+def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
+    """Check all that can be checked before anything is written. Raises UsageError."""
+    notebook, content, values = checked(name, given, settings)
+    shipped = name in runbooks(settings)
+    id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{notebook.stem[:24]}-{randomness.token_hex(3)}"
     folder = settings.store / "runs" / id
     plain = to_json(values)
     seed = plain.get("seed")
+    for reference in sorted(references(plain)):
+        secret(reference)
     row = {
         "id": id,
-        "runbook": name if name in known else str(notebook),
+        "runbook": name if shipped else str(notebook),
         "model": str(plain["model"]) if "model" in plain else None,
         "notebook": str(notebook),
         "notebook_sha256": sha256(notebook.read_bytes()).hexdigest(),
@@ -125,7 +142,7 @@ def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
     language = (
         metadata.get("language_info", {}).get("name") or metadata.get("kernelspec", {}).get("language") or "python"
     )
-    cwd = settings.root if name in known else notebook.parent
+    cwd = settings.root if shipped else notebook.parent
     return Job(id, row["runbook"], notebook, plain, folder, cwd, kernel, language, row)
 
 
@@ -139,15 +156,27 @@ def failure(run: Run) -> D2CError:
     if error.get("cell") is not None:
         where = f"{run.notebook}, cell {error['cell']}"
     what = f"{error.get('kind')}: {error.get('message')}" if run.status == "failed" else str(error.get("message"))
-    kinds = {cls.exit_code: cls for cls in (UsageError, errors.DataRefused, errors.GateRefused, Temporary)}
-    kind = kinds.get(run.exit_code or 0, NotebookFailed)
-    return kind(what, where=where, next=f"open {run.folder / OUTPUTS['html']}, or `d2c runs show {run.id}`")
+    return of_code(run.exit_code or 0)(
+        what, where=where, next=f"open {run.folder / OUTPUTS['html']}, or `d2c runs show {run.id}`"
+    )
+
+
+def _open(ledger: Ledger, job: Job, mark: Mapping[str, Any]) -> None:
+    try:
+        job.folder.mkdir(parents=True)
+    except OSError as err:
+        raise temporary(err, str(job.folder)) from None
+    try:
+        open_row(ledger, {**job.row, **mark, "started_at": datetime.now(UTC)})
+    except BaseException:
+        job.folder.rmdir()
+        raise
 
 
 def _supervise(
-    job: Job, settings: Settings, limit: float, usage: processes.Usage, progress: Progress
-) -> tuple[str, dict[str, Any] | None]:
-    """Run the worker until it is done, dead or out of time; return the status and the error."""
+    job: Job, settings: Settings, limits: Limits, usage: processes.Usage, progress: Progress, stop: Stop
+) -> dict[str, Any] | None:
+    """Run the worker to its end; return the error, None when all cells ran."""
     spec = {
         "notebook": str(job.notebook),
         "parameters": job.parameters,
@@ -157,102 +186,54 @@ def _supervise(
         "language": job.language,
         "output": str(job.folder / OUTPUTS["notebook"]),
         "html": str(job.folder / OUTPUTS["html"]),
+        "memory_bytes": limits.memory_bytes,
+        "cpus": limits.cpus,
         "render_only": False,
     }
-    done: dict[str, Any] = {}
-
-    def hear(event: dict[str, Any]) -> None:
-        if event["event"] == "done":
-            done.update(event)
-        else:
-            progress(event)
-
-    code, late = _worker(job, spec, settings, limit, usage, hear)
-    if late:
+    worker = partial(follow, folder=job.folder, run_id=job.id, settings=settings, hear=progress, environment={})
+    oom_kills = processes.oom_kills()
+    ended = worker(spec, limits=limits, usage=usage, stop=stop)
+    if ended.error:
         if (job.folder / OUTPUTS["notebook"]).exists():
-            _worker(job, {**spec, "render_only": True}, settings, 60.0, processes.Usage(), hear)
-        return "timeout", {"kind": "Timeout", "message": f"the run took longer than {limit:g} s and was stopped"}
-    if not done:
-        message = f"the worker ended with status {code} before the notebook was done: {_last_line(job)}"
-        return "failed", {"kind": "WorkerDied", "message": message}
-    return ("failed", done["error"]) if done["error"] else ("succeeded", None)
+            rendering = {**spec, "render_only": True}
+            worker(rendering, limits=Limits(60.0), usage=processes.Usage(), stop=lambda: None)
+        return ended.error
+    error = ended.done["error"] if ended.done else _died(job, ended.code)
+    if error and error["kind"] in ("Killed", "DeadKernelError") and processes.oom_kills() > oom_kills:
+        peak = f"{usage.peak_memory_bytes / 2**20:,.0f} MiB"
+        return {"kind": "OutOfMemory", "message": f"the machine ran out of memory; the run had held {peak}"}
+    return error
 
 
-def _worker(
-    job: Job, spec: dict[str, Any], settings: Settings, limit: float, usage: processes.Usage, hear: Progress
-) -> tuple[int, bool]:
-    """Start a worker in a process group of its own and follow it; return its exit status and whether time ran out."""
-    (job.folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-    marks = {
-        RUN_ID: job.id,
-        FOLDER: str(job.folder),
-        **settings.environment(),
-        "PYTHONWARNINGS": "ignore::FutureWarning",
-    }
-    deadline = time.monotonic() + limit
-    with (job.folder / OUTPUTS["log"]).open("ab") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "d2c_mlops.runs.worker", str(job.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, **marks},
-            start_new_session=True,
-        )
-    try:
-        late = _follow(worker, deadline, usage, hear)
-    finally:
-        processes.end(worker.pid)
-        processes.end_marked(RUN_ID, job.id)
-        code = worker.wait()
-        assert worker.stdout is not None
-        worker.stdout.close()
-    return code, late
+def _died(job: Job, code: int) -> dict[str, Any]:
+    if code in (-signal.SIGKILL, -signal.SIGTERM):
+        name = signal.Signals(-code).name
+        return {"kind": "Killed", "message": f"the worker was killed from outside ({name})"}
+    message = f"the worker ended with status {code} before the notebook was done: {_last_line(job)}"
+    return {"kind": "WorkerDied", "message": message}
 
 
-def _follow(worker: subprocess.Popen[bytes], deadline: float, usage: processes.Usage, hear: Progress) -> bool:
-    """Read events until the worker closes its end; return True when the deadline came first."""
-    assert worker.stdout is not None
-    pipe = worker.stdout.fileno()
-    os.set_blocking(pipe, False)
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0:
-            ready = selector.select(min(SAMPLE_SECONDS, left))
-            usage.sample(worker.pid)
-            if not ready:
-                continue
-            chunk = os.read(pipe, 65536)
-            if not chunk:
-                return False
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                hear(json.loads(line))
-    return True
-
-
-def _close(ledger: Ledger, job: Job, status: str, error: dict[str, Any] | None, usage: processes.Usage) -> None:
+def _close(ledger: Ledger, job: Job, error: dict[str, Any] | None, usage: processes.Usage, limits: Limits) -> None:
+    redaction = Redaction(job.folder, references(job.parameters))
     recorded, inputs = read_events(job.folder)
     for draft in job.folder.glob("*.tmp"):
         draft.unlink(missing_ok=True)
+    shutil.rmtree(job.folder / "tmp", ignore_errors=True)
     (job.folder / "spec.json").unlink(missing_ok=True)
-    codes = {"succeeded": 0, "timeout": 5, "cancelled": 130}
-    code = codes.get(status, EXIT_CODES.get(str((error or {}).get("kind")), 5))
-    close_row(
-        ledger,
-        job.id,
-        {
-            "status": status,
-            "ended_at": datetime.now(UTC),
-            "recorded": recorded,
-            "inputs": inputs,
-            "error": error,
-            "exit_code": code,
-            "cpu_seconds": usage.cpu_seconds,
-            "peak_memory_bytes": usage.peak_memory_bytes,
-        },
-    )
+    kind, code = classify(error)
+    values = {
+        "status": {None: "succeeded", "timeout": "timeout", "cancelled": "cancelled"}.get(kind, "failed"),
+        "ended_at": datetime.now(UTC),
+        "recorded": redaction.clean(recorded),
+        "inputs": inputs,
+        "error": redaction.clean(error),
+        "exit_code": code,
+        "failure": kind,
+        "cpu_seconds": usage.cpu_seconds,
+        "peak_memory_bytes": usage.peak_memory_bytes,
+        "cost": usage.cpu_seconds / 3600 * limits.cpu_hour_price if limits.cpu_hour_price else None,
+    }
+    ledger.insist(lambda: close_row(ledger, job.id, values))
 
 
 def _last_line(job: Job) -> str:

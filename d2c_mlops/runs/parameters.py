@@ -15,6 +15,7 @@ from typing import Any, Literal, Optional, Union
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import Failure, UsageError
+from . import secrets
 
 TAG = "parameters"
 # The names that an annotation may use; anything else leaves the parameter untyped.
@@ -124,6 +125,8 @@ def to_source(value: Any) -> str:
         return "[" + ", ".join(map(to_source, value)) + "]"
     if isinstance(value, tuple):
         return "(" + "".join(f"{to_source(v)}, " for v in value) + ")"
+    if isinstance(value, str) and (lookup := secrets.source(value)):
+        return lookup
     return repr(value)
 
 

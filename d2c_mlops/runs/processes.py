@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import sys
 import time
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 import psutil
 
@@ -15,6 +19,7 @@ class Usage:
     """What a tree of processes has used so far."""
 
     cpu_seconds: float = 0.0
+    memory_bytes: float = 0.0
     peak_memory_bytes: float = 0.0
     _cpu: dict[tuple[int, float], float] = field(default_factory=dict)
 
@@ -30,33 +35,100 @@ class Usage:
             except psutil.Error:
                 continue
         self.cpu_seconds = sum(self._cpu.values())
+        self.memory_bytes = memory
         self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
+
+
+def oom_kills() -> int:
+    """Return how many processes of this control group the kernel has killed for want of memory; 0 where it is unknown."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        for line in _text(path).splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
 
 
 def tree(pid: int) -> list[psutil.Process]:
     """Return a process and all its descendants; an empty list when it is gone."""
     try:
         top = psutil.Process(pid)
-        return [top, *top.children(recursive=True)]
+        return [top, *_below(top)]
     except psutil.Error:
         return []
 
 
-def started(pid: int) -> float:
-    """Return when a process started (seconds since the epoch), 0 when it is gone: pid and start name a process."""
+def _below(top: psutil.Process) -> list[psutil.Process]:
+    """Return the descendants of a process; where Linux lists them, without a look at every process there is."""
+    if not Path(f"/proc/{top.pid}/task/{top.pid}/children").exists():
+        return list(top.children(recursive=True))
+    found: list[psutil.Process] = []
+    left = [top.pid]
+    while left:
+        for listing in Path(f"/proc/{left.pop()}/task").glob("*/children"):
+            try:
+                numbers = [int(number) for number in listing.read_bytes().split()]
+                found += [psutil.Process(number) for number in numbers]
+                left += numbers
+            except (OSError, psutil.Error):
+                continue
+    return found
+
+
+def place() -> str:
+    """Return where this process lives: host name, machine and boot, process namespace.
+
+    A process number means the same process only to those that see the same namespace since the same boot.
+    """
+    return _place()
+
+
+@cache
+def _place() -> str:
+    machine = _text("/etc/machine-id") or _text("/var/lib/dbus/machine-id")
+    boot = _text("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}"
     try:
+        namespace = str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()}#{machine[:8]}.{boot.replace('-', '')[:8]}.{namespace}"
+
+
+def rebooted(where: str) -> bool:
+    """Return whether a place was this machine before it was started again: nothing of then is left."""
+    host, _, rest = where.partition("#")
+    here, _, mine = place().partition("#")
+    machine, boot = [*rest.split("."), ""][:2]
+    return bool(machine) and host == here and mine.split(".")[0] == machine and mine.split(".")[1] != boot
+
+
+def started(pid: int) -> float:
+    """Return when a process started, 0 when it is gone: pid and start name a process of one boot.
+
+    Seconds since the boot where Linux tells them: those do not change when somebody sets the clock.
+    """
+    try:
+        if sys.platform == "linux":
+            after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            return int(after_name[19]) / os.sysconf("SC_CLK_TCK")
         return float(psutil.Process(pid).create_time())
-    except psutil.Error:
+    except (OSError, psutil.Error):
         return 0.0
 
 
 def alive(pid: int, since: float) -> bool:
     """Return whether the process `pid` that started at `since` still runs."""
     try:
-        process = psutil.Process(pid)
-        return bool(abs(process.create_time() - since) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)
+        return abs(started(pid) - since) < 0.5 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def end(pid: int, patience: float = 3.0) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import and_, insert, select, update
 
-from ..errors import UsageError
-from ..ledger.schema import runs
+from ..errors import Temporary, UsageError
+from ..ledger.schema import runs, slots
 from ..ledger.store import Ledger
 from . import processes
 from .values import RUN_ID, read_events
@@ -48,6 +48,9 @@ class Run:
     job: str | None = None  # the schedule's job, the slot and the attempt that it was for
     slot: datetime | None = None
     attempt: int | None = None
+    cost: float | None = None  # cpu_seconds at [d2c] cpu_hour_price
+    failure: str | None = None  # the class of its failure: data_refused, notebook_error, timeout, out_of_memory, …
+    environment: dict[str, str] | None = None  # versions of the packages that it ran with
 
     @property
     def seconds(self) -> float | None:
@@ -70,10 +73,19 @@ class Run:
 
 
 def open_row(ledger: Ledger, values: Mapping[str, Any]) -> None:
-    """Write the row of a run that starts now in this process."""
-    mine = {"status": "running", "host": socket.gethostname(), "pid": os.getpid()}
+    """Write the row of a run that starts now in this process.
+
+    Raises Temporary when it is for an attempt at a slot that this process no longer holds.
+    """
+    mine = {"host": processes.place(), "pid": os.getpid(), "pid_started": processes.started(os.getpid())}
     with ledger.write() as connection:
-        connection.execute(insert(runs).values(**mine, pid_started=processes.started(os.getpid()), **values))
+        if values.get("job"):
+            held = and_(slots.c.job == values["job"], slots.c.slot == values["slot"])
+            held = and_(held, slots.c.attempt == values["attempt"], slots.c.status == "running")
+            found = connection.execute(update(slots).where(held).values(status="running"))
+            if found.rowcount != 1:
+                raise Temporary("the claim was taken over", where=f"{values['job']} {values['slot'].isoformat()}")
+        connection.execute(insert(runs).values(status="running", **mine, **values))
 
 
 def close_row(ledger: Ledger, run: str, values: Mapping[str, Any]) -> None:
@@ -107,16 +119,29 @@ def latest(ledger: Ledger, limit: int = 20, model: str | None = None, status: st
 
 def close_lost(ledger: Ledger, at: datetime) -> list[str]:
     """Mark the runs of this machine whose process is gone as lost, end what they left behind, return their ids."""
-    query = select(runs).where(runs.c.status == "running", runs.c.host == socket.gethostname())
+    query = select(runs).where(runs.c.status == "running")
     with ledger.read() as connection:
         rows = [Run(**row._mapping) for row in connection.execute(query)]
-    lost = [run for run in rows if not processes.alive(run.pid, run.pid_started)]
+    lost = [run for run in rows if _gone(run)]
     for run in lost:
-        processes.end_marked(RUN_ID, run.id)
-        for draft in run.folder.glob("*.tmp"):
-            draft.unlink(missing_ok=True)
-        recorded, inputs = read_events(run.folder)
-        error = {"kind": "Lost", "message": "the process of the run is gone; it was killed or the machine stopped"}
-        close_row(ledger, run.id, {"status": "lost", "ended_at": at, "recorded": recorded, "inputs": inputs,
-                                   "error": error, "exit_code": 75})  # fmt: skip
+        lose(ledger, run, at)
     return [run.id for run in lost]
+
+
+def lose(ledger: Ledger, run: Run, at: datetime) -> None:
+    """Mark a run as lost and end what it left behind on this machine."""
+    processes.end_marked(RUN_ID, run.id)
+    for draft in run.folder.glob("*.tmp"):
+        draft.unlink(missing_ok=True)
+    (run.folder / "spec.json").unlink(missing_ok=True)
+    shutil.rmtree(run.folder / "tmp", ignore_errors=True)
+    recorded, inputs = read_events(run.folder)
+    error = {"kind": "Lost", "message": "the process of the run is gone; it was killed or the machine stopped"}
+    close_row(ledger, run.id, {"status": "lost", "ended_at": at, "recorded": recorded, "inputs": inputs,
+                               "error": error, "exit_code": 75, "failure": "lost"})  # fmt: skip
+
+
+def _gone(run: Run) -> bool:
+    if run.host == processes.place():
+        return not processes.alive(run.pid, run.pid_started)
+    return processes.rebooted(run.host)

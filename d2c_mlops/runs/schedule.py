@@ -2,100 +2,31 @@
 
 from __future__ import annotations
 
-import string
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from ..errors import D2CError, Failure, Temporary, UsageError
+from ..errors import D2CError, Temporary
 from ..ledger.store import Ledger
-from ..settings import JobSettings, Settings
+from ..settings import FILE, Settings
 from . import slots
-from .cadence import Cadence, cadence
-from .execute import prepare, run
-from .records import close_lost
+from .execute import limits_of, run
+from .jobs import Job, due, jobs_of, troubles
+from .pulse import Clock, Pulse, Say, Watch
+from .records import Run, close_lost, find, lose
 from .slots import Slot
 
-Clock = Callable[[], datetime]
-Say = Callable[[str], None]
-GRACE = timedelta(seconds=90)  # a slot that is later than this was missed
-TICK = 1.0  # seconds between two looks
-BEAT = 15.0  # seconds between two signs of life
+TICK = 0.5  # seconds between two looks when nothing is due before
+REFRESH = 10.0  # seconds after which settings.ini and what rests are looked up again
+NEWS = "new_rows"  # the recorded value by which a source says that there are new data
+FARTHEST = datetime.max.replace(tzinfo=UTC)
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A [schedule:NAME] section that was read and checked."""
-
-    settings: JobSettings
-    cadence: Cadence
-
-    @property
-    def name(self) -> str:
-        return self.settings.name
-
-    def parameters(self, slot: datetime, previous: datetime | None) -> dict[str, str]:
-        """Return the parameters of a slot, dates filled in on the clock of the job's zone."""
-        zone = self.cadence.zone
-        known = {"slot": slot.astimezone(zone), "job": self.name}
-        known["previous_success"] = previous.astimezone(zone) if previous else ""
-        return {name: fill(text, known) for name, text in self.settings.params.items()}
-
-
-def jobs_of(settings: Settings) -> dict[str, Job]:
-    """Return the jobs that the settings name. Raises UsageError with everything that is wrong with them."""
-    found, failures = {}, []
-    for name, job in settings.jobs.items():
-        try:
-            found[name] = Job(job, cadence(job.at, job.zone))
-            prepare(job.run, found[name].parameters(datetime(2026, 1, 1, tzinfo=UTC), None), settings)
-        except D2CError as err:
-            failures.append(Failure(str(err).replace("\n", " "), f"[schedule:{name}]"))
-        failures += [
-            Failure(f"there is no job {other!r}", f"[schedule:{name}] after")
-            for other in job.after
-            if other not in settings.jobs
-        ]
-    if failures:
-        raise UsageError("the schedule cannot be read", failures=failures, next="correct settings.ini")
-    return found
-
-
-def fill(text: str, known: Mapping[str, Any]) -> str:
-    """Fill {name} and {name:%Y-%m-%d} in; nothing else of Python's formatting can be reached."""
-    parts = []
-    for plain, name, layout, conversion in string.Formatter().parse(text):
-        parts.append(plain)
-        if name is None:
-            continue
-        if name not in known or conversion:
-            raise UsageError(f"{{{name}}} is not known", where=text, next=f"use one of: {', '.join(known)}")
-        value = known[name]
-        layout = layout or "%Y-%m-%dT%H:%M:%S%z"
-        parts.append(value.strftime(layout) if isinstance(value, datetime) else str(value))
-    return "".join(parts)
-
-
-def due(job: Job, since: datetime, now: datetime, grace: timedelta = GRACE) -> dict[datetime, tuple[str, str]]:
-    """Return the slots between two moments with what is to become of them: what was missed goes by the job's policy."""
-    found = list(job.cadence.slots(since, now))
-    decided: dict[datetime, tuple[str, str]] = {}
-    for slot in found:
-        missed = now - slot > grace
-        if not missed or job.settings.missed == "all":
-            decided[slot] = ("waiting", "due" if not missed else "missed, made up for")
-        elif job.settings.missed == "once" and slot == found[-1]:
-            decided[slot] = ("waiting", "missed, the latest is made up for")
-        else:
-            decided[slot] = ("skipped", f"missed while nothing ran (missed = {job.settings.missed})")
-    return decided
 
 
 @dataclass
@@ -105,111 +36,215 @@ class Scheduler:
     settings: Settings
     say: Say = print
     clock: Clock = utc_now
+    reload: Callable[[], Settings] | None = None  # reads the settings again when settings.ini has changed
     ledger: Ledger = field(init=False)
     running: dict[Future[None], Slot] = field(default_factory=dict)
-    stopped: threading.Event = field(default_factory=threading.Event)
+    plan: dict[str, datetime] = field(default_factory=dict)  # when each job is due next
+    stops: int = 0  # how often it was told to stop
+    _woken: threading.Event = field(default_factory=threading.Event)
+    _claimed: set[tuple[str, datetime, int]] = field(default_factory=set)
+    _refreshed: float = float("-inf")
+    _written: float = 0.0
 
     def __post_init__(self) -> None:
         self.jobs = jobs_of(self.settings)
         self.ledger = Ledger.of(self.settings)
-        self.pool = ThreadPoolExecutor(self.settings.run_slots, thread_name_prefix="run")
+        self.pool = ThreadPoolExecutor(64, thread_name_prefix="run")
+        self.pulse = Pulse(self.ledger, self.say, self.clock)
+        self.watch = Watch()
+        self._written = self._changed_at()
+
+    def stop(self) -> None:
+        """Start nothing more and finish what runs; told a second time, stop that, too, so that others may try it."""
+        self.stops += 1
+        if self.stops > 1:
+            self.pulse.stopping = "its scheduler was told to stop at once"
 
     def loop(self) -> None:
         """Look, start, look again, until stopped; then wait for what runs."""
-        beaten = self.clock()
-        while not self.stopped.is_set():
+        for trouble in troubles(self.jobs, self.settings):
+            self.say(f"will fail as it is now: {trouble}")
+        while not self.stops:
             try:
                 self.look()
-                if (self.clock() - beaten).total_seconds() >= BEAT:
-                    slots.beat(self.ledger, self.running.values(), self.clock())
-                    beaten = self.clock()
             except Temporary as err:  # the ledger may be back at the next look
                 self.say(str(err))
-            self.stopped.wait(TICK)
+            self._woken.wait(self._nap())
+            self._woken.clear()
         if self.running:
             self.say(f"stopping: waiting for {len(self.running)} run(s)")
+        while any(not future.done() for future in self.running):
+            time.sleep(0.1)
+        self._reap()
         self.pool.shutdown(wait=True)
 
     def look(self) -> int:
         """Put due slots on record, take over what is abandoned, start what may start; return how many were started."""
         now = self.clock()
-        for future in [f for f in self.running if f.done()]:
-            slot = self.running.pop(future)
-            if error := future.exception():
-                self.say(f"{slot.job} {slot.slot.isoformat()}: {error}")
+        self._reap()
+        if time.monotonic() - self._refreshed > REFRESH:
+            self._refresh(now)
         self.recover(now)
-        latest = slots.newest(self.ledger)
-        known = slots.known_jobs(self.ledger, self.jobs, now)
-        for name, job in self.jobs.items():
-            since, paused = known[name]
-            decided = {} if paused else due(job, max(since, latest.get(name, since)), now)
-            if decided:
-                slots.add(self.ledger, name, decided, now)
+        self._decide(now)
         return sum(self.start(slot) for slot in self.startable(now))
 
     def startable(self, now: datetime) -> list[Slot]:
         """Return the waiting slots whose dependencies are met, the most urgent first."""
         found = [s for s in slots.waiting(self.ledger, now) if s.job in self.jobs]
-        ready = [slot for slot in found if self.dependencies_met(slot, now)]
+        lists: dict[str, list[Slot]] = {}
+        ready = [slot for slot in found if self.dependencies_met(slot, now, lists)]
         return sorted(ready, key=lambda s: (-self.jobs[s.job].settings.priority, s.slot))
 
-    def dependencies_met(self, slot: Slot, now: datetime) -> bool:
+    def dependencies_met(self, slot: Slot, now: datetime, lists: dict[str, list[Slot]] | None = None) -> bool:
         """Return whether the jobs that come first succeeded; a slot whose turn passes meanwhile is skipped."""
+        known = {} if lists is None else lists
         for name in self.jobs[slot.job].settings.after:
-            recent = [s for s in slots.listed(self.ledger, name, 20) if s.slot <= slot.slot]
+            if name not in known:
+                known[name] = slots.listed(self.ledger, name, 20)
+            recent = [s for s in known[name] if s.slot <= slot.slot]
             if recent and recent[0].status == "succeeded":
                 continue
-            if self.jobs[slot.job].cadence.next(slot.slot) <= now:
+            cadence = self.jobs[slot.job].cadence
+            if cadence.cron and cadence.next(slot.slot) <= now:
                 slots.close(self.ledger, slot, "skipped", f"{name} did not succeed before the next slot", now)
             return False
         return True
 
     def start(self, slot: Slot) -> bool:
         """Claim a slot and run it in a thread, when there is room."""
-        if len(self.running) >= self.settings.run_slots or self.stopped.is_set():
+        if len(self.running) >= self.settings.run_slots or self.stops:
             return False
-        mine = slots.claim(self.ledger, slot, self.clock())
+        mine = slots.claim(self.ledger, slot, self.clock(), self.jobs[slot.job].settings.concurrency)
         if mine is None:
             return False
-        self.running[self.pool.submit(self.execute, mine)] = mine
+        self._claimed.add(mine.key)
+        future = self.pool.submit(self.execute, mine)
+        self.running[future] = mine
+        future.add_done_callback(lambda _: self._woken.set())
         return True
 
     def execute(self, slot: Slot) -> None:
         """Run a claimed slot to its end and write down what became of it."""
         job = self.jobs[slot.job]
         mark = {"job": slot.job, "slot": slot.slot, "attempt": slot.attempt}
-        self.say(f"{slot.job} {slot.slot.isoformat()}: attempt {slot.attempt}")
-        try:
-            parameters = job.parameters(slot.slot, slots.previous_success(self.ledger, slot.job, slot.slot))
-            timeout = job.settings.timeout
-            done = run(job.settings.run, parameters, self.settings, ledger=self.ledger, timeout=timeout, mark=mark)
-            slots.close(self.ledger, slot, "succeeded", f"attempt {slot.attempt}", self.clock(), run_id=done.id)
-        except D2CError as err:
-            self.settle(slot, err.exit_code, err.what)
+        self.say(f"{slot}: attempt {slot.attempt}")
+        with self.pulse.hold(slot) as stop:
+            try:
+                previous = slots.previous_success(self.ledger, slot.job, slot.slot)
+                done = run(
+                    job.settings.run,
+                    job.parameters(slot.slot, previous),
+                    self.settings,
+                    ledger=self.ledger,
+                    limits=limits_of(self.settings, job.settings),
+                    mark=mark,
+                    stop=stop,
+                )
+            except D2CError as err:
+                self.settle(slot, err.exit_code, err.what)
+            except Exception as err:  # a bug of ours must not leave the slot claimed for ever
+                self.settle(slot, 1, f"{type(err).__name__}: {err}")
+                raise
+            else:
+                self.succeed(slot, done)
+
+    def succeed(self, slot: Slot, done: Run) -> None:
+        """Write down a success, and in the same transaction the slots of the jobs that wait for its news."""
+
+        def write() -> None:
+            now = self.clock()
+            with self.ledger.write() as connection:
+                if not slots.close_in(connection, slot, "succeeded", f"attempt {slot.attempt}", now, run_id=done.id):
+                    return
+                for name in waiting_for_news(self.jobs.values(), slot.job, done):
+                    slots.add_in(connection, name, {slot.slot: ("waiting", f"new data of {slot}")}, now)
+
+        self.ledger.insist(write, say=self.say)
+        self.say(f"{slot}: succeeded in {done.seconds or 0:.1f} s, run {done.id}")
 
     def settle(self, slot: Slot, code: int, why: str) -> None:
         """Write down a failure: another attempt later when it was temporary and some are left, else the end."""
-        job, now = self.jobs[slot.job].settings, self.clock()
-        row = slots.run_of(self.ledger, slot)
-        more = {"run_id": row.id} if row else {}
-        if code == Temporary.exit_code and slot.attempt <= job.retries:
-            wait = timedelta(seconds=job.backoff * 2 ** (slot.attempt - 1))
-            reason = f"attempt {slot.attempt} failed for now ({why}); again in {wait.total_seconds():g} s"
-            slots.close(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **more)
-        else:
-            slots.close(self.ledger, slot, "failed", f"attempt {slot.attempt} failed: {why}", now, **more)
-        self.say(f"{slot.job} {slot.slot.isoformat()}: {why}")
+        job = self.jobs[slot.job].settings
+
+        def write() -> None:
+            now, made = self.clock(), slots.runs_of(self.ledger, slot)
+            more = {"run_id": made[0].id} if made and made[0].attempt == slot.attempt else {}
+            if code == Temporary.exit_code and len(made) <= job.retries:
+                wait = timedelta(seconds=job.backoff * 2 ** max(0, len(made) - 1) if more else 0)
+                reason = f"attempt {slot.attempt} failed for now ({why}); again in {wait.total_seconds():g} s"
+                slots.close(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **more)
+            else:
+                slots.close(self.ledger, slot, "failed", f"attempt {slot.attempt} failed: {why}", now, **more)
+
+        self.ledger.insist(write, say=self.say)
+        self.say(f"{slot}: {why}")
 
     def recover(self, now: datetime) -> None:
         """Settle the slots of schedulers that are gone: a run that had ended counts, one that had not is lost."""
-        gone = slots.abandoned(self.ledger, now)
+        open_now = slots.running(self.ledger)
+        busy = self.pulse.held.keys() | {slot.key for slot in self.running.values()}
+        gone = self.watch.abandoned(open_now)
+        gone += [slot for slot in open_now if slot.key in self._claimed and slot.key not in busy and slot not in gone]
         if not gone:
             return
         close_lost(self.ledger, now)
-        for slot in gone:
-            row = slots.run_of(self.ledger, slot)
+        for slot in [slot for slot in gone if slot.job in self.jobs]:
+            row = next((row for row in slots.runs_of(self.ledger, slot) if row.attempt == slot.attempt), None)
+            if row is not None and row.status == "running":
+                lose(self.ledger, find(self.ledger, row.id), now)
+                row = None
             if row is not None and row.status == "succeeded":
-                slots.close(self.ledger, slot, "succeeded", f"attempt {slot.attempt}", now, run_id=row.id)
-            elif slot.job in self.jobs:
-                ended = row is not None and row.status not in ("running", "lost", "cancelled")
-                self.settle(slot, row.exit_code if ended else Temporary.exit_code, "its scheduler was gone")
+                self.succeed(slot, find(self.ledger, row.id))
+            else:
+                ended = row is not None and row.status not in ("lost", "cancelled")
+                code = row.exit_code if row is not None and ended else Temporary.exit_code
+                self.settle(slot, code, "its scheduler was gone")
+
+    def _reap(self) -> None:
+        for future in [f for f in self.running if f.done()]:
+            slot = self.running.pop(future)
+            if error := future.exception():
+                self.say(f"{slot}: {error}")
+
+    def _decide(self, now: datetime) -> None:
+        """Put the slots that are due by now on record, and find out when each of their jobs is due next."""
+        names = [name for name, at in self.plan.items() if at <= now]
+        known = slots.known_jobs(self.ledger, names, now) if names else {}
+        for name in names:
+            since, paused = known[name]
+            decided = {} if paused else due(self.jobs[name], since, now)
+            if decided:
+                slots.add(self.ledger, name, decided, now, until=max(decided))
+            self.plan[name] = self.jobs[name].cadence.next(max(since, now))
+
+    def _refresh(self, now: datetime) -> None:
+        """Read settings.ini again when it has changed, and plan the jobs that are new or go on after a rest."""
+        self._refreshed = time.monotonic()
+        written = self._changed_at()
+        if self.reload is not None and written != self._written:
+            self._written = written
+            try:
+                self.settings = self.reload()
+                self.jobs = jobs_of(self.settings)
+                self.plan = {}
+                self.say(f"settings.ini has changed: {len(self.jobs)} job(s)")
+            except D2CError as err:
+                self.say(f"settings.ini has changed and is not used: {err}")
+        timed = {name: job for name, job in self.jobs.items() if job.cadence.cron}
+        known = slots.known_jobs(self.ledger, self.jobs, now)
+        self.plan |= {name: job.cadence.next(known[name][0]) for name, job in timed.items() if name not in self.plan}
+
+    def _nap(self) -> float:
+        left = (min(self.plan.values(), default=FARTHEST) - self.clock()).total_seconds()
+        return max(0.01, min(TICK, left))
+
+    def _changed_at(self) -> float:
+        file = self.settings.root / FILE
+        return file.stat().st_mtime if file.exists() else 0.0
+
+
+def waiting_for_news(jobs: Iterable[Job], source: str, done: Run) -> list[str]:
+    """Return the jobs that run on new data of `source`, when the run has recorded that there are some."""
+    if not done.recorded.get(NEWS):
+        return []
+    return [job.name for job in jobs if source in job.settings.on]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from ..errors import DataRefused, GateRefused, NotebookFailed, Temporary, UsageError
+from ..errors import NotebookFailed, Temporary, UsageError
 from ..ledger.store import Ledger
 from ..settings import Settings
 from . import slots
+from .failures import of_code
+from .jobs import Job, due
+from .pulse import Clock, Say
 from .records import find
-from .schedule import BEAT, Clock, Job, Say, Scheduler, due, utc_now
+from .schedule import Scheduler, utc_now
 from .slots import Slot
 
 DUE = "due"
@@ -59,12 +60,14 @@ def put_due(scheduler: Scheduler, job: Job, now: datetime, grace: timedelta) -> 
     """Put the slots of a job that are due on record; of one that has none yet, the latest when it is not missed."""
     known = slots.known_jobs(scheduler.ledger, [job.name], now)
     since, paused = known[job.name]
-    latest = slots.newest(scheduler.ledger).get(job.name)
+    if not job.cadence.cron:
+        return
     last = job.cadence.last(now)
-    if latest is None and now - last <= grace:
+    if now - last <= grace and not slots.listed(scheduler.ledger, job.name, 1):
         since = min(since, last - timedelta(microseconds=1))
-    decided = {} if paused else due(job, max(since, latest or since), now, grace)
-    slots.add(scheduler.ledger, job.name, decided, now)
+    decided = {} if paused else due(job, since, now, grace)
+    if decided:
+        slots.add(scheduler.ledger, job.name, decided, now, until=max(decided))
 
 
 def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
@@ -108,7 +111,8 @@ def _to_its_end(scheduler: Scheduler, name: str, moment: datetime, stay: bool, s
             return slot
         if slot.status == "waiting" and slot.not_before <= now:
             ready = scheduler.dependencies_met(slot, now)
-            mine = slots.claim(ledger, slot, now) if ready else None
+            concurrency = scheduler.jobs[name].settings.concurrency
+            mine = slots.claim(ledger, slot, now, concurrency) if ready else None
             if mine is not None:
                 _attempt(scheduler, mine)
                 attempts += 1
@@ -121,33 +125,12 @@ def _to_its_end(scheduler: Scheduler, name: str, moment: datetime, stay: bool, s
 
 
 def _attempt(scheduler: Scheduler, mine: Slot) -> None:
-    """Run a claimed slot here, with signs of life; when this process is told to stop, another may try again."""
-    with _beating(scheduler, mine):
-        try:
-            scheduler.execute(mine)
-        except (KeyboardInterrupt, SystemExit):
-            scheduler.settle(mine, Temporary.exit_code, "it was stopped from outside")
-            raise
-
-
-@contextmanager
-def _beating(scheduler: Scheduler, mine: Slot) -> Iterator[None]:
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(BEAT):
-            try:
-                slots.beat(scheduler.ledger, [mine], scheduler.clock())
-            except Temporary as err:  # the ledger may be back at the next beat
-                scheduler.say(str(err))
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
+    """Run a claimed slot here; when this process is told to stop, another may try again."""
     try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+        scheduler.execute(mine)
+    except (KeyboardInterrupt, SystemExit):
+        scheduler.settle(mine, Temporary.exit_code, "it was stopped from outside")
+        raise
 
 
 def _raise_failure(ledger: Ledger, slot: Slot) -> None:
@@ -156,8 +139,7 @@ def _raise_failure(ledger: Ledger, slot: Slot) -> None:
         raise Temporary(f"{slot.job} {slot.slot.isoformat()}: {slot.reason}", next="run it again, or give --stay")
     if slot.status == "failed":
         code = find(ledger, slot.run_id).exit_code if slot.run_id else None
-        kinds = {kind.exit_code: kind for kind in (UsageError, DataRefused, GateRefused)}
-        raise kinds.get(code or 0, NotebookFailed)(
+        raise (NotebookFailed if code == Temporary.exit_code else of_code(code or 0))(
             f"{slot.job} {slot.slot.isoformat()}: {slot.reason}",
             next=f"d2c runs show {slot.run_id}" if slot.run_id else f"d2c schedule trigger {slot.job}",
         )

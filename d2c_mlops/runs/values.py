@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,11 @@ EVENTS = "events.jsonl"
 
 def record(**values: Any) -> None:
     """Keep named values (numbers, texts, lists, dicts) with the run; outside of a run they are only printed."""
-    plain = {name: _plain(value, name) for name, value in values.items()}
-    _tell("values", plain)
+    from .redaction import clean, forms
+    from .secrets import resolved
+
+    plain = clean({name: _plain(value, name) for name, value in values.items()}, forms(resolved()))
+    tell("values", plain)
     print(" · ".join(f"{name} = {_short(value)}" for name, value in plain.items()))
 
 
@@ -32,7 +36,7 @@ def open_tables(name: str, digest: str | None = None) -> Tables:
 
     tables = Tables.open(load().store, name, digest)
     if tables.manifest is not None:
-        _tell("input", {"name": name, "digest": tables.manifest.digest})
+        tell("input", {"name": name, "digest": tables.manifest.digest})
     return tables
 
 
@@ -41,24 +45,30 @@ def run_id() -> str | None:
     return os.environ.get(RUN_ID)
 
 
-def read_events(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Return the recorded values and the inputs that a run has told so far; a torn last line is passed over."""
-    values: dict[str, Any] = {}
-    inputs: list[dict[str, str]] = []
+def events(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what a run has told so far; a torn last line is passed over."""
     file = folder / EVENTS
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
-            event = json.loads(line)
+            yield json.loads(line)
         except ValueError:
             continue
+
+
+def read_events(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Return the recorded values and the inputs that a run has told so far."""
+    values: dict[str, Any] = {}
+    inputs: list[dict[str, str]] = []
+    for event in events(folder):
         if event["kind"] == "values":
             values |= event["value"]
-        elif event["value"] not in inputs:
+        elif event["kind"] == "input" and event["value"] not in inputs:
             inputs.append(event["value"])
     return values, inputs
 
 
-def _tell(kind: str, value: Any) -> None:
+def tell(kind: str, value: Any) -> None:
+    """Tell the run that this process belongs to; outside of a run do nothing."""
     folder = os.environ.get(FOLDER)
     if folder:
         line = json.dumps({"kind": kind, "value": value}, ensure_ascii=False) + "\n"

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from ..lifetimes import die_with_parent
+
+if __name__ == "__main__":  # before the imports, which take a second
+    die_with_parent(int(sys.argv[2]))
 
 # jsonschema takes it for a format check that notebooks do not use; its import builds a grammar for 1.5 s.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
@@ -16,16 +24,20 @@ from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
+from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import ERROR_MARKER_TAG
 from papermill.iorw import LocalHandler, papermill_io
+from papermill.log import logger
 from papermill.translators import PythonTranslator, papermill_translators
 
-from ..lifetimes import die_with_parent
 from .parameters import check, load_notebook, parameters_of, to_json, to_source
+from .printed import Printed
+from .redaction import Redaction
 
 EVENTS = 1
+SLACK = 2**30  # bytes that a process may map beyond twice its limit before it is refused more; it need not use them
 
 
 class KernelManager(AsyncKernelManager):
@@ -33,7 +45,7 @@ class KernelManager(AsyncKernelManager):
 
     async def _async_pre_start_kernel(self, **kw: Any) -> Any:
         command, kw = await super()._async_pre_start_kernel(**kw)
-        return command, {**kw, "preexec_fn": die_with_parent}
+        return command, {**kw, "preexec_fn": partial(die_with_parent, os.getpid())}
 
 
 class Written(str):
@@ -69,11 +81,30 @@ class AtomicHandler(LocalHandler):  # type: ignore[misc]
         Path(draft).replace(path)
 
 
+class Client(PapermillNotebookClient):  # type: ignore[misc]
+    """papermill's client, which takes secrets out of every message and keeps what is printed within bounds."""
+
+    redaction: Redaction
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.printed = Printed(self.redaction)
+
+    def process_message(self, msg: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        msg = {**msg, "content": {**msg["content"], **self.printed.content(msg["content"])}}
+        return super().process_message(msg, *args, **kwargs)
+
+    def output(self, outs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        return self.printed.merged(outs, super().output(outs, *args, **kwargs))
+
+
 class Engine(NBClientEngine):  # type: ignore[misc]
     """papermill's engine, which also says which cell it is at."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, kernel_manager_class: Any = KernelManager, **_: Any
+    ) -> Any:
         start, total = nb_man.cell_start, len(nb_man.nb.cells)
 
         def cell_start(cell: Any, cell_index: int | None = None, **kw: Any) -> Any:
@@ -84,7 +115,28 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             return start(cell, cell_index, **kw)
 
         nb_man.cell_start = cell_start
-        return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+        client = Client(
+            nb_man, kernel_name=kernel_name, kernel_manager_class=kernel_manager_class, startup_timeout=60, log=logger
+        )
+        try:
+            return client.execute()
+        except DeadKernelError as err:
+            raise DeadKernel(client.km.provisioner.process if client.km.provisioner else None) from err
+
+
+class DeadKernel(Exception):
+    """The kernel ended before its cell did."""
+
+    def __init__(self, process: Any) -> None:
+        self.status: int | None = process.poll() if process is not None else None
+        super().__init__(f"the kernel ended with status {self.status}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error for the supervisor: a kill from outside may pass, a crash will not."""
+        if self.status is not None and -self.status in (signal.SIGKILL, signal.SIGTERM):
+            name = signal.Signals(-self.status).name
+            return {"kind": "Killed", "message": f"the kernel was killed from outside ({name})"}
+        return {"kind": "DeadKernelError", "message": f"{self}: a library crashed or the notebook ended its process"}
 
 
 def say(event: str, **values: Any) -> None:
@@ -97,6 +149,7 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
     papermill_translators.register("python", Translator)
     papermill_engines.register("d2c", Engine)
     papermill_io.register(spec["folder"], AtomicHandler())
+    Client.redaction = Redaction.of(Path(spec["folder"]))
     declared = parameters_of(load_notebook(Path(spec["notebook"])))
     try:
         papermill.execute_notebook(
@@ -108,7 +161,6 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
             language=spec["language"],
             cwd=spec["cwd"],
             progress_bar=False,
-            kernel_manager_class=KernelManager,
             autosave_cell_every=0,
         )
     except PapermillExecutionError as err:
@@ -118,8 +170,8 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
             "message": err.evalue,
             "traceback": err.traceback[-8:],
         }
-    except DeadKernelError as err:
-        return {"cell": None, "kind": "DeadKernelError", "message": str(err), "traceback": []}
+    except DeadKernel as err:
+        return {"cell": None, "traceback": [], **err.to_dict()}
     except NoSuchKernel as err:
         return {
             "cell": None,
@@ -146,10 +198,21 @@ def render(notebook: Path, html: Path) -> None:
     draft.replace(html)
 
 
+def restrict(cpus: int | None, memory_bytes: float | None) -> None:
+    """Keep this process and all that it starts to some processors, and from jumping far beyond their memory at once."""
+    if cpus and hasattr(os, "sched_setaffinity"):
+        usable = sorted(os.sched_getaffinity(0))
+        first = os.getpid() % len(usable)
+        os.sched_setaffinity(0, (usable * 2)[first : first + min(cpus, len(usable))])
+    if memory_bytes:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (int(2 * memory_bytes + SLACK), hard))
+
+
 def main(folder: Path) -> None:
     """Execute what `spec.json` in the run's folder says, then render the output."""
-    die_with_parent()
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    restrict(spec["cpus"], spec["memory_bytes"])
     try:
         if not spec["render_only"]:
             say("done", error=execute(spec))

@@ -6,22 +6,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Table, and_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import and_, select
 
 from ..errors import UsageError
 from ..ledger.schema import feedback, predictions
-from ..ledger.store import Ledger
+from ..ledger.store import Ledger, insert_new
 from ..locks import lock
 from ..settings import Settings
 from .logbook import intact, recover
-
-CHUNK = 2000  # rows a statement
 
 
 @dataclass
@@ -84,8 +80,8 @@ def _load(ledger: Ledger, file: Path, told: Collected) -> None:
         except (KeyError, TypeError, ValueError):
             faulty.append(line)
     with ledger.write() as connection:
-        told.new_predictions += _insert(connection, predictions, rows["predictions"])
-        told.new_feedback += _insert(connection, feedback, rows["feedback"])
+        told.new_predictions += len(insert_new(connection, predictions, rows["predictions"]))
+        told.new_feedback += len(insert_new(connection, feedback, rows["feedback"]))
     told.predictions += len(rows["predictions"])
     told.feedback += len(rows["feedback"])
     told.faulty += len(faulty)
@@ -111,16 +107,6 @@ def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _feedback(line: dict[str, Any]) -> dict[str, Any]:
     names = ("id", "model", "prediction_id", "key", "action", "reason", "value", "caller")
     return {**{name: line[name] for name in names}, "at": datetime.fromisoformat(line["at"])}
-
-
-def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
-    """Insert the rows that are not there yet and return how many those were."""
-    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
-    statement = insert(table).on_conflict_do_nothing().returning(*table.primary_key)
-    waiting, added = iter(rows), 0
-    while chunk := list(islice(waiting, CHUNK)):
-        added += len(connection.execute(statement, chunk).all())
-    return added
 
 
 def followed_up(ledger: Ledger, model: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from ...errors import UsageError
-from ..schedule import Job
+from ..jobs import Job
 from .common import MARK, Place, Target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from ..schedule import Job
+from ..jobs import Job
 from .common import Place, Target, about, header, together
 
 SAID = (

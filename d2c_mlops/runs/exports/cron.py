@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
-from ..schedule import Job
+from ..jobs import Job
 from .clock import MINUTE, text, wakes
 from .common import Place, Target, about, due, header
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from ..schedule import Job
+from ..jobs import Job
 from .clock import text, wakes
 from .common import Place, Target, about, due, header, longest, together
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ..schedule import Job
+from ..jobs import Job
 from .clock import expression
 from .common import FINAL, Place, Target, about, due, header, longest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..schedule import Job
+from ..jobs import Job
 from .clock import DATE, DAY, HOUR, MINUTE, MONTH, Fields, wakes
 from .common import FINAL, START, Place, Target, about, due, header
 
