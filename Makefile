@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
+.PHONY: bench-features test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,6 +31,9 @@ test-wheel: $(READY)  ## build the wheel, install it in an empty environment, ru
 
 bench-forecast: $(READY)  ## forecaster against baselines and statsmodels
 	$(BIN)/python bench/forecast.py
+
+bench-features: $(READY)  ## customer features of ten million order lines beside the pandas groupby
+	$(BIN)/python bench/features.py
 
 bench-convert: $(READY)  ## notebooks on the path to production, beside nbconvert and soorgeon (FOLDER=notebooks OPTIONS=--install)
 	@test -x .bench/peers/bin/soorgeon || { $(PYTHON) -m venv .bench/peers && \

@@ -97,6 +97,7 @@ PRODUCTS = {
     "category": text("Category within the department", nullable=True),
     "department": text("Department", nullable=True),
     "brand": text("Brand", nullable=True),
+    "unit_cost": _column("float64", "money in currency", "What one unit costs to buy or make", True, NOT_NEGATIVE),
 }
 CUSTOMERS = {
     "customer_id": text("Identifier of the customer"),

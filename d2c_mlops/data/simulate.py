@@ -205,7 +205,7 @@ def shop(
     frames = {
         "orders": orders,
         "order_lines": _lines(rng, orders, day, taste[buyer], stock, end),
-        "products": _products(products),
+        "products": _products(stock.prices),
         "customers": _customers(begin + came.astype(np.int64) * DAY, orders, country),
     }
     return Tables({name: frame[list(SCHEMAS[name].columns)].astype(_types(name)) for name, frame in frames.items()})
@@ -219,8 +219,8 @@ def _plain(column: Any) -> str:
     return "str" if str(column.dtype).startswith("str") else str(column.dtype)
 
 
-def _products(products: int) -> pd.DataFrame:
-    numbers = np.arange(products)
+def _products(prices: Floats) -> pd.DataFrame:
+    numbers = np.arange(len(prices))
     category = _labels(CATEGORIES, numbers % len(CATEGORIES))
     return pd.DataFrame(
         {
@@ -229,6 +229,7 @@ def _products(products: int) -> pd.DataFrame:
             "category": category,
             "department": _labels(("care", "care", "care", "other"), numbers % len(CATEGORIES)),
             "brand": _labels(("own", "guest"), (numbers % 5 == 4).astype(int)),
+            "unit_cost": np.round(prices * (0.35 + 0.05 * (numbers % len(CATEGORIES))), 2),
         }
     )
 

@@ -180,7 +180,7 @@ def check_frame(schema: pa.DataFrameSchema, frame: pd.DataFrame, where: str) -> 
     if missing:
         raise DataRefused("columns are missing", where=where, failures=[Failure("missing", str(m)) for m in missing])
     empty = {
-        name: pd.Series(pd.NA, index=frame.index, dtype="object")
+        name: pd.Series(float("nan") if str(col.dtype) == "float64" else pd.NA, index=frame.index, dtype="object")
         for name, col in schema.columns.items()
         if name not in frame
     }

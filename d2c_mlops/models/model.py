@@ -97,6 +97,14 @@ class Model(ABC):
         """Return what `explain` returns, without a frame; None when there is no such way."""
         return None
 
+    def follow(self, champion: Model) -> None:
+        """Take over from the fitted model in use what must not change from run to run, such as labels; nothing by default."""
+        return None
+
+    def report(self) -> pd.DataFrame | None:
+        """Return what the owner of the decision reads of the fitted model; None when the answers say it all."""
+        return None
+
     def params(self) -> dict[str, Any]:
         """Return the parameters that this model was made with."""
         return {name: getattr(self, name) for name in parameters(type(self))}
