@@ -41,6 +41,11 @@ setup(
             "sample = d2c_mlops.data.sources:SampleSource",
             "zip = d2c_mlops.data.archives:ZipSource",
         ],
+        "d2c_mlops.sinks": [
+            "file = d2c_mlops.serving.sinks:FileSink",
+            "sql = d2c_mlops.serving.sql_sink:SqlSink",
+            "webhook = d2c_mlops.serving.webhook_sink:WebhookSink",
+        ],
         "d2c_mlops.layouts": [
             "bank-marketing = d2c_mlops.data.bank_marketing:BankMarketing",
             "canonical = d2c_mlops.data.layouts:Canonical",

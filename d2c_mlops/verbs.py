@@ -18,12 +18,14 @@ from .registry.promotions import rollback as _rollback
 from .registry.versions import Version, find_version
 from .runs.execute import run as _run
 from .runs.records import Run
+from .serving.batch import Scored
+from .serving.batch import score as _score
 from .serving.bento import Bento
 from .serving.bento import package as _package
 from .serving.server import Server, free_port, serving
 from .settings import Settings, load
 
-__all__ = ["check", "ingest", "package", "promote", "rollback", "run", "serve"]
+__all__ = ["check", "ingest", "package", "promote", "rollback", "run", "score", "serve"]
 
 
 def ingest(source: str, name: str, *, layout: str | None = None, settings: Settings | None = None) -> IngestResult:
@@ -71,6 +73,20 @@ def serve(
     """Serve the champion, or a version, while the `with` block lasts, on a free port when none is given."""
     held = settings or load()
     return serving(_package(_version(model, version, held), held), held, port=port or free_port())
+
+
+def score(
+    model: str,
+    source: str,
+    sink: str,
+    *,
+    version: int | None = None,
+    reasons: bool = False,
+    settings: Settings | None = None,
+) -> Scored:
+    """Answer every record of `source` and write the answers to `sink`; see `d2c score`."""
+    held = settings or load()
+    return _score(_version(model, version, held), source, sink, held, reasons=reasons)
 
 
 def _version(model: str, number: int | None, settings: Settings) -> Version:

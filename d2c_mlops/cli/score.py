@@ -1,0 +1,60 @@
+"""Command that answers a whole table: score."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ..errors import DataRefused
+from . import example, json_option, main, settings, show
+
+
+@example(
+    "d2c score demand sales.parquet sqlite:///shop.db::forecasts",
+    "d2c score lead_scoring leads.csv scored.csv --reasons",
+    "d2c score lead_scoring postgresql+psycopg://user@host/crm::leads https://crm.example/hooks/scores",
+)
+@main.command()
+@click.argument("model")
+@click.argument("source")
+@click.argument("sink")
+@click.option("--version", "number", type=int, help="The version; the champion when not given.")
+@click.option("--reasons", is_flag=True, help="Write why, too.")
+@json_option
+def score(model: str, source: str, sink: str, number: int | None, reasons: bool, as_json: bool) -> None:
+    """Answer every record of SOURCE as MODEL's service would, and write the answers to SINK.
+
+    SOURCE is a Parquet or CSV file or URL::TABLE of a database; its columns are those of the contract, more are allowed.
+    SINK is a file (replaced as a whole), URL::TABLE (one row per key and version; a row that is the same stays as it is), or
+    the URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; what it refuses is kept as dead letters). Interrupted, the same command
+    goes on where it stopped; repeated, it changes nothing.
+    """
+    from ..ledger.store import Ledger
+    from ..registry.promotions import live
+    from ..registry.versions import find_version
+    from ..serving.batch import score as answer
+
+    held = settings()
+    ledger = Ledger.of(held)
+    version = find_version(ledger, model, number) if number is not None else live(ledger, model)
+    with click.progressbar(
+        length=1, label="records", file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        told = answer(version, source, sink, held, reasons=reasons, progress=progress)
+    if as_json:
+        show(told.to_dict())
+    else:
+        counts = told.written
+        news = f"{counts.inserted} new, {counts.updated} changed, {counts.unchanged} as they were"
+        click.echo(f"{model} version {told.version} answered {told.records} records: {news} in {told.sink}")
+    if told.written.dead:
+        raise DataRefused(
+            f"{told.written.dead} answers were refused by the web hook", where=told.written.letters,
+            next="read why there; they are not sent again by themselves",
+        )  # fmt: skip

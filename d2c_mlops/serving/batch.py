@@ -1,0 +1,178 @@
+"""Answer a whole table at once, with the artefact and the checks of the service, into a sink that repeats nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pandas as pd
+
+from ..data.sources import find_source, shown, split_location
+from ..errors import DataRefused, Failure, UsageError
+from ..models.contract import Contract
+from ..models.model import Model
+from ..registry.versions import Version, load_version
+from ..settings import Settings
+from .sinks import Batch, Written, find_sink
+
+CHUNK = 20_000  # records answered, written and committed at a time
+TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"false", "f", "no", "n", "0"})
+Progress = Callable[[int, int], None]  # records done, records in all
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of scoring a table."""
+
+    model: str
+    version: int
+    records: int
+    written: Written
+    batch: str  # names the records, the version and the sink: the same again is the same batch
+    sink: str
+    resumed_at: int = 0  # records that an earlier, interrupted attempt had written
+    columns: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            "model": self.model,
+            "version": self.version,
+            "records": self.records,
+            **self.written.to_dict(),
+            "batch": self.batch,
+            "sink": self.sink,
+            "resumed_at": self.resumed_at,
+            "columns": list(self.columns),
+        }
+
+
+def score(
+    version: Version,
+    source: str,  # a file, a folder or a database's URL with ::TABLE; what `d2c ingest` reads
+    sink: str,  # FILE.parquet, FILE.csv, a database's URL with ::TABLE, or a web hook's URL
+    settings: Settings,
+    *,
+    reasons: bool = False,
+    chunk: int = CHUNK,
+    progress: Progress = lambda done, total: None,
+) -> Scored:
+    """Answer every record of a source and write the answers; what was written before is not written again.
+
+    Raises DataRefused with every fault where records break the contract (nothing is written then), UsageError where source
+    or sink cannot be read, Temporary where a server is away: the same command goes on where it stopped.
+    """
+    model = load_version(version, settings)
+    contract = model.contract
+    if reasons and not explains(model):
+        raise UsageError(f"{version.model} gives no reasons", next="leave --reasons out")
+    frame = contract.check_inputs(typed(contract, _read(source, contract)), where=shown(source))
+    if frame.empty:
+        raise DataRefused(
+            "there is no record to answer", where=shown(source), next="look at the table: is it the right one?"
+        )
+    identity = identity_of(contract)
+    batch = Batch(
+        _digest(frame, version, sink, reasons), version.model, version.version, contract, identity, reasons, len(frame)
+    )
+    writer = find_sink(sink, settings)
+    if writer.unique and (twice := list(islice(repeated(frame, identity), 20))):
+        raise DataRefused(
+            f"{shown(sink)} keeps one row per {', '.join(identity)}, and the source has more",
+            where=shown(source),
+            failures=twice,
+            next="leave one record for each in the source, or write to a file",
+        )
+    with writer.open(sink, batch) as out:
+        start = out.resumed_at
+        for first in range(start, len(frame), chunk):
+            rows = frame.iloc[first : first + chunk].reset_index(drop=True)
+            out.write(answers(model, rows, version, reasons), first)
+            progress(min(first + chunk, len(frame)), len(frame))
+        written = out.finish()
+    columns = tuple(out.columns)
+    return Scored(version.model, version.version, len(frame), written, batch.id, shown(sink), start, columns)
+
+
+def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -> pd.DataFrame:
+    """Return what the service answers for checked records, with the version that said it."""
+    made = model.predict(rows.copy())
+    extra: dict[str, Any] = {"model": version.model, "version": version.version}
+    if reasons:
+        said = model.explain(rows) or [[] for _ in range(len(rows))]
+        extra["reasons"] = [orjson.dumps(each).decode() for each in said]
+    return made.reset_index(drop=True).assign(**extra)
+
+
+def explains(model: Model) -> bool:
+    """Whether the model gives reasons."""
+    return type(model).explain is not Model.explain
+
+
+def identity_of(contract: Contract) -> tuple[str, ...]:
+    """Return the columns that tell one answer from another: the key, and the days that were asked for."""
+    asked = {one.name for one in contract.input_fields}
+    days = [one.name for one in contract.output_fields if one.kind in ("date", "date-time") and one.name in asked]
+    return (contract.key, *(name for name in days if name != contract.key))
+
+
+def typed(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the contract's columns of a raw table, words for yes and no made true and false; every fault is told."""
+    kept = [one for one in contract.input_fields if one.name in frame]
+    made, failures = frame[[one.name for one in kept]].copy(), []
+    for one in kept:
+        column = made[one.name]
+        if one.kind != "boolean" or column.dtype == bool or not pd.api.types.is_string_dtype(column.dropna()):
+            continue
+        words = column.astype("str").str.strip().str.lower()
+        told = words.map({**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)})
+        wrong = told.isna() & column.notna()
+        if wrong.any():
+            examples = ", ".join(map(repr, column[wrong].head(3)))
+            failures.append(
+                Failure(f"is neither true nor false: {int(wrong.sum())} value(s), e.g. {examples}", one.name)
+            )
+        made[one.name] = told.astype("boolean")
+    if failures:
+        raise DataRefused("the data breaks its contract", where=contract.name, failures=failures)
+    return made
+
+
+def _read(source: str, contract: Contract) -> pd.DataFrame:
+    found = find_source(source).read(source)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    needed = {one.name for one in contract.input_fields if not one.nullable}
+    fitting = [name for name, frame in found.items() if needed <= set(frame.columns)]
+    if len(fitting) != 1:
+        listed = ", ".join(sorted(found)) or "none"
+        raise UsageError(
+            f"{len(fitting)} of its tables have the columns of {contract.name}: {', '.join(sorted(needed))}",
+            where=shown(source),
+            next=f"name one of its tables ({listed}): a single file, or URL::TABLE",
+        )
+    return found[fitting[0]]
+
+
+def _digest(frame: pd.DataFrame, version: Version, sink: str, reasons: bool) -> str:
+    """Name a batch by what it is made of: records, version, sink, reasons."""
+    hashed = sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    place = split_location(sink)[0] if "://" in sink else str(Path(sink).resolve())
+    hashed.update(
+        f"{list(frame.columns)}|{version.model}|{version.version}|{version.sha256}|{place}|{sink}|{reasons}".encode()
+    )
+    return hashed.hexdigest()[:24]
+
+
+def repeated(frame: pd.DataFrame, identity: tuple[str, ...]) -> Iterator[Failure]:
+    """Yield the identities that stand in a table more than once."""
+    twice = frame[frame.duplicated(list(identity), keep=False)]
+    for key, group in twice.groupby(list(identity), sort=False):
+        yield Failure(
+            f"stands {len(group)} times in the source", ", ".join(map(str, key if isinstance(key, tuple) else (key,)))
+        )

@@ -1,0 +1,148 @@
+"""Where a batch of answers goes: a file that appears whole, a table where the same again changes nothing, a web hook."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..data.sources import URL, extensions, shown
+from ..data.store import disk_trouble
+from ..errors import UsageError
+from ..models.contract import Contract
+from ..settings import Settings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a sink has to know of the answers that come."""
+
+    id: str
+    model: str
+    version: int
+    contract: Contract
+    identity: tuple[str, ...]  # columns that tell one answer from another
+    reasons: bool
+    records: int
+
+
+@dataclass
+class Written:
+    """What a sink did; what was there already and is the same counts as unchanged."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    dead: int = 0  # answers that nobody took, kept in `letters`
+    letters: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        return asdict(self)
+
+
+class Out(Protocol):
+    """An open sink."""
+
+    resumed_at: int  # records that an earlier attempt at this batch has written
+    columns: list[str]
+
+    def write(self, frame: pd.DataFrame, first: int) -> None:
+        """Write answers; `first` is the number of the first of them within the batch."""
+
+    def finish(self) -> Written:
+        """Make what was written visible, and tell what it was."""
+
+
+class Sink(Protocol):
+    """Something that answers can be written to; found by the entry points `d2c_mlops.sinks`."""
+
+    expects: ClassVar[str]
+    unique: ClassVar[bool]  # whether it keeps one answer per key and version
+
+    def matches(self, location: str) -> bool:
+        """Return whether the location is one of this sink."""
+
+    def open(self, location: str, batch: Batch) -> AbstractContextManager[Out]:
+        """Open it for a batch. Raises UsageError where it cannot take one, Temporary where it is away."""
+
+
+def find_sink(location: str, settings: Settings) -> Sink:
+    """Return the sink for a location; raises UsageError that lists what is known."""
+    known: dict[str, Any] = extensions("d2c_mlops.sinks")
+    for sink in known.values():
+        if sink.matches(location):
+            if hasattr(sink, "store"):
+                sink.store = settings.store
+            return sink  # type: ignore[no-any-return]
+    raise UsageError(
+        "no sink takes this location; known: " + "; ".join(f"{name} ({one.expects})" for name, one in known.items()),
+        where=shown(location),
+        next="check the spelling of the file's suffix or of the URL",
+    )
+
+
+@dataclass
+class _File:
+    """A file under a temporary name until it is complete."""
+
+    path: Path
+    draft: Path
+    resumed_at: int = 0
+    columns: list[str] = field(default_factory=list)
+    count: int = 0
+    writer: Any = None
+
+    def write(self, frame: pd.DataFrame, first: int) -> None:
+        self.columns = list(frame.columns)
+        with disk_trouble(self.path.parent):
+            if self.path.suffix.lower() == ".csv":
+                frame.to_csv(self.draft, mode="a", header=self.count == 0, index=False)
+            else:
+                table = pa.Table.from_pandas(frame, preserve_index=False)
+                self.writer = self.writer or pq.ParquetWriter(self.draft, table.schema)
+                self.writer.write_table(table.cast(self.writer.schema))
+        self.count += len(frame)
+
+    def finish(self) -> Written:
+        with disk_trouble(self.path.parent):
+            if self.writer is not None:
+                self.writer.close()
+                self.writer = None
+            with self.draft.open("rb+") as file:
+                os.fsync(file.fileno())
+            same = self.path.exists() and self.path.read_bytes() == self.draft.read_bytes()
+            if not same:
+                self.draft.replace(self.path)
+        return Written(unchanged=self.count) if same else Written(inserted=self.count)
+
+
+class FileSink:
+    """A Parquet or CSV file; it is replaced as a whole."""
+
+    expects: ClassVar[str] = "FILE.parquet or FILE.csv"
+    unique: ClassVar[bool] = False
+
+    def matches(self, location: str) -> bool:
+        return not URL.match(location) and Path(location).suffix.lower() in (".parquet", ".csv")
+
+    @contextmanager
+    def open(self, location: str, batch: Batch) -> Iterator[Out]:
+        path = Path(location).expanduser()
+        if not path.parent.is_dir():
+            raise UsageError("there is no such folder", where=str(path.parent), next=f"mkdir -p {path.parent}")
+        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        out = _File(path, draft)
+        try:
+            yield out
+        finally:
+            if out.writer is not None:
+                out.writer.close()
+            draft.unlink(missing_ok=True)

@@ -1,0 +1,247 @@
+"""A batch answers as the service does, and the same batch again changes nothing, whatever happened in between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from starlette.testclient import TestClient
+from test_registry import train
+
+from d2c_mlops.cli import main
+from d2c_mlops.errors import DataRefused, Temporary, UsageError
+from d2c_mlops.registry.promotions import promote
+from d2c_mlops.registry.versions import Version, load_version
+from d2c_mlops.serving import webhook_sink
+from d2c_mlops.serving.app import Served, create_app
+from d2c_mlops.serving.batch import score
+from d2c_mlops.settings import Settings
+
+TRIALS = int(os.environ.get("CRASH_TRIALS", "3"))
+
+
+@pytest.fixture
+def version(settings: Settings) -> Version:
+    made = train(settings)
+    promote("mean_units", settings)
+    return made
+
+
+def asked(folder: Path, count: int = 50, name: str = "ask.parquet", day: str = "2024-01-01") -> str:
+    path = folder / name
+    frame = pd.DataFrame({"product_id": [f"P{i:05}" for i in range(count)], "day": pd.Timestamp(day), "note": "more"})
+    frame.to_parquet(path)
+    return str(path)
+
+
+def table(url: str, name: str = "forecasts") -> pd.DataFrame:
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        found = pd.read_sql_query(sa.text(f"SELECT * FROM {name} ORDER BY product_id"), connection)
+    engine.dispose()
+    return found
+
+
+def test_ten_thousand_answers_are_those_of_the_service_to_the_last_digit(settings, version, tmp_path):
+    source = asked(tmp_path, 10_000)
+    score(version, source, str(tmp_path / "out.parquet"), settings, chunk=3_000)
+    batch = pd.read_parquet(tmp_path / "out.parquet")
+    served = Served(load_version(version, settings), "mean_units", version.version, {}, {})
+    client = TestClient(create_app(lambda: served))
+    records = [{"product_id": one, "day": "2024-01-01"} for one in batch["product_id"]]
+    online = client.post("/predict", json={"records": records}).json()["predictions"]
+    assert batch["units"].tolist() == [one["units"] for one in online]
+    assert batch["version"].unique().tolist() == [version.version]
+
+
+def test_a_csv_file_is_read_and_written(settings, version, tmp_path):
+    (tmp_path / "ask.csv").write_text("day,product_id\n2024-01-01,P001\n2024-01-02,P002\n")
+    told = score(version, str(tmp_path / "ask.csv"), str(tmp_path / "out.csv"), settings)
+    out = pd.read_csv(tmp_path / "out.csv")
+    assert out["product_id"].tolist() == ["P001", "P002"]
+    assert out["units"].tolist() == [load_version(version, settings).units[one] for one in out["product_id"]]
+    assert told.written.inserted == 2
+    again = score(version, str(tmp_path / "ask.csv"), str(tmp_path / "out.csv"), settings)
+    assert (again.batch, again.written.unchanged, again.written.inserted) == (told.batch, 2, 0)
+
+
+def test_records_that_break_the_contract_are_all_told_and_nothing_is_written(settings, version, tmp_path):
+    (tmp_path / "ask.csv").write_text("product_id,day\nP001,2024-01-01\n,2024-01-01\nP003,yesterday\n")
+    with pytest.raises(DataRefused) as refused:
+        score(version, str(tmp_path / "ask.csv"), str(tmp_path / "out.csv"), settings)
+    assert {each.where for each in refused.value.failures} == {"product_id", "day"}
+    assert sorted(each.name for each in tmp_path.glob("*out*")) == []
+
+
+def test_what_the_model_refuses_leaves_the_former_file(settings, version, tmp_path):
+    (tmp_path / "out.csv").write_text("former")
+    with pytest.raises(DataRefused, match="2000"):
+        score(version, asked(tmp_path, day="1999-01-01"), str(tmp_path / "out.csv"), settings)
+    assert (tmp_path / "out.csv").read_text() == "former"
+    assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize("server", ["sqlite", "postgresql"])
+def test_a_table_takes_what_is_new_and_changed_and_leaves_the_rest(server, settings, version, tmp_path, request):
+    url = f"sqlite:///{tmp_path / 'shop.db'}" if server == "sqlite" else request.getfixturevalue("postgres")
+    first = score(version, asked(tmp_path, 40), f"{url}::forecasts", settings, chunk=7)
+    assert (first.written.inserted, first.written.updated) == (40, 0)
+    before = table(url)
+    again = score(version, asked(tmp_path, 40), f"{url}::forecasts", settings, chunk=7)
+    assert (again.resumed_at, again.written.inserted, again.written.updated) == (40, 0, 0)
+    pd.testing.assert_frame_equal(table(url), before)
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text("UPDATE forecasts SET units = 99 WHERE product_id = 'P00003'"))
+    more = score(version, asked(tmp_path, 45, "more.parquet"), f"{url}::forecasts", settings)
+    assert (more.written.inserted, more.written.updated, more.written.unchanged) == (5, 1, 39)
+    after = table(url)
+    assert len(after) == 45
+    assert after["units"].tolist()[:40] == before["units"].tolist()
+    untouched = after["product_id"].isin(before["product_id"]) & (after["product_id"] != "P00003")
+    assert after[untouched]["scored_at"].tolist() == before[before["product_id"] != "P00003"]["scored_at"].tolist()
+
+
+def test_a_table_that_was_dropped_is_written_again(settings, version, tmp_path):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    score(version, asked(tmp_path), f"{url}::forecasts", settings)
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text("DROP TABLE forecasts"))
+    assert score(version, asked(tmp_path), f"{url}::forecasts", settings).written.inserted == 50
+
+
+def test_two_records_for_one_row_are_refused(settings, version, tmp_path):
+    path = tmp_path / "ask.csv"
+    path.write_text("product_id,day\nP001,2024-01-01\nP001,2024-01-02\n")
+    with pytest.raises(DataRefused, match="one row per product_id"):
+        score(version, str(path), f"sqlite:///{tmp_path / 'shop.db'}::forecasts", settings)
+
+
+def test_a_table_of_another_shape_is_refused(settings, version, tmp_path):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text("CREATE TABLE forecasts (product_id TEXT PRIMARY KEY, price REAL)"))
+    with pytest.raises(UsageError) as refused:
+        score(version, asked(tmp_path), f"{url}::forecasts", settings)
+    assert {each.where for each in refused.value.failures} >= {"units", "primary key"}
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from d2c_mlops.serving import batch
+from d2c_mlops.settings import load
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.registry.promotions import live
+held = load(Path(sys.argv[1]), environ={})
+print("ready", flush=True)
+batch.score(live(Ledger.of(held), "mean_units"), sys.argv[2], sys.argv[3], held, chunk=20)
+"""
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_kill_9_of_a_batch_leaves_each_answer_once(trial, settings, version, tmp_path, project):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    source = asked(tmp_path, 2_000)
+    command = [sys.executable, "-c", KILLED, str(project), source, f"{url}::forecasts"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.2 + 0.37 * trial)
+        child.send_signal(signal.SIGKILL)
+    done = score(version, source, f"{url}::forecasts", settings, chunk=20)
+    assert done.resumed_at % 20 == 0
+    assert done.resumed_at + done.written.inserted == 2_000
+    assert done.written.updated == 0
+    found = table(url)
+    assert found["product_id"].is_unique
+    assert len(found) == 2_000
+
+
+class Hook(BaseHTTPRequestHandler):
+    answers: ClassVar[list[int]] = []
+    taken: ClassVar[dict[str, dict]] = {}
+    tokens: ClassVar[set[str]] = set()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        status = self.answers.pop(0) if self.answers else 200
+        if status == 200:
+            self.taken[self.headers["idempotency-key"]] = body
+            self.tokens.add(self.headers.get("authorization", ""))
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    Hook.answers, Hook.taken, Hook.tokens = [], {}, set()
+    monkeypatch.setattr(webhook_sink, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(webhook_sink, "AT_ONCE", 20)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/scores"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_web_hook_that_is_away_for_a_moment_gets_all_answers_once(settings, version, tmp_path, hook, monkeypatch):
+    monkeypatch.setenv("D2C_WEBHOOK_TOKEN", "hush")
+    Hook.answers = [503, 200, 429, 200]
+    told = score(version, asked(tmp_path, 50), hook, settings)
+    assert told.written.inserted == 50
+    got = [
+        one["product_id"]
+        for body in sorted(Hook.taken.values(), key=lambda b: b["first"])
+        for one in body["predictions"]
+    ]
+    assert got == [f"P{i:05}" for i in range(50)]
+    assert Hook.tokens == {"Bearer hush"}
+    Hook.taken.clear()
+    assert score(version, asked(tmp_path, 50), hook, settings).written.inserted == 0
+    assert Hook.taken == {}
+
+
+def test_a_web_hook_that_stays_away_is_gone_on_with_later(settings, version, tmp_path, hook):
+    Hook.answers = [200, *[503] * webhook_sink.TRIES]
+    with pytest.raises(Temporary, match="number 20"):
+        score(version, asked(tmp_path, 50), hook, settings)
+    told = score(version, asked(tmp_path, 50), hook, settings)
+    assert (told.resumed_at, told.written.inserted) == (20, 30)
+
+
+def test_what_a_web_hook_refuses_is_kept_as_dead_letters(settings, version, tmp_path, hook):
+    Hook.answers = [200, 422]
+    told = score(version, asked(tmp_path, 50), hook, settings)
+    assert (told.written.inserted, told.written.dead) == (30, 20)
+    letters = [json.loads(line) for line in Path(told.written.letters).read_text().splitlines()]
+    assert [each["number"] for each in letters] == list(range(20, 40))
+    assert {each["why"] for each in letters} == {"HTTP 422"}
+
+
+def test_answers_do_not_go_over_an_open_line(settings, version, tmp_path):
+    with pytest.raises(UsageError, match="open line"):
+        score(version, asked(tmp_path), "http://crm.example/hook", settings)
+
+
+def test_the_command_tells_what_was_written(settings, version, tmp_path):
+    done = CliRunner().invoke(main, ["score", "mean_units", asked(tmp_path), "out.csv"])
+    assert done.exit_code == 0, done.output
+    assert "answered 50 records: 50 new, 0 changed, 0 as they were in out.csv" in done.output
+    told = json.loads(CliRunner().invoke(main, ["score", "mean_units", asked(tmp_path), "out.csv", "--json"]).stdout)
+    assert (told["records"], told["unchanged"]) == (50, 50)
+    unknown = CliRunner().invoke(main, ["score", "mean_units", asked(tmp_path), "out.docx"])
+    assert unknown.exit_code == 2
