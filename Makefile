@@ -52,8 +52,12 @@ test-exports: $(READY)  ## what `d2c schedule export` writes, judged by Airflow,
 test-crash: $(READY)  ## 100 kills (-9) of schedulers, workers and kernels, two schedulers, on SQLite and on PostgreSQL: every slot once
 	$(BIN)/python bench/crash.py $(OPTIONS)
 
-test-serving-crash: $(READY)  ## kill -9 of a prediction log and of its collector, 50 trials each
-	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py
+test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by node, Python by mypy, C# against a golden file
+	@test -x .bench/node/node_modules/.bin/tsc || npm install --silent --no-audit --no-fund --prefix .bench/node typescript @types/node
+	$(BIN)/python -m pytest -q -n 0 tests/test_clients.py
+
+test-serving-crash: $(READY)  ## kill -9 of a prediction log, of its collector and of a batch, 50 trials each
+	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py tests/test_score.py
 
 bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and mlflow models serve, in one run
 	@test -x .bench/serving/bin/mlflow || { $(PYTHON) -m venv .bench/serving && .bench/serving/bin/python -m pip install -q \

@@ -1,0 +1,47 @@
+"""Typed clients of a contract, generated: one file each, nothing to install beside a language's own HTTP library."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...errors import UsageError
+from ...models.contract import Contract, Field
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language that clients are written in."""
+
+    name: str
+    suffix: str
+    write: Callable[[str, Contract, bool], str]  # model's name, contract, whether it gives reasons -> source
+
+
+def languages() -> dict[str, Language]:
+    """Find the languages: each module of this package that has a LANGUAGE."""
+    modules = [importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)]
+    return {module.LANGUAGE.name: module.LANGUAGE for module in modules}
+
+
+def client(language: str, model: str, contract: Contract, explains: bool) -> str:
+    """Return the source of a client. Raises UsageError for a language that is not known."""
+    known = languages()
+    if language not in known:
+        raise UsageError(f"no client is written in {language!r}", next=f"use one of: {', '.join(sorted(known))}")
+    return known[language].write(model, contract, explains)
+
+
+def pascal(name: str) -> str:
+    """Return `LeadScoring` for lead_scoring or `First half of month`."""
+    made = "".join(part[:1].upper() + part[1:] for part in re.split(r"\W+|_", name) if part)
+    return made if made[:1].isalpha() else f"N{made}"
+
+
+def said(field: Field) -> str:
+    """Return what a field is, with its unit, in one line that ends no comment."""
+    unit = f" [{field.unit}]" if field.unit else ""
+    return re.sub(r"\s+", " ", f"{field.description}{unit}").replace("*/", "* /")
