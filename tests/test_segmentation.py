@@ -36,6 +36,7 @@ from d2c_mlops.models.segment_choice import (
 )
 from d2c_mlops.models.segment_plots import plot_choice, plot_moves, plot_plan
 from d2c_mlops.models.segmentation import Segmenter, calibration, replay
+from d2c_mlops.models.segments import renewed
 from d2c_mlops.models.treatments import CATALOGUE, NOTHING, best, catalogue, effect, gain_of
 from d2c_mlops.serving.app import Served, create_app
 
@@ -79,7 +80,7 @@ def test_a_high_silhouette_decides_nothing() -> None:
 
 
 def test_the_number_in_use_is_kept_while_it_is_nearly_as_good() -> None:
-    tried = [one(2, 100), one(3, 91), one(4, 80)]
+    tried = [one(2, 100), one(3, 91), one(4, 79)]
     assert choose(tried, Limits(), former=3)[0] == 1
     assert choose(tried, Limits(), former=4)[0] == 0
 
@@ -102,6 +103,15 @@ def test_centroids_find_their_predecessors() -> None:
     assert match(three, three[[1, 2, 0]] + 0.1) == [1, 2, 0]
     assert match(three, np.vstack([three[0], [30.0, 30, 30]])) == [0, -1]
     assert len(set(assign(points, three).tolist())) == 3
+
+
+def test_centroids_in_use_stay_while_they_fit_and_go_when_they_do_not() -> None:
+    points = np.random.default_rng(0).normal(size=(400, 3)) + 6 * np.eye(3)[np.arange(400) % 3]
+    three = cluster(points, 3)
+    assert (renewed(points, 3, three + 0.05) == three + 0.05).all()
+    moved = renewed(points + np.array([4.0, 0, 0]), 3, three)
+    assert abs(moved - (three + np.array([4.0, 0, 0]))).max() < 0.5
+    assert len(renewed(points, 2, three)) == 2
 
 
 # -- treatments

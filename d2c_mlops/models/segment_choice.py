@@ -169,14 +169,15 @@ def candidate(
 class Limits:
     """What a division must keep to."""
 
-    stability: float = 0.7
+    stability: float = 0.75
     migration: float = 0.4
     smallest: float = 0.03
     nearly: float = 0.98  # share of the best gain that is good enough
 
-    def keeps(self, one: Candidate) -> bool:
-        """Return whether a candidate keeps to the limits."""
-        return one.stability >= self.stability and one.migration <= self.migration and one.smallest >= self.smallest
+    def keeps(self, one: Candidate, slack: float = 0.0) -> bool:
+        """Return whether a candidate keeps to the limits, widened by a share of each."""
+        steady = one.stability >= self.stability * (1 - slack) and one.migration <= self.migration * (1 + slack)
+        return steady and one.smallest >= self.smallest * (1 - slack)
 
 
 def choose(candidates: Sequence[Candidate], limits: Limits, former: int | None = None) -> tuple[int, str]:
@@ -187,9 +188,9 @@ def choose(candidates: Sequence[Candidate], limits: Limits, former: int | None =
         return best, "no number of segments keeps to all limits; the most stable one is taken"
     most = max(candidates[i].gain for i in passing)
     good = [i for i in passing if candidates[i].gain >= limits.nearly * most]
-    kept = [i for i in passing if candidates[i].segments == former and candidates[i].gain >= 0.9 * most]
-    if kept:
-        return kept[0], "the number in use is kept: it still brings at least 90 % of the best"
+    used = [i for i, one in enumerate(candidates) if one.segments == former and limits.keeps(one, slack=0.2)]
+    if used and candidates[used[0]].gain >= 0.8 * most:
+        return used[0], "the number in use is kept: it still brings at least 80 % of the best"
     return min(good, key=lambda i: candidates[i].segments), "the fewest segments within 2 % of the best gain"
 
 

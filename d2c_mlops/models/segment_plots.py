@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from .segments import Learned, Segment
 
@@ -30,6 +31,8 @@ def plot_plan(learned: Learned, axes: Sequence[Axes]) -> None:
     axes[0].bar_label(bars, [f"{one.planned_profit:,.0f}" for one in ranked], padding=3, fontsize=8)
     axes[0].set(xlabel=f"planned profit of 90 days, {learned.currency}")
     axes[0].margins(x=0.15)
+    axes[0].xaxis.set_major_locator(MaxNLocator(4))
+    axes[0].xaxis.set_major_formatter("{x:,.0f}")
     axes[1].barh(range(len(ranked)), [100 * one.assumed_response for one in ranked], color="0.75", label="assumed")
     for i, one in enumerate(ranked):
         if one.must_respond:
@@ -37,7 +40,7 @@ def plot_plan(learned: Learned, axes: Sequence[Axes]) -> None:
                 [100 * one.must_respond] * 2, [i - 0.45, i + 0.45], color="C3", label="must" if i == 0 else None
             )
     axes[1].set_yticks(range(len(ranked)), [one.treatment for one in ranked])
-    axes[1].set(xlabel="of 100 customers, order once more: must (line), assumed (bar)")
+    axes[1].set(xlabel="more orders of 100 customers: must (line), assumed (bar)")
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
 

@@ -30,12 +30,13 @@ from d2c_mlops.models.segment_choice import (
     match,
     migrations,
     numbers,
+    squared_distances,
 )
 from .treatments import PROFILE, Treatment, best, gain_of
 
 # %% auto #0
-__all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'SEGMENTS_FILE', 'Segment', 'Learned', 'standing', 'names', 'Options', 'divide',
-           'margins', 'describe', 'medians', 'learn', 'labelled', 'write', 'read']
+__all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'FITS', 'SEGMENTS_FILE', 'Segment', 'Learned', 'standing', 'names', 'Options',
+           'divide', 'renewed', 'margins', 'describe', 'medians', 'learn', 'labelled', 'write', 'read']
 
 # %% ../../nbs/models/segments.ipynb #31d7fa16
 @dataclass(frozen=True)
@@ -158,12 +159,25 @@ def divide(
 
     before = _both(features, earlier, scale)
     counts = [options.segments] if options.segments else list(range(2, MOST + 1))
-    starts = {len(former.centroids): former.centroids} if former is not None else {}
-    centroids = [cluster(points[drawn], k, starts.get(k)) for k in counts]
+    centroids = [
+        cluster(points[drawn], k) if former is None else renewed(points[drawn], k, former.centroids) for k in counts
+    ]
     tried = [candidate(points[drawn], before, each, gain) for each in centroids]
     chosen, why = choose(tried, options.limits, len(former.centroids) if former is not None else None)
     marked = [Candidate(**{**asdict(one), "chosen": i == chosen}) for i, one in enumerate(tried)]
     return scale, centroids[chosen], marked, [*notes, why if not options.segments else "the number was given"]
+
+
+FITS = 1.05  # the centroids in use stay while customers lie at most so much further from them than from new ones
+
+
+def renewed(points: Array, k: int, former: Array) -> Array:
+    """Return the centroids in use where there are `k` of them and they still fit, else new ones."""
+    if k != len(former):
+        return cluster(points, k)
+    new = cluster(points, k, former)
+    apart = [float(squared_distances(points, each).min(axis=1).sum()) for each in (former, new)]
+    return former if apart[0] <= FITS * apart[1] else new
 
 
 def _both(features: pd.DataFrame, earlier: pd.DataFrame | None, scale: Scale) -> tuple[Array, Array] | None:
