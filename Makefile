@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
+.PHONY: bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,12 @@ bench-segments: $(READY)  ## segments on real customers: published BG/NBD parame
 		.bench/download/bin/python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d .bench/cdnow lifetimes && \
 		.bench/download/bin/python -m zipfile -e .bench/cdnow/?ifetimes-*.whl .bench/cdnow; }
 	$(BIN)/python bench/segments.py .bench/cdnow/lifetimes/datasets
+
+bench-leads: $(READY)  ## lead score beside a regression, boosting and a forest; reasons of a million leads
+	@test -f .bench/islp/ISLP/data/Caravan.csv || { mkdir -p .bench/islp && \
+		$(PYTHON) -m pip download -q --disable-pip-version-check --no-deps -d .bench/islp ISLP && \
+		$(PYTHON) -m zipfile -e .bench/islp/[Ii][Ss][Ll][Pp]-*.whl .bench/islp; }
+	$(BIN)/python bench/leads.py
 
 bench-convert: $(READY)  ## notebooks on the path to production, beside nbconvert and soorgeon (FOLDER=notebooks OPTIONS=--install)
 	@test -x .bench/peers/bin/soorgeon || { $(PYTHON) -m venv .bench/peers && \
