@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -54,7 +57,11 @@ def check(
     raise click.exceptions.Exit(report.exit_code_for(fail_on))
 
 
-@example("d2c convert old/demand.ipynb --data old/", "d2c convert old/churn.ipynb --name churn --no-run")
+@example(
+    "d2c convert old/demand.ipynb --data old/",
+    "d2c convert old/churn.ipynb --name churn --no-run",
+    "d2c convert old/churn.ipynb --until read",
+)
 @main.command()
 @click.argument("notebook", type=click.Path(path_type=Path))
 @click.option("--name", default="", metavar="NAME", help="Name of the module and the model; the file's when not given.")
@@ -66,39 +73,65 @@ def check(
 )
 @click.option("--install", is_flag=True, help="Install what it imports and is missing, for its runs only.")
 @click.option("--no-run", is_flag=True, help="Stop after the stages that execute nothing.")
+@click.option("--until", type=click.Choice(["revive", "read", "write", "verify"]), default="verify",
+              help="Stop after this stage and show what it found.  [default: all of them]")  # fmt: skip
 @click.option("--timeout", type=float, default=600.0, show_default=True, metavar="SECONDS", help="For one execution.")
+@click.option("--memory", type=float, default=4.0, show_default=True, metavar="GB", help="For one execution.")
 @json_option
 def convert(
-    notebook: Path, name: str, data: Path | None, install: bool, no_run: bool, timeout: float, as_json: bool
-) -> None:
+    notebook: Path, name: str, data: Path | None, install: bool, no_run: bool, until: str, timeout: float,
+    memory: float, as_json: bool,
+) -> None:  # fmt: skip
     """Make an old NOTEBOOK a literate notebook and a tested package, and prove that it still computes the same.
 
     It is brought back to life on the installed libraries, in a copy, in a process of its own, with limits and without your
     environment's secrets; the original is never changed. What cannot be converted is refused with the cell, the reason and
     what a person can do, and a conversion that computes something else is told: both end with exit code 3.
     """
+    from ..convert.convert import STAGES
     from ..convert.convert import convert as walk
 
-    def progress(stage: str) -> None:
-        if not as_json:
-            click.echo(f"  {stage}", err=True)
-
-    held = settings()
-    done = walk(
-        notebook,
-        settings=held,
-        name=name,
-        data=data,
-        install=install,
-        run=not no_run,
-        timeout=timeout,
-        progress=progress,
-    )
+    last = STAGES.index(until) + 1
+    with _progress(quiet=as_json) as progress:
+        done = walk(
+            notebook,
+            settings=settings(),
+            name=name,
+            data=data,
+            install=install,
+            run=not no_run,
+            stages=(*STAGES[:last], "report"),
+            timeout=timeout,
+            memory=int(memory * 2**30),
+            progress=progress,
+        )
     if as_json:
         show(done.to_dict())
     else:
         click.echo(done.to_text())
     raise click.exceptions.Exit(done.exit_code)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Show stages and mends as lines; which cell runs in a line that is overwritten, where there is a terminal."""
+    if quiet:
+        yield lambda text: None
+    elif not sys.stderr.isatty():
+        yield lambda text: None if text.startswith("run ") else click.echo(f"  {text}", err=True)
+    else:
+        from rich.console import Console
+        from rich.markup import escape
+
+        console = Console(stderr=True)
+        with console.status("") as status:
+
+            def hear(text: str) -> None:
+                if not text.startswith("run "):
+                    console.print(f"  {escape(text)}", highlight=False)
+                status.update(escape(text))
+
+            yield hear
 
 
 @example("d2c eject ../plain")

@@ -43,6 +43,7 @@ def page(done: Mapping[str, Any]) -> str:
         _next(done),
         _structure(done.get("written")),
         _model(done.get("written")),
+        _read(done.get("read")),
         _mends(done.get("revived")),
         _compared(done.get("verdict")),
         _left(done.get("written")),
@@ -88,6 +89,25 @@ def _structure(written: Mapping[str, Any] | None) -> str:
     )
     files = f"<p class=soft>{escape(written['notebook'])}<br>{escape(written['module_file'])}</p>"
     return f"<h2>Structure</h2>{_table(('', 'before', 'after'), rows)}{lists}{files}"
+
+
+def _read(read: Mapping[str, Any] | None) -> str:
+    """Show the data flow: what each cell takes and gives."""
+    if not read or not read["cells"]:
+        return ""
+    rows = [
+        (
+            each["cell"],
+            each["role"],
+            ", ".join(each["reads"]),
+            ", ".join([*(f"{name} (changed)" for name in each["changes"]), *each["defines"]]),
+        )
+        for each in read["cells"]
+    ]
+    fits = [(each["cell"], each["estimator"], each["features"], each["target"]) for each in read["fits"]]
+    made = _table(("cell", "estimator", "features", "target"), fits) if fits else ""
+    flow = _table(("cell", "role", "reads", "gives"), rows)
+    return f"<h2>As it was read</h2>{made}<details><summary class=soft>Cell by cell</summary>{flow}</details>"
 
 
 def _model(written: Mapping[str, Any] | None) -> str:

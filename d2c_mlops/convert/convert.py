@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,12 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from d2c_mlops.convert import reading
 from d2c_mlops.convert.check import check
 from d2c_mlops.convert.conversion_report import write_report
 from d2c_mlops.convert.notebook import read_notebook
 from d2c_mlops.convert.plan import Plan, read
+from d2c_mlops.convert.sandbox import Limits
 from d2c_mlops.convert.write.project import find_or_make
 from d2c_mlops.convert.writing import Written, default_name, write
 from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
@@ -56,10 +59,10 @@ class Conversion:
         if self.refusal is not None:
             return self.refusal.next
         if self.written is None:
-            return f"d2c convert {self.notebook}"
+            return f"d2c convert {shlex.quote(str(self.notebook))}"
         if self.written.model:
-            return f"d2c run {self.written.notebook}"
-        return f"jupyter lab {self.written.notebook}"
+            return f"d2c run {shlex.quote(str(self.written.notebook))}"
+        return f"jupyter lab {shlex.quote(str(self.written.notebook))}"
 
     @property
     def exit_code(self) -> int:
@@ -73,6 +76,10 @@ class Conversion:
             lines = [f"refused at {self.refusal.stage}{cell}: {self.refusal.why}"]
         else:
             lines = [f"mend: {mend.reason}" for mend in getattr(self.revived, "mends", ())]
+            if self.written is None and self.plan is not None:
+                lines.append(reading.to_text(reading.reading(self.plan)))
+            elif self.written is None and self.revived is not None:
+                lines.append(f"revived   {self.revived.notebook}")
             if self.written is not None:
                 lines.append(f"notebook  {self.written.notebook}\nmodule    {self.written.module_file}")
                 lines.append(f"model     {self.written.model or 'none: ' + self.written.no_model}")
@@ -90,9 +97,16 @@ class Conversion:
         made = {
             "notebook": str(self.notebook),
             "name": self.name,
-            "status": "refused" if self.refusal else "converted" if self.written else "read",
+            "status": "refused"
+            if self.refusal
+            else "converted"
+            if self.written
+            else "read"
+            if self.plan
+            else "revived",
             "refusal": None if self.refusal is None else vars(self.refusal),
             "revived": _plain(self.revived),
+            "read": None if self.plan is None else reading.reading(self.plan),
             "written": None if self.written is None else self.written.to_dict(),
             "verdict": _plain(self.verdict),
             "findings": self.findings,
@@ -120,6 +134,7 @@ def convert(
     run: bool = True,  # False stops after the stages that execute nothing
     stages: Sequence[str] = STAGES,
     timeout: float = 600.0,  # seconds for one execution of the notebook
+    memory: int = 4 << 30,  # bytes for one execution of the notebook
     progress: Progress = lambda text: None,
 ) -> Conversion:
     """Convert a notebook into the project of the settings; the original is never changed. Raises UsageError only."""
@@ -137,6 +152,7 @@ def convert(
     work.mkdir(parents=True, exist_ok=True)
     done = Conversion(path, name, work)
     folder = Path(data) if data is not None else path.parent
+    limits = Limits(timeout, memory)
     stage = STAGES[0]
     try:
         for stage in [each for each in STAGES if each in stages and each != "report"]:
@@ -144,7 +160,7 @@ def convert(
                 continue
             progress(stage)
             began = datetime.now(UTC)
-            _STAGES[stage](done, folder, settings, install, run, timeout, progress)
+            _STAGES[stage](done, folder, settings, install, run, limits, progress)
             done.seconds[stage] = round((datetime.now(UTC) - began).total_seconds(), 2)
             if done.refusal is not None:
                 break
@@ -174,11 +190,19 @@ def _name(path: Path) -> str:
 
 
 def _revive(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, timeout: float, progress: Progress
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
 ) -> None:
     from d2c_mlops.convert.revive import revive
 
-    done.revived = revive(done.notebook, done.work, data=data, install=install, timeout=timeout, progress=progress)
+    done.revived = revive(
+        done.notebook,
+        done.work,
+        data=data,
+        install=install,
+        timeout=limits.seconds,
+        memory=limits.memory,
+        progress=progress,
+    )
     refusal = done.revived.refusal
     if refusal is not None:
         cell = 0 if refusal.cell is None else refusal.cell + 1
@@ -186,16 +210,16 @@ def _revive(
 
 
 def _read(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, timeout: float, progress: Progress
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
 ) -> None:
     done.plan = read(read_notebook(_source(done)))
 
 
 def _write(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, timeout: float, progress: Progress
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
 ) -> None:
     if done.plan is None:
-        _read(done, data, settings, install, run, timeout, progress)
+        _read(done, data, settings, install, run, limits, progress)
     assert done.plan is not None
     project = find_or_make(settings.root)
     folder = _source(done).parent if done.revived is not None else data
@@ -210,7 +234,7 @@ def _write(
         keep=f"data/{done.name}" if small else "",
         day=str(max(days, default=date(2024, 1, 1))),
         run=run,
-        timeout=timeout,
+        timeout=limits.seconds,
         packages=[done.work / "packages"] if (done.work / "packages").is_dir() else [],
     )
     shutil.copyfile(done.notebook, done.work / "original.ipynb")
@@ -219,15 +243,15 @@ def _write(
 
 
 def _verify(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, timeout: float, progress: Progress
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
 ) -> None:
     from d2c_mlops.convert.verify import verify
 
     assert done.written is not None
-    done.verdict = verify(done.revived, done.written, done.work)
+    done.verdict = verify(done.revived, done.written, done.work, timeout=limits.seconds, memory=limits.memory)
 
 
-_STAGES: dict[str, Callable[[Conversion, Path, Settings, bool, bool, float, Progress], None]] = {
+_STAGES: dict[str, Callable[[Conversion, Path, Settings, bool, bool, Limits, Progress], None]] = {
     "revive": _revive,
     "read": _read,
     "write": _write,

@@ -345,7 +345,7 @@ class Doctor:
             self.seconds += ended.seconds
             steps = {
                 "timeout": "shorten the loop or the data of this cell, or give it longer: --timeout SECONDS",
-                "memory": "work on a part of the data, or give it more: --memory BYTES",
+                "memory": "work on a part of the data, or give it more: --memory GB",
             }
             step = steps.get(ended.status, "run the cell by itself and see what ends the process")
             raise Refused(Refusal(self.at(cell.index), ended.says, step, ended.status)) from stopped

@@ -1,0 +1,51 @@
+"""Reading alone: `d2c convert --until read` says what every cell takes and gives, and runs nothing."""
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from d2c_mlops.cli import main
+from d2c_mlops.convert.notebook import read_notebook
+from d2c_mlops.convert.plan import read
+from d2c_mlops.convert.reading import reading, to_text
+
+NOTEBOOKS = Path(__file__).parent / "notebooks"
+
+
+def found(name: str) -> dict:
+    return reading(read(read_notebook(NOTEBOOKS / f"{name}.ipynb")))
+
+
+def test_a_cell_is_told_with_what_it_reads_and_defines():
+    cells = {each["cell"]: each for each in found("reads_globals")["cells"]}
+    assert cells[2]["imports"] == ["np", "pd"]
+    assert cells[3]["defines"] == ["rng", "lead_time_days", "service_z", "demand"]
+    assert cells[5]["reads"] == ["demand", "table"]
+
+
+def test_a_function_that_reads_what_it_is_not_given_is_named():
+    globals_read = found("reads_globals")["functions_that_read_globals"]
+    assert globals_read["reorder_point"] == ["demand", "lead_time_days", "service_z"]
+
+
+def test_every_fit_is_told_with_its_features_and_target():
+    fits = found("churn_2019")["fits"]
+    assert any(each["kind"] == "model" and each["features"] and each["target"] for each in fits)
+
+
+def test_the_text_names_every_cell_once():
+    told = found("reads_globals")
+    lines = to_text(told).splitlines()[1:]
+    assert [int(line[:4]) for line in lines if line[:4].strip().isdigit()] == [each["cell"] for each in told["cells"]]
+
+
+def test_until_read_shows_the_reading_and_writes_no_notebook(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    notebook = str(NOTEBOOKS / "reads_globals.ipynb")
+    done = CliRunner().invoke(main, ["convert", notebook, "--until", "read", "--no-run", "--json"])
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert made["status"] == "read"
+    assert made["read"]["cells"][0]["cell"] == 2
+    assert not list(tmp_path.glob("nbs/**/*.ipynb"))
