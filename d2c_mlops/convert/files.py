@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from d2c_mlops.convert.sandbox import files_below
 
 _COPY = re.compile(r"(?:[ _-]?\(\d+\)|[ _-]copy(?: \d+)?|[_-]\d)$", re.IGNORECASE)
+_LEAST_PART = 5  # letters and digits that two names must share
 _TABLES = frozenset(
     {".csv", ".tsv", ".txt", ".xls", ".xlsx", ".xlsm", ".parquet", ".json", ".data", ".zip", ".gz", ".feather", ".dat"}
 )
@@ -56,7 +57,22 @@ class Shelf:
                 found = [file for file in self.files(folder) if key(file.name) == want]
                 if found:
                     return max(found, key=lambda file: _common(file, wanted)), how
-        return self.by_content(name, frozenset(columns))
+        return self.by_part(name) or self.by_content(name, frozenset(columns))
+
+    def by_part(self, name: str) -> tuple[Path, str] | None:
+        """Return the one table of the same kind whose name holds the wanted one, or is held by it."""
+        stem, _, suffix = _plain(name).rpartition(".")
+        if len(stem) < _LEAST_PART:
+            return None
+        for folder in self.folders:
+            near: dict[str, Path] = {}
+            for file in self.files(folder):
+                own, _, kind = _plain(file.name).rpartition(".")
+                if kind == suffix and len(own) >= _LEAST_PART and (stem in own or own in stem):
+                    near.setdefault(file.name, file)
+            if len(near) == 1:
+                return next(iter(near.values())), "a part of its name"
+        return None
 
     def by_content(self, name: str, columns: frozenset[str]) -> tuple[Path, str] | None:
         """Return the one table that has columns that the notebook names; at least two, and no other as many."""

@@ -365,32 +365,38 @@ def other_values(scene: Scene, trouble: Trouble) -> Proposal | None:
     for frame in reversed(trouble.frames):
         cell = scene.cell(frame.cell)
         for node in ast.walk(cell.tree) if cell.tree else ():
-            if isinstance(node, ast.Assign) and node.lineno <= frame.line <= (node.end_lineno or 0):
-                column = _column_set(cell, node.targets[0])
-                if column and (statement := _outermost(cell, node)):
-                    text = f"{column} = {column}.astype(object)"
-                    if text not in cell.source:
-                        return Proposal((line_before(cell, statement, text),), trouble.message[:120])
+            if not isinstance(node, ast.Assign | ast.Expr) or not node.lineno <= frame.line <= (node.end_lineno or 0):
+                continue
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                if edits := inplace_on_part(cell, node, node.value):
+                    return Proposal(edits, trouble.message[:120])
+            column = _column_set(cell, node.targets[0] if isinstance(node, ast.Assign) else node.value)
+            if column:
+                text = _as_objects(column, scene.kinds([column]).get(column, "") if trouble.says("'str'") else "")
+                if text not in cell.source:
+                    return Proposal((line_before(cell, _outermost(cell, node), text),), trouble.message[:120])
     return None
 
 
-def _outermost(cell: Cell, node: ast.stmt) -> ast.stmt | None:
+def _as_objects(name: str, kind: str) -> str:
+    """Return the cast of a column; of a frame only the columns of text are cast."""
+    if kind != "pandas.DataFrame":
+        return f"{name} = {name}.astype(object)"
+    texts = f"{name}.select_dtypes(include='str')"
+    return f"{name}[{texts}.columns] = {texts}.astype(object)"
+
+
+def _outermost(cell: Cell, node: ast.stmt) -> ast.stmt:
     """Return the loop around a statement, or itself: a cast inside a loop would be made again and again."""
-    best: ast.stmt | None = node
-    for one in ast.walk(cell.tree) if cell.tree else ():
-        if isinstance(one, ast.For | ast.While) and any(part is node for part in ast.walk(one)):
-            target = (
-                {name.id for name in ast.walk(one.target) if isinstance(name, ast.Name)}
-                if isinstance(one, ast.For)
-                else set()
-            )
-            used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-            if not isinstance(one, ast.For) or not target & used or True:
-                best = one if best is node else best
-    return best
+    loops = (one for one in ast.walk(cell.tree or node) if isinstance(one, ast.For | ast.While))
+    return next((one for one in loops if any(part is node for part in ast.walk(one))), node)
 
 
 def _column_set(cell: Cell, target: ast.expr) -> str:
+    """Return what is set: a column where it can be told, else the name that is changed in place."""
+    if isinstance(target, ast.Call) and isinstance(target.func, ast.Attribute):
+        changes = keyword(target, "inplace") is not None or target.func.attr == "update"
+        return target.func.value.id if changes and isinstance(target.func.value, ast.Name) else ""
     if not isinstance(target, ast.Subscript):
         return ""
     holder = target.value
@@ -402,9 +408,9 @@ def _column_set(cell: Cell, target: ast.expr) -> str:
         ):
             return f"{spelled(cell, holder.value)}[{spelled(cell, target.slice.elts[1])}]"
         return spelled(cell, holder.value) if not isinstance(target.slice, ast.Tuple) else ""
-    if isinstance(holder, ast.Attribute) and holder.attr == "iloc":
+    if isinstance(holder, ast.Attribute) and holder.attr in ("iloc", "iat"):
         return spelled(cell, holder.value)
-    return spelled(cell, holder) if isinstance(holder, ast.Subscript | ast.Name) else ""
+    return spelled(cell, holder) if isinstance(holder, ast.Subscript | ast.Name | ast.Attribute) else ""
 
 
 @after("array-methods", "pandas", "3.0", "columns of text give their own kind of array", order=40)

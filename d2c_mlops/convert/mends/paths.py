@@ -88,12 +88,9 @@ def wanted_file(scene: Scene, trouble: Trouble) -> str:
 
 
 def columns_used(scene: Scene) -> set[str]:
-    """Return the texts in brackets and the attributes of the notebook: names of columns are among them."""
-    found: set[str] = set()
-    for _, node in scene.nodes(ast.Subscript):
-        parts = node.slice.elts if isinstance(node.slice, ast.List | ast.Tuple) else [node.slice]
-        found |= {one.value for one in parts if isinstance(one, ast.Constant) and isinstance(one.value, str)}
-    return found
+    """Return the texts and the attributes of the notebook: names of columns are among them."""
+    texts = {node.value for _, node in scene.nodes(ast.Constant) if isinstance(node.value, str)}
+    return texts | {node.attr for _, node in scene.nodes(ast.Attribute)}
 
 
 def laid(scene: Scene, trouble: Trouble, wanted: str, file: Path, how: str) -> Proposal | None:

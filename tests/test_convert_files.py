@@ -1,0 +1,45 @@
+"""Which file of a folder a notebook means by a name that is not there."""
+
+from pathlib import Path
+
+import pytest
+
+from d2c_mlops.convert.files import Shelf
+
+
+def shelf(folder: Path, **files: str) -> Shelf:
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return Shelf([folder])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there"),
+    [
+        ("C:/Data/Telco-Customer-Churn.csv", "WA_Fn-UseC_-Telco-Customer-Churn.csv"),
+        ("http://x.example/Sales%202019.csv", "sales 2019 (1).csv"),
+        ("Mall_Customers_full.csv", "mall_customers.csv"),
+    ],
+)
+def test_a_name_is_matched_by_its_part(tmp_path, wanted, there):
+    (tmp_path / there).write_text("a,b\n1,2\n")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    found = Shelf([tmp_path]).find(wanted)
+    assert found is not None
+    assert found[0].name == there
+
+
+def test_two_files_that_could_be_meant_are_not_guessed_between(tmp_path):
+    held = shelf(tmp_path, telco_churn_march__csv="a\n", telco_churn_april__csv="a\n")
+    assert held.find("telco_churn.csv") is None
+
+
+def test_short_names_say_too_little(tmp_path):
+    assert shelf(tmp_path, data_of_others__csv="a\n").find("data.csv") is None
+
+
+def test_columns_decide_where_names_do_not(tmp_path):
+    held = shelf(tmp_path, one__csv="tenure,charges\n1,2\n", two__csv="units,price\n1,2\n")
+    found = held.find("prepared.csv", {"units", "price", "plot"})
+    assert found is not None
+    assert found[0].name == "two.csv"
