@@ -43,3 +43,9 @@ def test_columns_decide_where_names_do_not(tmp_path):
     found = held.find("prepared.csv", {"units", "price", "plot"})
     assert found is not None
     assert found[0].name == "two.csv"
+
+
+def test_what_a_notebook_writes_is_not_what_it_wants(tmp_path):
+    held = shelf(tmp_path, wrangled_transactions__csv="revenue,customer\n1,2\n")
+    assert held.find("transactions.csv", {"revenue", "customer"}, {"wrangled_transactions.csv"}) is None
+    assert held.find("transactions.csv", {"revenue", "customer"}) is not None

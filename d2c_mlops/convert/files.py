@@ -37,8 +37,8 @@ class Shelf:
         """Look again: files were added."""
         self._listed.clear()
 
-    def find(self, wanted: str, columns: Iterable[str] = ()) -> tuple[Path, str] | None:
-        """Return the file that `wanted` most likely means, and by what it was matched."""
+    def find(self, wanted: str, columns: Iterable[str] = (), results: Iterable[str] = ()) -> tuple[Path, str] | None:
+        """Return the file that `wanted` most likely means, and by what it was matched; never one of the notebook's results."""
         name = base_of(wanted)
         if self.original is not None and "://" not in wanted:
             try:
@@ -57,9 +57,9 @@ class Shelf:
                 found = [file for file in self.files(folder) if key(file.name) == want]
                 if found:
                     return max(found, key=lambda file: _common(file, wanted)), how
-        return self.by_part(name) or self.by_content(name, frozenset(columns))
+        return self.by_part(name, frozenset(results)) or self.by_content(frozenset(columns), frozenset(results))
 
-    def by_part(self, name: str) -> tuple[Path, str] | None:
+    def by_part(self, name: str, results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
         """Return the one table of the same kind whose name holds the wanted one, or is held by it."""
         stem, _, suffix = _plain(name).rpartition(".")
         if len(stem) < _LEAST_PART:
@@ -68,18 +68,23 @@ class Shelf:
             near: dict[str, Path] = {}
             for file in self.files(folder):
                 own, _, kind = _plain(file.name).rpartition(".")
-                if kind == suffix and len(own) >= _LEAST_PART and (stem in own or own in stem):
+                if (
+                    file.name not in results
+                    and kind == suffix
+                    and len(own) >= _LEAST_PART
+                    and (stem in own or own in stem)
+                ):
                     near.setdefault(file.name, file)
             if len(near) == 1:
                 return next(iter(near.values())), "a part of its name"
         return None
 
-    def by_content(self, name: str, columns: frozenset[str]) -> tuple[Path, str] | None:
+    def by_content(self, columns: frozenset[str], results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
         """Return the one table that has columns that the notebook names; at least two, and no other as many."""
         scored: list[tuple[int, Path]] = []
         for folder in self.folders:
             for file in self.files(folder):
-                if file.suffix.lower() in _TABLES and columns:
+                if file.suffix.lower() in _TABLES and columns and file.name not in results:
                     scored.append((len(columns & set(header(file))), file))
         scored.sort(key=lambda pair: -pair[0])
         if not scored or scored[0][0] < 2:

@@ -165,15 +165,17 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
         return (
             f"measure_{made}" if made else "cross_validate" if any("cross_val" in p for p in paths) else "measure_score"
         )
-    if role == "predict" and "confusion_matrix" in {path.rpartition(".")[2] for path in paths}:
-        return "measure_confusion_matrix"
+    for curve in ("confusion_matrix", "roc_curve", "precision_recall_curve"):
+        if role == "predict" and curve in {path.rpartition(".")[2] for path in paths}:
+            return f"measure_{curve}"
     if role == "predict":
         verb = "forecast" if {"forecast", "get_forecast", "make_future_dataframe"} & set(methods) else "predict"
         what = topic(
             re.sub(r"^(y_)?(pred(iction|icted|s|ictions)?|forecast)_?|_?(y_)?pred(s|ictions)?$", "", name)
             for name in outputs
         )
-        return f"{verb}_{what}" if what else f"{verb}_values" if verb == "forecast" else "predict_test"
+        held_back = any(_HALVES.match(name) for each in group for name in each.facts.reads)
+        return f"{verb}_{what}" if what else "predict_test" if held_back and verb == "predict" else f"{verb}_values"
     for words, name in _RULES:
         if any(method in words for method in methods) or any(path.rpartition(".")[2] in words for path in paths):
             if name.endswith("_"):
@@ -187,6 +189,8 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
     columns = _columns_set(group)
     if columns and len(columns) <= 2:
         return f"derive_{'_and_'.join(columns)}"
+    if dropped := _dropped(calls):
+        return f"drop_{'_and_'.join(dropped)}"
     for words, name in _LAST_RULES if not _sets_new(group, outputs) else ():
         if any(method in words for method in methods):
             return name
@@ -203,6 +207,27 @@ def _columns_set(group: Sequence[Statement]) -> list[str]:
                 return []
             found.append(re.sub(r"^n_(?=\d)", "", snake(key.value)))
     return list(dict.fromkeys(found)) if all(len(name) <= 24 for name in found) else []
+
+
+def _dropped(calls: Sequence[ast.Call]) -> list[str]:
+    """The one or two columns that `df.drop("a", axis=1)` or `df.drop(columns=["a", "b"])` leaves out, where that is all."""
+    found: list[str] = []
+    for call in calls:
+        if not isinstance(call.func, ast.Attribute) or call.func.attr != "drop":
+            continue
+        words = {word.arg: word.value for word in call.keywords}
+        axis = words.get("axis") or (call.args[1] if len(call.args) > 1 else None)
+        by_axis = isinstance(axis, ast.Constant) and axis.value in (1, "columns")
+        given = words.get("columns") or (call.args[0] if call.args and by_axis else words.get("labels"))
+        parts = given.elts if isinstance(given, ast.List | ast.Tuple) else [given]
+        names = [
+            snake(part.value) if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
+            for part in parts
+        ]
+        if not all(names):
+            return []
+        found += names
+    return found if 1 <= len(found) <= 2 and all(len(name) <= 24 for name in found) else []
 
 
 _LAST_RULES: tuple[tuple[frozenset[str], str], ...] = (
@@ -278,6 +303,9 @@ SENTENCES = {
     "select_features_and_target": "Take the features and the target out of the table",
     "select_features": "Take the features out of the table",
     "select_target": "Take the target out of the table",
+    "measure_roc_curve": "Measure how many are found at which rate of false alarms",
+    "measure_precision_recall_curve": "Measure precision against the share that is found",
+    "predict_values": "Predict for the rows given",
     "predict_test": "Predict for the rows held back",
 }
 

@@ -38,7 +38,7 @@ def path(scene: Scene, trouble: Trouble) -> Proposal | None:
     wanted = wanted_file(scene, trouble)
     if not wanted:
         return None
-    found = scene.shelf.find(wanted, columns_used(scene))
+    found = scene.shelf.find(wanted, columns_used(scene), files_written(scene))
     return laid(scene, trouble, wanted, *found) if found is not None else None
 
 
@@ -48,7 +48,7 @@ def uploaded(scene: Scene, trouble: Trouble) -> Proposal | None:
     wanted = trouble.arguments[0] if trouble.kind == "KeyError" and trouble.arguments else None
     if not isinstance(wanted, str) or not _SUFFIX.search(wanted):
         return None
-    found = scene.shelf.find(wanted, columns_used(scene))
+    found = scene.shelf.find(wanted, columns_used(scene), files_written(scene))
     return laid(scene, trouble, wanted, *found) if found is not None else None
 
 
@@ -59,7 +59,7 @@ def address(scene: Scene, trouble: Trouble) -> Proposal | None:
     if not network:
         return None
     for wanted in addresses(scene, trouble):
-        found = scene.shelf.find(wanted, columns_used(scene))
+        found = scene.shelf.find(wanted, columns_used(scene), files_written(scene))
         if found is not None:
             return laid(scene, trouble, wanted, *found)
     return None
@@ -91,6 +91,18 @@ def columns_used(scene: Scene) -> set[str]:
     """Return the texts and the attributes of the notebook: names of columns are among them."""
     texts = {node.value for _, node in scene.nodes(ast.Constant) if isinstance(node.value, str)}
     return texts | {node.attr for _, node in scene.nodes(ast.Attribute)}
+
+
+def files_written(scene: Scene) -> set[str]:
+    """Return the names of the files that the notebook writes: what it gives cannot be what it wants."""
+    writes = [
+        call
+        for _, call in scene.nodes(ast.Call)
+        if last_name(call.func).startswith("to_") or last_name(call.func) in ("dump", "savefig", "save")
+    ]
+    given = [one for call in writes for one in [*call.args, *(word.value for word in call.keywords)]]
+    texts = [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return {base_of(text) for text in texts}
 
 
 def laid(scene: Scene, trouble: Trouble, wanted: str, file: Path, how: str) -> Proposal | None:

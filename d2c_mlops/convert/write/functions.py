@@ -76,7 +76,7 @@ def function_source(piece: Piece, plan: Plan, parameters: Parameters, types: Typ
     sources = [line_source(line, plan, parameters).strip("\n") for line in piece.lines]
     spoken = piece.lines[0].statement.comment
     if spoken and sources[0].startswith("#") and not re.match(r"#[^\n]*\n#", sources[0]):
-        sources[0] = sources[0].split("\n", 1)[1]
+        sources[0] = sources[0].split("\n", 1)[1].lstrip("\n")
     else:
         spoken = ""
     body = [f'"""{_sentence(spoken, piece)}"""', *piece.imports]
@@ -110,5 +110,18 @@ def _sentence(spoken: str, piece: Piece) -> str:
     text = spoken.strip(" -=#*:.").replace("\\", "/").replace('"', "'")
     text = re.sub(r"^\d+[.)]\s*", "", text)
     if not text or len(text) > 100:
-        text = naming.SENTENCES.get(piece.name, piece.name.replace("_", " "))
+        name = re.sub(r"_\d+$", "", piece.name)
+        text = _file_read(piece) or naming.SENTENCES.get(name, name.replace("_", " "))
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _file_read(piece: Piece) -> str:
+    """Say which file a step reads, where it does little else."""
+    if piece.role != "load" or len(piece.lines) > 3:
+        return ""
+    texts = (
+        node.value for line in piece.lines for node in ast.walk(line.statement.node) if isinstance(node, ast.Constant)
+    )
+    files = [text for text in texts if isinstance(text, str) and re.search(r"[^/\\\s]\.[A-Za-z]{2,7}$", text)]
+    name = re.split(r"[/\\]", files[0])[-1] if len(files) == 1 else ""
+    return f"read {name}" if name and '"' not in name else ""
