@@ -235,6 +235,7 @@ def _write(
         day=str(max(days, default=date(2024, 1, 1))),
         run=run,
         timeout=limits.seconds,
+        memory=limits.memory,
         packages=[done.work / "packages"] if (done.work / "packages").is_dir() else [],
     )
     shutil.copyfile(done.notebook, done.work / "original.ipynb")

@@ -28,6 +28,7 @@ def main(spec_file: str, answer_file: str) -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         space = _run(spec, answer)
+        _tell(answer, answer_file)
         began = time.monotonic()
         for candidate in spec["candidates"] if answer["error"] is None else []:
             last = candidate is spec["candidates"][-1]
@@ -40,7 +41,15 @@ def main(spec_file: str, answer_file: str) -> None:
                 break
             except BaseException as error:  # whatever the author's code raises, the next way is tried
                 answer["tried"].append(f"{candidate['start']}: {type(error).__name__}: {str(error)[:300]}")
-    Path(answer_file).write_text(json.dumps(answer, default=str), encoding="utf-8")
+                _tell(answer, answer_file)
+    _tell(answer, answer_file)
+
+
+def _tell(answer: Mapping[str, Any], answer_file: str) -> None:
+    """Write what is known so far: should the time run out, the steps can be written all the same."""
+    draft = Path(f"{answer_file}.draft")
+    draft.write_text(json.dumps(answer, default=str), encoding="utf-8")
+    draft.replace(answer_file)
 
 
 def _run(spec: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from d2c_mlops.convert import saving
+from d2c_mlops.convert.change import live_changes
 from d2c_mlops.convert.files import Shelf
 from d2c_mlops.convert.mending import (
     Frame,
@@ -494,6 +495,10 @@ class Doctor:
                 if large
                 else "give the folder of its data: --data FOLDER"
             )
+        gone = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", facts.message)
+        for change in live_changes() if gone else ():
+            if gone and change.argument == gone[2] and change.path.rpartition(".")[2] == gone[1]:
+                return f"{gone[1]} has no `{gone[2]}` since {change.library} {change.since}: write {change.instead}, and convert again"
         if facts.kind == "EOFError":
             return "put the value into a parameters cell"
         if facts.kind == "NameError":

@@ -68,7 +68,7 @@ def verify(revived: Revived, written: Written, work: Path, *, timeout: float = 6
     wanted = [entry for entry in written.alignment if entry["names"]]
     if not wanted:
         return Verdict("not comparable", "the two notebooks bind no name in common")
-    limits = Limits(timeout, memory)
+    limits = Limits(timeout * AT_ONCE, memory)  # side by side, each may take as long
     packages = [work / "packages"] if (work / "packages").is_dir() else []
     with TemporaryDirectory(prefix="d2c-verify-") as name:
         place = Path(name)

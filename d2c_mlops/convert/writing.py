@@ -24,6 +24,8 @@ from d2c_mlops.convert.write.parameters import Parameter, Parameters, extract
 from d2c_mlops.convert.write.project import Project, attachments, check_import, export, write_notebook
 from d2c_mlops.errors import Failure, NotebookFailed
 
+TRAININGS = 3  # the cells are run once, then a model is trained and trained again
+
 
 @dataclass(frozen=True)
 class Written:
@@ -56,7 +58,8 @@ def write(
     keep: str = "",  # folder of the project, relative to its root, that takes copies of the files; none when empty
     day: str = "2024-01-01",  # as_of noted with the model
     run: bool = True,  # whether code may be executed: types and models need it
-    timeout: float = 600.0,
+    timeout: float = 600.0,  # seconds for one execution of the notebook
+    memory: int = Limits.memory,  # bytes for one execution of the notebook
     packages: Sequence[Path] = (),  # folders with what was installed for this notebook alone
 ) -> Written:
     """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
@@ -75,7 +78,7 @@ def write(
         ways = [] if isinstance(choices, str) else [way for each in choices for way in _ways(plan, each, parameters)]
         specs = [way.spec(i, name, score) for i, (way, score, _) in enumerate(ways)]
         overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
-        answer = probe(cells, found, specs, data, timeout, overrides, packages)
+        answer = probe(cells, found, specs, data, timeout, overrides, packages, memory)
         types = _types(answer["types"], plan)
         tried, built = answer["tried"], answer["model"]
         if built is not None:
@@ -159,6 +162,7 @@ def probe(
     timeout: float,
     overrides: Mapping[str, str],
     packages: Sequence[Path] = (),
+    memory: int = Limits.memory,
 ) -> dict[str, Any]:
     """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
     returns = {piece.name: piece.outputs for piece in found if piece.kind == "step"}
@@ -184,11 +188,13 @@ def probe(
             clone_folder(data, folder)
         else:
             folder.mkdir()
-        ended = run_program(command, folder, Path(name, "home"), Limits(timeout), extra=packages)
+        ended = run_program(command, folder, Path(name, "home"), Limits(timeout * TRAININGS, memory), extra=packages)
         if not answer.exists():
             raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
                                  next="d2c convert --no-run shows the conversion without running it")  # fmt: skip
         found_out: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+    if ended.status in ("timeout", "memory"):
+        found_out["tried"].append(f"while a model was tried, {ended.says}")
     if error := found_out["error"]:
         cell = code[error["cell"]]
         place = f"cell {cell.cells[0] + 1}" if cell.cells else "the first cells"
