@@ -106,6 +106,8 @@ def step_name(
     """Return a name for a group of statements."""
     comments = [each.comment for each in group if each.comment]
     spoken = command(comments[0]) if comments else ""
+    if len(outputs) > 1 and all(_HALVES.match(name) for name in outputs) and not spoken.startswith("split"):
+        spoken = ""
     if spoken and (role not in ("load", "fit", "split") or len(group) < 8) and len(spoken) <= 48:
         return spoken
     named = _by_role(group, role, outputs, inference, project)
@@ -124,6 +126,7 @@ _FEATURES, _TARGETS = (
     re.compile(r"^(x\d?|features?|predictors?|x_data)$"),
     re.compile(r"^(y\d?|target|labels?|y_data|outcome)$"),
 )
+_PREDICTED = re.compile(r"(?i)pred|forecast|prob|y_?hat|fitted")
 _HALVES = re.compile(r"(?i)^(.*_)?(train|test|valid|validation)(_.*)?$")
 
 
@@ -157,10 +160,10 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
     if role == "fit":
         decomposed = any(path.endswith("seasonal_decompose") for path in paths)
         return "decompose_seasonality" if decomposed else _fit_name(calls, inference)
-    if role == "evaluate":
-        metric = next(
-            (p.rpartition(".")[2] for p in paths if p.startswith(("sklearn.metrics.", "statsmodels.tools.eval"))), ""
-        )
+    metric = next(
+        (p.rpartition(".")[2] for p in paths if p.startswith(("sklearn.metrics.", "statsmodels.tools.eval"))), ""
+    )
+    if role == "evaluate" or (role == "predict" and metric and not any(_PREDICTED.search(name) for name in outputs)):
         made = snake(metric).removesuffix("_score")
         return (
             f"measure_{made}" if made else "cross_validate" if any("cross_val" in p for p in paths) else "measure_score"
@@ -270,12 +273,17 @@ def _fit_name(calls: Sequence[ast.Call], inference: Inference) -> str:
                 fitted.append(kind)
     models = [path for path in fitted if not is_transformer(path)] or fitted
     built = [inference.path(call.func) for call in calls]
+    verb = "fit" if models else "build"
     models = models or [path for path in built if is_model(path)]
     names = list(dict.fromkeys(estimator_name(path) for path in models))
     if not names:
         return "fit_model"
     return (
-        f"fit_{names[0]}" if len(names) == 1 else f"fit_{names[0]}_and_{names[1]}" if len(names) == 2 else "fit_models"
+        f"{verb}_{names[0]}"
+        if len(names) == 1
+        else f"{verb}_{names[0]}_and_{names[1]}"
+        if len(names) == 2
+        else f"{verb}_models"
     )
 
 

@@ -14,6 +14,7 @@ from d2c_mlops.convert.inference import Inference, infer
 from d2c_mlops.convert.known import is_model
 from d2c_mlops.convert.notebook import KERNEL_NAMES, Notebook
 from d2c_mlops.convert.roles import Fit, Structure, structure
+from d2c_mlops.convert.sections import sectioned, title_of
 from d2c_mlops.convert.statements import Facts, Statement, facts, normalised, statements
 from d2c_mlops.errors import DataRefused, Failure
 
@@ -41,6 +42,7 @@ class Line:
     before: frozenset[str] = frozenset()  # names that have a value before it
     imports: tuple[str, ...] = ()  # import lines that hold only here
     reason: str = ""  # why it stays a plain cell
+    titles: tuple[str, ...] = ()  # of the sections that begin here, where the author marked them by comments
 
     @property
     def facts(self) -> Facts:
@@ -98,13 +100,18 @@ def read(notebook: Notebook) -> Plan:
     imports = collect(every)
     every = [_unstarred(each, imports) for each in every]
     kept = _commented([each for each in every if not (is_import(each.node) and each.place in imports.hoisted)], every)
+    titles = {each.place: sectioned(each.source)[0] for each in kept}
+    kept = [_untitled(each) if titles[each.place] else each for each in kept]
     before = _bound_before(kept, every)
     free = frozenset(imports.paths) - imports.contested
     functions = authored(kept, free, before)
     extras = {name: frozenset(f.extras) for name, f in functions.items() if not f.reason and f.extras}
     kept = [_unstarred(replace(each, facts=facts(each.node, extras)), imports) for each in kept]
     roles = _roles(notebook, every, inference)
-    lines = [Line(each, "", roles.get(each.place, "prepare"), before=before[each.place]) for each in kept]
+    lines = [
+        Line(each, "", roles.get(each.place, "prepare"), before=before[each.place], titles=titles[each.place])
+        for each in kept
+    ]
     plan = Plan(notebook, inference, structure(notebook, inference), lines, imports, functions)
     _live(lines, _watched(lines, functions, free))
     _kinds(plan)
@@ -132,7 +139,7 @@ def _commented(kept: Sequence[Statement], every: Sequence[Statement]) -> list[St
             waiting = []
         if each.place in stays:
             words[each.place], waiting = waiting, []
-        elif each.comment and not _OF_IMPORTS.match(each.comment):
+        elif each.comment and not _OF_IMPORTS.match(title_of(f"# {each.comment}") or each.comment):
             waiting.append(each.comment)
     made = []
     for each in kept:
@@ -143,6 +150,19 @@ def _commented(kept: Sequence[Statement], every: Sequence[Statement]) -> list[St
             each = replace(each, source=text, first=first, comment=" ".join([*above, each.comment]).strip())
         made.append(each)
     return made
+
+
+def _untitled(statement: Statement) -> Statement:
+    """Leave the titles of sections out of a statement's source and comment: they become headings."""
+    source = sectioned(statement.source)[1]
+    above = source.split("\n")[: _code_line(source)]
+    comment = " ".join(line.strip().lstrip("# ").strip() for line in above if line.strip())
+    return replace(statement, source=source, comment=comment)
+
+
+def _code_line(source: str) -> int:
+    lines = source.split("\n")
+    return next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
 
 
 def _unstarred(statement: Statement, imports: Imports) -> Statement:

@@ -65,6 +65,8 @@ def pieces(plan: Plan) -> list[Piece]:
 
 def _raw_pieces(plan: Plan) -> Iterator[Piece]:
     heading = ""
+    headed = any(cell.kind == "markdown" and "#" in cell.source for cell in plan.notebook.cells)
+    level = "###" if headed else "##"
     for cell in plan.notebook.cells:
         if cell.kind == "markdown":
             if cell.source.strip():
@@ -77,10 +79,26 @@ def _raw_pieces(plan: Plan) -> Iterator[Piece]:
         if any(magic.kind == "cell" and cell.tree is not None and not cell.python.strip() for magic in cell.magics):
             yield Piece("raw", [cell.index], text=cell.source)
             continue
-        for piece in _cell_pieces(plan, cell.index):
-            piece.heading = heading
-            yield piece
+        for titles, lines in _sections(plan.of_cell(cell.index)):
+            for title in titles:
+                yield Piece("prose", [cell.index], text=f"{level} {title}")
+            heading = titles[-1] if titles else heading
+            for piece in _section_pieces(plan, cell.index, lines):
+                piece.heading = heading
+                yield piece
         heading = "" if plan.of_cell(cell.index) else heading
+
+
+def _sections(lines: Sequence[Line]) -> Iterator[tuple[tuple[str, ...], list[Line]]]:
+    """Cut a cell where its author set a title by a comment."""
+    part: list[Line] = []
+    for line in lines:
+        if line.titles and part:
+            yield part[0].titles, part
+            part = []
+        part.append(line)
+    if part:
+        yield part[0].titles, part
 
 
 def _heading(markdown: str) -> str:
@@ -89,8 +107,7 @@ def _heading(markdown: str) -> str:
     return (titles or lines or [""])[-1 if titles else 0]
 
 
-def _cell_pieces(plan: Plan, cell: int) -> Iterator[Piece]:
-    lines = plan.of_cell(cell)
+def _section_pieces(plan: Plan, cell: int, lines: Sequence[Line]) -> Iterator[Piece]:
     for line in lines:
         if line.kind == "definition":
             yield Piece("definition", [cell], [line], name=line.statement.node.name)  # type: ignore[attr-defined]

@@ -1,0 +1,47 @@
+"""Sections that an author marked by comments inside a cell: `# --- 2. Features ---`, `##### Model #####`, `# Step 3: Fit`."""
+
+from __future__ import annotations
+
+import re
+
+_RULE = re.compile(r"^#[\s#=*~_+-]{3,}$")
+_FRAMED = re.compile(r"^#+\s*[-=*~_+#]{2,}\s*(?P<title>[^\W_][^#]*?)\s*[-=*~_+#]{2,}$")
+_LED = re.compile(r"^#+\s*[-=*~_+]{3,}\s*(?P<title>[^\W_].*)$")
+_NUMBERED = re.compile(
+    r"^#+\s*(?:(?:step|part|section)\s+\d+\s*[.):–-]|\d+(?:\.\d+)*[.):])\s+(?P<title>[^\W\d_].*)$", re.IGNORECASE
+)
+_NUMBER = re.compile(r"^(?:(?:step|part|section)\s+)?\(?\d+(?:\.\d+)*\s*[.):–-]*\s+(?=[^\W\d_])", re.IGNORECASE)
+_LONGEST = 80  # letters of a title; longer ones are sentences
+
+
+def title_of(comment: str) -> str:
+    """Return the title in a line of comment that marks a section; an empty text for any other."""
+    line = comment.strip()
+    found = _FRAMED.match(line) or _LED.match(line) or _NUMBERED.match(line)
+    title = _NUMBER.sub("", found["title"]).strip(" -=*~_:#") if found else ""
+    return title if 0 < len(title) <= _LONGEST else ""
+
+
+def sectioned(source: str) -> tuple[tuple[str, ...], str]:
+    """Return the titles above a statement, and its source without them; every other line keeps its place."""
+    lines = source.split("\n")
+    above = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
+    titles: list[str] = []
+    for number in range(above):
+        title = title_of(lines[number]) or _boxed(lines[:above], number)
+        if title:
+            titles.append(title)
+            lines[number] = ""
+    if titles:
+        lines[:above] = ["" if _RULE.match(line.strip()) else line for line in lines[:above]]
+    return tuple(titles), "\n".join(lines)
+
+
+def _boxed(lines: list[str], number: int) -> str:
+    """A plain comment between two rules: `#####`, `# Title`, `#####`."""
+    if not 0 < number < len(lines) - 1 or not (
+        _RULE.match(lines[number - 1].strip()) and _RULE.match(lines[number + 1].strip())
+    ):
+        return ""
+    title = _NUMBER.sub("", lines[number].strip().strip("# ")).strip(" -=*~_:#")
+    return title if 0 < len(title) <= _LONGEST and title[0].isalnum() else ""
