@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from configparser import ConfigParser
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import nbformat
 
 from d2c_mlops import settings as settings_of
+from d2c_mlops.convert.sandbox import environment
 from d2c_mlops.convert.write.document import Out
 from d2c_mlops.errors import D2CError, DataRefused, Failure
 
@@ -44,11 +46,13 @@ SIDE_EFFECTS = """
 import json, os, sys
 from pathlib import Path
 root, module = sys.argv[1:3]
+home = os.path.expanduser("~")
 sys.path.insert(0, root)
 opened = []
 def watch(event, args):
     writes = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")
-    if writes and "__pycache__" not in str(args[0]):
+    own = str(args[0]).startswith((home, os.devnull)) or "__pycache__" in str(args[0])
+    if writes and not own:
         opened.append(str(args[0]))
 __import__("d2c_mlops.models.model")
 before = {p for p in Path(".").rglob("*")}
@@ -179,15 +183,14 @@ def export(project: Project, notebook: Path) -> None:
 
 
 def check_import(project: Project, module: str, packages: Sequence[Path] = ()) -> None:
-    """Import the module in a clean process; raises DataRefused when that prints, writes or fits anything."""
-    import tempfile
+    """Import the module in a clean process; raises DataRefused when that prints, writes or fits anything.
 
-    with tempfile.TemporaryDirectory() as empty:
-        extra = os.pathsep.join([*map(str, packages), os.environ.get("PYTHONPATH", "")])
-        environ = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": extra.strip(os.pathsep)}
+    The process has a home of its own, in which libraries may keep their settings, and nothing of our environment.
+    """
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as home:
         done = subprocess.run(
             [sys.executable, "-c", SIDE_EFFECTS, str(project.root), module],
-            cwd=empty, capture_output=True, text=True, timeout=120, env=environ,
+            cwd=empty, capture_output=True, text=True, timeout=300, env=environment(Path(home), packages),
         )  # fmt: skip
     where = str(project.package / Path(*module.split(".")[1:])) + ".py"
     if done.returncode:
