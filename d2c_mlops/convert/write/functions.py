@@ -109,7 +109,7 @@ def _type(piece: Piece, name: str, parameters: Parameters, types: Types) -> str:
 def _sentence(spoken: str, piece: Piece) -> str:
     text = spoken.strip(" -=#*:.").replace("\\", "/").replace('"', "'")
     text = re.sub(r"^\d+[.)]\s*", "", text)
-    if not text or len(text) > 100:
+    if len(text.split()) < 2 or len(text) > 100:
         name = re.sub(r"_\d+$", "", piece.name)
         text = _file_read(piece) or naming.SENTENCES.get(name, name.replace("_", " "))
     return f"{text[0].upper()}{text[1:]}."
