@@ -64,6 +64,12 @@ test-exports: $(READY)  ## what `d2c schedule export` writes, judged by Airflow,
 test-crash: $(READY)  ## 100 kills (-9) of schedulers, workers and kernels, two schedulers, on SQLite and on PostgreSQL: every slot once
 	$(BIN)/python bench/crash.py $(OPTIONS)
 
+test-deploy: $(READY)  ## what `d2c deploy` writes, judged by Kubernetes' schemas, the compose schema and promtool
+	@test -x .bench/exports/bin/check-jsonschema || { $(PYTHON) -m venv .bench/exports && \
+		.bench/exports/bin/python -m pip install -q --disable-pip-version-check kubernetes-validate check-jsonschema; }
+	@command -v promtool >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; }
+	$(BIN)/python bench/deploy.py
+
 test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by node, Python by mypy, C# against a golden file
 	@test -x .bench/node/node_modules/.bin/tsc || npm install --silent --no-audit --no-fund --prefix .bench/node typescript @types/node
 	$(BIN)/python -m pytest -q -n 0 tests/test_clients.py

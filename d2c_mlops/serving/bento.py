@@ -24,7 +24,17 @@ ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "locks.py", "settings.py", 
 BUILD_WAIT = 300.0  # seconds
 # What only the machine that packages needs.
 LEFT_OUT = shutil.ignore_patterns(
-    "__pycache__", "*.ipynb", "bento.py", "child.py", "pins.py", "server.py", "collect.py", "clients"
+    "__pycache__",
+    "*.ipynb",
+    "bento.py",
+    "child.py",
+    "pins.py",
+    "server.py",
+    "collect.py",
+    "clients",
+    "batch.py",
+    "*sink*.py",
+    "deploy",
 )
 
 

@@ -1,0 +1,57 @@
+"""Check what `d2c deploy` writes with the platforms' own tools: `make test-deploy`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from aims import Aim, close
+
+from d2c_mlops.serving.deploy import Plan, Size, deploy
+
+TOOLS = Path(__file__).resolve().parents[1] / ".bench/exports/bin"
+KUBERNETES = ("1.31", "1.33")  # versions whose published schemas are asked
+PLAN = Plan("lead_scoring", 3, "registry.example/lead_scoring:v3", Size())
+
+
+def main() -> int:
+    """Write the files of every platform and let its tools judge them."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        cluster = deploy(PLAN, "kubernetes", folder / "kubernetes")
+        team = deploy(PLAN, "compose", folder / "compose")
+        manifests = [path for path in cluster if path.name != "alerts.yaml"]
+        validator = TOOLS / "kubernetes-validate"
+        aims = [
+            judged(
+                f"manifests fit the schemas of Kubernetes {version}", [validator, "-k", version, "--strict", *manifests]
+            )
+            for version in KUBERNETES
+        ]
+        (compose,) = [path for path in team if path.name == "compose.yaml"]
+        schema = ["--builtin-schema", "vendor.compose-spec", compose]
+        aims.append(judged("the compose file fits the published schema", [TOOLS / "check-jsonschema", *schema]))
+        for rules in (path for path in [*cluster, *team] if path.name == "alerts.yaml"):
+            aims.append(
+                judged(f"promtool accepts the rules for {rules.parents[1].name}", ["promtool", "check", "rules", rules])
+            )
+        (scraped,) = [path for path in team if path.name == "prometheus.yaml" and path.parent.name == "prometheus"]
+        text = scraped.read_text().replace("/etc/prometheus/alerts.yaml", str(scraped.with_name("alerts.yaml")))
+        scraped.write_text(text)
+        aims.append(judged("promtool accepts what Prometheus is told", ["promtool", "check", "config", scraped]))
+    return close(aims)
+
+
+def judged(what: str, command: list[object]) -> Aim:
+    """Return whether a tool is content, with its last words."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120)
+    said = (done.stdout + done.stderr).strip().splitlines()
+    if done.returncode:
+        print("\n".join(said))
+    return Aim(what, "accepted" if done.returncode == 0 else said[-1] if said else "refused", done.returncode == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Prometheus rules for the metrics of a service: what wakes somebody, and what it means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import Plan
+
+
+def rules(plan: Plan) -> dict[str, Any]:
+    """Return the rules of a model as Prometheus reads them."""
+    own = f'model="{plan.model}"'
+    requests = f'sum(rate(d2c_requests_total{{{own},path=~"/predict|/explain"}}[5m]))'
+    failed = f'sum(rate(d2c_requests_total{{{own},status=~"5.."}}[5m]))'
+    slow = f"histogram_quantile(0.99, sum by (le) (rate(d2c_request_seconds_bucket{{{own}}}[5m])))"
+    before = f'sum(rate(d2c_requests_total{{{own},path=~"/predict|/explain"}}[1h] offset 1w))'
+    hour = f'sum(rate(d2c_requests_total{{{own},path=~"/predict|/explain"}}[1h]))'
+    listed = [
+        _alert("D2CFailing", f"{failed} / {requests} > 0.01", "5m", "page",
+               "more than 1 % of the answers are faults of ours", "read the service's log; d2c rollback goes back"),
+        _alert("D2CSlow", f"{slow} > {plan.size.request_ms / 1e3:g}", "5m", "page",
+               f"one answer in a hundred takes more than {plan.size.request_ms:g} ms", "add replicas, or look for what changed"),
+        _alert("D2CQuiet", f"{hour} < 0.8 * {before}", "30m", "ticket",
+               "callers ask 20 % less than at this hour a week ago", "ask the team that calls: is it a release of theirs?"),
+        _alert("D2CUnlogged", f"sum(rate(d2c_unlogged_total{{{own}}}[5m])) > 0", "5m", "ticket",
+               "predictions are answered and not logged: the buffer is full", "look at the disk of the state folder"),
+        _alert("D2CRefusedCallers", f"sum(rate(d2c_refused_callers_total{{{own}}}[5m])) > 1", "10m", "ticket",
+               "callers come with keys that do not hold", "d2c keys shows which have expired"),
+        _alert("D2CAway", f'absent(d2c_requests_total{{{own}}})', "10m", "page",
+               "no replica of the service is scraped", "is it running, and may Prometheus reach /metrics?"),
+    ]  # fmt: skip
+    return {
+        "groups": [
+            {
+                "name": f"d2c-{plan.slug}",
+                "rules": [one | {"labels": one["labels"] | {"model": plan.model}} for one in listed],
+            }
+        ]
+    }
+
+
+def _alert(name: str, expression: str, lasting: str, severity: str, means: str, do: str) -> dict[str, Any]:
+    return {
+        "alert": name,
+        "expr": expression,
+        "for": lasting,
+        "labels": {"severity": severity},
+        "annotations": {"summary": means, "action": do},
+    }

@@ -1,0 +1,55 @@
+"""A Grafana dashboard of the services: how many, how fast, how well, what people did with the answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_OWN = 'model=~"$model"'
+PANELS = (
+    ("Answers a second", "reqps", f'sum by (version) (rate(d2c_requests_total{{{_OWN},path=~"/predict|/explain"}}[5m]))', "{{version}}"),
+    ("Records a second", "short", f"sum by (variant) (rate(d2c_records_total{{{_OWN}}}[5m]))", "{{variant}}"),
+    ("Latency, 99th percentile", "s", f"histogram_quantile(0.99, sum by (le, version) (rate(d2c_request_seconds_bucket{{{_OWN}}}[5m])))", "{{version}}"),
+    ("Faults of ours, share", "percentunit",
+     f'sum(rate(d2c_requests_total{{{_OWN},status=~"5.."}}[5m])) / sum(rate(d2c_requests_total{{{_OWN}}}[5m]))', "5xx"),
+    ("Requests refused, share", "percentunit",
+     f'sum(rate(d2c_requests_total{{{_OWN},status=~"4.."}}[5m])) / sum(rate(d2c_requests_total{{{_OWN}}}[5m]))', "4xx"),
+    ("What became of the answers", "short", f"sum by (action) (increase(d2c_feedback_total{{{_OWN}}}[1d]))", "{{action}}"),
+)  # fmt: skip
+
+
+def dashboard() -> str:
+    """Return the dashboard as Grafana's JSON."""
+    source = {"type": "prometheus", "uid": "prometheus"}
+    panels = [
+        {
+            "id": number,
+            "type": "timeseries",
+            "title": title,
+            "datasource": source,
+            "gridPos": {"h": 8, "w": 12, "x": 12 * ((number - 1) % 2), "y": 8 * ((number - 1) // 2)},
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+            "targets": [{"refId": "A", "datasource": source, "expr": expression, "legendFormat": legend}],
+        }
+        for number, (title, unit, expression, legend) in enumerate(PANELS, 1)
+    ]
+    model: dict[str, Any] = {
+        "name": "model",
+        "type": "query",
+        "datasource": source,
+        "query": "label_values(d2c_requests_total, model)",
+        "includeAll": True,
+        "multi": True,
+        "refresh": 2,
+    }
+    board = {
+        "uid": "d2c-services",
+        "title": "d2c services",
+        "description": "Written by `d2c deploy`",
+        "schemaVersion": 39,
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "templating": {"list": [model]},
+        "panels": panels,
+    }
+    return json.dumps(board, indent=1) + "\n"

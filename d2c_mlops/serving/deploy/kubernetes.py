@@ -1,0 +1,196 @@
+"""Kubernetes: one manifest a kind, for one model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from . import Plan, Target, header
+from .alerts import rules
+
+SAID = (
+    "Secret d2c-keys (key keys.json, made by `d2c keys create`) and Secret d2c-service (key log-secret) are yours to make:",
+    "  kubectl create secret generic d2c-keys --from-file=keys.json=d2c_store/serving/keys.json",
+    "  kubectl create secret generic d2c-service --from-literal=log-secret=$(openssl rand -hex 32)",
+    "The prediction log is on a volume of each replica; `d2c collect --from` reads it, or a side car ships it.",
+)
+USER = 1034  # BentoML's images run as this user
+DRAIN = 10  # seconds in which load balancers notice that /readyz says no
+
+
+def files(plan: Plan) -> dict[str, str]:
+    """Return the manifests by file name."""
+    made = {
+        "statefulset.yaml": stateful(plan),
+        "service.yaml": service(plan),
+        "autoscaler.yaml": autoscaler(plan),
+        "disruption.yaml": disruption(plan),
+        "network.yaml": network(plan),
+        "account.yaml": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(plan), "automountServiceAccountToken": False},
+    }  # fmt: skip
+    texts = {name: header(SAID) + yaml.safe_dump(each, sort_keys=False) for name, each in made.items()}
+    return texts | {"prometheus/alerts.yaml": header() + yaml.safe_dump(rules(plan), sort_keys=False, width=120)}
+
+
+def meta(plan: Plan) -> dict[str, Any]:
+    """Return a name with its labels."""
+    return {"name": plan.slug, "labels": labels(plan) | {"app.kubernetes.io/version": str(plan.version)}}
+
+
+def labels(plan: Plan) -> dict[str, str]:
+    """Return what selects the replicas."""
+    return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/instance": plan.slug}
+
+
+def stateful(plan: Plan) -> dict[str, Any]:
+    """Return the replicas: each has a disk of its own for what it logs, so that nothing acknowledged is lost with a pod."""
+    annotations = {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(plan.port),
+        "prometheus.io/path": "/metrics",
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": meta(plan),
+        "spec": {
+            "serviceName": plan.slug,
+            "replicas": plan.size.least,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": labels(plan)},
+            "updateStrategy": {"type": "RollingUpdate"},
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+            "template": {"metadata": {"labels": labels(plan), "annotations": annotations}, "spec": pod(plan)},
+            "volumeClaimTemplates": [
+                {
+                    "metadata": {"name": "state"},
+                    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "5Gi"}}},
+                }
+            ],
+        },
+    }
+
+
+def pod(plan: Plan) -> dict[str, Any]:
+    """Return a replica: no root, nothing written but its state, probes that tell starting, living and ready apart."""
+    secret = {"secretKeyRef": {"name": "d2c-service", "key": "log-secret"}}
+    environment = [
+        {"name": "D2C_SERVICE_MODE", "value": "production"},
+        {"name": "D2C_SERVICE_STATE", "value": "/state"},
+        {"name": "D2C_SERVICE_KEYS", "value": "/keys/keys.json"},
+        {"name": "D2C_SERVICE_DRAIN_SECONDS", "value": str(DRAIN)},
+        {"name": "D2C_SERVICE_LOG_SECRET", "valueFrom": secret},
+    ]
+    container = {
+        "name": "service",
+        "image": plan.image,
+        "ports": [{"name": "http", "containerPort": plan.port}],
+        "env": environment,
+        "resources": {
+            "requests": {"cpu": f"{round(plan.size.cpu * 1000)}m", "memory": f"{plan.size.memory_mb}Mi"},
+            "limits": {"memory": f"{round(plan.size.memory_mb * 1.5)}Mi"},
+        },
+        "startupProbe": probe("/livez", plan, 1, 60),
+        "livenessProbe": probe("/livez", plan, 10, 3),
+        "readinessProbe": probe("/readyz", plan, 2, 2),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "state", "mountPath": "/state"},
+            {"name": "keys", "mountPath": "/keys", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
+        ],
+    }
+    return {
+        "serviceAccountName": plan.slug,
+        "terminationGracePeriodSeconds": DRAIN + 30,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "keys", "secret": {"secretName": "d2c-keys"}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": labels(plan)},
+            }
+        ],
+    }
+
+
+def probe(path: str, plan: Plan, every: int, failures: int) -> dict[str, Any]:
+    """Return a probe; seconds between two of them and how many may fail."""
+    return {
+        "httpGet": {"path": path, "port": "http"},
+        "periodSeconds": every,
+        "failureThreshold": failures,
+        "timeoutSeconds": 2,
+    }
+
+
+def service(plan: Plan) -> dict[str, Any]:
+    """Return the address inside the cluster."""
+    ports = [{"name": "http", "port": 80, "targetPort": "http"}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": meta(plan),
+        "spec": {"selector": labels(plan), "ports": ports},
+    }
+
+
+def autoscaler(plan: Plan) -> dict[str, Any]:
+    """Return the autoscaler: by processor time, which is what a model uses up."""
+    target = {"type": "Utilization", "averageUtilization": 70}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": meta(plan),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": plan.slug},
+            "minReplicas": plan.size.least,
+            "maxReplicas": plan.size.most,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 300}},
+        },
+    }
+
+
+def disruption(plan: Plan) -> dict[str, Any]:
+    """Return how many replicas may be away when nodes are drained."""
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": labels(plan)}}
+    return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta(plan), "spec": spec}
+
+
+def network(plan: Plan) -> dict[str, Any]:
+    """Return who may talk to whom: callers of this namespace and those marked as clients; replicas talk to nobody."""
+    marked = {"namespaceSelector": {"matchLabels": {"d2c/client": "true"}}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": meta(plan),
+        "spec": {
+            "podSelector": {"matchLabels": labels(plan)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [{"podSelector": {}}, marked], "ports": [{"port": plan.port}]}],
+            "egress": [],
+        },
+    }
+
+
+TARGET = Target(
+    "kubernetes", "StatefulSet, Service, autoscaler, policies, alert rules", files, "kubectl apply -f {folder}"
+)

@@ -1,0 +1,102 @@
+"""What `d2c deploy` writes runs without root, holds no secret, and asks only for metrics that the service has."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from test_registry import train
+
+from d2c_mlops.cli import main
+from d2c_mlops.errors import UsageError
+from d2c_mlops.registry.promotions import promote
+from d2c_mlops.serving.deploy import Plan, Size, deploy, targets
+from d2c_mlops.serving.metrics import _counters
+
+PLAN = Plan("mean_units", 3, "registry.example/mean_units:v3", Size(cpu=0.5, memory_mb=600, least=3, most=9))
+
+
+def written(target: str) -> dict[str, str]:
+    return targets()[target].files(PLAN)
+
+
+def metric_names() -> set[str]:
+    return {sample.name for counter in _counters() for family in counter.collect() for sample in family.samples} | {
+        f"{counter._name}{suffix}" for counter in _counters() for suffix in ("_total", "_bucket", "_count", "_sum")
+    }
+
+
+def test_a_replica_has_no_root_and_writes_nothing_but_its_state():
+    pod = yaml.safe_load(written("kubernetes")["statefulset.yaml"])["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] != 0
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
+    assert mounts == {"/state": False, "/keys": True, "/tmp": False}
+    assert container["image"] == PLAN.image
+    assert container["resources"]["requests"] == {"cpu": "500m", "memory": "600Mi"}
+
+
+def test_the_same_holds_under_compose():
+    service = yaml.safe_load(written("compose")["compose.yaml"])["services"]["mean-units"]
+    assert service["read_only"]
+    assert service["user"].split(":")[0] not in ("0", "root")
+    assert service["cap_drop"] == ["ALL"]
+    assert service["deploy"]["resources"]["limits"] == {"cpus": "0.5", "memory": "900M"}
+
+
+def test_what_the_autoscaler_scales_is_what_there_is():
+    made = {name: yaml.safe_load(text) for name, text in written("kubernetes").items()}
+    stateful, scaler = made["statefulset.yaml"], made["autoscaler.yaml"]["spec"]
+    aimed = scaler["scaleTargetRef"]
+    assert (aimed["kind"], aimed["name"]) == (stateful["kind"], stateful["metadata"]["name"])
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 9)
+    wanted = stateful["spec"]["selector"]["matchLabels"]
+    assert wanted.items() <= stateful["spec"]["template"]["metadata"]["labels"].items()
+    assert made["service.yaml"]["spec"]["selector"] == wanted
+
+
+@pytest.mark.parametrize("target", sorted(targets()))
+def test_no_secret_is_written(target):
+    for name, text in written(target).items():
+        code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+        assert not re.search(r"(?i)(password|secret|token)\w*['\"]?\s*[:=]\s*['\"]?[A-Za-z0-9+]{12,}", code), name
+
+
+@pytest.mark.parametrize("target", sorted(targets()))
+def test_rules_and_dashboards_ask_for_metrics_that_there_are(target):
+    asked = set()
+    for name, text in written(target).items():
+        if "alerts" in name or name.endswith(".json"):
+            asked |= set(re.findall(r"\bd2c_\w+", text))
+    assert asked
+    assert asked <= metric_names()
+
+
+def test_a_dashboard_is_grafanas_json_with_a_panel_for_each_question():
+    board = json.loads(written("compose")["grafana/dashboards/services.json"])
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) >= 6
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]}
+    assert len(places) == len(board["panels"])
+
+
+def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path):
+    (tmp_path / "service.yaml").write_text("mine: true\n")
+    with pytest.raises(UsageError, match="not from d2c"):
+        deploy(PLAN, "kubernetes", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["service.yaml"]
+    assert len(deploy(PLAN, "kubernetes", tmp_path / "mine")) == len(deploy(PLAN, "kubernetes", tmp_path / "mine"))
+
+
+def test_the_command_says_what_comes_next(settings, project):
+    train(settings)
+    promote("mean_units", settings)
+    done = CliRunner().invoke(main, ["deploy", "mean_units", "--to", "kubernetes"])
+    assert done.exit_code == 0, done.output
+    assert "kubectl apply -f deploy/kubernetes/mean_units" in done.output
+    pod = yaml.safe_load((project / "deploy/kubernetes/mean_units/statefulset.yaml").read_text())
+    assert pod["spec"]["template"]["spec"]["containers"][0]["image"] == "mean_units:v1"
