@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports
+.PHONY: bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,9 @@ docs: $(READY)  ## write README.md from nbs/index.ipynb and the command referenc
 
 test-wheel: $(READY)  ## build the wheel, install it in an empty environment, run the demo in an empty folder without network
 	bash .ci/wheel.sh
+
+bench-runs: $(READY)  ## 1,000 jobs and 100,000 past runs; `d2c run` beside bare papermill
+	$(BIN)/python bench/runs.py $(OPTIONS)
 
 bench-forecast: $(READY)  ## forecaster against baselines and statsmodels
 	$(BIN)/python bench/forecast.py

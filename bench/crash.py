@@ -69,7 +69,13 @@ class Trial:
     def kill(self) -> None:
         """Kill -9 a scheduler, a worker or a kernel, whichever chance picks and there is; a scheduler comes back."""
         below = [(process, _kind(process)) for daemon in self.daemons for process in _children(daemon.pid)]
-        kind = random.choice(["scheduler", *sorted({each for _, each in below if each})])
+        kind = random.choice(
+            [
+                "scheduler",
+                *sorted({each for _, each in below if each}),
+                *[each for _, each in below if each == "kernel"],
+            ]
+        )
         found = [process for process, each in below if each == kind]
         if found:
             random.choice(found).kill()

@@ -9,7 +9,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..lifetimes import die_with_parent
 
@@ -43,9 +43,15 @@ SLACK = 2**30  # bytes that a process may map beyond twice its limit before it i
 class KernelManager(AsyncKernelManager):
     """Start kernels that end with this process; Jupyter puts each in a session of its own, beyond the group's reach."""
 
+    process: ClassVar[Any] = None  # of the kernel started last; the client forgets it when it dies
+
     async def _async_pre_start_kernel(self, **kw: Any) -> Any:
         command, kw = await super()._async_pre_start_kernel(**kw)
         return command, {**kw, "preexec_fn": partial(die_with_parent, os.getpid())}
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        await super()._async_launch_kernel(kernel_cmd, **kw)
+        KernelManager.process = getattr(self.provisioner, "process", None)
 
 
 class Written(str):
@@ -121,7 +127,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         try:
             return client.execute()
         except DeadKernelError as err:
-            raise DeadKernel(client.km.provisioner.process if client.km.provisioner else None) from err
+            raise DeadKernel(KernelManager.process) from err
 
 
 class DeadKernel(Exception):
