@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs
+.PHONY: bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -79,6 +79,14 @@ test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by 
 
 test-serving-crash: $(READY)  ## kill -9 of a prediction log, of its collector and of a batch, 50 trials each
 	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py tests/test_score.py
+
+test-s3: $(READY)  ## outputs of runs on a real S3-speaking server
+	@test -x .bench/s3/bin/moto_server || { $(PYTHON) -m venv .bench/s3 && .bench/s3/bin/python -m pip install -q \
+		--disable-pip-version-check -r requirements.lock s3fs "moto[server]" && .bench/s3/bin/python -m pip install -q --no-deps -e .; }
+	.bench/s3/bin/python -m pytest -q -n 0 tests/test_history.py -k s3 -rs
+
+test-serving-crash: $(READY)  ## kill -9 of a prediction log and of its collector, 50 trials each
+	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py
 
 bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and mlflow models serve, in one run
 	@test -x .bench/serving/bin/mlflow || { $(PYTHON) -m venv .bench/serving && .bench/serving/bin/python -m pip install -q \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ..errors import UsageError
 from . import example, here, json_option, main, settings, show, table
 
 if TYPE_CHECKING:
+    from ..runs.history import Filter
     from ..runs.records import Run
 
 
@@ -51,15 +53,20 @@ def run(
         if given or timeout is not None:
             raise UsageError("a job's parameters and timeout come from its section", where=f"[schedule:{notebook}]")
         return _run_slot(notebook, slot, stay, grace, as_json)
-    from ..runs.execute import run as execute
+    from ..runs.supervise import spare
 
-    with Progress(quiet=as_json) as progress:
-        done = execute(notebook, _pairs(given), settings(), timeout=timeout, progress=progress)
+    with spare() as worker, Progress(quiet=as_json) as progress:
+        from ..runs.execute import run as execute
+
+        done = execute(notebook, _pairs(given), settings(), timeout=timeout, progress=progress, spare=worker)
     if as_json:
         return show(done.to_dict())
     for name, value in done.recorded.items():
         click.echo(f"  {name} = {value}")
-    click.echo(f"{done.id} succeeded in {done.seconds:.1f} s, {here(Path(done.outputs['html']))}")
+    page = done.outputs["html"]
+    click.echo(f"{done.id} succeeded in {done.seconds:.1f} s, {page if '://' in page else here(Path(page))}")
+    if "refused" in done.outputs:
+        click.secho(f"{done.outputs['refused']}; `d2c runs publish` tries again", fg="yellow", err=True)
     return None
 
 
@@ -80,27 +87,67 @@ def _run_slot(job: str, slot: str, stay: bool, grace: float | None, as_json: boo
     return None
 
 
-@example("d2c runs", "d2c runs --model demand --status failed", "d2c runs show 20261122T2")
+def filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which runs are meant."""
+    options = (
+        click.option("--model", metavar="NAME", help="Only runs of this model."),
+        click.option("--job", metavar="NAME", help="Only runs of this job of the schedule."),
+        click.option("--runbook", metavar="NAME", help="Only runs of this runbook or notebook."),
+        click.option("--status", metavar="STATUS", help="running, succeeded, failed, timeout, cancelled or lost."),
+        click.option("--failure", metavar="CLASS", help="notebook_error, data_refused, out_of_memory, temporary …"),
+        click.option("--since", metavar="DATE", help="Only runs that started then or later (UTC)."),
+        click.option("--until", metavar="DATE", help="Only runs that started before then."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen(given: dict[str, Any]) -> Filter:
+    """Return the filter that the options mean."""
+    from ..runs.history import Filter
+
+    since, until = moment(given.pop("since")), moment(given.pop("until"))
+    return Filter(**given, since=since, until=until)
+
+
+def moment(text: str | None) -> datetime | None:
+    """Return a day or a moment, in UTC where it has no zone."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a date", next="write 2026-10-31 or 2026-10-31T06:00Z") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@example(
+    "d2c runs", "d2c runs --model demand --status failed", "d2c runs --since 2026-11-01", "d2c runs show 20261122T2"
+)
 @main.group(invoke_without_command=True)
-@click.option("--model", metavar="NAME", help="Only runs of this model.")
-@click.option("--status", metavar="STATUS", help="running, succeeded, failed, timeout, cancelled or lost.")
+@filters
 @click.option("-n", "--limit", default=20, show_default=True, help="At most this many.")
 @json_option
 @click.pass_context
-def runs(context: click.Context, model: str | None, status: str | None, limit: int, as_json: bool) -> None:
+def runs(context: click.Context, /, limit: int, as_json: bool, **given: Any) -> None:
     """List the newest runs."""
     if context.invoked_subcommand:
         return None
-    from ..runs.records import latest
+    from ..runs.history import found as find
 
-    found = latest(_ledger(), limit, model, status)
+    found = find(_ledger(), chosen(given), limit)
     if as_json:
         return show([each.to_dict() for each in found])
     if not found:
-        click.echo("no runs yet; `d2c run train -p model=demand` makes one")
+        click.echo("no such run; `d2c run train -p model=demand` makes one")
         return None
-    rows = [(r.id, r.status, f"{r.seconds:.1f} s" if r.seconds is not None else "", _values(r.recorded)) for r in found]
-    table(("run", "status", "took", "recorded"), rows)
+    rows = [
+        (r.id, r.status if r.status != "failed" else r.failure, f"{r.seconds:.1f} s" if r.seconds is not None else "",
+         r.job or "", _values(r.recorded))
+        for r in found
+    ]  # fmt: skip
+    table(("run", "status", "took", "job", "recorded"), rows)
     return None
 
 
@@ -163,8 +210,6 @@ def pull(name: str, as_json: bool) -> None:
 
 
 def _ledger() -> Any:
-    from datetime import UTC, datetime
-
     from ..ledger.store import Ledger
     from ..runs.records import close_lost
 
@@ -225,6 +270,8 @@ def _values(recorded: dict[str, Any]) -> str:
 
 
 def _print_run(run: Run) -> None:
+    from ..runs.outputs import exists
+
     values = run.to_dict()
     for name in ("id", "status", "runbook", "model", "parameters", "recorded", "inputs", "started_at", "seconds"):
         click.echo(f"{name:18} {values[name]}")
@@ -233,7 +280,10 @@ def _print_run(run: Run) -> None:
     for name in ("seed", "package_version", "git_commit", "notebook", "notebook_sha256"):
         click.echo(f"{name:18} {values[name]}")
     for name, path in run.outputs.items():
-        click.echo(f"{name:18} {here(Path(path))}{'' if Path(path).exists() else ' (absent)'}")
+        if name in ("refused", "pruned_at"):
+            click.echo(f"{name:18} {path}")
+        else:
+            click.echo(f"{name:18} {path if '://' in path else here(Path(path))}{'' if exists(path) else ' (absent)'}")
     if run.error:
         click.secho(f"{'error':18} {run.error.get('kind')}: {run.error.get('message')}", fg="red")
         for line in run.error.get("traceback", []):

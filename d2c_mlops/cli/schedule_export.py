@@ -66,6 +66,9 @@ def export(
         made_at=datetime.now(UTC),
     )
     chosen = {name: job for name, job in known.items() if not jobs or name in jobs}
+    for name in [name for name, job in chosen.items() if not job.cadence.cron]:
+        del chosen[name]
+        click.echo(f"{name} has no cadence and is left out: `d2c schedule run` starts it on new data", err=True)
     made = write(chosen, target, out or Path("schedule_export") / target, place)
     if as_json:
         return show([str(path) for path in made])

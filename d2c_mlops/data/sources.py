@@ -25,8 +25,8 @@ from ..errors import D2CError, DataRefused, Temporary, UsageError
 
 # %% auto #0
 __all__ = ['SEPARATORS', 'URL', 'Source', 'extensions', 'sources', 'csv_encoding', 'csv_separator', 'read_csv', 'CsvSource',
-           'ParquetSource', 'read_parquet', 'split_location', 'shown', 'sql_trouble', 'SqlSource', 'SampleSource',
-           'find_source']
+           'ParquetSource', 'read_parquet', 'split_location', 'shown', 'engine_of', 'sql_trouble', 'SqlSource',
+           'chosen_tables', 'SampleSource', 'find_source']
 
 # %% ../../nbs/data/sources.ipynb #961a6d18
 class Source(Protocol):
@@ -179,7 +179,7 @@ def shown(location: str) -> str:
     return hidden + (f"::{table}" if table else "")
 
 
-def _engine(location: str) -> sa.Engine:
+def engine_of(location: str) -> sa.Engine:
     url = sa.make_url(split_location(location)[0])
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         if not Path(url.database).is_file():
@@ -242,15 +242,15 @@ class SqlSource:
     def read(self, location: str) -> dict[str, pd.DataFrame]:
         """Return the table behind `::`, or all tables with canonical names."""
         with sql_trouble(location):
-            engine = _engine(location)
+            engine = engine_of(location)
             with engine.connect() as connection:
                 return {
                     name: pd.read_sql_query(sa.select(sa.text("*")).select_from(table), connection)
-                    for name, table in _chosen(connection, location).items()
+                    for name, table in chosen_tables(connection, location).items()
                 }
 
 
-def _chosen(connection: sa.Connection, location: str) -> dict[str, sa.TableClause]:
+def chosen_tables(connection: sa.Connection, location: str) -> dict[str, sa.TableClause]:
     inspector = sa.inspect(connection)
     wanted = split_location(location)[1]
     schema, _, bare = (wanted or "").rpartition(".")

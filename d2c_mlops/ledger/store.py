@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
 from ..errors import D2CError, Temporary, UsageError
@@ -130,7 +130,7 @@ class Ledger:
 
 def insert_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> list[Any]:
     """Insert the rows whose key is not there yet and return the keys of those: the unique key decides among writers."""
-    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    insert = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert
     statement = insert(table).on_conflict_do_nothing().returning(*table.primary_key)
     added: list[Any] = []
     waiting = iter(rows)

@@ -20,10 +20,12 @@ from ..errors import D2CError, UsageError
 from ..ledger.store import Ledger, temporary
 from ..settings import JobSettings, Settings, size
 from . import processes
+from .environments import keep
 from .failures import classify, of_code
+from .outputs import publish
 from .parameters import check, load_notebook, parameters_of, to_json
 from .pulse import Stop
-from .records import Run, close_lost, close_row, find, open_row
+from .records import Run, close_lost, close_row, find, move_outputs, open_row
 from .redaction import Redaction
 from .secrets import references, secret
 from .supervise import Limits, Progress, follow
@@ -63,6 +65,7 @@ def run(
     progress: Progress = lambda event: None,  # called with each event: {"event": "cell", "index": …, "total": …}
     mark: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
     stop: Stop = lambda: None,  # asked now and then; why the run must stop, None while it may go on
+    spare: subprocess.Popen[bytes] | None = None,  # a worker that waits, see supervise.start
 ) -> Run:
     """Run a notebook on record and return its row. Raises an error of the notebook's class when a cell failed."""
     job = prepare(name, given, settings)
@@ -73,15 +76,15 @@ def run(
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
     usage = processes.Usage()
     try:
-        error = _supervise(job, settings, limits, usage, progress, stop)
+        error = _supervise(job, settings, limits, usage, progress, stop, spare)
     except OSError as err:
         told = temporary(err, str(job.folder))
-        _close(ledger, job, {"kind": type(told).__name__, "message": told.what}, usage, limits)
+        _close(ledger, job, {"kind": type(told).__name__, "message": told.what}, usage, limits, settings)
         raise told from None
     except BaseException as err:
-        _close(ledger, job, {"kind": type(err).__name__, "message": str(err)}, usage, limits)
+        _close(ledger, job, {"kind": type(err).__name__, "message": str(err)}, usage, limits, settings)
         raise
-    _close(ledger, job, error, usage, limits)
+    _close(ledger, job, error, usage, limits, settings)
     finished = ledger.insist(lambda: find(ledger, job.id))
     if finished.status != "succeeded":
         raise failure(finished)
@@ -135,6 +138,7 @@ def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
         "inputs": [],
         "seed": seed if isinstance(seed, int) else None,
         "recorded": {},
+        "environment": keep(settings),
         "outputs": {kind: str(folder / file) for kind, file in OUTPUTS.items()} | {"folder": str(folder)},
     }
     metadata = content.get("metadata", {})
@@ -152,12 +156,12 @@ OUTPUTS = {"notebook": "output.ipynb", "html": "output.html", "log": "log.txt"}
 def failure(run: Run) -> D2CError:
     """Return the error that says how a run failed; its class carries the exit code."""
     error = run.error or {}
-    where = str(run.folder / OUTPUTS["notebook"])
+    where = run.outputs["notebook"]
     if error.get("cell") is not None:
         where = f"{run.notebook}, cell {error['cell']}"
     what = f"{error.get('kind')}: {error.get('message')}" if run.status == "failed" else str(error.get("message"))
     return of_code(run.exit_code or 0)(
-        what, where=where, next=f"open {run.folder / OUTPUTS['html']}, or `d2c runs show {run.id}`"
+        what, where=where, next=f"open {run.outputs['html']}, or `d2c runs show {run.id}`"
     )
 
 
@@ -174,7 +178,13 @@ def _open(ledger: Ledger, job: Job, mark: Mapping[str, Any]) -> None:
 
 
 def _supervise(
-    job: Job, settings: Settings, limits: Limits, usage: processes.Usage, progress: Progress, stop: Stop
+    job: Job,
+    settings: Settings,
+    limits: Limits,
+    usage: processes.Usage,
+    progress: Progress,
+    stop: Stop,
+    spare: subprocess.Popen[bytes] | None,
 ) -> dict[str, Any] | None:
     """Run the worker to its end; return the error, None when all cells ran."""
     spec = {
@@ -192,7 +202,7 @@ def _supervise(
     }
     worker = partial(follow, folder=job.folder, run_id=job.id, settings=settings, hear=progress, environment={})
     oom_kills = processes.oom_kills()
-    ended = worker(spec, limits=limits, usage=usage, stop=stop)
+    ended = worker(spec, limits=limits, usage=usage, stop=stop, spare=spare)
     if ended.error:
         if (job.folder / OUTPUTS["notebook"]).exists():
             rendering = {**spec, "render_only": True}
@@ -213,7 +223,9 @@ def _died(job: Job, code: int) -> dict[str, Any]:
     return {"kind": "WorkerDied", "message": message}
 
 
-def _close(ledger: Ledger, job: Job, error: dict[str, Any] | None, usage: processes.Usage, limits: Limits) -> None:
+def _close(
+    ledger: Ledger, job: Job, error: dict[str, Any] | None, usage: processes.Usage, limits: Limits, settings: Settings
+) -> None:
     redaction = Redaction(job.folder, references(job.parameters))
     recorded, inputs = read_events(job.folder)
     for draft in job.folder.glob("*.tmp"):
@@ -234,6 +246,12 @@ def _close(ledger: Ledger, job: Job, error: dict[str, Any] | None, usage: proces
         "cost": usage.cpu_seconds / 3600 * limits.cpu_hour_price if limits.cpu_hour_price else None,
     }
     ledger.insist(lambda: close_row(ledger, job.id, values))
+    try:
+        outputs = publish(job.folder, job.row["outputs"], settings)
+    except D2CError as err:
+        outputs = {**job.row["outputs"], "refused": err.what}
+    if outputs != job.row["outputs"]:
+        ledger.insist(lambda: move_outputs(ledger, job.id, outputs))
 
 
 def _last_line(job: Job) -> str:

@@ -59,7 +59,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where its output notebook, HTML and log lie."""
+        """Where its output notebook, HTML and log lie on this machine, while they do."""
         return Path(self.outputs["folder"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,6 +92,12 @@ def close_row(ledger: Ledger, run: str, values: Mapping[str, Any]) -> None:
     """Close the row of a run; one that is closed already stays as it is."""
     with ledger.write() as connection:
         connection.execute(update(runs).where(runs.c.id == run, runs.c.status == "running").values(**values))
+
+
+def move_outputs(ledger: Ledger, run: str, outputs: Mapping[str, str]) -> None:
+    """Write down where the outputs of a run are now."""
+    with ledger.write() as connection:
+        connection.execute(update(runs).where(runs.c.id == run).values(outputs=dict(outputs)))
 
 
 def find(ledger: Ledger, run: str) -> Run:

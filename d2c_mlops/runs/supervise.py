@@ -8,10 +8,11 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..settings import Settings
@@ -58,6 +59,30 @@ class Ended:
     done: dict[str, Any] = field(default_factory=dict)  # what it said last
 
 
+def start(marks: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
+    """Start a worker that waits to be told what to do; its imports take a second in which others can be busy."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "d2c_mlops.runs.worker", str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **marks, "PYTHONWARNINGS": "ignore::FutureWarning"},
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def spare() -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that waits; it is gone afterwards, whether it was needed or not."""
+    worker = start()
+    try:
+        yield worker
+    finally:
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
+
+
 def follow(
     spec: Mapping[str, Any],
     folder: Path,
@@ -68,6 +93,7 @@ def follow(
     hear: Progress,
     stop: Stop,
     environment: Mapping[str, str],
+    spare: subprocess.Popen[bytes] | None = None,  # a worker that was started before and waits
 ) -> Ended:
     """Start a worker in a session of its own and follow it to its end; nothing of it is left when this returns."""
     (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
@@ -75,14 +101,12 @@ def follow(
     scratch.mkdir(exist_ok=True)
     marks = {RUN_ID: run_id, FOLDER: str(folder), "TMPDIR": str(scratch), **settings.environment(), **environment}
     threads = {name: str(limits.cpus) for name in THREADS} if limits.cpus else {}
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "d2c_mlops.runs.worker", str(folder), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **threads, **marks, "PYTHONWARNINGS": "ignore::FutureWarning"},
-        start_new_session=True,
-    )
+    worker = spare or start(marks)
+    told = json.dumps({"folder": str(folder), "environment": {**threads, **marks}}) + "\n"
+    assert worker.stdin is not None
+    with suppress(BrokenPipeError):  # it died; that is found out below
+        worker.stdin.write(told.encode())
+        worker.stdin.close()
     ended = Ended(0)
     try:
         log = Log(folder / "log.txt", Redaction.of(folder))

@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 from ..lifetimes import die_with_parent
 
 if __name__ == "__main__":  # before the imports, which take a second
-    die_with_parent(int(sys.argv[2]))
+    die_with_parent(int(sys.argv[1]))
 
-# jsonschema takes it for a format check that notebooks do not use; its import builds a grammar for 1.5 s.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+# Optional imports of jsonschema and papermill for what is not used here: formats of texts, Hadoop. They cost 2 s.
+for _name in ("rfc3987_syntax", "isoduration", "pyarrow"):
+    sys.modules.setdefault(_name, None)  # type: ignore[arg-type]
 
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
@@ -230,4 +231,7 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     EVENTS = os.dup(1)  # what notebooks or libraries print goes to the log, events to the supervisor
     os.dup2(2, 1)
-    main(Path(sys.argv[1]))
+    if told := sys.stdin.readline():  # nothing: nobody needs this worker
+        todo = json.loads(told)
+        os.environ |= todo["environment"]
+        main(Path(todo["folder"]))
