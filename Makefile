@@ -85,9 +85,6 @@ test-s3: $(READY)  ## outputs of runs on a real S3-speaking server
 		--disable-pip-version-check -r requirements.lock s3fs "moto[server]" && .bench/s3/bin/python -m pip install -q --no-deps -e .; }
 	.bench/s3/bin/python -m pytest -q -n 0 tests/test_history.py -k s3 -rs
 
-test-serving-crash: $(READY)  ## kill -9 of a prediction log and of its collector, 50 trials each
-	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py
-
 bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and mlflow models serve, in one run
 	@test -x .bench/serving/bin/mlflow || { $(PYTHON) -m venv .bench/serving && .bench/serving/bin/python -m pip install -q \
 		--disable-pip-version-check fastapi "uvicorn[standard]" orjson lightgbm bentoml mlflow pandas scikit-learn; }
