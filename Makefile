@@ -5,7 +5,7 @@ READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -79,6 +79,12 @@ test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by 
 
 test-serving-crash: $(READY)  ## kill -9 of a prediction log, of its collector and of a batch, 50 trials each
 	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py tests/test_score.py
+
+test-lab: $(READY)  ## 'Create Notebook Job' in a headless Chromium: a text with quotes and code, the run in the ledger, its output
+	@test -x /usr/bin/chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
+	@test -x .bench/lab/bin/playwright || { $(PYTHON) -m venv .bench/lab && \
+		.bench/lab/bin/python -m pip install -q --disable-pip-version-check playwright; }
+	.bench/lab/bin/python bench/lab.py
 
 test-s3: $(READY)  ## outputs of runs on a real S3-speaking server
 	@test -x .bench/s3/bin/moto_server || { $(PYTHON) -m venv .bench/s3 && .bench/s3/bin/python -m pip install -q \

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from configparser import ConfigParser, Error
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Any, get_args, get_type_hints
@@ -259,7 +260,7 @@ def _grouped(
     cls: type, options: Mapping[str, Any], section: str, keys: Mapping[str, str], failures: list[Failure]
 ) -> dict[str, Any]:
     """Return the typed options of a section; keys such as params.NAME are gathered under their prefix."""
-    prefixes = [name for name in ("params", "charter") if name in get_type_hints(cls)]
+    prefixes = [name for name in ("params", "charter") if name in _hints(cls)]
     plain: dict[str, Any] = {}
     grouped: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     for key, value in keys.items():
@@ -284,10 +285,15 @@ def _job_failures(job: JobSettings, section: str) -> list[Failure]:
     return found
 
 
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def _typed(
     cls: type, known: Mapping[str, Any], given: Mapping[str, Any], where: str, failures: list[Failure]
 ) -> dict[str, Any]:
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     values = {}
     for key, value in given.items():
         if key not in known or key not in hints:

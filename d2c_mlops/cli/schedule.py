@@ -27,10 +27,12 @@ def schedule() -> None:
 @json_option
 def list_jobs(as_json: bool) -> None:
     """List the jobs with their next slot and what became of the last five."""
+    from ..ledger.store import Ledger
     from ..runs import slots
     from ..runs.jobs import jobs_of
 
-    held, ledger, now = settings(), _ledger(), datetime.now(UTC)
+    held, now = settings(), datetime.now(UTC)
+    ledger = Ledger.of(held)
     jobs = jobs_of(held)
     known = slots.known_jobs(ledger, jobs, now)
     found = slots.listed_all(ledger)

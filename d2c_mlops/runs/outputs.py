@@ -14,6 +14,7 @@ from ..settings import Settings
 from .records import find, move_outputs
 
 TRIES = 3
+BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}  # without folders; a missing bucket is not to be made
 
 
 def publish(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[str, str]:
@@ -29,7 +30,8 @@ def publish(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[
         try:
             for file in sorted(f for f in folder.rglob("*") if f.is_file()):
                 remote = f"{path}/{file.relative_to(folder).as_posix()}"
-                system.makedirs(remote.rpartition("/")[0], exist_ok=True)
+                if not BUCKETS & {system.protocol, *system.protocol}:
+                    system.makedirs(remote.rpartition("/")[0], exist_ok=True)
                 system.put_file(str(file), remote)
                 if system.size(remote) != file.stat().st_size:
                     raise OSError(f"{remote} did not arrive whole")
