@@ -97,7 +97,7 @@ bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and m
 	$(BIN)/python bench/serving.py
 
 lock:  ## resolve requirements.lock again from settings.ini
-	uv pip compile -q setup.py --extra lab --extra convert --extra dev --no-header --no-annotate \
+	uv pip compile -q setup.py --extra lab --extra notify --extra convert --extra dev --no-header --no-annotate \
 		--python-version 3.11 --upgrade -o requirements.lock
 
 clean:  ## remove the environment and caches; the store stays

@@ -16,7 +16,7 @@ def requirements(key: str) -> list[str]:
     return [line for line in package.get(key, "").split("\n") if line.strip()]
 
 
-extras = {name: requirements(f"{name}_requirements") for name in ("lab", "convert", "dev")}
+extras = {name: requirements(f"{name}_requirements") for name in ("lab", "notify", "s3", "secrets", "convert", "dev")}
 
 setup(
     name=package["name"],

@@ -77,6 +77,8 @@ class JobSettings:
     concurrency: int = option(1, "slots of this job that may run at a time")
     memory: str = option("", "resident memory at which a run is stopped, such as 2GB; [d2c] run_memory when empty")
     cpus: int = option(0, "processors that a run may use; [d2c] run_cpus when 0")
+    notify: tuple[str, ...] = option((), "apprise URLs that are told, such as mailto://… or secret:NAME")
+    notify_on: tuple[str, ...] = option(("failed",), "what they are told: failed, succeeded, retry, skipped")
     max_cost: float = option(0.0, "cost at which a run is stopped, by [d2c] cpu_hour_price; none when 0")
 
 
@@ -280,6 +282,9 @@ def _job_failures(job: JobSettings, section: str) -> list[Failure]:
         found.append(Failure("is needed", f"[{section}] at"))
     if job.memory and not _is_size(job.memory):
         found.append(Failure(f"{job.memory!r} is no size such as 512MB or 2GB", f"[{section}] memory"))
+    for event in job.notify_on:
+        if event not in ("failed", "succeeded", "retry", "skipped"):
+            found.append(Failure(f"{event!r} is none of failed, succeeded, retry, skipped", f"[{section}] notify_on"))
     if job.missed not in ("skip", "once", "all"):
         found.append(Failure(f"{job.missed!r} is none of skip, once, all", f"[{section}] missed"))
     return found

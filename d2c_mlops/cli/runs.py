@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.argument("notebook")
 @click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the notebook.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop the run after this time.")
+@click.option("--resume", metavar="RUN", help="Take over the stages that a failed run had finished.")
 @click.option("--slot", metavar="TIME", help="Run a slot of the job [schedule:NOTEBOOK]: its time, or due.")
 @click.option("--stay", is_flag=True, help="With --slot: wait for further attempts after a temporary failure.")
 @click.option("--grace", type=float, metavar="SECONDS", help="With --slot: a slot later than this was missed (3600).")
@@ -36,6 +37,7 @@ def run(
     notebook: str,
     given: tuple[str, ...],
     timeout: float | None,
+    resume: str | None,
     slot: str | None,
     stay: bool,
     grace: float | None,
@@ -50,7 +52,7 @@ def run(
     that no two of them run it. A slot that was done already, and nothing being due, end with 0.
     """
     if slot is not None:
-        if given or timeout is not None:
+        if given or resume or timeout is not None:
             raise UsageError("a job's parameters and timeout come from its section", where=f"[schedule:{notebook}]")
         return _run_slot(notebook, slot, stay, grace, as_json)
     from ..runs.supervise import spare
@@ -58,7 +60,8 @@ def run(
     with spare() as worker, Progress(quiet=as_json) as progress:
         from ..runs.execute import run as execute
 
-        done = execute(notebook, _pairs(given), settings(), timeout=timeout, progress=progress, spare=worker)
+        pairs, held = _pairs(given), settings()
+        done = execute(notebook, pairs, held, timeout=timeout, progress=progress, spare=worker, resume=resume)
     if as_json:
         return show(done.to_dict())
     for name, value in done.recorded.items():

@@ -28,6 +28,7 @@ from .pulse import Stop
 from .records import Run, close_lost, close_row, find, move_outputs, open_row
 from .redaction import Redaction
 from .secrets import references, secret
+from .stages import RESUME, STAGES
 from .supervise import Limits, Progress, follow
 from .values import read_events
 
@@ -66,17 +67,19 @@ def run(
     mark: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
     stop: Stop = lambda: None,  # asked now and then; why the run must stop, None while it may go on
     spare: subprocess.Popen[bytes] | None = None,  # a worker that waits, see supervise.start
+    resume: str | None = None,  # id of a failed run whose finished stages are taken over
 ) -> Run:
     """Run a notebook on record and return its row. Raises an error of the notebook's class when a cell failed."""
     job = prepare(name, given, settings)
     ledger = ledger or Ledger.of(settings)
     limits = limits or limits_of(settings, seconds=timeout)
     close_lost(ledger, datetime.now(UTC))
+    former = _stages_of(find(ledger, resume)) if resume else None
     _open(ledger, job, mark or {})
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
     usage = processes.Usage()
     try:
-        error = _supervise(job, settings, limits, usage, progress, stop, spare)
+        error = _supervise(job, settings, limits, usage, progress, stop, spare, former)
     except OSError as err:
         told = temporary(err, str(job.folder))
         _close(ledger, job, {"kind": type(told).__name__, "message": told.what}, usage, limits, settings)
@@ -185,6 +188,7 @@ def _supervise(
     progress: Progress,
     stop: Stop,
     spare: subprocess.Popen[bytes] | None,
+    former: Path | None,
 ) -> dict[str, Any] | None:
     """Run the worker to its end; return the error, None when all cells ran."""
     spec = {
@@ -200,7 +204,10 @@ def _supervise(
         "cpus": limits.cpus,
         "render_only": False,
     }
-    worker = partial(follow, folder=job.folder, run_id=job.id, settings=settings, hear=progress, environment={})
+    environment = {RESUME: str(former) if former else ""}
+    worker = partial(
+        follow, folder=job.folder, run_id=job.id, settings=settings, hear=progress, environment=environment
+    )
     oom_kills = processes.oom_kills()
     ended = worker(spec, limits=limits, usage=usage, stop=stop, spare=spare)
     if ended.error:
@@ -213,6 +220,11 @@ def _supervise(
         peak = f"{usage.peak_memory_bytes / 2**20:,.0f} MiB"
         return {"kind": "OutOfMemory", "message": f"the machine ran out of memory; the run had held {peak}"}
     return error
+
+
+def _stages_of(run: Run) -> Path | None:
+    """Return the folder of a run that may have finished stages; None when its outputs are elsewhere or gone."""
+    return run.folder if (run.folder / STAGES).is_dir() else None
 
 
 def _died(job: Job, code: int) -> dict[str, Any]:
@@ -233,6 +245,8 @@ def _close(
     shutil.rmtree(job.folder / "tmp", ignore_errors=True)
     (job.folder / "spec.json").unlink(missing_ok=True)
     kind, code = classify(error)
+    if kind is None:
+        shutil.rmtree(job.folder / STAGES, ignore_errors=True)
     values = {
         "status": {None: "succeeded", "timeout": "timeout", "cancelled": "cancelled"}.get(kind, "failed"),
         "ended_at": datetime.now(UTC),

@@ -15,6 +15,7 @@ from ..settings import FILE, Settings
 from . import slots
 from .execute import limits_of, run
 from .jobs import Job, due, jobs_of, troubles
+from .notify import notify
 from .pulse import Clock, Pulse, Say, Watch
 from .records import Run, close_lost, find, lose
 from .slots import Slot
@@ -106,7 +107,9 @@ class Scheduler:
                 continue
             cadence = self.jobs[slot.job].cadence
             if cadence.cron and cadence.next(slot.slot) <= now:
-                slots.close(self.ledger, slot, "skipped", f"{name} did not succeed before the next slot", now)
+                why = f"{name} did not succeed before the next slot"
+                if slots.close(self.ledger, slot, "skipped", why, now):
+                    self._tell(slot, "skipped", why)
             return False
         return True
 
@@ -131,6 +134,7 @@ class Scheduler:
         with self.pulse.hold(slot) as stop:
             try:
                 previous = slots.previous_success(self.ledger, slot.job, slot.slot)
+                before = slots.runs_of(self.ledger, slot)
                 done = run(
                     job.settings.run,
                     job.parameters(slot.slot, previous),
@@ -139,6 +143,7 @@ class Scheduler:
                     limits=limits_of(self.settings, job.settings),
                     mark=mark,
                     stop=stop,
+                    resume=before[0].id if before else None,
                 )
             except D2CError as err:
                 self.settle(slot, err.exit_code, err.what)
@@ -161,23 +166,26 @@ class Scheduler:
 
         self.ledger.insist(write, say=self.say)
         self.say(f"{slot}: succeeded in {done.seconds or 0:.1f} s, run {done.id}")
+        self._tell(slot, "succeeded", f"attempt {slot.attempt}, run {done.id}: {done.recorded}")
 
     def settle(self, slot: Slot, code: int, why: str) -> None:
         """Write down a failure: another attempt later when it was temporary and some are left, else the end."""
         job = self.jobs[slot.job].settings
 
-        def write() -> None:
+        def write() -> str:
             now, made = self.clock(), slots.runs_of(self.ledger, slot)
             more = {"run_id": made[0].id} if made and made[0].attempt == slot.attempt else {}
             if code == Temporary.exit_code and len(made) <= job.retries:
                 wait = timedelta(seconds=job.backoff * 2 ** max(0, len(made) - 1) if more else 0)
                 reason = f"attempt {slot.attempt} failed for now ({why}); again in {wait.total_seconds():g} s"
-                slots.close(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **more)
-            else:
-                slots.close(self.ledger, slot, "failed", f"attempt {slot.attempt} failed: {why}", now, **more)
+                mine = slots.close(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **more)
+                return "retry" if mine else ""
+            mine = slots.close(self.ledger, slot, "failed", f"attempt {slot.attempt} failed: {why}", now, **more)
+            return "failed" if mine else ""
 
-        self.ledger.insist(write, say=self.say)
+        event = self.ledger.insist(write, say=self.say)
         self.say(f"{slot}: {why}")
+        self._tell(slot, event, f"attempt {slot.attempt}: {why}\n\nd2c schedule why {slot.job} {slot.slot.isoformat()}")
 
     def recover(self, now: datetime) -> None:
         """Settle the slots of schedulers that are gone: a run that had ended counts, one that had not is lost."""
@@ -199,6 +207,9 @@ class Scheduler:
                 ended = row is not None and row.status not in ("lost", "cancelled")
                 code = row.exit_code if row is not None and ended else Temporary.exit_code
                 self.settle(slot, code, "its scheduler was gone")
+
+    def _tell(self, slot: Slot, event: str, text: str) -> None:
+        notify(self.jobs[slot.job].settings, event, f"{slot} {event}", text, self.say)
 
     def _reap(self) -> None:
         for future in [f for f in self.running if f.done()]:
