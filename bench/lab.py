@@ -22,7 +22,7 @@ FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --d
 FLAGS += " --disable-component-update --disable-sync"
 TEXT = """it's "quoted"; print(1) # {x} \\n ü"""
 CELLS = ("who: str = 'nobody'", "from d2c_mlops.runs.values import record\nrecord(who=who)\nprint('seen', who)")
-PATIENCE = 120_000  # ms
+PATIENCE = 90_000  # ms
 
 
 def write_project(folder: Path) -> None:
@@ -111,6 +111,9 @@ def try_it(folder: Path) -> list[Aim]:
                 page.screenshot(path=shot)
                 print(f"the last that the browser showed is in {shot}")
                 browser.close()
+    except Exception:
+        print((folder / "lab.log").read_text()[-3000:], runs(folder))
+        raise
     finally:
         lab.terminate()
         lab.wait(30)

@@ -35,10 +35,12 @@ def write(path: Path, *cells: str) -> Path:
 
 
 def marked(text: str) -> list[psutil.Process]:
-    """Return the living processes with a text in their command line."""
+    """Return the living processes with a text in their command line, or that belong to the run of this id."""
     return [
-        p for p in psutil.process_iter(["cmdline", "status"])
-        if text in " ".join(p.info["cmdline"] or []) and p.info["status"] != psutil.STATUS_ZOMBIE
+        p for p in psutil.process_iter(["cmdline", "status", "environ"])
+        if text in (*(p.info["cmdline"] or []), (p.info["environ"] or {}).get("D2C_RUN_ID"))
+        or text in " ".join(p.info["cmdline"] or [])
+        if p.info["status"] != psutil.STATUS_ZOMBIE
     ]  # fmt: skip
 
 
@@ -85,8 +87,8 @@ def test_a_run_out_of_time_leaves_no_process(settings: Settings, project: Path) 
     write(
         project / "nb.ipynb", PARAMETERS, f"import subprocess, time\nsubprocess.Popen({mark.split()})\ntime.sleep(99)"
     )
-    with pytest.raises(NotebookFailed, match="longer than 12 s"):
-        run("nb.ipynb", {}, settings, timeout=12)
+    with pytest.raises(NotebookFailed, match="longer than 20 s"):
+        run("nb.ipynb", {}, settings, timeout=20)
     row = latest(Ledger.of(settings))[0]
     assert row.status == "timeout" and Path(row.outputs["html"]).exists()
     assert marked(mark) == [] and marked(row.id) == []
