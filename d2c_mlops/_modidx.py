@@ -518,6 +518,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'd2c_mlops/models/customer_features.py'),
                                                     'd2c_mlops.models.customer_features.check_lines': ( 'models/customer_features.html#check_lines',
                                                                                                         'd2c_mlops/models/customer_features.py'),
+                                                    'd2c_mlops.models.customer_features.currency_of': ( 'models/customer_features.html#currency_of',
+                                                                                                        'd2c_mlops/models/customer_features.py'),
                                                     'd2c_mlops.models.customer_features.customer_features': ( 'models/customer_features.html#customer_features',
                                                                                                               'd2c_mlops/models/customer_features.py'),
                                                     'd2c_mlops.models.customer_features.habits_query': ( 'models/customer_features.html#habits_query',

@@ -14,19 +14,18 @@ from ..data.tables import Tables
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['WINDOW', 'SCALE', 'BACK', 'LINES', 'VISITS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'BITS', 'MANY', 'ALL',
-           'FEW_KINDS', 'MANY_KINDS', 'CHECKS', 'habits_query', 'check_lines', 'customer_features', 'spend_between',
-           'spend_of']
+__all__ = ['WINDOW', 'SCALE', 'LINES', 'VISITS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS', 'ALL', 'FEW_KINDS',
+           'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'CHECKS', 'habits_query', 'currency_of', 'check_lines',
+           'customer_features', 'spend_between', 'spend_of']
 
 # %% ../../nbs/models/customer_features.ipynb #2ad2cbcd
 WINDOW = 90  # days of the window whose spend is carried forward, and of the value that is forecast
 SCALE = 10_000  # money is added up in ten-thousandths
-BACK = "cast(round(paid * (returned_quantity / quantity)) as bigint)"
 LINES = f"""
-    select order_id, product_id, quantity, returned_quantity,
-           cast(round((quantity * unit_price - discount) * {SCALE}) as bigint) as paid,
-           cast(round(discount * {SCALE}) as bigint) as waived
-    from order_lines where not cancelled"""  # noqa: S608 - constants alone
+    select order_id, product_id, quantity - returned_quantity as kept,
+           round((quantity * unit_price - discount) * {SCALE}) as paid, round(discount * {SCALE}) as waived,
+           round(paid * (returned_quantity / quantity)) as back
+    from order_lines where $counted"""  # noqa: S608 - constants alone
 VISITS = """
     select o.customer_id, o.channel, cast(o.ordered_at as date) as day, b.*
     from bought b join orders o using (order_id)
@@ -34,13 +33,13 @@ VISITS = """
 RECENCY = f"""
     date_diff('day', max(day), $today) as recency_days,
     date_diff('day', min(day), $today) as tenure_days,
-    count(distinct day) as purchases,
-    sum(paid - back)::double / {SCALE} / count(distinct day) as order_value,
-    sum(case when day > $since then paid - back else 0 end)::double / {SCALE} as spend_90d"""
+    count(*) as purchases,
+    sum(net) / {SCALE} / count(*) as order_value,
+    sum(case when day > $since then net else 0 end) / {SCALE} as spend_90d"""
 RFM = f"""
-    with bought as (select order_id, sum(paid) as paid, sum({BACK}) as back from ({LINES}) group by order_id),
-    visits as ({VISITS})
-    select customer_id, {RECENCY} from visits group by customer_id order by customer_id"""  # noqa: S608
+    with bought as (select order_id, sum(paid - back) as net from ({LINES}) group by order_id),
+    days as (select customer_id, day, sum(net) as net from ({VISITS}) group by all)
+    select customer_id, {RECENCY} from days group by customer_id order by customer_id"""  # noqa: S608
 
 # %% ../../nbs/models/customer_features.ipynb #373a66dd
 MOST_BITS = 127  # categories that fit into one number
@@ -48,35 +47,33 @@ LABELS = """
     select product_id, {cost} as unit_cost,
            (dense_rank() over (order by coalesce({category}, product_id)) - 1)::integer as code
     from {products}"""
-BITS, MANY = "bit_or(1::hugeint << code)", "null"
+SUMS = """sum(paid) as paid, sum(waived) as waived, sum(back) as back, sum(cost) as cost,
+        sum(costed) as costed, bit_or(kinds) as kinds"""
 ALL = f"""
-    with labels as ({{labels}}),
+    with labels as (select *, {{kind}} as kind from ({{labels}})),
     bought as (
-        select order_id, sum(paid) as paid, sum(waived) as waived, sum({BACK}) as back,
-               sum(cast(round((quantity - returned_quantity) * unit_cost * {SCALE}) as bigint)) as cost,
-               sum(case when unit_cost is not null then paid - {BACK} end) as costed, {{kinds}} as kinds
+        select order_id, sum(paid) as paid, sum(waived) as waived, sum(back) as back,
+               sum(round(kept * unit_cost * {SCALE})) as cost,
+               sum(case when unit_cost is not null then paid - back end) as costed, bit_or(kind) as kinds
         from ({LINES}) left join labels using (product_id) group by order_id),
     visits as materialized ({VISITS}),
+    days as (select customer_id, day, sum(paid - back) as net, {SUMS} from visits group by all),
     channels as (
         select customer_id, max(struct_pack(n := n, channel := channel)) as most, sum(n) as orders
         from (select customer_id, channel, count(*) as n from visits group by all) group by customer_id),
-    breadth as ({{breadth}}),
-    money as (
-        select customer_id, {RECENCY}, sum(paid) as paid, sum(waived) as waived, sum(back) as back,
-               sum(cost) as cost, sum(costed) as costed
-        from visits group by customer_id)
+    money as (select customer_id, {RECENCY}, {SUMS} from days group by customer_id)
     select customer_id, recency_days, tenure_days, purchases, order_value, spend_90d,
-           case when paid > 0 then back::double / paid else 0 end as return_share,
-           case when paid + waived > 0 then waived::double / (paid + waived) else 0 end as discount_share,
-           case when costed > 0 then (costed - cost)::double / costed end as margin_share,
+           case when paid > 0 then back / paid else 0 end as return_share,
+           case when paid + waived > 0 then waived / (paid + waived) else 0 end as discount_share,
+           case when costed > 0 then (costed - cost) / costed end as margin_share,
            category_breadth, most.channel as main_channel, most.n::double / orders as main_channel_share
-    from money join breadth using (customer_id) join channels using (customer_id)
+    from {{money}} join channels using (customer_id)
     order by customer_id"""  # noqa: S608 - constants alone
-FEW_KINDS = "select customer_id, bit_count(bit_or(kinds)) as category_breadth from visits group by customer_id"
-MANY_KINDS = f"""
+FEW_KINDS = "(select *, bit_count(kinds) as category_breadth from money)"
+MANY_KINDS = f"""money join (
     select customer_id, count(code) as category_breadth
     from (select distinct v.customer_id, code from ({LINES})
-          join visits v using (order_id) left join labels using (product_id)) group by customer_id"""  # noqa: S608
+          join visits v using (order_id) left join labels using (product_id)) group by customer_id) using (customer_id)"""  # noqa: S608
 
 # %% ../../nbs/models/customer_features.ipynb #46a1989d
 def habits_query(known: Tables) -> str:
@@ -87,35 +84,48 @@ def habits_query(known: Tables) -> str:
         category="category" if "category" in columns else "null",
         products="products" if columns else "(select distinct product_id from order_lines)",
     )
-    kinds = known.sql(f"select count(distinct code) as n from ({labels})")["n"]  # noqa: S608 - texts from above
-    few = int(kinds.sum()) <= MOST_BITS
-    return ALL.format(labels=labels, kinds=BITS if few else MANY, breadth=FEW_KINDS if few else MANY_KINDS)
+    found = known.sql(f"select count(distinct code) as n from ({labels})")["n"]  # noqa: S608 - texts from above
+    kinds = int(found.sum())
+    bits = "ubigint" if kinds <= 64 else "hugeint"
+    kind, money = (f"1::{bits} << code", FEW_KINDS) if kinds <= MOST_BITS else ("null::ubigint", MANY_KINDS)
+    return ALL.format(labels=labels, kind=kind, money=money)
 
 # %% ../../nbs/models/customer_features.ipynb #3dd6ec20
+COUNTED = "not cancelled"
+POSSIBLE = f"""
+    case when coalesce(unit_price >= 0 and quantity > 0 and returned_quantity between 0 and quantity
+                       and isfinite(quantity * unit_price - discount) and currency = $currency, false)
+         then {COUNTED} else error('a line that cannot be') end"""
 CHECKS = """
-    select count(*) as lines, count(*) filter (unit_price < 0) as "unit_price below 0",
+    select count(*) filter (unit_price < 0) as "unit_price below 0",
            count(*) filter (not quantity > 0) as "quantity not above 0",
            count(*) filter (returned_quantity > quantity or returned_quantity < 0) as "more returned than bought",
-           count(*) filter (unit_price is null or quantity is null or discount is null) as "missing values",
+           count(*) filter (quantity * unit_price - discount + returned_quantity is null) as "missing values",
+           count(*) filter (not isfinite(quantity * unit_price - discount)) as "values without end",
            min(currency) as currency, max(currency) as other
     from order_lines"""
 
 
-def check_lines(tables: Tables) -> str:
-    """Return the currency of the order lines; raises DataRefused for none, two currencies or impossible numbers."""
+def currency_of(tables: Tables) -> str:
+    """Return the currency of the order lines, "" where there are none; raises DataRefused without orders or lines."""
     absent = [Failure("is missing", name) for name in ("orders", "order_lines") if name not in tables]
     if absent:
         raise DataRefused("customers are described from orders", failures=absent, next="d2c ingest LOCATION --as NAME")
+    return "".join(tables.sql("select currency from order_lines where currency is not null limit 1")["currency"])
+
+
+def check_lines(tables: Tables) -> None:
+    """Raise DataRefused for order lines in two currencies or with impossible numbers, and say how many."""
     row = tables.sql(CHECKS).iloc[0]
-    bad = [Failure(f"{n:,} lines", str(what)) for what, n in row.iloc[1:5].items() if n]
+    bad = [Failure(f"{n:,} lines", str(what)) for what, n in row.iloc[:-2].items() if n]
     if bad:
         raise DataRefused("order lines hold what cannot be", failures=bad, next="ingest them: what is wrong is listed")
-    found, other = (str(row[name]) if row["lines"] else "" for name in ("currency", "other"))
-    if found != other:
+    if row["currency"] != row["other"]:
         raise DataRefused(
-            f"money is in {found} and {other}", where="order_lines", next="keep one currency, or convert before ingest"
+            f"money is in {row['currency']} and {row['other']}",
+            where="order_lines",
+            next="keep one currency, or convert before ingest",
         )
-    return found
 
 # %% ../../nbs/models/customer_features.ipynb #0b71211c
 def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.DataFrame:
@@ -125,12 +135,15 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
     orders. Raises DataRefused where nobody bought, or the lines cannot be.
     """
     known = tables.before(as_of)
-    check_lines(known)
+    currency = currency_of(known).replace("'", "''")
     query = habits_query(known) if habits else RFM
-    days = {"$today": as_of, "$since": as_of - timedelta(days=WINDOW)}
-    for name, day in days.items():
+    for name, day in {"$today": as_of, "$since": as_of - timedelta(days=WINDOW)}.items():
         query = query.replace(name, f"date '{day.isoformat()}'")
-    frame = known.sql(query)
+    try:
+        frame = known.sql(query.replace("$counted", POSSIBLE.replace("$currency", f"'{currency}'")))
+    except UsageError:
+        check_lines(known)
+        frame = known.sql(query.replace("$counted", COUNTED))
     if frame.empty:
         raise DataRefused(f"no known customer bought up to {as_of}", next="choose a later day, or ingest older orders")
     return _typed(frame)
@@ -146,8 +159,8 @@ def spend_between(tables: Tables, after: date, until: date) -> pd.Series[float]:
     if until <= after:
         raise UsageError(f"the window ends on {until}, not after {after}")
     query = f"""
-        select o.customer_id, sum(b.paid - b.back)::double / {SCALE} as spend
-        from (select order_id, sum(paid) as paid, sum({BACK}) as back from ({LINES}) group by order_id) b
+        select o.customer_id, sum(b.net) / {SCALE} as spend
+        from (select order_id, sum(paid - back) as net from ({LINES.replace("$counted", COUNTED)}) group by order_id) b
         join orders o using (order_id)
         where o.customer_id is not null and o.cancelled_at is null and cast(o.ordered_at as date) > ?
         group by o.customer_id order by o.customer_id"""  # noqa: S608 - constants alone

@@ -21,7 +21,7 @@ from ..errors import DataRefused, Failure, UsageError
 from . import segments
 from .charter import Charter
 from .contract import Contract, column
-from .customer_features import WINDOW, check_lines, customer_features, spend_of
+from .customer_features import WINDOW, currency_of, customer_features, spend_of
 from .lifetime_value import fit_lifetime_value
 from .model import Evaluation, Model
 from .rfm import Rfm, segment_mean
@@ -138,7 +138,7 @@ class Segmenter(Model):
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Divide the customers known at the end of `as_of` (UTC). Raises DataRefused where nobody bought twice."""
         features = customer_features(tables, as_of)
-        currency = check_lines(tables.before(as_of))
+        currency = currency_of(tables.before(as_of))
         earlier = _if_any(tables, as_of - timedelta(days=30))
         self._learned = learn(features, earlier, as_of, currency, self.options, self._former)
         return self
