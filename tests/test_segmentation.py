@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from starlette.testclient import TestClient
 from test_customer_features import bought, on
 
 from d2c_mlops.data.ingest import map_tables
+from d2c_mlops.data.simulate import shop
+from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.contract import to_records
 from d2c_mlops.models.customer_features import customer_features
-from d2c_mlops.models.model import discover, load
+from d2c_mlops.models.model import Evaluation, discover, load
 from d2c_mlops.models.rfm import NAMES, Rfm
 from d2c_mlops.models.segment_answers import contributions
 from d2c_mlops.models.segment_choice import (
@@ -38,7 +40,10 @@ from d2c_mlops.models.segment_plots import plot_choice, plot_moves, plot_plan
 from d2c_mlops.models.segmentation import Segmenter, calibration, replay
 from d2c_mlops.models.segments import renewed
 from d2c_mlops.models.treatments import CATALOGUE, NOTHING, best, catalogue, effect, gain_of
+from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.serving.app import Served, create_app
+from d2c_mlops.serving.batch import score
+from d2c_mlops.settings import Settings
 
 matplotlib.use("Agg")
 
@@ -248,6 +253,25 @@ def test_the_service_answers_like_the_batch(fitted: Segmenter, asked: pd.DataFra
     assert [{k: v for k, v in each.items() if k != "prediction_id"} for each in online] == batch
     told = client.post("/explain", json={"records": records[:5]}).json()["predictions"]
     assert [each["reasons"] for each in told] == fitted.explain(asked.head(5))
+
+
+def test_a_registered_version_answers_alike_online_and_in_a_file(settings: Settings, tmp_path: Path) -> None:
+    tables, as_of = shop(customers=400, days=450), date(2024, 3, 20)
+    model = new_model("segmentation", settings, {"segments": 4})
+    write(settings.store, "shop", dict(tables), "simulated", layout="canonical", created_at=datetime.now(UTC))
+    found = Evaluation("wape_90d", 0.5, {"carry_forward_90d": 0.6}, True, {})
+    inputs = [{"name": "shop", "digest": Tables.open(settings.store, "shop").manifest.digest}]
+    version = register("segmentation", model.fit(tables, as_of), found, settings=settings, as_of=as_of, inputs=inputs)
+    records = model.records(tables, as_of).head(200)
+    records.to_parquet(tmp_path / "asked.parquet")
+    score(version, str(tmp_path / "asked.parquet"), str(tmp_path / "out.parquet"), settings, chunk=70)
+    filed = pd.read_parquet(tmp_path / "out.parquet")
+    served = Served(load_version(version, settings), "segmentation", version.version, {}, {})
+    body = {"records": to_records(model.contract.input_fields, model.contract.check_inputs(records))}
+    online = pd.DataFrame(TestClient(create_app(lambda: served)).post("/predict", json=body).json()["predictions"])
+    assert len(filed) == len(online) == 200 and len(set(filed["segment"])) > 1
+    for name in model.contract.outputs.columns:
+        assert filed[name].tolist() == online[name].tolist(), name
 
 
 def test_customers_are_not_named_in_the_log(fitted: Segmenter) -> None:
