@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("D2C_SHARED_DATA", ROOT.parent / "shared" / "data"))
 CARAVAN = ROOT / ".bench" / "islp" / "ISLP" / "data" / "Caravan.csv"
 MONEY = Money(LEAD_CHARTER.right_value or 0, LEAD_CHARTER.wrong_cost or 0)
-EVERY = 100  # leads after which every contender is trained anew
+EVERY = 1000  # leads after which every contender is trained anew
 MILLION = 1_000_000
 
 Frame = pd.DataFrame
@@ -160,11 +160,20 @@ def aims_of(data: str, verdicts: list[dict[str, Any]]) -> list[Aim]:
     ]
 
 
-def steps(contender: Contender, frame: Frame, won: Any, parts: list[tuple[Any, Any]]) -> Any:
+def steps(name: str, contender: Contender, frame: Frame, won: Any, parts: list[tuple[Any, Any]]) -> Any:
     """Return what a contender says of each part after learning from the rows given for it."""
-    warnings.filterwarnings("ignore")
-    run = delayed(lambda learned, asked: contender(frame.iloc[learned], won[learned], frame.iloc[asked]))
-    return np.concatenate(Parallel(n_jobs=2)(run(learned, asked) for learned, asked in parts))
+    started = time.perf_counter()
+    run = delayed(lambda learned, asked: quietly(contender, frame.iloc[learned], won[learned], frame.iloc[asked]))
+    said = Parallel(n_jobs=2)(run(learned, asked) for learned, asked in parts)
+    print(f"  {name}: trained {len(parts)} times in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    return np.concatenate(said)
+
+
+def quietly(contender: Contender, train: Frame, won: Any, asked: Frame) -> Any:
+    """Run a contender in a worker without its warnings (separation in the regression, names in the forest)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return contender(train, won, asked)
 
 
 def bank() -> tuple[Frame, Any]:
@@ -185,20 +194,27 @@ def bank() -> tuple[Frame, Any]:
 def bench_bank() -> list[Aim]:
     frame, won = bank()
     cut = int(0.8 * len(frame))
-    recipe = chosen(Recipe(lifetime=EVERY), frame.iloc[:cut], won[:cut])
-    print(f"paces chosen on the first {cut:,} calls: {recipe.paces}")
-    contenders = {"LeadScorer": scorer(recipe), **PEERS}
+    held_out = len(frame) - cut
     starts = list(range(cut, len(frame), EVERY))
-    parts = [(slice(0, a), slice(a, min(a + EVERY, len(frame)))) for a in starts]
-    moving = [verdict(n, won[cut:], steps(c, frame, won, parts)) for n, c in contenders.items()]
-    shown(
-        f"Bank calls, the last {len(frame) - cut:,} of {len(frame):,}, every contender trained anew after {EVERY}:",
-        moving,
-    )
+    anew = [(slice(0, a), slice(a, min(a + EVERY, len(frame)))) for a in starts]
+    title = f"Bank calls, the last {held_out:,} of {len(frame):,}, every contender trained anew after {EVERY:,}:"
+    moving = calls(title, frame, won, cut, EVERY, anew)
     once = [(slice(0, cut), slice(cut, None))]
-    frozen = [verdict(n, won[cut:], steps(c, frame, won, once)) for n, c in contenders.items()]
-    shown("The same calls, every contender trained once and never again:", frozen)
+    frozen = calls("The same calls, every contender trained once and never again:", frame, won, cut, held_out, once)
     return aims_of("bank", moving) + aims_of("bank, never retrained", frozen)
+
+
+def calls(
+    title: str, frame: Frame, won: Any, cut: int, lifetime: int, parts: list[tuple[Any, Any]]
+) -> list[dict[str, Any]]:
+    """Return the contenders' verdicts; ours learns, from the calls before the cut alone, how fast to forget."""
+    recipe = chosen(Recipe(lifetime=lifetime), frame.iloc[:cut], won[:cut])
+    paces = ", ".join(f"level {p.memory:,} and weights {p.recency:,}" for p in recipe.paces)
+    print(f"\nhalf-lives that the first {cut:,} calls chose for {lifetime:,} calls a version: {paces}", flush=True)
+    contenders = {"LeadScorer": scorer(recipe), **PEERS}
+    found = [verdict(n, won[cut:], steps(n, c, frame, won, parts)) for n, c in contenders.items()]
+    shown(title, found)
+    return found
 
 
 def bench_caravan() -> list[Aim]:
@@ -210,7 +226,7 @@ def bench_caravan() -> list[Aim]:
     every = np.arange(len(frame))
     parts = [(np.setdiff1d(every, fifth), fifth) for fifth in fifths]
     contenders = {"LeadScorer": scorer(Recipe()), **PEERS}
-    verdicts = [verdict(n, won, steps(c, frame, won, parts)) for n, c in contenders.items()]
+    verdicts = [verdict(n, won, steps(n, c, frame, won, parts)) for n, c in contenders.items()]
     shown(f"Caravan, {len(frame):,} leads without a time, each fifth of the rows held out once:", verdicts)
     return aims_of("Caravan", verdicts)
 

@@ -26,7 +26,6 @@ from d2c_mlops.models.lead_learning import Money, Recipe, learn, prepare
 from d2c_mlops.models.lead_scoring import LeadScorer, call_list, draft_words, paired
 from d2c_mlops.models.lead_words import read_words, words_from_dict
 from d2c_mlops.models.model import load
-from d2c_mlops.serving import feedback  # noqa: F401 (before answering)
 from d2c_mlops.serving.answering import Served
 
 AS_OF = date(2023, 11, 30)

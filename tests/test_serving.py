@@ -127,6 +127,21 @@ def test_the_service_loads_nothing_that_only_training_needs(project: Path) -> No
     assert "bentoml" in loaded and not set(FORBIDDEN) & set(loaded)
 
 
+def test_every_module_of_the_service_can_be_imported_first() -> None:
+    code = """
+import importlib, pkgutil, sys
+import d2c_mlops.serving as room
+names = [each.name for each in pkgutil.walk_packages(room.__path__, "d2c_mlops.serving.")]
+for name in names:
+    for loaded in [each for each in sys.modules if each.startswith("d2c_mlops.serving")]:
+        del sys.modules[loaded]
+    importlib.import_module(name)
+print(*names)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "d2c_mlops.serving.answering" in done.stdout.split(), done.stderr
+
+
 def test_pins_follow_what_distributions_require() -> None:
     found = closure(["pandas"])
     assert {"pandas", "numpy", "python-dateutil"} <= set(found) and "pytest" not in found

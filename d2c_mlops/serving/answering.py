@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +14,7 @@ from ..models.contract import to_frame, to_records
 from ..models.model import Model
 from . import openapi
 from .http import Refused, problem
+from .privacy import pseudonym
 
 MAX_RECORDS = 10_000
 LINE = 500  # records in a line of the prediction log
@@ -159,13 +158,6 @@ class Served:
                 line["reasons"] = made.reasons[rows]
             found.append(orjson.dumps(line))
         return found
-
-
-def pseudonym(value: Any, secret: bytes) -> Any:
-    """Return a value's keyed hash: the same for the same value, and nobody without the secret finds it by trying."""
-    if value is None:
-        return None
-    return hmac.new(secret, str(value).encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
 
 def refused(err: ValidationError, served: Served) -> Refused:

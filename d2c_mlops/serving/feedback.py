@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from .answering import pseudonym
+from .privacy import pseudonym
 
 if TYPE_CHECKING:
     from .answering import Served
