@@ -47,7 +47,7 @@ bench-segments: $(READY)  ## segments on real customers: published BG/NBD parame
 bench-leads: $(READY)  ## lead score beside a regression, boosting and a forest; reasons of a million leads
 	@test -f .bench/islp/ISLP/data/Caravan.csv || { mkdir -p .bench/islp && \
 		$(PYTHON) -m pip download -q --disable-pip-version-check --no-deps -d .bench/islp ISLP && \
-		$(PYTHON) -m zipfile -e .bench/islp/[Ii][Ss][Ll][Pp]-*.whl .bench/islp; }
+		$(PYTHON) -c "import glob, zipfile; zipfile.ZipFile(glob.glob('.bench/islp/*.whl')[0]).extract('ISLP/data/Caravan.csv', '.bench/islp')"; }
 	$(BIN)/python bench/leads.py
 
 bench-convert: $(READY)  ## notebooks on the path to production, beside nbconvert and soorgeon (FOLDER=notebooks OPTIONS=--install)

@@ -105,11 +105,12 @@ def read_manifest(store: Path, name: str, digest: str | None = None) -> Manifest
     try:
         return Manifest.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(list_datasets(store)) or "none yet"
+        known = list_datasets(store)
+        make = f"d2c ingest LOCATION --as {name}"
         raise UsageError(
-            f"there is no dataset {name!r}; known: {known}",
+            f"there is no dataset {name!r}; known: {', '.join(known) or 'none yet'}",
             where=str(store),
-            next=f"d2c ingest LOCATION --as {name}",
+            next=f"name one that is there, as in -p data={known[0]}, or {make}" if known else make,
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataRefused(

@@ -102,7 +102,8 @@ def refuse_leaks(found: Sequence[Failure], allowed: Sequence[str]) -> None:
             "fields look as if they were known only after the outcome",
             where="leads.fields",
             failures=wrong,
-            next=f"leave them out with drop={names}, or, where they are known at scored_at, allow={names}",
+            next=f"leave them out with drop={names} (d2c run train … -p 'params={{\"drop\": \"{names}\"}}', or params.drop "
+            f"below [model:NAME] in settings.ini), or, where they are known at scored_at, allow={names}",
         )
 
 # %% ../../nbs/models/lead_guard.ipynb #6b940097
