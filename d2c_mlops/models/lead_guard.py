@@ -102,7 +102,7 @@ def refuse_leaks(found: Sequence[Failure], allowed: Sequence[str]) -> None:
             "fields look as if they were known only after the outcome",
             where="leads.fields",
             failures=wrong,
-            next=f"leave them out with drop={names} (d2c run train … -p 'params={{\"drop\": \"{names}\"}}', or params.drop "
+            next=f'leave them out with drop={names} (d2c run train … -p \'params={{"drop": "{names}"}}\', or params.drop '
             f"below [model:NAME] in settings.ini), or, where they are known at scored_at, allow={names}",
         )
 
