@@ -57,7 +57,8 @@ SEPARATORS = ",;\t|"
 
 def csv_encoding(path: Path) -> str:
     """Return the encoding of a text file: UTF-8 or UTF-16 with its mark, UTF-8, or Windows-1252, or Latin-1."""
-    head = path.open("rb").read(4)
+    with path.open("rb") as file:
+        head = file.read(4)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     for encoding in ("utf-8-sig", "cp1252"):
