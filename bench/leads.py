@@ -51,7 +51,8 @@ def categories(train: Frame, asked: Frame) -> tuple[Frame, Frame]:
     train, asked = train.copy(), asked.copy()
     for name in train.columns[[kind.kind != "f" for kind in train.dtypes]]:
         known = sorted(train[name].dropna().unique())
-        train[name], asked[name] = (pd.Categorical(f[name], categories=known) for f in (train, asked))
+        kept = (f[name].where(f[name].isin(known)) for f in (train, asked))
+        train[name], asked[name] = (pd.Categorical(each, categories=known) for each in kept)
     return train, asked
 
 
