@@ -58,7 +58,8 @@ def test_two_demos_at_once_both_end_with_a_live_forecast(walked: tuple[Path, lis
 def test_an_interrupted_demo_leaves_no_process_and_no_half_written_file(walked: tuple[Path, list[dict]]) -> None:
     folder, _ = walked
     before = {f.name for f in (folder / "d2c_store/runs").iterdir()}
-    demo = subprocess.Popen(DEMO, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    listens = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a shell's background ignores it
+    demo = subprocess.Popen(DEMO, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **listens)
     limit = time.monotonic() + 60
     while not (new := {f.name for f in (folder / "d2c_store/runs").iterdir()} - before):
         assert time.monotonic() < limit
