@@ -4,6 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
+# Without byte code every command would compile all that it imports again: a second more for each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
@@ -107,7 +109,7 @@ $(READY): requirements.lock setup.py settings.ini
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=python3.12 …"; exit 1; }
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv -q --allow-existing --python $(PYTHON) .venv && \
-		uv pip install -q -p $(BIN)/python -r requirements.lock && \
+		uv pip install -q --compile-bytecode -p $(BIN)/python -r requirements.lock && \
 		uv pip install -q -p $(BIN)/python --no-deps -e . ; \
 	else \
 		$(PYTHON) -m venv .venv && \
