@@ -35,6 +35,9 @@ LEFT_OUT = shutil.ignore_patterns(
     "batch.py",
     "*sink*.py",
     "deploy",
+    "container",
+    "load*.py",
+    "smoke.py",
 )
 
 
