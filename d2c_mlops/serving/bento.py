@@ -22,10 +22,10 @@ from .pins import pins
 
 ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "locks.py", "settings.py", "data", "models", "serving")
 BUILD_WAIT = 300.0  # seconds
+NO_CODE = ("__pycache__", "*.ipynb")
 # What only the machine that packages needs.
 LEFT_OUT = shutil.ignore_patterns(
-    "__pycache__",
-    "*.ipynb",
+    *NO_CODE,
     "bento.py",
     "child.py",
     "pins.py",
@@ -133,7 +133,7 @@ def _copy_code(version: Version, context: Path) -> None:
             )
         origin = Path(spec.origin)
         if origin.name == "__init__.py":
-            shutil.copytree(origin.parent, context / package, ignore=LEFT_OUT)
+            shutil.copytree(origin.parent, context / package, ignore=shutil.ignore_patterns(*NO_CODE))
         else:
             shutil.copy2(origin, context / origin.name)
 

@@ -18,12 +18,16 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "HOME": "/tmp",  # noqa: S108 - inside the container
     "BENTOML_HOME": "/tmp/bentoml",  # noqa: S108 - inside the container
+    "BENTOML_PORT": str(PORT),
     "BENTOML_DO_NOT_TRACK": "True",
     "D2C_SERVICE_MODE": "production",
     "D2C_SERVICE_STATE": "/state",
     "D2C_SERVICE_KEYS": "/keys/keys.json",
 }
-READY = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{PORT}/readyz', timeout=2)"
+READY = (
+    "import os, urllib.request as r; "
+    "r.urlopen('http://127.0.0.1:' + os.environ['BENTOML_PORT'] + '/readyz', timeout=2)"
+)
 SERVE = ("python3", "-m", "bentoml", "serve", BENTO)
 # LightGBM's wheel takes the system's OpenMP.
 SYSTEM = {"lightgbm": ("libgomp.so.1", "libgomp1")}

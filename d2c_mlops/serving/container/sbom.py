@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 from packaging.requirements import Requirement
 
 from ...registry.versions import Version
+
+if TYPE_CHECKING:
+    from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
 
 
 def bill(site: Path, version: Version, bento: str, base: str) -> str:
@@ -34,7 +38,7 @@ def bill(site: Path, version: Version, bento: str, base: str) -> str:
             version=found.version,
             bom_ref=f"{name}=={found.version}",
             purl=PackageURL("pypi", name=name, version=found.version),
-            description=found.metadata.get("Summary"),
+            description=next(iter(found.metadata.get_all("Summary") or ()), None),
             licenses=licenses(found),
         )
         for name, found in sorted(held.items())
@@ -47,13 +51,13 @@ def bill(site: Path, version: Version, bento: str, base: str) -> str:
     return str(JsonV1Dot6(bom).output_as_string(indent=1))
 
 
-def licenses(found: Distribution) -> list[object]:
+def licenses(found: Distribution) -> list[LicenseExpression | DisjunctiveLicense]:
     """Return the license of a distribution as it tells it: an SPDX expression, a name, or a classifier."""
     from cyclonedx.contrib.license.factories import LicenseFactory
 
-    told = found.metadata.get("License-Expression") or found.metadata.get("License") or ""
+    given = [line for name in ("License-Expression", "License") for line in found.metadata.get_all(name) or ()]
     listed = [line.rpartition(" :: ")[2] for line in found.metadata.get_all("Classifier") or () if "License" in line]
-    text = told.strip().splitlines()[0][:100] if told.strip() else (listed or [""])[0]
+    text = next((line.strip().splitlines()[0][:100] for line in (*given, *listed) if line.strip()), "")
     return [LicenseFactory().make_from_string(text)] if text else []
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import yaml
 
+from ..container.containerfile import SERVE, USER
 from . import Plan, Target, header
 from .alerts import rules
 from .dashboard import dashboard
-from .kubernetes import DRAIN, USER
+from .kubernetes import DRAIN
 
 SAID = (
     "Secrets are read from files beside this one and are yours to make:",
@@ -39,7 +40,8 @@ def files(plan: Plan) -> dict[str, str]:
         "grafana/dashboards/provider.yaml": {"apiVersion": 1, "providers": [provider]},
     }
     made = {
-        name: header(SAID if name == "compose.yaml" else ()) + yaml.safe_dump(each, sort_keys=False, width=120)
+        name: header([*SAID, plan.sized] if name == "compose.yaml" else ())
+        + yaml.safe_dump(each, sort_keys=False, width=120)
         for name, each in texts.items()
     }
     databases = "-- Written by `d2c deploy`\nCREATE DATABASE ledger;\nCREATE DATABASE mlflow;\n"
@@ -106,7 +108,7 @@ def compose(plan: Plan) -> dict[str, Any]:
 
 def service(plan: Plan) -> dict[str, Any]:
     """Return the model's service: no root, nothing written but its state."""
-    start = "D2C_SERVICE_LOG_SECRET=$$(cat /run/secrets/log) exec /home/bentoml/bento/env/docker/entrypoint.sh bentoml serve /home/bentoml/bento"
+    start = f"D2C_SERVICE_LOG_SECRET=$$(cat /run/secrets/log) exec {' '.join(SERVE)}"
     ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{plan.port}/readyz', timeout=2)"
     return {
         "image": plan.image,
@@ -128,7 +130,7 @@ def service(plan: Plan) -> dict[str, Any]:
         "ports": [f"127.0.0.1:{plan.port}:{plan.port}"],
         "stop_grace_period": f"{DRAIN + 30}s",
         "healthcheck": {
-            "test": ["CMD", "python", "-c", ready],
+            "test": ["CMD", "python3", "-c", ready],
             "interval": "10s",
             "timeout": "3s",
             "start_period": "30s",
