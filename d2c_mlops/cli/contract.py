@@ -115,11 +115,11 @@ def check(model: str, url: str, number: int | None, key: str | None, as_json: bo
 
     found = smoke(url, _contract(model, number), number, key or "")
     broken = [each for each in found if not each.holds]
-    if as_json:
-        show({"url": url, "checks": [vars(each) for each in found], "refused": bool(broken)})
-    else:
+    if not as_json:
         for each in found:
             click.echo(f"  {each}")
+    elif not broken:
+        show({"url": url, "checks": [vars(each) for each in found]})
     if broken:
         failures = [Failure(each.said or "does not hold", each.what) for each in broken]
         raise GateRefused(

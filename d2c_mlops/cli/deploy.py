@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -105,15 +106,26 @@ def deploy(
     version = find_version(ledger, model, number) if number is not None else live(ledger, model)
     load = measured(version, held)
     size, sized = size_of(load, cpu=cpu, memory_mb=memory, replicas=replicas, rate=rate, request_ms=latency)
-    plan = Plan(model, version.version, image or f"{model}:v{version.version}", size, sized=sized)
-    folder = out or held.root / "deploy" / target / model
+    folder = (out or held.root / "deploy" / target / model).resolve()
+    parts = (
+        "requirements.txt",
+        "settings.ini",
+        "nbs",
+        "notebooks",
+        *(name.partition(".")[0] for name in held.packages),
+    )
+    plan = Plan(
+        model, version.version, image or f"{model}:v{version.version}", size, sized=sized,
+        project=tuple(part for part in parts if (held.root / part).exists()),
+        context=os.path.relpath(held.root, folder), place=os.path.relpath(folder, held.root),
+    )  # fmt: skip
     made = write(plan, target, folder)
-    step = targets()[target].next.format(folder=here(folder.resolve()))
+    step = targets()[target].next.format(folder=here(folder))
     if as_json:
         told = load.to_dict() if load else None
         return show({"files": [str(path) for path in made], "next": step, "size": asdict(size), "load": told})
     for path in made:
-        click.echo(here(path.resolve()))
+        click.echo(here(path))
     click.echo(sized)
-    click.echo(f"next: read the head of {here(made[0].resolve())}, then {step}")
+    click.echo(f"next: read the head of {here(made[0])}, then {step}")
     return None

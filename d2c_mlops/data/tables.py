@@ -24,21 +24,8 @@ from ..errors import DataRefused, UsageError
 _all_ = ["SCHEMAS", "TIME_COLUMN", "validate"]
 
 # %% auto #0
-__all__ = [
-    "LEARNED_LATER",
-    "SQL_MEMORY",
-    "end_of",
-    "rewind",
-    "rewind_sql",
-    "part_paths",
-    "read_parts",
-    "require_time",
-    "Tables",
-    "SCHEMAS",
-    "TIME_COLUMN",
-    "validate",
-]
-
+__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'end_of', 'rewind', 'rewind_sql', 'part_paths', 'read_parts', 'require_time', 'Tables',
+           'SCHEMAS', 'TIME_COLUMN', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
 def end_of(as_of: date) -> pd.Timestamp:
@@ -56,7 +43,6 @@ LEARNED_LATER: dict[str, dict[str, tuple[str, Any] | None]] = {
     "order_lines": {"returned_at": ("returned_quantity", 0.0), "cancelled_at": ("cancelled", False)},
     "leads": {"outcome_at": ("outcome", None)},
 }
-
 
 # %% ../../nbs/data/tables.ipynb #522b6b6f
 def rewind(name: str, frame: pd.DataFrame, end: pd.Timestamp) -> pd.DataFrame:
@@ -87,7 +73,6 @@ def rewind_sql(name: str, relation: str, end: pd.Timestamp) -> str:
     where = f" WHERE {time} IS NULL OR {time} < {limit}" if time else ""
     return f"SELECT {columns} FROM {relation}{where}"
 
-
 # %% ../../nbs/data/tables.ipynb #60d6f6aa
 def part_paths(store: Path, manifest: Manifest, table: str, end: pd.Timestamp | None) -> list[Path]:
     """Return the files of `table` that may hold rows before `end`."""
@@ -114,7 +99,6 @@ def read_parts(manifest: Manifest, table: str, paths: Sequence[Path]) -> pd.Data
         ) from error
     frame: pd.DataFrame = read.to_pandas(split_blocks=True, self_destruct=True)
     return frame
-
 
 # %% ../../nbs/data/tables.ipynb #346200fe
 SQL_MEMORY = "2GB"
@@ -154,7 +138,6 @@ def _plain_numbers(table: pa.Table) -> pa.Table:
             table = table.set_column(i, field.name, table.column(i).cast(kind))
     return table
 
-
 # %% ../../nbs/data/tables.ipynb #c07b5029
 def require_time(name: str, frame: pd.DataFrame) -> None:
     """Raise DataRefused where the time column of table `name` is not in microseconds of UTC."""
@@ -165,7 +148,6 @@ def require_time(name: str, frame: pd.DataFrame) -> None:
             where=name,
             next=f"pass the frame through validate({name!r}, frame)",
         )
-
 
 # %% ../../nbs/data/tables.ipynb #967cf8f8
 class Tables(Mapping[str, pd.DataFrame]):
@@ -224,7 +206,6 @@ class Tables(Mapping[str, pd.DataFrame]):
             for name in self._names:
                 _create_view(session, self, name)
             return _answer(session, query, params)
-
 
 # %% ../../nbs/data/tables.ipynb #0b2abaf7
 def _frame(tables: Tables, name: str) -> pd.DataFrame:

@@ -14,29 +14,9 @@ from ..data.tables import Tables
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = [
-    "WINDOW",
-    "SCALE",
-    "LINES",
-    "VISITS",
-    "RECENCY",
-    "RFM",
-    "MOST_BITS",
-    "LABELS",
-    "SUMS",
-    "ALL",
-    "FEW_KINDS",
-    "MANY_KINDS",
-    "COUNTED",
-    "POSSIBLE",
-    "CHECKS",
-    "habits_query",
-    "currency_of",
-    "check_lines",
-    "customer_features",
-    "spend_between",
-    "spend_of",
-]
+__all__ = ['WINDOW', 'SCALE', 'LINES', 'VISITS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS', 'ALL', 'FEW_KINDS',
+           'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'CHECKS', 'habits_query', 'currency_of', 'check_lines',
+           'customer_features', 'spend_between', 'spend_of']
 
 # %% ../../nbs/models/customer_features.ipynb #2ad2cbcd
 WINDOW = 90  # days of the window whose spend is carried forward, and of the value that is forecast
@@ -95,7 +75,6 @@ MANY_KINDS = f"""money join (
     from (select distinct v.customer_id, code from ({LINES})
           join visits v using (order_id) left join labels using (product_id)) group by customer_id) using (customer_id)"""  # noqa: S608
 
-
 # %% ../../nbs/models/customer_features.ipynb #46a1989d
 def habits_query(known: Tables) -> str:
     """Return the SQL of all features, fitted to what the tables know of products."""
@@ -110,7 +89,6 @@ def habits_query(known: Tables) -> str:
     bits = "ubigint" if kinds <= 64 else "hugeint"
     kind, money = (f"1::{bits} << code", FEW_KINDS) if kinds <= MOST_BITS else ("null::ubigint", MANY_KINDS)
     return ALL.format(labels=labels, kind=kind, money=money)
-
 
 # %% ../../nbs/models/customer_features.ipynb #3dd6ec20
 COUNTED = "not cancelled"
@@ -149,7 +127,6 @@ def check_lines(tables: Tables) -> None:
             next="keep one currency, or convert before ingest",
         )
 
-
 # %% ../../nbs/models/customer_features.ipynb #0b71211c
 def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.DataFrame:
     """Return one row per customer who bought up to the end of `as_of` (UTC), sorted by customer_id.
@@ -175,7 +152,6 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     texts = ["customer_id", "main_channel"]
     return frame.astype({name: "str" if name in texts else "float64" for name in frame.columns})
-
 
 # %% ../../nbs/models/customer_features.ipynb #9569b9da
 def spend_between(tables: Tables, after: date, until: date) -> pd.Series[float]:

@@ -18,7 +18,7 @@ from .additive import Additive, logit
 from .lead_fields import Category, Codes, Field, Floats, Numeric
 
 # %% auto #0
-__all__ = ["DRAWN", "source_rates", "Logit"]
+__all__ = ['DRAWN', 'source_rates', 'Logit']
 
 # %% ../../nbs/models/lead_baselines.ipynb #e05f6d3d
 DRAWN = 20.0
@@ -33,7 +33,6 @@ def source_rates(codes: Codes, size: int, won: NDArray[np.bool_], weights: Float
     if count[-1] < DRAWN:
         table[-1] = 0.0
     return Additive(float(logit(overall)), (table,))
-
 
 # %% ../../nbs/models/lead_baselines.ipynb #fa3bb180
 class Logit:
@@ -111,7 +110,6 @@ class Logit:
             index=pd.Index(self.columns, name="compared"),
         )
         return found.iloc[np.argsort(-np.abs(weights), kind="stable")]
-
 
 # %% ../../nbs/models/lead_baselines.ipynb #5d2a2989
 def _known(field: Numeric, column: pd.Series[Any]) -> Floats:

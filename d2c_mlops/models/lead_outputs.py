@@ -27,7 +27,7 @@ from d2c_mlops.models.lead_answers import (
 from .lead_fields import Floats
 
 # %% auto #0
-__all__ = ["PROBIT", "chances", "answers", "record_parts", "record_answers", "record_reasons"]
+__all__ = ['PROBIT', 'chances', 'answers', 'record_parts', 'record_answers', 'record_reasons']
 
 # %% ../../nbs/models/lead_outputs.ipynb #ab4230c3
 PROBIT = 1.702  # the logistic curve that is closest to the normal distribution (Bowling et al. 2009)
@@ -62,7 +62,6 @@ def answers(sheet: Sheet, ids: pd.Series[str], scored: Scored) -> pd.DataFrame:
 
 def _texts(codes: Any, texts: Sequence[str | None]) -> Any:
     return pd.array(list(texts), dtype="str").take(codes)
-
 
 # %% ../../nbs/models/lead_outputs.ipynb #21bb7882
 def record_parts(sheet: Sheet, record: Mapping[str, Any]) -> tuple[list[int], float, float, int]:
@@ -100,7 +99,6 @@ def record_answers(sheet: Sheet, records: Sequence[Mapping[str, Any]]) -> list[d
             }
         )
     return found
-
 
 # %% ../../nbs/models/lead_outputs.ipynb #5d030286
 def record_reasons(sheet: Sheet, record: Mapping[str, Any]) -> list[str]:

@@ -41,19 +41,8 @@ from .lead_words import read_words, words_for, write_words
 from .model import Evaluation, Model
 
 # %% auto #0
-__all__ = [
-    "LEAD_CHARTER",
-    "example_leads",
-    "named",
-    "paired",
-    "leads_in",
-    "LeadScorer",
-    "judged",
-    "call_list",
-    "draft_words",
-    "odds_ratios",
-    "plot_field",
-]
+__all__ = ['LEAD_CHARTER', 'example_leads', 'named', 'paired', 'leads_in', 'LeadScorer', 'judged', 'call_list', 'draft_words',
+           'odds_ratios', 'plot_field']
 
 # %% ../../nbs/models/lead_scoring.ipynb #8367befd
 LEAD_CHARTER = Charter(
@@ -75,7 +64,6 @@ LEAD_CHARTER = Charter(
 def example_leads() -> pd.DataFrame:
     """Return the simulated campaign of the example."""
     return campaign(leads=1500)
-
 
 # %% ../../nbs/models/lead_scoring.ipynb #c6259214
 def named(text: str) -> tuple[str, ...]:
@@ -109,7 +97,6 @@ def leads_in(tables: Tables, as_of: date) -> pd.DataFrame:
     if leads.empty:
         raise DataRefused(f"no lead came up to {as_of}", where="leads", next="choose a later as_of")
     return leads
-
 
 # %% ../../nbs/models/lead_scoring.ipynb #fe264f7b
 class LeadScorer(Model):
@@ -238,7 +225,6 @@ class LeadScorer(Model):
     def example(cls) -> tuple[Tables, date]:
         """Return a simulated campaign of eleven months."""
         return Tables({"leads": example_leads()}), date(2023, 11, 30)
-
 
 # %% ../../nbs/models/lead_scoring.ipynb #5d07cc86
 def judged(past: Replay, prepared: Prepared, money: Money, capacity: int = 0) -> Evaluation:

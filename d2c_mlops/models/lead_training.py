@@ -29,23 +29,8 @@ from d2c_mlops.models.additive import (
 from .lead_fields import Codes, Field, Floats
 
 # %% auto #0
-__all__ = [
-    "PACES",
-    "BLOCKS",
-    "TRIED",
-    "FEWEST",
-    "RIDGE",
-    "Sample",
-    "sample_of",
-    "Plan",
-    "Trial",
-    "trial",
-    "slope_of",
-    "variances",
-    "Fitted",
-    "train",
-]
-
+__all__ = ['PACES', 'BLOCKS', 'TRIED', 'FEWEST', 'RIDGE', 'Sample', 'sample_of', 'Plan', 'Trial', 'trial', 'slope_of',
+           'variances', 'Fitted', 'train']
 
 # %% ../../nbs/models/lead_training.ipynb #f60cea03
 @dataclass(frozen=True)
@@ -83,7 +68,6 @@ def sample_of(leads: pd.DataFrame) -> Sample:
     came = closed["outcome_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     came = np.where(np.isnat(came), scored, np.maximum(came, scored))
     return Sample(unpack(closed), (closed["outcome"] == "won").to_numpy(bool), scored, came)
-
 
 # %% ../../nbs/models/lead_training.ipynb #217c12c6
 PACES = (Pace(0, 0), Pace(0, 6000), Pace(1000, 6000), Pace(300, 6000), Pace(300, 2000), Pace(100, 2000))
@@ -149,7 +133,6 @@ def trial(plan: Plan, sample: Sample, codes: Sequence[Codes]) -> Trial | None:
     blocks = np.repeat(np.arange(BLOCKS), np.diff(starts))
     return Trial(sample.won[first:], blocks, {pace: np.concatenate(m) for pace, m in found.items()})
 
-
 # %% ../../nbs/models/lead_training.ipynb #066d9167
 RIDGE = 50.0
 
@@ -167,7 +150,6 @@ def slope_of(won: NDArray[np.bool_], margin: Floats, block: NDArray[np.intp]) ->
         gradient = float(((won - chance) * centred).sum()) - RIDGE * (slope - 1)
         slope += gradient / (float((chance * (1 - chance) * centred**2).sum()) + RIDGE)
     return float(np.clip(slope, 0.1, 2.0))
-
 
 # %% ../../nbs/models/lead_training.ipynb #a5320c44
 def variances(model: Additive, codes: Sequence[Codes], weights: Floats, pace: Pace) -> tuple[float, tuple[Floats, ...]]:

@@ -26,20 +26,8 @@ from .charter import Charter
 from .contract import Contract, contract_to_dict
 
 # %% auto #0
-__all__ = [
-    "MODEL_FILE",
-    "EXAMPLE_FILE",
-    "Evaluation",
-    "Model",
-    "parameters",
-    "build",
-    "class_path",
-    "save",
-    "load",
-    "resolve",
-    "discover",
-]
-
+__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'Evaluation', 'Model', 'parameters', 'build', 'class_path', 'save', 'load', 'resolve',
+           'discover']
 
 # %% ../../nbs/models/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -60,7 +48,6 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as JSON values."""
         return asdict(self)
-
 
 # %% ../../nbs/models/model.ipynb #4012de0c
 class Model(ABC):
@@ -126,7 +113,6 @@ class Model(ABC):
         """Save into a new `folder`: model.json says what it is, `write` adds what was learned."""
         save(self, folder)
 
-
 # %% ../../nbs/models/model.ipynb #8cddd6c6
 def parameters(cls: type[Model]) -> dict[str, inspect.Parameter]:
     """Return the keyword parameters of a model's `__init__`."""
@@ -156,7 +142,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
-
 # %% ../../nbs/models/model.ipynb #b6e4f1d4
 MODEL_FILE = "model.json"
 EXAMPLE_FILE = "example.json"  # a record that the fitted model answers, kept beside it by the registry
@@ -182,7 +167,6 @@ def save(model: Model, folder: Path) -> None:
     (draft / MODEL_FILE).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
     model.write(draft)
     draft.rename(folder)
-
 
 # %% ../../nbs/models/model.ipynb #24626bef
 def load(folder: Path) -> Model:
@@ -210,7 +194,6 @@ def resolve(path: str) -> type[Model]:
     if not (isinstance(found, type) and issubclass(found, Model)):
         raise UsageError("this is not a Model", where=path)
     return found
-
 
 # %% ../../nbs/models/model.ipynb #0fb90421
 def discover(packages: Iterable[str] = ("d2c_mlops.models",)) -> dict[str, type[Model]]:

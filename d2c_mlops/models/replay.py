@@ -19,8 +19,7 @@ from ..errors import DataRefused, UsageError
 from .statistical import Forecast, Regression, read_statistical, write_statistical
 
 # %% auto #0
-__all__ = ["to_plain", "from_plain", "save_fitted", "load_fitted", "Learned", "as_type", "steady"]
-
+__all__ = ['to_plain', 'from_plain', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
 
 # %% ../../nbs/models/replay.ipynb #ffa25e96
 def to_plain(value: Any) -> Any:
@@ -55,7 +54,6 @@ def from_plain(value: Any) -> Any:
         return pd.Series(from_plain(value["series"]), index=from_plain(value["index"]))
     return pd.Timestamp(value["timestamp"]) if "timestamp" in value else float("nan")
 
-
 # %% ../../nbs/models/replay.ipynb #8cff4b87
 def save_fitted(fitted: Any, file: Path) -> None:
     """Write a fitted scikit-learn object by skops; a forecast or a regression as JSON beside that name."""
@@ -76,7 +74,6 @@ def load_fitted(file: Path, trusted: Sequence[str]) -> Any:
     if beyond:
         raise DataRefused(f"the file holds types that are not trusted: {', '.join(beyond)}", where=str(file))
     return load(file, trusted=list(trusted))
-
 
 # %% ../../nbs/models/replay.ipynb #13ab9d28
 class Learned:
@@ -180,7 +177,6 @@ class Learned:
         made.fitted = {name: load_fitted(folder / f"{name}.skops", trusted) for name in plain["fitted"]}
         return made
 
-
 # %% ../../nbs/models/replay.ipynb #17a15f8a
 def _column(name: Any, values: pd.Series) -> dict[str, Any]:
     known = values.dropna()
@@ -207,7 +203,6 @@ def as_type(values: pd.Series, dtype: str) -> pd.Series:
         return pd.Series(values.astype("Float64").to_numpy("float64", na_value=np.nan), index=values.index)
     typed: pd.Series = values.astype(pd.api.types.pandas_dtype(dtype))
     return typed
-
 
 # %% ../../nbs/models/replay.ipynb #abda3011
 def steady(values: Any) -> np.ndarray:

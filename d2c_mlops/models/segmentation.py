@@ -31,17 +31,8 @@ from .segments import Learned, Options, learn
 from .treatments import catalogue
 
 # %% auto #0
-__all__ = [
-    "MONEY",
-    "SEGMENTATION_CHARTER",
-    "METHODS",
-    "segmentation_contract",
-    "Segmenter",
-    "check",
-    "replay",
-    "judge",
-    "calibration",
-]
+__all__ = ['MONEY', 'SEGMENTATION_CHARTER', 'METHODS', 'segmentation_contract', 'Segmenter', 'check', 'replay', 'judge',
+           'calibration']
 
 # %% ../../nbs/models/segmentation.ipynb #84e26de7
 MONEY = "money in the currency of the orders"
@@ -93,7 +84,6 @@ def segmentation_contract() -> Contract:
         outputs=pa.DataFrameSchema(outputs, name="segmentation outputs"),
     )
 
-
 # %% ../../nbs/models/segmentation.ipynb #1bfd55d2
 SEGMENTATION_CHARTER = Charter(
     owner="Head of CRM",
@@ -109,7 +99,6 @@ SEGMENTATION_CHARTER = Charter(
     kill="the treatments of two quarters running bring less than they must against their control groups",
     review=date(2027, 3, 31),
 )
-
 
 # %% ../../nbs/models/segmentation.ipynb #0cfc6ea9
 class Segmenter(Model):
@@ -188,7 +177,6 @@ class Segmenter(Model):
         """Return a simulated shop of 450 days."""
         return shop(customers=400, days=450), date(2024, 3, 20)
 
-
 # %% ../../nbs/models/segmentation.ipynb #c6887300
 def check(count: int, margin: float, smallest: float, cutoffs: int) -> None:
     """Raise UsageError with every parameter that is out of range."""
@@ -213,7 +201,6 @@ def _if_any(tables: Tables, as_of: date) -> pd.DataFrame | None:
     except DataRefused:
         return None
 
-
 # %% ../../nbs/models/segmentation.ipynb #ecdcb9a4
 def replay(model: Segmenter, tables: Tables, as_of: date) -> pd.DataFrame:
     """Return one row per cutoff and customer: expected by the model, by its parts and by the baselines, and what came."""
@@ -237,7 +224,6 @@ def replay(model: Segmenter, tables: Tables, as_of: date) -> pd.DataFrame:
             next="choose a later as_of, or ingest older orders",
         )
     return pd.concat(found, ignore_index=True)
-
 
 # %% ../../nbs/models/segmentation.ipynb #e34f38cb
 METHODS = ("model", "bg_nbd_gamma_gamma", "carry_forward_90d", "rfm_mean_90d")

@@ -35,29 +35,8 @@ from d2c_mlops.models.segment_choice import (
 from .treatments import PROFILE, Treatment, best, gain_of
 
 # %% auto #0
-__all__ = [
-    "TRAITS",
-    "MOST",
-    "FEW",
-    "FITTED",
-    "FITS",
-    "SEGMENTS_FILE",
-    "Segment",
-    "Learned",
-    "standing",
-    "names",
-    "Options",
-    "divide",
-    "renewed",
-    "margins",
-    "describe",
-    "medians",
-    "learn",
-    "labelled",
-    "write",
-    "read",
-]
-
+__all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'FITS', 'SEGMENTS_FILE', 'Segment', 'Learned', 'standing', 'names', 'Options',
+           'divide', 'renewed', 'margins', 'describe', 'medians', 'learn', 'labelled', 'write', 'read']
 
 # %% ../../nbs/models/segments.ipynb #31d7fa16
 @dataclass(frozen=True)
@@ -106,7 +85,6 @@ class Learned:
         """Return the segments by planned profit, the best first."""
         return sorted(self.segments, key=lambda each: -each.planned_profit)
 
-
 # %% ../../nbs/models/segments.ipynb #e277d5c7
 TRAITS = {  # of a segment beside those with the same standing: less, more
     "order_value": ("smaller orders", "larger orders"),
@@ -146,7 +124,6 @@ def names(scale: Scale, centroids: Array, medians: Sequence[dict[str, float]], e
             name = f"{name}, {word}" if name in found else name
         found.append(name if name not in found else f"{name} ({s + 1})")
     return found
-
 
 # %% ../../nbs/models/segments.ipynb #795b96b3
 @dataclass(frozen=True)
@@ -215,7 +192,6 @@ def margins(features: pd.DataFrame, assumed: float) -> Array:
     known = numbers(features, "margin_share")
     return np.where(np.isnan(known), assumed, known)
 
-
 # %% ../../nbs/models/segments.ipynb #85852e81
 def describe(
     mine: pd.DataFrame, label: str, name: str, value: Array, alive: Array, total: tuple[int, float], options: Options
@@ -256,7 +232,6 @@ def medians(features: pd.DataFrame) -> dict[str, float]:
     """Return the medians of the numeric features that are known."""
     found = features.select_dtypes("number").median().dropna()
     return {str(name): float(value) for name, value in found.items()}
-
 
 # %% ../../nbs/models/segments.ipynb #cbcfa210
 def learn(
@@ -307,7 +282,6 @@ def labelled(centroids: Array, segments: Sequence[Segment], former: Learned | No
         last += predecessor < 0
         found.append(former.segments[predecessor].label if predecessor >= 0 else f"S{last}")
     return found, last
-
 
 # %% ../../nbs/models/segments.ipynb #768bb21f
 SEGMENTS_FILE = "segments.json"

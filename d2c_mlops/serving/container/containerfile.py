@@ -25,8 +25,7 @@ ENVIRONMENT = {
     "D2C_SERVICE_KEYS": "/keys/keys.json",
 }
 READY = (
-    "import os, urllib.request as r; "
-    "r.urlopen('http://127.0.0.1:' + os.environ['BENTOML_PORT'] + '/readyz', timeout=2)"
+    "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['BENTOML_PORT'] + '/readyz', timeout=2)"
 )
 SERVE = ("python3", "-m", "bentoml", "serve", BENTO)
 # LightGBM's wheel takes the system's OpenMP.

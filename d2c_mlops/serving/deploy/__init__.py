@@ -39,7 +39,9 @@ class Plan:
     size: Size
     port: int = 3000
     sized: str = "Limits are not measured: `d2c loadtest` measures them."  # where the size is from
-    bento: str = ""  # tag
+    project: tuple[str, ...] = ("settings.ini",)  # what the image of the project holds, seen from its folder
+    context: str = "../../.."  # the project's folder, seen from where the files are written
+    place: str = ""  # the other way round
 
     @property
     def slug(self) -> str:
