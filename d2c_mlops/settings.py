@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from configparser import ConfigParser, Error
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -49,6 +49,7 @@ class ModelSettings:
     service_port: int = option(3000, "port that `d2c serve` listens on")
     params: Mapping[str, str] = option(_nothing, "params.NAME: keyword arguments of the model's class")
     charter: Mapping[str, str] = option(_nothing, "charter.NAME: answers to the charter's questions")
+    rollout: Mapping[str, str] = option(_nothing, "rollout.NAME: limits of its rollouts, stronger than [rollout]")
 
     @property
     def contract(self) -> str:
@@ -83,12 +84,29 @@ class JobSettings:
 
 
 @dataclass(frozen=True)
+class RolloutSettings:
+    """The [rollout] section: when a challenger is taken out of service by itself."""
+
+    min_answers: int = option(200, "answers of the challenger on which errors and latency are judged, at the least")
+    max_errors: float = option(0.01, "share of the challenger's answers that may fail, 0..1")
+    max_slowdown: float = option(2.0, "how many times as long as the champion the challenger may take, at p95")
+    slow_ms: float = option(10.0, "milliseconds up to which nothing counts as slow")
+    min_feedback: int = option(50, "feedback on either version on which adoption is judged, at the least")
+    max_followed_drop: float = option(0.1, "how far the share of followed answers may lie below the champion's, 0..1")
+    min_followed: float = option(0.0, "share of the challenger's answers that must be followed, 0..1; none when 0")
+
+
+@dataclass(frozen=True)
 class ServiceSettings:
     """The [service] section, D2C_SERVICE_… in a container: how services answer, whom, and what they keep."""
 
     mode: str = option("development", "development, or production: no start without API keys")
     state: str = option("", "folder for the prediction log and kept answers; `serving/MODEL` in the store when empty")
     keys: str = option("", "file with the hashes of API keys; `serving/keys.json` in the store when empty")
+    rollout: str = option(
+        "", "file that says what the challenger answers, {model} filled in; in the state folder when empty"
+    )
+    workers: int = option(1, "processes that answer")
     max_body: int = option(32 * 2**20, "largest body in bytes, unpacked")
     max_records: int = option(10_000, "most records in one JSON request; a stream of NDJSON has no such limit")
     max_seconds: float = option(30.0, "seconds after which a caller is told that it takes too long")
@@ -131,11 +149,11 @@ class Settings:
     run_cpus: int = option(0, "processors that a run may use; all when 0")
     cpu_hour_price: float = option(0.0, "price of an hour of one processor, for what runs cost")
     outputs: str = option("", "fsspec URL that outputs of runs go to, such as s3://bucket/runs; the store when empty")
-    base_image: str = option("", "image that `d2c package --containerize` starts from; Python's slim one when empty")
     secrets: str = option("", "folder with a file per secret, for parameters written secret:NAME")
     models: Mapping[str, ModelSettings] = option(_nothing, "the [model:NAME] sections")
     jobs: Mapping[str, JobSettings] = option(_nothing, "the [schedule:NAME] sections")
     service: ServiceSettings = option(ServiceSettings, "the [service] section")
+    rollout: RolloutSettings = option(RolloutSettings, "the [rollout] section")
 
     @property
     def ledger(self) -> str:
@@ -157,9 +175,14 @@ class Settings:
         """Return the settings of a model; the defaults where it has no section."""
         return self.models.get(name) or ModelSettings(name=name)
 
+    def guards(self, name: str) -> RolloutSettings:
+        """Return the limits of a model's rollouts."""
+        return replace(self.rollout, **_guards(self.model(name).rollout, f"[model:{name}] rollout.", []))
 
-OPTIONS = {f.name: f for f in fields(Settings) if f.name not in ("root", "models", "jobs", "service")}
-MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", "params", "charter")}
+
+OPTIONS = {f.name: f for f in fields(Settings) if f.name not in ("root", "models", "jobs", "service", "rollout")}
+MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", "params", "charter", "rollout")}
+ROLLOUT_OPTIONS = {f.name: f for f in fields(RolloutSettings)}
 SERVICE_OPTIONS = {f.name: f for f in fields(ServiceSettings)}
 SERVICE = "D2C_SERVICE_"  # prefix of its variables
 JOB_OPTIONS = {f.name: f for f in fields(JobSettings) if f.name not in ("name", "params")}
@@ -168,6 +191,7 @@ SECTIONS = {
     "package": "package",
     "d2c": "d2c",
     "service": "service",
+    "rollout": "rollout",
     "model": "model:NAME",
     "schedule": "schedule:NAME",
 }
@@ -191,11 +215,13 @@ def load(
     if values.get("run_memory") and not _is_size(values["run_memory"]):
         failures.append(Failure(f"{values['run_memory']!r} is no size such as 512MB or 2GB", "[d2c] run_memory"))
     service = ServiceSettings(**_service(sections.get("service", {}), environ, failures))
+    rollout = RolloutSettings(**_guards(sections.get("rollout", {}), "[rollout]", failures))
     models, jobs = {}, {}
     for section, keys in sections.items():
         if section.startswith("model:"):
             name = section.removeprefix("model:")
             models[name] = ModelSettings(name=name, **_grouped(ModelSettings, MODEL_OPTIONS, section, keys, failures))
+            _guards(models[name].rollout, f"[{section}] rollout.", failures)
         elif section.startswith("schedule:"):
             name = section.removeprefix("schedule:")
             jobs[name] = JobSettings(name=name, **_grouped(JobSettings, JOB_OPTIONS, section, keys, failures))
@@ -214,6 +240,7 @@ def load(
         models=MappingProxyType(models),
         jobs=MappingProxyType(jobs),
         service=service,
+        rollout=rollout,
         **values,
     )
 
@@ -234,7 +261,7 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
     except (Error, UnicodeDecodeError) as err:
         raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
     for section in ini.sections():
-        if section not in ("package", "d2c", "service") and not re.fullmatch(
+        if section not in ("package", "d2c", "service", "rollout") and not re.fullmatch(
             r"(model|schedule):[a-z][a-z0-9_]*", section
         ):
             near = get_close_matches(section.partition(":")[0], SECTIONS, n=1)
@@ -253,9 +280,22 @@ def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: l
     names = {f"{SERVICE}{name.upper()}": name for name in SERVICE_OPTIONS}
     given = {**section, **{name: environ[variable] for variable, name in names.items() if variable in environ}}
     values = _typed(ServiceSettings, SERVICE_OPTIONS, given, "[service]", failures)
+    if values.get("workers", 1) < 1:
+        failures.append(Failure(f"{values['workers']} is less than 1", "[service] workers"))
     for key, allowed in (("mode", ("development", "production")), ("access_log", ("all", "failed", "none"))):
         if values.get(key, allowed[0]) not in allowed:
             failures.append(Failure(f"{values[key]!r} is none of {', '.join(allowed)}", f"[service] {key}"))
+    return values
+
+
+def _guards(given: Mapping[str, str], where: str, failures: list[Failure]) -> dict[str, Any]:
+    """Return the typed limits of a rollout."""
+    found: list[Failure] = []
+    values = _typed(RolloutSettings, ROLLOUT_OPTIONS, given, where, found)
+    found += [
+        Failure(f"{value!r} is less than nothing", f"{where} {key}") for key, value in values.items() if value < 0
+    ]
+    failures += [replace(each, where=each.where.replace(". ", ".")) for each in found]
     return values
 
 
@@ -263,7 +303,7 @@ def _grouped(
     cls: type, options: Mapping[str, Any], section: str, keys: Mapping[str, str], failures: list[Failure]
 ) -> dict[str, Any]:
     """Return the typed options of a section; keys such as params.NAME are gathered under their prefix."""
-    prefixes = [name for name in ("params", "charter") if name in _hints(cls)]
+    prefixes = [name for name in ("params", "charter", "rollout") if name in _hints(cls)]
     plain: dict[str, Any] = {}
     grouped: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     for key, value in keys.items():

@@ -10,11 +10,10 @@ from typing import Any
 from .convert.check import check
 from .data.ingest import IngestResult
 from .data.ingest import ingest as _ingest
+from .errors import UsageError
 from .ledger.store import Ledger
 from .registry.gate import Clause
 from .registry.promotions import Promotion, live
-from .registry.promotions import promote as _promote
-from .registry.promotions import rollback as _rollback
 from .registry.versions import Version, find_version
 from .runs.execute import run as _run
 from .runs.records import Run
@@ -22,10 +21,21 @@ from .serving.batch import Scored
 from .serving.batch import score as _score
 from .serving.bento import Bento
 from .serving.bento import package as _package
+from .serving.history import beside
+from .serving.rollouts import abort as _abort
+from .serving.rollouts import challenger as _challenger
+from .serving.rollouts import finish as _finish
+from .serving.rollouts import promote as _promote
+from .serving.rollouts import rollback as _rollback
+from .serving.rollouts import rollout as _rollout
+from .serving.served import Answerer, moments
+from .serving.served import served as _served
 from .serving.server import Server, free_port, serving
+from .serving.standing import Standing
+from .serving.standing import standing as _standing
 from .settings import Settings, load
 
-__all__ = ["check", "ingest", "package", "promote", "rollback", "run", "score", "serve"]
+__all__ = ["check", "ingest", "package", "promote", "rollback", "rollout", "run", "score", "serve", "served"]
 
 
 def ingest(source: str, name: str, *, layout: str | None = None, settings: Settings | None = None) -> IngestResult:
@@ -61,18 +71,63 @@ def rollback(
     return _rollback(model, settings or load(), number=to, by=by, reason=reason)
 
 
-def package(model: str, *, version: int | None = None, settings: Settings | None = None) -> Bento:
-    """Build the Bento of the champion, or of a version; see `d2c package`."""
+def rollout(
+    model: str,
+    *,
+    percent: float | None = None,
+    shadow: bool = False,
+    promote: bool = False,
+    abort: bool = False,
+    version: int | None = None,
+    override: bool = False,
+    by: str | None = None,
+    reason: str = "",
+    settings: Settings | None = None,
+) -> Standing:
+    """Let a challenger answer a share of the keys, promote or end it, or tell how it stands; see `d2c rollout`."""
     held = settings or load()
-    return _package(_version(model, version, held), held)
+    if sum((percent is not None, shadow, promote, abort)) > 1:
+        raise UsageError("one thing at a time", where="rollout", next="percent, shadow, promote or abort")
+    if promote:
+        return _finish(model, held, by=by, reason=reason, override=override)
+    if abort:
+        return _abort(model, held, by=by, reason=reason)
+    if shadow or percent is not None:
+        share = None if percent is None else percent / 100
+        return _rollout(model, held, share=share, shadow=shadow, number=version, by=by, reason=reason)
+    return _standing(model, held)
+
+
+def served(model: str, key: str, *, at: str | None = None, settings: Settings | None = None) -> list[Answerer]:
+    """Return what answered a key on a day (today when not given): logged, or computed from the history; see `d2c served`."""
+    return _served(model, key, settings or load(), *moments(at, datetime.now(UTC)))
+
+
+def package(
+    model: str,
+    *,
+    version: int | None = None,
+    challenger: int | str | None = None,  # a version, or "alias" for the one that the registry calls challenger
+    settings: Settings | None = None,
+) -> Bento:
+    """Build the Bento of the champion, or of a version, with the challenger of a rollout beside it; see `d2c package`."""
+    held = settings or load()
+    return _package(_version(model, version, held), held, _beside(model, version, challenger, held))
 
 
 def serve(
-    model: str, *, version: int | None = None, port: int | None = None, settings: Settings | None = None
+    model: str,
+    *,
+    version: int | None = None,
+    challenger: int | str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
+    settings: Settings | None = None,
 ) -> AbstractContextManager[Server]:
     """Serve the champion, or a version, while the `with` block lasts, on a free port when none is given."""
     held = settings or load()
-    return serving(_package(_version(model, version, held), held), held, port=port or free_port())
+    bento = _package(_version(model, version, held), held, _beside(model, version, challenger, held))
+    return serving(bento, held, port=port or free_port(), workers=workers)
 
 
 def score(
@@ -86,9 +141,14 @@ def score(
 ) -> Scored:
     """Answer every record of `source` and write the answers to `sink`; see `d2c score`."""
     held = settings or load()
-    return _score(_version(model, version, held), source, sink, held, reasons=reasons)
+    both = beside(Ledger.of(held), model, held) if version is None else None
+    return _score(_version(model, version, held), source, sink, held, reasons=reasons, beside=both)
 
 
 def _version(model: str, number: int | None, settings: Settings) -> Version:
     ledger = Ledger.of(settings)
     return find_version(ledger, model, number) if number is not None else live(ledger, model)
+
+
+def _beside(model: str, number: int | None, wanted: int | str | None, settings: Settings) -> Version | None:
+    return _challenger(Ledger.of(settings), model, settings, wanted) if number is None or wanted is not None else None

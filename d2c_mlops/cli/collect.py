@@ -23,15 +23,19 @@ def collect(folder: Path | None, as_json: bool) -> None:
     from ..ledger.store import Ledger
     from ..serving.collect import collect as load
     from ..serving.collect import folders
+    from ..serving.history import settle
 
     held = settings()
     found = folders(held, folder)
     ledger = Ledger.of(held)
     told = {str(each): load(ledger, each).to_dict() for each in found}
+    if any(counts["new_aborts"] for counts in told.values()):
+        settle(ledger, held)
     if as_json:
         return show(told)
     for each, counts in told.items():
         news = f"{counts['new_predictions']} predictions, {counts['new_feedback']} feedback new"
+        news += f", {counts['new_aborts']} rollouts ended by services" if counts["new_aborts"] else ""
         click.echo(f"{here(Path(each))}: {news} ({counts['files']} files, {counts['faulty']} faulty lines)")
     if not told:
         click.echo("no service has logged anything here")

@@ -68,18 +68,24 @@ def datasets(as_json: bool) -> None:
 @json_option
 def settings_command(as_json: bool) -> None:
     """Print the settings that hold here, wherever they come from."""
-    from ..settings import MODEL_OPTIONS, OPTIONS, SERVICE_OPTIONS
+    from ..settings import MODEL_OPTIONS, OPTIONS, ROLLOUT_OPTIONS, SERVICE_OPTIONS
 
     held = settings()
     values = {"root": str(held.root), **{name: getattr(held, name) for name in OPTIONS}}
     values |= {"store": str(held.store), "packages": list(held.packages)}
     models = {
-        name: {**{k: getattr(m, k) for k in MODEL_OPTIONS}, "params": dict(m.params), "charter": dict(m.charter)}
+        name: {
+            **{k: getattr(m, k) for k in MODEL_OPTIONS},
+            "params": dict(m.params),
+            "charter": dict(m.charter),
+            "rollout": {k: getattr(held.guards(name), k) for k in ROLLOUT_OPTIONS} if m.rollout else {},
+        }
         for name, m in held.models.items()
     }
     service = {name: getattr(held.service, name) for name in SERVICE_OPTIONS if name != "log_secret"}
+    rollout = {name: getattr(held.rollout, name) for name in ROLLOUT_OPTIONS}
     if as_json:
-        return show({**values, "service": service, "models": models})
+        return show({**values, "service": service, "rollout": rollout, "models": models})
     docs = {name: field.metadata["doc"] for name, field in OPTIONS.items()}
     table(
         ("setting", "value", "what it is"), [(k, v, docs.get(k, "folder of settings.ini")) for k, v in values.items()]
@@ -87,6 +93,10 @@ def settings_command(as_json: bool) -> None:
     click.echo()
     table(
         ("[service]", "value", "what it is"), [(k, v, SERVICE_OPTIONS[k].metadata["doc"]) for k, v in service.items()]
+    )
+    click.echo()
+    table(
+        ("[rollout]", "value", "what it is"), [(k, v, ROLLOUT_OPTIONS[k].metadata["doc"]) for k, v in rollout.items()]
     )
     for name, keys in models.items():
         click.echo(f"\n[model:{name}]")

@@ -76,7 +76,7 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
     The gate wants a complete charter, an unbroken contract, a metric better than what people do today, and not worse
     than the champion on the same data. A refusal names the clause and by how much it is broken.
     """
-    from ..registry.promotions import promote as decide
+    from ..serving.rollouts import promote as decide
 
     made, clauses = decide(model, settings(), number=number, by=by, reason=reason, override=override)
     if as_json:
@@ -99,7 +99,7 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
 @json_option
 def rollback(model: str, number: int | None, by: str | None, reason: str, as_json: bool) -> None:
     """Make the champion before the present one live again."""
-    from ..registry.promotions import rollback as back
+    from ..serving.rollouts import rollback as back
 
     made = back(model, settings(), number=number, by=by, reason=reason)
     text = f"version {made.version} of {model} is champion again, instead of {made.previous}"

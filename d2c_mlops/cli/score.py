@@ -28,12 +28,13 @@ def score(model: str, source: str, sink: str, number: int | None, reasons: bool,
     SOURCE is a Parquet or CSV file or URL::TABLE of a database; its columns are those of the contract, more are allowed.
     SINK is a file (replaced as a whole), URL::TABLE (one row per key and version; a row that is the same stays as it is), or
     the URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; what it refuses is kept as dead letters). Interrupted, the same command
-    goes on where it stopped; repeated, it changes nothing.
+    goes on where it stopped; repeated, it changes nothing. While a rollout is going, its keys are the challenger's here too.
     """
     from ..ledger.store import Ledger
     from ..registry.promotions import live
     from ..registry.versions import find_version
     from ..serving.batch import score as answer
+    from ..serving.history import beside
 
     held = settings()
     ledger = Ledger.of(held)
@@ -46,13 +47,17 @@ def score(model: str, source: str, sink: str, number: int | None, reasons: bool,
             bar.length = total
             bar.update(done - bar.pos)
 
-        told = answer(version, source, sink, held, reasons=reasons, progress=progress)
+        both = beside(ledger, model, held) if number is None else None
+        told = answer(version, source, sink, held, reasons=reasons, beside=both, progress=progress)
     if as_json:
         show(told.to_dict())
     else:
         counts = told.written
         news = f"{counts.inserted} new, {counts.updated} changed, {counts.unchanged} as they were"
         click.echo(f"{model} version {told.version} answered {told.records} records: {news} in {told.sink}")
+        if told.challenger is not None:
+            failed = f"; it failed on {told.failed}, the champion answered them" if told.failed else ""
+            click.echo(f"version {told.challenger} answered {told.challenged} of them, as in the rollout{failed}")
     if told.written.dead:
         raise DataRefused(
             f"{told.written.dead} answers were refused by the web hook", where=told.written.letters,

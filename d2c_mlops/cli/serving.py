@@ -12,71 +12,43 @@ if TYPE_CHECKING:
     from ..registry.versions import Version
 
 
-@example(
-    "d2c package demand",
-    "d2c package demand --version 3",
-    "d2c package demand --containerize --tag registry.example/demand:v3",
-    "d2c package demand --containerize --base-image localhost/python:3.11 --opt network=host",
-)
+beside_option = click.option(
+    "--with-challenger", "wanted", is_flag=False, flag_value="alias", metavar="[VERSION]",
+    help="A version to load beside it, the registry's alias `challenger` without a number; that of the rollout that is "
+    "going when not given.",
+)  # fmt: skip
+
+
+@example("d2c package demand", "d2c package demand --version 3", "d2c package demand --with-challenger 4")
 @main.command()
 @click.argument("model")
 @click.option("--version", "number", type=int, help="The version; the champion when not given.")
-@click.option("--containerize", is_flag=True, help="Build an image of the Bento as well.")
-@click.option(
-    "--backend", type=click.Choice(["docker", "podman", "buildah"]), help="The builder; found when not given."
-)
-@click.option("--tag", help="Name of the image; MODEL:vVERSION when not given.")
-@click.option("--base-image", "base", help="Image to start from; [d2c] base_image, else Python's slim one.")
-@click.option(
-    "--opt", "options", multiple=True, metavar="NAME=VALUE", help="Further option of the builder; repeatable."
-)
+@beside_option
 @json_option
-def package(
-    model: str, number: int | None, containerize: bool, backend: str | None, tag: str | None, base: str | None,
-    options: tuple[str, ...], as_json: bool,
-) -> None:  # fmt: skip
-    """Build the Bento of MODEL's champion: offline, pinned, only what the service needs.
-
-    With --containerize an image of it too, by docker, podman or buildah. It runs as user 1034, needs no writable root
-    (volumes: /state for the prediction log, /tmp), reads API keys from /keys/keys.json, listens on 3000 with /livez and
-    /readyz, and holds a bill of materials (CycloneDX), which is written beside the Bento as well. An image in which nbdev,
-    papermill, mlflow or JupyterLab can be imported, or a pin does not hold, is refused.
-    """
+def package(model: str, number: int | None, wanted: str | None, as_json: bool) -> None:
+    """Build the Bento of MODEL's champion: offline, pinned, only what the service needs."""
     from ..serving.bento import package as build
 
-    if not containerize and (backend or tag or base or options):
-        raise click.UsageError("--backend, --tag, --base-image and --opt go with --containerize")
-    held, version = settings(), _version(model, number)
-    if not containerize:
-        made = build(version, held)
-        if as_json:
-            return show(made.to_dict())
-        click.echo(f"{made.tag} {'built' if made.made else 'is there already'}, {here(made.folder)}")
-        return None
-    from ..serving.container import containerize as pack
-    from ..serving.container import find_builder
-
-    find_builder(backend or "")  # before the Bento is built: what is missing is said at once
-    made = build(version, held)
-    said = (lambda text: click.echo(text, err=True)) if not as_json else (lambda text: None)
-    image = pack(made, version, held, tag=tag or "", backend=backend or "", base=base or "", options=options, said=said)
+    made = build(_version(model, number), settings(), _beside(model, number, wanted))
     if as_json:
-        return show(made.to_dict() | {"image": image.to_dict()})
-    click.echo(f"{image.tag} ({image.size / 1e6:,.0f} MB) of {made.tag}, {image.packages} pinned packages")
-    click.echo(f"bill of materials: {here(made.folder / 'sbom.cdx.json')}")
-    click.echo(f"next: d2c deploy {model} --to kubernetes --image {image.tag}")
+        return show(made.to_dict())
+    click.echo(f"{made.tag} {'built' if made.made else 'is there already'}, {here(made.folder)}")
     return None
 
 
-@example("d2c serve demand", "d2c serve demand --port 8080")
+@example("d2c serve demand", "d2c serve demand --port 8080", "d2c serve demand --with-challenger 4")
 @main.command()
 @click.argument("model")
 @click.option("--version", "number", type=int, help="The version; the champion when not given.")
 @click.option("--port", type=int, help="Port to listen on; service_port of the model's settings when not given.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--workers", type=click.IntRange(1), help="Processes that answer; [service] workers when not given.")
+@beside_option
 @json_option
-def serve(model: str, number: int | None, port: int | None, host: str, as_json: bool) -> None:
-    """Serve MODEL's champion over HTTP until Ctrl-C."""
+def serve(
+    model: str, number: int | None, port: int | None, host: str, workers: int | None, wanted: str | None, as_json: bool
+) -> None:
+    """Serve MODEL's champion over HTTP until Ctrl-C, with the challenger of a rollout beside it."""
     import signal
     import threading
 
@@ -87,15 +59,18 @@ def serve(model: str, number: int | None, port: int | None, host: str, as_json: 
     port = port if port is not None else held.model(model).service_port
     check_port(host, port)
     version = _version(model, number)
-    bento = build(version, held)
+    challenger = _beside(model, number, wanted)
+    bento = build(version, held, challenger)
     stopped = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stopped.set())
-    with serving(bento, held, port=port, host=host) as server:
+    with serving(bento, held, port=port, host=host, workers=workers) as server:
         if as_json:
             show({"url": server.url, "tag": bento.tag, "pid": server.process.pid, "log": str(server.log)})
         else:
             click.echo(f"{model} version {version.version} answers at {server.url} (log: {here(server.log)})")
+            if challenger is not None:
+                click.echo(f"version {challenger.version} is loaded beside it; `d2c rollout {model}` says what it does")
             click.echo("Ctrl-C stops it")
         while not stopped.wait(0.5) and server.process.poll() is None:
             pass
@@ -113,3 +88,11 @@ def _version(model: str, number: int | None) -> Version:
 
     ledger = Ledger.of(settings())
     return find_version(ledger, model, number) if number is not None else live(ledger, model)
+
+
+def _beside(model: str, number: int | None, wanted: str | None) -> Version | None:
+    from ..ledger.store import Ledger
+    from ..serving.rollouts import challenger
+
+    held = settings()
+    return challenger(Ledger.of(held), model, held, wanted) if number is None or wanted is not None else None

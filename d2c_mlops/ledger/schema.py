@@ -144,6 +144,27 @@ promotions = Table(
     Index("promotions_by_model", "model", "id"),
 )
 
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("event", String(64), nullable=False, unique=True),
+    Column("model", String(64), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("by", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("champion", Integer, nullable=False),
+    Column("challenger", Integer),
+    Column("salt", String(64), nullable=False),
+    Column("stage", String(64), nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Index("rollouts_by_model", "model", "id"),
+    Index("rollouts_by_stage", "stage"),
+)
+
 predictions = Table(
     "predictions",
     metadata,

@@ -94,6 +94,19 @@ def set_alias(settings: Settings, name: str, alias: str, version: int) -> None:
         mlflow.set_registered_model_alias(name, alias, str(version))
 
 
+def drop_alias(settings: Settings, name: str, alias: str) -> None:
+    """Take an alias away, where there is one."""
+    with client(settings) as mlflow:
+        mlflow.delete_registered_model_alias(name, alias)
+
+
+def aliased(settings: Settings, name: str, alias: str) -> int | None:
+    """Return the version that an alias points at; None when there is no such alias."""
+    with client(settings) as mlflow:
+        found = mlflow.get_registered_model(name).aliases.get(alias)
+    return int(found) if found is not None else None
+
+
 def local(settings: Settings, uri: str) -> Path:
     """Return a local folder with the files of `uri`, downloaded where they are elsewhere."""
     parts = urlsplit(uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +36,13 @@ class Promotion:
     def to_dict(self) -> dict[str, Any]:
         """Return the promotion as JSON values."""
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"at": self.at.isoformat()}
+
+
+Moved = Callable[[Promotion], None]
+
+
+def ignore(promotion: Promotion) -> None:
+    """Do nothing about a promotion."""
 
 
 def history(ledger: Ledger, model: str | None = None, at: datetime | None = None) -> list[Promotion]:
@@ -71,6 +79,7 @@ def promote(
     by: str | None = None,  # the user's name when None
     reason: str = "",
     override: bool = False,  # go past a broken clause; wants a name and a reason
+    moved: Moved = ignore,  # told as soon as the champion has moved
 ) -> tuple[Promotion | None, list[Clause]]:
     """Make a version champion when the gate agrees; None when it is champion already. Raises GateRefused."""
     if override and not (by and reason.strip()):
@@ -90,7 +99,7 @@ def promote(
         )
     action = "override" if broken else "promote"
     said = reason or "the gate agreed"
-    return _append(ledger, settings, version, current, action, by, said, clauses), clauses
+    return _append(ledger, settings, version, current, action, by, said, clauses, moved), clauses
 
 
 def rollback(
@@ -100,6 +109,7 @@ def rollback(
     number: int | None = None,  # the champion before the present one when None
     by: str | None = None,
     reason: str = "",
+    moved: Moved = ignore,
 ) -> Promotion:
     """Make an earlier champion live again. Raises UsageError when there is none, or it never was champion."""
     ledger = Ledger.of(settings)
@@ -109,7 +119,7 @@ def rollback(
         listed = ", ".join(map(str, before)) or "none"
         raise UsageError(f"there is no earlier champion of {model} to go back to (former champions: {listed})")
     version = find_version(ledger, model, target)
-    return _append(ledger, settings, version, current, "rollback", by, reason or "rolled back", [])
+    return _append(ledger, settings, version, current, "rollback", by, reason or "rolled back", [], moved)
 
 
 def former_champions(records: list[Promotion]) -> list[int]:
@@ -135,6 +145,7 @@ def _append(
     by: str | None,
     reason: str,
     clauses: list[Clause],
+    moved: Moved,
 ) -> Promotion:
     row: dict[str, Any] = {
         "model": version.model,
@@ -148,8 +159,10 @@ def _append(
     }
     with ledger.write() as connection:
         id = _insert(connection, row)
+    made = Promotion(id=id, **row)
+    moved(made)
     artifacts.set_alias(settings, version.model, "champion", version.version)
-    return Promotion(id=id, **row)
+    return made
 
 
 def _insert(connection: Connection, row: dict[str, Any]) -> int:

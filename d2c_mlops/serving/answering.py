@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from ..models.contract import Field as ContractField
 from ..models.contract import to_frame, to_records
 from ..models.model import Model
 from . import openapi
@@ -18,6 +19,7 @@ from .privacy import pseudonym
 
 MAX_RECORDS = 10_000
 LINE = 500  # records in a line of the prediction log
+Mask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
 
 
 @dataclass
@@ -30,11 +32,14 @@ class Answered:
     reasons: list[list[str]] | None
     body: bytes = b""
     lines: list[bytes] = field(default_factory=list)  # for the prediction log
+    challenged: list[bool] | None = None  # of each record, whether the challenger answered it; None where there is none
 
 
 @dataclass(frozen=True)
 class Served:
     """A loaded model and what identifies it to a caller."""
+
+    shadow: ClassVar[Callable[..., None] | None] = None  # what to do once an answer is sent
 
     model: Model
     name: str
@@ -79,25 +84,10 @@ class Served:
         return self.model.contract.key
 
     @cached_property
-    def mask(self) -> Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None:
+    def mask(self) -> Mask | None:
         """What takes personal values out of records; None when the contract has no personal field."""
         contract = self.model.contract
-        personal = {f.name: f for f in (*contract.input_fields, *contract.output_fields) if f.personal}
-        if not personal:
-            return None
-        dropped = {name for name, one in personal.items() if one.personal == "drop" or not self.secret}
-
-        def mask(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-            return [
-                {
-                    name: value if name not in personal else pseudonym(value, self.secret)
-                    for name, value in record.items()
-                    if name not in dropped
-                }
-                for record in records
-            ]
-
-        return mask
+        return masking((*contract.input_fields, *contract.output_fields), self.secret)
 
     def parse(self, body: bytes) -> list[dict[str, Any]]:
         """Return the records of a request's body. Raises ValidationError."""
@@ -117,47 +107,81 @@ class Served:
 
     def predict(self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None) -> Answered:
         """Return the answer to a request's body, with lines for the log when something is `about` it."""
-        records = self.parse(body)
-        outputs, said = self.answer(records, reasons)
-        made = Answered(batch, records, outputs, said)
+        made = self.answered(batch, self.parse(body), reasons)
         made.body = orjson.dumps({**self.head, "predictions": self.predictions(made)})
         if about is not None:
             made.lines = self.lines(made, about)
         return made
+
+    def answered(self, batch: str, records: list[dict[str, Any]], reasons: bool) -> Answered:
+        """Return checked records with what is said of them. Raises DataRefused."""
+        return Answered(batch, records, *self.answer(records, reasons))
 
     @cached_property
     def head(self) -> dict[str, Any]:
         """What every answer starts with."""
         return {"model": self.name, "version": self.version, "contract": self.model.contract.version}
 
-    def predictions(self, made: Answered, first: int = 0) -> list[dict[str, Any]]:
-        """Return the predictions as a caller sees them."""
+    def predictions(self, made: Answered, indexes: Iterable[int] | None = None) -> list[dict[str, Any]]:
+        """Return the predictions as a caller sees them; `indexes` are the records' places in their batch."""
         batch = made.batch
+        places = range(len(made.outputs)) if indexes is None else indexes
         if made.reasons is None:
-            return [{"prediction_id": f"{batch}-{i}", **row} for i, row in enumerate(made.outputs, first)]
-        pairs = zip(made.outputs, made.reasons, strict=True)
-        return [{"prediction_id": f"{batch}-{i}", **row, "reasons": why} for i, (row, why) in enumerate(pairs, first)]
+            return [{"prediction_id": f"{batch}-{i}", **row} for i, row in zip(places, made.outputs, strict=True)]
+        rows = zip(places, made.outputs, made.reasons, strict=True)
+        return [{"prediction_id": f"{batch}-{i}", **row, "reasons": why} for i, row, why in rows]
 
-    def lines(self, made: Answered, about: dict[str, Any], first: int = 0) -> list[bytes]:
+    def lines(self, made: Answered, about: dict[str, Any], indexes: Sequence[int] | None = None) -> list[bytes]:
         """Return what is logged of an answer: lines of at most LINE records, personal fields hashed or dropped."""
         found, mask = [], self.mask
+        places = range(len(made.records)) if indexes is None else indexes
         for start in range(0, len(made.records), LINE):
             rows = slice(start, start + LINE)
-            inputs, outputs = made.records[rows], made.outputs[rows]
+            inputs, outputs, where = made.records[rows], made.outputs[rows], places[rows]
             line = {
                 "kind": "predictions",
                 "id": made.batch,
-                "first": first + start,
+                "first": where[0],
                 **self.head,
                 **about,
                 "key": self.key,
                 "inputs": mask(inputs) if mask else inputs,
                 "outputs": mask(outputs) if mask else outputs,
             }
+            if where[-1] - where[0] >= len(where):
+                line["indexes"] = list(where)
             if made.reasons is not None:
                 line["reasons"] = made.reasons[rows]
             found.append(orjson.dumps(line))
         return found
+
+    def counts(self, made: Answered) -> Iterable[tuple[str, str, int]]:
+        """Yield versions, variants and how many records each has answered."""
+        return ((self.label, "champion", len(made.records)),)
+
+    def heard(self, action: str, prediction_id: str | None, key: str | None) -> int:
+        """Take note of feedback; return the version that it is about."""
+        return self.version
+
+
+def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
+    """Return what hashes or drops the personal ones of some fields; None when none is personal."""
+    personal = {each.name: each for each in fields if each.personal}
+    if not personal:
+        return None
+    dropped = {name for name, one in personal.items() if one.personal == "drop" or not secret}
+
+    def mask(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {
+                name: value if name not in personal else pseudonym(value, secret)
+                for name, value in record.items()
+                if name not in dropped
+            }
+            for record in records
+        ]
+
+    return mask
 
 
 def refused(err: ValidationError, served: Served) -> Refused:

@@ -87,6 +87,8 @@ class App:
             return
         if answer is not None:
             await request.reply(answer, self.keeping.draining)
+            if request.after is not None:
+                request.after()
         self._count(request, answer, perf_counter() - start)
 
     async def _answer(self, request: Request) -> Answer | None:
@@ -171,7 +173,9 @@ class App:
         work = partial(served.predict, body, batch, reasons, about)
         made: Answered = await self.guarded(work, served, threaded=len(body) > IN_THREAD)
         logged = self.write(made.lines, served) if about is not None else "sampled-out"
-        self.metrics_of(served, len(made.records))
+        self.metrics_of(served, made)
+        if served.shadow is not None:
+            request.after = partial(served.shadow, made, about, reasons)
         spent = f"{(perf_counter() - start) * 1e3:.3f}"
         return Answer(made.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
 
@@ -264,9 +268,10 @@ class App:
         self.metrics.unlogged.labels(served.name, served.label).inc()
         return "false"
 
-    def metrics_of(self, served: Served, records: int) -> None:
+    def metrics_of(self, served: Served, made: Answered) -> None:
         """Count answered records."""
-        self.metrics.records.labels(served.name, served.label, "champion").inc(records)
+        for label, variant, count in served.counts(made):
+            self.metrics.records.labels(served.name, label, variant).inc(count)
 
 
 def create_app(served: Callable[[], Served], keeping: Keeping | None = None, inner: ASGI | None = None) -> App:

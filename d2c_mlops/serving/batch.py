@@ -14,11 +14,13 @@ import pandas as pd
 
 from ..data.sources import find_source, shown, split_location
 from ..errors import DataRefused, Failure, UsageError
-from ..models.contract import Contract
+from ..models.contract import Contract, to_records
 from ..models.model import Model
 from ..registry.versions import Version, load_version
 from ..settings import Settings
+from .rollout import Rollout
 from .sinks import Batch, Written, find_sink
+from .variants import TRIES
 
 CHUNK = 20_000  # records answered, written and committed at a time
 TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"false", "f", "no", "n", "0"})
@@ -37,6 +39,9 @@ class Scored:
     sink: str
     resumed_at: int = 0  # records that an earlier, interrupted attempt had written
     columns: tuple[str, ...] = field(default=())
+    challenger: int | None = None  # the version that answered a share of the keys, while a rollout is going
+    challenged: int = 0  # records of that share in what was written now
+    failed: int = 0  # of them, those that it failed on; the champion answered them
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -49,6 +54,9 @@ class Scored:
             "sink": self.sink,
             "resumed_at": self.resumed_at,
             "columns": list(self.columns),
+            "challenger": self.challenger,
+            "challenged": self.challenged,
+            "failed": self.failed,
         }
 
 
@@ -59,6 +67,7 @@ def score(
     settings: Settings,
     *,
     reasons: bool = False,
+    beside: tuple[Rollout, Version] | None = None,  # a rollout that is going: its keys are the challenger's here too
     chunk: int = CHUNK,
     progress: Progress = lambda done, total: None,
 ) -> Scored:
@@ -78,8 +87,10 @@ def score(
         )
     identity = identity_of(contract)
     batch = Batch(
-        _digest(frame, version, sink, reasons), version.model, version.version, contract, identity, reasons, len(frame)
-    )
+        _digest(frame, version, sink, reasons, beside), version.model, version.version, contract, identity, reasons,
+        len(frame), beside[1].version if beside else None,
+    )  # fmt: skip
+    both = Both(model, version, load_version(beside[1], settings), *beside, reasons) if beside else None
     writer = find_sink(sink, settings)
     if writer.unique and (twice := list(islice(repeated(frame, identity), 20))):
         raise DataRefused(
@@ -92,11 +103,13 @@ def score(
         start = out.resumed_at
         for first in range(start, len(frame), chunk):
             rows = frame.iloc[first : first + chunk].reset_index(drop=True)
-            out.write(answers(model, rows, version, reasons), first)
+            out.write(both.answers(rows) if both else answers(model, rows, version, reasons), first)
             progress(min(first + chunk, len(frame)), len(frame))
         written = out.finish()
-    columns = tuple(out.columns)
-    return Scored(version.model, version.version, len(frame), written, batch.id, shown(sink), start, columns)
+    told = (both.beside.version, both.challenged, both.failed) if both else ()
+    return Scored(
+        version.model, version.version, len(frame), written, batch.id, shown(sink), start, tuple(out.columns), *told
+    )
 
 
 def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -> pd.DataFrame:
@@ -107,6 +120,53 @@ def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -
         said = model.explain(rows) or [[] for _ in range(len(rows))]
         extra["reasons"] = [orjson.dumps(each).decode() for each in said]
     return made.reset_index(drop=True).assign(**extra)
+
+
+@dataclass
+class Both:
+    """A champion and a challenger that share a table as they share requests: by the key."""
+
+    model: Model
+    version: Version
+    challenger: Model
+    rollout: Rollout
+    beside: Version
+    reasons: bool
+    challenged: int = 0
+    failed: int = 0
+
+    def answers(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return an answer per record in order, with the version and the variant that gave it."""
+        (field,) = (one for one in self.model.contract.input_fields if one.name == self.model.contract.key)
+        keys = [record[field.name] for record in to_records((field,), rows)]
+        chosen = pd.Series([self.rollout.chooses(key) for key in keys], index=rows.index, dtype=bool)
+        said = list(self._challenge(rows[chosen], [])) if chosen.any() else []
+        left = rows.drop(index=[i for part in said for i in part.index])
+        self.challenged += int(chosen.sum())
+        self.failed += int(chosen.sum()) - sum(map(len, said))
+        parts = [part.assign(variant="challenger") for part in said]
+        if len(left):
+            ours = answers(self.model, left.reset_index(drop=True), self.version, self.reasons)
+            parts.insert(0, ours.set_index(left.index).assign(variant="champion"))
+        columns = [one.name for one in self.model.contract.output_fields]
+        columns += ["model", "version", *(["reasons"] if self.reasons else []), "variant"]
+        return pd.concat([part[columns] for part in parts]).sort_index().reset_index(drop=True)
+
+    def _challenge(self, rows: pd.DataFrame, tried: list[int]) -> Iterator[pd.DataFrame]:
+        """Yield what the challenger says; where it fails, each half is asked by itself, until it failed too often."""
+        contract = self.challenger.contract
+        asked = rows.reset_index(drop=True).reindex(columns=[one.name for one in contract.input_fields])
+        try:
+            if self.reasons and not explains(self.challenger):
+                raise ValueError("no reasons")
+            made = answers(self.challenger, asked, self.beside, self.reasons)
+            yield made.set_axis(rows.index)
+        except Exception:
+            tried.append(len(rows))
+            if len(rows) > 1 and len(tried) < TRIES:
+                half = len(rows) // 2
+                yield from self._challenge(rows.iloc[:half], tried)
+                yield from self._challenge(rows.iloc[half:], tried)
 
 
 def explains(model: Model) -> bool:
@@ -159,13 +219,18 @@ def _read(source: str, contract: Contract) -> pd.DataFrame:
     return found[fitting[0]]
 
 
-def _digest(frame: pd.DataFrame, version: Version, sink: str, reasons: bool) -> str:
-    """Name a batch by what it is made of: records, version, sink, reasons."""
+def _digest(
+    frame: pd.DataFrame, version: Version, sink: str, reasons: bool, beside: tuple[Rollout, Version] | None
+) -> str:
+    """Name a batch by what it is made of: records, version, sink, reasons, and who answers a share of it."""
     hashed = sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
     place = split_location(sink)[0] if "://" in sink else str(Path(sink).resolve())
     hashed.update(
         f"{list(frame.columns)}|{version.model}|{version.version}|{version.sha256}|{place}|{sink}|{reasons}".encode()
     )
+    if beside is not None:
+        rollout, other = beside
+        hashed.update(f"|{other.version}|{other.sha256}|{rollout.share!r}|{rollout.salt}".encode())
     return hashed.hexdigest()[:24]
 
 

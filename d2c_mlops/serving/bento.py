@@ -22,10 +22,10 @@ from .pins import pins
 
 ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "locks.py", "settings.py", "data", "models", "serving")
 BUILD_WAIT = 300.0  # seconds
-NO_CODE = ("__pycache__", "*.ipynb")
 # What only the machine that packages needs.
 LEFT_OUT = shutil.ignore_patterns(
-    *NO_CODE,
+    "__pycache__",
+    "*.ipynb",
     "bento.py",
     "child.py",
     "pins.py",
@@ -35,9 +35,10 @@ LEFT_OUT = shutil.ignore_patterns(
     "batch.py",
     "*sink*.py",
     "deploy",
-    "container",
-    "load*.py",
-    "smoke.py",
+    "rollouts.py",
+    "history.py",
+    "standing.py",
+    "served.py",
 )
 
 
@@ -67,17 +68,30 @@ def service_environment(model: str, settings: Settings) -> dict[str, str]:
     own = settings.service
     held = replace(
         own,
-        state=str((settings.root / own.state) if own.state else home / model),
+        state=str(state_folder(model, settings)),
         keys=str(keys_file(settings)),
+        rollout=str(settings.root / own.rollout) if own.rollout else "",
         log_secret=own.log_secret or _secret(home / "log.secret"),
     )
     return held.environment()
+
+
+def state_folder(model: str, settings: Settings) -> Path:
+    """Return where a service on this machine keeps its log and what it knows of a rollout."""
+    own = settings.service.state
+    return settings.root / own if own else settings.store / "serving" / model
 
 
 def keys_file(settings: Settings) -> Path:
     """Return where the hashes of the API keys are."""
     own = settings.service.keys
     return settings.root / own if own else settings.store / "serving" / "keys.json"
+
+
+def log_secret(settings: Settings) -> str:
+    """Return the secret under which services on this machine hash personal fields; empty when none was made yet."""
+    file = settings.store / "serving" / "log.secret"
+    return settings.service.log_secret or (file.read_text(encoding="utf-8") if file.exists() else "")
 
 
 def _secret(file: Path) -> str:
@@ -90,22 +104,30 @@ def _secret(file: Path) -> str:
         return file.read_text(encoding="utf-8")
 
 
-def package(version: Version, settings: Settings) -> Bento:
-    """Build the Bento of a version; one that was built from the same files and the same code is left as it is."""
+def package(version: Version, settings: Settings, challenger: Version | None = None) -> Bento:
+    """Build the Bento of a version, with a challenger beside it where one is given.
+
+    One that was built from the same files and the same code is left as it is.
+    """
+    if challenger is not None and challenger.version == version.version:
+        challenger = None
     files = files_of(version, settings)
     model_class(version.model, settings)
     with TemporaryDirectory(prefix="d2c-bento-") as name:
         context = Path(name)
         _copy_code(version, context)
         shutil.copytree(files, context / "model")
+        if challenger is not None:
+            _copy_package(challenger, context)
+            shutil.copytree(files_of(challenger, settings), context / "challenger")
         code = folder_digest(context)
         tag = f"{version.model}:v{version.version}-{code[:12]}"
         folder = settings.store / "bentoml" / "bentos" / version.model / tag.partition(":")[2]
         if (folder / "bento.yaml").exists():
             return Bento(tag, folder, made=False)
-        about = {"model": version.model, "version": version.version, "run_id": version.run_id, "as_of": version.as_of,
-                 "package_version": version.package_version, "sha256": version.sha256}  # fmt: skip
-        (context / "version.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        for name, each in (("version.json", version), ("challenger.json", challenger)):
+            if each is not None:
+                (context / name).write_text(json.dumps(_about(each), indent=1), encoding="utf-8")
         (context / "requirements.txt").write_text("\n".join(pins(context)) + "\n", encoding="utf-8")
         (context / "bentofile.yaml").write_text(json.dumps(_bentofile(version), indent=1), encoding="utf-8")
         with lock(settings.store / "bentoml", "Bentos", BUILD_WAIT):
@@ -124,6 +146,16 @@ def _copy_code(version: Version, context: Path) -> None:
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    _copy_package(version, context)
+
+
+def _about(version: Version) -> dict[str, Any]:
+    names = ("model", "version", "run_id", "as_of", "package_version", "sha256")
+    return {name: getattr(version, name) for name in names}
+
+
+def _copy_package(version: Version, context: Path) -> None:
+    """Copy the package of the model's class, where it is another one than ours."""
     package = version.model_class.partition(":")[0].partition(".")[0]
     if package != "d2c_mlops":
         spec = find_spec(package)
@@ -133,7 +165,7 @@ def _copy_code(version: Version, context: Path) -> None:
             )
         origin = Path(spec.origin)
         if origin.name == "__init__.py":
-            shutil.copytree(origin.parent, context / package, ignore=shutil.ignore_patterns(*NO_CODE))
+            shutil.copytree(origin.parent, context / package, ignore=LEFT_OUT, dirs_exist_ok=True)
         else:
             shutil.copy2(origin, context / origin.name)
 
@@ -144,7 +176,15 @@ def _bentofile(version: Version) -> dict[str, Any]:
         "service": "d2c_mlops.serving.service:Service",
         "name": version.model,
         "labels": {"model": version.model, "version": str(version.version), "run": version.run_id or "none"},
-        "include": ["d2c_mlops/**", "model/**", "version.json", f"{version.model_class.split('.')[0]}/**", "*.py"],
+        "include": [
+            "d2c_mlops/**",
+            "model/**",
+            "challenger/**",
+            "version.json",
+            "challenger.json",
+            f"{version.model_class.split('.')[0]}/**",
+            "*.py",
+        ],
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
         "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
     }

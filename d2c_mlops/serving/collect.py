@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,11 +13,12 @@ import orjson
 from sqlalchemy import and_, select
 
 from ..errors import UsageError
-from ..ledger.schema import feedback, predictions
+from ..ledger.schema import feedback, predictions, rollouts
 from ..ledger.store import Ledger, insert_new
 from ..locks import lock
 from ..settings import Settings
 from .logbook import intact, recover
+from .rollout import marks
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Collected:
     feedback: int = 0
     new_predictions: int = 0
     new_feedback: int = 0
+    new_aborts: int = 0  # rollouts that services ended by themselves
     faulty: int = 0  # lines that are no log lines; they are kept in a file beside
 
     def to_dict(self) -> dict[str, int]:
@@ -63,25 +65,36 @@ def collect(ledger: Ledger, folder: Path) -> Collected:
                 _load(ledger, file, told)
                 if file.suffix == ".jsonl":
                     file.unlink()
+        _load_marks(ledger, folder.parent / "rollout", told)
     return told
+
+
+def _load_marks(ledger: Ledger, folder: Path, told: Collected) -> None:
+    """Load what workers left beside the log when they ended a rollout: a full log does not hide it."""
+    rows = []
+    for said in (each for inner in folder.glob("*/") for each in marks(inner)):
+        with suppress(KeyError, TypeError, ValueError):
+            rows.append(abort_row(said))
+    if rows:
+        with ledger.write() as connection:
+            told.new_aborts += len(insert_new(connection, rollouts, rows))
 
 
 def _load(ledger: Ledger, file: Path, told: Collected) -> None:
     lines = intact(file.read_bytes())
     told.files += 1
-    rows: dict[str, list[dict[str, Any]]] = {"predictions": [], "feedback": []}
+    rows: dict[str, list[dict[str, Any]]] = {"predictions": [], "feedback": [], "rollout": []}
     faulty = []
     for line in lines:
         try:
             values = orjson.loads(line)
-            rows[values["kind"]] += (
-                list(_predictions(values)) if values["kind"] == "predictions" else [_feedback(values)]
-            )
+            rows[values["kind"]] += READERS[values["kind"]](values)
         except (KeyError, TypeError, ValueError):
             faulty.append(line)
     with ledger.write() as connection:
         told.new_predictions += len(insert_new(connection, predictions, rows["predictions"]))
         told.new_feedback += len(insert_new(connection, feedback, rows["feedback"]))
+        told.new_aborts += len(insert_new(connection, rollouts, rows["rollout"]))
     told.predictions += len(rows["predictions"])
     told.feedback += len(rows["feedback"])
     told.faulty += len(faulty)
@@ -91,10 +104,11 @@ def _load(ledger: Ledger, file: Path, told: Collected) -> None:
 
 def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
     at, reasons = datetime.fromisoformat(line["at"]), line.get("reasons")
+    places = line.get("indexes")
     for i, (inputs, outputs) in enumerate(zip(line["inputs"], line["outputs"], strict=True)):
         key = outputs.get(line["key"])
         yield {
-            "id": f"{line['id']}-{line['first'] + i}",
+            "id": f"{line['id']}-{places[i] if places else line['first'] + i}",
             **{name: line[name] for name in ("model", "version", "contract", "variant", "caller", "request_id")},
             "key": str(key) if key is not None else None,
             "at": at,
@@ -104,9 +118,22 @@ def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _feedback(line: dict[str, Any]) -> dict[str, Any]:
+def _feedback(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
     names = ("id", "model", "prediction_id", "key", "action", "reason", "value", "caller")
+    yield {**{name: line[name] for name in names}, "at": datetime.fromisoformat(line["at"])}
+
+
+def abort_row(line: dict[str, Any]) -> dict[str, Any]:
+    """Return the ledger's row of what a service said when it ended a rollout."""
+    names = [column.name for column in rollouts.columns if column.name not in ("id", "at")]
     return {**{name: line[name] for name in names}, "at": datetime.fromisoformat(line["at"])}
+
+
+READERS: dict[str, Callable[[dict[str, Any]], Iterable[dict[str, Any]]]] = {
+    "predictions": _predictions,
+    "feedback": _feedback,
+    "rollout": lambda line: [abort_row(line)],
+}
 
 
 def followed_up(ledger: Ledger, model: str) -> list[dict[str, Any]]:

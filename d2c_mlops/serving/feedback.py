@@ -58,10 +58,10 @@ class Feedback(RootModel[Annotated[_Followed | _Overridden | _Outcome, Field(dis
 def line(body: bytes, id: str, served: Served, request: Request, now: datetime) -> tuple[bytes, str]:
     """Return the line that is logged for a body, and its action. Raises ValidationError."""
     said: Any = Feedback.model_validate_json(body, strict=True).root
-    key = said.key
+    key, version = said.key, served.heard(said.action, said.prediction_id, said.key)
     if key is not None and _personal(served):
         key = pseudonym(key, served.secret) if served.secret else None
-    values = {"kind": "feedback", "id": id, "model": served.name, "version": served.version, "at": said.at or now,
+    values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": said.at or now,
               "prediction_id": said.prediction_id, "key": key, "action": said.action,
               "reason": getattr(said, "reason", None), "value": getattr(said, "value", None),
               "caller": request.caller, "request_id": request.id}  # fmt: skip

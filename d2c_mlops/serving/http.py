@@ -52,13 +52,14 @@ def problem(status: int, title: str, detail: str, headers: dict[str, str] | None
 class Request:
     """One request: its headers as sent, its body as far as the limits allow."""
 
-    __slots__ = ("caller", "id", "receive", "scope", "send", "sent")
+    __slots__ = ("after", "caller", "id", "receive", "scope", "send", "sent")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
         given = self.header(b"x-request-id")
         self.id = given.decode() if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.caller: str | None = None  # id of the API key
+        self.after: Callable[[], None] | None = None  # done once the answer is sent
         self.sent = 0  # status of an answer that was started already
 
     def header(self, name: bytes) -> bytes | None:

@@ -15,7 +15,8 @@ class Metrics:
 
     def __init__(self) -> None:
         counters = _counters()
-        self.seconds, self.total, self.records, self.refused, self.unlogged, self.feedback = counters
+        self.seconds, self.total, self.records, self.refused, self.unlogged, self.feedback = counters[:6]
+        self.answers, self.failed, self.dropped, self.aborts, self.share = counters[6:]
         self.done = cache(self._done)
 
     def _done(self, model: str, version: str, path: str, status: int) -> tuple[Any, Any]:
@@ -34,7 +35,7 @@ class Metrics:
 
 @cache
 def _counters() -> tuple[Any, ...]:
-    from prometheus_client import Counter, Histogram
+    from prometheus_client import Counter, Gauge, Histogram
 
     return (
         Histogram("d2c_request_seconds", "Seconds from request to answer", (*WHO, "path"), buckets=BUCKETS),
@@ -43,6 +44,11 @@ def _counters() -> tuple[Any, ...]:
         Counter("d2c_refused_callers", "Callers refused", (*WHO, "reason")),
         Counter("d2c_unlogged", "Requests whose predictions were not logged because the buffer was full", WHO),
         Counter("d2c_feedback", "Feedback taken", (*WHO, "action")),
+        Histogram("d2c_answer_seconds", "Seconds of a model's answer in a rollout", (*WHO, "variant"), buckets=BUCKETS),
+        Counter("d2c_challenger_errors", "Records that the challenger failed on; the champion answered them", WHO),
+        Counter("d2c_shadow_dropped", "Records that the shadow did not answer because it was behind", WHO),
+        Counter("d2c_rollout_aborts", "Rollouts that the service ended by itself", (*WHO, "reason")),
+        Gauge("d2c_rollout_share", "Share of the keys that the challenger answers", WHO, multiprocess_mode="livemax"),
     )
 
 

@@ -22,6 +22,18 @@ TYPES: dict[Kind, dict[str, str]] = {
     "date-time": {"type": "string", "format": "date-time"},
 }
 
+ROLLOUT: dict[str, dict[str, Any]] = {
+    "version": {
+        "type": "integer",
+        "description": "Version that answered this record, while two versions answer; the answer's own when absent",
+    },
+    "variant": {
+        "type": "string",
+        "enum": ["champion", "challenger"],
+        "description": "Which of the two that is; absent while one version answers",
+    },
+}
+
 
 def property_of(field: Field) -> dict[str, Any]:
     """Return the JSON Schema (OpenAPI 3.0 dialect) of one field."""
@@ -49,6 +61,8 @@ def record(fields: tuple[Field, ...], *, answer: bool = False, reasons: bool = F
         said = "Reasons, the weightiest first, in the words of the person who acts on them"
         properties["reasons"] = {"type": "array", "items": {"type": "string"}, "description": said}
     required = list(properties) if answer else [field.name for field in fields if not field.nullable]
+    if answer:  # beside what is always there
+        properties = {**properties, **{name: one for name, one in ROLLOUT.items() if name not in properties}}
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 

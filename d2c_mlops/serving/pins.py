@@ -23,11 +23,12 @@ from d2c_mlops.models.contract import to_frame
 import httptools, uvloop  # uvicorn takes them where they are
 import d2c_mlops.serving.service
 import d2c_mlops.serving.tracing
-model = load(Path("model"))
-try:
-    model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [model.contract.example()])))
-except Exception:
-    pass
+for folder in filter(Path.is_dir, (Path("model"), Path("challenger"))):
+    model = load(folder)
+    try:
+        model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [model.contract.example()])))
+    except Exception:
+        pass
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 

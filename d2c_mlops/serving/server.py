@@ -72,6 +72,7 @@ def serving(
     port: int,
     host: str = "127.0.0.1",
     patience: float = 120.0,  # seconds to wait until it is ready
+    workers: int | None = None,  # processes that answer; those of the settings when None
 ) -> Iterator[Server]:
     """Serve a Bento while the block lasts; no process is left when it ends, however it ends."""
     check_port(host, port)
@@ -80,10 +81,11 @@ def serving(
     log = settings.store / "logs" / f"serve-{bento.tag.replace(':', '-')}-{port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "d2c_mlops.serving.child", bento.tag, "--host", host, "--port", str(port)]
+    own = service_environment(model, settings) | ({"D2C_SERVICE_WORKERS": str(workers)} if workers is not None else {})
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
-            env=environment(settings) | service_environment(model, settings),
+            env=environment(settings) | own,
             cwd=settings.store,
             stdin=subprocess.DEVNULL,
             stdout=out,

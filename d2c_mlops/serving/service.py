@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import signal
 from contextlib import suppress
@@ -26,9 +27,12 @@ from .http import ASGI
 from .kept import Kept
 from .keys import Keyring
 from .logbook import Logbook
+from .metrics import Metrics
+from .watch import Watcher, place
 
 HOME = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("D2C_MODEL_FOLDER") or HOME / "model")
+CHALLENGER = FOLDER.parent / "challenger"  # where the Bento holds a second version
 settings = ServiceSettings.of(os.environ)
 loaded: list[Served] = []
 keeping = Keeping(settings)
@@ -41,10 +45,33 @@ def served() -> Served:
     return loaded[0]
 
 
-def about() -> dict[str, Any]:
+def about(name: str = "version.json") -> dict[str, Any]:
     """Return what version.json says of the version."""
-    described: dict[str, Any] = json.loads((FOLDER.parent / "version.json").read_text(encoding="utf-8"))
+    described: dict[str, Any] = json.loads((FOLDER.parent / name).read_text(encoding="utf-8"))
     return described
+
+
+def loading(folder: Path, described: dict[str, Any]) -> Served:
+    """Load a version and let it answer once: the first call is the slow one."""
+    model, kept = load(folder), folder / EXAMPLE_FILE
+    example = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else model.contract.example()
+    secret = settings.log_secret.encode()
+    made = Served(model, described["model"], described["version"], described, example, settings.max_records, secret)
+    made.predict(json.dumps({"records": [example]}).encode(), "0", made.explains)
+    return made
+
+
+def versions() -> dict[int, Served]:
+    """Load the champion and, where there is one, the challenger, which keeps nobody from being served."""
+    found = loading(FOLDER, about())
+    if not CHALLENGER.is_dir():
+        return {found.version: found}
+    try:
+        beside = loading(CHALLENGER, about("challenger.json"))
+    except Exception as err:
+        logging.getLogger("d2c.service").error("challenger cannot be loaded", exc_info=err)
+        return {found.version: found}
+    return {found.version: found, beside.version: beside}
 
 
 def open_keyring() -> Keyring | None:
@@ -67,11 +94,8 @@ class Inner:
     def __init__(self) -> None:
         die_with_parent()  # a worker does not outlive a supervisor that was killed
         listener = journal.start()
-        described, model, kept = about(), load(FOLDER), FOLDER / EXAMPLE_FILE
-        example = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else model.contract.example()
-        secret = settings.log_secret.encode()
-        made = Served(model, described["model"], described["version"], described, example, settings.max_records, secret)
-        made.predict(json.dumps({"records": [example]}).encode(), "0", made.explains)  # the first call is the slow one
+        found = versions()
+        made = next(iter(found.values()))
         keeping.keyring = open_keyring()
         if settings.state:
             state = Path(settings.state)
@@ -81,7 +105,7 @@ class Inner:
             from .tracing import Tracer
 
             keeping.tracer = Tracer(settings.traces, made.name, str(made.version))
-        loaded[:] = [made]
+        self.watcher = watching(found, made.version)
         self.listener = listener
         drain_on_sigterm()
         quiet_collector()
@@ -89,10 +113,23 @@ class Inner:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Seal the log, send the last traces."""
-        for each in (keeping.logbook, keeping.kept, keeping.tracer):
+        for each in (self.watcher, keeping.logbook, keeping.kept, keeping.tracer):
             if each is not None:
                 each.close()
         self.listener.stop()
+
+
+def watching(found: dict[int, Served], first: int) -> Watcher:
+    """Let the right version answer, now and whenever the rollout file changes."""
+
+    def install(chosen: Served) -> None:
+        loaded[:] = [chosen]
+
+    file, folder = place(settings.rollout, settings.state, found[first].name)
+    watcher = Watcher(found, first, install, Metrics(), file, folder, keeping.logbook)
+    if file is not None:
+        watcher.start()
+    return watcher
 
 
 def quiet_collector() -> None:
@@ -138,5 +175,5 @@ class Lean(Bare[Any]):  # type: ignore[misc]
         return made
 
 
-Service = Lean(name="d2c", inner=Inner, config={"traffic": {"timeout": 60}})
+Service = Lean(name="d2c", inner=Inner, config={"traffic": {"timeout": 60}, "workers": settings.workers})
 open_keyring()

@@ -31,6 +31,7 @@ class Batch:
     identity: tuple[str, ...]  # columns that tell one answer from another
     reasons: bool
     records: int
+    challenger: int | None = None  # the version that answers some of them
 
 
 @dataclass

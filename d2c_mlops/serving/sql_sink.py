@@ -181,7 +181,8 @@ class _Table:
         """Return the rows that are there already, by key."""
         own = [name for name in keys if name not in ("model", "version")]
         columns = [self.target.c[name] for name in rows[0]]
-        ours = (self.target.c.model == self.batch.model) & (self.target.c.version == self.batch.version)
+        versions = [each for each in (self.batch.version, self.batch.challenger) if each is not None]
+        ours = (self.target.c.model == self.batch.model) & self.target.c.version.in_(versions)
         found: dict[tuple[Any, ...], Any] = {}
         step = MOST_VALUES // len(own)
         for start in range(0, len(rows), step):

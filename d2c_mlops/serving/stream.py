@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class Streamed:
         self.about = app.about(request)
         self.index = self.answered = 0
         self.logged = self.about is not None
+        self.later: list[Callable[[], None]] = []  # once a part is sent
 
     async def run(self) -> None:
         """Answer until the body ends."""
@@ -63,11 +65,14 @@ class Streamed:
         lines = [line for line in lines if line.strip()]
         if not lines:
             return
+        self.served = self.app.served()  # a rollout may have begun or ended since the last part
         threaded = sum(map(len, lines)) > 16_384
         found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, threaded=threaded)
         if not self.request.sent:
             await self.request.begin(NDJSON)
         await self.request.part(b"".join(found))
+        while self.later:
+            self.later.pop(0)()
 
     def _answer(self, lines: list[bytes]) -> list[bytes]:
         records, faults = {}, {}
@@ -78,7 +83,6 @@ class Streamed:
                 faults[index] = orjson.loads(refused(err, self.served).answer.body)
         answers = {**self._predict(records, faults), **{i: {"index": i, "error": fault} for i, fault in faults.items()}}
         self.index += len(lines)
-        self.app.metrics_of(self.served, len(records))
         return [orjson.dumps(answers[index]) + b"\n" for index in sorted(answers)]
 
     def _predict(self, records: dict[int, dict[str, Any]], faults: dict[int, Any]) -> dict[int, dict[str, Any]]:
@@ -87,7 +91,7 @@ class Streamed:
             return {}
         asked = list(records.values())
         try:
-            made = Answered(self.batch, asked, *self.served.answer(asked, self.reasons))
+            made = self.served.answered(self.batch, asked, self.reasons)
         except Exception as err:
             if not hasattr(err, "failures"):
                 raise
@@ -97,22 +101,18 @@ class Streamed:
             faults[index] = orjson.loads(problem(422, "The model cannot answer this", str(err)).body)
             return {}
         self.answered += len(asked)
-        found = {}
-        for index, row in zip(records, self.served.predictions(made), strict=True):
-            found[index] = {"index": index, **row, "prediction_id": f"{self.batch}-{index}"}
-        self._log(made, list(records))
-        return found
+        indexes = list(records)
+        self._keep(made, indexes)
+        version = {"version": self.served.version}
+        rows = zip(indexes, self.served.predictions(made, indexes), strict=True)
+        return {index: {"index": index, **version, **row} for index, row in rows}
 
-    def _log(self, made: Answered, indexes: list[int]) -> None:
-        """Log what was answered; runs of neighbours go into one line."""
-        if self.about is None:
-            return
-        start = 0
-        for stop in range(1, len(indexes) + 1):
-            if stop == len(indexes) or indexes[stop] != indexes[stop - 1] + 1:
-                rows = slice(start, stop)
-                why = made.reasons[rows] if made.reasons is not None else None
-                part = Answered(made.batch, made.records[rows], made.outputs[rows], why)
-                lines = self.served.lines(part, self.about, first=indexes[start])
-                self.logged = self.app.write(lines, self.served) == "true" and self.logged
-                start = stop
+    def _keep(self, made: Answered, indexes: list[int]) -> None:
+        """Count and log what was answered, and leave to the shadow what it has to do later."""
+        served = self.served
+        self.app.metrics_of(served, made)
+        if served.shadow is not None:
+            self.later.append(partial(served.shadow, made, self.about, self.reasons, indexes))
+        if self.about is not None:
+            lines = served.lines(made, self.about, indexes)
+            self.logged = self.app.write(lines, served) == "true" and self.logged

@@ -74,6 +74,9 @@ class _Hook:
         if self.batch.reasons:
             for row, said in zip(rows, frame["reasons"], strict=True):
                 row["reasons"] = json.loads(said)
+        if "variant" in frame:
+            for row, version, variant in zip(rows, frame["version"].tolist(), frame["variant"], strict=True):
+                row |= {"version": version, "variant": variant}
         for start in range(0, len(rows), AT_ONCE):
             part, place = rows[start : start + AT_ONCE], first + start
             body = {"batch": self.batch.id, "first": place, "model": self.batch.model, "version": self.batch.version}
