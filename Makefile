@@ -4,8 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
+# Without byte code every command would compile all that it imports again: a second more for each.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -67,11 +69,21 @@ test-exports: $(READY)  ## what `d2c schedule export` writes, judged by Airflow,
 test-crash: $(READY)  ## 100 kills (-9) of schedulers, workers and kernels, two schedulers, on SQLite and on PostgreSQL: every slot once
 	$(BIN)/python bench/crash.py $(OPTIONS)
 
-test-deploy: $(READY)  ## what `d2c deploy` writes, judged by Kubernetes' schemas, the compose schema and promtool
+test-deploy: $(READY)  ## what `d2c deploy` writes, judged by the schemas of Kubernetes, compose and GitHub, and promtool
 	@test -x .bench/exports/bin/check-jsonschema || { $(PYTHON) -m venv .bench/exports && \
 		.bench/exports/bin/python -m pip install -q --disable-pip-version-check kubernetes-validate check-jsonschema; }
 	@command -v promtool >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; }
 	$(BIN)/python bench/deploy.py
+
+test-container: $(READY)  ## a real image built and run without a Docker daemon: no root, read-only, asked, scraped, alarmed about; compose's services
+	@command -v buildah >/dev/null && command -v podman >/dev/null && command -v runc >/dev/null && command -v debootstrap >/dev/null \
+		&& command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
+		test "$$(id -u)" = 0 || { echo "as root: apt-get install buildah podman runc debootstrap prometheus"; exit 2; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			buildah podman runc debootstrap prometheus; }
+	@test -x .bench/exports/bin/check-jsonschema || { $(PYTHON) -m venv .bench/exports && \
+		.bench/exports/bin/python -m pip install -q --disable-pip-version-check kubernetes-validate check-jsonschema; }
+	$(BIN)/python bench/container.py
 
 test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by node, Python by mypy, C# against a golden file
 	@test -x .bench/node/node_modules/.bin/tsc || npm install --silent --no-audit --no-fund --prefix .bench/node typescript @types/node
@@ -107,7 +119,7 @@ $(READY): requirements.lock setup.py settings.ini
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=python3.12 …"; exit 1; }
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv -q --allow-existing --python $(PYTHON) .venv && \
-		uv pip install -q -p $(BIN)/python -r requirements.lock && \
+		uv pip install -q --compile-bytecode -p $(BIN)/python -r requirements.lock && \
 		uv pip install -q -p $(BIN)/python --no-deps -e . ; \
 	else \
 		$(PYTHON) -m venv .venv && \

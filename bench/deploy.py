@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aims import Aim, close
+from exports import workflows
 
 from d2c_mlops.serving.deploy import Plan, Size, deploy
 
@@ -18,10 +19,15 @@ PLAN = Plan("lead_scoring", 3, "registry.example/lead_scoring:v3", Size())
 
 def main() -> int:
     """Write the files of every platform and let its tools judge them."""
+    return close(written(PLAN))
+
+
+def written(plan: Plan) -> list[Aim]:
+    """Write the files of a plan for every platform and return what the platforms' tools say."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        cluster = deploy(PLAN, "kubernetes", folder / "kubernetes")
-        team = deploy(PLAN, "compose", folder / "compose")
+        cluster = deploy(plan, "kubernetes", folder / "kubernetes")
+        team = deploy(plan, "compose", folder / "compose")
         manifests = [path for path in cluster if path.name != "alerts.yaml"]
         validator = TOOLS / "kubernetes-validate"
         aims = [
@@ -41,7 +47,7 @@ def main() -> int:
         text = scraped.read_text().replace("/etc/prometheus/alerts.yaml", str(scraped.with_name("alerts.yaml")))
         scraped.write_text(text)
         aims.append(judged("promtool accepts what Prometheus is told", ["promtool", "check", "config", scraped]))
-    return close(aims)
+        return [*aims, workflows(deploy(plan, "github-actions", folder / "github"))]
 
 
 def judged(what: str, command: list[object]) -> Aim:

@@ -143,7 +143,11 @@ def systemd(folder: Path) -> Aim:
 
 def github(folder: Path) -> Aim:
     """Validate the workflows against their schema."""
-    files = export(folder, "github-actions")
+    return workflows(export(folder, "github-actions"))
+
+
+def workflows(files: list[Path]) -> Aim:
+    """Return whether GitHub's schema accepts workflows, each job with a timeout."""
     done = call(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
     timeouts = call(TOOLS / "check-jsonschema", "--builtin-schema", "custom.github-workflows-require-timeout", *files)
     said = f"{len(files)} workflows: {(done.stdout + done.stderr).strip().splitlines()[0]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 
 from aims import Aim, close
 from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 D2C = Path(__file__).resolve().parents[1] / ".venv/bin/d2c"
 CHROMIUM = "/usr/bin/chromium"
@@ -63,7 +65,12 @@ def create_job(page: Page, url: str) -> None:
 
 def open_output(page: Page) -> str:
     """Open the output notebook from the list of jobs and return what it shows."""
-    page.get_by_text("Completed").first.wait_for(timeout=PATIENCE)
+    completed = page.get_by_text("Completed").first  # the list shows what it was when it was loaded
+    for _ in range(PATIENCE // 2000):
+        page.get_by_role("button", name="Reload", exact=True).click()
+        with contextlib.suppress(PlaywrightTimeout):
+            completed.wait_for(timeout=2000)
+            break
     page.locator('button[title*="ownload"]').first.click()
     page.get_by_role("link", name="Notebook").first.click(timeout=PATIENCE)
     output = page.locator(".jp-OutputArea-output", has_text="seen").first

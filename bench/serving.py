@@ -83,7 +83,16 @@ def measured(peer: Peer, path: str, body: Path, connections: int, seconds: float
     """Return rate, latencies and CPU ms a request, after a warm-up."""
     for warm, spell in ((True, min(1.0, seconds)), (False, seconds)):
         before = cpu(peer.process)
-        command = [sys.executable, HERE / "load.py", str(peer.port), path, body, str(connections), str(spell)]
+        command = [
+            sys.executable,
+            "-m",
+            "d2c_mlops.serving.load",
+            str(peer.port),
+            path,
+            body,
+            str(connections),
+            str(spell),
+        ]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{peer.name} {path}: {done.stderr.strip()}")

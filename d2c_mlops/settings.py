@@ -149,6 +149,7 @@ class Settings:
     run_cpus: int = option(0, "processors that a run may use; all when 0")
     cpu_hour_price: float = option(0.0, "price of an hour of one processor, for what runs cost")
     outputs: str = option("", "fsspec URL that outputs of runs go to, such as s3://bucket/runs; the store when empty")
+    base_image: str = option("", "image that `d2c package --containerize` starts from; Python's slim one when empty")
     secrets: str = option("", "folder with a file per secret, for parameters written secret:NAME")
     models: Mapping[str, ModelSettings] = option(_nothing, "the [model:NAME] sections")
     jobs: Mapping[str, JobSettings] = option(_nothing, "the [schedule:NAME] sections")

@@ -67,7 +67,7 @@ def test_no_secret_is_written(target):
         assert not re.search(r"(?i)(password|secret|token)\w*['\"]?\s*[:=]\s*['\"]?[A-Za-z0-9+]{12,}", code), name
 
 
-@pytest.mark.parametrize("target", sorted(targets()))
+@pytest.mark.parametrize("target", ["compose", "kubernetes"])
 def test_rules_and_dashboards_ask_for_metrics_that_there_are(target):
     asked = set()
     for name, text in written(target).items():

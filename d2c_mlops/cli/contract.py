@@ -93,6 +93,41 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
     return None
 
 
+@example(
+    "d2c contract check demand http://127.0.0.1:3000",
+    "d2c contract check demand https://demand.staging.example --version 4",
+)
+@contract.command("check")
+@click.argument("model")
+@click.argument("url")
+@click.option(
+    "--version", "number", type=int, help="The version that must answer; any with its contract when not given."
+)
+@click.option("--key", envvar="D2C_API_KEY", show_envvar=True, help="An API key, best by the environment.")
+@json_option
+def check(model: str, url: str, number: int | None, key: str | None, as_json: bool) -> None:
+    """Ask the service at URL whether it keeps MODEL's contract; a promise that does not hold ends with 4.
+
+    Run it in CI between staging and production: readiness, contract, a prediction, a repeated call, a wrong one, one without
+    a key, metrics.
+    """
+    from ..serving.smoke import smoke
+
+    found = smoke(url, _contract(model, number), number, key or "")
+    broken = [each for each in found if not each.holds]
+    if not as_json:
+        for each in found:
+            click.echo(f"  {each}")
+    elif not broken:
+        show({"url": url, "checks": [vars(each) for each in found]})
+    if broken:
+        failures = [Failure(each.said or "does not hold", each.what) for each in broken]
+        raise GateRefused(
+            f"{url} does not keep the contract of {model}", failures=failures, next="read the service's log"
+        )
+    return None
+
+
 @example("d2c contract client demand --to typescript --out web/src/demand.ts", "d2c contract client demand --to csharp")
 @contract.command("client")
 @click.argument("model")

@@ -1,7 +1,9 @@
-"""Command that writes what a platform needs: deploy."""
+"""Commands about platforms: loadtest, deploy."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -9,49 +11,121 @@ import click
 from . import example, here, json_option, main, settings, show
 
 
+@example("d2c loadtest demand", "d2c loadtest demand --seconds 30 --connections 32 --json")
+@main.command()
+@click.argument("model")
+@click.option("--version", "number", type=int, help="The version; the champion when not given.")
+@click.option(
+    "--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True, help="How long it is asked."
+)
+@click.option("--connections", type=click.IntRange(1, 1000), default=8, show_default=True, help="Callers at a time.")
+@click.option(
+    "--path", type=click.Choice(["/predict", "/explain"]), help="What is asked; /explain where the model explains."
+)
+@json_option
+def loadtest(model: str, number: int | None, seconds: float, connections: int, path: str | None, as_json: bool) -> None:
+    """Measure what MODEL's service takes: processor time a request, latency and peak memory.
+
+    It is served here, without keys and with a log of its own, asked one record at a time, then for as many at once as it
+    takes. The figures are written beside the Bento; `d2c deploy` takes limits from them.
+    """
+    from ..ledger.store import Ledger
+    from ..registry.promotions import live
+    from ..registry.versions import find_version
+    from ..serving.bento import package
+    from ..serving.loadtest import FILE
+    from ..serving.loadtest import loadtest as measure
+
+    held = settings()
+    ledger = Ledger.of(held)
+    version = find_version(ledger, model, number) if number is not None else live(ledger, model)
+    bento = package(version, held)
+    said = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
+    load = measure(bento, version, held, seconds=seconds, connections=connections, path=path or "", said=said)
+    if as_json:
+        return show(load.to_dict())
+    click.echo(
+        f"{load.path} of {load.bento}: {load.rate:,.0f} requests/s, p50 {load.p50_ms:.2f} ms, p99 {load.p99_ms:.2f} ms"
+    )
+    click.echo(f"{load.cpu_ms:.3f} ms of processor a request, {load.cores:g} processors busy")
+    click.echo(
+        f"peak memory {load.service_mb:,.0f} MB, its worker {load.worker_mb:,.0f} MB ({load.records:,} records at once)"
+    )
+    click.echo(f"written to {here(bento.folder / FILE)}; next: d2c deploy {model} --to kubernetes")
+    return None
+
+
 @example(
     "d2c deploy demand --to kubernetes --image registry.example/demand:v3",
+    "d2c deploy demand --to kubernetes --rate 200",
     "d2c deploy demand --to compose --image demand:v3 --memory 700 --cpu 2",
+    "d2c deploy demand --to github-actions --image ghcr.io/OWNER/demand",
 )
 @main.command()
 @click.argument("model")
-@click.option("--to", "target", type=click.Choice(["compose", "kubernetes"]), required=True, help="The platform.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["compose", "github-actions", "kubernetes"]),
+    required=True,
+    help="The platform.",
+)
 @click.option("--image", help="The image of the model's service; MODEL:vVERSION when not given.")
 @click.option("--version", "number", type=int, help="The version; the champion when not given.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the files; deploy/TARGET/MODEL when not given."
 )
-@click.option("--cpu", type=float, default=1.0, show_default=True, help="Processors of a replica.")
-@click.option("--memory", type=int, default=512, show_default=True, metavar="MB", help="Resident memory of a replica.")
+@click.option("--cpu", type=float, help="Processors of a replica; from the load test when not given, else 1.")
 @click.option(
-    "--replicas", type=(int, int), default=(2, 6), show_default=True, metavar="LEAST MOST", help="How many there are."
+    "--memory", type=int, metavar="MB", help="Memory of a replica; from the load test when not given, else 512."
 )
+@click.option("--rate", type=float, metavar="N", help="Requests a second at the busiest time; says how many replicas.")
+@click.option("--replicas", type=(int, int), metavar="LEAST MOST", help="How many there are; 2 to 6 when not given.")
 @click.option(
     "--latency", type=float, default=500.0, show_default=True, metavar="MS", help="p99 above which somebody is woken."
 )
 @json_option
 def deploy(
-    model: str, target: str, image: str | None, number: int | None, out: Path | None, cpu: float, memory: int,
-    replicas: tuple[int, int], latency: float, as_json: bool,
+    model: str, target: str, image: str | None, number: int | None, out: Path | None, cpu: float | None,
+    memory: int | None, rate: float | None, replicas: tuple[int, int] | None, latency: float, as_json: bool,
 ) -> None:  # fmt: skip
-    """Write the manifests that run MODEL's image: probes, limits, no root, policies, alert rules, secrets by reference."""
+    """Write what runs MODEL's image: probes, limits, no root, policies, alert rules, secrets by reference.
+
+    Limits are those that `d2c loadtest` measured; where nothing was measured, the command and the files say so.
+    github-actions writes the workflow from a push to production: tests, Bento, image, staging, contract, rollout.
+    """
     from ..ledger.store import Ledger
     from ..registry.promotions import live
     from ..registry.versions import find_version
-    from ..serving.deploy import Plan, Size, targets
+    from ..serving.deploy import Plan, size_of, targets
     from ..serving.deploy import deploy as write
+    from ..serving.loadtest import measured
 
     held = settings()
     ledger = Ledger.of(held)
     version = find_version(ledger, model, number) if number is not None else live(ledger, model)
-    size = Size(cpu, memory, replicas[0], replicas[1], latency)
-    plan = Plan(model, version.version, image or f"{model}:v{version.version}", size)
-    folder = out or held.root / "deploy" / target / model
+    load = measured(version, held)
+    size, sized = size_of(load, cpu=cpu, memory_mb=memory, replicas=replicas, rate=rate, request_ms=latency)
+    folder = (out or held.root / "deploy" / target / model).resolve()
+    parts = (
+        "requirements.txt",
+        "settings.ini",
+        "nbs",
+        "notebooks",
+        *(name.partition(".")[0] for name in held.packages),
+    )
+    plan = Plan(
+        model, version.version, image or f"{model}:v{version.version}", size, sized=sized,
+        project=tuple(part for part in parts if (held.root / part).exists()),
+        context=os.path.relpath(held.root, folder), place=os.path.relpath(folder, held.root),
+    )  # fmt: skip
     made = write(plan, target, folder)
-    step = targets()[target].next.format(folder=here(folder.resolve()))
+    step = targets()[target].next.format(folder=here(folder))
     if as_json:
-        return show({"files": [str(path) for path in made], "next": step})
+        told = load.to_dict() if load else None
+        return show({"files": [str(path) for path in made], "next": step, "size": asdict(size), "load": told})
     for path in made:
-        click.echo(here(path.resolve()))
-    click.echo(f"next: read the head of {here(made[0].resolve())}, then {step}")
+        click.echo(here(path))
+    click.echo(sized)
+    click.echo(f"next: read the head of {here(made[0])}, then {step}")
     return None

@@ -19,20 +19,61 @@ beside_option = click.option(
 )  # fmt: skip
 
 
-@example("d2c package demand", "d2c package demand --version 3", "d2c package demand --with-challenger 4")
+@example(
+    "d2c package demand",
+    "d2c package demand --version 3",
+    "d2c package demand --with-challenger 4",
+    "d2c package demand --containerize --tag registry.example/demand:v3",
+    "d2c package demand --containerize --base-image localhost/python:3.11 --opt network=host",
+)
 @main.command()
 @click.argument("model")
 @click.option("--version", "number", type=int, help="The version; the champion when not given.")
+@click.option("--containerize", is_flag=True, help="Build an image of the Bento as well.")
+@click.option(
+    "--backend", type=click.Choice(["docker", "podman", "buildah"]), help="The builder; found when not given."
+)
+@click.option("--tag", help="Name of the image; MODEL:vVERSION when not given.")
+@click.option("--base-image", "base", help="Image to start from; [d2c] base_image, else Python's slim one.")
+@click.option(
+    "--opt", "options", multiple=True, metavar="NAME=VALUE", help="Further option of the builder; repeatable."
+)
 @beside_option
 @json_option
-def package(model: str, number: int | None, wanted: str | None, as_json: bool) -> None:
-    """Build the Bento of MODEL's champion: offline, pinned, only what the service needs."""
+def package(
+    model: str, number: int | None, containerize: bool, backend: str | None, tag: str | None, base: str | None,
+    options: tuple[str, ...], wanted: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Build the Bento of MODEL's champion: offline, pinned, only what the service needs; a challenger beside it.
+
+    With --containerize an image of it too, by docker, podman or buildah. It runs as user 1034, needs no writable root
+    (volumes: /state for the prediction log, /tmp), reads API keys from /keys/keys.json, listens on 3000 with /livez and
+    /readyz, and holds a bill of materials (CycloneDX), which is written beside the Bento as well. An image in which nbdev,
+    papermill, mlflow or JupyterLab can be imported, or a pin does not hold, is refused.
+    """
     from ..serving.bento import package as build
 
-    made = build(_version(model, number), settings(), _beside(model, number, wanted))
+    if not containerize and (backend or tag or base or options):
+        raise click.UsageError("--backend, --tag, --base-image and --opt go with --containerize")
+    held, version, challenger = settings(), _version(model, number), _beside(model, number, wanted)
+    if not containerize:
+        made = build(version, held, challenger)
+        if as_json:
+            return show(made.to_dict())
+        click.echo(f"{made.tag} {'built' if made.made else 'is there already'}, {here(made.folder)}")
+        return None
+    from ..serving.container import containerize as pack
+    from ..serving.container import find_builder
+
+    find_builder(backend or "")  # before the Bento is built: what is missing is said at once
+    made = build(version, held, challenger)
+    said = (lambda text: click.echo(text, err=True)) if not as_json else (lambda text: None)
+    image = pack(made, version, held, tag=tag or "", backend=backend or "", base=base or "", options=options, said=said)
     if as_json:
-        return show(made.to_dict())
-    click.echo(f"{made.tag} {'built' if made.made else 'is there already'}, {here(made.folder)}")
+        return show(made.to_dict() | {"image": image.to_dict()})
+    click.echo(f"{image.tag} ({image.size / 1e6:,.0f} MB) of {made.tag}, {image.packages} pinned packages")
+    click.echo(f"bill of materials: {here(made.folder / 'sbom.cdx.json')}")
+    click.echo(f"next: d2c deploy {model} --to kubernetes --image {image.tag}")
     return None
 
 

@@ -60,7 +60,7 @@ def _install(distributions: Sequence[str], folder: Path) -> tuple[list[str], str
     wanted = [one for one in _MADE.findall(planned.stderr) if not _has(folder, one)]
     if not wanted:
         return [], None
-    done = _run(["uv", "pip", "install", *common, "--target", str(folder), "--no-deps", *wanted])
+    done = _run(["uv", "pip", "install", "--compile-bytecode", *common, "--target", str(folder), "--no-deps", *wanted])
     return (wanted, None) if done.returncode == 0 else ([], _last(done.stderr))
 
 

@@ -24,6 +24,7 @@ import psutil
 TOKEN = "D2C_SANDBOX"
 PACKAGE_ROOT = Path(__file__).parents[2]
 _LOOK = 0.1  # seconds between two looks at the memory
+_SETTLE, _PATIENCE = 0.02, 5.0  # seconds between two looks for strays, and until they are given up
 _COUNT = 0.5  # seconds between two counts of the processes that a child has started
 _FILE_SIZE = 4 << 30  # bytes that one file may grow to
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
@@ -228,10 +229,15 @@ class Child:
         """Kill what is left of it, wherever it went, and say how it ended."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for stray in marked(self.token):
-            with contextlib.suppress(psutil.Error):
-                stray.kill()
         code = self.process.wait()
+        clean, limit = 0, time.monotonic() + _PATIENCE
+        while clean < 2 and time.monotonic() < limit:  # a program that is just being started shows no environment yet
+            strays = marked(self.token)
+            clean = 0 if strays else clean + 1
+            for stray in strays:
+                with contextlib.suppress(psutil.Error):
+                    stray.kill()
+            time.sleep(_SETTLE)
         output = self.log.read_bytes()[-4000:].decode("utf-8", "replace") if self.log.exists() else ""
         return Ended(status, code, time.monotonic() - self.began, output)
 

@@ -123,7 +123,7 @@ def plot_profit(
     ax.axhline(0, color="gray", lw=0.8)
     ax.set(xlabel="leads called, best first", ylabel="profit")
     _percent(ax, ax.xaxis)
-    ax.set_title("What the calls bring; the dot is where to stop", loc="left")
+    ax.set_title("Profit of the calls, dot: where to stop", loc="left")
     ax.legend(frameon=False)
     return ax
 

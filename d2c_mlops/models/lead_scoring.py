@@ -278,6 +278,6 @@ def plot_field(model: LeadScorer, name: str, ax: Axes) -> Axes:
         ax.step(np.r_[min(0.0, *field.edges, 0.0), field.edges], odds[:-1], where="post", color="tab:blue")
         ax.axhline(1, color="gray", ls=":")
         ax.set_ylabel("odds, 1 = average lead")
-    ax.set_title(words_for([field], {})[name].label, loc="left")
+    ax.set_title(words_for([field], read_words(model.words))[name].label, loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     return ax

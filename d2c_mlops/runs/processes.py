@@ -7,6 +7,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -146,15 +148,22 @@ def end_marked(name: str, value: str) -> int:
 
     This reaches what a dead supervisor left behind: children of a kernel that were given to init.
     """
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get(name) == value:
-                found.append(process)
-        except psutil.Error:
-            continue
-    _signal(found, signal.SIGKILL)
+    found: set[int] = set()
+    clean, limit = 0, time.monotonic() + 5.0
+    while clean < 2 and time.monotonic() < limit:  # a program that is just being started shows no environment yet
+        left = list(_marked(name, value))
+        clean = 0 if left else clean + 1
+        found |= {process.pid for process in left}
+        _signal(left, signal.SIGKILL)
+        time.sleep(0.02)
     return len(found)
+
+
+def _marked(name: str, value: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(name) == value and _running(process):
+                yield process
 
 
 def _running(process: psutil.Process) -> bool:

@@ -22,10 +22,10 @@ from .pins import pins
 
 ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "locks.py", "settings.py", "data", "models", "serving")
 BUILD_WAIT = 300.0  # seconds
+NO_CODE = ("__pycache__", "*.ipynb")
 # What only the machine that packages needs.
 LEFT_OUT = shutil.ignore_patterns(
-    "__pycache__",
-    "*.ipynb",
+    *NO_CODE,
     "bento.py",
     "child.py",
     "pins.py",
@@ -35,6 +35,9 @@ LEFT_OUT = shutil.ignore_patterns(
     "batch.py",
     "*sink*.py",
     "deploy",
+    "container",
+    "load*.py",
+    "smoke.py",
     "rollouts.py",
     "history.py",
     "standing.py",
@@ -165,7 +168,9 @@ def _copy_package(version: Version, context: Path) -> None:
             )
         origin = Path(spec.origin)
         if origin.name == "__init__.py":
-            shutil.copytree(origin.parent, context / package, ignore=LEFT_OUT, dirs_exist_ok=True)
+            shutil.copytree(
+                origin.parent, context / package, ignore=shutil.ignore_patterns(*NO_CODE), dirs_exist_ok=True
+            )
         else:
             shutil.copy2(origin, context / origin.name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,13 +11,16 @@ from pkgutil import iter_modules
 
 from ...data.store import write_atomic
 from ...errors import UsageError
+from ..loadtest import Load
 
+LEAST_CPU = 0.5  # processors; with less, a service starts too slowly
+BUSY = 0.7  # share of its processors at which the autoscaler adds a replica
 MARK = "Written by `d2c deploy`"
 
 
 @dataclass(frozen=True)
 class Size:
-    """What one replica may use and how many there are; the figures of `d2c package` and a load test, or of a person."""
+    """What one replica may use and how many there are; the figures of a load test, or of a person."""
 
     cpu: float = 1.0  # processors of a replica
     memory_mb: int = 512  # resident memory of a replica
@@ -34,6 +38,10 @@ class Plan:
     image: str
     size: Size
     port: int = 3000
+    sized: str = "Limits are not measured: `d2c loadtest` measures them."  # where the size is from
+    project: tuple[str, ...] = ("settings.ini",)  # what the image of the project holds, seen from its folder
+    context: str = "../../.."  # the project's folder, seen from where the files are written
+    place: str = ""  # the other way round
 
     @property
     def slug(self) -> str:
@@ -70,6 +78,43 @@ def deploy(plan: Plan, target: str, folder: Path) -> list[Path]:
     for path, text in made.items():
         write_atomic(path, text.encode())
     return list(made)
+
+
+def size_of(
+    load: Load | None,  # a load test, where there was one
+    *,
+    cpu: float | None = None,  # what a person says is stronger
+    memory_mb: int | None = None,
+    replicas: tuple[int, int] | None = None,
+    rate: float | None = None,  # requests/s expected at the busiest time
+    request_ms: float = 500.0,
+) -> tuple[Size, str]:
+    """Return the size of a replica, how many there are, and a sentence about where the figures are from."""
+    usual = Size()
+    held = cpu if cpu is not None else usual.cpu
+    memory = memory_mb if memory_mb is not None else math.ceil(load.service_mb) if load else usual.memory_mb
+    least, most = replicas or (usual.least, usual.most)
+    if rate is not None:
+        if load is None:
+            raise UsageError("--rate needs a load test: what does a request cost?", next="d2c loadtest MODEL")
+        busy = rate * load.cpu_ms / 1e3 / BUSY  # processors for the whole of it
+        if replicas is None:
+            least = max(usual.least, math.ceil(busy / held))
+            most = max(usual.most, 3 * least)
+        if cpu is None:
+            held = min(usual.cpu, max(LEAST_CPU, math.ceil(20 * busy / least) / 20))
+    given = [
+        name for name, value in (("--cpu", cpu), ("--memory", memory_mb), ("--replicas", replicas)) if value is not None
+    ]
+    said = f" Given by hand: {', '.join(given)}." if given else ""
+    if load is None:
+        return Size(
+            held, memory, least, most, request_ms
+        ), f"Limits are not measured: `d2c loadtest` measures them.{said}"
+    figures = (f"Limits are from a load test of {load.measured_at[:10]}: {load.cpu_ms:g} ms of processor a request to {load.path}, "
+               f"so that {1e3 * BUSY * held / load.cpu_ms:,.0f} requests/s fit a replica of {held:g}; {load.service_mb:,.0f} MB at "
+               f"the peak, which {load.records:,} records at once took.{said}")  # fmt: skip
+    return Size(held, memory, least, most, request_ms), figures
 
 
 def header(lines: Iterable[str] = ()) -> str:

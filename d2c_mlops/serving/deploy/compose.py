@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import yaml
 
+from ..container import BASE
+from ..container.containerfile import LIBRARY, SERVE, SYSTEM, USER
 from . import Plan, Target, header
 from .alerts import rules
 from .dashboard import dashboard
-from .kubernetes import DRAIN, USER
+from .kubernetes import DRAIN
 
-SAID = (
-    "Secrets are read from files beside this one and are yours to make:",
-    "  mkdir -p secrets && openssl rand -hex 24 > secrets/postgres && openssl rand -hex 24 > secrets/grafana",
-    "  openssl rand -hex 32 > secrets/log && cp ../d2c_store/serving/keys.json secrets/keys.json && chmod 644 secrets/keys.json",
-    "D2C_IMAGE is an image of your project (its folder with settings.ini, d2c on its path): it runs the schedule and MLflow.",
-)
+PROJECT = """# Written by `d2c deploy`: the image of your project, which runs the schedule and MLflow. Secrets are mounted, never copied.
+ARG BASE={base}
+FROM ${{BASE}}
+USER 0:0
+ENV PYTHONUNBUFFERED=1 HOME=/tmp PYTHONPATH=/project D2C_STORE=/store MLFLOW_DISABLE_TELEMETRY=true BENTOML_DO_NOT_TRACK=True
+{library}
+WORKDIR /project
+{install}
+{copies}
+RUN mkdir /store && chown {user}:{user} /store
+USER {user}:{user}
+VOLUME ["/store", "/tmp"]
+CMD ["d2c", "schedule", "run"]
+"""
 POSTGRES, PROMETHEUS, GRAFANA = "postgres:17", "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0"
+HOSTS = "mlflow,mlflow:5000,localhost,localhost:*,127.0.0.1,127.0.0.1:*"  # others are refused by MLflow
 URL = 'postgresql+psycopg://d2c:"$$(cat /run/secrets/postgres)"@postgres'
+
+
+def said(plan: Plan) -> list[str]:
+    """Return what is left to a person."""
+    return [
+        "Secrets are read from files beside this one and are yours to make:",
+        "  mkdir -p secrets && openssl rand -hex 24 > secrets/postgres && openssl rand -hex 24 > secrets/grafana",
+        f"  openssl rand -hex 32 > secrets/log && cp {plan.context}/d2c_store/serving/keys.json secrets/keys.json",
+        "  chmod 644 secrets/*",
+        "The scheduler and MLflow run in an image of your project, made by project.Containerfile, or named by D2C_IMAGE.",
+        plan.sized,
+    ]
 
 
 def files(plan: Plan) -> dict[str, str]:
@@ -39,19 +63,37 @@ def files(plan: Plan) -> dict[str, str]:
         "grafana/dashboards/provider.yaml": {"apiVersion": 1, "providers": [provider]},
     }
     made = {
-        name: header(SAID if name == "compose.yaml" else ()) + yaml.safe_dump(each, sort_keys=False, width=120)
+        name: header(said(plan) if name == "compose.yaml" else ()) + yaml.safe_dump(each, sort_keys=False, width=120)
         for name, each in texts.items()
     }
     databases = "-- Written by `d2c deploy`\nCREATE DATABASE ledger;\nCREATE DATABASE mlflow;\n"
-    return made | {"grafana/dashboards/services.json": dashboard(), "postgres/databases.sql": databases}
+    return made | {
+        "grafana/dashboards/services.json": dashboard(),
+        "postgres/databases.sql": databases,
+        "project.Containerfile": project(plan),
+    }
+
+
+def project(plan: Plan) -> str:
+    """Return the recipe of the project's image: what it needs, then what changes more often."""
+    wanted = "requirements.txt" if "requirements.txt" in plan.project else ""
+    needs = f"-r {wanted}" if wanted else f"d2c_mlops=={version('d2c_mlops')}"
+    pip = f'RUN python3 -m pip install --no-cache-dir {needs} "psycopg[binary]>=3.2,<4"'
+    install = f"COPY {wanted} ./\n{pip}" if wanted else pip
+    copies = "\n".join(f"COPY {name} ./{name}" for name in plan.project if name != wanted)
+    library = LIBRARY.format(library=SYSTEM["lightgbm"][0], package=SYSTEM["lightgbm"][1])
+    return PROJECT.format(base=BASE, library=library, install=install, copies=copies, user=USER)
 
 
 def compose(plan: Plan) -> dict[str, Any]:
     """Return the services of the team, each with its limits."""
-    project = "${D2C_IMAGE:?the image of your project}"
+    own = {
+        "image": "${D2C_IMAGE:-d2c-project}",
+        "build": {"context": plan.context, "dockerfile": f"{plan.place or '.'}/project.Containerfile"},
+    }
     stored = {"volumes": ["store:/store"], "secrets": ["postgres"]}
     up = {"postgres": {"condition": "service_healthy"}}
-    serve = f"exec mlflow server --host 0.0.0.0 --port 5000 --backend-store-uri {URL}/mlflow --artifacts-destination /store/mlartifacts"
+    serve = f"exec mlflow server --host 0.0.0.0 --port 5000 --allowed-hosts '{HOSTS}' --backend-store-uri {URL}/mlflow --artifacts-destination /store/mlartifacts"
     schedule = f"export D2C_LEDGER_URL={URL}/ledger && exec d2c schedule run"
     return {
         "name": "d2c",
@@ -65,7 +107,7 @@ def compose(plan: Plan) -> dict[str, Any]:
                 **_limits(1.0, 1024),
             },
             "mlflow": {
-                "image": project,
+                **own,
                 "command": ["sh", "-c", serve],
                 "environment": {"MLFLOW_DISABLE_TELEMETRY": "true"},
                 "depends_on": up,
@@ -73,7 +115,7 @@ def compose(plan: Plan) -> dict[str, Any]:
                 **_limits(1.0, 1536),
             },
             "scheduler": {
-                "image": project,
+                **own,
                 "command": ["sh", "-c", schedule],
                 "environment": {"D2C_STORE": "/store", "D2C_TRACKING_URI": "http://mlflow:5000"},
                 "depends_on": up | {"mlflow": {"condition": "service_started"}},
@@ -106,7 +148,7 @@ def compose(plan: Plan) -> dict[str, Any]:
 
 def service(plan: Plan) -> dict[str, Any]:
     """Return the model's service: no root, nothing written but its state."""
-    start = "D2C_SERVICE_LOG_SECRET=$$(cat /run/secrets/log) exec /home/bentoml/bento/env/docker/entrypoint.sh bentoml serve /home/bentoml/bento"
+    start = f"D2C_SERVICE_LOG_SECRET=$$(cat /run/secrets/log) exec {' '.join(SERVE)}"
     ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{plan.port}/readyz', timeout=2)"
     return {
         "image": plan.image,
@@ -128,7 +170,7 @@ def service(plan: Plan) -> dict[str, Any]:
         "ports": [f"127.0.0.1:{plan.port}:{plan.port}"],
         "stop_grace_period": f"{DRAIN + 30}s",
         "healthcheck": {
-            "test": ["CMD", "python", "-c", ready],
+            "test": ["CMD", "python3", "-c", ready],
             "interval": "10s",
             "timeout": "3s",
             "start_period": "30s",
@@ -158,5 +200,5 @@ TARGET = Target(
     "compose",
     "service, scheduler, PostgreSQL, MLflow, Prometheus, Grafana on one machine",
     files,
-    "docker compose -f {folder}/compose.yaml up -d",
+    "docker compose -f {folder}/compose.yaml up -d --build",
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from . import Plan, Target, header
+from ..container.containerfile import USER
+from . import BUSY, Plan, Target, header
 from .alerts import rules
 
 SAID = (
@@ -15,7 +16,6 @@ SAID = (
     "  kubectl create secret generic d2c-service --from-literal=log-secret=$(openssl rand -hex 32)",
     "The prediction log is on a volume of each replica; `d2c collect --from` reads it, or a side car ships it.",
 )
-USER = 1034  # BentoML's images run as this user
 DRAIN = 10  # seconds in which load balancers notice that /readyz says no
 
 
@@ -29,7 +29,7 @@ def files(plan: Plan) -> dict[str, str]:
         "network.yaml": network(plan),
         "account.yaml": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(plan), "automountServiceAccountToken": False},
     }  # fmt: skip
-    texts = {name: header(SAID) + yaml.safe_dump(each, sort_keys=False) for name, each in made.items()}
+    texts = {name: header([*SAID, plan.sized]) + yaml.safe_dump(each, sort_keys=False) for name, each in made.items()}
     return texts | {"prometheus/alerts.yaml": header() + yaml.safe_dump(rules(plan), sort_keys=False, width=120)}
 
 
@@ -154,7 +154,7 @@ def service(plan: Plan) -> dict[str, Any]:
 
 def autoscaler(plan: Plan) -> dict[str, Any]:
     """Return the autoscaler: by processor time, which is what a model uses up."""
-    target = {"type": "Utilization", "averageUtilization": 70}
+    target = {"type": "Utilization", "averageUtilization": round(100 * BUSY)}
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from pathlib import Path
 
 import orjson
+
+from ..errors import D2CError
 
 
 async def _one(host: str, port: int, request: bytes, until: float, taken: list[float], wrong: list[bytes]) -> None:
@@ -25,7 +28,7 @@ async def _one(host: str, port: int, request: bytes, until: float, taken: list[f
 
 
 async def load(host: str, port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
-    """Return how many requests were answered, and how fast."""
+    """Return how many requests were answered, their rate a second, and latencies in ms. Raises D2CError for any but 200."""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
@@ -37,15 +40,17 @@ async def load(host: str, port: int, path: str, body: bytes, connections: int, s
     spent = time.perf_counter() - start
     taken.sort()
     if wrong:
-        raise SystemExit(f"{len(wrong)} answers were not 200: {wrong[0]!r}")
-    at = lambda share: taken[min(len(taken) - 1, int(share * len(taken)))] * 1e3  # noqa: E731
-    return {"requests": len(taken), "rate": len(taken) / spent, "p50": at(0.5), "p99": at(0.99), "max": taken[-1] * 1e3}
+        raise D2CError(
+            f"{len(wrong)} of {len(taken)} answers were not 200: {wrong[0].splitlines()[0].decode()}", where=path
+        )
+    p50, p99 = (taken[min(len(taken) - 1, int(share * len(taken)))] * 1e3 for share in (0.5, 0.99))
+    return {"requests": len(taken), "rate": len(taken) / spent, "p50": p50, "p99": p99, "max": taken[-1] * 1e3}
 
 
 if __name__ == "__main__":
-    import uvloop
-
     port, path, file, connections, seconds = sys.argv[1:]
-    with open(file, "rb") as body:  # noqa: PTH123
-        made = load("127.0.0.1", int(port), path, body.read(), int(connections), float(seconds))
-    sys.stdout.write(orjson.dumps(uvloop.run(made)).decode())
+    try:
+        made = load("127.0.0.1", int(port), path, Path(file).read_bytes(), int(connections), float(seconds))
+        sys.stdout.write(orjson.dumps(asyncio.run(made)).decode())
+    except (D2CError, OSError, asyncio.IncompleteReadError) as err:
+        sys.exit(str(err))

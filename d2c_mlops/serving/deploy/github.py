@@ -1,0 +1,147 @@
+"""GitHub Actions: from a push to production, each step by the command that a person would give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from . import Plan, Target, header
+
+SAID = (
+    "Put this file into .github/workflows/. What it needs, all by reference and yours to make (Settings, Secrets and variables):",
+    "  secrets D2C_LEDGER_URL, D2C_TRACKING_URI: the ledger and MLflow, which runners reach",
+    "  variable D2C_STORE: where the store is mounted on a self-hosted runner, or empty for one that starts empty",
+    "  environments staging and production, each with secret KUBECONFIG (base64), secret D2C_API_KEY and variable SERVICE_URL;",
+    "  reviewers of the environment production are asked before anything reaches callers",
+    "A version newer than the champion goes along in the image, unheard, and meets a tenth of the keys at the end: widen it by",
+    "`d2c rollout MODEL --percent`, end it by --promote or --abort. Without one, the champion is served anew from new code.",
+)
+CHECKOUT: dict[str, Any] = {"uses": "actions/checkout@v4"}
+SETUP: dict[str, Any] = {"uses": "actions/setup-python@v5", "with": {"python-version": "3.11", "cache": "pip"}}
+INSTALL: dict[str, Any] = {"run": "python -m pip install -r requirements.txt"}
+KUBECONFIG = (
+    'mkdir -p ~/.kube && echo "$KUBECONFIG_DATA" | base64 --decode > ~/.kube/config && chmod 600 ~/.kube/config'
+)
+# Exit code 2 says that there is no version newer than the champion.
+CHALLENGER = """code=0
+d2c rollout "$MODEL" --shadow --reason "$GITHUB_SHA" || code=$?
+case $code in 0) going=true ;; 2) going=false ;; *) exit $code ;; esac
+echo "challenger=$going" >> "$GITHUB_OUTPUT"
+"""
+
+
+class _Plain(yaml.SafeDumper):  # type: ignore[misc]
+    """Steps that are repeated are written out; commands of several lines stay lines."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Plain.add_representer(str, _text)
+
+
+def files(plan: Plan) -> dict[str, str]:
+    """Return the workflow."""
+    text = yaml.dump(workflow(plan), Dumper=_Plain, sort_keys=False, width=120)
+    return {f"d2c-{plan.slug}.yml": header(SAID) + text}
+
+
+def workflow(plan: Plan) -> dict[str, Any]:
+    """Return the workflow of a model: one job a stage, each needs the one before."""
+    return {
+        "name": f"d2c {plan.model}",
+        "on": {"push": {"branches": ["main"]}, "workflow_dispatch": {}},
+        "permissions": {"contents": "read"},
+        "concurrency": {"group": f"d2c-{plan.model}", "cancel-in-progress": False},
+        "env": {
+            "MODEL": plan.model,
+            "IMAGE": f"{repository(plan.image)}:${{{{ github.sha }}}}",
+            "D2C_STORE": "${{ vars.D2C_STORE || 'd2c_store' }}",
+        },
+        "jobs": {
+            "test": _job(20, [
+                {"run": "python -m pytest -q"},
+                {"name": "Nothing breaks callers", "run": 'd2c contract diff "$MODEL"', "env": _ledger()},
+            ]),
+            "image": image(plan),
+            "staging": stage("staging", "image", plan, []),
+            "production": stage("production", "staging", plan, [
+                {
+                    "name": "A tenth of the keys",
+                    "if": "needs.image.outputs.challenger == 'true'",
+                    "run": 'd2c rollout "$MODEL" --percent 10 --reason "$GITHUB_SHA"',
+                    "env": _ledger(),
+                },
+            ]),
+        },
+    }  # fmt: skip
+
+
+def image(plan: Plan) -> dict[str, Any]:
+    """Return the job that builds the Bento and its image and hands it over with its bill of materials."""
+    host = repository(plan.image).partition("/")[0] if "/" in plan.image else "docker.io"
+    github = host == "ghcr.io"
+    login = {
+        "registry": host,
+        "username": "${{ github.actor }}" if github else "${{ secrets.REGISTRY_USER }}",
+        "password": f"${{{{ secrets.{'GITHUB_TOKEN' if github else 'REGISTRY_TOKEN'} }}}}",
+    }
+    steps: list[dict[str, Any]] = [
+        {"uses": "docker/login-action@v3", "with": login},
+        {"name": "A newer version goes along, unheard", "id": "rollout", "run": CHALLENGER, "env": _ledger()},
+        {"run": 'd2c package "$MODEL" --containerize --backend docker --tag "$IMAGE"', "env": _ledger()},
+        {"run": 'docker push "$IMAGE"'},
+        {
+            "uses": "actions/upload-artifact@v4",
+            "with": {"name": "sbom", "path": "${{ env.D2C_STORE }}/bentoml/bentos/*/*/sbom.cdx.json"},
+        },
+    ]
+    more: dict[str, Any] = {"permissions": {"contents": "read", "packages": "write"}} if github else {}
+    more["outputs"] = {"challenger": "${{ steps.rollout.outputs.challenger }}"}
+    return _job(45, steps, needs=["test"], **more)
+
+
+def stage(name: str, before: str, plan: Plan, then: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the job that brings the image to an environment and asks it whether it keeps its contract."""
+    sizes = f"--cpu {plan.size.cpu:g} --memory {plan.size.memory_mb} --replicas {plan.size.least} {plan.size.most}"
+    write = f'd2c deploy "$MODEL" --to kubernetes --image "$IMAGE" --out manifests {sizes}'
+    steps: list[dict[str, Any]] = [
+        {"run": KUBECONFIG, "env": {"KUBECONFIG_DATA": "${{ secrets.KUBECONFIG }}"}},
+        {"run": write, "env": _ledger()},
+        {"run": f"kubectl apply -f manifests && kubectl rollout status statefulset/{plan.slug} --timeout=10m"},
+        {
+            "name": "It keeps its contract",
+            "run": 'd2c contract check "$MODEL" "$SERVICE_URL"',
+            "env": {"SERVICE_URL": "${{ vars.SERVICE_URL }}", "D2C_API_KEY": "${{ secrets.D2C_API_KEY }}"},
+        },
+        *then,
+    ]
+    needs = ["image"] if before == "image" else ["image", before]
+    return _job(30, steps, needs=needs, environment=name)
+
+
+def repository(image: str) -> str:
+    """Return an image's name without its tag."""
+    head, slash, last = image.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
+
+
+def _job(minutes: int, steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    return {**more, "runs-on": "ubuntu-latest", "timeout-minutes": minutes, "steps": [CHECKOUT, SETUP, INSTALL, *steps]}
+
+
+def _ledger() -> dict[str, str]:
+    return {name: f"${{{{ secrets.{name} }}}}" for name in ("D2C_LEDGER_URL", "D2C_TRACKING_URI")}
+
+
+TARGET = Target(
+    "github-actions",
+    "tests, Bento, image, staging, contract, production by rollout on every push",
+    files,
+    "cp {folder}/*.yml .github/workflows/",
+)
