@@ -99,8 +99,10 @@ test-lab: $(READY)  ## 'Create Notebook Job' in a headless Chromium: a text with
 	.bench/lab/bin/python bench/lab.py
 
 test-s3: $(READY)  ## outputs of runs on a real S3-speaking server
-	@test -x .bench/s3/bin/moto_server || { $(PYTHON) -m venv .bench/s3 && .bench/s3/bin/python -m pip install -q \
-		--disable-pip-version-check -r requirements.lock s3fs "moto[server]" && .bench/s3/bin/python -m pip install -q --no-deps -e .; }
+	@test -x .bench/s3/bin/moto_server || { $(PYTHON) -m venv .bench/s3 && \
+		grep -v python-dateutil requirements.lock > .bench/s3/lock.txt && .bench/s3/bin/python -m pip install -q \
+		--disable-pip-version-check -r .bench/s3/lock.txt "s3fs==2026.9.0" "aiobotocore==3.10.*" "botocore==1.43.117" "boto3==1.43.117" \
+		"moto[server]==5.2.*" && .bench/s3/bin/python -m pip install -q --no-deps -e .; }
 	.bench/s3/bin/python -m pytest -q -n 0 tests/test_history.py -k s3 -rs
 
 bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and mlflow models serve, in one run

@@ -191,6 +191,50 @@ def test_two_claims_of_one_slot_are_decided_by_the_ledger(scheduled: Settings, p
         assert slots.claim(ledger, slot, NOW) is not None and slots.claim(ledger, slot, NOW) is None
 
 
+def day(number: int) -> datetime:
+    return datetime(2026, 11, number, 5, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("line", "parallel", "room"), [("concurrency = 2\n", 1, 2), ("", 3, 3)])
+def test_no_more_of_a_job_run_at_a_time_than_may(
+    scheduled: Settings, project: Path, line: str, parallel: int, room: int
+) -> None:
+    with (project / "settings.ini").open("a") as file:
+        file.write(line)
+    write(project / "nb.ipynb", PARAMETERS, "import time\ntime.sleep(2)", RECORD)
+    made = scheduler(load(project, {"run_slots": "8"}, environ={}), Clock(NOW - timedelta(hours=1)))
+    wanted = [day(number) for number in range(1, 5)]
+    slots.add(made.ledger, "report", dict.fromkeys(wanted, ("waiting", "backfill")), NOW, parallel=parallel)
+    assert made.look() == room and len(slots.running(made.ledger)) == room
+    while any(slots.find(made.ledger, "report", each).status in ("waiting", "running") for each in wanted):
+        finish(made), made.look()
+    assert {run.slot for run in latest(made.ledger)} == set(wanted)
+    assert most_at_once(made.ledger) == room
+
+
+def most_at_once(ledger: Ledger) -> int:
+    """The largest number of runs that were going together."""
+    moments = [(run.started_at, 1) for run in latest(ledger)] + [(run.ended_at, -1) for run in latest(ledger)]
+    going = most = 0
+    for _, step in sorted(moments):
+        going += step
+        most = max(most, going)
+    return most
+
+
+def test_a_run_that_becomes_too_dear_is_stopped_and_not_tried_again(scheduled: Settings, project: Path) -> None:
+    text = (project / "settings.ini").read_text().replace("[d2c]\n", "[d2c]\ncpu_hour_price = 7200\n")
+    (project / "settings.ini").write_text(text + "max_cost = 8\nretries = 3\n")
+    write(project / "nb.ipynb", PARAMETERS, RECORD, "while True: pass")
+    made = scheduler(load(project, environ={}), Clock())
+    made.look(), finish(made)
+    slot = slots.find(made.ledger, "report", SLOT)
+    (row,) = latest(made.ledger)
+    assert (slot.status, row.status) == ("failed", "failed")
+    assert row.error["kind"] == "TooExpensive" and "its limit is 8" in row.error["message"]
+    assert row.cost is not None and row.cost >= 8 and row.recorded["twice"] == 6
+
+
 def test_templates_fill_dates_in_and_reach_nothing_else() -> None:
     known = {"slot": SLOT, "job": "report", "previous_success": ""}
     assert fill("{slot:%Y-%m} of {job} after {previous_success}", known) == "2026-11 of report after "

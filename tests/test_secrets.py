@@ -1,5 +1,7 @@
 import base64
+import sys
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import quote
 
 import pytest
@@ -11,6 +13,7 @@ from d2c_mlops.runs.execute import run
 from d2c_mlops.runs.parameters import to_source
 from d2c_mlops.runs.records import latest
 from d2c_mlops.runs.redaction import clean, forms
+from d2c_mlops.runs.secrets import secret
 from d2c_mlops.settings import load
 
 TOKEN, PASSWORD = 'pa"ss w&rd<1>', "file-secret-42"
@@ -70,3 +73,26 @@ def test_all_ways_to_write_a_secret_are_found() -> None:
     for text in (TOKEN, repr(TOKEN), quote(TOKEN, safe=""), base64.b64encode(TOKEN.encode()).decode()):
         assert "[secret:N]" in clean(f"<<{text}>>", known) and TOKEN not in clean(text, known)
     assert clean({"a": ["ab", TOKEN, 3]}, known) == {"a": ["ab", "[secret:N]", 3]}
+
+
+def test_the_keyring_is_asked_last(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+    trouble = ModuleType("keyring.errors")
+    trouble.KeyringError = type("KeyringError", (Exception,), {})
+
+    def get_password(service: str, name: str) -> str | None:
+        asked.append((service, name))
+        if name == "LOCKED":
+            raise trouble.KeyringError("locked")
+        return {"CRM": "from the keyring"}.get(name)
+
+    ring = ModuleType("keyring")
+    ring.get_password, ring.errors = get_password, trouble
+    monkeypatch.setitem(sys.modules, "keyring", ring)
+    monkeypatch.setitem(sys.modules, "keyring.errors", trouble)
+    monkeypatch.setenv("D2C_SECRET_SHOP", "from the environment")
+    assert (secret("SHOP"), secret("CRM")) == ("from the environment", "from the keyring")
+    assert asked == [("d2c_mlops", "CRM")]
+    for name in ("LOCKED", "NOWHERE"):
+        with pytest.raises(UsageError, match=f"no secret '{name}'"):
+            secret(name)
