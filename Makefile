@@ -85,6 +85,9 @@ test-container: $(READY)  ## a real image built and run without a Docker daemon:
 		.bench/exports/bin/python -m pip install -q --disable-pip-version-check kubernetes-validate check-jsonschema; }
 	$(BIN)/python bench/container.py
 
+test-rollout: $(READY)  ## champion and challenger under load: 10 % of 100,000 keys, sticky, monotone, abort and promote in seconds, guards
+	$(BIN)/python bench/rollout.py
+
 test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by node, Python by mypy, C# against a golden file
 	@test -x .bench/node/node_modules/.bin/tsc || npm install --silent --no-audit --no-fund --prefix .bench/node typescript @types/node
 	$(BIN)/python -m pytest -q -n 0 tests/test_clients.py
