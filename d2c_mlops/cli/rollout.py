@@ -108,11 +108,9 @@ def _said(told: Standing) -> str:
 def _effect(told: Standing) -> list[str]:
     """Return what is to be said of the services on this machine."""
     if not told.workers:
-        return (
-            [f"no service of {told.model} runs on this machine; `d2c serve {told.model}` starts one"]
-            if told.going
-            else []
-        )
+        here = f"no service of {told.model} runs on this machine; `d2c serve {told.model}` starts one"
+        there = f"services elsewhere follow a copy of {told.file}, which D2C_SERVICE_ROLLOUT names to them"
+        return [here, there] if told.going else []
     lines = []
     wanted = told.rollout.challenger if told.rollout and told.rollout.going else told.champion
     unable = [each for each in told.behind if wanted not in each["versions"]]

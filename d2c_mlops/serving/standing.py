@@ -35,6 +35,7 @@ class Standing:
     seconds: float | None = None  # until all workers followed
     gate: list[Clause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    file: str = ""  # what services follow; a container is given it as D2C_SERVICE_ROLLOUT
 
     @property
     def going(self) -> bool:
@@ -53,7 +54,7 @@ class Standing:
         return {
             "model": self.model, "champion": self.champion, "going": self.going,
             "rollout": self.rollout.to_dict() if self.rollout else None, "figures": self.figures,
-            "workers": len(self.workers), "behind": len(self.behind), "seconds": self.seconds, "notes": self.notes,
+            "workers": len(self.workers), "behind": len(self.behind), "seconds": self.seconds, "notes": self.notes, "file": self.file,
             "gate": [clause.to_dict() for clause in self.gate], "history": [each.to_dict() for each in self.events],
         }  # fmt: skip
 
@@ -64,6 +65,7 @@ def standing(model: str, settings: Settings, *, wait: bool = False, notes: Seque
     carry(ledger, model, settings)
     champion, now = promotions.champion(ledger, model), current(ledger, model, settings)
     told = Standing(model, champion.version if champion else None, now, history(ledger, model), notes=list(notes))
+    told.file = str(place_of(model, settings)[0])
     if champion is None:
         find_version(ledger, model)
     told.workers = workers(model, settings)
