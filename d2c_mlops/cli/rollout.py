@@ -97,7 +97,7 @@ def _said(told: Standing) -> str:
     now = told.rollout
     if now is None:
         return f"version {told.champion} answers all keys; there was no rollout yet"
-    since = f"since {now.at[:19]}Z, by {now.by}: {now.reason}"
+    since = f"since {now.at[:19].replace('T', ' ')}Z, by {now.by}: {now.reason}"
     if not now.going:
         return f"version {told.champion} answers all keys ({since})"
     if now.mode == "shadow":
