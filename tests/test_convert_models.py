@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.convert.convert import Conversion, convert
+from d2c_mlops.convert.write.model_text import _tolerance
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.model import Model
 from d2c_mlops.models.model import load as load_model
@@ -123,3 +124,10 @@ def test_bins_and_percentiles_of_the_training_data_are_replayed(
     for row in (0, 11, 399):
         asked = raw.iloc[[row]].assign(record_id=["x"])[list(model.contract.inputs.columns)]
         assert model.predict(model.contract.check_inputs(asked))["prediction"].tolist() == [guess[row]]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("again", "far"), [(0.87, 0.01), (0.8701, 0.087), (None, 0.087), (0.9, 0.12)], ids=["same", "chance", "slow", "wild"]
+)
+def test_a_metric_may_move_as_far_as_chance_moves_it(again: float | None, far: float) -> None:
+    assert _tolerance(0.87, again) == pytest.approx(far)

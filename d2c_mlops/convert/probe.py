@@ -236,9 +236,9 @@ def _metric(candidate: Mapping[str, Any], done: Mapping[str, Any], model: Any) -
 def _again(
     candidate: Mapping[str, Any], space: dict[str, Any], parameters: list[str], took: float, value: float | None
 ) -> Any:
-    """The figure of a second training, which differs where the notebook leaves something to chance."""
+    """The figure of a second training, which differs where the notebook leaves something to chance; None: not trained again."""
     if value is None or took > SLOW:
-        return value
+        return None
     done = space[candidate["train"]](**{name: space[name] for name in parameters})
     return _metric(candidate, done, done["model"])
 

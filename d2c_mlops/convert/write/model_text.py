@@ -236,7 +236,7 @@ def _checks(
     listed = ", ".join(f'"{word}": {each}' for each, word in own.items())
     unchanged = " and ".join(f"{p.name} == {p.default}" for p in parameters.every if p.name in own)
     value = found.get("metric")
-    tolerance = max(0.01 * max(1.0, abs(value)), 4 * abs(value - found["again"])) if value is not None else 0.0
+    tolerance = _tolerance(value, found["again"]) if value is not None else 0.0
     measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= {tolerance:.3g}" if value is not None else ""  # fmt: skip
     last = repr(chosen.name)
     seen = "Asked about records that it has seen, it answers as the notebook did, and for every one of them."
@@ -259,3 +259,10 @@ def _checks(
 
 
 MODEL_NAME = "in_production"
+
+
+def _tolerance(value: float, again: float | None) -> float:
+    """Return how far a metric may move: far where a second training gave another one, or there was no time for it."""
+    if value == again:
+        return 0.01 * max(1.0, abs(value))
+    return max(0.1 * abs(value), 0.01, 4 * abs(value - (value if again is None else again)))
