@@ -241,7 +241,7 @@ def running_after(settings: Settings) -> Iterator[list[str]]:
 def cost() -> Iterator[Aim]:
     """Compare the time of a request in-process: a service that can follow a rollout, and one that cannot."""
     sys.path.insert(0, str(Path(__file__).parent))
-    from ranking import Ranking
+    from ranker import Ranking
 
     sides = {n: Served(Ranking(n - 1.0), MODEL, n, {}, {}) for n in (1, 2)}
     held: list[Served] = [sides[1]]
@@ -294,8 +294,8 @@ def main() -> int:
     aims = list(cost())
     with TemporaryDirectory(prefix="d2c-rollout-") as name:
         folder = Path(name)
-        (folder / "ranking.py").write_text((Path(__file__).parent / "ranking.py").read_text())
-        (folder / "settings.ini").write_text("[d2c]\npackages = ranking\n[rollout]\nmin_answers = 100\n")
+        (folder / "ranker.py").write_text((Path(__file__).parent / "ranker.py").read_text())
+        (folder / "settings.ini").write_text("[d2c]\npackages = ranker\n[rollout]\nmin_answers = 100\n")
         os.environ["PYTHONPATH"] = str(folder)
         os.chdir(folder)
         settings = trained(folder, MODEL, 0.0)
