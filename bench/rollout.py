@@ -176,7 +176,7 @@ def under_load(settings: Settings) -> Iterator[Aim]:
             return clients.until(begun, by(now))
 
         took = {
-            "narrow to 10 %": change(partial(rollout, MODEL, settings, share=0.1)),
+            "narrow to 5 %": change(partial(rollout, MODEL, settings, share=0.05)),
             "widen to 50 %": change(partial(rollout, MODEL, settings, share=0.5)),
             "abort": change(partial(abort, MODEL, settings, reason="bench")),
         }
