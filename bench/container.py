@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -209,6 +209,13 @@ def asking(url: str, key: str) -> Iterator[None]:
             each.join()
 
 
+def said_aloud(aims: Iterable[Aim]) -> Iterator[Aim]:
+    """Print each aim as soon as it is known: the whole takes minutes."""
+    for aim in aims:
+        print(f"  {aim}", flush=True)
+        yield aim
+
+
 def main() -> int:
     """Build, run, ask, scrape, alarm; one line an aim."""
     from alarm import alarm
@@ -223,16 +230,16 @@ def main() -> int:
         image = first["image"]
         said = f"{took:.0f} s, {image['size'] / 1e6:.0f} MB, {image['packages']} packages, Python {PYTHON}"
         aims = [Aim("buildah builds the image without a daemon and without network", said, image["size"] > 0)]
-        aims += refuses_mlflow()
+        aims += said_aloud(refuses_mlflow())
         load = json.loads(d2c("loadtest", MODEL, "--version", 1, "--seconds", 5, "--json").stdout)
         told = json.loads(d2c("deploy", MODEL, "--version", 1, "--to", "kubernetes", "--json").stdout)
         size = Size(**told["size"])
         right = told["load"] == load and load["service_mb"] <= size.memory_mb <= load["service_mb"] + 1
         said = f"peak {load['service_mb']} MB, {load['cpu_ms']} ms a request; manifests ask for {size.memory_mb} MB"
         aims.append(Aim("limits of the manifests are those of the load test", said, right))
-        aims += service(podman, first, size)
-        aims += team(podman, Plan(MODEL, 1, first["image"]["tag"], size))
-        aims += alarm(podman, first, build(2)[0], HARD, Plan(MODEL, 2, f"{MODEL}:v2", size), asking)
+        aims += said_aloud(service(podman, first, size))
+        aims += said_aloud(team(podman, Plan(MODEL, 1, first["image"]["tag"], size)))
+        aims += said_aloud(alarm(podman, first, build(2)[0], HARD, Plan(MODEL, 2, f"{MODEL}:v2", size), asking))
         os.chdir(tools)
         for number in (1, 2):
             run("podman", "rmi", "--force", f"{MODEL}:v{number}", check=False)
