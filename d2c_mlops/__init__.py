@@ -11,7 +11,7 @@ try:
 except PackageNotFoundError:  # a source tree that is on the path without being installed (a Bento)
     __version__ = "0+source"
 
-VERBS = ("check", "ingest", "package", "promote", "rollback", "run", "score", "serve")
+VERBS = ("check", "containerize", "ingest", "loadtest", "package", "promote", "rollback", "run", "score", "serve")
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,11 @@ from .serving.batch import Scored
 from .serving.batch import score as _score
 from .serving.bento import Bento
 from .serving.bento import package as _package
+from .serving.container import Image
+from .serving.container import containerize as _containerize
 from .serving.history import beside
+from .serving.loadtest import Load
+from .serving.loadtest import loadtest as _loadtest
 from .serving.rollouts import abort as _abort
 from .serving.rollouts import challenger as _challenger
 from .serving.rollouts import finish as _finish
@@ -35,7 +39,20 @@ from .serving.standing import Standing
 from .serving.standing import standing as _standing
 from .settings import Settings, load
 
-__all__ = ["check", "ingest", "package", "promote", "rollback", "rollout", "run", "score", "serve", "served"]
+__all__ = [
+    "check",
+    "containerize",
+    "ingest",
+    "loadtest",
+    "package",
+    "promote",
+    "rollback",
+    "rollout",
+    "run",
+    "score",
+    "serve",
+    "served",
+]
 
 
 def ingest(source: str, name: str, *, layout: str | None = None, settings: Settings | None = None) -> IngestResult:
@@ -113,6 +130,35 @@ def package(
     """Build the Bento of the champion, or of a version, with the challenger of a rollout beside it; see `d2c package`."""
     held = settings or load()
     return _package(_version(model, version, held), held, _beside(model, version, challenger, held))
+
+
+def containerize(
+    model: str,
+    *,
+    version: int | None = None,
+    tag: str = "",
+    backend: str = "",
+    base: str = "",
+    settings: Settings | None = None,
+) -> Image:
+    """Build an image of the champion's Bento, or of a version's; see `d2c package --containerize`."""
+    held = settings or load()
+    found = _version(model, version, held)
+    return _containerize(_package(found, held), found, held, tag=tag, backend=backend, base=base)
+
+
+def loadtest(
+    model: str,
+    *,
+    version: int | None = None,
+    seconds: float = 10.0,
+    connections: int = 8,
+    settings: Settings | None = None,
+) -> Load:
+    """Measure what the champion's service, or a version's, takes; see `d2c loadtest`."""
+    held = settings or load()
+    found = _version(model, version, held)
+    return _loadtest(_package(found, held), found, held, seconds=seconds, connections=connections)
 
 
 def serve(

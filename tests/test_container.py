@@ -41,7 +41,7 @@ if asked == "build":
     kept = told.with_name("context")
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(sys.argv[-1], kept)
-    print("STEP 1/2: FROM base"); print("[2/2] COPY site/"); print(os.environ.get("SAYS", ""))
+    print("STEP 1/2: FROM base"); print(os.environ.get("STEP", "[2/2] COPY site/")); print(os.environ.get("SAYS", ""))
     sys.exit(int(os.environ.get("ENDS", "0")))
 if asked in ("from", "create"):
     print("box")
@@ -185,15 +185,23 @@ def test_what_the_image_refuses_is_told_and_nothing_is_left(
 
 
 @pytest.mark.parametrize(
-    ("says", "error", "words"),
-    [("initializing source docker://localhost/py: not found", UsageError, "--base-image"),
-     ("write /x: no space left on device", Temporary, "disk is full"), ("segfault", D2CError, "could not build: segfault")],
+    ("step", "says", "error", "words"),
+    [("", "initializing source docker://localhost/py: not found", UsageError, "base image cannot be had.*\n.*--base-image"),
+     ("[2/2] RUN ldconfig || apt-get install libgomp1", "connection refused", UsageError, "lacks a library.*\n.*network=host"),
+     ("[2/2] COPY site/", "write /x: no space left on device", Temporary, "disk is full"),
+     ("[2/2] COPY site/", "segfault", D2CError, "could not build: segfault")],
 )  # fmt: skip
 def test_a_build_that_fails_says_why(
-    says: str, error: type[D2CError], words: str, bento: Bento, held: Settings, monkeypatch: pytest.MonkeyPatch
+    step: str,
+    says: str,
+    error: type[D2CError],
+    words: str,
+    bento: Bento,
+    held: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setenv("ENDS", "1")
-    monkeypatch.setenv("SAYS", says)
+    for name, value in (("ENDS", "1"), ("STEP", step), ("SAYS", says)):
+        monkeypatch.setenv(name, value)
     with pytest.raises(error, match=words):
         containerize(bento, VERSION, held, backend="podman", base="localhost/py")
 
@@ -255,7 +263,7 @@ def test_the_systems_packages_are_read_from_dpkg(tmp_path: Path):
 
 
 def test_steps_of_all_builders_are_understood():
-    for line in ("STEP 3/12: COPY a b", "Step 3/12 : COPY a b", "#7 [3/12] COPY a b", "[3/12] COPY a b"):
+    for line in ("STEP 3/12: COPY a b", "Step 3/12 : COPY a b", "#7 [3/12] COPY a b", "#7 [stage-0 3/12] COPY a b"):
         found = builders.STEP.match(line)
         assert found is not None and found.groups() == ("3", "12", "COPY a b"), line
     assert builders.size("812 MB") == 812_000_000 and builders.size("1.5 GB") == 1_500_000_000
@@ -271,6 +279,16 @@ def test_limits_come_from_the_load_test_and_what_a_person_says_is_stronger():
     assert "not measured" in size_of(None)[1]
     with pytest.raises(UsageError, match="--rate needs a load test"):
         size_of(None, rate=5)
+
+
+def test_the_commands_are_calls_too(bento: Bento, settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    import d2c_mlops as d2c
+    from d2c_mlops import verbs
+
+    train(settings)
+    monkeypatch.setattr(verbs, "_package", lambda *_: bento)
+    image = d2c.containerize("mean_units", version=1, backend="podman", base="localhost/py", settings=settings)
+    assert (image.tag, image.builder, image.bento) == ("mean_units:v1", "podman", bento.tag)
 
 
 def test_a_service_is_loaded_its_limits_are_deployed_and_it_keeps_its_contract(settings: Settings, project: Path):

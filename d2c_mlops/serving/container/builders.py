@@ -16,10 +16,7 @@ from .prepare import REFUSED
 
 BUILD_SECONDS = 3600
 INSTALL = "apt-get install buildah (or podman, or docker), then the same command again"
-STEP = re.compile(r"^(?:#\d+ )?(?:STEP |Step |\[)\s*(\d+)/(\d+)[\]:]*\s*:?\s*(\S.*)")
-NO_IMAGE = ("pull access denied", "manifest unknown", "no such host", "connection refused", "i/o timeout", "not known",
-            "did not resolve to an alias", "unable to copy from source", "failed to resolve", "pinging container registry",
-            "initializing source")  # fmt: skip
+STEP = re.compile(r"^(?:#\d+ )?(?:STEP |Step |\[(?:[\w-]+ +)?)\s*(\d+)/(\d+)[\]:]*\s*:?\s*(\S.*)")
 FULL = "no space left"
 
 
@@ -114,13 +111,19 @@ def failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
         return UsageError("the image is refused", where=base, failures=faults, next="choose another --base-image")
     if FULL in text.lower():
         return Temporary("the disk is full", next="free some disk space, build again")
-    last = next((line for line in reversed(lines) if line.strip()), "no reason given")
-    if any(each in text for each in NO_IMAGE):
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "no reason given")
+    steps = [found for line in lines if (found := STEP.match(line))]
+    if all(int(found[1]) < 2 for found in steps):
         return UsageError(
-            f"the base image cannot be had: {last.strip()}", where=base,
+            f"the base image cannot be had: {last}", where=base,
             next=f"{name} pull {base}, or name one that is here: --base-image localhost/NAME",
         )  # fmt: skip
-    return D2CError(f"{name} could not build: {last.strip()}", failures=[Failure(each) for each in lines[-8:-1]])
+    if "apt-get" in steps[-1][3]:
+        return UsageError(
+            f"the base image lacks a library that the model needs, and it cannot be installed: {last}", where=base,
+            next="take a base image that has it, or give the build a network: --opt network=host",
+        )  # fmt: skip
+    return D2CError(f"{name} could not build: {last}", failures=[Failure(each) for each in lines[-8:-1] if each])
 
 
 def size(text: str) -> int:
