@@ -189,6 +189,7 @@ def test_what_the_image_refuses_is_told_and_nothing_is_left(
     [("", "initializing source docker://localhost/py: not found", UsageError, "base image cannot be had.*\n.*--base-image"),
      ("[2/2] RUN ldconfig || apt-get install libgomp1", "connection refused", UsageError, "lacks a library.*\n.*network=host"),
      ("[2/2] COPY site/", "write /x: no space left on device", Temporary, "disk is full"),
+     ('[2/2] RUN ["python3", "prepare.py", "base"]', "executable not found", UsageError, "no python3"),
      ("[2/2] COPY site/", "segfault", D2CError, "could not build: segfault")],
 )  # fmt: skip
 def test_a_build_that_fails_says_why(
@@ -242,8 +243,9 @@ def test_wheels_come_by_uv_else_by_pip_else_it_says_so(fakes: Path, monkeypatch:
 
 def test_in_the_image_another_python_a_moved_pin_and_a_forbidden_module_are_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
-        prepare.install("3.2", USER)
-    assert "the packages are for 3.2" in capsys.readouterr().out
+        prepare.base("3.2", ["json"])
+    told = capsys.readouterr().out
+    assert "the packages are for 3.2" in told and "json can be imported" in told
     assert prepare.unpinned([f"click=={installed('click')}", "click==0.0", "no-such==1"]) == [
         f"click 0.0 is pinned, {installed('click')} is there", "no-such 1 is pinned, none is there",
     ]  # fmt: skip

@@ -118,6 +118,8 @@ def failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
             f"the base image cannot be had: {last}", where=base,
             next=f"{name} pull {base}, or name one that is here: --base-image localhost/NAME",
         )  # fmt: skip
+    if "prepare.py" in steps[-1][3] and '"base"' in steps[-1][3]:
+        return UsageError(f"the base image has no python3: {last}", where=base, next="choose another --base-image")
     if "apt-get" in steps[-1][3]:
         return UsageError(
             f"the base image lacks a library that the model needs, and it cannot be installed: {last}", where=base,

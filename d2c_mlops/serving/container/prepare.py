@@ -31,11 +31,15 @@ def refuse(faults: list[str]) -> None:
         sys.exit(3)
 
 
-def install(python: str, user: int) -> None:
-    """Compile what was copied, for a root file system that takes no bytecode later; make the user and its folder."""
+def base(python: str, without: list[str]) -> None:
+    """Refuse a base image before anything is copied into it."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if here != python:
-        refuse([f"the base image has Python {here}; the packages are for {python}"])
+    other = [f"the base image has Python {here}; the packages are for {python}"] if here != python else []
+    refuse([*other, *forbidden(without)])
+
+
+def install(user: int) -> None:
+    """Compile what was copied, for a root file system that takes no bytecode later; make the user and its folder."""
     compiled(HOME / "site")
     passwd, group = Path("/etc/passwd"), Path("/etc/group")
     if f":x:{user}:" not in passwd.read_text():
@@ -106,7 +110,10 @@ def system(root: Path = Path("/")) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "install":
-        install(sys.argv[2], int(sys.argv[3]))
+    step, python, number, *names = sys.argv[1:]
+    if step == "base":
+        base(python, names)
+    elif step == "install":
+        install(int(number))
     else:
-        check(int(sys.argv[3]), sys.argv[4:])
+        check(int(number), names)
