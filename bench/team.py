@@ -33,7 +33,7 @@ def team(podman: Podman, plan: Plan) -> Iterator[Aim]:
     """Start the services as the compose file says, those whose images are here or can be made here."""
     folder = Path("team").resolve()
     notebook()
-    plan = replace(plan, project=("settings.ini", "shop", "nbs"), context="..", place="team")
+    plan = replace(plan, project=("requirements.txt", "settings.ini", "shop", "nbs"), context="..", place="team")
     deploy(plan, "compose", folder)
     text = (folder / "compose.yaml").read_text()
     for line in text.splitlines():  # what the head of the file tells a person to do
@@ -99,9 +99,10 @@ def notebook() -> None:
 def build(folder: Path) -> None:
     """Build the project's image; our own wheel is not on an index yet."""
     wheels = Path("wheels").resolve()
+    Path("requirements.txt").write_text("--find-links /wheels\nd2c_mlops\n")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", wheels, HERE.parent)
     run("buildah", "build", "--tag", IMAGE, "--pull=false", "--network", "host", "--volume", f"{wheels}:/wheels:ro",
-        "--env", "PIP_FIND_LINKS=/wheels", "--build-arg", f"BASE={BASE}", "--file", folder / "project.Containerfile", ".")  # fmt: skip
+        "--build-arg", f"BASE={BASE}", "--file", folder / "project.Containerfile", ".")  # fmt: skip
 
 
 @contextmanager
