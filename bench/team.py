@@ -21,6 +21,7 @@ from aims import Aim
 from machine import BASE, HERE, Podman, run, wait
 
 from d2c_mlops.serving.deploy import Plan, deploy
+from d2c_mlops.serving.pins import closure
 from d2c_mlops.serving.server import check_port
 
 USER = 1034
@@ -99,7 +100,8 @@ def notebook() -> None:
 def build(folder: Path) -> None:
     """Build the project's image; our own wheel is not on an index yet."""
     wheels = Path("wheels").resolve()
-    Path("requirements.txt").write_text("--find-links /wheels\nd2c_mlops\n")
+    pins = [f"{name}=={version}" for name, version in closure(["d2c-mlops"]).items()]
+    Path("requirements.txt").write_text("\n".join(["--find-links /wheels", *pins, ""]))
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", wheels, HERE.parent)
     run("buildah", "build", "--tag", IMAGE, "--pull=false", "--network", "host", "--volume", f"{wheels}:/wheels:ro",
         "--build-arg", f"BASE={BASE}", "--file", folder / "project.Containerfile", ".")  # fmt: skip
