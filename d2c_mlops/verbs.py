@@ -144,7 +144,9 @@ def containerize(
     """Build an image of the champion's Bento, or of a version's; see `d2c package --containerize`."""
     held = settings or load()
     found = _version(model, version, held)
-    return _containerize(_package(found, held), found, held, tag=tag, backend=backend, base=base)
+    return _containerize(
+        package(model, version=version, settings=held), found, held, tag=tag, backend=backend, base=base
+    )
 
 
 def loadtest(
@@ -158,7 +160,9 @@ def loadtest(
     """Measure what the champion's service, or a version's, takes; see `d2c loadtest`."""
     held = settings or load()
     found = _version(model, version, held)
-    return _loadtest(_package(found, held), found, held, seconds=seconds, connections=connections)
+    return _loadtest(
+        package(model, version=version, settings=held), found, held, seconds=seconds, connections=connections
+    )
 
 
 def serve(

@@ -288,7 +288,7 @@ def test_the_commands_are_calls_too(bento: Bento, settings: Settings, monkeypatc
     from d2c_mlops import verbs
 
     train(settings)
-    monkeypatch.setattr(verbs, "_package", lambda *_: bento)
+    monkeypatch.setattr(verbs, "package", lambda *_, **__: bento)
     image = d2c.containerize("mean_units", version=1, backend="podman", base="localhost/py", settings=settings)
     assert (image.tag, image.builder, image.bento) == ("mean_units:v1", "podman", bento.tag)
 
