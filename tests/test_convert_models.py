@@ -127,7 +127,9 @@ def test_bins_and_percentiles_of_the_training_data_are_replayed(
 
 
 @pytest.mark.parametrize(
-    ("again", "far"), [(0.87, 0.01), (0.8701, 0.087), (None, 0.087), (0.9, 0.12)], ids=["same", "chance", "slow", "wild"]
+    ("again", "far"),
+    [(0.87, 0.01), (0.8701, 0.087), (None, 0.087), (0.9, 0.12)],
+    ids=["same", "chance", "slow", "wild"],
 )
 def test_a_metric_may_move_as_far_as_chance_moves_it(again: float | None, far: float) -> None:
     assert _tolerance(0.87, again) == pytest.approx(far)
