@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-abuse test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -94,6 +94,11 @@ test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by 
 
 test-serving-crash: $(READY)  ## kill -9 of a prediction log, of its collector and of a batch, 50 trials each
 	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py tests/test_score.py
+
+test-abuse: $(READY)  ## what a service takes: 10,000 generated cases, broken bodies, slow callers, 1,000 connections, SIGTERM, kill -9
+	@test -x .bench/abuse/bin/schemathesis || { $(PYTHON) -m venv .bench/abuse && \
+		.bench/abuse/bin/python -m pip install -q --disable-pip-version-check "schemathesis>=4,<5"; }
+	$(BIN)/python bench/abuse.py
 
 test-lab: $(READY)  ## 'Create Notebook Job' in a headless Chromium: a text with quotes and code, the run in the ledger, its output
 	@test -x /usr/bin/chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }

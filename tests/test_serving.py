@@ -4,6 +4,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,8 @@ from d2c_mlops.models.model import Model
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import load_version, new_model
 from d2c_mlops.serving.app import Keeping, Served, create_app
-from d2c_mlops.serving.bento import package
+from d2c_mlops.serving.bento import keys_file, package
+from d2c_mlops.serving.keys import create
 from d2c_mlops.serving.pins import FORBIDDEN, closure
 from d2c_mlops.serving.server import free_port, serving
 from d2c_mlops.settings import ServiceSettings, Settings
@@ -108,6 +111,7 @@ def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings
     pinned = (bento.folder / "env/python/requirements.txt").read_text()
     assert "pandas==" in pinned and not any(f"\n{name}==" in pinned for name in FORBIDDEN)
     port = free_port()
+    (project / "mean_units.py").write_text("raise RuntimeError('a module that is called like the model')")
     with serving(bento, settings, port=port) as server:
         body = json.dumps({"records": [{"product_id": "P002", "day": "2024-01-01"}]}).encode()
         request = urllib.request.Request(f"{server.url}/predict", body)
@@ -119,6 +123,22 @@ def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings
         with pytest.raises(UsageError, match=f"port {port} cannot be had"), serving(bento, settings, port=port):
             pass
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree)
+
+
+def test_a_service_in_production_starts_and_asks_for_a_key(settings: Settings, project: Path) -> None:
+    bento = package(train(settings), settings)
+    _, token = create(keys_file(settings), "shop", ["mean_units"], now=datetime.now(UTC))
+    held = replace(settings, service=replace(settings.service, mode="production"))
+    with serving(bento, held, port=free_port()) as server:
+        body = json.dumps({"records": [{"product_id": "P002", "day": "2024-01-01"}]}).encode()
+        for given, status in ((token, 200), ("d2c_wrong", 401)):
+            headers = {"authorization": f"Bearer {given}"}
+            request = urllib.request.Request(f"{server.url}/predict", body, headers)
+            try:
+                found = urllib.request.urlopen(request, timeout=10).status
+            except urllib.error.HTTPError as refused:
+                found = refused.code
+            assert found == status
 
 
 def test_the_service_loads_nothing_that_only_training_needs(project: Path) -> None:

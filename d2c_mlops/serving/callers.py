@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -16,7 +17,7 @@ from .kept import Conflict, Kept, identity
 from .keys import Keyring
 from .metrics import Metrics
 
-KEY_LENGTH = 200  # characters of an Idempotency-Key
+KEY_FORM = re.compile(r"[!-~]{1,200}")  # an Idempotency-Key
 LOG = logging.getLogger("d2c.service")
 
 
@@ -47,8 +48,9 @@ async def once(
 ) -> Answer:
     """Answer a call that carries an Idempotency-Key: the same answer again, done once."""
     text = key.decode("latin-1")
-    if not 0 < len(text) <= KEY_LENGTH:
-        raise Refused(problem(400, "The Idempotency-Key is not well formed", f"1 to {KEY_LENGTH} characters"))
+    if not KEY_FORM.fullmatch(text):
+        why = "1 to 200 visible characters of ASCII, without spaces"
+        raise Refused(problem(400, "The Idempotency-Key is not well formed", why))
     digest = blake2b(body, digest_size=16).hexdigest()
     scope = f"{served.name}{request.scope['path']} {request.caller}"
     loop = asyncio.get_running_loop()

@@ -8,6 +8,9 @@ from ..lifetimes import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent()
+    # The Bento brings its own copy of this package, and that is the one that answers.
+    for name in [each for each in sys.modules if each.partition(".")[0] == "d2c_mlops"]:
+        del sys.modules[name]
     from bentoml_cli.cli import cli
 
     sys.argv = ["bentoml", "serve", *sys.argv[1:]]

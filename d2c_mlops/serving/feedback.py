@@ -71,13 +71,14 @@ def line(body: bytes, id: str, served: Served, request: Request, now: datetime) 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a body (OpenAPI 3.0 dialect)."""
     text: dict[str, Any] = {"type": "string", "maxLength": 2000}
-    value = {"oneOf": [{"type": "number"}, {"type": "boolean"}, text]}
+    number, other = {"type": "number"}, [{"type": "boolean"}, text]
+    absent: dict[str, Any] = {"type": "string", "nullable": True}  # null says the same as nothing
     about = {
-        "prediction_id": {"type": "string", "maxLength": 80, "description": "The prediction's id, from the answer"},
-        "key": {"type": "string", "maxLength": 200, "description": "The key that was asked about, as text"},
-        "at": {"type": "string", "format": "date-time", "description": "When it happened; now when absent"},
+        "prediction_id": {**absent, "maxLength": 80, "description": "The prediction's id, from the answer"},
+        "key": {**absent, "maxLength": 200, "description": "The key that was asked about, as text"},
+        "at": {**absent, "format": "date-time", "description": "When it happened; now when absent"},
     }
-    one = [{"required": ["prediction_id"]}, {"required": ["key"]}]
+    one = [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("prediction_id", "key")]
 
     def variant(actions: list[str], more: dict[str, Any], *required: str) -> dict[str, Any]:
         action = {"type": "string", "enum": actions}
@@ -88,9 +89,18 @@ def schema() -> dict[str, Any]:
     why = {**text, "description": "Why"}
     return {
         "oneOf": [
-            variant(["followed", "ignored"], {"reason": why}),
-            variant(["overridden"], {"reason": {**why, "minLength": 1}, "value": value}, "reason"),
-            variant(["outcome"], {"value": {**value, "description": "What really happened"}}, "value"),
+            variant(["followed", "ignored"], {"reason": {**why, "nullable": True}}),
+            variant(
+                ["overridden"],
+                {
+                    "reason": {**why, "minLength": 1},
+                    "value": {"oneOf": [{**number, "nullable": True}, *other], "description": "What was done instead"},
+                },
+                "reason",
+            ),
+            variant(
+                ["outcome"], {"value": {"oneOf": [number, *other], "description": "What really happened"}}, "value"
+            ),
         ]
     }
 

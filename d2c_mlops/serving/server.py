@@ -80,7 +80,7 @@ def serving(
     check_keys(model, settings)
     log = settings.store / "logs" / f"serve-{bento.tag.replace(':', '-')}-{port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "d2c_mlops.serving.child", bento.tag, "--host", host, "--port", str(port)]
+    command = [sys.executable, "-m", "d2c_mlops.serving.child", str(bento.folder), "--host", host, "--port", str(port)]
     own = service_environment(model, settings) | ({"D2C_SERVICE_WORKERS": str(workers)} if workers is not None else {})
     with log.open("wb") as out:
         process = subprocess.Popen(
