@@ -92,8 +92,8 @@ test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by 
 	@test -x .bench/node/node_modules/.bin/tsc || npm install --silent --no-audit --no-fund --prefix .bench/node typescript @types/node
 	$(BIN)/python -m pytest -q -n 0 tests/test_clients.py
 
-test-serving-crash: $(READY)  ## kill -9 of a prediction log, of its collector and of a batch, 50 trials each
-	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py tests/test_score.py
+test-serving-crash: $(READY)  ## kill -9 of a prediction log, of its collector, of a batch and of who applies decisions, 50 trials each
+	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py tests/test_score.py tests/test_decisions.py
 
 test-abuse: $(READY)  ## what a service takes: 10,000 generated cases, broken bodies, slow callers, 1,000 connections, SIGTERM, kill -9
 	@test -x .bench/abuse/bin/schemathesis || { $(PYTHON) -m venv .bench/abuse && \

@@ -43,6 +43,7 @@ setup(
         ],
         "d2c_mlops.sinks": [
             "file = d2c_mlops.serving.sinks:FileSink",
+            "ledger = d2c_mlops.serving.ledger_sink:LedgerSink",
             "sql = d2c_mlops.serving.sql_sink:SqlSink",
             "webhook = d2c_mlops.serving.webhook_sink:WebhookSink",
         ],

@@ -1,5 +1,6 @@
 """Modules:
 
+- `d2c_mlops.decisions.rules`: Rules over a prediction's inputs and outputs: comparisons, arithmetic, and, or, not; nothing that could run code.
 - `d2c_mlops.serving.logbook`: The prediction log: memory-mapped segments that outlive the process, rotated behind its back."""
 
 from importlib import import_module
@@ -11,7 +12,24 @@ try:
 except PackageNotFoundError:  # a source tree that is on the path without being installed (a Bento)
     __version__ = "0+source"
 
-VERBS = ("check", "containerize", "ingest", "loadtest", "package", "promote", "rollback", "run", "score", "serve")
+VERBS = (
+    "check",
+    "containerize",
+    "decide",
+    "decision_stats",
+    "ingest",
+    "list_decisions",
+    "loadtest",
+    "package",
+    "promote",
+    "rollback",
+    "rollout",
+    "run",
+    "run_decisions",
+    "score",
+    "serve",
+    "served",
+)
 
 
 def __getattr__(name: str) -> Any:

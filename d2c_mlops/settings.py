@@ -84,6 +84,40 @@ class JobSettings:
 
 
 @dataclass(frozen=True)
+class PolicySettings:
+    """A [decisions:NAME] section: what becomes of the predictions of a model."""
+
+    name: str
+    field: str = option("", "output field that is the value of the decision, such as price")
+    auto: str = option("", "rule over inputs and outputs under which nobody is asked; always asked when empty")
+    allow: str = option("", "rule that must hold for whatever is applied, whoever decides; none when empty")
+    deadline: str = option("24h", "how long a decision waits for a person, such as 24h, 30m or 7d")
+    at_deadline: str = option("expire", "what happens then: expire, apply or reject")
+    max_age: str = option("7d", "age from which a prediction, or a decision not yet applied, is not acted on any more")
+    max_auto: int = option(0, "decisions a day (UTC) that are applied without asking; no limit when 0")
+    deciders: tuple[str, ...] = option((), "who may decide: names of API keys and of people; everybody when empty")
+    notify: Mapping[str, str] = option(
+        _nothing, "notify.NAME: apprise URL of who decides, told with links of their own"
+    )
+    apply: str = option(
+        "", "where decisions go: a web hook, URL::TABLE, or secret:NAME that holds one; nowhere when empty"
+    )
+    sign: str = option("", "secret:NAME under which calls of the web hook are signed; not signed when empty")
+    tries: int = option(10, "attempts to apply while the other side is away, before it is a dead letter")
+    dry_run: bool = option(False, "whether decisions are made and recorded, and none is applied")
+
+
+@dataclass(frozen=True)
+class DecisionsSettings:
+    """The [decisions] section: where people decide."""
+
+    url: str = option("", "address at which people reach `d2c decisions serve`, for links in messages")
+    links: tuple[str, ...] = option((), "secret:NAME that signs links; further ones are former secrets, still accepted")
+    port: int = option(3100, "port that `d2c decisions serve` listens on")
+    every: float = option(30.0, "seconds between two looks at logs and deadlines while it serves")
+
+
+@dataclass(frozen=True)
 class RolloutSettings:
     """The [rollout] section: when a challenger is taken out of service by itself."""
 
@@ -155,6 +189,8 @@ class Settings:
     jobs: Mapping[str, JobSettings] = option(_nothing, "the [schedule:NAME] sections")
     service: ServiceSettings = option(ServiceSettings, "the [service] section")
     rollout: RolloutSettings = option(RolloutSettings, "the [rollout] section")
+    policies: Mapping[str, PolicySettings] = option(_nothing, "the [decisions:NAME] sections")
+    decisions: DecisionsSettings = option(DecisionsSettings, "the [decisions] section")
 
     @property
     def ledger(self) -> str:
@@ -181,11 +217,14 @@ class Settings:
         return replace(self.rollout, **_guards(self.model(name).rollout, f"[model:{name}] rollout.", []))
 
 
-OPTIONS = {f.name: f for f in fields(Settings) if f.name not in ("root", "models", "jobs", "service", "rollout")}
+PARTS = ("root", "models", "jobs", "service", "rollout", "policies", "decisions")
+OPTIONS = {f.name: f for f in fields(Settings) if f.name not in PARTS}
 MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", "params", "charter", "rollout")}
 ROLLOUT_OPTIONS = {f.name: f for f in fields(RolloutSettings)}
 SERVICE_OPTIONS = {f.name: f for f in fields(ServiceSettings)}
 SERVICE = "D2C_SERVICE_"  # prefix of its variables
+POLICY_OPTIONS = {f.name: f for f in fields(PolicySettings) if f.name not in ("name", "notify")}
+DECISIONS_OPTIONS = {f.name: f for f in fields(DecisionsSettings)}
 JOB_OPTIONS = {f.name: f for f in fields(JobSettings) if f.name not in ("name", "params")}
 # [package] belongs to setup.py; nothing of it is read at run time.
 SECTIONS = {
@@ -193,9 +232,12 @@ SECTIONS = {
     "d2c": "d2c",
     "service": "service",
     "rollout": "rollout",
+    "decisions": "decisions",
     "model": "model:NAME",
     "schedule": "schedule:NAME",
+    "decisions:": "decisions:NAME",
 }
+UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}  # seconds
 
 
 def load(
@@ -217,7 +259,16 @@ def load(
         failures.append(Failure(f"{values['run_memory']!r} is no size such as 512MB or 2GB", "[d2c] run_memory"))
     service = ServiceSettings(**_service(sections.get("service", {}), environ, failures))
     rollout = RolloutSettings(**_guards(sections.get("rollout", {}), "[rollout]", failures))
-    models, jobs = {}, {}
+    where = "[decisions]"
+    decisions = DecisionsSettings(
+        **_typed(DecisionsSettings, DECISIONS_OPTIONS, sections.get("decisions", {}), where, failures)
+    )
+    failures += [
+        Failure("name a secret, secret:NAME: what is written here is no secret", "[decisions] links")
+        for link in decisions.links
+        if not link.startswith("secret:")
+    ]
+    models, jobs, policies = {}, {}, {}
     for section, keys in sections.items():
         if section.startswith("model:"):
             name = section.removeprefix("model:")
@@ -227,6 +278,11 @@ def load(
             name = section.removeprefix("schedule:")
             jobs[name] = JobSettings(name=name, **_grouped(JobSettings, JOB_OPTIONS, section, keys, failures))
             failures += _job_failures(jobs[name], section)
+        elif section.startswith("decisions:"):
+            name = section.removeprefix("decisions:")
+            chosen = _grouped(PolicySettings, POLICY_OPTIONS, section, keys, failures)
+            policies[name] = PolicySettings(name=name, **chosen)
+            failures += _policy_failures(policies[name], section)
     if failures:
         raise SettingsError(
             "the settings cannot be read",
@@ -242,6 +298,8 @@ def load(
         jobs=MappingProxyType(jobs),
         service=service,
         rollout=rollout,
+        policies=MappingProxyType(policies),
+        decisions=decisions,
         **values,
     )
 
@@ -262,8 +320,8 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
     except (Error, UnicodeDecodeError) as err:
         raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
     for section in ini.sections():
-        if section not in ("package", "d2c", "service", "rollout") and not re.fullmatch(
-            r"(model|schedule):[a-z][a-z0-9_]*", section
+        if section not in ("package", "d2c", "service", "rollout", "decisions") and not re.fullmatch(
+            r"(model|schedule|decisions):[a-z][a-z0-9_]*", section
         ):
             near = get_close_matches(section.partition(":")[0], SECTIONS, n=1)
             hint = f"; did you mean {SECTIONS[near[0]]!r}?" if near else f"; known: {', '.join(SECTIONS.values())}"
@@ -304,7 +362,9 @@ def _grouped(
     cls: type, options: Mapping[str, Any], section: str, keys: Mapping[str, str], failures: list[Failure]
 ) -> dict[str, Any]:
     """Return the typed options of a section; keys such as params.NAME are gathered under their prefix."""
-    prefixes = [name for name in ("params", "charter", "rollout") if name in _hints(cls)]
+    prefixes = [
+        name for name in ("params", "charter", "rollout", "notify") if _hints(cls).get(name) == Mapping[str, str]
+    ]
     plain: dict[str, Any] = {}
     grouped: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     for key, value in keys.items():
@@ -332,6 +392,26 @@ def _job_failures(job: JobSettings, section: str) -> list[Failure]:
     return found
 
 
+def _policy_failures(policy: PolicySettings, section: str) -> list[Failure]:
+    found = [Failure("is needed", f"[{section}] field")] if not policy.field else []
+    for name in ("deadline", "max_age"):
+        try:
+            age(getattr(policy, name))
+        except ValueError as err:
+            found.append(Failure(str(err), f"[{section}] {name}"))
+    if policy.at_deadline not in ("expire", "apply", "reject"):
+        found.append(Failure(f"{policy.at_deadline!r} is none of expire, apply, reject", f"[{section}] at_deadline"))
+    if policy.sign and not policy.sign.startswith("secret:"):
+        found.append(Failure("name a secret, secret:NAME: what is written here is no secret", f"[{section}] sign"))
+    for name in policy.notify:
+        if policy.deciders and name not in policy.deciders:
+            found.append(Failure(f"{name} is not among the deciders", f"[{section}] notify.{name}"))
+    for name in ("max_auto", "tries"):
+        if getattr(policy, name) < (name == "tries"):
+            found.append(Failure(f"{getattr(policy, name)} is too few", f"[{section}] {name}"))
+    return found
+
+
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
@@ -341,7 +421,7 @@ def _typed(
     cls: type, known: Mapping[str, Any], given: Mapping[str, Any], where: str, failures: list[Failure]
 ) -> dict[str, Any]:
     hints = _hints(cls)
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in known or key not in hints:
             failures.append(Failure(f"unknown key{_nearest(key, known)}", f"{where} {key}"))
@@ -383,6 +463,14 @@ def size(text: str) -> int:
         raise ValueError(text)
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
+
+
+def age(text: str) -> float:
+    """Return an age such as 90d, 12h, 30m or 45s in seconds. Raises ValueError."""
+    number, unit = text.strip()[:-1], text.strip()[-1:]
+    if unit not in UNITS or not number.isdigit():
+        raise ValueError(f"{text!r} is not an age: write 90d, 12h, 30m or 45s")
+    return float(int(number) * UNITS[unit])
 
 
 def _name(kind: Any) -> str:

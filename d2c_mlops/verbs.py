@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import getpass
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from .convert.check import check
 from .data.ingest import IngestResult
 from .data.ingest import ingest as _ingest
+from .decisions.applying import now_utc
+from .decisions.deciding import decide as _decide
+from .decisions.policy import Policy
+from .decisions.records import Decision, find, listed
+from .decisions.stats import Stats, stats
+from .decisions.turn import Turn, policies, turn
 from .errors import UsageError
 from .ledger.store import Ledger
 from .registry.gate import Clause
@@ -42,13 +49,17 @@ from .settings import Settings, load
 __all__ = [
     "check",
     "containerize",
+    "decide",
+    "decision_stats",
     "ingest",
+    "list_decisions",
     "loadtest",
     "package",
     "promote",
     "rollback",
     "rollout",
     "run",
+    "run_decisions",
     "score",
     "serve",
     "served",
@@ -193,6 +204,44 @@ def score(
     held = settings or load()
     both = beside(Ledger.of(held), model, held) if version is None else None
     return _score(_version(model, version, held), source, sink, held, reasons=reasons, beside=both)
+
+
+def run_decisions(model: str | None = None, *, settings: Settings | None = None) -> list[Turn]:
+    """Make decisions of predictions, heed deadlines and apply what is due; see `d2c decisions run`."""
+    held = settings or load()
+    return turn(Ledger.of(held), held, model)
+
+
+def list_decisions(
+    model: str | None = None, *, status: str | None = "pending", limit: int = 100, settings: Settings | None = None
+) -> list[Decision]:
+    """Return decisions, the newest first; of any status when it is None; see `d2c decisions list`."""
+    wanted = None if status is None else [status]
+    return listed(Ledger.of(settings or load()), None if model is None else [model], wanted, limit)
+
+
+def decide(
+    id: str,
+    action: str,  # approve, reject or edit
+    *,
+    value: Any = None,  # what is applied instead, for edit
+    by: str | None = None,  # the user of this machine when None
+    reason: str = "",
+    settings: Settings | None = None,
+) -> Decision:
+    """Decide upon a prediction; see `d2c decisions approve`, `reject` and `edit`."""
+    held = settings or load()
+    ledger = Ledger.of(held)
+    policy = Policy.of(find(ledger, id).model, held)
+    who = by or getpass.getuser()
+    return _decide(ledger, policy, id, action, by=who, now=now_utc(), value=value, reason=reason, how="call")[0]
+
+
+def decision_stats(model: str, *, days: float = 30.0, settings: Settings | None = None) -> Stats:
+    """Return how long it takes from prediction to action, and the share applied unasked; see `d2c decisions stats`."""
+    held = settings or load()
+    policies(held, model)
+    return stats(Ledger.of(held), model, now_utc(), timedelta(days=days))
 
 
 def _version(model: str, number: int | None, settings: Settings) -> Version:

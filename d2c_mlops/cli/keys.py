@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
+from ..settings import age
 from . import example, here, json_option, main, settings, show, table
-
-UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 @example("d2c keys", "d2c keys create crm --model lead_scoring --expires 90d", "d2c keys revoke 1f2e3d4c5b6a")
@@ -23,19 +22,32 @@ def keys(context: click.Context, as_json: bool) -> None:
         _list(as_json)
 
 
-@example("d2c keys create crm --model lead_scoring", "d2c keys create shop --model demand --model price --expires 90d")
+@example(
+    "d2c keys create crm --model lead_scoring",
+    "d2c keys create shop --model demand --model price --expires 90d",
+    "d2c keys create jo --model price --scope decide",
+)
 @keys.command()
 @click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["ask", "decide"]),
+    default=("ask",),
+    show_default=True,
+    help="What it opens: asking the model, deciding upon its predictions.",
+)
 @click.option("--model", "models", multiple=True, help="A model that the key is for; all of them when not given.")
 @click.option("--expires", metavar="AGE", help="How long it is valid, such as 90d or 12h; for ever when not given.")
 @json_option
-def create(name: str, models: tuple[str, ...], expires: str | None, as_json: bool) -> None:
+def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires: str | None, as_json: bool) -> None:
     """Make a key for NAME and print it, once: only its hash is kept. Running services take it within a second."""
     from ..serving.keys import EVERY
     from ..serving.keys import create as make
 
     lasts = _age(expires, "--expires")
-    key, token = make(_file(), name, models or (EVERY,), now=datetime.now(UTC), lasts=lasts)
+    key, token = make(_file(), name, models or (EVERY,), now=datetime.now(UTC), lasts=lasts, scopes=scopes)
     if as_json:
         return show({**key.to_dict(), "token": token})
     click.echo(token)
@@ -92,9 +104,9 @@ def _list(as_json: bool) -> None:
     if not found:
         click.echo("no keys yet: services of this machine let everybody in; `d2c keys create NAME` makes one")
         return None
-    rows = [(k["id"], k["name"], " ".join(k["models"]), k["state"], k["created_at"][:16], (k["expires_at"] or "")[:16])
+    rows = [(k["id"], k["name"], " ".join(k["models"]), " ".join(k["scopes"]), k["state"], k["created_at"][:16], (k["expires_at"] or "")[:16])
             for k in found]  # fmt: skip
-    table(("id", "name", "models", "state", "created", "expires"), rows)
+    table(("id", "name", "models", "scopes", "state", "created", "expires"), rows)
     click.echo(f"in {here(_file())}")
     return None
 
@@ -108,7 +120,7 @@ def _file() -> Path:
 def _age(text: str | None, where: str) -> timedelta | None:
     if text is None:
         return None
-    number, unit = text[:-1], text[-1:]
-    if unit not in UNITS or not number.isdigit():
-        raise UsageError(f"{text!r} is not an age", where=where, next="write 90d, 12h, 30m or 45s")
-    return timedelta(seconds=int(number) * UNITS[unit])
+    try:
+        return timedelta(seconds=age(text))
+    except ValueError as err:
+        raise UsageError(str(err), where=where) from None

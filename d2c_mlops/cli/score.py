@@ -13,6 +13,7 @@ from . import example, json_option, main, settings, show
 @example(
     "d2c score demand sales.parquet sqlite:///shop.db::forecasts",
     "d2c score lead_scoring leads.csv scored.csv --reasons",
+    "d2c score price products.parquet ledger:",
     "d2c score lead_scoring postgresql+psycopg://user@host/crm::leads https://crm.example/hooks/scores",
 )
 @main.command()
@@ -27,8 +28,8 @@ def score(model: str, source: str, sink: str, number: int | None, reasons: bool,
 
     SOURCE is a Parquet or CSV file or URL::TABLE of a database; its columns are those of the contract, more are allowed.
     SINK is a file (replaced as a whole), URL::TABLE (one row per key and version; a row that is the same stays as it is), or
-    the URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; what it refuses is kept as dead letters). Interrupted, the same command
-    goes on where it stopped; repeated, it changes nothing. While a rollout is going, its keys are the challenger's here too.
+    the URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; what it refuses is kept as dead letters), or `ledger:`, from where
+    `d2c decisions run` makes decisions of them. Interrupted, the same command goes on where it stopped; repeated, it changes nothing. While a rollout is going, its keys are the challenger's here too.
     """
     from ..ledger.store import Ledger
     from ..registry.promotions import live

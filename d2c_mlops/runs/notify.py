@@ -19,13 +19,14 @@ def notify(job: JobSettings, event: str, title: str, text: str, say: Say) -> int
     if event not in job.notify_on or not job.notify:
         return 0
     try:
-        return sum(_send(url, title, text, say, job.name) for url in job.notify)
+        return sum(send(url, title, text, say, job.name) for url in job.notify)
     except D2CError as err:
         say(f"{job.name}: nobody was notified: {err}")
         return 0
 
 
-def _send(url: str, title: str, text: str, say: Say, name: str) -> bool:
+def send(url: str, title: str, text: str, say: Say, name: str) -> bool:
+    """Send a message to one channel, which may be written secret:NAME; return whether it took it. Its URL is not said."""
     channel = _apprise().Apprise()
     scheme = url.partition("://")[0] if "://" in url else url
     if not channel.add(resolve(url)):

@@ -88,7 +88,7 @@ def score(
     identity = identity_of(contract)
     batch = Batch(
         _digest(frame, version, sink, reasons, beside), version.model, version.version, contract, identity, reasons,
-        len(frame), beside[1].version if beside else None,
+        len(frame), beside[1].version if beside else None, frame,
     )  # fmt: skip
     both = Both(model, version, load_version(beside[1], settings), *beside, reasons) if beside else None
     writer = find_sink(sink, settings)

@@ -23,19 +23,30 @@ LOG = logging.getLogger("d2c.service")
 
 def admit(ring: Keyring, request: Request, served: Served, metrics: Metrics) -> None:
     """Raise Refused, log and count unless the caller has an API key for the model."""
-    given = request.header(b"authorization") or b""
-    bearer = given[7:].strip() if given[:7].lower() == b"bearer " else request.header(b"x-api-key")
-    token = bearer.decode("latin-1") if bearer is not None else None
-    request.caller, reason = ring.refusal(token, served.name, datetime.now(UTC))
+    request.caller, reason = ring.refusal(token_of(request), served.name, datetime.now(UTC))
     if reason is None:
         return
     metrics.refused.labels(served.name, served.label, reason).inc()
     facts = {"request_id": request.id, "reason": reason, "caller": request.caller, "model": served.name}
     LOG.warning("caller refused", extra={"facts": facts})
+    raise Refused(unwelcome(reason, served.name))
+
+
+def token_of(request: Request) -> str | None:
+    """Return the API key that a request carries."""
+    given = request.header(b"authorization") or b""
+    bearer = given[7:].strip() if given[:7].lower() == b"bearer " else request.header(b"x-api-key")
+    return bearer.decode("latin-1") if bearer is not None else None
+
+
+def unwelcome(reason: str, model: str) -> Answer:
+    """Return the answer to a caller whose key is refused: 403 when it is a key, but not for this."""
     if reason == "key of another model":
-        raise Refused(problem(403, "This key is for another model", f"ask for a key for {served.name}"))
+        return problem(403, "This key is for another model", f"ask for a key for {model}")
+    if reason.startswith("key without"):
+        return problem(403, "This key is for something else", f"{reason}: ask for another key for {model}")
     headers = {"www_authenticate": 'Bearer realm="d2c"'}
-    raise Refused(problem(401, "A valid API key is needed", f"{reason}: send Authorization: Bearer KEY", headers))
+    return problem(401, "A valid API key is needed", f"{reason}: send Authorization: Bearer KEY", headers)
 
 
 async def once(

@@ -19,6 +19,7 @@ from ..locks import lock
 
 PREFIX = "d2c"
 EVERY = "*"
+ASK, DECIDE = SCOPES = ("ask", "decide")  # ask a model; read and make decisions upon its predictions
 LOOK = 1.0  # seconds between two looks at the file
 
 
@@ -33,6 +34,7 @@ class Key:
     created_at: str
     expires_at: str | None = None
     revoked_at: str | None = None
+    scopes: tuple[str, ...] = (ASK,)
 
     def state(self, now: datetime) -> str:
         """Return active, expired or revoked."""
@@ -48,14 +50,16 @@ class Key:
         """Return what may be shown of the key."""
         values = asdict(self)
         del values["sha256"]
-        return values | {"models": list(self.models), "state": self.state(datetime.now(UTC))}
+        values |= {"models": list(self.models), "scopes": list(self.scopes)}
+        return values | {"state": self.state(datetime.now(UTC))}
 
 
 def read(file: Path) -> dict[str, Key]:
     """Return the keys of a file by id; none when there is no file. Raises UsageError when it is no file of keys."""
     try:
         listed = json.loads(file.read_text(encoding="utf-8"))["keys"]
-        return {one["id"]: Key(**{**one, "models": tuple(one["models"])}) for one in listed}
+        lists = ("models", "scopes")
+        return {one["id"]: Key(**one | {name: tuple(one[name]) for name in lists if name in one}) for one in listed}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as err:
@@ -63,12 +67,18 @@ def read(file: Path) -> dict[str, Key]:
 
 
 def create(
-    file: Path, name: str, models: Sequence[str], *, now: datetime, lasts: timedelta | None = None
+    file: Path,
+    name: str,
+    models: Sequence[str],
+    *,
+    now: datetime,
+    lasts: timedelta | None = None,
+    scopes: Sequence[str] = (ASK,),
 ) -> tuple[Key, str]:
     """Add a key and return it with its token, which is told once and kept nowhere."""
     id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     until = (now + lasts).isoformat() if lasts is not None else None
-    key = Key(id, name, _hash(secret), tuple(models), now.isoformat(), until)
+    key = Key(id, name, _hash(secret), tuple(models), now.isoformat(), until, scopes=tuple(scopes))
     _change(file, [key])
     return key, f"{PREFIX}_{id}_{secret}"
 
@@ -81,7 +91,7 @@ def revoke(file: Path, id: str, *, now: datetime) -> Key:
 def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timedelta | None = None) -> tuple[Key, str]:
     """Make a successor of a key, which itself ends when the grace is over: both work until then."""
     old = _end(file, id, expires_at=(now + grace).isoformat())
-    return create(file, old.name, old.models, now=now, lasts=lasts)
+    return create(file, old.name, old.models, now=now, lasts=lasts, scopes=old.scopes)
 
 
 class Keyring:
@@ -106,8 +116,15 @@ class Keyring:
         except (OSError, UsageError):
             return
 
-    def refusal(self, token: str | None, model: str, now: datetime) -> tuple[str | None, str | None]:
+    def refusal(self, token: str | None, model: str, now: datetime, scope: str = ASK) -> tuple[str | None, str | None]:
         """Return the id of the key (None when unknown) and why it is refused (None when it is not)."""
+        key, reason = self.holder(token, now)
+        if key is not None and reason is None:
+            reason = refused(key, model, scope)
+        return key.id if key else None, reason
+
+    def holder(self, token: str | None, now: datetime) -> tuple[Key | None, str | None]:
+        """Return the key of a token (None when unknown) and why it opens nothing (None when it does)."""
         if time.monotonic() - self.looked > LOOK:
             self.look()
         if not token:
@@ -120,17 +137,30 @@ class Keyring:
         if prefix != PREFIX or key is None or not right:
             return None, "wrong key"
         state = key.state(now)
-        if state != "active":
-            return id, f"{state} key"
-        return id, None if key.opens(model) else "key of another model"
+        return key, f"{state} key" if state != "active" else None
 
     def any_for(self, model: str, now: datetime) -> bool:
         """Return whether some key opens a model now."""
-        return any(key.opens(model) and key.state(now) == "active" for key in self.keys.values())
+        return any(refused(key, model, ASK) is None and key.state(now) == "active" for key in self.keys.values())
+
+
+def refused(key: Key, model: str, scope: str) -> str | None:
+    """Return why a key that holds is refused for a model and a scope; None when it is not."""
+    if not key.opens(model):
+        return "key of another model"
+    return None if scope in key.scopes else f"key without the scope {scope}"
 
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _kept(key: Key) -> dict[str, Any]:
+    """Return what is written of a key; services of before know no scopes and may read it as long as there is none."""
+    values = asdict(key)
+    if key.scopes == (ASK,):
+        del values["scopes"]
+    return values
 
 
 def _end(file: Path, id: str, **when: Any) -> Key:
@@ -148,7 +178,7 @@ def _change(file: Path, changed: list[Key]) -> None:
     with lock(file.parent, "keys", 10.0):
         keys = read(file) | {key.id: key for key in changed}
         draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        text = json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1)
+        text = json.dumps({"keys": [_kept(key) for key in keys.values()]}, indent=1)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
             out.write(text)
         draft.replace(file)

@@ -32,6 +32,7 @@ class Batch:
     reasons: bool
     records: int
     challenger: int | None = None  # the version that answers some of them
+    asked: pd.DataFrame | None = field(default=None, compare=False, repr=False)  # the checked records, in order
 
 
 @dataclass
@@ -82,6 +83,8 @@ def find_sink(location: str, settings: Settings) -> Sink:
         if sink.matches(location):
             if hasattr(sink, "store"):
                 sink.store = settings.store
+            if hasattr(sink, "settings"):
+                sink.settings = settings
             return sink  # type: ignore[no-any-return]
     raise UsageError(
         "no sink takes this location; known: " + "; ".join(f"{name} ({one.expects})" for name, one in known.items()),

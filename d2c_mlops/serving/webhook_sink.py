@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import email.utils
+import http.client
 import json
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,9 +44,7 @@ class WebhookSink:
 
     @contextmanager
     def open(self, location: str, batch: Batch) -> Iterator[Out]:
-        url = urlsplit(location)
-        if url.scheme.lower() == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
-            raise UsageError("answers are not sent over an open line", where=location, next="use https://")
+        check_line(location)
         folder = self.store / "outbox"
         folder.mkdir(parents=True, exist_ok=True)
         yield _Hook(location, batch, folder / f"{batch.id}.json", folder / f"{batch.id}.dead.jsonl")
@@ -93,24 +92,17 @@ class _Hook:
         headers = {"content-type": "application/json", "idempotency-key": f"{self.batch.id}-{place}"}
         if token := os.environ.get(TOKEN):
             headers["authorization"] = f"Bearer {token}"
-        said, wait = "", FIRST_WAIT
+        wait = FIRST_WAIT
         for attempt in range(1, TRIES + 1):
-            request = urllib.request.Request(self.url, body, headers, method="POST")  # noqa: S310 - scheme checked by matches
-            try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT):  # noqa: S310
-                    return ""
-            except urllib.error.HTTPError as error:
-                said = f"HTTP {error.code}"
-                if error.code not in AWAY:
-                    return said
-                wait = max(wait, _retry_after(error.headers.get("retry-after")))
-            except (OSError, TimeoutError) as error:
-                said = str(getattr(error, "reason", error))
+            said = post(self.url, body, headers)
+            if not said.away:
+                return said.what
+            wait = max(wait, said.retry_after)
             if attempt < TRIES:
                 self.sleep(min(wait, LONGEST_WAIT))
                 wait *= 2
         raise Temporary(
-            f"the web hook did not take the answers from number {place} on, {TRIES} times ({said})",
+            f"the web hook did not take the answers from number {place} on, {TRIES} times ({said.what})",
             where=self.url.split("?")[0],
             next="run the same command again: it goes on where it stopped",
         )
@@ -130,6 +122,46 @@ class _Hook:
             dead=self.dead,
             letters=str(self.letters) if self.dead else "",
         )
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the other side said to a call: nothing to complain about when `what` is empty."""
+
+    what: str = ""
+    away: bool = False  # it may take the same later
+    retry_after: float = 0.0  # seconds that it asks for
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A POST that is sent elsewhere would arrive there as a GET, without its body, and count as taken."""
+
+    def redirect_request(self, *args: Any) -> None:
+        return None
+
+
+CALLS = urllib.request.build_opener(_NoRedirect)
+
+
+def check_line(location: str, where: str = "") -> None:
+    """Raise UsageError where answers would go over an open line."""
+    url = urlsplit(location)
+    if url.scheme.lower() == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+        place = where or location.split("?")[0]
+        raise UsageError("answers are not sent over an open line", where=place, next="use https://")
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Said:
+    """Send one call, once, and return what was said to it."""
+    request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310 - scheme checked by matches
+    try:
+        with CALLS.open(request, timeout=timeout):
+            return Said()
+    except urllib.error.HTTPError as error:
+        away = error.code in AWAY
+        return Said(f"HTTP {error.code}", away, _retry_after(error.headers.get("retry-after")) if away else 0.0)
+    except (OSError, TimeoutError, http.client.HTTPException) as error:
+        return Said(str(getattr(error, "reason", error)) or type(error).__name__, True)
 
 
 def _retry_after(value: str | None) -> float:

@@ -1,0 +1,1 @@
+"""Predictions become decisions: applied inside guardrails, asked about otherwise, each moment on record."""

@@ -1,0 +1,333 @@
+"""The HTTP application on which people and programs decide: by API key, or by a signed link that decides one thing once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from time import perf_counter
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import select
+
+from ..errors import D2CError, DataRefused, Temporary, UsageError
+from ..ledger.schema import decision_links
+from ..ledger.store import Ledger
+from ..serving.callers import token_of, unwelcome
+from ..serving.http import TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, problem
+from ..serving.keys import DECIDE, Key, Keyring, refused
+from ..serving.metrics import Metrics
+from ..serving.metrics import exposition as counted
+from ..settings import Settings
+from . import pages
+from .applying import now_utc
+from .deciding import VERDICTS, Closed, NotAllowed, Replayed, closed, decide
+from .links import BadLink, Link, verified
+from .policy import Policy, read_value
+from .records import STATUSES, Decision, bases, basis, contract_of, events, find, listed
+from .stats import exposition, stats
+from .turn import policies
+
+LOG = logging.getLogger("d2c.decisions")
+LARGEST, SECONDS = 16_384, 10.0  # bytes of a body, and seconds in which it must arrive
+SPAN = timedelta(days=30)  # of the figures at /metrics
+ACTIONS = "|".join(VERDICTS)
+SAFE = {"cache_control": "no-store", "referrer_policy": "no-referrer", "x_content_type_options": "nosniff"}
+
+
+class Body(BaseModel):
+    """What is sent with a decision."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: str = Field("", max_length=2000)
+    value: Any = None
+
+
+@dataclass
+class Desk:
+    """What the application decides with."""
+
+    settings: Settings
+    ledger: Ledger
+    keyring: Keyring
+    links: list[bytes] = field(default_factory=list)  # secrets of links, the one that signs first
+    wake: Callable[[], None] = lambda: None  # called when something was decided, so that it is applied
+    clock: Callable[[], datetime] = now_utc
+
+
+Handler = Callable[["Visit"], Answer]
+
+
+@dataclass
+class Visit:
+    """A request with what was found in its path, and its body."""
+
+    request: Request
+    found: dict[str, str]
+    query: dict[str, str]
+    body: bytes
+    path: str  # as it is logged: without ids, and never with what a link carries
+    model: str = ""
+
+    @property
+    def wants_page(self) -> bool:
+        return b"text/html" in (self.request.header(b"accept") or b"")
+
+
+class App:
+    """An ASGI application; everything that waits for the ledger is done in threads."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.metrics = Metrics()
+        self.routes: list[tuple[re.Pattern[str], dict[str, Handler]]] = [
+            (re.compile("/"), {"GET": lambda visit: pages.inbox()}),
+            (re.compile("/decisions"), {"GET": self.list}),
+            (re.compile("/decisions/(?P<id>[0-9a-f]{24})"), {"GET": self.show}),
+            (re.compile(f"/decisions/(?P<id>[0-9a-f]{{24}})/(?P<action>{ACTIONS})"), {"POST": self.decide}),
+            (re.compile(f"/d/(?P<id>[0-9a-f]{{24}})/(?P<action>{ACTIONS})"), {"GET": self.ask, "POST": self.click}),
+            (re.compile("/metrics"), {"GET": self.expose}),
+            (re.compile("/livez"), {"GET": lambda visit: Answer(b"ok\n", media=TEXT)}),
+            (re.compile("/readyz"), {"GET": self.ready}),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever happens; what goes wrong on our side is logged and not told."""
+        if scope["type"] != "http":
+            await _lifespan(scope, receive, send)
+            return
+        start, request = perf_counter(), Request(scope, receive, send)
+        visit = Visit(request, {}, {}, b"", "other")
+        try:
+            answer = await self._answer(visit)
+        except Gone:
+            return
+        except Refused as err:
+            answer = err.answer
+        except Exception as err:
+            LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": visit.path}})
+            answer = problem(500, "The service failed", "the fault is ours and is in the service's log")
+        answer.headers = SAFE | answer.headers
+        await request.reply(answer)
+        seconds = perf_counter() - start
+        self.metrics.request(visit.model or "decisions", "", visit.path, answer.status, seconds)
+        wanted = self.desk.settings.service.access_log
+        if wanted == "all" or (wanted == "failed" and answer.status >= 400):
+            facts = {"request_id": request.id, "method": scope["method"], "path": visit.path, "status": answer.status,
+                     "ms": round(seconds * 1e3, 3), "caller": request.caller, "model": visit.model}  # fmt: skip
+            LOG.log(logging.ERROR if answer.status >= 500 else logging.INFO, "request", extra={"facts": facts})
+
+    async def _answer(self, visit: Visit) -> Answer:
+        scope = visit.request.scope
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        for pattern, handlers in self.routes:
+            match = pattern.fullmatch(scope["path"])
+            if match is None:
+                continue
+            visit.found = match.groupdict()
+            visit.path = scope["path"].replace(visit.found.get("id", "\0"), "ID")
+            if method not in handlers:
+                return problem(405, "This path does not take this method", f"it takes {', '.join(handlers)}")
+            asked = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
+            visit.query = {name: values[0] for name, values in asked.items()}
+            if method == "POST":
+                visit.body = await visit.request.body(LARGEST, SECONDS)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, partial(self._done, handlers[method], visit))
+        return problem(404, "There is nothing at this path", "there is /decisions, and / for people")
+
+    def _done(self, handler: Handler, visit: Visit) -> Answer:
+        try:
+            return handler(visit)
+        except Refused as err:
+            return err.answer
+        except BadLink as err:
+            self._refused(visit, err.reason, "")
+            return self._problem(visit, err.status, "This link is not valid", f"{err.reason}: ask for another one")
+        except (D2CError, ValidationError) as err:
+            return self._problem(visit, *_said(err))
+
+    def _problem(self, visit: Visit, status: int, title: str, detail: str) -> Answer:
+        page = visit.path.startswith("/d/") and visit.wants_page
+        return pages.trouble(status, title, detail) if page else problem(status, title, detail)
+
+    def _refused(self, visit: Visit, reason: str, model: str) -> None:
+        """Log and count somebody who was sent away."""
+        self.metrics.refused.labels(model or "decisions", "", reason).inc()
+        facts = {"request_id": visit.request.id, "reason": reason, "caller": visit.request.caller, "path": visit.path,
+                 "model": model, "decision": visit.found.get("id")}  # fmt: skip
+        LOG.warning("caller refused", extra={"facts": facts})
+
+    # --- with an API key
+
+    def _holder(self, visit: Visit, model: str | None = None) -> Key:
+        """Return the key of who asks. Raises Refused unless it opens decisions, upon this model where one is named."""
+        key, reason = self.desk.keyring.holder(token_of(visit.request), self.desk.clock())
+        visit.request.caller = key.id if key else None
+        if key is not None and reason is None:
+            reason = refused(key, model or (key.models[0] if key.models else ""), DECIDE)
+        if reason is not None or key is None:
+            self._refused(visit, reason or "no key", model or "")
+            raise Refused(unwelcome(reason or "no key", model or "decisions"))
+        return key
+
+    def list(self, visit: Visit) -> Answer:
+        """GET /decisions: those of the models that the key opens."""
+        key = self._holder(visit)
+        wanted = visit.query.get("status", "").split() or None
+        if unknown := set(wanted or ()) - set(STATUSES):
+            return problem(
+                400, "There is no such status", f"{', '.join(sorted(unknown))}: known are {', '.join(STATUSES)}"
+            )
+        models = [visit.query["model"]] if "model" in visit.query else None
+        if models and not key.opens(models[0]):
+            self._refused(visit, "key of another model", models[0])
+            return unwelcome("key of another model", models[0])
+        if models is None and not key.opens("*"):
+            models = [*key.models]
+        found = listed(self.desk.ledger, models, wanted, limit=_number(visit.query.get("limit"), 100, 1000))
+        known = bases(self.desk.ledger, found)
+        return Answer(orjson.dumps({"decisions": [each.to_dict() | known[each.id] for each in found]}))
+
+    def _found(self, visit: Visit) -> tuple[Key, Decision]:
+        self._holder(visit)
+        decision = self._decision(visit)
+        return self._holder(visit, decision.model), decision
+
+    def _decision(self, visit: Visit) -> Decision:
+        try:
+            decision = find(self.desk.ledger, visit.found["id"])
+        except UsageError as err:
+            raise Refused(problem(404, "There is no such decision", err.what)) from None
+        visit.model = decision.model
+        return decision
+
+    def show(self, visit: Visit) -> Answer:
+        """GET /decisions/ID: all that is known of it."""
+        _, decision = self._found(visit)
+        return Answer(orjson.dumps(_whole(self.desk.ledger, decision)))
+
+    def decide(self, visit: Visit) -> Answer:
+        """POST /decisions/ID/approve, reject, edit: {"reason": …, "value": …}."""
+        key, decision = self._found(visit)
+        body = Body.model_validate_json(visit.body or b"{}", strict=True)
+        made, new = self._decided(visit, decision, key.name, body, "api")
+        answer = Answer(orjson.dumps(made.to_dict()))
+        answer.headers |= {} if new else {"idempotency_replayed": "true"}
+        return answer
+
+    def _decided(
+        self, visit: Visit, decision: Decision, by: str, body: Body, how: str, nonce: str = ""
+    ) -> tuple[Decision, bool]:
+        policy = Policy.of(decision.model, self.desk.settings)
+        try:
+            made, new = decide(
+                self.desk.ledger, policy, decision.id, visit.found["action"], by=by, now=self.desk.clock(),
+                value=body.value, reason=body.reason, how=how, nonce=nonce,
+            )  # fmt: skip
+        except NotAllowed:
+            self._refused(visit, "not a decider", decision.model)
+            raise
+        except Replayed:
+            self._refused(visit, "replayed link", decision.model)
+            raise
+        facts = {"decision": made.id, "model": made.model, "verdict": made.verdict, "by": by, "how": how}
+        LOG.info("decided", extra={"facts": facts})
+        self.desk.wake()
+        return made, new
+
+    # --- with a link
+
+    def _link(self, visit: Visit) -> tuple[Link, Decision]:
+        link = verified(visit.found["id"], visit.found["action"], visit.query, self.desk.links, self.desk.clock())
+        visit.request.caller = link.by
+        decision = self._decision(visit)
+        query = select(decision_links.c.nonce).where(decision_links.c.nonce == link.nonce)
+        with self.desk.ledger.read() as connection:
+            used = connection.execute(query).first() is not None
+        if used:
+            self._refused(visit, "replayed link", decision.model)
+            raise Replayed("this link was used already", where=decision.id)
+        return link, decision
+
+    def ask(self, visit: Visit) -> Answer:
+        """GET of a link: a page with a button. Nothing is decided, so that a mail program that looks at links may."""
+        link, decision = self._link(visit)
+        if decision.status != "pending" or decision.deadline_at <= self.desk.clock():
+            raise closed(decision)
+        return pages.confirm(decision, basis(self.desk.ledger, decision), link.action, link.by)
+
+    def click(self, visit: Visit) -> Answer:
+        """POST of a link: decides."""
+        link, decision = self._link(visit)
+        form = {name: values[0] for name, values in parse_qs(visit.body.decode("utf-8", "replace")).items()}
+        body = Body(reason=form.get("reason", "").strip()[:2000])
+        try:
+            if link.action == "edit":
+                policy = Policy.of(decision.model, self.desk.settings)
+                fields = policy.check(contract_of(self.desk.ledger, decision.model, decision.version))
+                body.value = read_value(fields, form.get("value", ""))
+            made, _ = self._decided(visit, decision, link.by, body, "link", link.nonce)
+        except DataRefused as err:
+            if not visit.wants_page:
+                raise
+            return pages.confirm(decision, basis(self.desk.ledger, decision), link.action, link.by, err.what, 422)
+        return pages.done(made) if visit.wants_page else Answer(orjson.dumps(made.to_dict()))
+
+    # --- how it is
+
+    def expose(self, visit: Visit) -> Answer:
+        """GET /metrics: figures of all policies, and who was refused."""
+        body, media = counted()
+        now = self.desk.clock()
+        found = [stats(self.desk.ledger, each.model, now, SPAN) for each in policies(self.desk.settings)]
+        return Answer(body + exposition(found), media=media)
+
+    def ready(self, visit: Visit) -> Answer:
+        """GET /readyz: whether the ledger answers."""
+        with self.desk.ledger.read() as connection:
+            connection.execute(select(1))
+        return Answer(b"ok\n", media=TEXT)
+
+
+def _whole(ledger: Ledger, decision: Decision) -> dict[str, Any]:
+    return decision.to_dict() | basis(ledger, decision) | {"events": events(ledger, decision)}
+
+
+def _number(text: str | None, default: int, most: int) -> int:
+    return min(int(text), most) if text and text.isascii() and text.isdigit() and len(text) < 9 else default
+
+
+def _said(err: D2CError | ValidationError) -> tuple[int, str, str]:
+    """Return the status, the title and the detail of an error."""
+    if isinstance(err, ValidationError):
+        first = err.errors(include_url=False, include_input=False)[0]
+        return 400, "The body is not well formed", f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
+    for kind, status, title in (
+        (NotAllowed, 403, "This is for others to decide"),
+        (Replayed, 410, "This link was used"),
+        (Closed, 409, "This is decided"),
+        (DataRefused, 422, "This value cannot be applied"),
+        (Temporary, 503, "The ledger is away"),
+    ):
+        if isinstance(err, kind):
+            return status, title, err.what
+    return 409, "Nothing can be decided here", err.what
+
+
+async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    while True:
+        event = (await receive())["type"]
+        await send({"type": f"{event}.complete"})
+        if event == "lifespan.shutdown":
+            return

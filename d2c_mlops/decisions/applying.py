@@ -1,0 +1,183 @@
+"""Apply what was decided: claimed by one process, sent with the decision's id as its key, tried again while the other side is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, or_, select, update
+
+from ..errors import D2CError, Temporary, UsageError
+from ..ledger.schema import decisions
+from ..ledger.store import Ledger
+from .policy import Policy
+from .records import DUE, Decision, basis, contract_of, find, heard, note
+from .targets import Outcome, Target, open_target
+
+LEASE = timedelta(minutes=2)  # longer than one attempt can take; then another process may try
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=15), timedelta(hours=1)  # between attempts: doubled each time
+Clock = Callable[[], datetime]
+
+
+@dataclass
+class Applied:
+    """What came of applying."""
+
+    applied: int = 0
+    waiting: int = 0  # the other side is away: tried again by itself
+    failed: int = 0  # refused, or away too often: dead letters
+    expired: int = 0  # too old, or a newer decision about the same was made
+    dry_run: int = 0  # decided, and not applied because the policy is on trial
+    nowhere: int = 0  # decided, and the policy does not say where to
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts as JSON values."""
+        return asdict(self)
+
+
+def now_utc() -> datetime:
+    """Return the moment that it is."""
+    return datetime.now(UTC)
+
+
+def apply_due(
+    ledger: Ledger, policy: Policy, *, clock: Clock = now_utc, lease: timedelta = LEASE, target: Target | None = None
+) -> Applied:
+    """Apply all that is due, oldest prediction first.
+
+    Whoever claims a decision has `lease` to apply it. Killed in between, the next one sends the same under the same key: an
+    idempotent receiver, and the table of a database, take it once.
+    """
+    told = Applied()
+    found = list(_due(ledger, policy, clock()))
+    told.dry_run = sum(each.dry_run for each in found)
+    ours = [each for each in found if not each.dry_run]
+    if not policy.said.apply and target is None:
+        told.nowhere = len(ours)
+        return told
+    if not ours:
+        return told
+    opened = target or open_target(policy)
+    for each in ours:
+        claimed = _claim(ledger, each, clock(), lease)
+        if claimed is not None:
+            name = _apply(ledger, policy, claimed, opened, clock)
+            setattr(told, name, getattr(told, name) + 1)
+    return told
+
+
+def retry(ledger: Ledger, policy: Policy, id: str, *, clock: Clock = now_utc) -> Decision:
+    """Apply one decision now: one that waits for its next attempt, or a dead letter. Raises UsageError, Temporary."""
+    found = find(ledger, id)
+    if found.status == "failed":
+        values = {"status": found.verdict, "attempts": 0, "not_before": None, "claimed_until": None}
+        mine = and_(decisions.c.id == found.id, decisions.c.status == "failed")
+        with ledger.write() as connection:
+            connection.execute(update(decisions).where(mine).values(values))
+        found = find(ledger, found.id)
+    if found.status not in DUE or found.dry_run:
+        why = "it was made on trial (dry_run)" if found.dry_run else f"it is {found.status}"
+        raise UsageError(
+            f"this decision cannot be applied: {why}", where=found.id, next=f"d2c decisions show {found.id}"
+        )
+    if not policy.said.apply:
+        raise UsageError(
+            "it is not said where decisions go", where=f"{policy.where} apply", next="name a web hook or table"
+        )
+    claimed = _claim(ledger, found, clock(), LEASE)
+    if claimed is None:
+        raise Temporary("another process applies this decision now", where=found.id, next="look again in two minutes")
+    _apply(ledger, policy, claimed, open_target(policy), clock)
+    return find(ledger, found.id)
+
+
+def _due(ledger: Ledger, policy: Policy, now: datetime) -> Iterator[Decision]:
+    free = or_(decisions.c.claimed_until.is_(None), decisions.c.claimed_until <= now)
+    ripe = or_(decisions.c.not_before.is_(None), decisions.c.not_before <= now)
+    mine = and_(decisions.c.model == policy.model, decisions.c.status.in_(DUE), free, ripe)
+    query = select(decisions).where(mine).order_by(decisions.c.predicted_at, decisions.c.id)
+    with ledger.read() as connection:
+        rows = connection.execute(query).all()
+    return (Decision(**row._mapping) for row in rows)
+
+
+def _claim(ledger: Ledger, found: Decision, now: datetime, lease: timedelta) -> Decision | None:
+    """Return the decision when it is ours to apply; None when somebody else was faster."""
+    free = or_(decisions.c.claimed_until.is_(None), decisions.c.claimed_until <= now)
+    mine = and_(decisions.c.id == found.id, decisions.c.status == found.status, free)
+    values = {"claimed_until": now + lease, "attempts": decisions.c.attempts + 1}
+    with ledger.write() as connection:
+        row = connection.execute(update(decisions).where(mine).values(values).returning(decisions)).one_or_none()
+    return Decision(**row._mapping) if row is not None else None
+
+
+def _apply(ledger: Ledger, policy: Policy, claimed: Decision, target: Target, clock: Clock) -> str:
+    outdated = _outdated(ledger, policy, claimed, clock())
+    if outdated:
+        return _close(ledger, claimed, clock(), "expired", outdated)
+    try:
+        contract = contract_of(ledger, claimed.model, claimed.version)
+        outcome = target.apply(claimed, contract, clock())
+    except Temporary as err:
+        outcome = Outcome(err.what, away=True)
+    except D2CError as err:
+        outcome = Outcome(err.what)
+    now = clock()
+    if not outcome.what:
+        return _close(ledger, claimed, now, "applied", target.shown)
+    if not outcome.away or claimed.attempts >= policy.said.tries:
+        return _close(ledger, claimed, now, "failed", outcome.what)
+    wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(claimed.attempts - 1, 12))
+    wait = max(wait, timedelta(seconds=min(outcome.retry_after, LONGEST_WAIT.total_seconds())))
+    values = {"claimed_until": None, "not_before": now + wait, "error": outcome.what}
+    with ledger.write() as connection:
+        connection.execute(update(decisions).where(_mine(claimed)).values(values))
+        note(connection, [_event(claimed, now, claimed.status, f"attempt {claimed.attempts}: {outcome.what}")])
+    return "waiting"
+
+
+def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) -> str:
+    """Return why a decision must not be applied any more; empty when it may be."""
+    if claimed.predicted_at <= now - policy.max_age:
+        return f"older than {policy.said.max_age}"
+    newer = and_(
+        decisions.c.model == claimed.model,
+        decisions.c.subject == claimed.subject,
+        decisions.c.predicted_at > claimed.predicted_at,
+        decisions.c.status.in_((*DUE, "applied", "failed")),
+        decisions.c.dry_run.is_(False),
+    )
+    with ledger.read() as connection:
+        if connection.execute(select(decisions.c.id).where(newer).limit(1)).first():
+            return "a newer decision about the same was made"
+    base = basis(ledger, claimed)
+    return policy.against(base["inputs"], base["outputs"], claimed.edited)
+
+
+def _mine(claimed: Decision) -> Any:
+    """The row as long as nobody else has claimed it meanwhile."""
+    held = decisions.c.claimed_until == claimed.claimed_until
+    return and_(decisions.c.id == claimed.id, decisions.c.status == claimed.status, held)
+
+
+def _event(claimed: Decision, at: datetime, status: str, reason: str) -> dict[str, Any]:
+    return {"decision_id": claimed.id, "at": at, "status": status, "by": None, "how": "apply", "reason": reason}
+
+
+def _close(ledger: Ledger, claimed: Decision, now: datetime, status: str, why: str) -> str:
+    done = status == "applied"
+    values = {"status": status, "claimed_until": None, "not_before": None, "error": None if done else why}
+    with ledger.write() as connection:
+        mine = _mine(claimed) if not done else and_(decisions.c.id == claimed.id, decisions.c.status == claimed.status)
+        changed = connection.execute(
+            update(decisions).where(mine).values({**values, "applied_at": now if done else None})
+        ).rowcount
+        if changed:
+            note(connection, [_event(claimed, now, status, why)])
+            if done and claimed.verdict == "edited":
+                heard(connection, claimed, "overridden", now, claimed.by, claimed.reason)
+            elif done:
+                heard(connection, claimed, "followed", now, claimed.by, claimed.reason)
+    return status

@@ -1,0 +1,293 @@
+"""Turn predictions into decisions, and let people, the policy or the deadline decide them, each exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, func, select, update
+
+from ..errors import DataRefused, UsageError
+from ..ledger.schema import decision_links, decisions, predictions
+from ..ledger.store import Ledger, insert_new
+from ..models.contract import Contract
+from ..serving.batch import identity_of
+from .policy import Judged, Policy, checked
+from .records import Decision, alone, basis, contract_of, find, heard, id_of, note, subject_of
+
+CHUNK = 2000  # predictions that are looked at in one transaction
+VERDICTS = {"approve": "approved", "reject": "rejected", "edit": "edited"}
+
+
+class Closed(UsageError):
+    """The decision was made already, or its deadline has passed."""
+
+
+class NotAllowed(UsageError):
+    """Somebody decides who may not."""
+
+
+class Replayed(UsageError):
+    """A link that decides once is used a second time."""
+
+
+@dataclass
+class Proposed:
+    """What came of the predictions that nobody had looked at."""
+
+    predictions: int = 0
+    auto: int = 0
+    pending: int = 0
+    rejected: int = 0  # against `allow`
+    superseded: int = 0  # a newer prediction for the same key came
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts as JSON values."""
+        return asdict(self)
+
+
+def propose(ledger: Ledger, policy: Policy, now: datetime, *, write: bool = True) -> Proposed:
+    """Make a decision of every prediction that has none: at most one each, whoever else does the same.
+
+    Of several predictions about the same the newest counts. Shadow answers, which nobody was given, are left alone.
+    With `write` false nothing is kept.
+    """
+    told, after = Proposed(), ("", "")
+    policy.check(contract_of(ledger, policy.model))
+    while True:
+        with ledger.write() as connection:
+            alone(connection, f"decisions {policy.model}")
+            rows = connection.execute(_undecided(policy, now, after)).mappings().all()
+            made = _made(ledger, connection, policy, rows, now)
+            _keep(connection, made, told, now, write)
+        if len(rows) < CHUNK or (write and not made):
+            return told
+        after = (rows[-1]["at"], rows[-1]["id"]) if not write else ("", "")
+
+
+def _undecided(policy: Policy, now: datetime, after: tuple[Any, str]) -> Any:
+    joined = predictions.outerjoin(decisions, decisions.c.prediction_id == predictions.c.id)
+    mine = and_(
+        predictions.c.model == policy.model,
+        predictions.c.variant != "shadow",
+        predictions.c.at > now - policy.max_age,
+        decisions.c.id.is_(None),
+    )
+    query = select(predictions).select_from(joined).where(mine).order_by(predictions.c.at, predictions.c.id)
+    if after[1]:
+        at, id = predictions.c.at, predictions.c.id
+        query = query.where((at > after[0]) | ((at == after[0]) & (id > after[1])))
+    return query.limit(CHUNK)
+
+
+def _made(
+    ledger: Ledger, connection: Connection, policy: Policy, rows: Iterable[RowMapping], now: datetime
+) -> list[dict[str, Any]]:
+    """Return a decision for each prediction, and close those that these ones supersede."""
+    made: list[dict[str, Any]] = []
+    contracts: dict[int, tuple[Contract, str]] = {}
+    for row in rows:
+        if row["version"] not in contracts:
+            contracts[row["version"]] = _fitting(policy, contract_of(ledger, policy.model, row["version"]))
+        made.append(_one(policy, *contracts[row["version"]], row, now))
+    last = {each["subject"]: each["id"] for each in made}
+    newest = _newest(connection, policy.model, list(last))
+    left = _allowance(connection, policy, now)
+    for each in made:
+        if (
+            last[each["subject"]] != each["id"]
+            or newest.get(each["subject"], each["predicted_at"]) > each["predicted_at"]
+        ):
+            each |= {"status": "expired", "verdict": "superseded", "reason": "a newer prediction came"}
+        elif each["status"] == "auto":
+            if left == 0:
+                each |= {"status": "pending", "reason": f"max_auto: {policy.said.max_auto} a day are applied unasked"}
+            left -= left > 0
+        decided = each["status"] != "pending"
+        by = "policy" if decided else None
+        each |= {"verdict": each["verdict"] or (each["status"] if decided else None), "by": by}
+        each |= {"decided_at": now if decided else None}
+    _supersede(connection, policy.model, [s for s, id in last.items() if _stands(made, id)], now)
+    return made
+
+
+def _stands(made: list[dict[str, Any]], id: str) -> bool:
+    return any(each["id"] == id and each["verdict"] != "superseded" for each in made)
+
+
+def _fitting(policy: Policy, contract: Contract) -> tuple[Contract, str]:
+    """Return the contract of a version, and why nothing is decided on what that one says: a former major, say."""
+    try:
+        policy.check(contract)
+    except UsageError as err:
+        return contract, f"contract {contract.version}: {err.what}"
+    return contract, ""
+
+
+def _one(policy: Policy, contract: Contract, unfit: str, row: RowMapping, now: datetime) -> dict[str, Any]:
+    inputs, outputs = row["inputs"], row["outputs"]
+    value = outputs.get(policy.said.field)
+    unfit = unfit or (f"there is no {policy.said.field}" if value is None else "")
+    judged = Judged("rejected", unfit) if unfit else policy.judge(inputs, outputs)
+    return {
+        "id": id_of(row["id"]), "prediction_id": row["id"], "model": policy.model, "version": row["version"],
+        "key": row["key"], "subject": subject_of(identity_of(contract), inputs, outputs), "field": policy.said.field,
+        "proposed": value, "status": judged.status, "verdict": None, "reason": judged.reason, "by": None,
+        "predicted_at": row["at"], "proposed_at": now, "deadline_at": now + policy.deadline, "decided_at": None,
+        "dry_run": policy.said.dry_run, "policy": policy.snapshot(), "attempts": 0,
+    }  # fmt: skip
+
+
+def _newest(connection: Connection, model: str, subjects: list[str]) -> dict[str, datetime]:
+    query = (
+        select(decisions.c.subject, func.max(decisions.c.predicted_at, type_=decisions.c.predicted_at.type))
+        .where(decisions.c.model == model, decisions.c.subject.in_(subjects))
+        .group_by(decisions.c.subject)
+    )
+    return {subject: at for subject, at in connection.execute(query)}
+
+
+def _allowance(connection: Connection, policy: Policy, now: datetime) -> int:
+    """Return how many decisions may still be applied unasked today; -1 for any number."""
+    if not policy.said.max_auto:
+        return -1
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    mine = and_(decisions.c.model == policy.model, decisions.c.verdict == "auto", decisions.c.decided_at >= day)
+    made = connection.execute(select(func.count()).select_from(decisions).where(mine)).scalar() or 0
+    return max(0, policy.said.max_auto - int(made))
+
+
+def _supersede(connection: Connection, model: str, subjects: list[str], now: datetime) -> None:
+    """Close what waits for a person while a newer prediction says something else."""
+    mine = and_(decisions.c.model == model, decisions.c.status == "pending", decisions.c.subject.in_(subjects))
+    reason = "a newer prediction came"
+    values = {"status": "expired", "verdict": "superseded", "by": "policy", "decided_at": now, "reason": reason}
+    closed = connection.execute(update(decisions).where(mine).values(values).returning(decisions.c.id)).scalars()
+    note(connection, [_event(id, now, "expired", "policy", "policy", reason) for id in closed])
+
+
+def _keep(connection: Connection, made: list[dict[str, Any]], told: Proposed, now: datetime, write: bool) -> None:
+    added = {key[0] for key in insert_new(connection, decisions, made)} if made else set()
+    new = [each for each in made if each["id"] in added]
+    note(connection, [_event(e["id"], now, e["status"], e["by"], "policy", e["reason"]) for e in new])
+    for each in new:
+        told.predictions += 1
+        name = "superseded" if each["verdict"] == "superseded" else each["status"]
+        setattr(told, name, getattr(told, name) + 1)
+    if not write:
+        connection.rollback()
+
+
+def _event(id: str, at: datetime, status: str, by: str | None, how: str, reason: str) -> dict[str, Any]:
+    return {"decision_id": id, "at": at, "status": status, "by": by, "how": how, "reason": reason}
+
+
+def decide(
+    ledger: Ledger,
+    policy: Policy,
+    id: str,
+    action: str,  # approve, reject or edit
+    *,
+    by: str,
+    now: datetime,
+    value: Any = None,  # what is applied instead, for edit
+    reason: str = "",
+    how: str = "cli",
+    nonce: str = "",  # of a link, which is used up by this
+) -> tuple[Decision, bool]:
+    """Decide, and return the decision and whether it was decided now: the same said again by the same one changes nothing.
+
+    Raises NotAllowed, Closed, Replayed, or DataRefused where a value breaks the contract or the policy's limits.
+    """
+    if action not in VERDICTS:
+        raise UsageError(f"{action!r} is none of {', '.join(VERDICTS)}")
+    found = find(ledger, id)
+    if not policy.may_decide(by):
+        may = ", ".join(policy.said.deciders)
+        raise NotAllowed(f"{by} does not decide about {policy.model}", where=f"{policy.where} deciders", next=may)
+    edited = _edited(ledger, policy, found, value) if action == "edit" else None
+    if action == "edit" and not reason:
+        raise DataRefused("an edited value needs a reason", next="say why: the model's owner learns from it")
+    if action != "reject" and nonce == "" and _same(found, action, edited, by):
+        return found, False
+    if action != "reject":
+        _permit(ledger, policy, found, edited)
+    with ledger.write() as connection:
+        alone(connection, f"decision {found.id}")
+        if nonce:
+            _use(connection, found, action, by, nonce, now)
+        verdict = VERDICTS[action]
+        values = {
+            "status": verdict,
+            "verdict": verdict,
+            "by": by,
+            "decided_at": now,
+            "reason": reason,
+            "edited": edited,
+        }
+        open_ = and_(decisions.c.id == found.id, decisions.c.status == "pending", decisions.c.deadline_at > now)
+        changed = connection.execute(update(decisions).where(open_).values(values)).rowcount
+        if changed:
+            note(connection, [_event(found.id, now, verdict, by, how, reason)])
+            if verdict == "rejected":
+                heard(connection, found, "overridden", now, by, reason or "rejected")
+    again = find(ledger, found.id)
+    if changed or (not nonce and _same(again, action, edited, by)):
+        return again, bool(changed)
+    raise closed(again)
+
+
+def _same(found: Decision, action: str, edited: Any, by: str) -> bool:
+    return found.verdict == VERDICTS[action] and found.by == by and found.edited == edited
+
+
+def closed(found: Decision) -> Closed:
+    """Return the error for a decision that is open no more."""
+    if found.status == "pending":
+        return Closed(f"the deadline of {found.title} was {found.deadline_at:%Y-%m-%d %H:%M}Z", where=found.id)
+    who = f" by {found.by}" if found.by else ""
+    when = f" at {found.decided_at:%Y-%m-%d %H:%M}Z" if found.decided_at else ""
+    return Closed(f"this was decided already: {found.verdict}{who}{when}", where=found.id)
+
+
+def _use(connection: Connection, found: Decision, action: str, by: str, nonce: str, now: datetime) -> None:
+    """Use a link up, in the same transaction as what it decides."""
+    row = {"nonce": nonce, "decision_id": found.id, "action": action, "by": by, "used_at": now}
+    if not insert_new(connection, decision_links, [row]):
+        raise Replayed("this link was used already", where=found.id)
+
+
+def _edited(ledger: Ledger, policy: Policy, found: Decision, value: Any) -> Any:
+    if value is None:
+        raise DataRefused(f"a {found.field} is needed", where=found.id)
+    return checked(policy.check(contract_of(ledger, found.model, found.version)), value)
+
+
+def _permit(ledger: Ledger, policy: Policy, found: Decision, edited: Any) -> None:
+    base = basis(ledger, found)
+    against = policy.against(base["inputs"], base["outputs"], edited)
+    if against:
+        value = found.proposed if edited is None else edited
+        raise DataRefused(f"{found.field} {value} is against the policy: {against}", where=f"{policy.where} allow")
+
+
+def settle(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:
+    """Do what the policy says with decisions whose deadline has passed; return how many were expired, applied or rejected."""
+    word = {"expire": "expired", "apply": "approved", "reject": "rejected"}[policy.said.at_deadline]
+    reason = f"nobody decided within {policy.said.deadline}"
+    late = and_(decisions.c.model == policy.model, decisions.c.status == "pending", decisions.c.deadline_at <= now)
+    count = 0
+    with ledger.write() as connection:
+        alone(connection, f"decisions {policy.model}")
+        rows = [Decision(**row._mapping) for row in connection.execute(select(decisions).where(late))]
+        for each in rows:
+            values = {"status": word, "verdict": word, "by": "deadline", "decided_at": now, "reason": reason}
+            mine = and_(decisions.c.id == each.id, decisions.c.status == "pending")
+            if connection.execute(update(decisions).where(mine).values(values)).rowcount:
+                count += 1
+                note(connection, [_event(each.id, now, word, "deadline", "deadline", reason)])
+                if word != "approved":
+                    heard(connection, each, "ignored", now, "deadline", reason)
+    return {word: count}

@@ -1,0 +1,161 @@
+"""Decisions as the ledger has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, text
+
+from ..errors import UsageError
+from ..ledger.schema import decision_events, decisions, feedback, predictions
+from ..ledger.store import Ledger, insert_new
+from ..models.contract import Contract
+from ..registry.versions import find_version
+
+STATUSES = ("pending", "approved", "rejected", "edited", "auto", "expired", "applied", "failed")
+DUE = ("auto", "approved", "edited")  # what is to be applied
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision: what was proposed, what was decided by whom, and each moment of it."""
+
+    id: str
+    prediction_id: str
+    model: str
+    version: int
+    key: str | None
+    subject: str
+    field: str
+    proposed: Any
+    edited: Any
+    status: str
+    verdict: str | None
+    reason: str
+    by: str | None
+    predicted_at: datetime
+    proposed_at: datetime
+    deadline_at: datetime
+    notified_at: datetime | None
+    decided_at: datetime | None
+    applied_at: datetime | None
+    dry_run: bool
+    policy: dict[str, Any]
+    attempts: int
+    not_before: datetime | None
+    claimed_until: datetime | None
+    error: str | None
+
+    @property
+    def value(self) -> Any:
+        """What is applied: the edited value, else the proposed one."""
+        return self.proposed if self.edited is None else self.edited
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The key that is decided about, and the day where there is one."""
+        found: dict[str, Any] = json.loads(self.subject)
+        return found
+
+    @property
+    def title(self) -> str:
+        """The decision's subject in a few words."""
+        return ", ".join(str(each) for each in self.about.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the decision as JSON values."""
+        hidden = ("subject", "not_before", "claimed_until")
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
+        said = {name: each.isoformat() if isinstance(each, datetime) else each for name, each in values.items()}
+        return said | {"about": self.about, "value": self.value}
+
+
+def id_of(prediction_id: str) -> str:
+    """Return the id of the decision upon a prediction: always the same."""
+    return blake2b(prediction_id.encode(), digest_size=12).hexdigest()
+
+
+def subject_of(identity: Sequence[str], inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> str:
+    """Return what a prediction is about, as JSON: the key, and the day where a key has several."""
+    return json.dumps({name: outputs.get(name, inputs.get(name)) for name in identity}, ensure_ascii=False)
+
+
+def find(ledger: Ledger, id: str) -> Decision:
+    """Return a decision by its id, or by the beginning of it. Raises UsageError."""
+    with ledger.read() as connection:
+        query = select(decisions).where(decisions.c.id.startswith(id, autoescape=True)).limit(2)
+        found = connection.execute(query).all()
+    if len(found) != 1:
+        what = "there is no decision" if not found else "there are several decisions"
+        raise UsageError(f"{what} {id!r}", next="`d2c decisions list --all` shows them")
+    return Decision(**found[0]._mapping)
+
+
+def listed(
+    ledger: Ledger, models: Sequence[str] | None = None, statuses: Sequence[str] | None = None, limit: int = 100
+) -> list[Decision]:
+    """Return the newest decisions first; of some models, with some statuses."""
+    query = select(decisions).order_by(decisions.c.predicted_at.desc(), decisions.c.id).limit(limit)
+    if models is not None:
+        query = query.where(decisions.c.model.in_(models))
+    if statuses is not None:
+        query = query.where(decisions.c.status.in_(statuses))
+    with ledger.read() as connection:
+        return [Decision(**row._mapping) for row in connection.execute(query)]
+
+
+def basis(ledger: Ledger, decision: Decision) -> dict[str, Any]:
+    """Return the prediction that a decision is about: inputs, outputs and reasons."""
+    return bases(ledger, [decision])[decision.id]
+
+
+def bases(ledger: Ledger, found: Sequence[Decision]) -> dict[str, dict[str, Any]]:
+    """Return the predictions that decisions are about, by the decision's id."""
+    query = select(predictions).where(predictions.c.id.in_([each.prediction_id for each in found]))
+    names = ("inputs", "outputs", "reasons")
+    with ledger.read() as connection:
+        rows = {row.id: {name: row._mapping[name] for name in names} for row in connection.execute(query)}
+    empty: dict[str, Any] = {"inputs": {}, "outputs": {}, "reasons": None}
+    return {each.id: rows.get(each.prediction_id, empty) for each in found}
+
+
+def events(ledger: Ledger, decision: Decision) -> list[dict[str, Any]]:
+    """Return what happened to a decision, the first first."""
+    query = select(decision_events).where(decision_events.c.decision_id == decision.id).order_by(decision_events.c.id)
+    names = ("at", "status", "by", "how", "reason")
+    with ledger.read() as connection:
+        rows = connection.execute(query).all()
+    return [{name: row._mapping[name] for name in names} | {"at": row.at.isoformat()} for row in rows]
+
+
+def note(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write down what happened: decision_id, at, status, by, how, reason."""
+    if rows:
+        connection.execute(insert(decision_events), list(rows))
+
+
+def heard(connection: Connection, decision: Decision, action: str, at: datetime, by: str | None, reason: str) -> None:
+    """Tell the model what became of its prediction: followed, overridden or ignored."""
+    row = {"id": f"decision-{decision.id}", "model": decision.model, "prediction_id": decision.prediction_id,
+           "key": decision.key, "at": at, "action": action, "reason": reason or None, "value": decision.edited,
+           "caller": by[:64] if by else None}  # fmt: skip
+    insert_new(connection, feedback, [row])
+
+
+def alone(connection: Connection, name: str) -> None:
+    """Let nobody else pass here for this name until the transaction ends."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.dialect.name == "postgresql":
+        number = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+
+def contract_of(ledger: Ledger, model: str, version: int | None = None) -> Contract:
+    """Return the contract of a version, of the newest one when none is named."""
+    return find_version(ledger, model, version).schema

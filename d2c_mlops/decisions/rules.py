@@ -1,0 +1,247 @@
+"""Rules over a prediction's inputs and outputs: comparisons, arithmetic, and, or, not; nothing that could run code.
+
+A rule is read into a tree of which every node is known, and walked: Python's own `eval` is never called. Numbers are exact
+decimals, so that a price that goes up by 5 % is within `<= 0.05`. What cannot be told (a value is missing, a text stands where a number
+is needed, a division by zero) is Unknown: neither true nor false, also behind `not`.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from decimal import Context, Decimal, DecimalException, DivisionByZero, InvalidOperation, Overflow, localcontext
+from typing import Any
+
+from ..errors import Failure, UsageError
+
+LONGEST = 1000  # characters of a rule
+DEEPEST = 40  # nodes within nodes
+EXACT = Context(prec=34, Emin=-6000, Emax=6000, traps=[InvalidOperation, DivisionByZero, Overflow])
+SIDES = ("inputs", "outputs")
+FUNCTIONS: dict[str, tuple[Callable[..., Decimal], int, int]] = {  # with the fewest and the most arguments
+    "abs": (abs, 1, 1),
+    "min": (min, 2, 9),
+    "max": (max, 2, 9),
+}
+ARITHMETIC: dict[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+}
+ORDER: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Lt: lambda a, b: a < b,
+    ast.LtE: lambda a, b: a <= b,
+    ast.Gt: lambda a, b: a > b,
+    ast.GtE: lambda a, b: a >= b,
+    ast.Eq: lambda a, b: a == b,
+    ast.NotEq: lambda a, b: a != b,
+}
+WHAT = "a rule has names of inputs and outputs, numbers, texts, + - * /, comparisons, in, and, or, not, abs, min, max"
+
+
+class Unknown(Exception):
+    """It cannot be told whether a rule holds."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule that was read."""
+
+    text: str
+    tree: ast.expr
+    names: frozenset[tuple[str, str]]  # (side, name); side is empty where the text does not say it
+
+    @classmethod
+    def of(cls, text: str, where: str = "rule") -> Rule:
+        """Read a rule. Raises UsageError with everything in it that no rule may have."""
+        if len(text) > LONGEST:
+            raise UsageError(f"a rule has at most {LONGEST} characters", where=where)
+        try:
+            tree = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as err:
+            said = err.msg if isinstance(err, SyntaxError) else str(err)
+            raise UsageError(f"this is no rule: {said}", where=f"{where}: {text}", next=WHAT) from None
+        failures: list[Failure] = []
+        names: set[tuple[str, str]] = set()
+        _check(tree, failures, names, 0)
+        if not failures and not _is_truth(tree):
+            failures.append(Failure("says a value, not whether something holds", text))
+        if failures:
+            raise UsageError("this is no rule", where=f"{where}: {text}", failures=failures, next=WHAT)
+        return cls(text, tree, frozenset(names))
+
+    def check(self, inputs: Collection[str], outputs: Collection[str], where: str) -> None:
+        """Raise UsageError where a name is none of a contract's; one that is both an input and an output means the output."""
+        failures = []
+        for side, name in sorted(self.names):
+            places = {"inputs": name in inputs, "outputs": name in outputs}
+            if side and not places[side]:
+                failures.append(
+                    Failure(f"is none of the {side}: {', '.join(sorted(_of(side, inputs, outputs)))}", name)
+                )
+            elif not side and not any(places.values()):
+                known = ", ".join(sorted({*inputs, *outputs}))
+                failures.append(Failure(f"is neither an input nor an output: {known}", name))
+        if failures:
+            raise UsageError("the rule asks for what is not there", where=f"{where}: {self.text}", failures=failures)
+
+    def holds(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
+        """Return whether the rule holds for a prediction. Raises Unknown where that cannot be told."""
+        with localcontext(EXACT):
+            try:
+                found = _value(self.tree, inputs, outputs)
+            except (DecimalException, TypeError, ValueError) as err:
+                raise Unknown(f"{type(err).__name__} in {self.text}") from None
+        if not isinstance(found, bool):
+            raise Unknown(f"{self.text} says {found}, not whether something holds")
+        return found
+
+
+def _of(side: str, inputs: Collection[str], outputs: Collection[str]) -> Collection[str]:
+    return inputs if side == "inputs" else outputs
+
+
+def _is_truth(node: ast.expr) -> bool:
+    """Whether a node can be true or false; a name may be that of a yes-or-no field."""
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.Not)
+    return isinstance(node, ast.Compare | ast.BoolOp | ast.Name | ast.Attribute) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, bool)
+    )
+
+
+def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]], depth: int) -> None:
+    """Collect the names of a tree, and every node that no rule may have."""
+    shown = ast.unparse(node) if depth <= DEEPEST and isinstance(node, ast.expr) else type(node).__name__
+    inner: list[ast.expr] = []
+    match node:
+        case _ if depth > DEEPEST:
+            failures.append(Failure("is nested too deeply", shown[:40]))
+        case ast.Name(id=name):
+            names.add(("", name))
+        case ast.Attribute(value=ast.Name(id=side), attr=name) if side in SIDES:
+            names.add((side, name))
+        case ast.Constant(value=value) if _is_constant(value):
+            pass
+        case ast.BoolOp(values=values):
+            inner = values
+        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.UAdd(), operand=operand):
+            inner = [operand]
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
+            inner = [left, right]
+        case ast.Compare(left=left, ops=ops, comparators=others) if _are_known(ops, others):
+            inner = [left, *(each for each in others if not isinstance(each, ast.List | ast.Tuple))]
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
+            _, fewest, most = FUNCTIONS[name]
+            if not fewest <= len(args) <= most:
+                failures.append(Failure(f"{name} takes {fewest} to {most} values", shown))
+            inner = args
+        case _:
+            failures.append(Failure(f"{type(node).__name__} is not allowed", shown))
+    for each in inner:
+        _check(each, failures, names, depth + 1)
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool | int | str)
+
+
+def _are_known(ops: list[ast.cmpop], others: list[ast.expr]) -> bool:
+    """Whether comparisons are known; `in` takes a list of constants, and nothing else does."""
+    for op, other in zip(ops, others, strict=True):
+        listed = isinstance(other, ast.List | ast.Tuple)
+        if isinstance(op, ast.In | ast.NotIn) != listed or (not listed and type(op) not in ORDER):
+            return False
+        if isinstance(other, ast.List | ast.Tuple) and not all(
+            isinstance(each, ast.Constant) and _is_constant(each.value) for each in other.elts
+        ):
+            return False
+    return True
+
+
+def _value(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return _plain(value)
+        case ast.Name(id=name):
+            return _plain(outputs[name] if name in outputs else inputs.get(name))
+        case ast.Attribute(value=ast.Name(id=side), attr=name):
+            return _plain((inputs if side == "inputs" else outputs).get(name))
+        case ast.BoolOp(op=op, values=values):
+            wanted = isinstance(op, ast.Or)
+            return wanted if any(_truth(each, inputs, outputs) is wanted for each in values) else not wanted
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return not _truth(operand, inputs, outputs)
+        case ast.UnaryOp(op=op, operand=operand):
+            number = _number(operand, inputs, outputs)
+            return -number if isinstance(op, ast.USub) else number
+        case ast.BinOp(left=left, op=op, right=right):
+            return ARITHMETIC[type(op)](_number(left, inputs, outputs), _number(right, inputs, outputs))
+        case ast.Call(func=ast.Name(id=name), args=args):
+            return FUNCTIONS[name][0](*(_number(each, inputs, outputs) for each in args))
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            return _compared(_value(left, inputs, outputs), ops, others, inputs, outputs)
+    raise Unknown(f"{type(node).__name__} is not allowed")
+
+
+def _compared(
+    first: Any, ops: list[ast.cmpop], others: list[ast.expr], inputs: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> bool:
+    for op, other in zip(ops, others, strict=True):
+        if isinstance(other, ast.List | ast.Tuple):
+            if first is None:
+                raise Unknown("a value is missing")
+            found = any(_same(first, _plain(each.value)) for each in other.elts if isinstance(each, ast.Constant))
+            holds = found is isinstance(op, ast.In)
+            second: Any = None
+        else:
+            second = _value(other, inputs, outputs)
+            holds = _ordered(first, op, second, isinstance(other, ast.Constant) and other.value is None)
+        if not holds:
+            return False
+        first = second
+    return True
+
+
+def _ordered(first: Any, op: ast.cmpop, second: Any, asks_for_none: bool) -> bool:
+    if asks_for_none and isinstance(op, ast.Eq | ast.NotEq):
+        return (first is None) is isinstance(op, ast.Eq)
+    if first is None or second is None:
+        raise Unknown("a value is missing")
+    if type(first) is not type(second) or (isinstance(first, bool) and not isinstance(op, ast.Eq | ast.NotEq)):
+        raise Unknown(f"{first} and {second} cannot be compared")
+    return ORDER[type(op)](first, second)
+
+
+def _same(first: Any, second: Any) -> bool:
+    return type(first) is type(second) and bool(first == second)
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers as exact decimals, texts and yes or no as they are."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | float):
+        if not math.isfinite(value):
+            raise Unknown("a number is not finite")
+        return Decimal(repr(value))
+    raise Unknown(f"a {type(value).__name__} is no value")
+
+
+def _number(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Decimal:
+    found = _value(node, inputs, outputs)
+    if not isinstance(found, Decimal):
+        raise Unknown("a number is missing" if found is None else f"{found} is no number")
+    return found
+
+
+def _truth(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
+    found = _value(node, inputs, outputs)
+    if not isinstance(found, bool):
+        raise Unknown("a yes or no is missing" if found is None else f"{found} is neither yes nor no")
+    return found

@@ -1,0 +1,93 @@
+"""Serve the desk: the application in front, and behind it a thread that takes turns."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import UsageError
+from ..ledger.store import Ledger
+from ..serving import journal
+from ..serving.bento import keys_file
+from ..serving.keys import DECIDE, Keyring
+from ..serving.server import check_port
+from ..settings import Settings
+from .app import LOG, App, Desk
+from .links import keys
+from .turn import policies, turn
+
+
+class Turns:
+    """Takes a turn every so many seconds, and at once when something was decided."""
+
+    def __init__(self, ledger: Ledger, settings: Settings, every: float) -> None:
+        self.ledger, self.settings, self.every = ledger, settings, every
+        self.due, self.over = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self._run, name="decisions", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self.thread.start()
+
+    def wake(self) -> None:
+        """Take a turn now."""
+        self.due.set()
+
+    def close(self) -> None:
+        """Finish the turn that is going, and stop."""
+        self.over.set()
+        self.due.set()
+        self.thread.join(60.0)
+
+    def _run(self) -> None:
+        while not self.over.is_set():
+            self.due.clear()
+            try:
+                turn(self.ledger, self.settings, say=self._say, bear=True)
+            except Exception as err:
+                LOG.error("turn failed", exc_info=err, extra={"facts": {}})
+            self.due.wait(self.every)
+
+    def _say(self, text: str) -> None:
+        LOG.warning("turn", extra={"facts": {"said": text}})
+
+
+def desk(settings: Settings, ledger: Ledger, wake: Callable[[], None] = lambda: None) -> Desk:
+    """Return the desk. Raises UsageError when nobody could decide anything: no policy, no key, no secret for links."""
+    policies(settings)
+    ring, secrets = Keyring(keys_file(settings)), keys(settings)
+    if not secrets and not any(DECIDE in key.scopes for key in ring.keys.values()):
+        raise UsageError(
+            "nobody could decide: there is no API key with the scope decide, and no secret for links",
+            where=str(ring.file),
+            next="`d2c keys create NAME --model MODEL --scope decide`, or `links = secret:NAME` in [decisions]",
+        )
+    return Desk(settings, ledger, ring, secrets, wake)
+
+
+def serve(settings: Settings, ready: Callable[[], None], *, host: str, port: int, every: float) -> None:
+    """Serve until the process is told to stop; `ready` is called once it listens."""
+    import uvicorn
+
+    check_port(host, port)
+    ledger = Ledger.of(settings)
+    turns = Turns(ledger, settings, every)
+    app = App(desk(settings, ledger, turns.wake if every else lambda: None))
+    listener = journal.start("d2c.decisions")
+
+    class Told(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+    server = Told(uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, server_header=False))
+    try:
+        if every:
+            turns.start()
+        server.run()
+    finally:
+        if every:
+            turns.close()
+        listener.stop()
+        ledger.close()

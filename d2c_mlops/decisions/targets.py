@@ -1,0 +1,187 @@
+"""Where decisions go: a web hook whose calls are signed, or a table of which each decision changes one row, once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from ..data.sources import shown, split_location, sql_trouble
+from ..errors import UsageError
+from ..models.contract import Contract
+from ..runs.secrets import resolve, secret
+from ..serving.sql_sink import KEY_LENGTH, TYPES
+from ..serving.webhook_sink import TOKEN, check_line, post
+from .policy import Policy
+from .records import Decision
+
+NOTES = "d2c_decisions"  # which decisions a database has taken
+OURS: dict[str, Any] = {"decision_id": sa.String(32), "decided_by": sa.String(255), "applied_at": sa.DateTime()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an attempt: nothing to complain about when `what` is empty."""
+
+    what: str = ""
+    away: bool = False
+    retry_after: float = 0.0
+
+
+class Target(Protocol):
+    """Something that takes decisions."""
+
+    @property
+    def shown(self) -> str:
+        """Where that is, without secrets."""
+
+    def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
+        """Apply a decision; the same decision again changes nothing. Raises Temporary, UsageError."""
+
+
+def open_target(policy: Policy) -> Target:
+    """Return where a policy's decisions go. Raises UsageError where that is nothing that takes any."""
+    written = policy.said.apply
+    location = resolve(written)
+    if location.lower().startswith(("http://", "https://")):
+        check_line(location, f"{policy.where} apply")
+        name = policy.said.sign.removeprefix("secret:")
+        told = location.split("?")[0] if location == written else written
+        return Hook(location, told, secret(name) if name else "")
+    url, table = split_location(location)
+    if not table or "://" not in url:
+        raise UsageError("decisions go to https://… or to URL::TABLE", where=f"{policy.where} apply")
+    return SqlTable(location, shown(location) if location == written else written)
+
+
+def message(decision: Decision) -> dict[str, Any]:
+    """Return what the other side is told."""
+    names = ("prediction_id", "model", "version", "field", "value", "proposed", "verdict", "by", "reason")
+    moments = ("predicted_at", "decided_at")
+    told = {"decision_id": decision.id, "about": decision.about} | {name: getattr(decision, name) for name in names}
+    return told | {name: at.isoformat() if (at := getattr(decision, name)) else None for name in moments}
+
+
+def signature(key: str, id: str, moment: int, body: bytes) -> str:
+    """Return a call's signature as Standard Webhooks 1.0 has it: v1 and HMAC-SHA256 of `id.moment.body` in base64."""
+    raw = base64.b64decode(key.removeprefix("whsec_")) if key.startswith("whsec_") else key.encode()
+    digest = hmac.new(raw, f"{id}.{moment}.".encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A URL that takes a POST of JSON per decision."""
+
+    url: str
+    shown: str
+    key: str
+
+    def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
+        body = json.dumps(message(decision), ensure_ascii=False).encode()
+        headers = {"content-type": "application/json", "idempotency-key": decision.id, "webhook-id": decision.id}
+        if token := os.environ.get(TOKEN):
+            headers["authorization"] = f"Bearer {token}"
+        if self.key:
+            moment = int(now.timestamp())
+            headers |= {"webhook-timestamp": str(moment)}
+            headers |= {"webhook-signature": signature(self.key, decision.id, moment, body)}
+        said = post(self.url, body, headers)
+        return Outcome(said.what, said.away, said.retry_after)
+
+
+@dataclass(frozen=True)
+class SqlTable:
+    """A table with the key's columns and the decided one; a row is changed, or added where there is none.
+
+    That and the note of the decision are one transaction, so that a decision changes the table once however often it is sent.
+    """
+
+    location: str
+    shown: str
+
+    def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
+        url, name = split_location(self.location)
+        schema, _, bare = (name or "").rpartition(".")
+        with sql_trouble(self.location):
+            engine = sa.create_engine(url, poolclass=sa.NullPool)
+            notes = sa.Table(
+                NOTES, sa.MetaData(), sa.Column("decision_id", sa.String(32), primary_key=True),
+                sa.Column("applied_at", sa.DateTime, nullable=False), schema=schema or None,
+            )  # fmt: skip
+            try:
+                with engine.begin() as connection:
+                    notes.create(connection, checkfirst=True)
+                    target = self._target(connection, bare, schema or None, decision, contract)
+                    naive = now.astimezone(UTC).replace(tzinfo=None)
+                    if self._taken(connection, notes, decision.id, naive):
+                        return Outcome()
+                    self._upsert(connection, target, decision, contract, naive)
+            except sa.exc.IntegrityError as err:
+                with engine.connect() as connection:  # another process that took the claim over may have been faster
+                    if connection.execute(
+                        sa.select(notes.c.decision_id).where(notes.c.decision_id == decision.id)
+                    ).first():
+                        return Outcome()
+                return Outcome(f"the table refused it: {str(err.orig).strip().splitlines()[0]}")
+        return Outcome()
+
+    def _target(
+        self, connection: sa.Connection, name: str, schema: str | None, decision: Decision, contract: Contract
+    ) -> sa.Table:
+        """Return the table as it is; made where there is none."""
+        wanted = [*decision.about, decision.field]
+        kinds = {one.name: TYPES[one.kind] for one in (*contract.input_fields, *contract.output_fields)}
+        if not sa.inspect(connection).has_table(name, schema=schema):
+            columns = [_column(each, kinds[each], each in decision.about) for each in wanted]
+            columns += [sa.Column(each, kind) for each, kind in OURS.items() if each not in wanted]
+            made = sa.Table(name, sa.MetaData(), *columns, schema=schema)
+            made.create(connection)
+            return made
+        found = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection)
+        missing = [each for each in wanted if each not in found.columns]
+        if missing:
+            raise UsageError(f"the table has no column {', '.join(missing)}", where=self.shown)
+        return found
+
+    def _taken(self, connection: sa.Connection, notes: sa.Table, id: str, now: datetime) -> bool:
+        """Whether the decision is noted already; it is after this."""
+        if connection.execute(sa.select(notes.c.decision_id).where(notes.c.decision_id == id)).first():
+            return True
+        connection.execute(notes.insert(), {"decision_id": id, "applied_at": now})
+        return False
+
+    def _upsert(
+        self, connection: sa.Connection, target: sa.Table, decision: Decision, contract: Contract, now: datetime
+    ) -> None:
+        kinds = {one.name: one.kind for one in (*contract.input_fields, *contract.output_fields)}
+        key = {name: _typed(kinds[name], value) for name, value in decision.about.items()}
+        values = {decision.field: _typed(kinds[decision.field], decision.value)}
+        ours = {"decision_id": decision.id, "decided_by": decision.by, "applied_at": now}
+        values |= {
+            name: value for name, value in ours.items() if name in target.columns and name not in (*key, *values)
+        }
+        mine = sa.and_(*(target.c[name] == value for name, value in key.items()))
+        if connection.execute(target.update().where(mine).values(values)).rowcount == 0:
+            connection.execute(target.insert().values({**key, **values}))
+
+
+def _column(name: str, kind: Any, key: bool) -> sa.Column[Any]:
+    sized: Any = sa.String(KEY_LENGTH) if kind is sa.String and key else sa.Text if kind is sa.String else kind
+    return sa.Column(name, sized, primary_key=key, autoincrement=False)
+
+
+def _typed(kind: str, value: Any) -> Any:
+    if value is None or kind not in ("date", "date-time"):
+        return value
+    moment = datetime.fromisoformat(value)
+    if kind == "date":
+        return date.fromisoformat(value[:10])
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -1,0 +1,69 @@
+"""Tell who decides what waits for them: one message a person, with links of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy import and_, select, update
+
+from ..errors import D2CError
+from ..ledger.schema import decisions
+from ..ledger.store import Ledger
+from ..runs.notify import send
+from ..settings import Settings
+from .links import keys, links_of
+from .policy import Policy
+from .records import Decision
+
+MOST = 20  # decisions in one message
+Say = Callable[[str], None]
+
+
+def tell(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say: Say) -> int:
+    """Send what waits and was not told yet; return how many decisions that are. A channel that fails is tried again next time."""
+    if not policy.said.notify:
+        return 0
+    mine = and_(decisions.c.model == policy.model, decisions.c.status == "pending", decisions.c.notified_at.is_(None))
+    query = (
+        select(decisions).where(mine, decisions.c.deadline_at > now).order_by(decisions.c.proposed_at, decisions.c.id)
+    )
+    with ledger.read() as connection:
+        waiting = [Decision(**row._mapping) for row in connection.execute(query.limit(MOST + 1))]
+    if not waiting:
+        return 0
+    told = waiting[:MOST]
+    try:
+        sent = [
+            send(
+                channel,
+                *message(policy, settings, told, by, len(waiting) > MOST),
+                say,
+                f"decisions about {policy.model}",
+            )
+            for by, channel in policy.said.notify.items()
+        ]
+    except D2CError as err:
+        say(f"nobody was told about {policy.model}: {err}")
+        return 0
+    if not any(sent):
+        return 0
+    with ledger.write() as connection:
+        ids = decisions.c.id.in_([each.id for each in told])
+        connection.execute(update(decisions).where(ids).values(notified_at=now))
+    return len(told)
+
+
+def message(policy: Policy, settings: Settings, waiting: Sequence[Decision], by: str, more: bool) -> tuple[str, str]:
+    """Return the title and the text for one who decides."""
+    count = f"{len(waiting)} or more decisions" if more else f"{len(waiting)} decision{'s' * (len(waiting) != 1)}"
+    base, known = settings.decisions.url, keys(settings)
+    lines = []
+    for each in waiting:
+        lines.append(f"{each.title}: {each.field} {each.proposed}, until {each.deadline_at:%Y-%m-%d %H:%M}Z")
+        lines.append(f"  {each.reason}")
+        if base and known:
+            lines += [f"  {action}: {url}" for action, url in links_of(each, by, base, known[0]).items()]
+        lines.append("")
+    lines.append(f"All of them: {base}" if base else f"All of them: d2c decisions list {policy.model}")
+    return f"{count} about {policy.model}", "\n".join(lines)
