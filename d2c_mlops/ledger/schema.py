@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +29,19 @@ class Moment(TypeDecorator[datetime]):
             return None
         moment: datetime = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         return moment
+
+
+class Scalar(TypeDecorator[Any]):
+    """A JSON value as text: in a column that SQLite takes for a number, 20.0 comes back as 20."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return json.dumps(value, ensure_ascii=False) if value is not None else None
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return json.loads(value) if value is not None else None
 
 
 runs = Table(
@@ -210,8 +224,8 @@ decisions = Table(
     Column("key", String(200)),
     Column("subject", String(500), nullable=False),
     Column("field", String(64), nullable=False),
-    Column("proposed", JSON, nullable=False),
-    Column("edited", JSON(none_as_null=True)),
+    Column("proposed", Scalar),
+    Column("edited", Scalar),
     Column("status", String(16), nullable=False),
     Column("verdict", String(16)),
     Column("reason", Text, nullable=False),
