@@ -94,7 +94,7 @@ class Receiver:
                 key = self.headers["idempotency-key"]
                 outer.calls.append(({k.lower(): v for k, v in self.headers.items()}, body))
                 if outer.status == 200:
-                    outer.applied.setdefault(key, []).append(json.loads(body)["value"])
+                    outer.applied.setdefault(key, []).append(json.loads(body).get("value"))
                 time.sleep(outer.slow)
                 self.send_response(outer.status)
                 for name, value in outer.headers.items():

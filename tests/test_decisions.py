@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from pricing import AUTO, NOW, Receiver, clock, predicted, shop
+from pricing import AUTO, CONTRACT, NOW, Receiver, clock, predicted, shop
 from sqlalchemy import func, select
 
 from d2c_mlops.cli import main
@@ -28,9 +28,10 @@ from d2c_mlops.decisions.records import find, id_of, listed
 from d2c_mlops.decisions.rules import Rule, Unknown
 from d2c_mlops.decisions.stats import exposition, quantile, stats
 from d2c_mlops.decisions.targets import signature
+from d2c_mlops.decisions.telling import tell
 from d2c_mlops.decisions.turn import turn
 from d2c_mlops.errors import DataRefused, SettingsError, UsageError
-from d2c_mlops.ledger.schema import decision_events, decisions, feedback
+from d2c_mlops.ledger.schema import decision_events, decisions, feedback, versions
 from d2c_mlops.ledger.store import Ledger
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "2"))
@@ -103,7 +104,7 @@ def test_five_percent_is_within_five_percent_to_the_last_cent(current, points) -
         ("price > cost and not price > 100", True), ("inputs.cost < outputs.price", True), ("sku in ('P-1', 'P-2')", True),
         ("sku not in ('P-1',)", False), ("1 < cost <= 5", True), ("-price < 0 or price / 0 > 1", True), ("missing == None", True),
         ("min(price, cost) == 5", True), ("max(price, cost, 11) == 11", True), ("call", True), ("not call", False),
-        ("price / 0 > 1", None), ("not missing > 1", None), ("sku > 1", None), ("not odd > 1", None), ("call + 1 > 1", None),
+        ("price / 0 > 1", None), ("missing == inputs.missing", None), ("not missing > 1", None), ("sku > 1", None), ("not odd > 1", None), ("call + 1 > 1", None),
         ("sku * 3 == 'x'", None), ("not sku", None),
     ],
 )  # fmt: skip
@@ -172,6 +173,8 @@ def test_a_day_has_its_limit_and_the_next_day_another(tmp_path: Path) -> None:
             predicted(ledger, f"P-{day}{i}", 10.1, at=now + timedelta(seconds=i))
         told = propose(ledger, policy, now + timedelta(minutes=1))
         assert (told.auto, told.pending) == (2, 1)
+    predicted(ledger, "P-more", 10.1, at=now + timedelta(minutes=2))
+    assert propose(ledger, policy, now + timedelta(minutes=3)).pending == 1  # the same day again
     assert "max_auto" in next(each for each in listed(ledger) if each.status == "pending").reason
 
 
@@ -325,6 +328,24 @@ def test_a_web_hook_is_called_once_signed_with_the_decision_as_key(
     with ledger.read() as connection:
         (heard,) = connection.execute(select(feedback)).all()
     assert (heard.action, heard.prediction_id) == ("followed", found.prediction_id)
+
+
+def test_two_who_apply_at_once_call_once_each(tmp_path: Path, receiver: Receiver) -> None:
+    _, ledger, policy = shop(tmp_path, f"auto = {AUTO}", f"apply = {receiver.url}")
+    for i in range(10):
+        predicted(ledger, f"P-{i}", 10.1)
+    propose(ledger, policy, NOW)
+    receiver.slow, told = 0.02, []
+    others = [Ledger(ledger.url, 20) for _ in range(3)]
+    together = [
+        threading.Thread(target=lambda each=each: told.append(apply_due(each, policy, clock=clock(minutes=1)).applied))
+        for each in others
+    ]
+    for each in together:
+        each.start()
+    for each in together:
+        each.join()
+    assert sum(told) == len(receiver.calls) == len(receiver.applied) == 10
 
 
 def test_a_signature_is_that_of_the_published_example() -> None:
@@ -591,3 +612,84 @@ def test_a_batch_becomes_decisions(settings, tmp_path: Path) -> None:
         assert connection.execute(sa.text("SELECT count(*), count(DISTINCT product_id) FROM packs")).one() == (40, 40)
     with ledger.read() as connection:
         assert connection.execute(select(func.count()).select_from(decisions)).scalar() == 40
+
+
+# --- telling people, serving them
+
+
+def test_who_decides_is_told_once_with_links_of_their_own(tmp_path: Path, receiver: Receiver, monkeypatch) -> None:
+    pytest.importorskip("apprise")
+    monkeypatch.setenv("D2C_SECRET_LINKS", "a secret of more than sixteen bytes")
+    monkeypatch.setenv("D2C_SECRET_ANN", receiver.url.replace("http://", "json://"))
+    more = "[decisions]\nurl = https://decide.example/\nlinks = secret:LINKS\n"
+    held, ledger, policy = shop(tmp_path, "deciders = jo ann", "notify.ann = secret:ANN", more=more)
+    for sku in ("P-1", "P-2"):
+        predicted(ledger, sku, 20.0)
+    propose(ledger, policy, NOW)
+    assert tell(ledger, policy, held, NOW, print) == 2 and tell(ledger, policy, held, NOW, print) == 0
+    (said,) = [json.loads(body) for _, body in receiver.calls]
+    assert said["title"] == "2 decisions about price" and said["message"].count("https://decide.example/d/") == 6
+    assert "by=ann" in said["message"] and "by=jo" not in said["message"]
+
+
+def test_a_channel_that_is_away_is_tried_again(tmp_path: Path, receiver: Receiver) -> None:
+    pytest.importorskip("apprise")
+    held, ledger, policy = shop(tmp_path, f"notify.ann = {receiver.url.replace('http://', 'json://')}")
+    predicted(ledger, "P-1", 20.0)
+    propose(ledger, policy, NOW)
+    receiver.status, heard = 500, []
+    assert tell(ledger, policy, held, NOW, heard.append) == 0 and "did not take" in heard[0]
+    assert receiver.url.split("//")[1] not in heard[0]
+    receiver.status = 200
+    assert tell(ledger, policy, held, NOW, heard.append) == 1
+
+
+def test_what_is_served_applies_at_once_what_people_decide(tmp_path: Path, receiver: Receiver) -> None:
+    from datetime import UTC, datetime
+
+    import httpx
+
+    from d2c_mlops.serving import keys
+    from d2c_mlops.serving.bento import keys_file
+    from d2c_mlops.serving.server import free_port
+
+    held, ledger, _ = shop(tmp_path, f"apply = {receiver.url}")
+    predicted(ledger, "P-1", 20.0, at=datetime.now(UTC))
+    token = keys.create(keys_file(held), "jo", ["price"], now=datetime.now(UTC), scopes=["decide"])[1]
+    port, log = free_port(), tmp_path / "log"
+    command = [sys.executable, "-m", "d2c_mlops", "decisions", "serve", "--port", str(port), "--every", "1000"]
+    with log.open("wb") as out:
+        served = subprocess.Popen(command, cwd=tmp_path, stdout=out, stderr=out)
+    try:
+        limit, headers, waiting = time.monotonic() + 60, {"authorization": f"Bearer {token}"}, []
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+            while not waiting:
+                assert time.monotonic() < limit and served.poll() is None, log.read_text()
+                time.sleep(0.1)
+                try:
+                    waiting = client.get("/decisions", params={"status": "pending"}).json()["decisions"]
+                except httpx.TransportError:
+                    continue
+            assert client.post(f"/decisions/{waiting[0]['id']}/approve").status_code == 200
+            while not receiver.applied:
+                assert time.monotonic() < limit
+                time.sleep(0.05)
+        served.send_signal(signal.SIGTERM)
+        assert served.wait(30) in (0, 130, -signal.SIGTERM)
+    finally:
+        served.kill()
+    assert receiver.applied == {waiting[0]["id"]: [20.0]} and token not in log.read_text()
+
+
+def test_a_personal_key_is_nothing_to_decide_by(tmp_path: Path) -> None:
+    from d2c_mlops.models.contract import contract_to_dict
+
+    _, ledger, policy = shop(tmp_path)
+    hidden = contract_to_dict(CONTRACT)
+    for side in ("inputs", "outputs"):
+        hidden[side][0]["personal"] = True
+    with ledger.write() as connection:
+        connection.execute(sa.update(versions).values(contract=hidden))
+    predicted(ledger, "P-1", 20.0)
+    with pytest.raises(UsageError, match="personal"):
+        propose(ledger, policy, NOW)

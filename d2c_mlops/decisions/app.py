@@ -254,7 +254,7 @@ class App:
             used = connection.execute(query).first() is not None
         if used:
             self._refused(visit, "replayed link", decision.model)
-            raise Replayed("this link was used already", where=decision.id)
+            raise Replayed(f"{closed(decision).what}; a link decides once", where=decision.id)
         return link, decision
 
     def ask(self, visit: Visit) -> Answer:
@@ -278,7 +278,7 @@ class App:
         except DataRefused as err:
             if not visit.wants_page:
                 raise
-            return pages.confirm(decision, basis(self.desk.ledger, decision), link.action, link.by, err.what, 422)
+            return pages.confirm(decision, basis(self.desk.ledger, decision), link.action, link.by, err.what, form)
         return pages.done(made) if visit.wants_page else Answer(orjson.dumps(made.to_dict()))
 
     # --- how it is

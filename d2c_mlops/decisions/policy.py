@@ -95,7 +95,7 @@ class Policy:
                 return Judged("auto", f"auto: {self.auto.text}")
         except Unknown as err:
             return Judged("pending", f"it cannot be told whether auto holds: {err}")
-        return Judged("pending", f"auto does not hold: {self.auto.text}")
+        return Judged("pending", f"asked, because this does not hold: {self.auto.text}")
 
     def against(self, inputs: Values, outputs: Values, value: Any = None) -> str:
         """Return why a value must not be applied; empty when it may be. What cannot be told must not be."""
