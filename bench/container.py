@@ -20,9 +20,11 @@ from deploy import written
 from machine import BASE, PYTHON, Podman, base_image, get, run, wait
 from team import team
 
+from d2c_mlops.serving.bento import service_environment
 from d2c_mlops.serving.deploy import Plan, Size
 from d2c_mlops.serving.pins import FORBIDDEN
 from d2c_mlops.serving.server import free_port
+from d2c_mlops.settings import load
 
 HERE = Path(__file__).resolve().parent
 MODEL, SLOW = "delayed", 0.8  # seconds, above the 0.5 that the alert rule allows
@@ -48,8 +50,8 @@ def d2c(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[s
     return run(sys.executable, "-m", "d2c_mlops", *arguments, check=check)
 
 
-def project(folder: Path) -> None:
-    """Make a project with two versions of a model, one fast and one slow, and a key."""
+def project(folder: Path) -> list[str]:
+    """Make a project with two versions of a model, one fast and one slow; return its secrets: a key, its hash, the log's."""
     package = folder / "shop"
     package.mkdir()
     for name in ("additive.py", "delayed.py"):
@@ -59,6 +61,11 @@ def project(folder: Path) -> None:
     os.chdir(folder)
     os.environ |= {"PYTHONPATH": str(folder), "BUILDAH_ISOLATION": "chroot"}
     run(sys.executable, "-c", TRAIN.format(model=MODEL, delays=f"0.0, {SLOW}"))
+    os.environ["D2C_API_KEY"] = json.loads(d2c("keys", "create", "crm", "--model", MODEL, "--json").stdout)["token"]
+    hashes = [one["sha256"] for one in json.loads(Path("d2c_store/serving/keys.json").read_text())["keys"]]
+    secret = service_environment(MODEL, load())["D2C_SERVICE_LOG_SECRET"]
+    assert secret == Path("d2c_store/serving/log.secret").read_text() and len(secret) > 30 and hashes
+    return [os.environ["D2C_API_KEY"], *hashes, secret]
 
 
 def build(number: int, *more: str) -> tuple[dict, float]:
@@ -124,13 +131,13 @@ def hardened(podman: Podman, name: str, secrets: list[str]) -> Iterator[Aim]:
     ]
     told = run("buildah", "inspect", "--type", "image", f"{MODEL}:v1").stdout
     leaked = [*chain.from_iterable(listed), *(["configuration"] if any(secret in told for secret in secrets) else [])]
-    yield Aim("no key, no hash of one and no log secret is in the image", f"{len(leaked)} places", not leaked)
+    kinds = f"{len(secrets)} secrets that were there before the build: {len(leaked)} places"
+    yield Aim("no key, no hash of one and no log secret is in the image", kinds, not leaked)
 
 
-def service(podman: Podman, made: dict, size: Size) -> Iterator[Aim]:
+def service(podman: Podman, made: dict, size: Size, secrets: list[str]) -> Iterator[Aim]:
     """Run the image as a platform would and ask it."""
-    key = json.loads(d2c("keys", "create", "crm", "--model", MODEL, "--json").stdout)
-    token = key["token"]
+    token = secrets[0]
     file = Path("d2c_store/serving/keys.json")
     (keys := Path("keys")).mkdir(exist_ok=True)
     (keys / "keys.json").write_text(file.read_text())
@@ -140,7 +147,6 @@ def service(podman: Podman, made: dict, size: Size) -> Iterator[Aim]:
     limit = ["--memory", f"{round(size.memory_mb * 1.5)}m"]
     options = [*HARD, *limit, "--env", f"BENTOML_PORT={port}", "--volume", f"{keys.resolve()}:/keys:ro"]
     url = f"http://127.0.0.1:{port}"
-    hashes = [one["sha256"] for one in json.loads(file.read_text())["keys"]]
     with podman.running("d2c-test", made["image"]["tag"], options) as name:
         ready = wait(f"{url}/readyz", 120)
         yield Aim(
@@ -149,9 +155,8 @@ def service(podman: Podman, made: dict, size: Size) -> Iterator[Aim]:
         if ready == float("inf"):
             print(podman.log(name))
             return
-        yield from hardened(podman, name, [token, *hashes])
+        yield from hardened(podman, name, secrets)
         yield from bill(podman, name, Path(made["folder"]))
-        os.environ["D2C_API_KEY"] = token
         done = d2c("contract", "check", MODEL, url, "--version", 1, "--json", check=False)
         told = json.loads(done.stdout)
         said = f"{len(told['checks'])} checks hold" if done.returncode == 0 else str(told["failures"])
@@ -225,7 +230,7 @@ def main() -> int:
     base_image()
     podman = Podman()
     with TemporaryDirectory(prefix="d2c-container-") as folder:
-        project(Path(folder))
+        secrets = project(Path(folder))
         first, took = build(1)
         image = first["image"]
         said = f"{took:.0f} s, {image['size'] / 1e6:.0f} MB, {image['packages']} packages, Python {PYTHON}"
@@ -237,12 +242,15 @@ def main() -> int:
         right = told["load"] == load and load["service_mb"] <= size.memory_mb <= load["service_mb"] + 1
         said = f"peak {load['service_mb']} MB, {load['cpu_ms']} ms a request; manifests ask for {size.memory_mb} MB"
         aims.append(Aim("limits of the manifests are those of the load test", said, right))
-        aims += said_aloud(service(podman, first, size))
+        aims += said_aloud(service(podman, first, size, secrets))
         aims += said_aloud(alarm(podman, first, build(2)[0], HARD, Plan(MODEL, 2, f"{MODEL}:v2", size), asking))
-        aims += said_aloud(team(podman, Plan(MODEL, 1, first["image"]["tag"], size)))
+        both = f"{MODEL}:v1-beside-v2"
+        build(1, "--with-challenger", "2", "--tag", both)
+        train = TRAIN.format(model=MODEL, delays=f"0.0, {SLOW}")
+        aims += said_aloud(team(podman, Plan(MODEL, 1, both, size), train))
         os.chdir(tools)
-        for number in (1, 2):
-            run("podman", "rmi", "--force", f"{MODEL}:v{number}", check=False)
+        for tag in (f"{MODEL}:v1", f"{MODEL}:v2", both):
+            run("podman", "rmi", "--force", tag, check=False)
     aims += written(Plan(MODEL, 1, "registry.example/delayed:v1", size))
     return close(aims)
 

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import yaml
 from aims import Aim, close
 from exports import workflows
 
 from d2c_mlops.serving.deploy import Plan, Size, deploy
 
 TOOLS = Path(__file__).resolve().parents[1] / ".bench/exports/bin"
+ABORTED = "D2CRolloutAborted"
 KUBERNETES = ("1.31", "1.33")  # versions whose published schemas are asked
 PLAN = Plan("lead_scoring", 3, "registry.example/lead_scoring:v3", Size())
 
@@ -43,11 +45,36 @@ def written(plan: Plan) -> list[Aim]:
             aims.append(
                 judged(f"promtool accepts the rules for {rules.parents[1].name}", ["promtool", "check", "rules", rules])
             )
+        aims.append(aborted(folder, next(path for path in cluster if path.name == "alerts.yaml"), plan))
         (scraped,) = [path for path in team if path.name == "prometheus.yaml" and path.parent.name == "prometheus"]
         text = scraped.read_text().replace("/etc/prometheus/alerts.yaml", str(scraped.with_name("alerts.yaml")))
         scraped.write_text(text)
         aims.append(judged("promtool accepts what Prometheus is told", ["promtool", "check", "config", scraped]))
         return [*aims, workflows(deploy(plan, "github-actions", folder / "github"))]
+
+
+def aborted(folder: Path, rules: Path, plan: Plan) -> Aim:
+    """Let promtool play a service that ends a rollout: the counter is not there, then it is 1, later it goes with a new pod."""
+    series = f'd2c_rollout_aborts_total{{model="{plan.model}",version="2",reason="errors"}}'
+    labels = {"severity": "ticket", "model": plan.model}
+    (alert,) = [
+        one
+        for group in yaml.safe_load(rules.read_text())["groups"]
+        for one in group["rules"]
+        if one["alert"] == ABORTED
+    ]
+    fires = [{"exp_labels": labels, "exp_annotations": alert["annotations"]}]
+    cases = [("9m", []), ("12m", fires), ("60m", fires), ("75m", [])]
+    test = {
+        "rule_files": [str(rules)], "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": [{"series": series, "values": "_x10 1x90"}],
+                   "alert_rule_test": [{"eval_time": at, "alertname": ABORTED, "exp_alerts": said} for at, said in cases]}],
+    }  # fmt: skip
+    file = folder / "aborted.yaml"
+    file.write_text(yaml.safe_dump(test))
+    return judged(
+        "an aborted rollout alerts for an hour, although its counter begins at 1", ["promtool", "test", "rules", file]
+    )
 
 
 def judged(what: str, command: list[object]) -> Aim:

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 from aims import Aim
-from machine import BASE, HERE, Podman, run, wait
+from machine import BASE, HERE, Podman, get, run, wait
 
 from d2c_mlops.serving.deploy import Plan, deploy
 from d2c_mlops.serving.pins import closure
@@ -30,7 +30,7 @@ JOB = "[schedule:hello]\nrun = nbs/hello.ipynb\nat = every 1 minutes\nparams.day
 CELLS = [("day: str = ''", ["parameters"]), ("print(day)", [])]
 
 
-def team(podman: Podman, plan: Plan) -> Iterator[Aim]:
+def team(podman: Podman, plan: Plan, train: str) -> Iterator[Aim]:
     """Start the services as the compose file says, those whose images are here or can be made here."""
     folder = Path("team").resolve()
     notebook()
@@ -44,7 +44,11 @@ def team(podman: Podman, plan: Plan) -> Iterator[Aim]:
     start = time.monotonic()
     build(folder)
     yield Aim("the image of the project is built from its Containerfile", f"{time.monotonic() - start:.0f} s", True)
-    for port in (3000, 5000, 5432):
+    for port in (
+        plan.port,
+        5000,
+        5432,
+    ):  # those of MLflow and PostgreSQL are inside compose's network, which is the machine here
         check_port("127.0.0.1", port)
     with ExitStack() as stack:
         address = stack.enter_context(postgres(folder))
@@ -66,25 +70,51 @@ def team(podman: Podman, plan: Plan) -> Iterator[Aim]:
         yield Aim(
             "the scheduler runs a slot, on record in PostgreSQL", f"{state} after {took:.0f} s", state == "succeeded"
         )
-        definition = services[plan.slug]
-        started = stack.enter_context(service(podman, plan.slug, definition, folder, plan.image))
-        ready = wait(f"http://127.0.0.1:{plan.port}/readyz", 120)
+        trained = {"D2C_LEDGER_URL": address, "D2C_TRACKING_URI": "http://127.0.0.1:5000"}
+        run(sys.executable, "-c", train, **trained)  # two versions, as the scheduler's runs would register them
+        run(sys.executable, "-m", "d2c_mlops", "promote", plan.model, "--version", 1, "--override", "--by", "test",
+            "--reason", "test", **trained)  # fmt: skip
+        yield from served(podman, plan, services[plan.slug], folder, started)
+
+
+def served(podman: Podman, plan: Plan, told: dict[str, Any], folder: Path, scheduler: str) -> Iterator[Aim]:
+    """Run the model's service as compose starts it, and decide about a rollout in the scheduler's container."""
+    with service(podman, plan.slug, told, folder, plan.image) as started:
+        url = f"http://127.0.0.1:{plan.port}"
+        ready = wait(f"{url}/readyz", 120)
         if ready == float("inf"):
             print(podman.log(started))
-        healthy = podman.inside(started, *definition["healthcheck"]["test"][1:]).returncode == 0
-        done = run(
-            sys.executable,
-            "-m",
-            "d2c_mlops",
-            "contract",
-            "check",
-            plan.model,
-            f"http://127.0.0.1:{plan.port}",
-            check=False,
+        healthy = podman.inside(started, *told["healthcheck"]["test"][1:]).returncode == 0
+        done = run(sys.executable, "-m", "d2c_mlops", "contract", "check", plan.model, url, check=False)
+        said = f"{ready:.1f} s, health check {'ok' if healthy else 'no'}, contract check exit {done.returncode}"
+        yield Aim(
+            "the service starts as compose starts it and keeps its contract", said, healthy and done.returncode == 0
         )
-        yield Aim("the service starts as compose starts it and keeps its contract",
-                  f"{ready:.1f} s, health check {'ok' if healthy else 'no'}, contract check exit {done.returncode}",
-                  healthy and done.returncode == 0)  # fmt: skip
+        first = answering(url)
+        done = podman.inside(scheduler, "d2c", "rollout", plan.model, "--percent", 100, "--json")
+        start = time.monotonic()
+        while (then := answering(url)) == first and time.monotonic() - start < 30:
+            time.sleep(0.1)
+        took = time.monotonic() - start
+        workers = json.loads(done.stdout)["workers"] if done.returncode == 0 else done.stderr[-200:]
+        said = f"version {first}, then {then} after {took:.1f} s; workers that the scheduler sees: {workers}"
+        yield Aim("a rollout that is decided in the scheduler reaches the service in less than 5 s", said,
+                  (first, then) == (1, 2) and took < 5 and workers == 1)  # fmt: skip
+        done = podman.inside(scheduler, "d2c", "collect", "--json")
+        (counts,) = json.loads(done.stdout).values() if done.returncode == 0 else ({},)
+        said = f"{counts.get('new_predictions')} new predictions" if counts else done.stderr[-200:]
+        yield Aim(
+            "the scheduler collects the service's log into PostgreSQL", said, counts.get("new_predictions", 0) > 5
+        )
+
+
+def answering(url: str) -> int:
+    """Return the version that answers the example of a service; 0 when none does."""
+    document = json.loads(get(f"{url}/openapi.json")[1])
+    example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    status, body = get(f"{url}/predict", os.environ["D2C_API_KEY"], example)
+    told = json.loads(body)
+    return int(told["predictions"][0].get("version", told["version"])) if status == 200 else 0
 
 
 def notebook() -> None:

@@ -457,6 +457,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'd2c_mlops/models/contract.py'),
                                            'd2c_mlops.models.contract.Contract.major': ( 'models/contract.html#contract.major',
                                                                                          'd2c_mlops/models/contract.py'),
+                                           'd2c_mlops.models.contract.Contract.order': ( 'models/contract.html#contract.order',
+                                                                                         'd2c_mlops/models/contract.py'),
                                            'd2c_mlops.models.contract.Contract.output_fields': ( 'models/contract.html#contract.output_fields',
                                                                                                  'd2c_mlops/models/contract.py'),
                                            'd2c_mlops.models.contract.Contract.request_list': ( 'models/contract.html#contract.request_list',

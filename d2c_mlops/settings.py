@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from configparser import ConfigParser, Error
 from dataclasses import dataclass, field, fields, replace
+from datetime import date
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -50,6 +51,9 @@ class ModelSettings:
     params: Mapping[str, str] = option(_nothing, "params.NAME: keyword arguments of the model's class")
     charter: Mapping[str, str] = option(_nothing, "charter.NAME: answers to the charter's questions")
     rollout: Mapping[str, str] = option(_nothing, "rollout.NAME: limits of its rollouts, stronger than [rollout]")
+    sunset: Mapping[str, str] = option(
+        _nothing, "sunset.MAJOR: last day (UTC) of a major version of the contract, stronger than [service] keep_majors"
+    )
 
     @property
     def contract(self) -> str:
@@ -140,6 +144,9 @@ class ServiceSettings:
     rollout: str = option(
         "", "file that says what the challenger answers, {model} filled in; in the state folder when empty"
     )
+    keep_majors: int = option(
+        90, "days that a major version of a contract is served beside the one that replaced it as champion"
+    )
     workers: int = option(1, "processes that answer")
     max_body: int = option(32 * 2**20, "largest body in bytes, unpacked")
     max_records: int = option(10_000, "most records in one JSON request; a stream of NDJSON has no such limit")
@@ -219,7 +226,8 @@ class Settings:
 
 PARTS = ("root", "models", "jobs", "service", "rollout", "policies", "decisions")
 OPTIONS = {f.name: f for f in fields(Settings) if f.name not in PARTS}
-MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", "params", "charter", "rollout")}
+GROUPS = ("params", "charter", "rollout", "notify", "sunset")  # NAME.KEY = VALUE
+MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", *GROUPS)}
 ROLLOUT_OPTIONS = {f.name: f for f in fields(RolloutSettings)}
 SERVICE_OPTIONS = {f.name: f for f in fields(ServiceSettings)}
 SERVICE = "D2C_SERVICE_"  # prefix of its variables
@@ -252,7 +260,7 @@ def load(
     failures: list[Failure] = []
     sections = _sections(file, failures) if file else {}
     given = dict(sections.get("d2c", {}))
-    given |= _environment(environ)
+    given |= _environment(environ, failures)
     given |= {name: value for name, value in overrides.items() if value is not None}
     values = _typed(Settings, OPTIONS, given, "[d2c]", failures)
     if values.get("run_memory") and not _is_size(values["run_memory"]):
@@ -274,6 +282,7 @@ def load(
             name = section.removeprefix("model:")
             models[name] = ModelSettings(name=name, **_grouped(ModelSettings, MODEL_OPTIONS, section, keys, failures))
             _guards(models[name].rollout, f"[{section}] rollout.", failures)
+            failures += _sunset_failures(models[name].sunset, section)
         elif section.startswith("schedule:"):
             name = section.removeprefix("schedule:")
             jobs[name] = JobSettings(name=name, **_grouped(JobSettings, JOB_OPTIONS, section, keys, failures))
@@ -329,16 +338,32 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
     return {section: dict(ini[section]) for section in ini.sections()}
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+def _environment(environ: Mapping[str, str], failures: list[Failure]) -> dict[str, str]:
     """Return the options given as D2C_NAME; other names with this prefix belong to running notebooks and services."""
-    return {name: environ[f"D2C_{name.upper()}"] for name in OPTIONS if f"D2C_{name.upper()}" in environ}
+    return _given("D2C_", OPTIONS, environ, failures)
+
+
+def _given(prefix: str, names: Iterable[str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, str]:
+    """Return the options that variables give, or files that variables named …_FILE name: how containers get secrets."""
+    values = {}
+    for name in names:
+        variable = f"{prefix}{name.upper()}"
+        if variable in environ:
+            values[name] = environ[variable]
+        elif file := environ.get(f"{variable}_FILE"):
+            try:
+                values[name] = Path(file).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as err:
+                failures.append(Failure(f"{file} cannot be read: {getattr(err, 'strerror', err)}", f"{variable}_FILE"))
+    return values
 
 
 def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, Any]:
     """Return the typed options of [service]; the environment is stronger than the file."""
-    names = {f"{SERVICE}{name.upper()}": name for name in SERVICE_OPTIONS}
-    given = {**section, **{name: environ[variable] for variable, name in names.items() if variable in environ}}
+    given = {**section, **_given(SERVICE, SERVICE_OPTIONS, environ, failures)}
     values = _typed(ServiceSettings, SERVICE_OPTIONS, given, "[service]", failures)
+    if values.get("keep_majors", 0) < 0:
+        failures.append(Failure(f"{values['keep_majors']} is less than 0", "[service] keep_majors"))
     if values.get("workers", 1) < 1:
         failures.append(Failure(f"{values['workers']} is less than 1", "[service] workers"))
     for key, allowed in (("mode", ("development", "production")), ("access_log", ("all", "failed", "none"))):
@@ -362,9 +387,7 @@ def _grouped(
     cls: type, options: Mapping[str, Any], section: str, keys: Mapping[str, str], failures: list[Failure]
 ) -> dict[str, Any]:
     """Return the typed options of a section; keys such as params.NAME are gathered under their prefix."""
-    prefixes = [
-        name for name in ("params", "charter", "rollout", "notify") if _hints(cls).get(name) == Mapping[str, str]
-    ]
+    prefixes = [name for name in GROUPS if _hints(cls).get(name) == Mapping[str, str]]
     plain: dict[str, Any] = {}
     grouped: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     for key, value in keys.items():
@@ -376,6 +399,21 @@ def _grouped(
     known = {**options, **{f"{prefix}.NAME": None for prefix in prefixes}}
     values = _typed(cls, known, plain, f"[{section}]", failures)
     return values | {prefix: MappingProxyType(texts) for prefix, texts in grouped.items()}
+
+
+def _sunset_failures(given: Mapping[str, str], section: str) -> list[Failure]:
+    found = []
+    for major, day in given.items():
+        try:
+            date.fromisoformat(day)
+            int(major)
+        except ValueError:
+            found.append(
+                Failure(
+                    "write the major version and its last day: sunset.1 = 2027-03-31", f"[{section}] sunset.{major}"
+                )
+            )
+    return found
 
 
 def _job_failures(job: JobSettings, section: str) -> list[Failure]:

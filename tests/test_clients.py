@@ -89,6 +89,36 @@ def test_a_client_does_not_take_the_answers_of_another_contract(model, tmp_path)
         asks.predict([])
 
 
+TYPED = """
+from made_client import Client
+
+def who(asks: Client) -> tuple[int, str]:
+    (said,) = asks.predict([{"product_id": "P002", "day": "2024-01-01"}])
+    if "version" in said and "variant" in said:
+        reveal: int = said["version"]
+        return reveal, said["variant"]
+    return 0, ""
+"""
+
+
+def test_a_client_sees_which_of_two_versions_answered_and_asks_for_its_own_contract(model, tmp_path):
+    made = imported(client("python", "mean_units", model.contract, False), tmp_path)
+    said = {"prediction_id": "a.2-0", "version": 2, "variant": "challenger", "product_id": "P002", "units": 1.0}
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, json={"contract": "1.0.0", "version": 1, "predictions": [said]})
+
+    with made.Client("http://service", transport=httpx.MockTransport(answer)) as asks:
+        assert asks.predict([{"product_id": "P002", "day": "2024-01-01"}]) == [said]
+    assert asked == ["/v1/predict"]  # so that a service of contract 2 goes on answering it
+    (tmp_path / "who.py").write_text(TYPED)
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "who.py"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_python_client_is_well_typed_whatever_the_names(tmp_path):
     for name, contract, explains in (("awkward", AWKWARD, True),):
         (tmp_path / f"{name}.py").write_text(client("python", name, contract, explains))
@@ -143,7 +173,9 @@ try {
 } catch (error) {
   if (error instanceof Refused) status = error.status;
 }
-console.log(JSON.stringify({ said, status }));
+const version: number | undefined = said[0]?.version;
+const variant: "champion" | "challenger" | undefined = said[0]?.variant;
+console.log(JSON.stringify({ said, status, version: version ?? 0, variant: variant ?? "" }));
 """
 
 
@@ -162,6 +194,7 @@ def test_the_typescript_client_is_compiled_and_run_by_node(model, url, tmp_path)
     told = json.loads(done.stdout)
     assert told["said"][0]["units"] == model.units["P002"]
     assert told["status"] == 400
+    assert (told["version"], told["variant"]) == (0, "")  # one version answers
 
 
 def test_a_breaking_change_without_a_major_version_is_refused_before_any_training(settings, project):

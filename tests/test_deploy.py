@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import UsageError
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.serving.deploy import Plan, Size, deploy, targets
+from d2c_mlops.serving.history import place_of
 from d2c_mlops.serving.metrics import _counters
+from d2c_mlops.serving.rollout import FILE, read
+from d2c_mlops.serving.watch import place
+from d2c_mlops.settings import ServiceSettings, load
 
 PLAN = Plan("mean_units", 3, "registry.example/mean_units:v3", Size(cpu=0.5, memory_mb=600, least=3, most=9))
 
@@ -36,7 +41,7 @@ def test_a_replica_has_no_root_and_writes_nothing_but_its_state():
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
-    assert mounts == {"/state": False, "/keys": True, "/tmp": False}
+    assert mounts == {"/state": False, "/keys": True, "/rollout": True, "/tmp": False}
     assert container["image"] == PLAN.image
     assert container["resources"]["requests"] == {"cpu": "500m", "memory": "600Mi"}
 
@@ -100,3 +105,63 @@ def test_the_command_says_what_comes_next(settings, project):
     assert "kubectl apply -f deploy/kubernetes/mean_units" in done.output
     pod = yaml.safe_load((project / "deploy/kubernetes/mean_units/statefulset.yaml").read_text())
     assert pod["spec"]["template"]["spec"]["containers"][0]["image"] == "mean_units:v1"
+
+
+def test_replicas_follow_what_the_rollout_command_prints(settings, project):
+    train(settings)
+    promote("mean_units", settings)
+    train(settings)
+    first = CliRunner().invoke(main, ["rollout", "mean_units", "--to", "kubernetes"])
+    assert json.loads(yaml.safe_load(first.stdout)["data"][FILE])["mode"] == "off"
+    done = CliRunner().invoke(main, ["rollout", "mean_units", "--percent", "10", "--to", "kubernetes"])
+    assert done.exit_code == 0, done.output
+    assert "10 % of the keys" in done.stderr
+    told = yaml.safe_load(done.stdout)
+    pod = yaml.safe_load(written("kubernetes")["statefulset.yaml"])["spec"]["template"]["spec"]
+    (volume,) = [each["configMap"] for each in pod["volumes"] if "configMap" in each]
+    (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "rollout"]
+    environment = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    assert "subPath" not in mount  # such a file never changes
+    assert volume == {"name": told["metadata"]["name"], "optional": True}
+    (name,) = told["data"]
+    assert environment["D2C_SERVICE_ROLLOUT"] == f"{mount['mountPath']}/{name}"
+    file = project / name
+    file.write_text(told["data"][name])
+    now = read(file)
+    assert (now.champion, now.challenger, now.mode, now.share) == (1, 2, "share", 0.1)
+    assert told["metadata"]["annotations"] == {"d2c/stage": now.stage}
+    as_json = json.loads(CliRunner().invoke(main, ["rollout", "mean_units", "--to", "kubernetes", "--json"]).stdout)
+    assert yaml.safe_load(as_json["manifest"]) == told
+
+
+def test_the_workflow_brings_a_rollout_to_every_replica():
+    (text,) = written("github-actions").values()
+    jobs = yaml.safe_load(text)["jobs"]
+    before = [step["run"] for step in jobs["staging"]["steps"] if "run" in step]
+    (first,) = [i for i, run in enumerate(before) if "--to kubernetes > manifests/rollout.yaml" in run]
+    (second,) = [i for i, run in enumerate(before) if run.startswith("kubectl apply")]
+    assert first < second
+    (last,) = [step["run"] for step in jobs["production"]["steps"] if step.get("name") == "A tenth of the keys"]
+    assert "--percent 10" in last
+    assert "configmap mean-units-rollout -o jsonpath='{.metadata.annotations.d2c/stage}'" in last
+    assert "pods -l app.kubernetes.io/name=d2c,app.kubernetes.io/instance=mean-units" in last
+    assert subprocess.run(["bash", "-n"], input=last, text=True, capture_output=True).returncode == 0
+
+
+def test_under_compose_the_scheduler_decides_and_the_service_follows(tmp_path: Path):
+    services = yaml.safe_load(written("compose")["compose.yaml"])["services"]
+    scheduler, service = services["scheduler"], services["mean-units"]
+    assert "state:/state" in scheduler["volumes"]
+    assert "state:/state" in service["volumes"]
+    for name in ("D2C_SERVICE_STATE",):
+        assert scheduler["environment"][name] == service["environment"][name] == "/state"
+    held = load(tmp_path, environ=scheduler["environment"] | {"D2C_LEDGER_URL_FILE": str(secret(tmp_path))})
+    inside = ServiceSettings.of(service["environment"] | {"D2C_SERVICE_LOG_SECRET_FILE": str(secret(tmp_path))})
+    assert held.ledger == inside.log_secret == "sqlite:///x"
+    assert place_of("mean_units", held) == place(inside.rollout, inside.state, "mean_units")
+
+
+def secret(folder: Path) -> Path:
+    file = folder / "secret"
+    file.write_text("sqlite:///x\n")
+    return file

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 import urllib.request
 from collections import Counter
@@ -30,13 +31,13 @@ from d2c_mlops.models.model import Evaluation
 from d2c_mlops.registry.promotions import champion
 from d2c_mlops.registry.promotions import promote as promote_alone
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.serving import history, rollouts
+from d2c_mlops.serving import history, rollouts, watch
 from d2c_mlops.serving.app import App, Keeping, Served, create_app
 from d2c_mlops.serving.batch import score
 from d2c_mlops.serving.collect import collect
 from d2c_mlops.serving.logbook import Logbook
 from d2c_mlops.serving.metrics import Metrics
-from d2c_mlops.serving.rollout import FILE, Rollout, key_text, marks, position, read, write
+from d2c_mlops.serving.rollout import FILE, Rollout, here, key_text, marks, position, read, write
 from d2c_mlops.serving.standing import standing, workers
 from d2c_mlops.serving.tally import Tally, summary, total, verdict
 from d2c_mlops.serving.variants import Shadows, version_in
@@ -534,6 +535,36 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
     assert now.events[-1].stage == told.rollout.stage and read(file).mode == "off"
     assert history.beside(ledger, "mean_units", settings) is None
     assert rollouts.rollout("mean_units", settings, share=0.1).going
+
+
+def test_a_worker_in_a_container_of_its_own_lives_as_long_as_it_gives_signs_of_life(two, settings: Settings) -> None:
+    _, folder = history.place_of("mean_units", settings)
+    folder.mkdir(parents=True)
+    told = {"pid": 1, "versions": [1], "champion": 1, "challenger": None, "stage": "", "counts": {}}
+    for name, host in (("a", "elsewhere"), ("b", "elsewhere"), ("c", here())):
+        (folder / f"worker-{name}.json").write_text(json.dumps({**told, "pid": 2**22 + 1, "host": host}))
+    silent = time.time() - 60
+    os.utime(folder / "worker-b.json", (silent, silent))
+    assert [each["host"] for each in workers("mean_units", settings)] == ["elsewhere"]
+
+
+def test_a_worker_gives_signs_of_life(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "BEAT", 0.0)
+    file = service.watcher.own
+    os.utime(file, (1, 1))
+    time.sleep(0.01)
+    service.watcher.look()
+    assert time.time() - file.stat().st_mtime < 10
+
+
+def test_the_challenger_of_a_shadow_is_packaged_too(two, settings: Settings) -> None:
+    ledger = Ledger.of(settings)
+    assert rollouts.challenger(ledger, "mean_units", settings) is None
+    rollouts.rollout("mean_units", settings, shadow=True)
+    found = rollouts.challenger(ledger, "mean_units", settings)
+    assert found is not None and found.version == 2
+    rollouts.abort("mean_units", settings)
+    assert rollouts.challenger(ledger, "mean_units", settings) is None
 
 
 def test_another_major_version_is_refused(two, settings: Settings) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.errors import SettingsError
-from d2c_mlops.settings import load
+from d2c_mlops.settings import ServiceSettings, load
 
 
 @pytest.fixture
@@ -66,3 +66,17 @@ def test_model_sections_carry_parameters_and_charter(ini) -> None:
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         load(tmp_path, environ={}).store = Path("x")  # type: ignore[misc]
+
+
+def test_a_variable_may_name_a_file_instead_and_one_that_is_missing_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "ledger"
+    file.write_text("sqlite:///here.db\n")
+    assert load(tmp_path, environ={"D2C_LEDGER_URL_FILE": str(file)}).ledger_url == "sqlite:///here.db"
+    both = {"D2C_LEDGER_URL": "sqlite:///there.db", "D2C_LEDGER_URL_FILE": str(file)}
+    assert load(tmp_path, environ=both).ledger_url == "sqlite:///there.db"
+    file.unlink()
+    with pytest.raises(SettingsError) as told:
+        load(tmp_path, environ={"D2C_LEDGER_URL_FILE": str(file)})
+    assert told.value.failures[0].where == "D2C_LEDGER_URL_FILE"
+    with pytest.raises(SettingsError, match="service"):
+        ServiceSettings.of({"D2C_SERVICE_LOG_SECRET_FILE": str(file)})

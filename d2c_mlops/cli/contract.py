@@ -84,6 +84,8 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
         click.echo(f"{live.schema.version} of version {live.version} → {new.version}: {len(found)} changes")
         for each in found:
             click.echo(f"  {each}")
+        if new.major > live.schema.major:
+            click.echo(_beside(model, live.schema.version, live.schema.major))
     if broken:
         raise GateRefused(
             f"the contract of {model} breaks callers without a new major version",
@@ -153,6 +155,12 @@ def client(model: str, language: str, out: Path | None, number: int | None, as_j
         return show({"language": language, "file": str(out) if out else None, "source": None if out else source})
     click.echo(here(out.resolve()) if out is not None else source, nl=out is not None)
     return None
+
+
+def _beside(model: str, version: str, major: int) -> str:
+    held = settings()
+    day = held.model(model).sunset.get(str(major)) or f"{held.service.keep_majors} days after its successor's promotion"
+    return f"contract {version} stays served at /v{major} until {day} (sunset.{major} in [model:{model}], [service] keep_majors)"
 
 
 def _contract(model: str, number: int | None) -> Contract:

@@ -75,6 +75,9 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
 
     The gate wants a complete charter, an unbroken contract, a metric better than what people do today, and not worse
     than the champion on the same data. A refusal names the clause and by how much it is broken.
+
+    Where its contract has a new major version, the champion before it goes on being served at /v1, /v2, … until its day: [service]
+    keep_majors days from now, or `sunset.1 = 2027-03-31` in the model's section of settings.ini.
     """
     from ..serving.rollouts import promote as decide
 
@@ -86,7 +89,12 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
     if made is None:
         click.echo(f"this version of {model} is champion already")
     else:
+        from ..registry.versions import find_version
+        from ..serving.promised import said
+
         click.echo(f"version {made.version} of {model} is champion ({made.action} by {made.by})")
+        for line in said(_ledger(), find_version(_ledger(), model, made.version), settings()):
+            click.echo(line)
     return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     "d2c rollout demand --percent 10 --reason 'a tenth of the stores'",
     "d2c rollout demand",
     "d2c rollout demand --promote",
+    "d2c rollout demand --percent 10 --to kubernetes | kubectl apply -f -",
 )
 @main.command()
 @click.argument("model")
@@ -29,6 +32,12 @@ if TYPE_CHECKING:
 @click.option("--override", is_flag=True, help="Promote although a clause is broken; needs --by and --reason.")
 @click.option("--by", metavar="NAME", help="Who decides; the user of this machine when not given.")
 @click.option("--reason", default="", metavar="TEXT", help="Why.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["kubernetes"]),
+    help="Print what tells services there; all else goes to the standard error.",
+)
 @json_option
 def rollout(
     model: str,
@@ -40,6 +49,7 @@ def rollout(
     override: bool,
     by: str | None,
     reason: str,
+    target: str | None,
     as_json: bool,
 ) -> None:
     """Let MODEL's challenger meet a share of the keys, widen it, promote it or end it; without an option, how it stands.
@@ -47,6 +57,9 @@ def rollout(
     Running services follow within seconds, without a restart; they need both versions loaded, which `d2c serve` and
     `d2c package` do while a rollout is going. A key that the challenger answers stays with it when the share grows. A challenger
     that fails, is slow or is not followed, by the limits of [rollout] in settings.ini, is taken out by the service itself.
+
+    Services on this machine follow a file in the store. Those in Kubernetes follow a ConfigMap, which --to kubernetes prints for
+    `kubectl apply -f -`, with or without a decision. Under compose: docker compose exec scheduler d2c rollout MODEL …
     """
     from ..serving import rollouts
     from ..serving.standing import standing
@@ -63,13 +76,30 @@ def rollout(
         told = rollouts.rollout(model, held, share=share, shadow=shadow, number=number, by=by, reason=reason)
     else:
         told = standing(model, held)
+    manifest = _manifest(told, target) if target else ""
     if as_json:
-        return show(told.to_dict())
-    _tell(told)
+        return show({**told.to_dict(), **({"manifest": manifest} if manifest else {})})
+    with redirect_stdout(sys.stderr) if manifest else nullcontext():
+        _tell(told, target)
+    if manifest:
+        click.echo(manifest, nl=False)
     return None
 
 
-def _tell(told: Standing) -> None:
+def _manifest(told: Standing, target: str) -> str:
+    """Return what tells services of a platform how a rollout stands."""
+    from ..serving.deploy import targets
+    from ..serving.rollout import Rollout
+
+    now = told.rollout
+    if now is None and told.champion is None:
+        raise UsageError(f"{told.model} has no champion: nothing is served", next=f"`d2c promote {told.model}`")
+    write = targets()[target].rollout
+    assert write is not None
+    return write(now or Rollout(told.model, told.champion or 0))
+
+
+def _tell(told: Standing, target: str | None = None) -> None:
     for clause in told.gate:
         click.secho(f"  {clause}", fg=None if clause.holds else "yellow")
     click.echo(f"{told.model}: {_said(told)}")
@@ -89,7 +119,7 @@ def _tell(told: Standing) -> None:
             for e in told.events
         ]  # fmt: skip
         table(("at", "action", "version", "beside", "share", "by", "reason"), happened)
-    for line in [*_effect(told), *told.notes]:
+    for line in [*([] if target else _effect(told)), *told.notes]:
         click.echo(line)
 
 
@@ -109,7 +139,7 @@ def _effect(told: Standing) -> list[str]:
     """Return what is to be said of the services on this machine."""
     if not told.workers:
         here = f"no service of {told.model} runs on this machine; `d2c serve {told.model}` starts one"
-        there = f"services elsewhere follow a copy of {told.file}, which D2C_SERVICE_ROLLOUT names to them"
+        there = f"those in Kubernetes follow what `d2c rollout {told.model} --to kubernetes | kubectl apply -f -` tells them"
         return [here, there] if told.going else []
     lines = []
     wanted = told.rollout.challenger if told.rollout and told.rollout.going else told.champion

@@ -236,7 +236,13 @@ class Contract:
     @property
     def major(self) -> int:
         """The first number of the version: callers break only when it grows."""
-        return int(self.version.split(".")[0])
+        return self.order[0]
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """The version as numbers, for comparing two."""
+        major, minor, patch = map(int, self.version.split("."))
+        return major, minor, patch
 
     @cached_property
     def input_fields(self) -> tuple[Field, ...]:

@@ -197,13 +197,15 @@ def resolve(path: str) -> type[Model]:
 
 # %% ../../nbs/models/model.ipynb #0fb90421
 def discover(packages: Iterable[str] = ("d2c_mlops.models",)) -> dict[str, type[Model]]:
-    """Return the concrete models found in the modules of `packages`, by the name of their contract."""
+    """Return the concrete models found in the modules of `packages`, by the name of their contract; of two the newer one."""
     found: dict[str, type[Model]] = {}
     for package in packages:
         for module in _modules(package):
             for cls in vars(module).values():
                 if _is_model(cls) and cls.__module__ == module.__name__:
-                    found[cls.contract.name] = cls
+                    known = found.get(cls.contract.name)
+                    if known is None or cls.contract.order >= known.contract.order:
+                        found[cls.contract.name] = cls
     return found
 
 

@@ -26,6 +26,7 @@ from .http import ASGI, NDJSON, TEXT, Answer, Gone, Receive, Refused, Request, S
 from .kept import Kept
 from .keys import Keyring
 from .logbook import Logbook
+from .majors import PATH, WITHOUT, Older
 from .metrics import Metrics, exposition
 from .stream import Streamed
 
@@ -45,6 +46,7 @@ class Keeping:
     logbook: Logbook | None = None
     kept: Kept | None = None
     tracer: Any = None  # tracing.Tracer
+    majors: dict[int, Older] = field(default_factory=dict)  # of the contract, older than the one that is served
     draining: bool = False  # told to stop: /readyz says so, connections are closed after their answer
 
 
@@ -96,7 +98,7 @@ class App:
         scope = request.scope
         counted = False
         try:
-            handlers = self.routes.get(scope["path"])
+            handlers = self.routes.get(scope["path"]) or self._of_major(request)
             if handlers is None:
                 return problem(404, "There is nothing at this path", f"there is {', '.join(sorted(self.routes))}")
             handler = handlers.get(scope["method"])
@@ -108,7 +110,7 @@ class App:
                     return problem(503, "Too many requests are going", "come back", {"retry_after": "1"})
                 self.going += 1
                 counted = True
-            return await handler(request, self.served())
+            return await handler(request, self.served() if request.older is None else request.older.served)
         except Refused as err:
             return err.answer
         except Gone:
@@ -121,6 +123,21 @@ class App:
             return self._broken(request, err)
         finally:
             self.going -= counted
+
+    def _of_major(self, request: Request) -> dict[str, Handler] | None:
+        """Return what answers /v1/predict and the like; None where there is nothing. Raises Refused with 410 for what is over."""
+        found = PATH.fullmatch(request.path)
+        if found is None or (path := found[2] or "/") in WITHOUT or path not in self.routes:
+            return None
+        major, served = int(found[1]), self.served()
+        if major != served.model.contract.major:
+            request.older = self.keeping.majors.get(major)
+            if request.older is None:
+                return None
+        request.path = path
+        if request.older is not None and request.older.over(datetime.now(UTC)):
+            raise Refused(request.older.gone())
+        return self.routes[path]
 
     def _broken(self, request: Request, err: Exception) -> Answer | None:
         LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": request.scope["path"]}})
@@ -135,11 +152,11 @@ class App:
         return answer
 
     def _count(self, request: Request, answer: Answer | None, seconds: float) -> None:
-        path = request.scope["path"] if request.scope["path"] in self.routes else "other"
+        path = request.path if request.path in self.routes else "other"
         status = answer.status if answer is not None else request.sent
         try:
-            served = self.served()
-            name, label = served.name, served.label
+            served, older = self.served(), request.older
+            name, label = served.name, served.label if older is None else str(older.version)
         except LookupError:
             name, label = "none", "0"
         self.metrics.request(name, label, path, status, seconds)
@@ -218,6 +235,8 @@ class App:
 
     async def contract(self, request: Request, served: Served) -> Answer:
         described = {**contract_to_dict(served.model.contract), "model": served.name, "model_version": served.version}
+        if request.older is None and self.keeping.majors:
+            described["older"] = [{"path": f"/v{n}", **one.to_dict()} for n, one in sorted(self.keeping.majors.items())]
         return Answer(orjson.dumps({**described, "about": served.about}))
 
     async def schema(self, request: Request, served: Served) -> Answer:
@@ -229,6 +248,8 @@ class App:
     async def page(self, request: Request, served: Served) -> Answer:
         host = (request.header(b"host") or b"localhost").decode("latin-1")
         base = f"{request.scope.get('scheme', 'http')}://{host}/"
+        if request.older is not None:
+            base += f"v{request.older.major}/"
         return Answer(openapi.page(served, base).encode(), media="text/html; charset=utf-8")
 
     async def expose(self, request: Request, served: Served) -> Answer:

@@ -9,16 +9,22 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import D2CError, Temporary, UsageError
+from ..ledger.store import Ledger
 from ..locks import lock
 from ..registry.versions import Version, files_of, folder_digest, model_class
 from ..settings import Settings
+from .majors import FILE as OLDER_FILE
+from .majors import FOLDER as OLDER
+from .majors import Older
 from .pins import pins
+from .promised import promised
 
 ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "locks.py", "settings.py", "data", "models", "serving")
 BUILD_WAIT = 300.0  # seconds
@@ -39,6 +45,7 @@ LEFT_OUT = shutil.ignore_patterns(
     "load*.py",
     "smoke.py",
     "rollouts.py",
+    "promised.py",
     "history.py",
     "standing.py",
     "served.py",
@@ -123,6 +130,7 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
         if challenger is not None:
             _copy_package(challenger, context)
             shutil.copytree(files_of(challenger, settings), context / "challenger")
+        _copy_older(promised(Ledger.of(settings), version, settings), settings, context)
         code = folder_digest(context)
         tag = f"{version.model}:v{version.version}-{code[:12]}"
         folder = settings.store / "bentoml" / "bentos" / version.model / tag.partition(":")[2]
@@ -150,6 +158,17 @@ def _copy_code(version: Version, context: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
     _copy_package(version, context)
+
+
+def _copy_older(found: list[tuple[Older, Version]], settings: Settings, context: Path) -> None:
+    """Copy the last champion of each older major version of the contract whose day is not over."""
+    for old, version in found:
+        if old.sunset is None or old.sunset > datetime.now(UTC):
+            _copy_package(version, context)
+            shutil.copytree(files_of(version, settings), context / OLDER / str(old.major))
+    if found:
+        told = [{**old.to_dict(), "about": _about(version)} for old, version in found]
+        (context / OLDER_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
 def _about(version: Version) -> dict[str, Any]:
@@ -187,6 +206,8 @@ def _bentofile(version: Version) -> dict[str, Any]:
             "challenger/**",
             "version.json",
             "challenger.json",
+            f"{OLDER}/**",
+            OLDER_FILE,
             f"{version.model_class.split('.')[0]}/**",
             "*.py",
         ],

@@ -52,7 +52,7 @@ def problem(status: int, title: str, detail: str, headers: dict[str, str] | None
 class Request:
     """One request: its headers as sent, its body as far as the limits allow."""
 
-    __slots__ = ("after", "caller", "id", "receive", "scope", "send", "sent")
+    __slots__ = ("after", "caller", "id", "older", "path", "receive", "scope", "send", "sent")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
@@ -61,6 +61,8 @@ class Request:
         self.caller: str | None = None  # id of the API key
         self.after: Callable[[], None] | None = None  # done once the answer is sent
         self.sent = 0  # status of an answer that was started already
+        self.path: str = scope["path"]  # without a version of the contract in front
+        self.older: Any = None  # majors.Older that is asked
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header of this (lower case) name."""
@@ -132,6 +134,8 @@ class Request:
         body, media = answer.body, answer.media
         headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
         headers += [(key.replace("_", "-").encode(), value.encode()) for key, value in answer.headers.items()]
+        if self.older is not None:
+            headers += self.older.headers
         if len(body) >= PACK_FROM and b"gzip" in (self.header(b"accept-encoding") or b""):
             body = await asyncio.get_running_loop().run_in_executor(None, _gzip, body)
             headers += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
@@ -146,6 +150,8 @@ class Request:
         """Start an answer whose length is not known yet."""
         self.sent = 200
         headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
+        if self.older is not None:
+            headers += self.older.headers
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def part(self, body: bytes, last: bool = False) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ..errors import D2CError, UsageError
+from ..errors import D2CError, Failure, UsageError
 
 FORBIDDEN = ("nbdev", "papermill", "mlflow", "jupyterlab", "execnb", "fastcore")
 PROBE = """
@@ -29,7 +29,9 @@ for folder in filter(Path.is_dir, (Path("model"), Path("challenger"))):
         model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [model.contract.example()])))
     except Exception:
         pass
-print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+from d2c_mlops.serving.majors import FOLDER, breach
+broken = {folder.name: why for folder in sorted(Path(FOLDER).glob("*")) if (why := breach(folder))}
+print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), broken]))
 """
 
 
@@ -38,7 +40,13 @@ def pins(context: Path) -> list[str]:
     probe = subprocess.run([sys.executable, "-c", PROBE], cwd=context, capture_output=True, text=True, timeout=300)
     if probe.returncode:
         raise D2CError(f"the service does not start: {probe.stderr.strip().splitlines()[-1]}", where=str(context))
-    modules = json.loads(probe.stdout.splitlines()[-1])
+    modules, broken = json.loads(probe.stdout.splitlines()[-1])
+    if broken:
+        raise UsageError(
+            "an older version of the contract is promised, and today's code does not keep it",
+            failures=[Failure(why, f"contract {major}") for major, why in broken.items()],
+            next="keep its class beside the new one, or end it: sunset.MAJOR = DAY in the model's section of settings.ini",
+        )
     owners = packages_distributions()
     roots = {_key(owner) for module in modules for owner in owners.get(module, ()) if _key(owner) != "d2c-mlops"}
     found = closure(roots)

@@ -142,8 +142,8 @@ def check(champion: Version, version: Version) -> None:
         raise GateRefused(
             f"version {version.version} of {version.model} speaks contract {new.version}, its champion {old.version}: "
             "callers of one major version cannot be given answers of another",
-            next=f"serve it beside the old one until callers have moved: `d2c serve {version.model} "
-            f"--version {version.version} --port …`; then `d2c promote`",
+            next=f"`d2c promote {version.model} --version {version.version}`: contract {old.major} stays served at /v{old.major} "
+            "until its day, so that callers move when they are ready",
         )
     broken = broken_clauses(old, new)
     if old.key != new.key:

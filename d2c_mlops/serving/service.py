@@ -19,7 +19,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 
 from ..errors import UsageError
 from ..lifetimes import die_with_parent
-from ..models.model import EXAMPLE_FILE, load
+from ..models.model import EXAMPLE_FILE
 from ..settings import ServiceSettings
 from . import journal
 from .app import App, Keeping, Served, create_app
@@ -27,6 +27,8 @@ from .http import ASGI
 from .kept import Kept
 from .keys import Keyring
 from .logbook import Logbook
+from .majors import loaded as load
+from .majors import older
 from .metrics import Metrics
 from .watch import Watcher, place
 
@@ -96,6 +98,7 @@ class Inner:
         listener = journal.start()
         found = versions()
         made = next(iter(found.values()))
+        keeping.majors = older(FOLDER.parent, loading)
         keeping.keyring = open_keyring()
         if settings.state:
             state = Path(settings.state)

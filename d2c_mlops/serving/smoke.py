@@ -80,6 +80,8 @@ def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool) -> I
     yield Check("/predict answers the example as the contract says", *_fits(answer, contract))
     again = [ask("/predict", example, {"Idempotency-Key": "d2c-smoke"}).body for _ in range(2)]
     yield Check("the same Idempotency-Key gets the same answer", again[0] == again[1])
+    own = ask(f"/v{contract.major}/predict", example)
+    yield Check(f"/v{contract.major}/predict answers, too", own.status == 200, "" if own.status == 200 else _said(own))
     broken = ask("/predict", {"records": [{**example["records"][0], "no_such_field": 1}]})
     problem = broken.status == 400 and broken.kind.startswith("application/problem+json")
     yield Check(

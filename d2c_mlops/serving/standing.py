@@ -16,8 +16,9 @@ from ..registry.gate import Clause
 from ..registry.versions import find_version
 from ..settings import Settings
 from .history import Event, carry, current, history, place_of
-from .rollout import Rollout
+from .rollout import Rollout, here
 from .tally import summary, total
+from .watch import BEAT
 
 PATIENCE = 4.0  # seconds in which running services are waited for
 
@@ -80,8 +81,8 @@ def standing(model: str, settings: Settings, *, wait: bool = False, notes: Seque
 
 
 def workers(model: str, settings: Settings) -> list[dict[str, Any]]:
-    """Return what the workers on this machine that live say of themselves."""
-    return [each for each in _told(model, settings) if _lives(each["pid"])]
+    """Return what the workers that live and share this machine's folder say of themselves."""
+    return [each for each in _told(model, settings) if _lives(each)]
 
 
 def _told(model: str, settings: Settings) -> list[dict[str, Any]]:
@@ -89,13 +90,16 @@ def _told(model: str, settings: Settings) -> list[dict[str, Any]]:
     found = []
     for file in folder.glob("worker-*.json"):
         with suppress(OSError, ValueError):
-            found.append(json.loads(file.read_text(encoding="utf-8")))
+            age = time.time() - file.stat().st_mtime
+            found.append({**json.loads(file.read_text(encoding="utf-8")), "age": age})
     return found
 
 
-def _lives(pid: int) -> bool:
+def _lives(told: dict[str, Any]) -> bool:
+    if told.get("host", here()) != here():  # in a container of its own, say: a process id says nothing
+        return bool(told["age"] < 3 * BEAT)
     try:
-        os.kill(pid, 0)
+        os.kill(told["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:

@@ -65,7 +65,8 @@ class Streamed:
         lines = [line for line in lines if line.strip()]
         if not lines:
             return
-        self.served = self.app.served()  # a rollout may have begun or ended since the last part
+        if self.request.older is None:
+            self.served = self.app.served()  # a rollout may have begun or ended since the last part
         threaded = sum(map(len, lines)) > 16_384
         found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, threaded=threaded)
         if not self.request.sent:

@@ -21,11 +21,12 @@ from ..errors import UsageError
 from .answering import Served
 from .logbook import Logbook
 from .metrics import Metrics
-from .rollout import FILE, Rollout, mark, marker, put, read
+from .rollout import FILE, Rollout, here, mark, marker, put, read
 from .tally import Tally, summary, total, verdict
 from .variants import Shadowed, Shadows, Split
 
 LOOK = 0.5  # seconds between two looks at the file
+BEAT = 5.0  # seconds between two signs of life, for those who share the folder and not the machine
 STALE = 30 * 24 * 3600.0  # seconds
 LOG = logging.getLogger("d2c.service")
 
@@ -51,6 +52,7 @@ class Watcher:
         self.stamp: tuple[int, int] | None = None
         self.applied: tuple[Any, ...] = ()
         self.written: dict[str, Any] = {}
+        self.beaten = 0.0
         self.closing = threading.Event()
         self.own = self.folder / f"worker-{os.getpid()}-{secrets.token_hex(4)}.json" if self.folder else None
         self._sweep()
@@ -193,11 +195,14 @@ class Watcher:
         if len(self.applied) <= 2 and self.written.get("stage") != stage:
             counts = {}
         told = {"pid": os.getpid(), "versions": sorted(self.versions), "champion": self.applied[0],
-                "challenger": self.applied[1], "stage": stage, "counts": counts}  # fmt: skip
-        if told != self.written:
-            with suppress(OSError):
+                "challenger": self.applied[1], "stage": stage, "counts": counts, "host": here()}  # fmt: skip
+        with suppress(OSError):
+            if told != self.written:
                 put(self.own, orjson.dumps({**told, "at": time.time()}))
-                self.written = told
+                self.written, self.beaten = told, time.monotonic()
+            elif time.monotonic() - self.beaten > BEAT:
+                os.utime(self.own)
+                self.beaten = time.monotonic()
 
     def close(self) -> None:
         """Stop looking; what was counted stays for the other workers while a stage goes on."""

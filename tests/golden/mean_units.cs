@@ -38,6 +38,14 @@ public sealed record Prediction
     /// <summary>Units [units]</summary>
     [JsonPropertyName("units")]
     public required double Units { get; init; }
+
+    /// <summary>Version that answered this record, while two versions answer; the answer's own when absent</summary>
+    [JsonPropertyName("version")]
+    public long? Version { get; init; }
+
+    /// <summary>Which of the two that is; absent while one version answers</summary>
+    [JsonPropertyName("variant")]
+    public string? Variant { get; init; }
 }
 
 /// <summary>A prediction with its reasons.</summary>
@@ -58,6 +66,14 @@ public sealed record Explained
     /// <summary>Units [units]</summary>
     [JsonPropertyName("units")]
     public required double Units { get; init; }
+
+    /// <summary>Version that answered this record, while two versions answer; the answer's own when absent</summary>
+    [JsonPropertyName("version")]
+    public long? Version { get; init; }
+
+    /// <summary>Which of the two that is; absent while one version answers</summary>
+    [JsonPropertyName("variant")]
+    public string? Variant { get; init; }
 }
 
 /// <summary>The service refused a request: what it said, by RFC 9457.</summary>
@@ -94,7 +110,7 @@ public sealed class MeanUnitsClient
         IReadOnlyList<InputRecord> records, string? idempotencyKey = null, CancellationToken cancel = default)
     {
         var body = new Dictionary<string, object?> { ["records"] = records };
-        return (await PostAsync<Answer<Prediction>>("predict", body, idempotencyKey, cancel)).Predictions;
+        return (await PostAsync<Answer<Prediction>>("v1/predict", body, idempotencyKey, cancel)).Predictions;
     }
 
     /// <summary>One prediction per record, with its reasons.</summary>
@@ -102,7 +118,7 @@ public sealed class MeanUnitsClient
         IReadOnlyList<InputRecord> records, string? idempotencyKey = null, CancellationToken cancel = default)
     {
         var body = new Dictionary<string, object?> { ["records"] = records };
-        return (await PostAsync<Answer<Explained>>("explain", body, idempotencyKey, cancel)).Predictions;
+        return (await PostAsync<Answer<Explained>>("v1/explain", body, idempotencyKey, cancel)).Predictions;
     }
 
     /// <summary>Tells what became of a prediction: followed, ignored, overridden (with a reason) or outcome (with a value).</summary>
@@ -118,7 +134,7 @@ public sealed class MeanUnitsClient
         {
             body["value"] = value;
         }
-        return (await PostAsync<Taken>("feedback", body, null, cancel)).FeedbackId;
+        return (await PostAsync<Taken>("v1/feedback", body, null, cancel)).FeedbackId;
     }
 
     private async Task<T> PostAsync<T>(string path, object body, string? idempotencyKey, CancellationToken cancel)

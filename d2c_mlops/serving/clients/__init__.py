@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import UsageError
 from ...models.contract import Contract, Field
+from ..openapi import ROLLOUT
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ def client(language: str, model: str, contract: Contract, explains: bool) -> str
     if language not in known:
         raise UsageError(f"no client is written in {language!r}", next=f"use one of: {', '.join(sorted(known))}")
     return known[language].write(model, contract, explains)
+
+
+def rollout_fields(fields: Sequence[Field]) -> dict[str, dict[str, Any]]:
+    """Return what a prediction may say beside a contract's fields while two versions answer, by JSON Schema."""
+    taken = {each.name for each in fields}
+    return {name: one for name, one in ROLLOUT.items() if name not in taken}
 
 
 def pascal(name: str) -> str:

@@ -6,7 +6,7 @@ import json
 from html import escape
 
 from ...models.contract import Contract, Field
-from . import Language, pascal, said
+from . import Language, pascal, rollout_fields, said
 
 TYPES = {
     "string": "string",
@@ -67,7 +67,7 @@ public sealed class {space}Client
         IReadOnlyList<InputRecord> records, string? idempotencyKey = null, CancellationToken cancel = default)
     {{
         var body = new Dictionary<string, object?> {{ ["records"] = records }};
-        return (await PostAsync<Answer<Prediction>>("predict", body, idempotencyKey, cancel)).Predictions;
+        return (await PostAsync<Answer<Prediction>>("v{major}/predict", body, idempotencyKey, cancel)).Predictions;
     }}
 {explain}
     /// <summary>Tells what became of a prediction: followed, ignored, overridden (with a reason) or outcome (with a value).</summary>
@@ -83,7 +83,7 @@ public sealed class {space}Client
         {{
             body["value"] = value;
         }}
-        return (await PostAsync<Taken>("feedback", body, null, cancel)).FeedbackId;
+        return (await PostAsync<Taken>("v{major}/feedback", body, null, cancel)).FeedbackId;
     }}
 
     private async Task<T> PostAsync<T>(string path, object body, string? idempotencyKey, CancellationToken cancel)
@@ -138,7 +138,7 @@ EXPLAIN = """
         IReadOnlyList<InputRecord> records, string? idempotencyKey = null, CancellationToken cancel = default)
     {
         var body = new Dictionary<string, object?> { ["records"] = records };
-        return (await PostAsync<Answer<Explained>>("explain", body, idempotencyKey, cancel)).Predictions;
+        return (await PostAsync<Answer<Explained>>("v%d/explain", body, idempotencyKey, cancel)).Predictions;
     }
 """
 
@@ -158,12 +158,15 @@ def write(model: str, contract: Contract, explains: bool) -> str:
         version=contract.version,
         space=pascal(model),
         types="\n\n".join(types),
-        explain=EXPLAIN if explains else "",
+        explain=EXPLAIN % contract.major if explains else "",
+        major=contract.major,
     )
 
 
 def _record(name: str, fields: tuple[Field, ...], doc: str, first: list[tuple[str, str, str]]) -> str:
     rows = [*first, *((one.name, TYPES[one.kind] + ("?" if one.nullable else ""), _described(one)) for one in fields)]
+    if first:
+        rows += [(own, f"{TYPES[one['type']]}?", one["description"]) for own, one in rollout_fields(fields).items()]
     taken: set[str] = {name}
     lines = []
     for own, kind, words in rows:

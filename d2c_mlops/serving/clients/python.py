@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import keyword
+from typing import Any
 
 from ...models.contract import Contract, Field
-from . import Language, pascal, said
+from . import Language, pascal, rollout_fields, said
 
 TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "date": "str", "date-time": "str"}
 
@@ -56,7 +57,7 @@ class Client:
 
     def predict(self, records: Sequence[Record], idempotency_key: str = "") -> list[Prediction]:
         """Return one prediction per record, in the same order."""
-        answer: list[Prediction] = self._post("/predict", {{"records": list(records)}}, idempotency_key)["predictions"]
+        answer: list[Prediction] = self._post("/v{major}/predict", {{"records": list(records)}}, idempotency_key)["predictions"]
         return answer
 {explain}
     def feedback(
@@ -68,7 +69,7 @@ class Client:
     ) -> str:
         """Tell what became of a prediction; returns the feedback's id."""
         told = {{"prediction_id": prediction_id, "action": action, "reason": reason, "value": value}}
-        answer = self._post("/feedback", {{name: one for name, one in told.items() if one is not None}})
+        answer = self._post("/v{major}/feedback", {{name: one for name, one in told.items() if one is not None}})
         return str(answer["feedback_id"])
 
     def _post(self, path: str, body: Mapping[str, Any], idempotency_key: str = "") -> dict[str, Any]:
@@ -89,7 +90,7 @@ class Client:
 EXPLAIN = '''
     def explain(self, records: Sequence[Record], idempotency_key: str = "") -> list[Explained]:
         """Return one prediction per record, with its reasons."""
-        answer: list[Explained] = self._post("/explain", {"records": list(records)}, idempotency_key)["predictions"]
+        answer: list[Explained] = self._post("/v%d/explain", {"records": list(records)}, idempotency_key)["predictions"]
         return answer
 '''
 
@@ -104,7 +105,11 @@ def write(model: str, contract: Contract, explains: bool) -> str:
         more = {"prediction_id": "str", "reasons": "list[str]"}
         types.append(_typed("Explained", contract.output_fields, "A prediction with its reasons.", more))
     text = TEMPLATE.format(
-        model=model, version=contract.version, types="\n".join(types), explain=EXPLAIN if explains else ""
+        model=model,
+        version=contract.version,
+        types="\n".join(types),
+        explain=EXPLAIN % contract.major if explains else "",
+        major=contract.major,
     )
     return text
 
@@ -113,6 +118,8 @@ def _typed(name: str, fields: tuple[Field, ...], doc: str, first: dict[str, str]
     optional = name == "Record"
     rows = [(one, kind, "") for one, kind in (first or {}).items()]
     rows += [(one.name, _type(one, optional), said(one)) for one in fields]
+    if not optional:
+        rows += [(name, _answered(one), one["description"]) for name, one in rollout_fields(fields).items()]
     if all(one.isidentifier() and not keyword.iskeyword(one) for one, _, _ in rows):
         lines = [f"    {one}: {kind}{f'  # {words}' if words else ''}" for one, kind, words in rows]
         return "\n".join(["", f"class {name}(TypedDict):", f'    """{doc}"""', "", *lines, ""])
@@ -125,6 +132,11 @@ def _type(field: Field, optional: bool) -> str:
     if field.nullable:
         return f"NotRequired[{kind} | None]" if optional else f"{kind} | None"
     return kind
+
+
+def _answered(schema: dict[str, Any]) -> str:
+    kind = f"Literal[{', '.join(map(repr, schema['enum']))}]" if "enum" in schema else TYPES[schema["type"]]
+    return f"NotRequired[{kind}]"
 
 
 LANGUAGE = Language("python", ".py", write)

@@ -6,7 +6,7 @@ import json
 import re
 
 from ...models.contract import Contract, Field
-from . import Language, said
+from . import Language, rollout_fields, said
 
 TYPES = {
     "string": "string",
@@ -54,7 +54,7 @@ export class Client {{
 
   /** Return one prediction per record, in the same order. */
   async predict(records: InputRecord[], idempotencyKey = ""): Promise<Prediction[]> {{
-    return (await this.post<{{ predictions: Prediction[] }}>("/predict", {{ records }}, idempotencyKey)).predictions;
+    return (await this.post<{{ predictions: Prediction[] }}>("/v{major}/predict", {{ records }}, idempotencyKey)).predictions;
   }}
 {explain}
   /** Tell what became of a prediction; returns the feedback's id. */
@@ -64,7 +64,7 @@ export class Client {{
     more: {{ reason?: string; value?: number | boolean | string }} = {{}},
   ): Promise<string> {{
     const told = {{ prediction_id: predictionId, action, ...more }};
-    return (await this.post<{{ feedback_id: string }}>("/feedback", told)).feedback_id;
+    return (await this.post<{{ feedback_id: string }}>("/v{major}/feedback", told)).feedback_id;
   }}
 
   private async post<T>(path: string, body: unknown, idempotencyKey = ""): Promise<T> {{
@@ -97,7 +97,7 @@ export class Client {{
 EXPLAIN = """
   /** Return one prediction per record, with its reasons. */
   async explain(records: InputRecord[], idempotencyKey = ""): Promise<Explained[]> {
-    return (await this.post<{ predictions: Explained[] }>("/explain", { records }, idempotencyKey)).predictions;
+    return (await this.post<{ predictions: Explained[] }>("/v%d/explain", { records }, idempotencyKey)).predictions;
   }
 """
 
@@ -113,7 +113,11 @@ def write(model: str, contract: Contract, explains: bool) -> str:
             "/** A prediction with its reasons. */\nexport interface Explained extends Prediction {\n  reasons: string[];\n}"
         )
     return TEMPLATE.format(
-        model=model, version=contract.version, types="\n\n".join(types), explain=EXPLAIN if explains else ""
+        model=model,
+        version=contract.version,
+        types="\n\n".join(types),
+        explain=EXPLAIN % contract.major if explains else "",
+        major=contract.major,
     )
 
 
@@ -124,6 +128,9 @@ def _interface(name: str, fields: tuple[Field, ...], doc: str, first: list[str] 
         mark = "?" if one.nullable and name == "InputRecord" else ""
         own = one.name if re.fullmatch(r"[A-Za-z_$][\w$]*", one.name) else json.dumps(one.name)
         lines += [f"  /** {said(one)} */", f"  {own}{mark}: {kind}{' | null' if one.nullable else ''};"]
+    for beside, schema in rollout_fields(fields).items() if first else ():
+        kind = " | ".join(map(json.dumps, schema["enum"])) if "enum" in schema else TYPES[schema["type"]]
+        lines += [f"  /** {schema['description']} */", f"  {beside}?: {kind};"]
     return "\n".join([f"/** {doc} */", f"export interface {name} {{", *lines, "}"])
 
 

@@ -12,6 +12,7 @@ from pkgutil import iter_modules
 from ...data.store import write_atomic
 from ...errors import UsageError
 from ..loadtest import Load
+from ..rollout import Rollout
 
 LEAST_CPU = 0.5  # processors; with less, a service starts too slowly
 BUSY = 0.7  # share of its processors at which the autoscaler adds a replica
@@ -46,7 +47,7 @@ class Plan:
     @property
     def slug(self) -> str:
         """The model's name as DNS allows it."""
-        return self.model.replace("_", "-")
+        return slug(self.model)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class Target:
     about: str
     files: Callable[[Plan], dict[str, str]]
     next: str  # the command that brings them there; {folder} is where they are
+    rollout: Callable[[Rollout], str] | None = None  # what tells services there how a rollout stands
+
+
+def slug(model: str) -> str:
+    """Return a model's name as DNS allows it."""
+    return model.replace("_", "-")
 
 
 def targets() -> dict[str, Target]:

@@ -15,6 +15,8 @@ def rules(plan: Plan) -> dict[str, Any]:
     slow = f"histogram_quantile(0.99, sum by (le) (rate(d2c_request_seconds_bucket{{{own}}}[5m])))"
     before = f'sum(rate(d2c_requests_total{{{own},path=~"/predict|/explain"}}[1h] offset 1w))'
     hour = f'sum(rate(d2c_requests_total{{{own},path=~"/predict|/explain"}}[1h]))'
+    aborted = f"sum(d2c_rollout_aborts_total{{{own}}})"
+    aborted_before = f"sum(d2c_rollout_aborts_total{{{own}}} offset 1h)"  # increase() misses a counter that begins at 1
     listed = [
         _alert("D2CFailing", f"{failed} / {requests} > 0.01", "5m", "page",
                "more than 1 % of the answers are faults of ours", "read the service's log; d2c rollback goes back"),
@@ -26,6 +28,9 @@ def rules(plan: Plan) -> dict[str, Any]:
                "predictions are answered and not logged: the buffer is full", "look at the disk of the state folder"),
         _alert("D2CRefusedCallers", f"sum(rate(d2c_refused_callers_total{{{own}}}[5m])) > 1", "10m", "ticket",
                "callers come with keys that do not hold", "d2c keys shows which have expired"),
+        _alert("D2CRolloutAborted", f"{aborted} > ({aborted_before} or vector(0))", "0m", "ticket",
+               "a service took a challenger out by itself in the last hour",
+               "d2c collect, then d2c rollout says why; --abort tells all replicas"),
         _alert("D2CAway", f'absent(d2c_requests_total{{{own}}})', "10m", "page",
                "no replica of the service is scraped", "is it running, and may Prometheus reach /metrics?"),
     ]  # fmt: skip

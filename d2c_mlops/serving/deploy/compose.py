@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ..container import BASE
-from ..container.containerfile import LIBRARY, SERVE, SYSTEM, USER
+from ..container.containerfile import LIBRARY, SYSTEM, USER
 from . import Plan, Target, header
 from .alerts import rules
 from .dashboard import dashboard
@@ -23,14 +23,15 @@ ENV PYTHONUNBUFFERED=1 HOME=/tmp PYTHONPATH=/project D2C_STORE=/store MLFLOW_DIS
 WORKDIR /project
 {install}
 {copies}
-RUN mkdir /store && chown {user}:{user} /store
+RUN mkdir /store /state && chown {user}:{user} /store /state
 USER {user}:{user}
-VOLUME ["/store", "/tmp"]
+VOLUME ["/store", "/state", "/tmp"]
 CMD ["d2c", "schedule", "run"]
 """
 POSTGRES, PROMETHEUS, GRAFANA = "postgres:17", "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0"
 HOSTS = "mlflow,mlflow:5000,localhost,localhost:*,127.0.0.1,127.0.0.1:*"  # others are refused by MLflow
-URL = 'postgresql+psycopg://d2c:"$$(cat /run/secrets/postgres)"@postgres'
+URL = 'postgresql+psycopg://d2c:"$$(cat /run/secrets/postgres)"@postgres/mlflow'
+LEDGER = "postgresql+psycopg://d2c:$(cat secrets/postgres)@postgres/ledger"
 
 
 def said(plan: Plan) -> list[str]:
@@ -39,8 +40,10 @@ def said(plan: Plan) -> list[str]:
         "Secrets are read from files beside this one and are yours to make:",
         "  mkdir -p secrets && openssl rand -hex 24 > secrets/postgres && openssl rand -hex 24 > secrets/grafana",
         f"  openssl rand -hex 32 > secrets/log && cp {plan.context}/d2c_store/serving/keys.json secrets/keys.json",
-        "  chmod 644 secrets/*",
+        f'  echo "{LEDGER}" > secrets/ledger && chmod 644 secrets/*',
         "The scheduler and MLflow run in an image of your project, made by project.Containerfile, or named by D2C_IMAGE.",
+        f"Decide about rollouts where the ledger is: docker compose exec scheduler d2c rollout {plan.model} --percent 10; the service",
+        "shares its state with the scheduler and follows within a second. There `d2c collect` reads its log, too.",
         plan.sized,
     ]
 
@@ -93,8 +96,7 @@ def compose(plan: Plan) -> dict[str, Any]:
     }
     stored = {"volumes": ["store:/store"], "secrets": ["postgres"]}
     up = {"postgres": {"condition": "service_healthy"}}
-    serve = f"exec mlflow server --host 0.0.0.0 --port 5000 --allowed-hosts '{HOSTS}' --backend-store-uri {URL}/mlflow --artifacts-destination /store/mlartifacts"
-    schedule = f"export D2C_LEDGER_URL={URL}/ledger && exec d2c schedule run"
+    serve = f"exec mlflow server --host 0.0.0.0 --port 5000 --allowed-hosts '{HOSTS}' --backend-store-uri {URL} --artifacts-destination /store/mlartifacts"
     return {
         "name": "d2c",
         "services": {
@@ -116,11 +118,17 @@ def compose(plan: Plan) -> dict[str, Any]:
             },
             "scheduler": {
                 **own,
-                "command": ["sh", "-c", schedule],
-                "environment": {"D2C_STORE": "/store", "D2C_TRACKING_URI": "http://mlflow:5000"},
+                "command": ["d2c", "schedule", "run"],
+                "environment": {
+                    "D2C_STORE": "/store",
+                    "D2C_TRACKING_URI": "http://mlflow:5000",
+                    "D2C_LEDGER_URL_FILE": "/run/secrets/ledger",
+                    "D2C_SERVICE_STATE": "/state",
+                },
                 "depends_on": up | {"mlflow": {"condition": "service_started"}},
                 "stop_grace_period": "5m",
-                **stored,
+                "volumes": ["store:/store", "state:/state"],
+                "secrets": ["ledger"],
                 **_limits(2.0, 4096),
             },
             plan.slug: service(plan),
@@ -141,18 +149,16 @@ def compose(plan: Plan) -> dict[str, Any]:
             },
         },
         "volumes": {name: {} for name in ("postgres", "store", "state", "prometheus", "grafana")},
-        "secrets": {name: {"file": f"./secrets/{file}"} for name, file in (("postgres", "postgres"), ("grafana", "grafana"),
-                    ("log", "log"), ("keys", "keys.json"))},
+        "secrets": {name: {"file": f"./secrets/{file}"} for name, file in (("postgres", "postgres"), ("ledger", "ledger"),
+                    ("grafana", "grafana"), ("log", "log"), ("keys", "keys.json"))},
     }  # fmt: skip
 
 
 def service(plan: Plan) -> dict[str, Any]:
     """Return the model's service: no root, nothing written but its state."""
-    start = f"D2C_SERVICE_LOG_SECRET=$$(cat /run/secrets/log) exec {' '.join(SERVE)}"
     ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{plan.port}/readyz', timeout=2)"
     return {
         "image": plan.image,
-        "entrypoint": ["sh", "-c", start],
         "user": f"{USER}:{USER}",
         "read_only": True,
         "cap_drop": ["ALL"],
@@ -162,6 +168,7 @@ def service(plan: Plan) -> dict[str, Any]:
             "D2C_SERVICE_MODE": "production",
             "D2C_SERVICE_STATE": "/state",
             "D2C_SERVICE_KEYS": "/run/secrets/keys",
+            "D2C_SERVICE_LOG_SECRET_FILE": "/run/secrets/log",
             "D2C_SERVICE_DRAIN_SECONDS": str(DRAIN),
             "BENTOML_DO_NOT_TRACK": "True",
         },

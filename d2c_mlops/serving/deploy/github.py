@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from . import Plan, Target, header
+from .kubernetes import STAGE, followed, labels
 
 SAID = (
     "Put this file into .github/workflows/. What it needs, all by reference and yours to make (Settings, Secrets and variables):",
@@ -15,7 +16,7 @@ SAID = (
     "  environments staging and production, each with secret KUBECONFIG (base64), secret D2C_API_KEY and variable SERVICE_URL;",
     "  reviewers of the environment production are asked before anything reaches callers",
     "A version newer than the champion goes along in the image, unheard, and meets a tenth of the keys at the end: widen it by",
-    "`d2c rollout MODEL --percent`, end it by --promote or --abort. Without one, the champion is served anew from new code.",
+    "`d2c rollout MODEL --percent 50 --to kubernetes | kubectl apply -f -`, end it by --promote or --abort. Without one, the champion is served anew from new code.",
 )
 CHECKOUT: dict[str, Any] = {"uses": "actions/checkout@v4"}
 SETUP: dict[str, Any] = {"uses": "actions/setup-python@v5", "with": {"python-version": "3.11", "cache": "pip"}}
@@ -28,6 +29,17 @@ CHALLENGER = """code=0
 d2c rollout "$MODEL" --shadow --reason "$GITHUB_SHA" || code=$?
 case $code in 0) going=true ;; 2) going=false ;; *) exit $code ;; esac
 echo "challenger=$going" >> "$GITHUB_OUTPUT"
+"""
+
+
+# A node brings a changed ConfigMap to its pods at once when they are touched; without that within a minute or so.
+REACH = """d2c rollout "$MODEL" --percent 10 --reason "$GITHUB_SHA" --to kubernetes > rollout.yaml
+kubectl apply -f rollout.yaml
+stage=$(kubectl get configmap {map} -o jsonpath='{{.metadata.annotations.{annotation}}}')
+kubectl annotate pods -l {chosen} --overwrite {annotation}="$stage"
+for pod in $(kubectl get pods -l {chosen} -o name); do
+  timeout 180 sh -c "until kubectl exec $pod -- grep -q $stage /rollout/rollout.json; do sleep 2; done"
+done
 """
 
 
@@ -74,12 +86,18 @@ def workflow(plan: Plan) -> dict[str, Any]:
                 {
                     "name": "A tenth of the keys",
                     "if": "needs.image.outputs.challenger == 'true'",
-                    "run": 'd2c rollout "$MODEL" --percent 10 --reason "$GITHUB_SHA"',
+                    "run": reach(plan),
                     "env": _ledger(),
                 },
             ]),
         },
     }  # fmt: skip
+
+
+def reach(plan: Plan) -> str:
+    """Return the commands that let a tenth of the keys meet the challenger and wait until every replica knows."""
+    chosen = ",".join(f"{name}={value}" for name, value in labels(plan).items())
+    return REACH.format(map=followed(plan.model), annotation=STAGE, chosen=chosen)
 
 
 def image(plan: Plan) -> dict[str, Any]:
@@ -113,6 +131,11 @@ def stage(name: str, before: str, plan: Plan, then: list[dict[str, Any]]) -> dic
     steps: list[dict[str, Any]] = [
         {"run": KUBECONFIG, "env": {"KUBECONFIG_DATA": "${{ secrets.KUBECONFIG }}"}},
         {"run": write, "env": _ledger()},
+        {
+            "name": "What holds for the challenger, before its replicas start",
+            "run": 'd2c rollout "$MODEL" --to kubernetes > manifests/rollout.yaml',
+            "env": _ledger(),
+        },
         {"run": f"kubectl apply -f manifests && kubectl rollout status statefulset/{plan.slug} --timeout=10m"},
         {
             "name": "It keeps its contract",

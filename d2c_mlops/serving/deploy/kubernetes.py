@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import yaml
 
 from ..container.containerfile import USER
-from . import BUSY, Plan, Target, header
+from ..rollout import FILE, Rollout
+from . import BUSY, Plan, Target, header, slug
 from .alerts import rules
 
 SAID = (
     "Secret d2c-keys (key keys.json, made by `d2c keys create`) and Secret d2c-service (key log-secret) are yours to make:",
     "  kubectl create secret generic d2c-keys --from-file=keys.json=d2c_store/serving/keys.json",
     "  kubectl create secret generic d2c-service --from-literal=log-secret=$(openssl rand -hex 32)",
+    "Rollouts: what `d2c rollout MODEL … --to kubernetes` prints is the ConfigMap that the replicas follow; none is needed before.",
     "The prediction log is on a volume of each replica; `d2c collect --from` reads it, or a side car ships it.",
 )
+STAGE = "d2c/stage"  # annotation that names a step of a rollout
 DRAIN = 10  # seconds in which load balancers notice that /readyz says no
 
 
@@ -40,7 +44,33 @@ def meta(plan: Plan) -> dict[str, Any]:
 
 def labels(plan: Plan) -> dict[str, str]:
     """Return what selects the replicas."""
-    return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/instance": plan.slug}
+    return selector(plan.model)
+
+
+def selector(model: str) -> dict[str, str]:
+    """Return the labels of a model's replicas."""
+    return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/instance": slug(model)}
+
+
+def followed(model: str) -> str:
+    """Return the name of the ConfigMap that says how the model's rollout stands."""
+    return f"{slug(model)}-rollout"
+
+
+def rollout(now: Rollout) -> str:
+    """Return the ConfigMap that says how a rollout stands; replicas follow it without a restart."""
+    chosen = ",".join(f"{name}={value}" for name, value in selector(now.model).items())
+    said = [
+        "What the replicas follow: `| kubectl apply -f -`. A node brings a changed ConfigMap to its pods within a minute or so;",
+        f"  kubectl annotate pods -l {chosen} --overwrite {STAGE}={now.stage or 'none'}",
+        "makes it look at once.",
+    ]
+    metadata = {"name": followed(now.model), "labels": selector(now.model), "annotations": {STAGE: now.stage or "none"}}
+    data = {FILE: json.dumps(now.to_dict(), indent=1)}
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    lines = ["Written by `d2c rollout`: decide again rather than edit it.", *said]
+    body: str = yaml.safe_dump(made, sort_keys=False, width=1000)
+    return "".join(f"# {line}\n" for line in lines) + "\n" + body
 
 
 def stateful(plan: Plan) -> dict[str, Any]:
@@ -79,6 +109,7 @@ def pod(plan: Plan) -> dict[str, Any]:
         {"name": "D2C_SERVICE_MODE", "value": "production"},
         {"name": "D2C_SERVICE_STATE", "value": "/state"},
         {"name": "D2C_SERVICE_KEYS", "value": "/keys/keys.json"},
+        {"name": "D2C_SERVICE_ROLLOUT", "value": f"/rollout/{FILE}"},
         {"name": "D2C_SERVICE_DRAIN_SECONDS", "value": str(DRAIN)},
         {"name": "D2C_SERVICE_LOG_SECRET", "valueFrom": secret},
     ]
@@ -102,6 +133,11 @@ def pod(plan: Plan) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "state", "mountPath": "/state"},
             {"name": "keys", "mountPath": "/keys", "readOnly": True},
+            {
+                "name": "rollout",
+                "mountPath": "/rollout",
+                "readOnly": True,
+            },  # as a folder: a single file would never change
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
         ],
     }
@@ -118,6 +154,7 @@ def pod(plan: Plan) -> dict[str, Any]:
         "containers": [container],
         "volumes": [
             {"name": "keys", "secret": {"secretName": "d2c-keys"}},
+            {"name": "rollout", "configMap": {"name": followed(plan.model), "optional": True}},
             {"name": "tmp", "emptyDir": {}},
         ],
         "topologySpreadConstraints": [
@@ -192,5 +229,5 @@ def network(plan: Plan) -> dict[str, Any]:
 
 
 TARGET = Target(
-    "kubernetes", "StatefulSet, Service, autoscaler, policies, alert rules", files, "kubectl apply -f {folder}"
+    "kubernetes", "StatefulSet, Service, autoscaler, policies, alert rules", files, "kubectl apply -f {folder}", rollout
 )
