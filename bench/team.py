@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from pwd import getpwnam
 from typing import Any
 
 import yaml
@@ -24,7 +25,7 @@ from d2c_mlops.serving.deploy import Plan, deploy
 from d2c_mlops.serving.pins import closure
 from d2c_mlops.serving.server import check_port
 
-USER = 1034
+NOBODY = getpwnam("nobody")  # PostgreSQL does not run as root, and wants a user that has a name
 IMAGE = "localhost/d2c-test-project"
 JOB = "[schedule:hello]\nrun = nbs/hello.ipynb\nat = every 1 minutes\nparams.day = {slot:%Y-%m-%d}\n"
 CELLS = [("day: str = ''", ["parameters"]), ("print(day)", [])]
@@ -147,10 +148,10 @@ def postgres(folder: Path) -> Iterator[str]:
     password = (folder / "secrets/postgres").read_text().strip()
     (home / "password").write_text(password)
     for path in (home, home / "password"):
-        os.chown(path, USER, USER)
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
     own: dict[str, Any] = {
-        "user": USER,
-        "group": USER,
+        "user": NOBODY.pw_uid,
+        "group": NOBODY.pw_gid,
         "extra_groups": [],
         "cwd": home,
         "env": {"PATH": os.environ["PATH"]},

@@ -318,7 +318,7 @@ def test_a_service_is_loaded_its_limits_are_deployed_and_it_keeps_its_contract(s
         assert other.exit_code == 0 and "/predict answers the example" in other.output
         fields = {**version.contract, "version": "2.0.0"}
         broken = [c.what for c in smoke(server.url, replace(version, contract=fields).schema, 7) if not c.holds]
-        assert broken == ["/contract is mean_units 2.0.0", "version 7 answers"]
+        assert broken == ["/contract is mean_units 2.0.0", "version 7 answers", "/v2/predict answers, too"]
     gone = CliRunner().invoke(main, ["contract", "check", "mean_units", server.url])
     assert gone.exit_code == GateRefused.exit_code and "no answer" in gone.output
 

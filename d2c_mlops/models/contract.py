@@ -238,7 +238,7 @@ class Contract:
         """The first number of the version: callers break only when it grows."""
         return self.order[0]
 
-    @property
+    @cached_property
     def order(self) -> tuple[int, int, int]:
         """The version as numbers, for comparing two."""
         major, minor, patch = map(int, self.version.split("."))

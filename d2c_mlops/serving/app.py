@@ -26,7 +26,7 @@ from .http import ASGI, NDJSON, TEXT, Answer, Gone, Receive, Refused, Request, S
 from .kept import Kept
 from .keys import Keyring
 from .logbook import Logbook
-from .majors import PATH, WITHOUT, Older
+from .majors import Older, of_major
 from .metrics import Metrics, exposition
 from .stream import Streamed
 
@@ -98,7 +98,9 @@ class App:
         scope = request.scope
         counted = False
         try:
-            handlers = self.routes.get(scope["path"]) or self._of_major(request)
+            handlers = self.routes.get(scope["path"]) or self.routes.get(
+                of_major(request, self.served, self.keeping.majors)
+            )
             if handlers is None:
                 return problem(404, "There is nothing at this path", f"there is {', '.join(sorted(self.routes))}")
             handler = handlers.get(scope["method"])
@@ -123,21 +125,6 @@ class App:
             return self._broken(request, err)
         finally:
             self.going -= counted
-
-    def _of_major(self, request: Request) -> dict[str, Handler] | None:
-        """Return what answers /v1/predict and the like; None where there is nothing. Raises Refused with 410 for what is over."""
-        found = PATH.fullmatch(request.path)
-        if found is None or (path := found[2] or "/") in WITHOUT or path not in self.routes:
-            return None
-        major, served = int(found[1]), self.served()
-        if major != served.model.contract.major:
-            request.older = self.keeping.majors.get(major)
-            if request.older is None:
-                return None
-        request.path = path
-        if request.older is not None and request.older.over(datetime.now(UTC)):
-            raise Refused(request.older.gone())
-        return self.routes[path]
 
     def _broken(self, request: Request, err: Exception) -> Answer | None:
         LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": request.scope["path"]}})
@@ -236,7 +223,7 @@ class App:
     async def contract(self, request: Request, served: Served) -> Answer:
         described = {**contract_to_dict(served.model.contract), "model": served.name, "model_version": served.version}
         if request.older is None and self.keeping.majors:
-            described["older"] = [{"path": f"/v{n}", **one.to_dict()} for n, one in sorted(self.keeping.majors.items())]
+            described["older"] = [one.to_dict() for one in self.keeping.majors.values()]
         return Answer(orjson.dumps({**described, "about": served.about}))
 
     async def schema(self, request: Request, served: Served) -> Answer:

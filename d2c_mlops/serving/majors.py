@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -17,7 +17,7 @@ from ..models.contract import contract_from_dict, to_frame
 from ..models.model import EXAMPLE_FILE, MODEL_FILE, Model, load
 from . import openapi
 from .answering import Served
-from .http import Answer, problem
+from .http import Answer, Refused, Request, problem
 
 FILE, FOLDER = "older.json", "older"
 PATH = re.compile(r"/v(\d{1,9})(/.*)?")
@@ -60,12 +60,32 @@ class Older:
         """Return it as JSON values."""
         moments = {name: one.isoformat() if (one := getattr(self, name)) else None for name in ("deprecated", "sunset")}
         return {
+            "path": f"/v{self.major}",
             "major": self.major,
             "version": self.version,
             "contract": self.contract,
             "newest": self.newest,
             **moments,
         }
+
+
+def of_major(request: Request, served: Callable[[], Served], majors: Mapping[int, Older]) -> str:
+    """Return the path behind /v1, /v2, …, and note in the request which version of the contract is asked; empty where none is.
+
+    Raises Refused with 410 for one that is over.
+    """
+    found = PATH.fullmatch(request.path)
+    if found is None or (path := found[2] or "/") in WITHOUT:
+        return ""
+    major = int(found[1])
+    if major != served().model.contract.major:
+        old = request.older = majors.get(major)
+        if old is None:
+            return ""
+        if old.over(datetime.now(UTC)):
+            raise Refused(old.gone())
+    request.path = path
+    return path
 
 
 def loaded(folder: Path) -> Model:

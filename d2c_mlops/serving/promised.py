@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import zip_longest
 
 from ..ledger.store import Ledger
 from ..registry.promotions import history
@@ -21,7 +22,7 @@ def promised(ledger: Ledger, version: Version, settings: Settings) -> list[tuple
     records = history(ledger, version.model)
     spoken = {number: find_version(ledger, version.model, number) for number in {each.version for each in records}}
     last: dict[int, tuple[Version, datetime | None]] = {}
-    for record, after in zip(records, [*records[1:], None], strict=True):
+    for record, after in zip_longest(records, records[1:]):
         one = spoken[record.version]
         last[one.schema.major] = (one, after.at if after is not None else None)
     found = []
