@@ -12,6 +12,7 @@ from sqlalchemy import and_, or_, select, update
 from ..errors import D2CError, Temporary, UsageError
 from ..ledger.schema import decisions
 from ..ledger.store import Ledger
+from ..models.contract import Contract
 from .policy import Policy
 from .records import DUE, Decision, basis, contract_of, find, heard, note
 from .targets import Outcome, Target, open_target
@@ -19,6 +20,7 @@ from .targets import Outcome, Target, open_target
 LEASE = timedelta(minutes=2)  # longer than one attempt can take; then another process may try
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=15), timedelta(hours=1)  # between attempts: doubled each time
 Clock = Callable[[], datetime]
+Contracts = dict[int, Contract]  # by version
 
 
 @dataclass
@@ -60,11 +62,15 @@ def apply_due(
     if not ours:
         return told
     opened = target or open_target(policy)
-    for each in ours:
-        claimed = _claim(ledger, each, clock(), lease)
-        if claimed is not None:
-            name = _apply(ledger, policy, claimed, opened, clock)
-            setattr(told, name, getattr(told, name) + 1)
+    contracts: Contracts = {}
+    try:
+        for each in ours:
+            claimed = _claim(ledger, each, clock(), lease)
+            if claimed is not None:
+                name = _apply(ledger, policy, claimed, opened, clock, contracts)
+                setattr(told, name, getattr(told, name) + 1)
+    finally:
+        opened.close()
     return told
 
 
@@ -89,7 +95,11 @@ def retry(ledger: Ledger, policy: Policy, id: str, *, clock: Clock = now_utc) ->
     claimed = _claim(ledger, found, clock(), LEASE)
     if claimed is None:
         raise Temporary("another process applies this decision now", where=found.id, next="look again in two minutes")
-    _apply(ledger, policy, claimed, open_target(policy), clock)
+    target = open_target(policy)
+    try:
+        _apply(ledger, policy, claimed, target, clock, {})
+    finally:
+        target.close()
     return find(ledger, found.id)
 
 
@@ -113,13 +123,16 @@ def _claim(ledger: Ledger, found: Decision, now: datetime, lease: timedelta) -> 
     return Decision(**row._mapping) if row is not None else None
 
 
-def _apply(ledger: Ledger, policy: Policy, claimed: Decision, target: Target, clock: Clock) -> str:
+def _apply(
+    ledger: Ledger, policy: Policy, claimed: Decision, target: Target, clock: Clock, contracts: Contracts
+) -> str:
     outdated = _outdated(ledger, policy, claimed, clock())
     if outdated:
         return _close(ledger, claimed, clock(), "expired", outdated)
     try:
-        contract = contract_of(ledger, claimed.model, claimed.version)
-        outcome = target.apply(claimed, contract, clock())
+        if claimed.version not in contracts:
+            contracts[claimed.version] = contract_of(ledger, claimed.model, claimed.version)
+        outcome = target.apply(claimed, contracts[claimed.version], clock())
     except Temporary as err:
         outcome = Outcome(err.what, away=True)
     except D2CError as err:

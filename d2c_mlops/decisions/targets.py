@@ -45,6 +45,9 @@ class Target(Protocol):
     def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
         """Apply a decision; the same decision again changes nothing. Raises Temporary, UsageError."""
 
+    def close(self) -> None:
+        """Give back what was opened."""
+
 
 def open_target(policy: Policy) -> Target:
     """Return where a policy's decisions go. Raises UsageError where that is nothing that takes any."""
@@ -96,8 +99,11 @@ class Hook:
         said = post(self.url, body, headers)
         return Outcome(said.what, said.away, said.retry_after)
 
+    def close(self) -> None:
+        """Nothing is kept open between calls."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class SqlTable:
     """A table with the key's columns and the decided one; a row is changed, or added where there is none.
 
@@ -106,12 +112,36 @@ class SqlTable:
 
     location: str
     shown: str
+    opened: tuple[sa.Engine, sa.Table, sa.Table] | None = None
 
     def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
-        url, name = split_location(self.location)
-        schema, _, bare = (name or "").rpartition(".")
         with sql_trouble(self.location):
-            engine = sa.create_engine(url, poolclass=sa.NullPool)
+            engine, notes, target = self._opened(decision, contract)
+            try:
+                with engine.begin() as connection:
+                    naive = now.astimezone(UTC).replace(tzinfo=None)
+                    if self._taken(connection, notes, decision.id, naive):
+                        return Outcome()
+                    self._upsert(connection, target, decision, contract, naive)
+            except sa.exc.IntegrityError as err:
+                with engine.connect() as connection:  # another process that took the claim over may have been faster
+                    known = sa.select(notes.c.decision_id).where(notes.c.decision_id == decision.id)
+                    if connection.execute(known).first():
+                        return Outcome()
+                return Outcome(f"the table refused it: {str(err.orig).strip().splitlines()[0]}")
+        return Outcome()
+
+    def close(self) -> None:
+        if self.opened is not None:
+            self.opened[0].dispose()
+            self.opened = None
+
+    def _opened(self, decision: Decision, contract: Contract) -> tuple[sa.Engine, sa.Table, sa.Table]:
+        """Return the database and both tables, looked at once."""
+        if self.opened is None:
+            url, name = split_location(self.location)
+            schema, _, bare = (name or "").rpartition(".")
+            engine = sa.create_engine(url, pool_pre_ping=True, pool_size=1)
             notes = sa.Table(
                 NOTES, sa.MetaData(), sa.Column("decision_id", sa.String(32), primary_key=True),
                 sa.Column("applied_at", sa.DateTime, nullable=False), schema=schema or None,
@@ -120,18 +150,11 @@ class SqlTable:
                 with engine.begin() as connection:
                     notes.create(connection, checkfirst=True)
                     target = self._target(connection, bare, schema or None, decision, contract)
-                    naive = now.astimezone(UTC).replace(tzinfo=None)
-                    if self._taken(connection, notes, decision.id, naive):
-                        return Outcome()
-                    self._upsert(connection, target, decision, contract, naive)
-            except sa.exc.IntegrityError as err:
-                with engine.connect() as connection:  # another process that took the claim over may have been faster
-                    if connection.execute(
-                        sa.select(notes.c.decision_id).where(notes.c.decision_id == decision.id)
-                    ).first():
-                        return Outcome()
-                return Outcome(f"the table refused it: {str(err.orig).strip().splitlines()[0]}")
-        return Outcome()
+            except Exception:
+                engine.dispose()
+                raise
+            self.opened = (engine, notes, target)
+        return self.opened
 
     def _target(
         self, connection: sa.Connection, name: str, schema: str | None, decision: Decision, contract: Contract
