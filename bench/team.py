@@ -156,7 +156,7 @@ def postgres(folder: Path) -> Iterator[str]:
         "cwd": home,
         "env": {"PATH": os.environ["PATH"]},
     }
-    subprocess.run([programs / "initdb", "--username=d2c", "--pwfile=password", "--auth=scram-sha-256", "data"],
+    subprocess.run([programs / "initdb", "--username=d2c", "--encoding=UTF8", "--pwfile=password", "--auth=scram-sha-256", "data"],
                    check=True, capture_output=True, **own)  # fmt: skip
     command = [programs / "postgres", "-D", "data", "-p", "5432", "-c", "listen_addresses=127.0.0.1", "-k", home]
     with (folder / "postgres.log").open("wb") as log:
