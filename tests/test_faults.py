@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_runs import PARAMETERS, RECORD, write
@@ -13,7 +14,7 @@ from test_schedule import NOW, SLOT, Clock, finish, scheduled, scheduler
 
 from d2c_mlops.errors import NotebookFailed, Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs import processes, slots
+from d2c_mlops.runs import execute, processes, slots
 from d2c_mlops.runs.execute import run
 from d2c_mlops.runs.failures import classify
 from d2c_mlops.runs.pulse import FENCE, LEASE, Pulse, Watch
@@ -150,3 +151,22 @@ def test_processes_are_told_apart_by_a_clock_that_nobody_sets() -> None:
 )
 def test_failures_are_classified(kind: str, message: str, expected: tuple[str, int]) -> None:
     assert classify({"kind": kind, "message": message}) == expected
+
+
+def test_a_worker_that_is_killed_after_the_last_cell_leaves_a_page_all_the_same(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project / "nb.ipynb", PARAMETERS, RECORD)
+    follow, calls = execute.follow, []
+
+    def killed_while_rendering(spec: dict[str, object], **rest: Any) -> Any:
+        ended = follow(spec, **rest)
+        calls.append(spec["render_only"])
+        if len(calls) == 1:
+            Path(str(spec["html"])).unlink()
+        return ended
+
+    monkeypatch.setattr(execute, "follow", killed_while_rendering)
+    done = run("nb.ipynb", {}, load(project, environ={}))
+    assert done.status == "succeeded" and calls == [False, True]
+    assert Path(done.outputs["html"]).read_text().rstrip().endswith("</html>")

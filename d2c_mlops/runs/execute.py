@@ -210,10 +210,13 @@ def _supervise(
     )
     oom_kills = processes.oom_kills()
     ended = worker(spec, limits=limits, usage=usage, stop=stop, spare=spare)
+    full = ((ended.done or {}).get("error") or {}).get("kind") == "Temporary"  # the disk takes no page either
+    for _ in range(2):  # a worker that was stopped, or killed after the last cell, leaves no page
+        if full or (job.folder / OUTPUTS["html"]).exists() or not (job.folder / OUTPUTS["notebook"]).exists():
+            break
+        rendering = {**spec, "render_only": True}
+        worker(rendering, limits=Limits(60.0), usage=processes.Usage(), stop=lambda: None)
     if ended.error:
-        if (job.folder / OUTPUTS["notebook"]).exists():
-            rendering = {**spec, "render_only": True}
-            worker(rendering, limits=Limits(60.0), usage=processes.Usage(), stop=lambda: None)
         return ended.error
     error = ended.done["error"] if ended.done else _died(job, ended.code)
     if error and error["kind"] in ("Killed", "DeadKernelError") and processes.oom_kills() > oom_kills:
