@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -53,7 +54,7 @@ def _exporter(address: str) -> Any:
     if address == CONSOLE:
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-        return ConsoleSpanExporter(formatter=lambda span: span.to_json(indent=None) + "\n")
+        return ConsoleSpanExporter(out=sys.stdout, formatter=lambda span: span.to_json(indent=None) + "\n")
     try:
         made = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter").OTLPSpanExporter
     except ImportError:
