@@ -159,13 +159,13 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
     trained = train(**given)
     raw, features = trained["records"], trained["features"]
     rows, wanted = raw.head(ROWS), None
-    estimator = trained["model"]
-    if chance(train(**given), trained):
-        estimator = getattr(model, "estimator", estimator)
-        print("each training gives another model: compared with the one that was registered")
-    if hasattr(features, "index") and features.index.isin(raw.index).all() and raw.index.is_unique:
-        rows, wanted = raw.loc[features.index].head(ROWS), estimator.predict(features)[:ROWS]
-    elif len(raw) == len(features):
+    told_apart = hasattr(features, "index") and features.index.isin(raw.index).all() and raw.index.is_unique
+    if told_apart or len(raw) == len(features):
+        estimator = trained["model"]
+        if chance(train(**given), trained):
+            estimator = getattr(model, "estimator", estimator)
+            print("each training gives another model: compared with the one that was registered")
+        rows = raw.loc[features.index].head(ROWS) if told_apart else rows
         wanted = estimator.predict(features)[:ROWS]
     key = model.contract.key
     asked = rows.assign(**{key: [str(number) for number in range(len(rows))]})[list(model.contract.inputs.columns)]
