@@ -1,10 +1,13 @@
 """Foreign code runs within limits, in a copy, without secrets, and leaves nothing behind."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from d2c_mlops.convert.sandbox import (
@@ -186,3 +189,21 @@ def test_a_large_file_is_linked_to_the_copy_and_cannot_be_written(tmp_path: Path
     linked = tmp_path / "run" / "a.csv"
     assert linked.stat().st_ino == (tmp_path / "copy" / "a.csv").stat().st_ino
     assert linked.stat().st_mode & 0o222 == 0
+
+
+def test_a_program_does_not_outlive_who_started_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from d2c_mlops.convert.sandbox import Limits, run_program\n"
+        "here = Path(sys.argv[1])\n"
+        "run_program(['sh', '-c', 'echo $$ > pid; exec sleep 1000'], here, here / 'home', Limits(600.0))"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    end = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        assert time.monotonic() < end and starter.poll() is None
+        time.sleep(0.05)
+    started = psutil.Process(int((tmp_path / "pid").read_text()))
+    starter.kill()
+    starter.wait()
+    psutil.wait_procs([started], timeout=10)
+    assert not started.is_running() or started.status() == psutil.STATUS_ZOMBIE

@@ -21,6 +21,8 @@ from typing import Any, Self
 
 import psutil
 
+from ..lifetimes import die_with_parent
+
 TOKEN = "D2C_SANDBOX"
 PACKAGE_ROOT = Path(__file__).parents[2]
 _LOOK = 0.1  # seconds between two looks at the memory
@@ -252,7 +254,8 @@ class Child:
 
 
 def _confine() -> None:
-    """Between fork and exec: no core files, no endless files; first to go where memory runs out."""
+    """Between fork and exec: no longer life than ours, no core files, no endless files; first to go where memory runs out."""
+    die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     limit = _FILE_SIZE if hard == resource.RLIM_INFINITY else min(_FILE_SIZE, hard)
