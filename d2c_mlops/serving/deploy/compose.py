@@ -96,7 +96,7 @@ def compose(plan: Plan) -> dict[str, Any]:
     }
     stored = {"volumes": ["store:/store"], "secrets": ["postgres"]}
     up = {"postgres": {"condition": "service_healthy"}}
-    serve = f"exec mlflow server --host 0.0.0.0 --port 5000 --allowed-hosts '{HOSTS}' --backend-store-uri {URL} --artifacts-destination /store/mlartifacts"
+    serve = f"exec mlflow server --host 0.0.0.0 --port 5000 --workers 2 --allowed-hosts '{HOSTS}' --backend-store-uri {URL} --artifacts-destination /store/mlartifacts"
     return {
         "name": "d2c",
         "services": {
@@ -111,10 +111,10 @@ def compose(plan: Plan) -> dict[str, Any]:
             "mlflow": {
                 **own,
                 "command": ["sh", "-c", serve],
-                "environment": {"MLFLOW_DISABLE_TELEMETRY": "true"},
+                "environment": {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 "depends_on": up,
                 **stored,
-                **_limits(1.0, 1536),
+                **_limits(1.0, 2048),  # four workers and those of its jobs went beyond 1.5 GB
             },
             "scheduler": {
                 **own,
