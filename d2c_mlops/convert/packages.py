@@ -51,8 +51,7 @@ def install(distributions: Sequence[str], folder: Path) -> Installed:
 def _install(distributions: Sequence[str], folder: Path) -> tuple[list[str], str | None]:
     constraints = folder / ".kept.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name in KEPT if (version := _version(name))))
-    common = ["--python", sys.executable, "--no-color", "--quiet"]
-    common = [one for one in common if one not in ("--no-color", "--quiet")]
+    common = ["--python", sys.executable]
     plan = ["uv", "pip", "install", "--dry-run", *common, "--constraint", str(constraints), *distributions]
     planned = _run(plan)
     if planned.returncode:

@@ -210,7 +210,7 @@ def _supervise(
     )
     oom_kills = processes.oom_kills()
     ended = worker(spec, limits=limits, usage=usage, stop=stop, spare=spare)
-    full = ((ended.done or {}).get("error") or {}).get("kind") == "Temporary"  # the disk takes no page either
+    full = (ended.done.get("error") or {}).get("kind") == "Temporary"  # the disk takes no page either
     for _ in range(2):  # a worker that was stopped, or killed after the last cell, leaves no page
         if full or (job.folder / OUTPUTS["html"]).exists() or not (job.folder / OUTPUTS["notebook"]).exists():
             break
