@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,31 +60,44 @@ class Additive(Model):
             self.steps.append((at, booster.predict(points, raw_score=True) - self.base))
         return self
 
+    @cached_property
+    def lists(self) -> list[tuple[list[float], list[float]]]:
+        """Return the steps as lists, which are faster for a single record."""
+        return [(at.tolist(), values.tolist()) for at, values in self.steps]
+
     def _shares(self, records: Any) -> np.ndarray:
         """Return the contribution of each feature, rows × features."""
         if len(records) == 1:
             record = records[0]
-            row = [values[at.searchsorted(record[n])] for n, (at, values) in zip(FEATURES, self.steps, strict=True)]
+            row = [values[bisect_left(at, record[n])] for n, (at, values) in zip(FEATURES, self.lists, strict=True)]
             return np.array([row])
         x = np.array([[record[n] for record in records] for n in FEATURES])
         return np.stack([v[at.searchsorted(x[i])] for i, (at, v) in enumerate(self.steps)], axis=1)
 
-    def predict_records(self, records: Any) -> list[dict[str, Any]]:
-        scores = 1 / (1 + np.exp(-self.base - self._shares(records).sum(axis=1)))
-        return [{"lead_id": r["lead_id"], "score": s} for r, s in zip(records, scores.tolist(), strict=True)]
+    def _scores(self, shares: np.ndarray) -> list[float]:
+        return (1 / (1 + np.exp(-self.base - shares.sum(axis=1)))).tolist()
 
-    def explain_records(self, records: Any) -> list[list[str]]:
-        shares = self._shares(records)
+    def _reasons(self, shares: np.ndarray) -> list[list[str]]:
         top = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :TOLD]
         weights = np.take_along_axis(shares, top, axis=1)
         rows = zip(top.tolist(), weights.tolist(), strict=True)
         return [[f"{FEATURES[i]} {w:+.3f}" for i, w in zip(*row, strict=True)] for row in rows]
 
+    def predict_records(self, records: Any) -> list[dict[str, Any]]:
+        scores = self._scores(self._shares(records))
+        return [{"lead_id": r["lead_id"], "score": s} for r, s in zip(records, scores, strict=True)]
+
+    def answer_records(self, records: Any) -> tuple[list[dict[str, Any]], list[list[str]]]:
+        shares = self._shares(records)
+        scores = self._scores(shares)
+        outputs = [{"lead_id": r["lead_id"], "score": s} for r, s in zip(records, scores, strict=True)]
+        return outputs, self._reasons(shares)
+
     def predict(self, records: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(self.predict_records(records.to_dict("records")))
 
     def explain(self, records: pd.DataFrame) -> list[list[str]]:
-        return self.explain_records(records.to_dict("records"))
+        return self._reasons(self._shares(records.to_dict("records")))
 
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
         return Evaluation("auc", 0.5, {}, False)

@@ -113,7 +113,7 @@ def inputs_are_not_changed(case: Case) -> Iterator[str]:
 # %% ../../nbs/models/conformance.ipynb #97f5ed1e
 @rule
 def the_short_way_gives_the_same(case: Case) -> Iterator[str]:
-    """predict_records and explain_records answer as predict and explain do"""
+    """the ways for few records and for both at once answer as predict and explain do"""
     contract, model = case.model.contract, case.model
     records = to_records(contract.input_fields, case.records)
     parsed = [one.__dict__ for one in contract.request_list.validate_python(records)]
@@ -126,6 +126,11 @@ def the_short_way_gives_the_same(case: Case) -> Iterator[str]:
         frame = to_frame(contract.input_fields, parsed[rows])
         if reasons is not None and reasons != model.explain(frame):
             yield "explain_records differs from explain"
+        if (both := model.answer_records(parsed[rows])) is not None and both != (slow[rows], model.explain(frame)):
+            yield "answer_records differs from predict and explain"
+        outputs, told = model.predict_with_reasons(frame.copy())
+        if to_records(contract.output_fields, outputs) != slow[rows] or told != model.explain(frame):
+            yield "predict_with_reasons differs from predict and explain"
 
 # %% ../../nbs/models/conformance.ipynb #18847a5c
 def absurd_future(tables: Tables, as_of: date) -> Tables:

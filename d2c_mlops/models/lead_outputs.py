@@ -27,7 +27,7 @@ from d2c_mlops.models.lead_answers import (
 from .lead_fields import Floats
 
 # %% auto #0
-__all__ = ['PROBIT', 'chances', 'answers', 'record_parts', 'record_answers', 'record_reasons']
+__all__ = ['PROBIT', 'Parts', 'chances', 'answers', 'record_parts', 'record_answer', 'record_answers', 'record_reasons']
 
 # %% ../../nbs/models/lead_outputs.ipynb #ab4230c3
 PROBIT = 1.702  # the logistic curve that is closest to the normal distribution (Bowling et al. 2009)
@@ -64,8 +64,11 @@ def _texts(codes: Any, texts: Sequence[str | None]) -> Any:
     return pd.array(list(texts), dtype="str").take(codes)
 
 # %% ../../nbs/models/lead_outputs.ipynb #21bb7882
-def record_parts(sheet: Sheet, record: Mapping[str, Any]) -> tuple[list[int], float, float, int]:
-    """Return the codes of the terms, log-odds, standard deviation and known fields of one lead."""
+Parts = tuple[list[int], float, float, int]  # codes of the terms, log-odds, standard deviation, known fields
+
+
+def record_parts(sheet: Sheet, record: Mapping[str, Any]) -> Parts:
+    """Return what the answer and the reasons for one lead are made of."""
     codes, known = [], 0
     for field in sheet.fields:
         code = field.code(record.get(field.name))
@@ -81,29 +84,29 @@ def record_parts(sheet: Sheet, record: Mapping[str, Any]) -> tuple[list[int], fl
     return codes, margin, math.sqrt(variance), known
 
 
+def record_answer(sheet: Sheet, lead_id: str, parts: Parts) -> dict[str, Any]:
+    """Return the answer to one lead as JSON values."""
+    _, margin, deviation, known = parts
+    enough = known >= sheet.least
+    chance, sure = chances(np.array([margin]), np.array([deviation]), sheet.wanted)
+    return {
+        "lead_id": lead_id,
+        "score": chance.item() if enough else None,
+        "tier": TIERS[3 - bisect_right(sheet.cuts, margin)] if enough else None,
+        "call": margin >= sheet.wanted if enough else None,
+        "confidence": sure.item() if enough else None,
+        "basis": BASES[int(bool(sheet.baseline)) if enough else 2],
+    }
+
+
 def record_answers(sheet: Sheet, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the answers to checked records as JSON values."""
-    found = []
-    for record in records:
-        _, margin, deviation, known = record_parts(sheet, record)
-        enough = known >= sheet.least
-        chance, sure = chances(np.array([margin]), np.array([deviation]), sheet.wanted)
-        found.append(
-            {
-                "lead_id": record["lead_id"],
-                "score": chance.item() if enough else None,
-                "tier": TIERS[3 - bisect_right(sheet.cuts, margin)] if enough else None,
-                "call": margin >= sheet.wanted if enough else None,
-                "confidence": sure.item() if enough else None,
-                "basis": BASES[int(bool(sheet.baseline)) if enough else 2],
-            }
-        )
-    return found
+    return [record_answer(sheet, each["lead_id"], record_parts(sheet, each)) for each in records]
 
 # %% ../../nbs/models/lead_outputs.ipynb #5d030286
-def record_reasons(sheet: Sheet, record: Mapping[str, Any]) -> list[str]:
+def record_reasons(sheet: Sheet, parts: Parts) -> list[str]:
     """Return the reasons for one lead, as the batch gives them."""
-    codes, margin, _, known = record_parts(sheet, record)
+    codes, margin, _, known = parts
     if known < sheet.least:
         return [too_little(sheet, known)]
     summands = [table[code] for table, code in zip(sheet.lists, codes, strict=True)]

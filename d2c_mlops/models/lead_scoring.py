@@ -35,14 +35,14 @@ from d2c_mlops.models.lead_learning import (
     learned_to_dict,
     prepare,
 )
-from .lead_outputs import answers, record_answers, record_reasons
+from .lead_outputs import answers, record_answer, record_answers, record_parts, record_reasons
 from .lead_replay import BASELINES, Replay, replay
 from .lead_words import read_words, words_for, write_words
 from .model import Evaluation, Model
 
 # %% auto #0
-__all__ = ['LEAD_CHARTER', 'example_leads', 'named', 'paired', 'leads_in', 'LeadScorer', 'judged', 'call_list', 'draft_words',
-           'odds_ratios', 'plot_field']
+__all__ = ['LEAD_CHARTER', 'FEW', 'example_leads', 'named', 'paired', 'leads_in', 'LeadScorer', 'judged', 'call_list',
+           'draft_words', 'odds_ratios', 'plot_field']
 
 # %% ../../nbs/models/lead_scoring.ipynb #8367befd
 LEAD_CHARTER = Charter(
@@ -99,6 +99,9 @@ def leads_in(tables: Tables, as_of: date) -> pd.DataFrame:
     return leads
 
 # %% ../../nbs/models/lead_scoring.ipynb #fe264f7b
+FEW = 64  # leads up to which a frame would take longer
+
+
 class LeadScorer(Model):
     """The chance that a lead becomes a customer, with its reasons."""
 
@@ -188,13 +191,19 @@ class LeadScorer(Model):
         scored = score(self.sheet, records, why=True)
         return answers(self.sheet, records["lead_id"], scored), scored.reasons or []
 
-    def predict_records(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return the answers to checked records, without a frame."""
-        return record_answers(self.sheet, records)
+    def predict_records(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+        """Return the answers to a few checked records, without a frame; None for many."""
+        return record_answers(self.sheet, records) if len(records) <= FEW else None
 
-    def explain_records(self, records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-        """Return what `explain` returns, without a frame."""
-        return [record_reasons(self.sheet, record) for record in records]
+    def answer_records(
+        self, records: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[dict[str, Any]], list[list[str]]] | None:
+        """Return answers and reasons for a few checked records, without a frame; None for many."""
+        if len(records) > FEW:
+            return None
+        parts = [record_parts(self.sheet, record) for record in records]
+        outputs = [record_answer(self.sheet, r["lead_id"], p) for r, p in zip(records, parts, strict=True)]
+        return outputs, [record_reasons(self.sheet, each) for each in parts]
 
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
         """Replay the last leads before `as_of` beside the rate by source, a regression and unrestricted trees."""

@@ -97,6 +97,18 @@ class Model(ABC):
         """Return what `explain` returns, without a frame; None when there is no such way."""
         return None
 
+    def predict_with_reasons(self, records: pd.DataFrame) -> tuple[pd.DataFrame, list[list[str]] | None]:
+        """Return what `predict` and `explain` return; a model that works out both at once does so here."""
+        return self.predict(records.copy()), self.explain(records)
+
+    def answer_records(
+        self, records: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[dict[str, Any]], list[list[str]]] | None:
+        """Return what `predict_records` and `explain_records` return; None when there is no such way for both."""
+        outputs = self.predict_records(records)
+        reasons = None if outputs is None else self.explain_records(records)
+        return None if outputs is None or reasons is None else (outputs, reasons)
+
     def follow(self, champion: Model) -> None:
         """Take over from the fitted model in use what must not change from run to run, such as labels; nothing by default."""
         return None

@@ -96,14 +96,13 @@ class Served:
     def answer(self, records: list[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
         """Return outputs, and reasons when wanted, for checked records. Raises DataRefused."""
         model, contract = self.model, self.model.contract
-        outputs = model.predict_records(records)
-        said = model.explain_records(records) if reasons and outputs is not None else None
-        if outputs is None or (reasons and said is None):
-            frame = to_frame(contract.input_fields, records)
-            if outputs is None:
-                outputs = to_records(contract.output_fields, model.predict(frame.copy() if reasons else frame))
-            said = model.explain(frame) if reasons else None
-        return outputs, said
+        if reasons and (both := model.answer_records(records)) is not None:
+            return both
+        if not reasons and (outputs := model.predict_records(records)) is not None:
+            return outputs, None
+        frame = to_frame(contract.input_fields, records)
+        made, said = model.predict_with_reasons(frame) if reasons else (model.predict(frame), None)
+        return to_records(contract.output_fields, made), said
 
     def predict(self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None) -> Answered:
         """Return the answer to a request's body, with lines for the log when something is `about` it."""

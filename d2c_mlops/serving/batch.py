@@ -114,11 +114,12 @@ def score(
 
 def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -> pd.DataFrame:
     """Return what the service answers for checked records, with the version that said it."""
-    made = model.predict(rows.copy())
     extra: dict[str, Any] = {"model": version.model, "version": version.version}
     if reasons:
-        said = model.explain(rows) or [[] for _ in range(len(rows))]
-        extra["reasons"] = [orjson.dumps(each).decode() for each in said]
+        made, said = model.predict_with_reasons(rows)
+        extra["reasons"] = [orjson.dumps(each).decode() for each in said or [[]] * len(rows)]
+    else:
+        made = model.predict(rows.copy())
     return made.reset_index(drop=True).assign(**extra)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import logging
@@ -35,6 +36,7 @@ from .watch import Watcher, place
 HOME = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("D2C_MODEL_FOLDER") or HOME / "model")
 CHALLENGER = FOLDER.parent / "challenger"  # where the Bento holds a second version
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 settings = ServiceSettings.of(os.environ)
 loaded: list[Served] = []
 keeping = Keeping(settings)
@@ -95,6 +97,7 @@ class Inner:
 
     def __init__(self) -> None:
         die_with_parent()  # a worker does not outlive a supervisor that was killed
+        give_back()
         listener = journal.start()
         found = versions()
         made = next(iter(found.values()))
@@ -143,6 +146,17 @@ def quiet_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def give_back() -> None:
+    """Let the allocator hand large blocks back to the system; elsewhere than on glibc nothing is changed.
+
+    Each of the threads that predict would else keep an arena as large as the largest body that it ever answered.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, 1 << 18), (M_TRIM_THRESHOLD, 1 << 20)):
+            libc.mallopt(option, value)
 
 
 def drain_on_sigterm() -> None:
