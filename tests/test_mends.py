@@ -236,6 +236,8 @@ FRAMES = [
 ]  # fmt: skip
 
 LEARNING = [
+    Row("positional", [LEARN, "from sklearn import metrics\nc = metrics.confusion_matrix(y, y, [1, 0])"], "labels=[1, 0]", "assert c.tolist() == [[4, 0], [0, 4]]"),
+    Row("api", [LEARN, "from sklearn.linear_model import LinearRegression\nm = LinearRegression(normalize=True).fit(X, y)"], "LinearRegression().fit", "assert m.coef_.shape == (2,)"),
     Row("api", f"{LEARN}\nfrom sklearn.linear_model import LogisticRegression\nm = LogisticRegression(multi_class='auto').fit(X, y)", "LogisticRegression()",
         "assert m.score(X, y) > 0.7"),
     Row("api", f"{LEARN}\nfrom sklearn.linear_model import LogisticRegression\nm = LogisticRegression(multi_class='multinomial', solver='lbfgs').fit(X, y)",
@@ -377,13 +379,17 @@ ABSENT = [  # libraries that are installed for a run only: what is mended before
         "m.set_params(early_stopping_rounds=3, eval_metric='auc').fit(1, 2, eval_set=[])", needs="xgboost"),
     Row("moved-import", "import pandas_profiling\nfrom pandas_profiling import ProfileReport\np = ProfileReport(1)", "from ydata_profiling import ProfileReport", needs="ydata_profiling"),
 ]  # fmt: skip
+LOST = [
+    Row("never-imported", ["total = pd.Series([1, 2]).sum()"], "import pandas as pd\ntotal", "assert total == 3"),
+    Row("never-imported", ["%%time\nroot = np.sqrt(9.0)"], "%%time\nimport numpy as np\nroot", "assert root == 3"),
+]  # fmt: skip
 ALIKE = [  # failures as other libraries word them
     Row("history-names", "class History:\n    history = {'accuracy': [1], 'val_accuracy': [2]}\nhistory = History()\na = history.history['acc'], history.history['val_acc']",
         "history.history['accuracy']", "assert a == ([1], [2])"),
     Row("old-objective", "def fit(objective):\n    if objective == 'reg:' + 'linear':\n        raise ValueError('Unknown objective function: reg:linear')\nfit('reg:linear')",
         "'reg:squarederror'"),
 ]  # fmt: skip
-ROWS = [*FRAMES, *LEARNING, *PLOTTING, *FILES, *CELLS, *ALIKE]
+ROWS = [*FRAMES, *LEARNING, *PLOTTING, *FILES, *CELLS, *LOST, *ALIKE]
 ELSEWHERE = {
     "missing-module",
     "copy-on-write",

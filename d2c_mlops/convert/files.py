@@ -14,6 +14,7 @@ from d2c_mlops.convert.sandbox import files_below
 
 _COPY = re.compile(r"(?:[ _-]?\(\d+\)|[ _-]copy(?: \d+)?|[_-]\d)$", re.IGNORECASE)
 _LEAST_PART = 5  # letters and digits that two names must share
+LEAST_SHARE = 3  # one in so many of a table's columns must be named in a notebook that is said to mean it
 _TABLES = frozenset(
     {".csv", ".tsv", ".txt", ".xls", ".xlsx", ".xlsm", ".parquet", ".json", ".data", ".zip", ".gz", ".feather", ".dat"}
 )
@@ -80,12 +81,14 @@ class Shelf:
         return None
 
     def by_content(self, columns: frozenset[str], results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
-        """Return the one table that has columns that the notebook names; at least two, and no other as many."""
+        """Return the one table that has columns that the notebook names: two, a third of its own, and no other as many."""
         scored: list[tuple[int, Path]] = []
         for folder in self.folders:
             for file in self.files(folder):
                 if file.suffix.lower() in _TABLES and columns and file.name not in results:
-                    scored.append((len(columns & set(header(file))), file))
+                    own = set(header(file))
+                    shared = len(columns & own)
+                    scored.append((shared if shared * LEAST_SHARE >= len(own) else 0, file))
         scored.sort(key=lambda pair: -pair[0])
         if not scored or scored[0][0] < 2:
             return None

@@ -1,4 +1,4 @@
-"""SciPy 1.17 and statsmodels 0.15."""
+"""SciPy 1.17, statsmodels 0.15 and lifelines 0.30."""
 
 from __future__ import annotations
 
@@ -18,8 +18,17 @@ def _keyword(
     return Change(library, path, since, "keyword", instead, example, argument=argument, to=to)
 
 
+_COX = "lifelines.CoxPHFitter"
+_FITTED = "from lifelines import CoxPHFitter\nc = CoxPHFitter()\nx = c."
 _OLD_ARIMA = "the model of statsmodels.tsa.arima.model or SARIMAX; .fit(disp=...) and the forecast's tuple are gone too"
 CHANGES: tuple[Change, ...] = (
+    *(
+        Change("lifelines", f"{_COX}.{old}", "0.25", "gone", f".{new}", f"{_FITTED}{old}", to=f"{_COX}.{new}")
+        for old, new in (
+            ("score_", "concordance_index_"),
+            ("plot_covariate_groups", "plot_partial_effects_on_outcome"),
+        )
+    ),
     *(
         _moved("scipy", f"scipy.misc.{name}", since, new, to=new)
         for name, since, new in (

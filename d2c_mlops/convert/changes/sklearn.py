@@ -45,6 +45,7 @@ _LINEAR = words(
     "BayesianRidge ElasticNet ElasticNetCV Lars LarsCV Lasso LassoCV LassoLars LinearRegression "
     "OrthogonalMatchingPursuit Ridge RidgeCV RidgeClassifier"
 )
+_SCALE_FREE = ("LinearRegression",)  # without a penalty the scale of a column changes nothing
 _FORESTS = ("RandomForestClassifier", "ExtraTreesClassifier", "RandomForestRegressor", "ExtraTreesRegressor")
 _REGRESSION_TREES = (
     "sklearn.ensemble.RandomForestRegressor",
@@ -175,8 +176,8 @@ CHANGES: tuple[Change, ...] = (
             f"sklearn.linear_model.{name}",
             "normalize",
             "1.2",
-            "a StandardScaler in a pipeline before it",
-            droppable=(False,),
+            "nothing: it predicts the same" if name in _SCALE_FREE else "a StandardScaler in a pipeline before it",
+            droppable=(False, True) if name in _SCALE_FREE else (False,),
             value="True",
         )
         for name in _LINEAR

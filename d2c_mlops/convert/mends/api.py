@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from d2c_mlops.convert.change import Change, live_changes
@@ -30,6 +30,7 @@ _UNEXPECTED = re.compile(
     r"arguments:?) '(?P<word>\w+)'"
 )
 _MANY = re.compile(r"(?P<function>[\w.]+)\(\) takes (?:from \d+ to )?(?P<count>\d+) positional arguments? but")
+_BOUND = "too many positional arguments"  # in the words of inspect.Signature.bind
 _HARMLESS = frozenset(
     [
         "n_jobs",
@@ -258,9 +259,11 @@ def unexpected_keyword(scene: Scene, trouble: Trouble) -> Proposal | None:
 @after("positional", "", "", "arguments have to be named", order=20)
 def positional(scene: Scene, trouble: Trouble) -> Proposal | None:
     """Name positional arguments by the signature of the table; else by the words of the installed function's own error."""
-    found = _MANY.search(trouble.message) if trouble.kind == "TypeError" else None
-    if found is None:
+    if trouble.kind != "TypeError":
         return None
+    found = _MANY.search(trouble.message)
+    if found is None:
+        return _unbound(scene, trouble)
     wanted = found["function"].rpartition(".")[2]
     if wanted == "__init__":
         wanted = found["function"].split(".")[-2] if "." in found["function"] else ""
@@ -273,28 +276,45 @@ def positional(scene: Scene, trouble: Trouble) -> Proposal | None:
                 position = change.position or 0
                 extra = call.args[position:]
                 if len(change.names) >= len(extra) > 0:
-                    edits = tuple(
-                        Edit(cell.index, one.lineno, one.col_offset, one.lineno, one.col_offset, f"{name}=")
-                        for one, name in zip(extra, change.names, strict=False)
-                    )
-                    return Proposal(edits, f"{called}() takes these arguments by name only")
+                    return _named(cell, called, extra, change.names)
         names = signature(scene, cell, call)
         count = int(found["count"]) - (1 if "." in found["function"] or called != wanted else 0)
         for keep in dict.fromkeys((count, count - 1, int(found["count"]))):
             extra = call.args[keep:] if 0 <= keep < len(call.args) else []
             if extra and len(names) >= len(call.args):
-                edits = tuple(
-                    Edit(cell.index, one.lineno, one.col_offset, one.lineno, one.col_offset, f"{name}=")
-                    for one, name in zip(extra, names[keep:], strict=False)
-                )
-                return Proposal(edits, f"{called}() takes these arguments by name only")
+                return _named(cell, called, extra, names[keep:])
     return None
 
 
-def signature(scene: Scene, cell: Cell, call: ast.Call) -> list[str]:
-    """Ask the child for the parameter names of what is called."""
+def _unbound(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A call that a signature's own check refuses: it does not say of which function, so each call is asked."""
+    if _BOUND not in trouble.message:
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        keep = len(signature(scene, cell, call, positional=True))
+        extra = call.args[keep:]
+        if not extra or any(isinstance(one, ast.Starred) for one in call.args):
+            continue
+        names = signature(scene, cell, call)[keep:]
+        if len(names) >= len(extra) and not set(names[: len(extra)]) & {word.arg for word in call.keywords}:
+            return _named(cell, last_name(call.func), extra, names)
+    return None
+
+
+def _named(cell: Cell, called: str, values: Sequence[ast.expr], names: Sequence[str]) -> Proposal:
+    edits = tuple(
+        Edit(cell.index, one.lineno, one.col_offset, one.lineno, one.col_offset, f"{name}=")
+        for one, name in zip(values, names, strict=False)
+    )
+    return Proposal(edits, f"{called}() takes these arguments by name only")
+
+
+def signature(scene: Scene, cell: Cell, call: ast.Call, *, positional: bool = False) -> list[str]:
+    """Ask the child for the parameter names of what is called; with `positional` only those that need no name."""
     text = spelled(cell, call.func)
-    asked = f"type('S', (), {{}}) if not callable({text}) else type(' '.join(__import__('inspect').signature({text}).parameters), (), {{}})"
+    which = " if p.kind < p.VAR_POSITIONAL" if positional else ""
+    names = f"' '.join(n for n, p in __import__('inspect').signature({text}).parameters.items(){which})"
+    asked = f"type('S', (), {{}}) if not callable({text}) else type({names}, (), {{}})"
     answer = scene.kinds([asked]).get(asked, "")
     return answer.removeprefix("class:").partition(".")[2].split() if answer.startswith("class:") else []
 

@@ -29,6 +29,32 @@ def _names(message: str) -> list[str]:
     return re.findall(r"'((?:[^'\\]|\\.)+)'", message.replace('"', "'") if "[" not in message else message)
 
 
+_HABITS = {
+    "pd": "import pandas as pd",
+    "np": "import numpy as np",
+    "plt": "import matplotlib.pyplot as plt",
+    "sns": "import seaborn as sns",
+    "sm": "import statsmodels.api as sm",
+    "smf": "import statsmodels.formula.api as smf",
+    "px": "import plotly.express as px",
+    "go": "import plotly.graph_objects as go",
+    **{name: f"import {name}" for name in ("json", "math", "os", "random", "re", "sys", "time", "warnings")},
+}  # what these names stand for wherever people write notebooks
+
+
+@after("never-imported", "", "", "the author's session had imported it", order=30)
+def never_imported(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`pd` and the like, which no cell imports: the import that everybody means."""
+    if trouble.kind != "NameError" or trouble.name not in _HABITS or scene.subject.flow.definers.get(trouble.name):
+        return None
+    cell = scene.notebook.cells[trouble.cell]
+    if cell.tree is None or not cell.tree.body:
+        return None
+    first, text = cell.tree.body[0], _HABITS[trouble.name]
+    edit = insertion(cell, first.lineno, 0, f"{text}\n")
+    return Proposal((edit,), f"no cell imports `{trouble.name}`, so its usual meaning is taken: {text}")
+
+
 @after("dropped-already", "", "", "the column was made by a cell that is no longer there", order=45)
 def dropped_already(scene: Scene, trouble: Trouble) -> Proposal | None:
     """`drop` of a column that no cell makes: it is gone already."""
