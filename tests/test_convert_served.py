@@ -62,7 +62,7 @@ def test_an_old_notebook_becomes_a_notebook_a_module_and_a_model(churn: Conversi
     assert {"encode_categories", "split_train_test", "scale_features", "fit_logistic_regression"} <= set(
         written.functions
     )
-    assert "test_size: float = 0.25" in written.parameters
+    assert "test_size: float = 0.25  # train_test_split" in written.parameters
     cells = json.loads(written.notebook.read_text())["cells"]
     assert (
         cells[0]["source"][0].startswith("# ")

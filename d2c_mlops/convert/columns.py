@@ -101,9 +101,9 @@ def _changed(binding: Binding, inference: Inference, depth: int) -> Selection | 
     value = binding.value
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
         if value.func.attr == "drop":
-            return _less(under, _dropped(value, inference))
+            return _less(under, dropped(value, inference))
         if value.func.attr == "pop" and value.args:
-            return _less(under, _texts(value.args[0], inference))
+            return _less(under, texts(value.args[0], inference))
         if value.func.attr in _PASS_THROUGH:
             return under
     return None
@@ -124,14 +124,14 @@ def _subscript(node: ast.Subscript, inference: Inference, depth: int) -> Selecti
         if under is None or (isinstance(key, ast.Tuple) and value.attr == "iloc"):
             return None
         if isinstance(key, ast.Tuple) and len(key.elts) == 2:
-            names = _texts(key.elts[1], inference)
+            names = texts(key.elts[1], inference)
             whole = isinstance(key.elts[1], ast.Slice) and key.elts[1].lower is None and key.elts[1].upper is None
             return under if whole else Selection(under.frame, names) if names is not None else None
         return under
     under = selection(value, inference, depth + 1)
     if under is None:
         return None
-    names = _texts(key, inference)
+    names = texts(key, inference)
     if names is not None:
         return Selection(under.frame, names)
     rows = isinstance(key, ast.Compare | ast.Slice) or inference.kind(key) == "pandas.Series"
@@ -145,10 +145,10 @@ def _call(node: ast.Call, inference: Inference, depth: int) -> Selection | None:
         return None
     if node.func.attr == "drop":
         under = selection(node.func.value, inference, depth + 1)
-        return _less(under, _dropped(node, inference)) if under is not None else None
+        return _less(under, dropped(node, inference)) if under is not None else None
     if node.func.attr == "pop" and node.args:
         under = selection(node.func.value, inference, depth + 1)
-        names = _texts(node.args[0], inference)
+        names = texts(node.args[0], inference)
         return Selection(under.frame, names) if under is not None and names else None
     if node.func.attr in ("fit_transform", "transform") and len(node.args) in (1, 2):
         same = _COLUMNWISE.search(inference.kind(node.func.value))
@@ -156,11 +156,11 @@ def _call(node: ast.Call, inference: Inference, depth: int) -> Selection | None:
     return selection(node.func.value, inference, depth + 1) if node.func.attr in _PASS_THROUGH else None
 
 
-def _dropped(call: ast.Call, inference: Inference) -> tuple[str, ...] | None:
+def dropped(call: ast.Call, inference: Inference) -> tuple[str, ...] | None:
     """The columns that `drop` takes away; none for rows, None if unreadable."""
     for word in call.keywords:
         if word.arg == "columns":
-            return _texts(word.value, inference)
+            return texts(word.value, inference)
     axis = next((word.value for word in call.keywords if word.arg == "axis"), None)
     if axis is None and len(call.args) > 1:
         axis = call.args[1]
@@ -168,10 +168,10 @@ def _dropped(call: ast.Call, inference: Inference) -> tuple[str, ...] | None:
     labels = call.args[0] if call.args else next((word.value for word in call.keywords if word.arg == "labels"), None)
     if not across or labels is None:
         return ()
-    return _texts(labels, inference)
+    return texts(labels, inference)
 
 
-def _texts(node: ast.expr, inference: Inference) -> tuple[str, ...] | None:
+def texts(node: ast.expr, inference: Inference) -> tuple[str, ...] | None:
     """Read a text or a list of texts, through a variable if need be."""
     if isinstance(node, ast.Constant):
         return (node.value,) if isinstance(node.value, str) else None
@@ -181,5 +181,5 @@ def _texts(node: ast.expr, inference: Inference) -> tuple[str, ...] | None:
     if isinstance(node, ast.Name):
         binding = inference.binding(node)
         if binding is not None and binding.value is not None and binding.position is None and not binding.changes:
-            return _texts(binding.value, inference) if not isinstance(binding.value, ast.Name) else None
+            return texts(binding.value, inference) if not isinstance(binding.value, ast.Name) else None
     return None

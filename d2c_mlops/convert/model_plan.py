@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from d2c_mlops.convert.plan import Line, Plan, plots, visible
-from d2c_mlops.convert.replay import Replay, replayed
+from d2c_mlops.convert.replay import Manner, Replay, Words, replayed
 from d2c_mlops.convert.roles import Fit, construction
-from d2c_mlops.convert.steps import Piece
+from d2c_mlops.convert.slicing import Wanted, takes
+from d2c_mlops.convert.steps import Piece, in_order
 
 FAMILIES = ("sklearn.", "xgboost.", "lightgbm.", "imblearn.")
 FORECASTERS = frozenset(
@@ -120,18 +121,23 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
     last = max(end, next((i for i, piece in enumerate(found) if asking in piece.lines), end))
     if asking is not line:
         last = max(end, last - 1) if last > end else end
-    for piece in found[: last + 1]:
+    missing = set(names)
+    for piece in reversed(found[: last + 1]):
+        bound = {name for each in piece.lines for name in each.facts.binds}
         if piece.kind == "step":
-            bound = {name for each in piece.lines for name in each.facts.binds}
-            piece.outputs += sorted((names & bound) - set(piece.outputs))
-    pieces = _slice(found[: last + 1], names - visible(plan))
+            piece.outputs = in_order(piece, {*piece.outputs, *(missing & bound)})
+        missing -= bound
+    wanted = Wanted(plan.inference, visible(plan))
+    wanted.want(name)
+    for part in (features, answers):
+        if part is not None:
+            wanted.read(part)
+    pieces = _slice(found[: last + 1], wanted)
     if isinstance(pieces, str):
         return pieces
     chosen = Chosen(fit, name, pieces, features, answers, held, score, kept)
     if kept == "forecast":
         chosen.horizon, chosen.freq = _horizon(plan, name)
-    else:
-        chosen.ways = list(_ways(plan, chosen))
     return chosen
 
 
@@ -252,45 +258,43 @@ def _truth(
     return (plain[0] if plain else None), score
 
 
-def _slice(found: Sequence[Piece], wanted: set[str]) -> list[Piece] | str:
-    """The pieces that make the names, from the last to the first."""
+def _slice(found: Sequence[Piece], wanted: Wanted) -> list[Piece] | str:
+    """The pieces that make what is wanted, in order."""
     chosen: list[Piece] = []
-    needed = set(wanted)
     for piece in reversed(found):
-        if piece.kind == "step" and needed & set(piece.outputs):
+        if piece.kind == "step" and takes(piece, wanted):
             chosen.insert(0, piece)
-            bound = {n for line in piece.lines for n in line.facts.definite}
-            needed = (needed - (bound & set(piece.outputs))) | set(piece.inputs)
         elif piece.kind == "plain":
-            lines = [line for line in piece.lines if needed & {*line.facts.binds, *line.facts.mutates}]
-            if not lines:
-                continue
-            if any(not isinstance(line.statement.node, ast.Assign) or line.facts.opaque for line in lines):
-                changed = needed & {n for line in lines for n in (*line.facts.binds, *line.facts.mutates)}
-                return f"{', '.join(sorted(changed))} is changed in cell {piece.cells[0] + 1}, which stays a plain cell"
-            chosen.insert(0, Piece("inline", piece.cells, lines))
-            for line in reversed(lines):
-                needed = (needed - line.facts.definite) | line.facts.reads
+            lines: list[Line] = []
+            for line in reversed(piece.lines):
+                touched = {*line.facts.binds, *line.facts.mutates} & set(wanted.columns)
+                if not wanted.touches(line.statement, line.facts):
+                    continue
+                if not isinstance(line.statement.node, ast.Assign) or line.facts.opaque:
+                    return f"{', '.join(sorted(touched))} is changed in cell {piece.cells[0] + 1}, which stays a plain cell"
+                lines.insert(0, line)
+                wanted.take(line.statement, line.facts)
+            if lines:
+                chosen.insert(0, Piece("inline", piece.cells, lines))
     return chosen
 
 
-def _ways(plan: Plan, chosen: Chosen) -> list[Way]:
-    """Every table on the way, the rawest first; at the end the features themselves."""
+def find_ways(plan: Plan, chosen: Chosen, words: Words) -> list[Way]:
+    """Every table on the way, the rawest first; where a step can be called it is tried so before it is written anew."""
     seen = visible(plan)
     found: list[Way] = []
     for place, piece in enumerate(chosen.pieces):
-        rest = [line for each in chosen.pieces[place + 1 :] for line in each.lines]
-        rest.sort(key=lambda line: line.statement.place)
+        rest = chosen.pieces[place + 1 :]
         touched = [name for line in piece.lines for name in (*line.facts.binds, *line.facts.mutates)]
         for start in piece.outputs if piece.kind == "step" else dict.fromkeys(touched):
             if plots(piece.lines[-1].statement, plan.inference):
                 continue
-            made = replayed(plan, rest, start, chosen.features, seen)
-            same = (
-                any((way.start, way.replay.lines) == (start, made.lines) for way in found) if made is not None else True
-            )
-            if made is not None and not same and start not in made.given and _reaches(made):
-                found.append(Way(start, place, made))
+            for manner in (Manner(words, every=True), Manner(words), Manner()):
+                made = replayed(plan, rest, start, chosen.features, seen, manner)
+                if made is None or start in made.given or not _reaches(made):
+                    continue
+                if not any((way.start, way.replay.lines) == (start, made.lines) for way in found):
+                    found.append(Way(start, place, made))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import keyword
 import re
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from d2c_mlops.convert.statements import Statement
 _VERBS = frozenset(
     "add adjust aggregate append apply assign bin build calculate change check choose clean cluster collect combine compare "  # noqa: SIM905
     "compute concatenate convert correct count create decompose define derive describe detect difference divide drop encode "
-    "engineer estimate evaluate explore extract fill filter find fit fix flag forecast format generate get group impute "
+    "engineer estimate evaluate exclude explore extract fill filter find fit fix flag forecast format generate get group identify impute "
     "initialize join keep label load log make map mark measure merge model normalize one pick pivot predict prepare rank read "
     "recode reduce remove rename replace resample rescale reshape round sample scale score select separate set shift sort "
     "split standardize sum take test train transform tune update use".split()
@@ -73,6 +74,9 @@ def command(text: str) -> str:
     kept = [word for word in rest if word not in _SMALL or word in _KEPT]
     while kept and kept[-1] in _SMALL:
         kept.pop()
+    if len(kept) > 5:
+        short = list(itertools.takewhile(lambda word: word not in (*_KEPT, "and", "of"), rest))
+        kept = [word for word in short if word not in _SMALL]
     return snake("_".join([first, *kept])) if 1 <= len(kept) <= 5 else ""
 
 
@@ -101,15 +105,23 @@ def topic(names: Iterable[str]) -> str:
 
 
 def step_name(
-    group: Sequence[Statement], role: str, outputs: Sequence[str], heading: str, inference: Inference, project: str
+    group: Sequence[Statement],
+    role: str,
+    outputs: Sequence[str],
+    heading: str,
+    inference: Inference,
+    project: str,
+    quiet: bool = False,  # whether the author's comments are left out
 ) -> str:
     """Return a name for a group of statements."""
-    comments = [each.comment for each in group if each.comment]
+    comments = [each.comment for each in group if each.comment and not quiet]
     spoken = command(comments[0]) if comments else ""
     if len(outputs) > 1 and all(_HALVES.match(name) for name in outputs) and not spoken.startswith("split"):
         spoken = ""
     if spoken and (role not in ("load", "fit", "split") or len(group) < 8) and len(spoken) <= 48:
         return spoken
+    if _halves(group, role, outputs, inference):
+        return "split_train_test"
     named = _by_role(group, role, outputs, inference, project)
     if named:
         return named
@@ -128,6 +140,13 @@ _FEATURES, _TARGETS = (
 )
 _PREDICTED = re.compile(r"(?i)pred|forecast|prob|y_?hat|fitted")
 _HALVES = re.compile(r"(?i)^(.*_)?(train|test|valid|validation)(_.*)?$")
+
+
+def _halves(group: Sequence[Statement], role: str, outputs: Sequence[str], inference: Inference) -> bool:
+    """Whether a step only tells the rows to train on from the rows to test on."""
+    sides = {found[2].lower()[:4] for name in outputs if (found := _HALVES.match(name))}
+    fits = any(isinstance(node, ast.Attribute) and "fit" in node.attr for each in group for node in ast.walk(each.node))
+    return role == "prepare" and len(sides) > 1 and all(_HALVES.match(name) for name in outputs) and not fits
 
 
 def _selected(group: Sequence[Statement], outputs: Sequence[str]) -> str:
@@ -177,6 +196,8 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
             re.sub(r"^(y_)?(pred(iction|icted|s|ictions)?|forecast)_?|_?(y_)?pred(s|ictions)?$", "", name)
             for name in outputs
         )
+        if (columns := _columns_set(group)) and len(columns) == 1 and verb == "predict":
+            return f"predict_{columns[0]}"
         held_back = any(_HALVES.match(name) for each in group for name in each.facts.reads)
         return f"{verb}_{what}" if what else "predict_test" if held_back and verb == "predict" else f"{verb}_values"
     for words, name in _RULES:
@@ -236,7 +257,7 @@ def _dropped(calls: Sequence[ast.Call]) -> list[str]:
 _LAST_RULES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"astype"}), "cast_columns"),
     (frozenset({"replace", "map"}), "recode_columns"),
-    (frozenset({"reindex"}), "reorder_columns"),
+    (frozenset({"reindex"}), "choose_columns"),
     (frozenset({"drop"}), "drop_columns"),
     (frozenset({"sort_values", "sort_index"}), "sort_rows"),
 )
@@ -304,6 +325,7 @@ SENTENCES = {
     "balance_classes": "Balance the classes by resampling",
     "reduce_dimensions": "Reduce the features to fewer dimensions",
     "rename_columns": "Give the columns other names",
+    "choose_columns": "Keep some of the columns",
     "cast_columns": "Give the columns their types",
     "parse_dates": "Read the texts as dates",
     "decompose_seasonality": "Take trend and season apart",
@@ -316,6 +338,14 @@ SENTENCES = {
     "predict_values": "Predict for the rows given",
     "predict_test": "Predict for the rows held back",
 }
+
+
+def apart(heading: str) -> str:
+    """Return the words of a heading that tell one part of a notebook from another, as a name."""
+    made = re.sub(
+        r"^(model|part|step|section|exercise|chapter|case)?_?(n_)?\d*_?", "", snake(re.sub(r"[`*#]", "", heading))
+    )
+    return made if len(made) <= 24 else ""
 
 
 def unique(name: str, taken: set[str], hints: Iterable[str]) -> str:

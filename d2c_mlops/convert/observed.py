@@ -110,6 +110,8 @@ def output_of(model: Any, answers: Any, features: Any) -> dict[str, Any]:
         kept["choices"] = sorted(str(each) for each in classes)
     if classes is not None and field["kind"] == "integer":
         kept |= {"ge": int(min(classes)), "le": int(max(classes))}
+    if getattr(model, "link", "") in ("logit", "probit"):
+        kept |= {"description": "Probability of 1", "ge": 0, "le": 1, "unit": "share 0..1"}
     found = {"prediction": kept}
     if classes is not None and len(classes) == 2 and hasattr(model, "predict_proba"):
         model.predict_proba(features)

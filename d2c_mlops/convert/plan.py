@@ -263,6 +263,21 @@ def _kinds(plan: Plan) -> None:
                 drawn |= set(each.facts.binds)
         else:
             each.kind = "work"
+    for place, each in enumerate(plan.lines):
+        if each.kind == "work" and each.role == "constant" and _only_shown(each, plan.lines[place + 1 :]):
+            each.kind = "show"
+
+
+def _only_shown(line: Line, later: Sequence[Line]) -> bool:
+    """Whether nothing but figures and prints reads what a line sets."""
+    readers = []
+    for name in line.facts.binds:
+        for each in later:
+            if name in each.facts.loads or name in each.facts.mutates:
+                readers.append(each)
+            if name in each.facts.definite:
+                break
+    return bool(readers) and all(each.kind == "show" for each in readers)
 
 
 def _stays(line: Line, seen: frozenset[str]) -> str:

@@ -159,9 +159,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     for source in candidate["sources"]:
         exec(compile(source, "<model>", "exec"), space)  # noqa: S102 - the child's purpose
     parameters = candidate["parameters"]
-    began = time.monotonic()
-    done = space[candidate["train"]](**{name: space[name] for name in parameters})
-    took = time.monotonic() - began
+    done, took = _trained_once(candidate, space)
     raw, model, features = done["records"], done["model"], done["features"]
     _need(isinstance(raw, pd.DataFrame) and len(raw) > 1, "the start is no table")
     _need(all(isinstance(name, str) and name.strip() for name in raw.columns), "column names are no texts")
@@ -176,12 +174,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     whole = prepare(raw.copy(), learned)
     _need(len(whole) == len(raw), f"{len(raw)} records become {len(whole)} rows of features")
     _same(whole, features)
-    kept = raw.loc[first.index] if isinstance(first, pd.DataFrame) and first.index.isin(raw.index).all() else raw
-    if isinstance(first, pd.DataFrame) and first.index.isin(raw.index).all():
-        whole_kept = whole.loc[first.index]
-    else:
-        _need(len(first) == len(raw), "rows cannot be told apart")
-        whole_kept = whole
+    kept, whole_kept = _learned_from(raw, first, whole)
     answers = model.predict(whole_kept)
     rows = np.unique(np.linspace(0, len(kept) - 1, 8).astype(int))
     for row in rows:
@@ -212,6 +205,44 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
         "metric": _metric(candidate, done, model),
         "again": _again(candidate, space, parameters, took, _metric(candidate, done, model)),
     }
+
+
+_trainings: dict[str, tuple[dict[str, Any], float]] = {}
+
+
+def _trained_once(candidate: Mapping[str, Any], space: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    """What a training gives, and its seconds; ways that differ only in how a record is prepared share it."""
+    source = candidate["sources"][1]
+    if source not in _trainings:
+        _trainings.clear()
+        began = time.monotonic()
+        done = space[candidate["train"]](**{name: space[name] for name in candidate["parameters"]})
+        _trainings[source] = done, time.monotonic() - began
+    return _trainings[source]
+
+
+def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:
+    """The records from which the training learned, and their features: it may have left out rows, and numbered them anew."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(first, pd.DataFrame) and first.index.isin(raw.index).all():
+        if not isinstance(whole, pd.DataFrame) or len(first) == len(raw):
+            return raw.loc[first.index], whole.loc[first.index] if isinstance(whole, pd.DataFrame) else whole
+        if _close(np.asarray(whole.loc[first.index]), np.asarray(first)):
+            return raw.loc[first.index], whole.loc[first.index]
+    if len(first) == len(raw):
+        return raw, whole
+    known = set(_rows(first))
+    among = np.array([row in known for row in _rows(whole)])
+    _need(bool(among.any()), "rows cannot be told apart")
+    return raw[among], whole[among]
+
+
+def _rows(values: Any) -> list[bytes]:
+    import numpy as np
+
+    return [row.tobytes() for row in np.round(np.asarray(values).astype(float), 7) + 0.0]
 
 
 def _of_steps(described: dict[str, Any], forecast: Any) -> None:
@@ -268,14 +299,14 @@ def _same(whole: Any, features: Any) -> None:
     if frames:
         _need(list(whole.columns) == list(features.columns), "the features have other columns")
         if whole.index.is_unique and features.index.isin(whole.index).all():
-            _need(_close(whole.loc[features.index].to_numpy(), features.to_numpy()), "the features differ")
-            return
+            if _close(whole.loc[features.index].to_numpy(), features.to_numpy()):
+                return
     left, right = np.asarray(whole), np.asarray(features)
     _need(left.ndim == right.ndim and left.shape[1:] == right.shape[1:], "the features have another shape")
     if left.shape == right.shape and _close(left, right):
         return
-    known = {row.tobytes() for row in np.round(left.astype(float), 7) + 0.0}
-    _need(all(row.tobytes() in known for row in np.round(right.astype(float), 7) + 0.0), "the features differ")
+    known = set(_rows(left))
+    _need(all(row in known for row in _rows(right)), "the features differ")
 
 
 def _close(left: Any, right: Any) -> bool:

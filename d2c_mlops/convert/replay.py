@@ -4,51 +4,15 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from d2c_mlops.convert.inference import Inference
-from d2c_mlops.convert.plan import Line, Plan, plots
+from d2c_mlops.convert.plan import Line, Plan
+from d2c_mlops.convert.slicing import Wanted, stored_in, takes
+from d2c_mlops.convert.steps import Piece
+from d2c_mlops.convert.turned import Turned
 
-_STATISTICS = frozenset(
-    [
-        "mean",
-        "median",
-        "mode",
-        "std",
-        "var",
-        "min",
-        "max",
-        "quantile",
-        "sum",
-        "nunique",
-        "unique",
-        "idxmax",
-        "idxmin",
-        "mad",
-        "count",
-    ]
-)
-_NUMPY_STATISTICS = frozenset(
-    f"{prefix}{name}"
-    for prefix in ("", "nan")
-    for name in ("mean", "median", "std", "var", "percentile", "quantile", "max", "min")
-)
-_ROWS = frozenset(
-    [
-        "dropna",
-        "drop_duplicates",
-        "sample",
-        "head",
-        "tail",
-        "query",
-        "nlargest",
-        "nsmallest",
-        "sort_values",
-        "sort_index",
-        "truncate",
-    ]
-)
+Words = Callable[[Piece], str]  # how a step is called, as source
 
 
 @dataclass
@@ -61,57 +25,173 @@ class Replay:
     given: list[str] = field(default_factory=list)
 
 
-def replayed(plan: Plan, lines: Sequence[Line], start: str, features: ast.expr, seen: frozenset[str]) -> Replay | None:
-    """Return how to get from `start` to `features` by the lines after it; None where that cannot be told."""
-    wanted = {node.id for node in ast.walk(features) if isinstance(node, ast.Name)} - seen
+@dataclass(frozen=True)
+class Manner:
+    """How a preparation is replayed."""
+
+    words: Words | None = None  # how a step is called that does the same with a record; None: all is written anew
+    every: bool = False  # whether choices of rows are left out, because a record is answered whatever it is
+
+
+def replayed(
+    plan: Plan, pieces: Sequence[Piece], start: str, features: ast.expr, seen: frozenset[str], manner: Manner
+) -> Replay | None:
+    """Return how to get from `start` to `features` by the steps after it; None where that cannot be told."""
+    lines = [line for piece in pieces for line in piece.lines]
+    wanted = Wanted(plan.inference, seen, every=manner.every)
+    wanted.read(features)
+    chosen = _needed(lines, replace(wanted, columns=dict(wanted.columns)))
+    if chosen is None:
+        return None
+    fitted = _fitted_once(plan, chosen)
+    called = [piece for piece in pieces if manner.words and _callable(piece, plan, fitted, manner.every)]
+    chosen = _needed(lines, wanted, called) or []
+    undone = frozenset(
+        column
+        for line in lines
+        if line not in chosen and (stored := stored_in(line.statement.node, plan.inference)) is not None
+        for column in stored.columns
+    )
+    made, known = _Made(start, seen), {start}
+    for piece in pieces:
+        kept = [line for line in piece.lines if line in chosen]
+        if manner.words and piece in called and kept:
+            made.add(ast.parse(manner.words(piece)).body, known | {piece.called})
+            known |= set(piece.outputs)
+            continue
+        for line in kept:
+            key = f"{line.statement.cell + 1}_{line.statement.order + 1}"
+            turned = Turned(plan.inference, fitted, key, manner.every, undone if manner.every else frozenset())
+            statement = turned.statement(line)
+            if statement is not None:
+                made.add(statement, known, piece)
+                known |= {name for name in line.facts.binds if name not in fitted}
+    turned = Turned(plan.inference, fitted, "features", manner.every)
+    return made.done(turned.visit(copy.deepcopy(features)), known)
+
+
+def _needed(lines: Sequence[Line], wanted: Wanted, called: Sequence[Piece] = ()) -> list[Line] | None:
+    """The lines that make what is wanted; of a step that is called, all of them."""
+    whole = {id(line): piece for piece in called for line in piece.lines}
     chosen: list[Line] = []
     for line in reversed(lines):
-        touched = {*line.facts.binds, *line.facts.mutates}
-        if not touched & wanted:
-            continue
-        if line.facts.opaque or line.kind == "definition":
-            return None
-        chosen.insert(0, line)
-        wanted = (
-            (wanted - line.facts.definite)
-            | {n for n in line.facts.reads if n not in seen}
-            | ({n for n in line.facts.mutates} - seen)
-        )
-    fitted = _fitted_once(plan, chosen)
-    made = Replay(start)
-    known = {start}
-    for line in chosen:
-        turned = _Turned(plan.inference, fitted, f"{line.statement.cell + 1}_{line.statement.order + 1}")
-        statement = turned.statement(line)
-        if statement is None:
-            continue
-        turn = _Given(known, seen)
-        turn.before(statement)
-        made.lines += [ast.unparse(ast.fix_missing_locations(turn.visit(each))) for each in statement]
-        made.given += [name for name in turn.given if name not in made.given]
-        known |= {name for name in line.facts.binds if name not in fitted}
-    turned = _Turned(plan.inference, fitted, "features")
-    last = _Given(known, seen)
-    made.features = ast.unparse(ast.fix_missing_locations(last.visit(turned.visit(copy.deepcopy(features)))))
-    made.lines = _living([text for text in made.lines if text], made.features)
-    text = "\n".join([*made.lines, made.features])
-    made.given = [name for name in [*made.given, *last.given] if f"learned['{name}']" in text]
-    made.given = list(dict.fromkeys(made.given))
-    return made
+        piece = whole.get(id(line))
+        if piece is not None:
+            if line is piece.lines[-1] and takes(piece, wanted):
+                chosen = [*piece.lines, *chosen]
+        elif wanted.touches(line.statement, line.facts):
+            if line.facts.opaque or line.kind == "definition":
+                return None
+            chosen.insert(0, line)
+            wanted.take(line.statement, line.facts)
+    return chosen
 
 
-def _living(lines: Sequence[str], features: str) -> list[str]:
+def _callable(piece: Piece, plan: Plan, fitted: set[str], every: bool) -> bool:
+    """Whether a step does with a record what it does with the training data."""
+    prepares = piece.kind == "step" and piece.role == "prepare"
+    return prepares and all(_pure(line, plan, fitted, every) for line in piece.lines)
+
+
+def _pure(line: Line, plan: Plan, fitted: set[str], every: bool) -> bool:
+    node = line.statement.node
+    if line.facts.opaque or any(
+        isinstance(each, ast.Attribute) and each.attr.startswith(("fit", "predict", "score")) for each in ast.walk(node)
+    ):
+        return False
+    turned = Turned(plan.inference, fitted, "", every).statement(line)
+    return turned is not None and [ast.dump(each) for each in turned] == [ast.dump(node)]
+
+
+class _Made:
+    """Collects the statements of a replay, each with the step that it repeats."""
+
+    def __init__(self, start: str, seen: frozenset[str]) -> None:
+        self.replay, self.seen = Replay(start), seen
+        self.lines: list[tuple[str, Piece | None]] = []
+
+    def add(self, statements: Sequence[ast.stmt], known: set[str], piece: Piece | None = None) -> None:
+        """Add statements; what they read and nobody before them made is given by the training."""
+        turn = _Given(known, self.seen)
+        turn.before(statements)
+        for each in statements:
+            self.lines.append((ast.unparse(ast.fix_missing_locations(turn.visit(each))), piece))
+        self.replay.given += [name for name in turn.given if name not in self.replay.given]
+
+    def done(self, features: ast.AST, known: set[str]) -> Replay:
+        """Return the replay: no statement whose value nothing uses, no second name for one thing, a word on what is repeated."""
+        turn, made = _Given(known, self.seen), self.replay
+        text = ast.unparse(ast.fix_missing_locations(turn.visit(features)))
+        lines = _living([line for line in self.lines if line[0]], text)
+        lines, made.features = _named_once(lines, text)
+        lines = _unpacked(lines, made.features)
+        text = "\n".join([*(line for line, _ in lines), made.features])
+        made.given = [name for name in dict.fromkeys([*made.given, *turn.given]) if f"learned['{name}']" in text]
+        said: Piece | None = None
+        for line, piece in lines:
+            why = _why(piece, lines) if piece is not None and piece is not said and piece.kind == "step" else ""
+            made.lines.append(f"# {why}\n{line}" if why else line)
+            said = piece
+        return made
+
+
+_WHY = (
+    ("learned.encode(", "with what it fitted"),
+    (".transform(", "with what it fitted"),
+    ("learned.codes(", "with the categories of the training data"),
+    ("learned.dummies(", "with the categories of the training data"),
+    ("learned.cut(", "with the edges of the training data"),
+    ("learned.keep(", "with the figures of the training data"),
+    ("learned.rows(", "but for every record"),
+)
+
+
+def _why(piece: Piece, lines: Sequence[tuple[str, Piece | None]]) -> str:
+    """Say why a step is repeated instead of called."""
+    text = "\n".join(line for line, each in lines if each is piece)
+    whys = dict.fromkeys(why for sign, why in _WHY if sign in text)
+    return f"As {piece.name} does, {' and '.join(whys)}" if whys else f"Of {piece.name}, what a record needs"
+
+
+def _living(lines: Sequence[tuple[str, Piece | None]], features: str) -> list[tuple[str, Piece | None]]:
     """Leave out assignments whose value nothing uses and which learn nothing."""
     used = {node.id for node in ast.walk(ast.parse(features)) if isinstance(node, ast.Name)}
-    kept: list[str] = []
-    for text in reversed(lines):
+    kept: list[tuple[str, Piece | None]] = []
+    for text, piece in reversed(lines):
         node = ast.parse(text).body[0]
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(target, ast.Name) and target.id not in used and "learned." not in text:
             continue
-        kept.insert(0, text)
+        kept.insert(0, (text, piece))
         used |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
     return kept
+
+
+def _named_once(lines: Sequence[tuple[str, Piece | None]], features: str) -> tuple[list[tuple[str, Piece | None]], str]:
+    """Where `b = a` is all that still happens to `a`, go on with `a`."""
+    done = list(lines)
+    place = 0
+    while place < len(done):
+        node = ast.parse(done[place][0]).body[0]
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        later = ast.parse("\n".join([*(text for text, _ in done[place + 1 :]), features]))
+        words = {getattr(each, "id", getattr(each, "arg", "")) for each in ast.walk(later)}
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(target, ast.Name)
+            and isinstance(node.value, ast.Name)
+            and node.value.id not in words
+            and not any(isinstance(each, ast.arg) and each.arg == target.id for each in ast.walk(later))
+        ):
+            for each in ast.walk(later):
+                if isinstance(each, ast.Name) and each.id == target.id:
+                    each.id = node.value.id
+            texts = [ast.unparse(each) for each in later.body]
+            done[place:] = [(text, piece) for text, (_, piece) in zip(texts[:-1], done[place + 1 :], strict=True)]
+            features = texts[-1]
+        else:
+            place += 1
+    return done, features
 
 
 def _fitted_once(plan: Plan, lines: Iterable[Line]) -> set[str]:
@@ -146,182 +226,23 @@ def _spans(line: Line, at: int) -> bool:
     return node.lineno <= at <= (node.end_lineno or node.lineno)
 
 
-class _Turned(ast.NodeTransformer):
-    """Rewrites what learns; it works on copies, so meanings are looked up on the original nodes first."""
-
-    def __init__(self, inference: Inference, fitted: set[str], key: str) -> None:
-        self.inference, self.fitted, self.key = inference, fitted, key
-        self.count, self.inside = 0, 0
-        self.paths: dict[int, str] = {}
-        self.kinds: dict[int, str] = {}
-
-    def statement(self, line: Line) -> list[ast.stmt] | None:
-        node = line.statement.node
-        if plots(line.statement, self.inference) and not isinstance(node, ast.Assign):
-            return None
-        if split := self.split(node):
-            return split
-        if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr) and self.is_preparing(node):
-            return None
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            rows = self.rows_in_place(node.value)
-            if rows is not None:
-                return rows
-        made = copy.deepcopy(node)
-        self.paths = {id(b): self.inference.path(a.func) for a, b in _pairs(node, made) if isinstance(a, ast.Call)}
-        self.kinds = {id(b): self.inference.kind(a) for a, b in _pairs(node, made)}
-        chosen = self.rows(made)
-        if chosen is not None:
-            return [chosen]
-        done = self.visit(made)
-        return [done] if isinstance(done, ast.stmt) else None
-
-    def split(self, node: ast.stmt) -> list[ast.stmt] | None:
-        """`a, b, c, d = train_test_split(X, y)`: every part is the whole."""
-        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
-            return None
-        if not self.inference.path(node.value.func).endswith(".train_test_split"):
-            return None
-        target = node.targets[0]
-        if not isinstance(target, ast.Tuple | ast.List):
-            return None
-        made: list[ast.stmt] = []
-        for place, part in enumerate(target.elts):
-            if place // 2 < len(node.value.args):
-                made.append(ast.Assign([copy.deepcopy(part)], copy.deepcopy(node.value.args[place // 2])))
-        return made
-
-    def is_preparing(self, node: ast.Assign | ast.AnnAssign | ast.Expr) -> bool:
-        """Whether a statement only builds or fits a transformer whose fitted state comes from the training."""
-        value = node.value
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            return node.targets[0].id in self.fitted
-        if isinstance(node, ast.Expr) and isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-            owner = value.func.value
-            return value.func.attr == "fit" and isinstance(owner, ast.Name) and owner.id in self.fitted
-        return False
-
-    def rows_in_place(self, call: ast.Call) -> list[ast.stmt] | None:
-        function = call.func
-        if not (
-            isinstance(function, ast.Attribute) and function.attr in _ROWS and isinstance(function.value, ast.Name)
-        ):
-            if (
-                isinstance(function, ast.Attribute)
-                and function.attr == "drop"
-                and isinstance(function.value, ast.Name)
-                and not _across(call)
-            ):
-                name = function.value.id
-            else:
-                return None
-        else:
-            name = function.value.id
-        if _across(call):
-            return None
-        kept = copy.deepcopy(call)
-        kept.keywords = [word for word in kept.keywords if word.arg != "inplace"]
-        return [_rows(name, kept)]
-
-    def rows(self, node: ast.stmt) -> ast.stmt | None:
-        """`df = df[condition]`, `df = df.dropna()`: the training chose rows, records are all answered."""
-        if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
-            return None
-        value = node.value
-        base = value.value if isinstance(value, ast.Subscript) else None
-        if isinstance(base, ast.Attribute) and base.attr in ("loc", "iloc"):
-            key = value.slice if isinstance(value, ast.Subscript) else None
-            single = isinstance(key, ast.Slice | ast.Compare | ast.BinOp)
-            if single and isinstance(base.value, ast.Name):
-                return ast.Assign(node.targets, _call("rows", [ast.Name(base.value.id, ast.Load()), value]))
-        if isinstance(base, ast.Name) and isinstance(value, ast.Subscript):
-            key = value.slice
-            mask = isinstance(key, ast.Compare | ast.BinOp | ast.UnaryOp | ast.Slice) or (
-                isinstance(key, ast.Call)
-                and isinstance(key.func, ast.Attribute)
-                and key.func.attr in ("isin", "between", "notna", "notnull")
-            )
-            if mask:
-                return ast.Assign(node.targets, _call("rows", [ast.Name(base.id, ast.Load()), value]))
-        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _ROWS:
-            if not _across(value):
-                return ast.Assign(node.targets, _call("rows", [copy.deepcopy(value.func.value), value]))
-        return None
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        self.generic_visit(node)
-        inner = node.value
-        if node.attr == "codes" and isinstance(inner, ast.Attribute) and inner.attr == "cat":
-            cast = inner.value
-            if isinstance(cast, ast.Call) and isinstance(cast.func, ast.Attribute) and cast.func.attr == "astype":
-                return _call("codes", [self.next_key(), cast.func.value])
-        return node
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        path = self.paths.get(id(node), "")
-        function = node.func
-        if path == "pandas.get_dummies":
-            self.generic_visit(node)
-            return ast.Call(_learned("dummies"), [self.next_key(), *node.args], node.keywords)
-        if path in ("pandas.cut", "pandas.qcut") and len(node.args) <= 3 and not _edges_given(node):
-            self.generic_visit(node)
-            return ast.Call(_learned("cut"), [self.next_key(), function, *node.args], node.keywords)
-        if path.startswith("statsmodels.") and path.endswith(".add_constant") and len(node.args) == 1:
-            self.generic_visit(node)
-            return ast.Call(_learned("constant"), [self.next_key(), *node.args], node.keywords)
-        if path.removeprefix("numpy.") in _NUMPY_STATISTICS and path.startswith("numpy.") and not _across(node):
-            if not self.inside and not any(word.arg == "axis" for word in node.keywords):
-                return self.kept(node)
-        if isinstance(function, ast.Attribute):
-            owner = function.value
-            if (
-                function.attr in ("fit_transform", "transform")
-                and isinstance(owner, ast.Name)
-                and owner.id in self.fitted
-            ):
-                node.args = [self.visit(each) for each in node.args[:1]]
-                return ast.Call(ast.Attribute(owner, "transform", ast.Load()), node.args, [])
-            if function.attr == "fit_transform":
-                self.generic_visit(node)
-                return _call("encode", [self.next_key(), owner, *node.args])
-            kind = self.kinds.get(id(owner), "")
-            if (
-                function.attr in _STATISTICS
-                and not self.inside
-                and not _across(node)
-                and "GroupBy" not in kind
-                and not path.startswith(("numpy.", "builtins."))
-            ):
-                return self.kept(node)
-        self.generic_visit(node)
-        return node
-
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        """What a lambda computes it computes for each record, not once for all of them."""
-        self.inside += 1
-        self.generic_visit(node)
-        self.inside -= 1
-        return node
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        inner = node.value
-        if (
-            isinstance(inner, ast.Call)
-            and isinstance(inner.func, ast.Attribute)
-            and inner.func.attr == "mode"
-            and not self.inside
-        ):
-            return self.kept(node)
-        self.generic_visit(node)
-        return node
-
-    def kept(self, node: ast.expr) -> ast.AST:
-        nothing = ast.arguments([], [], None, [], [], None, [])
-        return _call("keep", [self.next_key(), ast.Lambda(nothing, node)])
-
-    def next_key(self) -> ast.Constant:
-        self.count += 1
-        return ast.Constant(f"cell_{self.key}" + (f"_{self.count}" if self.count > 1 else ""))
+def _unpacked(lines: Sequence[tuple[str, Piece | None]], features: str) -> list[tuple[str, Piece | None]]:
+    """Call `_` what a step hands out and nothing uses."""
+    used = {node.id for node in ast.walk(ast.parse(features)) if isinstance(node, ast.Name)}
+    done: list[tuple[str, Piece | None]] = []
+    for text, piece in reversed(lines):
+        node = ast.parse(text).body[0]
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        loaded = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+        if piece is None and isinstance(target, ast.Tuple):
+            target.elts[:] = [
+                ast.Name("_", ast.Store()) if isinstance(each, ast.Name) and each.id not in used else each
+                for each in target.elts
+            ]
+            text = ast.unparse(node)
+        used |= loaded
+        done.insert(0, (text, piece))
+    return done
 
 
 class _Given(ast.NodeTransformer):
@@ -348,42 +269,3 @@ class _Given(ast.NodeTransformer):
         if node.id not in self.given:
             self.given.append(node.id)
         return ast.Subscript(ast.Name("learned", ast.Load()), ast.Constant(node.id), ast.Load())
-
-
-def _learned(method: str) -> ast.Attribute:
-    return ast.Attribute(ast.Name("learned", ast.Load()), method, ast.Load())
-
-
-def _call(method: str, given: list[ast.expr]) -> ast.Call:
-    return ast.Call(_learned(method), given, [])
-
-
-def _edges_given(call: ast.Call) -> bool:
-    """Whether the edges of bins are written down, so that nothing is learned."""
-    given = (
-        call.args[1] if len(call.args) > 1 else next((w.value for w in call.keywords if w.arg in ("bins", "q")), None)
-    )
-    called = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-    return isinstance(given, ast.List | ast.Tuple) and called == "cut"
-
-
-def _rows(name: str, chosen: ast.expr) -> ast.stmt:
-    return ast.Assign([ast.Name(name, ast.Store())], _call("rows", [ast.Name(name, ast.Load()), chosen]))
-
-
-def _across(call: ast.Call) -> bool:
-    """Whether a call works on columns."""
-    for word in call.keywords:
-        if word.arg == "columns" or (
-            word.arg == "axis" and isinstance(word.value, ast.Constant) and word.value.value in (1, "columns")
-        ):
-            return True
-    named = isinstance(call.func, ast.Attribute) and call.func.attr == "drop"
-    return named and len(call.args) > 1 and isinstance(call.args[1], ast.Constant) and call.args[1].value == 1
-
-
-def _pairs(left: ast.AST, right: ast.AST) -> Iterable[tuple[ast.AST, ast.AST]]:
-    """Walk two copies of one tree together."""
-    yield left, right
-    for one, other in zip(ast.iter_child_nodes(left), ast.iter_child_nodes(right), strict=True):
-        yield from _pairs(one, other)

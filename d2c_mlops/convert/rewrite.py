@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,19 @@ def indented(source: str) -> str:
     except SyntaxError:
         same = False
     return plain if same else textwrap.indent(_unparsed(source), "    ")
+
+
+def returning(sources: Sequence[str], value: str) -> list[str]:
+    """Return statements with `return value` after them; a value that the last one binds is returned at once."""
+    *before, last = sources or [""]
+    lines = last.split("\n")
+    start = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    code = "\n".join(lines[start:])
+    if value.isidentifier() and (found := re.match(rf"{re.escape(value)}\s*=\s*(?=[^=\s])", code)):
+        node = ast.parse(code).body
+        if len(node) == 1 and isinstance(node[0], ast.Assign) and len(node[0].targets) == 1:
+            return [*before, "\n".join([*lines[:start], f"return {code[found.end() :]}"])]
+    return [*sources, f"return {value}"]
 
 
 def _under(source: str) -> ast.stmt:

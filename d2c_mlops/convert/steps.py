@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from d2c_mlops.convert import naming
@@ -12,6 +12,7 @@ from d2c_mlops.convert.imports import is_import
 from d2c_mlops.convert.plan import Line, Plan, plots, visible
 
 LONGEST = 25  # lines of a step that was not written as one
+ASIDE = 5  # lines at most of a preparation that is left plain because it is only looked at
 _RANDOM = frozenset(
     [
         "sample",
@@ -42,11 +43,21 @@ class Piece:
     role: str = ""
     name: str = ""  # of the function
     heading: str = ""  # the author's words above it
+    chapter: str = ""  # the heading above that one
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     imports: list[str] = field(default_factory=list)  # that hold only inside
     parameters: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    words: dict[str, str] = field(default_factory=dict)  # parameter -> what the function calls it, where that differs
+    quiet: str = ""  # the name that it would have without the author's words
+    spoken_above: bool = False  # whether the author's comment stands above the call, not in the function
+    like: Piece | None = None  # the earlier step whose function does the same
+
+    @property
+    def called(self) -> str:
+        """The name of the function that is called."""
+        return self.like.name if self.like is not None else self.name
 
     @property
     def size(self) -> int:
@@ -57,20 +68,30 @@ class Piece:
 def pieces(plan: Plan) -> list[Piece]:
     """Return the pieces of a plan in document order, each step with its name and what goes in and out."""
     found = _merged(list(_raw_pieces(plan)), plan)
-    found = _supplied([part for each in found for part in _checked(each, plan)])
-    found = _joined_plain(found)
-    _name_steps(found, plan)
-    return found
+    if plan.structure.models:
+        _leave_asides(found)
+    done: list[Piece] = []
+    handed: set[str] = set()  # names that have a value in the new notebook
+    for each in found:
+        for part in _checked(each, plan, handed):
+            _supply(part, done)
+            done.append(part)
+            bound = {name for line in part.lines for name in line.facts.binds}
+            handed |= set(part.outputs) if part.kind == "step" else bound
+    done = _joined_plain(done)
+    _name_steps(done, plan)
+    return done
 
 
 def _raw_pieces(plan: Plan) -> Iterator[Piece]:
-    heading = ""
+    heading = chapter = last = ""
     headed = any(cell.kind == "markdown" and "#" in cell.source for cell in plan.notebook.cells)
     level = "###" if headed else "##"
     for cell in plan.notebook.cells:
         if cell.kind == "markdown":
             if cell.source.strip():
                 heading = _heading(cell.source) or heading
+                chapter, last = (last or chapter), (heading if "#" in cell.source else "")
                 yield Piece("prose", [cell.index], text=cell.source)
             continue
         if cell.kind == "raw":
@@ -84,9 +105,10 @@ def _raw_pieces(plan: Plan) -> Iterator[Piece]:
                 yield Piece("prose", [cell.index], text=f"{level} {title}")
             heading = titles[-1] if titles else heading
             for piece in _section_pieces(plan, cell.index, lines):
-                piece.heading = heading
+                piece.heading, piece.chapter = heading, chapter
                 yield piece
         heading = "" if plan.of_cell(cell.index) else heading
+        last = ""
 
 
 def _sections(lines: Sequence[Line]) -> Iterator[tuple[tuple[str, ...], list[Line]]]:
@@ -184,7 +206,7 @@ def _breaks(group: Sequence[Line], line: Line) -> bool:
     role, size = _role(group), sum(each.statement.lines for each in group)
     if size + line.statement.lines > LONGEST:
         return True
-    if _titled(line) and size >= 4:
+    if _titled(line) and size >= 3:
         return True
     if line.role == "constant":
         return role == "load"
@@ -193,9 +215,10 @@ def _breaks(group: Sequence[Line], line: Line) -> bool:
     if role == "load":
         return line.role != "load"
     if (role, line.role) in _JOINS:
-        return size > 4
+        return size > 4 or (_titled(line) and line.role == "fit")
     if line.role == "prepare":
-        return role in ("split", "fit") or size >= 8
+        together = role == "fit" and not _titled(line) and any(_titled(each) for each in group)
+        return not together and (role in ("split", "fit") or size >= 8)
     return {role, line.role} != {"predict", "evaluate"}
 
 
@@ -211,8 +234,8 @@ def _merged(found: list[Piece], plan: Plan) -> list[Piece]:
         last = done[-1] if done else None
         if last is not None and piece.kind == last.kind == "step" and piece.cells != last.cells:
             same = last.role == piece.role == "prepare" and not piece.lines[0].statement.comment
-            built = last.role == "prepare" and piece.role == "fit" and last.size <= 6 and _builds(last, piece)
-            if (same or built) and last.size + piece.size <= LONGEST:
+            built = piece.role == "fit" and last.size <= 6 and _builds(last, piece)
+            if (same or built or _asks(last, piece)) and last.size + piece.size <= LONGEST:
                 last.lines += piece.lines
                 last.cells += [cell for cell in piece.cells if cell not in last.cells]
                 last.role = piece.role
@@ -221,12 +244,28 @@ def _merged(found: list[Piece], plan: Plan) -> list[Piece]:
     return done
 
 
+def _asks(last: Piece, piece: Piece) -> bool:
+    """Whether a few lines only prepare what the next step predicts for."""
+    made = {name for line in last.lines for name in (*line.facts.binds, *line.facts.mutates)}
+    used = {name for line in piece.lines for name in line.facts.loads}
+    roles = (last.role, piece.role) == ("prepare", "predict")
+    return roles and last.size <= 3 and made <= used and not made & piece.lines[-1].live
+
+
 def _builds(last: Piece, piece: Piece) -> bool:
+    """Whether a piece fits what the one before it only builds."""
+    fits = any(
+        isinstance(node, ast.Attribute) and node.attr.startswith("fit")
+        for line in last.lines
+        for node in ast.walk(line.statement.node)
+    )
+    if fits or last.role not in ("prepare", "fit"):
+        return False
     made = {name for line in last.lines for name in line.facts.binds}
     return len(made) == 1 and bool(made & {name for line in piece.lines for name in line.facts.mutates})
 
 
-def _checked(piece: Piece, plan: Plan) -> Iterator[Piece]:
+def _checked(piece: Piece, plan: Plan, handed: set[str]) -> Iterator[Piece]:
     """Work out what goes in and out; what cannot be told for certain stays a plain cell."""
     if piece.kind == "step" and all(line.role == "constant" for line in piece.lines):
         piece.kind = "plain"
@@ -255,8 +294,10 @@ def _checked(piece: Piece, plan: Plan) -> Iterator[Piece]:
     } | {name for name, at in last_bound.items() if name not in piece.lines[at].facts.definite}
     changed = {name for line in piece.lines for name in line.facts.mutates if name in before and name not in bound}
     # A name that has a value already would keep the old one, were the new one not handed out.
-    outputs = [n for n in bound if n in live | before or (n not in passing and n not in reads_after and n != "_")]
-    fitted = {fit.name for fit in plan.fits if fit.cell in piece.cells}
+    has_value = live | (before & handed)
+    outputs = [n for n in bound if n in has_value or (n not in passing and n not in reads_after and n != "_")]
+    own = [fit for fit in plan.fits if fit.cell in piece.cells and not fit.path.startswith("statsmodels.")]
+    fitted = {fit.name for fit in own}
     outputs += [n for n in bound if n in fitted and n not in outputs and n not in passing]
     outputs += [n for n in sorted(changed & live) if n not in outputs and n not in seen]
     if not outputs:
@@ -276,22 +317,51 @@ def _checked(piece: Piece, plan: Plan) -> Iterator[Piece]:
     contested = plan.imports.contested & set(inputs)
     piece.imports = [text for name in sorted(contested) if (text := _import_of(plan, name, piece))]
     piece.inputs = _ordered([n for n in inputs if not any(_binds(text, n) for text in piece.imports)], piece)
-    piece.outputs = outputs
+    piece.outputs = in_order(piece, outputs)
     yield piece
 
 
-def _supplied(found: Sequence[Piece]) -> list[Piece]:
-    """Leave steps plain that want a name which the step that binds it does not hand out: it may be without a value."""
-    done: list[Piece] = []
-    for piece in found:
-        for name in piece.inputs if piece.kind == "step" else ():
-            binders = [each for each in done if any(name in line.facts.binds for line in each.lines)]
-            if binders and binders[-1].kind == "step" and name not in binders[-1].outputs:
-                piece.inputs, piece.outputs, piece.imports = [], [], []
-                list(_plain(piece, f"{name} may be without a value before it"))
+def in_order(piece: Piece, names: Collection[str]) -> list[str]:
+    """Order names as the step binds them, what it only changes last."""
+    bound = [name for line in piece.lines for name in line.facts.binds]
+    return sorted(names, key=lambda name: (bound.index(name) if name in bound else len(bound), name))
+
+
+def _supply(piece: Piece, done: Sequence[Piece]) -> None:
+    """Leave a step plain that wants a name which the step that binds it does not hand out: it may be without a value."""
+    for name in piece.inputs if piece.kind == "step" else ():
+        binders = [each for each in done if any(name in line.facts.binds for line in each.lines)]
+        if binders and binders[-1].kind == "step" and name not in binders[-1].outputs:
+            piece.inputs, piece.outputs, piece.imports = [], [], []
+            list(_plain(piece, f"{name} may be without a value before it"))
+            return
+
+
+def _leave_asides(found: Sequence[Piece]) -> None:
+    """Leave short preparations plain that lead to nothing but what is shown: they are read, not run in production."""
+    for place in reversed(range(len(found))):
+        piece = found[place]
+        if piece.kind != "step" or piece.role != "prepare" or piece.size > ASIDE:
+            continue
+        names = {name for line in piece.lines for name in (*line.facts.binds, *line.facts.mutates)}
+        readers = [each for name in names for each in _readers(name, found[place + 1 :])]
+        if readers and all(each.kind == "plain" and not any(line.reason for line in each.lines) for each in readers):
+            piece.kind, piece.reasons = "plain", [*piece.reasons, "only what is shown uses it"]
+            for line in piece.lines:
+                line.kind = "show"
+
+
+def _readers(name: str, later: Sequence[Piece]) -> Iterator[Piece]:
+    """The pieces that read or change a name before it is bound anew."""
+    for piece in later:
+        for line in piece.lines:
+            if name in line.facts.loads or name in line.facts.mutates:
+                yield piece
                 break
-        done.append(piece)
-    return done
+            if name in line.facts.definite:
+                return
+        if any(name in line.facts.definite for line in piece.lines):
+            return
 
 
 def _plain(piece: Piece, reason: str) -> Iterator[Piece]:
@@ -357,5 +427,7 @@ def _name_steps(found: Sequence[Piece], plan: Plan) -> None:
             group = [line.statement for line in piece.lines]
             name = naming.step_name(group, piece.role, piece.outputs, piece.heading, plan.inference, project)
             hints = [*(naming.topic([each]) for each in piece.outputs), naming.command(piece.heading)]
+            hints.append(naming.apart(piece.chapter))
+            piece.quiet = naming.step_name(group, piece.role, piece.outputs, "", plan.inference, project, quiet=True)
             piece.name = naming.unique(name, taken, [hint for hint in hints if hint])
             taken.add(piece.name)

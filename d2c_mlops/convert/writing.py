@@ -7,21 +7,23 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from d2c_mlops.convert import naming
-from d2c_mlops.convert.model_plan import Chosen, choose
+from d2c_mlops.convert.model_plan import Chosen, choose, find_ways
 from d2c_mlops.convert.plan import Plan
 from d2c_mlops.convert.sandbox import Limits, clone_folder, run_program
 from d2c_mlops.convert.steps import Piece, pieces
 from d2c_mlops.convert.write.document import Out, joined, lay_out
+from d2c_mlops.convert.write.functions import call_source
 from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells, score_source
 from d2c_mlops.convert.write.model_text import class_name
 from d2c_mlops.convert.write.parameters import Parameter, Parameters, extract
 from d2c_mlops.convert.write.project import Project, attachments, check_import, export, write_notebook
+from d2c_mlops.convert.write.sharing import share
 from d2c_mlops.errors import Failure, NotebookFailed
 
 TRAININGS = 3  # the cells are run once, then a model is trained and trained again
@@ -72,7 +74,7 @@ def write(
     model: list[Out] = []
     tried: list[str] = []
     built: Mapping[str, Any] | None = None
-    _share(found, plan, parameters)
+    share(found, plan, parameters)
     if run:
         cells = lay_out(plan, found, parameters, types, module)
         ways = [] if isinstance(choices, str) else [way for each in choices for way in _ways(plan, each, parameters)]
@@ -138,20 +140,8 @@ def _ways(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[tuple[Cand
     if chosen.kept != "forecast":
         _, score, _, line = score_source(chosen, classes)
         text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
+        chosen.ways = find_ways(plan, chosen, lambda piece: call_source(piece, parameters))
     return [(each, text, chosen) for each in candidates(plan, chosen, parameters)]
-
-
-def _share(found: list[Piece], plan: Plan, parameters: Parameters) -> None:
-    """Steps that say the same thing are one function, called several times."""
-    from d2c_mlops.convert.write.functions import function_source
-
-    known: dict[str, str] = {}
-    for piece in found:
-        if piece.kind == "step":
-            text = function_source(replace(piece, name="f", lines=piece.lines), plan, parameters, {})
-            body = text.split('"""', 2)[-1]
-            head = text.split("\n", 1)[0]
-            piece.name = known.setdefault(head + body, piece.name)
 
 
 def probe(
@@ -165,7 +155,7 @@ def probe(
     memory: int = Limits.memory,
 ) -> dict[str, Any]:
     """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
-    returns = {piece.name: piece.outputs for piece in found if piece.kind == "step"}
+    returns = {piece.name: piece.outputs for piece in found if piece.kind == "step" and piece.like is None}
     code = [
         cell
         for cell in cells

@@ -9,7 +9,14 @@ from typing import Any
 
 from d2c_mlops.convert.plan import Plan
 from d2c_mlops.convert.steps import Piece
-from d2c_mlops.convert.write.functions import Types, call_source, definition_source, function_source, line_source
+from d2c_mlops.convert.write.functions import (
+    Types,
+    call_source,
+    comment_above,
+    definition_source,
+    function_source,
+    line_source,
+)
 from d2c_mlops.convert.write.parameters import Parameters
 
 FIND_DATA = '''def find_data(folder: str) -> Path:
@@ -44,13 +51,9 @@ def lay_out(plan: Plan, found: Sequence[Piece], parameters: Parameters, types: T
     title, lead, rest = _title(plan, found)
     cells = [Out("markdown", f"# {title}\n> {lead}"), Out("code", f"#| default_exp {module}")]
     body: list[Out] = []
-    known: set[str] = set()
     for piece in rest:
-        made = _piece_cells(piece, plan, parameters, types)
-        if piece.kind == "step" and piece.name in known:
-            made = made[1:]
-        known.add(piece.name)
-        body += made
+        body += _piece_cells(piece, plan, parameters, types)
+    _levels(body)
     cells.append(exported(_import_lines(plan, parameters, body), cells=[]))
     if parameters.every:
         lines = [str(each) for each in parameters.every]
@@ -105,7 +108,7 @@ def _import_lines(plan: Plan, parameters: Parameters, body: Sequence[Out]) -> st
 
 def _piece_cells(piece: Piece, plan: Plan, parameters: Parameters, types: Types) -> list[Out]:
     if piece.kind == "prose":
-        return [Out("markdown", _prose(piece.text), cells=piece.cells)]
+        return [Out("markdown", piece.text, cells=piece.cells)]
     if piece.kind == "raw":
         return [Out("code", "#| eval: false\n" + piece.text, cells=piece.cells)]
     if piece.kind == "definition":
@@ -114,14 +117,27 @@ def _piece_cells(piece: Piece, plan: Plan, parameters: Parameters, types: Types)
         text = "\n".join(line_source(line, plan, parameters) for line in piece.lines).strip("\n")
         names = list(dict.fromkeys(name for line in piece.lines for name in line.facts.binds))
         return [Out("code", text, cells=piece.cells, names=names)] if text else []
-    function = exported(function_source(piece, plan, parameters, types), cells=piece.cells, step=piece.name)
-    call = Out("code", call_source(piece, parameters), cells=piece.cells, names=list(piece.outputs), step=piece.name)
-    return [function, call]
+    text = call_source(piece, parameters)
+    if piece.spoken_above and (above := comment_above(piece)):
+        text = f"{above}\n{text}"
+    call = Out("code", text, cells=piece.cells, names=list(piece.outputs), step=piece.called)
+    if piece.like is not None:
+        return [call]
+    return [exported(function_source(piece, plan, parameters, types), cells=piece.cells, step=piece.name), call]
 
 
-def _prose(text: str) -> str:
-    """The author's words; only the first cell keeps a title of the first level."""
-    return re.sub(r"(?m)^#(?=\s)", "##", text, count=1) if re.match(r"#\s", text) else text
+def _levels(cells: Sequence[Out]) -> None:
+    """Only the first cell keeps a title of the first level: where there are more, every heading goes one level down."""
+    prose = [cell for cell in cells if cell.kind == "markdown"]
+    if any(_FIRST_LEVEL.search(_FENCE.sub("", cell.source)) for cell in prose):
+        for cell in prose:
+            parts = _FENCE.split(cell.source)
+            parts[::2] = [re.sub(r"(?m)^(#{1,5})(?=\s)", r"#\1", part) for part in parts[::2]]
+            cell.source = "".join(parts)
+
+
+_FIRST_LEVEL = re.compile(r"(?m)^#\s")
+_FENCE = re.compile(r"(?ms)(^```.*?^```)")
 
 
 def joined(cells: Sequence[Out]) -> list[Out]:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from d2c_mlops.convert import naming
 from d2c_mlops.convert.authored import mentions
 from d2c_mlops.convert.plan import Line, Plan
-from d2c_mlops.convert.rewrite import Change, calling, changed, indented, with_extras
+from d2c_mlops.convert.rewrite import Change, calling, changed, indented, returning, with_extras
 from d2c_mlops.convert.steps import Piece
 from d2c_mlops.convert.write.parameters import Parameters
 
 Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation
 
 
-def line_source(line: Line, plan: Plan, parameters: Parameters) -> str:
-    """Return a statement with parameters put in and calls of the author's functions adapted."""
-    return changed(
-        line.statement, [*parameters.changes.get(line.statement.place, ()), *adapted(line.statement.node, plan)]
-    )
+def line_source(line: Line, plan: Plan, parameters: Parameters, words: Mapping[str, str] | None = None) -> str:
+    """Return a statement with parameters put in, by the words of its function, and calls of the author's functions adapted."""
+    put = [
+        replace(change, text=words.get(change.text, change.text)) if words else change
+        for change in parameters.changes.get(line.statement.place, ())
+    ]
+    return changed(line.statement, [*put, *adapted(line.statement.node, plan)])
 
 
 def adapted(node: ast.AST, plan: Plan, source: str = "") -> list[Change]:
@@ -69,19 +73,45 @@ def _own_line(lines: Sequence[str], node: ast.stmt) -> bool:
 
 def function_source(piece: Piece, plan: Plan, parameters: Parameters, types: Types) -> str:
     """Return the function of a step."""
-    given = [*(name for name in piece.inputs if parameters.of(name) is None), *_own_parameters(piece, parameters)]
-    arguments = [f"{name}: {_type(piece, name, parameters, types)}" for name in given]
+    arguments = [
+        f"{name}: {_type(piece, name, parameters, types)}" for name in piece.inputs if parameters.of(name) is None
+    ]
+    for name in own_parameters(piece, parameters):
+        arguments.append(f"{piece.words.get(name, name)}: {_type(piece, name, parameters, types)}")
     returned = [types.get((piece.name, f"-> {name}"), "Any") for name in piece.outputs]
     arrow = returned[0] if len(returned) == 1 else f"tuple[{', '.join(returned)}]"
-    sources = [line_source(line, plan, parameters).strip("\n") for line in piece.lines]
-    spoken = piece.lines[0].statement.comment
-    if spoken and sources[0].startswith("#") and not re.match(r"#[^\n]*\n#", sources[0]):
-        sources[0] = sources[0].split("\n", 1)[1].lstrip("\n")
-    else:
-        spoken = ""
-    body = [f'"""{_sentence(spoken, piece)}"""', *piece.imports]
-    text = "\n".join(indented(part) for part in [*body, *sources, f"return {', '.join(piece.outputs)}"] if part)
+    sources = [line_source(line, plan, parameters, piece.words).strip("\n") for line in piece.lines]
+    told = _told(piece, plan)
+    spoken, sources[0] = _spoken(sources[0], piece, told)
+    sentence = _sentence(spoken or told or re.sub(r"_\d+$", "", piece.name).replace("_", " "))
+    body = [f'"""{sentence}"""', *piece.imports]
+    text = "\n".join(indented(part) for part in [*body, *returning(sources, ", ".join(piece.outputs))] if part)
     return f"def {piece.name}({', '.join(arguments)}) -> {arrow}:\n{text}"
+
+
+def comment_above(piece: Piece) -> str:
+    """Return the author's comment above a step, as he wrote it."""
+    lines = piece.lines[0].statement.source.lstrip("\n").split("\n")
+    return "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _spoken(source: str, piece: Piece, otherwise: str) -> tuple[str, str]:
+    """The comment above a step that says in a sentence what it does, and the source without it."""
+    spoken = piece.lines[0].statement.comment
+    if piece.spoken_above:
+        return "", source.removeprefix(comment_above(piece)).lstrip("\n")
+    alone = source.startswith("#") and not re.match(r"#[^\n]*\n#", source)
+    if alone and (_says(spoken) or (not otherwise and len(spoken.split()) >= 2 and len(spoken) <= 100)):
+        return spoken, source.split("\n", 1)[1].lstrip("\n")
+    return "", source
+
+
+def _says(comment: str) -> bool:
+    """Whether a comment tells what is done: a short sentence that begins with a verb."""
+    words = re.sub(
+        r"^\W*(\d+[.)]\s*)?(let'?s|now|then|first|next|finally)?\W*", "", comment, flags=re.IGNORECASE
+    ).split()
+    return len(words) >= 2 and len(comment) <= 100 and bool(naming.base_verb(words[0].lower().strip(":,.")))
 
 
 def call_source(piece: Piece, parameters: Parameters) -> str:
@@ -92,11 +122,12 @@ def call_source(piece: Piece, parameters: Parameters) -> str:
 def call_text(piece: Piece, parameters: Parameters) -> str:
     """Return the call alone."""
     words = [name for name in piece.inputs if parameters.of(name) is None]
-    words += [f"{name}={name}" for name in _own_parameters(piece, parameters)]
-    return f"{piece.name}({', '.join(words)})"
+    words += [f"{piece.words.get(name, name)}={name}" for name in own_parameters(piece, parameters)]
+    return f"{piece.called}({', '.join(words)})"
 
 
-def _own_parameters(piece: Piece, parameters: Parameters) -> list[str]:
+def own_parameters(piece: Piece, parameters: Parameters) -> list[str]:
+    """Return the parameters of the notebook that a step takes, after the values that go in."""
     names = [name for name in piece.inputs if parameters.of(name) is not None]
     return [*(name for name in piece.parameters if name not in names), *names]
 
@@ -106,13 +137,26 @@ def _type(piece: Piece, name: str, parameters: Parameters, types: Types) -> str:
     return known.annotation if known is not None else types.get((piece.name, name), "Any")
 
 
-def _sentence(spoken: str, piece: Piece) -> str:
-    text = spoken.strip(" -=#*:.").replace("\\", "/").replace('"', "'")
+def _sentence(text: str) -> str:
+    text = text.strip(" -=#*:.").replace("\\", "/").replace('"', "'")
     text = re.sub(r"^\d+[.)]\s*", "", text)
-    if len(text.split()) < 2 or len(text) > 100:
-        name = re.sub(r"_\d+$", "", piece.name)
-        text = _file_read(piece) or naming.SENTENCES.get(name, name.replace("_", " "))
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _told(piece: Piece, plan: Plan) -> str:
+    """What is known of a step beyond its name."""
+    name = re.sub(r"_\d+$", "", piece.name)
+    return _file_read(piece) or _fitted(name, piece, plan) or naming.SENTENCES.get(name, "")
+
+
+def _fitted(name: str, piece: Piece, plan: Plan) -> str:
+    """Name the estimators of `fit_random_forest` as their library does."""
+    verb, _, rest = name.partition("_")
+    calls = [node for line in piece.lines for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)]
+    paths = dict.fromkeys(plan.inference.path(call.func) for call in calls)
+    found = [path.rpartition(".")[2] for path in paths if path and naming.estimator_name(path) in rest]
+    named = [each for each in found if each[:1].isupper()]
+    return f"{verb} {' and '.join(named)}" if verb in ("fit", "build") and named else ""
 
 
 def _file_read(piece: Piece) -> str:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2c_mlops.convert.model_plan import SCORES, Chosen, Way
-from d2c_mlops.convert.plan import Plan
-from d2c_mlops.convert.rewrite import indented
+from d2c_mlops.convert.plan import Plan, visible
+from d2c_mlops.convert.rewrite import indented, returning
+from d2c_mlops.convert.slicing import Wanted, takes
 from d2c_mlops.convert.steps import Piece
+from d2c_mlops.convert.write.case import charter_source
 from d2c_mlops.convert.write.document import Out, exported
 from d2c_mlops.convert.write.functions import call_source, line_source
 from d2c_mlops.convert.write.parameters import Parameters
@@ -39,11 +41,13 @@ class Candidate:
     prepare: str
     parameters: tuple[str, ...]
     load_parameters: tuple[str, ...]
+    name: str = "train"  # of the function that trains
+    load_name: str = ""  # of the function that returns the records
     seen: str = ""  # where the probe notes the type of the start
 
     def spec(self, index: int, name: str, score: str | None) -> dict[str, Any]:
         """What the probe needs to try it."""
-        return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": "train",
+        return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": self.name,
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score,
                 "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.replay import Learned\n"
                             "from d2c_mlops.models.statistical import forecast_of, regression_of",
@@ -56,48 +60,88 @@ def candidates(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[Candi
 
 
 def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Parameters) -> Candidate:
+    name = _training(plan)
     given = list(way.replay.given) if way is not None else []
     needed = [name for name in given if parameters.of(name) is None]
-    body, used = _steps(plan, chosen, parameters, len(chosen.pieces) - 1, way)
+    body, used = _steps(plan, chosen, parameters, way)
     features = ast.unparse(chosen.features)
     answers = ast.unparse(chosen.answers) if chosen.answers is not None else "None"
     text = " ".join([*body, features, answers, *given])
-    used += [p.name for p in parameters.every if p.name not in used and re.search(rf"\b{p.name}\b", text)]
+    used += [
+        p.name for p in parameters.every if p.name not in used and re.search(rf"(?<![\w.]){p.name}\b(?!\s*=[^=])", text)
+    ]
     order = [p.name for p in parameters.every if p.name in used]
     handed = ", ".join(f'"{name}": {name}' for name in dict.fromkeys([*needed, *(n for n in given if n in order)]))
     if chosen.kept == "forecast":
-        return _forecast(chosen, parameters, body, order)
+        return _forecast(name, chosen, parameters, body, order)
     if way is None:
         handed = f'"plain": not isinstance({features}, pd.DataFrame)'
     records = "records_seen" if way is not None else f"as_frame({features})"
     model = f"regression_of({chosen.name})" if chosen.kept == "regression" else chosen.name
     result = f'return {{"model": {model}, "records": {records}, "features": {features}, "answers": {answers}, "given": {{{handed}}}}}'
     train = (
-        f"def train({_signature(order, parameters)}) -> dict[str, Any]:\n"
+        f"def {name}({_signature(order, parameters)}) -> dict[str, Any]:\n"
         f'    """Run the steps that lead to the model; return it with its records and what it is judged on."""\n'
         + "\n".join(indented(each) for each in [*body, result])
     )
     if way is None:
-        return Candidate(None, train, _AS_FRAME, _features_only(), tuple(order), ())
-    loading, load_used = _steps(plan, chosen, parameters, way.after, None, way.start)
-    load_order = [p.name for p in parameters.every if p.name in load_used]
-    load = (
-        f"def load_records({_signature(load_order, parameters)}) -> pd.DataFrame:\n"
-        f'    """Return the records that the model learns from, before they are prepared."""\n'
-        + "\n".join(indented(each) for each in [*loading, f"return {way.start}"])
-    )
-    lines = [f"{way.start} = learned.records(records)", *way.replay.lines, f"return {way.replay.features}"]
+        return Candidate(None, train, _AS_FRAME, _features_only(), tuple(order), (), name)
+    load, load_call, load_order = _loading(plan, chosen, parameters, way)
+    lines = returning([f"{way.start} = learned.records(records)", *way.replay.lines], way.replay.features)
     prepare = (
         "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
         '    """Return the features of records, prepared as the training data was."""\n'
         + "\n".join(indented(each) for each in lines)
     )
     step = chosen.pieces[way.after]
-    seen = f"{step.name} -> {way.start}" if step.kind == "step" else ""
-    return Candidate(way, train, load, prepare, tuple(order), tuple(load_order), seen)
+    seen = ""
+    if step.kind == "step":
+        first = step.like or step
+        seen = f"{first.name} -> {first.outputs[step.outputs.index(way.start)]}"
+    return Candidate(way, train, load, prepare, tuple(order), tuple(load_order), name, load_call, seen)
 
 
-def _forecast(chosen: Chosen, parameters: Parameters, body: Sequence[str], order: Sequence[str]) -> Candidate:
+def _loading(plan: Plan, chosen: Chosen, parameters: Parameters, way: Way) -> tuple[str, str, list[str]]:
+    """The function that returns the records, its name, and its parameters; a step that does just that is taken as it is."""
+    pieces = _leading(chosen, plan, way)
+    used = _used(pieces, parameters)
+    order = [p.name for p in parameters.every if p.name in used]
+    if len(pieces) == 1 and pieces[0].kind == "step" and pieces[0].outputs == [way.start]:
+        if not [name for name in pieces[0].inputs if parameters.of(name) is None]:
+            return "", pieces[0].called, order
+    text = (
+        f"def load_records({_signature(order, parameters)}) -> pd.DataFrame:\n"
+        f'    """Return the records that the model learns from, before they are prepared."""\n'
+        + "\n".join(indented(each) for each in returning(_lines(pieces, plan, parameters), way.start))
+    )
+    return text, "load_records", order
+
+
+def _leading(chosen: Chosen, plan: Plan, way: Way) -> list[Piece]:
+    """The pieces that make the records."""
+    wanted = Wanted(plan.inference, visible(plan))
+    wanted.want(way.start)
+    kept: list[Piece] = []
+    for piece in reversed(chosen.pieces[: way.after + 1]):
+        if piece.kind == "step":
+            taken = takes(piece, wanted)
+        else:
+            taken = any(wanted.touches(line.statement, line.facts) for line in piece.lines)
+            for line in reversed(piece.lines) if taken else ():
+                wanted.take(line.statement, line.facts)
+        if taken:
+            kept.insert(0, piece)
+    return kept
+
+
+def _training(plan: Plan) -> str:
+    """A name for the function that trains, which the author has not given to anything."""
+    return next(name for name in ("train", "train_model", "train_again", "train_the_model") if name not in plan.names)
+
+
+def _forecast(
+    name: str, chosen: Chosen, parameters: Parameters, body: Sequence[str], order: Sequence[str]
+) -> Candidate:
     """A record is a step ahead: the fitted model is kept as the table of what it says of them."""
     freq = f', "{chosen.freq}"' if chosen.freq else ""
     result = [
@@ -105,7 +149,7 @@ def _forecast(chosen: Chosen, parameters: Parameters, body: Sequence[str], order
         'return {"model": table, "records": table.records(), "features": table.records(), "answers": None, "given": {}}',
     ]
     train = (
-        f"def train({_signature(order, parameters)}) -> dict[str, Any]:\n"
+        f"def {name}({_signature(order, parameters)}) -> dict[str, Any]:\n"
         f'    """Run the steps that lead to the model; return its forecast of the next {chosen.horizon} periods."""\n'
         + "\n".join(indented(each) for each in [*body, *result])
     )
@@ -114,7 +158,7 @@ def _forecast(chosen: Chosen, parameters: Parameters, body: Sequence[str], order
         '    """Return the steps ahead that are asked for, from 1."""\n'
         "    return learned.records(records)"
     )
-    return Candidate(None, train, "", prepare, tuple(order), ())
+    return Candidate(None, train, "", prepare, tuple(order), (), name)
 
 
 _AS_FRAME = '''def as_frame(features: Any) -> pd.DataFrame:
@@ -134,33 +178,45 @@ def _features_only() -> str:
     )
 
 
-def _steps(
-    plan: Plan, chosen: Chosen, parameters: Parameters, last: int, way: Way | None, only: str = ""
-) -> tuple[list[str], list[str]]:
-    """Return the calls up to a step; with `only`, no more than that name needs."""
-    pieces = list(enumerate(chosen.pieces))[: last + 1]
-    if only:
-        needed: set[str] = {only}
-        kept: list[tuple[int, Piece]] = []
-        for place, piece in reversed(pieces):
-            outputs = (
-                set(piece.outputs) if piece.kind == "step" else {n for line in piece.lines for n in line.facts.binds}
-            )
-            if outputs & needed:
-                kept.insert(0, (place, piece))
-                needed |= set(piece.inputs) | {n for line in piece.lines for n in line.facts.reads}
-        pieces = kept
-    body, used = [], []
-    for place, piece in pieces:
+def _steps(plan: Plan, chosen: Chosen, parameters: Parameters, way: Way | None) -> tuple[list[str], list[str]]:
+    """The calls that lead to the model, and the parameters that they take."""
+    pieces = list(chosen.pieces)
+    if way is None:
+        return _lines(pieces, plan, parameters), _used(pieces, parameters)
+    first, rest = pieces[: way.after + 1], pieces[way.after + 1 :]
+    load, name, order = _loading(plan, chosen, parameters, way)
+    made = {n for piece in first for n in (piece.outputs or [n for line in piece.lines for n in line.facts.binds])}
+    wanted = {n for piece in rest for n in [*piece.inputs, *(n for line in piece.lines for n in line.facts.loads)]}
+    wanted |= {n for n in re.findall(r"\w+", f"{chosen.name} {ast.unparse(chosen.features)}")}
+    wanted |= {n for n in re.findall(r"\w+", ast.unparse(chosen.answers))} if chosen.answers is not None else set()
+    wanted |= set(way.replay.given)
+    if load and made & wanted <= {way.start}:
+        begin = [f"{way.start} = {name}({', '.join(f'{each}={each}' for each in order)})"]
+        used = [*order, *_used(rest, parameters)]
+    else:
+        begin, used = _lines(first, plan, parameters), _used(pieces, parameters)
+    return [*begin, f"records_seen = {way.start}.copy()", *_lines(rest, plan, parameters)], used
+
+
+def _lines(pieces: Sequence[Piece], plan: Plan, parameters: Parameters) -> list[str]:
+    made: list[str] = []
+    for piece in pieces:
         if piece.kind == "step":
-            body.append(call_source(piece, parameters))
+            made.append(call_source(piece, parameters))
+        else:
+            made += [line_source(line, plan, parameters).strip("\n") for line in piece.lines]
+    return made
+
+
+def _used(pieces: Sequence[Piece], parameters: Parameters) -> list[str]:
+    """The parameters that pieces take."""
+    used: list[str] = []
+    for piece in pieces:
+        if piece.kind == "step":
             used += [name for name in [*piece.inputs, *piece.parameters] if parameters.of(name) is not None]
         else:
-            body += [line_source(line, plan, parameters).strip("\n") for line in piece.lines]
             used += [n for line in piece.lines for n in line.facts.reads if parameters.of(n) is not None]
-        if way is not None and place == way.after:
-            body.append(f"records_seen = {way.start}.copy()")
-    return body, used
+    return used
 
 
 def _signature(names: Sequence[str], parameters: Parameters) -> str:
@@ -174,6 +230,8 @@ def score_source(chosen: Chosen, classes: bool) -> tuple[str, str, bool, str]:
         metric = "silhouette_score"
     elif metric == "silhouette_score" or not metric:
         metric = "accuracy_score" if classes else "r2_score"
+    if chosen.kept == "regression" and chosen.fit.path.endswith((".Logit", ".Probit")):
+        return "roc_auc", "roc_auc_score(answers, predicted)", False, "from sklearn.metrics import roc_auc_score"
     name, lower = SCORES[metric]
     given = "features, predicted" if metric == "silhouette_score" else "answers, predicted"
     return name, f"{metric}({given})", lower, f"from sklearn.metrics import {metric}"
@@ -183,7 +241,7 @@ def model_cells(
     name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, Any], parameters: Parameters, day: str
 ) -> list[Out]:
     """Return the cells of the model, its assertions included."""
-    from d2c_mlops.convert.write.model_text import class_source, contract_source, prose
+    from d2c_mlops.convert.write.model_text import class_source, contract_source, judged_by, prose
 
     words = prose(name, chosen, candidate, found)
     helper = [exported(candidate.load)] if candidate.load else []
@@ -196,7 +254,7 @@ def model_cells(
         Out("markdown", words["contract"]),
         *[exported(part) for part in contract_source(name, found["contract"])],
         Out("markdown", words["charter"]),
-        exported("CHARTER = Charter()"),
+        exported(charter_source(*judged_by(chosen, found["classes"]))),
         Out("markdown", words["model"]),
         exported(class_source(name, chosen, candidate, found, parameters)),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +64,8 @@ def class_source(
     if any(field["name"] == "period" for field in found["contract"]["outputs"]):
         answers.append('            "period": pd.to_datetime(self.estimator.dates(features)),')
     need = [f["name"] for f in found["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
-    load = f'train({handed})["records"]' if candidate.way is None else "load_records({})".format(
-        ", ".join(f"{each}=self.{words[each]}" for each in candidate.load_parameters)
+    load = "self.estimator.records()" if chosen.kept == "forecast" else f'{candidate.name}({handed})["records"]' if candidate.way is None else "{}({})".format(
+        candidate.load_name, ", ".join(f"{each}=self.{words[each]}" for each in candidate.load_parameters)
     )  # fmt: skip
     loaded = (
         repr(need)
@@ -73,7 +74,7 @@ def class_source(
     )
     return "\n".join([
         f"class {class_name(name)}(Model):",
-        f'    """{_about(chosen, found["estimator"], len(need))}, as the notebook above fits it."""',
+        f'    """{_about(chosen, found["estimator"], len(found["contract"]["inputs"]) - 1)}, as the notebook above fits it."""',
         "",
         "    contract = CONTRACT",
         "    charter = CHARTER",
@@ -84,7 +85,7 @@ def class_source(
         "",
         "    def fit(self, tables: Tables, as_of: date) -> Self:",
         '        """Learn from the files of the notebook. They carry no time, so `as_of` is only noted."""',
-        f"        done = train({handed})",
+        f"        done = {candidate.name}({handed})",
         "        self.estimator, self.as_of, self.learned = done[\"model\"], as_of, Learned()",
         "        for name, value in done[\"given\"].items():",
         "            self.learned.give(name, value)",
@@ -100,7 +101,7 @@ def class_source(
         "        }",
         "        return self.contract.check_outputs(pd.DataFrame(answers))",
         "",
-        *_evaluate(chosen, found["classes"], handed),
+        *_evaluate(chosen, found["classes"], f"{candidate.name}({handed})"),
         "",
         "    def write(self, folder: Path) -> None:",
         '        save_fitted(self.estimator, folder / "estimator.skops")',
@@ -130,7 +131,22 @@ def _about(chosen: Chosen, estimator: str, columns: int) -> str:
     return f"{estimator} on {columns} column{'s' * (columns != 1)}"
 
 
-def _evaluate(chosen: Chosen, classes: bool, handed: str) -> list[str]:
+def judged_by(chosen: Chosen, classes: bool) -> tuple[str, str]:
+    """Return the name of the metric that evaluate() reports, and of the baseline beside it."""
+    from d2c_mlops.convert.write.model import score_source
+
+    if chosen.kept == "forecast":
+        return "mean_absolute_error_in_sample", "last value"
+    metric = score_source(chosen, classes)[0]
+    if chosen.fit.kind == "clusterer":
+        return metric, "random clusters"
+    return (
+        metric if chosen.held_out else f"{metric}_on_training_data",
+        "most frequent class" if classes else "mean",
+    )
+
+
+def _evaluate(chosen: Chosen, classes: bool, training: str) -> list[str]:
     """Return the method that judges the model."""
     from d2c_mlops.convert.write.model import score_source
 
@@ -139,17 +155,18 @@ def _evaluate(chosen: Chosen, classes: bool, handed: str) -> list[str]:
         return [
             head,
             '        """Return the mean absolute error one step ahead in sample; the baseline carries the last value forward."""',
-            f'        table = train({handed})["model"]',
+            f"        done = {training}",
+            '        table = done["model"]',
             '        baselines = {"last value": table.naive}',
             '        return Evaluation("mean_absolute_error_in_sample", table.error, baselines, True, {"periods": len(table.values)})',
         ]
-    metric, score, lower, _ = score_source(chosen, classes)
-    metric = metric if chosen.held_out or chosen.fit.kind == "clusterer" else f"{metric}_on_training_data"
+    plain, score, lower, _ = score_source(chosen, classes)
+    metric, _ = judged_by(chosen, classes)
     rows = "on the rows that the notebook held out" if chosen.held_out else "on the training data; nothing was held out"
     return [
         head,
-        f'        """Return the {metric} {rows}."""',
-        f"        done = train({handed})",
+        f'        """Return the {plain} {rows}."""',
+        f"        done = {training}",
         '        features, answers = done["features"], done["answers"]',
         '        predicted = done["model"].predict(features)',
         f"        value = {score}",
@@ -189,13 +206,10 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
             "many rows at once (or read other files), which cannot be replayed on a single record."
         )
     else:
-        enter = (
-            f"A record is a row of `{candidate.way.start}`, as it is before the steps below prepare it. What those steps learned "
-            "from the training data (averages, categories, fitted scalers and encoders) is kept and replayed."
-        )
+        enter = f"A record is a row of `{candidate.way.start}`, as it is before the steps above prepare it. {_learned(candidate.prepare)}"
     if unused:
         shown = ", ".join(f"`{each}`" for each in unused[:8]) + (", …" if len(unused) > 8 else "")
-        enter += f" No prediction depends on {shown}, so a record does not carry them."
+        enter += f" No prediction depends on {shown}, so a record does not carry {'them' if len(unused) > 1 else 'it'}."
     held = "held out" if chosen.held_out else "trained on (nothing was held out, so the figure flatters)"
     figure = "the author's own figure" if chosen.score else "the usual figure for its kind"
     judged = f"It is judged by {figure} on the rows that were {held}, beside a baseline that anyone could use without a model."
@@ -212,20 +226,13 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
         inferred = "How many periods ahead goes in; the forecast comes out, with the day on which its period begins where the data has days."
     return {
         "head": f"## The model in production\nThe {estimator} above becomes a model that can be trained again, judged, saved "
-        "and served. `train` runs the steps of this notebook, nothing else.",
+        f"and served. `{candidate.name}` runs the steps of this notebook, nothing else.",
         "prepare": f"### From a record to features\n{enter}",
         "contract": f"### What it is asked and what it answers\n{inferred}",
-        "charter": "### The case for it\nNobody but its owner can answer these questions; the gate asks for each of them before the model "
-        "goes live.\n\n" + "\n".join(f"- {each}" for each in _questions()),
+        "charter": "### The case for it\nNobody but its owner can fill in what is empty here; the gate asks for it before the model goes live.",
         "model": f"### The class\n{judged}",
         "checks": lambda parameters, candidate, found, day: _checks(name, chosen, parameters, candidate, found, day),
     }
-
-
-def _questions() -> list[str]:
-    from d2c_mlops.models.charter import Charter
-
-    return [failure.what for failure in Charter().open_questions()]
 
 
 def _checks(
@@ -256,6 +263,23 @@ def _checks(
             f"    version = register(\"{name}\", fitted, evaluation, settings=settings, as_of={MODEL_NAME}.as_of, run_id=run_id())\n"
             "    record(version=version.version)"),
     ] if last else []  # fmt: skip
+
+
+_KEPT = (
+    (r"learned\.encode\(|\.transform\(", "what was fitted"),
+    (r"learned\.(codes|dummies)\(", "the categories"),
+    (r"learned\.cut\(", "the edges of the bins"),
+    (r"learned\.keep\(", "the figures"),
+)
+
+
+def _learned(prepare: str) -> str:
+    """Say what a preparation keeps of the training data."""
+    kept = [what for sign, what in _KEPT if re.search(sign, prepare)]
+    if not kept:
+        return "Nothing of the training data is needed for that."
+    listed = " and ".join([", ".join(kept[:-1]), kept[-1]]) if len(kept) > 1 else kept[0]
+    return f"Where a step learns from the training data, {listed} of the training are used again."
 
 
 MODEL_NAME = "in_production"

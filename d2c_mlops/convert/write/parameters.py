@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from d2c_mlops.convert import naming
-from d2c_mlops.convert.plan import Line, Plan
+from d2c_mlops.convert.plan import PLOTS, Line, Plan
 from d2c_mlops.convert.rewrite import Change, replacing
 from d2c_mlops.convert.steps import Piece
 
@@ -23,6 +23,7 @@ WORDS = FLOATS | frozenset(
     "max_iter max_features max_leaf_nodes num_leaves epochs batch_size n_splits cv periods steps horizon order seasonal_order "
     "seasonal_periods n_init min_samples min_child_weight k_neighbors degree tol n_bins lags nlags".split()
 )
+LINE = 106  # letters of a parameter and its note; a longer one goes without the note
 _DATE = re.compile(r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T]\d{1,2}:\d{2}(:\d{2})?)?$")
 
 
@@ -34,9 +35,11 @@ class Parameter:
     annotation: str
     default: str
     note: str = ""
+    word: str = ""  # what a library calls it
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.annotation} = {self.default}" + (f"  # {self.note}" if self.note else "")
+        line = f"{self.name}: {self.annotation} = {self.default}"
+        return f"{line}  # {self.note}" if self.note and len(line) + len(self.note) < LINE else line
 
 
 @dataclass
@@ -47,6 +50,14 @@ class Parameters:
     changes: dict[tuple[int, int], list[Change]] = field(default_factory=dict)
     folder: str = ""  # the parameter that holds the data's folder, where files are read
     files: list[str] = field(default_factory=list)
+
+    def note(self, parameter: Parameter) -> None:
+        """Take a parameter in; one that is known is noted with what else it is for."""
+        known = self.of(parameter.name)
+        if known is None:
+            self.every.append(parameter)
+        elif parameter.note and parameter.note not in known.note.split(", "):
+            self.every[self.every.index(known)] = replace(known, note=f"{known.note}, {parameter.note}")
 
     def of(self, name: str) -> Parameter | None:
         """Return the parameter of a name."""
@@ -83,7 +94,7 @@ def _constants(plan: Plan, found: list[Piece], made: Parameters) -> None:
     for line in plan.lines:
         for name in line.facts.binds:
             counts[name] = counts.get(name, 0) + 1
-    deleted = {name for line in plan.lines for name in line.facts.deletes}
+    deleted = {name for line in plan.lines for name in line.facts.deletes} | _keys(plan)
     for piece in found:
         if piece.kind not in ("step", "plain"):
             continue
@@ -106,6 +117,27 @@ def _constants(plan: Plan, found: list[Piece], made: Parameters) -> None:
             if piece.kind == "step" and used and name not in piece.inputs:
                 piece.inputs.append(name)
     found[:] = [each for each in found if each.lines or each.kind in ("prose", "raw")]
+
+
+def _keys(plan: Plan) -> set[str]:
+    """Names of texts that stand for columns: another column is another notebook."""
+    found: set[str] = set()
+    for line in plan.lines:
+        for node in ast.walk(line.statement.node):
+            inside = [node.slice] if isinstance(node, ast.Subscript) else []
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr in ("drop", "groupby", "pop", "set_index", "sort_values"):
+                    inside = [*node.args[:1], *(word.value for word in node.keywords)]
+            for part in inside:
+                parts = part.elts if isinstance(part, ast.List | ast.Tuple) else [part]
+                found |= {each.id for each in parts if isinstance(each, ast.Name)}
+    texts = {name for line in plan.lines for name in line.facts.binds if _is_text(line.statement.node)}
+    return found & texts
+
+
+def _is_text(node: ast.stmt) -> bool:
+    value = getattr(node, "value", None)
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _trailing(line: Line) -> str:
@@ -131,7 +163,7 @@ def _literals(
     found = []
     for call in (node for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)):
         path = plan.inference.path(call.func)
-        if path.startswith(("matplotlib.", "seaborn.", "plotly.")) or (line.kind == "plain" and not _builds(path)):
+        if path.startswith((*PLOTS, "statsmodels.graphics.")) or (line.kind == "plain" and not _builds(path)):
             continue
         if line.kind == "show":
             continue
@@ -144,8 +176,7 @@ def _literals(
             kind = "float" if word.arg in FLOATS and isinstance(literal, int | float) else _annotation(literal)
             owner = naming.estimator_name(path) if path else ""
             name = _named(word.arg, text, owner, seen, taken)
-            if made.of(name) is None:
-                made.every.append(Parameter(name, kind, text))
+            made.note(Parameter(name, kind, text, _owner(call, path), _word(word.arg)))
             found.append((name, replacing(word.value, name)))
         for part, name in _dates(call, path):
             text = repr(part.value)
@@ -158,6 +189,11 @@ def _literals(
 
 def _builds(path: str) -> bool:
     return path.startswith(("sklearn.", "xgboost.", "lightgbm.", "statsmodels.", "imblearn."))
+
+
+def _owner(call: ast.Call, path: str) -> str:
+    """The estimator or the function that takes a parameter."""
+    return path.rpartition(".")[2] or (call.func.attr if isinstance(call.func, ast.Attribute) else "")
 
 
 def _number(node: ast.expr) -> int | float | tuple[int, ...] | None:
@@ -186,10 +222,14 @@ def _dates(call: ast.Call, path: str) -> list[tuple[ast.Constant, str]]:
     return found
 
 
+def _word(word: str) -> str:
+    return naming.snake(word) if len(word) > 1 else word
+
+
 def _named(word: str, text: str, owner: str, seen: dict[tuple[str, str], str], taken: set[str]) -> str:
     if (word, text) in seen:
         return seen[(word, text)]
-    base = naming.snake(word) if len(word) > 1 else word
+    base = _word(word)
     for name in (base, f"{owner}_{base}" if owner else "", *(f"{owner}_{base}_{n}".strip("_") for n in range(2, 99))):
         if name and name not in taken:
             taken.add(name)

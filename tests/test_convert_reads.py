@@ -1,0 +1,336 @@
+"""How a converted notebook reads: nothing twice, nothing that nobody wants, names and words of the author and the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from d2c_mlops.convert import naming
+from d2c_mlops.convert.model_plan import Chosen, choose, find_ways
+from d2c_mlops.convert.notebook import parse_notebook
+from d2c_mlops.convert.plan import Plan, read
+from d2c_mlops.convert.probe import _learned_from, _same
+from d2c_mlops.convert.rewrite import returning
+from d2c_mlops.convert.slicing import Columns, Wanted
+from d2c_mlops.convert.steps import Piece, pieces
+from d2c_mlops.convert.write.case import charter_source
+from d2c_mlops.convert.write.document import joined, lay_out
+from d2c_mlops.convert.write.functions import call_source
+from d2c_mlops.convert.write.model import candidates
+from d2c_mlops.convert.write.parameters import Parameters, extract
+from d2c_mlops.convert.write.sharing import share
+
+IMPORTS = """import numpy as np
+import pandas as pd
+from sklearn.cluster import KMeans
+from sklearn.ensemble import IsolationForest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, roc_curve, auc
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+import matplotlib.pyplot as plt"""
+
+
+def plan_of(*cells: str) -> tuple[Plan, list[Piece], Parameters]:
+    """Plan cells; a cell that begins with `#:` is prose."""
+    made = [
+        {"cell_type": "markdown", "metadata": {}, "source": text[2:]}
+        if text.startswith("#:")
+        else {"cell_type": "code", "metadata": {}, "source": text, "outputs": [], "execution_count": None}
+        for text in (IMPORTS, *cells)
+    ]
+    plan = read(parse_notebook(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode(), Path("shop.ipynb")))  # fmt: skip
+    found = pieces(plan)
+    return plan, found, extract(plan, found, None, "data")
+
+
+def cells_of(*cells: str) -> list[str]:
+    """The cells of the converted notebook, after its imports."""
+    plan, found, parameters = plan_of(*cells)
+    share(found, plan, parameters)
+    return [cell.source for cell in joined(lay_out(plan, found, parameters, {}, "models.shop"))][3:]
+
+
+def model_of(*cells: str) -> tuple[Plan, Chosen, Parameters]:
+    plan, found, parameters = plan_of(*cells)
+    chosen = choose(plan, found)
+    assert not isinstance(chosen, str), chosen
+    share(found, plan, parameters)
+    chosen[0].ways = find_ways(plan, chosen[0], lambda piece: call_source(piece, parameters))
+    return plan, chosen[0], parameters
+
+
+def functions(cells: list[str]) -> str:
+    return "\n".join(cell for cell in cells if cell.startswith("#| export"))
+
+
+LOAD = "df = pd.read_csv('sales.csv')\ndf.head()"
+RENAME = "# Rename the columns\ndf.rename(columns={'Unit Price': 'price'}, inplace=True)\ndf['total'] = df['price'] * df['qty']\ndf.head()"
+SPLIT = "X = df[['price', 'qty']]\ny = df['late']\nX_train, X_test, y_train, y_test = train_test_split(X, y, random_state=3)\nlen(X)"
+SCALE = (
+    "scaler = StandardScaler()\nX_train = scaler.fit_transform(X_train)\nX_test = scaler.transform(X_test)\nX_train[:3]"
+)
+FIT = "clf = LogisticRegression(C=2.0)\nclf.fit(X_train, y_train)\naccuracy_score(y_test, clf.predict(X_test))"
+
+
+def test_a_record_goes_through_the_step_itself_where_it_means_the_same() -> None:
+    cast = "# Add the value\ndf['value'] = df['price'] * df['qty']\ndf.describe()"
+    split = SPLIT.replace("['price', 'qty']", "['price', 'value']")
+    _, chosen, _ = model_of(LOAD, RENAME, cast, split, SCALE, FIT)
+    lines = chosen.ways[0].replay.lines
+    assert chosen.ways[0].start == "df"
+    assert lines[:2] == ["df = rename_columns(df)", "df = add_value(df)"]
+    assert not any("'price'] *" in line for line in lines), "code twice"
+
+
+def test_what_learns_is_repeated_with_the_reason_and_no_second_name() -> None:
+    _, chosen, _ = model_of(LOAD, RENAME, SPLIT, SCALE, FIT)
+    way = chosen.ways[0].replay
+    assert way.lines[1:] == [
+        "# Of split_train_test, what a record needs\nX = df[['price', 'qty']]",
+        "# As scale_features does, with what it fitted\nX = learned['scaler'].transform(X)",
+    ]
+    assert way.features == "X" and way.given == ["scaler"]
+
+
+def test_features_are_returned_without_being_bound_first() -> None:
+    plan, chosen, parameters = model_of(LOAD, RENAME, SPLIT, SCALE, FIT)
+    prepare = candidates(plan, chosen, parameters)[0].prepare
+    assert prepare.endswith("return learned['scaler'].transform(X)")
+
+
+def test_a_column_that_no_feature_is_made_of_is_neither_trained_for_nor_replayed() -> None:
+    cells = (
+        LOAD,
+        "segments = KMeans(n_clusters=5, random_state=1)\nsegments.fit(df[['qty']])\ndf['segment'] = segments.predict(df[['qty']])\ndf.head()",
+        SPLIT,
+        FIT,
+    )
+    plan, chosen, parameters = model_of(*cells)
+    assert [piece.name for piece in chosen.pieces] == ["load_sales", "split_train_test", "fit_logistic_regression"]
+    first = candidates(plan, chosen, parameters)[0]
+    assert "n_clusters" not in first.train
+    assert first.load == "" and first.load_name == "load_sales", "the step that loads is taken as it is"
+
+
+def test_a_record_is_answered_without_what_only_chooses_rows() -> None:
+    clean = (
+        "df['odd'] = IsolationForest(random_state=1).fit_predict(df[['price']])\n"
+        "clean = df[df['odd'] == 1].drop(columns=['odd', 'note']).reset_index(drop=True)\nclean.head()"
+    )
+    _, chosen, _ = model_of(LOAD, RENAME, clean, SPLIT.replace("df[", "clean["), FIT)
+    lines = chosen.ways[0].replay.lines
+    assert chosen.ways[0].start == "df"
+    assert "IsolationForest" not in "".join(lines) and "'odd'" not in "".join(lines)
+    assert any("drop(columns=['note'])" in line for line in lines)
+    assert any("odd" in "".join(way.replay.lines) for way in chosen.ways[1:]), (
+        "should that not hold, rows are chosen as before"
+    )
+
+
+def test_what_an_author_function_reads_is_wanted_too() -> None:
+    rate = "rate = 0.2\ndef net(frame):\n    return frame['price'] * (1 - rate)"
+    plan, _, _ = plan_of(
+        "df = pd.read_csv('sales.csv')\nrate = df['qty'].mean()", rate.split("\n", 1)[1], "df['net'] = net(df)"
+    )
+    last = next(line for line in plan.lines if "net(df)" in line.statement.source)
+    wanted = Wanted(plan.inference)
+    wanted.want("df", Columns(frozenset({"net"})))
+    wanted.take(last.statement, last.facts)
+    assert "rate" in wanted.columns
+
+
+COLUMNS = st.sampled_from("abc")
+STATEMENTS = st.one_of(
+    st.builds("df['{}'] = df['{}'] + {}".format, COLUMNS, COLUMNS, st.integers(0, 9)),
+    st.builds("df['{}'] = len(df.columns) * {}".format, COLUMNS, st.integers(0, 9)),
+    st.builds("df.loc[df['{}'] > {}, '{}'] = {}".format, COLUMNS, st.integers(0, 9), COLUMNS, st.integers(0, 9)),
+    st.builds("df['{}'] += {}".format, COLUMNS, st.integers(0, 9)),
+    st.builds("df[['{}', '{}']] = df[['{}', '{}']].to_numpy() * 2".format, COLUMNS, COLUMNS, COLUMNS, COLUMNS),
+    st.builds("other = df[['{}', '{}']]".format, COLUMNS, COLUMNS),
+    st.builds("df['{}'] = other.iloc[:, 0] - {}".format, COLUMNS, st.integers(0, 9)),
+    st.sampled_from(["df = df.copy()", "other = df.copy()", "df = other.copy()", "df = df[['a', 'b', 'c']]"]),
+)
+
+
+@settings(max_examples=150)
+@given(program=st.lists(STATEMENTS, max_size=9), column=COLUMNS)
+def test_a_slice_computes_the_wanted_column_as_the_whole_program_does(program: list[str], column: str) -> None:
+    start = ["df = pd.DataFrame({'a': [1, 2], 'b': [3, 4], 'c': [5, 6]})", "other = df[['a', 'b']]"]
+    plan, _, _ = plan_of("\n".join([*start, *program]))
+    wanted = Wanted(plan.inference, frozenset({"pd", "len"}), {"df": Columns(frozenset({column}))})
+    kept: list[str] = []
+    for line in reversed(plan.lines):
+        if wanted.touches(line.statement, line.facts):
+            kept.insert(0, line.statement.source)
+            wanted.take(line.statement, line.facts)
+    whole: dict[str, Any] = {"pd": pd}
+    part: dict[str, Any] = {"pd": pd}
+    try:
+        exec("\n".join([*start, *program]), whole)
+    except Exception:  # a program that fails by itself has no values to compare
+        return
+    if column not in whole["df"]:
+        return
+    exec("\n".join(kept), part)
+    assert part["df"][column].tolist() == whole["df"][column].tolist(), kept
+
+
+def test_steps_that_differ_only_in_names_are_one_function() -> None:
+    roc = "scores = {0}.predict_proba(X_test)\nfpr, tpr, cut = roc_curve(y_test, scores[:, 1])\narea = auc(fpr, tpr)\nplt.plot(fpr, tpr)\nprint(area)"
+    again = "# Fit on everything\nwhole = LogisticRegression(C=5.0)\nwhole.fit(X_test, y_test)\nwhole.coef_"
+    made = cells_of(LOAD, SPLIT, FIT, roc.format("clf"), again, roc.format("whole"))
+    assert functions(made).count("= roc_curve(") == 1
+    assert functions(made).count("LogisticRegression(") == 1
+    assert "def fit_logistic_regression(X_train: Any, y_train: Any, C: float) -> Any:" in functions(made)
+    assert "# Fit on everything\nwhole = fit_logistic_regression(X_test, y_test, C=logistic_regression_C)" in "\n".join(
+        made
+    )
+
+
+def test_steps_that_do_something_else_stay_two_functions() -> None:
+    made = cells_of(LOAD, SPLIT, FIT, "other = LogisticRegression(C=2.0)\nother.fit(X_train, 1 - y_train)\nother.coef_")
+    assert functions(made).count("LogisticRegression(") == 2
+
+
+def test_a_model_is_built_and_fitted_in_one_function() -> None:
+    made = cells_of(LOAD, SPLIT, "clf = LogisticRegression(C=2.0)", "clf.fit(X_train, y_train)\nclf.coef_")
+    assert "def build_" not in functions(made)
+    assert "clf = LogisticRegression(C=C)\n    clf.fit(X_train, y_train)\n    return clf" in functions(made)
+
+
+def test_what_only_figures_need_stays_with_them() -> None:
+    figure = "colours = ['red', 'blue']\nfor colour in colours:\n    plt.plot([1], color=colour)\nplt.show()"
+    made = cells_of(LOAD, "df['total'] = df['price'] * df['qty']", figure, SPLIT, FIT)
+    assert figure.splitlines()[0] in next(cell for cell in made if "plt.show" in cell)
+    assert "colours" not in functions(made)
+
+
+@pytest.mark.parametrize(
+    ("model", "exported"), [((SPLIT, FIT), False), ((), True)], ids=["beside a model", "an analysis"]
+)
+def test_an_aside_stays_in_the_notebook_where_there_is_a_model(model: tuple[str, ...], exported: bool) -> None:
+    made = cells_of(LOAD, *model, "top = df.groupby('shop')['qty'].sum().head(3)\ntop")
+    assert ("groupby" in functions(made)) is exported
+    assert any("top" in cell and not cell.startswith("#| export") for cell in made)
+
+
+def test_a_name_for_a_column_is_no_parameter() -> None:
+    text = "target = 'late'\nregion = 'EU'\ny = df[target]\nX = df.drop(columns=[target])\nhere = X[X['region'] == region]\nhere.head()"
+    _, _, parameters = plan_of(LOAD, text, "clf = LogisticRegression(C=2.0)\nclf.fit(X, y)")
+    assert [each.name for each in parameters.every] == ["data_folder", "region", "C"]
+
+
+def test_parameters_say_what_they_are_for_and_of_figures_there_are_none() -> None:
+    figure = "from statsmodels.graphics.tsaplots import plot_acf\nplot_acf(df['qty'], lags=40)"
+    _, _, parameters = plan_of(LOAD, SPLIT, FIT, figure)
+    assert [str(each) for each in parameters.every[1:]] == [
+        "random_state: int = 3  # train_test_split",
+        "C: float = 2.0  # LogisticRegression",
+    ]
+
+
+def test_a_step_hands_out_the_same_the_second_time() -> None:
+    text = "probs = clf.predict_proba(X_test)\nlate = probs[:, 1]\nmean = late.mean()\nprint(mean)"
+    _, found, _ = plan_of(LOAD, SPLIT, FIT, text, text)
+    handed = [piece.outputs for piece in found if piece.kind == "step" and "probs" in piece.lines[0].facts.binds]
+    assert handed == [["mean"], ["mean"]]
+
+
+@pytest.mark.parametrize(
+    ("sources", "value", "said"),
+    [
+        (["x = 1"], "x", ["return 1"]),
+        (["y = 2", "# why\nx = f(\n    y,\n)"], "x", ["y = 2", "# why\nreturn f(\n    y,\n)"]),
+        (["x = y = 1"], "x", ["x = y = 1", "return x"]),
+        (["x += 1"], "x", ["x += 1", "return x"]),
+        (["x == 1"], "x", ["x == 1", "return x"]),
+        (["x = 1"], "x, y", ["x = 1", "return x, y"]),
+        (["xy = 1"], "x", ["xy = 1", "return x"]),
+        ([], "x", ["return x"]),
+    ],
+)
+def test_a_value_is_returned_without_being_bound_first(sources: list[str], value: str, said: list[str]) -> None:
+    assert returning(sources, value) == said
+
+
+def test_every_heading_goes_down_where_there_are_several_titles() -> None:
+    made = cells_of("#:# First\n```\n# no title\n```", LOAD, "#:# Second\n\n## Part", "df.describe()")
+    assert "## First\n```\n# no title\n```" in made and "## Second\n\n### Part" in made
+    once = cells_of("#:## First", LOAD, "#:### Part", "df.describe()")
+    assert "## First" in once and "### Part" in once
+
+
+@pytest.mark.parametrize(
+    ("comment", "sentence"),
+    [
+        ("# Rename the columns", '"""Rename the columns."""'),
+        ("# ROC curve code", '"""ROC curve code."""'),
+        ("# Columns", '"""Rename columns."""'),
+    ],
+)
+def test_a_comment_is_the_sentence_of_a_step_or_stays_in_it(comment: str, sentence: str) -> None:
+    made = functions(
+        cells_of(LOAD, f"{comment}\ndf['a'] = df['b'].shift(1)\ndf = df[df['a'] > 0]\ndf.head()", SPLIT, FIT)
+    )
+    assert (sentence in made) or (comment in made)
+    assert made.count(comment.lstrip("# ")) == 1, "the author's words are kept, once"
+
+
+def test_the_author_keeps_the_name_train() -> None:
+    plan, chosen, parameters = model_of(
+        "train = pd.read_csv('sales.csv')\ntrain.head()", SPLIT.replace("df[", "train["), FIT
+    )
+    assert {each.name for each in candidates(plan, chosen, parameters)} == {"train_model"}
+
+
+@pytest.mark.parametrize(
+    ("naming_of", "given", "name"),
+    [
+        (naming.command, "Fix typo in Avg_Hours_WorkOrderOpenned column", "fix_typo"),
+        (naming.command, "Drop original irrelevant columns and highly correlated/leaking columns", "drop_original_irrelevant_columns"),
+        (naming.command, "Exclude the target", "exclude_target"),
+        (naming.apart, "Model 2 without Duration", "without_duration"),
+        (naming.apart, "Model 2", ""),
+    ],
+)  # fmt: skip
+def test_names_are_the_words_of_the_author(naming_of: Callable[[str], str], given: str, name: str) -> None:
+    assert naming_of(given) == name
+
+
+def test_rows_chosen_by_date_are_a_split() -> None:
+    day = (
+        "day = pd.to_datetime('2018-05-01')\nX_train = X[df['day'] < day]\nX_test = X[df['day'] >= day]\nX_train.shape"
+    )
+    _, found, _ = plan_of(
+        LOAD, "X = df[['price']]\nX.head()", day, "clf = KMeans(n_clusters=2)\nclf.fit(X_train)\nclf.predict(X_test)"
+    )
+    assert "split_train_test" in [piece.name for piece in found]
+
+
+def test_a_charter_asks_beside_its_fields_and_knows_its_metric() -> None:
+    space: dict[str, Any] = {}
+    source = charter_source("r2", "mean")
+    exec(f"from d2c_mlops.models.charter import Charter\n{source}", space)
+    assert space["CHARTER"].metric == "r2"
+    assert "evaluate() reports 'mean'" in source
+    assert len(space["CHARTER"].open_questions()) == source.count("  # ") - 1
+
+
+def test_records_are_told_by_their_features_where_rows_were_numbered_anew() -> None:
+    raw = pd.DataFrame({"a": [1.0, 99.0, 3.0, 4.0]})
+    whole = raw * 2
+    kept, features = _learned_from(raw, whole.drop(1).reset_index(drop=True), whole)
+    assert kept["a"].tolist() == [1.0, 3.0, 4.0] and features["a"].tolist() == [2.0, 6.0, 8.0]
+    kept, _ = _learned_from(raw, whole.drop(1).to_numpy(), whole)
+    assert kept.index.tolist() == [0, 2, 3]
+    _same(whole, whole.drop(1).reset_index(drop=True))
+    with pytest.raises(ValueError, match="differ"):
+        _same(whole, whole + 1)
