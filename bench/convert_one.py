@@ -144,6 +144,7 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
     """Ask the packaged model over HTTP about rows of the notebook; True where every answer is the estimator's own."""
     import numpy as np
 
+    from d2c_mlops.convert.write.model import TRAININGS
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.models.contract import to_records
     from d2c_mlops.registry.promotions import live, promote
@@ -161,19 +162,18 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
     version = live(Ledger.of(settings), name)
     model = load_version(version, settings)
     os.chdir(root)
-    train = importlib.import_module(written.module).train
+    module = importlib.import_module(written.module)
+    train = next(getattr(module, name) for name in TRAININGS if hasattr(module, name))
     given = {each: version.params.get(each, version.params.get("data")) for each in inspect.signature(train).parameters}
     trained = train(**given)
-    raw, features = trained["records"], trained["features"]
-    rows, wanted = raw.head(ROWS), None
-    told_apart = hasattr(features, "index") and features.index.isin(raw.index).all() and raw.index.is_unique
-    if told_apart or len(raw) == len(features):
-        estimator = trained["model"]
-        if chance(train(**given), trained):
-            estimator = getattr(model, "estimator", estimator)
-            print("each training gives another model: compared with the one that was registered")
-        rows = raw.loc[features.index].head(ROWS) if told_apart else rows
-        wanted = estimator.predict(features)[:ROWS]
+    raw, features, estimator = trained["records"], trained["features"], trained["model"]
+    if chance(train(**given), trained):
+        estimator = getattr(model, "estimator", estimator)
+        print("each training gives another model: compared with the one that was registered")
+    prepared = module.prepare_records(raw.copy(), getattr(model, "learned", None))
+    places = matched(raw, prepared, features)[:ROWS]
+    rows = raw.iloc[[record for record, _ in places]] if places else raw.head(ROWS)
+    wanted = np.asarray(estimator.predict(features))[[row for _, row in places]] if places else None
     key = model.contract.key
     asked = rows.assign(**{key: [str(number) for number in range(len(rows))]})[list(model.contract.inputs.columns)]
     records = to_records(model.contract.input_fields, model.contract.check_inputs(asked))
@@ -194,6 +194,37 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
     if got.dtype.kind in "fiu" and wanted.dtype.kind in "fiub":
         return bool(np.allclose(got, wanted.astype(float), rtol=1e-9, atol=1e-12))
     return got.astype(str).tolist() == wanted.astype(str).tolist()
+
+
+def matched(raw: Any, prepared: Any, features: Any) -> list[tuple[int, int]]:
+    """Return places of records and of the rows that the notebook made of them: by index, by order, else by their features."""
+    import numpy as np
+
+    def same(left: Any, right: Any) -> bool:
+        try:
+            return left.shape == right.shape and np.allclose(
+                left.astype(float), right.astype(float), rtol=1e-9, equal_nan=True
+            )
+        except (TypeError, ValueError):
+            return left.shape == right.shape and bool((left == right).all())
+
+    made, own = np.asarray(prepared), np.asarray(features)
+    if len(made) != len(raw):
+        return []
+    if hasattr(features, "index") and raw.index.is_unique and features.index.isin(raw.index).all():
+        places = raw.index.get_indexer(features.index)
+        if same(made[places], own):
+            return list(zip(places.tolist(), range(len(own)), strict=True))
+    if same(made, own):
+        return [(place, place) for place in range(len(own))]
+    try:
+        known = {
+            row.tobytes(): place for place, row in reversed(list(enumerate(np.round(made.astype(float), 7) + 0.0)))
+        }
+        found = [known.get(row.tobytes()) for row in np.round(own.astype(float), 7) + 0.0]
+    except (TypeError, ValueError):
+        return []
+    return [(record, row) for row, record in enumerate(found) if record is not None]
 
 
 def chance(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from d2c_mlops.convert import naming
 from d2c_mlops.convert.model_plan import Chosen, choose, find_ways
 from d2c_mlops.convert.notebook import parse_notebook
+from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Plan, read
 from d2c_mlops.convert.probe import _learned_from, _same
 from d2c_mlops.convert.rewrite import returning
 from d2c_mlops.convert.slicing import Columns, Wanted
-from d2c_mlops.convert.steps import Piece, pieces
+from d2c_mlops.convert.steps import pieces
 from d2c_mlops.convert.write.case import charter_source
 from d2c_mlops.convert.write.document import joined, lay_out
 from d2c_mlops.convert.write.functions import call_source

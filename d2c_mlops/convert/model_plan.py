@@ -6,11 +6,11 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from d2c_mlops.convert.piece import Piece, in_order
 from d2c_mlops.convert.plan import Line, Plan, plots, visible
 from d2c_mlops.convert.replay import Manner, Replay, Words, replayed
 from d2c_mlops.convert.roles import Fit, construction
 from d2c_mlops.convert.slicing import Wanted, takes
-from d2c_mlops.convert.steps import Piece, in_order
 
 FAMILIES = ("sklearn.", "xgboost.", "lightgbm.", "imblearn.")
 FORECASTERS = frozenset(

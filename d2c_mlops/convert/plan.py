@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from d2c_mlops.convert.authored import Authored, Definition, authored
+from d2c_mlops.convert.commenting import commented, untitled
 from d2c_mlops.convert.dataflow import BUILTINS
 from d2c_mlops.convert.imports import Imports, collect, is_import
 from d2c_mlops.convert.inference import Inference, infer
 from d2c_mlops.convert.known import is_model
 from d2c_mlops.convert.notebook import KERNEL_NAMES, Notebook
 from d2c_mlops.convert.roles import Fit, Structure, structure
-from d2c_mlops.convert.sections import sectioned, title_of
+from d2c_mlops.convert.sections import sectioned
 from d2c_mlops.convert.statements import Facts, Statement, facts, normalised, statements
 from d2c_mlops.errors import DataRefused, Failure
 
@@ -99,9 +99,9 @@ def read(notebook: Notebook) -> Plan:
     every = [each for cell in notebook.code for each in statements(cell)]
     imports = collect(every)
     every = [_unstarred(each, imports) for each in every]
-    kept = _commented([each for each in every if not (is_import(each.node) and each.place in imports.hoisted)], every)
+    kept = commented([each for each in every if not (is_import(each.node) and each.place in imports.hoisted)], every)
     titles = {each.place: sectioned(each.source)[0] for each in kept}
-    kept = [_untitled(each) if titles[each.place] else each for each in kept]
+    kept = [untitled(each) if titles[each.place] else each for each in kept]
     before = _bound_before(kept, every)
     free = frozenset(imports.paths) - imports.contested
     functions = authored(kept, free, before)
@@ -122,47 +122,6 @@ def read(notebook: Notebook) -> Plan:
         if magic.kind != "help"
     ]
     return plan
-
-
-_OF_IMPORTS = re.compile(
-    r"(?i)^(import|load|necessary|required|needed|basic|all)\w*\b.*\b(librar|package|module|dependenc|import)|^imports?\W*$"
-)
-
-
-def _commented(kept: Sequence[Statement], every: Sequence[Statement]) -> list[Statement]:
-    """Give the author's words above an import that goes to the top to the statement below it."""
-    stays = {each.place for each in kept}
-    words: dict[tuple[int, int], list[str]] = {}
-    waiting: list[str] = []
-    for last, each in zip([None, *every], every, strict=False):
-        if last is None or last.cell != each.cell:
-            waiting = []
-        if each.place in stays:
-            words[each.place], waiting = waiting, []
-        elif each.comment and not _OF_IMPORTS.match(title_of(f"# {each.comment}") or each.comment):
-            waiting.append(each.comment)
-    made = []
-    for each in kept:
-        above = words[each.place]
-        if above:
-            text = "\n".join([*(f"# {one}" for one in above), each.source.lstrip("\n")])
-            first = each.first + (len(each.source) - len(each.source.lstrip("\n"))) - len(above)
-            each = replace(each, source=text, first=first, comment=" ".join([*above, each.comment]).strip())
-        made.append(each)
-    return made
-
-
-def _untitled(statement: Statement) -> Statement:
-    """Leave the titles of sections out of a statement's source and comment: they become headings."""
-    source = sectioned(statement.source)[1]
-    above = source.split("\n")[: _code_line(source)]
-    comment = " ".join(line.strip().lstrip("# ").strip() for line in above if line.strip())
-    return replace(statement, source=source, comment=comment)
-
-
-def _code_line(source: str) -> int:
-    lines = source.split("\n")
-    return next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
 
 
 def _unstarred(statement: Statement, imports: Imports) -> Statement:

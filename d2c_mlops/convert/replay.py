@@ -7,9 +7,9 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Line, Plan
 from d2c_mlops.convert.slicing import Wanted, stored_in, takes
-from d2c_mlops.convert.steps import Piece
 from d2c_mlops.convert.turned import Turned
 
 Words = Callable[[Piece], str]  # how a step is called, as source

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from d2c_mlops.convert.columns import dropped, texts
 from d2c_mlops.convert.inference import Inference
 from d2c_mlops.convert.known import SERIES
+from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.statements import Facts, Statement
-from d2c_mlops.convert.steps import Piece
 
 _CHANCE = ("numpy.random.", "random.")
 _ROWS = frozenset(

@@ -14,9 +14,10 @@ from typing import Any
 
 from d2c_mlops.convert import naming
 from d2c_mlops.convert.model_plan import Chosen, choose, find_ways
+from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Plan
 from d2c_mlops.convert.sandbox import Limits, clone_folder, run_program
-from d2c_mlops.convert.steps import Piece, pieces
+from d2c_mlops.convert.steps import pieces
 from d2c_mlops.convert.write.document import Out, joined, lay_out
 from d2c_mlops.convert.write.functions import call_source
 from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells, score_source

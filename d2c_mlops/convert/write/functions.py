@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from d2c_mlops.convert import naming
 from d2c_mlops.convert.authored import mentions
+from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Line, Plan
 from d2c_mlops.convert.rewrite import Change, calling, changed, indented, returning, with_extras
-from d2c_mlops.convert.steps import Piece
 from d2c_mlops.convert.write.parameters import Parameters
 
 Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2c_mlops.convert.model_plan import SCORES, Chosen, Way
+from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Plan, visible
 from d2c_mlops.convert.rewrite import indented, returning
 from d2c_mlops.convert.slicing import Wanted, takes
-from d2c_mlops.convert.steps import Piece
 from d2c_mlops.convert.write.case import charter_source
 from d2c_mlops.convert.write.document import Out, exported
 from d2c_mlops.convert.write.functions import call_source, line_source
 from d2c_mlops.convert.write.parameters import Parameters
 
+TRAININGS = ("train", "train_model", "train_again", "train_the_model")  # names for the function that trains
 NEEDS = """from datetime import date
 from typing import Any, Self
 
@@ -136,7 +137,7 @@ def _leading(chosen: Chosen, plan: Plan, way: Way) -> list[Piece]:
 
 def _training(plan: Plan) -> str:
     """A name for the function that trains, which the author has not given to anything."""
-    return next(name for name in ("train", "train_model", "train_again", "train_the_model") if name not in plan.names)
+    return next(name for name in TRAININGS if name not in plan.names)
 
 
 def _forecast(

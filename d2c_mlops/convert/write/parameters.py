@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from d2c_mlops.convert import naming
+from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import PLOTS, Line, Plan
 from d2c_mlops.convert.rewrite import Change, replacing
-from d2c_mlops.convert.steps import Piece
 
 FLOATS = frozenset(
     "C alpha beta gamma eta learning_rate l1_ratio test_size train_size min_support min_threshold threshold contamination eps "  # noqa: SIM905
