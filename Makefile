@@ -25,7 +25,7 @@ check: $(READY)  ## export in sync, notebooks clean, ruff, mypy, layers, docs
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs
 
-docs: $(READY)  ## write README.md from nbs/index.ipynb and the command reference docs/cli.md
+docs: $(READY)  ## write README.md from nbs/index.ipynb, the command reference docs/cli.md and the rules docs/rules.md
 	$(BIN)/python .ci/house.py --write
 
 test-wheel: $(READY)  ## build the wheel, install it in an empty environment, run the demo in an empty folder without network

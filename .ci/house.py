@@ -126,6 +126,19 @@ def readme_is_in_sync() -> Iterator[str]:
         yield "README.md is not up to date: run make docs"
 
 
+def rules_are_in_sync() -> Iterator[str]:
+    """docs/rules.md is made from the rules of d2c check"""
+    if (ROOT / "docs/rules.md").read_text() != rules():
+        yield "docs/rules.md is not up to date: run make docs"
+
+
+def rules() -> str:
+    """Return the page of rules."""
+    from d2c_mlops.convert.rulebook import rules_markdown
+
+    return rules_markdown()
+
+
 def walk(group: object, path: str = "d2c") -> Iterator[tuple[str, object]]:
     """Yield every command below a group with its path."""
     import click
@@ -175,6 +188,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     layers_hold,
     commands_are_documented,
     readme_is_in_sync,
+    rules_are_in_sync,
 )
 
 
@@ -183,6 +197,7 @@ def main() -> int:
     if "--write" in sys.argv:
         (ROOT / "docs/cli.md").write_text(reference())
         (ROOT / "README.md").write_text(readme())
+        (ROOT / "docs/rules.md").write_text(rules())
         return 0
     broken = 0
     for check in CHECKS:

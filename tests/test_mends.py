@@ -120,6 +120,8 @@ READ = f"{PANDAS}\ndf = pd.read_csv("
 SUM = "assert df['units'].sum() == 3"
 
 FRAMES = [
+    Row("gone-attribute", [SHOP, "df = df.set_index('day')\ndf['week'] = df.index.weekofyear"], "df.index.isocalendar().week", "assert df['week'].tolist() == [1, 1, 1, 1]"),
+    Row("gone-attribute", [SHOP, "df = df.set_index('day')\nn = df.index.weekday_name[0]"], "df.index.day_name()[0]", "assert n == 'Wednesday'"),
     Row("observed", [SHOP, "df['shop'] = df['shop'].astype('category')\ndf = df[df['units'] > 2]\np = df.pivot_table(index='shop', values='units', aggfunc='count')"],
         "observed=False", "assert len(p) == 2"),
     Row("grouped-keys", [SHOP, "g = df.groupby('shop').apply(lambda t: t['shop'].iloc[0] + str(len(t)))"], "df.groupby('shop')[list(df.columns)].apply(",

@@ -306,7 +306,7 @@ def _week(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (Edit(cell.index, line, end - len(node.attr), line, end, "isocalendar().week"),)
 
 
-@rewrite(r"pandas\.Series\.dt\.weekday_name")
+@rewrite(r"pandas\.(DatetimeIndex|Series\.dt)\.weekday_name")
 def _weekday_name(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()

@@ -113,6 +113,16 @@ CHANGES: tuple[Change, ...] = (
     *_method("Series", "dt.weekofyear", "2.0", ".dt.isocalendar().week", use=""),
     *_method("Series", "dt.weekday_name", "1.0", ".dt.day_name()", use=""),
     *(
+        Change(
+            "pandas", f"pandas.DatetimeIndex.{name}", since, "gone", instead, f"{_START}x = pd.DatetimeIndex([]).{name}"
+        )
+        for name, since, instead in (
+            ("week", "2.0", ".isocalendar().week"),
+            ("weekofyear", "2.0", ".isocalendar().week"),
+            ("weekday_name", "1.0", ".day_name()"),
+        )
+    ),
+    *(
         change
         for position in (0, 1)
         for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
