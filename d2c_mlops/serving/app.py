@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from ..settings import ServiceSettings
 from . import feedback, openapi
 from .answering import Answered, Served, refused
 from .callers import admit, once
-from .http import ASGI, NDJSON, TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, problem
+from .http import ASGI, NDJSON, TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, new_id, problem
 from .kept import Kept
 from .keys import Keyring
 from .logbook import Logbook
@@ -169,7 +168,7 @@ class App:
             return await once(
                 self.keeping.kept, request, served, key, body, partial(self._predicted, request, served, reasons)
             )
-        return await self._predicted(request, served, reasons, body, uuid.uuid4().hex)
+        return await self._predicted(request, served, reasons, body, new_id())
 
     async def _predicted(self, request: Request, served: Served, reasons: bool, body: bytes, batch: str) -> Answer:
         about = self.about(request)
@@ -206,7 +205,7 @@ class App:
         key = request.header(b"idempotency-key")
         if key is not None:
             return await once(self.keeping.kept, request, served, key, body, partial(self._fed, request, served))
-        return await self._fed(request, served, body, uuid.uuid4().hex)
+        return await self._fed(request, served, body, new_id())
 
     async def _fed(self, request: Request, served: Served, body: bytes, id: str) -> Answer:
         try:

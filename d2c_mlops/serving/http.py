@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-import uuid
+import types
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, MutableMapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -20,6 +22,11 @@ JSON, NDJSON, PROBLEM, TEXT = "application/json", "application/x-ndjson", "appli
 PACK_FROM = 1024  # bytes; below, gzip costs more than it saves
 UNPACK = 2**20  # bytes that are unpacked at a time, however small the body was packed
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+def new_id() -> str:
+    """Return 128 random bits in hexadecimal digits."""
+    return os.urandom(16).hex()
 
 
 class Answer:
@@ -57,7 +64,7 @@ class Request:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
         given = self.header(b"x-request-id")
-        self.id = given.decode() if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.id = given.decode() if given and REQUEST_ID.fullmatch(given) else new_id()
         self.caller: str | None = None  # id of the API key
         self.after: Callable[[], None] | None = None  # done once the answer is sent
         self.sent = 0  # status of an answer that was started already
@@ -100,8 +107,13 @@ class Request:
 
     async def _first(self, seconds: float) -> MutableMapping[str, Any]:
         """Return the first message, which is nearly always there: a timer is set only when it is not."""
+        going = self.receive().__await__()
+        try:
+            waits_for = going.send(None)
+        except StopIteration as done:
+            return _whole(done.value)
         async with _patience(seconds):
-            return _whole(await self.receive())
+            return _whole(await _resumed(going, waits_for))
 
     async def _unpacked(
         self, message: MutableMapping[str, Any], limit: int, seconds: float | None = None
@@ -162,6 +174,22 @@ class Request:
 def too_large(limit: int) -> Answer:
     """Return the answer to a body that is too large."""
     return problem(413, "The body is too large", f"at most {limit} bytes; send fewer records a call, or stream NDJSON")
+
+
+@types.coroutine
+def _resumed(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """Go on with what was begun by hand and now waits; what is sent and thrown reaches it."""
+    while True:
+        try:
+            sent = yield waits_for
+        except BaseException as err:
+            step = partial(going.throw, err)
+        else:
+            step = partial(going.send, sent)
+        try:
+            waits_for = step()
+        except StopIteration as done:
+            return done.value
 
 
 def _whole(message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import orjson
 from pydantic import ValidationError
 
 from .answering import LINE, Answered, Served, refused
-from .http import NDJSON, Refused, Request, problem, too_large
+from .http import NDJSON, Refused, Request, new_id, problem, too_large
 
 if TYPE_CHECKING:
     from .app import App
@@ -24,7 +23,7 @@ class Streamed:
 
     def __init__(self, app: App, request: Request, served: Served, reasons: bool) -> None:
         self.app, self.request, self.served, self.reasons = app, request, served, reasons
-        self.batch = uuid.uuid4().hex
+        self.batch = new_id()
         self.about = app.about(request)
         self.index = self.answered = 0
         self.logged = self.about is not None
