@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 from d2c_mlops.data import simulate
 from d2c_mlops.data.schemas import KEYS, SCHEMAS, TIME_COLUMN
-from d2c_mlops.data.tables import Tables
+from d2c_mlops.data.store import write
+from d2c_mlops.data.tables import Tables, end_of, is_as_it_was, part_paths, parts_sql
 from d2c_mlops.data.validation import check_table, read_text, validate, validate_all
 from d2c_mlops.errors import DataRefused, UsageError
 
@@ -261,3 +263,24 @@ def test_a_query_that_cannot_be_answered_says_why() -> None:
         shop.sql("SELECT no_such_column FROM orders")
     with pytest.raises(UsageError, match="gives no rows"):
         shop.sql("-- nothing")
+
+
+@pytest.mark.parametrize("as_of", [date(2023, 3, 15), date(2023, 6, 30), date(2024, 6, 30)])
+def test_parts_are_rewound_in_sql_only_where_they_changed(tmp_path: Path, as_of: date) -> None:
+    write(
+        tmp_path,
+        "shop",
+        dict(simulate.shop(customers=60, days=300)),
+        "here",
+        layout="test",
+        created_at=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+    known, end = Tables.open(tmp_path, "shop").before(as_of), end_of(as_of)
+    assert known.manifest is not None
+    for name in ("orders", "order_lines"):
+        key = KEYS[name]
+        same(known.sql(f"select * from {name}")[list(known[name].columns)], known[name], key)
+    paths = part_paths(tmp_path, known.manifest, "order_lines", end)
+    whole = [is_as_it_was(path, "order_lines", end) for path in paths]
+    told = parts_sql("order_lines", paths, end)
+    assert ("REPLACE" in told) == (not all(whole)) and all(whole) == (as_of.year == 2024)

@@ -24,8 +24,8 @@ from ..errors import DataRefused, UsageError
 _all_ = ["SCHEMAS", "TIME_COLUMN", "validate"]
 
 # %% auto #0
-__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'end_of', 'rewind', 'rewind_sql', 'part_paths', 'read_parts', 'require_time', 'Tables',
-           'SCHEMAS', 'TIME_COLUMN', 'validate']
+__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'end_of', 'rewind', 'rewind_sql', 'part_paths', 'read_parts', 'is_as_it_was',
+           'parts_sql', 'require_time', 'Tables', 'SCHEMAS', 'TIME_COLUMN', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
 def end_of(as_of: date) -> pd.Timestamp:
@@ -138,6 +138,33 @@ def _plain_numbers(table: pa.Table) -> pa.Table:
             table = table.set_column(i, field.name, table.column(i).cast(kind))
     return table
 
+# %% ../../nbs/data/tables.ipynb #8b1f60d3
+def is_as_it_was(path: Path, table: str, end: pd.Timestamp) -> bool:
+    """Return whether the footer of a part shows that nothing in it happened or was learned at or after `end`."""
+    moments = {TIME_COLUMN.get(table), *LEARNED_LATER.get(table, {})}
+    try:
+        footer = pq.read_metadata(path)
+    except (OSError, pa.ArrowInvalid):
+        return False  # who reads the part says what is wrong with it
+    groups = (footer.row_group(i) for i in range(footer.num_row_groups))
+    columns = (group.column(i) for group in groups for i in range(group.num_columns))
+    told = [(c.num_values, c.statistics) for c in columns if c.path_in_schema in moments]
+    return all(s is not None and (s.null_count == n or (s.has_min_max and s.max < end)) for n, s in told)
+
+
+def parts_sql(table: str, paths: Sequence[Path], end: pd.Timestamp | None) -> str:
+    """Return the query over Parquet parts of `table` as it was known just before `end`; only where needed it rewinds."""
+    whole = [path for path in paths if end is None or is_as_it_was(path, table, end)]
+    queries = [f"SELECT * FROM {_files(whole)}"] if whole else []
+    if end is not None and len(whole) < len(paths):
+        queries.append(rewind_sql(table, _files([path for path in paths if path not in whole]), end))
+    return " UNION ALL ".join(queries)
+
+
+def _files(paths: Sequence[Path]) -> str:
+    listed = ", ".join(f"'{_quoted(path)}'" for path in paths)
+    return f"read_parquet([{listed}], hive_partitioning = false)"
+
 # %% ../../nbs/data/tables.ipynb #c07b5029
 def require_time(name: str, frame: pd.DataFrame) -> None:
     """Raise DataRefused where the time column of table `name` is not in microseconds of UTC."""
@@ -220,15 +247,13 @@ def _frame(tables: Tables, name: str) -> pd.DataFrame:
 
 
 def _create_view(session: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> None:
-    relation = f'"stored {name}"'
     paths: list[Path] = []
     if tables.manifest is not None and tables._store is not None:
         paths = part_paths(tables._store, tables.manifest, name, tables._end)
     if paths:
-        files = ", ".join(f"'{_quoted(path)}'" for path in paths)
-        relation = f"read_parquet([{files}], hive_partitioning = false)"
+        query = parts_sql(name, paths, tables._end)
     else:
-        given = tables._given[name] if tables.manifest is None else tables[name]
-        session.register(relation.strip('"'), given)
-    query = f"SELECT * FROM {relation}" if tables._end is None else rewind_sql(name, relation, tables._end)
+        relation = f'"stored {name}"'
+        session.register(relation.strip('"'), tables._given[name] if tables.manifest is None else tables[name])
+        query = f"SELECT * FROM {relation}" if tables._end is None else rewind_sql(name, relation, tables._end)
     session.execute(f'CREATE VIEW "{name}" AS {query}')

@@ -5,16 +5,16 @@
 # %% ../../nbs/models/customer_features.ipynb #f8e4ff49
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 import pandas as pd
 
-from ..data.tables import Tables
+from ..data.tables import Tables, end_of
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['WINDOW', 'SCALE', 'LINES', 'VISITS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS', 'ALL', 'FEW_KINDS',
+__all__ = ['WINDOW', 'SCALE', 'LINES', 'VISITS', 'SPANS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS', 'ALL', 'FEW_KINDS',
            'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'CHECKS', 'habits_query', 'currency_of', 'check_lines',
            'customer_features', 'spend_between', 'spend_of']
 
@@ -27,19 +27,20 @@ LINES = f"""
            round(paid * (returned_quantity / quantity)) as back
     from order_lines where $counted"""  # noqa: S608 - constants alone
 VISITS = """
-    select o.customer_id, o.channel, cast(o.ordered_at as date) as day, b.*
+    select o.customer_id, o.channel, ($end - epoch_us(o.ordered_at)) // 86400000000 as age, b.*
     from bought b join orders o using (order_id)
     where o.customer_id is not null and o.cancelled_at is null"""
+SPANS = f"""
+    select customer_id, age // 64 as span, bit_or(1::ubigint << (age % 64)) as days,
+           min(age) as last, max(age) as first, sum(net) as net, sum(if(age < {WINDOW}, net, 0)) as late
+    from visits group by all"""  # noqa: S608
 RECENCY = f"""
-    date_diff('day', max(day), $today) as recency_days,
-    date_diff('day', min(day), $today) as tenure_days,
-    count(*) as purchases,
-    sum(net) / {SCALE} / count(*) as order_value,
-    sum(case when day > $since then net else 0 end) / {SCALE} as spend_90d"""
+    select customer_id, min(last) as recency_days, max(first) as tenure_days, sum(bit_count(days)) as purchases,
+           sum(net) / {SCALE} / purchases as order_value, sum(late) / {SCALE} as spend_90d
+    from spans group by customer_id"""  # noqa: S608
 RFM = f"""
     with bought as (select order_id, sum(paid - back) as net from ({LINES}) group by order_id),
-    days as (select customer_id, day, sum(net) as net from ({VISITS}) group by all)
-    select customer_id, {RECENCY} from days group by customer_id order by customer_id"""  # noqa: S608
+    visits as ({VISITS}), spans as ({SPANS}) {RECENCY} order by customer_id"""  # noqa: S608
 
 # %% ../../nbs/models/customer_features.ipynb #373a66dd
 MOST_BITS = 127  # categories that fit into one number
@@ -47,27 +48,28 @@ LABELS = """
     select product_id, {cost} as unit_cost,
            (dense_rank() over (order by coalesce({category}, product_id)) - 1)::integer as code
     from {products}"""
-SUMS = """sum(paid) as paid, sum(waived) as waived, sum(back) as back, sum(cost) as cost,
+SUMS = """sum(net) as net, sum(paid) as paid, sum(waived) as waived, sum(cost) as cost,
         sum(costed) as costed, bit_or(kinds) as kinds"""
 ALL = f"""
     with labels as (select *, {{kind}} as kind from ({{labels}})),
     bought as (
-        select order_id, sum(paid) as paid, sum(waived) as waived, sum(back) as back,
+        select order_id, sum(paid - back) as net, sum(paid) as paid, sum(waived) as waived,
                sum(round(kept * unit_cost * {SCALE})) as cost,
                sum(case when unit_cost is not null then paid - back end) as costed, bit_or(kind) as kinds
         from ({LINES}) left join labels using (product_id) group by order_id),
     visits as materialized ({VISITS}),
-    days as (select customer_id, day, sum(paid - back) as net, {SUMS} from visits group by all),
-    channels as (
-        select customer_id, max(struct_pack(n := n, channel := channel)) as most, sum(n) as orders
-        from (select customer_id, channel, count(*) as n from visits group by all) group by customer_id),
-    money as (select customer_id, {RECENCY}, {SUMS} from days group by customer_id)
+    spans as ({SPANS}),
+    recency as ({RECENCY}),
+    channels as (select customer_id, channel, count(*) as n, {SUMS} from visits group by all),
+    money as (
+        select customer_id, max(struct_pack(n := n, channel := channel)) as most, sum(n) as orders, {SUMS}
+        from channels group by customer_id)
     select customer_id, recency_days, tenure_days, purchases, order_value, spend_90d,
-           case when paid > 0 then back / paid else 0 end as return_share,
+           case when paid > 0 then (paid - net) / paid else 0 end as return_share,
            case when paid + waived > 0 then waived / (paid + waived) else 0 end as discount_share,
            case when costed > 0 then (costed - cost) / costed end as margin_share,
            category_breadth, most.channel as main_channel, most.n::double / orders as main_channel_share
-    from {{money}} join channels using (customer_id)
+    from {{money}} join recency using (customer_id)
     order by customer_id"""  # noqa: S608 - constants alone
 FEW_KINDS = "(select *, bit_count(kinds) as category_breadth from money)"
 MANY_KINDS = f"""money join (
@@ -94,7 +96,7 @@ def habits_query(known: Tables) -> str:
 COUNTED = "not cancelled"
 POSSIBLE = f"""
     case when coalesce(unit_price >= 0 and quantity > 0 and returned_quantity between 0 and quantity
-                       and isfinite(quantity * unit_price - discount) and currency = $currency, false)
+                       and isfinite(quantity * unit_price - discount), false)
          then {COUNTED} else error('a line that cannot be') end"""
 CHECKS = """
     select count(*) filter (unit_price < 0) as "unit_price below 0",
@@ -107,11 +109,14 @@ CHECKS = """
 
 
 def currency_of(tables: Tables) -> str:
-    """Return the currency of the order lines, "" where there are none; raises DataRefused without orders or lines."""
+    """Return the currency of the order lines, "" where there are none; raises DataRefused for two, or without tables."""
     absent = [Failure("is missing", name) for name in ("orders", "order_lines") if name not in tables]
     if absent:
         raise DataRefused("customers are described from orders", failures=absent, next="d2c ingest LOCATION --as NAME")
-    return "".join(tables.sql("select currency from order_lines where currency is not null limit 1")["currency"])
+    found = tables.sql("select currency from order_lines where currency is not null group by all order by all")
+    if len(found) > 1:
+        check_lines(tables)
+    return "".join(found["currency"])
 
 
 def check_lines(tables: Tables) -> None:
@@ -135,12 +140,11 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
     orders. Raises DataRefused where nobody bought, or the lines cannot be.
     """
     known = tables.before(as_of)
-    currency = currency_of(known).replace("'", "''")
-    query = habits_query(known) if habits else RFM
-    for name, day in {"$today": as_of, "$since": as_of - timedelta(days=WINDOW)}.items():
-        query = query.replace(name, f"date '{day.isoformat()}'")
+    currency_of(known)
+    end = end_of(as_of).value // 1000 - 1
+    query = (habits_query(known) if habits else RFM).replace("$end", str(end))
     try:
-        frame = known.sql(query.replace("$counted", POSSIBLE.replace("$currency", f"'{currency}'")))
+        frame = known.sql(query.replace("$counted", POSSIBLE))
     except UsageError:
         check_lines(known)
         frame = known.sql(query.replace("$counted", COUNTED))
