@@ -25,7 +25,8 @@ from aims import Aim, close, table
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".bench" / "peers" / "bin"
-SLACK = 1800.0  # seconds beyond which a notebook is given up
+EXECUTIONS = 10  # of a notebook until its answers are compared: to mend, write, verify, run on record, train
+SLACK = 1800.0  # seconds beyond these executions after which a notebook is given up
 COLUMNS = {
     "as_is": "runs as is",
     "revived": "revived",
@@ -105,7 +106,9 @@ def one(notebook: Path, folder: Path, out: Path, given: argparse.Namespace) -> R
     result: Result = {"notebook": short, "sha256": digest}
     with (out / "logs" / f"{slug}.log").open("w", encoding="utf-8") as log:
         try:
-            subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, timeout=given.timeout + SLACK, check=False)
+            subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT, timeout=EXECUTIONS * given.timeout + SLACK, check=False
+            )
         except subprocess.TimeoutExpired:
             log.write("given up\n")
     measured = out / "work" / slug / "measured.json"
