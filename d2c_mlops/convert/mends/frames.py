@@ -1,4 +1,4 @@
-"""What pandas 3 does differently without failing, and how frames of text, dates and counts are mended."""
+"""Frames: columns of groups, assignments in chains, arrays taken out of a frame, options that are gone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.era import before_version
 from d2c_mlops.convert.finding import Edit
 from d2c_mlops.convert.known import GROUPS
 from d2c_mlops.convert.mending import (
@@ -17,8 +16,6 @@ from d2c_mlops.convert.mending import (
     before,
     insertion,
     last_name,
-    line_before,
-    parent_of,
     replaced,
     spelled,
     statement_of,
@@ -26,74 +23,6 @@ from d2c_mlops.convert.mending import (
 )
 from d2c_mlops.convert.notebook import Cell
 from d2c_mlops.convert.roles import keyword
-
-_OBJECT = ("object", "O", "object_")
-
-
-@before("text-is-str", "pandas", "3.0", "columns of text have the dtype `str`, no longer `object`", order=20)
-def object_means_text(scene: Scene) -> Iterator[Proposal]:
-    """`df[c].dtype == object` as `(df[c].dtype == object or ...)`, so that it holds for texts again."""
-    for cell, node in scene.nodes(ast.Compare):
-        if len(node.ops) != 1:
-            continue
-        left, right, op = node.left, node.comparators[0], node.ops[0]
-        typed = left if _is_dtype(left) else right if _is_dtype(right) else None
-        other = right if typed is left else left
-        if typed is None:
-            continue
-        text = spelled(cell, typed)
-        if f"({text} == 'str')" in cell.source or f"({text} != 'str')" in cell.source:
-            continue
-        if isinstance(op, ast.Eq | ast.NotEq | ast.Is | ast.IsNot) and _is_object(other):
-            same = isinstance(op, ast.Eq | ast.Is)
-            sign, joint = ("==", "|") if same else ("!=", "&")
-            plain = f"({text} {sign} {spelled(cell, other)}) {joint} ({text} {sign} 'str')"
-            yield Proposal((replaced(cell, node, f"({plain})"),))
-        elif isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.List | ast.Tuple | ast.Set):
-            if any(_is_object(one) for one in right.elts) and not _names_str(right.elts):
-                last = right.elts[-1]
-                yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
-
-
-def _is_dtype(node: ast.expr) -> bool:
-    """`x.dtype`, `df.dtypes`, `df.dtypes[c]`, `df[c].dtype.name`, `str(df[c].dtype)`."""
-    if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "name"):
-        return _is_dtype(node.value)
-    if isinstance(node, ast.Call) and last_name(node.func) in ("str", "get_dtype") and node.args:
-        return _is_dtype(node.args[0])
-    return isinstance(node, ast.Attribute) and node.attr in ("dtype", "dtypes")
-
-
-def _is_object(node: ast.expr) -> bool:
-    if isinstance(node, ast.Call) and last_name(node.func) == "dtype" and node.args:
-        return _is_object(node.args[0])
-    if isinstance(node, ast.Constant):
-        return node.value in _OBJECT
-    return last_name(node) in _OBJECT
-
-
-def _names_str(nodes: list[ast.expr]) -> bool:
-    return any(
-        (isinstance(one, ast.Constant) and one.value in ("str", "string")) or last_name(one) == "str" for one in nodes
-    )
-
-
-@before("select-texts", "pandas", "3.0", "columns of text have the dtype `str`, no longer `object`", order=20)
-def select_texts(scene: Scene) -> Iterator[Proposal]:
-    """`select_dtypes(include='object')` takes texts too, and says so by a warning that will be an error."""
-    for cell, call in scene.nodes(ast.Call):
-        if last_name(call.func) != "select_dtypes":
-            continue
-        given = [*call.args, *(word.value for word in call.keywords)]
-        for one in given:
-            parts = one.elts if isinstance(one, ast.List | ast.Tuple | ast.Set) else [one]
-            if _names_str(parts) or not any(_is_object(part) for part in parts):
-                continue
-            if isinstance(one, ast.List | ast.Tuple | ast.Set):
-                last = parts[-1]
-                yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
-            else:
-                yield Proposal((replaced(cell, one, f"[{spelled(cell, one)}, 'str']"),))
 
 
 @before("grouped-columns", "pandas", "2.0", "several columns of a groupby need a list", order=20)
@@ -119,160 +48,6 @@ def grouped_columns_late(scene: Scene, trouble: Trouble) -> Proposal | None:
     for cell, node in scene.failing(trouble, ast.Subscript):
         if isinstance(node.slice, ast.Tuple):
             return Proposal((replaced(cell, node.slice, f"[{spelled(cell, node.slice)}]"),), "write a list of columns")
-    return None
-
-
-@before("counted-columns", "pandas", "2.0", "value_counts() is called `count`, no longer by its column", order=20)
-def counted_columns(scene: Scene) -> Iterator[Proposal]:
-    """Give the columns of counts the names that they had: `index` and the name of the data."""
-    if _knows_count(scene):
-        return
-    yield from _counts_in_frames(scene)
-    for cell, call in scene.nodes(ast.Call):
-        if last_name(call.func) != "reset_index" or call.args or call.keywords:
-            continue
-        counts = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if not (isinstance(counts, ast.Call) and last_name(counts.func) == "value_counts"):
-            continue
-        column = counts.func.value if isinstance(counts.func, ast.Attribute) else None
-        name = _column_name(cell, column)
-        if (
-            not name
-            or _is_renamed(scene, cell, call)
-            or scene.subject.inference.kind(column or call) == "pandas.DataFrame"
-        ):
-            continue
-        new = f"{spelled(cell, counts)}.rename_axis('index').reset_index(name={name})"
-        yield Proposal((replaced(cell, call, new),))
-
-
-def _knows_count(scene: Scene) -> bool:
-    """Whether the author had the new names already: `counts['count']`, and nowhere 'index'."""
-    if before_version(scene.notebook.metadata, "pandas", "2.0"):
-        return False
-    said = {node.value for _, node in scene.nodes(ast.Constant) if node.value in ("count", "index")}
-    return said == {"count"}
-
-
-def _counts_in_frames(scene: Scene) -> Iterator[Proposal]:
-    """Counts that become a frame by to_frame(), by DataFrame(), or later under their own name."""
-    for cell, counts in scene.nodes(ast.Call):
-        column = counts.func.value if isinstance(counts.func, ast.Attribute) else None
-        name = _column_name(cell, column) if last_name(counts.func) == "value_counts" else ""
-        if not name or scene.subject.inference.kind(column or counts) == "pandas.DataFrame":
-            continue
-        above = parent_of(cell, counts)
-        further = parent_of(cell, above) if isinstance(above, ast.Attribute) else None
-        framed = isinstance(above, ast.Attribute) and above.attr == "to_frame" and not getattr(further, "args", True)
-        framed = framed or (
-            isinstance(above, ast.Call) and last_name(above.func) == "DataFrame" and above.args[:1] == [counts]
-        )
-        if isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Name):
-            framed = _framed_later(scene, above.targets[0].id)
-        if framed:
-            end = (counts.end_lineno or 0, counts.end_col_offset or 0)
-            yield Proposal((insertion(cell, *end, f".rename_axis(None).rename({name})"),))
-
-
-def _framed_later(scene: Scene, name: str) -> bool:
-    """Whether a name is made a frame anywhere: `counts.reset_index()`, `counts.to_frame()`, `pd.DataFrame(counts)`."""
-    for _, call in scene.nodes(ast.Call):
-        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        plain = not call.args and not call.keywords
-        if (
-            last_name(call.func) in ("reset_index", "to_frame")
-            and plain
-            and isinstance(owner, ast.Name)
-            and owner.id == name
-        ):
-            return True
-        if last_name(call.func) == "DataFrame" and len(call.args) == 1 and isinstance(call.args[0], ast.Name):
-            if call.args[0].id == name and not call.keywords:
-                return True
-    return False
-
-
-def _column_name(cell: Cell, column: ast.expr | None) -> str:
-    if isinstance(column, ast.Subscript) and isinstance(column.slice, ast.Constant | ast.Name):
-        return (
-            spelled(cell, column.slice)
-            if not isinstance(column.slice, ast.Constant) or isinstance(column.slice.value, str)
-            else ""
-        )
-    return repr(column.attr) if isinstance(column, ast.Attribute) else ""
-
-
-def _is_renamed(scene: Scene, cell: Cell, call: ast.Call) -> bool:
-    """Whether all columns get new names right away, so that the old ones do not matter."""
-    statement = statement_of(cell, call)
-    if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-        return False
-    name = statement.targets[0].id
-    return any(
-        isinstance(target, ast.Attribute) and target.attr == "columns" and last_name(target.value) == name
-        for _, assign in scene.nodes(ast.Assign)
-        for target in assign.targets
-    )
-
-
-@before("ten-digits", "pandas", "3.0", "dates are counted in microseconds, no longer in nanoseconds", order=20)
-def nanoseconds(scene: Scene) -> Iterator[Proposal]:
-    """`dates.astype('int64') // 10**9` counts seconds only from nanoseconds."""
-    for cell, node in scene.nodes(ast.BinOp):
-        if not isinstance(node.op, ast.Div | ast.FloorDiv) or not _is_billion(node.right):
-            continue
-        call = node.left
-        if (
-            isinstance(call, ast.Call)
-            and last_name(call.func) in ("astype", "view")
-            and isinstance(call.func, ast.Attribute)
-        ):
-            start = spelled(cell, call.func.value)
-            if call.args and "int" in spelled(cell, call.args[0]) and "datetime64" not in start:
-                where = call.func.value
-                yield Proposal(
-                    (insertion(cell, where.end_lineno or 0, where.end_col_offset or 0, ".astype('datetime64[ns]')"),)
-                )
-
-
-def _is_billion(node: ast.expr) -> bool:
-    """Return whether an expression is 1e9, 10**9 or a million, written out."""
-    if isinstance(node, ast.Constant):
-        return node.value in (10**9, 10**6)
-    return ast.unparse(node) in ("10 ** 9", "10 ** 6")
-
-
-@before("month-unit", "pandas", "2.0", "months and years have no fixed length", order=20)
-def month_units(scene: Scene) -> Iterator[Proposal]:
-    """`/ np.timedelta64(1, 'M')`: a mean month is 2,629,746 seconds, a mean year 31,556,952."""
-    seconds = {"M": 2629746, "Y": 31556952}
-    for cell, call in scene.nodes(ast.Call):
-        if last_name(call.func) != "timedelta64" or len(call.args) != 2:
-            continue
-        unit = call.args[1]
-        above = parent_of(cell, call)
-        if (
-            isinstance(unit, ast.Constant)
-            and unit.value in seconds
-            and isinstance(above, ast.BinOp)
-            and isinstance(above.op, ast.Div | ast.FloorDiv)
-        ):
-            count = spelled(cell, call.args[0])
-            size = f"{seconds[unit.value]}" if count == "1" else f"{seconds[unit.value]} * {count}"
-            yield Proposal((replaced(cell, call.args[0], size), replaced(cell, unit, "'s'")))
-
-
-@after("days-of-differences", "pandas", "2.0", "differences of dates are not cast to days", order=15)
-def days_of_differences(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if not trouble.says(
-        "Cannot convert from timedelta64", "Supported resolutions are", "Units 'M', 'Y'", "Cannot cast"
-    ):
-        return None
-    from d2c_mlops.convert.rewrites import rewritten
-
-    for cell, call in scene.failing(trouble, ast.Call):
-        if last_name(call.func) == "astype" and (edits := rewritten("pandas.Series.astype", cell, call)):
-            return Proposal(edits, "pandas keeps only seconds and smaller units")
     return None
 
 
@@ -355,78 +130,6 @@ def one_step(cell: Cell, target: ast.expr) -> tuple[Edit, ...]:
 def _is_name(node: ast.expr) -> bool:
     """Whether a subscript picks a column: a text, or a plain name that is no mask."""
     return isinstance(node, ast.Constant | ast.Name | ast.List | ast.JoinedStr)
-
-
-@after("texts-take-no-numbers", "pandas", "3.0", "a column of one dtype no longer takes values of another", order=40)
-def other_values(scene: Scene, trouble: Trouble) -> Proposal | None:
-    """Values of another kind set into a column: it becomes `object` before, as it did by itself."""
-    if not trouble.says("Invalid value", "Cannot set non-string value") or not trouble.through("pandas/"):
-        return None
-    for frame in reversed(trouble.frames):
-        cell = scene.cell(frame.cell)
-        for node in ast.walk(cell.tree) if cell.tree else ():
-            if not isinstance(node, ast.Assign | ast.Expr) or not node.lineno <= frame.line <= (node.end_lineno or 0):
-                continue
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-                if edits := inplace_on_part(cell, node, node.value):
-                    return Proposal(edits, trouble.message[:120])
-            column = _column_set(cell, node.targets[0] if isinstance(node, ast.Assign) else node.value)
-            if column:
-                text = _as_objects(column, scene.kinds([column]).get(column, "") if trouble.says("'str'") else "")
-                if text not in cell.source:
-                    return Proposal((line_before(cell, _outermost(cell, node), text),), trouble.message[:120])
-    return None
-
-
-def _as_objects(name: str, kind: str) -> str:
-    """Return the cast of a column; of a frame only the columns of text are cast."""
-    if kind != "pandas.DataFrame":
-        return f"{name} = {name}.astype(object)"
-    texts = f"{name}.select_dtypes(include='str')"
-    return f"{name}[{texts}.columns] = {texts}.astype(object)"
-
-
-def _outermost(cell: Cell, node: ast.stmt) -> ast.stmt:
-    """Return the loop around a statement, or itself: a cast inside a loop would be made again and again."""
-    loops = (one for one in ast.walk(cell.tree or node) if isinstance(one, ast.For | ast.While))
-    return next((one for one in loops if any(part is node for part in ast.walk(one))), node)
-
-
-def _column_set(cell: Cell, target: ast.expr) -> str:
-    """Return what is set: a column where it can be told, else the name that is changed in place."""
-    if isinstance(target, ast.Call) and isinstance(target.func, ast.Attribute):
-        changes = keyword(target, "inplace") is not None or target.func.attr == "update"
-        return target.func.value.id if changes and isinstance(target.func.value, ast.Name) else ""
-    if not isinstance(target, ast.Subscript):
-        return ""
-    holder = target.value
-    if isinstance(holder, ast.Attribute) and holder.attr in ("loc", "at"):
-        if (
-            isinstance(target.slice, ast.Tuple)
-            and len(target.slice.elts) == 2
-            and isinstance(target.slice.elts[1], ast.Constant)
-        ):
-            return f"{spelled(cell, holder.value)}[{spelled(cell, target.slice.elts[1])}]"
-        return spelled(cell, holder.value) if not isinstance(target.slice, ast.Tuple) else ""
-    if isinstance(holder, ast.Attribute) and holder.attr in ("iloc", "iat"):
-        return spelled(cell, holder.value)
-    return spelled(cell, holder) if isinstance(holder, ast.Subscript | ast.Name | ast.Attribute) else ""
-
-
-@after("array-methods", "pandas", "3.0", "columns of text give their own kind of array", order=40)
-def array_methods(scene: Scene, trouble: Trouble) -> Proposal | None:
-    """`.unique().sort()` and the like on arrays of text: made a plain array first."""
-    if trouble.kind != "AttributeError" or (
-        "StringArray" not in trouble.message and "ArrowStringArray" not in trouble.message
-    ):
-        return None
-    for cell, node in scene.failing(trouble, ast.Attribute):
-        if node.attr == trouble.name:
-            end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
-            return Proposal(
-                (insertion(cell, *end, ".to_numpy(dtype=object)"),), "texts are kept in an array of their own kind"
-            )
-    return None
 
 
 @after("read-only", "pandas", "3.0", "arrays taken out of a frame are read-only", order=40)
@@ -531,24 +234,6 @@ def no_limit(scene: Scene, trouble: Trouble) -> Proposal | None:
         return None
     for cell, node in scene.failing(trouble, ast.UnaryOp):
         return Proposal((replaced(cell, node, "None"),), "no limit is None, no longer -1")
-    return None
-
-
-@after("text-dates", "pandas", "2.0", "all dates of a column must have one form", order=40)
-def mixed_dates(scene: Scene, trouble: Trouble) -> Proposal | None:
-    """to_datetime over dates of several forms: each by itself, as before."""
-    if not trouble.says(
-        "doesn't match format", "does not match format", "unconverted data remains"
-    ) or not trouble.through("pandas/"):
-        return None
-    for cell, call in scene.failing(trouble, ast.Call):
-        taken = {word.arg for word in call.keywords}
-        if last_name(call.func) == "to_datetime" and not taken & {"format"}:
-            from d2c_mlops.convert.mending import argument_added
-
-            return Proposal(
-                (argument_added(cell, call, "format='mixed'"),), "dates of several forms are read one by one"
-            )
     return None
 
 

@@ -1,12 +1,13 @@
-"""Python 2: the print statement and its kin, line by line."""
+"""Python 2: the print statement and its kin, line by line; names and methods that are gone."""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.finding import Edit
-from d2c_mlops.convert.mending import Proposal, Scene, before
+from d2c_mlops.convert.finding import Edit, renaming
+from d2c_mlops.convert.mending import Proposal, Scene, Trouble, after, before, replaced
 from d2c_mlops.convert.notebook import code_cell
 
 _PRINT = re.compile(
@@ -56,3 +57,33 @@ def modern(line: str) -> str:
             inside = rest.rstrip(",").rstrip() + (", end=' '" if tail else "")
             return f"{found['indent']}print({inside}){found['end']}"
     return line
+
+
+@after("no-numpy-alias", "", "", "the name is Python's own", order=30)
+def python_two_names(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """Names of Python 2 that no longer exist."""
+    names = {
+        "xrange": "range",
+        "unicode": "str",
+        "raw_input": "input",
+        "basestring": "str",
+        "long": "int",
+        "unichr": "chr",
+    }
+    if trouble.kind != "NameError" or trouble.name not in names:
+        return None
+    edits = tuple(
+        replaced(cell, node, names[node.id]) for cell, node in scene.nodes(ast.Name) if node.id == trouble.name
+    )
+    return Proposal(edits, f"`{trouble.name}` was Python 2: use {names[trouble.name]}") if edits else None
+
+
+@after("old-method", "", "", "dictionaries have no such method in Python 3", order=30)
+def old_methods(scene: Scene, trouble: Trouble) -> Proposal | None:
+    names = {"iteritems": "items", "itervalues": "values", "iterkeys": "keys"}
+    if trouble.kind != "AttributeError" or trouble.name not in names:
+        return None
+    for cell, node in scene.failing(trouble, ast.Attribute):
+        if node.attr == trouble.name:
+            return Proposal((renaming(cell.index, node, names[node.attr]),), f"use .{names[node.attr]}()")
+    return None
