@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from d2c_mlops.convert.revive import Revived
+from d2c_mlops.convert.revived import Revived
 from d2c_mlops.convert.verify import Verdict, verify
 
 

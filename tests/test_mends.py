@@ -14,7 +14,8 @@ import pytest
 
 from d2c_mlops.convert import revive as reviving
 from d2c_mlops.convert.mending import menders
-from d2c_mlops.convert.revive import Revived, revive
+from d2c_mlops.convert.revive import revive
+from d2c_mlops.convert.revived import Revived
 from d2c_mlops.convert.sandbox import Limits, Session
 
 PANDAS = "import pandas as pd, numpy as np"

@@ -9,7 +9,8 @@ from test_mends import LEARN, PLOT, SHOP, Shared, notebook
 
 from d2c_mlops.convert import revive as reviving
 from d2c_mlops.convert.packages import Installed
-from d2c_mlops.convert.revive import Revived, revive
+from d2c_mlops.convert.revive import revive
+from d2c_mlops.convert.revived import Revived
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import re
 import shutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from d2c_mlops.convert import saving
-from d2c_mlops.convert.change import live_changes
 from d2c_mlops.convert.files import Shelf
 from d2c_mlops.convert.mending import (
-    Frame,
     Mend,
     Mender,
     Proposal,
@@ -25,65 +20,20 @@ from d2c_mlops.convert.mending import (
     apply,
     menders,
     trouble,
-    without_statement,
 )
 from d2c_mlops.convert.mends.frames import chained
 from d2c_mlops.convert.mends.modules import distribution_of, missing_module, needed
 from d2c_mlops.convert.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.packages import install as install_packages
-from d2c_mlops.convert.plan import PLOT_METHODS, PLOTS
+from d2c_mlops.convert.refusals import absent, failed
+from d2c_mlops.convert.resorts import RESORTS, Resort
+from d2c_mlops.convert.revived import Refusal, Refused, Revived
 from d2c_mlops.convert.sandbox import CellRun, Limits, Session, Stopped, Workplace, copy_folder
 from d2c_mlops.errors import D2CError
 
 MOST_MENDS = 120
 MOST_RUNS = 25
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a notebook cannot be revived: which cell (from 0), what is the matter, what a person can do."""
-
-    cell: int | None
-    why: str
-    next: str
-    error: str = ""  # the exception's name, where a cell failed
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the refusal as plain JSON values; `cell` counts from 1."""
-        cell = None if self.cell is None else self.cell + 1
-        return {"cell": cell, "why": self.why, "next": self.next, "error": self.error}
-
-
-@dataclass(frozen=True)
-class Revived:
-    """A revived notebook; `order` tells for each of its cells the place that it had in the original."""
-
-    status: str  # as is, revived or refused
-    original: Path
-    notebook: Path | None
-    mends: tuple[Mend, ...] = ()
-    missing: tuple[str, ...] = ()  # distributions that are not installed
-    installed: tuple[str, ...] = ()  # what was added to the run's own folder
-    refusal: Refusal | None = None
-    order: tuple[int, ...] = ()
-    seconds: float = 0.0
-    runs: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as plain JSON values."""
-        return {
-            "status": self.status,
-            "original": str(self.original),
-            "notebook": None if self.notebook is None else str(self.notebook),
-            "mends": [mend.to_dict() for mend in self.mends],
-            "missing": list(self.missing),
-            "installed": list(self.installed),
-            "refusal": None if self.refusal is None else self.refusal.to_dict(),
-            "order": list(self.order),
-            "seconds": round(self.seconds, 2),
-            "runs": self.runs,
-        }
 
 
 def revive(
@@ -114,14 +64,6 @@ def workplace(work: Path) -> Workplace:
     packages = work / "packages"
     packages.mkdir(parents=True, exist_ok=True)
     return Workplace(work / "revived", work / "runs", work / "home", (packages,))
-
-
-class Refused(Exception):
-    """The way out of the loop, with the refusal."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.why)
-        self.refusal = refusal
 
 
 @dataclass
@@ -388,7 +330,7 @@ class Doctor:
                 self.progress(f"cell {facts.cell + 1}: {mender.id}: {offer.reason or mender.reason}")
                 first = min((edit.cell for edit in offer.edits), default=facts.cell)
                 return offer.restart or first < facts.cell
-        if self.move_definition(facts) or self.leave_out(facts) or self.leave_out_plot(facts):
+        if self.move_definition(facts) or any(self.resort(each, facts) for each in RESORTS):
             return True
         self.refuse(facts)
         return True
@@ -419,108 +361,25 @@ class Doctor:
         self.notebook = replace(self.notebook, cells=tuple(replace(cell, index=i) for i, cell in enumerate(cells)))
         return True
 
-    def leave_out(self, facts: Trouble) -> bool:
-        """A statement that failed in the same way when the notebook was saved never had an effect: it is commented out."""
-        cell = self.notebook.cells[facts.cell]
-        saved = [output for output in cell.outputs if output.kind == "error"]
-        if not saved or cell.tree is None or not any(facts.kind in output.text for output in saved):
+    def resort(self, leave_out: Resort, facts: Trouble) -> bool:
+        """Take what failed out of the cell, where that changes no result."""
+        scene = self.scene(None)
+        offer = leave_out(scene, facts)
+        if offer is None:
             return False
-        lines = [frame.line for frame in facts.frames if frame.cell == facts.cell]
-        start = next(
-            (one.lineno for one in cell.tree.body if lines and one.lineno <= lines[0] <= (one.end_lineno or 0)), None
-        )
-        if start is None:
-            return False
-        source = cell.source.split("\n")
-        made = "\n".join(line if number < start else f"# {line}" for number, line in enumerate(source, 1))
-        from d2c_mlops.convert.finding import Edit
-
-        edit = Edit(cell.index, 1, 0, len(source), len(source[-1].encode()), made)
-        plain = replace(cell, python=cell.source)
-        self.notebook = replace(
-            self.notebook, cells=tuple(plain if one is cell else one for one in self.notebook.cells)
-        )
-        reason = f"it failed with {facts.kind} when the notebook was saved too"
-        return self.accept([(Mender("failed-before", "", "", reason), Proposal((edit,), reason))])
-
-    def leave_out_plot(self, facts: Trouble) -> bool:
-        """A statement that only draws and cannot be drawn any more changes no result: it is commented out."""
-        cell = self.notebook.cells[facts.cell]
-        lines = [frame.line for frame in facts.frames if frame.cell == facts.cell]
-        body = cell.tree.body if cell.tree is not None and lines else []
-        failed = next((one for one in body if one.lineno <= lines[0] <= (one.end_lineno or 0)), None)
-        if not isinstance(failed, ast.Expr) or facts.kind in ("NameError", "KeyboardInterrupt", "MemoryError"):
-            return False
-        inference = self.scene(None).subject.inference
-        calls = [node for node in ast.walk(failed) if isinstance(node, ast.Call)]
-        drawn = any(inference.path(call.func).startswith(PLOTS) or _draws(call) for call in calls)
-        if not drawn or not facts.through(
-            "matplotlib/", "seaborn/", "plotly/", "pandas/plotting", "wordcloud/", "missingno/"
-        ):
-            return False
-        first = facts.message.splitlines()[0][:120] if facts.message else ""
-        reason = f"the plot cannot be drawn ({facts.kind}: {first}); no result depends on it"
-        edit = without_statement(cell, failed, "")
-        return self.accept([(Mender("undrawn", "", "", reason), Proposal((edit,), reason))])
+        if offer.whole:  # lines of the source are replaced, whatever magics they hold
+            cells = [replace(one, python=one.source) if one.index == facts.cell else one for one in self.notebook.cells]
+            self.notebook = replace(self.notebook, cells=tuple(cells))
+        mender = Mender(offer.id, "", "", offer.proposal.reason)
+        return self.accept([(mender, offer.proposal)])
 
     def refuse(self, facts: Trouble) -> None:
         """Say which cell fails, why, and what a person can do about it."""
         module = missing_module(facts)
         if module:
-            name = distribution_of(module)
-            self.missing = list(dict.fromkeys([*self.missing, name]))
-            if module.startswith("ipywidgets"):
-                why, step = (
-                    "it is interactive: it waits for a person at its widgets",
-                    "put the values into a parameters cell",
-                )
-            elif name in self.tried:
-                why, step = (
-                    f"`{module}` is missing and {name} cannot be installed: {self.tried[name]}",
-                    "replace the package",
-                )
-            else:
-                why = f"missing packages: {', '.join(self.missing)}"
-                step = "install them into the run's own folder: add --install"
-            raise Refused(Refusal(self.at(facts.cell), why, step, facts.kind))
-        text = facts.message.splitlines()[0][:300] if facts.message else ""
-        raise Refused(Refusal(self.at(facts.cell), f"{facts.kind}: {text}", self.advice(facts), facts.kind))
-
-    def advice(self, facts: Trouble) -> str:
-        """What a person can do about a failure that no mend fits."""
-        if "OSError" in facts.bases and "FileNotFoundError" in facts.bases:
-            large = ", ".join(one.name for one in self.too_large)
-            return (
-                f"these files are too large to be copied: {large}"
-                if large
-                else "give the folder of its data: --data FOLDER"
-            )
-        gone = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", facts.message)
-        for change in live_changes() if gone else ():
-            if gone and change.argument == gone[2] and change.path.rpartition(".")[2] == gone[1]:
-                return f"{gone[1]} has no `{gone[2]}` since {change.library} {change.since}: write {change.instead}, and convert again"
-        if facts.kind == "EOFError":
-            return "put the value into a parameters cell"
-        if facts.kind == "NameError":
-            return "define the name above this cell, or take the cell out"
-        if facts.kind in ("URLError", "HTTPError", "ConnectionError", "gaierror", "SSLError"):
-            return "download the file, and give its folder: --data FOLDER"
-        where = next((f"line {frame.line}" for frame in _last_first(facts.frames)), "the cell")
-        return f"mend {where} of the cell, and convert again"
-
-
-def _draws(call: ast.Call) -> bool:
-    """Whether a call is a plot method of pandas: `frame.plot(...)`, `frame.plot.bar()`, `frame.hist()`."""
-    function = call.func
-    if not isinstance(function, ast.Attribute):
-        return False
-    return function.attr in PLOT_METHODS or (
-        isinstance(function.value, ast.Attribute) and function.value.attr == "plot"
-    )
-
-
-def _last_first(frames: Sequence[Frame]) -> list[Frame]:
-    return list(reversed(frames))
+            self.missing = list(dict.fromkeys([*self.missing, distribution_of(module)]))
+            raise Refused(absent(facts, self.at(facts.cell), module, self.missing, self.tried))
+        raise Refused(failed(facts, self.at(facts.cell), self.too_large))
 
 
 def _compatible(offers: Sequence[Proposal]) -> list[Proposal]:
@@ -552,11 +411,3 @@ def _changed_lines(old: str, new: str) -> tuple[str, str]:
     while was and now and was[-1] == now[-1]:
         was, now = was[:-1], now[:-1]
     return "\n".join(was), "\n".join(now)
-
-
-def plain_text(output: Mapping[str, Any]) -> str:
-    """Return the text of an nbformat 4 output."""
-    if output.get("output_type") == "stream":
-        return str(output.get("text", ""))
-    text = output.get("data", {}).get("text/plain", "") if isinstance(output.get("data"), dict) else ""
-    return re.sub(r"\x1b\[[0-9;]*m", "", str(text))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from d2c_mlops.convert.notebook import Cell, Notebook, read_notebook
-from d2c_mlops.convert.revive import Revived
+from d2c_mlops.convert.revived import Revived
 from d2c_mlops.convert.sandbox import CellRun, Limits, Session, Stopped, clone_folder, copy_folder
 from d2c_mlops.convert.saving import save
 from d2c_mlops.convert.writing import Written
