@@ -207,6 +207,16 @@ def test_a_model_is_built_and_fitted_in_one_function() -> None:
     assert "clf = LogisticRegression(C=C)\n    clf.fit(X_train, y_train)\n    return clf" in functions(made)
 
 
+def test_a_list_that_later_cells_read_goes_into_the_function() -> None:
+    fit = "groups = KMeans(n_clusters=2)\nused = ['price', 'qty']\ngroups.fit(df[used])\ndf['group'] = groups.predict(df[used])\ndf[used].mean()"
+    made = cells_of(LOAD, fit, "used = ['price']\nother = KMeans(n_clusters=3)\nother.fit(df[used])\nother.inertia_")
+    assert "used = ['price', 'qty']" in made
+    assert functions(made).count("KMeans(n_clusters=n_clusters)") == 1
+    assert "groups = fit_kmeans(df, used, n_clusters=n_clusters)" in made
+    _, found, _ = plan_of(LOAD, fit, "used")
+    assert next(piece for piece in found if piece.name == "fit_kmeans").inputs == ["df", "used"]
+
+
 def test_what_only_figures_need_stays_with_them() -> None:
     figure = "colours = ['red', 'blue']\nfor colour in colours:\n    plt.plot([1], color=colour)\nplt.show()"
     made = cells_of(LOAD, "df['total'] = df['price'] * df['qty']", figure, SPLIT, FIT)

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from d2c_mlops.convert import naming
 from d2c_mlops.convert.cutting import merged, raw_pieces
 from d2c_mlops.convert.piece import Piece, in_order
-from d2c_mlops.convert.plan import Plan, visible
+from d2c_mlops.convert.plan import Line, Plan, visible
 
 ASIDE = 5  # lines at most of a preparation that is left plain because it is only looked at
 
 
 def pieces(plan: Plan) -> list[Piece]:
     """Return the pieces of a plan in document order, each step with its name and what goes in and out."""
-    found = merged(list(raw_pieces(plan)), plan)
+    found = [part for each in merged(list(raw_pieces(plan)), plan) for part in _with_lists_before(each)]
     if plan.structure.models:
         _leave_asides(found)
     done: list[Piece] = []
@@ -30,6 +30,34 @@ def pieces(plan: Plan) -> list[Piece]:
     done = _joined_plain(done)
     _name_steps(done, plan)
     return done
+
+
+def _with_lists_before(piece: Piece) -> Iterator[Piece]:
+    """Put lists that a step writes down and later ones read before it, so that they go into the function."""
+    moved: list[Line] = []
+    known: set[str] = set()
+    for line in piece.lines if piece.kind == "step" else ():
+        own = set(line.facts.binds)
+        value = getattr(line.statement.node, "value", None)
+        later = own & (piece.lines[-1].live | line.before) and isinstance(line.statement.node, ast.Assign)
+        again = [each for each in piece.lines if own & {*each.facts.binds, *each.facts.mutates}]
+        if line.role == "constant" and isinstance(value, _LISTS) and later and len(again) == 1 and not own & known:
+            moved.append(line)
+        known |= line.facts.loads | own
+    if not moved or len(moved) == len(piece.lines):
+        yield piece
+        return
+    for line in moved:
+        line.kind = "plain"
+        yield Piece("plain", [line.statement.cell], [line], heading=piece.heading, chapter=piece.chapter)
+    piece.lines = [line for line in piece.lines if line not in moved]
+    names = frozenset(name for line in moved for name in line.facts.binds)
+    for line in piece.lines:
+        line.before |= names
+    yield piece
+
+
+_LISTS = ast.List | ast.Tuple | ast.Dict | ast.Set
 
 
 def _checked(piece: Piece, plan: Plan, handed: set[str]) -> Iterator[Piece]:

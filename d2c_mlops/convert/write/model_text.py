@@ -266,7 +266,7 @@ def _checks(
 
 
 _KEPT = (
-    (r"learned\.encode\(|\.transform\(", "what was fitted"),
+    (r"learned\.encode\(|\.transform\(", "the fitted transformers"),
     (r"learned\.(codes|dummies)\(", "the categories"),
     (r"learned\.cut\(", "the edges of the bins"),
     (r"learned\.keep\(", "the figures"),
@@ -279,7 +279,7 @@ def _learned(prepare: str) -> str:
     if not kept:
         return "Nothing of the training data is needed for that."
     listed = " and ".join([", ".join(kept[:-1]), kept[-1]]) if len(kept) > 1 else kept[0]
-    return f"Where a step learns from the training data, {listed} of the training are used again."
+    return f"Where a step learns from the training data, a record meets {listed} of the training."
 
 
 MODEL_NAME = "in_production"

@@ -14,8 +14,6 @@ from d2c_mlops.convert.plan import Plan
 from d2c_mlops.convert.write.functions import function_source, own_parameters
 from d2c_mlops.convert.write.parameters import Parameters
 
-_SHORTEST = 2  # statements of a step that is shared under other names
-
 
 def share(found: Sequence[Piece], plan: Plan, parameters: Parameters) -> None:
     """Find for each step the earlier one that does the same but for the names of what goes in and out."""
@@ -57,7 +55,7 @@ def _alike(first: Piece, piece: Piece, exact: str, plan: Plan, parameters: Param
     tree = ast.parse(function_source(first, plan, parameters, {})).body[0]
     assert isinstance(tree, ast.FunctionDef)
     tree.name, tree.body = "f", tree.body[1:]
-    return ast.dump(tree) == exact or (first.quiet == piece.quiet and len(piece.lines) >= _SHORTEST)
+    return ast.dump(tree) == exact or first.quiet == piece.quiet
 
 
 def _renamed(tree: ast.FunctionDef) -> str:
