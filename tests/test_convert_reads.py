@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2c_mlops.convert import naming
-from d2c_mlops.convert.model_plan import Chosen, choose, find_ways
+from d2c_mlops.convert.model_plan import Chosen, choose, find_ways, settle
 from d2c_mlops.convert.notebook import parse_notebook
 from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Plan, read
@@ -215,6 +215,17 @@ def test_a_list_that_later_cells_read_goes_into_the_function() -> None:
     assert "groups = fit_kmeans(df, used, n_clusters=n_clusters)" in made
     _, found, _ = plan_of(LOAD, fit, "used")
     assert next(piece for piece in found if piece.name == "fit_kmeans").inputs == ["df", "used"]
+
+
+def test_steps_hand_out_what_the_model_wants_and_no_more() -> None:
+    clean = "odd = IsolationForest(random_state=1)\nbasis = df[['price']].fillna(0)\ndf['odd'] = odd.fit_predict(basis)\ndf.head()"
+    plan, found, _ = plan_of(LOAD, clean, SPLIT, FIT)
+    chosen = choose(plan, found)
+    assert not isinstance(chosen, str)
+    step = next(piece for piece in found if any("basis" in line.facts.binds for line in piece.lines))
+    assert "basis" in step.outputs, "it may yet become the model"
+    settle(found, chosen[0])
+    assert "basis" not in step.outputs and "df" in step.outputs
 
 
 def test_what_only_figures_need_stays_with_them() -> None:

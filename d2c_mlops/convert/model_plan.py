@@ -45,6 +45,7 @@ class Chosen:
     horizon: int = HORIZON  # of a forecast
     freq: str = ""  # of Prophet's dates
     ways: list[Way] = field(default_factory=list)
+    hands: list[tuple[Piece, set[str]]] = field(default_factory=list)  # names that steps must hand out for it
 
 
 @dataclass
@@ -54,6 +55,12 @@ class Way:
     start: str
     after: int  # index among the chosen pieces
     replay: Replay
+    manner: Manner
+
+    @property
+    def key(self) -> tuple[str, int, bool, bool]:
+        """What tells one way from another."""
+        return self.start, self.after, self.manner.every, self.manner.words is not None
 
 
 def choose(plan: Plan, found: Sequence[Piece]) -> list[Chosen] | str:
@@ -76,6 +83,16 @@ def choose(plan: Plan, found: Sequence[Piece]) -> list[Chosen] | str:
         else:
             reasons.append(f"{fit.path.rpartition('.')[2]} of cell {fit.cell + 1}: {made}")
     return chosen or reasons[0]
+
+
+def settle(found: Sequence[Piece], chosen: Chosen | None, start: str = "") -> None:
+    """Let steps hand out no more than the notebook and the model that was built want; shared functions stay as they are."""
+    shared = [piece.like for piece in found if piece.like is not None]
+    for piece in found:
+        if piece.extra and piece.like is None and piece not in shared:
+            wanted = {name for each, names in (chosen.hands if chosen else ()) if each is piece for name in names}
+            wanted |= {start}
+            piece.outputs = [name for name in piece.outputs if name not in piece.extra - wanted] or piece.outputs
 
 
 def kept_as(fit: Fit) -> str:
@@ -121,11 +138,13 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
     last = max(end, next((i for i, piece in enumerate(found) if asking in piece.lines), end))
     if asking is not line:
         last = max(end, last - 1) if last > end else end
-    missing = set(names)
+    missing, hands = set(names), list[tuple[Piece, set[str]]]()
     for piece in reversed(found[: last + 1]):
         bound = {name for each in piece.lines for name in each.facts.binds}
-        if piece.kind == "step":
-            piece.outputs = in_order(piece, {*piece.outputs, *(missing & bound)})
+        if piece.kind == "step" and (handed := missing & bound):
+            piece.extra |= handed - set(piece.outputs)
+            piece.outputs = in_order(piece, {*piece.outputs, *handed})
+            hands.append((piece, handed))
         missing -= bound
     wanted = Wanted(plan.inference, visible(plan))
     wanted.want(name)
@@ -135,7 +154,7 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
     pieces = _slice(found[: last + 1], wanted)
     if isinstance(pieces, str):
         return pieces
-    chosen = Chosen(fit, name, pieces, features, answers, held, score, kept)
+    chosen = Chosen(fit, name, pieces, features, answers, held, score, kept, hands=hands)
     if kept == "forecast":
         chosen.horizon, chosen.freq = _horizon(plan, name)
     return chosen
@@ -294,7 +313,7 @@ def find_ways(plan: Plan, chosen: Chosen, words: Words) -> list[Way]:
                 if made is None or start in made.given or not _reaches(made):
                     continue
                 if not any((way.start, way.replay.lines) == (start, made.lines) for way in found):
-                    found.append(Way(start, place, made))
+                    found.append(Way(start, place, made, manner))
     return found
 
 

@@ -118,6 +118,8 @@ def step_name(
     spoken = command(comments[0]) if comments else ""
     if len(outputs) > 1 and all(_HALVES.match(name) for name in outputs) and not spoken.startswith("split"):
         spoken = ""
+    if (columns := _selected(group, outputs)) == "select_features_and_target":
+        return columns
     if spoken and (role not in ("load", "fit", "split") or len(group) < 8) and len(spoken) <= 48:
         return spoken
     if _halves(group, role, outputs, inference):

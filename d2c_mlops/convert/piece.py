@@ -22,6 +22,7 @@ class Piece:
     chapter: str = ""  # the heading above that one
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    extra: set[str] = field(default_factory=set)  # of what it hands out, the names that only a model wants
     imports: list[str] = field(default_factory=list)  # that hold only inside
     parameters: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from d2c_mlops.convert import naming
-from d2c_mlops.convert.model_plan import Chosen, choose, find_ways
+from d2c_mlops.convert.model_plan import Chosen, choose, find_ways, settle
 from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Plan
 from d2c_mlops.convert.sandbox import Limits, clone_folder, run_program
@@ -88,10 +88,13 @@ def write(
             way, _, taken = ways[built["index"]]
             if taken.kept != "estimator":
                 built = {**built, "estimator": taken.fit.path.rpartition(".")[2]}
+            way = _settled(way, taken, plan, found, parameters)
             chosen, model = taken, model_cells(name, taken, way, built, parameters, day)
             parameters.every.append(Parameter("as_of", "str", repr(day), "day of the data, noted with the model"))
         elif isinstance(chosen, Chosen):
             chosen = f"no way to ask {chosen.fit.path.rpartition('.')[2]} about records could be proved right"
+        if built is None:
+            settle(found, None)
     cells = joined(lay_out(plan, found, parameters, types, module))
     cells = _with_model(cells, model, chosen, built)
     if keep and data is not None:
@@ -143,6 +146,13 @@ def _ways(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[tuple[Cand
         text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
         chosen.ways = find_ways(plan, chosen, lambda piece: call_source(piece, parameters))
     return [(each, text, chosen) for each in candidates(plan, chosen, parameters)]
+
+
+def _settled(way: Candidate, chosen: Chosen, plan: Plan, found: Sequence[Piece], parameters: Parameters) -> Candidate:
+    """The same way, where steps hand out no more than it wants."""
+    settle(found, chosen, way.way.start if way.way is not None else "")
+    again = [each for each, _, _ in _ways(plan, chosen, parameters)]
+    return next(each for each in again if each.key == way.key)
 
 
 def probe(

@@ -46,6 +46,11 @@ class Candidate:
     load_name: str = ""  # of the function that returns the records
     seen: str = ""  # where the probe notes the type of the start
 
+    @property
+    def key(self) -> tuple[str, int, bool, bool]:
+        """What tells one way from another."""
+        return self.way.key if self.way is not None else ("", -1, False, False)
+
     def spec(self, index: int, name: str, score: str | None) -> dict[str, Any]:
         """What the probe needs to try it."""
         return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": self.name,
