@@ -136,6 +136,19 @@ def test_a_record_is_answered_without_what_only_chooses_rows() -> None:
     )
 
 
+def test_a_transformer_that_is_fitted_on_other_rows_is_given_and_those_rows_are_not_made() -> None:
+    scale = "low = X_train.sample(frac=0.5, random_state=1)\nscaler = StandardScaler()\nscaler.fit(low)\nX_test = scaler.transform(X_test)\nlow.head()"
+    _, chosen, _ = model_of(LOAD, SPLIT, scale, FIT)
+    text = "\n".join(chosen.ways[0].replay.lines)
+    assert "learned['scaler'].transform(X)" in text and "low" not in text
+
+
+def test_a_second_fit_of_a_model_is_called_so() -> None:
+    made = cells_of(LOAD, SPLIT, FIT, "clf.fit(X_test, y_test)\nclf.coef_")
+    assert "def fit_logistic_regression_again(" in functions(made)
+    assert functions(made).count('"""Fit LogisticRegression."""') == 2
+
+
 def test_what_an_author_function_reads_is_wanted_too() -> None:
     rate = "rate = 0.2\ndef net(frame):\n    return frame['price'] * (1 - rate)"
     plan, _, _ = plan_of(
@@ -228,6 +241,15 @@ def test_steps_hand_out_what_the_model_wants_and_no_more() -> None:
     assert "basis" not in step.outputs and "df" in step.outputs
 
 
+def test_a_few_lines_that_only_prepare_a_question_belong_to_it() -> None:
+    made = cells_of(LOAD, SPLIT, FIT, "first = X_test[:3]", "guess = clf.predict(first)\nguess.mean()")
+    assert "first = X_test[:3]\n    return clf.predict(first)" in functions(made)
+    later = cells_of(LOAD, SPLIT, FIT, "first = X_test[:3]", "guess = clf.predict(first)\nguess.mean()", "first.sum()")
+    assert "return clf.predict(first)" in functions(later) and "first = X_test[:3]\n    return clf" not in functions(
+        later
+    )
+
+
 def test_what_only_figures_need_stays_with_them() -> None:
     figure = "colours = ['red', 'blue']\nfor colour in colours:\n    plt.plot([1], color=colour)\nplt.show()"
     made = cells_of(LOAD, "df['total'] = df['price'] * df['qty']", figure, SPLIT, FIT)
@@ -242,6 +264,18 @@ def test_an_aside_stays_in_the_notebook_where_there_is_a_model(model: tuple[str,
     made = cells_of(LOAD, *model, "top = df.groupby('shop')['qty'].sum().head(3)\ntop")
     assert ("groupby" in functions(made)) is exported
     assert any("top" in cell and not cell.startswith("#| export") for cell in made)
+
+
+def test_what_a_printed_figure_judges_by_is_no_aside() -> None:
+    first = SCALE.split("\n")[0]
+    made = cells_of(
+        LOAD,
+        SPLIT,
+        f"{first}\nX_train = scaler.fit_transform(X_train)\nlen(X_train)",
+        "X_test = scaler.transform(X_test)\nX_test[:2]",
+        FIT,
+    )
+    assert "scaler.transform(X_test)" in functions(made)
 
 
 def test_a_name_for_a_column_is_no_parameter() -> None:

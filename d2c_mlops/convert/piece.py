@@ -27,6 +27,7 @@ class Piece:
     parameters: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     words: dict[str, str] = field(default_factory=dict)  # parameter -> what the function calls it, where that differs
+    base: str = ""  # its name before it is told apart from others
     quiet: str = ""  # the name that it would have without the author's words
     spoken_above: bool = False  # whether the author's comment stands above the call, not in the function
     like: Piece | None = None  # the earlier step whose function does the same

@@ -45,7 +45,7 @@ def replayed(
         return None
     fitted = _fitted_once(plan, chosen)
     called = [piece for piece in pieces if manner.words and _callable(piece, plan, fitted, manner.every)]
-    chosen = _needed(lines, wanted, called) or []
+    chosen = _needed(lines, replace(wanted, seen=seen | fitted), called) or []
     undone = frozenset(
         column
         for line in lines

@@ -134,23 +134,26 @@ def _leave_asides(found: Sequence[Piece]) -> None:
             continue
         names = {name for line in piece.lines for name in (*line.facts.binds, *line.facts.mutates)}
         readers = [each for name in names for each in _readers(name, found[place + 1 :])]
-        if readers and all(each.kind == "plain" and not any(line.reason for line in each.lines) for each in readers):
+        if readers and all(_looks(*each) for each in readers):
             piece.kind, piece.reasons = "plain", [*piece.reasons, "only what is shown uses it"]
             for line in piece.lines:
                 line.kind = "show"
 
 
-def _readers(name: str, later: Sequence[Piece]) -> Iterator[Piece]:
-    """The pieces that read or change a name before it is bound anew."""
+def _looks(piece: Piece, line: Line) -> bool:
+    """Whether a line that reads something only shows it: it asks no model, judges none, and stays for no other reason."""
+    judges = line.role in ("fit", "predict", "evaluate", "split")
+    return piece.kind == "plain" and not judges and not any(each.reason for each in piece.lines)
+
+
+def _readers(name: str, later: Sequence[Piece]) -> Iterator[tuple[Piece, Line]]:
+    """The lines that read or change a name before it is bound anew."""
     for piece in later:
         for line in piece.lines:
             if name in line.facts.loads or name in line.facts.mutates:
-                yield piece
-                break
+                yield piece, line
             if name in line.facts.definite:
                 return
-        if any(name in line.facts.definite for line in piece.lines):
-            return
 
 
 def _plain(piece: Piece, reason: str) -> Iterator[Piece]:
@@ -217,6 +220,9 @@ def _name_steps(found: Sequence[Piece], plan: Plan) -> None:
             name = naming.step_name(group, piece.role, piece.outputs, piece.heading, plan.inference, project)
             hints = [*(naming.topic([each]) for each in piece.outputs), naming.command(piece.heading)]
             hints.append(naming.apart(piece.chapter))
+            if piece.role == "fit" and any(name in line.facts.mutates for name in piece.inputs for line in piece.lines):
+                hints.insert(0, "again")
+            piece.base = name
             piece.quiet = naming.step_name(group, piece.role, piece.outputs, "", plan.inference, project, quiet=True)
             piece.name = naming.unique(name, taken, [hint for hint in hints if hint])
             taken.add(piece.name)

@@ -83,7 +83,7 @@ def function_source(piece: Piece, plan: Plan, parameters: Parameters, types: Typ
     sources = [line_source(line, plan, parameters, piece.words).strip("\n") for line in piece.lines]
     told = _told(piece, plan)
     spoken, sources[0] = _spoken(sources[0], piece, told)
-    sentence = _sentence(spoken or told or re.sub(r"_\d+$", "", piece.name).replace("_", " "))
+    sentence = _sentence(spoken or told or (piece.quiet if piece.spoken_above else piece.base).replace("_", " "))
     body = [f'"""{sentence}"""', *piece.imports]
     text = "\n".join(indented(part) for part in [*body, *returning(sources, ", ".join(piece.outputs))] if part)
     return f"def {piece.name}({', '.join(arguments)}) -> {arrow}:\n{text}"
@@ -145,7 +145,7 @@ def _sentence(text: str) -> str:
 
 def _told(piece: Piece, plan: Plan) -> str:
     """What is known of a step beyond its name."""
-    name = re.sub(r"_\d+$", "", piece.name)
+    name = piece.quiet if piece.spoken_above else piece.base
     return _file_read(piece) or _fitted(name, piece, plan) or naming.SENTENCES.get(name, "")
 
 
@@ -153,9 +153,12 @@ def _fitted(name: str, piece: Piece, plan: Plan) -> str:
     """Name the estimators of `fit_random_forest` as their library does."""
     verb, _, rest = name.partition("_")
     calls = [node for line in piece.lines for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)]
-    paths = dict.fromkeys(plan.inference.path(call.func) for call in calls)
+    owners = [call.func.value for call in calls if isinstance(call.func, ast.Attribute) and "fit" in call.func.attr]
+    paths = dict.fromkeys(
+        [*(plan.inference.path(call.func) for call in calls), *(plan.inference.kind(owner) for owner in owners)]
+    )
     found = [path.rpartition(".")[2] for path in paths if path and naming.estimator_name(path) in rest]
-    named = [each for each in found if each[:1].isupper()]
+    named = list(dict.fromkeys(each for each in found if each[:1].isupper()))
     return f"{verb} {' and '.join(named)}" if verb in ("fit", "build") and named else ""
 
 
