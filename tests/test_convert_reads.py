@@ -149,6 +149,13 @@ def test_a_second_fit_of_a_model_is_called_so() -> None:
     assert functions(made).count('"""Fit LogisticRegression."""') == 2
 
 
+def test_fits_in_a_loop_are_a_comparison() -> None:
+    loop = "scores = []\nfor k in range(2, 5):\n    model = KMeans(n_clusters=k).fit(df[['qty']])\n    scores.append(model.inertia_)\nscores"
+    made = functions(cells_of(LOAD, loop, "best = KMeans(n_clusters=3)\nbest.fit(df[['qty']])\nbest.inertia_"))
+    assert "def compare_kmeans(" in made and "def fit_kmeans(" in made
+    assert '"""Fit KMeans with one setting after the other."""' in made
+
+
 def test_what_an_author_function_reads_is_wanted_too() -> None:
     rate = "rate = 0.2\ndef net(frame):\n    return frame['price'] * (1 - rate)"
     plan, _, _ = plan_of(

@@ -180,7 +180,8 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
         return "split_train_test" if not any("fold" in path.lower() for path in paths) else "split_folds"
     if role == "fit":
         decomposed = any(path.endswith("seasonal_decompose") for path in paths)
-        return "decompose_seasonality" if decomposed else _fit_name(calls, inference)
+        made = "decompose_seasonality" if decomposed else _fit_name(calls, inference)
+        return re.sub(r"^fit_(?!model$)", "compare_", made) if _fits_in_loop(group) else made
     metric = next(
         (p.rpartition(".")[2] for p in paths if p.startswith(("sklearn.metrics.", "statsmodels.tools.eval"))), ""
     )
@@ -221,6 +222,14 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
         if any(method in words for method in methods):
             return name
     return ""
+
+
+def _fits_in_loop(group: Sequence[Statement]) -> bool:
+    """Whether a model is fitted again and again, to compare what comes of it."""
+    loops = (each for one in group for each in ast.walk(one.node) if isinstance(each, ast.For))
+    return any(
+        isinstance(node, ast.Attribute) and node.attr.startswith("fit") for loop in loops for node in ast.walk(loop)
+    )
 
 
 def _columns_set(group: Sequence[Statement]) -> list[str]:

@@ -159,6 +159,8 @@ def _fitted(name: str, piece: Piece, plan: Plan) -> str:
     )
     found = [path.rpartition(".")[2] for path in paths if path and naming.estimator_name(path) in rest]
     named = list(dict.fromkeys(each for each in found if each[:1].isupper()))
+    if verb == "compare" and named:
+        return f"fit {' and '.join(named)} with one setting after the other"
     return f"{verb} {' and '.join(named)}" if verb in ("fit", "build") and named else ""
 
 
