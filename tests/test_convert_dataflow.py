@@ -45,6 +45,11 @@ def test_mutation_is_seen_through_attributes_methods_and_keywords() -> None:
     assert "g" in cell.reads and "g" in cell.defines
 
 
+def test_a_fit_changes_its_estimator_whatever_else_it_gives() -> None:
+    cell = flow("a.fit_predict(X)\nlabels = b.fit_predict(X)\nX, y = c.fit_resample(X, y)\nd.score(X)").cells[0]
+    assert set(cell.mutates) == {"a", "b", "c"}
+
+
 def test_scopes_of_comprehensions_lambdas_functions_and_classes_stay_inside() -> None:
     assert names("t = [i * k for i in range(3)]", "k = 2") == ["k"]
     assert names("f = lambda a: a + outer") == ["outer"]

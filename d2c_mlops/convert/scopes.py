@@ -14,13 +14,16 @@ def words(text: str) -> list[str]:
 
 CHANGING_METHODS = frozenset(
     words(
-        "append appendleft clear compile extend extendleft fit fit_generator fit_resample "
-        "fit_transform insert load_state_dict load_weights partial_fit pop popitem popleft remove "
-        "reverse set_params setdefault sort update"
+        "append appendleft build_vocab clear compile extend extendleft fit fit_generator fit_predict "
+        "fit_resample fit_sample fit_transform insert load_state_dict load_weights partial_fit pop popitem "
+        "popleft remove reverse set_params setdefault sort train_on_batch update"
     )
 )
 _CHANGES_ALSO_AS_EXPRESSION = frozenset(
-    words("fit fit_generator fit_transform insert partial_fit pop popitem popleft set_params setdefault")
+    words(
+        "fit fit_generator fit_predict fit_resample fit_sample fit_transform insert partial_fit pop popitem popleft "
+        "set_params setdefault train_on_batch"
+    )
 )
 _SHUFFLES = frozenset({"random.shuffle", "np.random.shuffle", "numpy.random.shuffle", "rng.shuffle"})
 _Scoped = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
