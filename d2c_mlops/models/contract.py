@@ -19,8 +19,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field as Constraint, 
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'PYTHON', 'column', 'Field', 'fields', 'record_model', 'check_frame',
-           'Contract', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict', 'Change', 'changes',
+__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'PYTHON', 'column', 'Field', 'fields', 'record_model', 'check_frame',
+           'Terms', 'Contract', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict', 'Change', 'changes',
            'broken_clauses']
 
 # %% ../../nbs/models/contract.ipynb #822a8f89
@@ -35,6 +35,12 @@ DTYPES: dict[Kind, str] = {
     "boolean": "boolean",
     "date": "datetime64[us]",
     "date-time": "datetime64[us, UTC]",
+}
+SAMPLES: dict[Kind, Any] = {
+    "string": "text",
+    "boolean": True,
+    "date": "2024-01-01",
+    "date-time": "2024-01-01T00:00:00Z",
 }
 
 # %% ../../nbs/models/contract.ipynb #cf10221c
@@ -53,17 +59,14 @@ def column(
     example: Any = None,  # a value that works when pasted
 ) -> pa.Column:
     """Return a pandera column that carries all a contract needs to know."""
-    checks = [
-        check
-        for check in (
-            pa.Check.ge(ge) if ge is not None else None,
-            pa.Check.le(le) if le is not None else None,
-            pa.Check.isin(list(choices)) if choices is not None else None,
-            pa.Check.str_matches(rf"^(?:{pattern})$") if pattern is not None else None,
-            pa.Check.str_length(max_value=max_length) if max_length is not None else None,
-        )
-        if check is not None
-    ]
+    made = (
+        pa.Check.ge(ge) if ge is not None else None,
+        pa.Check.le(le) if le is not None else None,
+        pa.Check.isin(list(choices)) if choices is not None else None,
+        pa.Check.str_matches(rf"^(?:{pattern})$") if pattern is not None else None,
+        pa.Check.str_length(max_value=max_length) if max_length is not None else None,
+    )
+    checks = [check for check in made if check is not None]
     known = {
         "kind": kind,
         "unit": unit,
@@ -113,18 +116,10 @@ class Field:
         """Return a value that this field accepts: its example, or one made from its limits."""
         if self.example is not None:
             return self.example
-        if self.choices:
-            return self.choices[0]
+        if self.choices or self.kind in SAMPLES:
+            return self.choices[0] if self.choices else SAMPLES[self.kind]
         low = self.ge if self.ge is not None else min(self.le, 0) if self.le is not None else 0
-        samples: dict[str, Any] = {
-            "string": "text",
-            "integer": int(low),
-            "number": float(low),
-            "boolean": True,
-            "date": "2024-01-01",
-            "date-time": "2024-01-01T00:00:00Z",
-        }
-        return samples[self.kind]
+        return int(low) if self.kind == "integer" else float(low)
 
 # %% ../../nbs/models/contract.ipynb #63370250
 def fields(schema: pa.DataFrameSchema) -> tuple[Field, ...]:
@@ -204,14 +199,43 @@ def _failures(err: pa.errors.SchemaErrors) -> list[Failure]:
 
 # %% ../../nbs/models/contract.ipynb #f76fd1da
 @dataclass(frozen=True)
-class Contract:
-    """A model's input and output schema with units, key and a semantic version."""
+class Terms:
+    """What is agreed between a model and its callers, and all that is derived from it once."""
 
     name: str
     version: str
     key: str
     inputs: pa.DataFrameSchema
     outputs: pa.DataFrameSchema
+
+    @cached_property
+    def input_fields(self) -> tuple[Field, ...]:
+        return fields(self.inputs)
+
+    @cached_property
+    def output_fields(self) -> tuple[Field, ...]:
+        return fields(self.outputs)
+
+    @cached_property
+    def request_model(self) -> type[BaseModel]:
+        return record_model(_camel(self.name) + "Record", self.input_fields)
+
+    @cached_property
+    def request_list(self) -> TypeAdapter[list[Any]]:
+        return TypeAdapter(list[self.request_model])  # type: ignore[name-defined]
+
+    @cached_property
+    def response_model(self) -> type[BaseModel]:
+        return record_model(_camel(self.name) + "Answer", self.output_fields)
+
+    def example(self) -> dict[str, Any]:
+        """Return one input record that the contract accepts, as JSON values."""
+        return {field.name: field.sample() for field in self.input_fields}
+
+# %% ../../nbs/models/contract.ipynb #362b3e7e
+@dataclass(frozen=True)
+class Contract(Terms):
+    """A model's input and output schema with units, key and a semantic version."""
 
     def __post_init__(self) -> None:
         failures = []
@@ -243,30 +267,6 @@ class Contract:
         """The version as numbers, for comparing two."""
         major, minor, patch = map(int, self.version.split("."))
         return major, minor, patch
-
-    @cached_property
-    def input_fields(self) -> tuple[Field, ...]:
-        return fields(self.inputs)
-
-    @cached_property
-    def output_fields(self) -> tuple[Field, ...]:
-        return fields(self.outputs)
-
-    @cached_property
-    def request_model(self) -> type[BaseModel]:
-        return record_model(_camel(self.name) + "Record", self.input_fields)
-
-    @cached_property
-    def request_list(self) -> TypeAdapter[list[Any]]:
-        return TypeAdapter(list[self.request_model])  # type: ignore[name-defined]
-
-    @cached_property
-    def response_model(self) -> type[BaseModel]:
-        return record_model(_camel(self.name) + "Answer", self.output_fields)
-
-    def example(self) -> dict[str, Any]:
-        """Return one input record that the contract accepts, as JSON values."""
-        return {field.name: field.sample() for field in self.input_fields}
 
 # %% ../../nbs/models/contract.ipynb #a901b6ea
 def _camel(name: str) -> str:

@@ -20,7 +20,7 @@ from .lead_fields import Codes, Field, Floats
 
 # %% auto #0
 __all__ = ['TIERS', 'BASES', 'TOLD', 'WEAK', 'BLOCK', 'BITS', 'MASK', 'NOTHING', 'tier_bars', 'marked', 'term_in', 'insert',
-           'Sheet', 'Scored', 'score', 'too_little', 'difference']
+           'Entries', 'Advice', 'Sheet', 'Scored', 'score', 'too_little', 'difference']
 
 # %% ../../nbs/models/lead_answers.ipynb #be2f48bb
 TIERS = ("A", "B", "C", "D")
@@ -58,8 +58,8 @@ def insert(best: list[Floats], values: Floats) -> None:
 
 # %% ../../nbs/models/lead_answers.ipynb #7902f676
 @dataclass(frozen=True)
-class Sheet:
-    """The tables of a score with all that is looked up beside them."""
+class Entries:
+    """The tables of a score and where its decisions begin."""
 
     fields: tuple[Field, ...]
     terms: tuple[Term, ...]
@@ -91,6 +91,10 @@ class Sheet:
         ends: NDArray[np.intp] = np.cumsum([len(table) for table in self.tables], dtype=np.intp)
         return np.concatenate([np.zeros(1, np.intp), ends[:-1]])
 
+# %% ../../nbs/models/lead_answers.ipynb #5232b24c
+class Advice(Entries):
+    """What can be said of every entry: the reason that it is, and what would be better."""
+
     @cached_property
     def reasons(self) -> NDArray[Any]:
         """Return the reason of every code of every term, counted through: its words and what it does to the odds."""
@@ -100,6 +104,29 @@ class Sheet:
             for entry, phrase in zip(table.tolist(), said, strict=True)
         ]
         return np.array(texts, dtype=object)
+
+    @cached_property
+    def rooms(self) -> list[Floats]:
+        """Return how much each code of each term is short of the best one, marked."""
+        found = []
+        for i, (table, may, seen) in enumerate(zip(self.tables, self.changeable, self.seen, strict=True)):
+            top = table[seen].max() if may and seen.any() else -np.inf
+            found.append(marked(np.maximum(top - table, 0.0), i))
+        return found
+
+    @cached_property
+    def steps(self) -> list[list[tuple[list[float], list[int]]]]:
+        """Return per term and code the better codes, the nearest first, each better than those before."""
+        return [
+            [_better(table, seen, code, hasattr(self.fields[term.parts[0]], "edges")) for code in range(len(table))]
+            if may
+            else []
+            for term, table, seen, may in zip(self.terms, self.tables, self.seen, self.changeable, strict=True)
+        ]
+
+# %% ../../nbs/models/lead_answers.ipynb #143aada5
+class Sheet(Advice):
+    """The tables of a score with all that is looked up beside them."""
 
     @cached_property
     def lists(self) -> list[list[float]]:
@@ -120,25 +147,6 @@ class Sheet:
     def room_lists(self) -> list[list[float]]:
         """Return the rooms as lists."""
         return [each.tolist() for each in self.rooms]
-
-    @cached_property
-    def rooms(self) -> list[Floats]:
-        """Return how much each code of each term is short of the best one, marked."""
-        found = []
-        for i, (table, may, seen) in enumerate(zip(self.tables, self.changeable, self.seen, strict=True)):
-            top = table[seen].max() if may and seen.any() else -np.inf
-            found.append(marked(np.maximum(top - table, 0.0), i))
-        return found
-
-    @cached_property
-    def steps(self) -> list[list[tuple[list[float], list[int]]]]:
-        """Return per term and code the better codes, the nearest first, each better than those before."""
-        return [
-            [_better(table, seen, code, hasattr(self.fields[term.parts[0]], "edges")) for code in range(len(table))]
-            if may
-            else []
-            for term, table, seen, may in zip(self.terms, self.tables, self.seen, self.changeable, strict=True)
-        ]
 
 # %% ../../nbs/models/lead_answers.ipynb #d843eb51
 def _better(table: Floats, seen: NDArray[np.bool_], code: int, ordered: bool) -> tuple[list[float], list[int]]:

@@ -18,7 +18,7 @@ from .additive import Additive, logit
 from .lead_fields import Category, Codes, Field, Floats, Numeric
 
 # %% auto #0
-__all__ = ['DRAWN', 'source_rates', 'Logit']
+__all__ = ['DRAWN', 'source_rates', 'Columns', 'ratios_of', 'Logit']
 
 # %% ../../nbs/models/lead_baselines.ipynb #e05f6d3d
 DRAWN = 20.0
@@ -35,6 +35,48 @@ def source_rates(codes: Codes, size: int, won: NDArray[np.bool_], weights: Float
     return Additive(float(logit(overall)), (table,))
 
 # %% ../../nbs/models/lead_baselines.ipynb #fa3bb180
+class Columns:
+    """What a regression is told of leads: a column per number, per value but the most frequent, and per field not known."""
+
+    def __init__(self, fields: Sequence[Field], frame: pd.DataFrame) -> None:
+        self.fields = tuple(fields)
+        self.scales: dict[str, tuple[float, float]] = {}
+        self.usual: dict[str, str] = {}
+        for field in self.fields:
+            column = frame[field.name]
+            if isinstance(field, Category):
+                code = np.bincount(field.codes(column), minlength=field.size)[: len(field.values)]
+                self.usual[field.name] = list(field.values)[int(code.argmax())]
+            else:
+                values = _known(field, column)
+                spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0
+                self.scales[field.name] = (float(np.nanmean(values)) if spread else 0.0, spread or 1.0)
+
+    def design(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the columns of leads, named as a reader of odds ratios wants them."""
+        found: dict[str, Floats] = {}
+        for field in self.fields:
+            codes = field.codes(frame[field.name])
+            if isinstance(field, Category):
+                for i, value in enumerate(field.values):
+                    if value != self.usual[field.name]:
+                        found[f"{field.name}: {value} instead of {self.usual[field.name]}"] = (codes == i).astype(float)
+            else:
+                middle, spread = self.scales[field.name]
+                values = (_known(field, frame[field.name]) - middle) / spread
+                found[f"{field.name}: {spread:.3g} more"] = np.clip(np.nan_to_num(values), -10, 10)
+            found[f"{field.name}: not known"] = (codes == field.size - 1).astype(float)
+        return pd.DataFrame(found, index=frame.index)
+
+# %% ../../nbs/models/lead_baselines.ipynb #55e6db0c
+def ratios_of(columns: Sequence[str], weights: Floats, errors: Floats) -> pd.DataFrame:
+    """Return odds ratios with their 95 % intervals from log-odds and standard errors, the strongest first."""
+    reach = 1.96 * errors
+    found = {"odds ratio": np.exp(weights), "from": np.exp(weights - reach), "to": np.exp(weights + reach)}
+    table = pd.DataFrame(found, index=pd.Index(columns, name="compared"))
+    return table.iloc[np.argsort(-np.abs(weights), kind="stable")]
+
+# %% ../../nbs/models/lead_baselines.ipynb #804dd54b
 class Logit:
     """A logistic regression on the fields of leads."""
 
@@ -47,8 +89,8 @@ class Logit:
 
         if won.all() or not won.any():
             raise DataRefused("a regression needs leads that were won and leads that were lost", where="leads.outcome")
-        self._learn(frame)
-        full = self._design(frame)
+        self.told = Columns(self.fields, frame)
+        full = self.told.design(frame)
         self.columns = _independent(full)
         x = np.column_stack([np.ones(len(full)), full[self.columns].to_numpy()])
         model = sm.Logit(won.astype(float), x)
@@ -65,51 +107,14 @@ class Logit:
         self.weights, self.errors = np.asarray(result.params, float), sure
         return self
 
-    def _learn(self, frame: pd.DataFrame) -> None:
-        self.scales: dict[str, tuple[float, float]] = {}
-        self.usual: dict[str, str] = {}
-        for field in self.fields:
-            column = frame[field.name]
-            if isinstance(field, Category):
-                code = np.bincount(field.codes(column), minlength=field.size)[: len(field.values)]
-                self.usual[field.name] = list(field.values)[int(code.argmax())]
-            else:
-                values = _known(field, column)
-                spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0
-                self.scales[field.name] = (float(np.nanmean(values)) if spread else 0.0, spread or 1.0)
-
-    def _design(self, frame: pd.DataFrame) -> pd.DataFrame:
-        found: dict[str, Floats] = {}
-        for field in self.fields:
-            codes = field.codes(frame[field.name])
-            if isinstance(field, Category):
-                for i, value in enumerate(field.values):
-                    if value != self.usual[field.name]:
-                        found[f"{field.name}: {value} instead of {self.usual[field.name]}"] = (codes == i).astype(float)
-            else:
-                middle, spread = self.scales[field.name]
-                values = (_known(field, frame[field.name]) - middle) / spread
-                found[f"{field.name}: {spread:.3g} more"] = np.clip(np.nan_to_num(values), -10, 10)
-            found[f"{field.name}: not known"] = (codes == field.size - 1).astype(float)
-        return pd.DataFrame(found, index=frame.index)
-
     def predict(self, frame: pd.DataFrame) -> Floats:
         """Return the chance (share 0..1) of each lead."""
-        margin = self.weights[0] + self._design(frame)[self.columns].to_numpy() @ self.weights[1:]
+        margin = self.weights[0] + self.told.design(frame)[self.columns].to_numpy() @ self.weights[1:]
         return np.asarray(1 / (1 + np.exp(-np.clip(margin, -30, 30))))
 
     def odds_ratios(self) -> pd.DataFrame:
         """Return the odds ratio of each column with its 95 % interval, the strongest first."""
-        weights, errors = self.weights[1:], self.errors[1:]
-        found = pd.DataFrame(
-            {
-                "odds ratio": np.exp(weights),
-                "from": np.exp(weights - 1.96 * errors),
-                "to": np.exp(weights + 1.96 * errors),
-            },
-            index=pd.Index(self.columns, name="compared"),
-        )
-        return found.iloc[np.argsort(-np.abs(weights), kind="stable")]
+        return ratios_of(self.columns, self.weights[1:], self.errors[1:])
 
 # %% ../../nbs/models/lead_baselines.ipynb #5d2a2989
 def _known(field: Numeric, column: pd.Series[Any]) -> Floats:

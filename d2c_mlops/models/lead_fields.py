@@ -79,7 +79,7 @@ class Numeric:
         found[gone] = self.size - 1
         return found
 
-
+# %% ../../nbs/models/lead_fields.ipynb #f265bce1
 @dataclass(frozen=True)
 class Category:
     """A text by its known values; the last code is not known or never seen."""

@@ -41,8 +41,8 @@ from .lead_words import read_words, words_for, write_words
 from .model import Evaluation, Model
 
 # %% auto #0
-__all__ = ['LEAD_CHARTER', 'FEW', 'example_leads', 'named', 'paired', 'leads_in', 'LeadScorer', 'judged', 'call_list',
-           'draft_words', 'odds_ratios', 'plot_field']
+__all__ = ['LEAD_CHARTER', 'LEAST', 'FEW', 'example_leads', 'named', 'paired', 'leads_in', 'in_range', 'Parameters', 'Answers',
+           'Kept', 'LeadScorer', 'judged', 'call_list', 'draft_words', 'odds_ratios', 'plot_field']
 
 # %% ../../nbs/models/lead_scoring.ipynb #8367befd
 LEAD_CHARTER = Charter(
@@ -99,15 +99,22 @@ def leads_in(tables: Tables, as_of: date) -> pd.DataFrame:
     return leads
 
 # %% ../../nbs/models/lead_scoring.ipynb #fe264f7b
-FEW = 64  # leads up to which a frame would take longer
+LEAST = {"min_wins": 1, "min_fields": 1, "capacity": 0, "lifetime": 0, "cutoffs": 1}
 
 
-class LeadScorer(Model):
-    """The chance that a lead becomes a customer, with its reasons."""
+def in_range(**given: int) -> None:
+    """Raise UsageError with every parameter that is too small."""
+    wrong = [
+        Failure(f"must be at least {LEAST[name]}, got {value}", name)
+        for name, value in given.items()
+        if value < LEAST[name]
+    ]
+    if wrong:
+        raise UsageError("parameters of the lead score are out of range", failures=wrong)
 
-    contract: ClassVar[Contract] = lead_contract(unpack(example_leads()), {})
-    charter: ClassVar[Charter] = LEAD_CHARTER
-    _learned: Learned | None = None
+# %% ../../nbs/models/lead_scoring.ipynb #d93fd420
+class Parameters(Model):
+    """What the owner of a lead score decides, and what calls are worth to her."""
 
     def __init__(
         self,
@@ -123,15 +130,7 @@ class LeadScorer(Model):
         cutoffs: int = 4,  # moments in the past at which evaluate() learns
         contract_version: str = "1.0.0",  # raise it when a field of the contract is gone
     ) -> None:
-        least = {"min_wins": 1, "min_fields": 1, "capacity": 0, "lifetime": 0, "cutoffs": 1}
-        given = {"min_wins": min_wins, "min_fields": min_fields, "capacity": capacity, "lifetime": lifetime}
-        wrong = [
-            Failure(f"must be at least {least[name]}, got {value}", name)
-            for name, value in {**given, "cutoffs": cutoffs}.items()
-            if value < least[name]
-        ]
-        if wrong:
-            raise UsageError("parameters of the lead score are out of range", failures=wrong)
+        in_range(min_wins=min_wins, min_fields=min_fields, capacity=capacity, lifetime=lifetime, cutoffs=cutoffs)
         paired(pairs)
         self.drop, self.allow, self.words, self.pairs = drop, allow, words, pairs
         self.min_wins, self.min_fields, self.capacity, self.lifetime = min_wins, min_fields, capacity, lifetime
@@ -152,6 +151,12 @@ class LeadScorer(Model):
             raise UsageError("the charter does not say what calls are worth", where="charter.right_value, wrong_cost")
         return Money(right, wrong)
 
+# %% ../../nbs/models/lead_scoring.ipynb #edd367ef
+class Answers(Parameters):
+    """A lead score that was learned: asked for many leads or for one."""
+
+    _learned: Learned | None = None
+
     @property
     def learned(self) -> Learned:
         """Return what was learned; raises UsageError before fit."""
@@ -169,15 +174,6 @@ class LeadScorer(Model):
         self._learned = learned
         self.contract = learned.contract  # type: ignore[misc]
 
-    def fit(self, tables: Tables, as_of: date) -> Self:
-        """Learn from the leads whose outcome was known at the end of `as_of`."""
-        recipe = self.recipe()
-        prepared = prepare(recipe, leads_in(tables, as_of))
-        learned = learn(recipe, prepared, self.money)
-        contract = lead_contract(asked_for(prepared), recipe.words, self.contract_version)
-        self.take(Learned(learned.sheet, contract, learned.about))
-        return self
-
     def predict(self, records: pd.DataFrame) -> pd.DataFrame:
         """Return score, tier, advice, confidence and basis of each lead."""
         return answers(self.sheet, records["lead_id"], score(self.sheet, records))
@@ -190,6 +186,13 @@ class LeadScorer(Model):
         """Return what `predict` and `explain` return, in one pass."""
         scored = score(self.sheet, records, why=True)
         return answers(self.sheet, records["lead_id"], scored), scored.reasons or []
+
+# %% ../../nbs/models/lead_scoring.ipynb #253a6109
+FEW = 64  # leads up to which a frame would take longer
+
+
+class Kept(Answers):
+    """A lead score that answers record by record, is written, and read again."""
 
     def predict_records(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
         """Return the answers to a few checked records, without a frame; None for many."""
@@ -205,6 +208,33 @@ class LeadScorer(Model):
         outputs = [record_answer(self.sheet, r["lead_id"], p) for r, p in zip(records, parts, strict=True)]
         return outputs, [record_reasons(self.sheet, each) for each in parts]
 
+    def write(self, folder: Path) -> None:
+        """Write lead_scoring.json, and words.toml for the owner to copy and edit."""
+        learned = self.learned
+        held = {"contract": contract_to_dict(learned.contract), **learned_to_dict(learned)}
+        (folder / "lead_scoring.json").write_text(json.dumps(held, ensure_ascii=False), encoding="utf-8")
+
+    def read(self, folder: Path) -> None:
+        """Take over what `write` wrote."""
+        held = json.loads((folder / "lead_scoring.json").read_text(encoding="utf-8"))
+        self.take(learned_from_dict(held, contract_from_dict(held["contract"])))
+
+# %% ../../nbs/models/lead_scoring.ipynb #b2a325fe
+class LeadScorer(Kept):
+    """The chance that a lead becomes a customer, with its reasons."""
+
+    contract: ClassVar[Contract] = lead_contract(unpack(example_leads()), {})
+    charter: ClassVar[Charter] = LEAD_CHARTER
+
+    def fit(self, tables: Tables, as_of: date) -> Self:
+        """Learn from the leads whose outcome was known at the end of `as_of`."""
+        recipe = self.recipe()
+        prepared = prepare(recipe, leads_in(tables, as_of))
+        learned = learn(recipe, prepared, self.money)
+        contract = lead_contract(asked_for(prepared), recipe.words, self.contract_version)
+        self.take(Learned(learned.sheet, contract, learned.about))
+        return self
+
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
         """Replay the last leads before `as_of` beside the rate by source, a regression and unrestricted trees."""
         recipe = self.recipe()
@@ -218,17 +248,6 @@ class LeadScorer(Model):
         still = leads["outcome"].isna().to_numpy(bool)
         rows = fields[still] if still.any() else fields.tail(100)
         return self.contract.check_inputs(rows.reset_index(drop=True))
-
-    def write(self, folder: Path) -> None:
-        """Write lead_scoring.json, and words.toml for the owner to copy and edit."""
-        learned = self.learned
-        held = {"contract": contract_to_dict(learned.contract), **learned_to_dict(learned)}
-        (folder / "lead_scoring.json").write_text(json.dumps(held, ensure_ascii=False), encoding="utf-8")
-
-    def read(self, folder: Path) -> None:
-        """Take over what `write` wrote."""
-        held = json.loads((folder / "lead_scoring.json").read_text(encoding="utf-8"))
-        self.take(learned_from_dict(held, contract_from_dict(held["contract"])))
 
     @classmethod
     def example(cls) -> tuple[Tables, date]:
@@ -270,7 +289,7 @@ def odds_ratios(model: LeadScorer, tables: Tables, as_of: date) -> pd.DataFrame:
     prepared = prepare(model.recipe(), leads_in(tables, as_of))
     return Logit(prepared.fields).fit(prepared.sample.frame, prepared.sample.won).odds_ratios()
 
-
+# %% ../../nbs/models/lead_scoring.ipynb #9d2d460e
 def plot_field(model: LeadScorer, name: str, ax: Axes) -> Axes:
     """Draw what the values of a field do to the odds."""
     sheet = model.sheet

@@ -96,7 +96,7 @@ class Plan:
         level = sample.level(pace.memory)
         return fit_additive(self.fields, self.terms, codes, sample.won, level, weights, self.monotone)
 
-
+# %% ../../nbs/models/lead_training.ipynb #b806797e
 @dataclass(frozen=True)
 class Trial:
     """What each pace would have said of the last leads, before their outcome was known."""
@@ -113,7 +113,7 @@ class Trial:
         """Return the paces with the least loss, the best first."""
         return sorted(self.margins, key=self.loss)[:count]
 
-
+# %% ../../nbs/models/lead_training.ipynb #73f9ca61
 def trial(plan: Plan, sample: Sample, codes: Sequence[Codes]) -> Trial | None:
     """Return the trial of a plan's paces; None where the leads are too few."""
     first = max(FEWEST, int(len(sample) * (1 - TRIED)))

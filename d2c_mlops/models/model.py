@@ -26,8 +26,8 @@ from .charter import Charter
 from .contract import Contract, contract_to_dict
 
 # %% auto #0
-__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'Evaluation', 'Model', 'parameters', 'build', 'class_path', 'save', 'load', 'resolve',
-           'discover']
+__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'Evaluation', 'Promises', 'Answering', 'Model', 'parameters', 'build', 'class_path',
+           'save', 'load', 'resolve', 'discover']
 
 # %% ../../nbs/models/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Evaluation:
         return asdict(self)
 
 # %% ../../nbs/models/model.ipynb #4012de0c
-class Model(ABC):
-    """A model with a contract and a charter. Subclasses hold what they learned in attributes and never in globals."""
+class Promises(ABC):
+    """What every model must do; nothing of it has a default."""
 
     contract: ClassVar[Contract]
     charter: ClassVar[Charter]
@@ -85,6 +85,10 @@ class Model(ABC):
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return the records that one would ask this fitted model about."""
 
+# %% ../../nbs/models/model.ipynb #4d22b995
+class Answering(Promises):
+    """The ways to ask a model that it may offer or leave out."""
+
     def explain(self, records: pd.DataFrame) -> list[list[str]] | None:
         """Return reasons per record in the words of the person who acts on them; None when there are none."""
         return None
@@ -108,6 +112,10 @@ class Model(ABC):
         outputs = self.predict_records(records)
         reasons = None if outputs is None else self.explain_records(records)
         return None if outputs is None or reasons is None else (outputs, reasons)
+
+# %% ../../nbs/models/model.ipynb #d34e2312
+class Model(Answering):
+    """A model with a contract and a charter. Subclasses hold what they learned in attributes and never in globals."""
 
     def follow(self, champion: Model) -> None:
         """Take over from the fitted model in use what must not change from run to run, such as labels; nothing by default."""

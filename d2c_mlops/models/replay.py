@@ -19,7 +19,8 @@ from ..errors import DataRefused, UsageError
 from .statistical import Forecast, Regression, read_statistical, write_statistical
 
 # %% auto #0
-__all__ = ['to_plain', 'from_plain', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
+__all__ = ['to_plain', 'from_plain', 'save_fitted', 'load_fitted', 'Notes', 'Shapes', 'Transforms', 'Learned', 'as_type',
+           'steady']
 
 # %% ../../nbs/models/replay.ipynb #ffa25e96
 def to_plain(value: Any) -> Any:
@@ -76,8 +77,8 @@ def load_fitted(file: Path, trusted: Sequence[str]) -> Any:
     return load(file, trusted=list(trusted))
 
 # %% ../../nbs/models/replay.ipynb #13ab9d28
-class Learned:
-    """What a preparation took from the training data: statistics, categories, fitted objects, the shape of a record."""
+class Notes:
+    """Statistics and fitted objects in the order in which a preparation took them; given back in the same order."""
 
     def __init__(self) -> None:
         self.learning = True
@@ -97,14 +98,6 @@ class Learned:
         else:
             self.notes[name] = [to_plain(value)]
 
-    def records(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Begin: return a copy of `frame` with the columns and types of the training data."""
-        self._turn.clear()
-        if self.learning:
-            self.columns = [_column(name, frame[name]) for name in frame.columns]
-            return frame.copy()
-        return pd.DataFrame({each["name"]: _filled(frame, each) for each in self.columns}, index=frame.index)
-
     def keep(self, key: str, learn: Callable[[], Any]) -> Any:
         """Return a statistic of the training data."""
         turn = self._turn[key]
@@ -112,6 +105,18 @@ class Learned:
         if self.learning:
             self.notes.setdefault(key, []).append(to_plain(learn()))
         return from_plain(self.notes[key][turn])
+
+# %% ../../nbs/models/replay.ipynb #bce9be0c
+class Shapes(Notes):
+    """The shape of a record, its codes and its columns, as they were in the training data."""
+
+    def records(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Begin: return a copy of `frame` with the columns and types of the training data."""
+        self._turn.clear()
+        if self.learning:
+            self.columns = [_column(name, frame[name]) for name in frame.columns]
+            return frame.copy()
+        return pd.DataFrame({each["name"]: _filled(frame, each) for each in self.columns}, index=frame.index)
 
     def rows(self, frame: Any, chosen: Any) -> Any:
         """Return the rows that the training chose; every row of new records."""
@@ -131,6 +136,10 @@ class Learned:
         made = pd.get_dummies(*given, **{**options, "drop_first": False})
         empty = 0.0 if made.dtypes.map(lambda kind: kind == "float64").all() else False
         return made.reindex(columns=self.keep(key, list), fill_value=empty)
+
+# %% ../../nbs/models/replay.ipynb #07cd8e5d
+class Transforms(Shapes):
+    """Bins, constants and transformers, as they were in the training data."""
 
     def cut(self, key: str, function: Callable[..., Any], values: Any, *given: Any, **options: Any) -> Any:
         """Return `pd.cut(values, ...)` or `pd.qcut(values, ...)`; the edges are those of the training data."""
@@ -160,6 +169,10 @@ class Learned:
             transformer.fit(*values)
             self.fitted[name] = copy.deepcopy(transformer)
         return self.fitted[name].transform(values[0])
+
+# %% ../../nbs/models/replay.ipynb #d4b67e64
+class Learned(Transforms):
+    """What a preparation took from the training data: statistics, categories, fitted objects, the shape of a record."""
 
     def write(self, folder: Path) -> None:
         """Write notes as JSON, fitted objects by skops."""

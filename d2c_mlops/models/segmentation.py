@@ -31,56 +31,60 @@ from .segments import Learned, Options, learn
 from .treatments import catalogue
 
 # %% auto #0
-__all__ = ['MONEY', 'SEGMENTATION_CHARTER', 'METHODS', 'segmentation_contract', 'Segmenter', 'check', 'replay', 'judge',
-           'calibration']
+__all__ = ['MONEY', 'WHO', 'INPUTS', 'SEGMENTATION_CHARTER', 'METHODS', 'segmentation_contract', 'Kept', 'Segmenter', 'check',
+           'replay', 'judge', 'calibration']
 
 # %% ../../nbs/models/segmentation.ipynb #84e26de7
 MONEY = "money in the currency of the orders"
+WHO = column("string", "identifier of the customer", max_length=200, personal=True, example="C00042")
 
 
+def _days(text: str, example: int) -> pa.Column:
+    return column("integer", text, unit="days", ge=0, example=example)
+
+
+def _money(text: str, example: float) -> pa.Column:
+    return column("number", text, unit=MONEY, ge=0, example=example)
+
+
+def _share(text: str, nullable: bool = True, ge: float | None = 0) -> pa.Column:
+    return column("number", text, unit="share 0..1", ge=ge, le=1, nullable=nullable, example=0.1)
+
+
+INPUTS = {
+    "customer_id": WHO,
+    "recency_days": _days("days since the last purchase", 30),
+    "tenure_days": _days("days since the first purchase", 400),
+    "purchases": column("integer", "days with at least one order", unit="days", ge=1, example=4),
+    "order_value": _money("paid per purchase day, net of discounts and returns", 55.0),
+    "spend_90d": _money("paid in the last 90 days, net", 55.0),
+    "return_share": _share("share of the paid value that came back"),
+    "discount_share": _share("share of the list value that was waived"),
+    "margin_share": _share(
+        "share of the net value left after the cost of goods; below 0 where sold at a loss", ge=None
+    ),
+    "category_breadth": column("integer", "categories bought", unit="count", ge=0, nullable=True, example=3),
+    "main_channel_share": _share("share of the orders placed on the channel used most"),
+}
+
+# %% ../../nbs/models/segmentation.ipynb #d080939f
 def segmentation_contract() -> Contract:
     """Return what goes into the segmentation and what comes out, per customer."""
-    who = column("string", "identifier of the customer", max_length=200, personal=True, example="C00042")
-
-    def days(text: str, example: int) -> pa.Column:
-        return column("integer", text, unit="days", ge=0, example=example)
-
-    def money(text: str, example: float) -> pa.Column:
-        return column("number", text, unit=MONEY, ge=0, example=example)
-
-    def share(text: str, nullable: bool = True, ge: float | None = 0) -> pa.Column:
-        return column("number", text, unit="share 0..1", ge=ge, le=1, nullable=nullable, example=0.1)
-
-    inputs = {
-        "customer_id": who,
-        "recency_days": days("days since the last purchase", 30),
-        "tenure_days": days("days since the first purchase", 400),
-        "purchases": column("integer", "days with at least one order", unit="days", ge=1, example=4),
-        "order_value": money("paid per purchase day, net of discounts and returns", 55.0),
-        "spend_90d": money("paid in the last 90 days, net", 55.0),
-        "return_share": share("share of the paid value that came back"),
-        "discount_share": share("share of the list value that was waived"),
-        "margin_share": share(
-            "share of the net value left after the cost of goods; below 0 where sold at a loss", ge=None
-        ),
-        "category_breadth": column("integer", "categories bought", unit="count", ge=0, nullable=True, example=3),
-        "main_channel_share": share("share of the orders placed on the channel used most"),
-    }
     outputs = {
-        "customer_id": who,
+        "customer_id": WHO,
         "segment": column("string", "label that stays the same from run to run", pattern=r"S\d+", example="S1"),
         "segment_name": column("string", "name of the segment, from its profile", max_length=200, example="Regulars"),
         "treatment": column("string", "what is planned for the segment", max_length=200, example="early access"),
-        "value_90d": money("expected spend of the next 90 days, net", 40.0),
+        "value_90d": _money("expected spend of the next 90 days, net", 40.0),
         "profit_90d": column("number", "the margin of value_90d, before any treatment", unit=MONEY, example=16.0),
-        "alive": share("chance that this is still a customer", nullable=False),
-        "confidence": share("probability of this segment against the others", nullable=False),
+        "alive": _share("chance that this is still a customer", nullable=False),
+        "confidence": _share("probability of this segment against the others", nullable=False),
     }
     return Contract(
         name="segmentation",
         version="1.0.0",
         key="customer_id",
-        inputs=pa.DataFrameSchema(inputs, name="segmentation inputs"),
+        inputs=pa.DataFrameSchema(INPUTS, name="segmentation inputs"),
         outputs=pa.DataFrameSchema(outputs, name="segmentation outputs"),
     )
 
@@ -101,7 +105,45 @@ SEGMENTATION_CHARTER = Charter(
 )
 
 # %% ../../nbs/models/segmentation.ipynb #0cfc6ea9
-class Segmenter(Model):
+class Kept(Model):
+    """A segmentation that was learned: asked, reported, written and read."""
+
+    _learned: Learned | None = None
+    _former: Learned | None = None
+
+    @property
+    def learned(self) -> Learned:
+        """Return what was learned; raises UsageError before fit."""
+        if self._learned is None:
+            raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
+        return self._learned
+
+    def predict(self, records: pd.DataFrame) -> pd.DataFrame:
+        """Return segment, treatment and value of customers; raises DataRefused with the rows that describe none."""
+        return answers(self.learned, records)
+
+    def explain(self, records: pd.DataFrame) -> list[list[str]]:
+        """Return the two or three features that put each customer in the segment, and what would move them."""
+        return reasons(self.learned, records)
+
+    def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
+        """Return the features of every customer who bought up to the end of `as_of`."""
+        return customer_features(tables, as_of)[list(self.contract.inputs.columns)]
+
+    def report(self) -> pd.DataFrame:
+        """Return the segments as their owner reads them, the most profitable first."""
+        return pd.DataFrame([asdict(one) for one in self.learned.ranked()]).drop(columns="medians")
+
+    def write(self, folder: Path) -> None:
+        """Write segments.json."""
+        segments.write(self.learned, folder)
+
+    def read(self, folder: Path) -> None:
+        """Take over what `write` wrote."""
+        self._learned = segments.read(folder)
+
+# %% ../../nbs/models/segmentation.ipynb #77f0a605
+class Segmenter(Kept):
     """The segment of a customer, what is done for it, and the value of the next 90 days."""
 
     contract: ClassVar[Contract] = segmentation_contract()
@@ -117,18 +159,9 @@ class Segmenter(Model):
         cutoffs: int = 3,  # days in the past, 30 apart, from which evaluate() looks 90 days ahead
     ) -> None:
         check(segments, margin, smallest, cutoffs)
-        self.segments, self.margin, self.smallest, self.cutoffs = segments, margin, smallest, cutoffs
-        self.treatments = treatments
+        self.segments, self.margin, self.treatments, self.smallest = segments, margin, treatments, smallest
+        self.cutoffs = cutoffs
         self.options = Options(catalogue(treatments), margin, Limits(smallest=smallest), segments)
-        self._learned: Learned | None = None
-        self._former: Learned | None = None
-
-    @property
-    def learned(self) -> Learned:
-        """Return what was learned; raises UsageError before fit."""
-        if self._learned is None:
-            raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
-        return self._learned
 
     def follow(self, champion: Model) -> None:
         """Keep the labels of a fitted segmentation in the next fit."""
@@ -137,40 +170,13 @@ class Segmenter(Model):
 
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Divide the customers known at the end of `as_of` (UTC). Raises DataRefused where nobody bought twice."""
-        features = customer_features(tables, as_of)
-        currency = currency_of(tables.before(as_of))
-        earlier = _if_any(tables, as_of - timedelta(days=30))
-        self._learned = learn(features, earlier, as_of, currency, self.options, self._former)
+        features, earlier = customer_features(tables, as_of), _if_any(tables, as_of - timedelta(days=30))
+        self._learned = learn(features, earlier, as_of, currency_of(tables.before(as_of)), self.options, self._former)
         return self
-
-    def predict(self, records: pd.DataFrame) -> pd.DataFrame:
-        """Return segment, treatment and value of customers; raises DataRefused with the rows that describe none."""
-        return answers(self.learned, records)
-
-    def explain(self, records: pd.DataFrame) -> list[list[str]]:
-        """Return the two or three features that put each customer in the segment, and what would move them."""
-        return reasons(self.learned, records)
 
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
         """Compare the value expected 90 days ago (and 120, 150) with what came."""
         return judge(self, tables, as_of)
-
-    def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
-        """Return the features of every customer who bought up to the end of `as_of`."""
-        known = customer_features(tables, as_of)
-        return known[list(self.contract.inputs.columns)]
-
-    def report(self) -> pd.DataFrame:
-        """Return the segments as their owner reads them, the most profitable first."""
-        return pd.DataFrame([asdict(one) for one in self.learned.ranked()]).drop(columns="medians")
-
-    def write(self, folder: Path) -> None:
-        """Write segments.json."""
-        segments.write(self.learned, folder)
-
-    def read(self, folder: Path) -> None:
-        """Take over what `write` wrote."""
-        self._learned = segments.read(folder)
 
     @classmethod
     def example(cls) -> tuple[Tables, date]:

@@ -36,7 +36,7 @@ from .treatments import PROFILE, Treatment, best, gain_of
 
 # %% auto #0
 __all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'FITS', 'SEGMENTS_FILE', 'Segment', 'Learned', 'standing', 'names', 'Options',
-           'divide', 'renewed', 'margins', 'describe', 'medians', 'learn', 'labelled', 'write', 'read']
+           'margins', 'renewed', 'divide', 'describe', 'medians', 'labelled', 'learn', 'write', 'read']
 
 # %% ../../nbs/models/segments.ipynb #31d7fa16
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Segment:
     planned_profit: float  # money: profit_90d + gain
     medians: dict[str, float]  # of the features, in their own units
 
-
+# %% ../../nbs/models/segments.ipynb #175c5966
 @dataclass(frozen=True)
 class Learned:
     """Everything that a fitted segmentation answers from."""
@@ -138,7 +138,32 @@ class Options:
 
 MOST, FEW, FITTED = 8, 60, 20_000  # segments at most; customers below which there is one; customers that k-means sees
 
+# %% ../../nbs/models/segments.ipynb #e92f6765
+def _both(features: pd.DataFrame, earlier: pd.DataFrame | None, scale: Scale) -> tuple[Array, Array] | None:
+    if earlier is None:
+        return None
+    known = features.set_index("customer_id").loc[earlier["customer_id"]].reset_index()
+    return scale.points(earlier), scale.points(known)
 
+
+def margins(features: pd.DataFrame, assumed: float) -> Array:
+    """Return the margin share of each customer, the assumed one where costs are unknown."""
+    known = numbers(features, "margin_share")
+    return np.where(np.isnan(known), assumed, known)
+
+# %% ../../nbs/models/segments.ipynb #923cbf2a
+FITS = 1.05  # the centroids in use stay while customers lie at most so much further from them than from new ones
+
+
+def renewed(points: Array, k: int, former: Array) -> Array:
+    """Return the centroids in use where there are `k` of them and they still fit, else new ones."""
+    if k != len(former):
+        return cluster(points, k)
+    new = cluster(points, k, former)
+    apart = [float(squared_distances(points, each).min(axis=1).sum()) for each in (former, new)]
+    return former if apart[0] <= FITS * apart[1] else new
+
+# %% ../../nbs/models/segments.ipynb #6c27f9b7
 def divide(
     features: pd.DataFrame, earlier: pd.DataFrame | None, value_90d: Array, options: Options, former: Learned | None
 ) -> tuple[Scale, Array, list[Candidate], list[str]]:
@@ -166,31 +191,6 @@ def divide(
     chosen, why = choose(tried, options.limits, len(former.centroids) if former is not None else None)
     marked = [Candidate(**{**asdict(one), "chosen": i == chosen}) for i, one in enumerate(tried)]
     return scale, centroids[chosen], marked, [*notes, why if not options.segments else "the number was given"]
-
-
-FITS = 1.05  # the centroids in use stay while customers lie at most so much further from them than from new ones
-
-
-def renewed(points: Array, k: int, former: Array) -> Array:
-    """Return the centroids in use where there are `k` of them and they still fit, else new ones."""
-    if k != len(former):
-        return cluster(points, k)
-    new = cluster(points, k, former)
-    apart = [float(squared_distances(points, each).min(axis=1).sum()) for each in (former, new)]
-    return former if apart[0] <= FITS * apart[1] else new
-
-
-def _both(features: pd.DataFrame, earlier: pd.DataFrame | None, scale: Scale) -> tuple[Array, Array] | None:
-    if earlier is None:
-        return None
-    known = features.set_index("customer_id").loc[earlier["customer_id"]].reset_index()
-    return scale.points(earlier), scale.points(known)
-
-
-def margins(features: pd.DataFrame, assumed: float) -> Array:
-    """Return the margin share of each customer, the assumed one where costs are unknown."""
-    known = numbers(features, "margin_share")
-    return np.where(np.isnan(known), assumed, known)
 
 # %% ../../nbs/models/segments.ipynb #85852e81
 def describe(
@@ -234,6 +234,18 @@ def medians(features: pd.DataFrame) -> dict[str, float]:
     return {str(name): float(value) for name, value in found.items()}
 
 # %% ../../nbs/models/segments.ipynb #cbcfa210
+def labelled(centroids: Array, segments: Sequence[Segment], former: Learned | None) -> tuple[list[str], int]:
+    """Return the label of each segment and the highest number that a label ever had."""
+    if former is None:
+        order = np.argsort([-one.planned_profit for one in segments], kind="stable").tolist()
+        return [f"S{order.index(s) + 1}" for s in range(len(segments))], len(segments)
+    found, last = [], former.last_label
+    for predecessor in match(former.centroids, centroids):
+        last += predecessor < 0
+        found.append(former.segments[predecessor].label if predecessor >= 0 else f"S{last}")
+    return found, last
+
+# %% ../../nbs/models/segments.ipynb #2e64a007
 def learn(
     features: pd.DataFrame,
     earlier: pd.DataFrame | None,
@@ -270,18 +282,6 @@ def learn(
     return Learned(
         as_of, currency, scale, centroids, max(spread, 1e-6), segments, value, tuple(tried), rows, tuple(notes), last
     )
-
-
-def labelled(centroids: Array, segments: Sequence[Segment], former: Learned | None) -> tuple[list[str], int]:
-    """Return the label of each segment and the highest number that a label ever had."""
-    if former is None:
-        order = np.argsort([-one.planned_profit for one in segments], kind="stable").tolist()
-        return [f"S{order.index(s) + 1}" for s in range(len(segments))], len(segments)
-    found, last = [], former.last_label
-    for predecessor in match(former.centroids, centroids):
-        last += predecessor < 0
-        found.append(former.segments[predecessor].label if predecessor >= 0 else f"S{last}")
-    return found, last
 
 # %% ../../nbs/models/segments.ipynb #768bb21f
 SEGMENTS_FILE = "segments.json"
