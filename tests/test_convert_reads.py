@@ -397,3 +397,10 @@ def test_records_are_told_by_their_features_where_rows_were_numbered_anew() -> N
     _same(whole, whole.drop(1).reset_index(drop=True))
     with pytest.raises(ValueError, match="differ"):
         _same(whole, whole + 1)
+
+
+def test_a_name_that_is_taken_is_told_apart_by_what_it_gives() -> None:
+    taken = {"measure_silhouette"}
+    assert naming.unique("measure_silhouette", taken, ["ms_silhouette"]) == "measure_ms_silhouette"
+    assert naming.unique("measure_silhouette", taken, ["linkage"]) == "measure_silhouette_linkage"
+    assert naming.unique("measure_silhouette", taken, []) == "measure_silhouette_2"

@@ -366,8 +366,10 @@ def unique(name: str, taken: set[str], hints: Iterable[str]) -> str:
         return name
     for hint in hints:
         made = snake(hint)
-        if made and made not in name and len(made) <= 30 and f"{name}_{made}" not in taken:
-            return f"{name}_{made}"
+        verb, *rest = name.split("_")
+        whole = f"{verb}_{made}" if rest and set(rest) < set(made.split("_")) else f"{name}_{made}"
+        if made and made not in name and len(made) <= 30 and whole not in taken:
+            return whole
     number = 2
     while f"{name}_{number}" in taken:
         number += 1
