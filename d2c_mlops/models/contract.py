@@ -20,7 +20,7 @@ from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
 __all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'PYTHON', 'column', 'Field', 'fields', 'record_model', 'check_frame',
-           'Terms', 'Contract', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict', 'Change', 'changes',
+           'Contract', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict', 'Change', 'changes',
            'broken_clauses']
 
 # %% ../../nbs/models/contract.ipynb #822a8f89
@@ -199,7 +199,7 @@ def _failures(err: pa.errors.SchemaErrors) -> list[Failure]:
 
 # %% ../../nbs/models/contract.ipynb #f76fd1da
 @dataclass(frozen=True)
-class Terms:
+class _Terms:
     """What is agreed between a model and its callers, and all that is derived from it once."""
 
     name: str
@@ -234,7 +234,7 @@ class Terms:
 
 # %% ../../nbs/models/contract.ipynb #362b3e7e
 @dataclass(frozen=True)
-class Contract(Terms):
+class Contract(_Terms):
     """A model's input and output schema with units, key and a semantic version."""
 
     def __post_init__(self) -> None:

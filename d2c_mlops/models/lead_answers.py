@@ -20,7 +20,7 @@ from .lead_fields import Codes, Field, Floats
 
 # %% auto #0
 __all__ = ['TIERS', 'BASES', 'TOLD', 'WEAK', 'BLOCK', 'BITS', 'MASK', 'NOTHING', 'tier_bars', 'marked', 'term_in', 'insert',
-           'Entries', 'Advice', 'Sheet', 'Scored', 'score', 'too_little', 'difference']
+           'Sheet', 'Scored', 'score', 'too_little', 'difference']
 
 # %% ../../nbs/models/lead_answers.ipynb #be2f48bb
 TIERS = ("A", "B", "C", "D")
@@ -58,7 +58,7 @@ def insert(best: list[Floats], values: Floats) -> None:
 
 # %% ../../nbs/models/lead_answers.ipynb #7902f676
 @dataclass(frozen=True)
-class Entries:
+class _Entries:
     """The tables of a score and where its decisions begin."""
 
     fields: tuple[Field, ...]
@@ -92,7 +92,7 @@ class Entries:
         return np.concatenate([np.zeros(1, np.intp), ends[:-1]])
 
 # %% ../../nbs/models/lead_answers.ipynb #5232b24c
-class Advice(Entries):
+class _Advice(_Entries):
     """What can be said of every entry: the reason that it is, and what would be better."""
 
     @cached_property
@@ -125,7 +125,7 @@ class Advice(Entries):
         ]
 
 # %% ../../nbs/models/lead_answers.ipynb #143aada5
-class Sheet(Advice):
+class Sheet(_Advice):
     """The tables of a score with all that is looked up beside them."""
 
     @cached_property

@@ -18,7 +18,7 @@ from .additive import Additive, logit
 from .lead_fields import Category, Codes, Field, Floats, Numeric
 
 # %% auto #0
-__all__ = ['DRAWN', 'source_rates', 'Columns', 'ratios_of', 'Logit']
+__all__ = ['DRAWN', 'source_rates', 'ratios_of', 'Logit']
 
 # %% ../../nbs/models/lead_baselines.ipynb #e05f6d3d
 DRAWN = 20.0
@@ -35,7 +35,7 @@ def source_rates(codes: Codes, size: int, won: NDArray[np.bool_], weights: Float
     return Additive(float(logit(overall)), (table,))
 
 # %% ../../nbs/models/lead_baselines.ipynb #fa3bb180
-class Columns:
+class _Columns:
     """What a regression is told of leads: a column per number, per value but the most frequent, and per field not known."""
 
     def __init__(self, fields: Sequence[Field], frame: pd.DataFrame) -> None:
@@ -89,7 +89,7 @@ class Logit:
 
         if won.all() or not won.any():
             raise DataRefused("a regression needs leads that were won and leads that were lost", where="leads.outcome")
-        self.told = Columns(self.fields, frame)
+        self.told = _Columns(self.fields, frame)
         full = self.told.design(frame)
         self.columns = _independent(full)
         x = np.column_stack([np.ones(len(full)), full[self.columns].to_numpy()])

@@ -41,8 +41,8 @@ from .lead_words import read_words, words_for, write_words
 from .model import Evaluation, Model
 
 # %% auto #0
-__all__ = ['LEAD_CHARTER', 'LEAST', 'FEW', 'example_leads', 'named', 'paired', 'leads_in', 'in_range', 'Parameters', 'Answers',
-           'Kept', 'LeadScorer', 'judged', 'call_list', 'draft_words', 'odds_ratios', 'plot_field']
+__all__ = ['LEAD_CHARTER', 'LEAST', 'FEW', 'example_leads', 'named', 'paired', 'leads_in', 'in_range', 'LeadScorer', 'judged',
+           'call_list', 'draft_words', 'odds_ratios', 'plot_field']
 
 # %% ../../nbs/models/lead_scoring.ipynb #8367befd
 LEAD_CHARTER = Charter(
@@ -113,7 +113,7 @@ def in_range(**given: int) -> None:
         raise UsageError("parameters of the lead score are out of range", failures=wrong)
 
 # %% ../../nbs/models/lead_scoring.ipynb #d93fd420
-class Parameters(Model):
+class _Parameters(Model):
     """What the owner of a lead score decides, and what calls are worth to her."""
 
     def __init__(
@@ -152,7 +152,7 @@ class Parameters(Model):
         return Money(right, wrong)
 
 # %% ../../nbs/models/lead_scoring.ipynb #edd367ef
-class Answers(Parameters):
+class _Answers(_Parameters):
     """A lead score that was learned: asked for many leads or for one."""
 
     _learned: Learned | None = None
@@ -191,7 +191,7 @@ class Answers(Parameters):
 FEW = 64  # leads up to which a frame would take longer
 
 
-class Kept(Answers):
+class _Kept(_Answers):
     """A lead score that answers record by record, is written, and read again."""
 
     def predict_records(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
@@ -220,7 +220,7 @@ class Kept(Answers):
         self.take(learned_from_dict(held, contract_from_dict(held["contract"])))
 
 # %% ../../nbs/models/lead_scoring.ipynb #b2a325fe
-class LeadScorer(Kept):
+class LeadScorer(_Kept):
     """The chance that a lead becomes a customer, with its reasons."""
 
     contract: ClassVar[Contract] = lead_contract(unpack(example_leads()), {})

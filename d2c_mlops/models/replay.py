@@ -19,8 +19,7 @@ from ..errors import DataRefused, UsageError
 from .statistical import Forecast, Regression, read_statistical, write_statistical
 
 # %% auto #0
-__all__ = ['to_plain', 'from_plain', 'save_fitted', 'load_fitted', 'Notes', 'Shapes', 'Transforms', 'Learned', 'as_type',
-           'steady']
+__all__ = ['to_plain', 'from_plain', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
 
 # %% ../../nbs/models/replay.ipynb #ffa25e96
 def to_plain(value: Any) -> Any:
@@ -77,7 +76,7 @@ def load_fitted(file: Path, trusted: Sequence[str]) -> Any:
     return load(file, trusted=list(trusted))
 
 # %% ../../nbs/models/replay.ipynb #13ab9d28
-class Notes:
+class _Notes:
     """Statistics and fitted objects in the order in which a preparation took them; given back in the same order."""
 
     def __init__(self) -> None:
@@ -107,7 +106,7 @@ class Notes:
         return from_plain(self.notes[key][turn])
 
 # %% ../../nbs/models/replay.ipynb #bce9be0c
-class Shapes(Notes):
+class _Shapes(_Notes):
     """The shape of a record, its codes and its columns, as they were in the training data."""
 
     def records(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +137,7 @@ class Shapes(Notes):
         return made.reindex(columns=self.keep(key, list), fill_value=empty)
 
 # %% ../../nbs/models/replay.ipynb #07cd8e5d
-class Transforms(Shapes):
+class _Transforms(_Shapes):
     """Bins, constants and transformers, as they were in the training data."""
 
     def cut(self, key: str, function: Callable[..., Any], values: Any, *given: Any, **options: Any) -> Any:
@@ -171,7 +170,7 @@ class Transforms(Shapes):
         return self.fitted[name].transform(values[0])
 
 # %% ../../nbs/models/replay.ipynb #d4b67e64
-class Learned(Transforms):
+class Learned(_Transforms):
     """What a preparation took from the training data: statistics, categories, fitted objects, the shape of a record."""
 
     def write(self, folder: Path) -> None:

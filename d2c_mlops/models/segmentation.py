@@ -31,8 +31,8 @@ from .segments import Learned, Options, learn
 from .treatments import catalogue
 
 # %% auto #0
-__all__ = ['MONEY', 'WHO', 'INPUTS', 'SEGMENTATION_CHARTER', 'METHODS', 'segmentation_contract', 'Kept', 'Segmenter', 'check',
-           'replay', 'judge', 'calibration']
+__all__ = ['MONEY', 'WHO', 'INPUTS', 'SEGMENTATION_CHARTER', 'METHODS', 'segmentation_contract', 'Segmenter', 'check', 'replay',
+           'judge', 'calibration']
 
 # %% ../../nbs/models/segmentation.ipynb #84e26de7
 MONEY = "money in the currency of the orders"
@@ -105,7 +105,7 @@ SEGMENTATION_CHARTER = Charter(
 )
 
 # %% ../../nbs/models/segmentation.ipynb #0cfc6ea9
-class Kept(Model):
+class _Kept(Model):
     """A segmentation that was learned: asked, reported, written and read."""
 
     _learned: Learned | None = None
@@ -143,7 +143,7 @@ class Kept(Model):
         self._learned = segments.read(folder)
 
 # %% ../../nbs/models/segmentation.ipynb #77f0a605
-class Segmenter(Kept):
+class Segmenter(_Kept):
     """The segment of a customer, what is done for it, and the value of the next 90 days."""
 
     contract: ClassVar[Contract] = segmentation_contract()
