@@ -15,7 +15,14 @@ from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.customer_features import customer_features, habits_query, spend_between, spend_of
+from d2c_mlops.models.customer_features import (
+    BOUGHT,
+    customer_features,
+    habits_query,
+    spend_between,
+    spend_of,
+    visits_query,
+)
 
 TODAY = date(2024, 3, 31)
 
@@ -127,6 +134,28 @@ def test_from_memory_and_from_parquet_it_is_the_same_to_the_last_digit(tmp_path:
     pd.testing.assert_frame_equal(stored, given, check_exact=True)
     frames = {name: frame.sample(frac=1, random_state=1, ignore_index=True) for name, frame in tables.items()}
     pd.testing.assert_frame_equal(customer_features(Tables(frames), today), given, check_exact=True)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_line_in_another_month_than_its_order_still_counts(tmp_path: Path, late: bool) -> None:
+    tables, today = shop(customers=100, days=200), date(2023, 9, 30)
+    lines = tables["order_lines"].reset_index(drop=True)
+    if late:
+        lines.loc[7, "ordered_at"] += pd.Timedelta(days=40)
+    given = Tables({**tables, "order_lines": lines})
+    write(tmp_path, "shop", dict(given), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+    stored = Tables.open(tmp_path, "shop")
+    assert len(stored.before(today).months("orders", "order_lines")) > 2
+    by_month = visits_query(BOUGHT, stored.months("orders", "order_lines"))
+    query = by_month.replace("$end", "0").replace("$counted", "not cancelled")
+    if late:
+        with pytest.raises(UsageError, match="whose order is elsewhere"):
+            stored.sql(query)
+    else:
+        assert len(stored.sql(query)) > 100
+    for habits in (False, True):
+        found, wanted = (customer_features(each, today, habits) for each in (stored, given))
+        pd.testing.assert_frame_equal(found, wanted, check_exact=True)
 
 
 def test_tables_of_products_without_costs_still_answer() -> None:

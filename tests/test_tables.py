@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from d2c_mlops.data import simulate
 from d2c_mlops.data.schemas import KEYS, SCHEMAS, TIME_COLUMN
 from d2c_mlops.data.store import write
-from d2c_mlops.data.tables import Tables, end_of, is_as_it_was, part_paths, parts_sql
+from d2c_mlops.data.tables import Tables, end_of, is_as_it_was, parts_before, parts_sql
 from d2c_mlops.data.validation import check_table, read_text, validate, validate_all
 from d2c_mlops.errors import DataRefused, UsageError
 
@@ -280,7 +280,12 @@ def test_parts_are_rewound_in_sql_only_where_they_changed(tmp_path: Path, as_of:
     for name in ("orders", "order_lines"):
         key = KEYS[name]
         same(known.sql(f"select * from {name}")[list(known[name].columns)], known[name], key)
-    paths = part_paths(tmp_path, known.manifest, "order_lines", end)
+    months = known.months("orders", "order_lines")
+    assert months and known.months("orders", "products") == []
+    assert known["order_lines"].ordered_at.dt.strftime("%Y-%m").unique().tolist() == months
+    each = [known.sql(f'select count(*) as n from "order_lines {month}"')["n"].item() for month in months]
+    assert sum(each) == len(known["order_lines"]) and all(each)
+    paths = [path for _, path in parts_before(tmp_path, known.manifest, "order_lines", end)]
     whole = [is_as_it_was(path, "order_lines", end) for path in paths]
     told = parts_sql("order_lines", paths, end)
     assert ("REPLACE" in told) == (not all(whole)) and all(whole) == (as_of.year == 2024)

@@ -5,6 +5,7 @@
 # %% ../../nbs/data/tables.ipynb #a0fd7a17
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
@@ -24,8 +25,8 @@ from ..errors import DataRefused, UsageError
 _all_ = ["SCHEMAS", "TIME_COLUMN", "validate"]
 
 # %% auto #0
-__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'end_of', 'rewind', 'rewind_sql', 'part_paths', 'read_parts', 'is_as_it_was',
-           'parts_sql', 'require_time', 'Tables', 'SCHEMAS', 'TIME_COLUMN', 'validate']
+__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'end_of', 'rewind', 'rewind_sql', 'parts_before', 'read_parts',
+           'is_as_it_was', 'parts_sql', 'require_time', 'Tables', 'SCHEMAS', 'TIME_COLUMN', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
 def end_of(as_of: date) -> pd.Timestamp:
@@ -74,15 +75,12 @@ def rewind_sql(name: str, relation: str, end: pd.Timestamp) -> str:
     return f"SELECT {columns} FROM {relation}{where}"
 
 # %% ../../nbs/data/tables.ipynb #60d6f6aa
-def part_paths(store: Path, manifest: Manifest, table: str, end: pd.Timestamp | None) -> list[Path]:
-    """Return the files of `table` that may hold rows before `end`."""
+def parts_before(store: Path, manifest: Manifest, table: str, end: pd.Timestamp | None) -> Iterator[tuple[str, Path]]:
+    """Yield month ("" where the table is not kept so) and file of each part of `table` that may hold rows before `end`."""
     folder = dataset_folder(store, manifest.name)
-    parts = manifest.tables[table].parts
-    return [
-        folder / part.path
-        for part in parts
-        if end is None or part.month is None or pd.Timestamp(part.month + "-01", tz="UTC") < end
-    ]
+    for part in manifest.tables[table].parts:
+        if end is None or part.month is None or pd.Timestamp(part.month + "-01", tz="UTC") < end:
+            yield part.month or "", folder / part.path
 
 
 def read_parts(manifest: Manifest, table: str, paths: Sequence[Path]) -> pd.DataFrame:
@@ -101,14 +99,15 @@ def read_parts(manifest: Manifest, table: str, paths: Sequence[Path]) -> pd.Data
     return frame
 
 # %% ../../nbs/data/tables.ipynb #346200fe
-SQL_MEMORY = "2GB"
+SQL_MEMORY, MEMORY_A_THREAD = 700, 128  # megabytes: in all, and at least so many for each thread
 
 
 def _session() -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
     session.execute("SET TimeZone = 'UTC'")
     session.execute("SET preserve_insertion_order = false")
-    session.execute(f"SET memory_limit = '{SQL_MEMORY}'")
+    limit = max(SQL_MEMORY, MEMORY_A_THREAD * (os.cpu_count() or 1))
+    session.execute(f"SET memory_limit = '{limit}MB'")
     session.execute(f"SET temp_directory = '{_quoted(tempfile.gettempdir())}/d2c-duckdb'")
     return session
 
@@ -227,11 +226,20 @@ class Tables(Mapping[str, pd.DataFrame]):
         known = "" if self._end is None else f", known before {self._end.date()}"
         return f"Tables({origin}: {', '.join(self._names)}{known})"
 
+    def months(self, *names: str) -> list[str]:
+        """Return the months (YYYY-MM) by which all the named tables are kept; none where they are not, or differ."""
+        kept = [_by_month(self, name) for name in names]
+        return sorted(kept[0]) if kept and all(set(each) == set(kept[0]) for each in kept) else []
+
     def sql(self, query: str, params: Sequence[Any] = ()) -> pd.DataFrame:
-        """Return the answer to a DuckDB query over one view per table; `params` fill its question marks."""
+        """Return the answer to a DuckDB query over one view per table; `params` fill its question marks.
+
+        Of a table kept by month a query may name each month: `"orders 2024-03"`; `months` says which there are.
+        """
         with _session() as session:
             for name in self._names:
                 _create_view(session, self, name)
+                _create_months(session, self, name, query)
             return _answer(session, query, params)
 
 # %% ../../nbs/data/tables.ipynb #0b2abaf7
@@ -241,7 +249,7 @@ def _frame(tables: Tables, name: str) -> pd.DataFrame:
     if tables.manifest is None or tables._store is None:
         frame = tables._given[name]
     else:
-        paths = part_paths(tables._store, tables.manifest, name, tables._end)
+        paths = [path for _, path in parts_before(tables._store, tables.manifest, name, tables._end)]
         frame = read_parts(tables.manifest, name, paths)
     return frame if tables._end is None else rewind(name, frame, tables._end)
 
@@ -249,7 +257,7 @@ def _frame(tables: Tables, name: str) -> pd.DataFrame:
 def _create_view(session: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> None:
     paths: list[Path] = []
     if tables.manifest is not None and tables._store is not None:
-        paths = part_paths(tables._store, tables.manifest, name, tables._end)
+        paths = [path for _, path in parts_before(tables._store, tables.manifest, name, tables._end)]
     if paths:
         query = parts_sql(name, paths, tables._end)
     else:
@@ -257,3 +265,21 @@ def _create_view(session: duckdb.DuckDBPyConnection, tables: Tables, name: str) 
         session.register(relation.strip('"'), tables._given[name] if tables.manifest is None else tables[name])
         query = f"SELECT * FROM {relation}" if tables._end is None else rewind_sql(name, relation, tables._end)
     session.execute(f'CREATE VIEW "{name}" AS {query}')
+
+
+def _by_month(tables: Tables, name: str) -> dict[str, list[Path]]:
+    """Return the files of a table by month; empty where it is not kept so."""
+    if tables.manifest is None or tables._store is None or name not in tables.manifest.tables:
+        return {}
+    months: dict[str, list[Path]] = {}
+    for month, path in parts_before(tables._store, tables.manifest, name, tables._end):
+        months.setdefault(month, []).append(path)
+    return {} if "" in months else months
+
+
+def _create_months(session: duckdb.DuckDBPyConnection, tables: Tables, name: str, query: str) -> None:
+    if f'"{name} ' not in query:
+        return
+    for month, paths in _by_month(tables, name).items():
+        if (view := f'"{name} {month}"') in query:
+            session.execute(f"CREATE VIEW {view} AS {parts_sql(name, paths, tables._end)}")

@@ -5,7 +5,9 @@
 # %% ../../nbs/models/customer_features.ipynb #f8e4ff49
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,9 @@ from ..data.tables import Tables, end_of
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['WINDOW', 'SCALE', 'LINES', 'VISITS', 'SPANS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS', 'ALL', 'FEW_KINDS',
-           'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'CHECKS', 'habits_query', 'currency_of', 'check_lines',
-           'customer_features', 'spend_between', 'spend_of']
+__all__ = ['WINDOW', 'SCALE', 'LINES', 'BOUGHT', 'VISITS', 'PLACED', 'SPANS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS',
+           'LABELLED', 'ALL', 'FEW_KINDS', 'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'CHECKS', 'visits_query',
+           'habits_query', 'currency_of', 'check_lines', 'customer_features', 'spend_between', 'spend_of']
 
 # %% ../../nbs/models/customer_features.ipynb #2ad2cbcd
 WINDOW = 90  # days of the window whose spend is carried forward, and of the value that is forecast
@@ -25,11 +27,13 @@ LINES = f"""
     select order_id, product_id, quantity - returned_quantity as kept,
            round((quantity * unit_price - discount) * {SCALE}) as paid, round(discount * {SCALE}) as waived,
            round(paid * (returned_quantity / quantity)) as back
-    from order_lines where $counted"""  # noqa: S608 - constants alone
+    from $lines where $counted"""  # noqa: S608 - constants alone
+BOUGHT = f"select order_id, sum(paid - back) as net from ({LINES}) group by order_id"  # noqa: S608
 VISITS = """
     select o.customer_id, o.channel, ($end - epoch_us(o.ordered_at)) // 86400000000 as age, b.*
-    from bought b join orders o using (order_id)
-    where o.customer_id is not null and o.cancelled_at is null"""
+    from ({bought}) b {how} join {orders} o using (order_id)
+    where {where}"""
+PLACED = "o.customer_id is not null and o.cancelled_at is null"
 SPANS = f"""
     select customer_id, age // 64 as span, bit_or(1::ubigint << (age % 64)) as days,
            min(age) as last, max(age) as first, sum(net) as net, sum(if(age < {WINDOW}, net, 0)) as late
@@ -38,9 +42,23 @@ RECENCY = f"""
     select customer_id, min(last) as recency_days, max(first) as tenure_days, sum(bit_count(days)) as purchases,
            sum(net) / {SCALE} / purchases as order_value, sum(late) / {SCALE} as spend_90d
     from spans group by customer_id"""  # noqa: S608
-RFM = f"""
-    with bought as (select order_id, sum(paid - back) as net from ({LINES}) group by order_id),
-    visits as ({VISITS}), spans as ({SPANS}) {RECENCY} order by customer_id"""  # noqa: S608
+RFM = f"with visits as ($visits), spans as ({SPANS}) {RECENCY} order by customer_id"
+
+# %% ../../nbs/models/customer_features.ipynb #5c1d7a91
+def visits_query(bought: str, months: Sequence[str] = ()) -> str:
+    """Return the SQL of all orders with what was `bought` in each, of whole tables or of `months` one by one."""
+    if not months:
+        return VISITS.format(bought=bought, how="", orders="orders", where=PLACED)
+    where = f"case when o.order_id is null then error('a line whose order is elsewhere') else {PLACED} end"
+    return " union all ".join(
+        VISITS.format(
+            bought=bought.replace("$lines", f'"order_lines {month}"'),
+            how="left",
+            orders=f'"orders {month}"',
+            where=where,
+        )
+        for month in months
+    )
 
 # %% ../../nbs/models/customer_features.ipynb #373a66dd
 MOST_BITS = 127  # categories that fit into one number
@@ -50,14 +68,14 @@ LABELS = """
     from {products}"""
 SUMS = """sum(net) as net, sum(paid) as paid, sum(waived) as waived, sum(cost) as cost,
         sum(costed) as costed, bit_or(kinds) as kinds"""
+LABELLED = f"""
+    select order_id, sum(paid - back) as net, sum(paid) as paid, sum(waived) as waived,
+           sum(round(kept * unit_cost * {SCALE})) as cost,
+           sum(case when unit_cost is not null then paid - back end) as costed, bit_or(kind) as kinds
+    from ({LINES}) left join labels using (product_id) group by order_id"""  # noqa: S608
 ALL = f"""
     with labels as (select *, {{kind}} as kind from ({{labels}})),
-    bought as (
-        select order_id, sum(paid - back) as net, sum(paid) as paid, sum(waived) as waived,
-               sum(round(kept * unit_cost * {SCALE})) as cost,
-               sum(case when unit_cost is not null then paid - back end) as costed, bit_or(kind) as kinds
-        from ({LINES}) left join labels using (product_id) group by order_id),
-    visits as materialized ({VISITS}),
+    visits as materialized ($visits),
     spans as ({SPANS}),
     recency as ({RECENCY}),
     channels as (select customer_id, channel, count(*) as n, {SUMS} from visits group by all),
@@ -141,13 +159,18 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
     """
     known = tables.before(as_of)
     currency_of(known)
-    end = end_of(as_of).value // 1000 - 1
-    query = (habits_query(known) if habits else RFM).replace("$end", str(end))
+    query, bought = (habits_query(known), LABELLED) if habits else (RFM, BOUGHT)
+
+    def asked(visits: str, counted: str) -> pd.DataFrame:
+        last = end_of(as_of).value // 1000 - 1
+        given = {"$visits": visits, "$lines": "order_lines", "$counted": counted, "$end": str(last)}
+        return known.sql(reduce(lambda text, pair: text.replace(*pair), given.items(), query))
+
     try:
-        frame = known.sql(query.replace("$counted", POSSIBLE))
+        frame = asked(visits_query(bought, known.months("orders", "order_lines")), POSSIBLE)
     except UsageError:
         check_lines(known)
-        frame = known.sql(query.replace("$counted", COUNTED))
+        frame = asked(visits_query(bought), COUNTED)
     if frame.empty:
         raise DataRefused(f"no known customer bought up to {as_of}", next="choose a later day, or ingest older orders")
     return _typed(frame)
@@ -164,7 +187,7 @@ def spend_between(tables: Tables, after: date, until: date) -> pd.Series[float]:
         raise UsageError(f"the window ends on {until}, not after {after}")
     query = f"""
         select o.customer_id, sum(b.net) / {SCALE} as spend
-        from (select order_id, sum(paid - back) as net from ({LINES.replace("$counted", COUNTED)}) group by order_id) b
+        from ({BOUGHT.replace("$lines", "order_lines").replace("$counted", COUNTED)}) b
         join orders o using (order_id)
         where o.customer_id is not null and o.cancelled_at is null and cast(o.ordered_at as date) > ?
         group by o.customer_id order by o.customer_id"""  # noqa: S608 - constants alone
