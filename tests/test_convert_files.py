@@ -49,3 +49,14 @@ def test_what_a_notebook_writes_is_not_what_it_wants(tmp_path):
     held = shelf(tmp_path, wrangled_transactions__csv="revenue,customer\n1,2\n")
     assert held.find("transactions.csv", {"revenue", "customer"}, {"wrangled_transactions.csv"}) is None
     assert held.find("transactions.csv", {"revenue", "customer"}) is not None
+
+
+def test_a_few_names_in_a_wide_table_are_chance(tmp_path):
+    wide = ",".join(["Sales", "Date", *(f"c{i}" for i in range(7))])
+    (tmp_path / "wide.csv").write_text(f"{wide}\n")
+    assert Shelf([tmp_path]).find("orders.csv", {"Sales", "Date"}) is None
+    (tmp_path / "narrow.csv").write_text("Sales,Date\n1,2\n")  # as many in common: nobody can tell
+    assert Shelf([tmp_path]).find("orders.csv", {"Sales", "Date"}) is None
+    found = Shelf([tmp_path]).find("orders.csv", {"Sales", "Date", "c0", "c1"})
+    assert found is not None
+    assert found[0].name == "wide.csv"

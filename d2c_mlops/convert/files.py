@@ -82,19 +82,17 @@ class Shelf:
 
     def by_content(self, columns: frozenset[str], results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
         """Return the one table that has columns that the notebook names: two, a third of its own, and no other as many."""
-        scored: list[tuple[int, Path]] = []
+        scored: list[tuple[int, int, Path]] = []  # columns in common, columns of its own, the file
         for folder in self.folders:
             for file in self.files(folder):
                 if file.suffix.lower() in _TABLES and columns and file.name not in results:
                     own = set(header(file))
-                    shared = len(columns & own)
-                    scored.append((shared if shared * LEAST_SHARE >= len(own) else 0, file))
-        scored.sort(key=lambda pair: -pair[0])
-        if not scored or scored[0][0] < 2:
+                    scored.append((len(columns & own), len(own), file))
+        shared = max((count for count, _, _ in scored), default=0)
+        best = [(own, file) for count, own, file in scored if count == shared]
+        if shared < 2 or len({file.name for _, file in best}) > 1 or shared * LEAST_SHARE < best[0][0]:
             return None
-        best = [file for score, file in scored if score == scored[0][0]]
-        same = {file.name for file in best}
-        return (best[0], f"its columns ({scored[0][0]} that the notebook uses)") if len(same) == 1 else None
+        return best[0][1], f"its columns ({shared} that the notebook uses)"
 
 
 def base_of(wanted: str) -> str:

@@ -61,7 +61,12 @@ def save_fitted(fitted: Any, file: Path) -> None:
         return write_statistical(fitted, file.with_suffix(".json"))
     from skops.io import dump
 
-    dump(fitted, file)
+    try:
+        dump(fitted, file)
+    except RecursionError:  # a search over SciPy's distributions, which skops cannot write; its best estimator answers
+        if not hasattr(fitted, "best_estimator_"):
+            raise
+        dump(fitted.best_estimator_, file)
 
 
 def load_fitted(file: Path, trusted: Sequence[str]) -> Any:
