@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from bisect import bisect_left
 from datetime import date
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import chain
+from operator import add, itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,10 +22,21 @@ from d2c_mlops.models.contract import Contract, column
 from d2c_mlops.models.model import Evaluation, Model
 
 FEATURES = [f"feature_{i:02d}" for i in range(30)]
+VALUES = itemgetter(*FEATURES)
 TREES, ROWS, TOLD = 200, 20_000, 3
 ID = column("string", "The lead", max_length=40, example="L-1")
 INPUTS = {name: column("number", f"Feature {name[-2:]}", ge=-100, le=100, example=0.5) for name in FEATURES}
 SCORE = column("number", "Chance to buy", unit="share 0..1", ge=0, le=1)
+
+
+def chance(logit: float) -> float:
+    """Return the share that log-odds stand for."""
+    return 1 / (1 + math.exp(-logit))
+
+
+def weight(told: tuple[float, int, int]) -> float:
+    """Return how much a contribution moves a score."""
+    return abs(told[0])
 
 
 class Additive(Model):
@@ -42,9 +56,9 @@ class Additive(Model):
     def fit(self, tables: Tables, as_of: date) -> Self:
         import lightgbm as lgb
 
-        chance = np.random.default_rng(0)
-        x = chance.normal(size=(ROWS, len(FEATURES)))
-        y = (np.sin(x[:, :10]).sum(axis=1) + chance.normal(size=ROWS) > 0).astype(int)
+        random = np.random.default_rng(0)
+        x = random.normal(size=(ROWS, len(FEATURES)))
+        y = (np.sin(x[:, :10]).sum(axis=1) + random.normal(size=ROWS) > 0).astype(int)
         params = {"objective": "binary", "verbose": -1, "num_threads": 2, "max_bin": 63,
                   "interaction_constraints": [[i] for i in range(len(FEATURES))]}  # fmt: skip
         booster = lgb.train(params, lgb.Dataset(x, y), TREES)
@@ -61,43 +75,56 @@ class Additive(Model):
         return self
 
     @cached_property
-    def lists(self) -> list[tuple[list[float], list[float]]]:
+    def singly(self) -> list[tuple[int, str, list[float], list[float]]]:
         """Return the steps as lists, which are faster for a single record."""
-        return [(at.tolist(), values.tolist()) for at, values in self.steps]
+        steps = zip(FEATURES, self.steps, strict=True)
+        return [(i, name, at.tolist(), values.tolist()) for i, (name, (at, values)) in enumerate(steps)]
 
-    def _shares(self, records: Any) -> np.ndarray:
-        """Return the contribution of each feature, rows × features."""
-        if len(records) == 1:
-            record = records[0]
-            row = [values[bisect_left(at, record[n])] for n, (at, values) in zip(FEATURES, self.lists, strict=True)]
-            return np.array([row])
-        x = np.array([[record[n] for record in records] for n in FEATURES])
-        return np.stack([v[at.searchsorted(x[i])] for i, (at, v) in enumerate(self.steps)], axis=1)
+    @cached_property
+    def words(self) -> list[list[str]]:
+        """Return what is said of each step of each feature."""
+        return [[f"{n} {w:+.3f}" for w in values] for n, (_, values) in zip(FEATURES, self.steps, strict=True)]
 
-    def _scores(self, shares: np.ndarray) -> list[float]:
-        return (1 / (1 + np.exp(-self.base - shares.sum(axis=1)))).tolist()
+    def _shares(self, records: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the step that each feature is on and its contribution, features × rows."""
+        flat = np.fromiter(chain.from_iterable(map(VALUES, records)), float, len(records) * len(FEATURES))
+        columns = zip(flat.reshape(-1, len(FEATURES)).T, self.steps, strict=True)
+        on = [at.searchsorted(column) for column, (at, _) in columns]
+        return np.stack(on), np.stack([values[step] for step, (_, values) in zip(on, self.steps, strict=True)])
 
-    def _reasons(self, shares: np.ndarray) -> list[list[str]]:
-        top = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :TOLD]
-        weights = np.take_along_axis(shares, top, axis=1)
-        rows = zip(top.tolist(), weights.tolist(), strict=True)
-        return [[f"{FEATURES[i]} {w:+.3f}" for i, w in zip(*row, strict=True)] for row in rows]
+    def _total(self, shares: Any) -> Any:
+        """Return the log-odds, summed in the order of the features whether for one record or for many."""
+        return reduce(add, shares, self.base)
+
+    def _outputs(self, records: Any, shares: np.ndarray) -> list[dict[str, Any]]:
+        scores = map(chance, self._total(shares).tolist())
+        return [{"lead_id": record["lead_id"], "score": score} for record, score in zip(records, scores, strict=True)]
+
+    def _reasons(self, on: np.ndarray, shares: np.ndarray) -> list[list[str]]:
+        top = np.argsort(-np.abs(shares), axis=0, kind="stable")[:TOLD]
+        places = zip(top.T.tolist(), np.take_along_axis(on, top, axis=0).T.tolist(), strict=True)
+        words = self.words
+        return [[words[i][step] for i, step in zip(*place, strict=True)] for place in places]
 
     def predict_records(self, records: Any) -> list[dict[str, Any]]:
-        scores = self._scores(self._shares(records))
-        return [{"lead_id": r["lead_id"], "score": s} for r, s in zip(records, scores, strict=True)]
+        return self.answer_records(records)[0]
 
     def answer_records(self, records: Any) -> tuple[list[dict[str, Any]], list[list[str]]]:
-        shares = self._shares(records)
-        scores = self._scores(shares)
-        outputs = [{"lead_id": r["lead_id"], "score": s} for r, s in zip(records, scores, strict=True)]
-        return outputs, self._reasons(shares)
+        if len(records) > 1:
+            on, shares = self._shares(records)
+            return self._outputs(records, shares), self._reasons(on, shares)
+        record = records[0]
+        steps = [(i, bisect_left(at, record[name]), values) for i, name, at, values in self.singly]
+        told = [(values[step], i, step) for i, step, values in steps]
+        score = chance(self._total([share for share, _, _ in told]))
+        top = sorted(told, key=weight, reverse=True)[:TOLD]
+        return [{"lead_id": record["lead_id"], "score": score}], [[self.words[i][step] for _, i, step in top]]
 
     def predict(self, records: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(self.predict_records(records.to_dict("records")))
 
     def explain(self, records: pd.DataFrame) -> list[list[str]]:
-        return self._reasons(self._shares(records.to_dict("records")))
+        return self._reasons(*self._shares(records.to_dict("records")))
 
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
         return Evaluation("auc", 0.5, {}, False)

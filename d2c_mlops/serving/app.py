@@ -27,11 +27,11 @@ from .keys import Keyring
 from .logbook import Logbook
 from .majors import Older, of_major
 from .metrics import Metrics, exposition
+from .pace import Pace, Size
 from .stream import Streamed
 
 __all__ = ["App", "Keeping", "Served", "create_app"]
 
-IN_THREAD = 16_384  # bytes of body from which on predicting would hold up other callers
 LOG = logging.getLogger("d2c.service")
 Handler = Callable[[Request, Served], Awaitable[Answer | None]]
 
@@ -56,6 +56,7 @@ class App:
         self.served, self.keeping, self.settings = served, keeping, keeping.settings
         self.inner = inner  # runs the lifespan where there is one
         self.metrics = Metrics()
+        self.pace = Pace()
         self.going = 0
         asks: dict[str, Handler] = {
             "/predict": partial(self.ask, reasons=False),
@@ -174,7 +175,7 @@ class App:
         about = self.about(request)
         start = perf_counter()
         work = partial(served.predict, body, batch, reasons, about)
-        made: Answered = await self.guarded(work, served, threaded=len(body) > IN_THREAD)
+        made: Answered = await self.guarded(work, served, (reasons, len(body)))
         logged = self.write(made.lines, served) if about is not None else "sampled-out"
         self.metrics_of(served, made)
         if served.shadow is not None:
@@ -182,13 +183,14 @@ class App:
         spent = f"{(perf_counter() - start) * 1e3:.3f}"
         return Answer(made.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
 
-    async def guarded(self, work: Callable[[], Any], served: Served, *, threaded: bool) -> Any:
+    async def guarded(self, work: Callable[[], Any], served: Served, size: Size) -> Any:
         """Run what the model does, in time; what it refuses is told."""
+        timed = partial(self.pace.timed, size, work)
         try:
-            if not threaded:
-                return work()
+            if not self.pace.slow(size):
+                return timed()
             loop = asyncio.get_running_loop()
-            return await asyncio.wait_for(loop.run_in_executor(None, work), self.settings.max_seconds)
+            return await asyncio.wait_for(loop.run_in_executor(None, timed), self.settings.max_seconds)
         except ValidationError as err:
             raise refused(err, served) from None
         except DataRefused as err:

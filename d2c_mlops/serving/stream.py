@@ -66,8 +66,8 @@ class Streamed:
             return
         if self.request.older is None:
             self.served = self.app.served()  # a rollout may have begun or ended since the last part
-        threaded = sum(map(len, lines)) > 16_384
-        found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, threaded=threaded)
+        size = (self.reasons, sum(map(len, lines)))
+        found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, size)
         if not self.request.sent:
             await self.request.begin(NDJSON)
         await self.request.part(b"".join(found))
