@@ -289,3 +289,9 @@ def test_parts_are_rewound_in_sql_only_where_they_changed(tmp_path: Path, as_of:
     whole = [is_as_it_was(path, "order_lines", end) for path in paths]
     told = parts_sql("order_lines", paths, end)
     assert ("REPLACE" in told) == (not all(whole)) and all(whole) == (as_of.year == 2024)
+
+
+def test_a_query_keeps_to_the_threads_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    told = Tables({}).sql("select current_setting('threads') as threads, current_setting('worker_threads') as workers")
+    assert told.astype(int).to_numpy().tolist() == [[1, 1]]

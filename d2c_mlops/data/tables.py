@@ -26,7 +26,7 @@ _all_ = ["SCHEMAS", "TIME_COLUMN", "validate"]
 
 # %% auto #0
 __all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'end_of', 'rewind', 'rewind_sql', 'parts_before', 'read_parts',
-           'is_as_it_was', 'parts_sql', 'require_time', 'Tables', 'SCHEMAS', 'TIME_COLUMN', 'validate']
+           'threads', 'is_as_it_was', 'parts_sql', 'require_time', 'Tables', 'SCHEMAS', 'TIME_COLUMN', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
 def end_of(as_of: date) -> pd.Timestamp:
@@ -102,12 +102,20 @@ def read_parts(manifest: Manifest, table: str, paths: Sequence[Path]) -> pd.Data
 SQL_MEMORY, MEMORY_A_THREAD = 700, 128  # megabytes: in all, and at least so many for each thread
 
 
+def threads() -> int:
+    """Return how many threads a query takes: as many as there are cores, OMP_NUM_THREADS at most where it is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, max(int(wanted), 1)) if wanted.isdigit() else cores
+
+
 def _session() -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
     session.execute("SET TimeZone = 'UTC'")
     session.execute("SET preserve_insertion_order = false")
-    limit = max(SQL_MEMORY, MEMORY_A_THREAD * (os.cpu_count() or 1))
+    limit = max(SQL_MEMORY, MEMORY_A_THREAD * threads())
     session.execute(f"SET memory_limit = '{limit}MB'")
+    session.execute(f"SET threads = {threads()}")
     session.execute(f"SET temp_directory = '{_quoted(tempfile.gettempdir())}/d2c-duckdb'")
     return session
 
