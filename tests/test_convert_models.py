@@ -100,6 +100,21 @@ def test_a_regression_of_statsmodels_answers_for_one_raw_record(home: Settings, 
     assert np.allclose(got["prediction"], space["result"].predict(space["X"]).iloc[7])  # type: ignore[attr-defined]
 
 
+def test_a_search_among_distributions_answers_by_its_best_estimator(home: Settings, tmp_path: Path) -> None:
+    search = ("from scipy.stats import uniform\nfrom sklearn.linear_model import LogisticRegression\n"
+              "from sklearn.model_selection import RandomizedSearchCV\nX, y = leads[['visits', 'spend', 'age']], leads['bought']\n"
+              "search = RandomizedSearchCV(LogisticRegression(max_iter=1000), {'C': uniform(0.1, 2)}, n_iter=3, cv=3, random_state=1)\n"
+              "search.fit(X, y)")  # fmt: skip
+    done, module = converted(home, "search", LEADS, search, "chance = search.predict_proba(X)[:, 1]\nchance[:3]")
+    model = fitted(done, module, tmp_path / "m")
+    space: dict[str, object] = {}
+    exec("\n".join((LEADS, search)), space)
+    asked = pd.DataFrame({"record_id": ["a"], "visits": [4.0], "spend": [50.0], "age": [40.0]})
+    answer = model.predict(model.contract.check_inputs(asked))
+    said = space["search"].predict_proba(asked[["visits", "spend", "age"]])[:, 1]
+    assert np.allclose(answer[model.contract.output_fields[-1].name], said), answer
+
+
 def test_bins_and_percentiles_of_the_training_data_are_replayed(
     home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -321,12 +321,13 @@ def _close(left: Any, right: Any) -> bool:
 
 
 def _trusted(fitted: list[Any]) -> list[str]:
-    from skops.io import dumps, get_untrusted_types
+    from skops.io import get_untrusted_types
 
+    from d2c_mlops.models.replay import written
     from d2c_mlops.models.statistical import Forecast, Regression
 
     fitted = [each for each in fitted if not isinstance(each, Forecast | Regression)]
-    found = sorted({name for each in fitted for name in get_untrusted_types(data=dumps(each))})
+    found = sorted({name for each in fitted for name in get_untrusted_types(data=written(each))})
     foreign = [name for name in found if not name.startswith(TRUSTED)]
     _need(not foreign, f"the fitted objects hold foreign types: {', '.join(foreign)}")
     return found

@@ -19,7 +19,7 @@ from ..errors import DataRefused, UsageError
 from .statistical import Forecast, Regression, read_statistical, write_statistical
 
 # %% auto #0
-__all__ = ['to_plain', 'from_plain', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
+__all__ = ['to_plain', 'from_plain', 'written', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
 
 # %% ../../nbs/models/replay.ipynb #ffa25e96
 def to_plain(value: Any) -> Any:
@@ -55,18 +55,23 @@ def from_plain(value: Any) -> Any:
     return pd.Timestamp(value["timestamp"]) if "timestamp" in value else float("nan")
 
 # %% ../../nbs/models/replay.ipynb #8cff4b87
+def written(fitted: Any) -> bytes:
+    """Return a fitted scikit-learn object as skops writes it; a search that skops cannot write as its best estimator."""
+    from skops.io import dumps
+
+    try:
+        return bytes(dumps(fitted))
+    except RecursionError:  # of a search over SciPy's distributions
+        if not hasattr(fitted, "best_estimator_"):
+            raise
+        return bytes(dumps(fitted.best_estimator_))
+
+
 def save_fitted(fitted: Any, file: Path) -> None:
     """Write a fitted scikit-learn object by skops; a forecast or a regression as JSON beside that name."""
     if isinstance(fitted, Forecast | Regression):
         return write_statistical(fitted, file.with_suffix(".json"))
-    from skops.io import dump
-
-    try:
-        dump(fitted, file)
-    except RecursionError:  # a search over SciPy's distributions, which skops cannot write; its best estimator answers
-        if not hasattr(fitted, "best_estimator_"):
-            raise
-        dump(fitted.best_estimator_, file)
+    file.write_bytes(written(fitted))
 
 
 def load_fitted(file: Path, trusted: Sequence[str]) -> Any:
