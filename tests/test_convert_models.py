@@ -101,9 +101,9 @@ def test_a_regression_of_statsmodels_answers_for_one_raw_record(home: Settings, 
 
 
 def test_a_search_among_distributions_answers_by_its_best_estimator(home: Settings, tmp_path: Path) -> None:
-    search = ("from scipy.stats import uniform\nfrom sklearn.linear_model import LogisticRegression\n"
+    search = ("from scipy.stats import randint\nfrom sklearn.tree import DecisionTreeClassifier\n"
               "from sklearn.model_selection import RandomizedSearchCV\nX, y = leads[['visits', 'spend', 'age']], leads['bought']\n"
-              "search = RandomizedSearchCV(LogisticRegression(max_iter=1000), {'C': uniform(0.1, 2)}, n_iter=3, cv=3, random_state=1)\n"
+              "search = RandomizedSearchCV(DecisionTreeClassifier(random_state=0), {'max_depth': randint(1, 5)}, n_iter=3, cv=3, random_state=1)\n"
               "search.fit(X, y)")  # fmt: skip
     done, module = converted(home, "search", LEADS, search, "chance = search.predict_proba(X)[:, 1]\nchance[:3]")
     model = fitted(done, module, tmp_path / "m")
