@@ -29,8 +29,8 @@ from d2c_mlops.models.additive import (
 from .lead_fields import Codes, Field, Floats
 
 # %% auto #0
-__all__ = ['PACES', 'BLOCKS', 'TRIED', 'FEWEST', 'RIDGE', 'Sample', 'sample_of', 'Plan', 'Trial', 'trial', 'slope_of',
-           'variances', 'Fitted', 'train']
+__all__ = ['PACES', 'BLOCKS', 'SHORTER', 'TRIED', 'FEWEST', 'RIDGE', 'RECENT', 'DOUBTS', 'Sample', 'sample_of', 'Plan', 'Trial',
+           'trial', 'slope_of', 'offset_and_slope', 'correction', 'variances', 'Fitted', 'train']
 
 # %% ../../nbs/models/lead_training.ipynb #f60cea03
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def sample_of(leads: pd.DataFrame) -> Sample:
 
 # %% ../../nbs/models/lead_training.ipynb #217c12c6
 PACES = (Pace(0, 0), Pace(0, 6000), Pace(1000, 6000), Pace(300, 6000), Pace(300, 2000), Pace(100, 2000))
-BLOCKS = 5
+BLOCKS, SHORTER = 6, 0.45  # each block and all after it take this share of what was left before
 TRIED = 0.4  # of the leads, the last ones
 FEWEST = 200  # leads to learn from in a trial
 
@@ -117,7 +117,8 @@ class Trial:
 def trial(plan: Plan, sample: Sample, codes: Sequence[Codes]) -> Trial | None:
     """Return the trial of a plan's paces; None where the leads are too few."""
     first = max(FEWEST, int(len(sample) * (1 - TRIED)))
-    starts = np.linspace(first, len(sample), BLOCKS + 1).astype(int)
+    left = (len(sample) - first) * SHORTER ** np.arange(BLOCKS)
+    starts = np.r_[len(sample) - left.astype(int), len(sample)]
     if len(sample) - first < 10 * BLOCKS or sample.won[sample.known_before(first)].sum() < BLOCKS:
         return None
     found: dict[Pace, list[Floats]] = {pace: [] for pace in plan.paces}
@@ -151,6 +152,33 @@ def slope_of(won: NDArray[np.bool_], margin: Floats, block: NDArray[np.intp]) ->
         slope += gradient / (float((chance * (1 - chance) * centred**2).sum()) + RIDGE)
     return float(np.clip(slope, 0.1, 2.0))
 
+# %% ../../nbs/models/lead_training.ipynb #5d0c71ab
+RECENT = 500  # half-life in leads
+DOUBTS = np.array([5.0, 10.0])  # ridges on the offset and on the slope
+
+
+def offset_and_slope(won: NDArray[np.bool_], margin: Floats, weights: Floats) -> tuple[float, float]:
+    """Return offset and slope on the log-odds that suit weighted outcomes (logistic regression, Newton)."""
+    middle = float(np.average(margin, weights=weights))
+    columns = np.column_stack([np.ones(len(margin)), margin - middle])
+    found = np.zeros(2)  # beyond offset 0 and slope 1
+    for _ in range(30):
+        chance = share(margin + columns @ found)
+        known = weights * chance * (1 - chance)
+        gradient = columns.T @ (weights * (won - chance)) - DOUBTS * found
+        found = found + np.clip(np.linalg.solve((columns.T * known) @ columns + np.diag(DOUBTS), gradient), -1, 1)
+    slope = float(np.clip(1 + found[1], 0.1, 2.0))
+    return float(found[0]) - (slope - 1) * middle, slope
+
+
+def correction(tried: Trial, paces: Sequence[Pace], level: float) -> tuple[float, float]:
+    """Return offset and slope for the log-odds of these paces; a level for which nothing is forgotten is left as it is."""
+    margin = np.mean([tried.margins[pace] for pace in paces], axis=0)
+    if any(pace.memory for pace in paces):
+        return offset_and_slope(tried.won, margin, ages(len(margin), RECENT))
+    slope = slope_of(tried.won, margin, tried.block)
+    return level * (1 - slope), slope
+
 # %% ../../nbs/models/lead_training.ipynb #a5320c44
 def variances(model: Additive, codes: Sequence[Codes], weights: Floats, pace: Pace) -> tuple[float, tuple[Floats, ...]]:
     """Return the variance of the level and of each entry of the tables."""
@@ -179,13 +207,12 @@ class Fitted:
 
 
 def train(plan: Plan, sample: Sample) -> Fitted:
-    """Return the tables learned from all leads, at the paces and with the slope that the last of them chose."""
+    """Return the tables learned from all leads, at the paces and with the correction that the last of them chose."""
     codes = plan.codes(sample.frame)
     tried = trial(plan, sample, codes) if len(plan.paces) > 1 or len(sample) >= 5 * FEWEST else None
     best = tuple(tried.best() if tried else plan.paces[:1])
-    slope = slope_of(tried.won, np.mean([tried.margins[p] for p in best], axis=0), tried.block) if tried else 1.0
     found = average([plan.fit(sample, codes, pace) for pace in best])
-    level = found.level
-    model = recalibrated(found, slope, level * (1 - slope))
+    offset, slope = correction(tried, best, found.level) if tried else (0.0, 1.0)
+    model = recalibrated(found, slope, offset)
     asked = [term.codes(codes) for term in plan.terms]
     return Fitted(model, *variances(model, asked, ages(len(sample), best[0].recency), best[0]), best, slope)
