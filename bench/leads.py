@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("D2C_SHARED_DATA", ROOT.parent / "shared" / "data"))
 CARAVAN = ROOT / ".bench" / "islp" / "ISLP" / "data" / "Caravan.csv"
 MONEY = Money(LEAD_CHARTER.right_value or 0, LEAD_CHARTER.wrong_cost or 0)
-EVERY = 100  # leads after which every contender is trained anew
+EVERY = 100  # calls, a week of them, after which every contender is trained anew
 MILLION = 1_000_000
 
 Frame = pd.DataFrame
