@@ -18,7 +18,7 @@ from d2c_mlops.serving.history import place_of
 from d2c_mlops.serving.metrics import _counters
 from d2c_mlops.serving.rollout import FILE, read
 from d2c_mlops.serving.watch import place
-from d2c_mlops.settings import ServiceSettings, load
+from d2c_mlops.settings import load, service_settings
 
 PLAN = Plan("mean_units", 3, "registry.example/mean_units:v3", Size(cpu=0.5, memory_mb=600, least=3, most=9))
 
@@ -156,7 +156,7 @@ def test_under_compose_the_scheduler_decides_and_the_service_follows(tmp_path: P
     for name in ("D2C_SERVICE_STATE",):
         assert scheduler["environment"][name] == service["environment"][name] == "/state"
     held = load(tmp_path, environ=scheduler["environment"] | {"D2C_LEDGER_URL_FILE": str(secret(tmp_path))})
-    inside = ServiceSettings.of(service["environment"] | {"D2C_SERVICE_LOG_SECRET_FILE": str(secret(tmp_path))})
+    inside = service_settings(service["environment"] | {"D2C_SERVICE_LOG_SECRET_FILE": str(secret(tmp_path))})
     assert held.ledger == inside.log_secret == "sqlite:///x"
     assert place_of("mean_units", held) == place(inside.rollout, inside.state, "mean_units")
 

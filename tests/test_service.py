@@ -26,7 +26,7 @@ from d2c_mlops.serving.keys import Keyring
 from d2c_mlops.serving.logbook import Logbook, intact, recover
 from d2c_mlops.serving.pace import LARGE, Pace
 from d2c_mlops.serving.tracing import Tracer
-from d2c_mlops.settings import ServiceSettings
+from d2c_mlops.settings import ServiceSettings, service_settings
 
 NOW = datetime.now(UTC)
 ASK = {"lead_id": "L-1", "visits": 3}
@@ -379,9 +379,9 @@ def test_unknown_paths_and_methods_are_problems(client: TestClient) -> None:
 
 def test_settings_of_the_service_say_what_is_wrong() -> None:
     with pytest.raises(SettingsError, match="development, production"):
-        ServiceSettings.of({"D2C_SERVICE_MODE": "prod"})
+        service_settings({"D2C_SERVICE_MODE": "prod"})
     held = ServiceSettings(mode="production", log=False, log_sample=0.5)
-    assert ServiceSettings.of(held.environment()) == held
+    assert service_settings(held.environment()) == held
 
 
 def test_a_span_joins_the_callers_trace(keeping: Keeping, capsys) -> None:

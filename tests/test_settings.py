@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.errors import SettingsError
-from d2c_mlops.settings import ServiceSettings, load
+from d2c_mlops.settings import load, service_settings
 
 
 @pytest.fixture
@@ -79,4 +79,4 @@ def test_a_variable_may_name_a_file_instead_and_one_that_is_missing_is_told(tmp_
         load(tmp_path, environ={"D2C_LEDGER_URL_FILE": str(file)})
     assert told.value.failures[0].where == "D2C_LEDGER_URL_FILE"
     with pytest.raises(SettingsError, match="service"):
-        ServiceSettings.of({"D2C_SERVICE_LOG_SECRET_FILE": str(file)})
+        service_settings({"D2C_SERVICE_LOG_SECRET_FILE": str(file)})

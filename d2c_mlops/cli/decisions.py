@@ -176,7 +176,7 @@ def stats(model: str | None, since: str, as_json: bool) -> None:
     from ..decisions.applying import now_utc
     from ..decisions.stats import stats as figures
     from ..decisions.turn import policies
-    from ..settings import age
+    from ..values import age
 
     try:
         span = timedelta(seconds=age(since))

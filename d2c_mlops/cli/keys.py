@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from ..settings import age
+from ..values import age
 from . import example, here, json_option, main, settings, show, table
 
 

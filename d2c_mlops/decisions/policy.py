@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from ..errors import DataRefused, UsageError
 from ..models.contract import Contract, Field, record_model
 from ..serving.batch import identity_of
-from ..settings import PolicySettings, Settings, age
+from ..settings import PolicySettings, Settings
+from ..values import age
 from .rules import Rule, Unknown
 
 Values = Mapping[str, Any]

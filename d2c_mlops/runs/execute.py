@@ -18,7 +18,8 @@ from typing import Any
 from .. import __version__
 from ..errors import D2CError, UsageError
 from ..ledger.store import Ledger, temporary
-from ..settings import JobSettings, Settings, size
+from ..settings import JobSettings, Settings
+from ..values import size
 from . import processes
 from .environments import keep
 from .failures import classify, of_code

@@ -21,7 +21,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from ..errors import UsageError
 from ..lifetimes import die_with_parent
 from ..models.model import EXAMPLE_FILE
-from ..settings import ServiceSettings
+from ..settings import service_settings
 from . import journal
 from .app import App, Keeping, Served, create_app
 from .http import ASGI
@@ -37,7 +37,7 @@ HOME = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("D2C_MODEL_FOLDER") or HOME / "model")
 CHALLENGER = FOLDER.parent / "challenger"  # where the Bento holds a second version
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
-settings = ServiceSettings.of(os.environ)
+settings = service_settings(os.environ)
 loaded: list[Served] = []
 keeping = Keeping(settings)
 

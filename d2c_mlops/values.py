@@ -1,0 +1,98 @@
+"""Texts of a file, a variable or a command line as typed values; what cannot be read is told with what was meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from .errors import Failure
+
+TEXTS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}  # seconds
+
+
+@cache
+def hints(cls: type) -> dict[str, Any]:
+    """Return the types of a class's fields."""
+    return get_type_hints(cls)
+
+
+def typed(
+    cls: type, known: Mapping[str, Any], given: Mapping[str, Any], where: str, failures: list[Failure]
+) -> dict[str, Any]:
+    """Return the values of a class's known options; what is unknown or of another type is added to the failures."""
+    kinds = hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known or key not in kinds:
+            failures.append(Failure(f"unknown key{_nearest(key, known)}", f"{where} {key}"))
+            continue
+        try:
+            values[key] = _read(kinds[key], value)
+        except ValueError:
+            failures.append(Failure(f"{value!r} is not of type {_name(kinds[key])}", f"{where} {key}"))
+    return values
+
+
+def _read(kind: Any, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if kind is bool:
+        if value.strip().lower() not in TEXTS:
+            raise ValueError(value)
+        return TEXTS[value.strip().lower()]
+    if kind in (int, float):
+        return kind(value)
+    if isinstance(kind, UnionType):
+        return _read(get_args(kind)[0], value) if value.strip() else None
+    if kind is Path or kind is str:
+        return value
+    return tuple(part for part in re.split(r"[\s,]+", value.strip()) if part)
+
+
+def is_size(text: str) -> bool:
+    """Return whether a text is a size above nothing."""
+    try:
+        return size(text) > 0
+    except ValueError:
+        return False
+
+
+def size(text: str) -> int:
+    """Return a size such as 512MB, 2GB or 1.5GiB in bytes. Raises ValueError."""
+    found = re.fullmatch(r"([\d.]+)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if not found:
+        raise ValueError(text)
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
+
+
+def age(text: str) -> float:
+    """Return an age such as 90d, 12h, 30m or 45s in seconds. Raises ValueError."""
+    number, unit = text.strip()[:-1], text.strip()[-1:]
+    if unit not in UNITS or not number.isdigit():
+        raise ValueError(f"{text!r} is not an age: write 90d, 12h, 30m or 45s")
+    return float(int(number) * UNITS[unit])
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", str(kind))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
