@@ -415,6 +415,23 @@ def test_a_mend_runs_and_computes_what_it_did(row: Row, tmp_path: Path, monkeypa
     assert all(mend.reason for mend in made.mends)
 
 
+def test_the_call_that_fails_is_mended_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = "LogisticRegression(solver='liblinear')"
+    row = Row(
+        "one-against-the-rest",
+        [
+            f"{LEARN}\nfrom sklearn.linear_model import LogisticRegression\nodds = {called}.fit(X, y).coef_",
+            f"classes = [0, 1, 2, 0, 1, 2, 0, 1]\nmany = {called}",
+            "many.fit(X, classes)",
+        ],
+        "",
+        "assert odds.shape == (1, 2) and len(many.estimators_) == 3",
+    )
+    made, code = cured(row, tmp_path, monkeypatch)
+    assert made.status == "revived", (made.refusal, code)
+    assert f"odds = {called}" in code and code.count("OneVsRestClassifier(") == 1, code
+
+
 @pytest.mark.parametrize("row", ABSENT, ids=str)
 def test_what_is_absent_is_mended_before_it_runs(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, code = cured(row, tmp_path, monkeypatch)

@@ -139,6 +139,14 @@ class Scene:
             for _, node in sorted(ranked, key=lambda pair: pair[0]):
                 yield cell, node
 
+    def nearest(self, trouble: Trouble, kind: type[Node]) -> Iterator[tuple[Cell, Node]]:
+        """Yield the nodes of a kind at the place of the failure, then those of the cells that ran, the last one first."""
+        near = list(self.failing(trouble, kind))
+        yield from near
+        seen = {id(node) for _, node in near}
+        ran = [(cell, node) for cell, node in self.nodes(kind) if cell.index <= trouble.cell and id(node) not in seen]
+        yield from sorted(ran, key=lambda pair: -pair[0].index)
+
 
 def _rank(frame: Frame, node: ast.AST) -> int:
     """0 the very node, 1 inside it, 2 around it, 3 on the same lines, 9 elsewhere."""

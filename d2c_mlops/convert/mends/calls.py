@@ -170,7 +170,7 @@ def several_classes(scene: Scene, trouble: Trouble) -> Proposal | None:
         return None
     from d2c_mlops.convert.importing import imported
 
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in scene.nearest(trouble, ast.Call):
         solver = keyword(call, "solver")
         if (
             last_name(call.func).startswith("LogisticRegression")
@@ -179,9 +179,7 @@ def several_classes(scene: Scene, trouble: Trouble) -> Proposal | None:
         ):
             text = f"__import__('sklearn.multiclass', fromlist=['OneVsRestClassifier']).OneVsRestClassifier({spelled(cell, call)})"
             edits = imported(scene, cell, (replaced(cell, call, text),))
-            return Proposal(
-                edits, "liblinear fitted each class against the rest: so does OneVsRestClassifier", restart=True
-            )
+            return Proposal(edits, "liblinear fitted each class against the rest: so does OneVsRestClassifier")
     return None
 
 

@@ -132,13 +132,11 @@ def solver(scene: Scene, trouble: Trouble) -> Proposal | None:
         "supports only 'l2' or None penalties", "supports only 'l2' or 'none' penalties", "got l1 penalty"
     ):
         return None
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in scene.nearest(trouble, ast.Call):
         if last_name(call.func) in ("LogisticRegression", "LogisticRegressionCV") and keyword(call, "solver") is None:
             penalty = keyword(call, "penalty")
             if isinstance(penalty, ast.Constant) and penalty.value == "l1":
-                return Proposal(
-                    (argument_added(cell, call, "solver='liblinear'"),), "liblinear was the solver of old", restart=True
-                )
+                return Proposal((argument_added(cell, call, "solver='liblinear'"),), "liblinear was the solver of old")
     return None
 
 
