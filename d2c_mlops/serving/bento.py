@@ -26,7 +26,18 @@ from .majors import Older
 from .pins import pins
 from .promised import promised
 
-ROOMS = ("__init__.py", "errors.py", "lifetimes.py", "locks.py", "settings.py", "data", "models", "serving")
+ROOMS = (
+    "__init__.py",
+    "errors.py",
+    "lifetimes.py",
+    "locks.py",
+    "options.py",
+    "settings.py",
+    "values.py",
+    "data",
+    "models",
+    "serving",
+)
 BUILD_WAIT = 300.0  # seconds
 NO_CODE = ("__pycache__", "*.ipynb")
 # What only the machine that packages needs.

@@ -29,6 +29,10 @@ for folder in filter(Path.is_dir, (Path("model"), Path("challenger"))):
         model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [model.contract.example()])))
     except Exception:
         pass
+here = str(Path.cwd())
+beside = sorted(n for n, m in sys.modules.items() if n.startswith("d2c_mlops.") and not str(m.__file__).startswith(here))
+if beside:  # found where this package is installed, which is not where the service runs
+    raise ImportError(f"{', '.join(beside)} are not packaged with it")
 from d2c_mlops.serving.majors import FOLDER, breach
 broken = {folder.name: why for folder in sorted(Path(FOLDER).glob("*")) if (why := breach(folder))}
 print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), broken]))
