@@ -32,7 +32,6 @@ from d2c_mlops.models.lead_baselines import Logit
 from d2c_mlops.models.lead_evaluation import judge
 from d2c_mlops.models.lead_fields import learn_fields
 from d2c_mlops.models.lead_learning import Money, Prepared, Recipe, learn, prepare
-from d2c_mlops.models.lead_outputs import record_answers, record_reasons
 from d2c_mlops.models.lead_scoring import LEAD_CHARTER, LeadScorer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -267,8 +266,8 @@ def speed() -> dict[str, float]:
     del answered, reasons
     ours = timed(lambda: model.predict_with_reasons(many))
     records = [{k: None if v != v else v for k, v in r.items()} for r in many.head(2000).to_dict("records")]
-    both = [(record_answers, [r], record_reasons, r) for r in records]
-    single = timed(lambda: [(a(model.sheet, b), c(model.sheet, d)) for a, b, c, d in both]) / len(records)
+    alone = [[record] for record in records]
+    single = timed(lambda: list(map(model.answer_records, alone))) / len(records)
     return {"bare": bare, "ours": ours, "peak": peak, "before": before, "single": single, "reasons": count}
 
 
