@@ -2,7 +2,7 @@
 
     python bench/features.py [--lines 10000000]
 
-Both sides, in turn and three times each, read the same Parquet parts in a process of their own and give the same table of one row
+Both sides, in turn and five times each, read the same Parquet parts in a process of their own and give the same table of one row
 per customer; that they agree is checked. The aims compare medians, one thread with one thread. CPU time is that of the work,
 what it costs to import stands beside it; peak memory is that of the child, imports included. STRICT=1 makes a missed aim an exit
 code of 1.
@@ -29,7 +29,7 @@ STORE = Path(__file__).resolve().parents[1] / ".bench" / "features"
 AS_OF = date(2024, 12, 31)
 SINCE = date(2024, 10, 2)
 RFM = ["recency_days", "purchases", "order_value"]
-TIMES = 3  # each side runs in turn; the median counts
+TIMES = 5  # each side runs in turn; the median counts
 SIDES = {"ours": "d2c_mlops (DuckDB)", "pandas": "pandas groupby"}
 DAYS, CHANNELS = 730, np.array(["web", "app", "marketplace", "store"], dtype=object)
 

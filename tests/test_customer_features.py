@@ -17,6 +17,7 @@ from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.customer_features import (
     BOUGHT,
+    counted_where,
     customer_features,
     habits_query,
     spend_between,
@@ -137,17 +138,17 @@ def test_from_memory_and_from_parquet_it_is_the_same_to_the_last_digit(tmp_path:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_line_in_another_month_than_its_order_still_counts(tmp_path: Path, late: bool) -> None:
-    tables, today = shop(customers=100, days=200), date(2023, 9, 30)
+def test_a_line_in_another_year_than_its_order_still_counts(tmp_path: Path, late: bool) -> None:
+    tables, today = shop(customers=100, days=500), date(2024, 9, 30)
     lines = tables["order_lines"].reset_index(drop=True)
     if late:
-        lines.loc[7, "ordered_at"] += pd.Timedelta(days=40)
+        lines.loc[7, "ordered_at"] += pd.Timedelta(days=365)
     given = Tables({**tables, "order_lines": lines})
     write(tmp_path, "shop", dict(given), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
     stored = Tables.open(tmp_path, "shop")
-    assert len(stored.before(today).months("orders", "order_lines")) > 2
-    by_month = visits_query(BOUGHT, stored.months("orders", "order_lines"))
-    query = by_month.replace("$end", "0").replace("$counted", "not cancelled")
+    assert stored.before(today).years("orders", "order_lines") == ["2023", "2024"]
+    by_year = visits_query(BOUGHT, stored.years("orders", "order_lines"))
+    query = by_year.replace("$end", "0").replace("$counted", "not cancelled")
     if late:
         with pytest.raises(UsageError, match="whose order is elsewhere"):
             stored.sql(query)
@@ -173,6 +174,7 @@ def test_negative_prices_are_refused_twice() -> None:
         customer_features(bought([on("03-01", unit_price=-5), on("03-02")], valid=False), TODAY)
 
 
+@pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("habits", [True, False])
 @pytest.mark.parametrize(
     ("bad", "said"),
@@ -188,14 +190,34 @@ def test_negative_prices_are_refused_twice() -> None:
     ],
 )
 def test_a_line_that_cannot_be_is_found_among_cancelled_lines_and_guests(
-    bad: dict[str, Any], said: str, habits: bool
+    bad: dict[str, Any], said: str, habits: bool, stored: bool, tmp_path: Path
 ) -> None:
     tables = bought([on("03-01"), on("03-02", cancelled=True, customer_id=None)])
     lines = tables["order_lines"].copy()
     for name, value in bad.items():
         lines.loc[1, name] = value
+    made = Tables({**tables, "order_lines": lines})
+    if stored:
+        write(tmp_path, "shop", dict(made), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+        made = Tables.open(tmp_path, "shop")
     with pytest.raises(DataRefused, match=said):
-        customer_features(Tables({**tables, "order_lines": lines}), TODAY, habits=habits)
+        customer_features(made, TODAY, habits=habits)
+
+
+def test_what_the_footers_tell_is_not_tested_line_by_line(tmp_path: Path) -> None:
+    tables = bought([on("03-01"), on("03-02", unit_price=5e15)])
+    write(tmp_path, "shop", dict(tables), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+    stored = Tables.open(tmp_path, "shop")
+    assert "isfinite" in counted_where(stored) and "isfinite" in counted_where(tables)
+    write(
+        tmp_path,
+        "shop",
+        dict(bought([on("03-01")])),
+        "here",
+        layout="test",
+        created_at=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+    assert "isfinite" not in counted_where(Tables.open(tmp_path, "shop"))
 
 
 def test_a_line_that_comes_later_does_not_matter_yet() -> None:

@@ -280,15 +280,29 @@ def test_parts_are_rewound_in_sql_only_where_they_changed(tmp_path: Path, as_of:
     for name in ("orders", "order_lines"):
         key = KEYS[name]
         same(known.sql(f"select * from {name}")[list(known[name].columns)], known[name], key)
-    months = known.months("orders", "order_lines")
-    assert months and known.months("orders", "products") == []
-    assert known["order_lines"].ordered_at.dt.strftime("%Y-%m").unique().tolist() == months
-    each = [known.sql(f'select count(*) as n from "order_lines {month}"')["n"].item() for month in months]
+    years = known.years("orders", "order_lines")
+    assert years and known.years("orders", "products") == []
+    assert known["order_lines"].ordered_at.dt.strftime("%Y").unique().tolist() == years
+    each = [known.sql(f'select count(*) as n from "order_lines {year}"')["n"].item() for year in years]
     assert sum(each) == len(known["order_lines"]) and all(each)
     paths = [path for _, path in parts_before(tmp_path, known.manifest, "order_lines", end)]
     whole = [is_as_it_was(path, "order_lines", end) for path in paths]
     told = parts_sql("order_lines", paths, end)
     assert ("REPLACE" in told) == (not all(whole)) and all(whole) == (as_of.year == 2024)
+
+
+def test_bounds_are_those_of_the_rows_and_silent_where_a_value_is_missing(tmp_path: Path) -> None:
+    shop = simulate.shop(customers=60, days=300)
+    lines = shop["order_lines"].assign(discount=shop["order_lines"]["discount"].mask(shop["order_lines"].index == 3))
+    frames = {**shop, "order_lines": lines.assign(returned_quantity=lines["quantity"])}
+    write(tmp_path, "shop", frames, "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+    stored, names = Tables.open(tmp_path, "shop"), ["unit_price", "discount", "currency", "returned_quantity"]
+    prices, counts = lines["unit_price"], lines["quantity"]
+    told = {"unit_price": (prices.min(), prices.max()), "currency": ("EUR", "EUR")}
+    assert stored.bounds("order_lines", names) == told | {"returned_quantity": (counts.min(), counts.max())}
+    earlier = stored.before(date(2024, 6, 30)).bounds("order_lines", names)
+    assert earlier == told | {"returned_quantity": (0.0, counts.max())}, "what was not yet sent back is none"
+    assert shop.bounds("order_lines", names) == stored.bounds("products", ["unit_cost"]) == {}
 
 
 def test_a_query_keeps_to_the_threads_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,9 @@ from ..locks import lock
 _all_ = ["Manifest", "list_datasets", "read_manifest"]
 
 # %% auto #0
-__all__ = ['ARROW', 'Ints', 'TEMPORARY', 'arrow_schema', 'content_digest', 'months_of', 'split_months', 'disk_trouble',
-           'write_atomic', 'sweep', 'write_table', 'write', 'Manifest', 'list_datasets', 'read_manifest']
+__all__ = ['ARROW', 'Ints', 'TEMPORARY', 'ROWS_A_GROUP', 'arrow_schema', 'content_digest', 'months_of', 'split_months',
+           'disk_trouble', 'write_atomic', 'sweep', 'write_table', 'write', 'Manifest', 'list_datasets',
+           'read_manifest']
 
 # %% ../../nbs/data/store.ipynb #c553ad43
 ARROW = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
@@ -154,6 +155,9 @@ def sweep(folder: Path) -> int:
     return len(stray)
 
 # %% ../../nbs/data/store.ipynb #3bd01cca
+ROWS_A_GROUP = 65_536  # so much of a column stays in the processor's cache while it is read
+
+
 def write_table(folder: Path, table: str, frame: pd.DataFrame) -> TableParts:
     """Write the parts of one canonical table that are not there yet, and return what it consists of."""
     schema = arrow_schema(table)
@@ -170,7 +174,7 @@ def write_table(folder: Path, table: str, frame: pd.DataFrame) -> TableParts:
         path = f"parts/{table}/{month}/{digest[:12]}.parquet"
         if not (folder / path).exists():
             sink = pa.BufferOutputStream()
-            pq.write_table(content, sink, compression="zstd")
+            pq.write_table(content, sink, compression="lz4", row_group_size=ROWS_A_GROUP)
             write_atomic(folder / path, memoryview(sink.getvalue()))
         parts.append(Part(path, len(rows), digest))
     first, last = _span(table, frame)

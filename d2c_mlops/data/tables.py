@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ _all_ = ["SCHEMAS", "TIME_COLUMN", "validate"]
 
 # %% auto #0
 __all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'end_of', 'rewind', 'rewind_sql', 'parts_before', 'read_parts',
-           'threads', 'is_as_it_was', 'parts_sql', 'require_time', 'Tables', 'SCHEMAS', 'TIME_COLUMN', 'validate']
+           'threads', 'footer_of', 'is_as_it_was', 'bounds_of', 'parts_sql', 'require_time', 'Tables', 'SCHEMAS',
+           'TIME_COLUMN', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
 def end_of(as_of: date) -> pd.Timestamp:
@@ -146,17 +147,35 @@ def _plain_numbers(table: pa.Table) -> pa.Table:
     return table
 
 # %% ../../nbs/data/tables.ipynb #8b1f60d3
-def is_as_it_was(path: Path, table: str, end: pd.Timestamp) -> bool:
-    """Return whether the footer of a part shows that nothing in it happened or was learned at or after `end`."""
-    moments = {TIME_COLUMN.get(table), *LEARNED_LATER.get(table, {})}
+def footer_of(path: Path, names: Collection[str]) -> list[tuple[str, int, Any]] | None:
+    """Return name, number of values and statistics of the named columns in each row group of a part; None for a broken one."""
     try:
         footer = pq.read_metadata(path)
     except (OSError, pa.ArrowInvalid):
-        return False  # who reads the part says what is wrong with it
+        return None  # who reads the part says what is wrong with it
+    where = [i for i, name in enumerate(footer.schema.names) if name in names]
     groups = (footer.row_group(i) for i in range(footer.num_row_groups))
-    columns = (group.column(i) for group in groups for i in range(group.num_columns))
-    told = [(c.num_values, c.statistics) for c in columns if c.path_in_schema in moments]
-    return all(s is not None and (s.null_count == n or (s.has_min_max and s.max < end)) for n, s in told)
+    columns = (group.column(i) for group in groups for i in where)
+    return [(column.path_in_schema, column.num_values, column.statistics) for column in columns]
+
+
+def is_as_it_was(path: Path, table: str, end: pd.Timestamp) -> bool:
+    """Return whether the footer of a part shows that nothing in it happened or was learned at or after `end`."""
+    told = footer_of(path, {TIME_COLUMN.get(table, ""), *LEARNED_LATER.get(table, {})})
+    if told is None:
+        return False
+    return all(s is not None and (s.null_count == n or (s.has_min_max and s.max < end)) for _, n, s in told)
+
+
+def bounds_of(paths: Sequence[Path], names: Collection[str]) -> dict[str, tuple[Any, Any]]:
+    """Return the least and the greatest value of those columns that miss none, as the footers of all parts tell it."""
+    told = [each for path in paths for each in footer_of(path, names) or [(name, 0, None) for name in names]]
+    unknown = {name for name, _, s in told if s is None or s.null_count != 0 or not s.has_min_max}
+    ends: dict[str, list[Any]] = {name: [] for name in names if name not in unknown}
+    for name, _, s in told:
+        if name in ends:
+            ends[name] += [s.min, s.max]
+    return {name: (min(values), max(values)) for name, values in ends.items() if values}
 
 
 def parts_sql(table: str, paths: Sequence[Path], end: pd.Timestamp | None) -> str:
@@ -234,20 +253,27 @@ class Tables(Mapping[str, pd.DataFrame]):
         known = "" if self._end is None else f", known before {self._end.date()}"
         return f"Tables({origin}: {', '.join(self._names)}{known})"
 
-    def months(self, *names: str) -> list[str]:
-        """Return the months (YYYY-MM) by which all the named tables are kept; none where they are not, or differ."""
-        kept = [_by_month(self, name) for name in names]
+    def years(self, *names: str) -> list[str]:
+        """Return the years (YYYY) that all the named tables hold; none where one is not kept by time, or they differ."""
+        kept = [_by_year(self, name) for name in names]
         return sorted(kept[0]) if kept and all(set(each) == set(kept[0]) for each in kept) else []
+
+    def bounds(self, name: str, columns: Collection[str]) -> dict[str, tuple[Any, Any]]:
+        """Return the least and the greatest value of columns of table `name`, without reading them.
+
+        They are bounds: rows after the day may lie within. A column that misses a value, or of which nothing is told, is left out.
+        """
+        return _bounds(self, name, columns)
 
     def sql(self, query: str, params: Sequence[Any] = ()) -> pd.DataFrame:
         """Return the answer to a DuckDB query over one view per table; `params` fill its question marks.
 
-        Of a table kept by month a query may name each month: `"orders 2024-03"`; `months` says which there are.
+        Of a table kept by time a query may name each year: `"orders 2024"`; `years` says which there are.
         """
         with _session() as session:
             for name in self._names:
                 _create_view(session, self, name)
-                _create_months(session, self, name, query)
+                _create_years(session, self, name, query)
             return _answer(session, query, params)
 
 # %% ../../nbs/data/tables.ipynb #0b2abaf7
@@ -275,19 +301,29 @@ def _create_view(session: duckdb.DuckDBPyConnection, tables: Tables, name: str) 
     session.execute(f'CREATE VIEW "{name}" AS {query}')
 
 
-def _by_month(tables: Tables, name: str) -> dict[str, list[Path]]:
-    """Return the files of a table by month; empty where it is not kept so."""
+def _by_year(tables: Tables, name: str) -> dict[str, list[Path]]:
+    """Return the files of a table by year; empty where it is not kept by time."""
     if tables.manifest is None or tables._store is None or name not in tables.manifest.tables:
         return {}
-    months: dict[str, list[Path]] = {}
+    years: dict[str, list[Path]] = {}
     for month, path in parts_before(tables._store, tables.manifest, name, tables._end):
-        months.setdefault(month, []).append(path)
-    return {} if "" in months else months
+        years.setdefault(month[:4], []).append(path)
+    return {} if "" in years else years
 
 
-def _create_months(session: duckdb.DuckDBPyConnection, tables: Tables, name: str, query: str) -> None:
+def _bounds(tables: Tables, name: str, columns: Collection[str]) -> dict[str, tuple[Any, Any]]:
+    found = bounds_of([path for paths in _by_year(tables, name).values() for path in paths], columns)
+    for effect in LEARNED_LATER.get(name, {}).values():
+        if tables._end is not None and effect is not None and effect[0] in found:
+            low, high = found.pop(effect[0])
+            if effect[1] is not None:
+                found[effect[0]] = min(low, effect[1]), max(high, effect[1])
+    return found
+
+
+def _create_years(session: duckdb.DuckDBPyConnection, tables: Tables, name: str, query: str) -> None:
     if f'"{name} ' not in query:
         return
-    for month, paths in _by_month(tables, name).items():
-        if (view := f'"{name} {month}"') in query:
+    for year, paths in _by_year(tables, name).items():
+        if (view := f'"{name} {year}"') in query:
             session.execute(f"CREATE VIEW {view} AS {parts_sql(name, paths, tables._end)}")

@@ -17,8 +17,9 @@ from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
 __all__ = ['WINDOW', 'SCALE', 'LINES', 'BOUGHT', 'VISITS', 'PLACED', 'SPANS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS',
-           'LABELLED', 'ALL', 'FEW_KINDS', 'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'CHECKS', 'visits_query',
-           'habits_query', 'currency_of', 'check_lines', 'customer_features', 'spend_between', 'spend_of']
+           'LABELLED', 'ALL', 'FEW_KINDS', 'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'MOST', 'WITHIN', 'CHECKS',
+           'visits_query', 'habits_query', 'currency_of', 'check_lines', 'counted_where', 'customer_features',
+           'spend_between', 'spend_of']
 
 # %% ../../nbs/models/customer_features.ipynb #2ad2cbcd
 WINDOW = 90  # days of the window whose spend is carried forward, and of the value that is forecast
@@ -35,7 +36,7 @@ VISITS = """
     where {where}"""
 PLACED = "o.customer_id is not null and o.cancelled_at is null"
 SPANS = f"""
-    select customer_id, age // 64 as span, bit_or(1::ubigint << (age % 64)) as days,
+    select customer_id, age // 64 as span, bit_or(1::ubigint << (age % 64)::ubigint) as days,
            min(age) as last, max(age) as first, sum(net) as net, sum(if(age < {WINDOW}, net, 0)) as late
     from visits group by all"""  # noqa: S608
 RECENCY = f"""
@@ -45,19 +46,19 @@ RECENCY = f"""
 RFM = f"with visits as ($visits), spans as ({SPANS}) {RECENCY} order by customer_id"
 
 # %% ../../nbs/models/customer_features.ipynb #5c1d7a91
-def visits_query(bought: str, months: Sequence[str] = ()) -> str:
-    """Return the SQL of all orders with what was `bought` in each, of whole tables or of `months` one by one."""
-    if not months:
+def visits_query(bought: str, years: Sequence[str] = ()) -> str:
+    """Return the SQL of all orders with what was `bought` in each, of whole tables or of `years` one by one."""
+    if not years:
         return VISITS.format(bought=bought, how="", orders="orders", where=PLACED)
     where = f"case when o.order_id is null then error('a line whose order is elsewhere') else {PLACED} end"
     return " union all ".join(
         VISITS.format(
-            bought=bought.replace("$lines", f'"order_lines {month}"'),
+            bought=bought.replace("$lines", f'"order_lines {year}"'),
             how="left",
-            orders=f'"orders {month}"',
+            orders=f'"orders {year}"',
             where=where,
         )
-        for month in months
+        for year in years
     )
 
 # %% ../../nbs/models/customer_features.ipynb #373a66dd
@@ -112,10 +113,15 @@ def habits_query(known: Tables) -> str:
 
 # %% ../../nbs/models/customer_features.ipynb #3dd6ec20
 COUNTED = "not cancelled"
-POSSIBLE = f"""
-    case when coalesce(unit_price >= 0 and quantity > 0 and returned_quantity between 0 and quantity
-                       and isfinite(quantity * unit_price - discount), false)
-         then {COUNTED} else error('a line that cannot be') end"""
+POSSIBLE = """coalesce(unit_price >= 0 and quantity > 0 and returned_quantity between 0 and quantity
+                      and isfinite(quantity * unit_price - discount), false)"""
+MOST = 1e15  # beyond it money is not added up unseen
+WITHIN = {
+    "unit_price": (0.0, MOST),
+    "quantity": (1e-9, MOST),
+    "discount": (-MOST, MOST),
+    "returned_quantity": (0.0, MOST),
+}
 CHECKS = """
     select count(*) filter (unit_price < 0) as "unit_price below 0",
            count(*) filter (not quantity > 0) as "quantity not above 0",
@@ -131,6 +137,9 @@ def currency_of(tables: Tables) -> str:
     absent = [Failure("is missing", name) for name in ("orders", "order_lines") if name not in tables]
     if absent:
         raise DataRefused("customers are described from orders", failures=absent, next="d2c ingest LOCATION --as NAME")
+    told = tables.bounds("order_lines", ["currency"])
+    if told and len(set(told["currency"])) == 1:
+        return str(told["currency"][0])
     found = tables.sql("select currency from order_lines where currency is not null group by all order by all")
     if len(found) > 1:
         check_lines(tables)
@@ -150,6 +159,14 @@ def check_lines(tables: Tables) -> None:
             next="keep one currency, or convert before ingest",
         )
 
+
+def counted_where(tables: Tables) -> str:
+    """Return the SQL of which lines are counted, which stops at one that cannot be; it tests what the footers leave open."""
+    told = tables.bounds("order_lines", WITHIN)
+    sound = all(name in told and low <= told[name][0] and told[name][1] <= high for name, (low, high) in WITHIN.items())
+    test = "returned_quantity <= quantity" if sound else POSSIBLE
+    return f"case when {test} then {COUNTED} else error('a line that cannot be') end"
+
 # %% ../../nbs/models/customer_features.ipynb #0b71211c
 def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.DataFrame:
     """Return one row per customer who bought up to the end of `as_of` (UTC), sorted by customer_id.
@@ -167,7 +184,7 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
         return known.sql(reduce(lambda text, pair: text.replace(*pair), given.items(), query))
 
     try:
-        frame = asked(visits_query(bought, known.months("orders", "order_lines")), POSSIBLE)
+        frame = asked(visits_query(bought, known.years("orders", "order_lines")), counted_where(known))
     except UsageError:
         check_lines(known)
         frame = asked(visits_query(bought), COUNTED)
