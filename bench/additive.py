@@ -34,6 +34,17 @@ def chance(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
+def boost(**more: Any) -> Any:
+    """Return a LightGBM of TREES trees; `more` parameters make it another one of the same data."""
+    import lightgbm as lgb
+
+    random = np.random.default_rng(0)
+    x = random.normal(size=(ROWS, len(FEATURES)))
+    y = (np.sin(x[:, :10]).sum(axis=1) + random.normal(size=ROWS) > 0).astype(int)
+    params = {"objective": "binary", "verbose": -1, "num_threads": 2, "max_bin": 63, **more}
+    return lgb.train(params, lgb.Dataset(x, y), TREES)
+
+
 def weight(told: tuple[float, int, int]) -> float:
     """Return how much a contribution moves a score."""
     return abs(told[0])
@@ -54,14 +65,7 @@ class Additive(Model):
         self.text = ""
 
     def fit(self, tables: Tables, as_of: date) -> Self:
-        import lightgbm as lgb
-
-        random = np.random.default_rng(0)
-        x = random.normal(size=(ROWS, len(FEATURES)))
-        y = (np.sin(x[:, :10]).sum(axis=1) + random.normal(size=ROWS) > 0).astype(int)
-        params = {"objective": "binary", "verbose": -1, "num_threads": 2, "max_bin": 63,
-                  "interaction_constraints": [[i] for i in range(len(FEATURES))]}  # fmt: skip
-        booster = lgb.train(params, lgb.Dataset(x, y), TREES)
+        booster = boost(interaction_constraints=[[i] for i in range(len(FEATURES))])
         self.text = booster.model_to_string()
         origin = np.zeros((1, len(FEATURES)))
         self.base = float(booster.predict(origin, raw_score=True)[0])
@@ -81,6 +85,12 @@ class Additive(Model):
         return [(i, name, at.tolist(), values.tolist()) for i, (name, (at, values)) in enumerate(steps)]
 
     @cached_property
+    def table(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return where each feature's steps begin, and the contributions of all."""
+        sizes = [len(values) for _, values in self.steps]
+        return np.cumsum([0, *sizes[:-1]])[:, None], np.concatenate([values for _, values in self.steps])
+
+    @cached_property
     def words(self) -> list[list[str]]:
         """Return what is said of each step of each feature."""
         return [[f"{n} {w:+.3f}" for w in values] for n, (_, values) in zip(FEATURES, self.steps, strict=True)]
@@ -89,8 +99,9 @@ class Additive(Model):
         """Return the step that each feature is on and its contribution, features × rows."""
         flat = np.fromiter(chain.from_iterable(map(VALUES, records)), float, len(records) * len(FEATURES))
         columns = zip(flat.reshape(-1, len(FEATURES)).T, self.steps, strict=True)
-        on = [at.searchsorted(column) for column, (at, _) in columns]
-        return np.stack(on), np.stack([values[step] for step, (_, values) in zip(on, self.steps, strict=True)])
+        on = np.array([at.searchsorted(column) for column, (at, _) in columns])
+        first, values = self.table
+        return on, values.take(on + first)
 
     def _total(self, shares: Any) -> Any:
         """Return the log-odds, summed in the order of the features whether for one record or for many."""
