@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
+import jsonschema
 import pytest
 from pricing import listening, predicted, shop
 from sqlalchemy import func, select
@@ -196,8 +197,12 @@ def test_with_the_right_key_a_decision_is_made_once(place: Place, log: Any) -> N
         (b'{"valeu": 1}', 400),
         (b'{"value": 3, "reason": "x"}', 422),
         (b'{"value": 9}', 422),
+        (b'{"reason": 1}', 400),
     ):
         is_problem(httpx.post(f"{path}/edit", content=body, headers=headers), status)
+    is_problem(httpx.post(f"{path}/approve", json={"value": 9}, headers=headers), 400)
+    for limit in ("1001", "-1", "many", "1" * 9):
+        is_problem(httpx.get(f"{place.url}/decisions?limit={limit}", headers=headers), 400)
     made = httpx.post(f"{path}/edit", json={"value": 19.5, "reason": "round"}, headers=headers)
     assert made.status_code == 200 and (made.json()["status"], made.json()["by"]) == ("edited", "jo")
     again = httpx.post(f"{path}/edit", json={"value": 19.5, "reason": "round"}, headers=headers)
@@ -206,7 +211,54 @@ def test_with_the_right_key_a_decision_is_made_once(place: Place, log: Any) -> N
     assert reasons(log) == ["not a decider"]
     is_problem(httpx.get(f"{place.url}/decisions/{'0' * 24}", headers=headers), 404)
     is_problem(httpx.get(f"{path}/approve", headers=headers), 405)
+    assert httpx.get(f"{path}/approve").headers["allow"] == "POST"
     is_problem(httpx.post(f"{path}/approve", content=b"x" * 20_000, headers=headers), 413)
+
+
+def modern(schema: Any, whole: dict[str, Any]) -> Any:
+    """Return a schema of OpenAPI 3.0 as JSON Schema says it, references filled in."""
+    if isinstance(schema, list):
+        return [modern(each, whole) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return modern(whole["components"]["schemas"][schema["$ref"].rpartition("/")[2]], whole)
+    made = {name: modern(each, whole) for name, each in schema.items()}
+    if made.pop("nullable", False) and "type" in made:
+        made["type"] = [made["type"], "null"]
+    return made
+
+
+def test_the_openapi_document_describes_what_is_answered(place: Place) -> None:
+    told = httpx.get(f"{place.url}/openapi.json").json()
+    patterns = [pattern for pattern, _ in App(place.desk).routes]
+    verdicts = [f"/decisions/{{id}}/{action}" for action in ("approve", "reject", "edit")]
+    asked = ["/decisions", "/decisions/{id}", *verdicts, "/d/{id}/{action}"]
+    assert set(told["paths"]) == set(asked), "what people open and what machines watch is not described"
+    for path in asked:
+        real = path.replace("{id}", place.id).replace("{action}", "edit")
+        assert [each for each in patterns if each.fullmatch(real)], path
+    headers, found = sent(place.keys, "right"), f"{place.url}/decisions/{place.id}"
+    answers = [
+        ("/decisions", "get", httpx.get(f"{place.url}/decisions?limit=5", headers=headers)),
+        ("/decisions/{id}", "get", httpx.get(found, headers=headers)),
+        ("/decisions/{id}/edit", "post", httpx.post(f"{found}/edit", json={"value": 3}, headers=headers)),
+        (
+            "/decisions/{id}/edit",
+            "post",
+            httpx.post(f"{found}/edit", json={"value": 19.5, "reason": "round"}, headers=headers),
+        ),
+        ("/decisions/{id}/reject", "post", httpx.post(f"{found}/reject", headers=headers)),
+        ("/decisions/{id}", "get", httpx.get(found, headers=headers)),
+        ("/decisions/{id}", "get", httpx.get(found)),
+        ("/decisions/{id}", "get", httpx.get(f"{place.url}/decisions/{'0' * 24}", headers=headers)),
+        ("/d/{id}/{action}", "post", httpx.post(place.link("approve"))),
+    ]
+    assert [answer.status_code for *_, answer in answers] == [200, 200, 422, 200, 409, 200, 401, 404, 409]
+    for path, method, answer in answers:
+        media = told["paths"][path][method]["responses"][str(answer.status_code)]["content"]
+        schema = media[answer.headers["content-type"]]["schema"]
+        jsonschema.validate(answer.json(), modern(schema, told))
 
 
 def test_a_link_shows_a_page_that_decides_nothing_and_its_button_decides(place: Place, log: Any) -> None:

@@ -235,7 +235,8 @@ def serve(port: int | None, host: str, every: float | None, as_json: bool) -> No
     """Serve the page and the API on which decisions are made, and take turns meanwhile, until Ctrl-C.
 
     People with an API key open /, programs call /decisions and POST /decisions/ID/approve, reject or edit (a key of the scope decide,
-    for the decision's model). Signed links open a page with a button: looking at it decides nothing, the button does, once.
+    for the decision's model); /openapi.json describes it. Signed links open a page with a button: looking at it decides nothing, the
+    button does, once.
     """
     from ..decisions.server import serve as run_server
 

@@ -30,6 +30,7 @@ from . import pages
 from .applying import now_utc
 from .deciding import VERDICTS, Closed, NotAllowed, Replayed, closed, decide
 from .links import BadLink, Link, verified
+from .openapi import LISTED, LONGEST, MOST, document
 from .policy import Policy, read_value
 from .records import STATUSES, Decision, bases, basis, contract_of, events, find, listed
 from .stats import exposition, stats
@@ -46,7 +47,7 @@ class Body(BaseModel):
     """What is sent with a decision."""
 
     model_config = ConfigDict(extra="forbid")
-    reason: str = Field("", max_length=2000)
+    reason: str = Field("", max_length=LONGEST)
     value: Any = None
 
 
@@ -93,6 +94,7 @@ class App:
             (re.compile("/decisions/(?P<id>[0-9a-f]{24})"), {"GET": self.show}),
             (re.compile(f"/decisions/(?P<id>[0-9a-f]{{24}})/(?P<action>{ACTIONS})"), {"POST": self.decide}),
             (re.compile(f"/d/(?P<id>[0-9a-f]{{24}})/(?P<action>{ACTIONS})"), {"GET": self.ask, "POST": self.click}),
+            (re.compile(r"/openapi\.json"), {"GET": lambda visit: Answer(orjson.dumps(document()))}),
             (re.compile("/metrics"), {"GET": self.expose}),
             (re.compile("/livez"), {"GET": lambda visit: Answer(b"ok\n", media=TEXT)}),
             (re.compile("/readyz"), {"GET": self.ready}),
@@ -134,14 +136,17 @@ class App:
             visit.found = match.groupdict()
             visit.path = scope["path"].replace(visit.found.get("id", "\0"), "ID")
             if method not in handlers:
-                return problem(405, "This path does not take this method", f"it takes {', '.join(handlers)}")
+                allow = ", ".join(handlers)
+                return problem(405, "This path does not take this method", f"it takes {allow}", {"allow": allow})
             asked = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
             visit.query = {name: values[0] for name, values in asked.items()}
             if method == "POST":
                 visit.body = await visit.request.body(LARGEST, SECONDS)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(None, partial(self._done, handlers[method], visit))
-        return problem(404, "There is nothing at this path", "there is /decisions, and / for people")
+        return problem(
+            404, "There is nothing at this path", "there is /decisions, /openapi.json describes it, and / is for people"
+        )
 
     def _done(self, handler: Handler, visit: Visit) -> Answer:
         try:
@@ -181,18 +186,19 @@ class App:
     def list(self, visit: Visit) -> Answer:
         """GET /decisions: those of the models that the key opens."""
         key = self._holder(visit)
-        wanted = visit.query.get("status", "").split() or None
+        wanted = [each for each in visit.query.get("status", "").split(" ") if each] or None
         if unknown := set(wanted or ()) - set(STATUSES):
             return problem(
                 400, "There is no such status", f"{', '.join(sorted(unknown))}: known are {', '.join(STATUSES)}"
             )
+        limit = _number(visit.query.get("limit", str(LISTED)))
         models = [visit.query["model"]] if "model" in visit.query else None
         if models and not key.opens(models[0]):
             self._refused(visit, "key of another model", models[0])
             return unwelcome("key of another model", models[0])
         if models is None and not key.opens("*"):
             models = [*key.models]
-        found = listed(self.desk.ledger, models, wanted, limit=_number(visit.query.get("limit"), 100, 1000))
+        found = listed(self.desk.ledger, models, wanted, limit=limit)
         known = bases(self.desk.ledger, found)
         return Answer(orjson.dumps({"decisions": [each.to_dict() | known[each.id] for each in found]}))
 
@@ -218,6 +224,8 @@ class App:
         """POST /decisions/ID/approve, reject, edit: {"reason": …, "value": …}."""
         key, decision = self._found(visit)
         body = Body.model_validate_json(visit.body or b"{}", strict=True)
+        if visit.found["action"] != "edit" and body.value is not None:
+            return problem(400, "Only edit takes a value", f"POST /decisions/{decision.id}/edit applies it")
         made, new = self._decided(visit, decision, key.name, body, "api")
         answer = Answer(orjson.dumps(made.to_dict()))
         answer.headers |= {} if new else {"idempotency_replayed": "true"}
@@ -268,7 +276,7 @@ class App:
         """POST of a link: decides."""
         link, decision = self._link(visit)
         form = {name: values[0] for name, values in parse_qs(visit.body.decode("utf-8", "replace")).items()}
-        body = Body(reason=form.get("reason", "").strip()[:2000])
+        body = Body(reason=form.get("reason", "").strip()[:LONGEST])
         try:
             if link.action == "edit":
                 policy = Policy.of(decision.model, self.desk.settings)
@@ -301,8 +309,11 @@ def _whole(ledger: Ledger, decision: Decision) -> dict[str, Any]:
     return decision.to_dict() | basis(ledger, decision) | {"events": events(ledger, decision)}
 
 
-def _number(text: str | None, default: int, most: int) -> int:
-    return min(int(text), most) if text and text.isascii() and text.isdigit() and len(text) < 9 else default
+def _number(text: str) -> int:
+    """Return how many decisions are wanted. Raises Refused."""
+    if text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= MOST:
+        return int(text)
+    raise Refused(problem(400, "This is no limit", f"limit is a number from 0 to {MOST}"))
 
 
 def _said(err: D2CError | ValidationError) -> tuple[int, str, str]:

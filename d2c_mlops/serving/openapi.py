@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ TYPES: dict[Kind, dict[str, str]] = {
     "date-time": {"type": "string", "format": "date-time"},
 }
 
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key made by `d2c keys create`"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 ROLLOUT: dict[str, dict[str, Any]] = {
     "version": {
         "type": "integer",
@@ -93,10 +98,7 @@ def document(served: Served) -> dict[str, Any]:
             "/metrics": {"get": _get("metrics", "Prometheus metrics", "text/plain")},
         },
         "components": {
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key made by `d2c keys create`"},
-                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            },
+            "securitySchemes": SECURITY,
             "schemas": {
                 "Record": record(contract.input_fields),
                 "Prediction": record(contract.output_fields, answer=True),
@@ -109,8 +111,8 @@ def document(served: Served) -> dict[str, Any]:
                 "Response": _response("Prediction"),
                 **({"Explained": _response("ExplainedPrediction")} if served.explains else {}),
                 "Feedback": feedback.schema(),
-                "FeedbackTaken": _object({"feedback_id": {"type": "string"}}),
-                "Problem": _problem(),
+                "FeedbackTaken": closed({"feedback_id": {"type": "string"}}),
+                "Problem": problem(),
             },
         },
     }
@@ -184,7 +186,7 @@ def _ask(name: str, summary: str, example: Any, answer: str = "Response") -> dic
         "responses": {
             "200": {"description": "One prediction per record, in order", "headers": headers,
                     "content": {**_json(answer), NDJSON: stream}},
-            **_errors("400", "401", "403", "408", "413", "415", "422", "503", "504"),
+            **errors("400", "401", "403", "408", "413", "415", "422", "503", "504"),
         },
     }  # fmt: skip
 
@@ -197,7 +199,7 @@ def _feedback() -> dict[str, Any]:
         "requestBody": {"required": True, "content": _json("Feedback")},
         "responses": {
             "202": {"description": "Kept, also after a crash", "content": _json("FeedbackTaken")},
-            **_errors("400", "401", "403", "408", "413", "415", "422", "503"),
+            **errors("400", "401", "403", "408", "413", "415", "422", "503"),
         },
     }
 
@@ -221,23 +223,25 @@ ERRORS = {
 }
 
 
-def _errors(*codes: str) -> dict[str, Any]:
+def errors(*codes: str, texts: Mapping[str, str] = ERRORS) -> dict[str, Any]:
+    """Return responses that are problems (RFC 9457), by status; `texts` say what each status means."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {code: {"description": ERRORS[code], "content": content} for code in codes}
+    return {code: {"description": texts[code], "content": content} for code in codes}
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def closed(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object that has these members and no other."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _request(most: int) -> dict[str, Any]:
     listed = {"type": "array", "minItems": 1, "maxItems": most, "items": {"$ref": "#/components/schemas/Record"}}
-    return _object({"records": listed})
+    return closed({"records": listed})
 
 
 def _response(of: str) -> dict[str, Any]:
     answers = {"type": "array", "items": {"$ref": f"#/components/schemas/{of}"}}
-    return _object(
+    return closed(
         {
             "model": {"type": "string", "description": "Name of the model"},
             "version": {"type": "integer", "description": "Version of the model that answered"},
@@ -253,7 +257,8 @@ def _get(name: str, summary: str, media: str = "application/json") -> dict[str, 
             "responses": {"200": {"description": summary, "content": {media: {"schema": schema}}}}}  # fmt: skip
 
 
-def _problem() -> dict[str, Any]:
+def problem() -> dict[str, Any]:
+    """Return the schema of a problem (RFC 9457), with the faults where there are several."""
     fault = {
         "type": "object",
         "properties": {

@@ -1,0 +1,216 @@
+"""Describe the decisions' API to programs that know no Python: OpenAPI 3.0."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from importlib.metadata import version
+from typing import Any
+
+from ..serving.openapi import SECURITY, closed, errors, problem
+from .deciding import VERDICTS
+from .records import STATUSES, Decision
+
+ERRORS = {
+    "400": "The body or the query is not well formed",
+    "401": "No API key, or one that is wrong, expired or revoked",
+    "403": "The API key does not open decisions about this model, its holder may not decide, or the link is not as it was signed",
+    "404": "There is no such decision",
+    "408": "The body did not arrive in time",
+    "409": "It is decided already, or its deadline has passed",
+    "410": "The link was used, or its time is over",
+    "413": "The body is too large",
+    "415": "The encoding of the body is not known",
+    "422": "The value is not one that the contract and the policy allow",
+    "503": "The ledger is away; come back",
+}
+LISTED, MOST = 100, 1000  # decisions in a list: unless told, and at the most
+LONGEST = 2000  # characters of a reason
+TEXT, MOMENT = {"type": "string"}, {"type": "string", "format": "date-time"}
+KINDS: dict[str, dict[str, Any]] = {
+    "str": TEXT,
+    "int": {"type": "integer"},
+    "bool": {"type": "boolean"},
+    "datetime": MOMENT,
+    "Any": {"description": "A value as the contract of the model has it", "nullable": True},
+    "dict[str, Any]": {"type": "object"},
+}
+MEANT = {
+    "proposed": "The value that the model proposed",
+    "edited": "The value that a person put in its place",
+    "value": "The value that is applied: the edited one, else the proposed one",
+    "verdict": "What was decided, null while it is pending",
+    "about": "What is decided about: the key, and the day where a key has several",
+    "deadline_at": "Until when a person may decide",
+    "policy": "The policy that held when it was proposed",
+    "dry_run": "Whether it is only recorded and never applied",
+}
+NOW = "The decision as it now is"
+ID: dict[str, Any] = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{24}$"},
+}
+ACTION: dict[str, Any] = {
+    "name": "action",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "enum": [*VERDICTS]},
+}
+STATUS = f"(?:{'|'.join(STATUSES)})"
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI 3.0 document of what `d2c decisions serve` answers."""
+    return {
+        "openapi": "3.0.3",
+        "info": {
+            "title": "decisions",
+            "version": version("d2c_mlops"),
+            "description": "Decide what is done upon predictions.",
+        },
+        "security": [{"bearer": []}, {"header": []}],
+        "paths": {
+            "/decisions": {"get": _list()},
+            "/decisions/{id}": {"get": _show()},
+            **{f"/decisions/{{id}}/{action}": {"post": _decide(action)} for action in VERDICTS},
+            "/d/{id}/{action}": {"get": _looked_at(), "post": _clicked()},
+        },
+        "components": {
+            "securitySchemes": SECURITY,
+            "schemas": {
+                "Decision": _decision(),
+                "Found": _decision(_prediction()),
+                "Whole": _decision({**_prediction(), "events": {"type": "array", "items": _event()}}),
+                "Decisions": closed({"decisions": {"type": "array", "items": {"$ref": "#/components/schemas/Found"}}}),
+                "Verdict": {**closed({"reason": _reason(0)}), "required": []},
+                "Edit": _edit(),
+                "Problem": problem(),
+            },
+        },
+    }
+
+
+def _decision(more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the schema of a decision as `Decision.to_dict` gives it, with members that are told beside it."""
+    hidden = ("subject", "not_before", "claimed_until")
+    own = {each.name: _member(each.name, str(each.type)) for each in fields(Decision) if each.name not in hidden}
+    own["status"] = {"type": "string", "enum": [*STATUSES]}
+    derived = {"about": {"type": "object", "description": MEANT["about"]}, "value": _member("value", "Any")}
+    return closed({**own, **derived, **(more or {})})
+
+
+def _member(name: str, kind: str) -> dict[str, Any]:
+    made = {**KINDS[kind.removesuffix(" | None")]}
+    if kind.endswith(" | None"):
+        made["nullable"] = True
+    return made | ({"description": MEANT[name]} if name in MEANT else {})
+
+
+def _prediction() -> dict[str, Any]:
+    reasons = {
+        "type": "array",
+        "items": TEXT,
+        "nullable": True,
+        "description": "Reasons of the model, the weightiest first",
+    }
+    return {"inputs": {"type": "object"}, "outputs": {"type": "object"}, "reasons": reasons}
+
+
+def _event() -> dict[str, Any]:
+    names = ("by", "how", "reason")
+    return closed({"at": MOMENT, "status": TEXT, **{name: {**TEXT, "nullable": True} for name in names}})
+
+
+def _reason(least: int) -> dict[str, Any]:
+    return {"type": "string", "minLength": least, "maxLength": LONGEST, "description": "Why, for the model's owner"}
+
+
+def _edit() -> dict[str, Any]:
+    value = {"description": "The value to apply instead of the proposed one"}
+    return closed({"value": value, "reason": _reason(1)})
+
+
+def _answer(schema: str, description: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}, **(more or {})}
+    return {"description": description, "content": content}
+
+
+def _list() -> dict[str, Any]:
+    asked = {
+        "model": ("Decisions about this model alone", TEXT),
+        "status": (
+            f"One or more of {', '.join(STATUSES)}, with blanks between",
+            {**TEXT, "pattern": f"^ *(?:{STATUS} *(?: |$))*$"},
+        ),
+        "limit": ("How many at the most", {"type": "integer", "minimum": 0, "maximum": MOST, "default": LISTED}),
+    }
+    parameters = [
+        {"name": name, "in": "query", "description": text, "schema": kind} for name, (text, kind) in asked.items()
+    ]
+    return {
+        "operationId": "list",
+        "summary": "Decisions about the models that the key opens, the newest prediction first",
+        "parameters": parameters,
+        "responses": {"200": _answer("Decisions", "Decisions with the predictions that they are about"),
+                      **errors("400", "401", "403", "503", texts=ERRORS)},
+    }  # fmt: skip
+
+
+def _show() -> dict[str, Any]:
+    return {
+        "operationId": "show",
+        "summary": "A decision, its prediction and all that happened to it",
+        "parameters": [ID],
+        "responses": {
+            "200": _answer("Whole", "All that is known of it"),
+            **errors("401", "403", "404", "503", texts=ERRORS),
+        },
+    }
+
+
+def _decide(action: str) -> dict[str, Any]:
+    headers = {"Idempotency-Replayed": {"description": "true when the same was decided before", "schema": TEXT}}
+    edits = action == "edit"
+    schema = {"$ref": f"#/components/schemas/{'Edit' if edits else 'Verdict'}"}
+    return {
+        "operationId": action,
+        "summary": f"{action.capitalize()} a decision; the same again changes nothing",
+        "parameters": [ID],
+        "requestBody": {"required": edits, "content": {"application/json": {"schema": schema}}},
+        "responses": {
+            "200": {**_answer("Decision", NOW), "headers": headers},
+            **errors(*sorted(set(ERRORS) - {"410"}), texts=ERRORS),
+        },
+    }
+
+
+def _looked_at() -> dict[str, Any]:
+    return {
+        "operationId": "look",
+        "summary": "The page of a signed link, with a button; nothing is decided by looking",
+        "security": [],
+        "parameters": [ID, ACTION, *_signed()],
+        "responses": {"200": {"description": "A page", "content": {"text/html": {"schema": TEXT}}},
+                      **errors("403", "404", "409", "410", "503", texts=ERRORS)},
+    }  # fmt: skip
+
+
+def _clicked() -> dict[str, Any]:
+    form = {"type": "object", "properties": {"reason": TEXT, "value": TEXT}}
+    return {
+        "operationId": "click",
+        "summary": "Decide by a signed link, once",
+        "security": [],
+        "parameters": [ID, ACTION, *_signed()],
+        "requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": form}}},
+        "responses": {"200": _answer("Decision", NOW, {"text/html": {"schema": TEXT}}),
+                      **errors("403", "404", "408", "409", "410", "413", "422", "503", texts=ERRORS)},
+    }  # fmt: skip
+
+
+def _signed() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "query", "required": True, "schema": TEXT}
+        for name in ("by", "expires", "nonce", "signature")
+    ]
