@@ -21,13 +21,16 @@ import yaml
 from aims import Aim
 from machine import BASE, HERE, Podman, get, run, wait
 
+from d2c_mlops.decisions.server import deployed
 from d2c_mlops.serving.deploy import Plan, deploy
 from d2c_mlops.serving.pins import closure
 from d2c_mlops.serving.server import check_port
+from d2c_mlops.settings import load
 
 NOBODY = getpwnam("nobody")  # PostgreSQL does not run as root, and wants a user that has a name
 IMAGE = "localhost/d2c-test-project"
 JOB = "[schedule:hello]\nrun = nbs/hello.ipynb\nat = every 1 minutes\nparams.day = {slot:%Y-%m-%d}\n"
+POLICY = "[decisions]\nlinks = secret:LINKS\n[decisions:{model}]\nfield = score\n"
 CELLS = [("day: str = ''", ["parameters"]), ("print(day)", [])]
 
 
@@ -35,7 +38,18 @@ def team(podman: Podman, plan: Plan, train: str) -> Iterator[Aim]:
     """Start the services as the compose file says, those whose images are here or can be made here."""
     folder = Path("team").resolve()
     notebook()
-    plan = replace(plan, project=("requirements.txt", "settings.ini", "shop", "nbs"), context="..", place="team")
+    with Path("settings.ini").open("a") as out:
+        out.write(JOB + POLICY.format(model=plan.model))
+    made = run(
+        sys.executable, "-m", "d2c_mlops", "keys", "create", "jo", "--model", plan.model, "--scope", "decide", "--json"
+    )
+    plan = replace(
+        plan,
+        project=("requirements.txt", "settings.ini", "shop", "nbs"),
+        context="..",
+        place="team",
+        deciding=deployed(load()),
+    )
     deploy(plan, "compose", folder)
     text = (folder / "compose.yaml").read_text()
     for line in text.splitlines():  # what the head of the file tells a person to do
@@ -45,11 +59,8 @@ def team(podman: Podman, plan: Plan, train: str) -> Iterator[Aim]:
     start = time.monotonic()
     build(folder)
     yield Aim("the image of the project is built from its Containerfile", f"{time.monotonic() - start:.0f} s", True)
-    for port in (
-        plan.port,
-        5000,
-        5432,
-    ):  # those of MLflow and PostgreSQL are inside compose's network, which is the machine here
+    inner = (5000, 5432)  # of MLflow and PostgreSQL, inside compose's network, which is the machine here
+    for port in (plan.port, load().decisions.port, *inner):
         check_port("127.0.0.1", port)
     with ExitStack() as stack:
         address = stack.enter_context(postgres(folder))
@@ -76,6 +87,30 @@ def team(podman: Podman, plan: Plan, train: str) -> Iterator[Aim]:
         run(sys.executable, "-m", "d2c_mlops", "promote", plan.model, "--version", 1, "--override", "--by", "test",
             "--reason", "test", **trained)  # fmt: skip
         yield from served(podman, plan, services[plan.slug], folder, started)
+        yield from decided(podman, plan, services["decisions"], folder, json.loads(made.stdout)["token"])
+
+
+def decided(podman: Podman, plan: Plan, told: dict[str, Any], folder: Path, token: str) -> Iterator[Aim]:
+    """Run what people decide on as compose starts it, and approve something."""
+    with service(podman, "decisions", told, folder, IMAGE) as started:
+        url = f"http://127.0.0.1:{plan.deciding.port}"
+        ready = wait(f"{url}/readyz", 120)
+        start = time.monotonic()
+        waiting: list[dict[str, Any]] = []
+        while not waiting and time.monotonic() - start < 60:
+            status, body = get(f"{url}/decisions?status=pending", token)
+            waiting = json.loads(body)["decisions"] if status == 200 else []
+            time.sleep(0.5)
+        if not waiting:
+            print(podman.log(started))
+        healthy = podman.inside(started, *told["healthcheck"]["test"][1:]).returncode == 0
+        other = get(f"{url}/decisions", os.environ["D2C_API_KEY"])[0]
+        status, body = (
+            get(f"{url}/decisions/{waiting[0]['id']}/approve", token, {"reason": "fine"}) if waiting else (0, b"{}")
+        )
+        said = f"{ready:.1f} s, {len(waiting)} wait; approved: {status}, with a key of another scope {other}"
+        right = healthy and other == 403 and status == 200 and json.loads(body)["status"] == "approved"
+        yield Aim("people decide about what the service answered, as compose starts it", said, right)
 
 
 def served(podman: Podman, plan: Plan, told: dict[str, Any], folder: Path, scheduler: str) -> Iterator[Aim]:
@@ -127,13 +162,11 @@ def answering(url: str) -> int:
 
 
 def notebook() -> None:
-    """Write a notebook and its schedule."""
+    """Write a notebook."""
     cells = [{"cell_type": "code", "metadata": {"tags": tags}, "source": source, "outputs": [], "execution_count": None,
               "id": f"c{number}"} for number, (source, tags) in enumerate(CELLS)]  # fmt: skip
     Path("nbs").mkdir()
     Path("nbs/hello.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    with Path("settings.ini").open("a") as out:
-        out.write(JOB)
 
 
 def build(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from click.testing import CliRunner
 from test_registry import train
 
 from d2c_mlops.cli import main
+from d2c_mlops.decisions.server import deployed
 from d2c_mlops.errors import UsageError
 from d2c_mlops.registry.promotions import promote
-from d2c_mlops.serving.deploy import Plan, Size, deploy, targets
+from d2c_mlops.serving.bento import keys_file
+from d2c_mlops.serving.deploy import Deciding, Plan, Size, deploy, targets
 from d2c_mlops.serving.history import place_of
 from d2c_mlops.serving.metrics import _counters
 from d2c_mlops.serving.rollout import FILE, read
@@ -159,6 +162,32 @@ def test_under_compose_the_scheduler_decides_and_the_service_follows(tmp_path: P
     inside = service_settings(service["environment"] | {"D2C_SERVICE_LOG_SECRET_FILE": str(secret(tmp_path))})
     assert held.ledger == inside.log_secret == "sqlite:///x"
     assert place_of("mean_units", held) == place(inside.rollout, inside.state, "mean_units")
+
+
+def test_people_decide_under_compose_where_the_project_has_a_policy(tmp_path: Path):
+    assert "decisions" not in yaml.safe_load(written("compose")["compose.yaml"])["services"]
+    (tmp_path / "settings.ini").write_text(
+        "[d2c]\n[decisions]\nlinks = secret:LINKS\nport = 3456\n"
+        "[decisions:mean_units]\nfield = units\napply = secret:HOOK\nsign = secret:SIGN\nnotify.jo = secret:MAIL\n"
+    )
+    asked = deployed(load(tmp_path))
+    assert asked == Deciding(3456, ("LINKS",), ("HOOK", "MAIL", "SIGN"))
+    made = targets()["compose"].files(replace(PLAN, deciding=asked))
+    whole = yaml.safe_load(made["compose.yaml"])
+    service = whole["services"]["decisions"]
+    assert service["command"][:3] == ["d2c", "decisions", "serve"] and service["ports"] == ["127.0.0.1:3456:3456"]
+    assert set(service["secrets"]) == {"ledger", "keys", "HOOK", "LINKS", "MAIL", "SIGN"} <= set(whole["secrets"])
+    head = made["compose.yaml"].partition("name: d2c")[0]
+    assert "openssl rand -hex 32 > secrets/LINKS" in head and "secrets/HOOK, secrets/MAIL, secrets/SIGN" in head
+    given = service["environment"] | {"D2C_LEDGER_URL_FILE": str(secret(tmp_path))}
+    held = load(tmp_path, environ=given)
+    assert str(keys_file(held)) == "/run/secrets/keys" and held.service.state == "/state"
+    assert (
+        service["environment"].items()
+        <= (whole["services"]["scheduler"]["environment"] | {"D2C_SERVICE_KEYS": "/run/secrets/keys"}).items()
+    )
+    scraped = yaml.safe_load(made["prometheus/prometheus.yaml"])["scrape_configs"]
+    assert [each["job_name"] for each in scraped] == ["mean-units", "decisions"]
 
 
 def secret(folder: Path) -> Path:

@@ -94,6 +94,7 @@ def deploy(
     Limits are those that `d2c loadtest` measured; where nothing was measured, the command and the files say so.
     github-actions writes the workflow from a push to production: tests, Bento, image, staging, contract, rollout.
     """
+    from ..decisions.server import deployed
     from ..ledger.store import Ledger
     from ..registry.promotions import live
     from ..registry.versions import find_version
@@ -117,7 +118,7 @@ def deploy(
     plan = Plan(
         model, version.version, image or f"{model}:v{version.version}", size, sized=sized,
         project=tuple(part for part in parts if (held.root / part).exists()),
-        context=os.path.relpath(held.root, folder), place=os.path.relpath(folder, held.root),
+        context=os.path.relpath(held.root, folder), place=os.path.relpath(folder, held.root), deciding=deployed(held),
     )  # fmt: skip
     made = write(plan, target, folder)
     step = targets()[target].next.format(folder=here(folder))

@@ -8,8 +8,10 @@ from typing import Any
 
 from ..errors import UsageError
 from ..ledger.store import Ledger
+from ..runs.secrets import references
 from ..serving import journal
 from ..serving.bento import keys_file
+from ..serving.deploy import Deciding
 from ..serving.keys import DECIDE, Keyring
 from ..serving.server import check_port
 from ..settings import Settings
@@ -64,6 +66,15 @@ def desk(settings: Settings, ledger: Ledger, wake: Callable[[], None] = lambda: 
             next="`d2c keys create NAME --model MODEL --scope decide`, or `links = secret:NAME` in [decisions]",
         )
     return Desk(settings, ledger, ring, secrets, wake)
+
+
+def deployed(settings: Settings) -> Deciding | None:
+    """Return what a deployment needs so that people can decide; None where the project has no policy."""
+    if not settings.policies:
+        return None
+    texts = [text for each in settings.policies.values() for text in (each.apply, each.sign, *each.notify.values())]
+    links, others = references(list(settings.decisions.links)), references(texts)
+    return Deciding(settings.decisions.port, tuple(sorted(links)), tuple(sorted(others - links)))
 
 
 def serve(settings: Settings, ready: Callable[[], None], *, host: str, port: int, every: float) -> None:

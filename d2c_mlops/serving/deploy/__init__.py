@@ -31,6 +31,15 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Deciding:
+    """Where people decide, in a project that has a policy."""
+
+    port: int
+    links: tuple[str, ...] = ()  # names of the secrets that sign links: any random text
+    secrets: tuple[str, ...] = ()  # of those that policies and their channels refer to
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is deployed."""
 
@@ -43,6 +52,7 @@ class Plan:
     project: tuple[str, ...] = ("settings.ini",)  # what the image of the project holds, seen from its folder
     context: str = "../../.."  # the project's folder, seen from where the files are written
     place: str = ""  # the other way round
+    deciding: Deciding | None = None
 
     @property
     def slug(self) -> str:

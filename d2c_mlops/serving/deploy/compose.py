@@ -1,4 +1,4 @@
-"""Docker Compose: the whole of a team on one machine: database, MLflow, scheduler, service, Prometheus, Grafana."""
+"""Docker Compose: the whole of a team on one machine: database, MLflow, scheduler, service, decisions, Prometheus, Grafana."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 from ..container import BASE
 from ..container.containerfile import LIBRARY, SYSTEM, USER
-from . import Plan, Target, header
+from . import Deciding, Plan, Target, header
 from .alerts import rules
 from .dashboard import dashboard
 from .kubernetes import DRAIN
@@ -36,15 +36,27 @@ LEDGER = "postgresql+psycopg://d2c:$(cat secrets/postgres)@postgres/ledger"
 
 def said(plan: Plan) -> list[str]:
     """Return what is left to a person."""
+    deciding = plan.deciding
     return [
         "Secrets are read from files beside this one and are yours to make:",
         "  mkdir -p secrets && openssl rand -hex 24 > secrets/postgres && openssl rand -hex 24 > secrets/grafana",
         f"  openssl rand -hex 32 > secrets/log && cp {plan.context}/d2c_store/serving/keys.json secrets/keys.json",
+        *(f"  openssl rand -hex 32 > secrets/{name}" for name in (deciding.links if deciding else ())),
         f'  echo "{LEDGER}" > secrets/ledger && chmod 644 secrets/*',
+        *(_about(deciding) if deciding else ()),
         "The scheduler and MLflow run in an image of your project, made by project.Containerfile, or named by D2C_IMAGE.",
         f"Decide about rollouts where the ledger is: docker compose exec scheduler d2c rollout {plan.model} --percent 10; the service",
         "shares its state with the scheduler and follows within a second. There `d2c collect` reads its log, too.",
         plan.sized,
+    ]
+
+
+def _about(deciding: Deciding) -> list[str]:
+    files = ", ".join(f"secrets/{name}" for name in deciding.secrets)
+    own = [f"Those that the policies name are yours to bring: {files}"] if files else []
+    return [
+        *own,
+        f"People decide at port {deciding.port}, by keys of the scope decide or by links: put a proxy with TLS before it.",
     ]
 
 
@@ -132,6 +144,7 @@ def compose(plan: Plan) -> dict[str, Any]:
                 **_limits(2.0, 4096),
             },
             plan.slug: service(plan),
+            **({"decisions": decisions(plan.deciding, own, up)} if plan.deciding else {}),
             "prometheus": {
                 "image": PROMETHEUS,
                 "command": ["--config.file=/etc/prometheus/prometheus.yaml", "--storage.tsdb.retention.time=90d"],
@@ -150,7 +163,7 @@ def compose(plan: Plan) -> dict[str, Any]:
         },
         "volumes": {name: {} for name in ("postgres", "store", "state", "prometheus", "grafana")},
         "secrets": {name: {"file": f"./secrets/{file}"} for name, file in (("postgres", "postgres"), ("ledger", "ledger"),
-                    ("grafana", "grafana"), ("log", "log"), ("keys", "keys.json"))},
+                    ("grafana", "grafana"), ("log", "log"), ("keys", "keys.json"), *((s, s) for s in _secrets(plan)))},
     }  # fmt: skip
 
 
@@ -186,6 +199,37 @@ def service(plan: Plan) -> dict[str, Any]:
     }
 
 
+def decisions(deciding: Deciding, own: dict[str, Any], up: dict[str, Any]) -> dict[str, Any]:
+    """Return where people decide, and what collects, proposes and applies meanwhile."""
+    ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{deciding.port}/readyz', timeout=5)"
+    return {
+        **own,
+        "command": ["d2c", "decisions", "serve", "--host", "0.0.0.0", "--port", str(deciding.port)],  # noqa: S104 - in a container
+        "environment": {
+            "D2C_STORE": "/store",
+            "D2C_LEDGER_URL_FILE": "/run/secrets/ledger",
+            "D2C_SERVICE_STATE": "/state",
+            "D2C_SERVICE_KEYS": "/run/secrets/keys",
+        },
+        "depends_on": up,
+        "volumes": ["store:/store", "state:/state"],
+        "secrets": ["ledger", "keys", *deciding.links, *deciding.secrets],
+        "ports": [f"127.0.0.1:{deciding.port}:{deciding.port}"],
+        "stop_grace_period": "1m",
+        "healthcheck": {
+            "test": ["CMD", "python3", "-c", ready],
+            "interval": "10s",
+            "timeout": "6s",
+            "start_period": "30s",
+        },
+        **_limits(0.5, 1024),
+    }
+
+
+def _secrets(plan: Plan) -> tuple[str, ...]:
+    return (*plan.deciding.links, *plan.deciding.secrets) if plan.deciding else ()
+
+
 def _limits(cpus: float, memory_mb: int) -> dict[str, Any]:
     return {
         "restart": "unless-stopped",
@@ -195,17 +239,18 @@ def _limits(cpus: float, memory_mb: int) -> dict[str, Any]:
 
 def prometheus(plan: Plan) -> dict[str, Any]:
     """Return whom Prometheus asks, and how often."""
-    asked = {"job_name": plan.slug, "static_configs": [{"targets": [f"{plan.slug}:{plan.port}"]}]}
+    at = {plan.slug: plan.port} | ({"decisions": plan.deciding.port} if plan.deciding else {})
+    asked = [{"job_name": name, "static_configs": [{"targets": [f"{name}:{port}"]}]} for name, port in at.items()]
     return {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
         "rule_files": ["/etc/prometheus/alerts.yaml"],
-        "scrape_configs": [asked],
+        "scrape_configs": asked,
     }
 
 
 TARGET = Target(
     "compose",
-    "service, scheduler, PostgreSQL, MLflow, Prometheus, Grafana on one machine",
+    "service, scheduler, decisions, PostgreSQL, MLflow, Prometheus, Grafana on one machine",
     files,
     "docker compose -f {folder}/compose.yaml up -d --build",
 )
