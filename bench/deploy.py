@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,7 @@ import yaml
 from aims import Aim, close
 from exports import workflows
 
-from d2c_mlops.serving.deploy import Plan, Size, deploy
+from d2c_mlops.serving.deploy import Deciding, Plan, Size, deploy
 
 TOOLS = Path(__file__).resolve().parents[1] / ".bench/exports/bin"
 ABORTED = "D2CRolloutAborted"
@@ -29,7 +30,7 @@ def written(plan: Plan) -> list[Aim]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         cluster = deploy(plan, "kubernetes", folder / "kubernetes")
-        team = deploy(plan, "compose", folder / "compose")
+        team = deploy(replace(plan, deciding=Deciding(3100, ("LINKS",), ("HOOK",))), "compose", folder / "compose")
         manifests = [path for path in cluster if path.name != "alerts.yaml"]
         validator = TOOLS / "kubernetes-validate"
         aims = [

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -330,8 +331,6 @@ def test_too_many_at_a_time_are_told_to_come_back(keeping: Keeping) -> None:
 
 
 def test_what_takes_too_long_is_told(keeping: Keeping, monkeypatch) -> None:
-    import time
-
     keeping.settings = ServiceSettings(max_seconds=0.05)
     monkeypatch.setattr(Lead, "predict_records", lambda self, records: time.sleep(0.5))
     assert asking(keeping).post("/predict", json={"records": [ASK] * 1000}).status_code == 504
@@ -361,6 +360,34 @@ def test_a_large_body_that_is_answered_quickly_is_worth_no_thread() -> None:
     pace.timed(size, lambda: None)
     assert not pace.slow(size)
     assert pace.slow((False, LARGE + 1)), "reasons are timed for themselves"
+
+
+def test_a_model_that_waits_holds_nobody_up_either() -> None:
+    pace, size = Pace(), (False, 100)
+    pace.timed(size, lambda: time.sleep(0.02))
+    assert pace.slow(size)
+    pace.timed(size, lambda: None)
+    assert not pace.slow(size), "what waits no more is quick again"
+    pace.timed(size, lambda: time.sleep(0.1))
+    assert pace.slow(size), "and slow again"
+
+
+def test_threads_that_take_turns_do_not_make_a_quick_model_slow() -> None:
+    pace, size, inside = Pace(), (False, 100), threading.Barrier(2)
+    pace.timed(size, lambda: None)
+
+    def slowly() -> None:
+        inside.wait()
+        time.sleep(0.05)
+
+    callers = [threading.Thread(target=pace.timed, args=(size, slowly)) for _ in range(2)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
+    assert not pace.slow(size)
+    pace.timed(size, lambda: time.sleep(0.05))
+    assert pace.slow(size), "alone, a wait is the model's own"
 
 
 def test_a_service_without_its_model_is_not_ready() -> None:
