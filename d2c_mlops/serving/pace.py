@@ -1,9 +1,4 @@
-"""How long answers take by the size of what is asked: a slow one is made in a thread, a quick one is not worth the change.
-
-What an answer works and what it waits (for a feature store, another service, a disk) hold up others alike. Work is a thread's own
-CPU time, whoever else runs. A wait shows only where nothing else was answered meanwhile: among threads that take turns each seems
-to wait for what the others do.
-"""
+"""How long answers take by the size of what is asked: a slow one is made in a thread, a quick one is not worth the change."""
 
 from __future__ import annotations
 
@@ -30,7 +25,12 @@ class Known:
 
 
 class Pace:
-    """Seconds of an answer, for each power of two of bytes."""
+    """Seconds of an answer, for each power of two of bytes.
+
+    What an answer works and what it waits (for a feature store, another service, a disk) hold up others alike. Work is a thread's own
+    CPU time, whoever else runs. A wait shows only where nothing else was answered meanwhile: among threads that take turns each seems
+    to wait for what the others do.
+    """
 
     def __init__(self) -> None:
         self.known: dict[Size, Known] = {}
