@@ -40,7 +40,7 @@ def plot_plan(learned: Learned, axes: Sequence[Axes]) -> None:
                 [100 * one.must_respond] * 2, [i - 0.45, i + 0.45], color="C3", label="must" if i == 0 else None
             )
     axes[1].set_yticks(range(len(ranked)), [one.treatment for one in ranked])
-    axes[1].set(xlabel="more orders of 100 customers: must (line), assumed (bar)")
+    axes[1].set(xlabel="more orders of 100 customers:\nmust (line), assumed (bar)")
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
 
