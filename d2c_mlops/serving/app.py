@@ -21,7 +21,7 @@ from ..settings import ServiceSettings
 from . import feedback, openapi
 from .answering import Answered, Served, refused
 from .callers import admit, once
-from .http import ASGI, NDJSON, TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, new_id, problem
+from .http import ASGI, NDJSON, TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, in_a_task, new_id, problem
 from .kept import Kept
 from .keys import Keyring
 from .logbook import Logbook
@@ -189,6 +189,7 @@ class App:
         try:
             if not self.pace.slow(size):
                 return timed()
+            await in_a_task()
             loop = asyncio.get_running_loop()
             return await asyncio.wait_for(loop.run_in_executor(None, timed), self.settings.max_seconds)
         except ValidationError as err:
@@ -280,7 +281,7 @@ class App:
     def metrics_of(self, served: Served, made: Answered) -> None:
         """Count answered records."""
         for label, variant, count in served.counts(made):
-            self.metrics.records.labels(served.name, label, variant).inc(count)
+            self.metrics.answered(served.name, label, variant).inc(count)
 
 
 def create_app(served: Callable[[], Served], keeping: Keeping | None = None, inner: ASGI | None = None) -> App:

@@ -7,8 +7,9 @@ import os
 import re
 import types
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, MutableMapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import orjson
@@ -17,16 +18,29 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
 
 JSON, NDJSON, PROBLEM, TEXT = "application/json", "application/x-ndjson", "application/problem+json", "text/plain"
 PACK_FROM = 1024  # bytes; below, gzip costs more than it saves
 UNPACK = 2**20  # bytes that are unpacked at a time, however small the body was packed
+WHOLE = "d2c.whole"  # extension of ASGI: sends status, headers and body in one piece, or says that it does not
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+_drawn: deque[str] = (
+    deque()
+)  # ids ahead of their use: a call to the system for each would cost more than the rest of it
+os.register_at_fork(after_in_child=_drawn.clear)
 
 
 def new_id() -> str:
     """Return 128 random bits in hexadecimal digits."""
-    return os.urandom(16).hex()
+    try:
+        return _drawn.popleft()
+    except IndexError:
+        digits = os.urandom(16 * 256).hex()
+        _drawn.extend(digits[at : at + 32] for at in range(32, len(digits), 32))
+        return digits[:32]
 
 
 class Answer:
@@ -113,7 +127,7 @@ class Request:
         except StopIteration as done:
             return _whole(done.value)
         async with _patience(seconds):
-            return _whole(await _resumed(going, waits_for))
+            return _whole(await resumed(going, waits_for))
 
     async def _unpacked(
         self, message: MutableMapping[str, Any], limit: int, seconds: float | None = None
@@ -145,7 +159,7 @@ class Request:
         """Send an answer, packed when the caller takes gzip and it pays."""
         body, media = answer.body, answer.media
         headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
-        headers += [(key.replace("_", "-").encode(), value.encode()) for key, value in answer.headers.items()]
+        headers += [(_name(key), value.encode()) for key, value in answer.headers.items()]
         if self.older is not None:
             headers += self.older.headers
         if len(body) >= PACK_FROM and b"gzip" in (self.header(b"accept-encoding") or b""):
@@ -155,8 +169,13 @@ class Request:
             headers.append((b"connection", b"close"))
         headers.append((b"content-length", str(len(body)).encode()))
         self.sent = answer.status
+        if self.scope["method"] == "HEAD":
+            body = b""
+        whole = self.scope.get("extensions", {}).get(WHOLE)
+        if whole is not None and whole(answer.status, headers, body):
+            return
         await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": b"" if self.scope["method"] == "HEAD" else body})
+        await self.send({"type": "http.response.body", "body": body})
 
     async def begin(self, media: str) -> None:
         """Start an answer whose length is not known yet."""
@@ -176,8 +195,13 @@ def too_large(limit: int) -> Answer:
     return problem(413, "The body is too large", f"at most {limit} bytes; send fewer records a call, or stream NDJSON")
 
 
+@cache
+def _name(key: str) -> bytes:
+    return key.replace("_", "-").encode()
+
+
 @types.coroutine
-def _resumed(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+def resumed(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
     """Go on with what was begun by hand and now waits; what is sent and thrown reaches it."""
     while True:
         try:
@@ -190,6 +214,12 @@ def _resumed(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, 
             waits_for = step()
         except StopIteration as done:
             return done.value
+
+
+async def in_a_task() -> None:
+    """Go on as a task of the event loop, which timers need: what is answered at once is not one yet."""
+    if asyncio.current_task() is None:
+        await asyncio.sleep(0)
 
 
 def _whole(message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -205,6 +235,7 @@ class _patience:  # noqa: N801
         self.timer = asyncio.timeout(seconds)
 
     async def __aenter__(self) -> None:
+        await in_a_task()
         await self.timer.__aenter__()
 
     async def __aexit__(self, *exc: Any) -> None:

@@ -17,7 +17,7 @@ class Metrics:
         counters = _counters()
         self.seconds, self.total, self.records, self.refused, self.unlogged, self.feedback = counters[:6]
         self.answers, self.failed, self.dropped, self.aborts, self.share = counters[6:]
-        self.done = cache(self._done)
+        self.done, self.answered = cache(self._done), cache(self.records.labels)
 
     def _done(self, model: str, version: str, path: str, status: int) -> tuple[Any, Any]:
         return (

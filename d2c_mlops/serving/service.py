@@ -22,7 +22,7 @@ from ..errors import UsageError
 from ..lifetimes import die_with_parent
 from ..models.model import EXAMPLE_FILE
 from ..settings import service_settings
-from . import journal
+from . import journal, wire
 from .app import App, Keeping, Served, create_app
 from .http import ASGI
 from .kept import Kept
@@ -187,6 +187,7 @@ class Lean(Bare[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> ASGI:
         """Return the application; BentoML's own runs start and stop."""
+        wire.install()
         BentoMLContainer.metrics_client.get()  # sets the folder that the workers' metrics share
         made: App = create_app(served, keeping, super().to_asgi(is_main))
         return made

@@ -1,0 +1,89 @@
+"""The server's side of HTTP/1.1: uvicorn's protocol, with a short way for requests that have arrived whole."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextvars import copy_context
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import uvicorn.config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from .http import WHOLE, Headers, resumed
+
+
+class Wire(HttpToolsProtocol):
+    """Answers a request that is all there when it is read, then and there.
+
+    uvicorn makes a task of each request before its body has come, and sends head and body apart: a turn of the event loop and a second
+    packet, which together cost more than a score. What waits for something (more of a body, a thread) goes on as a task as ever.
+    """
+
+    reading = False  # what came is being parsed
+    begun: tuple[RequestResponseCycle, Any] | None = None  # the first request that began in it, with its application
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, then answer."""
+        self.reading = True
+        super().data_received(data)
+        self.reading = False
+        if self.begun is None:
+            return
+        (cycle, app), self.begun = self.begun, None
+        if cycle.more_body:
+            super()._start_asgi_task(cycle, app)
+        elif not self.transport.is_closing():
+            self._answer(cycle, app)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+        scope["extensions"] = {WHOLE: partial(self._send, cycle)}
+        if self.reading:  # those behind it in the same packet are queued
+            self.begun = cycle, app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _answer(self, cycle: RequestResponseCycle, app: Any) -> None:
+        context, going = copy_context(), cycle.run_asgi(app).__await__()
+        try:
+            waits_for = context.run(going.send, None)
+        except StopIteration:
+            return
+        task = self.loop.create_task(_rest(going, waits_for), context=context)
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _send(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
+        """Send an answer in one piece and return True; False where uvicorn should."""
+        if cycle.response_started or cycle.disconnected or not cycle.keep_alive or self.flow.write_paused:
+            return False
+        pieces = [STATUS_LINE[status]]
+        given = cycle.default_headers + headers
+        for name, value in given:
+            if name == b"connection":
+                return False
+            pieces += (name, b": ", value, b"\r\n")
+        pieces.append(b"\r\n")
+        head = b"".join(pieces)
+        if not head.count(b"\r") == head.count(b"\n") == len(given) + 2:
+            return False  # a header that holds a line: uvicorn refuses it
+        self.transport.write(head + body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.scope["extensions"] = {}  # else the cycle holds itself, and the collector has to find it
+        cycle.on_response()
+        return True
+
+
+async def _rest(going: Generator[Any, Any, None], waits_for: Any) -> None:
+    await resumed(going, waits_for)
+
+
+def install() -> None:
+    """Let uvicorn use this protocol where nobody chose another; a uvicorn that starts its tasks otherwise keeps its own."""
+    start = getattr(HttpToolsProtocol, "_start_asgi_task", None)
+    if start is None or list(signature(start).parameters) != ["self", "cycle", "app"]:
+        return
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Wire.__name__}"

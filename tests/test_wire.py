@@ -1,0 +1,210 @@
+"""The server's protocol: what has come whole is answered at once, in one piece, and everything else as uvicorn does it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+import uvicorn
+
+from d2c_mlops.serving import wire
+from d2c_mlops.serving.http import WHOLE, Answer, Refused, Request, in_a_task
+from d2c_mlops.serving.server import free_port
+
+ABOUT: ContextVar[str] = ContextVar("ABOUT", default="nothing")
+
+
+class Shop:
+    """An application that answers by path and remembers how it was run."""
+
+    def __init__(self) -> None:
+        self.at_once: list[bool] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive, send)
+        self.at_once.append(asyncio.current_task() is None)
+        path, headers = scope["path"], {}
+        try:
+            body = await request.body(10**6, 2.0)
+        except Refused as err:
+            await request.reply(err.answer)
+            return
+        if path == "/wait":
+            token = ABOUT.set(body.decode())
+            await in_a_task()
+            async with asyncio.timeout(5.0):
+                await asyncio.sleep(0.3)
+            body = ABOUT.get().encode()
+            ABOUT.reset(token)
+        elif path == "/raise":
+            raise RuntimeError("the application failed")
+        elif path == "/smuggle":
+            headers = {"x_note": "1\r\nset-cookie: a=b"}
+        elif path == "/close":
+            headers = {"connection": "close"}
+        await request.reply(Answer(b"got " + body, **headers))
+
+
+@contextmanager
+def served(app: Any) -> Iterator[tuple[int, uvicorn.Server]]:
+    """Serve an application with this protocol in a thread."""
+    port = free_port()
+    config = uvicorn.Config(app, port=port, log_level="critical", lifespan="off", http=wire.Wire, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield port, server
+    finally:
+        server.should_exit = True
+        thread.join(10.0)
+        assert not thread.is_alive()
+
+
+def asking(path: str, body: bytes = b"", method: str = "POST", version: str = "1.1") -> bytes:
+    return f"{method} {path} HTTP/{version}\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+
+def exchange(port: int, *parts: bytes, pause: float = 0.0, until: bytes = b"") -> bytes:
+    """Send parts and return what comes back until it ends with `until`, or the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10.0) as line:
+        for part in parts:
+            line.sendall(part)
+            time.sleep(pause)
+        got = b""
+        while not until or not got.endswith(until):
+            part = line.recv(65536)
+            if not part:
+                break
+            got += part
+        return got
+
+
+def test_a_whole_request_is_answered_at_once_and_in_one_packet() -> None:
+    shop = Shop()
+    with served(shop) as (port, _), socket.create_connection(("127.0.0.1", port), timeout=10.0) as line:
+        for body in (b"one", b"two"):
+            line.sendall(asking("/", body))
+            got = line.recv(65536)
+            assert got.startswith(b"HTTP/1.1 200 OK\r\n") and got.endswith(b"\r\n\r\ngot " + body)
+            assert b"content-length: 7\r\n" in got and b"transfer-encoding" not in got
+    assert shop.at_once == [True, True]
+
+
+def test_a_body_that_comes_later_is_waited_for() -> None:
+    shop, asked = Shop(), asking("/", b"slow body")
+    with served(shop) as (port, _):
+        assert exchange(port, asked[:-4], asked[-4:], pause=0.1, until=b"body").endswith(b"\r\n\r\ngot slow body")
+    assert shop.at_once == [False]
+
+
+def test_requests_in_one_packet_are_answered_in_their_order() -> None:
+    shop, asked = Shop(), [asking("/wait", b"first"), asking("/", b"second"), asking("/", b"third")]
+    with served(shop) as (port, _):
+        got = exchange(port, b"".join(asked), until=b"got third")
+    assert got.count(b"HTTP/1.1 200") == 3
+    assert got.index(b"got first") < got.index(b"got second") < got.index(b"got third")
+
+
+def test_what_waits_goes_on_as_a_task_in_its_own_context() -> None:
+    shop = Shop()
+    with served(shop) as (port, _):
+        found: list[bytes] = []
+
+        def ask(word: bytes) -> None:
+            found.append(exchange(port, asking("/wait", word), until=word))
+
+        threads = [threading.Thread(target=ask, args=(word,)) for word in (b"red", b"blue")]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    assert sorted(got.rpartition(b"\r\n\r\n")[2] for got in found) == [b"got blue", b"got red"]
+    assert shop.at_once == [True, True]
+
+
+def test_a_request_that_still_waits_is_answered_before_the_server_ends() -> None:
+    with served(Shop()) as (port, server):
+        threading.Timer(0.1, setattr, (server, "should_exit", True)).start()
+        assert exchange(port, asking("/wait", b"last")).endswith(b"got last")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (asking("/raise"), b"500"),
+        (asking("/close"), b"200"),
+        (asking("/", version="1.0"), b"200"),
+        (b"nonsense\r\n\r\n", b"400"),
+    ],
+)
+def test_uvicorn_answers_and_closes_where_there_is_more_to_it(asked: bytes, status: bytes) -> None:
+    with served(Shop()) as (port, _):
+        start = time.monotonic()
+        got = exchange(port, asked)
+        assert time.monotonic() - start < 2.0  # idle connections are kept longer
+    assert got.startswith(b"HTTP/1.1 " + status) and got.count(b"HTTP/1.1") == 1
+    assert b"connection: close" in got
+
+
+def test_a_header_that_holds_a_line_reaches_nobody() -> None:
+    with served(Shop()) as (port, _):
+        assert exchange(port, asking("/smuggle")) == b""
+
+
+def test_a_request_with_nonsense_behind_it_is_not_run() -> None:
+    shop = Shop()
+    with served(shop) as (port, _):
+        assert exchange(port, asking("/", b"fine") + b"\0nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
+    assert shop.at_once == []
+
+
+def test_the_answer_to_head_has_no_body() -> None:
+    with served(Shop()) as (port, _):
+        got = exchange(port, asking("/", method="HEAD"), until=b"\r\n\r\n")
+    assert b"content-length: 4\r\n" in got and got.endswith(b"\r\n\r\n")
+
+
+def test_a_caller_that_stops_sending_is_refused_in_time() -> None:
+    with served(Shop()) as (port, _):
+        assert exchange(port, asking("/", b"never whole")[:-1]).startswith(b"HTTP/1.1 408")
+
+
+def test_requests_leave_nothing_for_the_collector() -> None:
+    with served(Shop()) as (port, _):
+        exchange(port, asking("/", b"warm"), until=b"warm")
+        gc.collect()
+        gc.disable()
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=10.0) as line:
+                for _ in range(200):
+                    line.sendall(asking("/", b"again"))
+                    line.recv(65536)
+            assert gc.collect() < 200
+        finally:
+            gc.enable()
+
+
+def test_another_uvicorn_keeps_its_own_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocols = dict(uvicorn.config.HTTP_PROTOCOLS)
+    monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", protocols)
+    before = protocols["auto"]
+    monkeypatch.setattr(wire.HttpToolsProtocol, "_start_asgi_task", lambda self, cycle: None)
+    wire.install()
+    assert protocols["auto"] == before
+    monkeypatch.undo()
+    monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", protocols)
+    wire.install()
+    config = uvicorn.Config(Shop(), lifespan="off")
+    config.load()
+    assert config.http_protocol_class is wire.Wire and WHOLE
