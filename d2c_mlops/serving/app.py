@@ -33,6 +33,7 @@ from .stream import Streamed
 __all__ = ["App", "Keeping", "Served", "create_app"]
 
 LOG = logging.getLogger("d2c.service")
+STREAM = NDJSON.encode()  # the type of a body that is answered line by line
 Handler = Callable[[Request, Served], Awaitable[Answer | None]]
 
 
@@ -160,7 +161,7 @@ class App:
         self.authorise(request, served)
         if reasons and not served.explains:
             raise Refused(problem(404, "This model gives no reasons", "POST /predict asks for predictions alone"))
-        if (request.header(b"content-type") or b"").startswith(NDJSON.encode()):
+        if (request.header(b"content-type") or b"").startswith(STREAM):
             await Streamed(self, request, served, reasons).run()
             return None
         body = await request.body(self.settings.max_body, self.settings.read_seconds)

@@ -73,10 +73,12 @@ def problem(status: int, title: str, detail: str, headers: dict[str, str] | None
 class Request:
     """One request: its headers as sent, its body as far as the limits allow."""
 
-    __slots__ = ("after", "caller", "id", "older", "path", "receive", "scope", "send", "sent")
+    __slots__ = ("after", "caller", "header", "id", "older", "path", "receive", "scope", "send", "sent")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.header = headers.get  # the first header of a (lower case) name
         given = self.header(b"x-request-id")
         self.id = given.decode() if given and REQUEST_ID.fullmatch(given) else new_id()
         self.caller: str | None = None  # id of the API key
@@ -84,13 +86,6 @@ class Request:
         self.sent = 0  # status of an answer that was started already
         self.path: str = scope["path"]  # without a version of the contract in front
         self.older: Any = None  # majors.Older that is asked
-
-    def header(self, name: bytes) -> bytes | None:
-        """Return the first header of this (lower case) name."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return bytes(value)
-        return None
 
     async def body(self, limit: int, seconds: float) -> bytes:
         """Return the body, unpacked. Raises Refused when it is too large or comes too slowly."""
