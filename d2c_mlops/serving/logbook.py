@@ -45,7 +45,6 @@ class _Segment:
 
     def seal(self) -> None:
         """Give the file its final length and name; an empty one is removed."""
-        self.pages.flush()
         self.pages.close()
         if self.used:
             os.ftruncate(self.file.fileno(), self.used)
@@ -132,7 +131,12 @@ class Logbook:
         now = self.current
         if now is not None:
             with suppress(ValueError):  # sealed meanwhile
-                now.pages.flush()
+                _sync(now)
+
+
+def _sync(segment: _Segment) -> None:
+    """Bring a segment to the disk; mmap.flush would hold the interpreter, and with it every request, until it is there."""
+    os.fsync(segment.file.fileno())
 
 
 def recover(folder: Path) -> int:
