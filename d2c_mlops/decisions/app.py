@@ -21,7 +21,7 @@ from ..errors import D2CError, DataRefused, Temporary, UsageError
 from ..ledger.schema import decision_links
 from ..ledger.store import Ledger
 from ..serving.callers import token_of, unwelcome
-from ..serving.http import TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, problem
+from ..serving.http import TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, lifespan, problem
 from ..serving.keys import DECIDE, Key, Keyring, refused
 from ..serving.metrics import Metrics
 from ..serving.metrics import exposition as counted
@@ -103,7 +103,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, whatever happens; what goes wrong on our side is logged and not told."""
         if scope["type"] != "http":
-            await _lifespan(scope, receive, send)
+            await lifespan(scope, receive, send)
             return
         start, request = perf_counter(), Request(scope, receive, send)
         visit = Visit(request, {}, {}, b"", "other")
@@ -331,14 +331,3 @@ def _said(err: D2CError | ValidationError) -> tuple[int, str, str]:
         if isinstance(err, kind):
             return status, title, err.what
     return 409, "Nothing can be decided here", err.what
-
-
-async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1000})
-        return
-    while True:
-        event = (await receive())["type"]
-        await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +21,22 @@ from ..settings import ServiceSettings
 from . import feedback, openapi
 from .answering import Answered, Served, refused
 from .callers import admit, once
-from .http import ASGI, NDJSON, TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, in_a_task, new_id, problem
+from .http import (
+    ASGI,
+    NDJSON,
+    TEXT,
+    Answer,
+    Gone,
+    Receive,
+    Refused,
+    Request,
+    Scope,
+    Send,
+    in_a_task,
+    lifespan,
+    new_id,
+    problem,
+)
 from .kept import Kept
 from .keys import Keyring
 from .logbook import Logbook
@@ -80,7 +95,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, whatever happens; what goes wrong on our side is logged and not told."""
         if scope["type"] != "http":
-            await (self.inner or _lifespan)(scope, receive, send)
+            await (self.inner or lifespan)(scope, receive, send)
             return
         start = perf_counter()
         request = Request(scope, receive, send)
@@ -288,20 +303,3 @@ class App:
 def create_app(served: Callable[[], Served], keeping: Keeping | None = None, inner: ASGI | None = None) -> App:
     """Return the application; `served` gives the loaded model when a request comes."""
     return App(served, keeping or Keeping(), inner)
-
-
-async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Say yes to a server's start and stop."""
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1000})
-        return
-    async for event in _events(receive):
-        await send({"type": f"{event}.complete"})
-
-
-async def _events(receive: Receive) -> AsyncIterator[str]:
-    while True:
-        event = (await receive())["type"]
-        yield event
-        if event == "lifespan.shutdown":
-            return

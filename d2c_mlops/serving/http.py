@@ -245,3 +245,14 @@ class _patience:  # noqa: N801
 def _gzip(body: bytes) -> bytes:
     packer = zlib.compressobj(1, wbits=31)
     return packer.compress(body) + packer.flush()
+
+
+async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say yes to a server's start and stop, and no to a websocket."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    event = ""
+    while event != "lifespan.shutdown":
+        event = (await receive())["type"]
+        await send({"type": f"{event}.complete"})
