@@ -525,6 +525,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'd2c_mlops/models/contract.py'),
                                            'd2c_mlops.models.contract.fields': ( 'models/contract.html#fields',
                                                                                  'd2c_mlops/models/contract.py'),
+                                           'd2c_mlops.models.contract.in_calendar': ( 'models/contract.html#in_calendar',
+                                                                                      'd2c_mlops/models/contract.py'),
                                            'd2c_mlops.models.contract.record_model': ( 'models/contract.html#record_model',
                                                                                        'd2c_mlops/models/contract.py'),
                                            'd2c_mlops.models.contract.to_frame': ( 'models/contract.html#to_frame',

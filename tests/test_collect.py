@@ -90,10 +90,24 @@ def test_feedback_and_outcomes_join_by_id_or_by_the_last_prediction_of_the_key(t
     assert joined["f2"]["value"] == 3.5 and joined["f3"]["prediction"] is None
 
 
+def test_a_line_that_the_database_refuses_holds_up_no_other(tmp_path: Path) -> None:
+    ledger, book = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}"), Logbook(tmp_path / "log")
+    now, never = datetime.now(UTC), "0001-01-01T02:00:00+14:00"  # before the first moment that UTC can tell
+    bad = [said("f", now).replace(now.isoformat().encode(), never.encode()), said("g", now, action=None)]
+    for each in (line("a", now), *bad, said("h", now)):
+        assert book.append(each)
+    book.close()
+    told = collect(ledger, tmp_path / "log")
+    assert (told.new_predictions, told.new_feedback, told.faulty) == (2, 1, 2)
+    (kept,) = (tmp_path / "log").glob("*.faulty")
+    assert kept.read_bytes().splitlines() == bad and not list((tmp_path / "log").glob("*.jsonl"))
+    ledger.close()
+
+
 def test_predictions_are_collected_into_postgresql(postgres: str, tmp_path: Path) -> None:
     ledger, book = Ledger(postgres), Logbook(tmp_path)
     book.append(line("a", datetime.now(UTC)))
-    book.append(said("f", datetime.now(UTC), value={"x": 1}))
+    book.append(said("f", datetime.now(UTC), value={"x": 1}, key="a\0b", reason="\0"))
     for expected in (2, 0):
         assert collect(ledger, tmp_path).new_predictions == expected
     with ledger.read() as connection:

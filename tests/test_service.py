@@ -308,6 +308,13 @@ def test_feedback_by_key_meets_the_hashed_key_of_the_prediction(keeping: Keeping
     assert said["key"] == prediction["outputs"][0]["lead_id"] != "L-1"
 
 
+@pytest.mark.parametrize(("at", "kept"), [("0001-01-01T02:00:00+14:00", "0001-01-01T00:00:00"), ("9999-12-31T23:00:00-14:00", "9999-12-31T23:59:59.999999")])  # fmt: skip
+def test_feedback_at_the_ends_of_the_calendar_can_be_kept(keeping: Keeping, at: str, kept: str) -> None:
+    assert asking(keeping).post("/feedback", json={"action": "followed", "key": "L-1", "at": at}).status_code == 202
+    (said,) = logged(keeping)
+    assert said["at"] == f"{kept}+00:00"
+
+
 # --- the rest
 
 

@@ -8,20 +8,28 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import pandas as pd
 import pandera.pandas as pa
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field as Constraint, TypeAdapter, create_model
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field as Constraint,
+    TypeAdapter,
+    create_model,
+)
 
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'PYTHON', 'column', 'Field', 'fields', 'record_model', 'check_frame',
-           'Contract', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict', 'Change', 'changes',
-           'broken_clauses']
+__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'column', 'Field', 'fields', 'in_calendar',
+           'record_model', 'check_frame', 'Contract', 'to_frame', 'to_records', 'contract_to_dict',
+           'contract_from_dict', 'Change', 'changes', 'broken_clauses']
 
 # %% ../../nbs/models/contract.ipynb #822a8f89
 Kind = Literal["string", "integer", "number", "boolean", "date", "date-time"]
@@ -141,13 +149,23 @@ def fields(schema: pa.DataFrameSchema) -> tuple[Field, ...]:
     return tuple(found)
 
 # %% ../../nbs/models/contract.ipynb #15afd8ae
+def in_calendar(value: datetime) -> datetime:
+    """Return a moment as it is; one that UTC cannot tell, because its offset leaves the calendar, becomes the calendar's end."""
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        return (datetime.min if value.year == 1 else datetime.max).replace(tzinfo=UTC)
+    return value
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(in_calendar)]
 PYTHON: dict[Kind, Any] = {
     "string": str,
     "integer": int,
     "number": float,
     "boolean": bool,
     "date": date,
-    "date-time": AwareDatetime,
+    "date-time": Moment,
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import and_, select
+from sqlalchemy.exc import StatementError
 
 from ..errors import UsageError
 from ..ledger.schema import feedback, predictions, rollouts
@@ -19,6 +20,11 @@ from ..locks import lock
 from ..settings import Settings
 from .logbook import intact, recover
 from .rollout import marks
+
+Rows = list[dict[str, Any]]
+TABLES = {"predictions": predictions, "feedback": feedback, "rollout": rollouts}
+UNREADABLE = (KeyError, TypeError, ValueError, OverflowError)
+REFUSED = (StatementError, ValueError, OverflowError)
 
 
 @dataclass
@@ -73,7 +79,7 @@ def _load_marks(ledger: Ledger, folder: Path, told: Collected) -> None:
     """Load what workers left beside the log when they ended a rollout: a full log does not hide it."""
     rows = []
     for said in (each for inner in folder.glob("*/") for each in marks(inner)):
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(*UNREADABLE):
             rows.append(abort_row(said))
     if rows:
         with ledger.write() as connection:
@@ -81,25 +87,39 @@ def _load_marks(ledger: Ledger, folder: Path, told: Collected) -> None:
 
 
 def _load(ledger: Ledger, file: Path, told: Collected) -> None:
-    lines = intact(file.read_bytes())
-    told.files += 1
-    rows: dict[str, list[dict[str, Any]]] = {"predictions": [], "feedback": [], "rollout": []}
+    read: dict[bytes, tuple[str, Rows]] = {}
     faulty = []
-    for line in lines:
+    told.files += 1
+    for line in intact(file.read_bytes()):
         try:
             values = orjson.loads(line)
-            rows[values["kind"]] += READERS[values["kind"]](values)
-        except (KeyError, TypeError, ValueError):
+            read[line] = values["kind"], list(READERS[values["kind"]](values))
+        except UNREADABLE:
             faulty.append(line)
-    with ledger.write() as connection:
-        told.new_predictions += len(insert_new(connection, predictions, rows["predictions"]))
-        told.new_feedback += len(insert_new(connection, feedback, rows["feedback"]))
-        told.new_aborts += len(insert_new(connection, rollouts, rows["rollout"]))
-    told.predictions += len(rows["predictions"])
-    told.feedback += len(rows["feedback"])
+    try:
+        _insert(ledger, read.values(), told)
+    except REFUSED:  # by the database: the other lines are not to wait for it for ever
+        for line, each in read.items():
+            try:
+                _insert(ledger, [each], told)
+            except REFUSED:
+                faulty.append(line)
     told.faulty += len(faulty)
     if faulty and file.suffix == ".jsonl":
         file.with_suffix(".faulty").write_bytes(b"\n".join(faulty) + b"\n")
+
+
+def _insert(ledger: Ledger, read: Iterable[tuple[str, Rows]], told: Collected) -> None:
+    rows: dict[str, Rows] = {"predictions": [], "feedback": [], "rollout": []}
+    for kind, some in read:
+        rows[kind] += some
+    with ledger.write() as connection:
+        new = [len(insert_new(connection, table, rows[kind])) for kind, table in TABLES.items()]
+    told.new_predictions += new[0]
+    told.new_feedback += new[1]
+    told.new_aborts += new[2]
+    told.predictions += len(rows["predictions"])
+    told.feedback += len(rows["feedback"])
 
 
 def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -110,7 +130,7 @@ def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
             "id": f"{line['id']}-{places[i] if places else line['first'] + i}",
             **{name: line[name] for name in ("model", "version", "contract", "variant", "caller", "request_id")},
-            "key": str(key) if key is not None else None,
+            "key": _text(key),
             "at": at,
             "inputs": inputs,
             "outputs": outputs,
@@ -119,8 +139,14 @@ def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _feedback(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    names = ("id", "model", "prediction_id", "key", "action", "reason", "value", "caller")
-    yield {**{name: line[name] for name in names}, "at": datetime.fromisoformat(line["at"])}
+    kept = {name: line[name] for name in ("id", "model", "action", "value", "caller")}
+    texts = {name: _text(line[name]) for name in ("prediction_id", "key", "reason")}
+    yield {**kept, **texts, "at": datetime.fromisoformat(line["at"])}
+
+
+def _text(value: Any) -> str | None:
+    """Return a text that every database takes: PostgreSQL's cannot hold a NUL."""
+    return str(value).replace("\0", "\ufffd") if value is not None else None
 
 
 def abort_row(line: dict[str, Any]) -> dict[str, Any]:

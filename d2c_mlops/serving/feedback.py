@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
+from ..models.contract import Moment
 from .privacy import pseudonym
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class _About(BaseModel):
         None
     )
     key: Annotated[str, Field(max_length=200, description="The key that was asked about, as text")] | None = None
-    at: Annotated[AwareDatetime, Field(description="When it happened; now when absent")] | None = None
+    at: Annotated[Moment, Field(description="When it happened; now when absent")] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> _About:
