@@ -107,6 +107,7 @@ def rollout(
     promote: bool = False,
     abort: bool = False,
     version: int | None = None,
+    begin: bool = False,
     override: bool = False,
     by: str | None = None,
     reason: str = "",
@@ -116,13 +117,15 @@ def rollout(
     held = settings or load()
     if sum((percent is not None, shadow, promote, abort)) > 1:
         raise UsageError("one thing at a time", where="rollout", next="percent, shadow, promote or abort")
+    if begin and not (shadow or percent is not None):
+        raise UsageError("begin goes with percent or shadow", where="rollout")
     if promote:
         return _finish(model, held, by=by, reason=reason, override=override)
     if abort:
         return _abort(model, held, by=by, reason=reason)
     if shadow or percent is not None:
         share = None if percent is None else percent / 100
-        return _rollout(model, held, share=share, shadow=shadow, number=version, by=by, reason=reason)
+        return _rollout(model, held, share=share, shadow=shadow, number=version, by=by, reason=reason, begin=begin)
     return _standing(model, held)
 
 

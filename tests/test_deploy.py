@@ -1,8 +1,10 @@
 """What `d2c deploy` writes runs without root, holds no secret, and asks only for metrics that the service has."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from d2c_mlops.cli import main
 from d2c_mlops.decisions.server import deployed
 from d2c_mlops.errors import UsageError
 from d2c_mlops.registry.promotions import promote
+from d2c_mlops.serving import rollouts
 from d2c_mlops.serving.bento import keys_file
 from d2c_mlops.serving.deploy import Deciding, Plan, Size, deploy, targets
 from d2c_mlops.serving.history import place_of
 from d2c_mlops.serving.metrics import _counters
 from d2c_mlops.serving.rollout import FILE, read
+from d2c_mlops.serving.standing import standing
 from d2c_mlops.serving.watch import place
 from d2c_mlops.settings import load, service_settings
 
@@ -149,6 +153,67 @@ def test_the_workflow_brings_a_rollout_to_every_replica():
     assert "configmap mean-units-rollout -o jsonpath='{.metadata.annotations.d2c/stage}'" in last
     assert "pods -l app.kubernetes.io/name=d2c,app.kubernetes.io/instance=mean-units" in last
     assert subprocess.run(["bash", "-n"], input=last, text=True, capture_output=True).returncode == 0
+
+
+def steps_of(plan: Plan, job: str) -> list[dict]:
+    (text,) = targets()["github-actions"].files(plan).values()
+    return yaml.safe_load(text)["jobs"][job]["steps"]
+
+
+def test_the_workflow_begins_a_rollout_once_and_leaves_it_alone_from_then_on(settings, project: Path):
+    """The commands of the file are run, as a runner does on each push."""
+    (begins,) = [step["run"] for step in steps_of(PLAN, "image") if step.get("id") == "rollout"]
+    (last,) = [step["run"] for step in steps_of(PLAN, "production") if step.get("name") == "A tenth of the keys"]
+    widens = last.splitlines()[0]
+    own = project / "bin"
+    own.mkdir()
+    (own / "d2c").write_text(f'#!/bin/sh\nexec {sys.executable} -m d2c_mlops "$@"\n')
+    (own / "d2c").chmod(0o755)
+
+    def pushed(command: str = begins) -> tuple[str, str]:
+        out = project / "output"
+        out.write_text("")
+        path = f"{own}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        given = os.environ | {"MODEL": "mean_units", "GITHUB_SHA": "0f", "GITHUB_OUTPUT": str(out), "PATH": path}
+        done = subprocess.run(["bash", "-e", "-c", command], env=given, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        now = standing("mean_units", settings).rollout
+        return out.read_text().strip() + done.stdout, f"{now.mode} {now.share:g}" if now else "none"
+
+    train(settings)
+    promote("mean_units", settings)
+    said, state = pushed()
+    assert said.startswith("challenger=false") and "no version beside its champion" in said and state == "none"
+    train(settings)
+    assert pushed()[0].startswith("challenger=true")
+    assert pushed(widens)[1] == "share 0.1"
+    rollouts.rollout("mean_units", settings, share=0.5)
+    assert pushed()[1] == pushed(widens)[1] == "share 0.5"
+    rollouts.abort("mean_units", settings, reason="complaints")
+    said, state = pushed()
+    assert said.startswith("challenger=false") and "complaints" in said and state == "off 0"
+
+
+def test_the_workflow_asks_for_what_there_is(tmp_path: Path):
+    bare, whole = (steps_of(replace(PLAN, project=files), "test") for files in (("settings.ini",), ("requirements.txt",)))
+    assert bare[1]["with"] == {"python-version": "3.11"}  # without the file, its cache would fail
+    assert whole[1]["with"]["cache"] == "pip"
+    assert "d2c_mlops[notify]==" in bare[2]["run"] and "-r requirements.txt" in whole[2]["run"]
+    (text,) = written("github-actions").values()
+    assert "has no requirements.txt" in text
+    tests = next(step["run"] for step in whole if "pytest -q" in step.get("run", ""))
+    for code, right in ((0, True), (5, True), (1, False)):
+        done = subprocess.run(["bash", "-e", "-c", tests.replace("python -m pytest -q", f"(exit {code})")])
+        assert (done.returncode == 0) == right
+
+
+@pytest.mark.parametrize(
+    ("image", "host"),
+    [("mean_units:v1", "docker.io"), ("acme/mean_units:v1", "docker.io"), ("ghcr.io/acme/mean_units", "ghcr.io"),
+     ("localhost/mean_units:v1", "localhost"), ("registry.example:5000/a/b:v1", "registry.example:5000")],
+)  # fmt: skip
+def test_the_workflow_logs_into_the_registry_that_the_image_names(image: str, host: str):
+    assert steps_of(replace(PLAN, image=image), "image")[3]["with"]["registry"] == host
 
 
 def test_under_compose_the_scheduler_decides_and_the_service_follows(tmp_path: Path):

@@ -534,7 +534,52 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
     assert not now.going and now.events[-1].by == "service" and now.events[-1].reason.startswith("errors")
     assert now.events[-1].stage == told.rollout.stage and read(file).mode == "off"
     assert history.beside(ledger, "mean_units", settings) is None
-    assert rollouts.rollout("mean_units", settings, share=0.1).going
+    with pytest.raises(UsageError, match=r"not taken again by itself: its rollout was aborted .* by service: errors") as caught:
+        rollouts.rollout("mean_units", settings, share=0.1)
+    assert "--version 2" in caught.value.next
+    told = rollouts.rollout("mean_units", settings, shadow=True, begin=True)
+    assert not told.going and "aborted" in told.notes[0]
+    assert rollouts.rollout("mean_units", settings, share=0.1, number=2).going
+    assert rollouts.rollout("mean_units", settings, share=0.2).going
+
+
+def test_what_was_rolled_back_from_or_aborted_by_hand_does_not_go_out_again(two, settings: Settings) -> None:
+    rollouts.promote("mean_units", settings, number=2)
+    rollouts.rollback("mean_units", settings, by="Jo", reason="complaints")
+    with pytest.raises(UsageError, match=r"version 1 took its place as champion .* by Jo: complaints"):
+        rollouts.rollout("mean_units", settings, share=0.1)
+    assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).going
+    assert rollouts.rollout("mean_units", settings, share=0.1, number=2).going
+    rollouts.abort("mean_units", settings, reason="again")
+    with pytest.raises(UsageError, match="again"):
+        rollouts.rollout("mean_units", settings, shadow=True)
+    train(settings, scale=2.0)
+    assert rollouts.rollout("mean_units", settings, shadow=True, begin=True).rollout.challenger == 3
+
+
+def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, settings: Settings, monkeypatch) -> None:
+    assert rollouts.rollout("mean_units", settings, shadow=True, begin=True).rollout.mode == "shadow"
+    assert rollouts.rollout("mean_units", settings, share=0.1, begin=True).rollout.share == 0.1
+    rollouts.rollout("mean_units", settings, share=0.5)
+    for more in ({"shadow": True}, {"share": 0.1}):
+        told = rollouts.rollout("mean_units", settings, begin=True, **more)
+        assert (told.rollout.mode, told.rollout.share) == ("share", 0.5) and "going already" in told.notes[0]
+    ledger = Ledger.of(settings)
+    assert len(history.history(ledger, "mean_units")) == 3
+    rollouts.finish("mean_units", settings)
+    assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).going
+    train(settings, scale=2.0)
+
+    def breaks(champion: Version, version: Version) -> None:
+        raise GateRefused("another major")
+
+    monkeypatch.setattr(rollouts, "check", breaks)
+    told = rollouts.rollout("mean_units", settings, shadow=True, begin=True)
+    assert not told.going and told.notes == ["nothing changes: another major"]
+    with pytest.raises(GateRefused):
+        rollouts.rollout("mean_units", settings, shadow=True)
+    with pytest.raises(UsageError, match="begin goes with"):
+        verbs.rollout("mean_units", begin=True, settings=settings)
 
 
 def test_a_worker_in_a_container_of_its_own_lives_as_long_as_it_gives_signs_of_life(two, settings: Settings) -> None:

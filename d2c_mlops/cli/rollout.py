@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     "d2c rollout demand --percent 10 --reason 'a tenth of the stores'",
     "d2c rollout demand",
     "d2c rollout demand --promote",
+    "d2c rollout demand --shadow --begin",
     "d2c rollout demand --percent 10 --to kubernetes | kubectl apply -f -",
 )
 @main.command()
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 @click.option("--promote", is_flag=True, help="Make it champion, when the gate agrees.")
 @click.option("--abort", is_flag=True, help="Send all keys to the champion.")
 @click.option("--version", "number", type=int, help="The challenger; the newest version when not given.")
+@click.option(
+    "--begin",
+    is_flag=True,
+    help="Only begin: never narrow a rollout, nor take up a version that was taken out; where none is new, change nothing.",
+)
 @click.option("--override", is_flag=True, help="Promote although a clause is broken; needs --by and --reason.")
 @click.option("--by", metavar="NAME", help="Who decides; the user of this machine when not given.")
 @click.option("--reason", default="", metavar="TEXT", help="Why.")
@@ -46,6 +52,7 @@ def rollout(
     promote: bool,
     abort: bool,
     number: int | None,
+    begin: bool,
     override: bool,
     by: str | None,
     reason: str,
@@ -57,6 +64,7 @@ def rollout(
     Running services follow within seconds, without a restart; they need both versions loaded, which `d2c serve` and
     `d2c package` do while a rollout is going. A key that the challenger answers stays with it when the share grows. A challenger
     that fails, is slow or is not followed, by the limits of [rollout] in settings.ini, is taken out by the service itself.
+    A version that was taken out, by it or by --abort or `d2c rollback`, is only tried again when --version names it.
 
     Services on this machine follow a file in the store. Those in Kubernetes follow a ConfigMap, which --to kubernetes prints for
     `kubectl apply -f -`, with or without a decision. Under compose: docker compose exec scheduler d2c rollout MODEL …
@@ -66,6 +74,8 @@ def rollout(
 
     if sum((percent is not None, shadow, promote, abort)) > 1:
         raise UsageError("one thing at a time: --percent, --shadow, --promote or --abort", where="d2c rollout")
+    if begin and not (shadow or percent is not None):
+        raise UsageError("--begin goes with --percent or --shadow", where="d2c rollout")
     held = settings()
     if promote:
         told = rollouts.finish(model, held, by=by, reason=reason, override=override)
@@ -73,7 +83,7 @@ def rollout(
         told = rollouts.abort(model, held, by=by, reason=reason)
     elif shadow or percent is not None:
         share = None if percent is None else percent / 100
-        told = rollouts.rollout(model, held, share=share, shadow=shadow, number=number, by=by, reason=reason)
+        told = rollouts.rollout(model, held, share=share, shadow=shadow, number=number, by=by, reason=reason, begin=begin)
     else:
         told = standing(model, held)
     manifest = _manifest(told, target) if target else ""

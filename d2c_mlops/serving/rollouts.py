@@ -24,6 +24,10 @@ from .rollout import Rollout, read, write
 from .standing import Standing, standing
 
 
+class NothingNew(UsageError):
+    """There is no version that a rollout may begin with by itself."""
+
+
 def challenger(ledger: Ledger, model: str, settings: Settings, wanted: str | int | None = None) -> Version | None:
     """Return the version that is packaged beside the champion: one named, that of the registry's alias, or the rollout's."""
     if wanted == "alias":
@@ -50,15 +54,23 @@ def rollout(
     number: int | None = None,  # the challenger; the one that is going, else the newest version, when None
     by: str | None = None,
     reason: str = "",
+    begin: bool = False,  # never narrow what is going, and where no new version may begin change nothing
 ) -> Standing:
     """Let a challenger answer a share of the keys, or all of them unheard. Raises GateRefused, UsageError."""
     ledger = Ledger.of(settings)
     carry(ledger, model, settings)
     champion, now = live(ledger, model), current(ledger, model, settings)
-    version = _wanted(ledger, champion, now, number)
-    check(champion, version)
     if not shadow and not (share is not None and 0.0 < share <= 1.0):
         raise UsageError("a share lies above 0 and up to 100 percent", where="--percent", next="--abort ends a rollout")
+    if begin and now is not None and now.going and (shadow or now.mode == "share"):
+        return standing(model, settings, notes=["nothing changes: a rollout is going already"])
+    try:
+        version = _wanted(ledger, champion, now, number)
+        check(champion, version)
+    except (NothingNew, GateRefused) as err:
+        if not begin:
+            raise
+        return standing(model, settings, notes=[f"nothing changes: {err.what}"])
     mode, part = ("shadow", 0.0) if shadow else ("share", float(share or 0.0))
     same = now is not None and now.going and now.challenger == version.version
     if now and same and (now.mode, now.share) == (mode, part) and _guards_hold(model, now, settings):
@@ -156,6 +168,17 @@ def check(champion: Version, version: Version) -> None:
         )
 
 
+def left(ledger: Ledger, version: Version) -> str:
+    """Return why a version that was in service is not there any more; empty where nobody took it out."""
+    met = [each for each in history(ledger, version.model) if each.challenger == version.version]
+    if met and met[-1].action == "abort":
+        return f"its rollout was aborted on {met[-1].at:%Y-%m-%d}, by {met[-1].by}: {met[-1].reason}"
+    over = [each for each in promotions.history(ledger, version.model) if each.previous == version.version]
+    if over:
+        return f"version {over[-1].version} took its place as champion on {over[-1].at:%Y-%m-%d}, by {over[-1].by}: {over[-1].reason}"
+    return ""
+
+
 def _wanted(ledger: Ledger, champion: Version, now: Rollout | None, number: int | None) -> Version:
     if number is not None:
         return find_version(ledger, champion.model, number)
@@ -163,9 +186,14 @@ def _wanted(ledger: Ledger, champion: Version, now: Rollout | None, number: int 
         return find_version(ledger, champion.model, now.challenger)
     newest = find_version(ledger, champion.model)
     if newest.version == champion.version:
-        raise UsageError(
+        raise NothingNew(
             f"{champion.model} has no version beside its champion, version {champion.version}",
             next=f"`d2c run train -p model={champion.model}` makes one; --version names an older one",
+        )
+    if why := left(ledger, newest):
+        raise NothingNew(
+            f"version {newest.version} of {champion.model}, the newest, is not taken again by itself: {why}",
+            next=f"--version {newest.version} takes it all the same; `d2c run train -p model={champion.model}` makes a new one",
         )
     return newest
 

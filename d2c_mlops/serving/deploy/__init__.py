@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -16,6 +17,7 @@ from ..rollout import Rollout
 
 LEAST_CPU = 0.5  # processors; with less, a service starts too slowly
 BUSY = 0.7  # share of its processors at which the autoscaler adds a replica
+REQUIREMENTS = "requirements.txt"
 MARK = "Written by `d2c deploy`"
 
 
@@ -132,6 +134,23 @@ def size_of(
                f"so that {1e3 * BUSY * held / load.cpu_ms:,.0f} requests/s fit a replica of {held:g}; {load.service_mb:,.0f} MB at "
                f"the peak, which {load.records:,} records at once took.{said}")  # fmt: skip
     return Size(held, memory, least, most, request_ms), figures
+
+
+def needs(plan: Plan, wheels: str = "wheels") -> str:
+    """Return what pip is asked for so that the project's commands run; wheels of the project's folder come first."""
+    found = f"--find-links {wheels} " if "wheels" in plan.project else ""
+    own = "-r requirements.txt" if REQUIREMENTS in plan.project else f'"d2c_mlops[notify]=={version("d2c_mlops")}"'
+    return f'{found}{own} "psycopg[binary]>=3.2,<4"'
+
+
+def unpinned(plan: Plan) -> list[str]:
+    """Return what a person has to know where the project has no requirements.txt."""
+    if REQUIREMENTS in plan.project:
+        return []
+    return [
+        f"The project has no {REQUIREMENTS}: d2c_mlops {version('d2c_mlops')} is installed as pip finds it. List there what your models",
+        "import, exactly pinned; what no index has goes as a wheel into wheels/ beside settings.ini. Then write these files again.",
+    ]
 
 
 def header(lines: Iterable[str] = ()) -> str:

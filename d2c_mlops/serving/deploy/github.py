@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from . import Plan, Target, header
+from . import REQUIREMENTS, Plan, Target, header, needs, unpinned
 from .kubernetes import STAGE, followed, labels
 
 SAID = (
@@ -17,23 +17,21 @@ SAID = (
     "  reviewers of the environment production are asked before anything reaches callers",
     "A version newer than the champion goes along in the image, unheard, and meets a tenth of the keys at the end: widen it by",
     "`d2c rollout MODEL --percent 50 --to kubernetes | kubectl apply -f -`, end it by --promote or --abort. Without one, the champion is served anew from new code.",
+    "A rollout that is going is left as it is, and a version that was aborted or rolled back from goes out again only when a person",
+    "names it: --version.",
 )
 CHECKOUT: dict[str, Any] = {"uses": "actions/checkout@v4"}
-SETUP: dict[str, Any] = {"uses": "actions/setup-python@v5", "with": {"python-version": "3.11", "cache": "pip"}}
-INSTALL: dict[str, Any] = {"run": "python -m pip install -r requirements.txt"}
+PYTHON = {"python-version": "3.11"}
+TESTS = "python -m pytest -q || test $? -eq 5"  # 5: the project has no tests
 KUBECONFIG = (
     'mkdir -p ~/.kube && echo "$KUBECONFIG_DATA" | base64 --decode > ~/.kube/config && chmod 600 ~/.kube/config'
 )
-# Exit code 2 says that there is no version newer than the champion.
-CHALLENGER = """code=0
-d2c rollout "$MODEL" --shadow --reason "$GITHUB_SHA" || code=$?
-case $code in 0) going=true ;; 2) going=false ;; *) exit $code ;; esac
-echo "challenger=$going" >> "$GITHUB_OUTPUT"
+CHALLENGER = """d2c rollout "$MODEL" --shadow --begin --reason "$GITHUB_SHA" --json > rollout.json
+python -c "import json; told = json.load(open('rollout.json')); print(*told['notes'], sep='\\n')"
+python -c "import json; print('challenger=' + json.dumps(json.load(open('rollout.json'))['going']))" >> "$GITHUB_OUTPUT"
 """
-
-
 # A node brings a changed ConfigMap to its pods at once when they are touched; without that within a minute or so.
-REACH = """d2c rollout "$MODEL" --percent 10 --reason "$GITHUB_SHA" --to kubernetes > rollout.yaml
+REACH = """d2c rollout "$MODEL" --percent 10 --begin --reason "$GITHUB_SHA" --to kubernetes > rollout.yaml
 kubectl apply -f rollout.yaml
 stage=$(kubectl get configmap {map} -o jsonpath='{{.metadata.annotations.{annotation}}}')
 kubectl annotate pods -l {chosen} --overwrite {annotation}="$stage"
@@ -60,7 +58,7 @@ _Plain.add_representer(str, _text)
 def files(plan: Plan) -> dict[str, str]:
     """Return the workflow."""
     text = yaml.dump(workflow(plan), Dumper=_Plain, sort_keys=False, width=120)
-    return {f"d2c-{plan.slug}.yml": header(SAID) + text}
+    return {f"d2c-{plan.slug}.yml": header([*SAID, *unpinned(plan)]) + text}
 
 
 def workflow(plan: Plan) -> dict[str, Any]:
@@ -76,8 +74,8 @@ def workflow(plan: Plan) -> dict[str, Any]:
             "D2C_STORE": "${{ vars.D2C_STORE || 'd2c_store' }}",
         },
         "jobs": {
-            "test": _job(20, [
-                {"run": "python -m pytest -q"},
+            "test": _job(plan, 20, [
+                {"run": TESTS},
                 {"name": "Nothing breaks callers", "run": 'd2c contract diff "$MODEL"', "env": _ledger()},
             ]),
             "image": image(plan),
@@ -102,7 +100,7 @@ def reach(plan: Plan) -> str:
 
 def image(plan: Plan) -> dict[str, Any]:
     """Return the job that builds the Bento and its image and hands it over with its bill of materials."""
-    host = repository(plan.image).partition("/")[0] if "/" in plan.image else "docker.io"
+    host = registry(plan.image)
     github = host == "ghcr.io"
     login = {
         "registry": host,
@@ -121,7 +119,7 @@ def image(plan: Plan) -> dict[str, Any]:
     ]
     more: dict[str, Any] = {"permissions": {"contents": "read", "packages": "write"}} if github else {}
     more["outputs"] = {"challenger": "${{ steps.rollout.outputs.challenger }}"}
-    return _job(45, steps, needs=["test"], **more)
+    return _job(plan, 45, steps, needs=["test"], **more)
 
 
 def stage(name: str, before: str, plan: Plan, then: list[dict[str, Any]]) -> dict[str, Any]:
@@ -144,8 +142,8 @@ def stage(name: str, before: str, plan: Plan, then: list[dict[str, Any]]) -> dic
         },
         *then,
     ]
-    needs = ["image"] if before == "image" else ["image", before]
-    return _job(30, steps, needs=needs, environment=name)
+    earlier = ["image"] if before == "image" else ["image", before]
+    return _job(plan, 30, steps, needs=earlier, environment=name)
 
 
 def repository(image: str) -> str:
@@ -154,8 +152,20 @@ def repository(image: str) -> str:
     return f"{head}{slash}{last.partition(':')[0]}"
 
 
-def _job(minutes: int, steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    return {**more, "runs-on": "ubuntu-latest", "timeout-minutes": minutes, "steps": [CHECKOUT, SETUP, INSTALL, *steps]}
+def registry(image: str) -> str:
+    """Return the registry that an image's name means: a first part that is no host is a name on Docker Hub."""
+    first, slash, _ = repository(image).partition("/")
+    return first if slash and (set(first) & set(".:") or first == "localhost") else "docker.io"
+
+
+def _job(plan: Plan, minutes: int, steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    cached = {"cache": "pip"} if REQUIREMENTS in plan.project else {}  # the action fails where it finds no such file
+    first = [
+        CHECKOUT,
+        {"uses": "actions/setup-python@v5", "with": PYTHON | cached},
+        {"run": f"python -m pip install {needs(plan)} pytest"},
+    ]
+    return {**more, "runs-on": "ubuntu-latest", "timeout-minutes": minutes, "steps": [*first, *steps]}
 
 
 def _ledger() -> dict[str, str]:
