@@ -1,6 +1,7 @@
 """Predictions become decisions once, inside guardrails, and what is decided is applied once, whatever is killed when."""
 
 import json
+import re
 import os
 import signal
 import subprocess
@@ -671,6 +672,9 @@ def test_what_is_served_applies_at_once_what_people_decide(tmp_path: Path, recei
                 except httpx.TransportError:
                     continue
             assert client.post(f"/decisions/{waiting[0]['id']}/approve").status_code == 200
+            told = client.get("/metrics").text
+            assert 'd2c_desk_requests_total{model="price",path="/decisions/ID/approve",status="200"} 1.0' in told
+            assert not re.search(r"^d2c_(request|refused)", told, re.MULTILINE)  # those are the model's own
             while not receiver.applied:
                 assert time.monotonic() < limit
                 time.sleep(0.05)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.decisions.server import deployed
+from d2c_mlops.decisions.stats import exposition, stats
 from d2c_mlops.errors import UsageError
+from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.serving import rollouts
 from d2c_mlops.serving.bento import keys_file
@@ -35,9 +38,11 @@ def written(target: str) -> dict[str, str]:
 
 
 def metric_names() -> set[str]:
-    return {sample.name for counter in _counters() for family in counter.collect() for sample in family.samples} | {
-        f"{counter._name}{suffix}" for counter in _counters() for suffix in ("_total", "_bucket", "_count", "_sum")
-    }
+    names = {sample.name for counter in _counters() for family in counter.collect() for sample in family.samples}
+    for counter in _counters():
+        names |= {f"{counter._name}{suffix}" for suffix in ("", "_total", "_bucket", "_count", "_sum")}
+    told = exposition([stats(Ledger("sqlite://"), "mean_units", datetime.now(UTC), timedelta(days=1))]).decode()
+    return names | set(re.findall(r"^# TYPE (d2c_\w+)", told, re.MULTILINE))
 
 
 def test_a_replica_has_no_root_and_writes_nothing_but_its_state():
@@ -195,7 +200,9 @@ def test_the_workflow_begins_a_rollout_once_and_leaves_it_alone_from_then_on(set
 
 
 def test_the_workflow_asks_for_what_there_is(tmp_path: Path):
-    bare, whole = (steps_of(replace(PLAN, project=files), "test") for files in (("settings.ini",), ("requirements.txt",)))
+    bare, whole = (
+        steps_of(replace(PLAN, project=files), "test") for files in (("settings.ini",), ("requirements.txt",))
+    )
     assert bare[1]["with"] == {"python-version": "3.11"}  # without the file, its cache would fail
     assert whole[1]["with"]["cache"] == "pip"
     assert "d2c_mlops[notify]==" in bare[2]["run"] and "-r requirements.txt" in whole[2]["run"]

@@ -534,7 +534,9 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
     assert not now.going and now.events[-1].by == "service" and now.events[-1].reason.startswith("errors")
     assert now.events[-1].stage == told.rollout.stage and read(file).mode == "off"
     assert history.beside(ledger, "mean_units", settings) is None
-    with pytest.raises(UsageError, match=r"not taken again by itself: its rollout was aborted .* by service: errors") as caught:
+    with pytest.raises(
+        UsageError, match=r"not taken again by itself: its rollout was aborted .* by service: errors"
+    ) as caught:
         rollouts.rollout("mean_units", settings, share=0.1)
     assert "--version 2" in caught.value.next
     told = rollouts.rollout("mean_units", settings, shadow=True, begin=True)

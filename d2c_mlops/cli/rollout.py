@@ -83,7 +83,9 @@ def rollout(
         told = rollouts.abort(model, held, by=by, reason=reason)
     elif shadow or percent is not None:
         share = None if percent is None else percent / 100
-        told = rollouts.rollout(model, held, share=share, shadow=shadow, number=number, by=by, reason=reason, begin=begin)
+        told = rollouts.rollout(
+            model, held, share=share, shadow=shadow, number=number, by=by, reason=reason, begin=begin
+        )
     else:
         told = standing(model, held)
     manifest = _manifest(told, target) if target else ""

@@ -23,11 +23,11 @@ from ..ledger.store import Ledger
 from ..serving.callers import token_of, unwelcome
 from ..serving.http import TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, lifespan, problem
 from ..serving.keys import DECIDE, Key, Keyring, refused
-from ..serving.metrics import Metrics
-from ..serving.metrics import exposition as counted
 from ..settings import Settings
 from . import pages
 from .applying import now_utc
+from .counts import Counts
+from .counts import exposition as counted
 from .deciding import VERDICTS, Closed, NotAllowed, Replayed, closed, decide
 from .links import BadLink, Link, verified
 from .openapi import LISTED, LONGEST, MOST, document
@@ -87,7 +87,7 @@ class App:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self.metrics = Metrics()
+        self.counts = Counts()
         self.routes: list[tuple[re.Pattern[str], dict[str, Handler]]] = [
             (re.compile("/"), {"GET": lambda visit: pages.inbox()}),
             (re.compile("/decisions"), {"GET": self.list}),
@@ -119,7 +119,7 @@ class App:
         answer.headers = SAFE | answer.headers
         await request.reply(answer)
         seconds = perf_counter() - start
-        self.metrics.request(visit.model or "decisions", "", visit.path, answer.status, seconds)
+        self.counts.request(visit.model, visit.path, answer.status, seconds)
         wanted = self.desk.settings.service.access_log
         if wanted == "all" or (wanted == "failed" and answer.status >= 400):
             facts = {"request_id": request.id, "method": scope["method"], "path": visit.path, "status": answer.status,
@@ -165,7 +165,7 @@ class App:
 
     def _refused(self, visit: Visit, reason: str, model: str) -> None:
         """Log and count somebody who was sent away."""
-        self.metrics.refused.labels(model or "decisions", "", reason).inc()
+        self.counts.refused.labels(model, reason).inc()
         facts = {"request_id": visit.request.id, "reason": reason, "caller": visit.request.caller, "path": visit.path,
                  "model": model, "decision": visit.found.get("id")}  # fmt: skip
         LOG.warning("caller refused", extra={"facts": facts})

@@ -35,8 +35,29 @@ from d2c_mlops.models.segment_choice import (
 from .treatments import PROFILE, Treatment, best, gain_of
 
 # %% auto #0
-__all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'FITS', 'SEGMENTS_FILE', 'Segment', 'Learned', 'standing', 'names', 'Options',
-           'margins', 'renewed', 'divide', 'describe', 'medians', 'labelled', 'learn', 'write', 'read']
+__all__ = [
+    "TRAITS",
+    "MOST",
+    "FEW",
+    "FITTED",
+    "FITS",
+    "SEGMENTS_FILE",
+    "Segment",
+    "Learned",
+    "standing",
+    "names",
+    "Options",
+    "margins",
+    "renewed",
+    "divide",
+    "describe",
+    "medians",
+    "labelled",
+    "learn",
+    "write",
+    "read",
+]
+
 
 # %% ../../nbs/models/segments.ipynb #31d7fa16
 @dataclass(frozen=True)
@@ -64,6 +85,7 @@ class Segment:
     planned_profit: float  # money: profit_90d + gain
     medians: dict[str, float]  # of the features, in their own units
 
+
 # %% ../../nbs/models/segments.ipynb #175c5966
 @dataclass(frozen=True)
 class Learned:
@@ -84,6 +106,7 @@ class Learned:
     def ranked(self) -> list[Segment]:
         """Return the segments by planned profit, the best first."""
         return sorted(self.segments, key=lambda each: -each.planned_profit)
+
 
 # %% ../../nbs/models/segments.ipynb #e277d5c7
 TRAITS = {  # of a segment beside those with the same standing: less, more
@@ -125,6 +148,7 @@ def names(scale: Scale, centroids: Array, medians: Sequence[dict[str, float]], e
         found.append(name if name not in found else f"{name} ({s + 1})")
     return found
 
+
 # %% ../../nbs/models/segments.ipynb #795b96b3
 @dataclass(frozen=True)
 class Options:
@@ -137,6 +161,7 @@ class Options:
 
 
 MOST, FEW, FITTED = 8, 60, 20_000  # segments at most; customers below which there is one; customers that k-means sees
+
 
 # %% ../../nbs/models/segments.ipynb #e92f6765
 def _both(features: pd.DataFrame, earlier: pd.DataFrame | None, scale: Scale) -> tuple[Array, Array] | None:
@@ -151,6 +176,7 @@ def margins(features: pd.DataFrame, assumed: float) -> Array:
     known = numbers(features, "margin_share")
     return np.where(np.isnan(known), assumed, known)
 
+
 # %% ../../nbs/models/segments.ipynb #923cbf2a
 FITS = 1.05  # the centroids in use stay while customers lie at most so much further from them than from new ones
 
@@ -162,6 +188,7 @@ def renewed(points: Array, k: int, former: Array) -> Array:
     new = cluster(points, k, former)
     apart = [float(squared_distances(points, each).min(axis=1).sum()) for each in (former, new)]
     return former if apart[0] <= FITS * apart[1] else new
+
 
 # %% ../../nbs/models/segments.ipynb #6c27f9b7
 def divide(
@@ -191,6 +218,7 @@ def divide(
     chosen, why = choose(tried, options.limits, len(former.centroids) if former is not None else None)
     marked = [Candidate(**{**asdict(one), "chosen": i == chosen}) for i, one in enumerate(tried)]
     return scale, centroids[chosen], marked, [*notes, why if not options.segments else "the number was given"]
+
 
 # %% ../../nbs/models/segments.ipynb #85852e81
 def describe(
@@ -233,6 +261,7 @@ def medians(features: pd.DataFrame) -> dict[str, float]:
     found = features.select_dtypes("number").median().dropna()
     return {str(name): float(value) for name, value in found.items()}
 
+
 # %% ../../nbs/models/segments.ipynb #cbcfa210
 def labelled(centroids: Array, segments: Sequence[Segment], former: Learned | None) -> tuple[list[str], int]:
     """Return the label of each segment and the highest number that a label ever had."""
@@ -244,6 +273,7 @@ def labelled(centroids: Array, segments: Sequence[Segment], former: Learned | No
         last += predecessor < 0
         found.append(former.segments[predecessor].label if predecessor >= 0 else f"S{last}")
     return found, last
+
 
 # %% ../../nbs/models/segments.ipynb #2e64a007
 def learn(
@@ -282,6 +312,7 @@ def learn(
     return Learned(
         as_of, currency, scale, centroids, max(spread, 1e-6), segments, value, tuple(tried), rows, tuple(notes), last
     )
+
 
 # %% ../../nbs/models/segments.ipynb #768bb21f
 SEGMENTS_FILE = "segments.json"

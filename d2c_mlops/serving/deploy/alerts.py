@@ -6,15 +6,19 @@ from typing import Any
 
 from . import Plan
 
+# What callers ask, also below /v1, /v2, …; probes, scrapes and drains at /readyz say nothing about answers.
+ASKED = "/predict|/explain|/feedback"
+
 
 def rules(plan: Plan) -> dict[str, Any]:
     """Return the rules of a model as Prometheus reads them."""
     own = f'model="{plan.model}"'
-    requests = f'sum(rate(d2c_requests_total{{{own},path=~"/predict|/explain"}}[5m]))'
-    failed = f'sum(rate(d2c_requests_total{{{own},status=~"5.."}}[5m]))'
-    slow = f"histogram_quantile(0.99, sum by (le) (rate(d2c_request_seconds_bucket{{{own}}}[5m])))"
-    before = f'sum(rate(d2c_requests_total{{{own},path=~"/predict|/explain"}}[1h] offset 1w))'
-    hour = f'sum(rate(d2c_requests_total{{{own},path=~"/predict|/explain"}}[1h]))'
+    asked = f'{own},path=~"{ASKED}"'
+    requests = f"sum(rate(d2c_requests_total{{{asked}}}[5m]))"
+    failed = f'sum(rate(d2c_requests_total{{{asked},status=~"5.."}}[5m]))'
+    slow = f"histogram_quantile(0.99, sum by (le) (rate(d2c_request_seconds_bucket{{{asked}}}[5m])))"
+    before = f"sum(rate(d2c_requests_total{{{asked}}}[1h] offset 1w))"
+    hour = f"(sum(rate(d2c_requests_total{{{asked}}}[1h])) or vector(0))"  # nobody may have called since a restart
     aborted = f"sum(d2c_rollout_aborts_total{{{own}}})"
     aborted_before = f"sum(d2c_rollout_aborts_total{{{own}}} offset 1h)"  # increase() misses a counter that begins at 1
     listed = [

@@ -1,20 +1,26 @@
-"""A Grafana dashboard of the services: how many, how fast, how well, what people did with the answers."""
+"""A Grafana dashboard of the services: how many, how fast, how well, how challengers fare, what people did with the answers."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from .alerts import ASKED
+
 _OWN = 'model=~"$model"'
+_ASKED = f'{_OWN},path=~"{ASKED}"'
+_ALL = f"sum(rate(d2c_requests_total{{{_ASKED}}}[5m]))"
 PANELS = (
-    ("Answers a second", "reqps", f'sum by (version) (rate(d2c_requests_total{{{_OWN},path=~"/predict|/explain"}}[5m]))', "{{version}}"),
+    ("Answers a second", "reqps", f"sum by (version) (rate(d2c_requests_total{{{_ASKED}}}[5m]))", "{{version}}"),
     ("Records a second", "short", f"sum by (variant) (rate(d2c_records_total{{{_OWN}}}[5m]))", "{{variant}}"),
-    ("Latency, 99th percentile", "s", f"histogram_quantile(0.99, sum by (le, version) (rate(d2c_request_seconds_bucket{{{_OWN}}}[5m])))", "{{version}}"),
-    ("Faults of ours, share", "percentunit",
-     f'sum(rate(d2c_requests_total{{{_OWN},status=~"5.."}}[5m])) / sum(rate(d2c_requests_total{{{_OWN}}}[5m]))', "5xx"),
-    ("Requests refused, share", "percentunit",
-     f'sum(rate(d2c_requests_total{{{_OWN},status=~"4.."}}[5m])) / sum(rate(d2c_requests_total{{{_OWN}}}[5m]))', "4xx"),
+    ("Latency, 99th percentile", "s", f"histogram_quantile(0.99, sum by (le, version) (rate(d2c_request_seconds_bucket{{{_ASKED}}}[5m])))", "{{version}}"),
+    ("Faults of ours, share", "percentunit", f'sum(rate(d2c_requests_total{{{_ASKED},status=~"5.."}}[5m])) / {_ALL}', "5xx"),
+    ("Requests refused, share", "percentunit", f'sum(rate(d2c_requests_total{{{_ASKED},status=~"4.."}}[5m])) / {_ALL}', "4xx"),
     ("What became of the answers", "short", f"sum by (action) (increase(d2c_feedback_total{{{_OWN}}}[1d]))", "{{action}}"),
+    ("Share of the keys that a challenger answers", "percentunit", f"max by (model, version) (d2c_rollout_share{{{_OWN}}})", "{{model}} {{version}}"),
+    ("Challengers: records failed, a second", "short", f"sum by (model, version) (rate(d2c_challenger_errors_total{{{_OWN}}}[5m]))", "{{model}} {{version}}"),
+    ("From prediction to action, median", "s", f'd2c_decision_seconds{{{_OWN},quantile="0.5"}}', "{{model}}"),
+    ("Longest wait for a person", "s", f"d2c_decision_oldest_pending_seconds{{{_OWN}}}", "{{model}}"),
 )  # fmt: skip
 
 

@@ -1,0 +1,43 @@
+"""What the desk counts of its own requests: under names of its own, so that nobody takes them for those of a model's service."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from ..serving.metrics import BUCKETS
+
+
+class Counts:
+    """Requests to the desk, and who was sent away."""
+
+    def __init__(self) -> None:
+        _, self.seconds, self.total, self.refused = _counters()
+
+    def request(self, model: str, path: str, status: int, seconds: float) -> None:
+        """Count a request; the time of one that was refused says nothing."""
+        self.total.labels(model, path, str(status)).inc()
+        if status < 400:
+            self.seconds.labels(model, path).observe(seconds)
+
+
+@cache
+def _counters() -> tuple[Any, ...]:
+    from prometheus_client import CollectorRegistry, Counter, Histogram
+
+    registry = CollectorRegistry()
+    return (
+        registry,
+        Histogram(
+            "d2c_desk_seconds", "Seconds from request to answer", ("model", "path"), buckets=BUCKETS, registry=registry
+        ),
+        Counter("d2c_desk_requests", "Requests to the desk answered", ("model", "path", "status"), registry=registry),
+        Counter("d2c_desk_refused", "Those who were sent away", ("model", "reason"), registry=registry),
+    )
+
+
+def exposition() -> tuple[bytes, str]:
+    """Return the counts in Prometheus's text format, and its media type."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    return generate_latest(_counters()[0]), CONTENT_TYPE_LATEST
