@@ -1,8 +1,8 @@
 """Predictions become decisions once, inside guardrails, and what is decided is applied once, whatever is killed when."""
 
 import json
-import re
 import os
+import re
 import signal
 import subprocess
 import sys

@@ -17,7 +17,7 @@ from .sources import read_csv, split_location
 from ..errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ["MOST_BYTES", "ZipSource", "tables_in"]
+__all__ = ['MOST_BYTES', 'ZipSource', 'tables_in']
 
 # %% ../../nbs/data/archives.ipynb #146b304e
 MOST_BYTES = 8 * 2**30

@@ -16,7 +16,7 @@ from .schemas import LEADS, TIME
 from .validation import read_number
 
 # %% auto #0
-__all__ = ["COLUMNS", "NAMES", "MONTHS", "FIRST_YEAR", "LAST_YEAR", "times", "BankMarketing"]
+__all__ = ['COLUMNS', 'NAMES', 'MONTHS', 'FIRST_YEAR', 'LAST_YEAR', 'times', 'BankMarketing']
 
 # %% ../../nbs/data/bank_marketing.ipynb #f9a040d7
 COLUMNS: tuple[str, ...] = (
@@ -61,7 +61,6 @@ def _place(run: Any) -> Any:
     starts = np.flatnonzero(new)
     sizes = np.diff(np.r_[starts, len(run)])
     return (np.arange(len(run)) - np.repeat(starts, sizes)) / np.repeat(sizes, sizes)
-
 
 # %% ../../nbs/data/bank_marketing.ipynb #4d96f558
 class BankMarketing:

@@ -15,7 +15,7 @@ from .layouts import Mapped, Raw, likely, require
 from .schemas import TIME
 
 # %% auto #0
-__all__ = ["TRANSACTIONS", "FUEL_UNITS", "FUEL_FROM", "CompleteJourney"]
+__all__ = ['TRANSACTIONS', 'FUEL_UNITS', 'FUEL_FROM', 'CompleteJourney']
 
 # %% ../../nbs/data/complete_journey.ipynb #868441c2
 TRANSACTIONS: tuple[str, ...] = (
@@ -36,7 +36,6 @@ def _line_numbers(order: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     new = np.flatnonzero(np.r_[True, order[1:] != order[:-1]]) if len(order) else np.array([], int)
     runs = np.diff(np.r_[new, len(order)])
     return np.arange(len(order)) - np.repeat(new, runs) + 1
-
 
 # %% ../../nbs/data/complete_journey.ipynb #304c4195
 class CompleteJourney:
@@ -70,7 +69,6 @@ class CompleteJourney:
         lines = _journey_lines(sales, fuel)
         return Mapped(_journey_orders(sales) | {"order_lines": lines, "products": products}, tuple(notes))
 
-
 # %% ../../nbs/data/complete_journey.ipynb #8a3fbae9
 def _journey_products(described: pd.DataFrame | None, sold: pd.Series[Any]) -> tuple[pd.DataFrame, int]:
     if described is None:
@@ -88,7 +86,6 @@ def _journey_products(described: pd.DataFrame | None, sold: pd.Series[Any]) -> t
     for label, origin in labels.items():
         frame[label] = known[origin].astype("str")
     return frame, len(missing)
-
 
 # %% ../../nbs/data/complete_journey.ipynb #43f431d6
 def _journey_lines(sales: pd.DataFrame, fuel: npt.NDArray[np.bool_]) -> pd.DataFrame:

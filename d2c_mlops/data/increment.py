@@ -27,19 +27,7 @@ from ..errors import UsageError
 from ..locks import lock
 
 # %% auto #0
-__all__ = [
-    "DATED",
-    "Memory",
-    "new_files",
-    "read_files",
-    "read_since",
-    "News",
-    "merge",
-    "Increment",
-    "read_new",
-    "ingest_new",
-]
-
+__all__ = ['DATED', 'Memory', 'new_files', 'read_files', 'read_since', 'News', 'merge', 'Increment', 'read_new', 'ingest_new']
 
 # %% ../../nbs/data/increment.ipynb #43a60959
 @dataclass
@@ -63,7 +51,6 @@ class Memory:
         mark = self.watermark.isoformat() if self.watermark else None
         write_atomic(path, json.dumps({"watermark": mark, "files": self.files}, indent=1).encode())
 
-
 # %% ../../nbs/data/increment.ipynb #875fd1da
 DATED = re.compile(r"[-_. ]?(19|20)\d\d[-_.]?\d\d.*$")
 
@@ -84,7 +71,6 @@ def read_files(location: str, names: Mapping[str, Any]) -> dict[str, pd.DataFram
             parts.setdefault(DATED.sub("", stem) or stem, []).append(frame)
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
 
-
 # %% ../../nbs/data/increment.ipynb #c28d61a7
 def read_since(location: str, column: str, since: datetime) -> dict[str, pd.DataFrame]:
     """Return the rows of a database's table, or of its canonical tables, with a time in `column` not before `since`.
@@ -100,7 +86,6 @@ def read_since(location: str, column: str, since: datetime) -> dict[str, pd.Data
                 query = query.where(sa.column(column) >= since.replace(tzinfo=None))
             frames[name] = pd.read_sql_query(query, connection)
     return frames
-
 
 # %% ../../nbs/data/increment.ipynb #b119023e
 @dataclass(frozen=True)
@@ -132,7 +117,6 @@ def merge(
     merged = pd.concat([old[~before.isin(after)], new], ignore_index=True)
     return merged, News(int((~known).sum()), int(late.sum()), int(changed.sum()))
 
-
 # %% ../../nbs/data/increment.ipynb #a4674e9b
 @dataclass(frozen=True)
 class Increment:
@@ -154,7 +138,6 @@ def read_new(
     if URL.match(location) and column and memory.watermark is not None:
         return read_since(location, column, memory.watermark - late), {}
     return find_source(location).read(location), {}
-
 
 # %% ../../nbs/data/increment.ipynb #a5bbc2bd
 def ingest_new(
@@ -182,7 +165,6 @@ def ingest_new(
             memory.save(memory_file)
             return Increment(manifest, News(), memory.watermark, len(files))
         return _put_in(raw, files, memory, memory_file, location, name, store, layout, created_at)
-
 
 # %% ../../nbs/data/increment.ipynb #c82421d8
 def _put_in(

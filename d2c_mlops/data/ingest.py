@@ -19,8 +19,7 @@ from .store import write
 from .validation import validate_all
 
 # %% auto #0
-__all__ = ["IngestResult", "map_tables", "ingest"]
-
+__all__ = ['IngestResult', 'map_tables', 'ingest']
 
 # %% ../../nbs/data/ingest.ipynb #81524eab
 @dataclass(frozen=True)
@@ -42,7 +41,6 @@ def map_tables(location: str, layout: str | None = None) -> tuple[dict[str, pd.D
     mapped = chosen.to_tables(raw)
     del raw
     return validate_all(mapped.frames, where=shown(location)), chosen.name, mapped.notes
-
 
 # %% ../../nbs/data/ingest.ipynb #0d1526e7
 def ingest(

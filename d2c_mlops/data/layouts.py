@@ -18,20 +18,8 @@ from .sources import extensions
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = [
-    "Raw",
-    "LIKELY",
-    "ASSUMED",
-    "Mapped",
-    "Layout",
-    "layouts",
-    "likely",
-    "require",
-    "find_layout",
-    "required",
-    "canonical_name",
-    "Canonical",
-]
+__all__ = ['Raw', 'LIKELY', 'ASSUMED', 'Mapped', 'Layout', 'layouts', 'likely', 'require', 'find_layout', 'required',
+           'canonical_name', 'Canonical']
 
 # %% ../../nbs/data/layouts.ipynb #c59e3f41
 Raw = Mapping[str, pd.DataFrame]
@@ -63,7 +51,6 @@ def layouts() -> dict[str, Layout]:
     """Return the layouts that are installed, by name."""
     return extensions("d2c_mlops.layouts")
 
-
 # %% ../../nbs/data/layouts.ipynb #b8fd12d3
 def likely(frame: pd.DataFrame, columns: tuple[str, ...]) -> bool:
     """Return whether most of the columns are there: a missing one is then an error worth naming."""
@@ -85,7 +72,6 @@ def require(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> None:
             failures=failures,
         )
 
-
 # %% ../../nbs/data/layouts.ipynb #0b822046
 def find_layout(raw: Raw, name: str | None = None) -> Layout:
     """Return the layout called `name`, or the one that recognises the raw frames; raises UsageError with those known."""
@@ -106,7 +92,6 @@ def find_layout(raw: Raw, name: str | None = None) -> Layout:
         next="pass layout=NAME or rename the columns",
         failures=[Failure(f"expects {layout.expects}", label) for label, layout in known.items()],
     )
-
 
 # %% ../../nbs/data/layouts.ipynb #a43643ce
 ASSUMED = {
@@ -130,7 +115,6 @@ def canonical_name(name: str, frame: pd.DataFrame) -> str | None:
         return name
     fits = [t for t in ("order_lines", "orders", "leads") if likely(frame, required(t))]
     return fits[0] if fits else None
-
 
 # %% ../../nbs/data/layouts.ipynb #9d1c9a07
 class Canonical:

@@ -16,7 +16,7 @@ from .validation import WORDS
 from ..errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ["FIXED", "OUTCOMES", "SOURCES", "TEXTS", "typed", "pack", "plain", "unpack", "as_column", "campaign"]
+__all__ = ['FIXED', 'OUTCOMES', 'SOURCES', 'TEXTS', 'typed', 'pack', 'plain', 'unpack', 'as_column', 'campaign']
 
 # %% ../../nbs/data/leads.ipynb #caee1ccc
 FIXED = tuple(name for name in LEADS if name != "fields")
@@ -65,7 +65,6 @@ def plain(column: pd.Series[Any]) -> list[Any]:
         return [v if ok else None for v, ok in zip(values.tolist(), finite.tolist(), strict=True)]
     return [None if gone else v for v, gone in zip(column.tolist(), column.isna().tolist(), strict=True)]
 
-
 # %% ../../nbs/data/leads.ipynb #5f066af6
 def unpack(leads: pd.DataFrame) -> pd.DataFrame:
     """Return the fields of leads as columns beside lead_id and source, with the index of `leads`.
@@ -94,7 +93,6 @@ def as_column(values: list[Any], index: pd.Index[Any]) -> pd.Series[Any]:
         return pd.Series([np.nan if v is None else float(v) for v in values], index=index, dtype="float64")
     texts = [None if v is None else v if isinstance(v, str) else orjson.dumps(v).decode() for v in values]
     return pd.Series(texts, index=index, dtype="str")
-
 
 # %% ../../nbs/data/leads.ipynb #55931f3b
 SOURCES = {"referral": 0.9, "trade fair": 0.35, "web form": 0.0, "newsletter": -0.5, "paid social": -1.0}

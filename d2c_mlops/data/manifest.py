@@ -16,8 +16,7 @@ from typing import Any
 from ..errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ["NAME", "DIGEST", "Part", "TableParts", "Manifest", "dataset_folder", "list_datasets", "read_manifest"]
-
+__all__ = ['NAME', 'DIGEST', 'Part', 'TableParts', 'Manifest', 'dataset_folder', 'list_datasets', 'read_manifest']
 
 # %% ../../nbs/data/manifest.ipynb #019b2e96
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class TableParts:
     max_date: date | None
     columns: tuple[str, ...]
     parts: tuple[Part, ...]
-
 
 # %% ../../nbs/data/manifest.ipynb #bcf864ca
 @dataclass(frozen=True)
@@ -77,7 +75,6 @@ def _table(raw: dict[str, Any]) -> TableParts:
     parts = tuple(Part(**part) for part in raw["parts"])
     return TableParts(rows=raw["rows"], columns=tuple(raw["columns"]), parts=parts, **days)
 
-
 # %% ../../nbs/data/manifest.ipynb #d744daa4
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 DIGEST = re.compile(r"[0-9a-f]{6,64}")
@@ -96,7 +93,6 @@ def dataset_folder(store: Path, name: str) -> Path:
 def list_datasets(store: Path) -> list[str]:
     """Return the names of the datasets in `store`, sorted."""
     return sorted(p.parent.name for p in (Path(store) / "data").glob("*/manifest.json"))
-
 
 # %% ../../nbs/data/manifest.ipynb #dc9bdb19
 def read_manifest(store: Path, name: str, digest: str | None = None) -> Manifest:

@@ -16,18 +16,8 @@ from .schemas import TIME
 from .validation import read_number, read_text, read_time
 
 # %% auto #0
-__all__ = [
-    "COLUMNS",
-    "NOT_PRODUCTS",
-    "ORDER",
-    "Floats",
-    "Ints",
-    "read_lines",
-    "match_returns",
-    "sort_out",
-    "notes_of",
-    "OnlineRetail",
-]
+__all__ = ['COLUMNS', 'NOT_PRODUCTS', 'ORDER', 'Floats', 'Ints', 'read_lines', 'match_returns', 'sort_out', 'notes_of',
+           'OnlineRetail']
 
 # %% ../../nbs/data/online_retail.ipynb #0a391cd8
 COLUMNS = (
@@ -74,7 +64,6 @@ def read_lines(raw: pd.DataFrame) -> pd.DataFrame:
         }
     )
 
-
 # %% ../../nbs/data/online_retail.ipynb #db9b2428
 def match_returns(lines: pd.DataFrame, cancels: pd.DataFrame) -> tuple[Floats, pd.Series[Any], Floats]:
     """Return units returned and the time of the last return by purchase line, and units matched by cancellation.
@@ -102,7 +91,6 @@ def match_returns(lines: pd.DataFrame, cancels: pd.DataFrame) -> tuple[Floats, p
     when = _last_return(order, is_cancel, cancelled, before, groups, both["time"], back)
     return back[len(cancels) :], when.iloc[len(cancels) :].reset_index(drop=True), back[: len(cancels)]
 
-
 # %% ../../nbs/data/online_retail.ipynb #a2287c45
 def _last_return(
     order: Ints,
@@ -126,7 +114,6 @@ def _last_return(
     when.iloc[target[took]] = times.iloc[source[took]].array
     return when
 
-
 # %% ../../nbs/data/online_retail.ipynb #de9a21e5
 def sort_out(lines: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
     """Return masks that cut the lines into kept purchases, cancellations and reasons to drop a line."""
@@ -145,7 +132,6 @@ def sort_out(lines: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
         rest = rest & ~test
     return {"kept": rest, **masks}
 
-
 # %% ../../nbs/data/online_retail.ipynb #bcfeec5a
 def notes_of(masks: dict[str, npt.NDArray[np.bool_]], asked: Floats, matched: Floats) -> tuple[str, ...]:
     """Return the counts of `sort_out` and of the matching in words."""
@@ -162,7 +148,6 @@ def notes_of(masks: dict[str, npt.NDArray[np.bool_]], asked: Floats, matched: Fl
         f"{asked.sum():,.0f} units cancelled: {matched.sum():,.0f} became returns",
         "times are London's, brought to UTC; payment and fulfilment are not in the source",
     )
-
 
 # %% ../../nbs/data/online_retail.ipynb #5504d077
 class OnlineRetail:
@@ -193,7 +178,6 @@ class OnlineRetail:
             "customers": _customers(orders),
         }
         return Mapped(frames, notes_of(masks, cancels["quantity"].to_numpy(), matched))
-
 
 # %% ../../nbs/data/online_retail.ipynb #e08aaeb1
 def _orders(kept: pd.DataFrame) -> pd.DataFrame:
@@ -230,7 +214,6 @@ def _order_lines(kept: pd.DataFrame, back: Floats, when: pd.Series[Any]) -> pd.D
             "channel": "web",
         }
     )
-
 
 # %% ../../nbs/data/online_retail.ipynb #3ba209ce
 def _products(kept: pd.DataFrame) -> pd.DataFrame:

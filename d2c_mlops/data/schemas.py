@@ -12,28 +12,9 @@ import pandas as pd
 import pandera.pandas as pa
 
 # %% auto #0
-__all__ = [
-    "TIME",
-    "NOT_NEGATIVE",
-    "POSITIVE",
-    "CURRENCY",
-    "WON_OR_LOST",
-    "CENT",
-    "RETURNED_AT_MOST_BOUGHT",
-    "DISCOUNT_AT_MOST_WORTH",
-    "ORDERS",
-    "ORDER_LINES",
-    "PRODUCTS",
-    "CUSTOMERS",
-    "LEADS",
-    "KEYS",
-    "TIME_COLUMN",
-    "SCHEMAS",
-    "text",
-    "moment",
-    "amount",
-    "flag",
-]
+__all__ = ['TIME', 'NOT_NEGATIVE', 'POSITIVE', 'CURRENCY', 'WON_OR_LOST', 'CENT', 'RETURNED_AT_MOST_BOUGHT',
+           'DISCOUNT_AT_MOST_WORTH', 'ORDERS', 'ORDER_LINES', 'PRODUCTS', 'CUSTOMERS', 'LEADS', 'KEYS', 'TIME_COLUMN',
+           'SCHEMAS', 'text', 'moment', 'amount', 'flag']
 
 # %% ../../nbs/data/schemas.ipynb #c34139ef
 TIME = pd.DatetimeTZDtype("us", "UTC")
@@ -61,7 +42,6 @@ def amount(description: str, unit: str, check: pa.Check) -> pa.Column:
 def flag(description: str) -> pa.Column:
     """Return a column of yes and no."""
     return _column("bool", "flag", description)
-
 
 # %% ../../nbs/data/schemas.ipynb #8d9e7082
 NOT_NEGATIVE = pa.Check.ge(0, error="must not be negative")

@@ -15,7 +15,7 @@ from .layouts import Mapped, Raw, likely, require
 from .validation import read_number, read_text, read_time
 
 # %% auto #0
-__all__ = ["COLUMNS", "shopify_times", "pseudonyms", "order_heads", "line_items", "Shopify"]
+__all__ = ['COLUMNS', 'shopify_times', 'pseudonyms', 'order_heads', 'line_items', 'Shopify']
 
 # %% ../../nbs/data/shopify.ipynb #2cfa2b69
 COLUMNS: tuple[str, ...] = (
@@ -43,7 +43,6 @@ def pseudonyms(emails: pd.Series[Any]) -> pd.Series[Any]:
     small = read_text(emails)[0].str.strip().str.lower()
     digests = {e: hashlib.sha256(e.encode()).hexdigest()[:16] for e in small.dropna().unique()}
     return small.map(digests).astype("str")
-
 
 # %% ../../nbs/data/shopify.ipynb #f61af476
 def order_heads(raw: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +76,6 @@ def _code_discount(items: pd.DataFrame, heads: pd.DataFrame) -> pd.Series[Any]:
     share = np.divide(worth, total, out=np.zeros(len(items)), where=(total > 0).to_numpy())
     return (missing * share).where(missing > 0.005, 0.0)
 
-
 # %% ../../nbs/data/shopify.ipynb #bd94e852
 class Shopify:
     """The orders export of Shopify; times with offsets to UTC, money in the order's currency."""
@@ -104,7 +102,6 @@ class Shopify:
         frames = {"orders": orders, "order_lines": lines, "products": products.dropna(subset="product_id")}
         return Mapped(frames | {"customers": _customers(orders)}, (f"{len(orders):,} orders", *notes))
 
-
 # %% ../../nbs/data/shopify.ipynb #d1a860ae
 def _orders(heads: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
@@ -121,7 +118,6 @@ def _orders(heads: pd.DataFrame) -> pd.DataFrame:
             "source": "shopify",
         }
     )
-
 
 # %% ../../nbs/data/shopify.ipynb #61ae17eb
 def _lines(items: pd.DataFrame, heads: pd.DataFrame, orders: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -18,29 +18,9 @@ from .tables import Tables
 from ..errors import UsageError
 
 # %% auto #0
-__all__ = [
-    "Floats",
-    "Ints",
-    "WEEKDAY",
-    "ANNUAL_GROWTH",
-    "ORDERS_PER_DAY",
-    "CATEGORIES",
-    "PROMOTION_DAYS",
-    "PROMOTION_OFF",
-    "PROMOTION_LIFT",
-    "CHANNELS",
-    "COUNTRIES",
-    "CANCELLED",
-    "RETURNED",
-    "GUEST",
-    "DAY",
-    "day_weights",
-    "Catalogue",
-    "catalogue",
-    "draw_orders",
-    "choose",
-    "shop",
-]
+__all__ = ['Floats', 'Ints', 'WEEKDAY', 'ANNUAL_GROWTH', 'ORDERS_PER_DAY', 'CATEGORIES', 'PROMOTION_DAYS', 'PROMOTION_OFF',
+           'PROMOTION_LIFT', 'CHANNELS', 'COUNTRIES', 'CANCELLED', 'RETURNED', 'GUEST', 'DAY', 'day_weights',
+           'Catalogue', 'catalogue', 'draw_orders', 'choose', 'shop']
 
 # %% ../../nbs/data/simulate.ipynb #249fa772
 Floats = npt.NDArray[np.float64]
@@ -59,7 +39,6 @@ def day_weights(start: date, days: int) -> Floats:
     weights = WEEKDAY[dates.day_of_week.to_numpy()] * season * growth
     relative: Floats = weights / weights.mean()
     return relative
-
 
 # %% ../../nbs/data/simulate.ipynb #53269011
 CATEGORIES = ("bath", "face", "hair", "gifts")
@@ -89,7 +68,6 @@ def catalogue(rng: np.random.Generator, products: int, days: int) -> Catalogue:
     taste = 1 + 2.0 * (np.arange(products) % len(CATEGORIES) == np.arange(len(CATEGORIES))[:, None])
     lift = np.where(promoted, PROMOTION_LIFT, 1.0) * on_sale * popularity
     return Catalogue(prices, taste[:, None, :] * lift, promoted & on_sale)
-
 
 # %% ../../nbs/data/simulate.ipynb #c1ca56af
 def draw_orders(rng: np.random.Generator, customers: int, weights: Floats) -> tuple[Ints, Ints, Floats]:
@@ -121,7 +99,6 @@ def choose(rng: np.random.Generator, weights: Floats, taste: Ints, day: Ints) ->
     product: Ints = np.clip(picked, 0, products - 1)
     return product
 
-
 # %% ../../nbs/data/simulate.ipynb #a93c1a89
 CHANNELS = ("web", "app", "marketplace")
 COUNTRIES = ("DE", "AT", "FR")
@@ -141,7 +118,6 @@ def _numbered(prefix: str, numbers: Ints, width: int = 5) -> pd.Series[Any]:
 def _times(micros: Ints, known: npt.NDArray[np.bool_] | None = None) -> pd.Series[Any]:
     times = pd.Series(micros.astype("datetime64[us]")).dt.tz_localize("UTC").astype(TIME)
     return times if known is None else times.where(known)
-
 
 # %% ../../nbs/data/simulate.ipynb #5e9a4038
 def _orders(rng: np.random.Generator, buyer: Ints, day: Ints, start: int, end: int, country: Ints) -> pd.DataFrame:
@@ -167,7 +143,6 @@ def _orders(rng: np.random.Generator, buyer: Ints, day: Ints, start: int, end: i
             "source": "simulated",
         }
     )
-
 
 # %% ../../nbs/data/simulate.ipynb #d7b8c7e3
 def _lines(
@@ -205,7 +180,6 @@ def _lines(
         }
     )
 
-
 # %% ../../nbs/data/simulate.ipynb #9ff8d05a
 def shop(
     seed: int = 0,
@@ -235,7 +209,6 @@ def shop(
         "customers": _customers(begin + came.astype(np.int64) * DAY, orders, country),
     }
     return Tables({name: frame[list(SCHEMAS[name].columns)].astype(_types(name)) for name, frame in frames.items()})
-
 
 # %% ../../nbs/data/simulate.ipynb #875a8b57
 def _types(name: str) -> dict[str, Any]:

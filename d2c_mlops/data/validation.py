@@ -19,29 +19,9 @@ from .schemas import KEYS, SCHEMAS, TIME
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = [
-    "Mask",
-    "BLANK",
-    "WORDS",
-    "Reader",
-    "READERS",
-    "SHOWN",
-    "REFERENCES",
-    "read_text",
-    "read_time",
-    "read_number",
-    "read_whole",
-    "read_flag",
-    "told",
-    "coerce",
-    "broken_rules",
-    "check_table",
-    "validate",
-    "refusal",
-    "Reference",
-    "check_references",
-    "validate_all",
-]
+__all__ = ['Mask', 'BLANK', 'WORDS', 'Reader', 'READERS', 'SHOWN', 'REFERENCES', 'read_text', 'read_time', 'read_number',
+           'read_whole', 'read_flag', 'told', 'coerce', 'broken_rules', 'check_table', 'validate', 'refusal',
+           'Reference', 'check_references', 'validate_all']
 
 # %% ../../nbs/data/validation.ipynb #31ea4884
 Mask = npt.NDArray[np.bool_]
@@ -67,7 +47,6 @@ def read_text(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
     empty = (column.str.strip() == "").to_numpy(bool)
     return (column.mask(empty) if empty.any() else column), np.zeros(len(column), bool)
 
-
 # %% ../../nbs/data/validation.ipynb #efc1e25a
 def read_time(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
     """Return `column` as instants in UTC (naive ones are taken as UTC) and the mask of what is no time."""
@@ -85,7 +64,6 @@ def read_time(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
     column = column.mask(blank)
     read = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601").astype(TIME)
     return read, given & ~blank & read.isna().to_numpy()
-
 
 # %% ../../nbs/data/validation.ipynb #e46f1d75
 def read_number(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
@@ -109,7 +87,6 @@ def read_whole(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
     values = number.to_numpy()
     bad = bad | np.isnan(values) | (values != np.floor(values)) | (np.abs(values) >= 2**53)
     return number.where(~bad, 0).astype("int64"), bad
-
 
 # %% ../../nbs/data/validation.ipynb #147668f8
 WORDS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True}
@@ -151,7 +128,6 @@ def told(what: str, where: str, bad: Mask, values: pd.Series[Any] | None = None)
         examples = f" ({', '.join(seen)})" if seen else ""
     return [Failure(f"{what}: row{'s' if len(at) > 1 else ''} {rows}{more}{examples}", where)]
 
-
 # %% ../../nbs/data/validation.ipynb #456b663e
 def _kind(column: pa.Column) -> str:
     return str(column.dtype).split("[")[0] if str(column.dtype).startswith("str") else str(column.dtype)
@@ -185,7 +161,6 @@ def coerce(name: str, frame: pd.DataFrame, where: str = "") -> tuple[pd.DataFram
             failures += told("must not be empty", f"{where}{name}.{label}", empty)
     return pd.DataFrame(columns, index=frame.index), failures
 
-
 # %% ../../nbs/data/validation.ipynb #10d24d6b
 def broken_rules(name: str, frame: pd.DataFrame, where: str = "") -> list[Failure]:
     """Return what the rows of a coerced `frame` break: ranges, formats, relations of columns, unique keys."""
@@ -206,7 +181,6 @@ def broken_rules(name: str, frame: pd.DataFrame, where: str = "") -> list[Failur
     twice = frame.duplicated(key, keep="first").to_numpy()
     known = frame[key].notna().all(axis=1).to_numpy()
     return failures + told(f"{', '.join(key)} must be unique", f"{where}{name}", twice & known, frame[key[0]])
-
 
 # %% ../../nbs/data/validation.ipynb #c07826bc
 def check_table(name: str, frame: pd.DataFrame, where: str = "") -> tuple[pd.DataFrame, list[Failure]]:
@@ -236,7 +210,6 @@ def refusal(failures: list[Failure], where: str) -> DataRefused:
         next="mend the rows at their source, or map them in a layout of your own, and ingest again",
         failures=failures,
     )
-
 
 # %% ../../nbs/data/validation.ipynb #bdba53db
 @dataclass(frozen=True)
@@ -269,7 +242,6 @@ def check_references(frames: Mapping[str, pd.DataFrame], where: str = "") -> lis
             at = f"{prefix}{ref.table}.{ref.column}"
             failures += told(f"must exist in table {ref.target!r}", at, lost, column)
     return failures
-
 
 # %% ../../nbs/data/validation.ipynb #cb407f9c
 def validate_all(frames: Mapping[str, pd.DataFrame], where: str = "") -> dict[str, pd.DataFrame]:

@@ -16,25 +16,8 @@ from numpy.typing import NDArray
 from .lead_fields import LEAST, Category, Codes, Field, Floats
 
 # %% auto #0
-__all__ = [
-    "ROUNDS",
-    "DOUBT",
-    "Pace",
-    "logit",
-    "share",
-    "levels",
-    "ages",
-    "Term",
-    "terms_of",
-    "Additive",
-    "average",
-    "recalibrated",
-    "codes_matrix",
-    "fit_booster",
-    "fit_additive",
-    "read_tables",
-]
-
+__all__ = ['ROUNDS', 'DOUBT', 'Pace', 'logit', 'share', 'levels', 'ages', 'Term', 'terms_of', 'Additive', 'average',
+           'recalibrated', 'codes_matrix', 'fit_booster', 'fit_additive', 'read_tables']
 
 # %% ../../nbs/models/additive.ipynb #2a865c25
 @dataclass(frozen=True)
@@ -80,7 +63,6 @@ def levels(won: NDArray[np.bool_], known: NDArray[np.intp], memory: int) -> Floa
 def ages(count: int, half_life: int) -> Floats:
     """Return the weight of each lead, the last one's 1; `half_life` in leads, 0 = all the same."""
     return np.ones(count) if not half_life else np.asarray(0.5 ** (np.arange(count)[::-1] / half_life))
-
 
 # %% ../../nbs/models/additive.ipynb #ba41038a
 @dataclass(frozen=True)
@@ -139,7 +121,6 @@ def recalibrated(model: Additive, slope: float, offset: float) -> Additive:
     """Return the model with log-odds offset + slope × log-odds, which is additive too."""
     return Additive(offset + slope * model.level, tuple(slope * table for table in model.tables))
 
-
 # %% ../../nbs/models/additive.ipynb #4b217df7
 def codes_matrix(fields: Sequence[Field], codes: Sequence[Codes]) -> Floats:
     """Return codes as LightGBM takes them: what is not known of a number is NaN, so that it has no place in its order."""
@@ -179,7 +160,6 @@ def fit_booster(
     )
     return lightgbm.train(options, made, rounds)
 
-
 # %% ../../nbs/models/additive.ipynb #6c498a8d
 def fit_additive(
     fields: Sequence[Field],
@@ -207,7 +187,6 @@ def _asked(booster: Any, fields: Sequence[Field], terms: Sequence[Term]) -> tupl
     raw = booster.predict(codes_matrix(fields, list(np.concatenate(blocks).T)), raw_score=True)
     ends = np.cumsum([len(block) for block in blocks])
     return float(raw[0]), [raw[a:b] - raw[0] for a, b in pairwise(ends)]
-
 
 # %% ../../nbs/models/additive.ipynb #38568cbd
 def read_tables(

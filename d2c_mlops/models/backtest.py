@@ -20,23 +20,8 @@ from .panel import Panel, alive
 from .smoothing import Array
 
 # %% auto #0
-__all__ = [
-    "Forecaster",
-    "LABELS",
-    "Backtest",
-    "backtest",
-    "cutoff_steps",
-    "align",
-    "wape",
-    "bias",
-    "rmsse",
-    "coverage",
-    "summary",
-    "by_step",
-    "plot_metric",
-    "plot_coverage",
-    "plot_cutoffs",
-]
+__all__ = ['Forecaster', 'LABELS', 'Backtest', 'backtest', 'cutoff_steps', 'align', 'wape', 'bias', 'rmsse', 'coverage',
+           'summary', 'by_step', 'plot_metric', 'plot_coverage', 'plot_cutoffs']
 
 # %% ../../nbs/models/backtest.ipynb #c4907587
 Forecaster = Callable[[Panel, int], Array]
@@ -56,7 +41,6 @@ class Backtest:
     def errors(self) -> Array:
         """Return forecast minus actual [cutoff, horizon, series]."""
         return self.forecast - self.actual
-
 
 # %% ../../nbs/models/backtest.ipynb #77603df9
 def backtest(
@@ -88,7 +72,6 @@ def backtest(
     days = tuple(pd.Timestamp(panel.dates[end - 1]).date() for end in ends)
     return Backtest(days, actual, predicted, bounds, scale)
 
-
 # %% ../../nbs/models/backtest.ipynb #07328606
 def cutoff_steps(panel: Panel, horizon: int, cutoffs: int, least: int) -> list[int]:
     """Return after how many steps the cutoffs lie, oldest first; refuse a panel that is too short for one."""
@@ -115,7 +98,6 @@ def _changes(units: Array) -> Array:
     seen = ~np.isnan(change)
     total = np.where(seen, change, 0.0) ** 2
     return np.asarray(total.sum(axis=0) / np.maximum(seen.sum(axis=0), 1))
-
 
 # %% ../../nbs/models/backtest.ipynb #a9d796ec
 def wape(result: Backtest, axis: tuple[int, ...] = (0, 1, 2)) -> Array:
@@ -154,7 +136,6 @@ def coverage(result: Backtest, axis: tuple[int, ...] = (0, 1, 2)) -> dict[float,
         level: np.asarray(hit.sum(axis=axis) / np.maximum(scored.sum(axis=axis), 1)) for level, hit in inside.items()
     }
 
-
 # %% ../../nbs/models/backtest.ipynb #e8a4f77b
 def summary(result: Backtest) -> dict[str, float]:
     """Return all metrics over everything, as plain numbers."""
@@ -167,7 +148,6 @@ def by_step(result: Backtest) -> pd.DataFrame:
     columns = {"wape": wape(result, (0, 2)), "bias": bias(result, (0, 2))}
     columns |= {f"coverage_{round(100 * k)}": v for k, v in coverage(result, (0, 2)).items()}
     return pd.DataFrame(columns, index=pd.RangeIndex(1, result.actual.shape[1] + 1, name="step"))
-
 
 # %% ../../nbs/models/backtest.ipynb #d74522a8
 LABELS = {"wape": "WAPE", "bias": "bias", "rmsse": "RMSSE"}
@@ -196,7 +176,6 @@ def plot_coverage(result: Backtest, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="step of the horizon", ylabel="share inside", title="Coverage by distance", ylim=(0, 1.02))
     ax.legend(fontsize="small", loc="lower right")
     return ax
-
 
 # %% ../../nbs/models/backtest.ipynb #26d01cfb
 def plot_cutoffs(results: Mapping[str, Backtest], metric: str = "wape", ax: Axes | None = None) -> Axes:

@@ -11,8 +11,7 @@ from .panel import Panel
 from .smoothing import Array, mean
 
 # %% auto #0
-__all__ = ["last_weeks", "repeat", "seasonal_naive", "weekday_mean", "weekday_profile", "level_and_profile"]
-
+__all__ = ['last_weeks', 'repeat', 'seasonal_naive', 'weekday_mean', 'weekday_profile', 'level_and_profile']
 
 # %% ../../nbs/models/baselines.ipynb #4038e186
 def last_weeks(
@@ -31,7 +30,6 @@ def repeat(week: Array, horizon: int) -> Array:
     """Return a week [period, series] repeated over the horizon."""
     return np.asarray(week[np.arange(horizon) % len(week)])
 
-
 # %% ../../nbs/models/baselines.ipynb #b075d06c
 def seasonal_naive(panel: Panel, horizon: int) -> Array:
     """Return the last week repeated: units [horizon, series], 0 for a series that is no longer on sale."""
@@ -48,7 +46,6 @@ def _filled(weeks: Array) -> Array:
     overall = mean(weeks.reshape(-1, weeks.shape[2]), seen.reshape(-1, weeks.shape[2]))
     by_day = np.where(seen, weeks, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     return np.where(seen.any(axis=0), by_day, overall)
-
 
 # %% ../../nbs/models/baselines.ipynb #f238f39c
 def weekday_profile(
@@ -76,7 +73,6 @@ def weekday_profile(
     profile = np.maximum((sold + prior * np.where(level > 0, common, 1.0)) / (expected + prior), 0.0)
     centre = profile.mean(axis=0)
     return np.asarray(np.where(centre > 0, profile / np.maximum(centre, 1e-12), 1.0))
-
 
 # %% ../../nbs/models/baselines.ipynb #47f88f8b
 def level_and_profile(panel: Panel, horizon: int, weeks: int = 8) -> Array:

@@ -13,8 +13,7 @@ from typing import Any
 from ..errors import Failure, UsageError
 
 # %% auto #0
-__all__ = ["Charter", "amend", "break_even_precision"]
-
+__all__ = ['Charter', 'amend', 'break_even_precision']
 
 # %% ../../nbs/models/charter.ipynb #21ae91d7
 def _ask(question: str, default: Any = None) -> Any:
@@ -50,7 +49,6 @@ class Charter:
         """Return the charter as JSON values."""
         return {**asdict(self), "review": self.review.isoformat() if self.review else None}
 
-
 # %% ../../nbs/models/charter.ipynb #852f0350
 def amend(charter: Charter, answers: Mapping[str, Any]) -> Charter:
     """Return `charter` with `answers` filled in; texts become numbers and dates where the field wants one."""
@@ -73,7 +71,6 @@ def _read(name: str, kind: str, value: Any) -> Any:
         wanted = "a number" if kind.startswith("float") else "a date such as 2027-01-31"
         raise UsageError(f"{value!r} is not {wanted}", where=f"charter.{name}") from None
     return str(value)
-
 
 # %% ../../nbs/models/charter.ipynb #1a69173c
 def break_even_precision(right_value: float, wrong_cost: float) -> float:

@@ -15,22 +15,8 @@ from .panel import Panel
 from .smoothing import Array, Parameters, fit, smooth, start
 
 # %% auto #0
-__all__ = [
-    "BLOCK",
-    "REACH",
-    "TYPICAL",
-    "GROSS",
-    "FADE",
-    "FLAT",
-    "RETURNED",
-    "MOST",
-    "trim",
-    "without_weekdays",
-    "recent_level",
-    "Combined",
-    "combine",
-    "spikes",
-]
+__all__ = ['BLOCK', 'REACH', 'TYPICAL', 'GROSS', 'FADE', 'FLAT', 'RETURNED', 'MOST', 'trim', 'without_weekdays', 'recent_level',
+           'Combined', 'combine', 'spikes']
 
 # %% ../../nbs/models/combined.ipynb #426aa34d
 BLOCK = 8  # weeks that a value is compared with
@@ -73,7 +59,6 @@ def _usual(cut: Array) -> tuple[Array, Array, Array]:
 def _rank(count: NDArray[np.intp], q: float) -> NDArray[np.intp]:
     return np.asarray(np.maximum(np.ceil(q * count).astype(np.intp) - 1, 0))
 
-
 # %% ../../nbs/models/combined.ipynb #b3d50e27
 FADE = 0.75  # weight of a week relative to the week after it
 FLAT = 0.05  # weekday factor below which a day says nothing about the level
@@ -93,7 +78,6 @@ def recent_level(z: Array, period: int, weeks: int = BLOCK) -> Array:
     weight = FADE ** np.arange(weeks)[::-1, None, None]
     total = np.where(seen, recent * weight, 0.0).sum(axis=(0, 1))
     return np.asarray(total / np.maximum((seen * weight).sum(axis=(0, 1)), 1e-12))
-
 
 # %% ../../nbs/models/combined.ipynb #c7472a2a
 RETURNED = 0.5  # share of the trimmed units that is spread over all days again
@@ -130,7 +114,6 @@ def combine(
     earlier = (recent_level(trimmed[:ago], period) + before) / 2 * factor if ago else level
     forecast = np.maximum(repeat(level * profile, horizon), 0.0)
     return Combined(forecast, level, earlier, profile, pace)
-
 
 # %% ../../nbs/models/combined.ipynb #8da36f80
 def spikes(z: Array, trimmed: Array, period: int) -> float:

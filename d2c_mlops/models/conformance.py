@@ -25,27 +25,10 @@ from .contract import to_frame, to_records
 from .model import Evaluation, Model, build, class_path
 
 # %% auto #0
-__all__ = [
-    "Rule",
-    "RULES",
-    "CLEAN_PROCESS",
-    "Case",
-    "case",
-    "rule",
-    "differences",
-    "answers_match_the_contract",
-    "order_and_keys_are_kept",
-    "one_record_equals_the_batch",
-    "inputs_are_not_changed",
-    "the_short_way_gives_the_same",
-    "absurd_future",
-    "the_future_is_not_seen",
-    "evaluation_is_complete",
-    "has_pickle",
-    "saved_is_the_same_elsewhere",
-    "check_model",
-]
-
+__all__ = ['Rule', 'RULES', 'CLEAN_PROCESS', 'Case', 'case', 'rule', 'differences', 'answers_match_the_contract',
+           'order_and_keys_are_kept', 'one_record_equals_the_batch', 'inputs_are_not_changed',
+           'the_short_way_gives_the_same', 'absurd_future', 'the_future_is_not_seen', 'evaluation_is_complete',
+           'has_pickle', 'saved_is_the_same_elsewhere', 'check_model']
 
 # %% ../../nbs/models/conformance.ipynb #e919656e
 @dataclass(frozen=True)
@@ -69,7 +52,6 @@ def case(cls: type[Model], tables: Tables | None = None, as_of: date | None = No
     records = model.contract.check_inputs(model.records(tables, as_of))
     return Case(cls, tables, as_of, model, records, model.predict(records.copy()))
 
-
 # %% ../../nbs/models/conformance.ipynb #9662fdeb
 Rule = Callable[[Case], Iterator[str]]
 RULES: list[Rule] = []
@@ -80,7 +62,6 @@ def rule(function: Rule) -> Rule:
     RULES.append(function)
     return function
 
-
 # %% ../../nbs/models/conformance.ipynb #f1672f93
 def differences(left: pd.DataFrame, right: pd.DataFrame) -> Iterator[str]:
     """Yield how two frames of answers differ; floats must agree to the last digit."""
@@ -88,7 +69,6 @@ def differences(left: pd.DataFrame, right: pd.DataFrame) -> Iterator[str]:
         pd.testing.assert_frame_equal(left.reset_index(drop=True), right.reset_index(drop=True), check_exact=True)
     except AssertionError as err:
         yield str(err).splitlines()[0]
-
 
 # %% ../../nbs/models/conformance.ipynb #d4a1c91b
 @rule
@@ -115,7 +95,6 @@ def order_and_keys_are_kept(case: Case) -> Iterator[str]:
     shuffled = case.model.predict(case.records.iloc[order].copy())
     yield from differences(shuffled, case.answers.iloc[order])
 
-
 # %% ../../nbs/models/conformance.ipynb #97f5ed1c
 @rule
 def one_record_equals_the_batch(case: Case) -> Iterator[str]:
@@ -130,7 +109,6 @@ def inputs_are_not_changed(case: Case) -> Iterator[str]:
     mine = case.records.copy()
     case.model.predict(mine)
     yield from differences(mine, case.records)
-
 
 # %% ../../nbs/models/conformance.ipynb #97f5ed1e
 @rule
@@ -154,7 +132,6 @@ def the_short_way_gives_the_same(case: Case) -> Iterator[str]:
         if to_records(contract.output_fields, outputs) != slow[rows] or told != model.explain(frame):
             yield "predict_with_reasons differs from predict and explain"
 
-
 # %% ../../nbs/models/conformance.ipynb #18847a5c
 def absurd_future(tables: Tables, as_of: date) -> Tables:
     """Return the tables with every timed row repeated after `as_of`, its numbers a thousand times as large."""
@@ -176,7 +153,6 @@ def absurd_future(tables: Tables, as_of: date) -> Tables:
         frames[name] = pd.concat([frame, late], ignore_index=True)
     return Tables(frames)
 
-
 # %% ../../nbs/models/conformance.ipynb #01805e59
 @rule
 def the_future_is_not_seen(case: Case) -> Iterator[str]:
@@ -188,7 +164,6 @@ def the_future_is_not_seen(case: Case) -> Iterator[str]:
     honest, tempted = (case.model.evaluate(t, case.as_of) for t in (case.tables, poisoned))
     if honest.value != tempted.value:
         yield f"evaluate gives {tempted.value} with the future in the tables and {honest.value} without"
-
 
 # %% ../../nbs/models/conformance.ipynb #4dec2767
 @rule
@@ -208,7 +183,6 @@ def evaluation_is_complete(case: Case) -> Iterator[str]:
     except (TypeError, ValueError) as err:
         yield f"the evaluation is not JSON: {err}"
 
-
 # %% ../../nbs/models/conformance.ipynb #6af4f5e0
 def has_pickle(file: Path) -> bool:
     """Return whether a file is a pickle, or an archive or array file that holds one."""
@@ -227,7 +201,6 @@ def _is_pickle(data: bytes) -> bool:
         return any(op.name == "STOP" for op, _, _ in pickletools.genops(data))
     except ValueError:
         return False
-
 
 # %% ../../nbs/models/conformance.ipynb #aec0c0a1
 CLEAN_PROCESS = """
@@ -255,7 +228,6 @@ def saved_is_the_same_elsewhere(case: Case) -> Iterator[str]:
             yield f"{class_path(case.cls)} does not load in a clean process: {done.stderr.strip().splitlines()[-1]}"
         else:
             yield from differences(pd.read_parquet(folder / "answers.parquet"), case.answers)
-
 
 # %% ../../nbs/models/conformance.ipynb #dcda9795
 def check_model(cls: type[Model], tables: Tables | None = None, as_of: date | None = None) -> list[str]:

@@ -27,29 +27,9 @@ from pydantic import (
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = [
-    "Kind",
-    "Personal",
-    "INT64",
-    "DTYPES",
-    "SAMPLES",
-    "Moment",
-    "PYTHON",
-    "column",
-    "Field",
-    "fields",
-    "in_calendar",
-    "record_model",
-    "check_frame",
-    "Contract",
-    "to_frame",
-    "to_records",
-    "contract_to_dict",
-    "contract_from_dict",
-    "Change",
-    "changes",
-    "broken_clauses",
-]
+__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'column', 'Field', 'fields', 'in_calendar',
+           'record_model', 'check_frame', 'Contract', 'to_frame', 'to_records', 'contract_to_dict',
+           'contract_from_dict', 'Change', 'changes', 'broken_clauses']
 
 # %% ../../nbs/models/contract.ipynb #822a8f89
 Kind = Literal["string", "integer", "number", "boolean", "date", "date-time"]
@@ -70,7 +50,6 @@ SAMPLES: dict[Kind, Any] = {
     "date": "2024-01-01",
     "date-time": "2024-01-01T00:00:00Z",
 }
-
 
 # %% ../../nbs/models/contract.ipynb #cf10221c
 def column(
@@ -111,7 +90,6 @@ def column(
         DTYPES[kind], checks=checks, nullable=nullable, coerce=True, description=description, metadata=known
     )
 
-
 # %% ../../nbs/models/contract.ipynb #d6b4782a
 @dataclass(frozen=True)
 class Field:
@@ -151,7 +129,6 @@ class Field:
         low = self.ge if self.ge is not None else min(self.le, 0) if self.le is not None else 0
         return int(low) if self.kind == "integer" else float(low)
 
-
 # %% ../../nbs/models/contract.ipynb #63370250
 def fields(schema: pa.DataFrameSchema) -> tuple[Field, ...]:
     """Return the fields of a schema whose columns were made by `column`, in order."""
@@ -170,7 +147,6 @@ def fields(schema: pa.DataFrameSchema) -> tuple[Field, ...]:
             next="build every column with d2c_mlops.models.contract.column",
         )
     return tuple(found)
-
 
 # %% ../../nbs/models/contract.ipynb #15afd8ae
 def in_calendar(value: datetime) -> datetime:
@@ -210,7 +186,6 @@ def record_model(name: str, columns: Sequence[Field]) -> type[BaseModel]:
     config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
     return create_model(name, __config__=config, **members)
 
-
 # %% ../../nbs/models/contract.ipynb #d7a61a96
 def check_frame(schema: pa.DataFrameSchema, frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Return `frame` coerced to `schema`, columns in its order; raises DataRefused with every failure."""
@@ -228,7 +203,6 @@ def check_frame(schema: pa.DataFrameSchema, frame: pd.DataFrame, where: str) -> 
     except pa.errors.SchemaErrors as err:
         raise DataRefused("the data breaks its contract", where=where, failures=_failures(err)) from None
 
-
 # %% ../../nbs/models/contract.ipynb #0d26972c
 def _failures(err: pa.errors.SchemaErrors) -> list[Failure]:
     """Group pandera's failure cases by column and check: how often, where first, with which value."""
@@ -240,7 +214,6 @@ def _failures(err: pa.errors.SchemaErrors) -> list[Failure]:
         place = f", rows {', '.join(rows)}" if rows else ""
         found.append(Failure(f"{check}: {len(group)} value(s){place}, e.g. {values}", str(col)))
     return found
-
 
 # %% ../../nbs/models/contract.ipynb #f76fd1da
 @dataclass(frozen=True)
@@ -276,7 +249,6 @@ class _Terms:
     def example(self) -> dict[str, Any]:
         """Return one input record that the contract accepts, as JSON values."""
         return {field.name: field.sample() for field in self.input_fields}
-
 
 # %% ../../nbs/models/contract.ipynb #362b3e7e
 @dataclass(frozen=True)
@@ -314,11 +286,9 @@ class Contract(_Terms):
         major, minor, patch = map(int, self.version.split("."))
         return major, minor, patch
 
-
 # %% ../../nbs/models/contract.ipynb #a901b6ea
 def _camel(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
-
 
 # %% ../../nbs/models/contract.ipynb #b18bde30
 def to_frame(columns: Sequence[Field], records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -341,7 +311,6 @@ def to_records(columns: Sequence[Field], frame: pd.DataFrame) -> list[dict[str, 
     names = [field.name for field in columns]
     return [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
 
-
 # %% ../../nbs/models/contract.ipynb #a4cdb7a9
 def _json_values(kind: Kind, values: pd.Series) -> list[Any]:
     missing = values.isna().to_numpy()
@@ -351,7 +320,6 @@ def _json_values(kind: Kind, values: pd.Series) -> list[Any]:
     else:
         plain = values.tolist()
     return [None if gone else value for value, gone in zip(plain, missing, strict=True)] if missing.any() else plain
-
 
 # %% ../../nbs/models/contract.ipynb #14b1e9cf
 def contract_to_dict(contract: Contract) -> dict[str, Any]:
@@ -381,7 +349,6 @@ def contract_from_dict(values: Mapping[str, Any]) -> Contract:
 def _field(values: Mapping[str, Any]) -> Field:
     choices = values.get("choices")
     return Field(**{**values, "choices": tuple(choices) if choices is not None else None})
-
 
 # %% ../../nbs/models/contract.ipynb #3e9e2a7a
 @dataclass(frozen=True)
@@ -413,7 +380,6 @@ def changes(old: Contract, new: Contract) -> list[Change]:
             found += _field_changes(side, before[name], after[name])
     return sorted(found, key=lambda change: (not change.breaking, change.where, change.what))
 
-
 # %% ../../nbs/models/contract.ipynb #47d2dd7e
 def _field_changes(side: str, old: Field, new: Field) -> list[Change]:
     """Return the differences of one field: inputs must not get narrower, outputs must not get wider."""
@@ -441,7 +407,6 @@ def _field_changes(side: str, old: Field, new: Field) -> list[Change]:
         found.append(Change("the description changed", where, False))
     return found
 
-
 # %% ../../nbs/models/contract.ipynb #223b8af8
 def _set(field: Field) -> set[str]:
     return set(field.choices or ())
@@ -457,7 +422,6 @@ def _above(now: float | None, was: float | None, name: str) -> bool:
 
 def _below(now: float | None, was: float | None, name: str) -> bool:
     return _bound(now, name) < _bound(was, name)
-
 
 # %% ../../nbs/models/contract.ipynb #fe4e759e
 def broken_clauses(old: Contract, new: Contract) -> list[Failure]:

@@ -16,37 +16,10 @@ from ..data.tables import Tables, end_of
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = [
-    "WINDOW",
-    "SCALE",
-    "LINES",
-    "BOUGHT",
-    "VISITS",
-    "PLACED",
-    "SPANS",
-    "RECENCY",
-    "RFM",
-    "MOST_BITS",
-    "LABELS",
-    "SUMS",
-    "LABELLED",
-    "ALL",
-    "FEW_KINDS",
-    "MANY_KINDS",
-    "COUNTED",
-    "POSSIBLE",
-    "MOST",
-    "WITHIN",
-    "CHECKS",
-    "visits_query",
-    "habits_query",
-    "currency_of",
-    "check_lines",
-    "counted_where",
-    "customer_features",
-    "spend_between",
-    "spend_of",
-]
+__all__ = ['WINDOW', 'SCALE', 'LINES', 'BOUGHT', 'VISITS', 'PLACED', 'SPANS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS',
+           'LABELLED', 'ALL', 'FEW_KINDS', 'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'MOST', 'WITHIN', 'CHECKS',
+           'visits_query', 'habits_query', 'currency_of', 'check_lines', 'counted_where', 'customer_features',
+           'spend_between', 'spend_of']
 
 # %% ../../nbs/models/customer_features.ipynb #2ad2cbcd
 WINDOW = 90  # days of the window whose spend is carried forward, and of the value that is forecast
@@ -72,7 +45,6 @@ RECENCY = f"""
     from spans group by customer_id"""  # noqa: S608
 RFM = f"with visits as ($visits), spans as ({SPANS}) {RECENCY} order by customer_id"
 
-
 # %% ../../nbs/models/customer_features.ipynb #5c1d7a91
 def visits_query(bought: str, years: Sequence[str] = ()) -> str:
     """Return the SQL of all orders with what was `bought` in each, of whole tables or of `years` one by one."""
@@ -88,7 +60,6 @@ def visits_query(bought: str, years: Sequence[str] = ()) -> str:
         )
         for year in years
     )
-
 
 # %% ../../nbs/models/customer_features.ipynb #373a66dd
 MOST_BITS = 127  # categories that fit into one number
@@ -125,7 +96,6 @@ MANY_KINDS = f"""money join (
     from (select distinct v.customer_id, code from ({LINES})
           join visits v using (order_id) left join labels using (product_id)) group by customer_id) using (customer_id)"""  # noqa: S608
 
-
 # %% ../../nbs/models/customer_features.ipynb #46a1989d
 def habits_query(known: Tables) -> str:
     """Return the SQL of all features, fitted to what the tables know of products."""
@@ -140,7 +110,6 @@ def habits_query(known: Tables) -> str:
     bits = "ubigint" if kinds <= 64 else "hugeint"
     kind, money = (f"1::{bits} << code", FEW_KINDS) if kinds <= MOST_BITS else ("null::ubigint", MANY_KINDS)
     return ALL.format(labels=labels, kind=kind, money=money)
-
 
 # %% ../../nbs/models/customer_features.ipynb #3dd6ec20
 COUNTED = "not cancelled"
@@ -198,7 +167,6 @@ def counted_where(tables: Tables) -> str:
     test = "returned_quantity <= quantity" if sound else POSSIBLE
     return f"case when {test} then {COUNTED} else error('a line that cannot be') end"
 
-
 # %% ../../nbs/models/customer_features.ipynb #0b71211c
 def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.DataFrame:
     """Return one row per customer who bought up to the end of `as_of` (UTC), sorted by customer_id.
@@ -228,7 +196,6 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     texts = ["customer_id", "main_channel"]
     return frame.astype({name: "str" if name in texts else "float64" for name in frame.columns})
-
 
 # %% ../../nbs/models/customer_features.ipynb #9569b9da
 def spend_between(tables: Tables, after: date, until: date) -> pd.Series[float]:

@@ -30,18 +30,8 @@ from .panel import Freq, Panel, columns_of, panel_of
 from .smoothing import Array
 
 # %% auto #0
-__all__ = [
-    "DEMAND_CHARTER",
-    "METHODS",
-    "demand_contract",
-    "Forecasts",
-    "DemandForecaster",
-    "check",
-    "horizon_records",
-    "replay",
-    "judge",
-]
-
+__all__ = ['DEMAND_CHARTER', 'METHODS', 'demand_contract', 'Forecasts', 'DemandForecaster', 'check', 'horizon_records', 'replay',
+           'judge']
 
 # %% ../../nbs/models/forecasting.ipynb #03729c21
 def _units(description: str) -> pa.Column:
@@ -76,7 +66,6 @@ def demand_contract() -> Contract:
         outputs=pa.DataFrameSchema({**answers, "basis": basis}, name="demand outputs"),
     )
 
-
 # %% ../../nbs/models/forecasting.ipynb #9186b13d
 DEMAND_CHARTER = Charter(
     owner="Head of Supply",
@@ -92,7 +81,6 @@ DEMAND_CHARTER = Charter(
     kill="not better than the weekday mean of 8 weeks in four weeks running",
     review=date(2027, 3, 31),
 )
-
 
 # %% ../../nbs/models/forecasting.ipynb #db4b2527
 class Forecasts(Model):
@@ -132,7 +120,6 @@ class Forecasts(Model):
     def read(self, folder: Path) -> None:
         """Take over what `write` wrote."""
         self.take(forecasts.read(folder))
-
 
 # %% ../../nbs/models/forecasting.ipynb #ae798fef
 class DemandForecaster(Forecasts):
@@ -181,7 +168,6 @@ class DemandForecaster(Forecasts):
         """Return a simulated shop of 200 days."""
         return shop(days=200, customers=400), date(2023, 7, 19)
 
-
 # %% ../../nbs/models/forecasting.ipynb #82661e1c
 def check(freq: str, by: str, **limits: tuple[int, int]) -> None:
     """Raise UsageError with every parameter that is out of range; `limits` are pairs of value and least value."""
@@ -203,7 +189,6 @@ def horizon_records(learned: Learned, as_of: date) -> pd.DataFrame:
     days = (np.datetime64(as_of, "D") + steps).astype("datetime64[us]")
     names = pd.array(learned.panel.series, dtype="str")
     return pd.DataFrame({"series": names.repeat(len(days)), "date": np.tile(days, len(names))})
-
 
 # %% ../../nbs/models/forecasting.ipynb #d087d9d0
 METHODS: dict[str, Forecaster] = {"seasonal_naive": seasonal_naive, "weekday_mean_8w": weekday_mean}

@@ -25,20 +25,8 @@ from .panel import Panel, alive
 from .smoothing import Array
 
 # %% auto #0
-__all__ = [
-    "BASES",
-    "KEPT_WEEKS",
-    "ARRAYS",
-    "Learned",
-    "learn",
-    "locate",
-    "look_up",
-    "days_of",
-    "reasons",
-    "plot_series",
-    "write",
-    "read",
-]
+__all__ = ['BASES', 'KEPT_WEEKS', 'ARRAYS', 'Learned', 'learn', 'locate', 'look_up', 'days_of', 'reasons', 'plot_series', 'write',
+           'read']
 
 # %% ../../nbs/models/forecasts.ipynb #0da6a91d
 BASES = ("model", "baseline", "unknown series")
@@ -79,7 +67,6 @@ def learn(panel: Panel, horizon: int, least: int) -> Learned:
     history = Panel(panel.freq, panel.dates[kept], panel.series, panel.units[kept])
     return Learned(panel.as_of, history, values, basis, known, level, earlier, profile)
 
-
 # %% ../../nbs/models/forecasts.ipynb #58943080
 def locate(
     learned: Learned, position: dict[str, int], records: pd.DataFrame
@@ -106,7 +93,6 @@ def locate(
     code = np.fromiter((position.get(name, -1) for name in names), dtype=np.int64, count=len(names))
     return code, (after - 1) // learned.panel.days
 
-
 # %% ../../nbs/models/forecasts.ipynb #8a173584
 def look_up(learned: Learned, position: dict[str, int], records: pd.DataFrame) -> pd.DataFrame:
     """Return the answers for records (series, date), in their order and with their index."""
@@ -132,7 +118,6 @@ def days_of(dates: pd.Series[Any]) -> NDArray[np.datetime64]:
         else pd.to_datetime(dates, errors="coerce")
     )
     return np.asarray(known.to_numpy(), dtype="datetime64[us]")
-
 
 # %% ../../nbs/models/forecasts.ipynb #3200c808
 def reasons(learned: Learned, code: int, step: int) -> list[str]:
@@ -161,7 +146,6 @@ def reasons(learned: Learned, code: int, step: int) -> list[str]:
     )
     return [*said, f"in 8 of 10 cases between {_number(low)} and {_number(high)} units"]
 
-
 # %% ../../nbs/models/forecasts.ipynb #2d0a7831
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
@@ -180,7 +164,6 @@ def _weekday(day: str, factor: float) -> str:
     if abs(factor - 1) < 0.03:
         return f"{day} are like any other day"
     return f"{day} sell {abs(factor - 1):.0%} {'more' if factor > 1 else 'less'} than a normal day"
-
 
 # %% ../../nbs/models/forecasts.ipynb #712fd7f5
 def plot_series(learned: Learned, series: str, weeks: int = 12, ax: Axes | None = None) -> Axes:
@@ -201,7 +184,6 @@ def plot_series(learned: Learned, series: str, weeks: int = 12, ax: Axes | None 
     ax.margins(x=0.01)
     ax.set_ylim(0, ax.get_ylim()[1] * 1.12)
     return ax
-
 
 # %% ../../nbs/models/forecasts.ipynb #5fc054db
 ARRAYS = ("answers", "basis", "known", "level", "earlier", "profile")

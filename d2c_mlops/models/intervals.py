@@ -13,21 +13,8 @@ from .panel import Panel
 from .smoothing import Array, Parameters
 
 # %% auto #0
-__all__ = [
-    "ORIGINS",
-    "LEVELS",
-    "VALUES",
-    "PER_GROUP",
-    "OWN",
-    "NORMAL",
-    "past_errors",
-    "scales",
-    "groups",
-    "scaled_errors",
-    "shape_of",
-    "with_intervals",
-    "forecast",
-]
+__all__ = ['ORIGINS', 'LEVELS', 'VALUES', 'PER_GROUP', 'OWN', 'NORMAL', 'past_errors', 'scales', 'groups', 'scaled_errors',
+           'shape_of', 'with_intervals', 'forecast']
 
 # %% ../../nbs/models/intervals.ipynb #416370e9
 ORIGINS = 8  # past days from which the method is tried
@@ -51,7 +38,6 @@ def past_errors(
         seen = (~np.isnan(known.units)).sum(axis=0) >= least
         errors[i, : len(actual)] = np.where(seen, actual - forecast, np.nan)
     return errors
-
 
 # %% ../../nbs/models/intervals.ipynb #c2eaa061
 LEVELS = (0.5, 0.8, 0.95)
@@ -81,7 +67,6 @@ def groups(scale: Array, level: Array) -> Array:
     edges = np.quantile(ratio, np.arange(1, number) / number)
     return np.asarray(np.searchsorted(edges, ratio))
 
-
 # %% ../../nbs/models/intervals.ipynb #c12dc101
 def scaled_errors(errors: Array, scale: Array) -> Array:
     """Return errors divided by the size of the errors that their series made from the other origins."""
@@ -109,7 +94,6 @@ def shape_of(scaled: Array, group: Array, parts: int = 4) -> Array:
 
 
 NORMAL = np.array([-0.85, 0.85, -1.61, 1.61, -2.46, 2.46])  # quantiles of a normal in mean absolute errors
-
 
 # %% ../../nbs/models/intervals.ipynb #25a1a6af
 def with_intervals(

@@ -19,25 +19,8 @@ from .additive import Term, logit
 from .lead_fields import Codes, Field, Floats
 
 # %% auto #0
-__all__ = [
-    "TIERS",
-    "BASES",
-    "TOLD",
-    "WEAK",
-    "BLOCK",
-    "BITS",
-    "MASK",
-    "NOTHING",
-    "tier_bars",
-    "marked",
-    "term_in",
-    "insert",
-    "Sheet",
-    "Scored",
-    "score",
-    "too_little",
-    "difference",
-]
+__all__ = ['TIERS', 'BASES', 'TOLD', 'WEAK', 'BLOCK', 'BITS', 'MASK', 'NOTHING', 'tier_bars', 'marked', 'term_in', 'insert',
+           'Sheet', 'Scored', 'score', 'too_little', 'difference']
 
 # %% ../../nbs/models/lead_answers.ipynb #be2f48bb
 TIERS = ("A", "B", "C", "D")
@@ -50,7 +33,6 @@ BLOCK = 16384  # leads at a time, so that they stay in the processor's cache
 def tier_bars(bar: float) -> tuple[float, float, float]:
     """Return the least chances of C, B and A: break-even, and a ninth and a third of the way from there to certainty."""
     return bar, bar + (1 - bar) / 9, bar + (1 - bar) / 3
-
 
 # %% ../../nbs/models/lead_answers.ipynb #43e62082
 BITS = 10
@@ -73,7 +55,6 @@ def insert(best: list[Floats], values: Floats) -> None:
     """Keep the largest values of each lead, the largest first."""
     for i, kept in enumerate(best):
         best[i], values = np.maximum(kept, values), np.minimum(kept, values)
-
 
 # %% ../../nbs/models/lead_answers.ipynb #7902f676
 @dataclass(frozen=True)
@@ -110,7 +91,6 @@ class _Entries:
         ends: NDArray[np.intp] = np.cumsum([len(table) for table in self.tables], dtype=np.intp)
         return np.concatenate([np.zeros(1, np.intp), ends[:-1]])
 
-
 # %% ../../nbs/models/lead_answers.ipynb #5232b24c
 class _Advice(_Entries):
     """What can be said of every entry: the reason that it is, and what would be better."""
@@ -144,7 +124,6 @@ class _Advice(_Entries):
             for term, table, seen, may in zip(self.terms, self.tables, self.seen, self.changeable, strict=True)
         ]
 
-
 # %% ../../nbs/models/lead_answers.ipynb #143aada5
 class Sheet(_Advice):
     """The tables of a score with all that is looked up beside them."""
@@ -169,7 +148,6 @@ class Sheet(_Advice):
         """Return the rooms as lists."""
         return [each.tolist() for each in self.rooms]
 
-
 # %% ../../nbs/models/lead_answers.ipynb #d843eb51
 def _better(table: Floats, seen: NDArray[np.bool_], code: int, ordered: bool) -> tuple[list[float], list[int]]:
     """Return entries and codes better than `code`: for a number by distance, for a text by how much they add."""
@@ -182,7 +160,6 @@ def _better(table: Floats, seen: NDArray[np.bool_], code: int, ordered: bool) ->
             entries.append(float(table[other]))
             codes.append(other)
     return entries, codes
-
 
 # %% ../../nbs/models/lead_answers.ipynb #376a4743
 @dataclass(frozen=True)
@@ -225,7 +202,6 @@ def _block(
     said = _told(sheet, asked, best, worst, margin, known) if why else []
     return margin, np.sqrt(variance), known, said
 
-
 # %% ../../nbs/models/lead_answers.ipynb #c5f7deee
 def _told(
     sheet: Sheet, asked: Sequence[Codes], best: list[Floats], worst: list[Floats], margin: Floats,
@@ -256,7 +232,6 @@ def _told(
 def too_little(sheet: Sheet, known: int) -> str:
     """Return what is said instead of reasons."""
     return f"too little data: {known} of {len(sheet.fields)} fields are known, {sheet.least} are needed"
-
 
 # %% ../../nbs/models/lead_answers.ipynb #c5dcc12f
 NOTHING = "no change of one or two fields would make a call pay"

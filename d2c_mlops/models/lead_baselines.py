@@ -18,7 +18,7 @@ from .additive import Additive, logit
 from .lead_fields import Category, Codes, Field, Floats, Numeric
 
 # %% auto #0
-__all__ = ["DRAWN", "source_rates", "ratios_of", "Logit"]
+__all__ = ['DRAWN', 'source_rates', 'ratios_of', 'Logit']
 
 # %% ../../nbs/models/lead_baselines.ipynb #e05f6d3d
 DRAWN = 20.0
@@ -33,7 +33,6 @@ def source_rates(codes: Codes, size: int, won: NDArray[np.bool_], weights: Float
     if count[-1] < DRAWN:
         table[-1] = 0.0
     return Additive(float(logit(overall)), (table,))
-
 
 # %% ../../nbs/models/lead_baselines.ipynb #fa3bb180
 class _Columns:
@@ -69,7 +68,6 @@ class _Columns:
             found[f"{field.name}: not known"] = (codes == field.size - 1).astype(float)
         return pd.DataFrame(found, index=frame.index)
 
-
 # %% ../../nbs/models/lead_baselines.ipynb #55e6db0c
 def ratios_of(columns: Sequence[str], weights: Floats, errors: Floats) -> pd.DataFrame:
     """Return odds ratios with their 95 % intervals from log-odds and standard errors, the strongest first."""
@@ -77,7 +75,6 @@ def ratios_of(columns: Sequence[str], weights: Floats, errors: Floats) -> pd.Dat
     found = {"odds ratio": np.exp(weights), "from": np.exp(weights - reach), "to": np.exp(weights + reach)}
     table = pd.DataFrame(found, index=pd.Index(columns, name="compared"))
     return table.iloc[np.argsort(-np.abs(weights), kind="stable")]
-
 
 # %% ../../nbs/models/lead_baselines.ipynb #804dd54b
 class Logit:
@@ -118,7 +115,6 @@ class Logit:
     def odds_ratios(self) -> pd.DataFrame:
         """Return the odds ratio of each column with its 95 % interval, the strongest first."""
         return ratios_of(self.columns, self.weights[1:], self.errors[1:])
-
 
 # %% ../../nbs/models/lead_baselines.ipynb #5d2a2989
 def _known(field: Numeric, column: pd.Series[Any]) -> Floats:

@@ -18,19 +18,8 @@ from .lead_fields import Floats
 from .lead_guard import auc
 
 # %% auto #0
-__all__ = [
-    "BINS",
-    "profit",
-    "average_precision",
-    "calibration",
-    "calibration_error",
-    "lift",
-    "called",
-    "judge",
-    "plot_calibration",
-    "plot_profit",
-    "plot_lift",
-]
+__all__ = ['BINS', 'profit', 'average_precision', 'calibration', 'calibration_error', 'lift', 'called', 'judge',
+           'plot_calibration', 'plot_profit', 'plot_lift']
 
 # %% ../../nbs/models/lead_evaluation.ipynb #ab9e2267
 BINS = 10
@@ -63,7 +52,6 @@ def calibration_error(won: NDArray[np.bool_], score: Floats, bins: int = BINS) -
     """Return the mean distance of score and rate over groups of leads (expected calibration error, Naeini et al. 2015)."""
     found = calibration(won, score, bins)
     return float(np.average((found["score"] - found["rate"]).abs(), weights=found["leads"]))
-
 
 # %% ../../nbs/models/lead_evaluation.ipynb #c92d3d13
 def lift(won: NDArray[np.bool_], score: Floats) -> pd.DataFrame:
@@ -106,7 +94,6 @@ def judge(
         "rate": float(won.mean()),
     }
     return {name: round(value, 6) if np.isfinite(value) else None for name, value in found.items()}
-
 
 # %% ../../nbs/models/lead_evaluation.ipynb #fd3d5dd1
 def plot_calibration(won: NDArray[np.bool_], scores: Mapping[str, Floats], ax: Axes) -> Axes:

@@ -19,22 +19,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = [
-    "Floats",
-    "Codes",
-    "MISSING_WORDS",
-    "MISSING_NUMBERS",
-    "EDGES",
-    "VALUES_KEPT",
-    "LEAST",
-    "Field",
-    "missing_number",
-    "Numeric",
-    "Category",
-    "learn_fields",
-    "field_to_dict",
-    "field_from_dict",
-]
+__all__ = ['Floats', 'Codes', 'MISSING_WORDS', 'MISSING_NUMBERS', 'EDGES', 'VALUES_KEPT', 'LEAST', 'Field', 'missing_number',
+           'Numeric', 'Category', 'learn_fields', 'field_to_dict', 'field_from_dict']
 
 # %% ../../nbs/models/lead_fields.ipynb #bf59b508
 Floats = NDArray[np.float64]
@@ -58,7 +44,6 @@ def missing_number(values: Floats) -> float | None:
         if beyond < 0.05 * count:
             return code
     return None
-
 
 # %% ../../nbs/models/lead_fields.ipynb #43d7f560
 @dataclass(frozen=True)
@@ -94,7 +79,6 @@ class Numeric:
         found[gone] = self.size - 1
         return found
 
-
 # %% ../../nbs/models/lead_fields.ipynb #f265bce1
 @dataclass(frozen=True)
 class Category:
@@ -127,7 +111,6 @@ class Category:
 
 
 Field = Numeric | Category
-
 
 # %% ../../nbs/models/lead_fields.ipynb #c7309dc8
 def learn_fields(frame: pd.DataFrame) -> tuple[list[Field], list[str]]:
@@ -169,7 +152,6 @@ def _category(name: str, column: pd.Series[str]) -> Field | str:
     if not len(kept) or (len(counts) == 1 and column.notna().all()):
         return "left out, it is the same for all leads" if len(counts) else "left out, it is always missing"
     return Category(name, tuple(sorted(map(str, kept))))
-
 
 # %% ../../nbs/models/lead_fields.ipynb #69be7121
 def field_to_dict(field: Field) -> dict[str, Any]:

@@ -17,22 +17,8 @@ from ..errors import DataRefused, Failure
 from .lead_fields import LEAST, Codes, Field, Floats
 
 # %% auto #0
-__all__ = [
-    "SUSPICIOUS",
-    "TWIN",
-    "STRETCHES",
-    "AGREEMENT",
-    "ROUNDS_SEEN",
-    "auc",
-    "single_auc",
-    "late_times",
-    "filled_afterwards",
-    "leaks",
-    "refuse_leaks",
-    "Beat",
-    "beat",
-    "clocks",
-]
+__all__ = ['SUSPICIOUS', 'TWIN', 'STRETCHES', 'AGREEMENT', 'ROUNDS_SEEN', 'auc', 'single_auc', 'late_times', 'filled_afterwards',
+           'leaks', 'refuse_leaks', 'Beat', 'beat', 'clocks']
 
 # %% ../../nbs/models/lead_guard.ipynb #4196c7d3
 SUSPICIOUS = 0.8
@@ -66,7 +52,6 @@ def single_auc(codes: Codes, size: int, won: NDArray[np.bool_]) -> float:
         return 0.5
     values, weights = zip(*usable, strict=True)
     return float(np.average(values, weights=weights))
-
 
 # %% ../../nbs/models/lead_guard.ipynb #39027f6d
 def late_times(frame: pd.DataFrame, scored_at: pd.Series[Any]) -> list[Failure]:
@@ -107,7 +92,6 @@ def leaks(
             found.append(Failure(f"on its own it has an AUC of {value:.2f}, as known after the outcome", field.name))
     return found
 
-
 # %% ../../nbs/models/lead_guard.ipynb #12b136e5
 def refuse_leaks(found: Sequence[Failure], allowed: Sequence[str]) -> None:
     """Raise DataRefused for the fields that leak and are not allowed by name."""
@@ -121,7 +105,6 @@ def refuse_leaks(found: Sequence[Failure], allowed: Sequence[str]) -> None:
             next=f'leave them out with drop={names} (d2c run train … -p \'params={{"drop": "{names}"}}\', or params.drop '
             f"below [model:NAME] in settings.ini), or, where they are known at scored_at, allow={names}",
         )
-
 
 # %% ../../nbs/models/lead_guard.ipynb #6b940097
 AGREEMENT = 0.95

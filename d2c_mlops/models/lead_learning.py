@@ -26,21 +26,8 @@ from .lead_training import PACES, Fitted, Plan, Sample, sample_of, train, varian
 from .lead_words import Word, phrases, words_for
 
 # %% auto #0
-__all__ = [
-    "RECENT",
-    "Recipe",
-    "Prepared",
-    "prepare",
-    "lead_contract",
-    "asked_for",
-    "Money",
-    "Learned",
-    "learn",
-    "capacity_bar",
-    "learned_to_dict",
-    "learned_from_dict",
-]
-
+__all__ = ['RECENT', 'Recipe', 'Prepared', 'prepare', 'lead_contract', 'asked_for', 'Money', 'Learned', 'learn', 'capacity_bar',
+           'learned_to_dict', 'learned_from_dict']
 
 # %% ../../nbs/models/lead_learning.ipynb #49e1713c
 @dataclass(frozen=True)
@@ -100,7 +87,6 @@ def _check_names(recipe: Recipe, frame: pd.DataFrame) -> None:
     if wrong:
         raise UsageError("fields are named that are not there", failures=wrong, next=f"use some of: {', '.join(known)}")
 
-
 # %% ../../nbs/models/lead_learning.ipynb #a38ecf87
 def lead_contract(frame: pd.DataFrame, words: Mapping[str, Word], version: str = "1.0.0") -> Contract:
     """Return what goes in, one optional column per field of the frame, and what comes out."""
@@ -141,7 +127,6 @@ def asked_for(prepared: Prepared) -> pd.DataFrame:
     """Return the leads with the fields that a contract is made of: all but those that tell one lead from another."""
     once = [note.split(":")[0] for note in prepared.notes if note.endswith("hardly any value comes twice")]
     return prepared.sample.frame.drop(columns=once)
-
 
 # %% ../../nbs/models/lead_learning.ipynb #135b0c67
 @dataclass(frozen=True)
@@ -186,7 +171,6 @@ def learn(recipe: Recipe, prepared: Prepared, money: Money) -> Learned:
     sheet = _sheet(plan, fitted, recipe, words, money, sample, "")
     return Learned(sheet, lead_contract(asked_for(prepared), recipe.words), _about(prepared, fitted, ""))
 
-
 # %% ../../nbs/models/lead_learning.ipynb #3d81808d
 def _plan(recipe: Recipe, prepared: Prepared, words: Mapping[str, Word]) -> Plan:
     names = [f.name for f in prepared.fields]
@@ -214,7 +198,6 @@ def _about(prepared: Prepared, fitted: Fitted | None, why: str) -> dict[str, Any
     if fitted:
         found |= {"paces": [[p.memory, p.recency] for p in fitted.paces], "slope": round(fitted.slope, 4)}
     return found
-
 
 # %% ../../nbs/models/lead_learning.ipynb #9409de34
 RECENT = 0.2  # of the leads, the last ones, which say what a usual day is
@@ -256,7 +239,6 @@ def capacity_bar(capacity: int, model: Additive, asked: Sequence[Any], sample: S
         return 0.0
     scores = np.sort(share(model.margin([code[first:] for code in asked])))
     return float(scores[-wanted])
-
 
 # %% ../../nbs/models/lead_learning.ipynb #733b1698
 def learned_to_dict(learned: Learned) -> dict[str, Any]:

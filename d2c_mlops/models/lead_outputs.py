@@ -27,7 +27,7 @@ from d2c_mlops.models.lead_answers import (
 from .lead_fields import Floats
 
 # %% auto #0
-__all__ = ["PROBIT", "Parts", "chances", "answers", "record_parts", "record_answer", "record_answers", "record_reasons"]
+__all__ = ['PROBIT', 'Parts', 'chances', 'answers', 'record_parts', 'record_answer', 'record_answers', 'record_reasons']
 
 # %% ../../nbs/models/lead_outputs.ipynb #ab4230c3
 PROBIT = 1.702  # the logistic curve that is closest to the normal distribution (Bowling et al. 2009)
@@ -62,7 +62,6 @@ def answers(sheet: Sheet, ids: pd.Series[str], scored: Scored) -> pd.DataFrame:
 
 def _texts(codes: Any, texts: Sequence[str | None]) -> Any:
     return pd.array(list(texts), dtype="str").take(codes)
-
 
 # %% ../../nbs/models/lead_outputs.ipynb #21bb7882
 Parts = tuple[list[int], float, float, int]  # codes of the terms, log-odds, standard deviation, known fields
@@ -103,7 +102,6 @@ def record_answer(sheet: Sheet, lead_id: str, parts: Parts) -> dict[str, Any]:
 def record_answers(sheet: Sheet, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the answers to checked records as JSON values."""
     return [record_answer(sheet, each["lead_id"], record_parts(sheet, each)) for each in records]
-
 
 # %% ../../nbs/models/lead_outputs.ipynb #5d030286
 def record_reasons(sheet: Sheet, parts: Parts) -> list[str]:

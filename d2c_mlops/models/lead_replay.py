@@ -24,7 +24,7 @@ from .lead_learning import Learned, Money, Prepared, Recipe, learn
 from .lead_training import Sample
 
 # %% auto #0
-__all__ = ["SHARE", "BASELINES", "FEWEST", "Replay", "replay", "beside", "unrestricted"]
+__all__ = ['SHARE', 'BASELINES', 'FEWEST', 'Replay', 'replay', 'beside', 'unrestricted']
 
 # %% ../../nbs/models/lead_replay.ipynb #3d6a675f
 SHARE = 0.4  # of the leads, the last ones, that are scored in a replay
@@ -79,7 +79,6 @@ def replay(recipe: Recipe, prepared: Prepared, money: Money, cutoffs: int) -> Re
             found.setdefault(name, []).append(each)
     days = sample.scored_at[first:].astype("datetime64[D]")
     return Replay(sample.won[first:], days, {name: np.concatenate(each) for name, each in found.items()})
-
 
 # %% ../../nbs/models/lead_replay.ipynb #690c6ce3
 def beside(past: Prepared, asked: Sample, learned: Learned) -> dict[str, Floats]:

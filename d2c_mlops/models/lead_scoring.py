@@ -41,22 +41,8 @@ from .lead_words import read_words, words_for, write_words
 from .model import Evaluation, Model
 
 # %% auto #0
-__all__ = [
-    "LEAD_CHARTER",
-    "LEAST",
-    "FEW",
-    "example_leads",
-    "named",
-    "paired",
-    "leads_in",
-    "in_range",
-    "LeadScorer",
-    "judged",
-    "call_list",
-    "draft_words",
-    "odds_ratios",
-    "plot_field",
-]
+__all__ = ['LEAD_CHARTER', 'LEAST', 'FEW', 'example_leads', 'named', 'paired', 'leads_in', 'in_range', 'LeadScorer', 'judged',
+           'call_list', 'draft_words', 'odds_ratios', 'plot_field']
 
 # %% ../../nbs/models/lead_scoring.ipynb #8367befd
 LEAD_CHARTER = Charter(
@@ -78,7 +64,6 @@ LEAD_CHARTER = Charter(
 def example_leads() -> pd.DataFrame:
     """Return the simulated campaign of the example."""
     return campaign(leads=1500)
-
 
 # %% ../../nbs/models/lead_scoring.ipynb #c6259214
 def named(text: str) -> tuple[str, ...]:
@@ -113,7 +98,6 @@ def leads_in(tables: Tables, as_of: date) -> pd.DataFrame:
         raise DataRefused(f"no lead came up to {as_of}", where="leads", next="choose a later as_of")
     return leads
 
-
 # %% ../../nbs/models/lead_scoring.ipynb #fe264f7b
 LEAST = {"min_wins": 1, "min_fields": 1, "capacity": 0, "lifetime": 0, "cutoffs": 1}
 
@@ -127,7 +111,6 @@ def in_range(**given: int) -> None:
     ]
     if wrong:
         raise UsageError("parameters of the lead score are out of range", failures=wrong)
-
 
 # %% ../../nbs/models/lead_scoring.ipynb #d93fd420
 class _Parameters(Model):
@@ -168,7 +151,6 @@ class _Parameters(Model):
             raise UsageError("the charter does not say what calls are worth", where="charter.right_value, wrong_cost")
         return Money(right, wrong)
 
-
 # %% ../../nbs/models/lead_scoring.ipynb #edd367ef
 class _Answers(_Parameters):
     """A lead score that was learned: asked for many leads or for one."""
@@ -205,7 +187,6 @@ class _Answers(_Parameters):
         scored = score(self.sheet, records, why=True)
         return answers(self.sheet, records["lead_id"], scored), scored.reasons or []
 
-
 # %% ../../nbs/models/lead_scoring.ipynb #253a6109
 FEW = 64  # leads up to which a frame would take longer
 
@@ -237,7 +218,6 @@ class _Kept(_Answers):
         """Take over what `write` wrote."""
         held = json.loads((folder / "lead_scoring.json").read_text(encoding="utf-8"))
         self.take(learned_from_dict(held, contract_from_dict(held["contract"])))
-
 
 # %% ../../nbs/models/lead_scoring.ipynb #b2a325fe
 class LeadScorer(_Kept):
@@ -274,7 +254,6 @@ class LeadScorer(_Kept):
         """Return a simulated campaign of eleven months."""
         return Tables({"leads": example_leads()}), date(2023, 11, 30)
 
-
 # %% ../../nbs/models/lead_scoring.ipynb #5d07cc86
 def judged(past: Replay, prepared: Prepared, money: Money, capacity: int = 0) -> Evaluation:
     """Return the profit per lead out of time with that of the baselines, and every other metric as details."""
@@ -309,7 +288,6 @@ def odds_ratios(model: LeadScorer, tables: Tables, as_of: date) -> pd.DataFrame:
     """Return the odds ratios of a logistic regression on the same leads and fields, with 95 % intervals."""
     prepared = prepare(model.recipe(), leads_in(tables, as_of))
     return Logit(prepared.fields).fit(prepared.sample.frame, prepared.sample.won).odds_ratios()
-
 
 # %% ../../nbs/models/lead_scoring.ipynb #9d2d460e
 def plot_field(model: LeadScorer, name: str, ax: Axes) -> Axes:

@@ -29,28 +29,8 @@ from d2c_mlops.models.additive import (
 from .lead_fields import Codes, Field, Floats
 
 # %% auto #0
-__all__ = [
-    "PACES",
-    "BLOCKS",
-    "SHORTER",
-    "TRIED",
-    "FEWEST",
-    "RIDGE",
-    "RECENT",
-    "DOUBTS",
-    "Sample",
-    "sample_of",
-    "Plan",
-    "Trial",
-    "trial",
-    "slope_of",
-    "offset_and_slope",
-    "correction",
-    "variances",
-    "Fitted",
-    "train",
-]
-
+__all__ = ['PACES', 'BLOCKS', 'SHORTER', 'TRIED', 'FEWEST', 'RIDGE', 'RECENT', 'DOUBTS', 'Sample', 'sample_of', 'Plan', 'Trial',
+           'trial', 'slope_of', 'offset_and_slope', 'correction', 'variances', 'Fitted', 'train']
 
 # %% ../../nbs/models/lead_training.ipynb #f60cea03
 @dataclass(frozen=True)
@@ -89,7 +69,6 @@ def sample_of(leads: pd.DataFrame) -> Sample:
     came = np.where(np.isnat(came), scored, np.maximum(came, scored))
     return Sample(unpack(closed), (closed["outcome"] == "won").to_numpy(bool), scored, came)
 
-
 # %% ../../nbs/models/lead_training.ipynb #217c12c6
 PACES = (Pace(0, 0), Pace(0, 6000), Pace(1000, 6000), Pace(300, 6000), Pace(300, 2000), Pace(100, 2000))
 BLOCKS, SHORTER = 6, 0.45  # each block and all after it take this share of what was left before
@@ -117,7 +96,6 @@ class Plan:
         level = sample.level(pace.memory)
         return fit_additive(self.fields, self.terms, codes, sample.won, level, weights, self.monotone)
 
-
 # %% ../../nbs/models/lead_training.ipynb #b806797e
 @dataclass(frozen=True)
 class Trial:
@@ -134,7 +112,6 @@ class Trial:
     def best(self, count: int = 2) -> list[Pace]:
         """Return the paces with the least loss, the best first."""
         return sorted(self.margins, key=self.loss)[:count]
-
 
 # %% ../../nbs/models/lead_training.ipynb #73f9ca61
 def trial(plan: Plan, sample: Sample, codes: Sequence[Codes]) -> Trial | None:
@@ -157,7 +134,6 @@ def trial(plan: Plan, sample: Sample, codes: Sequence[Codes]) -> Trial | None:
     blocks = np.repeat(np.arange(BLOCKS), np.diff(starts))
     return Trial(sample.won[first:], blocks, {pace: np.concatenate(m) for pace, m in found.items()})
 
-
 # %% ../../nbs/models/lead_training.ipynb #066d9167
 RIDGE = 50.0
 
@@ -175,7 +151,6 @@ def slope_of(won: NDArray[np.bool_], margin: Floats, block: NDArray[np.intp]) ->
         gradient = float(((won - chance) * centred).sum()) - RIDGE * (slope - 1)
         slope += gradient / (float((chance * (1 - chance) * centred**2).sum()) + RIDGE)
     return float(np.clip(slope, 0.1, 2.0))
-
 
 # %% ../../nbs/models/lead_training.ipynb #5d0c71ab
 RECENT = 500  # half-life in leads
@@ -203,7 +178,6 @@ def correction(tried: Trial, paces: Sequence[Pace], level: float) -> tuple[float
         return offset_and_slope(tried.won, margin, ages(len(margin), RECENT))
     slope = slope_of(tried.won, margin, tried.block)
     return level * (1 - slope), slope
-
 
 # %% ../../nbs/models/lead_training.ipynb #a5320c44
 def variances(model: Additive, codes: Sequence[Codes], weights: Floats, pace: Pace) -> tuple[float, tuple[Floats, ...]]:

@@ -19,20 +19,8 @@ from ..errors import Failure, UsageError
 from .lead_fields import Category, Field, Floats, Numeric
 
 # %% auto #0
-__all__ = [
-    "WINDOW",
-    "ALIKE",
-    "plain_label",
-    "Word",
-    "read_words",
-    "words_from_dict",
-    "words_to_dict",
-    "write_words",
-    "stretch",
-    "spoken",
-    "phrases",
-    "words_for",
-]
+__all__ = ['WINDOW', 'ALIKE', 'plain_label', 'Word', 'read_words', 'words_from_dict', 'words_to_dict', 'write_words', 'stretch',
+           'spoken', 'phrases', 'words_for']
 
 # %% ../../nbs/models/lead_words.ipynb #c1734af8
 WINDOW = re.compile(r"^(.*?)_?(\d+)_?d(?:ays)?$")
@@ -64,7 +52,6 @@ class Word:
     def direction(self) -> int:
         """Return 1 where more is better, -1 where it is worse, else 0."""
         return {"better": 1, "worse": -1}.get(self.more_is, 0)
-
 
 # %% ../../nbs/models/lead_words.ipynb #755f85ee
 def read_words(path: str) -> dict[str, Word]:
@@ -103,7 +90,6 @@ def words_to_dict(words: Mapping[str, Word]) -> dict[str, Any]:
         name: {k: dict(v) if k == "say" else v for k in kept if (v := getattr(word, k))} for name, word in words.items()
     }
 
-
 # %% ../../nbs/models/lead_words.ipynb #670edbd8
 def write_words(words: Mapping[str, Word], path: Path) -> None:
     """Write a dictionary as TOML for its owner to edit; a file that is there is left alone."""
@@ -120,7 +106,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_toml(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False)
-
 
 # %% ../../nbs/models/lead_words.ipynb #72e27958
 ALIKE = 0.03  # log-odds
@@ -161,7 +146,6 @@ def _said(word: Word, low: float, high: float, whole: bool) -> str | None:
             if first <= max(low, 0.0 if first == 0 else low) and top <= last:
                 return text
     return None
-
 
 # %% ../../nbs/models/lead_words.ipynb #d8227ea6
 def phrases(of: Field, word: Word, table: Floats) -> list[str]:

@@ -17,23 +17,8 @@ from scipy.special import betaln, gammaln, hyp2f1
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = [
-    "Array",
-    "LIMIT",
-    "BGNBD",
-    "log_likelihood",
-    "maximize",
-    "fit_bgnbd",
-    "check_history",
-    "alive",
-    "expected_purchases",
-    "GammaGamma",
-    "fit_gamma_gamma",
-    "expected_order_value",
-    "LifetimeValue",
-    "history",
-    "fit_lifetime_value",
-]
+__all__ = ['Array', 'LIMIT', 'BGNBD', 'log_likelihood', 'maximize', 'fit_bgnbd', 'check_history', 'alive', 'expected_purchases',
+           'GammaGamma', 'fit_gamma_gamma', 'expected_order_value', 'LifetimeValue', 'history', 'fit_lifetime_value']
 
 # %% ../../nbs/models/lifetime_value.ipynb #bde28c55
 Array = NDArray[np.float64]
@@ -57,7 +42,6 @@ def log_likelihood(model: BGNBD, x: Array, t_x: Array, T: Array) -> Array:  # no
     with np.errstate(divide="ignore"):
         left = np.log(a) - np.log(b + np.maximum(x, 1.0) - 1.0) - (r + x) * np.log(alpha + t_x)
     return np.asarray(common + np.logaddexp(alive, np.where(x > 0, left, -np.inf)))
-
 
 # %% ../../nbs/models/lifetime_value.ipynb #921ee738
 LIMIT = 9.0  # of the logarithm of a parameter: beyond, the likelihood is flat
@@ -96,7 +80,6 @@ def fit_bgnbd(x: Array, t_x: Array, T: Array) -> BGNBD:  # noqa: N803
     r, alpha, a, b = maximize(loss, [[0.5, 0.5, 1.0, 2.0], [1.0, 0.1, 0.1, 2.0]], "the purchase rate").tolist()
     return BGNBD(r, alpha * unit, a, b)
 
-
 # %% ../../nbs/models/lifetime_value.ipynb #ec154cf5
 def check_history(x: Array, t_x: Array, T: Array) -> None:  # noqa: N803
     """Raise DataRefused with the number of customers whose numbers cannot be."""
@@ -110,7 +93,6 @@ def check_history(x: Array, t_x: Array, T: Array) -> None:  # noqa: N803
     ]
     if failures or not len(x):
         raise DataRefused("these are no purchase histories", failures=failures or [Failure("there is no customer")])
-
 
 # %% ../../nbs/models/lifetime_value.ipynb #d816e807
 def alive(model: BGNBD, x: Array, t_x: Array, T: Array) -> Array:  # noqa: N803
@@ -131,7 +113,6 @@ def expected_purchases(model: BGNBD, x: Array, t_x: Array, T: Array, t: float) -
     series = hyp2f1(r + x, b + x, a + b + x - 1.0, t / (alpha + T + t))
     bought = (a + b + x - 1.0) / (a - 1.0) * (1.0 - shrunk * series)
     return np.asarray(np.maximum(bought, 0.0) * alive(model, x, t_x, T))
-
 
 # %% ../../nbs/models/lifetime_value.ipynb #f5f4757e
 @dataclass(frozen=True)
@@ -167,7 +148,6 @@ def expected_order_value(model: GammaGamma, purchases: Array, order_value: Array
     n, m = purchases, np.maximum(order_value, 0.0)
     return np.asarray(p * (v + n * m) / (p * n + q - 1.0))
 
-
 # %% ../../nbs/models/lifetime_value.ipynb #f14c20b5
 @dataclass(frozen=True)
 class LifetimeValue:
@@ -196,7 +176,6 @@ class LifetimeValue:
     def of(cls, values: dict[str, Any]) -> LifetimeValue:
         """Return what `to_dict` wrote."""
         return cls(BGNBD(**values["purchases"]), GammaGamma(**values["money"]), values["blend"])
-
 
 # %% ../../nbs/models/lifetime_value.ipynb #9febbf6c
 def history(features: pd.DataFrame) -> tuple[Array, Array, Array, Array, Array]:

@@ -26,22 +26,8 @@ from .charter import Charter
 from .contract import Contract, contract_to_dict
 
 # %% auto #0
-__all__ = [
-    "MODEL_FILE",
-    "EXAMPLE_FILE",
-    "Evaluation",
-    "Promises",
-    "Answering",
-    "Model",
-    "parameters",
-    "build",
-    "class_path",
-    "save",
-    "load",
-    "resolve",
-    "discover",
-]
-
+__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'Evaluation', 'Promises', 'Answering', 'Model', 'parameters', 'build', 'class_path',
+           'save', 'load', 'resolve', 'discover']
 
 # %% ../../nbs/models/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -62,7 +48,6 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as JSON values."""
         return asdict(self)
-
 
 # %% ../../nbs/models/model.ipynb #4012de0c
 class Promises(ABC):
@@ -100,7 +85,6 @@ class Promises(ABC):
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return the records that one would ask this fitted model about."""
 
-
 # %% ../../nbs/models/model.ipynb #4d22b995
 class Answering(Promises):
     """The ways to ask a model that it may offer or leave out."""
@@ -129,7 +113,6 @@ class Answering(Promises):
         reasons = None if outputs is None else self.explain_records(records)
         return None if outputs is None or reasons is None else (outputs, reasons)
 
-
 # %% ../../nbs/models/model.ipynb #d34e2312
 class Model(Answering):
     """A model with a contract and a charter. Subclasses hold what they learned in attributes and never in globals."""
@@ -149,7 +132,6 @@ class Model(Answering):
     def save(self, folder: Path) -> None:
         """Save into a new `folder`: model.json says what it is, `write` adds what was learned."""
         save(self, folder)
-
 
 # %% ../../nbs/models/model.ipynb #8cddd6c6
 def parameters(cls: type[Model]) -> dict[str, inspect.Parameter]:
@@ -180,7 +162,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
-
 # %% ../../nbs/models/model.ipynb #b6e4f1d4
 MODEL_FILE = "model.json"
 EXAMPLE_FILE = "example.json"  # a record that the fitted model answers, kept beside it by the registry
@@ -206,7 +187,6 @@ def save(model: Model, folder: Path) -> None:
     (draft / MODEL_FILE).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
     model.write(draft)
     draft.rename(folder)
-
 
 # %% ../../nbs/models/model.ipynb #24626bef
 def load(folder: Path) -> Model:
@@ -234,7 +214,6 @@ def resolve(path: str) -> type[Model]:
     if not (isinstance(found, type) and issubclass(found, Model)):
         raise UsageError("this is not a Model", where=path)
     return found
-
 
 # %% ../../nbs/models/model.ipynb #0fb90421
 def discover(packages: Iterable[str] = ("d2c_mlops.models",)) -> dict[str, type[Model]]:

@@ -20,21 +20,8 @@ from ..errors import DataRefused, Failure, UsageError
 from .smoothing import Array
 
 # %% auto #0
-__all__ = [
-    "Freq",
-    "PATIENCE",
-    "GAP",
-    "BUSY",
-    "COLUMNS",
-    "on_sale",
-    "closed_days",
-    "Panel",
-    "alive",
-    "to_panel",
-    "columns_of",
-    "query",
-    "panel_of",
-]
+__all__ = ['Freq', 'PATIENCE', 'GAP', 'BUSY', 'COLUMNS', 'on_sale', 'closed_days', 'Panel', 'alive', 'to_panel', 'columns_of',
+           'query', 'panel_of']
 
 # %% ../../nbs/models/panel.ipynb #ccf30cc0
 Freq = Literal["D", "W"]
@@ -59,7 +46,6 @@ def on_sale(
     shelf = (last >= 0) & np.where(ended, recent, following - last <= gap)
     return np.where(has, sold, np.where(shelf, 0.0, np.nan))
 
-
 # %% ../../nbs/models/panel.ipynb #d5898b6d
 BUSY = 5.0  # series that usually sell on such a day; below that an empty day is no evidence of a closed shop
 
@@ -75,7 +61,6 @@ def closed_days(sold: Array, period: int) -> NDArray[np.bool_]:
         count = np.convolve(np.ones(len(mine)), window)[8 : 8 + len(mine)]
         closed[weekday::period] = (mine == 0) & (around / count >= BUSY)
     return closed
-
 
 # %% ../../nbs/models/panel.ipynb #0f759211
 @dataclass(frozen=True)
@@ -118,7 +103,6 @@ class Panel:
         kept = tuple(name for name, keep in zip(self.series, columns, strict=True) if keep)
         return replace(self, series=kept, sold=self.sold[:, columns])
 
-
 # %% ../../nbs/models/panel.ipynb #c8c6a540
 def alive(panel: Panel, least: int) -> NDArray[np.bool_]:
     """Return which series [series] sold recently and have been on sale for `least` steps."""
@@ -126,7 +110,6 @@ def alive(panel: Panel, least: int) -> NDArray[np.bool_]:
     recent = ~np.isnan(panel.sold[-(patience + 1) :]).all(axis=0)
     long_enough: NDArray[np.bool_] = (~np.isnan(panel.units)).sum(axis=0) >= least
     return recent & long_enough
-
 
 # %% ../../nbs/models/panel.ipynb #546722c1
 def to_panel(
@@ -157,7 +140,6 @@ def to_panel(
     panel = Panel(freq, dates, tuple(map(str, series)), sold)
     return _largest(panel, top) if top is not None else panel
 
-
 # %% ../../nbs/models/panel.ipynb #cf63afea
 def _sums(row: NDArray[np.intp], column: NDArray[np.intp], units: Array, shape: tuple[int, int]) -> Array:
     flat, size = row * shape[1] + column, shape[0] * shape[1]
@@ -169,7 +151,6 @@ def _sums(row: NDArray[np.intp], column: NDArray[np.intp], units: Array, shape: 
 def _largest(panel: Panel, top: int) -> Panel:
     order = np.argsort(-np.nansum(panel.sold, axis=0), kind="stable")[:top]
     return panel.only(np.isin(np.arange(len(panel.series)), order))
-
 
 # %% ../../nbs/models/panel.ipynb #8da9f6e3
 COLUMNS = {
@@ -201,7 +182,6 @@ def query(columns: Sequence[str]) -> str:
         from order_lines l {join}
         where not l.cancelled and cast(l.ordered_at as date) between ? and ?
         group by all order by all"""  # noqa: S608 - names come from COLUMNS alone
-
 
 # %% ../../nbs/models/panel.ipynb #f3f35cc1
 def panel_of(

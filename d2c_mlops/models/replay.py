@@ -19,8 +19,7 @@ from ..errors import DataRefused, UsageError
 from .statistical import Forecast, Regression, read_statistical, write_statistical
 
 # %% auto #0
-__all__ = ["to_plain", "from_plain", "written", "save_fitted", "load_fitted", "Learned", "as_type", "steady"]
-
+__all__ = ['to_plain', 'from_plain', 'written', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
 
 # %% ../../nbs/models/replay.ipynb #ffa25e96
 def to_plain(value: Any) -> Any:
@@ -55,7 +54,6 @@ def from_plain(value: Any) -> Any:
         return pd.Series(from_plain(value["series"]), index=from_plain(value["index"]))
     return pd.Timestamp(value["timestamp"]) if "timestamp" in value else float("nan")
 
-
 # %% ../../nbs/models/replay.ipynb #8cff4b87
 def written(fitted: Any) -> bytes:
     """Return a fitted scikit-learn object as skops writes it; a search that skops cannot write as its best estimator."""
@@ -87,7 +85,6 @@ def load_fitted(file: Path, trusted: Sequence[str]) -> Any:
         raise DataRefused(f"the file holds types that are not trusted: {', '.join(beyond)}", where=str(file))
     return load(file, trusted=list(trusted))
 
-
 # %% ../../nbs/models/replay.ipynb #13ab9d28
 class _Notes:
     """Statistics and fitted objects in the order in which a preparation took them; given back in the same order."""
@@ -117,7 +114,6 @@ class _Notes:
         if self.learning:
             self.notes.setdefault(key, []).append(to_plain(learn()))
         return from_plain(self.notes[key][turn])
-
 
 # %% ../../nbs/models/replay.ipynb #bce9be0c
 class _Shapes(_Notes):
@@ -149,7 +145,6 @@ class _Shapes(_Notes):
         made = pd.get_dummies(*given, **{**options, "drop_first": False})
         empty = 0.0 if made.dtypes.map(lambda kind: kind == "float64").all() else False
         return made.reindex(columns=self.keep(key, list), fill_value=empty)
-
 
 # %% ../../nbs/models/replay.ipynb #07cd8e5d
 class _Transforms(_Shapes):
@@ -184,7 +179,6 @@ class _Transforms(_Shapes):
             self.fitted[name] = copy.deepcopy(transformer)
         return self.fitted[name].transform(values[0])
 
-
 # %% ../../nbs/models/replay.ipynb #d4b67e64
 class Learned(_Transforms):
     """What a preparation took from the training data: statistics, categories, fitted objects, the shape of a record."""
@@ -204,7 +198,6 @@ class Learned(_Transforms):
         made.learning, made.notes, made.columns = False, plain["notes"], plain["columns"]
         made.fitted = {name: load_fitted(folder / f"{name}.skops", trusted) for name in plain["fitted"]}
         return made
-
 
 # %% ../../nbs/models/replay.ipynb #17a15f8a
 def _column(name: Any, values: pd.Series) -> dict[str, Any]:
@@ -232,7 +225,6 @@ def as_type(values: pd.Series, dtype: str) -> pd.Series:
         return pd.Series(values.astype("Float64").to_numpy("float64", na_value=np.nan), index=values.index)
     typed: pd.Series = values.astype(pd.api.types.pandas_dtype(dtype))
     return typed
-
 
 # %% ../../nbs/models/replay.ipynb #abda3011
 def steady(values: Any) -> np.ndarray:

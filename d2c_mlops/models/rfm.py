@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ["COLUMNS", "NAMES", "GRID", "money_of", "Rfm", "segment_mean"]
+__all__ = ['COLUMNS', 'NAMES', 'GRID', 'money_of', 'Rfm', 'segment_mean']
 
 # %% ../../nbs/models/rfm.ipynb #a74ba932
 COLUMNS = {"recency_days": -1.0, "purchases": 1.0, "money": 1.0}  # sign: more is better
@@ -50,7 +50,6 @@ class Rfm:
         """Return the index of each customer's segment in NAMES."""
         grades = self.grades(features)
         return np.asarray(GRID[grades[:, 0] - 1, np.round(grades[:, 1:].mean(axis=1) + 0.01).astype(int) - 1])
-
 
 # %% ../../nbs/models/rfm.ipynb #058faeeb
 NAMES = ("Champions", "Loyal", "Promising", "New", "Needs attention", "At risk", "Cannot lose", "Asleep", "Lost")

@@ -16,18 +16,8 @@ from .segment_choice import Array, numbers, squared_distances
 from .segments import Learned
 
 # %% auto #0
-__all__ = [
-    "NEEDED",
-    "PHRASES",
-    "SHORT",
-    "REASONS",
-    "check_records",
-    "answers",
-    "confidence",
-    "contributions",
-    "reasons",
-    "movers",
-]
+__all__ = ['NEEDED', 'PHRASES', 'SHORT', 'REASONS', 'check_records', 'answers', 'confidence', 'contributions', 'reasons',
+           'movers']
 
 # %% ../../nbs/models/segment_answers.ipynb #bc7be47a
 NEEDED = ("recency_days", "tenure_days", "purchases", "order_value", "spend_90d")
@@ -56,7 +46,6 @@ def check_records(records: pd.DataFrame) -> None:
         raise DataRefused(
             f"{len({f.where for f in failures})} of {len(records)} records describe no customer", failures=failures
         )
-
 
 # %% ../../nbs/models/segment_answers.ipynb #1e4f6157
 def answers(learned: Learned, records: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +85,6 @@ def _column(learned: Learned, name: str) -> Array:
 def _texts(learned: Learned, name: str, nearest: NDArray[np.int64]) -> pd.api.extensions.ExtensionArray:
     texts = np.array([getattr(one, name) for one in learned.segments], dtype=object)
     return pd.array(texts[nearest], dtype="str")
-
 
 # %% ../../nbs/models/segment_answers.ipynb #f59133a3
 PHRASES = {
@@ -148,7 +136,6 @@ def _reason(learned: Learned, i: int, value: float, first: int, second: int) -> 
     )
     missing = re.sub(r"\b1 (day|categor)(?:s|ies)\b", lambda m: "1 category" if m[1] == "categor" else "1 day", missing)
     return f"{missing} (typical here {here}, in {learned.segments[second].name!r} {there})"
-
 
 # %% ../../nbs/models/segment_answers.ipynb #52c72be2
 def movers(learned: Learned, records: pd.DataFrame, first: NDArray[np.int64]) -> list[str]:

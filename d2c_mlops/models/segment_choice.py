@@ -14,30 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = [
-    "Array",
-    "Labels",
-    "LOGGED",
-    "WEIGHTS",
-    "CUT",
-    "RESAMPLES",
-    "SAMPLE",
-    "Scale",
-    "numbers",
-    "fit_scale",
-    "squared_distances",
-    "assign",
-    "cluster",
-    "Candidate",
-    "stability",
-    "silhouette",
-    "candidate",
-    "Limits",
-    "choose",
-    "table",
-    "match",
-    "migrations",
-]
+__all__ = ['Array', 'Labels', 'LOGGED', 'WEIGHTS', 'CUT', 'RESAMPLES', 'SAMPLE', 'Scale', 'numbers', 'fit_scale',
+           'squared_distances', 'assign', 'cluster', 'Candidate', 'stability', 'silhouette', 'candidate', 'Limits',
+           'choose', 'table', 'match', 'migrations']
 
 # %% ../../nbs/models/segment_choice.ipynb #c25860a5
 Array = NDArray[np.float64]
@@ -83,7 +62,6 @@ def numbers(features: pd.DataFrame, name: str) -> Array:
         return np.full(len(features), np.nan)
     return np.ascontiguousarray(features[name].to_numpy(dtype=float, na_value=np.nan))
 
-
 # %% ../../nbs/models/segment_choice.ipynb #7b388193
 def fit_scale(features: pd.DataFrame) -> tuple[Scale, tuple[str, ...]]:
     """Return the scale of these customers and the names of the features that say nothing (constant, or never known)."""
@@ -101,7 +79,6 @@ def fit_scale(features: pd.DataFrame) -> tuple[Scale, tuple[str, ...]]:
             silent.append(name)
     names, centre, spreads, missing_values = zip(*kept, strict=True) if kept else ((), (), (), ())
     return Scale(tuple(names), tuple(centre), tuple(spreads), tuple(missing_values)), tuple(silent)
-
 
 # %% ../../nbs/models/segment_choice.ipynb #23e5c2d6
 def squared_distances(points: Array, centroids: Array) -> Array:
@@ -131,7 +108,6 @@ def cluster(points: Array, k: int, start: Array | None = None, tries: int = 4) -
             points
         )
     return np.asarray(found.cluster_centers_)
-
 
 # %% ../../nbs/models/segment_choice.ipynb #23fe402c
 @dataclass(frozen=True)
@@ -172,7 +148,6 @@ def silhouette(points: Array, labels: Labels) -> float:
         return 0.0
     return float(silhouette_score(points[drawn], labels[drawn]))
 
-
 # %% ../../nbs/models/segment_choice.ipynb #4d595338
 def candidate(
     points: Array,  # today [customer, feature]
@@ -188,7 +163,6 @@ def candidate(
         moved = float((assign(before[0], centroids) != assign(before[1], centroids)).mean())
     steady = stability(points, centroids) if k > 1 else 1.0
     return Candidate(k, gain(labels), steady, moved, float(share.min()), silhouette(points, labels))
-
 
 # %% ../../nbs/models/segment_choice.ipynb #c9fc46b1
 @dataclass(frozen=True)
@@ -223,7 +197,6 @@ def choose(candidates: Sequence[Candidate], limits: Limits, former: int | None =
 def table(candidates: Sequence[Candidate]) -> pd.DataFrame:
     """Return candidates as a table."""
     return pd.DataFrame([asdict(one) for one in candidates])
-
 
 # %% ../../nbs/models/segment_choice.ipynb #7c23d004
 def match(former: Array, now: Array) -> list[int]:

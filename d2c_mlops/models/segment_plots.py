@@ -15,8 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from .segments import Learned, Segment
 
 # %% auto #0
-__all__ = ["plot_plan", "plot_choice", "plot_moves", "plot_calibration"]
-
+__all__ = ['plot_plan', 'plot_choice', 'plot_moves', 'plot_calibration']
 
 # %% ../../nbs/models/segment_plots.ipynb #9c41b458
 def _label(one: Segment) -> str:
@@ -45,7 +44,6 @@ def plot_plan(learned: Learned, axes: Sequence[Axes]) -> None:
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
 
-
 # %% ../../nbs/models/segment_plots.ipynb #1f88fb1f
 def plot_choice(learned: Learned, axes: Sequence[Axes]) -> None:
     """Draw gain, and stability, migration and silhouette, by number of segments."""
@@ -66,7 +64,6 @@ def plot_choice(learned: Learned, axes: Sequence[Axes]) -> None:
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_xticks(k)
 
-
 # %% ../../nbs/models/segment_plots.ipynb #79bea0da
 def plot_moves(learned: Learned, ax: Axes) -> Axes:
     """Draw the shares of the customers of each segment 30 days ago by their segment today."""
@@ -82,7 +79,6 @@ def plot_moves(learned: Learned, ax: Axes) -> Axes:
     ax.set_yticks(range(len(labels)), labels)
     ax.set(xlabel="today", ylabel="30 days ago", title="of 100 customers")
     return ax
-
 
 # %% ../../nbs/models/segment_plots.ipynb #15adc2d3
 def plot_calibration(tenths: pd.DataFrame, ax: Axes) -> Axes:

@@ -31,19 +31,8 @@ from .segments import Learned, Options, learn
 from .treatments import catalogue
 
 # %% auto #0
-__all__ = [
-    "MONEY",
-    "WHO",
-    "INPUTS",
-    "SEGMENTATION_CHARTER",
-    "METHODS",
-    "segmentation_contract",
-    "Segmenter",
-    "check",
-    "replay",
-    "judge",
-    "calibration",
-]
+__all__ = ['MONEY', 'WHO', 'INPUTS', 'SEGMENTATION_CHARTER', 'METHODS', 'segmentation_contract', 'Segmenter', 'check', 'replay',
+           'judge', 'calibration']
 
 # %% ../../nbs/models/segmentation.ipynb #84e26de7
 MONEY = "money in the currency of the orders"
@@ -78,7 +67,6 @@ INPUTS = {
     "main_channel_share": _share("share of the orders placed on the channel used most"),
 }
 
-
 # %% ../../nbs/models/segmentation.ipynb #d080939f
 def segmentation_contract() -> Contract:
     """Return what goes into the segmentation and what comes out, per customer."""
@@ -100,7 +88,6 @@ def segmentation_contract() -> Contract:
         outputs=pa.DataFrameSchema(outputs, name="segmentation outputs"),
     )
 
-
 # %% ../../nbs/models/segmentation.ipynb #1bfd55d2
 SEGMENTATION_CHARTER = Charter(
     owner="Head of CRM",
@@ -116,7 +103,6 @@ SEGMENTATION_CHARTER = Charter(
     kill="the treatments of two quarters running bring less than they must against their control groups",
     review=date(2027, 3, 31),
 )
-
 
 # %% ../../nbs/models/segmentation.ipynb #0cfc6ea9
 class _Kept(Model):
@@ -155,7 +141,6 @@ class _Kept(Model):
     def read(self, folder: Path) -> None:
         """Take over what `write` wrote."""
         self._learned = segments.read(folder)
-
 
 # %% ../../nbs/models/segmentation.ipynb #77f0a605
 class Segmenter(_Kept):
@@ -198,7 +183,6 @@ class Segmenter(_Kept):
         """Return a simulated shop of 450 days."""
         return shop(customers=400, days=450), date(2024, 3, 20)
 
-
 # %% ../../nbs/models/segmentation.ipynb #c6887300
 def check(count: int, margin: float, smallest: float, cutoffs: int) -> None:
     """Raise UsageError with every parameter that is out of range."""
@@ -223,7 +207,6 @@ def _if_any(tables: Tables, as_of: date) -> pd.DataFrame | None:
     except DataRefused:
         return None
 
-
 # %% ../../nbs/models/segmentation.ipynb #ecdcb9a4
 def replay(model: Segmenter, tables: Tables, as_of: date) -> pd.DataFrame:
     """Return one row per cutoff and customer: expected by the model, by its parts and by the baselines, and what came."""
@@ -247,7 +230,6 @@ def replay(model: Segmenter, tables: Tables, as_of: date) -> pd.DataFrame:
             next="choose a later as_of, or ingest older orders",
         )
     return pd.concat(found, ignore_index=True)
-
 
 # %% ../../nbs/models/segmentation.ipynb #e34f38cb
 METHODS = ("model", "bg_nbd_gamma_gamma", "carry_forward_90d", "rfm_mean_90d")

@@ -35,29 +35,8 @@ from d2c_mlops.models.segment_choice import (
 from .treatments import PROFILE, Treatment, best, gain_of
 
 # %% auto #0
-__all__ = [
-    "TRAITS",
-    "MOST",
-    "FEW",
-    "FITTED",
-    "FITS",
-    "SEGMENTS_FILE",
-    "Segment",
-    "Learned",
-    "standing",
-    "names",
-    "Options",
-    "margins",
-    "renewed",
-    "divide",
-    "describe",
-    "medians",
-    "labelled",
-    "learn",
-    "write",
-    "read",
-]
-
+__all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'FITS', 'SEGMENTS_FILE', 'Segment', 'Learned', 'standing', 'names', 'Options',
+           'margins', 'renewed', 'divide', 'describe', 'medians', 'labelled', 'learn', 'write', 'read']
 
 # %% ../../nbs/models/segments.ipynb #31d7fa16
 @dataclass(frozen=True)
@@ -85,7 +64,6 @@ class Segment:
     planned_profit: float  # money: profit_90d + gain
     medians: dict[str, float]  # of the features, in their own units
 
-
 # %% ../../nbs/models/segments.ipynb #175c5966
 @dataclass(frozen=True)
 class Learned:
@@ -106,7 +84,6 @@ class Learned:
     def ranked(self) -> list[Segment]:
         """Return the segments by planned profit, the best first."""
         return sorted(self.segments, key=lambda each: -each.planned_profit)
-
 
 # %% ../../nbs/models/segments.ipynb #e277d5c7
 TRAITS = {  # of a segment beside those with the same standing: less, more
@@ -148,7 +125,6 @@ def names(scale: Scale, centroids: Array, medians: Sequence[dict[str, float]], e
         found.append(name if name not in found else f"{name} ({s + 1})")
     return found
 
-
 # %% ../../nbs/models/segments.ipynb #795b96b3
 @dataclass(frozen=True)
 class Options:
@@ -161,7 +137,6 @@ class Options:
 
 
 MOST, FEW, FITTED = 8, 60, 20_000  # segments at most; customers below which there is one; customers that k-means sees
-
 
 # %% ../../nbs/models/segments.ipynb #e92f6765
 def _both(features: pd.DataFrame, earlier: pd.DataFrame | None, scale: Scale) -> tuple[Array, Array] | None:
@@ -176,7 +151,6 @@ def margins(features: pd.DataFrame, assumed: float) -> Array:
     known = numbers(features, "margin_share")
     return np.where(np.isnan(known), assumed, known)
 
-
 # %% ../../nbs/models/segments.ipynb #923cbf2a
 FITS = 1.05  # the centroids in use stay while customers lie at most so much further from them than from new ones
 
@@ -188,7 +162,6 @@ def renewed(points: Array, k: int, former: Array) -> Array:
     new = cluster(points, k, former)
     apart = [float(squared_distances(points, each).min(axis=1).sum()) for each in (former, new)]
     return former if apart[0] <= FITS * apart[1] else new
-
 
 # %% ../../nbs/models/segments.ipynb #6c27f9b7
 def divide(
@@ -218,7 +191,6 @@ def divide(
     chosen, why = choose(tried, options.limits, len(former.centroids) if former is not None else None)
     marked = [Candidate(**{**asdict(one), "chosen": i == chosen}) for i, one in enumerate(tried)]
     return scale, centroids[chosen], marked, [*notes, why if not options.segments else "the number was given"]
-
 
 # %% ../../nbs/models/segments.ipynb #85852e81
 def describe(
@@ -261,7 +233,6 @@ def medians(features: pd.DataFrame) -> dict[str, float]:
     found = features.select_dtypes("number").median().dropna()
     return {str(name): float(value) for name, value in found.items()}
 
-
 # %% ../../nbs/models/segments.ipynb #cbcfa210
 def labelled(centroids: Array, segments: Sequence[Segment], former: Learned | None) -> tuple[list[str], int]:
     """Return the label of each segment and the highest number that a label ever had."""
@@ -273,7 +244,6 @@ def labelled(centroids: Array, segments: Sequence[Segment], former: Learned | No
         last += predecessor < 0
         found.append(former.segments[predecessor].label if predecessor >= 0 else f"S{last}")
     return found, last
-
 
 # %% ../../nbs/models/segments.ipynb #2e64a007
 def learn(
@@ -312,7 +282,6 @@ def learn(
     return Learned(
         as_of, currency, scale, centroids, max(spread, 1e-6), segments, value, tuple(tried), rows, tuple(notes), last
     )
-
 
 # %% ../../nbs/models/segments.ipynb #768bb21f
 SEGMENTS_FILE = "segments.json"

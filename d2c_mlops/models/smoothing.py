@@ -14,25 +14,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # %% auto #0
-__all__ = [
-    "Array",
-    "ALPHAS",
-    "TRENDS",
-    "SEASONS",
-    "LOWEST",
-    "HIGHEST",
-    "Parameters",
-    "State",
-    "start",
-    "mean",
-    "Walk",
-    "smooth",
-    "project",
-    "to_parameters",
-    "Fitted",
-    "fit",
-]
-
+__all__ = ['Array', 'ALPHAS', 'TRENDS', 'SEASONS', 'LOWEST', 'HIGHEST', 'Parameters', 'State', 'start', 'mean', 'Walk', 'smooth',
+           'project', 'to_parameters', 'Fitted', 'fit']
 
 # %% ../../nbs/models/smoothing.ipynb #2e5c3eb5
 @dataclass(frozen=True)
@@ -52,7 +35,6 @@ class State:
     level: Array
     trend: Array
     season: Array
-
 
 # %% ../../nbs/models/smoothing.ipynb #6dca1860
 def start(
@@ -81,7 +63,6 @@ def mean(y: Array, where: NDArray[np.bool_]) -> Array:
     total = np.where(where, y, 0.0).sum(axis=0)
     return np.asarray(total / np.maximum(where.sum(axis=0), 1))
 
-
 # %% ../../nbs/models/smoothing.ipynb #01cabfee
 @dataclass(frozen=True)
 class Walk:
@@ -91,7 +72,6 @@ class Walk:
     sse: Array
     kept: dict[int, State]
     errors: Array | None  # one-step errors [time, ..., series], NaN where nothing was seen
-
 
 # %% ../../nbs/models/smoothing.ipynb #f592abfe
 def smooth(
@@ -126,7 +106,6 @@ def smooth(
             kept[t + 1] = _turned(state, t + 1)
     return Walk(_turned(state, len(y)), sse, kept, trace)
 
-
 # %% ../../nbs/models/smoothing.ipynb #3c82d27c
 def _spread(begin: State, shape: tuple[int, ...]) -> State:
     period, series = begin.season.shape[0], begin.season.shape[-1]
@@ -150,7 +129,6 @@ def _turned(state: State, steps: int) -> State:
     period = len(state.season)
     return State(state.level.copy(), state.trend.copy(), np.roll(state.season, -(steps % period), axis=0))
 
-
 # %% ../../nbs/models/smoothing.ipynb #555d358d
 def project(state: State, parameters: Parameters, horizon: int) -> Array:
     """Return the forecasts [horizon, ..., series] that follow from a state."""
@@ -160,7 +138,6 @@ def project(state: State, parameters: Parameters, horizon: int) -> Array:
     position = np.arange(horizon) % len(state.season)
     forecast: Array = state.level + faded * state.trend + state.season[position]
     return forecast
-
 
 # %% ../../nbs/models/smoothing.ipynb #7618c917
 ALPHAS = (0.02, 0.06, 0.15, 0.35)
@@ -184,7 +161,6 @@ class Fitted:
     begin: State
     sse: Array
 
-
 # %% ../../nbs/models/smoothing.ipynb #5e6e9f06
 def fit(
     y: Array,  # values [time, series]; NaN = not on sale
@@ -204,7 +180,6 @@ def fit(
     for number in range(rounds):
         best, sse = _better(y, begin, best, sse, [n for j in free for n in _neighbours(best, j, 0.5**number)])
     return Fitted(to_parameters(best), begin, sse)
-
 
 # %% ../../nbs/models/smoothing.ipynb #8c7e938a
 def _better(y: Array, begin: State, best: Array, sse: Array, candidates: Sequence[Array]) -> tuple[Array, Array]:

@@ -18,8 +18,7 @@ from ..errors import UsageError
 Array = np.ndarray[Any, Any]
 
 # %% auto #0
-__all__ = ["Array", "Forecast", "forecast_of", "Regression", "regression_of", "write_statistical", "read_statistical"]
-
+__all__ = ['Array', 'Forecast', 'forecast_of', 'Regression', 'regression_of', 'write_statistical', 'read_statistical']
 
 # %% ../../nbs/models/statistical.ipynb #a7747133
 @dataclass(frozen=True)
@@ -49,7 +48,6 @@ class Forecast:
     def dates(self, records: pd.DataFrame) -> list[str]:
         """Return the day on which each record's step begins."""
         return [self.periods[step - 1] for step in records["step"].to_numpy("int64")]
-
 
 # %% ../../nbs/models/statistical.ipynb #b286f387
 def forecast_of(fitted: Any, horizon: int, freq: str = "") -> Forecast:
@@ -82,7 +80,6 @@ def _days(made: Any) -> tuple[str, ...]:
     if isinstance(index, pd.DatetimeIndex):
         return tuple(f"{day:%Y-%m-%d}" for day in index)
     return ("",) * len(np.asarray(made))
-
 
 # %% ../../nbs/models/statistical.ipynb #d54ac060
 _LINKS = {"OLS": "identity", "WLS": "identity", "GLS": "identity", "GLSAR": "identity", "RLM": "identity",
@@ -123,7 +120,6 @@ def regression_of(fitted: Any) -> Regression:
     if not np.allclose(made.predict(model.exog), np.asarray(fitted.predict()), rtol=1e-9, atol=1e-12):
         raise UsageError(f"{kind} answers otherwise than its coefficients", next="keep the model another way")
     return made
-
 
 # %% ../../nbs/models/statistical.ipynb #c02bfdd9
 _KINDS = {"forecast": Forecast, "regression": Regression}

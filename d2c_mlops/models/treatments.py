@@ -16,19 +16,8 @@ from numpy.typing import NDArray
 from ..errors import Failure, UsageError
 
 # %% auto #0
-__all__ = [
-    "CAMPAIGN",
-    "NOTHING",
-    "CATALOGUE",
-    "NUMBERS",
-    "PROFILE",
-    "Treatment",
-    "catalogue",
-    "Effect",
-    "effect",
-    "best",
-    "gain_of",
-]
+__all__ = ['CAMPAIGN', 'NOTHING', 'CATALOGUE', 'NUMBERS', 'PROFILE', 'Treatment', 'catalogue', 'Effect', 'effect', 'best',
+           'gain_of']
 
 # %% ../../nbs/models/treatments.ipynb #95707f49
 CAMPAIGN = 30  # days in which a treatment works and a voucher is valid
@@ -121,7 +110,6 @@ def _faults(treatment: Treatment) -> list[Failure]:
         if not 0 <= float(getattr(treatment, name)) <= most
     ]
 
-
 # %% ../../nbs/models/treatments.ipynb #ed60f572
 @dataclass(frozen=True)
 class Effect:
@@ -164,7 +152,6 @@ def best(
     order = float(np.median(columns["order_value"]))
     effects = [effect(t, margin, value_90d, order, float(t.suits(columns).mean())) for t in treatments]
     return max([effect(NOTHING, margin, value_90d, order), *effects], key=lambda each: each.gain)
-
 
 # %% ../../nbs/models/treatments.ipynb #dc357768
 def gain_of(
