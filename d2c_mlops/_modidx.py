@@ -199,6 +199,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'd2c_mlops/data/sources.py'),
                                         'd2c_mlops.data.sources.SqlSource.read': ( 'data/sources.html#sqlsource.read',
                                                                                    'd2c_mlops/data/sources.py'),
+                                        'd2c_mlops.data.sources._clash': ('data/sources.html#_clash', 'd2c_mlops/data/sources.py'),
                                         'd2c_mlops.data.sources._existing': ('data/sources.html#_existing', 'd2c_mlops/data/sources.py'),
                                         'd2c_mlops.data.sources._files': ('data/sources.html#_files', 'd2c_mlops/data/sources.py'),
                                         'd2c_mlops.data.sources._scrubbed': ('data/sources.html#_scrubbed', 'd2c_mlops/data/sources.py'),

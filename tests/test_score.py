@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
+import pandera.pandas as pa
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
@@ -21,11 +22,12 @@ from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, Temporary, UsageError
+from d2c_mlops.models.contract import Contract, column
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import Version, load_version
-from d2c_mlops.serving import webhook_sink
+from d2c_mlops.serving import sql_sink, webhook_sink
 from d2c_mlops.serving.app import Served, create_app
-from d2c_mlops.serving.batch import score
+from d2c_mlops.serving.batch import identity_of, score
 from d2c_mlops.settings import Settings
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "3"))
@@ -99,7 +101,8 @@ def test_a_table_takes_what_is_new_and_changed_and_leaves_the_rest(server, setti
     assert (first.written.inserted, first.written.updated) == (40, 0)
     before = table(url)
     again = score(version, asked(tmp_path, 40), f"{url}::forecasts", settings, chunk=7)
-    assert (again.resumed_at, again.written.inserted, again.written.updated) == (40, 0, 0)
+    assert (again.resumed_at, again.written.unchanged) == (0, 40)
+    assert (again.written.inserted, again.written.updated) == (0, 0)
     pd.testing.assert_frame_equal(table(url), before)
     with sa.create_engine(url).begin() as connection:
         connection.execute(sa.text("UPDATE forecasts SET units = 99 WHERE product_id = 'P00003'"))
@@ -110,6 +113,126 @@ def test_a_table_takes_what_is_new_and_changed_and_leaves_the_rest(server, setti
     assert after["units"].tolist()[:40] == before["units"].tolist()
     untouched = after["product_id"].isin(before["product_id"]) & (after["product_id"] != "P00003")
     assert after[untouched]["scored_at"].tolist() == before[before["product_id"] != "P00003"]["scored_at"].tolist()
+
+
+def change(url: str, *statements: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for each in statements:
+            connection.execute(sa.text(each))
+    engine.dispose()
+
+
+def test_a_finished_batch_is_compared_with_what_the_table_holds_now(settings, version, tmp_path):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    score(version, asked(tmp_path, 10), f"{url}::forecasts", settings)
+    before = table(url)
+    change(
+        url,
+        "UPDATE forecasts SET units = 99 WHERE product_id = 'P00003'",
+        "DELETE FROM forecasts WHERE product_id = 'P00004'",
+    )
+    again = score(version, asked(tmp_path, 10), f"{url}::forecasts", settings)
+    assert (again.written.inserted, again.written.updated, again.written.unchanged) == (1, 1, 8)
+    assert table(url)["units"].tolist() == before["units"].tolist()
+
+
+def interrupted(count: int):
+    """Return a progress that ends a batch once so many records are done."""
+
+    def stop(done: int, total: int) -> None:
+        if done >= count:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_an_interrupted_batch_goes_on_unless_another_has_written_since(settings, version, tmp_path):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    source, other = asked(tmp_path, 50), asked(tmp_path, 10, "other.parquet")
+
+    def again(source: str, stop: int = 1000):
+        return score(version, source, f"{url}::forecasts", settings, chunk=10, progress=interrupted(stop))
+
+    with pytest.raises(KeyboardInterrupt):
+        again(source, 20)
+    with pytest.raises(KeyboardInterrupt):
+        again(source, 30)
+    again(other)
+    change(url, "UPDATE forecasts SET units = 99 WHERE product_id = 'P00003'")
+    told = again(source)
+    assert (told.resumed_at, told.written.updated, told.written.inserted) == (0, 1, 20)
+
+
+def test_an_interrupted_batch_goes_on_where_it_stopped(settings, version, tmp_path):
+    url = f"sqlite:///{tmp_path / 'shop.db'}::forecasts"
+    with pytest.raises(KeyboardInterrupt):
+        score(version, asked(tmp_path, 50), url, settings, chunk=10, progress=interrupted(20))
+    told = score(version, asked(tmp_path, 50), url, settings, chunk=10)
+    assert (told.resumed_at, told.written.inserted, told.written.unchanged) == (20, 30, 20)
+
+
+def test_of_two_batches_into_one_table_at_once_neither_goes_on_from_its_note(settings, version, tmp_path):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    source, other = asked(tmp_path, 50), asked(tmp_path, 10, "other.parquet")
+
+    def meanwhile(done: int, total: int) -> None:
+        if done == 20:
+            score(version, other, f"{url}::forecasts", settings)
+        interrupted(40)(done, total)
+
+    with pytest.raises(KeyboardInterrupt):
+        score(version, source, f"{url}::forecasts", settings, chunk=10, progress=meanwhile)
+    assert score(version, source, f"{url}::forecasts", settings, chunk=10).resumed_at == 0
+
+
+def test_a_row_that_another_batch_was_quicker_to_write_is_compared_with_it(settings, version, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    score(version, asked(tmp_path, 10), f"{url}::forecasts", settings)
+    known, looks = sql_sink._Table._known, iter(["too early"])
+    monkeypatch.setattr(sql_sink._Table, "_known", lambda *given: {} if next(looks, None) else known(*given))
+    told = score(version, asked(tmp_path, 12, "more.parquet"), f"{url}::forecasts", settings)
+    assert (told.written.inserted, told.written.unchanged) == (2, 10)
+
+
+def test_a_value_that_the_table_does_not_take_is_told_as_such(settings, version, tmp_path):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    score(version, asked(tmp_path, 1), f"{url}::forecasts", settings)
+    change(
+        url,
+        "CREATE TRIGGER full BEFORE INSERT ON forecasts BEGIN SELECT RAISE(ABORT, 'NOT NULL constraint failed'); END",
+    )
+    with pytest.raises(DataRefused, match=r"does not take a value \(NOT NULL"):
+        score(version, asked(tmp_path, 2, "more.parquet"), f"{url}::forecasts", settings)
+
+
+def test_what_a_model_raises_is_not_blamed_on_the_database(settings, version, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(load_version(version, settings)), "predict", lambda self, frame: int("three"))
+    with pytest.raises(ValueError, match="three"):
+        score(version, asked(tmp_path), f"sqlite:///{tmp_path / 'shop.db'}::forecasts", settings)
+
+
+def test_a_day_that_may_be_missing_is_no_part_of_a_tables_key():
+    day = column("date", "The day", nullable=True)
+    schema = pa.DataFrameSchema({"id": column("string", "Who"), "day": day, "asked": column("date", "Asked for")})
+    made = Contract("visits", "1.0.0", "id", schema, schema)
+    assert identity_of(made) == ("id", "day", "asked")
+    assert identity_of(made, nullable=False) == ("id", "asked")
+
+
+def test_a_source_is_not_overwritten_by_its_answers(settings, version, tmp_path):
+    source = Path(asked(tmp_path, 5))
+    before = source.read_bytes()
+    (tmp_path / "link.parquet").symlink_to(source)
+    (tmp_path / "sub").mkdir()
+    for place, sink in (
+        (source, source),
+        (source, tmp_path / "link.parquet"),
+        (source, tmp_path / "sub" / ".." / source.name),
+    ):
+        with pytest.raises(UsageError, match="overwrite"):
+            score(version, str(place), str(sink), settings)
+    assert source.read_bytes() == before
 
 
 def test_a_table_that_was_dropped_is_written_again(settings, version, tmp_path):

@@ -213,6 +213,8 @@ def sql_trouble(location: str) -> Iterator[None]:
         )
     except (sa.exc.ArgumentError, ValueError):
         told = UsageError("this is no database URL", where=where, next="write it like sqlite:///shop.db::orders")
+    except sa.exc.IntegrityError as error:
+        told = _clash(_scrubbed(str(error.orig).strip().splitlines()[0], location), where)
     except sa.exc.SQLAlchemyError as error:
         told = DataRefused(
             f"the database refused ({_scrubbed(type(error).__name__, location)})",
@@ -220,6 +222,15 @@ def sql_trouble(location: str) -> Iterator[None]:
             next="check the rights of the user and the name of the table",
         )
     raise told from None
+
+
+def _clash(what: str, where: str) -> D2CError:
+    """Return the error for a row that a table does not take: another one got there first, or it breaks a rule."""
+    if re.search("unique|duplicate", what, re.IGNORECASE):
+        told = "another writer put the same rows there at the same time"
+        return Temporary(f"{told} ({what})", where=where, next="run the same command again")
+    told = "the table does not take a value"
+    return DataRefused(f"{told} ({what})", where=where, next="compare the table's rules with the contract")
 
 
 def _scrubbed(text: str, location: str) -> str:

@@ -76,6 +76,7 @@ def score(
     Raises DataRefused with every fault where records break the contract (nothing is written then), UsageError where source
     or sink cannot be read, Temporary where a server is away: the same command goes on where it stopped.
     """
+    _apart(source, sink)
     model = load_version(version, settings)
     contract = model.contract
     if reasons and not explains(model):
@@ -85,13 +86,13 @@ def score(
         raise DataRefused(
             "there is no record to answer", where=shown(source), next="look at the table: is it the right one?"
         )
-    identity = identity_of(contract)
+    writer = find_sink(sink, settings)
+    identity = identity_of(contract, nullable=not writer.unique)
     batch = Batch(
         _digest(frame, version, sink, reasons, beside), version.model, version.version, contract, identity, reasons,
         len(frame), beside[1].version if beside else None, frame,
     )  # fmt: skip
     both = Both(model, version, load_version(beside[1], settings), *beside, reasons) if beside else None
-    writer = find_sink(sink, settings)
     if writer.unique and (twice := list(islice(repeated(frame, identity), 20))):
         raise DataRefused(
             f"{shown(sink)} keeps one row per {', '.join(identity)}, and the source has more",
@@ -175,10 +176,14 @@ def explains(model: Model) -> bool:
     return type(model).explain is not Model.explain
 
 
-def identity_of(contract: Contract) -> tuple[str, ...]:
-    """Return the columns that tell one answer from another: the key, and the days that were asked for."""
+def identity_of(contract: Contract, nullable: bool = True) -> tuple[str, ...]:
+    """Return the columns that tell one answer from another: the key, and the days that were asked for.
+
+    A table's key has no place for what may be missing: `nullable=False` leaves such days out.
+    """
     asked = {one.name for one in contract.input_fields}
-    days = [one.name for one in contract.output_fields if one.kind in ("date", "date-time") and one.name in asked]
+    told = [one for one in contract.output_fields if one.kind in ("date", "date-time") and one.name in asked]
+    days = [one.name for one in told if nullable or not one.nullable]
     return (contract.key, *(name for name in days if name != contract.key))
 
 
@@ -202,6 +207,17 @@ def typed(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
     if failures:
         raise DataRefused("the data breaks its contract", where=contract.name, failures=failures)
     return made
+
+
+def _apart(source: str, sink: str) -> None:
+    """Raise UsageError where the answers would replace the records that they answer."""
+    target, place = Path(sink).expanduser(), Path(source).expanduser()
+    read = place.iterdir() if place.is_dir() else [place]
+    same = target.exists() and any(each.exists() and each.samefile(target) for each in read)
+    if same or source == sink:
+        raise UsageError(
+            "the answers would overwrite the records that they answer", where=shown(sink), next="name another sink"
+        )
 
 
 def _read(source: str, contract: Contract) -> pd.DataFrame:

@@ -51,8 +51,8 @@ class SqlSink:
                 notes.create(connection, checkfirst=True)
                 if made:  # what was noted of a table of this name went with it
                     connection.execute(notes.delete().where(notes.c.sink == target.name))
-                done = connection.execute(sa.select(notes.c.records).where(notes.c.batch == batch.id)).scalar()
-            yield _Table(engine, target, notes, batch, resumed_at=int(done or 0))
+                done = _begin(connection, notes, target.name, batch)
+        yield _Table(engine, target, notes, batch, location, resumed_at=done)
 
 
 def _tables(name: str, batch: Batch) -> tuple[sa.Table, sa.Table]:
@@ -86,6 +86,22 @@ def _tables(name: str, batch: Batch) -> tuple[sa.Table, sa.Table]:
         schema=schema or None,
     )
     return target, notes
+
+
+def _begin(connection: sa.Connection, notes: sa.Table, sink: str, batch: Batch) -> int:
+    """Note that a batch begins and return how many records of it still stand, as an earlier attempt at it wrote them."""
+    mine = notes.c.batch == batch.id
+    done = connection.execute(sa.select(notes.c.records).where(mine, notes.c.records < notes.c.total)).scalar()
+    connection.execute(notes.delete().where(mine | _interrupted(notes, sink)))
+    row = {"batch": batch.id, "model": batch.model, "version": batch.version, "sink": sink}
+    now = datetime.now(UTC).replace(tzinfo=None)
+    connection.execute(notes.insert(), {**row, "records": done or 0, "total": batch.records, "at": now})
+    return int(done or 0)
+
+
+def _interrupted(notes: sa.Table, sink: str) -> sa.ColumnElement[bool]:
+    """Select the batches that have not come to their end: what they wrote stands only until another batch writes."""
+    return (notes.c.sink == sink) & (notes.c.records < notes.c.total)
 
 
 def _column(one: Field, key: bool) -> sa.Column[Any]:
@@ -123,6 +139,7 @@ class _Table:
     target: sa.Table
     notes: sa.Table
     batch: Batch
+    location: str
     resumed_at: int = 0
     columns: list[str] = field(default_factory=list)
     told: Written = field(default_factory=Written)
@@ -130,8 +147,18 @@ class _Table:
     def write(self, frame: pd.DataFrame, first: int) -> None:
         """Insert what is new, update what has changed, and note how far the batch has come, all or nothing."""
         rows = self._rows(frame)
-        keys = [column.name for column in self.target.primary_key.columns]
         self.columns = [column.name for column in self.target.columns]
+        with sql_trouble(self.location):
+            try:
+                new, changed = self._write(rows, first)
+            except sa.exc.IntegrityError:  # another batch may have written these rows since they were looked for
+                new, changed = self._write(rows, first)
+        self.told.inserted += new
+        self.told.updated += changed
+        self.told.unchanged += len(rows) - new - changed
+
+    def _write(self, rows: list[dict[str, Any]], first: int) -> tuple[int, int]:
+        keys = [column.name for column in self.target.primary_key.columns]
         with self.engine.begin() as connection:
             known = self._known(connection, rows, keys)
             now = datetime.now(UTC).replace(tzinfo=None)
@@ -153,9 +180,7 @@ class _Table:
                 ]
                 connection.execute(self.target.update().where(where).values(values), bound)
             self._note(connection, first + len(rows), now)
-        self.told.inserted += len(new)
-        self.told.updated += len(changed)
-        self.told.unchanged += len(rows) - len(new) - len(changed)
+        return len(new), len(changed)
 
     def _rows(self, frame: pd.DataFrame) -> list[dict[str, Any]]:
         rows = to_records(self.batch.contract.output_fields, frame)
@@ -198,16 +223,10 @@ class _Table:
         return found
 
     def _note(self, connection: sa.Connection, records: int, now: datetime) -> None:
-        mine = self.notes.c.batch == self.batch.id
-        values = {"records": records, "total": self.batch.records, "at": now}
-        if connection.execute(self.notes.update().where(mine).values(values)).rowcount == 0:
-            row = {
-                "batch": self.batch.id,
-                "model": self.batch.model,
-                "version": self.batch.version,
-                "sink": self.target.name,
-            }
-            connection.execute(self.notes.insert(), {**row, **values})
+        """Note how far this batch has come; where another one has written meanwhile, the note is gone and stays so."""
+        notes, mine = self.notes, self.notes.c.batch == self.batch.id
+        connection.execute(notes.delete().where(~mine, _interrupted(notes, self.target.name)))
+        connection.execute(notes.update().where(mine).values(records=records, at=now))
 
     def finish(self) -> Written:
         self.told.unchanged += self.resumed_at
