@@ -46,7 +46,7 @@ def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires:
     from ..serving.keys import EVERY
     from ..serving.keys import create as make
 
-    lasts = _age(expires, "--expires")
+    lasts = _lasting(expires)
     key, token = make(_file(), name, models or (EVERY,), now=datetime.now(UTC), lasts=lasts, scopes=scopes)
     if as_json:
         return show({**key.to_dict(), "token": token})
@@ -85,13 +85,13 @@ def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
     """Make a successor of the key ID and print it; both work until the grace is over."""
     from ..serving.keys import rotate as renew
 
-    left = _age(grace, "--grace")
-    lasts = _age(expires, "--expires")
-    key, token = renew(_file(), id, now=datetime.now(UTC), grace=left or timedelta(0), lasts=lasts)
+    left = _age(grace, "--grace") or timedelta(0)
+    lasts = _lasting(expires)
+    key, token = renew(_file(), id, now=datetime.now(UTC), grace=left, lasts=lasts)
     if as_json:
         return show({**key.to_dict(), "token": token})
     click.echo(token)
-    click.echo(f"key {key.id} for {key.name} follows {id}, which ends in {grace}", err=True)
+    click.echo(f"key {key.id} for {key.name} follows {id}, which ends in {grace} at the latest", err=True)
     return None
 
 
@@ -115,6 +115,13 @@ def _file() -> Path:
     from ..serving.bento import keys_file
 
     return keys_file(settings())
+
+
+def _lasting(expires: str | None) -> timedelta | None:
+    lasts = _age(expires, "--expires")
+    if lasts is not None and lasts <= timedelta(0):
+        raise UsageError("the key would never work", where="--expires", next="give an age such as 90d")
+    return lasts
 
 
 def _age(text: str | None, where: str) -> timedelta | None:

@@ -8,7 +8,8 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,22 +77,39 @@ def create(
     scopes: Sequence[str] = (ASK,),
 ) -> tuple[Key, str]:
     """Add a key and return it with its token, which is told once and kept nowhere."""
-    id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    until = (now + lasts).isoformat() if lasts is not None else None
-    key = Key(id, name, _hash(secret), tuple(models), now.isoformat(), until, scopes=tuple(scopes))
-    _change(file, [key])
-    return key, f"{PREFIX}_{id}_{secret}"
+    key, token = _made(name, models, now, lasts, scopes)
+    with _changed(file) as keys:
+        keys[key.id] = key
+    return key, token
 
 
 def revoke(file: Path, id: str, *, now: datetime) -> Key:
-    """End a key now; it stays listed."""
-    return _end(file, id, revoked_at=now.isoformat())
+    """End a key now; it stays listed. A key that was revoked before stays so from then on."""
+    with _changed(file) as keys:
+        key = _known(keys, id, file)
+        if key.state(now) != "revoked":
+            key = keys[id] = replace(key, revoked_at=now.isoformat())
+    return key
 
 
 def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timedelta | None = None) -> tuple[Key, str]:
-    """Make a successor of a key, which itself ends when the grace is over: both work until then."""
-    old = _end(file, id, expires_at=(now + grace).isoformat())
-    return create(file, old.name, old.models, now=now, lasts=lasts, scopes=old.scopes)
+    """Make a successor of a key, which itself ends when the grace is over or sooner, if it had to: both work until then.
+
+    Raises UsageError for a key that works no more: it has nothing to hand on.
+    """
+    with _changed(file) as keys:
+        old = _known(keys, id, file)
+        if (state := old.state(now)) != "active":
+            raise UsageError(
+                f"key {id} of {old.name} is {state}", where=str(file), next=f"`d2c keys create {old.name}`"
+            )
+        end = now + grace
+        if old.expires_at is not None:
+            end = min(end, datetime.fromisoformat(old.expires_at))
+        keys[id] = replace(old, expires_at=end.isoformat())
+        key, token = _made(old.name, old.models, now, lasts, old.scopes)
+        keys[key.id] = key
+    return key, token
 
 
 class Keyring:
@@ -163,20 +181,28 @@ def _kept(key: Key) -> dict[str, Any]:
     return values
 
 
-def _end(file: Path, id: str, **when: Any) -> Key:
-    key = read(file).get(id)
-    if key is None:
+def _made(
+    name: str, models: Sequence[str], now: datetime, lasts: timedelta | None, scopes: Sequence[str]
+) -> tuple[Key, str]:
+    id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    until = (now + lasts).isoformat() if lasts is not None else None
+    key = Key(id, name, _hash(secret), tuple(models), now.isoformat(), until, scopes=tuple(scopes))
+    return key, f"{PREFIX}_{id}_{secret}"
+
+
+def _known(keys: dict[str, Key], id: str, file: Path) -> Key:
+    if id not in keys:
         raise UsageError(f"there is no key {id!r}", where=str(file), next="`d2c keys list`")
-    ended = replace(key, **when)
-    _change(file, [ended])
-    return ended
+    return keys[id]
 
 
-def _change(file: Path, changed: list[Key]) -> None:
-    """Replace or add keys; the file appears whole, readable by its owner only."""
+@contextmanager
+def _changed(file: Path) -> Iterator[dict[str, Key]]:
+    """Lend the keys for a change that nobody else makes meanwhile; the file appears whole, readable by its owner only."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with lock(file.parent, "keys", 10.0):
-        keys = read(file) | {key.id: key for key in changed}
+        keys = read(file)
+        yield keys
         draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         text = json.dumps({"keys": [_kept(key) for key in keys.values()]}, indent=1)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:

@@ -1,0 +1,72 @@
+"""A key works as long as was said when it was made, and never longer."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from d2c_mlops.cli import main
+from d2c_mlops.errors import UsageError
+from d2c_mlops.serving import keys
+
+NOW, DAY = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+def test_a_rotation_never_lengthens_the_old_key(file: Path) -> None:
+    short, _ = keys.create(file, "crm", ["*"], now=NOW, lasts=DAY)
+    long, _ = keys.create(file, "shop", ["*"], now=NOW)
+    for key in (short, long):
+        keys.rotate(file, key.id, now=NOW, grace=7 * DAY)
+    assert keys.read(file)[short.id].expires_at == (NOW + DAY).isoformat()
+    assert keys.read(file)[long.id].expires_at == (NOW + 7 * DAY).isoformat()
+    keys.rotate(file, long.id, now=NOW, grace=2 * DAY)
+    assert keys.read(file)[long.id].expires_at == (NOW + 2 * DAY).isoformat()
+
+
+def test_a_key_that_works_no_more_has_no_successor(file: Path) -> None:
+    expired, _ = keys.create(file, "crm", ["*"], now=NOW - 2 * DAY, lasts=DAY)
+    revoked, _ = keys.create(file, "crm", ["*"], now=NOW)
+    keys.revoke(file, revoked.id, now=NOW)
+    before = file.read_bytes()
+    for key, state in ((expired, "expired"), (revoked, "revoked")):
+        with pytest.raises(UsageError, match=state):
+            keys.rotate(file, key.id, now=NOW, grace=7 * DAY)
+    assert file.read_bytes() == before
+
+
+def test_a_key_that_is_revoked_twice_ended_the_first_time(file: Path) -> None:
+    key, _ = keys.create(file, "crm", ["*"], now=NOW)
+    keys.revoke(file, key.id, now=NOW)
+    assert keys.revoke(file, key.id, now=NOW + DAY).revoked_at == NOW.isoformat()
+
+
+def test_a_revocation_outlives_a_rotation_at_the_same_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, _ = keys.create(file, "crm", ["*"], now=NOW)
+    read, waiting = keys.read, threading.Event()
+    revoking = threading.Thread(target=keys.revoke, args=(file, key.id), kwargs={"now": NOW})
+
+    def slowly(place: Path) -> dict[str, keys.Key]:
+        found = read(place)
+        if not waiting.is_set():
+            waiting.set()
+            revoking.start()
+            revoking.join(0.3)  # ends in time only where the rotation does not hold the lock
+        return found
+
+    monkeypatch.setattr(keys, "read", slowly)
+    keys.rotate(file, key.id, now=NOW, grace=DAY)
+    revoking.join()
+    assert read(file)[key.id].state(NOW) == "revoked"
+
+
+def test_a_key_that_would_never_work_is_not_made(project: Path) -> None:
+    done = CliRunner().invoke(main, ["keys", "create", "crm", "--expires", "0d"])
+    assert done.exit_code == 2 and "never work" in done.output
+    assert CliRunner().invoke(main, ["keys", "list", "--json"]).output.strip() == "[]"
