@@ -66,10 +66,13 @@ async def once(
     scope = f"{served.name}{request.scope['path']} {request.caller}"
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.run_in_executor(None, kept.find, scope, text, digest) if kept else None
-        if found is None:
+        began: float | str = f"{datetime.now(UTC):%Y-%m-%d}"
+        found = b""
+        if kept is not None:
+            began, found = await loop.run_in_executor(None, kept.begin, scope, text, digest)
+        if not found:
             # An id made from the call, so that its repetition after a crash is known as the same.
-            answer = await work(body, identity(scope, text, digest, served.label))
+            answer = await work(body, identity(scope, text, digest, served.label, str(began)))
             if kept is None:
                 return answer
             packed = orjson.dumps([answer.status, answer.headers.get("x_prediction_logged")]) + b"\n" + answer.body

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from ..models.contract import Moment
+from ..models.contract import Moment, Personal
+from .http import Refused, problem
 from .privacy import pseudonym
 
 if TYPE_CHECKING:
@@ -57,11 +58,17 @@ class Feedback(RootModel[Annotated[_Followed | _Overridden | _Outcome, Field(dis
 
 
 def line(body: bytes, id: str, served: Served, request: Request, now: datetime) -> tuple[bytes, str]:
-    """Return the line that is logged for a body, and its action. Raises ValidationError."""
+    """Return the line that is logged for a body, and its action. Raises ValidationError, and Refused where it could never join."""
     said: Any = Feedback.model_validate_json(body, strict=True).root
-    key, version = said.key, served.heard(said.action, said.prediction_id, said.key)
-    if key is not None and _personal(served):
-        key = pseudonym(key, served.secret) if served.secret else None
+    key, personal = said.key, _personal(served)
+    if key is not None and personal:
+        key = pseudonym(key, served.secret) if served.secret and personal != "drop" else None
+        if key is None and said.prediction_id is None:
+            why = (
+                "the keys of this model are personal and not logged, so that none can be met again: send prediction_id"
+            )
+            raise Refused(problem(422, "Feedback by key joins nothing here", why))
+    version = served.heard(said.action, said.prediction_id, said.key)
     values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": said.at or now,
               "prediction_id": said.prediction_id, "key": key, "action": said.action,
               "reason": getattr(said, "reason", None), "value": getattr(said, "value", None),
@@ -106,6 +113,8 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _personal(served: Served) -> bool:
+def _personal(served: Served) -> Personal:
+    """Return how the key is kept from the log, as either side of the contract says."""
     fields = (*served.model.contract.input_fields, *served.model.contract.output_fields)
-    return any(field.personal for field in fields if field.name == served.key)
+    said = {field.personal for field in fields if field.name == served.key}
+    return "drop" if "drop" in said else any(said)

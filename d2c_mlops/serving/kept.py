@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -21,6 +22,8 @@ class Kept:
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_CREAT, 0o600))
+        file.chmod(0o600)  # it holds answers; what SQLite lays beside it gets the same mode
         self.lock = threading.Lock()
         self.db = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
         self.db.execute("PRAGMA journal_mode=WAL")
@@ -29,18 +32,20 @@ class Kept:
         self.db.execute(f"CREATE TABLE IF NOT EXISTS answers ({columns}, PRIMARY KEY (scope, key)) WITHOUT ROWID")
         self.added = 0
 
-    def find(self, scope: str, key: str, digest: str) -> bytes | None:
-        """Return the answer that was given. Raises Conflict when it was given to another body."""
+    def begin(self, scope: str, key: str, digest: str) -> tuple[float, bytes]:
+        """Return when this use of the key began, and the answer that was given (empty while there is none).
+
+        A key that was never used, or so long ago that nothing is kept of it, is in use from now on: the moment tells this use
+        from an earlier one, and is the same when the call is repeated after a crash. Raises Conflict when the answer was
+        given to another body.
+        """
+        now = time.time()
         with self.lock:
-            row = self.db.execute(
-                "SELECT digest, answer FROM answers WHERE scope = ? AND key = ? AND at > ?",
-                (scope, key, time.time() - KEEP),
-            ).fetchone()
-        if row is None:
-            return None
-        if row[0] != digest:
-            raise Conflict
-        return bytes(row[1])
+            row = self._row(scope, key)
+            if row is None or row[2] <= now - KEEP or (row[0] != digest and not row[1]):
+                self._put((scope, key, digest, b"", now), now)
+                row = self._row(scope, key)
+        return self._same(row, digest)
 
     def keep(self, scope: str, key: str, digest: str, answer: bytes) -> bytes:
         """Keep an answer and return the one that holds: the first of those that were made at the same time."""
@@ -49,8 +54,31 @@ class Kept:
             if self.added % SWEEP == 0:
                 self.db.execute("DELETE FROM answers WHERE at <= ?", (now - KEEP,))
             self.added += 1
-            self.db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", (scope, key, digest, answer, now))
-        return self.find(scope, key, digest) or answer
+            self._put((scope, key, digest, answer, now), now)
+            row = self._row(scope, key)
+        return self._same(row, digest)[1] or answer
+
+    def _row(self, scope: str, key: str) -> tuple[str, bytes, float] | None:
+        asked = "SELECT digest, answer, at FROM answers WHERE scope = ? AND key = ?"
+        found: tuple[str, bytes, float] | None = self.db.execute(asked, (scope, key)).fetchone()
+        return found
+
+    def _put(self, row: tuple[str, str, str, bytes, float], now: float) -> None:
+        """Write a row unless an answer holds, or the same call is under way already."""
+        self.db.execute(
+            "INSERT INTO answers VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest, "
+            "answer = excluded.answer, at = excluded.at WHERE answers.at <= ? OR (length(answers.answer) = 0 "
+            "AND (length(excluded.answer) > 0 OR answers.digest <> excluded.digest))",
+            (*row, now - KEEP),
+        )
+
+    @staticmethod
+    def _same(row: tuple[str, bytes, float] | None, digest: str) -> tuple[float, bytes]:
+        if row is None:
+            return time.time(), b""
+        if row[0] != digest and row[1]:
+            raise Conflict
+        return row[2], bytes(row[1])
 
     def close(self) -> None:
         """Close the file."""
