@@ -31,7 +31,7 @@ def written(plan: Plan) -> list[Aim]:
         folder = Path(name)
         cluster = deploy(plan, "kubernetes", folder / "kubernetes")
         team = deploy(replace(plan, deciding=Deciding(3100, ("LINKS",), ("HOOK",))), "compose", folder / "compose")
-        manifests = [path for path in cluster if path.name != "alerts.yaml"]
+        manifests = [path for path in cluster if path.parent.name != "prometheus"]
         validator = TOOLS / "kubernetes-validate"
         aims = [
             judged(

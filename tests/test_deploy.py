@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from sqlalchemy import make_url
 from test_registry import train
 
 from d2c_mlops.cli import main
@@ -22,8 +23,9 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.serving import rollouts
 from d2c_mlops.serving.bento import keys_file
-from d2c_mlops.serving.deploy import Deciding, Plan, Size, deploy, targets
+from d2c_mlops.serving.deploy import Deciding, Plan, Size, deploy, size_of, targets
 from d2c_mlops.serving.history import place_of
+from d2c_mlops.serving.loadtest import Load
 from d2c_mlops.serving.metrics import _counters
 from d2c_mlops.serving.rollout import FILE, read
 from d2c_mlops.serving.standing import standing
@@ -247,9 +249,11 @@ def test_people_decide_under_compose_where_the_project_has_a_policy(tmp_path: Pa
     made = targets()["compose"].files(replace(PLAN, deciding=asked))
     whole = yaml.safe_load(made["compose.yaml"])
     service = whole["services"]["decisions"]
-    assert service["command"][:3] == ["d2c", "decisions", "serve"] and service["ports"] == ["127.0.0.1:3456:3456"]
+    assert service["command"][:3] == ["d2c", "decisions", "serve"] and service["ports"] == [
+        "127.0.0.1:${D2C_DECISIONS_PORT:-3456}:3456"
+    ]
     assert set(service["secrets"]) == {"ledger", "keys", "HOOK", "LINKS", "MAIL", "SIGN"} <= set(whole["secrets"])
-    head = made["compose.yaml"].partition("name: d2c")[0]
+    head = made["compose.yaml"].partition("\nname: d2c")[0]
     assert "openssl rand -hex 32 > secrets/LINKS" in head and "secrets/HOOK, secrets/MAIL, secrets/SIGN" in head
     given = service["environment"] | {"D2C_LEDGER_URL_FILE": str(secret(tmp_path))}
     held = load(tmp_path, environ=given)
@@ -260,6 +264,152 @@ def test_people_decide_under_compose_where_the_project_has_a_policy(tmp_path: Pa
     )
     scraped = yaml.safe_load(made["prometheus/prometheus.yaml"])["scrape_configs"]
     assert [each["job_name"] for each in scraped] == ["mean-units", "decisions"]
+
+
+def composed(plan: Plan = PLAN) -> dict:
+    return yaml.safe_load(targets()["compose"].files(plan)["compose.yaml"])
+
+
+def test_what_the_service_section_says_reaches_replicas(settings, project: Path):
+    train(settings)
+    promote("mean_units", settings)
+    with (project / "settings.ini").open("a") as out:
+        out.write("[service]\nmax_records = 50\nworkers = 3\nlog_sample = 0.5\ndrain_seconds = 25\nkeys = mine.json\n"
+                  "traces = http://otel:4318/v1/traces\n")  # fmt: skip
+    for target in ("compose", "kubernetes"):
+        done = CliRunner().invoke(main, ["deploy", "mean_units", "--to", target])
+        assert done.exit_code == 0, done.output
+    service = yaml.safe_load((project / "deploy/compose/mean_units/compose.yaml").read_text())["services"]["mean-units"]
+    folder = project / "deploy/kubernetes/mean_units"
+    pod = yaml.safe_load((folder / "statefulset.yaml").read_text())["spec"]["template"]["spec"]
+    there = {each["name"]: each["value"] for each in pod["containers"][0]["env"] if "value" in each}
+    for environment in (there, {k: v for k, v in service["environment"].items() if not k.endswith("_FILE")}):
+        held = service_settings(environment)
+        assert (held.max_records, held.workers, held.log_sample, held.drain_seconds) == (50, 3, 0.5, 25.0)
+        assert held.traces == "http://otel:4318/v1/traces" and held.mode == "production"
+        assert held.keys in ("/keys/keys.json", "/run/secrets/keys")
+    assert pod["terminationGracePeriodSeconds"] == 55 and service["stop_grace_period"] == "55s"
+    (out,) = yaml.safe_load((folder / "network.yaml").read_text())["spec"]["egress"]
+    assert {each["port"] for each in out["ports"]} == {53, 4318}
+    assert yaml.safe_load(written("kubernetes")["network.yaml"])["spec"]["egress"] == []
+
+
+def test_the_schedule_has_its_secrets_and_its_files_under_compose(settings, project: Path):
+    train(settings)
+    promote("mean_units", settings)
+    (project / "reports").mkdir()
+    (project / "config").mkdir()
+    for name in ("reports/weekly.ipynb", "config/words.toml", "orders.csv", "d2c_store/words.toml"):
+        (project / name).write_text("{}")
+    with (project / "settings.ini").open("a") as out:
+        out.write("[schedule:orders]\nrun = source\nat = daily 06:00\nparams.source = secret:SHOP_URL\nnotify = secret:OPS\n"
+                  "[schedule:weekly]\nrun = reports/weekly.ipynb\nat = weekly on Monday 06:00\nparams.words = config/words.toml\n"
+                  "params.other = d2c_store/words.toml\nparams.data = orders.csv\nparams.away = /etc/words.toml\n")  # fmt: skip
+    done = CliRunner().invoke(main, ["deploy", "mean_units", "--to", "compose"])
+    assert done.exit_code == 0, done.output
+    folder = project / "deploy/compose/mean_units"
+    whole = yaml.safe_load((folder / "compose.yaml").read_text())
+    assert set(whole["services"]["scheduler"]["secrets"]) == {"ledger", "SHOP_URL", "OPS"} <= set(whole["secrets"])
+    assert "bring: secrets/OPS, secrets/SHOP_URL" in (folder / "compose.yaml").read_text()
+    recipe = (folder / "project.Containerfile").read_text()
+    copied = re.findall(r"^COPY (\S+) \./", recipe, re.MULTILINE)
+    assert sorted(copied) == ["config/words.toml", "reports", "settings.ini", "toyshop"]
+    assert re.search(r'pip install \S+ "d2c_mlops\[notify]==', recipe) and "no requirements.txt" in done_head(folder)
+    (project / "requirements.txt").write_text("")
+    (project / "wheels").mkdir()
+    CliRunner().invoke(main, ["deploy", "mean_units", "--to", "compose"])
+    recipe = (folder / "project.Containerfile").read_text()
+    install = recipe.index("pip install --no-cache-dir --find-links wheels -r requirements.txt")
+    assert (
+        max(map(recipe.index, ("COPY requirements.txt", "COPY wheels"))) < install < recipe.index("COPY settings.ini")
+    )
+    assert "no requirements.txt" not in done_head(folder)
+
+
+def done_head(folder: Path) -> str:
+    return (folder / "compose.yaml").read_text().partition("\nname: ")[0]
+
+
+def test_no_model_takes_the_place_of_another_or_of_a_service_of_the_team():
+    assert composed()["name"] != composed(replace(PLAN, model="other"))["name"]
+    for model in set(composed()["services"]) - {"mean-units"} | {"decisions"}:
+        plan = replace(PLAN, model=model, deciding=Deciding(3100))
+        services = composed(plan)["services"]
+        assert services[f"model-{model}"]["image"] == PLAN.image and services[model]["image"] != PLAN.image
+        scraped = yaml.safe_load(targets()["compose"].files(plan)["prometheus/prometheus.yaml"])["scrape_configs"]
+        assert scraped[0]["static_configs"] == [{"targets": [f"model-{model}:3000"]}]
+    ports = [port for each in composed()["services"].values() for port in each.get("ports", ())]
+    assert len(ports) == 6 and all(re.fullmatch(r"127\.0\.0\.1:\$\{D2C_\w+_PORT:-\d+}:\d+", port) for port in ports)
+
+
+def test_the_head_makes_the_ledger_and_the_secrets_that_the_services_read(tmp_path: Path):
+    """Its commands are run, as a person does; both addresses are of the ledger that compose starts."""
+    (tmp_path / "d2c_store/serving").mkdir(parents=True)
+    (tmp_path / "d2c_store/serving/keys.json").write_text("{}")
+    plan = replace(PLAN, deciding=Deciding(3100, ("LINKS",)), context="../../..")
+    folder = tmp_path / "deploy/compose/mean_units"
+    deploy(plan, "compose", folder)
+    for line in (folder / "compose.yaml").read_text().splitlines():
+        if line.startswith("#   ") and "> secrets/" in line:
+            subprocess.run(["bash", "-e", "-c", line[1:]], cwd=folder, check=True)
+    whole = yaml.safe_load((folder / "compose.yaml").read_text())
+    for each in whole["secrets"].values():
+        assert (folder / each["file"]).stat().st_mode & 0o444 == 0o444
+    assert {name for each in whole["services"].values() for name in each.get("secrets", ())} == set(whole["secrets"])
+    urls = [make_url((folder / f"secrets/{name}").read_text().strip()) for name in ("ledger", "ledger.here")]
+    assert [(url.host, url.port) for url in urls] == [("postgres", None), ("127.0.0.1", 5432)]
+    assert {(url.password, url.database) for url in urls} == {
+        ((folder / "secrets/postgres").read_text().strip(), "ledger")
+    }
+    services = whole["services"]
+    assert services["postgres"]["ports"] == ["127.0.0.1:${D2C_POSTGRES_PORT:-5432}:5432"]
+    assert services["mlflow"]["ports"] == ["127.0.0.1:${D2C_MLFLOW_PORT:-5000}:5000"]
+    head = done_head(folder)
+    assert "D2C_LEDGER_URL_FILE=" in head and head.index("d2c keys create") < head.index("cp ../../..") < head.index(
+        "d2c run train"
+    )
+
+
+def test_alerts_reach_somebody():
+    made = {name: yaml.safe_load(text) for name, text in written("compose").items() if name.endswith(".yaml")}
+    (asked,) = made["prometheus/prometheus.yaml"]["alerting"]["alertmanagers"]
+    name, _, port = asked["static_configs"][0]["targets"][0].partition(":")
+    service = composed()["services"][name]
+    assert service["ports"][0].endswith(f":{port}")
+    told = made["alertmanager/alertmanager.yaml"]
+    (receiver,) = told["receivers"]
+    assert told["route"]["receiver"] == receiver["name"]
+    assert receiver["webhook_configs"][0]["url_file"] == f"/run/secrets/{service['secrets'][0]}"
+    cluster = written("kubernetes")
+    rule = yaml.safe_load(cluster["prometheus/rule.yaml"])
+    assert (rule["kind"], rule["spec"]) == ("PrometheusRule", yaml.safe_load(cluster["prometheus/alerts.yaml"]))
+    assert "kubectl apply -f prometheus/rule.yaml" in cluster["statefulset.yaml"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--cpu", "-1"], ["--cpu", "nan"], ["--memory", "0"], ["--replicas", "5", "2"], ["--replicas", "0", "2"],
+     ["--latency", "-3"], ["--rate", "0"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_size_that_cannot_be_is_refused(wrong: list[str]):
+    with pytest.raises(UsageError) as caught:
+        size_of(None, **{wrong[0].strip("-").replace("memory", "memory_mb").replace("latency", "request_ms"):
+                         tuple(map(int, wrong[1:])) if len(wrong) > 2 else float(wrong[1])})  # fmt: skip
+    assert caught.value.where == wrong[0]
+
+
+def test_a_rate_that_one_replica_cannot_answer_is_refused_under_compose():
+    load = Load(
+        "mean_units:1", "/predict", 8, 5.0, 9000, 1800.0, 3.0, 9.0, 3.0, 1.0, 200.0, 250.0, 10_000, 2.0, "here", "2026-11-27"
+    )  # fmt: skip
+    assert size_of(load, rate=200.0, alone=True)[0] == Size(cpu=0.9, memory_mb=250, least=1, most=1)
+    with pytest.raises(UsageError, match=r"5000 requests/s take 21\.4"):
+        size_of(load, rate=5000.0, alone=True)
+    assert size_of(load, rate=5000.0, cpu=22.0, alone=True)[0].cpu == 22.0
+    assert size_of(load, rate=5000.0)[0].least == 22
+    with pytest.raises(UsageError, match="one replica"):
+        size_of(load, replicas=(2, 4), alone=True)
 
 
 def secret(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ..settings import Settings
 from . import example, here, json_option, main, settings, show
 
 
@@ -100,25 +101,21 @@ def deploy(
     from ..registry.versions import find_version
     from ..serving.deploy import Plan, size_of, targets
     from ..serving.deploy import deploy as write
+    from ..serving.deploy.project import given, parts
     from ..serving.loadtest import measured
 
     held = settings()
     ledger = Ledger.of(held)
     version = find_version(ledger, model, number) if number is not None else live(ledger, model)
     load = measured(version, held)
-    size, sized = size_of(load, cpu=cpu, memory_mb=memory, replicas=replicas, rate=rate, request_ms=latency)
-    folder = (out or held.root / "deploy" / target / model).resolve()
-    parts = (
-        "requirements.txt",
-        "settings.ini",
-        "nbs",
-        "notebooks",
-        *(name.partition(".")[0] for name in held.packages),
+    size, sized = size_of(
+        load, cpu=cpu, memory_mb=memory, replicas=replicas, rate=rate, request_ms=latency, alone=target == "compose"
     )
+    folder = (out or held.root / "deploy" / target / model).resolve()
     plan = Plan(
-        model, version.version, image or f"{model}:v{version.version}", size, sized=sized,
-        project=tuple(part for part in parts if (held.root / part).exists()),
+        model, version.version, image or f"{model}:v{version.version}", size, sized=sized, project=parts(held),
         context=os.path.relpath(held.root, folder), place=os.path.relpath(folder, held.root), deciding=deployed(held),
+        environment=given(held), secrets=_secrets(held),
     )  # fmt: skip
     made = write(plan, target, folder)
     step = targets()[target].next.format(folder=here(folder))
@@ -130,3 +127,11 @@ def deploy(
     click.echo(sized)
     click.echo(f"next: read the head of {here(made[0])}, then {step}")
     return None
+
+
+def _secrets(held: Settings) -> tuple[str, ...]:
+    """Return the names of the secrets that jobs and models refer to."""
+    from ..runs.secrets import references
+    from ..serving.deploy.project import params
+
+    return tuple(sorted(references([*params(held), *(url for job in held.jobs.values() for url in job.notify)])))

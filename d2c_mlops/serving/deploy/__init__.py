@@ -12,10 +12,12 @@ from pkgutil import iter_modules
 
 from ...data.store import write_atomic
 from ...errors import UsageError
+from ...options import SERVICE
 from ..loadtest import Load
 from ..rollout import Rollout
 
 LEAST_CPU = 0.5  # processors; with less, a service starts too slowly
+DRAIN = 10.0  # seconds in which load balancers notice that /readyz says no, where [service] says nothing
 BUSY = 0.7  # share of its processors at which the autoscaler adds a replica
 REQUIREMENTS = "requirements.txt"
 MARK = "Written by `d2c deploy`"
@@ -55,11 +57,24 @@ class Plan:
     context: str = "../../.."  # the project's folder, seen from where the files are written
     place: str = ""  # the other way round
     deciding: Deciding | None = None
+    environment: tuple[tuple[str, str], ...] = ()  # D2C_SERVICE_… that the project sets otherwise than the defaults
+    secrets: tuple[str, ...] = ()  # names of those that the schedule refers to
 
     @property
     def slug(self) -> str:
         """The model's name as DNS allows it."""
         return slug(self.model)
+
+    @property
+    def drain(self) -> float:
+        """Seconds in which load balancers notice that /readyz says no."""
+        return float(dict(self.environment).get(f"{SERVICE}DRAIN_SECONDS", DRAIN))
+
+    @property
+    def service(self) -> dict[str, str]:
+        """The variables of a replica, wherever it runs."""
+        fixed = {f"{SERVICE}MODE": "production", f"{SERVICE}STATE": "/state"}
+        return fixed | {f"{SERVICE}DRAIN_SECONDS": f"{DRAIN:g}"} | dict(self.environment)
 
 
 @dataclass(frozen=True)
@@ -107,9 +122,17 @@ def size_of(
     replicas: tuple[int, int] | None = None,
     rate: float | None = None,  # requests/s expected at the busiest time
     request_ms: float = 500.0,
+    alone: bool = False,  # whether the platform starts one replica and no more
 ) -> tuple[Size, str]:
     """Return the size of a replica, how many there are, and a sentence about where the figures are from."""
-    usual = Size()
+    for option, value in (("--cpu", cpu), ("--memory", memory_mb), ("--rate", rate), ("--latency", request_ms)):
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"{value:g} is not more than 0", where=option)
+    if replicas is not None and not 1 <= replicas[0] <= replicas[1]:
+        raise UsageError("give the least, at 1 the fewest, then the most", where="--replicas", next="--replicas 2 6")
+    if replicas is not None and alone:
+        raise UsageError("one replica is started there", where="--replicas", next="--to kubernetes starts more")
+    usual = Size(least=1, most=1) if alone else Size()
     held = cpu if cpu is not None else usual.cpu
     memory = memory_mb if memory_mb is not None else math.ceil(load.service_mb) if load else usual.memory_mb
     least, most = replicas or (usual.least, usual.most)
@@ -117,7 +140,13 @@ def size_of(
         if load is None:
             raise UsageError("--rate needs a load test: what does a request cost?", next="d2c loadtest MODEL")
         busy = rate * load.cpu_ms / 1e3 / BUSY  # processors for the whole of it
-        if replicas is None:
+        if alone and busy > held:
+            raise UsageError(
+                f"one replica, of {held:g} processors, is started there; {rate:g} requests/s take {busy:.1f}",
+                where="--rate",
+                next=f"--to kubernetes starts more; on a large machine, --cpu {math.ceil(busy)} and `workers = {math.ceil(busy)}` in [service]",
+            )
+        if replicas is None and not alone:
             least = max(usual.least, math.ceil(busy / held))
             most = max(usual.most, 3 * least)
         if cpu is None:

@@ -1,63 +1,83 @@
-"""Docker Compose: the whole of a team on one machine: database, MLflow, scheduler, service, decisions, Prometheus, Grafana."""
+"""Docker Compose: the whole of a team on one machine: database, MLflow, scheduler, service, decisions, Prometheus with Alertmanager, Grafana."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
+import math
 from typing import Any
 
 import yaml
 
-from ..container import BASE
-from ..container.containerfile import LIBRARY, SYSTEM, USER
-from . import Deciding, Plan, Target, header
+from ..container.containerfile import USER
+from . import Deciding, Plan, Target, header, unpinned
 from .alerts import rules
 from .dashboard import dashboard
-from .kubernetes import DRAIN
+from .project import recipe
 
-PROJECT = """# Written by `d2c deploy`: the image of your project, which runs the schedule and MLflow. Secrets are mounted, never copied.
-ARG BASE={base}
-FROM ${{BASE}}
-USER 0:0
-ENV PYTHONUNBUFFERED=1 HOME=/tmp PYTHONPATH=/project D2C_STORE=/store MLFLOW_DISABLE_TELEMETRY=true BENTOML_DO_NOT_TRACK=True
-{library}
-WORKDIR /project
-{install}
-{copies}
-RUN mkdir /store /state && chown {user}:{user} /store /state
-USER {user}:{user}
-VOLUME ["/store", "/state", "/tmp"]
-CMD ["d2c", "schedule", "run"]
-"""
 POSTGRES, PROMETHEUS, GRAFANA = "postgres:17", "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0"
+ALERTMANAGER = "prom/alertmanager:v0.28.1"
+OTHERS = ("postgres", "mlflow", "scheduler", "decisions", "prometheus", "alertmanager", "grafana")
 HOSTS = "mlflow,mlflow:5000,localhost,localhost:*,127.0.0.1,127.0.0.1:*"  # others are refused by MLflow
 URL = 'postgresql+psycopg://d2c:"$$(cat /run/secrets/postgres)"@postgres/mlflow'
-LEDGER = "postgresql+psycopg://d2c:$(cat secrets/postgres)@postgres/ledger"
+LEDGER = "postgresql+psycopg://d2c:$(cat secrets/postgres)@{host}/ledger"
 
 
 def said(plan: Plan) -> list[str]:
     """Return what is left to a person."""
     deciding = plan.deciding
+    keys = f"{plan.context}/d2c_store/serving/keys.json"
     return [
-        "Secrets are read from files beside this one and are yours to make:",
+        f"1. Whoever calls needs a key: in the project's folder, `d2c keys create NAME --model {plan.model}`, before the lines that follow.",
+        "2. Secrets are read from files beside this one and are yours to make:",
         "  mkdir -p secrets && openssl rand -hex 24 > secrets/postgres && openssl rand -hex 24 > secrets/grafana",
-        f"  openssl rand -hex 32 > secrets/log && cp {plan.context}/d2c_store/serving/keys.json secrets/keys.json",
+        f"  openssl rand -hex 32 > secrets/log && cp {keys} secrets/keys.json",
         *(f"  openssl rand -hex 32 > secrets/{name}" for name in (deciding.links if deciding else ())),
-        f'  echo "{LEDGER}" > secrets/ledger && chmod 644 secrets/*',
-        *(_about(deciding) if deciding else ()),
+        f'  echo "{LEDGER.format(host="postgres")}" > secrets/ledger',
+        f'  echo "{LEDGER.format(host="127.0.0.1:${D2C_POSTGRES_PORT:-5432}")}" > secrets/ledger.here',
+        "  echo https://alerts.example/d2c > secrets/alerts && chmod 644 secrets/*",
+        "The last is the web hook that Alertmanager calls when an alert fires: put your own there, or other receivers into",
+        "alertmanager/alertmanager.yaml.",
+        *_about(plan),
+        "3. The ledger and MLflow of this file begin empty. Start them, and let the project use them from then on, so that scheduler,",
+        "decisions and your own commands speak of the same versions. In the project's folder, with psycopg[binary] installed, and the options of the first time at the end:",
+        f"   docker compose -f {plan.place or '.'}/compose.yaml up -d --build postgres mlflow",
+        f"   export D2C_LEDGER_URL_FILE={plan.place or '.'}/secrets/ledger.here D2C_TRACKING_URI=http://127.0.0.1:${{D2C_MLFLOW_PORT:-5000}}",
+        f"   d2c run train -p model={plan.model} && d2c promote {plan.model}",
+        f"   d2c package {plan.model} --containerize && d2c deploy {plan.model} --to compose",
+        "The scheduler has a store of its own: its data come there by jobs (run = source), or docker compose exec scheduler d2c ingest ….",
+        "4. Start the rest: docker compose up -d --build",
         "The scheduler and MLflow run in an image of your project, made by project.Containerfile, or named by D2C_IMAGE.",
+        *unpinned(plan),
         f"Decide about rollouts where the ledger is: docker compose exec scheduler d2c rollout {plan.model} --percent 10; the service",
-        "shares its state with the scheduler and follows within a second. There `d2c collect` reads its log, too.",
+        "shares its state with the scheduler and follows within a second. There `d2c collect` reads its log, too. The image of a",
+        "challenger holds both versions: `d2c package --with-challenger N --containerize`.",
+        "Keys are changed in the project's folder, not in a container: d2c keys create, rotate or revoke, then copy the file onto the old",
+        f"one (cp, which keeps it mounted, not mv): cp {keys} secrets/keys.json. The services follow within a second.",
+        "Ports here are those of one team on the machine; D2C_SERVICE_PORT, D2C_DECISIONS_PORT, D2C_GRAFANA_PORT, D2C_PROMETHEUS_PORT,",
+        "D2C_ALERTMANAGER_PORT, D2C_POSTGRES_PORT and D2C_MLFLOW_PORT (in the environment, or in .env beside this file) move them.",
         plan.sized,
     ]
 
 
-def _about(deciding: Deciding) -> list[str]:
-    files = ", ".join(f"secrets/{name}" for name in deciding.secrets)
-    own = [f"Those that the policies name are yours to bring: {files}"] if files else []
+def _about(plan: Plan) -> list[str]:
+    others = [*(plan.deciding.secrets if plan.deciding else ()), *plan.secrets]
+    files = ", ".join(f"secrets/{name}" for name in dict.fromkeys(others))
+    own = [f"Those that policies and the schedule name are yours to bring: {files}"] if files else []
+    if plan.deciding is None:
+        return own
     return [
         *own,
-        f"People decide at port {deciding.port}, by keys of the scope decide or by links: put a proxy with TLS before it.",
+        f"People decide at port {plan.deciding.port}, by keys of the scope decide or by links: put a proxy with TLS before it.",
     ]
+
+
+def called(plan: Plan) -> str:
+    """Return the name of the model's service among the others."""
+    return f"model-{plan.slug}" if plan.slug in OTHERS else plan.slug
+
+
+def published(name: str, port: int, inside: int | None = None) -> list[str]:
+    """Return a port that this machine alone reaches, and that a variable moves."""
+    return [f"127.0.0.1:${{D2C_{name}_PORT:-{port}}}:{inside or port}"]
 
 
 def files(plan: Plan) -> dict[str, str]:
@@ -74,6 +94,7 @@ def files(plan: Plan) -> dict[str, str]:
         "compose.yaml": compose(plan),
         "prometheus/prometheus.yaml": prometheus(plan),
         "prometheus/alerts.yaml": rules(plan),
+        "alertmanager/alertmanager.yaml": alertmanager(),
         "grafana/datasources/prometheus.yaml": {"apiVersion": 1, "datasources": [source]},
         "grafana/dashboards/provider.yaml": {"apiVersion": 1, "providers": [provider]},
     }
@@ -85,32 +106,21 @@ def files(plan: Plan) -> dict[str, str]:
     return made | {
         "grafana/dashboards/services.json": dashboard(),
         "postgres/databases.sql": databases,
-        "project.Containerfile": project(plan),
+        "project.Containerfile": recipe(plan),
     }
-
-
-def project(plan: Plan) -> str:
-    """Return the recipe of the project's image: what it needs, then what changes more often."""
-    wanted = "requirements.txt" if "requirements.txt" in plan.project else ""
-    needs = f"-r {wanted}" if wanted else f"d2c_mlops=={version('d2c_mlops')}"
-    pip = f'RUN python3 -m pip install --no-cache-dir {needs} "psycopg[binary]>=3.2,<4"'
-    install = f"COPY {wanted} ./\n{pip}" if wanted else pip
-    copies = "\n".join(f"COPY {name} ./{name}" for name in plan.project if name != wanted)
-    library = LIBRARY.format(library=SYSTEM["lightgbm"][0], package=SYSTEM["lightgbm"][1])
-    return PROJECT.format(base=BASE, library=library, install=install, copies=copies, user=USER)
 
 
 def compose(plan: Plan) -> dict[str, Any]:
     """Return the services of the team, each with its limits."""
     own = {
-        "image": "${D2C_IMAGE:-d2c-project}",
+        "image": f"${{D2C_IMAGE:-d2c-{plan.slug}-project}}",
         "build": {"context": plan.context, "dockerfile": f"{plan.place or '.'}/project.Containerfile"},
     }
     stored = {"volumes": ["store:/store"], "secrets": ["postgres"]}
     up = {"postgres": {"condition": "service_healthy"}}
     serve = f"exec mlflow server --host 0.0.0.0 --port 5000 --workers 2 --allowed-hosts '{HOSTS}' --backend-store-uri {URL} --artifacts-destination /store/mlartifacts"
     return {
-        "name": "d2c",
+        "name": f"d2c-{plan.slug}",
         "services": {
             "postgres": {
                 "image": POSTGRES,
@@ -118,6 +128,7 @@ def compose(plan: Plan) -> dict[str, Any]:
                 "secrets": ["postgres"],
                 "volumes": ["postgres:/var/lib/postgresql/data", "./postgres:/docker-entrypoint-initdb.d:ro"],
                 "healthcheck": {"test": ["CMD-SHELL", "pg_isready -U d2c -d ledger"], "interval": "5s", "retries": 12},
+                "ports": published("POSTGRES", 5432),
                 **_limits(1.0, 1024),
             },
             "mlflow": {
@@ -125,6 +136,7 @@ def compose(plan: Plan) -> dict[str, Any]:
                 "command": ["sh", "-c", serve],
                 "environment": {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 "depends_on": up,
+                "ports": published("MLFLOW", 5000),
                 **stored,
                 **_limits(1.0, 2048),  # four workers and those of its jobs went beyond 1.5 GB
             },
@@ -140,30 +152,37 @@ def compose(plan: Plan) -> dict[str, Any]:
                 "depends_on": up | {"mlflow": {"condition": "service_started"}},
                 "stop_grace_period": "5m",
                 "volumes": ["store:/store", "state:/state"],
-                "secrets": ["ledger"],
+                "secrets": ["ledger", *plan.secrets],
                 **_limits(2.0, 4096),
             },
-            plan.slug: service(plan),
+            called(plan): service(plan),
             **({"decisions": decisions(plan.deciding, own, up)} if plan.deciding else {}),
             "prometheus": {
                 "image": PROMETHEUS,
                 "command": ["--config.file=/etc/prometheus/prometheus.yaml", "--storage.tsdb.retention.time=90d"],
                 "volumes": ["./prometheus:/etc/prometheus:ro", "prometheus:/prometheus"],
-                "ports": ["127.0.0.1:9090:9090"],
+                "ports": published("PROMETHEUS", 9090),
                 **_limits(0.5, 512),
+            },
+            "alertmanager": {
+                "image": ALERTMANAGER,
+                "command": ["--config.file=/etc/alertmanager/alertmanager.yaml", "--storage.path=/alertmanager"],
+                "secrets": ["alerts"],
+                "volumes": ["./alertmanager:/etc/alertmanager:ro", "alertmanager:/alertmanager"],
+                "ports": published("ALERTMANAGER", 9093),
+                **_limits(0.2, 128),
             },
             "grafana": {
                 "image": GRAFANA,
                 "environment": {"GF_SECURITY_ADMIN_PASSWORD__FILE": "/run/secrets/grafana"},
                 "secrets": ["grafana"],
                 "volumes": ["./grafana:/etc/grafana/provisioning:ro", "grafana:/var/lib/grafana"],
-                "ports": ["127.0.0.1:3001:3000"],
+                "ports": published("GRAFANA", 3001, 3000),
                 **_limits(0.5, 512),
             },
         },
-        "volumes": {name: {} for name in ("postgres", "store", "state", "prometheus", "grafana")},
-        "secrets": {name: {"file": f"./secrets/{file}"} for name, file in (("postgres", "postgres"), ("ledger", "ledger"),
-                    ("grafana", "grafana"), ("log", "log"), ("keys", "keys.json"), *((s, s) for s in _secrets(plan)))},
+        "volumes": {name: {} for name in ("postgres", "store", "state", "prometheus", "alertmanager", "grafana")},
+        "secrets": {name: {"file": f"./secrets/{'keys.json' if name == 'keys' else name}"} for name in _secrets(plan)},
     }  # fmt: skip
 
 
@@ -178,17 +197,15 @@ def service(plan: Plan) -> dict[str, Any]:
         "security_opt": ["no-new-privileges:true"],
         "tmpfs": ["/tmp"],  # noqa: S108 - inside the container
         "environment": {
-            "D2C_SERVICE_MODE": "production",
-            "D2C_SERVICE_STATE": "/state",
+            **plan.service,
             "D2C_SERVICE_KEYS": "/run/secrets/keys",
             "D2C_SERVICE_LOG_SECRET_FILE": "/run/secrets/log",
-            "D2C_SERVICE_DRAIN_SECONDS": str(DRAIN),
             "BENTOML_DO_NOT_TRACK": "True",
         },
         "secrets": ["log", "keys"],
         "volumes": ["state:/state"],
-        "ports": [f"127.0.0.1:{plan.port}:{plan.port}"],
-        "stop_grace_period": f"{DRAIN + 30}s",
+        "ports": published("SERVICE", plan.port),
+        "stop_grace_period": f"{math.ceil(plan.drain) + 30}s",
         "healthcheck": {
             "test": ["CMD", "python3", "-c", ready],
             "interval": "10s",
@@ -214,7 +231,7 @@ def decisions(deciding: Deciding, own: dict[str, Any], up: dict[str, Any]) -> di
         "depends_on": up,
         "volumes": ["store:/store", "state:/state"],
         "secrets": ["ledger", "keys", *deciding.links, *deciding.secrets],
-        "ports": [f"127.0.0.1:{deciding.port}:{deciding.port}"],
+        "ports": published("DECISIONS", deciding.port),
         "stop_grace_period": "1m",
         "healthcheck": {
             "test": ["CMD", "python3", "-c", ready],
@@ -226,8 +243,19 @@ def decisions(deciding: Deciding, own: dict[str, Any], up: dict[str, Any]) -> di
     }
 
 
-def _secrets(plan: Plan) -> tuple[str, ...]:
-    return (*plan.deciding.links, *plan.deciding.secrets) if plan.deciding else ()
+def alertmanager() -> dict[str, Any]:
+    """Return whom alerts reach: a web hook, whose address is a secret."""
+    hook = {"url_file": "/run/secrets/alerts", "send_resolved": True}
+    return {
+        "route": {"receiver": "hook", "group_by": ["alertname", "model"], "repeat_interval": "4h"},
+        "receivers": [{"name": "hook", "webhook_configs": [hook]}],
+    }
+
+
+def _secrets(plan: Plan) -> list[str]:
+    """Return the secrets of all services, each once."""
+    deciding = (*plan.deciding.links, *plan.deciding.secrets) if plan.deciding else ()
+    return list(dict.fromkeys(("postgres", "ledger", "grafana", "log", "keys", "alerts", *deciding, *plan.secrets)))
 
 
 def _limits(cpus: float, memory_mb: int) -> dict[str, Any]:
@@ -239,18 +267,19 @@ def _limits(cpus: float, memory_mb: int) -> dict[str, Any]:
 
 def prometheus(plan: Plan) -> dict[str, Any]:
     """Return whom Prometheus asks, and how often."""
-    at = {plan.slug: plan.port} | ({"decisions": plan.deciding.port} if plan.deciding else {})
+    at = {called(plan): plan.port} | ({"decisions": plan.deciding.port} if plan.deciding else {})
     asked = [{"job_name": name, "static_configs": [{"targets": [f"{name}:{port}"]}]} for name, port in at.items()]
     return {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
         "rule_files": ["/etc/prometheus/alerts.yaml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]},
         "scrape_configs": asked,
     }
 
 
 TARGET = Target(
     "compose",
-    "service, scheduler, decisions, PostgreSQL, MLflow, Prometheus, Grafana on one machine",
+    "service, scheduler, decisions, PostgreSQL, MLflow, Prometheus, Alertmanager, Grafana on one machine",
     files,
     "docker compose -f {folder}/compose.yaml up -d --build",
 )

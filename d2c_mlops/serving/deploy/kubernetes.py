@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -17,10 +19,14 @@ SAID = (
     "  kubectl create secret generic d2c-keys --from-file=keys.json=d2c_store/serving/keys.json",
     "  kubectl create secret generic d2c-service --from-literal=log-secret=$(openssl rand -hex 32)",
     "Rollouts: what `d2c rollout MODEL … --to kubernetes` prints is the ConfigMap that the replicas follow; none is needed before.",
-    "The prediction log is on a volume of each replica; `d2c collect --from` reads it, or a side car ships it.",
+    "The prediction log is on a volume of each replica: copy /state/log out of them, or ship it by a side car of yours, and let",
+    "`d2c collect --from FOLDER` read it. People decide by `d2c decisions serve` beside the ledger; no manifest starts it here.",
+    "Callers of other namespaces are let in by a label of theirs: kubectl label namespace NAME d2c/client=true; so is Prometheus.",
+    "There is no limit of processors, so that a replica may use what is idle; how many replicas there are is the autoscaler's.",
+    "Alerts are in prometheus/: rule.yaml for a cluster with Prometheus's operator (kubectl apply -f prometheus/rule.yaml), alerts.yaml",
+    "is the same for a Prometheus that reads files. Whom they reach, by Alertmanager, is yours to say; they carry severity page or ticket.",
 )
 STAGE = "d2c/stage"  # annotation that names a step of a rollout
-DRAIN = 10  # seconds in which load balancers notice that /readyz says no
 
 
 def files(plan: Plan) -> dict[str, str]:
@@ -34,7 +40,15 @@ def files(plan: Plan) -> dict[str, str]:
         "account.yaml": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(plan), "automountServiceAccountToken": False},
     }  # fmt: skip
     texts = {name: header([*SAID, plan.sized]) + yaml.safe_dump(each, sort_keys=False) for name, each in made.items()}
-    return texts | {"prometheus/alerts.yaml": header() + yaml.safe_dump(rules(plan), sort_keys=False, width=120)}
+    operated = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": meta(plan),
+        "spec": rules(plan),
+    }
+    for name, each in (("alerts", rules(plan)), ("rule", operated)):
+        texts[f"prometheus/{name}.yaml"] = header() + yaml.safe_dump(each, sort_keys=False, width=120)
+    return texts
 
 
 def meta(plan: Plan) -> dict[str, Any]:
@@ -85,8 +99,7 @@ def stateful(plan: Plan) -> dict[str, Any]:
         "kind": "StatefulSet",
         "metadata": meta(plan),
         "spec": {
-            "serviceName": plan.slug,
-            "replicas": plan.size.least,
+            "serviceName": plan.slug,  # how many there are is the autoscaler's: a number here would undo it with each apply
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": labels(plan)},
             "updateStrategy": {"type": "RollingUpdate"},
@@ -106,11 +119,9 @@ def pod(plan: Plan) -> dict[str, Any]:
     """Return a replica: no root, nothing written but its state, probes that tell starting, living and ready apart."""
     secret = {"secretKeyRef": {"name": "d2c-service", "key": "log-secret"}}
     environment = [
-        {"name": "D2C_SERVICE_MODE", "value": "production"},
-        {"name": "D2C_SERVICE_STATE", "value": "/state"},
+        *({"name": name, "value": text} for name, text in plan.service.items()),
         {"name": "D2C_SERVICE_KEYS", "value": "/keys/keys.json"},
         {"name": "D2C_SERVICE_ROLLOUT", "value": f"/rollout/{FILE}"},
-        {"name": "D2C_SERVICE_DRAIN_SECONDS", "value": str(DRAIN)},
         {"name": "D2C_SERVICE_LOG_SECRET", "valueFrom": secret},
     ]
     container = {
@@ -143,7 +154,7 @@ def pod(plan: Plan) -> dict[str, Any]:
     }
     return {
         "serviceAccountName": plan.slug,
-        "terminationGracePeriodSeconds": DRAIN + 30,
+        "terminationGracePeriodSeconds": math.ceil(plan.drain) + 30,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -213,7 +224,7 @@ def disruption(plan: Plan) -> dict[str, Any]:
 
 
 def network(plan: Plan) -> dict[str, Any]:
-    """Return who may talk to whom: callers of this namespace and those marked as clients; replicas talk to nobody."""
+    """Return who may talk to whom: callers of this namespace and those marked as clients; replicas only to where traces go."""
     marked = {"namespaceSelector": {"matchLabels": {"d2c/client": "true"}}}
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -223,9 +234,19 @@ def network(plan: Plan) -> dict[str, Any]:
             "podSelector": {"matchLabels": labels(plan)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"from": [{"podSelector": {}}, marked], "ports": [{"port": plan.port}]}],
-            "egress": [],
+            "egress": traces(plan),
         },
     }
+
+
+def traces(plan: Plan) -> list[dict[str, Any]]:
+    """Return the ways out: names, and the port of the address that traces are sent to, where they are."""
+    address = dict(plan.environment).get("D2C_SERVICE_TRACES")
+    if not address:
+        return []
+    url = urlsplit(address)
+    names = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
+    return [{"ports": [*names, {"port": url.port or (443 if url.scheme == "https" else 80), "protocol": "TCP"}]}]
 
 
 TARGET = Target(

@@ -1,0 +1,95 @@
+"""What a deployment takes over from the project's settings, and the recipe of the project's image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from ...settings import ServiceSettings, Settings
+from ..container import BASE
+from ..container.containerfile import LIBRARY, SYSTEM, USER
+from . import REQUIREMENTS, Plan, needs
+
+RECIPE = """# Written by `d2c deploy`: the image of your project, which runs the schedule and MLflow. Secrets are mounted, never copied.
+ARG BASE={base}
+FROM ${{BASE}}
+USER 0:0
+ENV PYTHONUNBUFFERED=1 HOME=/tmp PYTHONPATH=/project D2C_STORE=/store MLFLOW_DISABLE_TELEMETRY=true BENTOML_DO_NOT_TRACK=True
+{library}
+WORKDIR /project
+{install}
+{copies}
+RUN mkdir /store /state && chown {user}:{user} /store /state
+USER {user}:{user}
+VOLUME ["/store", "/state", "/tmp"]
+CMD ["d2c", "schedule", "run"]
+"""
+ALWAYS = (REQUIREMENTS, "wheels", "settings.ini", "nbs", "notebooks", "runbooks")
+KINDS = (
+    ".ini",
+    ".json",
+    ".py",
+    ".sql",
+    ".toml",
+    ".yaml",
+    ".yml",
+)  # of files that parameters name; data stay where they are
+OWN = ("mode", "state", "keys", "rollout", "log_secret", "drain_seconds")  # what the platform's files say by themselves
+
+
+def recipe(plan: Plan) -> str:
+    """Return the recipe of the project's image: what it needs, then what changes more often."""
+    first = [part for part in (REQUIREMENTS, "wheels") if part in plan.project]
+    install = f"RUN python3 -m pip install --no-cache-dir {needs(plan)}"
+    copied = [f"COPY {name} ./{name}" for name in plan.project]
+    early = [line for line, name in zip(copied, plan.project, strict=True) if name in first]
+    library = LIBRARY.format(library=SYSTEM["lightgbm"][0], package=SYSTEM["lightgbm"][1])
+    return RECIPE.format(
+        base=BASE,
+        library=library,
+        install="\n".join([*early, install]),
+        copies="\n".join(line for line in copied if line not in early),
+        user=USER,
+    )
+
+
+def parts(settings: Settings) -> tuple[str, ...]:
+    """Return what of the project's folder its image holds: code, notebooks, files of KINDS that parameters name; no store, no secret."""
+    packages = (name.partition(".")[0] for name in settings.packages)
+    runs = (_folder(job.run) for job in settings.jobs.values() if job.run.endswith(".ipynb"))
+    named = (value for value in params(settings) if value.endswith(KINDS))
+    found = dict.fromkeys(name for name in (*ALWAYS, *packages, *runs, *named) if _is_part(name, settings))
+    return tuple(name for name in found if not any(str(above) in found for above in PurePosixPath(name).parents))
+
+
+def given(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return the D2C_SERVICE_… variables of a service elsewhere: what [service] says otherwise than the defaults."""
+    own, usual = settings.service, ServiceSettings().environment()
+    names = {f"D2C_SERVICE_{name.upper()}" for name in OWN}
+    said = {name: text for name, text in own.environment().items() if text != usual[name] and name not in names}
+    drains = {"D2C_SERVICE_DRAIN_SECONDS": f"{own.drain_seconds:g}"} if own.drain_seconds else {}
+    return tuple((said | drains).items())
+
+
+def params(settings: Settings) -> Iterator[str]:
+    """Yield the parameters of all jobs and models."""
+    for job in settings.jobs.values():
+        yield from job.params.values()
+    for model in settings.models.values():
+        yield from model.params.values()
+
+
+def _folder(notebook: str) -> str:
+    """Return the folder of a notebook, which may import what lies beside it; the notebook itself at the top."""
+    path = PurePosixPath(notebook)
+    return notebook if len(path.parts) < 2 else path.parts[0]
+
+
+def _is_part(name: str, settings: Settings) -> bool:
+    path = (settings.root / name).resolve()
+    kept = [settings.store.resolve(), *([(settings.root / settings.secrets).resolve()] if settings.secrets else [])]
+    inside = path != settings.root.resolve() and path.is_relative_to(settings.root.resolve())
+    try:
+        return bool(name) and inside and path.exists() and not any(path.is_relative_to(each) for each in kept)
+    except OSError:  # a parameter that is no file's name at all
+        return False
