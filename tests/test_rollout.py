@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -31,7 +32,7 @@ from d2c_mlops.models.model import Evaluation
 from d2c_mlops.registry.promotions import champion
 from d2c_mlops.registry.promotions import promote as promote_alone
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.serving import history, rollouts, watch
+from d2c_mlops.serving import history, rollouts, variants, watch
 from d2c_mlops.serving.app import App, Keeping, Served, create_app
 from d2c_mlops.serving.batch import score
 from d2c_mlops.serving.collect import collect
@@ -226,6 +227,20 @@ def test_a_challenger_that_fails_always_is_asked_a_bounded_number_of_times(servi
     assert len(calls) <= 40 and service.watcher.tally.counts["errors", "challenger"] == 2000
 
 
+def test_a_challenger_that_hangs_is_left_alone_and_counts_as_failed(service: Service, monkeypatch) -> None:
+    monkeypatch.setattr(variants, "AT_LEAST", 0.2)
+    monkeypatch.setattr(variants, "A_RECORD", 0.0)
+    service.says(going(1.0))
+    over = threading.Event()
+    service.loaded[0].challenger.model.predict_records = lambda records: over.wait(20.0)
+    start = time.monotonic()
+    (one, two) = service.ask(*leads(2)).json()["predictions"]
+    assert time.monotonic() - start < 5.0
+    assert (one["variant"], two["variant"], two["score"]) == ("champion", "champion", 0.3)
+    assert service.watcher.tally.counts["errors", "challenger"] == 2
+    over.set()
+
+
 @pytest.mark.parametrize("said", [[], [{"lead_id": "x"}] * 9, [{"lead_id": "a", "score": object()}]])
 def test_an_answer_that_is_none_counts_as_a_failure(service: Service, said: list) -> None:
     service.says(going(1.0))
@@ -369,6 +384,28 @@ def test_errors_end_a_rollout_in_every_worker_and_tell_why(service: Service, cap
     again.says(going(1.0, stage="s2"))  # the next decision does
     assert again.loaded[0] is not again.versions[1]
     again.logged()
+
+
+def test_a_challenger_that_cannot_be_loaded_ends_its_rollout_and_says_why(service: Service) -> None:
+    del service.versions[2]
+    service.watcher.broken = {2: "ValueError: no such feature"}
+    service.says(going(0.5))
+    (event,) = marks(service.watcher.folder)
+    assert event["reason"] == "load: version 2 cannot be loaded: ValueError: no such feature"
+    assert service.loaded[0] is service.versions[1]
+    assert 'd2c_rollout_aborts_total{model="leads",reason="load",version="2"}' in service.client.get("/metrics").text
+
+
+def test_at_a_hundred_percent_the_challenger_is_compared_with_what_the_champion_took_before(service: Service) -> None:
+    service.says(going(0.5, guards=RolloutSettings(min_answers=20)))
+    for _ in range(30):
+        service.watcher.tally.answered("champion", 1, 0.004)
+        service.watcher.tally.answered("challenger", 1, 0.004)
+    service.says(going(1.0, stage="whole", guards=RolloutSettings(min_answers=20)))
+    for _ in range(30):
+        service.watcher.tally.answered("challenger", 1, 0.4)
+    service.watcher.look()
+    assert marks(service.watcher.folder)[0]["reason"].startswith("latency: 30 of 30")
 
 
 def test_workers_judge_together(service: Service) -> None:

@@ -1,5 +1,6 @@
 """The application in-process: who is let in, what is kept, what is refused."""
 
+import fcntl
 import gzip
 import json
 import logging
@@ -275,6 +276,21 @@ def test_a_stream_takes_no_idempotency_key(client: TestClient) -> None:
     assert client.post("/predict", content="{}", headers=head).status_code == 400
 
 
+def test_a_segment_that_another_worker_sweeps_at_the_start_is_made_anew(tmp_path: Path, monkeypatch) -> None:
+    lock, swept = fcntl.flock, []
+
+    def sweeping(file, how):
+        if not swept and (drafts := list(tmp_path.glob("*.draft"))):
+            swept.append(drafts[0].unlink())
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", sweeping)
+    book = Logbook(tmp_path)
+    assert swept and book.append(b'{"a":1}')
+    book.close()
+    assert [file.read_bytes() for file in tmp_path.glob("*.jsonl")] == [b'{"a":1}\n']
+
+
 # --- feedback
 
 
@@ -337,6 +353,46 @@ def test_too_many_at_a_time_are_told_to_come_back(keeping: Keeping) -> None:
     assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        [{"lead_id": "L-2", "score": 0.2}],  # the first record left out
+        [{"lead_id": "L-2", "score": 0.2}, {"lead_id": "L-1", "score": 0.1}],
+        [{"lead_id": "L-1", "score": 0.1}, {"lead_id": "L-2", "score": None}],
+        [{"lead_id": "L-1", "score": 0.1}, {"lead_id": "L-2", "score": float("inf")}],
+    ],
+)
+def test_what_is_no_answer_is_not_given_as_one(keeping: Keeping, monkeypatch, said: list) -> None:
+    monkeypatch.setattr(Lead, "predict_records", lambda self, records: said)
+    answer = asking(keeping).post("/predict", json={"records": [ASK, {**ASK, "lead_id": "L-2"}]})
+    assert answer.status_code == 500 and "predictions" not in answer.json()
+    assert logged(keeping) == []
+
+
+def test_reasons_in_the_log_name_no_personal_value(keeping: Keeping, monkeypatch) -> None:
+    say = "L-1 (jo@example.com) came 3 times, L-10 never"
+    monkeypatch.setattr(Lead, "explain", lambda self, records: [[say]])
+    body = {"records": [{**ASK, "mail": "jo@example.com"}]}
+    assert asking(keeping).post("/explain", json=body).json()["predictions"][0]["reasons"] == [say]
+    (line,) = logged(keeping)
+    assert line["reasons"] == [["[lead_id] ([mail]) came 3 times, L-10 never"]]
+
+
+@pytest.mark.parametrize(("tail", "status"), [(b"", 200), (b"nonsense", 400)])
+def test_gzip_of_several_members_is_read_whole(client: TestClient, tail: bytes, status: int) -> None:
+    body = json.dumps({"records": [ASK, {**ASK, "lead_id": "L-2"}]}).encode()
+    packed = gzip.compress(body[:20]) + gzip.compress(body[20:]) + tail
+    head = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = client.post("/predict", content=packed, headers=head)
+    assert answer.status_code == status and len(answer.json().get("predictions", ())) == (2 if status == 200 else 0)
+
+
+@pytest.mark.parametrize(("accepted", "packed"), [("gzip", True), ("br, gzip;q=0.5", True), ("gzip;q=0, br", False)])
+def test_an_answer_is_packed_for_who_takes_it(client: TestClient, accepted: str, packed: bool) -> None:
+    answer = client.get("/openapi.json", headers={"Accept-Encoding": accepted})
+    assert (answer.headers.get("content-encoding") == "gzip") is packed
+
+
 def test_what_takes_too_long_is_told(keeping: Keeping, monkeypatch) -> None:
     keeping.settings = ServiceSettings(max_seconds=0.05)
     monkeypatch.setattr(Lead, "predict_records", lambda self, records: time.sleep(0.5))
@@ -381,7 +437,8 @@ def test_a_model_that_waits_holds_nobody_up_either() -> None:
 
 def test_threads_that_take_turns_do_not_make_a_quick_model_slow() -> None:
     pace, size, inside = Pace(), (False, 100), threading.Barrier(2)
-    pace.timed(size, lambda: None)
+    for _ in range(5):
+        pace.timed(size, lambda: None)
 
     def slowly() -> None:
         inside.wait()

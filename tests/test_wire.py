@@ -180,6 +180,30 @@ def test_a_caller_that_stops_sending_is_refused_in_time() -> None:
         assert exchange(port, asking("/", b"never whole")[:-1]).startswith(b"HTTP/1.1 408")
 
 
+def test_a_head_without_end_is_refused() -> None:
+    with served(Shop()) as (port, _), socket.create_connection(("127.0.0.1", port), timeout=10.0) as line:
+        line.sendall(b"GET / HTTP/1.1\r\n")
+        sent = 0
+        with pytest.raises(OSError, match=r"reset|closed|pipe"):
+            for _ in range(3000):
+                line.sendall(b"x-more: " + b"a" * 1000 + b"\r\n")
+                sent += 1000
+        assert sent < 2_000_000  # what the kernel's buffers held besides
+
+
+def test_a_connection_on_which_nothing_is_asked_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "SILENCE", 0.2)
+    with served(Shop()) as (port, _):
+        start = time.monotonic()
+        assert exchange(port) == b"" == exchange(port, b"POST / HT")
+        assert time.monotonic() - start < 2.0
+        with socket.create_connection(("127.0.0.1", port), timeout=10.0) as line:
+            for body in (b"one", b"two"):
+                line.sendall(asking("/", body))
+                assert line.recv(65536).endswith(body)
+                time.sleep(0.7)
+
+
 def test_requests_leave_nothing_for_the_collector() -> None:
     with served(Shop()) as (port, _):
         exchange(port, asking("/", b"warm"), until=b"warm")

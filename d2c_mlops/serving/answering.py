@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isinf, isnan
 from typing import Any, ClassVar
 
 import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from ..errors import D2CError
 from ..models.contract import Field as ContractField
 from ..models.contract import to_frame, to_records
 from ..models.model import Model
 from . import openapi
 from .http import Refused, problem
-from .privacy import pseudonym
+from .privacy import pseudonym, veiled
 
 MAX_RECORDS = 10_000
 LINE = 500  # records in a line of the prediction log
 Mask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
+
+
+class Unfit(D2CError):
+    """A model's answer that does not fit what it was asked: the fault is the model's."""
 
 
 @dataclass
@@ -89,20 +95,59 @@ class Served:
         contract = self.model.contract
         return masking((*contract.input_fields, *contract.output_fields), self.secret)
 
+    def veil(
+        self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], reasons: list[list[str]]
+    ) -> list[list[str]]:
+        """Return reasons without the personal values of their records."""
+        contract = self.model.contract
+        personal = {each.name for each in (*contract.input_fields, *contract.output_fields) if each.personal}
+        rows = zip(inputs, outputs, reasons, strict=True)
+        return [veiled(why, (given, said), personal) for given, said, why in rows]
+
     def parse(self, body: bytes) -> list[dict[str, Any]]:
         """Return the records of a request's body. Raises ValidationError."""
         return [one.__dict__ for one in self.body.validate_json(body, strict=True).records]
 
     def answer(self, records: list[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
-        """Return outputs, and reasons when wanted, for checked records. Raises DataRefused."""
+        """Return outputs, and reasons when wanted, for checked records. Raises DataRefused, and Unfit for what is no answer."""
         model, contract = self.model, self.model.contract
+        outputs: list[dict[str, Any]] | None
+        said: list[list[str]] | None = None
         if reasons and (both := model.answer_records(records)) is not None:
-            return both
-        if not reasons and (outputs := model.predict_records(records)) is not None:
-            return outputs, None
-        frame = to_frame(contract.input_fields, records)
-        made, said = model.predict_with_reasons(frame) if reasons else (model.predict(frame), None)
-        return to_records(contract.output_fields, made), said
+            outputs, said = both
+        elif reasons or (outputs := model.predict_records(records)) is None:
+            frame = to_frame(contract.input_fields, records)
+            made, said = model.predict_with_reasons(frame) if reasons else (model.predict(frame), None)
+            outputs = to_records(contract.output_fields, made)
+        if len(outputs) != len(records) or (reasons and (said is None or len(said) != len(records))):
+            raise Unfit(
+                f"{self.name} gave {len(outputs)} answers to {len(records)} records, {len(said or ())} with reasons"
+            )
+        for record, output in zip(records, outputs, strict=True):
+            self._fits(record, output)
+        return outputs, said
+
+    @cached_property
+    def _fits(self) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+        """What raises Unfit when an answer is another record's, or lacks a value."""
+        contract = self.model.contract
+        key = contract.key
+        required = [field.name for field in contract.output_fields if not field.nullable]
+        numbers = [field.name for field in contract.output_fields if field.kind == "number"]
+        same = any(f.name == key and f.kind in ("string", "integer") for f in contract.output_fields)
+
+        def fits(record: dict[str, Any], output: dict[str, Any]) -> None:
+            if same and output.get(key) != record.get(key):
+                raise Unfit(f"{self.name} answered a record with another {key}")
+            for name in required:
+                if output.get(name) is None:
+                    raise Unfit(f"{self.name} gave an answer without {name}")
+            for name in numbers:
+                value = output.get(name)
+                if value is not None and (isinf(value) or (isnan(value) and name in required)):
+                    raise Unfit(f"{self.name} gave an answer whose {name} is no number")
+
+        return fits
 
     def predict(self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None) -> Answered:
         """Return the answer to a request's body, with lines for the log when something is `about` it."""
@@ -150,7 +195,7 @@ class Served:
             if where[-1] - where[0] >= len(where):
                 line["indexes"] = list(where)
             if made.reasons is not None:
-                line["reasons"] = made.reasons[rows]
+                line["reasons"] = self.veil(inputs, outputs, made.reasons[rows]) if mask else made.reasons[rows]
             found.append(orjson.dumps(line))
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -32,7 +31,6 @@ from .http import (
     Request,
     Scope,
     Send,
-    in_a_task,
     lifespan,
     new_id,
     problem,
@@ -42,8 +40,9 @@ from .keys import Keyring
 from .logbook import Logbook
 from .majors import Older, of_major
 from .metrics import Metrics, exposition
-from .pace import Pace, Size
+from .pace import Overrun, Pace, Size
 from .stream import Streamed
+from .threads import Threads
 
 __all__ = ["App", "Keeping", "Served", "create_app"]
 
@@ -73,6 +72,7 @@ class App:
         self.inner = inner  # runs the lifespan where there is one
         self.metrics = Metrics()
         self.pace = Pace()
+        self.threads = Threads()
         self.going = 0
         asks: dict[str, Handler] = {
             "/predict": partial(self.ask, reasons=False),
@@ -124,7 +124,7 @@ class App:
                 allow = ", ".join(handlers)
                 return problem(405, "This path does not take this method", f"it takes {allow}", {"allow": allow})
             if scope["method"] == "POST":
-                if self.going >= self.settings.max_concurrency:
+                if self.going + self.threads.stuck >= self.settings.max_concurrency:
                     return problem(503, "Too many requests are going", "come back", {"retry_after": "1"})
                 self.going += 1
                 counted = True
@@ -176,7 +176,7 @@ class App:
         self.authorise(request, served)
         if reasons and not served.explains:
             raise Refused(problem(404, "This model gives no reasons", "POST /predict asks for predictions alone"))
-        if (request.header(b"content-type") or b"").startswith(STREAM):
+        if (request.header(b"content-type") or b"").lower().startswith(STREAM):
             await Streamed(self, request, served, reasons).run()
             return None
         body = await request.body(self.settings.max_body, self.settings.read_seconds)
@@ -199,23 +199,20 @@ class App:
         spent = f"{(perf_counter() - start) * 1e3:.3f}"
         return Answer(made.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
 
-    async def guarded(self, work: Callable[[], Any], served: Served, size: Size) -> Any:
-        """Run what the model does, in time; what it refuses is told."""
-        timed = partial(self.pace.timed, size, work)
+    async def guarded(self, work: Callable[[], Any], served: Served, size: Size, at_once: bool = True) -> Any:
+        """Run what the model does, in time; what it refuses is told. What holds the event loop too long is done again in a thread."""
         try:
-            if not self.pace.slow(size):
-                return timed()
-            await in_a_task()
-            loop = asyncio.get_running_loop()
-            return await asyncio.wait_for(loop.run_in_executor(None, timed), self.settings.max_seconds)
+            if at_once and not self.pace.slow(size):
+                try:
+                    return self.pace.at_once(size, work)
+                except Overrun:
+                    LOG.warning("slow", extra={"facts": {"model": served.name, "bytes": size[1]}})
+            return await self.threads.do(partial(self.pace.timed, size, work), self.settings.max_seconds)
         except ValidationError as err:
             raise refused(err, served) from None
         except DataRefused as err:
             errors = [{"where": f.where, "message": f.what} for f in err.failures] or [{"message": err.what}]
             raise Refused(problem(422, "The model cannot answer this", err.what, errors=errors)) from None
-        except TimeoutError:
-            took = f"it would take more than {self.settings.max_seconds:g} s"
-            raise Refused(problem(504, "This takes too long", f"{took}; send fewer records a call")) from None
 
     async def feedback(self, request: Request, served: Served) -> Answer | None:
         """POST /feedback: what became of a prediction."""

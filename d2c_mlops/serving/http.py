@@ -8,8 +8,9 @@ import re
 import types
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, MutableMapping
 from functools import cache, partial
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -22,8 +23,10 @@ Headers = list[tuple[bytes, bytes]]
 
 JSON, NDJSON, PROBLEM, TEXT = "application/json", "application/x-ndjson", "application/problem+json", "text/plain"
 PACK_FROM = 1024  # bytes; below, gzip costs more than it saves
+SLOWEST = 64  # bytes of a stream that must arrive in the time for a part: a byte now and then holds a place for ever
 UNPACK = 2**20  # bytes that are unpacked at a time, however small the body was packed
 WHOLE = "d2c.whole"  # extension of ASGI: sends status, headers and body in one piece, or says that it does not
+GZIP = re.compile(rb"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")  # of Accept-Encoding
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -130,24 +133,22 @@ class Request:
         packed = (self.header(b"content-encoding") or b"identity").strip().lower()
         if packed not in (b"identity", b"gzip"):
             raise Refused(problem(415, "The encoding of the body is not known", "send it as it is, or with gzip"))
-        zipped = zlib.decompressobj(wbits=31) if packed == b"gzip" else None
+        zipped, got, since = _Members() if packed == b"gzip" else None, 0, monotonic()
         while True:
             part = message.get("body", b"")
-            unpacked = b""
-            while zipped is not None and (part or len(unpacked) == UNPACK):
-                try:
-                    unpacked = zipped.decompress(part, UNPACK)
-                except zlib.error:
-                    raise Refused(problem(400, "The body is not gzip", "its Content-Encoding says so")) from None
-                part = zipped.unconsumed_tail
-                yield unpacked
-            if zipped is None and part:
+            got += len(part)
+            if got >= SLOWEST:
+                got, since = 0, monotonic()
+            if zipped is not None:
+                for unpacked in zipped.unpack(part):
+                    yield unpacked
+            elif part:
                 yield part
             if not message.get("more_body"):
                 break
-            async with _patience(seconds):
+            async with _patience(seconds and max(0.0, seconds - (monotonic() - since))):
                 message = _whole(await self.receive())
-        if zipped is not None and not zipped.eof:
+        if zipped is not None and not zipped.whole:
             raise Refused(problem(400, "The body ends before its gzip stream does", "send it whole"))
 
     async def reply(self, answer: Answer, closing: bool = False) -> None:
@@ -157,7 +158,7 @@ class Request:
         headers += [(_name(key), value.encode()) for key, value in answer.headers.items()]
         if self.older is not None:
             headers += self.older.headers
-        if len(body) >= PACK_FROM and b"gzip" in (self.header(b"accept-encoding") or b""):
+        if len(body) >= PACK_FROM and GZIP.search(self.header(b"accept-encoding") or b""):
             body = await asyncio.get_running_loop().run_in_executor(None, _gzip, body)
             headers += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
         if closing:
@@ -180,9 +181,14 @@ class Request:
             headers += self.older.headers
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    async def part(self, body: bytes, last: bool = False) -> None:
-        """Send a part of an answer; waits while the caller does not read."""
-        await self.send({"type": "http.response.body", "body": body, "more_body": not last})
+    async def part(self, body: bytes, seconds: float, last: bool = False) -> None:
+        """Send a part of an answer; waits while the caller does not read. Raises Gone when that takes too long."""
+        await in_a_task()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.send({"type": "http.response.body", "body": body, "more_body": not last})
+        except TimeoutError:
+            raise Gone from None
 
 
 def too_large(limit: int) -> Answer:
@@ -209,6 +215,33 @@ def resumed(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, A
             waits_for = step()
         except StopIteration as done:
             return done.value
+
+
+class _Members:
+    """Unpacks gzip: one member after the other, as `cat a.gz b.gz` makes them."""
+
+    def __init__(self) -> None:
+        self.one = zlib.decompressobj(wbits=31)
+
+    @property
+    def whole(self) -> bool:
+        """Whether what came ends where a member does."""
+        return self.one.eof
+
+    def unpack(self, part: bytes) -> Iterator[bytes]:
+        """Yield what a part holds, at most UNPACK bytes at a time. Raises Refused."""
+        unpacked = b""
+        while part or len(unpacked) == UNPACK:
+            if self.one.eof:
+                if not part:
+                    return
+                self.one = zlib.decompressobj(wbits=31)
+            try:
+                unpacked = self.one.decompress(part, UNPACK)
+            except zlib.error:
+                raise Refused(problem(400, "The body is not gzip", "its Content-Encoding says so")) from None
+            part = self.one.unconsumed_tail or self.one.unused_data
+            yield unpacked
 
 
 async def in_a_task() -> None:

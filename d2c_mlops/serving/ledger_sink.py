@@ -19,6 +19,7 @@ from ..models.contract import to_records
 from ..settings import Settings
 from .answering import Mask, masking
 from .bento import log_secret
+from .privacy import veiled
 from .sinks import Batch, Out, Written
 
 LOCATION = "ledger:"
@@ -50,6 +51,9 @@ class LedgerSink:
             ledger.close()
 
 
+Records = list[dict[str, Any]]
+
+
 @dataclass
 class _Predictions:
     ledger: Ledger
@@ -65,8 +69,9 @@ class _Predictions:
         self.columns = list(frame.columns)
         batch, contract, at = self.batch, self.batch.contract, datetime.now(UTC)
         asked = to_records(contract.input_fields, self.asked.iloc[first : first + len(frame)].reset_index(drop=True))
-        inputs, outputs = self._plain(asked), self._plain(to_records(contract.output_fields, frame))
-        reasons = [json.loads(each) for each in frame["reasons"]] if batch.reasons else [None] * len(frame)
+        said = to_records(contract.output_fields, frame)
+        inputs, outputs = self._plain(asked), self._plain(said)
+        reasons = self._reasons(frame, asked, said) if batch.reasons else [None] * len(frame)
         versions = frame["version"].tolist() if "version" in frame else [batch.version] * len(frame)
         variants = frame["variant"].tolist() if "variant" in frame else ["champion"] * len(frame)
         rows = [
@@ -82,6 +87,14 @@ class _Predictions:
             added = len(insert_new(connection, predictions, rows))
         self.told.inserted += added
         self.told.unchanged += len(rows) - added
+
+    def _reasons(self, frame: pd.DataFrame, asked: Records, said: Records) -> list[Any]:
+        reasons: list[list[str]] = [json.loads(each) for each in frame["reasons"]]
+        if not self.mask:
+            return reasons
+        contract = self.batch.contract
+        personal = {each.name for each in (*contract.input_fields, *contract.output_fields) if each.personal}
+        return [veiled(why, each, personal) for why, *each in zip(reasons, asked, said, strict=True)]
 
     def _plain(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return json.loads(json.dumps(self.mask(records) if self.mask else records, default=str))  # type: ignore[no-any-return]

@@ -29,17 +29,24 @@ class _Segment:
     """An open file of a fixed size, locked by this process and mapped into its memory."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
-        draft = folder / f"{name}.draft"
-        self.file = draft.open("w+b", buffering=0)
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.posix_fallocate(self.file.fileno(), 0, size)  # no room is found out here, not when a line is copied
-            self.pages = mmap.mmap(self.file.fileno(), size)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            self.file.close()
-            raise
+        while True:
+            name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
+            draft = folder / f"{name}.draft"
+            self.file = draft.open("w+b", buffering=0)
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not draft.exists():  # swept by somebody who starts too, before it was locked
+                    self.file.close()
+                    continue
+                os.posix_fallocate(self.file.fileno(), 0, size)  # no room is found out here, not when a line is copied
+                self.pages = mmap.mmap(self.file.fileno(), size)
+                break
+            except BlockingIOError:  # that somebody holds it
+                self.file.close()
+            except OSError:
+                draft.unlink(missing_ok=True)
+                self.file.close()
+                raise
         self.used, self.size, self.since = 0, size, 0.0
         self.path = draft.rename(folder / f"{name}.open")
 

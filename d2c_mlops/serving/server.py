@@ -82,6 +82,9 @@ def serving(
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "d2c_mlops.serving.child", str(bento.folder), "--host", host, "--port", str(port)]
     own = service_environment(model, settings) | ({"D2C_SERVICE_WORKERS": str(workers)} if workers is not None else {})
+    home = settings.store / "serving" / "homes" / str(port)  # BentoML empties its folder of metrics at a start
+    home.mkdir(parents=True, exist_ok=True)
+    own["BENTOML_HOME"] = str(home)
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,

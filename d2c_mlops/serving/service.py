@@ -9,6 +9,8 @@ import json
 import logging
 import os
 import signal
+import threading
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,11 +33,14 @@ from .logbook import Logbook
 from .majors import loaded as load
 from .majors import older
 from .metrics import Metrics
+from .pace import ALARM
 from .watch import Watcher, place
 
 HOME = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("D2C_MODEL_FOLDER") or HOME / "model")
 CHALLENGER = FOLDER.parent / "challenger"  # where the Bento holds a second version
+GRACE = 5.0  # seconds beyond an answer's own in which a service that was told to has to end
+LOG = logging.getLogger("d2c.service")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 settings = service_settings(os.environ)
 loaded: list[Served] = []
@@ -65,17 +70,21 @@ def loading(folder: Path, described: dict[str, Any]) -> Served:
     return made
 
 
-def versions() -> dict[int, Served]:
-    """Load the champion and, where there is one, the challenger, which keeps nobody from being served."""
+def versions() -> tuple[dict[int, Served], dict[int, str]]:
+    """Load the champion and, where there is one, the challenger; one that cannot be loaded keeps nobody from being served.
+
+    Returns what was loaded, the champion first, and why something was not.
+    """
     found = loading(FOLDER, about())
     if not CHALLENGER.is_dir():
-        return {found.version: found}
+        return {found.version: found}, {}
+    described = about("challenger.json")
     try:
-        beside = loading(CHALLENGER, about("challenger.json"))
+        beside = loading(CHALLENGER, described)
     except Exception as err:
-        logging.getLogger("d2c.service").error("challenger cannot be loaded", exc_info=err)
-        return {found.version: found}
-    return {found.version: found, beside.version: beside}
+        LOG.error("challenger cannot be loaded", exc_info=err)
+        return {found.version: found}, {described["version"]: f"{type(err).__name__}: {err}"}
+    return {found.version: found, beside.version: beside}, {}
 
 
 def open_keyring() -> Keyring | None:
@@ -99,7 +108,7 @@ class Inner:
         die_with_parent()  # a worker does not outlive a supervisor that was killed
         give_back()
         listener = journal.start()
-        found = versions()
+        found, broken = versions()
         made = next(iter(found.values()))
         keeping.majors = older(FOLDER.parent, loading)
         keeping.keyring = open_keyring()
@@ -111,9 +120,11 @@ class Inner:
             from .tracing import Tracer
 
             keeping.tracer = Tracer(settings.traces, made.name, str(made.version))
-        self.watcher = watching(found, made.version)
+        self.watcher = watching(found, made.version, broken)
         self.listener = listener
         drain_on_sigterm()
+        with suppress(ValueError, AttributeError):  # not in the main thread; not on this system
+            ALARM.install()
         quiet_collector()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
@@ -125,7 +136,7 @@ class Inner:
         self.listener.stop()
 
 
-def watching(found: dict[int, Served], first: int) -> Watcher:
+def watching(found: dict[int, Served], first: int, broken: dict[int, str]) -> Watcher:
     """Let the right version answer, now and whenever the rollout file changes."""
 
     def install(chosen: Served) -> None:
@@ -133,6 +144,7 @@ def watching(found: dict[int, Served], first: int) -> Watcher:
 
     file, folder = place(settings.rollout, settings.state, found[first].name)
     watcher = Watcher(found, first, install, Metrics(), file, folder, keeping.logbook)
+    watcher.broken, watcher.patience = broken, settings.max_seconds / 2
     if file is not None:
         watcher.start()
     return watcher
@@ -160,15 +172,26 @@ def give_back() -> None:
 
 
 def drain_on_sigterm() -> None:
-    """On SIGTERM say at /readyz that the service goes, keep answering for the time set, then let the server end."""
+    """On SIGTERM say at /readyz that the service goes, keep answering for the time set, then let the server end.
+
+    A caller that does not read, or a model that is stuck, holds up the end no longer than an answer may take.
+    """
     former = signal.getsignal(signal.SIGTERM)
 
     def end(number: int) -> None:
         if callable(former):
             former(number, None)
 
+    def late() -> None:
+        LOG.error("the service did not end in time", extra={"facts": {"seconds": settings.max_seconds}})
+        time.sleep(0.2)  # for that line
+        os._exit(1)  # the prediction log is safe, as from kill -9
+
     def drain(number: int, _frame: Any) -> None:
         keeping.draining = True
+        timer = threading.Timer(settings.drain_seconds + settings.max_seconds + GRACE, late)
+        timer.daemon = True
+        timer.start()
         with suppress(RuntimeError):
             asyncio.get_running_loop().call_later(settings.drain_seconds, end, number)
             return

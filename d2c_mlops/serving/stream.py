@@ -57,7 +57,8 @@ class Streamed:
             await request.begin(NDJSON)
         told = "true" if self.logged else "false" if self.about is not None else "sampled-out"
         last = {"complete": error is None, "records": self.index, "answered": self.answered, "logged": told}
-        await request.part(orjson.dumps({**last, "error": error} if error else last) + b"\n", last=True)
+        text = orjson.dumps({**last, "error": error} if error else last) + b"\n"
+        await request.part(text, settings.read_seconds, last=True)
 
     async def _send(self, lines: list[bytes]) -> None:
         """Answer some lines; empty ones do not count."""
@@ -67,10 +68,10 @@ class Streamed:
         if self.request.older is None:
             self.served = self.app.served()  # a rollout may have begun or ended since the last part
         size = (self.reasons, sum(map(len, lines)))
-        found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, size)
+        found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, size, at_once=False)
         if not self.request.sent:
             await self.request.begin(NDJSON)
-        await self.request.part(b"".join(found))
+        await self.request.part(b"".join(found), self.app.settings.read_seconds)
         while self.later:
             self.later.pop(0)()
 

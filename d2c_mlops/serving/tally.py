@@ -41,6 +41,16 @@ class Tally:
             with self.lock:
                 self.counts[action, variant] += 1
 
+    def after(self) -> Tally:
+        """Return the tally of the stage that follows: how long the champion takes is known already, all else begins anew.
+
+        At a share of 100 % the champion is not asked any more, and yet the challenger is compared with it.
+        """
+        made = Tally()
+        with self.lock:
+            made.counts.update({name: n for name, n in self.counts.items() if name[:2] == ("ms", "champion")})
+        return made
+
     def to_dict(self) -> dict[str, int]:
         """Return the counts as JSON values."""
         with self.lock:

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -22,6 +23,8 @@ from .tally import Tally
 
 TRIES = 32  # calls in which a failing challenger may show which records it fails on
 WAITING = 20_000  # records that wait for the shadow; further ones are dropped and counted
+AT_LEAST, A_RECORD = 1.0, 0.01  # seconds that a challenger may take for an answer, and more for each record of it
+CHALLENGERS = ThreadPoolExecutor(16, "challenger")
 LOG = logging.getLogger("d2c.service")
 
 
@@ -33,13 +36,17 @@ class Pair(Served):
     rollout: Rollout
     tally: Tally
     metrics: Metrics
+    patience: float = 15.0  # seconds at most for the challenger, however many records it is asked
 
     @classmethod
-    def of(cls, champion: Served, challenger: Served, rollout: Rollout, tally: Tally, metrics: Metrics) -> Pair:
+    def of(
+        cls, champion: Served, challenger: Served, rollout: Rollout, tally: Tally, metrics: Metrics, patience: float
+    ) -> Pair:
         """Join two; what the champion has worked out already (request model, OpenAPI document) is kept."""
         given = {each.name: getattr(champion, each.name) for each in fields(Served)}
         beside = replace(challenger)
-        made = cls(**given, challenger=beside, rollout=rollout, tally=tally, metrics=metrics)
+        sides: dict[str, Any] = {"challenger": beside, "rollout": rollout, "tally": tally, "metrics": metrics}
+        made = cls(**given, **sides, patience=patience)
         vars(made).update({name: value for name, value in vars(champion).items() if name not in given})
         named = [
             (*one.model.contract.input_fields, *one.model.contract.output_fields) for one in (challenger, champion)
@@ -67,14 +74,19 @@ class Pair(Served):
         return said
 
     def ask_challenger(self, records: list[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
-        """Return what the challenger says, timed; raises what it raises, ValueError for an answer that is none."""
+        """Return what the challenger says, timed; raises what it raises, TimeoutError when it does not answer.
+
+        On the event loop an alarm ends it, and all is done again in a thread, where it has a thread of its own to be left in.
+        """
         if self._fitted is not None:
             records = [{name: record.get(name) for name in self._fitted} for record in records]
         start = perf_counter()
-        outputs, why = self.challenger.answer(records, reasons)
+        if threading.current_thread() is threading.main_thread():
+            outputs, why = self.challenger.answer(records, reasons)
+        else:
+            seconds = min(self.patience, AT_LEAST + A_RECORD * len(records))
+            outputs, why = CHALLENGERS.submit(self.challenger.answer, records, reasons).result(seconds)
         seconds = perf_counter() - start
-        if len(outputs) != len(records) or (reasons and (why is None or len(why) != len(records))):
-            raise ValueError(f"{len(records)} records, {len(outputs)} answers, {len(why or ())} with reasons")
         orjson.dumps([outputs, why])
         self._took("challenger", len(records), seconds)
         return outputs, why
@@ -135,6 +147,9 @@ class Split(Pair):
                 outputs, why = self.ask_challenger([records[i] for i in part], reasons)
             except Exception as err:
                 first = first or err
+                if isinstance(err, TimeoutError):
+                    failed += sum(map(len, (part, *todo)))
+                    break
                 if len(part) == 1 or tries >= TRIES:
                     failed += len(part)
                 else:

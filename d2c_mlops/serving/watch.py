@@ -47,6 +47,8 @@ class Watcher:
     aborted: set[str] = field(default_factory=set)  # stages
     tally: Tally = field(default_factory=Tally)
     shadows: Shadows | None = None
+    broken: Mapping[int, str] = field(default_factory=dict)  # versions that could not be loaded, and why
+    patience: float = 15.0  # seconds at most for a challenger's answer
 
     def __post_init__(self) -> None:
         self.stamp: tuple[int, int] | None = None
@@ -84,6 +86,9 @@ class Watcher:
         if rollout is not None and rollout.going and rollout.stage not in self.aborted and self._marked(rollout.stage):
             self.aborted.add(rollout.stage)
         self._apply()
+        why = self.broken.get(rollout.challenger or 0) if rollout is not None and rollout.going else None
+        if rollout is not None and why and rollout.stage not in self.aborted:
+            self._abort(rollout, f"load: version {rollout.challenger} cannot be loaded: {why}", {})
         if isinstance(self.applied[-1], Tally) and rollout is not None:
             counts = total([self.tally.to_dict(), *self._others(rollout.stage)])
             if reason := verdict(counts, rollout.guards):
@@ -127,8 +132,8 @@ class Watcher:
             return
         if self.applied[:3] == (champion.version, challenger.version, rollout.stage):
             return
-        self.tally = Tally()
-        sides = (champion, challenger, rollout, self.tally, self.metrics)
+        self.tally = self.tally.after() if self.applied and self.applied[0] == champion.version else Tally()
+        sides = (champion, challenger, rollout, self.tally, self.metrics, self.patience)
         wanted = (champion.version, challenger.version, rollout.stage, self.tally)
         if rollout.mode == "share":
             self._install(Split.of(*sides), wanted, rollout.share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from contextvars import copy_context
 from functools import partial
@@ -13,6 +14,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from .http import WHOLE, Headers, resumed
 
+HEADING = 65_536  # bytes that a request's line and headers may have, more or less
+SILENCE = 30.0  # seconds between two looks at a connection; one without a request in two of them is closed
+
 
 class Wire(HttpToolsProtocol):
     """Answers a request that is all there when it is read, then and there.
@@ -21,21 +25,51 @@ class Wire(HttpToolsProtocol):
     packet, which together cost more than a score. What waits for something (more of a body, a thread) goes on as a task as ever.
     """
 
+    heading = 0  # bytes that came and are no request yet
+    silent = False  # whether there was none a while ago
+    watch: asyncio.TimerHandle | None = None
     reading = False  # what came is being parsed
     begun: tuple[RequestResponseCycle, Any] | None = None  # the first request that began in it, with its application
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, and look now and then whether the caller asks anything."""
+        super().connection_made(transport)
+        self.watch = self.loop.call_later(SILENCE, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        if self.watch is not None:
+            self.watch.cancel()
+
     def data_received(self, data: bytes) -> None:
         """Parse what came, then answer."""
-        self.reading = True
+        before, self.reading = self.cycle, True
         super().data_received(data)
         self.reading = False
         if self.begun is None:
+            between = self.cycle is before and (before is None or before.response_complete)
+            self.heading = self.heading + len(data) if between else 0
+            if self.heading > HEADING and not self.transport.is_closing():
+                self.send_400_response("The request's head is too large.")
             return
+        self.heading = 0
         (cycle, app), self.begun = self.begun, None
         if cycle.more_body:
             super()._start_asgi_task(cycle, app)
         elif not self.transport.is_closing():
             self._answer(cycle, app)
+
+    def _look(self) -> None:
+        """Close a connection on which no request became whole since the last look."""
+        if self.transport.is_closing():
+            return
+        waiting = self.cycle is None or (self.cycle.response_complete and self.heading > 0)
+        if waiting and self.silent:
+            self.transport.close()
+            return
+        self.silent = waiting
+        self.watch = self.loop.call_later(SILENCE, self._look)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]

@@ -1,0 +1,44 @@
+"""Threads in which models answer, with an end to the patience for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from .http import Refused, in_a_task, problem
+
+COUNT = 16  # a worker
+T = TypeVar("T")
+
+
+class Threads:
+    """A call that nobody waits for any more holds its thread until it ends: it cannot be ended from outside."""
+
+    def __init__(self, count: int = COUNT) -> None:
+        self.count, self.stuck = count, 0
+        self.pool = ThreadPoolExecutor(count, "model")
+
+    async def do(self, work: Callable[[], T], seconds: float) -> T:
+        """Do work. Raises Refused when it takes longer than `seconds`, and at once when each thread is stuck."""
+        if self.stuck >= self.count:
+            raise Refused(problem(503, "The model is stuck", "come back", {"retry_after": "5"}))
+        await in_a_task()
+        making = self.pool.submit(work)
+        await asyncio.wait([asyncio.wrap_future(making)], timeout=seconds)
+        if making.done():
+            return making.result()
+        self._leave(making)
+        took = f"it would take more than {seconds:g} s; send fewer records a call"
+        raise Refused(problem(504, "This takes too long", took))
+
+    def _leave(self, making: Future[Any]) -> None:
+        if making.cancel():
+            return
+        self.stuck += 1
+        loop = asyncio.get_running_loop()
+        making.add_done_callback(lambda _: loop.call_soon_threadsafe(self._freed))
+
+    def _freed(self) -> None:
+        self.stuck -= 1
