@@ -683,7 +683,9 @@ def test_the_command_tells_how_it_stands(two, settings: Settings) -> None:
     assert json.loads(run("--json"))["rollout"]["share"] == 0.1
     assert "version 1 answers all keys" in run("--abort", "--reason", "enough")
     assert "enough" in run()
-    assert verbs.rollout("mean_units", percent=5, settings=settings).rollout.share == 0.05
+    with pytest.raises(UsageError, match="aborted on"):
+        verbs.rollout("mean_units", percent=5, settings=settings)
+    assert verbs.rollout("mean_units", percent=5, version=2, settings=settings).rollout.share == 0.05
     with pytest.raises(UsageError, match="one thing"):
         verbs.rollout("mean_units", percent=5, abort=True, settings=settings)
 
@@ -807,7 +809,7 @@ def test_two_replicas_follow_within_seconds_and_agree(two, settings: Settings) -
         until(urls, exactly(0.4))
         assert rollouts.abort("mean_units", settings, reason="a test").seconds < 5
         until(urls, lambda said: set(said.values()) == {(1, "champion")})
-        rollouts.rollout("mean_units", settings, share=0.4)
+        rollouts.rollout("mean_units", settings, share=0.4, number=2)
         rollouts.finish("mean_units", settings)
         until(urls, lambda said: set(said.values()) == {(2, "champion")})
     assert find_version(Ledger.of(settings), "mean_units", 2).version == 2
