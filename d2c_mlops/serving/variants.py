@@ -23,6 +23,7 @@ from .tally import Tally
 
 TRIES = 32  # calls in which a failing challenger may show which records it fails on
 WAITING = 20_000  # records that wait for the shadow; further ones are dropped and counted
+PATIENCE = 15.0  # seconds at most for a challenger, however many records it is asked
 AT_LEAST, A_RECORD = 1.0, 0.01  # seconds that a challenger may take for an answer, and more for each record of it
 CHALLENGERS = ThreadPoolExecutor(16, "challenger")
 LOG = logging.getLogger("d2c.service")
@@ -36,11 +37,17 @@ class Pair(Served):
     rollout: Rollout
     tally: Tally
     metrics: Metrics
-    patience: float = 15.0  # seconds at most for the challenger, however many records it is asked
+    patience: float = PATIENCE
 
     @classmethod
     def of(
-        cls, champion: Served, challenger: Served, rollout: Rollout, tally: Tally, metrics: Metrics, patience: float
+        cls,
+        champion: Served,
+        challenger: Served,
+        rollout: Rollout,
+        tally: Tally,
+        metrics: Metrics,
+        patience: float = PATIENCE,
     ) -> Pair:
         """Join two; what the champion has worked out already (request model, OpenAPI document) is kept."""
         given = {each.name: getattr(champion, each.name) for each in fields(Served)}

@@ -23,7 +23,7 @@ from .logbook import Logbook
 from .metrics import Metrics
 from .rollout import FILE, Rollout, here, mark, marker, put, read
 from .tally import Tally, summary, total, verdict
-from .variants import Shadowed, Shadows, Split
+from .variants import PATIENCE, Shadowed, Shadows, Split
 
 LOOK = 0.5  # seconds between two looks at the file
 BEAT = 5.0  # seconds between two signs of life, for those who share the folder and not the machine
@@ -48,7 +48,7 @@ class Watcher:
     tally: Tally = field(default_factory=Tally)
     shadows: Shadows | None = None
     broken: Mapping[int, str] = field(default_factory=dict)  # versions that could not be loaded, and why
-    patience: float = 15.0  # seconds at most for a challenger's answer
+    patience: float = PATIENCE
 
     def __post_init__(self) -> None:
         self.stamp: tuple[int, int] | None = None
