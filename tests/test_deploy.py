@@ -74,6 +74,7 @@ def test_what_the_autoscaler_scales_is_what_there_is():
     aimed = scaler["scaleTargetRef"]
     assert (aimed["kind"], aimed["name"]) == (stateful["kind"], stateful["metadata"]["name"])
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 9)
+    assert "replicas" not in stateful["spec"]  # each apply would scale back to it
     wanted = stateful["spec"]["selector"]["matchLabels"]
     assert wanted.items() <= stateful["spec"]["template"]["metadata"]["labels"].items()
     assert made["service.yaml"]["spec"]["selector"] == wanted
@@ -201,7 +202,13 @@ def test_the_workflow_begins_a_rollout_once_and_leaves_it_alone_from_then_on(set
     assert said.startswith("challenger=false") and "complaints" in said and state == "off 0"
 
 
-def test_the_workflow_asks_for_what_there_is(tmp_path: Path):
+def test_the_workflow_keeps_the_size_and_the_latency_that_were_given():
+    plan = replace(PLAN, size=Size(cpu=0.5, memory_mb=600, least=3, most=9, request_ms=80.0))
+    (write,) = [step["run"] for step in steps_of(plan, "staging") if "d2c deploy" in step.get("run", "")]
+    assert write.endswith("--cpu 0.5 --memory 600 --replicas 3 9 --latency 80")
+
+
+def test_the_workflow_asks_for_what_there_is():
     bare, whole = (
         steps_of(replace(PLAN, project=files), "test") for files in (("settings.ini",), ("requirements.txt",))
     )
@@ -281,6 +288,8 @@ def test_what_the_service_section_says_reaches_replicas(settings, project: Path)
         assert done.exit_code == 0, done.output
     service = yaml.safe_load((project / "deploy/compose/mean_units/compose.yaml").read_text())["services"]["mean-units"]
     folder = project / "deploy/kubernetes/mean_units"
+    assert "--from-file=keys.json=mine.json" in (folder / "statefulset.yaml").read_text()
+    assert "cp ../../../mine.json secrets/keys.json" in done_head(project / "deploy/compose/mean_units")
     pod = yaml.safe_load((folder / "statefulset.yaml").read_text())["spec"]["template"]["spec"]
     there = {each["name"]: each["value"] for each in pod["containers"][0]["env"] if "value" in each}
     for environment in (there, {k: v for k, v in service["environment"].items() if not k.endswith("_FILE")}):

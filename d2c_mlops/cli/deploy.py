@@ -99,6 +99,7 @@ def deploy(
     from ..ledger.store import Ledger
     from ..registry.promotions import live
     from ..registry.versions import find_version
+    from ..serving.bento import keys_file
     from ..serving.deploy import Plan, size_of, targets
     from ..serving.deploy import deploy as write
     from ..serving.deploy.project import given, parts
@@ -115,7 +116,7 @@ def deploy(
     plan = Plan(
         model, version.version, image or f"{model}:v{version.version}", size, sized=sized, project=parts(held),
         context=os.path.relpath(held.root, folder), place=os.path.relpath(folder, held.root), deciding=deployed(held),
-        environment=given(held), secrets=_secrets(held),
+        environment=given(held), secrets=_secrets(held), keys=os.path.relpath(keys_file(held), held.root),
     )  # fmt: skip
     made = write(plan, target, folder)
     step = targets()[target].next.format(folder=here(folder))

@@ -56,6 +56,7 @@ class Plan:
     project: tuple[str, ...] = ("settings.ini",)  # what the image of the project holds, seen from its folder
     context: str = "../../.."  # the project's folder, seen from where the files are written
     place: str = ""  # the other way round
+    keys: str = "d2c_store/serving/keys.json"  # the file of API keys, seen from the project's folder
     deciding: Deciding | None = None
     environment: tuple[tuple[str, str], ...] = ()  # D2C_SERVICE_… that the project sets otherwise than the defaults
     secrets: tuple[str, ...] = ()  # names of those that the schedule refers to

@@ -24,7 +24,7 @@ LEDGER = "postgresql+psycopg://d2c:$(cat secrets/postgres)@{host}/ledger"
 def said(plan: Plan) -> list[str]:
     """Return what is left to a person."""
     deciding = plan.deciding
-    keys = f"{plan.context}/d2c_store/serving/keys.json"
+    keys = f"{plan.context}/{plan.keys}"
     return [
         f"1. Whoever calls needs a key: in the project's folder, `d2c keys create NAME --model {plan.model}`, before the lines that follow.",
         "2. Secrets are read from files beside this one and are yours to make:",

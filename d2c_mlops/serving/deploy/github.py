@@ -124,7 +124,7 @@ def image(plan: Plan) -> dict[str, Any]:
 
 def stage(name: str, before: str, plan: Plan, then: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the job that brings the image to an environment and asks it whether it keeps its contract."""
-    sizes = f"--cpu {plan.size.cpu:g} --memory {plan.size.memory_mb} --replicas {plan.size.least} {plan.size.most}"
+    sizes = f"--cpu {plan.size.cpu:g} --memory {plan.size.memory_mb} --replicas {plan.size.least} {plan.size.most} --latency {plan.size.request_ms:g}"
     write = f'd2c deploy "$MODEL" --to kubernetes --image "$IMAGE" --out manifests {sizes}'
     steps: list[dict[str, Any]] = [
         {"run": KUBECONFIG, "env": {"KUBECONFIG_DATA": "${{ secrets.KUBECONFIG }}"}},

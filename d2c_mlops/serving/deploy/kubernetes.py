@@ -16,7 +16,7 @@ from .alerts import rules
 
 SAID = (
     "Secret d2c-keys (key keys.json, made by `d2c keys create`) and Secret d2c-service (key log-secret) are yours to make:",
-    "  kubectl create secret generic d2c-keys --from-file=keys.json=d2c_store/serving/keys.json",
+    "  kubectl create secret generic d2c-keys --from-file=keys.json={keys}",
     "  kubectl create secret generic d2c-service --from-literal=log-secret=$(openssl rand -hex 32)",
     "Rollouts: what `d2c rollout MODEL … --to kubernetes` prints is the ConfigMap that the replicas follow; none is needed before.",
     "The prediction log is on a volume of each replica: copy /state/log out of them, or ship it by a side car of yours, and let",
@@ -39,7 +39,11 @@ def files(plan: Plan) -> dict[str, str]:
         "network.yaml": network(plan),
         "account.yaml": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(plan), "automountServiceAccountToken": False},
     }  # fmt: skip
-    texts = {name: header([*SAID, plan.sized]) + yaml.safe_dump(each, sort_keys=False) for name, each in made.items()}
+    texts = {
+        name: header([*(line.replace("{keys}", plan.keys) for line in SAID), plan.sized])
+        + yaml.safe_dump(each, sort_keys=False)
+        for name, each in made.items()
+    }
     operated = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
