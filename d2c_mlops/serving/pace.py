@@ -120,5 +120,5 @@ class Pace:
                 known.wait = waited
             elif alone:
                 known.wait += RISE * (waited - known.wait)
-        if worked > LONG or (alone and waited > LIMIT / 2):
+        if worked > LONG or (alone and worked + waited > 0.9 * LIMIT):
             known.shy = monotonic() + SHY
