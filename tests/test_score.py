@@ -26,6 +26,7 @@ from d2c_mlops.models.contract import Contract, column
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.serving import sql_sink, webhook_sink
+from d2c_mlops.serving.answering import Unfit
 from d2c_mlops.serving.app import Served, create_app
 from d2c_mlops.serving.batch import identity_of, score
 from d2c_mlops.settings import Settings
@@ -92,6 +93,25 @@ def test_what_the_model_refuses_leaves_the_former_file(settings, version, tmp_pa
         score(version, asked(tmp_path, day="1999-01-01"), str(tmp_path / "out.csv"), settings)
     assert (tmp_path / "out.csv").read_text() == "former"
     assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda made: made.iloc[1:],
+        lambda made: made.iloc[::-1],
+        lambda made: made.assign(units=float("inf")),
+        lambda made: made.assign(units=made["units"].where(made.index > 0)),
+    ],
+)
+def test_what_is_no_answer_leaves_the_former_file(settings, version, tmp_path, monkeypatch, spoil):
+    (tmp_path / "out.csv").write_text("former")
+    cls = type(load_version(version, settings))
+    predict = cls.predict
+    monkeypatch.setattr(cls, "predict", lambda self, records: spoil(predict(self, records)))
+    with pytest.raises(Unfit):
+        score(version, asked(tmp_path), str(tmp_path / "out.csv"), settings)
+    assert (tmp_path / "out.csv").read_text() == "former"
 
 
 @pytest.mark.parametrize("server", ["sqlite", "postgresql"])

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isinf, isnan
+from math import inf, isinf, isnan
 from typing import Any, ClassVar
 
 import orjson
+import pandas as pd
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from ..errors import D2CError
+from ..models.contract import Contract, to_frame, to_records
 from ..models.contract import Field as ContractField
-from ..models.contract import to_frame, to_records
 from ..models.model import Model
 from . import openapi
 from .http import Refused, problem
@@ -206,6 +207,22 @@ class Served:
     def heard(self, action: str, prediction_id: str | None, key: str | None) -> int:
         """Take note of feedback; return the version that it is about."""
         return self.version
+
+
+def fitting(contract: Contract, asked: pd.DataFrame, made: pd.DataFrame, name: str) -> None:
+    """Raise Unfit where a model's table is no answer to the records that it was asked: what a service checks, by columns."""
+    if len(made) != len(asked):
+        raise Unfit(f"{name} gave {len(made)} answers to {len(asked)} records")
+    key = contract.key
+    kinds = {field.name: field.kind for field in contract.output_fields}
+    if kinds[key] in ("string", "integer") and made[key].tolist() != asked[key].tolist():
+        raise Unfit(f"{name} answered a record with another {key}")
+    for each in contract.output_fields:
+        values = made[each.name]
+        if not each.nullable and values.isna().any():
+            raise Unfit(f"{name} gave an answer without {each.name}")
+        if each.kind == "number" and values.isin([inf, -inf]).any():
+            raise Unfit(f"{name} gave an answer whose {each.name} is no number")
 
 
 def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:

@@ -18,6 +18,7 @@ from ..models.contract import Contract, to_records
 from ..models.model import Model
 from ..registry.versions import Version, load_version
 from ..settings import Settings
+from .answering import fitting
 from .rollout import Rollout
 from .sinks import Batch, Written, find_sink
 from .variants import TRIES
@@ -114,13 +115,14 @@ def score(
 
 
 def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -> pd.DataFrame:
-    """Return what the service answers for checked records, with the version that said it."""
+    """Return what the service answers for checked records, with the version that said it. Raises Unfit for what is no answer."""
     extra: dict[str, Any] = {"model": version.model, "version": version.version}
     if reasons:
         made, said = model.predict_with_reasons(rows)
         extra["reasons"] = [orjson.dumps(each).decode() for each in said or [[]] * len(rows)]
     else:
         made = model.predict(rows.copy())
+    fitting(model.contract, rows, made, version.model)
     return made.reset_index(drop=True).assign(**extra)
 
 
