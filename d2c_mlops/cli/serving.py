@@ -111,7 +111,9 @@ def serve(
         else:
             click.echo(f"{model} version {version.version} answers at {server.url} (log: {here(server.log)})")
             if challenger is not None:
-                click.echo(f"version {challenger.version} is packaged beside it; `d2c rollout {model}` says whether it answers")
+                click.echo(
+                    f"version {challenger.version} is packaged beside it; `d2c rollout {model}` says whether it answers"
+                )
             click.echo("Ctrl-C stops it")
         while not stopped.wait(0.5) and server.process.poll() is None:
             pass
