@@ -641,14 +641,15 @@ def test_a_worker_gives_signs_of_life(service: Service, monkeypatch: pytest.Monk
     assert time.time() - file.stat().st_mtime < 10
 
 
-def test_the_challenger_of_a_shadow_is_packaged_too(two, settings: Settings) -> None:
+def test_what_a_rollout_is_about_or_may_begin_with_is_packaged(two, settings: Settings) -> None:
     ledger = Ledger.of(settings)
-    assert rollouts.challenger(ledger, "mean_units", settings) is None
-    rollouts.rollout("mean_units", settings, shadow=True)
-    found = rollouts.challenger(ledger, "mean_units", settings)
-    assert found is not None and found.version == 2
+    for begin in (False, True):
+        if begin:
+            rollouts.rollout("mean_units", settings, shadow=True)
+        found = rollouts.challenger(ledger, "mean_units", settings)
+        assert found is not None and found.version == 2
     rollouts.abort("mean_units", settings)
-    assert rollouts.challenger(ledger, "mean_units", settings) is None
+    assert rollouts.challenger(ledger, "mean_units", settings) is None, "it is not taken again by itself"
 
 
 def test_another_major_version_is_refused(two, settings: Settings) -> None:

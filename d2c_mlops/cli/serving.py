@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 beside_option = click.option(
     "--with-challenger", "wanted", is_flag=False, flag_value="alias", metavar="[VERSION]",
-    help="A version to load beside it, the registry's alias `challenger` without a number; that of the rollout that is "
-    "going when not given.",
+    help="A version to load beside it, the registry's alias `challenger` without a number; when not given that of the "
+    "rollout that is going, else the newest that one may begin with.",
 )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def package(
 def serve(
     model: str, number: int | None, port: int | None, host: str, workers: int | None, wanted: str | None, as_json: bool
 ) -> None:
-    """Serve MODEL's champion over HTTP until Ctrl-C, with the challenger of a rollout beside it."""
+    """Serve MODEL's champion over HTTP until Ctrl-C, with the version beside it that a rollout is about or may begin with."""
     import signal
     import threading
 

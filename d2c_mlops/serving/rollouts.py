@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from contextlib import suppress
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any
@@ -29,7 +30,10 @@ class NothingNew(UsageError):
 
 
 def challenger(ledger: Ledger, model: str, settings: Settings, wanted: str | int | None = None) -> Version | None:
-    """Return the version that is packaged beside the champion: one named, that of the registry's alias, or the rollout's."""
+    """Return the version that is packaged beside the champion: one named, that of the registry's alias, or the rollout's.
+
+    While no rollout is going it is the one that the next would take: it begins in the services that run by then.
+    """
     if wanted == "alias":
         number = artifacts.aliased(settings, model, "challenger")
         if number is None:
@@ -42,7 +46,14 @@ def challenger(ledger: Ledger, model: str, settings: Settings, wanted: str | int
             raise UsageError(f"{wanted!r} is no version", where="--with-challenger", next="give a number")
         return find_version(ledger, model, int(wanted))
     now = current(ledger, model, settings)
-    return find_version(ledger, model, now.challenger) if now and now.going else None
+    if now is not None and now.going:
+        return find_version(ledger, model, now.challenger)
+    with suppress(UsageError, GateRefused):
+        champion = live(ledger, model)
+        found = _wanted(ledger, champion, None, None)
+        check(champion, found)
+        return found
+    return None
 
 
 def rollout(
