@@ -315,9 +315,11 @@ class Hook(BaseHTTPRequestHandler):
     answers: ClassVar[list[int]] = []
     taken: ClassVar[dict[str, dict]] = {}
     tokens: ClassVar[set[str]] = set()
+    seen: ClassVar[list[str]] = []  # idempotency keys, also of what was refused
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.seen.append(self.headers["idempotency-key"])
         status = self.answers.pop(0) if self.answers else 200
         if status == 200:
             self.taken[self.headers["idempotency-key"]] = body
@@ -331,7 +333,7 @@ class Hook(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    Hook.answers, Hook.taken, Hook.tokens = [], {}, set()
+    Hook.answers, Hook.taken, Hook.tokens, Hook.seen = [], {}, set(), []
     monkeypatch.setattr(webhook_sink, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(webhook_sink, "AT_ONCE", 20)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
@@ -363,7 +365,7 @@ def test_a_web_hook_that_stays_away_is_gone_on_with_later(settings, version, tmp
     with pytest.raises(Temporary, match="number 20"):
         score(version, asked(tmp_path, 50), hook, settings)
     told = score(version, asked(tmp_path, 50), hook, settings)
-    assert (told.resumed_at, told.written.inserted) == (20, 30)
+    assert (told.written.unchanged, told.written.inserted) == (20, 30)
 
 
 def test_what_a_web_hook_refuses_is_kept_as_dead_letters(settings, version, tmp_path, hook):
@@ -373,6 +375,63 @@ def test_what_a_web_hook_refuses_is_kept_as_dead_letters(settings, version, tmp_
     letters = [json.loads(line) for line in Path(told.written.letters).read_text().splitlines()]
     assert [each["number"] for each in letters] == list(range(20, 40))
     assert {each["why"] for each in letters} == {"HTTP 422"}
+
+
+def test_dead_letters_are_sent_again_by_the_same_command(settings, version, tmp_path, hook):
+    Hook.answers = [200, 422]
+    letters = Path(score(version, asked(tmp_path, 50), hook, settings).written.letters)
+    assert oct(letters.stat().st_mode & 0o777) == "0o600"
+    keys = set(Hook.seen)
+    Hook.answers = [400]
+    assert score(version, asked(tmp_path, 50), hook, settings).written.dead == 20
+    assert len(letters.read_text().splitlines()) == 20
+    Hook.taken.clear()
+    told = score(version, asked(tmp_path, 50), hook, settings)
+    assert (told.written.inserted, told.written.unchanged, told.written.dead) == (20, 30, 0)
+    ((key, body),) = Hook.taken.items()
+    assert [one["product_id"] for one in body["predictions"]] == [f"P{i:05}" for i in range(20, 40)]
+    assert key not in keys, "a receiver that remembers what it said to a key would say the same"
+    assert not letters.exists()
+
+
+def test_a_sender_that_is_not_known_stops_the_batch(settings, version, tmp_path, hook):
+    Hook.answers = [200, 401]
+    with pytest.raises(UsageError, match="D2C_WEBHOOK_TOKEN"):
+        score(version, asked(tmp_path, 50), hook, settings)
+    told = score(version, asked(tmp_path, 50), hook, settings)
+    assert (told.written.inserted, told.written.unchanged, told.written.dead) == (30, 20, 0)
+
+
+def test_what_was_last_sent_about_a_key_decides_whether_it_is_sent(settings, version, tmp_path, hook, monkeypatch):
+    kind, source, used = type(load_version(version, settings)), asked(tmp_path, 50), set()
+    real = kind.predict
+    for turn, news in enumerate(("inserted", "updated", "updated", "updated", "updated")):
+        add = turn % 2
+        monkeypatch.setattr(kind, "predict", lambda self, frame, add=add: real(self, frame).assign(units=lambda f: f["units"] + add * (f["product_id"] < "P00030")))  # fmt: skip
+        Hook.taken.clear()
+        told = score(version, source, hook, settings)
+        count = 30 if turn else 50
+        assert (getattr(told.written, news), told.written.unchanged) == (count, 50 - count)
+        assert not used & set(Hook.taken), "a receiver would take it for a call that it has had"
+        used |= set(Hook.taken)
+        Hook.taken.clear()
+        assert score(version, source, hook, settings).written.unchanged == 50 and not Hook.taken
+
+
+def test_a_call_that_was_taken_but_not_noted_is_repeated_under_its_key(settings, version, tmp_path, hook, monkeypatch):
+    note = webhook_sink.Sent.note
+    monkeypatch.setattr(webhook_sink.Sent, "note", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score(version, asked(tmp_path, 50), hook, settings)
+    monkeypatch.setattr(webhook_sink.Sent, "note", note)
+    score(version, asked(tmp_path, 50), hook, settings)
+    assert Hook.seen[0] == Hook.seen[1] and len(Hook.taken) == 3
+
+
+def test_records_of_one_key_are_told_apart(settings, version, tmp_path, hook):
+    (tmp_path / "ask.csv").write_text("product_id,day\nP001,2024-01-01\nP001,2024-01-02\n")
+    assert score(version, str(tmp_path / "ask.csv"), hook, settings).written.inserted == 2
+    assert score(version, str(tmp_path / "ask.csv"), hook, settings).written.unchanged == 2
 
 
 def test_answers_do_not_go_over_an_open_line(settings, version, tmp_path):

@@ -62,5 +62,5 @@ def score(model: str, source: str, sink: str, number: int | None, reasons: bool,
     if told.written.dead:
         raise DataRefused(
             f"{told.written.dead} answers were refused by the web hook", where=told.written.letters,
-            next="read why there; they are not sent again by themselves",
+            next="read why there, mend it, and run the same command again: it sends these alone",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Answers to a web hook: chunks with an idempotency key, retries while the other side is away, dead letters for what it refuses."""
+"""Answers to a web hook: what is news to it, in calls with an idempotency key; retries while it is away, dead letters for what it refuses."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import email.utils
 import http.client
 import json
 import os
+import sqlite3
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pandas as pd
 
-from ..data.store import write_atomic
 from ..errors import Temporary, UsageError
 from ..models.contract import to_records
 from .sinks import Batch, Out, Written
@@ -30,6 +31,61 @@ TRIES, FIRST_WAIT, LONGEST_WAIT = 6, 0.5, 30.0  # attempts, and seconds between 
 TIMEOUT = 30.0  # seconds for one call
 AWAY = frozenset({408, 425, 429, 500, 502, 503, 504})
 TOKEN = "D2C_WEBHOOK_TOKEN"  # noqa: S105 - the name of the variable with the bearer token
+
+
+@dataclass(frozen=True)
+class Last:
+    """What a web hook has last heard about something."""
+
+    digest: str = ""  # empty when it has taken nothing
+    turns: int = 0  # how often it was told, taken or refused
+
+
+@dataclass(frozen=True)
+class Letter:
+    """An answer on its way."""
+
+    number: int  # within the batch
+    name: str  # of what it is about
+    digest: str  # of what it says
+    row: dict[str, Any]
+
+
+NEVER = Last()
+
+
+class Sent:
+    """A file that knows by digests what a web hook took last about each record of a model."""
+
+    def __init__(self, file: Path, model: str) -> None:
+        self.model = model
+        os.close(os.open(file, os.O_CREAT, 0o600))
+        self.db = sqlite3.connect(file, timeout=10.0, isolation_level=None)
+        columns = "model TEXT, name TEXT, digest TEXT NOT NULL, turns INTEGER NOT NULL"
+        self.db.execute(f"CREATE TABLE IF NOT EXISTS sent ({columns}, PRIMARY KEY (model, name)) WITHOUT ROWID")
+
+    def last(self, names: Sequence[str]) -> dict[str, Last]:
+        """Return what was last heard, by name; nothing for names that were never told."""
+        asked = "SELECT name, digest, turns FROM sent WHERE model = ? AND name IN (SELECT value FROM json_each(?))"
+        return {name: Last(*said) for name, *said in self.db.execute(asked, (self.model, json.dumps(names)))}
+
+    def note(self, letters: Sequence[Letter], taken: bool) -> None:
+        """Note that letters were told; of one that was refused it stays unknown what holds there now."""
+        rows = [(self.model, each.name, each.digest if taken else "") for each in letters]
+        with self.db:
+            self.db.execute("BEGIN")
+            self.db.executemany(
+                "INSERT INTO sent VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET digest = excluded.digest, turns = turns + 1",
+                rows,
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+
+def _digest(values: Any) -> str:
+    return blake2b(json.dumps(values, default=str).encode(), digest_size=12).hexdigest()
 
 
 class WebhookSink:
@@ -47,54 +103,80 @@ class WebhookSink:
         check_line(location)
         folder = self.store / "outbox"
         folder.mkdir(parents=True, exist_ok=True)
-        yield _Hook(location, batch, folder / f"{batch.id}.json", folder / f"{batch.id}.dead.jsonl")
+        sent = Sent(folder / f"{sha256(location.encode()).hexdigest()[:24]}.db", batch.model)
+        try:
+            yield _Hook(location, batch, sent, folder / f"{batch.id}.dead.jsonl")
+        finally:
+            sent.close()
 
 
 @dataclass
 class _Hook:
     url: str
     batch: Batch
-    note: Path  # how far this batch has come
+    noted: Sent
     letters: Path
+    resumed_at: int = 0  # every answer is looked up: those that were taken are not sent again
     columns: list[str] = field(default_factory=list)
     sleep: Callable[[float], None] = time.sleep
-    sent: int = 0
-    dead: int = 0
-
-    def __post_init__(self) -> None:
-        noted = json.loads(self.note.read_text(encoding="utf-8")) if self.note.exists() else {}
-        self.resumed_at = int(noted.get("records", 0))
-        self.dead = int(noted.get("dead", 0))
+    told: Written = field(default_factory=Written)
+    seen: Counter[str] = field(default_factory=Counter)
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
-        """Send a chunk in calls of at most AT_ONCE answers, and note each that was taken or given up."""
+        """Send what is not what was sent last, in calls of at most AT_ONCE answers, and note each that was taken or refused."""
         self.columns = list(frame.columns)
+        letters = list(self._letters(frame, first))
+        last = self.noted.last([each.name for each in letters])
+        due = [each for each in letters if last.get(each.name, NEVER).digest != each.digest]
+        self.told.unchanged += len(letters) - len(due)
+        for start in range(0, len(due), AT_ONCE):
+            part = due[start : start + AT_ONCE]
+            before = [last.get(each.name, NEVER) for each in part]
+            refusal = self._post(part, [each.turns for each in before])
+            self.noted.note(part, taken=not refusal)
+            if refusal:
+                self._bury(part, refusal)
+            else:
+                again = sum(bool(each.digest) for each in before)
+                self.told.updated += again
+                self.told.inserted += len(part) - again
+
+    def _letters(self, frame: pd.DataFrame, first: int) -> Iterator[Letter]:
+        """Yield each answer with the name of what it is about, and a digest of what it says."""
         rows = to_records(self.batch.contract.output_fields, frame)
+        versions = frame["version"].tolist() if "version" in frame else [self.batch.version] * len(rows)
         if self.batch.reasons:
             for row, said in zip(rows, frame["reasons"], strict=True):
                 row["reasons"] = json.loads(said)
         if "variant" in frame:
-            for row, version, variant in zip(rows, frame["version"].tolist(), frame["variant"], strict=True):
+            for row, version, variant in zip(rows, versions, frame["variant"], strict=True):
                 row |= {"version": version, "variant": variant}
-        for start in range(0, len(rows), AT_ONCE):
-            part, place = rows[start : start + AT_ONCE], first + start
-            body = {"batch": self.batch.id, "first": place, "model": self.batch.model, "version": self.batch.version}
-            refusal = self._post(json.dumps({**body, "predictions": part}).encode(), place)
-            if refusal:
-                self._bury(part, place, refusal)
-            else:
-                self.sent += len(part)
-            note = {"url": sha256(self.url.encode()).hexdigest(), "records": place + len(part), "dead": self.dead}
-            write_atomic(self.note, json.dumps(note).encode())
+        for number, (row, version) in enumerate(zip(rows, versions, strict=True), first):
+            about = _digest([row[name] for name in self.batch.identity])
+            self.seen[about] += 1
+            yield Letter(number, f"{about}-{self.seen[about]}", _digest([version, row]), row)
 
-    def _post(self, body: bytes, place: int) -> str:
-        """Return an empty text when it was taken, why it was refused otherwise. Raises Temporary when nobody answers."""
-        headers = {"content-type": "application/json", "idempotency-key": f"{self.batch.id}-{place}"}
+    def _post(self, part: list[Letter], turns: list[int]) -> str:
+        """Return an empty text when it was taken, why it was refused otherwise.
+
+        Raises Temporary when nobody answers, UsageError when it is the sender that is refused.
+        """
+        place, batch = part[0].number, self.batch
+        about = {"batch": batch.id, "first": place, "model": batch.model, "version": batch.version}
+        body = json.dumps({**about, "predictions": [each.row for each in part]}).encode()
+        # The same while it is not known that the call was taken; another when the same answers have to be sent once more.
+        key = f"{batch.id}-{place}-{sha256(body + repr(turns).encode()).hexdigest()[:16]}"
+        headers = {"content-type": "application/json", "idempotency-key": key}
         if token := os.environ.get(TOKEN):
             headers["authorization"] = f"Bearer {token}"
         wait = FIRST_WAIT
         for attempt in range(1, TRIES + 1):
             said = post(self.url, body, headers)
+            if said.status in (401, 403):
+                raise UsageError(
+                    f"the web hook does not know the sender ({said.what})", where=self.url.split("?")[0],
+                    next=f"set {TOKEN} to its token and run the same command again: it goes on where it stopped",
+                )  # fmt: skip
             if not said.away:
                 return said.what
             wait = max(wait, said.retry_after)
@@ -107,21 +189,22 @@ class _Hook:
             next="run the same command again: it goes on where it stopped",
         )
 
-    def _bury(self, part: list[dict[str, Any]], place: int, refusal: str) -> None:
-        with self.letters.open("a", encoding="utf-8") as file:
-            for number, row in enumerate(part, place):
-                file.write(json.dumps({"number": number, "why": refusal, "prediction": row}) + "\n")
+    def _bury(self, part: list[Letter], refusal: str) -> None:
+        mode = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self.told.dead else os.O_TRUNC)
+        with os.fdopen(os.open(self.letters, mode, 0o600), "w", encoding="utf-8") as file:
+            self.letters.chmod(0o600)
+            for each in part:
+                file.write(json.dumps({"number": each.number, "why": refusal, "prediction": each.row}) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.dead += len(part)
+        self.told.dead += len(part)
 
     def finish(self) -> Written:
-        return Written(
-            inserted=self.sent,
-            unchanged=self.resumed_at,
-            dead=self.dead,
-            letters=str(self.letters) if self.dead else "",
-        )
+        if self.told.dead:
+            self.told.letters = str(self.letters)
+        else:
+            self.letters.unlink(missing_ok=True)  # what an earlier attempt laid there was taken by now
+        return self.told
 
 
 @dataclass(frozen=True)
@@ -131,6 +214,7 @@ class Said:
     what: str = ""
     away: bool = False  # it may take the same later
     retry_after: float = 0.0  # seconds that it asks for
+    status: int = 0  # of HTTP; 0 when nobody answered, or all is well
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -159,7 +243,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIM
             return Said()
     except urllib.error.HTTPError as error:
         away = error.code in AWAY
-        return Said(f"HTTP {error.code}", away, _retry_after(error.headers.get("retry-after")) if away else 0.0)
+        wait = _retry_after(error.headers.get("retry-after")) if away else 0.0
+        return Said(f"HTTP {error.code}", away, wait, error.code)
     except (OSError, TimeoutError, http.client.HTTPException) as error:
         return Said(str(getattr(error, "reason", error)) or type(error).__name__, True)
 
