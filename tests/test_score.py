@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -29,6 +31,7 @@ from d2c_mlops.serving import sql_sink, webhook_sink
 from d2c_mlops.serving.answering import Unfit
 from d2c_mlops.serving.app import Served, create_app
 from d2c_mlops.serving.batch import identity_of, score
+from d2c_mlops.serving.raw import checked
 from d2c_mlops.settings import Settings
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "3"))
@@ -85,6 +88,57 @@ def test_records_that_break_the_contract_are_all_told_and_nothing_is_written(set
         score(version, str(tmp_path / "ask.csv"), str(tmp_path / "out.csv"), settings)
     assert {each.where for each in refused.value.failures} == {"product_id", "day"}
     assert sorted(each.name for each in tmp_path.glob("*out*")) == []
+
+
+KINDS = Contract(
+    "kinds", "1.0.0", "id",
+    pa.DataFrameSchema({
+        "id": column("string", "Which", pattern="[a-z]+"),
+        "n": column("integer", "How many", nullable=True),
+        "x": column("number", "How much", nullable=True),
+        "yes": column("boolean", "Whether", nullable=True),
+        "day": column("date", "Which day", nullable=True),
+        "at": column("date-time", "When", nullable=True),
+        "self": column("number", "A name of Python's", nullable=True),
+    }),
+    pa.DataFrameSchema({"id": column("string", "Which")}),
+)  # fmt: skip
+NOON = datetime(2024, 1, 2, 12)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "untyped"),
+    [
+        ("id", "abc\n", True), ("id", 1.5, False), ("id", True, False),
+        ("n", "3", False), ("n", True, False), ("n", 1.5, False), ("n", "1.5", True),
+        ("x", "inf", True), ("x", float("inf"), False), ("x", "3.0", False), ("x", True, False), ("x", NOON, False),
+        ("yes", "perhaps", True), ("yes", 2, False), ("yes", NOON, False),
+        ("day", "01/02/2024", True), ("day", "2024-13-01", True), ("day", "2024-01-02 10:00", True), ("day", 20240102, False),
+        ("at", "2024-01-02T12:00:00", True), ("at", "01/02/2024 12:00Z", True), ("at", 1.7e9, False),
+    ],
+)  # fmt: skip
+def test_a_table_holds_what_a_request_may_hold(field: str, value: object, untyped: bool):
+    with pytest.raises(DataRefused) as refused:
+        checked(KINDS, pd.DataFrame({"id": ["abc"], **{field: [value]}}), "here", untyped)
+    assert {each.where for each in refused.value.failures} == {field}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "untyped", "made"),
+    [
+        ("n", "3", True, 3), ("n", 3.0, False, 3), ("n", Decimal(3), False, 3),
+        ("x", "3.5", True, 3.5), ("x", 3, False, 3.0), ("x", Decimal("3.5"), False, 3.5), ("self", 1.0, False, 1.0),
+        ("yes", "Yes", True, True), ("yes", 0, False, False), ("yes", True, False, True),
+        ("day", "2024-01-02", True, NOON.replace(hour=0)), ("day", NOON.date(), False, NOON.replace(hour=0)),
+        ("day", "2024-01-02 00:00:00.000", False, NOON.replace(hour=0)),
+        ("at", "2024-01-02T14:00:00+02:00", True, NOON.replace(tzinfo=UTC)), ("at", NOON, False, NOON.replace(tzinfo=UTC)),
+        ("at", "2024-01-02 12:00:00", False, NOON.replace(tzinfo=UTC)),
+    ],
+)  # fmt: skip
+def test_a_table_is_read_as_its_contract_says(field: str, value: object, untyped: bool, made: object):
+    frame = checked(KINDS, pd.DataFrame({"id": ["abc", "abd"], **{field: [value, None]}}), "here", untyped)
+    assert list(frame.columns) == list(KINDS.inputs.columns)
+    assert frame[field][0] == made and pd.isna(frame[field][1])
 
 
 def test_what_the_model_refuses_leaves_the_former_file(settings, version, tmp_path):

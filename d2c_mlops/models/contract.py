@@ -12,8 +12,10 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+from pydantic_core import SchemaError
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -27,9 +29,9 @@ from pydantic import (
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'column', 'Field', 'fields', 'in_calendar',
-           'record_model', 'check_frame', 'Contract', 'to_frame', 'to_records', 'contract_to_dict',
-           'contract_from_dict', 'Change', 'changes', 'broken_clauses']
+__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'OURS', 'column', 'Field', 'fields',
+           'in_calendar', 'annotated', 'record_model', 'check_frame', 'Contract', 'to_frame', 'to_records',
+           'contract_to_dict', 'contract_from_dict', 'Change', 'changes', 'broken_clauses']
 
 # %% ../../nbs/models/contract.ipynb #822a8f89
 Kind = Literal["string", "integer", "number", "boolean", "date", "date-time"]
@@ -71,7 +73,8 @@ def column(
         pa.Check.ge(ge) if ge is not None else None,
         pa.Check.le(le) if le is not None else None,
         pa.Check.isin(list(choices)) if choices is not None else None,
-        pa.Check.str_matches(rf"^(?:{pattern})$") if pattern is not None else None,
+        pa.Check.str_matches(rf"^(?:{pattern})\Z") if pattern is not None else None,
+        pa.Check(lambda values: ~np.isinf(values), name="finite") if kind == "number" else None,
         pa.Check.str_length(max_value=max_length) if max_length is not None else None,
     )
     checks = [check for check in made if check is not None]
@@ -169,20 +172,24 @@ PYTHON: dict[Kind, Any] = {
 }
 
 
+def annotated(field: Field) -> Any:
+    """Return the type of a field's values, with what pydantic has to know of them."""
+    kind: Any = Literal[field.choices] if field.choices else PYTHON[field.kind]
+    limits = dict(zip(("ge", "le"), field.limits, strict=True))
+    texts = {"pattern": f"^(?:{field.pattern})$" if field.pattern else None, "max_length": field.max_length}
+    given: dict[str, Any] = {**limits, **(texts if field.kind == "string" and not field.choices else {})}
+    if field.unit:
+        given["json_schema_extra"] = {"unit": field.unit}
+    kept = {key: value for key, value in given.items() if value is not None}
+    return Annotated[kind, Constraint(description=field.description, examples=[field.sample()], **kept)]
+
+
 def record_model(name: str, columns: Sequence[Field]) -> type[BaseModel]:
     """Return a pydantic model of one record: strict about names and limits, NaN and infinity refused."""
-    members: dict[str, Any] = {}
-    for field in columns:
-        kind: Any = Literal[field.choices] if field.choices else PYTHON[field.kind]
-        limits = dict(zip(("ge", "le"), field.limits, strict=True))
-        texts = {"pattern": f"^(?:{field.pattern})$" if field.pattern else None, "max_length": field.max_length}
-        given: dict[str, Any] = {**limits, **(texts if field.kind == "string" and not field.choices else {})}
-        if field.unit:
-            given["json_schema_extra"] = {"unit": field.unit}
-        kept = {key: value for key, value in given.items() if value is not None}
-        constraint = Constraint(description=field.description, examples=[field.sample()], **kept)
-        annotated: Any = Annotated[kind, constraint]
-        members[field.name] = (annotated | None, None) if field.nullable else (annotated, ...)
+    made = {field.name: annotated(field) for field in columns}
+    members: dict[str, Any] = {
+        field.name: (made[field.name] | None, None) if field.nullable else (made[field.name], ...) for field in columns
+    }
     config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
     return create_model(name, __config__=config, **members)
 
@@ -192,14 +199,13 @@ def check_frame(schema: pa.DataFrameSchema, frame: pd.DataFrame, where: str) -> 
     missing = [name for name, col in schema.columns.items() if name not in frame and not col.nullable]
     if missing:
         raise DataRefused("columns are missing", where=where, failures=[Failure("missing", str(m)) for m in missing])
-    empty = {
-        name: pd.Series(float("nan") if str(col.dtype) == "float64" else pd.NA, index=frame.index, dtype="object")
-        for name, col in schema.columns.items()
-        if name not in frame
-    }
-    full = frame.assign(**empty)[list(schema.columns)]
+    full = frame.copy(deep=False)
+    for name, col in schema.columns.items():
+        if name not in full:
+            gone = float("nan") if str(col.dtype) == "float64" else pd.NA
+            full[name] = pd.Series(gone, index=full.index, dtype="object")
     try:
-        return schema.validate(full, lazy=True)
+        return schema.validate(full[list(schema.columns)], lazy=True)
     except pa.errors.SchemaErrors as err:
         raise DataRefused("the data breaks its contract", where=where, failures=_failures(err)) from None
 
@@ -250,13 +256,41 @@ class _Terms:
         """Return one input record that the contract accepts, as JSON values."""
         return {field.name: field.sample() for field in self.input_fields}
 
+# %% ../../nbs/models/contract.ipynb #4fe44386
+OURS = frozenset(
+    {"prediction_id", "model", "version", "variant", "reasons", "index", "error"}
+)  # names in answers and batches
+
+
+def _faults(side: str, field: Field) -> list[Failure]:
+    """Return why a field cannot be asked for or answered."""
+    where, found = f"{side}.{field.name}", []
+    if side == "outputs" and field.name in OURS:
+        found.append(
+            Failure(f"{field.name} is a name that answers have for something of their own; take another", where)
+        )
+    for name in ("ge", "le"):
+        limit = getattr(field, name)
+        if field.kind == "integer" and limit is not None and not float(limit).is_integer():
+            found.append(Failure(f"{name} is {limit}, which no integer can be", where))
+    if found:
+        return found
+    try:
+        if field.pattern is not None:
+            re.compile(field.pattern)
+        TypeAdapter(annotated(field))
+    except (SchemaError, re.error, TypeError, ValueError) as error:
+        what = str(error).split("regex parse error:")[-1]
+        found.append(Failure(f"cannot be checked: {' '.join(what.split())}", where))
+    return found
+
 # %% ../../nbs/models/contract.ipynb #362b3e7e
 @dataclass(frozen=True)
 class Contract(_Terms):
     """A model's input and output schema with units, key and a semantic version."""
 
     def __post_init__(self) -> None:
-        failures = []
+        failures: list[Failure] = []
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             failures.append(Failure(f"{self.name!r} is not of the form [a-z][a-z0-9_]*", "name"))
         if not re.fullmatch(r"\d+\.\d+\.\d+", self.version):
@@ -264,6 +298,7 @@ class Contract(_Terms):
         for side, schema in (("inputs", self.inputs), ("outputs", self.outputs)):
             if self.key not in schema.columns:
                 failures.append(Failure(f"the key {self.key!r} is not among the columns", side))
+            failures += [fault for field in fields(schema) for fault in _faults(side, field)]
         if failures:
             raise UsageError(f"contract {self.name!r} is not well formed", failures=failures)
 
@@ -385,11 +420,11 @@ def _field_changes(side: str, old: Field, new: Field) -> list[Change]:
     """Return the differences of one field: inputs must not get narrower, outputs must not get wider."""
     where = f"{side}.{new.name}"
     found = []
-    for name in ("kind", "unit", "pattern", "max_length"):
+    for name in ("kind", "unit", "pattern"):
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
             found.append(Change(f"{name} was {was!r} and is {now!r}", where, True))
-    for name, wide, narrow in (("ge", _below, _above), ("le", _above, _below)):
+    for name, wide, narrow in (("ge", _below, _above), ("le", _above, _below), ("max_length", _above, _below)):
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
             breaks = narrow(now, was, name) if side == "inputs" else wide(now, was, name)
@@ -403,6 +438,8 @@ def _field_changes(side: str, old: Field, new: Field) -> list[Change]:
         found.append(Change(f"choices lost {sorted(lost)} and gained {sorted(added)}", where, breaks))
     if old.nullable != new.nullable:
         found.append(Change(f"nullable is now {new.nullable}", where, new.nullable == (side == "outputs")))
+    if old.personal != new.personal:
+        found.append(Change(f"personal was {old.personal} and is {new.personal}", where, False))
     if old.description != new.description:
         found.append(Change("the description changed", where, False))
     return found
@@ -425,13 +462,21 @@ def _below(now: float | None, was: float | None, name: str) -> bool:
 
 # %% ../../nbs/models/contract.ipynb #fe4e759e
 def broken_clauses(old: Contract, new: Contract) -> list[Failure]:
-    """Return the changes that break callers without a new major version; an empty list means the contract is unbroken."""
+    """Return what callers cannot rely on: a break without a new major version, a change without a new version, a step back."""
+    if new.order < old.order:
+        return [Failure(f"{new.version} comes before {old.version}: callers of {old.version} would lose it", "version")]
     if new.major > old.major:
         return []
-    return [
+    found = changes(old, new)
+    broken = [
         Failure(
             f"{change.what}, so {old.version} must be followed by {old.major + 1}.0.0, not {new.version}", change.where
         )
-        for change in changes(old, new)
+        for change in found
         if change.breaking
     ]
+    if found and not broken and new.order == old.order:
+        listed = "; ".join(f"{change.where}: {change.what}" for change in found)
+        later = f"{old.major}.{old.order[1] + 1}.0"
+        broken = [Failure(f"two contracts cannot both be {old.version} ({listed}): call this one {later}", "version")]
+    return broken

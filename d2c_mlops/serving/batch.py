@@ -19,12 +19,12 @@ from ..models.model import Model
 from ..registry.versions import Version, load_version
 from ..settings import Settings
 from .answering import fitting
+from .raw import checked
 from .rollout import Rollout
 from .sinks import Batch, Written, find_sink
 from .variants import TRIES
 
 CHUNK = 20_000  # records answered, written and committed at a time
-TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"false", "f", "no", "n", "0"})
 Progress = Callable[[int, int], None]  # records done, records in all
 
 
@@ -82,7 +82,8 @@ def score(
     contract = model.contract
     if reasons and not explains(model):
         raise UsageError(f"{version.model} gives no reasons", next="leave --reasons out")
-    frame = contract.check_inputs(typed(contract, _read(source, contract)), where=shown(source))
+    untyped = find_source(source).name == "csv"
+    frame = checked(contract, _read(source, contract), shown(source), untyped)
     if frame.empty:
         raise DataRefused(
             "there is no record to answer", where=shown(source), next="look at the table: is it the right one?"
@@ -187,28 +188,6 @@ def identity_of(contract: Contract, nullable: bool = True) -> tuple[str, ...]:
     told = [one for one in contract.output_fields if one.kind in ("date", "date-time") and one.name in asked]
     days = [one.name for one in told if nullable or not one.nullable]
     return (contract.key, *(name for name in days if name != contract.key))
-
-
-def typed(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the contract's columns of a raw table, words for yes and no made true and false; every fault is told."""
-    kept = [one for one in contract.input_fields if one.name in frame]
-    made, failures = frame[[one.name for one in kept]].copy(), []
-    for one in kept:
-        column = made[one.name]
-        if one.kind != "boolean" or column.dtype == bool or not pd.api.types.is_string_dtype(column.dropna()):
-            continue
-        words = column.astype("str").str.strip().str.lower()
-        told = words.map({**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)})
-        wrong = told.isna() & column.notna()
-        if wrong.any():
-            examples = ", ".join(map(repr, column[wrong].head(3)))
-            failures.append(
-                Failure(f"is neither true nor false: {int(wrong.sum())} value(s), e.g. {examples}", one.name)
-            )
-        made[one.name] = told.astype("boolean")
-    if failures:
-        raise DataRefused("the data breaks its contract", where=contract.name, failures=failures)
-    return made
 
 
 def _apart(source: str, sink: str) -> None:
