@@ -10,6 +10,9 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.errors import UsageError
 from d2c_mlops.serving import keys
+from d2c_mlops.serving.bento import keys_file
+from d2c_mlops.serving.server import check_keys
+from d2c_mlops.settings import Settings
 
 NOW, DAY = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
 
@@ -70,3 +73,27 @@ def test_a_key_that_would_never_work_is_not_made(project: Path) -> None:
     done = CliRunner().invoke(main, ["keys", "create", "crm", "--expires", "0d"])
     assert done.exit_code == 2 and "never work" in done.output
     assert CliRunner().invoke(main, ["keys", "list", "--json"]).output.strip() == "[]"
+
+
+def test_a_damaged_file_lets_nobody_in_at_the_start_and_changes_nothing_later(file: Path) -> None:
+    _, token = keys.create(file, "crm", ["*"], now=NOW)
+    ring = keys.Keyring(file)
+    file.write_text("{")
+    ring.look()
+    assert ring.refusal(token, "leads", NOW)[1] is None
+    with pytest.raises(UsageError, match="not a file of keys"):
+        keys.Keyring(file)
+
+
+def test_nothing_is_served_from_a_damaged_file_of_keys(settings: Settings) -> None:
+    check_keys("mean_units", settings)
+    keys_file(settings).parent.mkdir(parents=True, exist_ok=True)
+    keys_file(settings).write_text("{")
+    with pytest.raises(UsageError, match="not a file of keys"):
+        check_keys("mean_units", settings)
+
+
+def test_a_key_for_a_model_that_nobody_knows_is_made_with_a_warning(settings: Settings) -> None:
+    done = CliRunner().invoke(main, ["keys", "create", "crm", "--model", "mean_unit"])
+    assert done.exit_code == 0 and "no version of mean_unit" in done.stderr
+    assert "no version" not in CliRunner().invoke(main, ["keys", "create", "crm"]).stderr

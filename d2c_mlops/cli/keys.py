@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import UsageError
+from ..errors import D2CError, UsageError
 from ..values import age
 from . import example, here, json_option, main, settings, show, table
 
@@ -47,6 +47,10 @@ def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires:
     from ..serving.keys import create as make
 
     lasts = _lasting(expires)
+    for unknown in _unknown(models):
+        click.echo(
+            f"no version of {unknown} is on record: is it spelt right? `d2c models` lists those that are", err=True
+        )
     key, token = make(_file(), name, models or (EVERY,), now=datetime.now(UTC), lasts=lasts, scopes=scopes)
     if as_json:
         return show({**key.to_dict(), "token": token})
@@ -115,6 +119,19 @@ def _file() -> Path:
     from ..serving.bento import keys_file
 
     return keys_file(settings())
+
+
+def _unknown(models: tuple[str, ...]) -> list[str]:
+    from ..ledger.store import Ledger
+    from ..registry.versions import all_versions
+
+    if not models:
+        return []
+    try:
+        known = {version.model for version in all_versions(Ledger.of(settings()))}
+    except D2CError:  # keys are made without a ledger, too
+        return []
+    return [name for name in models if name not in known]
 
 
 def _lasting(expires: str | None) -> timedelta | None:

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,26 +113,32 @@ def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timed
 
 
 class Keyring:
-    """The keys that a service accepts; the file is looked at again when it changed."""
+    """The keys that a service accepts; the file is looked at again when it changed.
+
+    Raises UsageError where the file cannot be read at the start: without its keys everybody would be let in.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.looked, self.stamp = 0.0, (0, 0)
         self.keys: dict[str, Key] = {}
-        self.look()
+        self._read()
 
     def look(self) -> None:
         """Read the file when it is another one than before; a file that cannot be read leaves the keys as they are."""
+        with suppress(OSError, UsageError):
+            self._read()
+
+    def _read(self) -> None:
         self.looked = time.monotonic()
         try:
             found = self.file.stat()
-            stamp = (found.st_mtime_ns, found.st_ino)
-            if stamp != self.stamp:
-                self.keys, self.stamp = read(self.file), stamp
         except FileNotFoundError:
             self.keys, self.stamp = {}, (0, 0)
-        except (OSError, UsageError):
             return
+        stamp = (found.st_mtime_ns, found.st_ino)
+        if stamp != self.stamp:
+            self.keys, self.stamp = read(self.file), stamp
 
     def refusal(self, token: str | None, model: str, now: datetime, scope: str = ASK) -> tuple[str | None, str | None]:
         """Return the id of the key (None when unknown) and why it is refused (None when it is not)."""

@@ -53,15 +53,15 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_keys(model: str, settings: Settings) -> None:
-    """Raise UsageError when a model would be served in production without any API key."""
-    if settings.service.mode == "production":
-        file = keys_file(settings)
-        if not Keyring(file).any_for(model, datetime.now(UTC)):
-            raise UsageError(
-                f"in production {model} is not served without an API key",
-                where=str(file),
-                next=f"`d2c keys create NAME --model {model}`",
-            )
+    """Raise UsageError when the API keys cannot be read, or a model would be served in production without any."""
+    file = keys_file(settings)
+    ring = Keyring(file)
+    if settings.service.mode == "production" and not ring.any_for(model, datetime.now(UTC)):
+        raise UsageError(
+            f"in production {model} is not served without an API key",
+            where=str(file),
+            next=f"`d2c keys create NAME --model {model}`",
+        )
 
 
 @contextmanager
