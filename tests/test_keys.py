@@ -97,3 +97,19 @@ def test_a_key_for_a_model_that_nobody_knows_is_made_with_a_warning(settings: Se
     done = CliRunner().invoke(main, ["keys", "create", "crm", "--model", "mean_unit"])
     assert done.exit_code == 0 and "no version of mean_unit" in done.stderr
     assert "no version" not in CliRunner().invoke(main, ["keys", "create", "crm"]).stderr
+
+
+def test_a_key_made_later_a_damaged_file_and_one_that_is_gone_let_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "LOOK", 0.0)
+    file = tmp_path / "keys.json"
+    ring = keys.Keyring(file)
+    assert not ring.guards()
+    file.write_text("{")
+    assert ring.guards()
+    file.unlink()
+    keys.create(file, "crm", ["leads"], now=NOW)
+    assert ring.guards() and not ring.damaged
+    file.unlink()
+    assert ring.guards() and ring.keys

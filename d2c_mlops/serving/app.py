@@ -271,7 +271,7 @@ class App:
     def authorise(self, request: Request, served: Served) -> None:
         """Raise Refused unless the caller has a key for this model; without any key everybody is let in."""
         ring = self.keeping.keyring
-        if ring is not None and (ring.keys or self.settings.mode == "production"):
+        if ring is not None and (ring.guards() or self.settings.mode == "production"):
             admit(ring, request, served, self.metrics)
 
     def about(self, request: Request) -> dict[str, Any] | None:

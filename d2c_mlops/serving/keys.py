@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,23 +122,36 @@ class Keyring:
         self.file = file
         self.looked, self.stamp = 0.0, (0, 0)
         self.keys: dict[str, Key] = {}
+        self.damaged = False
         self._read()
 
+    def guards(self) -> bool:
+        """Return whether callers need a key: there is one, or the file cannot be read and may hold one."""
+        self._fresh()
+        return bool(self.keys) or self.damaged
+
     def look(self) -> None:
-        """Read the file when it is another one than before; a file that cannot be read leaves the keys as they are."""
-        with suppress(OSError, UsageError):
+        """Read the file when it is another one than before; one that is damaged or gone leaves the keys as they are."""
+        try:
             self._read()
+        except (OSError, UsageError):
+            self.damaged = True
+
+    def _fresh(self) -> None:
+        if time.monotonic() - self.looked > LOOK:
+            self.look()
 
     def _read(self) -> None:
         self.looked = time.monotonic()
         try:
             found = self.file.stat()
         except FileNotFoundError:
-            self.keys, self.stamp = {}, (0, 0)
+            self.stamp = (0, 0)
             return
         stamp = (found.st_mtime_ns, found.st_ino)
         if stamp != self.stamp:
             self.keys, self.stamp = read(self.file), stamp
+        self.damaged = False
 
     def refusal(self, token: str | None, model: str, now: datetime, scope: str = ASK) -> tuple[str | None, str | None]:
         """Return the id of the key (None when unknown) and why it is refused (None when it is not)."""
@@ -149,8 +162,7 @@ class Keyring:
 
     def holder(self, token: str | None, now: datetime) -> tuple[Key | None, str | None]:
         """Return the key of a token (None when unknown) and why it opens nothing (None when it does)."""
-        if time.monotonic() - self.looked > LOOK:
-            self.look()
+        self._fresh()
         if not token:
             return None, "no key"
         prefix, _, rest = token.partition("_")
