@@ -58,7 +58,7 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
     Run it in CI: it needs no training, only the code and the ledger.
     """
     from ..ledger.store import Ledger
-    from ..models.contract import broken_clauses, changes
+    from ..models.contract_changes import broken_clauses, changes
     from ..registry.promotions import champion
 
     new, live = _contract(model, number), champion(Ledger.of(settings()), model)

@@ -31,7 +31,7 @@ from ..errors import DataRefused, Failure, UsageError
 # %% auto #0
 __all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'OURS', 'column', 'Field', 'fields',
            'in_calendar', 'annotated', 'record_model', 'check_frame', 'Contract', 'to_frame', 'to_records',
-           'contract_to_dict', 'contract_from_dict', 'Change', 'changes', 'broken_clauses']
+           'contract_to_dict', 'contract_from_dict']
 
 # %% ../../nbs/models/contract.ipynb #822a8f89
 Kind = Literal["string", "integer", "number", "boolean", "date", "date-time"]
@@ -384,99 +384,3 @@ def contract_from_dict(values: Mapping[str, Any]) -> Contract:
 def _field(values: Mapping[str, Any]) -> Field:
     choices = values.get("choices")
     return Field(**{**values, "choices": tuple(choices) if choices is not None else None})
-
-# %% ../../nbs/models/contract.ipynb #3e9e2a7a
-@dataclass(frozen=True)
-class Change:
-    """One difference between two contracts."""
-
-    what: str
-    where: str
-    breaking: bool
-
-    def __str__(self) -> str:
-        return f"{'breaking' if self.breaking else 'compatible'}: {self.where}: {self.what}"
-
-
-def changes(old: Contract, new: Contract) -> list[Change]:
-    """Return every difference between two contracts, each with whether it breaks a caller."""
-    found = []
-    if old.key != new.key:
-        found.append(Change(f"the key {old.key!r} became {new.key!r}", "key", True))
-    for side in ("inputs", "outputs"):
-        before = {f.name: f for f in getattr(old, f"{side[:-1]}_fields")}
-        after = {f.name: f for f in getattr(new, f"{side[:-1]}_fields")}
-        for name in before.keys() - after.keys():
-            found.append(Change("is gone", f"{side}.{name}", True))
-        for name in after.keys() - before.keys():
-            demanded = side == "inputs" and not after[name].nullable
-            found.append(Change("is new and required" if demanded else "is new", f"{side}.{name}", demanded))
-        for name in before.keys() & after.keys():
-            found += _field_changes(side, before[name], after[name])
-    return sorted(found, key=lambda change: (not change.breaking, change.where, change.what))
-
-# %% ../../nbs/models/contract.ipynb #47d2dd7e
-def _field_changes(side: str, old: Field, new: Field) -> list[Change]:
-    """Return the differences of one field: inputs must not get narrower, outputs must not get wider."""
-    where = f"{side}.{new.name}"
-    found = []
-    for name in ("kind", "unit", "pattern"):
-        was, now = getattr(old, name), getattr(new, name)
-        if was != now:
-            found.append(Change(f"{name} was {was!r} and is {now!r}", where, True))
-    for name, wide, narrow in (("ge", _below, _above), ("le", _above, _below), ("max_length", _above, _below)):
-        was, now = getattr(old, name), getattr(new, name)
-        if was != now:
-            breaks = narrow(now, was, name) if side == "inputs" else wide(now, was, name)
-            found.append(Change(f"{name} was {was} and is {now}", where, breaks))
-    if old.choices != new.choices:
-        lost, added = _set(old) - _set(new), _set(new) - _set(old)
-        opened = old.choices is None or new.choices is None
-        breaks = bool(lost) if side == "inputs" else bool(added)
-        if opened:
-            breaks = (new.choices is not None) == (side == "inputs")
-        found.append(Change(f"choices lost {sorted(lost)} and gained {sorted(added)}", where, breaks))
-    if old.nullable != new.nullable:
-        found.append(Change(f"nullable is now {new.nullable}", where, new.nullable == (side == "outputs")))
-    if old.personal != new.personal:
-        found.append(Change(f"personal was {old.personal} and is {new.personal}", where, False))
-    if old.description != new.description:
-        found.append(Change("the description changed", where, False))
-    return found
-
-# %% ../../nbs/models/contract.ipynb #223b8af8
-def _set(field: Field) -> set[str]:
-    return set(field.choices or ())
-
-
-def _bound(value: float | None, name: str) -> float:
-    return value if value is not None else float("-inf") if name == "ge" else float("inf")
-
-
-def _above(now: float | None, was: float | None, name: str) -> bool:
-    return _bound(now, name) > _bound(was, name)
-
-
-def _below(now: float | None, was: float | None, name: str) -> bool:
-    return _bound(now, name) < _bound(was, name)
-
-# %% ../../nbs/models/contract.ipynb #fe4e759e
-def broken_clauses(old: Contract, new: Contract) -> list[Failure]:
-    """Return what callers cannot rely on: a break without a new major version, a change without a new version, a step back."""
-    if new.order < old.order:
-        return [Failure(f"{new.version} comes before {old.version}: callers of {old.version} would lose it", "version")]
-    if new.major > old.major:
-        return []
-    found = changes(old, new)
-    broken = [
-        Failure(
-            f"{change.what}, so {old.version} must be followed by {old.major + 1}.0.0, not {new.version}", change.where
-        )
-        for change in found
-        if change.breaking
-    ]
-    if found and not broken and new.order == old.order:
-        listed = "; ".join(f"{change.where}: {change.what}" for change in found)
-        later = f"{old.major}.{old.order[1] + 1}.0"
-        broken = [Failure(f"two contracts cannot both be {old.version} ({listed}): call this one {later}", "version")]
-    return broken

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.tables import Tables
-from ..models.contract import broken_clauses
+from ..models.contract_changes import broken_clauses
 from ..models.model import Evaluation
 from ..settings import Settings
 from .versions import Version, load_version

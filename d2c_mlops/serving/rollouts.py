@@ -14,7 +14,7 @@ from ..errors import D2CError, Failure, GateRefused, UsageError
 from ..ledger.schema import rollouts
 from ..ledger.store import Ledger
 from ..locks import lock
-from ..models.contract import broken_clauses
+from ..models.contract_changes import broken_clauses
 from ..registry import artifacts, promotions
 from ..registry.gate import Clause
 from ..registry.promotions import Promotion, live
