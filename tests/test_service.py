@@ -411,16 +411,21 @@ def test_a_model_that_is_slow_holds_nobody_up_however_small_the_body(keeping: Ke
 
     monkeypatch.setattr(Lead, "predict_records", slowly)
     with asking(keeping) as client:
-        for visits in (3, 3, 6, 6):
+
+        def ask(visits: int) -> str:
             assert client.post("/predict", json={"records": [{**ASK, "visits": visits}]}).status_code == 200
-    loop = ran[0]
-    assert ran[1:3] == [loop, loop] and ran[3] != loop
+            return ran[-1]
+
+        loop = ask(3)
+        assert loop in [ask(3) for _ in range(20)], "a busy machine may make the first one wait"
+        assert ask(6) == loop != ask(6)
 
 
 def test_a_large_body_that_is_answered_quickly_is_worth_no_thread() -> None:
     pace, size = Pace(), (True, LARGE + 1)
     assert pace.slow(size)
-    pace.timed(size, lambda: None)
+    for _ in range(5):
+        pace.timed(size, lambda: None)
     assert not pace.slow(size)
     assert pace.slow((False, LARGE + 1)), "reasons are timed for themselves"
 

@@ -185,10 +185,10 @@ def test_a_head_without_end_is_refused() -> None:
         line.sendall(b"GET / HTTP/1.1\r\n")
         sent = 0
         with pytest.raises(OSError, match=r"reset|closed|pipe"):
-            for _ in range(3000):
+            for _ in range(100_000):
                 line.sendall(b"x-more: " + b"a" * 1000 + b"\r\n")
                 sent += 1000
-        assert sent < 2_000_000  # what the kernel's buffers held besides
+        assert sent < 20_000_000  # what the kernel's buffers held besides
 
 
 def test_a_connection_on_which_nothing_is_asked_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
