@@ -354,11 +354,11 @@ def test_kill_9_of_a_batch_leaves_each_answer_once(trial, settings, version, tmp
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        time.sleep(0.2 + 0.37 * trial)
+        time.sleep(0.2 + 3.0 * trial / TRIALS)
         child.send_signal(signal.SIGKILL)
     done = score(version, source, f"{url}::forecasts", settings, chunk=20)
     assert done.resumed_at % 20 == 0
-    assert done.resumed_at + done.written.inserted == 2_000
+    assert done.written.inserted + done.written.unchanged == 2_000, "one that was finished is compared"
     assert done.written.updated == 0
     found = table(url)
     assert found["product_id"].is_unique
