@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -135,3 +136,26 @@ def test_an_error_of_the_model_is_not_taken_for_lateness() -> None:
 
     with pytest.raises(TimeoutError, match="the store"):
         asyncio.run(Threads().do(fail, 5.0))
+
+
+def test_what_a_thread_raises_is_told_once_and_not_complained_about_later(caplog: pytest.LogCaptureFixture) -> None:
+    over = threading.Event()
+
+    def fail() -> None:
+        over.wait(5.0)
+        raise ValueError("no such feature")
+
+    async def main() -> None:
+        threads = Threads()
+        with pytest.raises(Refused):
+            await threads.do(fail, 0.05)
+        over.set()
+        with pytest.raises(ValueError, match="no such feature"):
+            await threads.do(fail, 5.0)
+        while threads.stuck:
+            await asyncio.sleep(0.01)
+        gc.collect()
+
+    asyncio.run(main())
+    gc.collect()
+    assert "never retrieved" not in caplog.text

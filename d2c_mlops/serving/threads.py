@@ -26,9 +26,10 @@ class Threads:
             raise Refused(problem(503, "The model is stuck", "come back", {"retry_after": "5"}))
         await in_a_task()
         making = self.pool.submit(work)
-        await asyncio.wait([asyncio.wrap_future(making)], timeout=seconds)
-        if making.done():
-            return making.result()
+        answer = asyncio.wrap_future(making)
+        if (await asyncio.wait([answer], timeout=seconds))[0]:
+            return answer.result()
+        answer.cancel()  # nobody reads what it will say
         self._leave(making)
         took = f"it would take more than {seconds:g} s; send fewer records a call"
         raise Refused(problem(504, "This takes too long", took))

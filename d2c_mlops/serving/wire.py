@@ -53,7 +53,7 @@ class Wire(HttpToolsProtocol):
             if self.heading > HEADING and not self.transport.is_closing():
                 self.send_400_response("The request's head is too large.")
             return
-        self.heading = 0
+        self.heading, self.silent = 0, False
         (cycle, app), self.begun = self.begun, None
         if cycle.more_body:
             super()._start_asgi_task(cycle, app)
