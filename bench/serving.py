@@ -40,8 +40,8 @@ from d2c_mlops.settings import Settings, load
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".bench" / "serving" / "bin"
-SECONDS, WARM = float(os.environ.get("SECONDS", "1.5")), 0.5  # of a measurement, and of the warm-up before it
-ROUNDS = 5  # the servers are asked in turn; medians count, of shares those of each round: a machine's speed changes
+SECONDS, WARM = float(os.environ.get("SECONDS", "0.8")), 0.3  # of a measurement, and of the warm-up before it
+ROUNDS = 9  # the servers are asked in turn; medians count, of shares those of each round: a machine's speed changes
 CONNECTIONS = (1, 8, 32)
 FEATURES = [f"feature_{i:02d}" for i in range(30)]
 ORDINARY = "bentoml, ordinary trees"

@@ -26,9 +26,9 @@ from d2c_mlops.serving.logbook import Logbook
 book, i = Logbook(Path(sys.argv[1]), segment=2**16, rotate=0.2), 0
 line = ('{"kind":"predictions","id":"%s-%d","first":0,"model":"m","version":1,"contract":"1.0.0","variant":"champion",'
         '"caller":null,"request_id":"r","key":"k","at":"2026-01-01T00:00:00+00:00",'
-        '"inputs":[{"k":"a","pad":"' + "x" * 300 + '"}],"outputs":[{"k":"a"}]}')
+        '"inputs":[{"k":"a","pad":"%s"}],"outputs":[{"k":"a"}]}')
 while True:
-    text = line % (sys.argv[2], i)
+    text = line % (sys.argv[2], i, "x" * (300 if i % 5 else 12_000))
     if book.append(text.encode()):
         sys.stdout.write(f"{sys.argv[2]}-{i}-0\\n")  # acknowledged
         sys.stdout.flush()

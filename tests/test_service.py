@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -146,6 +147,36 @@ def test_segments_rotate_and_nothing_is_lost(tmp_path: Path) -> None:
     lines = [line for file in sorted(tmp_path.glob("*.jsonl")) for line in file.read_bytes().splitlines()]
     assert [orjson.loads(line)["i"] for line in lines] == kept and len(kept) + book.refused == 2000
     assert book.append(b"{}") is False
+
+
+def test_short_and_long_lines_stand_side_by_side(tmp_path: Path) -> None:
+    book, lines = Logbook(tmp_path), [b'"%s"' % (b"%d" % (i % 10) * i) for i in (1, 9_000, 5, 8_189, 8_190, 200_000, 3)]
+    assert all(book.append(line) for line in lines)
+    (living,) = [file for file in tmp_path.glob("*.open") if intact(file.read_bytes())]
+    assert intact(living.read_bytes()) == lines
+    book.close()
+    assert [line for file in tmp_path.glob("*.jsonl") for line in file.read_bytes().splitlines()] == lines
+
+
+@pytest.mark.parametrize("fault", [OSError(5, "input/output error"), 4_000])
+def test_a_line_that_the_disk_takes_in_part_is_refused_and_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: OSError | int
+) -> None:
+    book, long = Logbook(tmp_path), b'"%s"' % (b"x" * 9_000)
+
+    def torn(file: int, parts: tuple[bytes, ...], offset: int) -> int:
+        os.pwrite(file, b"".join(parts)[:4_000], offset)
+        if isinstance(fault, OSError):
+            raise fault
+        return fault
+
+    assert book.append(b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwritev", torn)
+        assert book.append(long) is False and book.refused == 1
+    assert book.append(b"2") and book.append(long)
+    book.close()
+    assert [file.read_bytes() for file in tmp_path.glob("*.jsonl")] == [b"1\n2\n" + long + b"\n"]
 
 
 # --- keys

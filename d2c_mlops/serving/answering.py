@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import inf, isinf, isnan
+from math import inf, isfinite, isinf
 from typing import Any, ClassVar
 
 import orjson
@@ -19,9 +19,11 @@ from ..models.model import Model
 from . import openapi
 from .http import Refused, problem
 from .privacy import pseudonym, veiled
+from .reading import Reader
 
 MAX_RECORDS = 10_000
 LINE = 500  # records in a line of the prediction log
+EXACT = ("string", "integer")  # kinds of keys that an answer repeats to the letter
 Mask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
 
 
@@ -40,6 +42,7 @@ class Answered:
     body: bytes = b""
     lines: list[bytes] = field(default_factory=list)  # for the prediction log
     challenged: list[bool] | None = None  # of each record, whether the challenger answered it; None where there is none
+    sent: bytes | None = None  # the records' own text, where it may be logged as it is
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Served:
     def line(self) -> TypeAdapter[Any]:
         """What a line of NDJSON holds: one record."""
         return TypeAdapter(self.model.contract.request_model)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads records that keep the contract."""
+        return Reader(self.model.contract.input_fields, self.max_records)
 
     @cached_property
     def label(self) -> str:
@@ -105,9 +113,17 @@ class Served:
         rows = zip(inputs, outputs, reasons, strict=True)
         return [veiled(why, (given, said), personal) for given, said, why in rows]
 
-    def parse(self, body: bytes) -> list[dict[str, Any]]:
-        """Return the records of a request's body. Raises ValidationError."""
-        return [one.__dict__ for one in self.body.validate_json(body, strict=True).records]
+    def parse(self, body: bytes) -> tuple[list[dict[str, Any]], bytes | None]:
+        """Return the records of a request's body, and their text where it may be logged as it is. Raises ValidationError."""
+        records = self.reader.records(body)
+        if records is None:
+            return [one.__dict__ for one in self.body.validate_json(body, strict=True).records], None
+        return records, self.reader.sent(body)
+
+    def parse_line(self, line: bytes) -> dict[str, Any]:
+        """Return the record in a line of NDJSON. Raises ValidationError."""
+        record = self.reader.record(line)
+        return self.line.validate_json(line, strict=True).__dict__ if record is None else record
 
     def answer(self, records: list[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
         """Return outputs, and reasons when wanted, for checked records. Raises DataRefused, and Unfit for what is no answer."""
@@ -124,37 +140,38 @@ class Served:
             raise Unfit(
                 f"{self.name} gave {len(outputs)} answers to {len(records)} records, {len(said or ())} with reasons"
             )
-        for record, output in zip(records, outputs, strict=True):
-            self._fits(record, output)
+        self._fits(records, outputs)
         return outputs, said
 
     @cached_property
-    def _fits(self) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    def _fits(self) -> Callable[[list[dict[str, Any]], list[dict[str, Any]]], None]:
         """What raises Unfit when an answer is another record's, or lacks a value."""
         contract = self.model.contract
-        key = contract.key
-        required = [field.name for field in contract.output_fields if not field.nullable]
-        numbers = [field.name for field in contract.output_fields if field.kind == "number"]
-        same = any(f.name == key and f.kind in ("string", "integer") for f in contract.output_fields)
+        nullable = {field.name: field.nullable for field in contract.output_fields}
+        numbers = {field.name for field in contract.output_fields if field.kind == "number"}
+        same = next((f.name for f in contract.output_fields if f.name == contract.key and f.kind in EXACT), None)
 
-        def fits(record: dict[str, Any], output: dict[str, Any]) -> None:
-            if same and output.get(key) != record.get(key):
-                raise Unfit(f"{self.name} answered a record with another {key}")
-            for name in required:
-                if output.get(name) is None:
-                    raise Unfit(f"{self.name} gave an answer without {name}")
-            for name in numbers:
-                value = output.get(name)
-                if value is not None and (isinf(value) or (isnan(value) and name in required)):
+        def fits(records: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+            for name, may_lack in nullable.items():
+                values: list[Any] = [row.get(name) for row in outputs]
+                if name == same and values != [row.get(name) for row in records]:
+                    raise Unfit(f"{self.name} answered a record with another {name}")
+                if None in values:
+                    if not may_lack:
+                        raise Unfit(f"{self.name} gave an answer without {name}")
+                    values = [value for value in values if value is not None]
+                if name in numbers and not all(map(isfinite, values)) and (not may_lack or any(map(isinf, values))):
                     raise Unfit(f"{self.name} gave an answer whose {name} is no number")
 
         return fits
 
     def predict(self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None) -> Answered:
         """Return the answer to a request's body, with lines for the log when something is `about` it."""
-        made = self.answered(batch, self.parse(body), reasons)
+        records, sent = self.parse(body)
+        made = self.answered(batch, records, reasons)
         made.body = orjson.dumps({**self.head, "predictions": self.predictions(made)})
         if about is not None:
+            made.sent = sent
             made.lines = self.lines(made, about)
         return made
 
@@ -180,6 +197,7 @@ class Served:
         """Return what is logged of an answer: lines of at most LINE records, personal fields hashed or dropped."""
         found, mask = [], self.mask
         places = range(len(made.records)) if indexes is None else indexes
+        kept = made.sent if len(made.records) <= LINE else None
         for start in range(0, len(made.records), LINE):
             rows = slice(start, start + LINE)
             inputs, outputs, where = made.records[rows], made.outputs[rows], places[rows]
@@ -190,7 +208,7 @@ class Served:
                 **self.head,
                 **about,
                 "key": self.key,
-                "inputs": mask(inputs) if mask else inputs,
+                "inputs": orjson.Fragment(kept) if kept is not None else mask(inputs) if mask else inputs,
                 "outputs": mask(outputs) if mask else outputs,
             }
             if where[-1] - where[0] >= len(where):
@@ -215,7 +233,7 @@ def fitting(contract: Contract, asked: pd.DataFrame, made: pd.DataFrame, name: s
         raise Unfit(f"{name} gave {len(made)} answers to {len(asked)} records")
     key = contract.key
     kinds = {field.name: field.kind for field in contract.output_fields}
-    if kinds[key] in ("string", "integer") and made[key].tolist() != asked[key].tolist():
+    if kinds[key] in EXACT and made[key].tolist() != asked[key].tolist():
         raise Unfit(f"{name} answered a record with another {key}")
     for each in contract.output_fields:
         values = made[each.name]

@@ -79,7 +79,7 @@ class Streamed:
         records, faults = {}, {}
         for index, line in enumerate(lines, self.index):
             try:
-                records[index] = self.served.line.validate_json(line, strict=True).__dict__
+                records[index] = self.served.parse_line(line)
             except ValidationError as err:
                 faults[index] = orjson.loads(refused(err, self.served).answer.body)
         answers = {**self._predict(records, faults), **{i: {"index": i, "error": fault} for i, fault in faults.items()}}
