@@ -19,12 +19,11 @@ import pandera.pandas as pa
 
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract, column
+from d2c_mlops.models.contract import Contract, column, values_of
 from d2c_mlops.models.model import Evaluation, Model
 
 FEATURES = [f"feature_{i:02d}" for i in range(30)]
 VALUES, CONTRIBUTION = itemgetter(*FEATURES), itemgetter(2)
-ROW = struct.Struct(f"{len(FEATURES)}d")  # packs a record in half the time of an array
 TREES, ROWS, TOLD = 200, 20_000, 3
 ID = column("string", "The lead", max_length=40, example="L-1")
 INPUTS = {name: column("number", f"Feature {name[-2:]}", ge=-100, le=100, example=0.5) for name in FEATURES}
@@ -101,18 +100,20 @@ class Additive(Model):
 
     def _shares(self, records: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the place of the step that each feature is on among all steps, and its contribution, features × rows."""
-        flat = np.frombuffer(b"".join([ROW.pack(*values) for values in map(VALUES, records)]))
-        columns = zip(flat.reshape(-1, len(FEATURES)).T.copy(), self.steps, strict=True)
+        pack = struct.Struct(f"{len(records)}d").pack  # a quarter of the time of an array of the values
+        columns = np.frombuffer(b"".join([pack(*values_of(records, name)) for name in FEATURES])).reshape(
+            len(FEATURES), -1
+        )
         first, values = self.table
-        on = np.array([at.searchsorted(column) for column, (at, _) in columns]) + first
+        on = np.array([at.searchsorted(column) for column, (at, _) in zip(columns, self.steps, strict=True)]) + first
         return on, values.take(on)
 
     def _outputs(self, records: Any, shares: np.ndarray) -> list[dict[str, Any]]:
         logits = np.add.reduce(
             shares, axis=0, initial=self.base
         )  # in the order of the features, as for a single record
-        scores = map(chance, logits.tolist())
-        return [{"lead_id": record["lead_id"], "score": score} for record, score in zip(records, scores, strict=True)]
+        asked = zip(values_of(records, "lead_id"), map(chance, logits.tolist()), strict=True)
+        return [{"lead_id": lead, "score": score} for lead, score in asked]
 
     def _reasons(self, on: np.ndarray, shares: np.ndarray) -> list[list[str]]:
         top = np.argsort(-np.abs(shares), axis=0, kind="stable")[:TOLD]

@@ -1,9 +1,13 @@
 """Records are read twice as fast by msgspec, and never otherwise than pydantic, which tells the faults."""
 
 import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import orjson
+import pandas as pd
 import pandera.pandas as pa
 import pytest
 from hypothesis import example, given
@@ -12,9 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.testclient import TestClient
 from test_registry import train
 
-from d2c_mlops.models.contract import Contract, column
+from d2c_mlops.models.contract import Contract, column, to_frame, values_of
 from d2c_mlops.registry.versions import load_version
-from d2c_mlops.serving.answering import Served
+from d2c_mlops.serving.answering import LINE, Served
 from d2c_mlops.serving.app import Keeping, create_app
 from d2c_mlops.serving.logbook import Logbook
 from d2c_mlops.serving.reading import Reader
@@ -63,8 +67,8 @@ def by_pydantic(texts: list[str]) -> list[dict[str, Any]] | None:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two records have the same values, of the same types, in the same order."""
-    return repr(one) == repr(other)
+    """Return whether two lists of records hold the same values, of the same types, in the same order."""
+    return repr(one if one is None else list(one)) == repr(other if other is None else list(other))
 
 
 def body(*texts: str) -> bytes:
@@ -103,7 +107,8 @@ def test_a_record_is_read_as_pydantic_reads_it_or_left_to_it(record: dict[str, A
 
 def test_what_keeps_the_contract_is_read_at_once() -> None:
     text = json.dumps(RECORD)
-    assert READER.records(body(text, text)) == by_pydantic([text, text]) and READER.record(text.encode()) is not None
+    assert same(READER.records(body(text, text)), by_pydantic([text, text]))
+    assert READER.record(text.encode()) == READER.records(body(text))[0]
 
 
 @pytest.mark.parametrize(
@@ -158,29 +163,63 @@ ONE = b'{"key": "K", "share": 1}'
 def test_only_the_text_of_what_was_read_is_kept_on_one_line(sent: bytes, kept: bytes | None) -> None:
     assert PLAIN.sent(sent) == kept
     if kept is not None:
-        assert PLAIN.records(sent) == orjson.loads(kept)
+        assert list(PLAIN.records(sent) or ()) == orjson.loads(kept)
 
 
-@pytest.mark.parametrize("more", [{"nullable": True}, {"personal": True}, {"personal": "drop"}])
-def test_the_text_is_not_kept_where_the_log_says_something_else(more: dict[str, Any]) -> None:
-    reader = Reader(contract(key=COLUMNS["key"], share=column("number", "Share", **more)).input_fields, 9)
-    sent = b'{"records": [' + ONE + b"]}"
-    assert reader.records(sent) is not None and reader.sent(sent) is None
+def test_the_text_is_not_kept_where_it_may_leave_something_out() -> None:
+    reader = Reader(contract(key=COLUMNS["key"], share=column("number", "Share", nullable=True)).input_fields, 9)
+    sent = b'{"records": [{"key": "K"}]}'
+    assert reader.records(sent) == [{"key": "K", "share": None}] and reader.sent(sent) is None
 
 
-def test_the_log_holds_what_was_sent_and_what_was_meant(settings: Settings, tmp_path) -> None:
-    version = train(settings)
-    served = Served(load_version(version, settings), "mean_units", 1, {}, {})
-    book = Logbook(tmp_path / "log")
+def test_records_are_columns_and_dicts() -> None:
+    first, second = {**RECORD, "maybe": None}, {**RECORD, "key": "L", "maybe": 2.5}
+    text = orjson.dumps({"records": [RECORD, second]})
+    read, dicts = READER.records(text), [each | {"day": date(2026, 1, 2)} for each in (first, second)]
+    assert read is not None and len(read) == 2 and list(read) == dicts == read[:] and read[1] == read[-1] == dicts[1]
+    assert [list(values_of(read, name)) for name in (*COLUMNS, "other")] == [
+        list(values_of(dicts, name)) for name in (*COLUMNS, "other")
+    ]
+    assert to_frame(ALL.input_fields, read).equals(to_frame(ALL.input_fields, dicts))
+    assert pd.DataFrame(read).equals(pd.DataFrame(dicts))
+
+
+def logged(model: Any, folder: Path, *texts: str) -> list[bytes]:
+    """Return the lines that a service logs of some bodies."""
+    served, book = Served(model, "mean_units", 1, {}, {}), Logbook(folder)
     client = TestClient(create_app(lambda: served, Keeping(logbook=book)))
+    assert [client.post("/predict", content=text).status_code for text in texts] == [200] * len(texts)
+    book.close()
+    (file,) = folder.glob("*.jsonl")
+    return file.read_bytes().splitlines()
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_a_personal_value_is_not_logged_as_it_was_sent(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    model = load_version(train(settings), settings)
+    schema = getattr(model.contract, side)
+    hidden = schema.update_column("product_id", metadata={**schema.columns["product_id"].metadata, "personal": "drop"})
+    monkeypatch.setattr(model, "contract", replace(model.contract, **{side: hidden}))
+    (line,) = logged(model, tmp_path, '{"records": [{"product_id": "P001", "day": "2024-01-01"}]}')
+    assert b"P001" not in line and b"2024-01-01" in line
+
+
+def test_the_log_holds_what_was_sent_and_what_was_meant(settings: Settings, tmp_path: Path) -> None:
     once, twice = (
         '{"product_id": "P001", "day": "2024-01-01"}',
         '{"day": "2024-01-03", "product_id": "P002",  "day": "2024-01-02"}',
     )
-    for text in (f'{{"records": [{once},{twice}]}}', f'{{"records": [{once},\n{twice}]}}'):
-        assert client.post("/predict", content=text).status_code == 200
-    book.close()
-    (file,) = (tmp_path / "log").glob("*.jsonl")
-    verbatim, rewritten = file.read_bytes().splitlines()
+    model = load_version(train(settings), settings)
+    texts = [f'{{"records": [{once},{twice}]}}', f'{{"records": [{once},\n{twice}]}}']
+    verbatim, rewritten = logged(model, tmp_path, *texts)
     assert f'"inputs":[{once},{twice}]'.encode() in verbatim and twice.encode() not in rewritten
     assert orjson.loads(verbatim)["inputs"] == orjson.loads(rewritten)["inputs"]
+
+
+def test_what_takes_several_lines_is_logged_a_part_in_each(settings: Settings, tmp_path: Path) -> None:
+    once = '{"product_id": "P001", "day": "2024-01-01"}'
+    model = load_version(train(settings), settings)
+    lines = logged(model, tmp_path, f'{{"records": [{",".join([once] * (LINE + 2))}]}}')
+    assert [len(orjson.loads(each)["inputs"]) for each in lines] == [LINE, 2]

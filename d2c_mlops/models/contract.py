@@ -30,7 +30,7 @@ from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
 __all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'OURS', 'column', 'Field', 'fields',
-           'in_calendar', 'annotated', 'record_model', 'check_frame', 'Contract', 'to_frame', 'to_records',
+           'in_calendar', 'annotated', 'record_model', 'check_frame', 'Contract', 'values_of', 'to_frame', 'to_records',
            'contract_to_dict', 'contract_from_dict']
 
 # %% ../../nbs/models/contract.ipynb #822a8f89
@@ -326,13 +326,16 @@ def _camel(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 # %% ../../nbs/models/contract.ipynb #b18bde30
+def values_of(records: Sequence[Mapping[str, Any]], name: str) -> Sequence[Any]:
+    """Return what each record holds under a name, None where it holds nothing; records that have columns are asked for one."""
+    column = getattr(records, "column", None)
+    return [record.get(name) for record in records] if column is None else column(name)
+
+
 def to_frame(columns: Sequence[Field], records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return validated records as a frame with the contract's dtypes and column order."""
     return pd.DataFrame(
-        {
-            field.name: pd.array([record.get(field.name) for record in records], dtype=_dtype(field.kind))
-            for field in columns
-        }
+        {field.name: pd.array(values_of(records, field.name), dtype=_dtype(field.kind)) for field in columns}
     )
 
 

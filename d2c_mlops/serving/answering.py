@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from ..errors import D2CError
-from ..models.contract import Contract, to_frame, to_records
+from ..models.contract import Contract, to_frame, to_records, values_of
 from ..models.contract import Field as ContractField
 from ..models.model import Model
 from . import openapi
@@ -36,13 +36,13 @@ class Answered:
     """Records with what the model said about them."""
 
     batch: str  # the predictions' ids are BATCH-0, BATCH-1, …
-    records: list[dict[str, Any]]
+    records: Sequence[dict[str, Any]]
     outputs: list[dict[str, Any]]
     reasons: list[list[str]] | None
     body: bytes = b""
     lines: list[bytes] = field(default_factory=list)  # for the prediction log
     challenged: list[bool] | None = None  # of each record, whether the challenger answered it; None where there is none
-    sent: bytes | None = None  # the records' own text, where it may be logged as it is
+    sent: bytes | None = None  # the records' own text, where it says what the records do
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Served:
         return masking((*contract.input_fields, *contract.output_fields), self.secret)
 
     def veil(
-        self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], reasons: list[list[str]]
+        self, inputs: Sequence[dict[str, Any]], outputs: list[dict[str, Any]], reasons: list[list[str]]
     ) -> list[list[str]]:
         """Return reasons without the personal values of their records."""
         contract = self.model.contract
@@ -113,8 +113,8 @@ class Served:
         rows = zip(inputs, outputs, reasons, strict=True)
         return [veiled(why, (given, said), personal) for given, said, why in rows]
 
-    def parse(self, body: bytes) -> tuple[list[dict[str, Any]], bytes | None]:
-        """Return the records of a request's body, and their text where it may be logged as it is. Raises ValidationError."""
+    def parse(self, body: bytes) -> tuple[Sequence[dict[str, Any]], bytes | None]:
+        """Return the records of a request's body, and their text where it says the same. Raises ValidationError."""
         records = self.reader.records(body)
         if records is None:
             return [one.__dict__ for one in self.body.validate_json(body, strict=True).records], None
@@ -125,7 +125,7 @@ class Served:
         record = self.reader.record(line)
         return self.line.validate_json(line, strict=True).__dict__ if record is None else record
 
-    def answer(self, records: list[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
+    def answer(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
         """Return outputs, and reasons when wanted, for checked records. Raises DataRefused, and Unfit for what is no answer."""
         model, contract = self.model, self.model.contract
         outputs: list[dict[str, Any]] | None
@@ -144,17 +144,17 @@ class Served:
         return outputs, said
 
     @cached_property
-    def _fits(self) -> Callable[[list[dict[str, Any]], list[dict[str, Any]]], None]:
+    def _fits(self) -> Callable[[Sequence[dict[str, Any]], list[dict[str, Any]]], None]:
         """What raises Unfit when an answer is another record's, or lacks a value."""
         contract = self.model.contract
         nullable = {field.name: field.nullable for field in contract.output_fields}
         numbers = {field.name for field in contract.output_fields if field.kind == "number"}
         same = next((f.name for f in contract.output_fields if f.name == contract.key and f.kind in EXACT), None)
 
-        def fits(records: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        def fits(records: Sequence[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
             for name, may_lack in nullable.items():
                 values: list[Any] = [row.get(name) for row in outputs]
-                if name == same and values != [row.get(name) for row in records]:
+                if name == same and values != list(values_of(records, name)):
                     raise Unfit(f"{self.name} answered a record with another {name}")
                 if None in values:
                     if not may_lack:
@@ -175,7 +175,7 @@ class Served:
             made.lines = self.lines(made, about)
         return made
 
-    def answered(self, batch: str, records: list[dict[str, Any]], reasons: bool) -> Answered:
+    def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
         """Return checked records with what is said of them. Raises DataRefused."""
         return Answered(batch, records, *self.answer(records, reasons))
 
@@ -197,10 +197,10 @@ class Served:
         """Return what is logged of an answer: lines of at most LINE records, personal fields hashed or dropped."""
         found, mask = [], self.mask
         places = range(len(made.records)) if indexes is None else indexes
-        kept = made.sent if len(made.records) <= LINE else None
+        kept = made.sent if mask is None and len(made.records) <= LINE else None
         for start in range(0, len(made.records), LINE):
             rows = slice(start, start + LINE)
-            inputs, outputs, where = made.records[rows], made.outputs[rows], places[rows]
+            inputs, outputs, where = () if kept else made.records[rows], made.outputs[rows], places[rows]
             line = {
                 "kind": "predictions",
                 "id": made.batch,
@@ -208,7 +208,7 @@ class Served:
                 **self.head,
                 **about,
                 "key": self.key,
-                "inputs": orjson.Fragment(kept) if kept is not None else mask(inputs) if mask else inputs,
+                "inputs": orjson.Fragment(kept) if kept else mask(inputs) if mask else inputs,
                 "outputs": mask(outputs) if mask else outputs,
             }
             if where[-1] - where[0] >= len(where):

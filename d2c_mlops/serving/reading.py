@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, overload
 
 from msgspec import Meta, MsgspecError, defstruct
 from msgspec.json import Decoder
-from msgspec.structs import asdict
+from msgspec.structs import asdict, astuple
 
 from ..models.contract import Field, Kind
 
 KINDS: dict[Kind, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "date": date}
-VERBATIM = 2**20  # bytes of records that may be logged as they were sent, blanks included
+VERBATIM = 2**20  # bytes of a body whose records may be logged as they were sent, blanks included
+
+
+class Records(Sequence[dict[str, Any]]):
+    """Records that were read: columns for who wants those, dicts for who looks at a record."""
+
+    def __init__(self, read: list[Any]) -> None:
+        self._read = read
+
+    @cached_property
+    def _dicts(self) -> list[dict[str, Any]]:
+        return list(map(asdict, self._read))
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[Any, ...]]:
+        names = self._read[0].__struct_fields__
+        return dict(zip(names, zip(*map(astuple, self._read), strict=True), strict=True))
+
+    def column(self, name: str) -> tuple[Any, ...]:
+        """Return what each record holds under a name, None where it holds nothing."""
+        found = self._columns.get(name)
+        return (None,) * len(self) if found is None else found
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._dicts)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        return self._dicts[place]
 
 
 class Reader:
@@ -24,17 +61,18 @@ class Reader:
     """
 
     def __init__(self, columns: Sequence[Field], max_records: int) -> None:
-        self.plain = not any(field.nullable or field.personal for field in columns)
+        self.complete = not any(field.nullable for field in columns)
         self._decoders = decoders(columns, max_records)
 
-    def records(self, body: bytes) -> list[dict[str, Any]] | None:
+    def records(self, body: bytes) -> Sequence[dict[str, Any]] | None:
         """Return the records of a body `{"records": […]}`."""
         if self._decoders is None:
             return None
         try:
-            return list(map(asdict, self._decoders[0].decode(body).records))
+            read = self._decoders[0].decode(body).records
         except (MsgspecError, UnicodeDecodeError):
             return None
+        return Records(read) if len(read) > 1 else [asdict(read[0])]
 
     def record(self, line: bytes) -> dict[str, Any] | None:
         """Return the one record that a line holds."""
@@ -46,12 +84,12 @@ class Reader:
             return None
 
     def sent(self, body: bytes) -> bytes | None:
-        """Return the text of what `records` has read from a body, on one line; None where it is not to be kept.
+        """Return the text of what `records` has read from a body, on one line; None where it may leave something out.
 
         It is what stands between the brackets, of which a body with flat records has one pair, unless a text holds another.
         """
         start, end = body.find(b"["), body.rfind(b"]")
-        if not self.plain or len(body) > VERBATIM or body.find(b"]", start) != end:
+        if not self.complete or len(body) > VERBATIM or body.find(b"]", start) != end:
             return None
         text = body[start : end + 1]
         return text if b"\n" not in text and b"\r" not in text else None

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from ..errors import DataRefused
+from ..models.contract import values_of
 from .answering import Answered, Served, masking
 from .metrics import Metrics
 from .rollout import Rollout
@@ -73,14 +74,14 @@ class Pair(Served):
         ours, theirs = (tuple(f.name for f in one.model.contract.input_fields) for one in (self, self.challenger))
         return None if ours == theirs else theirs
 
-    def ask_champion(self, records: list[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
+    def ask_champion(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
         """Return what the champion says, timed."""
         start = perf_counter()
         said = self.answer(records, reasons)
         self._took("champion", len(records), perf_counter() - start)
         return said
 
-    def ask_challenger(self, records: list[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
+    def ask_challenger(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
         """Return what the challenger says, timed; raises what it raises, TimeoutError when it does not answer.
 
         On the event loop an alarm ends it, and all is done again in a thread, where it has a thread of its own to be left in.
@@ -115,9 +116,9 @@ class Pair(Served):
 class Split(Pair):
     """The challenger answers the keys that the rollout chooses; where it fails, the champion does."""
 
-    def answered(self, batch: str, records: list[dict[str, Any]], reasons: bool) -> Answered:
+    def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
         key, chooses = self.key, self.rollout.chooses
-        theirs = [i for i, record in enumerate(records) if chooses(record.get(key))]
+        theirs = [i for i, value in enumerate(values_of(records, key)) if chooses(value)]
         if not theirs:
             outputs, why = self.ask_champion(records, reasons)
             return Answered(batch, records, outputs, why, challenged=[False] * len(records))
@@ -141,7 +142,7 @@ class Split(Pair):
         return Answered(batch, records, [row for row, _ in whole], because, challenged=challenged)
 
     def _challenge(
-        self, indexes: list[int], records: list[dict[str, Any]], reasons: bool
+        self, indexes: list[int], records: Sequence[dict[str, Any]], reasons: bool
     ) -> tuple[dict[int, tuple[dict[str, Any], Any]], int, Exception | None]:
         """Return what the challenger says by index, and on how many records it failed; a failing call is halved."""
         said: dict[int, tuple[dict[str, Any], Any]] = {}
@@ -257,7 +258,7 @@ class Shadowed(Pair):
     shadows: Shadows | None = None
     write: Callable[[list[bytes]], None] | None = None
 
-    def answered(self, batch: str, records: list[dict[str, Any]], reasons: bool) -> Answered:
+    def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
         return Answered(batch, records, *self.ask_champion(records, reasons))
 
     def shadow(
