@@ -1,4 +1,4 @@
-"""Records are read twice as fast by msgspec, and never otherwise than pydantic, which tells the faults."""
+"""Records are read by msgspec, for speed, and never otherwise than by pydantic, which tells the faults."""
 
 import json
 from dataclasses import replace

@@ -23,7 +23,7 @@ import orjson
 SEGMENT = 8 * 2**20  # bytes
 SPARE = 2  # empty segments kept ready
 SYNC = 1.0  # seconds between two syncs, which is what a power cut may take
-LONG = 8_192  # bytes of a line from which the kernel copies it; the call costs as much as two pages, and lets other threads in
+LONG = 8_192  # bytes of a line from which the kernel copies it; for a short one the call costs more, and it lets other threads in
 ROTATE = 60.0  # seconds after which a segment is sealed although it is not full
 
 
