@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-abuse test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-abuse test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -15,9 +15,12 @@ help:  ## list the targets
 demo: $(READY)  ## the whole way on real data: ingest, train, promote, package, serve, ask
 	$(BIN)/d2c demo
 
-test: $(READY)  ## all tests: pytest, then the cells of every notebook
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: $(READY)  ## the tests: pytest without those marked slow, then the cells of every notebook
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 	$(BIN)/nbdev-test nbs --n-workers 0
+
+test-slow: $(READY)  ## the tests marked slow: processes, servers, many generated cases
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 check: $(READY)  ## export in sync, notebooks clean, ruff, mypy, layers, docs
 	$(BIN)/python .ci/house.py

@@ -116,6 +116,7 @@ def test_predictions_are_collected_into_postgresql(postgres: str, tmp_path: Path
     ledger.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_what_was_acknowledged_is_in_the_ledger_once_after_kill_9_of_writer_and_collector(tmp_path: Path) -> None:
     url, log, chance = f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path / "log", np.random.default_rng(0)

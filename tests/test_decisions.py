@@ -467,6 +467,7 @@ def applier(folder: Path, dies: int, minutes: float) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", APPLIER, str(folder), str(dies), moment])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_kill_9_between_applying_and_recording_applies_each_decision_once(tmp_path: Path, receiver: Receiver) -> None:
     url = f"sqlite:///{tmp_path / 'shop.db'}"
@@ -498,6 +499,7 @@ def test_kill_9_between_applying_and_recording_applies_each_decision_once(tmp_pa
         assert sorted(connection.execute(sa.text("SELECT sku FROM changes")).scalars()) == [f"P-{i}" for i in range(6)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_kill_9_at_random_of_two_appliers_loses_nothing(tmp_path: Path, receiver: Receiver) -> None:
     import numpy as np

@@ -346,6 +346,7 @@ batch.score(live(Ledger.of(held), "mean_units"), sys.argv[2], sys.argv[3], held,
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_kill_9_of_a_batch_leaves_each_answer_once(trial, settings, version, tmp_path, project):
     url = f"sqlite:///{tmp_path / 'shop.db'}"
