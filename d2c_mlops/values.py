@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, timedelta, timezone, tzinfo
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
+from zoneinfo import ZoneInfo, available_timezones
 
 from .errors import Failure
 
@@ -87,6 +89,25 @@ def age(text: str) -> float:
     if unit not in UNITS or not number.isdigit():
         raise ValueError(f"{text!r} is not an age: write 90d, 12h, 30m or 45s")
     return float(int(number) * UNITS[unit])
+
+
+OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2}):?(\d{2})?")
+
+
+@cache
+def time_zone(name: str) -> tzinfo:
+    """Return the time zone of an IANA name such as Europe/Berlin or a fixed offset such as UTC-08:00. Raises ValueError."""
+    if name in ("UTC", "Z"):
+        return UTC
+    if offset := OFFSET.fullmatch(name):
+        sign, hours, minutes = offset.groups()
+        ahead = timedelta(hours=int(hours), minutes=int(minutes or 0))
+        if int(minutes or 0) < 60 and ahead <= timedelta(hours=14):
+            return timezone(-ahead if sign == "-" else ahead) if ahead else UTC
+    if name in available_timezones():
+        return ZoneInfo(name)
+    near = get_close_matches(name, available_timezones(), n=1, cutoff=0.6)
+    raise ValueError(f"{name!r} is not a time zone" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def _name(kind: Any) -> str:

@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True)
 class TableParts:
-    """One table of a dataset: its rows, the first and last day (UTC) of its time column, its columns and files."""
+    """One table of a dataset: its rows, the first and last day of its time column in the dataset's zone, its columns and files."""
 
     rows: int
     min_date: date | None
@@ -47,7 +47,7 @@ class TableParts:
 # %% ../../nbs/data/manifest.ipynb #bcf864ca
 @dataclass(frozen=True)
 class Manifest:
-    """What a dataset is made of. The digest depends on the content alone, not on source, notes or time."""
+    """What a dataset is made of. The digest depends on content and time zone, not on source, notes or time."""
 
     name: str
     digest: str
@@ -56,6 +56,8 @@ class Manifest:
     created_at: datetime
     tables: dict[str, TableParts]
     notes: tuple[str, ...] = ()
+    zone: str = "UTC"  # IANA name or fixed offset such as UTC-08:00, in which days are counted
+    zone_from: str = ""  # "set" by a person, found in the "offsets" of the times or named by the "source"; "" = assumed
 
     def to_json(self) -> str:
         """Return the manifest as JSON with dates in ISO 8601."""
