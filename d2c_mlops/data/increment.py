@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from .layouts import find_layout
 from .manifest import Manifest, dataset_folder, list_datasets
 from .schemas import KEYS, TIME_COLUMN
-from .sources import URL, chosen_tables, engine_of, find_source, shown, sql_trouble
+from .sources import URL, chosen_tables, engine_of, find_source, read_query, shown, sql_trouble
 from .store import write, write_atomic
 from .tables import Tables
 from .validation import validate, validate_all
@@ -84,7 +84,7 @@ def read_since(location: str, column: str, since: datetime) -> dict[str, pd.Data
             there = {c["name"] for c in sa.inspect(connection).get_columns(table.name, table.schema)}
             if column in there:
                 query = query.where(sa.column(column) >= since.replace(tzinfo=None))
-            frames[name] = pd.read_sql_query(query, connection)
+            frames[name] = read_query(connection, query)
     return frames
 
 # %% ../../nbs/data/increment.ipynb #b119023e

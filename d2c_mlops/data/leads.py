@@ -5,6 +5,7 @@
 # %% ../../nbs/data/leads.ipynb #109151e9
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import orjson
 import pandas as pd
 
 from .schemas import LEADS, TIME
-from .validation import WORDS
+from .frames import EXACT
+from .validation import WORDS, read_text
 from ..errors import DataRefused, UsageError
 
 # %% auto #0
@@ -24,15 +26,27 @@ OUTCOMES = {"won": "won", "lost": "lost"} | {word: "won" if yes else "lost" for 
 
 
 def typed(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a column of text as numbers where every value that is there reads as one, else as it is."""
-    if column.dtype.kind in "ifb" or isinstance(column.dtype, pd.DatetimeTZDtype):
+    """Return a column of text as numbers where every value that is there reads as one, else as it is.
+
+    Integers beyond 2^53 are identifiers, and become text with every digit. Raises DataRefused for bytes that are no text.
+    """
+    kind = column.dtype.kind
+    if kind in "bf" or isinstance(column.dtype, pd.DatetimeTZDtype):
         return column
-    text = column.astype("str").str.strip()
+    if kind in "iu" and not ((column >= EXACT) | (column <= -EXACT)).any():
+        return column
+    text, lost = (column.astype("str"), np.zeros(len(column), bool)) if kind in "mM" else read_text(column)
+    unread = lost & column.map(lambda value: isinstance(value, bytes)).to_numpy(bool)
+    if unread.any():
+        row, where = int(np.flatnonzero(unread)[0]) + 1, f"leads.{column.name}"
+        raise DataRefused(f"row {row} is no text (bytes)", where=where, next="export the column as text")
+    text = text.mask(lost, column.map(str)).str.strip()
     text = text.mask(text == "")
     there = text.notna()
     numbers = pd.to_numeric(text.where(there), errors="coerce")
     padded = text.str.match(r"0\d", na=False)
-    if there.any() and np.isfinite(numbers[there]).all() and not padded.any():
+    large = text.str.fullmatch(r"[+-]?\d+", na=False) & (numbers.astype("float64").abs() >= EXACT)
+    if there.any() and np.isfinite(numbers[there]).all() and not padded.any() and not large.any():
         return numbers
     return text
 
@@ -58,7 +72,7 @@ def plain(column: pd.Series[Any]) -> list[Any]:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         column = column.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     if column.dtype.kind == "f":
-        values = column.to_numpy()
+        values = column.to_numpy("float64", na_value=np.nan)
         finite = np.isfinite(values)
         if (values[finite] == np.floor(values[finite])).all() and (np.abs(values[finite]) < 2**53).all():
             return [int(v) if ok else None for v, ok in zip(values.tolist(), finite.tolist(), strict=True)]
@@ -75,6 +89,10 @@ def unpack(leads: pd.DataFrame) -> pd.DataFrame:
         objects = orjson.loads("[" + ",".join(leads["fields"].tolist()) + "]")
     except (orjson.JSONDecodeError, TypeError) as error:
         raise DataRefused(f"fields cannot be read as JSON ({error})", where="leads.fields") from None
+    if any(
+        isinstance(v, float) and abs(v) >= 2.0**63 for each in objects if isinstance(each, dict) for v in each.values()
+    ):
+        objects = [json.loads(text) for text in leads["fields"]]  # orjson makes floats of integers beyond 64 bits
     if any(not isinstance(each, dict) for each in objects):
         raise DataRefused("fields must be JSON objects", where="leads.fields", next='write {"name": value, …}')
     names = list(dict.fromkeys(name for each in objects for name in each))
@@ -87,11 +105,15 @@ def unpack(leads: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_column(values: list[Any], index: pd.Index[Any]) -> pd.Series[Any]:
-    """Return JSON values as float64 where all that are there are numbers, else as str."""
+    """Return JSON values as float64 where all are numbers that it holds exactly, else as str; integers keep their digits."""
     there = [v for v in values if v is not None]
-    if all(isinstance(v, int | float) for v in there):
+    exact = not any(isinstance(v, int) and abs(v) >= EXACT for v in there)
+    if exact and all(isinstance(v, int | float) for v in there):
         return pd.Series([np.nan if v is None else float(v) for v in values], index=index, dtype="float64")
-    texts = [None if v is None else v if isinstance(v, str) else orjson.dumps(v).decode() for v in values]
+    texts = [
+        None if v is None else v if isinstance(v, str) else json.dumps(v, separators=(",", ":"), ensure_ascii=False)
+        for v in values
+    ]
     return pd.Series(texts, index=index, dtype="str")
 
 # %% ../../nbs/data/leads.ipynb #55931f3b

@@ -20,13 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from .frames import arrow_frame, rows_frame
 from .schemas import SCHEMAS
 from ..errors import D2CError, DataRefused, Temporary, UsageError
 
 # %% auto #0
 __all__ = ['SEPARATORS', 'URL', 'Source', 'extensions', 'sources', 'csv_encoding', 'csv_separator', 'read_csv', 'CsvSource',
            'ParquetSource', 'read_parquet', 'split_location', 'shown', 'engine_of', 'sql_trouble', 'SqlSource',
-           'chosen_tables', 'SampleSource', 'find_source']
+           'read_query', 'chosen_tables', 'SampleSource', 'find_source']
 
 # %% ../../nbs/data/sources.ipynb #961a6d18
 class Source(Protocol):
@@ -148,14 +149,13 @@ class ParquetSource:
 
 # %% ../../nbs/data/sources.ipynb #64794324
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Return a Parquet file as a frame; raises DataRefused where it is broken."""
+    """Return a Parquet file as a frame that keeps every digit of its numbers; raises DataRefused where it is broken."""
     try:
-        frame: pd.DataFrame = pq.read_table(path, partitioning=None).to_pandas()
+        return arrow_frame(pq.read_table(path, partitioning=None))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataRefused(
             f"the file cannot be read as Parquet ({error})", where=str(path), next="export it again"
         ) from error
-    return frame
 
 # %% ../../nbs/data/sources.ipynb #7e60777f
 URL = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://", re.IGNORECASE)
@@ -257,9 +257,15 @@ class SqlSource:
             engine = engine_of(location)
             with engine.connect() as connection:
                 return {
-                    name: pd.read_sql_query(sa.select(sa.text("*")).select_from(table), connection)
+                    name: read_query(connection, sa.select(sa.text("*")).select_from(table))
                     for name, table in chosen_tables(connection, location).items()
                 }
+
+
+def read_query(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
+    """Return the rows of a query as a frame that keeps every digit of its numbers."""
+    result = connection.execute(query)
+    return rows_frame(list(result.keys()), result.fetchall())
 
 
 def chosen_tables(connection: sa.Connection, location: str) -> dict[str, sa.TableClause]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,7 +20,7 @@ from .schemas import KEYS, SCHEMAS, TIME
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['Mask', 'BLANK', 'WORDS', 'Reader', 'READERS', 'SHOWN', 'REFERENCES', 'read_text', 'read_time', 'read_number',
+__all__ = ['Mask', 'BLANK', 'WHOLE', 'WORDS', 'Reader', 'READERS', 'SHOWN', 'REFERENCES', 'read_text', 'read_time', 'read_number',
            'read_whole', 'read_flag', 'told', 'coerce', 'broken_rules', 'check_table', 'validate', 'refusal',
            'Reference', 'check_references', 'validate_all']
 
@@ -28,24 +29,44 @@ Mask = npt.NDArray[np.bool_]
 BLANK = ["", " "]
 
 
+WHOLE = {"float32": 2**24, "float16": 2**11}  # below this float holds every whole number; else below 2**53
+
+
+def _lossy(value: Any, limit: float) -> bool:
+    if isinstance(value, float | np.floating):
+        return bool(abs(float(value)) >= limit)
+    if isinstance(value, bytes):
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return True
+    return isinstance(value, Decimal) and value.is_infinite()
+
+
 def _as_text(value: Any) -> Any:
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
         return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    if isinstance(value, Decimal):
+        return format(value.normalize() if value != value.to_integral_value() else value.to_integral_value(), "f")
+    if isinstance(value, float | np.floating):
+        return str(int(value)) if value.is_integer() else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
-
+# %% ../../nbs/data/validation.ipynb #c9e02f51
 def read_text(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
-    """Return `column` as str with empty text as null; nothing is ever unreadable."""
+    """Return `column` as str with empty text as null, and the mask of what has lost digits or is no text."""
+    limit = WHOLE.get(str(column.dtype).lower(), 2**53)
+    bad = np.zeros(len(column), bool)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object)
     if pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans:
-        return column.astype("str"), np.zeros(len(column), bool)
+        return column.astype("str"), bad
     if column.dtype != "str":
-        column = column.astype(object).map(_as_text).astype("str")
+        values = column.astype(object)
+        bad = values.map(lambda value: _lossy(value, limit)).to_numpy(bool)
+        column = values.mask(bad, None).map(_as_text).astype("str")
     empty = (column.str.strip() == "").to_numpy(bool)
-    return (column.mask(empty) if empty.any() else column), np.zeros(len(column), bool)
+    return (column.mask(empty) if empty.any() else column), bad
 
 # %% ../../nbs/data/validation.ipynb #efc1e25a
 def read_time(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
@@ -83,6 +104,8 @@ def read_whole(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
     """Return `column` as int64 and the mask of what is missing or no whole number."""
     if pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans:
         return column.astype("int64"), np.zeros(len(column), bool)
+    if pd.api.types.is_integer_dtype(column.dtype):
+        return column.fillna(0).astype("int64"), column.isna().to_numpy(bool)
     number, bad = read_number(column)
     values = number.to_numpy()
     bad = bad | np.isnan(values) | (values != np.floor(values)) | (np.abs(values) >= 2**53)
@@ -104,7 +127,7 @@ def read_flag(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
 
 Reader = Callable[["pd.Series[Any]"], "tuple[pd.Series[Any], Mask]"]
 READERS: dict[str, tuple[Reader, str]] = {
-    "string": (read_text, "cannot be read as text"),
+    "string": (read_text, "has lost digits or is no text (a whole float beyond 2^53, bytes that are not UTF-8)"),
     "datetime64[us, UTC]": (read_time, "cannot be read as a time (ISO 8601)"),
     "float64": (read_number, "cannot be read as a number"),
     "int64": (read_whole, "must be a whole number"),

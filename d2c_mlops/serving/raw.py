@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ..data.frames import EXACT
+from ..data.validation import read_text
 from ..errors import DataRefused, Failure
 from ..models.contract import Contract, Field
 
 TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"false", "f", "no", "n", "0"})
 NUMBERS = frozenset({"integer", "floating", "mixed-integer-float", "decimal"})
+IDENTIFIERS = NUMBERS | {"bytes", "mixed-integer", "mixed"}  # what a table's identifiers may be, beside text
 MOMENTS = frozenset({"string", "date", "datetime", "datetime64"})
 TAKEN: dict[str, frozenset[str]] = {  # what pandas may find in a column of each kind
-    "string": frozenset({"string", "integer"}),  # a table's identifiers are often numbers
+    "string": frozenset({"string"}),
     "integer": NUMBERS,
     "number": NUMBERS,
     "boolean": frozenset({"boolean", "string", "integer", "floating"}),  # not every database has a type for it
     "date": MOMENTS,
     "date-time": MOMENTS - {"date"},
 }
+PLAIN = (str, int, float, Decimal, bytes, np.integer, np.floating)
+LARGEST = 2**63
 DAY = r"\d{4}-\d\d-\d\d(?:[T ]00:00(?::00(?:\.0+)?)?)?"
 CLOCK = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?"
 ZONE = r"\s?(?:[Zz]|[+-]\d\d:?\d\d)"
@@ -29,17 +36,18 @@ def checked(contract: Contract, frame: pd.DataFrame, where: str, untyped: bool) 
     """Return the contract's inputs of a raw table; raises DataRefused with every fault.
 
     `untyped` says that all cells are text, as in a CSV file: numbers are read from it then, and a moment has to tell its zone.
-    Words for yes and no are true and false; days and moments are ISO 8601; a database's moments without a zone are UTC.
+    Identifiers keep every digit; rows are counted from 1. Words for yes and no are true and false; days and moments are ISO 8601; a database's moments without a zone are UTC.
     """
     kept = [one for one in contract.input_fields if one.name in frame]
-    made, failures = frame[[one.name for one in kept]].copy(), []
+    made, failures = frame[[one.name for one in kept]].set_axis(range(1, len(frame) + 1)), []
     for one in kept:
         column = made[one.name]
         made[one.name], fault = _column(one, column, untyped)
+        fault = fault or _gaps(one, made[one.name])
         if fault:
             failures.append(Failure(fault, one.name))
     try:
-        found = contract.check_inputs(made, where=where)
+        found = contract.check_inputs(made, where=where).reset_index(drop=True)
     except DataRefused as err:
         told = {each.where for each in failures}
         rest = [each for each in err.failures if each.where not in told]
@@ -57,6 +65,10 @@ def _column(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Serie
     kind = pd.api.types.infer_dtype(cells, skipna=True)
     if kind == "empty" or cells.isna().all():
         return column, ""
+    if one.kind == "string" and kind in IDENTIFIERS:
+        return _texts(cells)
+    if one.kind == "integer" and kind in NUMBERS and (fault := _inexact(cells)):
+        return cells, fault
     if kind == "string":
         if one.kind == "boolean":
             return _truths(cells)
@@ -65,6 +77,35 @@ def _column(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Serie
         if untyped:
             return cells, ""
     return cells, "" if kind in TAKEN[one.kind] else f"holds {kind} where {one.kind} is asked for"
+
+
+def _texts(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
+    """Return identifiers as text with every digit; a fraction, or a float beyond 2^53, cannot be one."""
+    texts, lost = read_text(column)
+    text = column.map(lambda value: isinstance(value, str)).to_numpy(bool)
+    fraction = texts.str.contains(".", regex=False, na=False).to_numpy(bool)
+    strange = column.map(lambda value: not isinstance(value, PLAIN)).to_numpy(bool) & column.notna().to_numpy(bool)
+    wrong = pd.Series(lost | strange | (fraction & ~text), index=column.index)
+    fault = _wrong(column, wrong, "is no identifier (a fraction, or digits that a float has lost)")
+    return (column, fault) if fault else (texts, "")
+
+
+def _inexact(column: pd.Series[Any]) -> str:
+    """Return which whole numbers do not fit 64 bits with a sign, or have lost digits in a column of floats."""
+
+    def wrong(value: Any) -> bool:
+        limit = EXACT if isinstance(value, float) else LARGEST
+        return bool(pd.notna(value) and not -limit <= value < limit)
+
+    if pd.api.types.is_signed_integer_dtype(column.dtype):
+        return ""
+    return _wrong(column, column.map(wrong).astype(bool), "does not fit 64 bits, or has lost digits in a float")
+
+
+def _gaps(one: Field, column: pd.Series[Any]) -> str:
+    """Return in which rows a value is missing that has to be there."""
+    gone = [] if one.nullable else column.index[column.isna().to_numpy(bool)].tolist()
+    return f"must not be empty: {len(gone)} value(s), rows {', '.join(map(str, gone[:3]))}" if len(gone) else ""
 
 
 def _truths(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
