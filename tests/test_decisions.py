@@ -425,6 +425,38 @@ def test_a_table_has_the_decided_value_and_names_are_no_sql(server: str, tmp_pat
     ledger.close()
 
 
+@pytest.mark.parametrize("server", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["BIGINT", "NUMERIC(20)"])
+def test_a_decision_changes_the_row_of_its_own_number_of_19_digits(
+    server: str, kind: str, tmp_path: Path, request
+) -> None:
+    url = request.getfixturevalue("postgres") if server == "postgresql" else f"sqlite:///{tmp_path / 'shop.db'}"
+    _, ledger, policy = shop(tmp_path, f"apply = {url}::prices")
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE TABLE prices (sku {kind} PRIMARY KEY, price FLOAT)"))
+        connection.execute(sa.text("INSERT INTO prices VALUES (1239162456494753670, 10), (1239162456494753671, 10)"))
+    approved(ledger, policy, "1239162456494753671")
+    assert apply_due(ledger, policy, clock=clock(minutes=2)).applied == 1
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT sku, price FROM prices ORDER BY sku")).all()
+    assert rows == [(1239162456494753670, 10.0), (1239162456494753671, 20.0)]
+    ledger.close()
+
+
+def test_a_table_whose_key_is_a_float_takes_no_number_of_19_digits(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    _, ledger, policy = shop(tmp_path, f"apply = {url}::prices")
+    with (engine := sa.create_engine(url)).begin() as connection:
+        connection.execute(sa.text("CREATE TABLE prices (sku REAL PRIMARY KEY, price FLOAT)"))
+        connection.execute(sa.text("INSERT INTO prices VALUES (1239162456494753670, 10)"))
+    made = approved(ledger, policy, "1239162456494753671")
+    assert apply_due(ledger, policy, clock=clock(minutes=2)).failed == 1
+    assert "cannot keep the key 1239162456494753671" in (find(ledger, made.id).error or "")
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT price FROM prices")).scalars().all() == [10.0]
+
+
 def test_a_table_is_made_and_one_of_another_shape_is_a_dead_letter(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     _, ledger, policy = shop(tmp_path, f"apply = {url}::prices")

@@ -24,12 +24,14 @@ from d2c_mlops.data.frames import arrow_frame, rows_frame
 from d2c_mlops.data.increment import ingest_new
 from d2c_mlops.data.ingest import ingest
 from d2c_mlops.data.leads import pack, unpack
-from d2c_mlops.data.sources import SqlSource, read_parquet
+from d2c_mlops.data.sources import SqlSource, find_source, read_parquet
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import read_text, validate
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.contract import Contract, column, to_records
 from d2c_mlops.serving.raw import checked
+from d2c_mlops.serving.sinks import Batch, FileSink
+from d2c_mlops.serving.sql_sink import SqlSink
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 TWINS = [1239162456494753670, 1239162456494753671]
@@ -266,3 +268,43 @@ def test_measures_of_leads_stay_numbers() -> None:
     frame = pd.DataFrame({"lead_id": ["a", "b"], "scored_at": "2024-01-03", "worth": ["1.5E+20", "3"], "n": ["5", "6"]})
     back = unpack(validate("leads", pack(frame)))
     assert back["worth"].tolist() == [1.5e20, 3.0] and back["n"].tolist() == [5.0, 6.0]
+
+
+# ---- answers of queries and of batches
+
+
+def test_a_query_gives_integers_with_gaps_every_digit() -> None:
+    frame = Tables({}).sql(
+        "select * from (values (1239162456494753671, 7), (null, null), (1239162456494753670, 1)) t(big, small)"
+    )
+    assert frame["big"].dropna().tolist() == TWINS[::-1] and frame["small"].dtype == "float64"
+    whole = Tables({}).sql(
+        "select 1239162456494753671::decimal(20, 0) as id, sum(2::bigint) as n, 1.25::decimal(5, 2) as m"
+    )
+    assert whole["id"].item() == TWINS[1] and whole["n"].item() == 2 and whole["m"].item() == 1.25
+
+
+@pytest.mark.parametrize("kind", ["integer", "string"])
+@pytest.mark.parametrize("place", ["out.parquet", "out.csv", "sqlite:///out.db::answers"])
+def test_sinks_keep_every_digit_of_a_key(
+    kind: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = pd.array([*TWINS, 2**63 - 1], dtype="Int64") if kind == "integer" else [*map(str, TWINS), "007"]
+    frame = pd.DataFrame({"id": values}).assign(model="a", version=1)
+    sink: Any = SqlSink() if "::" in place else FileSink()
+    for turn in range(2):
+        batch = Batch(f"batch{turn}", "a", 1, contract(kind), ("id",), False, len(frame))
+        with sink.open(place, batch) as out:
+            out.write(frame, 0)
+            written = out.finish()
+    assert (written.inserted, written.updated, written.unchanged) == (0, 0, 3)
+    read = next(iter(find_source(place).read(place).values()))["id"]
+    assert sorted(read_text(read)[0]) == sorted(map(str, values))
+
+
+def test_a_web_hook_gets_every_digit_of_a_key() -> None:
+    rows = to_records(
+        contract("integer", True).output_fields, pd.DataFrame({"id": pd.array([*TWINS, None], dtype="Int64")})
+    )
+    assert json.dumps(rows) == f'[{{"id": {TWINS[0]}}}, {{"id": {TWINS[1]}}}, {{"id": null}}]'

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 # %% auto #0
-__all__ = ['DIGITS', 'EXACT', 'integers', 'decimals', 'column_of', 'rows_frame', 'needs_care', 'arrow_frame']
+__all__ = ['DIGITS', 'EXACT', 'integers', 'decimals', 'column_of', 'rows_frame', 'exact_series', 'needs_care', 'arrow_frame']
 
 # %% ../../nbs/data/frames.ipynb #bc2cb581
 DIGITS = 15  # significant decimal digits that float64 always holds
@@ -68,7 +68,8 @@ def rows_frame(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pd.DataFr
     return pd.concat([column_of(values).rename(name) for name, values in zip(names, columns, strict=True)], axis=1)
 
 # %% ../../nbs/data/frames.ipynb #9b5f6884
-def _exact(column: pa.ChunkedArray) -> pd.Series[Any]:
+def exact_series(column: pa.ChunkedArray) -> pd.Series[Any]:
+    """Return a column of integers, decimal numbers or UUIDs as a series that keeps their digits beside missing values."""
     kind = column.type
     if isinstance(kind, pa.DictionaryType) and not (
         pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)
@@ -103,7 +104,7 @@ def arrow_frame(table: pa.Table) -> pd.DataFrame:
     plain = table.select([i for i in range(len(names)) if i not in special])
     frame: pd.DataFrame = plain.to_pandas(ignore_metadata=True)
     for i in special:
-        frame.insert(i, names[i], _exact(table.column(i)))
+        frame.insert(i, names[i], exact_series(table.column(i)))
     for index in (table.schema.pandas_metadata or {}).get("index_columns", []):
         if isinstance(index, dict) and index["name"] is not None and index["name"] not in frame:
             values = range(index["start"], index["stop"], index["step"])

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .frames import EXACT, exact_series
 from .manifest import Manifest, dataset_folder, read_manifest
 from .schemas import SCHEMAS, TIME, TIME_COLUMN
 from .validation import validate
@@ -134,16 +135,26 @@ def _answer(session: duckdb.DuckDBPyConnection, query: str, params: Sequence[Any
     except duckdb.Error as error:
         raise UsageError(f"the query cannot be answered ({error})", next="mend the query") from error
     frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    for i, field in enumerate(table.schema):  # a gap makes float64 of integers, which is exact below 2^53
+        if pa.types.is_integer(field.type) and table.column(i).null_count and (frame.iloc[:, i].abs() >= EXACT).any():
+            frame.isetitem(i, exact_series(table.column(i)).array)
     return frame
 
 
+def _plain_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if column.type.scale != 0:
+        return column.cast(pa.float64())
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:  # more than 64 bits
+        return column.cast(pa.string())
+
+
 def _plain_numbers(table: pa.Table) -> pa.Table:
-    """Return `table` with sums of integers as int64 and other decimals as float64, not as Python objects."""
+    """Return `table` with whole decimals as int64, or as text beyond 64 bits, and other decimals as float64, not as objects."""
     for i, field in enumerate(table.schema):
         if pa.types.is_decimal(field.type):
-            fits = field.type.scale == 0 and field.type.precision >= 38
-            kind = pa.int64() if fits else pa.float64()
-            table = table.set_column(i, field.name, table.column(i).cast(kind))
+            table = table.set_column(i, field.name, _plain_decimals(table.column(i)))
     return table
 
 # %% ../../nbs/data/tables.ipynb #8b1f60d3

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from ..serving.webhook_sink import TOKEN, check_line, post
 from .policy import Policy
 from .records import Decision
 
+WHOLE = re.compile(r"-?(?:0|[1-9]\d*)")  # a number whose text is its only spelling: not 007
 NOTES = "d2c_decisions"  # which decisions a database has taken
 OURS: dict[str, Any] = {"decision_id": sa.String(32), "decided_by": sa.String(255), "applied_at": sa.DateTime()}
 
@@ -185,7 +187,10 @@ class SqlTable:
         self, connection: sa.Connection, target: sa.Table, decision: Decision, contract: Contract, now: datetime
     ) -> None:
         kinds = {one.name: one.kind for one in (*contract.input_fields, *contract.output_fields)}
-        key = {name: _typed(kinds[name], value) for name, value in decision.about.items()}
+        key = {
+            name: _exact(target.c[name], _typed(kinds[name], value), self.shown)
+            for name, value in decision.about.items()
+        }
         values = {decision.field: _typed(kinds[decision.field], decision.value)}
         ours = {"decision_id": decision.id, "decided_by": decision.by, "applied_at": now}
         values |= {
@@ -199,6 +204,22 @@ class SqlTable:
 def _column(name: str, kind: Any, key: bool) -> sa.Column[Any]:
     sized: Any = sa.String(KEY_LENGTH) if kind is sa.String and key else sa.Text if kind is sa.String else kind
     return sa.Column(name, sized, primary_key=key, autoincrement=False)
+
+
+def _exact(column: sa.Column[Any], value: Any, where: str) -> Any:
+    """Return a key as the column compares it digit by digit: a database may compare text and numbers as floats.
+
+    Raises UsageError where the column is of floats, which cannot tell keys beyond 2^53 apart.
+    """
+    whole = value if isinstance(value, int) else int(value) if WHOLE.fullmatch(str(value)) else None
+    if isinstance(value, bool) or whole is None or not isinstance(column.type, sa.Numeric | sa.Integer | sa.Float):
+        return value
+    if isinstance(column.type, sa.Float) and abs(whole) >= 2**53:
+        raise UsageError(
+            f"column {column.name} holds floats, which cannot keep the key {value}", where=where,
+            next="make it BIGINT or text",
+        )  # fmt: skip
+    return whole
 
 
 def _typed(kind: str, value: Any) -> Any:
