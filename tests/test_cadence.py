@@ -1,4 +1,6 @@
+import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.cadence import cadence
+from d2c_mlops.runs.cadence import Cadence, cadence
 
 
 def at(text: str) -> datetime:
@@ -74,11 +76,130 @@ def test_a_repeated_hour_runs_once(zone: str, day: str, expected: list[str]) -> 
     assert slots(f"daily at {hour}", zone, day, until)[:2] == expected
 
 
-def test_every_hour_runs_once_over_both_changes() -> None:
-    spring = slots("hourly", "Europe/Berlin", "2026-03-28T22:00", "2026-03-29T04:00")
-    assert spring == ["03-28T23:00", "03-29T00:00", "03-29T01:00", "03-29T02:00", "03-29T03:00", "03-29T04:00"]
-    autumn = slots("hourly", "Europe/Berlin", "2026-10-24T22:00", "2026-10-25T03:00")
-    assert autumn == ["10-24T23:00", "10-25T00:00", "10-25T02:00", "10-25T03:00"]
+NIGHTS = [
+    ("Europe/Berlin", "2026-03-28T12:00"),
+    ("Europe/Berlin", "2026-10-24T12:00"),
+    ("America/New_York", "2026-03-07T12:00"),
+    ("America/New_York", "2026-10-31T12:00"),
+    ("Australia/Lord_Howe", "2026-04-04T03:00"),
+    ("Australia/Lord_Howe", "2026-10-03T03:00"),
+    ("Africa/Cairo", "2026-04-23T12:00"),
+]
+
+
+def minutes_of_the_clock(zone: str, begin: datetime, hours: int, step: int) -> list[datetime]:
+    """Every minute that the clock of a zone shows as a multiple of `step` minutes from midnight."""
+    moments = (begin + timedelta(minutes=n) for n in range(1, hours * 60 + 1))
+    local = ((moment, moment.astimezone(ZoneInfo(zone))) for moment in moments)
+    return [moment for moment, shown in local if (shown.hour * 60 + shown.minute) % step == 0]
+
+
+@pytest.mark.parametrize(("zone", "noon"), NIGHTS)
+@pytest.mark.parametrize("step", [1, 5, 15, 20, 30, 45, 60, 90, 120, 360, 480])
+def test_what_runs_every_few_minutes_follows_the_clock_over_its_changes(zone: str, noon: str, step: int) -> None:
+    begin = at(noon)
+    counted = list(cadence(f"every {step} minutes", zone).slots(begin, begin + timedelta(hours=30)))
+    assert counted == minutes_of_the_clock(zone, begin, 30, step)
+
+
+@pytest.mark.parametrize(
+    ("text", "spring", "autumn"),
+    [
+        ("hourly", 24, 26),
+        ("0 0-23 * * *", 24, 26),
+        ("hourly at :15", 24, 26),
+        ("5,35 * * * *", 48, 52),
+        ("0,15,30,45 * * * *", 96, 104),
+        ("*/20 * * * 0,6", 72, 78),
+    ],
+)
+def test_no_hour_is_without_its_slots_on_the_nights_of_daylight_saving(text: str, spring: int, autumn: int) -> None:
+    for first, last, slots_due in (("03-28T11", "03-29T11", spring), ("10-24T09", "10-25T11", autumn)):
+        found = list(cadence(text, "Europe/Berlin").slots(at(f"2026-{first}:59"), at(f"2026-{last}:59")))
+        gaps = {(b - a).total_seconds() for a, b in pairwise(found)}
+        assert len(found) == slots_due and len(gaps) == 1
+
+
+def test_a_job_that_names_its_hour_does_not_lose_the_night_in_which_it_is_skipped() -> None:
+    assert slots("*/30 2 * * *", "Europe/Berlin", "2026-03-28T20:00", "2026-03-29T20:00") == ["03-29T01:00"]
+    assert slots("0,30 2 * * *", "Europe/Berlin", "2026-03-28T20:00", "2026-03-29T20:00") == ["03-29T01:00"]
+    assert slots("15,45 1-3 * * *", "America/New_York", "2026-03-08T05:00", "2026-03-08T12:00") == [
+        "03-08T06:15", "03-08T06:45", "03-08T07:00", "03-08T07:15", "03-08T07:45",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [n for n in range(1, 1441) if 1440 % n == 0])
+def test_counted_minutes_that_divide_the_day_are_that_far_apart(step: int) -> None:
+    begin = at("2026-03-01T23:59")
+    found = list(cadence(f"every {step} minutes").slots(begin, begin + timedelta(days=2)))
+    assert found[0] == at("2026-03-02T00:00") and len(found) == 2 * 1440 // step
+    assert {(b - a) for a, b in pairwise(found)} == {timedelta(minutes=step)}
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("every 7 minutes", ("every 6 minutes", "every 8 minutes")),
+        ("every 50 minutes", ("every 48 minutes", "every 60 minutes")),
+        ("every 7 hours", ("every 6 hours", "every 8 hours")),
+        ("every 5 hours", ("every 4 hours", "every 6 hours")),
+        ("every 2000 minutes", ("every 1440 minutes",)),
+        ("every 0 minutes", ("every 1 minute",)),
+    ],
+)
+def test_a_count_that_does_not_divide_the_day_is_refused_with_the_nearest(text: str, near: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="does not divide a day") as caught:
+        cadence(text)
+    assert all(f"'{each}'" in caught.value.next for each in near)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0 0 31 2 *", "0 0 30 2 *", "0 6 30,31 2 *", "0 6 31 2,4,6,9,11 *", "0 0 31 FEB */2", "0 0 */31 2 FRI#2"],
+)
+def test_a_day_that_never_comes_is_refused_at_once(text: str) -> None:
+    begun = time.perf_counter()
+    with pytest.raises(UsageError, match="is never due") as caught:
+        cadence(text)
+    assert repr(text) in str(caught.value) and time.perf_counter() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "first"), [("0 0 29 2 *", "2028-02-29"), ("0 0 31 2 1", "2027-02-01"), ("0 0 * 2 MON#5", "2044-02-29")]
+)
+def test_a_day_that_comes_seldom_is_no_error(text: str, first: str) -> None:
+    found = cadence(text).next(at("2026-11-22T00:00"))
+    assert f"{found:%Y-%m-%d}" == first and cadence(text).last(found) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("monthly on 31 06:00", "not in February, April, June, September, November"),
+        ("monthly on 30 06:00", "not in February; 'monthly on the last day 06:00'"),
+        ("monthly on 29 06:00", "not in February of years that are no leap years"),
+        ("0 0 31 1,4 *", "not in April"),
+        ("*/45 * * * *", "*/45 means at :00, :45 of the hour, not every 45 minutes"),
+        ("monthly on 28 06:00", ""),
+        ("monthly on the last day 06:00", ""),
+        ("0 0 31 * 1", ""),
+        ("every 45 minutes", ""),
+    ],
+)
+def test_what_short_months_and_odd_steps_mean_is_said(text: str, note: str) -> None:
+    assert cadence(text).note.startswith(note) and bool(cadence(text).note) == bool(note)
+
+
+def test_a_job_of_every_minute_is_searched_in_a_moment() -> None:
+    minutely, now = cadence("* * * * *", "Europe/Berlin"), at("2026-11-22T22:00:30")
+    begun = time.process_time()
+    for _ in range(20):
+        assert (minutely.last(now), minutely.next(now)) == (at("2026-11-22T22:00"), at("2026-11-22T22:01"))
+    assert (time.process_time() - begun) / 20 < 0.02
+
+
+def test_the_last_weekday_as_it_was_written_before_still_holds() -> None:
+    assert cadence("0 0 * * L5") == cadence("0 0 * * 5L") == Cadence("0 0 * * 5L", ZoneInfo("UTC"))
 
 
 def test_month_ends_and_the_leap_day() -> None:

@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 from click.testing import CliRunner
-from croniter import croniter
+from cronsim import CronSim
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_runs import PARAMETERS, write
 
 from d2c_mlops.cli import main
-from d2c_mlops.runs.cadence import Cadence
+from d2c_mlops.runs.cadence import Cadence, cadence
 from d2c_mlops.runs.exports import targets
 from d2c_mlops.runs.exports.clock import expression
 
@@ -61,6 +61,11 @@ def export(target: str, *more: str) -> dict[str, str]:
     return {Path(name).name: Path(name).read_text() for name in json.loads(done.output)}
 
 
+def matches(cron: str, local: datetime) -> bool:
+    """Whether a clock that shows `local` wakes a job."""
+    return next(CronSim(cron, local - timedelta(seconds=1))) == local
+
+
 field = {
     "minute": st.sampled_from(["0", "5", "30", "59", "*/15", "0,45"]),
     "hour": st.sampled_from(["*", "0", "1", "2", "3", "6", "23", "*/6", "8-10", "2,14"]),
@@ -85,12 +90,75 @@ def test_no_slot_is_without_a_wake_up(cron: str, zone: str, there: str) -> None:
     for begin in months:
         for slot in cadence.slots(begin, begin + timedelta(days=3)):
             local = slot.astimezone(ZoneInfo(there)).replace(tzinfo=None)
-            assert croniter.match(woken, local), (slot, local, woken)
+            assert matches(woken, local), (slot, local, woken)
 
 
 def test_a_cadence_that_a_target_understands_is_left_as_it_is() -> None:
     for cron in ("0 6 * * 1", "*/15 * * * *", "15 6,18 13 * 5"):
         assert expression(Cadence(cron, ZoneInfo("Europe/Berlin")), ZoneInfo("Europe/Berlin"), NOW) == cron
+
+
+@pytest.mark.parametrize(
+    "text", ["every 90 minutes", "every 45 minutes", "0 */2 * * *", "0 0 LW * *", "0 6 * * 5L", "*/30 2 * * *"]
+)
+@pytest.mark.parametrize("there", ["UTC", "America/New_York"])
+def test_counted_minutes_and_last_weekdays_have_their_wake_ups(text: str, there: str) -> None:
+    own = cadence(text, "America/New_York")
+    woken = expression(own, ZoneInfo(there), NOW)
+    for begin in (
+        datetime(2027, 3, 13, tzinfo=UTC),
+        datetime(2027, 11, 6, tzinfo=UTC),
+        datetime(2027, 1, 28, tzinfo=UTC),
+    ):
+        found = list(own.slots(begin, begin + timedelta(days=3)))
+        for slot in found:
+            local = slot.astimezone(ZoneInfo(there)).replace(tzinfo=None)
+            assert matches(woken, local), (slot, local, woken)
+
+
+COUNTED = """
+[schedule:ninety]
+run = nb.ipynb
+at = every 90 minutes
+zone = America/New_York
+[schedule:odd_mondays]
+run = nb.ipynb
+at = 0 6 */2 * 1
+[schedule:friday]
+run = nb.ipynb
+at = 0 6 * * L5
+"""
+
+
+def test_what_no_single_expression_says_wakes_more_often_and_asks_the_ledger(project: Path) -> None:
+    write(project / "nb.ipynb", PARAMETERS)
+    with (project / "settings.ini").open("a") as file:
+        file.write(COUNTED)
+    (dags,) = export("airflow").values()
+    assert re.findall(r"CronTriggerTimetable\('(.*?)'", dags) == [
+        "0,30 * * * *",
+        "0 6 1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31 * 1",
+        "0 6 * * 5",
+    ]
+    assert re.findall(r'"slot": \'(\w+)\'', dags) == ["due", "due", "due"]
+    (crontab,) = export("cron").values()
+    assert next(line.split(" cd ")[0] for line in crontab.splitlines() if line.endswith("--stay")) == "0,30 * * * *"
+    kubernetes = {name: yaml.safe_load(text)["spec"]["schedule"] for name, text in export("kubernetes").items()}
+    assert kubernetes["d2c-ninety.yaml"] == "0,30 0,1,3,4,6,7,9,10,12,13,15,16,18,19,21,22 * * *"
+    timer = export("systemd")["d2c-ninety.timer"]
+    assert re.search(r"OnCalendar=\*-\*-\* [\d,]+:00,30:00 UTC\n", timer)
+    github = yaml.safe_load(export("github-actions")["d2c-ninety.yml"])
+    assert github["on"]["schedule"][0]["cron"].startswith("0,30 ")
+
+
+def test_a_timer_of_every_hour_is_woken_by_utc_and_one_of_an_hour_by_its_zone(project: Path) -> None:
+    write(project / "nb.ipynb", PARAMETERS)
+    with (project / "settings.ini").open("a") as file:
+        file.write("[schedule:h]\nrun = nb.ipynb\nat = hourly at :20\nzone = Asia/Kolkata\n")
+        file.write("[schedule:d]\nrun = nb.ipynb\nat = daily at 06:20\nzone = Asia/Kolkata\n")
+    made = export("systemd")
+    assert "OnCalendar=*-*-* *:50:00 UTC\n" in made["d2c-h.timer"]
+    assert "OnCalendar=*-*-* 06:20:00 Asia/Kolkata\n" in made["d2c-d.timer"]
 
 
 def test_kubernetes_retries_what_is_temporary_only(jobs: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from ..cadence import Cadence
 from ..jobs import Job
+from .clock import MINUTE, text, wakes
 from .common import Place, Target, about, header, together
 
 SAID = (
@@ -15,6 +17,8 @@ SAID = (
     "comes first in another DAG, d2c waits. Airflow tries again after temporary failures only; the wait between attempts",
     "is the ledger's, whichever is longer. A run by hand means the latest slot before it: one that succeeded stays so.",
     "missed = all is Airflow's catchup, from the day of the export on; skip and once both are its absence: the latest only.",
+    "A cadence that Airflow would read otherwise, or that no single expression says, wakes d2c a little more often, and",
+    "the ledger says whether a slot is due.",
 )
 
 IMPORTS = """from __future__ import annotations
@@ -67,7 +71,7 @@ with DAG(
 TASK = """    {name} = PythonOperator(
         task_id={name!r},
         python_callable=run,
-        op_kwargs={{"job": {name!r}, "slot": "{{{{ (dag_run.logical_date or dag_run.run_after).isoformat() }}}}"}},
+        op_kwargs={{"job": {name!r}, "slot": {slot!r}}},
         retries={retries},
         retry_delay=timedelta(seconds={backoff:g}),
         retry_exponential_backoff=True,
@@ -76,6 +80,9 @@ TASK = """    {name} = PythonOperator(
         max_active_tis_per_dag=1,
     )
 """
+
+
+LOGICAL_DATE = "{{ (dag_run.logical_date or dag_run.run_after).isoformat() }}"
 
 
 def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
@@ -89,18 +96,20 @@ def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
 def _dag(group: list[Job], place: Place) -> str:
     last = group[-1]
     start = place.made_at.astimezone(last.cadence.zone)
-    text = DAG.format(
+    cron, slot = expression(last.cadence, place), LOGICAL_DATE if understood(last.cadence) else "due"
+    dag = DAG.format(
         dag_id=f"d2c_{last.name}",
         description=", ".join(f"{job.name}: {job.settings.run}" for job in group),
-        cron=last.cadence.cron,
+        cron=cron,
         zone=last.settings.zone,
         start=f"{start.year}, {start.month}, {start.day}",
         catchup=any(job.settings.missed == "all" for job in group),
     )
     for job in group:
         each = job.settings
-        text += TASK.format(
+        dag += TASK.format(
             name=job.name,
+            slot=slot,
             retries=each.retries,
             backoff=each.backoff,
             # waiting for another attempt's turn, or for what comes first, may take as long as a run
@@ -109,7 +118,25 @@ def _dag(group: list[Job], place: Place) -> str:
         )
     names = {job.name for job in group}
     edges = [(other, job.name) for job in group for other in job.settings.after if other in names]
-    return text + "".join(f"    {first} >> {then}\n" for first, then in edges)
+    return dag + "".join(f"    {first} >> {then}\n" for first, then in edges)
+
+
+def understood(cadence: Cadence) -> bool:
+    """Return whether Airflow's croniter gives the same slots: it knows no LW and no 5L, a date and a weekday of which one
+    has a star mean either to it, and it repeats the hours of the clock only for jobs of every hour."""
+    _, hour, date, _, day = cadence.lines[0].split()
+    either = date != "*" and day != "*" and (date.startswith("*") or day.startswith("*"))
+    partly = cadence.follows_clock and hour != "*"
+    names = "W" in date or day.endswith("L")
+    return len(cadence.lines) == 1 and not either and not partly and not names
+
+
+def expression(cadence: Cadence, place: Place) -> str:
+    """Return the cron expression at whose times Airflow has to wake a job."""
+    if understood(cadence):
+        return cadence.cron
+    moments = wakes(cadence, cadence.zone, place.made_at)
+    return text([moments[MINUTE], None, None, None, None]) if cadence.follows_clock else text(moments)
 
 
 TARGET = Target("airflow", "a DAG per group of jobs", files)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from croniter import croniter
+from cronsim import CronSim
 
 from ..cadence import Cadence
 
@@ -20,13 +20,20 @@ Fields = list[frozenset[int] | None]  # None: every value
 
 def fields(cron: str) -> Fields:
     """Return the values of each field; the last day of a month as any day that can be one."""
-    expanded, _ = croniter.expand(cron)
-    read: Fields = []
-    for values in expanded:
-        numbers = frozenset(v for v in values if isinstance(v, int))
-        numbers |= frozenset(range(28, 32)) if "l" in values else frozenset()
-        read.append(None if "*" in values else numbers)
-    return read
+    sim = CronSim(cron, datetime(2026, 1, 1))
+    dates = {day for day in sim.days if day > 0} | (set(range(26, 32)) if CronSim.LAST_WEEKDAY in sim.days else set())
+    dates |= set(range(28, 32)) if CronSim.LAST in sim.days else set()
+    weekdays = {(day[0] if isinstance(day, tuple) else day) % 7 for day in sim.weekdays}
+    read = (sim.minutes, sim.hours, dates, sim.months, weekdays)
+    return [
+        None if len(values) == len(whole) else frozenset(values) for values, whole in zip(read, RANGES, strict=True)
+    ]
+
+
+def union(lines: Iterable[str]) -> Fields:
+    """Return fields that match wherever one of the expressions does, and maybe elsewhere."""
+    both = zip(*map(fields, lines), strict=True)
+    return [None if None in each else frozenset[int]().union(*(v for v in each if v is not None)) for each in both]
 
 
 def text(found: Fields) -> str:
@@ -44,7 +51,7 @@ def wakes(
     skipped: bool = True,  # also right behind an hour that the clock skips, not only at the next regular time
 ) -> Fields:
     """Return when a clock in `zone` has to wake the job: on time, at its other offset, behind a skipped hour."""
-    own = fields(cadence.cron)
+    own = union(cadence.lines)
     changes = _changes(cadence.zone, since)
     moments = [since, *(moment for moment, _, _ in changes)]
     shifts = {_offset(zone, m) - _offset(cadence.zone, m) for m in moments}
@@ -77,7 +84,8 @@ def wakes(
 def expression(cadence: Cadence, zone: ZoneInfo, since: datetime) -> str:
     """Return the cron expression for a clock in `zone`: the cadence's own where that does."""
     found = wakes(cadence, zone, since)
-    return cadence.cron if found == fields(cadence.cron) and not set("L#") & set(cadence.cron) else text(found)
+    plain = len(cadence.lines) == 1 and not set("LW#") & set(cadence.cron)
+    return cadence.cron if plain and found == fields(cadence.cron) else text(found)
 
 
 @lru_cache(64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from zoneinfo import ZoneInfo
 
 from ..jobs import Job
 from .clock import DATE, DAY, HOUR, MINUTE, MONTH, Fields, wakes
@@ -72,12 +73,16 @@ def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
 
 
 def calendars(job: Job, place: Place) -> list[str]:
-    """Return the calendar events of a job; two where cron means 'that date or that weekday'."""
-    found = wakes(job.cadence, job.cadence.zone, place.made_at)
-    if found[DATE] is None or found[DAY] is None:
-        return [_calendar(found, job.settings.zone)]
-    by_date, by_day = [*found[:DAY], None], [*found[:DATE], None, *found[MONTH:]]
-    return [_calendar(by_date, job.settings.zone), _calendar(by_day, job.settings.zone)]
+    """Return the calendar events of a job; two where cron means 'that date or that weekday'.
+
+    systemd passes over an hour that a clock repeats, so that jobs which follow the clock are woken by UTC.
+    """
+    zone = ZoneInfo("UTC") if job.cadence.follows_clock else job.cadence.zone
+    moments = wakes(job.cadence, zone, place.made_at)
+    if moments[DATE] is None or moments[DAY] is None:
+        return [_calendar(moments, zone.key)]
+    by_date, by_day = [*moments[:DAY], None], [*moments[:DATE], None, *moments[MONTH:]]
+    return [_calendar(by_date, zone.key), _calendar(by_day, zone.key)]
 
 
 def _calendar(found: Fields, zone: str) -> str:
