@@ -49,10 +49,17 @@ class JobSettings:
 
     name: str
     run: str = option("", "runbook, or path of a notebook")
-    at: str = option("", "a cron expression or a plain cadence such as `weekly on Monday 06:00`")
+    at: str = option(
+        "",
+        "a cron expression or a plain cadence such as `weekly on Monday 06:00`; a month without the date has no slot",
+    )
     zone: str = option("UTC", "time zone whose clock counts")
     params: Mapping[str, str] = option(
-        _nothing, "params.NAME: parameters; {slot:%Y-%m-%d} and {previous_success} are filled in"
+        _nothing,
+        "params.NAME: parameters; {slot:%Y-%m-%d}, {as_of}, {previous_success}, {slot_key} and {job} are filled in",
+    )
+    as_of_offset: int = option(
+        0, "days added to as_of, the last day that is over before a slot: -1 where data come a day late"
     )
     timeout: float = option(3600.0, "seconds after which a run is stopped")
     retries: int = option(2, "further attempts after a temporary failure")

@@ -240,6 +240,10 @@ def _job_failures(job: JobSettings, section: str) -> list[Failure]:
     for event in job.notify_on:
         if event not in ("failed", "succeeded", "retry", "skipped"):
             found.append(Failure(f"{event!r} is none of failed, succeeded, retry, skipped", f"[{section}] notify_on"))
+    if job.as_of_offset > 0:
+        found.append(
+            Failure(f"{job.as_of_offset} is later than the last day that is over", f"[{section}] as_of_offset")
+        )
     if job.missed not in ("skip", "once", "all"):
         found.append(Failure(f"{job.missed!r} is none of skip, once, all", f"[{section}] missed"))
     return found

@@ -76,15 +76,17 @@ def run(
 def _run_slot(job: str, slot: str, stay: bool, grace: float | None, as_json: bool) -> None:
     from datetime import timedelta
 
+    from ..runs.jobs import job_of
     from ..runs.slot_run import GRACE, run_job
 
     late = GRACE if grace is None else timedelta(seconds=grace)
     say = lambda text: click.echo(text, err=True)  # noqa: E731
-    ended = run_job(job, slot, settings(), stay=stay, grace=late, say=say)
+    held = settings()
+    ended = run_job(job, slot, held, stay=stay, grace=late, say=say)
     if as_json:
         return show([each.to_dict() for each in ended])
     for each in ended:
-        click.echo(f"{job} {each.slot.isoformat()} {each.status}: {each.reason}")
+        click.echo(f"{job} {job_of(held, job).shown(each.slot)} {each.status}: {each.reason}")
     if not ended:
         click.echo(f"{job}: nothing is due")
     return None

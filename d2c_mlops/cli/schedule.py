@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,46 +16,75 @@ from . import example, json_option, main, settings, show, table
 if TYPE_CHECKING:
     from ..ledger.store import Ledger
     from ..runs.jobs import Job
+    from ..runs.slots import Slot
+
+DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
+@example("d2c schedule list", "d2c schedule why train_demand 2026-11-23", "d2c schedule run")
 @main.group()
 def schedule() -> None:
-    """Run notebooks by themselves: each slot of each [schedule:NAME] of settings.ini once, on record."""
+    """Run notebooks by themselves: each slot of each [schedule:NAME] of settings.ini once, on record.
+
+    \b
+    at = every 15 minutes · every 6 hours    counted from local midnight; what does not divide the day is refused
+         hourly at :15 · daily at 06:00 · weekdays at 06:00 · weekly on Monday 06:00
+         monthly on 31 06:00                 not in months without a 31st
+         monthly on the last day 06:00       in every month
+         a cron expression                   as Debian's cron reads it
+
+    An hour that the clock skips in spring is run once, when the clock has moved on, and one that it repeats in autumn once,
+    by jobs that name their hours; what runs every hour or every few minutes follows the clock.
+
+    \b
+    params.NAME = text in which are filled in, on the clock of the job's zone:
+         {slot} {slot:%Y-%m-%d}              when the slot is due
+         {as_of}                             the last day that is over before the slot in the dataset's zone, and
+                                             as_of_offset days from it
+         {previous_success}                  the latest slot before that succeeded; empty when there is none
+         {slot_key} {job}                    a key that is the same at every attempt; the job's name
+
+    A notebook that declares as_of or slot_key among its parameters gets them unasked.
+    """
 
 
 @example("d2c schedule list", "d2c schedule list --json")
 @schedule.command("list")
 @json_option
 def list_jobs(as_json: bool) -> None:
-    """List the jobs with their next slot and what became of the last five."""
-    from ..ledger.store import Ledger
+    """List the jobs with their next slot and what became of the last five.
+
+    Ends with 2 and the reason where a job cannot run: a cadence that never comes, an unknown runbook, notebook, parameter or
+    job.
+    """
     from ..runs import slots
-    from ..runs.jobs import jobs_of
+    from ..runs.jobs import readable, refusal
+    from ..runs.slot_parameters import troubles
 
     held, now = settings(), datetime.now(UTC)
-    ledger = Ledger.of(held)
-    jobs = jobs_of(held)
+    jobs, refused = readable(held)
+    refused |= troubles(jobs, held)
+    if refused and as_json:
+        raise refusal(refused)
+    ledger = _ledger()
     known = slots.known_jobs(ledger, jobs, now)
-    found = slots.listed_all(ledger)
-    rows: list[dict[str, Any]] = []
-    lasts = []
-    for name, job in jobs.items():
-        last = found.get(name, [])
-        lasts.append(last)
-        rows.append(
-            {
-                "job": name,
-                "run": job.settings.run,
-                "at": f"{job.settings.at} ({job.settings.zone})" if job.settings.at else "",
-                "on": list(job.settings.on),
-                "paused": known[name][1],
-                "next": job.cadence.next(now).isoformat() if job.cadence.cron and not known[name][1] else None,
-                "last": [s.to_dict() for s in last],
-            }
-        )
+    last = {name: found for name, found in slots.listed_all(ledger, now).items() if name in jobs}
+    rows: list[dict[str, Any]] = [
+        {
+            "job": name,
+            "run": job.settings.run,
+            "at": f"{job.settings.at} ({job.settings.zone})" if job.settings.at else "",
+            "on": list(job.settings.on),
+            "paused": known[name][1],
+            "next": job.cadence.next(now).isoformat() if job.cadence.cron and not known[name][1] else None,
+            "last": [s.to_dict() for s in last.get(name, [])],
+            "note": job.cadence.note,
+        }
+        for name, job in jobs.items()
+    ]
     if as_json:
         return show(rows)
-    if not rows:
+    if not rows and not refused:
         click.echo("no jobs; a section of settings.ini makes one:\n\n[schedule:train_demand]\nrun = train\n"
                    "at = weekly on Monday 06:00\nzone = Europe/Berlin\nparams.model = demand")  # fmt: skip
         return None
@@ -64,12 +94,18 @@ def list_jobs(as_json: bool) -> None:
             row["job"],
             row["run"],
             row["at"] or f"on new data of {', '.join(row['on'])}",
-            "paused" if row["paused"] else row["next"],
-            " ".join(marks[s.status] for s in last),
+            "paused" if row["paused"] else row["next"] and jobs[row["job"]].shown(datetime.fromisoformat(row["next"])),
+            " ".join(marks[s.status] for s in last.get(row["job"], [])),
         )
-        for row, last in zip(rows, lasts, strict=True)
+        for row in rows
     ]
-    table(("job", "run", "at", "next", "last five, newest first"), shown)
+    if shown:
+        table(("job", "run", "at", "next", "last five, newest first"), shown)
+    for row in rows:
+        if row["note"]:
+            click.echo(f"{row['job']}: {row['note']}")
+    if refused:
+        raise refusal(refused)
     return None
 
 
@@ -80,7 +116,7 @@ def run(as_json: bool) -> None:
     """Run what is due, until Ctrl-C or SIGTERM; then finish what runs. Any number may share a ledger.
 
     A second Ctrl-C or SIGTERM stops what runs, too; it is tried again by whoever runs the schedule next. Changes of
-    settings.ini are taken over while it runs.
+    settings.ini are taken over while it runs; a job whose section is refused is named, the others go on.
     """
     from ..runs.schedule import Scheduler
 
@@ -100,10 +136,10 @@ def trigger(job: str, as_json: bool) -> None:
     """Put a slot of JOB on record that is due now; a running scheduler starts it."""
     from ..runs import slots
 
-    _job(job)
+    known = _job(job)
     now = datetime.now(UTC).replace(microsecond=0)
     made = slots.add(_ledger(), job, {now: ("waiting", "triggered by hand")}, now)
-    return _added(job, made, as_json)
+    return _added(known, made, as_json)
 
 
 @example("d2c schedule pause train_demand")
@@ -136,39 +172,88 @@ def backfill(job: str, first: str, last: str, parallel: int, as_json: bool) -> N
     from ..runs import slots
 
     known = _job(job)
-    begin, end = (_day(text, known) for text in (first, last))
+    begin, end = _day(first, known), _next_day(_day(last, known), known)
     now = datetime.now(UTC)
-    found = known.cadence.slots(begin - timedelta(microseconds=1), min(end + timedelta(days=1), now))
+    found = known.cadence.slots(begin - timedelta(microseconds=1), min(end - timedelta(microseconds=1), now))
     made = slots.add(_ledger(), job, dict.fromkeys(found, ("waiting", "backfill")), now, parallel=parallel)
-    return _added(job, made, as_json)
+    return _added(known, made, as_json)
 
 
-@example("d2c schedule why train_demand 2026-11-23T05:00Z")
+@example("d2c schedule why train_demand 2026-11-23", "d2c schedule why train_demand 2026-11-23T06:00")
 @schedule.command()
 @click.argument("job")
-@click.argument("slot")
+@click.argument("slot", metavar="SLOT|DAY")
 @json_option
 def why(job: str, slot: str, as_json: bool) -> None:
-    """Say why a SLOT of JOB ran, waits, was skipped or failed."""
+    """Say why a SLOT of JOB, or those of a DAY, ran, wait, were skipped or failed.
+
+    A time without an offset, and a day, are on the clock of the job's zone.
+    """
     from ..runs import slots
 
+    known, ledger = _job(job), _ledger()
     try:
         moment = datetime.fromisoformat(slot)
     except ValueError:
-        raise UsageError(f"{slot!r} is not a moment", next="write 2026-11-23T05:00Z") from None
-    known = _job(job)
+        raise UsageError(
+            f"{slot!r} is neither a moment nor a day", next="write 2026-11-23 or 2026-11-23T05:00Z"
+        ) from None
+    if DAY.fullmatch(slot):
+        return _why_day(known, _day(slot, known), slot, as_json)
     moment = moment.replace(tzinfo=known.cadence.zone) if moment.tzinfo is None else moment
-    found = slots.find(_ledger(), job, moment.astimezone(UTC))
-    told = slots.history(_ledger(), job, found.slot)
+    found = slots.find(ledger, job, moment.astimezone(UTC))
     if as_json:
-        return show({**found.to_dict(), "history": told})
-    click.echo(f"{job} {found.slot.isoformat()} {found.status}: {found.reason}")
-    for event in told:
-        where = f" on {event['host'].partition('#')[0]}, process {event['pid']}" if event["host"] else ""
-        click.echo(f"  {event['at']:%Y-%m-%d %H:%M:%S}Z  {event['status']}: {event['reason']}{where}")
-    if found.run_id:
-        click.echo(f"run: d2c runs show {found.run_id}")
+        return show({**found.to_dict(), "history": slots.history(ledger, job, found.slot)})
+    _explain(known, found)
     return None
+
+
+def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
+    """Say what became of the slots of a day of the job's zone, or why there is none."""
+    from ..runs import slots
+
+    ledger, end = _ledger(), _next_day(begin, job)
+    found = slots.between(ledger, job.name, begin, end)
+    if as_json:
+        told = [{**each.to_dict(), "history": slots.history(ledger, job.name, each.slot)} for each in found]
+        return show({"job": job.name, "day": day, "zone": job.settings.zone, "slots": told})
+    for each in found:
+        _explain(job, each)
+    if found:
+        return None
+    due = list(job.cadence.slots(begin - timedelta(microseconds=1), end - timedelta(microseconds=1)))
+    if due:
+        when = (
+            "not due yet"
+            if due[0] > datetime.now(UTC)
+            else "not on record: nothing ran the schedule, or it was not known"
+        )
+        click.echo(f"{job.name}: {len(due)} slot(s) on {day}, from {job.shown(due[0])}, {when}")
+        return None
+    note = f"; {job.cadence.note}" if job.cadence.note else ""
+    click.echo(f"{job.name} has no slot on {day} ({job.settings.at or 'on new data'}, {job.settings.zone}){note}")
+    if job.cadence.cron:
+        click.echo(
+            f"the one before: {job.shown(job.cadence.last(begin))}, the next: {job.shown(job.cadence.next(begin))}"
+        )
+    return None
+
+
+def _explain(job: Job, slot: Slot) -> None:
+    """Print what happened to a slot, on the clock of the job's zone."""
+    from ..runs import slots
+    from ..runs.jobs import readable
+    from ..runs.waits import waits_for
+
+    ledger = _ledger()
+    waits = waits_for(readable(settings())[0], ledger, slot) if slot.status == "waiting" else None
+    click.echo(f"{job.name} {job.shown(slot.slot)} {slot.status}: {slot.reason}{f'; {waits[1]}' if waits else ''}")
+    for event in slots.history(ledger, job.name, slot.slot):
+        where = f" on {event['host'].partition('#')[0]}, process {event['pid']}" if event["host"] else ""
+        at = event["at"].astimezone(job.cadence.zone).isoformat(sep=" ", timespec="seconds")
+        click.echo(f"  {at}  {event['status']}: {event['reason']}{where}")
+    if slot.run_id:
+        click.echo(f"run: d2c runs show {slot.run_id}")
 
 
 def _rest(job: str, paused: bool, as_json: bool) -> None:
@@ -179,29 +264,33 @@ def _rest(job: str, paused: bool, as_json: bool) -> None:
     return show({"job": job, "paused": paused}) if as_json else click.echo(f"{job} {'rests' if paused else 'goes on'}")
 
 
-def _added(job: str, made: list[datetime], as_json: bool) -> None:
-    texts = [slot.isoformat() for slot in made]
+def _added(job: Job, made: list[datetime], as_json: bool) -> None:
     if as_json:
-        return show({"job": job, "slots": texts})
-    click.echo(f"{job}: {len(texts)} slot(s) wait" + (f", {texts[0]} to {texts[-1]}" if texts else ""))
+        return show({"job": job.name, "slots": [slot.isoformat() for slot in made]})
+    span = f", {job.shown(made[0])} to {job.shown(made[-1])}" if made else ""
+    click.echo(f"{job.name}: {len(made)} slot(s) wait{span}")
     click.echo("`d2c schedule run` runs them")
     return None
 
 
 def _day(text: str, job: Job) -> datetime:
+    """Return the moment at which a day begins in the job's zone."""
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=job.cadence.zone).astimezone(UTC)
     except ValueError:
         raise UsageError(f"{text!r} is not a day", next="write 2026-10-31") from None
 
 
-def _job(name: str) -> Job:
-    from ..runs.jobs import jobs_of
+def _next_day(begin: datetime, job: Job) -> datetime:
+    """Return the moment at which the day after begins: days have 23 to 25 hours."""
+    local = begin.astimezone(job.cadence.zone).replace(tzinfo=None) + timedelta(days=1)
+    return local.replace(hour=0, minute=0, tzinfo=job.cadence.zone).astimezone(UTC)
 
-    known = jobs_of(settings())
-    if name not in known:
-        raise UsageError(f"there is no job {name!r}", next=f"settings.ini has: {', '.join(known) or 'none'}")
-    return known[name]
+
+def _job(name: str) -> Job:
+    from ..runs.jobs import job_of
+
+    return job_of(settings(), name)
 
 
 def _ledger() -> Ledger:

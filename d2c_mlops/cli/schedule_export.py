@@ -52,10 +52,12 @@ def export(
     """
     from ..runs.exports import export as write
     from ..runs.exports.common import Place
-    from ..runs.jobs import jobs_of
+    from ..runs.jobs import readable, refusal
 
     held = settings()
-    known = jobs_of(held)
+    known, refused = readable(held)
+    if wrong := {name: failures for name, failures in refused.items() if not jobs or name in jobs}:
+        raise refusal(wrong)
     unknown = [name for name in jobs if name not in known]
     if unknown:
         raise UsageError(f"there is no job {unknown[0]!r}", next=f"settings.ini has: {', '.join(known) or 'none'}")

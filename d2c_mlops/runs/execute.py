@@ -29,9 +29,10 @@ from .pulse import Stop
 from .records import Run, close_lost, close_row, find, move_outputs, open_row
 from .redaction import Redaction
 from .secrets import references, secret
+from .slots import slot_key
 from .stages import RESUME, STAGES
 from .supervise import Limits, Progress, follow
-from .values import read_events
+from .values import SLOT_KEY, read_events
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def run(
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
     usage = processes.Usage()
     try:
-        error = _supervise(job, settings, limits, usage, progress, stop, spare, former)
+        error = _supervise(job, settings, limits, usage, progress, stop, spare, former, mark or {})
     except OSError as err:
         told = temporary(err, str(job.folder))
         _close(ledger, job, {"kind": type(told).__name__, "message": told.what}, usage, limits, settings)
@@ -190,6 +191,7 @@ def _supervise(
     stop: Stop,
     spare: subprocess.Popen[bytes] | None,
     former: Path | None,
+    mark: Mapping[str, Any],
 ) -> dict[str, Any] | None:
     """Run the worker to its end; return the error, None when all cells ran."""
     spec = {
@@ -205,7 +207,8 @@ def _supervise(
         "cpus": limits.cpus,
         "render_only": False,
     }
-    environment = {RESUME: str(former) if former else ""}
+    key = slot_key(mark["job"], mark["slot"]) if mark.get("slot") else ""
+    environment = {RESUME: str(former) if former else "", SLOT_KEY: key}
     worker = partial(
         follow, folder=job.folder, run_id=job.id, settings=settings, hear=progress, environment=environment
     )

@@ -10,12 +10,14 @@ from ..errors import NotebookFailed, Temporary, UsageError
 from ..ledger.store import Ledger
 from ..settings import Settings
 from . import slots
+from .ahead import since_now
 from .failures import of_code
-from .jobs import Job, due
+from .jobs import Job, due, job_of
 from .pulse import Clock, Say
 from .records import find
 from .schedule import Scheduler, utc_now
 from .slots import Slot
+from .waits import waits_for
 
 DUE = "due"
 GRACE = timedelta(hours=1)  # orchestrators start late: pods wait for a node, hosted runners for a machine
@@ -40,11 +42,9 @@ def run_job(
     of a failure, or Temporary when another attempt is due later.
     """
     scheduler = Scheduler(settings, say=say, clock=clock)
-    if name not in scheduler.jobs:
-        known = ", ".join(scheduler.jobs) or "none"
-        raise UsageError(f"there is no job {name!r}", next=f"settings.ini has: {known}")
+    job_of(settings, name)
     now = clock()
-    if slots.known_jobs(scheduler.ledger, scheduler.jobs, now)[name][1]:
+    if since_now(scheduler.ledger, scheduler.jobs, now, say)[name][1]:
         say(f"{name} rests; `d2c schedule resume {name}` lets it go on")
         return []
     for each in _forerunners(scheduler, name):
@@ -52,14 +52,13 @@ def run_job(
     wanted = slots.open_of(scheduler.ledger, name) if when == DUE else [_asked(scheduler, name, when)]
     ended = [_to_its_end(scheduler, name, slot, stay, sleep) for slot in wanted]
     for slot in ended:
-        _raise_failure(scheduler.ledger, slot)
+        _raise_failure(scheduler.ledger, slot, scheduler.shown(slot))
     return ended
 
 
 def put_due(scheduler: Scheduler, job: Job, now: datetime, grace: timedelta) -> None:
     """Put the slots of a job that are due on record; of one that has none yet, the latest when it is not missed."""
-    known = slots.known_jobs(scheduler.ledger, [job.name], now)
-    since, paused = known[job.name]
+    since, paused = since_now(scheduler.ledger, [job.name], now, scheduler.say)[job.name]
     if not job.cadence.cron:
         return
     last = job.cadence.last(now)
@@ -86,7 +85,8 @@ def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
 def _asked(scheduler: Scheduler, name: str, when: str) -> datetime:
     slot, now = slot_of(scheduler.jobs[name], when, scheduler.ledger), scheduler.clock()
     if slot > now:
-        raise UsageError(f"the slot {slot.isoformat()} of {name} is not due yet", next=f"d2c run {name} --slot {DUE}")
+        moment = scheduler.jobs[name].shown(slot)
+        raise UsageError(f"the slot {moment} of {name} is not due yet", next=f"d2c run {name} --slot {DUE}")
     slots.add(scheduler.ledger, name, {slot: ("waiting", "asked for")}, now)
     return slot
 
@@ -119,8 +119,11 @@ def _to_its_end(scheduler: Scheduler, name: str, moment: datetime, stay: bool, s
                 deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
                 continue
         if now >= max(deadline, slot.not_before):
-            what = f"{name} {moment.isoformat()} {'is run elsewhere' if slot.status == 'running' else 'waits'}"
-            raise Temporary(f"{what}: {slot.reason}", next=f"d2c schedule why {name} {moment.isoformat()}")
+            shown = scheduler.jobs[name].shown(moment)
+            waits = waits_for(scheduler.jobs, ledger, slot) if slot.status == "waiting" else None
+            what = "is run elsewhere" if slot.status == "running" else "waits"
+            what = waits[1] if waits else f"{what}: {slot.reason}"
+            raise Temporary(f"{name} {shown} {what}", next=f"d2c schedule why {name} {shown}")
         sleep(LOOK)
 
 
@@ -133,13 +136,13 @@ def _attempt(scheduler: Scheduler, mine: Slot) -> None:
         raise
 
 
-def _raise_failure(ledger: Ledger, slot: Slot) -> None:
+def _raise_failure(ledger: Ledger, slot: Slot, shown: str) -> None:
     """Raise what a slot's end means: Temporary when there will be another attempt, else the class of its failure."""
     if slot.status == "waiting":
-        raise Temporary(f"{slot.job} {slot.slot.isoformat()}: {slot.reason}", next="run it again, or give --stay")
+        raise Temporary(f"{shown}: {slot.reason}", next="run it again, or give --stay")
     if slot.status == "failed":
         code = find(ledger, slot.run_id).exit_code if slot.run_id else None
         raise (NotebookFailed if code == Temporary.exit_code else of_code(code or 0))(
-            f"{slot.job} {slot.slot.isoformat()}: {slot.reason}",
+            f"{shown}: {slot.reason}",
             next=f"d2c runs show {slot.run_id}" if slot.run_id else f"d2c schedule trigger {slot.job}",
         )

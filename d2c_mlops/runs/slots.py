@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, insert, select, update
@@ -48,6 +48,12 @@ class Slot:
     def to_dict(self) -> dict[str, Any]:
         """Return the slot as JSON values."""
         return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in vars(self).items()}
+
+
+def slot_key(job: str, slot: datetime) -> str:
+    """Return the key of a slot for writes that must happen once: the same at every attempt, another for every other slot."""
+    moment = slot.astimezone(UTC)
+    return f"{job}-{moment:%Y%m%dT%H%M%S}{f'.{moment.microsecond:06}' if moment.microsecond else ''}Z"
 
 
 def known_jobs(ledger: Ledger, names: Iterable[str], now: datetime) -> dict[str, tuple[datetime, bool]]:
@@ -131,11 +137,12 @@ def listed(ledger: Ledger, job: str, limit: int = LISTED) -> list[Slot]:
     return _slots(ledger, select(slots).where(slots.c.job == job).order_by(slots.c.slot.desc()).limit(limit))
 
 
-def listed_all(ledger: Ledger, limit: int = LISTED) -> dict[str, list[Slot]]:
-    """Return the latest slots of each job, newest first."""
+def listed_all(ledger: Ledger, until: datetime, limit: int = LISTED) -> dict[str, list[Slot]]:
+    """Return the latest slots of each job up to a moment, newest first."""
     inner = slots.alias()
-    latest = select(inner.c.slot).where(inner.c.job == jobs.c.name).order_by(inner.c.slot.desc()).limit(limit)
-    query = select(slots).join_from(jobs, slots, and_(slots.c.job == jobs.c.name, slots.c.slot.in_(latest)))
+    newest = select(inner.c.slot).where(inner.c.job == jobs.c.name, inner.c.slot <= until)
+    newest = newest.order_by(inner.c.slot.desc()).limit(limit)
+    query = select(slots).join_from(jobs, slots, and_(slots.c.job == jobs.c.name, slots.c.slot.in_(newest)))
     found: dict[str, list[Slot]] = {}
     for slot in _slots(ledger, query):
         found.setdefault(slot.job, []).append(slot)
@@ -146,6 +153,18 @@ def waiting(ledger: Ledger, now: datetime) -> list[Slot]:
     """Return the slots of jobs that do not rest which may start now, the earliest first."""
     query = select(slots).join(jobs, jobs.c.name == slots.c.job).where(~jobs.c.paused)
     return _slots(ledger, query.where(slots.c.status == "waiting", slots.c.not_before <= now).order_by(slots.c.slot))
+
+
+def latest(ledger: Ledger, job: str, until: datetime) -> Slot | None:
+    """Return the latest slot of a job on record that is not later than a moment."""
+    query = select(slots).where(slots.c.job == job, slots.c.slot <= until).order_by(slots.c.slot.desc()).limit(1)
+    return next(iter(_slots(ledger, query)), None)
+
+
+def between(ledger: Ledger, job: str, since: datetime, until: datetime) -> list[Slot]:
+    """Return the slots of a job on record from a moment on and before another, the earliest first."""
+    query = select(slots).where(slots.c.job == job, slots.c.slot >= since, slots.c.slot < until)
+    return _slots(ledger, query.order_by(slots.c.slot))
 
 
 def running(ledger: Ledger) -> list[Slot]:

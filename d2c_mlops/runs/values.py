@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FOLDER = "D2C_RUN_FOLDER"  # set for the kernel of a run; absent in JupyterLab
 RUN_ID = "D2C_RUN_ID"
+SLOT_KEY = "D2C_SLOT_KEY"
 EVENTS = "events.jsonl"
 
 
@@ -43,6 +44,11 @@ def open_tables(name: str, digest: str | None = None) -> Tables:
 def run_id() -> str | None:
     """Return the id of the run that this notebook is executed in; None in JupyterLab."""
     return os.environ.get(RUN_ID)
+
+
+def slot_key() -> str:
+    """Return the key of the job and slot that this run is for, the same at every attempt; empty outside of the schedule."""
+    return os.environ.get(SLOT_KEY, "")
 
 
 def events(folder: Path) -> Iterator[dict[str, Any]]:
