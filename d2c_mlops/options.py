@@ -44,6 +44,14 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class DataSettings:
+    """A [data:NAME] section: what a person knows of a dataset."""
+
+    name: str
+    zone: str = option("", "time zone in which its days are counted; [d2c] zone when empty")
+
+
+@dataclass(frozen=True)
 class JobSettings:
     """A [schedule:NAME] section: what runs when."""
 
@@ -172,6 +180,10 @@ class Settings:
     outputs: str = option("", "fsspec URL that outputs of runs go to, such as s3://bucket/runs; the store when empty")
     base_image: str = option("", "image that `d2c package --containerize` starts from; Python's slim one when empty")
     secrets: str = option("", "folder with a file per secret, for parameters written secret:NAME")
+    zone: str = option(
+        "", "time zone in which days of datasets are counted, such as Europe/Berlin; found in their times when empty"
+    )
+    datasets: Mapping[str, DataSettings] = option(_nothing, "the [data:NAME] sections")
     models: Mapping[str, ModelSettings] = option(_nothing, "the [model:NAME] sections")
     jobs: Mapping[str, JobSettings] = option(_nothing, "the [schedule:NAME] sections")
     service: ServiceSettings = option(ServiceSettings, "the [service] section")
@@ -199,12 +211,17 @@ class Settings:
         """Return the settings of a model; the defaults where it has no section."""
         return self.models.get(name) or ModelSettings(name=name)
 
+    def dataset_zone(self, name: str) -> str | None:
+        """Return the time zone that is set for a dataset; None where it is to be found in its times."""
+        own = self.datasets.get(name)
+        return (own.zone if own else "") or self.zone or None
+
     def guards(self, name: str) -> RolloutSettings:
         """Return the limits of a model's rollouts."""
         return replace(self.rollout, **typed(RolloutSettings, ROLLOUT_OPTIONS, self.model(name).rollout, name, []))
 
 
-PARTS = ("root", "models", "jobs", "service", "rollout", "policies", "decisions")
+PARTS = ("root", "datasets", "models", "jobs", "service", "rollout", "policies", "decisions")
 OPTIONS = {f.name: f for f in fields(Settings) if f.name not in PARTS}
 GROUPS = ("params", "charter", "rollout", "notify", "sunset")  # NAME.KEY = VALUE
 MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", *GROUPS)}
@@ -213,6 +230,7 @@ SERVICE_OPTIONS = {f.name: f for f in fields(ServiceSettings)}
 SERVICE = "D2C_SERVICE_"  # prefix of its variables
 POLICY_OPTIONS = {f.name: f for f in fields(PolicySettings) if f.name not in ("name", "notify")}
 DECISIONS_OPTIONS = {f.name: f for f in fields(DecisionsSettings)}
+DATA_OPTIONS = {f.name: f for f in fields(DataSettings) if f.name != "name"}
 JOB_OPTIONS = {f.name: f for f in fields(JobSettings) if f.name not in ("name", "params")}
 # [package] belongs to setup.py; nothing of it is read at run time.
 SECTIONS = {
@@ -222,6 +240,7 @@ SECTIONS = {
     "rollout": "rollout",
     "decisions": "decisions",
     "model": "model:NAME",
+    "data": "data:NAME",
     "schedule": "schedule:NAME",
     "decisions:": "decisions:NAME",
 }

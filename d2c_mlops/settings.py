@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import Failure, SettingsError
 from .options import (
+    DATA_OPTIONS,
     DECISIONS_OPTIONS,
     GROUPS,
     JOB_OPTIONS,
@@ -25,6 +26,7 @@ from .options import (
     SECTIONS,
     SERVICE,
     SERVICE_OPTIONS,
+    DataSettings,
     DecisionsSettings,
     JobSettings,
     ModelSettings,
@@ -33,7 +35,7 @@ from .options import (
     ServiceSettings,
     Settings,
 )
-from .values import age, hints, is_size, typed
+from .values import age, hints, is_size, time_zone, typed
 
 __all__ = [
     "FILE",
@@ -71,6 +73,7 @@ def load(
     values = typed(Settings, OPTIONS, given, "[d2c]", failures)
     if values.get("run_memory") and not is_size(values["run_memory"]):
         failures.append(Failure(f"{values['run_memory']!r} is no size such as 512MB or 2GB", "[d2c] run_memory"))
+    failures += _zone_failures(values.get("zone", ""), "[d2c] zone")
     service = ServiceSettings(**_service(sections.get("service", {}), environ, failures))
     rollout = RolloutSettings(**_guards(sections.get("rollout", {}), "[rollout]", failures))
     where = "[decisions]"
@@ -82,13 +85,19 @@ def load(
         for link in decisions.links
         if not link.startswith("secret:")
     ]
-    models, jobs, policies = {}, {}, {}
+    models, jobs, policies, datasets = {}, {}, {}, {}
     for section, keys in sections.items():
         if section.startswith("model:"):
             name = section.removeprefix("model:")
             models[name] = ModelSettings(name=name, **_grouped(ModelSettings, MODEL_OPTIONS, section, keys, failures))
             _guards(models[name].rollout, f"[{section}] rollout.", failures)
             failures += _sunset_failures(models[name].sunset, section)
+        elif section.startswith("data:"):
+            name = section.removeprefix("data:")
+            datasets[name] = DataSettings(
+                name=name, **typed(DataSettings, DATA_OPTIONS, keys, f"[{section}]", failures)
+            )
+            failures += _zone_failures(datasets[name].zone, f"[{section}] zone")
         elif section.startswith("schedule:"):
             name = section.removeprefix("schedule:")
             jobs[name] = JobSettings(name=name, **_grouped(JobSettings, JOB_OPTIONS, section, keys, failures))
@@ -109,6 +118,7 @@ def load(
     return Settings(
         root=root,
         store=(root / store).resolve(),
+        datasets=MappingProxyType(datasets),
         models=MappingProxyType(models),
         jobs=MappingProxyType(jobs),
         service=service,
@@ -145,7 +155,7 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
         raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
     for section in ini.sections():
         if section not in ("package", "d2c", "service", "rollout", "decisions") and not re.fullmatch(
-            r"(model|schedule|decisions):[a-z][a-z0-9_]*", section
+            r"(model|schedule|decisions):[a-z][a-z0-9_]*|data:[a-z0-9][a-z0-9_-]*", section
         ):
             near = get_close_matches(section.partition(":")[0], SECTIONS, n=1)
             hint = f"; did you mean {SECTIONS[near[0]]!r}?" if near else f"; known: {', '.join(SECTIONS.values())}"
@@ -229,6 +239,14 @@ def _sunset_failures(given: Mapping[str, str], section: str) -> list[Failure]:
                 )
             )
     return found
+
+
+def _zone_failures(zone: str, where: str) -> list[Failure]:
+    try:
+        time_zone(zone or "UTC")
+    except ValueError as err:
+        return [Failure(str(err), where)]
+    return []
 
 
 def _job_failures(job: JobSettings, section: str) -> list[Failure]:

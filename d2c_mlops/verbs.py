@@ -66,10 +66,18 @@ __all__ = [
 ]
 
 
-def ingest(source: str, name: str, *, layout: str | None = None, settings: Settings | None = None) -> IngestResult:
+def ingest(
+    source: str,
+    name: str,
+    *,
+    layout: str | None = None,
+    zone: str | None = None,  # time zone of the shop; settings.ini, else the times say which when not given
+    settings: Settings | None = None,
+) -> IngestResult:
     """Read a source into the canonical tables of dataset `name`; see `d2c ingest`."""
     held = settings or load()
-    return _ingest(source, name, store=held.store, layout=layout, created_at=datetime.now(UTC))
+    zone = zone or held.dataset_zone(name)
+    return _ingest(source, name, store=held.store, layout=layout, zone=zone, created_at=datetime.now(UTC))
 
 
 def run(

@@ -92,7 +92,7 @@ def archive(path: Path, **members: str) -> str:
 def test_csv_files_of_an_archive_become_tables_and_one_can_be_named(tmp_path: Path) -> None:
     location = archive(tmp_path / "x.zip", leads="lead_id,scored_at\n1,2024-03-01\n", deep__more="a\n1\n")
     assert list(ZipSource().read(location)) == ["leads", "more"]
-    frames, used, _ = map_tables(location + "::leads")
+    frames, used, *_ = map_tables(location + "::leads")
     assert used == "canonical" and len(frames["leads"]) == 1
 
 
@@ -128,7 +128,7 @@ def test_bank_calls_get_their_year_from_the_order_of_rows() -> None:
 
 
 def test_the_real_archive_becomes_leads_in_the_order_of_time(shared_data: Path) -> None:
-    frames, used, notes = map_tables(str(shared_data / "bank_marketing.zip"))
+    frames, used, notes, _ = map_tables(str(shared_data / "bank_marketing.zip"))
     found = frames["leads"]
     assert used == "bank-marketing" and len(found) == 41188 and "left out" in notes[-1]
     assert found["scored_at"].is_monotonic_increasing

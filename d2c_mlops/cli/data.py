@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import json
+from datetime import date
+from typing import TYPE_CHECKING
 
 import click
 
 from . import example, here, json_option, main, settings, show, table
 
+if TYPE_CHECKING:
+    from ..data.manifest import Manifest
+
 
 @example(
     "d2c ingest sample --as sample",
-    "d2c ingest exports/ --as shop",
+    "d2c ingest exports/ --as shop --zone America/Los_Angeles",
     "d2c ingest postgresql+psycopg://me@db/shop --as shop",
 )
 @main.command()
 @click.argument("source")
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the dataset that is written.")
 @click.option("--layout", metavar="NAME", help="How the source's columns are laid out; recognised when not given.")
+@click.option("--zone", metavar="ZONE", help="Time zone in which days are counted; found in the times when not given.")
 @json_option
-def ingest(source: str, name: str, layout: str | None, as_json: bool) -> None:
+def ingest(source: str, name: str, layout: str | None, zone: str | None, as_json: bool) -> None:
     """Read SOURCE into canonical tables: a CSV or Parquet file or folder, a database URL, or `sample`.
 
     What does not fit the tables' schemas is refused with every failure listed. The same input twice changes nothing.
+
+    Days are those of the shop: in the zone given here or in settings.ini ([data:NAME] zone, [d2c] zone), that of the last time,
+    or the one whose clocks have the UTC offsets of the times. Times without any are UTC.
     """
     from datetime import UTC, datetime
 
     from ..data.ingest import ingest as read
 
     held = settings()
-    result = read(source, name, store=held.store, layout=layout, created_at=datetime.now(UTC))
+    zone = zone or held.dataset_zone(name)
+    result = read(source, name, store=held.store, layout=layout, zone=zone, created_at=datetime.now(UTC))
     manifest = result.manifest
     if as_json:
         return show(
@@ -40,7 +50,7 @@ def ingest(source: str, name: str, layout: str | None, as_json: bool) -> None:
     rows = [(t, f"{about.rows:,}", about.min_date, about.max_date) for t, about in manifest.tables.items()]
     table(("table", "rows", "from", "to"), rows)
     word = "written" if result.changed else "unchanged, nothing written"
-    click.echo(f"{name} {manifest.digest[:12]}: {word}, {here(held.store / 'data' / name)}")
+    click.echo(f"{name} {manifest.digest[:12]}: {word}, days of {manifest.zone}, {here(held.store / 'data' / name)}")
     return None
 
 
@@ -58,9 +68,17 @@ def datasets(as_json: bool) -> None:
     if not found:
         click.echo("no datasets yet; `d2c ingest sample --as sample` makes one")
         return None
-    rows = [(m.name, m.digest[:12], sum(t.rows for t in m.tables.values()), m.source) for m in found]
-    table(("name", "digest", "rows", "source"), rows)
+    rows = [(m.name, m.digest[:12], sum(t.rows for t in m.tables.values()), *_days(m), m.zone, m.source) for m in found]
+    table(("name", "digest", "rows", "from", "to", "zone", "source"), rows)
     return None
+
+
+def _days(manifest: Manifest) -> tuple[date | None, date | None]:
+    """Return the first and the last day of any table."""
+    spans = [
+        (about.min_date, about.max_date) for about in manifest.tables.values() if about.min_date and about.max_date
+    ]
+    return min((first for first, _ in spans), default=None), max((last for _, last in spans), default=None)
 
 
 @example("d2c settings", "D2C_STORE=/srv/d2c d2c settings --json")

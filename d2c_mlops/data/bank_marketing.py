@@ -12,7 +12,7 @@ import pandas as pd
 
 from .layouts import Mapped, Raw, likely, require
 from .leads import pack
-from .schemas import LEADS, TIME
+from .schemas import LEADS
 from .validation import read_number
 
 # %% auto #0
@@ -40,7 +40,7 @@ LAST_YEAR = 2262
 
 
 def times(month: pd.Series[Any], day: pd.Series[Any] | None) -> pd.Series[Any]:
-    """Return a time in UTC for each row from its month, the order of rows and, where there is one, the day."""
+    """Return a time without a zone for each row from its month, the order of rows and, where there is one, the day."""
     number = month.str.lower().map(MONTHS).astype("int64").to_numpy()
     year = FIRST_YEAR + np.r_[0, np.cumsum(number[1:] < number[:-1])]
     start = (np.minimum(year, LAST_YEAR) - 1970) * 12 + number - 1
@@ -52,7 +52,7 @@ def times(month: pd.Series[Any], day: pd.Series[Any] | None) -> pd.Series[Any]:
         within = np.clip(day.to_numpy(np.int64) - 1, 0, length - 1)
     date = np.maximum.accumulate(first + within)
     second = (9 * 3600 + _place(date.astype(np.int64)) * 8 * 3600).astype("timedelta64[s]")
-    return pd.Series(date.astype("datetime64[s]") + second).dt.tz_localize("UTC").astype(TIME)
+    return pd.Series(date.astype("datetime64[s]") + second).astype("datetime64[us]")
 
 
 def _place(run: Any) -> Any:

@@ -9,20 +9,22 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
-from .layouts import find_layout
-from .manifest import Manifest, dataset_folder, list_datasets
+from .days import zone_of
+from .layouts import Mapped, find_layout
+from .manifest import Manifest, dataset_folder, list_datasets, read_manifest
 from .schemas import KEYS, TIME_COLUMN
 from .sources import URL, chosen_tables, engine_of, find_source, read_query, shown, sql_trouble
 from .store import write, write_atomic
 from .tables import Tables
 from .validation import validate, validate_all
+from .zones import ZoneChoice, choose_zone, continue_zone, localize_all, zone_change
 from ..errors import UsageError
 from ..locks import lock
 
@@ -72,18 +74,20 @@ def read_files(location: str, names: Mapping[str, Any]) -> dict[str, pd.DataFram
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
 
 # %% ../../nbs/data/increment.ipynb #c28d61a7
-def read_since(location: str, column: str, since: datetime) -> dict[str, pd.DataFrame]:
+def read_since(location: str, column: str, since: datetime, zone: str = "UTC") -> dict[str, pd.DataFrame]:
     """Return the rows of a database's table, or of its canonical tables, with a time in `column` not before `since`.
 
-    A table without that column is read as a whole.
+    A table without that column is read as a whole. A column without a time zone may hold UTC or the clocks of the shop's
+    zone; the earlier one counts.
     """
+    least = min(since.astimezone(clock).replace(tzinfo=None) for clock in (UTC, zone_of(zone)))
     with sql_trouble(location), engine_of(location).connect() as connection:
         frames = {}
         for name, table in chosen_tables(connection, location).items():
             query = sa.select(sa.text("*")).select_from(table)
             there = {c["name"] for c in sa.inspect(connection).get_columns(table.name, table.schema)}
             if column in there:
-                query = query.where(sa.column(column) >= since.replace(tzinfo=None))
+                query = query.where(sa.column(column) >= least)
             frames[name] = read_query(connection, query)
     return frames
 
@@ -126,17 +130,18 @@ class Increment:
     news: News
     watermark: datetime | None
     files: int
+    notes: tuple[str, ...] = ()
 
 
 def read_new(
-    location: str, column: str, late: timedelta, memory: Memory
+    location: str, column: str, late: timedelta, memory: Memory, zone: str = "UTC"
 ) -> tuple[dict[str, pd.DataFrame], dict[str, list[int]]]:
     """Return the raw frames that may hold something new, and the files that they are from."""
     if Path(location).expanduser().is_dir():
         files = new_files(location, memory)
         return read_files(location, files), files
     if URL.match(location) and column and memory.watermark is not None:
-        return read_since(location, column, memory.watermark - late), {}
+        return read_since(location, column, memory.watermark - late, zone), {}
     return find_source(location).read(location), {}
 
 # %% ../../nbs/data/increment.ipynb #a5bbc2bd
@@ -146,6 +151,7 @@ def ingest_new(
     *,
     store: Path,
     layout: str | None = None,  # found by the columns where it is not given
+    zone: str | None = None,  # time zone of the shop; found in the times where it is neither given nor was set before
     column: str = "",  # of a database's table: when a row was made
     late: timedelta = timedelta(days=7),  # how long rows may come behind the watermark
     created_at: datetime,  # with a time zone
@@ -155,16 +161,23 @@ def ingest_new(
     dataset_folder(store, name)
     memory_file = store / "sources" / f"{name}.json"
     with lock(store / "sources" / f".{name}", "this dataset", timeout):
-        memory = Memory.load(memory_file) if name in list_datasets(store) else Memory()
-        raw, files = read_new(location, column, late, memory)
+        former = read_manifest(store, name) if name in list_datasets(store) else None
+        if former is not None and former.zone_from == "set":
+            zone = zone or former.zone
+        memory = Memory()
+        if former is not None and zone in (
+            None,
+            former.zone,
+        ):  # in another zone, times without an offset are other instants
+            memory = Memory.load(memory_file)
+        raw, files = read_new(location, column, late, memory, zone or (former.zone if former else "UTC"))
         if not any(len(frame) for frame in raw.values()):
-            manifest = Tables.open(store, name).manifest if name in list_datasets(store) else None
-            if manifest is None:
+            if former is None:
                 raise UsageError("there is nothing to read", where=shown(location), next="check the location")
             memory.files |= files
             memory.save(memory_file)
-            return Increment(manifest, News(), memory.watermark, len(files))
-        return _put_in(raw, files, memory, memory_file, location, name, store, layout, created_at)
+            return Increment(former, News(), memory.watermark, len(files))
+        return _put_in(raw, files, memory, memory_file, location, name, store, layout, zone, created_at)
 
 # %% ../../nbs/data/increment.ipynb #c82421d8
 def _put_in(
@@ -176,6 +189,7 @@ def _put_in(
     name: str,
     store: Path,
     layout: str | None,
+    zone: str | None,
     created_at: datetime,
 ) -> Increment:
     where = shown(location)
@@ -184,15 +198,36 @@ def _put_in(
     frames: dict[str, pd.DataFrame] = {}
     news = News()
     old = Tables.open(store, name) if name in list_datasets(store) else Tables({})
-    for table, frame in mapped.frames.items():
+    choice = _zone_of(mapped, zone, old, where)
+    located, notes = localize_all(mapped.frames, choice.zone)
+    for table, frame in located.items():
         fresh = validate(table, frame.drop_duplicates(KEYS[table], keep="last"), where)
         frames[table], found = merge(table, old.get(table), fresh, memory.watermark)
         news += found
     whole = {**{table: old[table] for table in old}, **frames}
     checked = validate_all(whole, where=where)
-    manifest, _ = write(store, name, checked, where, layout=chosen.name, created_at=created_at, notes=mapped.notes)
+    notes = [*mapped.notes, *choice.notes, *notes]
+    manifest, _ = write(
+        store,
+        name,
+        checked,
+        where,
+        layout=chosen.name,
+        created_at=created_at,
+        notes=notes,
+        zone=choice.zone,
+        zone_from=choice.zone_from,
+    )
+    notes += zone_change(old.zone, choice.zone) if old else ()
     times = [f[TIME_COLUMN[t]].max() for t, f in checked.items() if t in TIME_COLUMN and len(f)]
     latest = max((t.to_pydatetime() for t in times if not pd.isna(t)), default=memory.watermark)
     memory.watermark, memory.files = latest, memory.files | files
     memory.save(memory_file)
-    return Increment(manifest, news, latest, len(files))
+    return Increment(manifest, news, latest, len(files), tuple(notes))
+
+
+def _zone_of(mapped: Mapped, zone: str | None, old: Tables, where: str) -> ZoneChoice:
+    choice = choose_zone(mapped.frames, zone, mapped.zone, where)
+    if old.manifest is None:
+        return choice
+    return continue_zone(choice, mapped.frames, ZoneChoice(old.zone, old.manifest.zone_from), old, where)

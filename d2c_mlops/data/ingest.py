@@ -9,17 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from .layouts import find_layout
-from .manifest import Manifest, dataset_folder
+from .manifest import Manifest, dataset_folder, list_datasets, read_manifest
 from .sources import find_source, shown
 from .store import write
 from .validation import validate_all
+from .zones import ZoneChoice, choose_zone, localize_all, zone_change
 
 # %% auto #0
-__all__ = ['IngestResult', 'map_tables', 'ingest']
+__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'ingest']
 
 # %% ../../nbs/data/ingest.ipynb #81524eab
 @dataclass(frozen=True)
@@ -31,16 +33,29 @@ class IngestResult:
     notes: tuple[str, ...]
 
 
-def map_tables(location: str, layout: str | None = None) -> tuple[dict[str, pd.DataFrame], str, tuple[str, ...]]:
-    """Return the validated canonical tables of a location, the name of the layout used, and its notes.
+class MappedTables(NamedTuple):
+    """The validated canonical tables of a location, the name of the layout used, all notes, and the time zone of its days."""
 
-    Raises UsageError where nothing reads the location or its columns, DataRefused with every failure of the rows.
+    frames: dict[str, pd.DataFrame]
+    layout: str
+    notes: tuple[str, ...]
+    zone: ZoneChoice
+
+
+def map_tables(location: str, layout: str | None = None, zone: str | None = None) -> MappedTables:
+    """Return the validated canonical tables of a location; times without an offset are those of the zone's clocks.
+
+    Raises UsageError where nothing reads the location or its columns, DataRefused with every failure of the rows, or
+    where the time zone has to be set.
     """
     raw: Mapping[str, pd.DataFrame] = find_source(location).read(location)
     chosen = find_layout(raw, layout)
     mapped = chosen.to_tables(raw)
     del raw
-    return validate_all(mapped.frames, where=shown(location)), chosen.name, mapped.notes
+    choice = choose_zone(mapped.frames, zone, mapped.zone, shown(location))
+    frames, notes = localize_all(mapped.frames, choice.zone)
+    checked = validate_all(frames, where=shown(location))
+    return MappedTables(checked, chosen.name, (*mapped.notes, *choice.notes, *notes), choice)
 
 # %% ../../nbs/data/ingest.ipynb #0d1526e7
 def ingest(
@@ -49,6 +64,7 @@ def ingest(
     *,
     store: Path,
     layout: str | None = None,  # found by the columns where it is not given
+    zone: str | None = None,  # time zone of the shop; found in the times where it is neither given nor was set before
     created_at: datetime,  # with a time zone
 ) -> IngestResult:
     """Read, map, check and write a location as dataset `name`; the same content again changes nothing.
@@ -56,6 +72,20 @@ def ingest(
     Raises UsageError, DataRefused or Temporary; then the former version of the dataset is untouched.
     """
     dataset_folder(store, name)
-    frames, used, notes = map_tables(location, layout)
-    manifest, changed = write(store, name, frames, shown(location), layout=used, created_at=created_at, notes=notes)
-    return IngestResult(manifest, changed, notes)
+    former = read_manifest(store, name) if name in list_datasets(store) else None
+    if former is not None and former.zone_from == "set":
+        zone = zone or former.zone
+    mapped = map_tables(location, layout, zone)
+    manifest, changed = write(
+        store,
+        name,
+        mapped.frames,
+        shown(location),
+        layout=mapped.layout,
+        created_at=created_at,
+        notes=mapped.notes,
+        zone=mapped.zone.zone,
+        zone_from=mapped.zone.zone_from,
+    )
+    change = zone_change(former.zone, manifest.zone) if former is not None else ()
+    return IngestResult(manifest, changed, (*mapped.notes, *change))

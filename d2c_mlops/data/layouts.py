@@ -28,10 +28,14 @@ LIKELY = 0.6
 
 @dataclass(frozen=True)
 class Mapped:
-    """Canonical frames that are not validated yet, and the notes about how they came about."""
+    """Canonical frames that are not validated yet, and the notes about how they came about.
+
+    Times are as the source wrote them: with their UTC offset, or without one where they are those of the shop's clocks.
+    """
 
     frames: dict[str, pd.DataFrame]
     notes: tuple[str, ...] = ()
+    zone: str | None = None  # the shop's time zone, where the origin tells it
 
 
 class Layout(Protocol):

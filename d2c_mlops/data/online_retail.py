@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from .layouts import Mapped, Raw, likely, require
-from .schemas import TIME
 from .validation import read_number, read_text, read_time
 
 # %% auto #0
@@ -48,16 +47,14 @@ Ints = npt.NDArray[np.int64]
 
 
 def read_lines(raw: pd.DataFrame) -> pd.DataFrame:
-    """Return the raw lines with short names and types; times from London's clocks to UTC."""
-    naive = read_time(raw["InvoiceDate"])[0].dt.tz_localize(None)
-    local = naive.dt.tz_localize("Europe/London", ambiguous=np.zeros(len(raw), bool), nonexistent="shift_forward")
+    """Return the raw lines with short names and types; times are those of the shop's clocks, without a zone."""
     return pd.DataFrame(
         {
             "invoice": read_text(raw["InvoiceNo"])[0],
             "product": read_text(raw["StockCode"])[0].str.strip().str.upper(),
             "name": read_text(raw["Description"])[0].str.strip(),
             "quantity": read_number(raw["Quantity"])[0],
-            "time": local.dt.tz_convert("UTC").astype(TIME),
+            "time": read_time(raw["InvoiceDate"])[0].dt.tz_localize(None),
             "price": read_number(raw["UnitPrice"])[0],
             "customer": read_text(raw["CustomerID"])[0],
             "country": read_text(raw["Country"])[0],
@@ -108,7 +105,7 @@ def _last_return(
     ends = (cancelled + offset)[is_cancel].to_numpy()
     hit = np.searchsorted(ends, (before + offset).to_numpy()[~is_cancel], side="right")
     source = order[is_cancel][np.minimum(hit, len(ends) - 1)] if len(ends) else np.array([], int)
-    when = pd.Series(pd.NaT, index=times.index, dtype=TIME)
+    when = pd.Series(pd.NaT, index=times.index, dtype=times.dtype)
     target = order[~is_cancel]
     took = back[target] > 0
     when.iloc[target[took]] = times.iloc[source[took]].array
@@ -146,7 +143,7 @@ def notes_of(masks: dict[str, npt.NDArray[np.bool_]], asked: Floats, matched: Fl
         f"{count['no price']:,} lines without price and customer dropped (stock corrections)",
         f"{count['cancellation']:,} cancellation lines: {whole:,} matched to purchases, {some:,} in part, {none:,} dropped",
         f"{asked.sum():,.0f} units cancelled: {matched.sum():,.0f} became returns",
-        "times are London's, brought to UTC; payment and fulfilment are not in the source",
+        "payment and fulfilment are not in the source",
     )
 
 # %% ../../nbs/data/online_retail.ipynb #5504d077
@@ -177,7 +174,7 @@ class OnlineRetail:
             "products": _products(kept),
             "customers": _customers(orders),
         }
-        return Mapped(frames, notes_of(masks, cancels["quantity"].to_numpy(), matched))
+        return Mapped(frames, notes_of(masks, cancels["quantity"].to_numpy(), matched), "Europe/London")
 
 # %% ../../nbs/data/online_retail.ipynb #e08aaeb1
 def _orders(kept: pd.DataFrame) -> pd.DataFrame:

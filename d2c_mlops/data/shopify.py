@@ -32,10 +32,8 @@ COLUMNS += ("Refunded Amount", "Cancelled at", "Created at", "Source", "Id", "Sh
 
 
 def shopify_times(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return times such as '2024-03-01 10:15:00 +0100' in UTC, or the text as it is where one cannot be read."""
-    text = read_text(column)[0]
-    times, bad = read_time(text.str.replace(r" ([+-]\d{2}):?(\d{2})$", r"\1:\2", regex=True))
-    return text if bad.any() else times
+    """Return times such as '2024-03-01 10:15:00 +0100' as ISO 8601, with their UTC offset: it tells the shop's time zone."""
+    return read_text(column)[0].str.replace(r" ([+-]\d{2}):?(\d{2})$", r"\1:\2", regex=True)
 
 
 def pseudonyms(emails: pd.Series[Any]) -> pd.Series[Any]:
@@ -78,7 +76,7 @@ def _code_discount(items: pd.DataFrame, heads: pd.DataFrame) -> pd.Series[Any]:
 
 # %% ../../nbs/data/shopify.ipynb #bd94e852
 class Shopify:
-    """The orders export of Shopify; times with offsets to UTC, money in the order's currency."""
+    """The orders export of Shopify; times with the shop's UTC offset, money in the order's currency."""
 
     name: ClassVar[str] = "shopify"
     expects: ClassVar[str] = f"one table: {', '.join(COLUMNS)}"
@@ -152,6 +150,7 @@ def _lines(items: pd.DataFrame, heads: pd.DataFrame, orders: pd.DataFrame) -> tu
 
 
 def _customers(orders: pd.DataFrame) -> pd.DataFrame:
-    first = orders.dropna(subset="customer_id").assign(first_seen_at=read_time(orders["ordered_at"])[0])
-    first = first.sort_values(["first_seen_at", "order_id"]).drop_duplicates("customer_id")
-    return first[["customer_id", "first_seen_at", "country", "channel"]]
+    first = orders.dropna(subset="customer_id").assign(instant=read_time(orders["ordered_at"])[0])
+    first = first.sort_values(["instant", "order_id"]).drop_duplicates("customer_id")
+    columns = {"customer_id": "customer_id", "ordered_at": "first_seen_at", "country": "country", "channel": "channel"}
+    return first[list(columns)].rename(columns=columns)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .days import local_days
 from .manifest import Manifest, Part, TableParts, dataset_folder, list_datasets, read_manifest
 from .schemas import KEYS, SCHEMAS, TIME_COLUMN
 from ..errors import DataRefused, Temporary, UsageError
@@ -158,8 +159,8 @@ def sweep(folder: Path) -> int:
 ROWS_A_GROUP = 65_536  # so much of a column stays in the processor's cache while it is read
 
 
-def write_table(folder: Path, table: str, frame: pd.DataFrame) -> TableParts:
-    """Write the parts of one canonical table that are not there yet, and return what it consists of."""
+def write_table(folder: Path, table: str, frame: pd.DataFrame, zone: str = "UTC") -> TableParts:
+    """Write the parts of one canonical table that are not there yet, and return what it consists of, days in the zone."""
     schema = arrow_schema(table)
     if list(frame.columns) != schema.names:
         raise DataRefused(
@@ -177,15 +178,16 @@ def write_table(folder: Path, table: str, frame: pd.DataFrame) -> TableParts:
             pq.write_table(content, sink, compression="lz4", row_group_size=ROWS_A_GROUP)
             write_atomic(folder / path, memoryview(sink.getvalue()))
         parts.append(Part(path, len(rows), digest))
-    first, last = _span(table, frame)
+    first, last = _span(table, frame, zone)
     return TableParts(len(frame), first, last, tuple(schema.names), tuple(parts))
 
 
-def _span(table: str, frame: pd.DataFrame) -> tuple[date | None, date | None]:
+def _span(table: str, frame: pd.DataFrame, zone: str) -> tuple[date | None, date | None]:
     column = TIME_COLUMN.get(table)
     if column is None or frame[column].isna().all():
         return None, None
-    return frame[column].min().date(), frame[column].max().date()
+    first, last = local_days(frame[column].agg(["min", "max"]), zone).tolist()
+    return first, last
 
 # %% ../../nbs/data/store.ipynb #078c75fe
 def write(
@@ -197,6 +199,8 @@ def write(
     layout: str,
     created_at: datetime,  # with a time zone
     notes: Sequence[str] = (),
+    zone: str = "UTC",  # in which days are counted
+    zone_from: str = "",  # as in Manifest.zone_from
     timeout: float = 30.0,  # seconds to wait for another writer
 ) -> tuple[Manifest, bool]:
     """Write validated canonical frames as dataset `name`; return its manifest and whether anything changed.
@@ -212,23 +216,26 @@ def write(
         raise UsageError(f"no canonical table: {', '.join(unknown)}", next=f"use {', '.join(SCHEMAS)}")
     with disk_trouble(folder), lock(folder, "this dataset", timeout):
         sweep(folder)
-        tables = {table: write_table(folder, table, frames[table]) for table in SCHEMAS if table in frames}
-        digest = _dataset_digest(tables)
+        tables = {table: write_table(folder, table, frames[table], zone) for table in SCHEMAS if table in frames}
+        digest = _dataset_digest(tables, zone)
         current = _current(store, name)
-        if current is not None and current.digest == digest:
+        same = current is not None and current.digest == digest
+        if current is not None and same and current.zone_from == zone_from:
             return current, False
-        manifest = Manifest(name, digest, source, layout, created_at, tables, tuple(notes))
+        manifest = Manifest(name, digest, source, layout, created_at, tables, tuple(notes), zone, zone_from)
         content = manifest.to_json().encode()
-        if not (folder / "manifests" / f"{digest}.json").exists():
+        if same or not (folder / "manifests" / f"{digest}.json").exists():
             write_atomic(folder / "manifests" / f"{digest}.json", content)
         write_atomic(folder / "manifest.json", content)
-    return manifest, True
+    return manifest, not same
 
 # %% ../../nbs/data/store.ipynb #8b18d911
-def _dataset_digest(tables: Mapping[str, TableParts]) -> str:
+def _dataset_digest(tables: Mapping[str, TableParts], zone: str) -> str:
+    """Return the digest of content and zone; that of days in UTC is what it was before there were other zones."""
     content = {name: [(part.path, part.sha256) for part in table.parts] for name, table in tables.items()}
     columns = {name: table.columns for name, table in tables.items()}
-    return hashlib.sha256(json.dumps([content, columns], sort_keys=True).encode()).hexdigest()
+    about = [content, columns, *([] if zone == "UTC" else [zone])]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def _current(store: Path, name: str) -> Manifest | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .days import end_of, sql_zone, zone_of
 from .frames import EXACT, exact_series
 from .manifest import Manifest, dataset_folder, read_manifest
 from .schemas import SCHEMAS, TIME, TIME_COLUMN
 from .validation import validate
 from ..errors import DataRefused, UsageError
 
-_all_ = ["SCHEMAS", "TIME_COLUMN", "validate"]
+_all_ = ["SCHEMAS", "TIME_COLUMN", "end_of", "validate"]
 
 # %% auto #0
-__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'end_of', 'rewind', 'rewind_sql', 'parts_before', 'read_parts',
-           'threads', 'footer_of', 'is_as_it_was', 'bounds_of', 'parts_sql', 'require_time', 'Tables', 'SCHEMAS',
-           'TIME_COLUMN', 'validate']
+__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'rewind', 'rewind_sql', 'parts_before', 'read_parts', 'threads',
+           'footer_of', 'is_as_it_was', 'bounds_of', 'parts_sql', 'require_time', 'Tables', 'SCHEMAS', 'TIME_COLUMN',
+           'end_of', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
-def end_of(as_of: date) -> pd.Timestamp:
-    """Return the first instant (UTC) that may not be seen as of the day; raises UsageError for what is no plain date."""
-    if isinstance(as_of, datetime) or not isinstance(as_of, date):
-        raise UsageError(
-            f"as_of must be a datetime.date, got {as_of!r}",
-            next="pass the last day whose data may be seen, such as date(2024, 3, 31)",
-        )
-    return pd.Timestamp(as_of, tz="UTC").as_unit("us") + pd.Timedelta(days=1)
-
-
 LEARNED_LATER: dict[str, dict[str, tuple[str, Any] | None]] = {
     "orders": {"paid_at": None, "fulfilled_at": None, "cancelled_at": None},
     "order_lines": {"returned_at": ("returned_quantity", 0.0), "cancelled_at": ("cancelled", False)},
@@ -111,9 +102,9 @@ def threads() -> int:
     return min(cores, max(int(wanted), 1)) if wanted.isdigit() else cores
 
 
-def _session() -> duckdb.DuckDBPyConnection:
+def _session(zone: str) -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
-    session.execute("SET TimeZone = 'UTC'")
+    session.execute(f"SET TimeZone = '{_quoted(sql_zone(zone))}'")
     session.execute("SET preserve_insertion_order = false")
     limit = max(SQL_MEMORY, MEMORY_A_THREAD * threads())
     session.execute(f"SET memory_limit = '{limit}MB'")
@@ -217,10 +208,12 @@ def require_time(name: str, frame: pd.DataFrame) -> None:
 class Tables(Mapping[str, pd.DataFrame]):
     """The canonical tables of one shop, read-only: frames in memory as they are, or Parquet read when needed."""
 
-    def __init__(self, frames: Mapping[str, pd.DataFrame]) -> None:
+    def __init__(self, frames: Mapping[str, pd.DataFrame], zone: str = "UTC") -> None:
+        zone_of(zone)
         for name, frame in frames.items():
             require_time(name, frame)
         self.manifest: Manifest | None = None
+        self.zone = zone  # in which days are counted
         self._names = tuple(frames)
         self._given: dict[str, pd.DataFrame] = dict(frames)
         self._store: Path | None = None
@@ -230,16 +223,17 @@ class Tables(Mapping[str, pd.DataFrame]):
     @classmethod
     def open(cls, store: Path, name: str, digest: str | None = None) -> Tables:
         """Return dataset `name` of the store, the current version or that of `digest`; nothing is read yet."""
-        tables = cls({})
-        tables.manifest = read_manifest(store, name, digest)
+        manifest = read_manifest(store, name, digest)
+        tables = cls({}, manifest.zone)
+        tables.manifest = manifest
         tables._store = Path(store)
-        tables._names = tuple(tables.manifest.tables)
+        tables._names = tuple(manifest.tables)
         return tables
 
     def before(self, as_of: date) -> Tables:
-        """Return the same tables as they were known at the end of the day `as_of` (UTC); nothing is read yet."""
-        end = end_of(as_of)
-        earlier = Tables({})
+        """Return the same tables as they were known at the end of the day `as_of` in their zone; nothing is read yet."""
+        end = end_of(as_of, self.zone)
+        earlier = Tables({}, self.zone)
         earlier.manifest, earlier._names, earlier._store = self.manifest, self._names, self._store
         earlier._given = self._given
         earlier._end = end if self._end is None else min(end, self._end)
@@ -261,7 +255,7 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     def __repr__(self) -> str:
         origin = f"{self.manifest.name} {self.manifest.digest[:12]}" if self.manifest else "in memory"
-        known = "" if self._end is None else f", known before {self._end.date()}"
+        known = "" if self._end is None else f", known before {self._end.tz_convert(zone_of(self.zone)).date()}"
         return f"Tables({origin}: {', '.join(self._names)}{known})"
 
     def years(self, *names: str) -> list[str]:
@@ -279,9 +273,10 @@ class Tables(Mapping[str, pd.DataFrame]):
     def sql(self, query: str, params: Sequence[Any] = ()) -> pd.DataFrame:
         """Return the answer to a DuckDB query over one view per table; `params` fill its question marks.
 
+        An instant that is cast to a date becomes its day in the zone of the tables.
         Of a table kept by time a query may name each year: `"orders 2024"`; `years` says which there are.
         """
-        with _session() as session:
+        with _session(self.zone) as session:
             for name in self._names:
                 _create_view(session, self, name)
                 _create_years(session, self, name, query)
