@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from .layouts import Mapped, Raw, likely, require
+from .layouts import Mapped, Raw, RawTable, likely, require
 from .leads import pack
 from .schemas import LEADS
 from .validation import read_number
@@ -68,6 +68,8 @@ class BankMarketing:
 
     name: ClassVar[str] = "bank-marketing"
     expects: ClassVar[str] = f"a table with: {', '.join(COLUMNS)}"
+
+    raw_tables: ClassVar[tuple[RawTable, ...]] = (RawTable(COLUMNS, numbers=("day",), join=False),)
 
     def matches(self, raw: Raw) -> bool:
         """Return whether one of the tables has these columns."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .layouts import Mapped, Raw, likely, require
+from .layouts import Mapped, Raw, RawTable, likely, require
 from .schemas import TIME
 
 # %% auto #0
@@ -43,6 +43,11 @@ class CompleteJourney:
 
     name: ClassVar[str] = "complete-journey"
     expects: ClassVar[str] = f"transactions: {', '.join(TRANSACTIONS)}; products: product_id, product_type, ..."
+
+    raw_tables: ClassVar[tuple[RawTable, ...]] = (
+        RawTable(TRANSACTIONS, key="basket_id", name="transactions"),
+        RawTable(("product_id", "product_type", "product_category"), key="product_id", name="products"),
+    )
 
     def matches(self, raw: Raw) -> bool:
         """Return whether there are transactions with these columns."""

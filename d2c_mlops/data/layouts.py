@@ -13,13 +13,13 @@ from typing import ClassVar, Protocol
 import pandas as pd
 
 from .leads import pack
-from .schemas import SCHEMAS
+from .schemas import KEYS, SCHEMAS
 from .sources import extensions
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['Raw', 'LIKELY', 'ASSUMED', 'Mapped', 'Layout', 'layouts', 'likely', 'require', 'find_layout', 'required',
-           'canonical_name', 'Canonical']
+__all__ = ['Raw', 'LIKELY', 'ASSUMED', 'Mapped', 'RawTable', 'Layout', 'layouts', 'likely', 'require', 'find_layout', 'required',
+           'canonical_name', 'canonical_table', 'Canonical']
 
 # %% ../../nbs/data/layouts.ipynb #c59e3f41
 Raw = Mapping[str, pd.DataFrame]
@@ -38,8 +38,25 @@ class Mapped:
     zone: str | None = None  # the shop's time zone, where the origin tells it
 
 
+@dataclass(frozen=True)
+class RawTable:
+    """One raw table of an origin. What is declared lets several files be joined, and cells be read as they were written."""
+
+    columns: tuple[str, ...]  # that a frame is recognised by
+    key: str = ""  # rows with the same value belong together: one order, one customer
+    name: str = ""  # that the layout expects it to have; any where it is empty
+    numbers: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
+    identifiers: tuple[str, ...] = ()
+    join: bool = True  # whether several files of it are one table
+
+
 class Layout(Protocol):
-    """What the columns of one origin mean."""
+    """What the columns of one origin mean.
+
+    A layout may declare its raw tables as `raw_tables: ClassVar[tuple[RawTable, ...]]`. The index of a raw frame names the row in its
+    file; frames that keep it let a failure name the line.
+    """
 
     name: ClassVar[str]
     expects: ClassVar[str]
@@ -119,6 +136,19 @@ def canonical_name(name: str, frame: pd.DataFrame) -> str | None:
         return name
     fits = [t for t in ("order_lines", "orders", "leads") if likely(frame, required(t))]
     return fits[0] if fits else None
+
+
+def canonical_table(table: str) -> RawTable:
+    """Return what is declared of a canonical table: its schema says which columns are numbers and which are times."""
+    kinds = {label: str(column.dtype) for label, column in SCHEMAS[table].columns.items()}
+    return RawTable(
+        columns=required(table),
+        key=KEYS[table][0],
+        name=table,
+        numbers=tuple(label for label, kind in kinds.items() if kind in ("float64", "int64")),
+        times=tuple(label for label, kind in kinds.items() if kind.startswith("datetime")),
+        identifiers=tuple(label for label in kinds if label.endswith("_id")),
+    )
 
 # %% ../../nbs/data/layouts.ipynb #9d1c9a07
 class Canonical:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .layouts import Mapped, Raw, likely, require
+from .layouts import Mapped, Raw, RawTable, likely, require
 from .validation import read_number, read_text, read_time
 
 # %% auto #0
@@ -153,13 +153,23 @@ class OnlineRetail:
     name: ClassVar[str] = "online-retail"
     expects: ClassVar[str] = f"one table: {', '.join(COLUMNS)}"
 
+    raw_tables: ClassVar[tuple[RawTable, ...]] = (
+        RawTable(
+            COLUMNS,
+            key="InvoiceNo",
+            numbers=("Quantity", "UnitPrice"),
+            times=("InvoiceDate",),
+            identifiers=("InvoiceNo", "StockCode", "CustomerID"),
+        ),
+    )
+
     def matches(self, raw: Raw) -> bool:
-        """Return whether there is one table with these columns."""
-        return len(raw) == 1 and likely(next(iter(raw.values())), COLUMNS)
+        """Return whether there is a table with these columns."""
+        return any(likely(frame, COLUMNS) for frame in raw.values())
 
     def to_tables(self, raw: Raw) -> Mapped:
         """Return orders, order_lines, products and customers; cancellations are returns of earlier lines."""
-        label, frame = next(iter(raw.items()))
+        label, frame = next((name, frame) for name, frame in raw.items() if likely(frame, COLUMNS))
         require(frame, COLUMNS, label)
         lines = read_lines(frame)
         masks = sort_out(lines)

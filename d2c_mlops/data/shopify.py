@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from .layouts import Mapped, Raw, likely, require
+from .layouts import Mapped, Raw, RawTable, likely, require
 from .validation import read_number, read_text, read_time
 
 # %% auto #0
-__all__ = ['COLUMNS', 'shopify_times', 'pseudonyms', 'order_heads', 'line_items', 'Shopify']
+__all__ = ['COLUMNS', 'NUMBERS', 'shopify_times', 'pseudonyms', 'order_heads', 'line_items', 'Shopify']
 
 # %% ../../nbs/data/shopify.ipynb #2cfa2b69
 COLUMNS: tuple[str, ...] = (
@@ -29,6 +29,8 @@ COLUMNS: tuple[str, ...] = (
 )
 COLUMNS += ("Lineitem quantity", "Lineitem name", "Lineitem price", "Lineitem sku", "Lineitem discount")
 COLUMNS += ("Refunded Amount", "Cancelled at", "Created at", "Source", "Id", "Shipping Country")
+
+NUMBERS = ("Lineitem quantity", "Lineitem price", "Lineitem discount")
 
 
 def shopify_times(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -81,13 +83,23 @@ class Shopify:
     name: ClassVar[str] = "shopify"
     expects: ClassVar[str] = f"one table: {', '.join(COLUMNS)}"
 
+    raw_tables: ClassVar[tuple[RawTable, ...]] = (
+        RawTable(
+            COLUMNS,
+            key="Name",
+            numbers=(*NUMBERS, "Subtotal", "Refunded Amount"),
+            times=("Created at", "Paid at", "Fulfilled at", "Cancelled at"),
+            identifiers=("Name", "Id", "Lineitem sku"),
+        ),
+    )
+
     def matches(self, raw: Raw) -> bool:
-        """Return whether there is one table with these columns."""
-        return len(raw) == 1 and likely(next(iter(raw.values())), COLUMNS)
+        """Return whether there is a table with these columns."""
+        return any(likely(frame, COLUMNS) for frame in raw.values())
 
     def to_tables(self, raw: Raw) -> Mapped:
         """Return orders, order_lines, products and customers."""
-        label, frame = next(iter(raw.items()))
+        label, frame = next((name, frame) for name, frame in raw.items() if likely(frame, COLUMNS))
         require(frame, COLUMNS, label)
         nameless = frame["Name"].isna()
         frame = frame.loc[~nameless].reset_index(drop=True)

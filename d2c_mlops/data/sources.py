@@ -5,7 +5,6 @@
 # %% ../../nbs/data/sources.ipynb #71b0f7c9
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,14 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from .csv_files import read_csv
 from .frames import arrow_frame, rows_frame
 from .schemas import SCHEMAS
+from .text_encoding import OPENERS
 from ..errors import D2CError, DataRefused, Temporary, UsageError
 
 # %% auto #0
-__all__ = ['SEPARATORS', 'URL', 'Source', 'extensions', 'sources', 'csv_encoding', 'csv_separator', 'read_csv', 'CsvSource',
-           'ParquetSource', 'read_parquet', 'split_location', 'shown', 'engine_of', 'sql_trouble', 'SqlSource',
-           'read_query', 'chosen_tables', 'SampleSource', 'find_source']
+__all__ = ['CSV_SUFFIXES', 'URL', 'Source', 'extensions', 'sources', 'CsvSource', 'ParquetSource', 'read_parquet',
+           'split_location', 'shown', 'engine_of', 'sql_trouble', 'SqlSource', 'read_query', 'chosen_tables',
+           'SampleSource', 'find_source']
 
 # %% ../../nbs/data/sources.ipynb #961a6d18
 class Source(Protocol):
@@ -52,85 +53,40 @@ def sources() -> dict[str, Source]:
     """Return the sources that are installed, by name."""
     return extensions("d2c_mlops.sources")
 
-# %% ../../nbs/data/sources.ipynb #f7f9eae2
-SEPARATORS = ",;\t|"
-
-
-def csv_encoding(path: Path) -> str:
-    """Return the encoding of a text file: UTF-8 or UTF-16 with its mark, UTF-8, or Windows-1252, or Latin-1."""
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            with path.open(encoding=encoding, newline="") as file:
-                while file.read(1 << 20):
-                    pass
-            return encoding
-        except UnicodeDecodeError:
-            continue
-    return "latin-1"
-
-
-def csv_separator(header: str) -> str:
-    """Return the separator that cuts the header line into most columns."""
-    return max(SEPARATORS, key=lambda s: len(next(csv.reader([header], delimiter=s), [])))
-
 # %% ../../nbs/data/sources.ipynb #fb0c51f0
-def read_csv(path: Path) -> pd.DataFrame:
-    """Return a CSV file as text, empty cells as null; raises DataRefused where a row does not fit the header."""
-    encoding = csv_encoding(path)
-    with path.open(encoding=encoding, newline="") as file:
-        header = file.readline()
-    if not header.strip():
-        raise DataRefused("the file is empty", where=str(path), next="export it again, with its header line")
-    try:
-        return pd.read_csv(
-            path,
-            sep=csv_separator(header),
-            encoding=encoding,
-            dtype="str",
-            keep_default_na=False,
-            na_values=[""],
-            index_col=False,
-            skip_blank_lines=True,
-        ).rename(columns=str.strip)
-    except pd.errors.ParserError as error:
-        raise DataRefused(
-            f"the file cannot be read as a table ({str(error).strip()})",
-            where=str(path),
-            next="mend the line named above: a separator or a quotation mark is missing or too many",
-        ) from error
-
-
-def _files(location: str, suffix: str) -> list[Path]:
+def _files(location: str, suffixes: tuple[str, ...]) -> list[Path]:
     path = Path(location).expanduser()
     if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.suffix.lower() == suffix and not p.name.startswith("."))
-    return [path] if path.suffix.lower() == suffix else []
+        return sorted(p for p in path.iterdir() if p.name.lower().endswith(suffixes) and not p.name.startswith("."))
+    return [path] if path.name.lower().endswith(suffixes) else []
 
 
-def _existing(location: str, suffix: str) -> list[Path]:
-    found = [path for path in _files(location, suffix) if path.is_file()]
-    if not found:
+def _existing(location: str, suffixes: tuple[str, ...]) -> list[Path]:
+    existing = [path for path in _files(location, suffixes) if path.is_file()]
+    if not existing:
         raise UsageError("there is no such file", where=location, next="check the path: ls -l " + location)
-    return found
+    return existing
 
 # %% ../../nbs/data/sources.ipynb #c95dce36
+CSV_SUFFIXES = tuple(kind + pack for kind in (".csv", ".tsv") for pack in ("", *OPENERS))
+
+
 class CsvSource:
-    """A CSV file, or a folder of CSV files."""
+    """A CSV file, perhaps compressed, or a folder of CSV files."""
 
     name: ClassVar[str] = "csv"
-    expects: ClassVar[str] = "FILE.csv or a folder with *.csv"
+    expects: ClassVar[str] = "FILE.csv, FILE.csv.gz or a folder with *.csv"
 
     def matches(self, location: str) -> bool:
         """Return whether the location is a .csv file or a folder that holds some."""
-        return bool(_files(location, ".csv"))
+        return bool(_files(location, CSV_SUFFIXES))
 
     def read(self, location: str) -> dict[str, pd.DataFrame]:
         """Return one frame of text per file, by the file's name without its suffix."""
-        return {path.stem: read_csv(path) for path in _existing(location, ".csv")}
+        paths = _existing(location, CSV_SUFFIXES)
+        stems = [re.sub(r"\.[ct]sv(\.\w+)?$", "", path.name, flags=re.IGNORECASE) for path in paths]
+        names = [s if stems.count(s) == 1 else path.name for s, path in zip(stems, paths, strict=True)]
+        return {name: read_csv(path).reset_index(drop=True) for name, path in zip(names, paths, strict=True)}
 
 
 class ParquetSource:
@@ -141,11 +97,11 @@ class ParquetSource:
 
     def matches(self, location: str) -> bool:
         """Return whether the location is a .parquet file or a folder that holds some."""
-        return bool(_files(location, ".parquet"))
+        return bool(_files(location, (".parquet", ".pq")))
 
     def read(self, location: str) -> dict[str, pd.DataFrame]:
         """Return one frame per file, by the file's name without its suffix."""
-        return {path.stem: read_parquet(path) for path in _existing(location, ".parquet")}
+        return {path.stem: read_parquet(path) for path in _existing(location, (".parquet", ".pq"))}
 
 # %% ../../nbs/data/sources.ipynb #64794324
 def read_parquet(path: Path) -> pd.DataFrame:

@@ -16,12 +16,13 @@ import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 
+from .origin import SHOWN, Origin, Rows
 from .schemas import KEYS, SCHEMAS, TIME
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['Mask', 'BLANK', 'WHOLE', 'WORDS', 'Reader', 'READERS', 'SHOWN', 'REFERENCES', 'read_text', 'read_time', 'read_number',
-           'read_whole', 'read_flag', 'told', 'coerce', 'broken_rules', 'check_table', 'validate', 'refusal',
+__all__ = ['Mask', 'BLANK', 'WHOLE', 'WORDS', 'Reader', 'READERS', 'REFERENCES', 'read_text', 'read_time', 'read_number',
+           'read_whole', 'read_flag', 'told', 'rows_of', 'coerce', 'broken_rules', 'check_table', 'validate', 'refusal',
            'Reference', 'check_references', 'validate_all']
 
 # %% ../../nbs/data/validation.ipynb #31ea4884
@@ -135,21 +136,19 @@ READERS: dict[str, tuple[Reader, str]] = {
 }
 
 # %% ../../nbs/data/validation.ipynb #12901d5a
-SHOWN = 5
-
-
-def told(what: str, where: str, bad: Mask, values: pd.Series[Any] | None = None) -> list[Failure]:
-    """Return one failure that names the first rows of `bad`, or nothing where no row is bad."""
+def told(
+    what: str, where: str, bad: Mask, values: pd.Series[Any] | None = None, rows: Rows | None = None
+) -> list[Failure]:
+    """Return one failure that names the first rows of `bad`, by file, line and key as far as known, or nothing."""
     at = np.flatnonzero(bad)
     if not len(at):
         return []
-    rows = ", ".join(str(row + 1) for row in at[:SHOWN])
-    more = f" and {len(at) - SHOWN:,} more" if len(at) > SHOWN else ""
+    names = (rows or Rows(pd.RangeIndex(len(bad)))).names(at, where.rpartition(".")[2])
     examples = ""
     if values is not None:
         seen = dict.fromkeys(repr(str(v)) for v in values.iloc[at[:SHOWN]] if not pd.isna(v))
         examples = f" ({', '.join(seen)})" if seen else ""
-    return [Failure(f"{what}: row{'s' if len(at) > 1 else ''} {rows}{more}{examples}", where)]
+    return [Failure(f"{what}: {names}{examples}", where)]
 
 # %% ../../nbs/data/validation.ipynb #456b663e
 def _kind(column: pa.Column) -> str:
@@ -162,13 +161,22 @@ def _missing(name: str, column: str, frame: pd.DataFrame, where: str) -> Failure
     return Failure(f"column {column!r} is missing{hint}", f"{where}{name}")
 
 
-def coerce(name: str, frame: pd.DataFrame, where: str = "") -> tuple[pd.DataFrame, list[Failure]]:
+def rows_of(name: str, frame: pd.DataFrame, origin: Origin | None = None) -> Rows:
+    """Return how the rows of a frame of table `name` are named in messages."""
+    key = KEYS[name][0]
+    return Rows(frame.index, key, frame.get(key), origin or Origin())
+
+
+def coerce(
+    name: str, frame: pd.DataFrame, where: str = "", origin: Origin | None = None
+) -> tuple[pd.DataFrame, list[Failure]]:
     """Return `frame` with the columns and types of table `name`, and what could not be read.
 
     Nullable columns that are absent are added as null; columns that the schema does not know are left out.
     """
     columns: dict[str, pd.Series[Any]] = {}
     failures: list[Failure] = []
+    rows = rows_of(name, frame, origin)
     frame = frame.reset_index(drop=True)
     for label, column in SCHEMAS[name].columns.items():
         if label not in frame.columns and not column.nullable:
@@ -178,14 +186,14 @@ def coerce(name: str, frame: pd.DataFrame, where: str = "") -> tuple[pd.DataFram
         kind = "string" if _kind(column) in ("string", "str") else _kind(column)
         read, what = READERS[kind]
         columns[label], bad = read(given)
-        failures += told(what, f"{where}{name}.{label}", bad, given)
+        failures += told(what, f"{where}{name}.{label}", bad, given, rows)
         if not column.nullable and kind != "bool":
             empty = columns[label].isna().to_numpy() & ~bad
-            failures += told("must not be empty", f"{where}{name}.{label}", empty)
+            failures += told("must not be empty", f"{where}{name}.{label}", empty, None, rows)
     return pd.DataFrame(columns, index=frame.index), failures
 
 # %% ../../nbs/data/validation.ipynb #10d24d6b
-def broken_rules(name: str, frame: pd.DataFrame, where: str = "") -> list[Failure]:
+def broken_rules(name: str, frame: pd.DataFrame, where: str = "", rows: Rows | None = None) -> list[Failure]:
     """Return what the rows of a coerced `frame` break: ranges, formats, relations of columns, unique keys."""
     failures: list[Failure] = []
     schema = SCHEMAS[name]
@@ -193,32 +201,34 @@ def broken_rules(name: str, frame: pd.DataFrame, where: str = "") -> list[Failur
         for check in column.checks:
             if label in frame:
                 fine = check(frame[label]).check_output.reindex(frame.index, fill_value=True)
-                failures += told(str(check.error), f"{where}{name}.{label}", ~fine.to_numpy(bool), frame[label])
+                failures += told(str(check.error), f"{where}{name}.{label}", ~fine.to_numpy(bool), frame[label], rows)
     numbers = frame.select_dtypes("number")
     for check in schema.checks if set(schema.columns) == set(frame.columns) else []:
         fine = check(frame).check_output | numbers.isna().any(axis=1)
-        failures += told(str(check.error), f"{where}{name}", ~fine.to_numpy(bool))
+        failures += told(str(check.error), f"{where}{name}", ~fine.to_numpy(bool), None, rows)
     key = KEYS[name]
     if not set(key) <= set(frame.columns):
         return failures
     twice = frame.duplicated(key, keep="first").to_numpy()
     known = frame[key].notna().all(axis=1).to_numpy()
-    return failures + told(f"{', '.join(key)} must be unique", f"{where}{name}", twice & known, frame[key[0]])
+    return failures + told(f"{', '.join(key)} must be unique", f"{where}{name}", twice & known, frame[key[0]], rows)
 
 # %% ../../nbs/data/validation.ipynb #c07826bc
-def check_table(name: str, frame: pd.DataFrame, where: str = "") -> tuple[pd.DataFrame, list[Failure]]:
+def check_table(
+    name: str, frame: pd.DataFrame, where: str = "", origin: Origin | None = None
+) -> tuple[pd.DataFrame, list[Failure]]:
     """Return the coerced `frame` and every failure found in it."""
     prefix = f"{where}: " if where else ""
-    coerced, failures = coerce(name, frame, prefix)
-    return coerced, failures + broken_rules(name, coerced, prefix)
+    coerced, failures = coerce(name, frame, prefix, origin)
+    return coerced, failures + broken_rules(name, coerced, prefix, rows_of(name, frame, origin))
 
 
-def validate(name: str, frame: pd.DataFrame, where: str = "") -> pd.DataFrame:
+def validate(name: str, frame: pd.DataFrame, where: str = "", origin: Origin | None = None) -> pd.DataFrame:
     """Return `frame` as table `name`: columns in schema order, ids as str, times in UTC, a fresh index.
 
     Raises DataRefused with every failure: missing columns, cells that cannot be read, broken rules, double keys.
     """
-    coerced, failures = check_table(name, frame, where)
+    coerced, failures = check_table(name, frame, where, origin)
     if failures:
         raise refusal(failures, where or name)
     return coerced
@@ -251,7 +261,9 @@ REFERENCES = (
 )
 
 
-def check_references(frames: Mapping[str, pd.DataFrame], where: str = "") -> list[Failure]:
+def check_references(
+    frames: Mapping[str, pd.DataFrame], where: str = "", rows: Mapping[str, Rows] | None = None
+) -> list[Failure]:
     """Return the rows whose order, product or customer is not in its table."""
     failures: list[Failure] = []
     prefix = f"{where}: " if where else ""
@@ -263,11 +275,13 @@ def check_references(frames: Mapping[str, pd.DataFrame], where: str = "") -> lis
             used = pd.Series(column.dropna().unique())
             lost = column.isin(used[~used.isin(target)].tolist()).to_numpy()
             at = f"{prefix}{ref.table}.{ref.column}"
-            failures += told(f"must exist in table {ref.target!r}", at, lost, column)
+            failures += told(f"must exist in table {ref.target!r}", at, lost, column, (rows or {}).get(ref.table))
     return failures
 
 # %% ../../nbs/data/validation.ipynb #cb407f9c
-def validate_all(frames: Mapping[str, pd.DataFrame], where: str = "") -> dict[str, pd.DataFrame]:
+def validate_all(
+    frames: Mapping[str, pd.DataFrame], where: str = "", origin: Origin | None = None
+) -> dict[str, pd.DataFrame]:
     """Return all `frames` validated, with the references between them checked.
 
     Raises DataRefused with every failure of every table.
@@ -277,9 +291,9 @@ def validate_all(frames: Mapping[str, pd.DataFrame], where: str = "") -> dict[st
         Failure(f"is no canonical table; known: {', '.join(SCHEMAS)}", name) for name in frames if name not in SCHEMAS
     ]
     for name in (n for n in SCHEMAS if n in frames):
-        checked[name], found = check_table(name, frames[name], where)
+        checked[name], found = check_table(name, frames[name], where, origin)
         failures += found
-    failures += check_references(checked, where)
+    failures += check_references(checked, where, {name: rows_of(name, frames[name], origin) for name in checked})
     if failures:
         raise refusal(failures, where)
     return checked
