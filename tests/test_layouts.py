@@ -216,7 +216,7 @@ def test_a_shopify_cell_that_is_no_number_or_time_is_refused_by_name(tmp_path: P
     with pytest.raises(DataRefused) as refused:
         ingest(str(path), "shop", store=tmp_path / "s", created_at=NOW)
     told = str(refused.value)
-    assert "order_lines.unit_price: cannot be read as a number: row 2 ('ten')" in told
+    assert "order_lines.unit_price: cannot be read as a number: row 2 ('ten'); order_id #2" in told
     assert "orders.ordered_at: cannot be read as a time (ISO 8601): row 2 ('yesterday')" in told
 
 

@@ -51,14 +51,16 @@ def test_csv_encodings_and_separators_are_detected(tmp_path: Path, encoding: str
     assert read["empty"].isna().tolist() == [True, False]
 
 
-def test_bytes_that_windows_does_not_know_are_read_as_latin(tmp_path: Path) -> None:
+def test_bytes_that_windows_does_not_know_are_refused_until_the_encoding_is_declared(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"id,name\n1,\x81\xe9\n")
-    assert read_csv(tmp_path / "x.csv")["name"].item() == "\x81é"
+    with pytest.raises(DataRefused, match="line 2, column 3"):
+        read_csv(tmp_path / "x.csv")
+    assert read_csv(tmp_path / "x.csv", "latin-1")["name"].item() == "\x81é"
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"", "empty"), (b"a,b\n1,2\n3,4,5,6\n", "line 3"), (b'a,b\n"1,2\n', "cannot be read")],
+    [(b"", "empty"), (b"a,b\n1,2\n3,4,5,6\n", "line 3"), (b'a,b\n"1,2\n', "never closed: line 2")],
 )
 def test_a_broken_csv_is_named_with_its_line(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "x.csv").write_bytes(content)

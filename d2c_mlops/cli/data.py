@@ -43,7 +43,12 @@ def ingest(source: str, name: str, layout: str | None, zone: str | None, as_json
     manifest = result.manifest
     if as_json:
         return show(
-            {"changed": result.changed, "notes": list(result.notes), "manifest": json.loads(manifest.to_json())}
+            {
+                "changed": result.changed,
+                "notes": list(result.notes),
+                "unread": list(result.unread),
+                "manifest": json.loads(manifest.to_json()),
+            }
         )
     for note in result.notes:
         click.echo(f"  {note}")
@@ -64,7 +69,9 @@ def datasets(as_json: bool) -> None:
     held = settings()
     found = [read_manifest(held.store, name) for name in list_datasets(held.store)]
     if as_json:
-        return show([json.loads(each.to_json()) for each in found])
+        lines = [json.dumps(json.loads(each.to_json()), ensure_ascii=False) for each in found]
+        click.echo(f"[{(',' + chr(10) + ' ').join(lines)}]")  # a line per dataset
+        return None
     if not found:
         click.echo("no datasets yet; `d2c ingest sample --as sample` makes one")
         return None

@@ -75,11 +75,15 @@ class BankMarketing:
         """Return whether one of the tables has these columns."""
         return any(likely(frame, COLUMNS) for frame in raw.values())
 
+    def used(self, raw: Raw) -> set[str]:
+        """Return the name of the export that counts: with the figures about the economy, or else the longest."""
+        fits = {name: frame for name, frame in raw.items() if likely(frame, COLUMNS)}
+        return {max(fits, key=lambda name: ("nr.employed" in fits[name], len(fits[name])))}
+
     def to_tables(self, raw: Raw) -> Mapped:
         """Return the leads; of several exports the one with the figures about the economy, or else the longest."""
-        fits = {name: frame for name, frame in raw.items() if likely(frame, COLUMNS)}
-        label = max(fits, key=lambda name: ("nr.employed" in fits[name], len(fits[name])))
-        frame = fits[label].reset_index(drop=True)
+        (label,) = self.used(raw)
+        frame = raw[label].reset_index(drop=True)
         require(frame, COLUMNS, label)
         known = frame["month"].str.lower().isin(list(MONTHS)).to_numpy(bool)
         rows = frame.loc[known].reset_index(drop=True)

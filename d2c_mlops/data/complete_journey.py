@@ -53,6 +53,10 @@ class CompleteJourney:
         """Return whether there are transactions with these columns."""
         return "transactions" in raw and likely(raw["transactions"], TRANSACTIONS)
 
+    def used(self, raw: Raw) -> set[str]:
+        """Return the names of the tables that are read."""
+        return {"transactions", "products"}
+
     def to_tables(self, raw: Raw) -> Mapped:
         """Return orders, order_lines, products and customers."""
         require(raw["transactions"], TRANSACTIONS, "transactions")

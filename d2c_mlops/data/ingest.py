@@ -5,7 +5,6 @@
 # %% ../../nbs/data/ingest.ipynb #ca0db234
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,15 +12,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from .files import FileFormat
 from .layouts import find_layout
 from .manifest import Manifest, dataset_folder, list_datasets, read_manifest
-from .sources import find_source, shown
+from .reading import Reading, read_location
+from .sources import shown
 from .store import write
 from .validation import validate_all
 from .zones import ZoneChoice, choose_zone, localize_all, zone_change
+from ..errors import DataRefused
 
 # %% auto #0
-__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'ingest']
+__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'map_reading', 'ingest']
 
 # %% ../../nbs/data/ingest.ipynb #81524eab
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class IngestResult:
     manifest: Manifest
     changed: bool
     notes: tuple[str, ...]
+    unread: tuple[str, ...] = ()  # files of the location that were not read
 
 
 class MappedTables(NamedTuple):
@@ -42,20 +45,32 @@ class MappedTables(NamedTuple):
     zone: ZoneChoice
 
 
-def map_tables(location: str, layout: str | None = None, zone: str | None = None) -> MappedTables:
+def map_tables(
+    location: str, layout: str | None = None, zone: str | None = None, form: FileFormat | None = None
+) -> MappedTables:
     """Return the validated canonical tables of a location; times without an offset are those of the zone's clocks.
 
     Raises UsageError where nothing reads the location or its columns, DataRefused with every failure of the rows, or
     where the time zone has to be set.
     """
-    raw: Mapping[str, pd.DataFrame] = find_source(location).read(location)
-    chosen = find_layout(raw, layout)
-    mapped = chosen.to_tables(raw)
-    del raw
-    choice = choose_zone(mapped.frames, zone, mapped.zone, shown(location))
+    return map_reading(read_location(location, layout, form), layout, zone, shown(location))
+
+
+def map_reading(reading: Reading, layout: str | None, zone: str | None, where: str) -> MappedTables:
+    """Return the validated canonical tables of raw ones; raises as `map_tables`, with every failure by file and line."""
+    chosen = find_layout(reading.frames, layout)
+    mapped = chosen.to_tables(reading.frames)
+    choice = choose_zone(mapped.frames, zone, mapped.zone, where)
     frames, notes = localize_all(mapped.frames, choice.zone)
-    checked = validate_all(frames, where=shown(location))
-    return MappedTables(checked, chosen.name, (*mapped.notes, *choice.notes, *notes), choice)
+    checked = validate_all(frames, where=where, origin=reading.origin)
+    if not any(len(frame) for frame in checked.values()):
+        raise DataRefused("there are no rows", where=where, next="export it again, with its rows")
+    unused = [
+        f"{', '.join(reading.files[name])}: not read, {len(reading.frames[name]):,} rows: not used by the layout {chosen.name}"
+        for name in reading.unused(chosen)
+    ]
+    told = (*reading.notes, *mapped.notes, *choice.notes, *notes, *unused)
+    return MappedTables(checked, chosen.name, told, choice)
 
 # %% ../../nbs/data/ingest.ipynb #0d1526e7
 def ingest(
@@ -64,6 +79,7 @@ def ingest(
     *,
     store: Path,
     layout: str | None = None,  # found by the columns where it is not given
+    form: FileFormat | None = None,  # what is declared about text files
     zone: str | None = None,  # time zone of the shop; found in the times where it is neither given nor was set before
     created_at: datetime,  # with a time zone
 ) -> IngestResult:
@@ -75,7 +91,8 @@ def ingest(
     former = read_manifest(store, name) if name in list_datasets(store) else None
     if former is not None and former.zone_from == "set":
         zone = zone or former.zone
-    mapped = map_tables(location, layout, zone)
+    reading = read_location(location, layout, form)
+    mapped = map_reading(reading, layout, zone, shown(location))
     manifest, changed = write(
         store,
         name,
@@ -88,4 +105,4 @@ def ingest(
         zone_from=mapped.zone.zone_from,
     )
     change = zone_change(former.zone, manifest.zone) if former is not None else ()
-    return IngestResult(manifest, changed, (*mapped.notes, *change))
+    return IngestResult(manifest, changed, (*mapped.notes, *change), reading.left_out(mapped.layout))

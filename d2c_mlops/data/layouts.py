@@ -55,7 +55,8 @@ class Layout(Protocol):
     """What the columns of one origin mean.
 
     A layout may declare its raw tables as `raw_tables: ClassVar[tuple[RawTable, ...]]`. The index of a raw frame names the row in its
-    file; frames that keep it let a failure name the line.
+    file; frames that keep it let a failure name the line. A layout that does not use every raw table it is given defines
+    `used(raw)`, which returns the names of those that it uses.
     """
 
     name: ClassVar[str]
@@ -160,6 +161,10 @@ class Canonical:
     def matches(self, raw: Raw) -> bool:
         """Return whether at least one table is canonical by its name or its columns."""
         return any(canonical_name(name, frame) for name, frame in raw.items())
+
+    def used(self, raw: Raw) -> set[str]:
+        """Return the names of the frames that are canonical tables."""
+        return {name for name, frame in raw.items() if canonical_name(name, frame)}
 
     def to_tables(self, raw: Raw) -> Mapped:
         """Return the canonical tables with assumed columns filled; unknown columns are noted, and left out by the check."""

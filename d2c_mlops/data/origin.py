@@ -53,14 +53,16 @@ class Rows:
     keys: pd.Series[Any] | None = None
     origin: Origin = Origin()
 
-    def names(self, at: npt.NDArray[np.intp], column: str = "") -> str:
-        """Return the first rows at some positions in words; the key is left out where the column is the key itself."""
+    def names(self, at: npt.NDArray[np.intp]) -> str:
+        """Return the places of the first rows at some positions in words."""
         first = at[:SHOWN].tolist()
         labels = [int(self.index[i]) for i in first] if self.index.name == LINE else None
         places = [self.origin.place(label) for label in labels] if labels else [str(i + 1) for i in first]
         unit = self.origin.unit(labels[0]) if labels else "row"
-        if self.keys is not None and column != self.key:
-            keys = [self.keys.iloc[i] for i in first]
-            places = [p if pd.isna(key) else f"{p} ({self.key} {key})" for p, key in zip(places, keys, strict=True)]
         more = f" and {len(at) - SHOWN:,} more" if len(at) > SHOWN else ""
         return f"{unit}{'s' if len(at) > 1 else ''} {', '.join(places)}{more}"
+
+    def of(self, at: npt.NDArray[np.intp]) -> str:
+        """Return the keys of the first rows at some positions in words, such as `; order_id A1, A2`, or nothing."""
+        keys = self.keys.iloc[at[:SHOWN]].dropna() if self.keys is not None else []
+        return f"; {self.key} {', '.join(dict.fromkeys(map(str, keys)))}" if len(keys) else ""

@@ -97,6 +97,10 @@ class Shopify:
         """Return whether there is a table with these columns."""
         return any(likely(frame, COLUMNS) for frame in raw.values())
 
+    def used(self, raw: Raw) -> set[str]:
+        """Return the name of the table that is read."""
+        return {next(name for name, frame in raw.items() if likely(frame, COLUMNS))}
+
     def to_tables(self, raw: Raw) -> Mapped:
         """Return orders, order_lines, products and customers."""
         label, frame = next((name, frame) for name, frame in raw.items() if likely(frame, COLUMNS))

@@ -143,12 +143,13 @@ def told(
     at = np.flatnonzero(bad)
     if not len(at):
         return []
-    names = (rows or Rows(pd.RangeIndex(len(bad)))).names(at, where.rpartition(".")[2])
+    rows = rows or Rows(pd.RangeIndex(len(bad)))
     examples = ""
     if values is not None:
         seen = dict.fromkeys(repr(str(v)) for v in values.iloc[at[:SHOWN]] if not pd.isna(v))
         examples = f" ({', '.join(seen)})" if seen else ""
-    return [Failure(f"{what}: {names}{examples}", where)]
+    keys = "" if where.endswith(f".{rows.key}") else rows.of(at)
+    return [Failure(f"{what}: {rows.names(at)}{examples}{keys}", where)]
 
 # %% ../../nbs/data/validation.ipynb #456b663e
 def _kind(column: pa.Column) -> str:
