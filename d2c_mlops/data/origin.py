@@ -64,5 +64,5 @@ class Rows:
 
     def of(self, at: npt.NDArray[np.intp]) -> str:
         """Return the keys of the first rows at some positions in words, such as `; order_id A1, A2`, or nothing."""
-        keys = self.keys.iloc[at[:SHOWN]].dropna() if self.keys is not None else []
+        keys = self.keys.iloc[at[:SHOWN]].dropna().tolist() if self.keys is not None else []
         return f"; {self.key} {', '.join(dict.fromkeys(map(str, keys)))}" if len(keys) else ""
