@@ -14,6 +14,8 @@ import click
 from ..errors import UsageError
 from . import example, here, json_option, main, settings, show, table
 
+TRACEBACK = 4  # frames that `d2c runs show` prints
+
 if TYPE_CHECKING:
     from ..runs.history import Filter
     from ..runs.records import Run
@@ -66,6 +68,8 @@ def run(
         return show(done.to_dict())
     for name, value in done.recorded.items():
         click.echo(f"  {name} = {value}")
+    for note in done.notes or ():
+        click.secho(f"note: {note}", fg="yellow", err=True)
     page = done.outputs["html"]
     click.echo(f"{done.id} succeeded in {done.seconds:.1f} s, {page if '://' in page else here(Path(page))}")
     if "refused" in done.outputs:
@@ -147,12 +151,14 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **given: Any) -> 
     if not found:
         click.echo("no such run; `d2c run train -p model=demand` makes one")
         return None
+    from ..runs.page import duration
+
     rows = [
-        (r.id, r.status if r.status != "failed" else r.failure, f"{r.seconds:.1f} s" if r.seconds is not None else "",
-         r.job or "", _values(r.recorded))
+        (r.id, r.status if r.status != "failed" else r.failure, duration(r.seconds) if r.seconds is not None else "",
+         r.job or "", r.model or "", _error(r) or _values(r.recorded))
         for r in found
     ]  # fmt: skip
-    table(("run", "status", "took", "job", "recorded"), rows)
+    table(("run", "status", "took", "job", "model", "error or results"), rows)
     return None
 
 
@@ -161,7 +167,10 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **given: Any) -> 
 @click.argument("run_id")
 @json_option
 def show_run(run_id: str, as_json: bool) -> None:
-    """Show all that the ledger knows of a run; the beginning of its id is enough."""
+    """Show how a run ended, what to do next, and its facts; the beginning of its id is enough.
+
+    --json prints all that the ledger knows of it.
+    """
     from ..runs.records import find
 
     found = find(_ledger(), run_id)
@@ -274,22 +283,48 @@ def _values(recorded: dict[str, Any]) -> str:
     return " ".join(f"{k}={v}" for k, v in short.items() if not isinstance(v, list | dict))[:80]
 
 
+def _error(run: Run) -> str:
+    """Return the error of a run in one line."""
+    error = run.error or {}
+    if not error:
+        return ""
+    place = f"cell {error['cell']}: " if error.get("cell") is not None else ""
+    lines = str(error.get("message") or "").strip().splitlines()
+    text = f"{place}{error.get('kind')}: {lines[0] if lines else ''}"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
 def _print_run(run: Run) -> None:
     from ..runs.outputs import exists
+    from ..runs.page import advice, readable, rows, status_words, summary, title
 
-    values = run.to_dict()
-    for name in ("id", "status", "runbook", "model", "parameters", "recorded", "inputs", "started_at", "seconds"):
-        click.echo(f"{name:18} {values[name]}")
-    memory = f"{run.peak_memory_bytes / 2**20:.0f} MiB" if run.peak_memory_bytes else "unknown"
-    click.echo(f"{'cpu, peak memory':18} {run.cpu_seconds or 0:.1f} s, {memory}")
-    for name in ("seed", "package_version", "git_commit", "notebook", "notebook_sha256"):
-        click.echo(f"{name:18} {values[name]}")
-    for name, path in run.outputs.items():
-        if name in ("refused", "pruned_at"):
-            click.echo(f"{name:18} {path}")
-        else:
-            click.echo(f"{name:18} {path if '://' in path else here(Path(path))}{'' if exists(path) else ' (absent)'}")
+    held = settings()
+    zone = held.jobs[run.job].zone if run.job and run.job in held.jobs else None
+    colour = {"succeeded": "green", "running": "yellow"}.get(run.status, "red")
+    click.secho(title(run), bold=True)
+    click.secho(status_words(run), fg=colour, bold=True)
+    click.echo(summary(run, zone))
     if run.error:
-        click.secho(f"{'error':18} {run.error.get('kind')}: {run.error.get('message')}", fg="red")
-        for line in run.error.get("traceback", []):
+        click.secho(f"\n{run.error.get('kind')}: {run.error.get('message')}", fg="red")
+        for line in run.error.get("traceback", [])[-TRACEBACK:]:
             click.echo(line)
+        click.echo(f"\nnext: {advice(run)}")
+    for note in run.notes or ():
+        click.secho(f"note: {note}", fg="yellow")
+    click.echo()
+    for name, value in rows(run, zone, held.cpu_hour_price):
+        click.echo(f"{name:22}{value}")
+    for head, values in (("Results", run.recorded), ("Parameters", run.parameters)):
+        for number, (name, value) in enumerate(values.items()):
+            click.echo(f"{'' if number else head:22}{name} = {readable(value)}")
+    for each in run.inputs:
+        click.echo(f"{'Data':22}{each['name']}, content {each['digest'][:12]}")
+    if run.status != "running":
+        for name, kind in (("Page", "html"), ("Output notebook", "notebook"), ("Log", "log")):
+            path = run.outputs[kind]
+            shown = path if "://" in path else here(Path(path))
+            click.echo(f"{name:22}{shown}{'' if exists(path) else ' (not there)'}")
+    if "refused" in run.outputs:
+        click.secho(f"{run.outputs['refused']}; `d2c runs publish` tries again", fg="yellow")
+    if "pruned_at" in run.outputs:
+        click.echo(f"the outputs were removed at {run.outputs['pruned_at']}")

@@ -75,6 +75,8 @@ runs = Table(
     Column("cost", Float),
     Column("failure", String(24)),
     Column("environment", JSON),
+    Column("started_by", String(255)),
+    Column("notes", JSON),
     Index("runs_by_start", "started_at"),
     Index("runs_by_status", "status"),
     Index("runs_by_job", "job", "slot", "attempt", unique=True),

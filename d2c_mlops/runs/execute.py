@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import secrets as randomness
 import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -23,16 +26,19 @@ from ..values import size
 from . import processes
 from .environments import keep
 from .failures import classify, of_code
-from .outputs import publish
-from .parameters import check, load_notebook, parameters_of, to_json
+from .kernels import choose
+from .outputs import exists, publish
+from .page import advice, finish_page
+from .parameters import check, default_model, load_notebook, parameters_of, to_json, to_source, untyped
 from .pulse import Stop
 from .records import Run, close_lost, close_row, find, move_outputs, open_row
 from .redaction import Redaction
+from .scratch import scratch_folder
 from .secrets import references, secret
 from .slots import slot_key
 from .stages import RESUME, STAGES
 from .supervise import Limits, Progress, follow
-from .values import SLOT_KEY, read_events
+from .values import SLOT_KEY, notes_of, read_events, tell_in
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,13 @@ class Job:
     id: str
     runbook: str
     notebook: Path
-    parameters: dict[str, Any]
+    parameters: dict[str, Any]  # as JSON values
+    sources: dict[str, str]  # Python source of each parameter's value
     folder: Path
     cwd: Path
     kernel: str
     language: str
+    notes: list[str]
     row: dict[str, Any]
 
 
@@ -70,6 +78,7 @@ def run(
     stop: Stop = lambda: None,  # asked now and then; why the run must stop, None while it may go on
     spare: subprocess.Popen[bytes] | None = None,  # a worker that waits, see supervise.start
     resume: str | None = None,  # id of a failed run whose finished stages are taken over
+    by: str | None = None,  # who starts it; the user of the machine, or the schedule for its jobs, when None
 ) -> Run:
     """Run a notebook on record and return its row. Raises an error of the notebook's class when a cell failed."""
     job = prepare(name, given, settings)
@@ -77,11 +86,18 @@ def run(
     limits = limits or limits_of(settings, seconds=timeout)
     close_lost(ledger, datetime.now(UTC))
     former = _stages_of(find(ledger, resume)) if resume else None
-    _open(ledger, job, mark or {})
+    started_by = by or ("schedule" if (mark or {}).get("job") else user())
+    _open(ledger, job, {"started_by": started_by, **(mark or {})})
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
+    for note in job.notes:
+        tell_in(job.folder, "note", note)
+        with (job.folder / OUTPUTS["log"]).open("a", encoding="utf-8") as log:
+            log.write(f"note: {note}\n")
+        progress({"event": "note", "text": note})
     usage = processes.Usage()
     try:
-        error = _supervise(job, settings, limits, usage, progress, stop, spare, former, mark or {})
+        with scratch_folder() as scratch:
+            error = _supervise(job, settings, limits, usage, progress, stop, spare, former, mark or {}, scratch)
     except OSError as err:
         told = temporary(err, str(job.folder))
         _close(ledger, job, {"kind": type(told).__name__, "message": told.what}, usage, limits, settings)
@@ -124,6 +140,7 @@ def checked(name: str, given: Mapping[str, Any], settings: Settings) -> tuple[Pa
 def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
     """Check all that can be checked before anything is written. Raises UsageError."""
     notebook, content, values = checked(name, given, settings)
+    kernel = choose(content.get("metadata", {}), str(notebook))
     shipped = name in runbooks(settings)
     id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{notebook.stem[:24]}-{randomness.token_hex(3)}"
     folder = settings.store / "runs" / id
@@ -134,7 +151,7 @@ def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
     row = {
         "id": id,
         "runbook": name if shipped else str(notebook),
-        "model": str(plain["model"]) if "model" in plain else None,
+        "model": str(plain["model"]) if "model" in plain else default_model(parameters_of(content, str(notebook))),
         "notebook": str(notebook),
         "notebook_sha256": sha256(notebook.read_bytes()).hexdigest(),
         "parameters": plain,
@@ -146,13 +163,11 @@ def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
         "environment": keep(settings),
         "outputs": {kind: str(folder / file) for kind, file in OUTPUTS.items()} | {"folder": str(folder)},
     }
-    metadata = content.get("metadata", {})
-    kernel = metadata.get("kernelspec", {}).get("name") or "python3"
-    language = (
-        metadata.get("language_info", {}).get("name") or metadata.get("kernelspec", {}).get("language") or "python"
-    )
+    notes = [kernel.note] if kernel.note else []
+    notes += untyped(parameters_of(content, str(notebook)), given)
+    sources = {parameter: to_source(value) for parameter, value in values.items()}
     cwd = settings.root if shipped else notebook.parent
-    return Job(id, row["runbook"], notebook, plain, folder, cwd, kernel, language, row)
+    return Job(id, row["runbook"], notebook, plain, sources, folder, cwd, kernel.name, kernel.language, notes, row)
 
 
 OUTPUTS = {"notebook": "output.ipynb", "html": "output.html", "log": "log.txt"}
@@ -165,9 +180,9 @@ def failure(run: Run) -> D2CError:
     if error.get("cell") is not None:
         where = f"{run.notebook}, cell {error['cell']}"
     what = f"{error.get('kind')}: {error.get('message')}" if run.status == "failed" else str(error.get("message"))
-    return of_code(run.exit_code or 0)(
-        what, where=where, next=f"open {run.outputs['html']}, or `d2c runs show {run.id}`"
-    )
+    page = run.outputs["html"] if exists(run.outputs["html"]) else ""
+    details = f"open {page}, or `d2c runs show {run.id}`" if page else f"`d2c runs show {run.id}`"
+    return of_code(run.exit_code or 0)(what, where=where, next="\n        ".join([advice(run), f"details: {details}"]))
 
 
 def _open(ledger: Ledger, job: Job, mark: Mapping[str, Any]) -> None:
@@ -192,11 +207,14 @@ def _supervise(
     spare: subprocess.Popen[bytes] | None,
     former: Path | None,
     mark: Mapping[str, Any],
+    scratch: Path,
 ) -> dict[str, Any] | None:
     """Run the worker to its end; return the error, None when all cells ran."""
     spec = {
         "notebook": str(job.notebook),
         "parameters": job.parameters,
+        "sources": job.sources,
+        "scratch": str(scratch),
         "folder": str(job.folder),
         "cwd": str(job.cwd),
         "kernel": job.kernel,
@@ -249,7 +267,6 @@ def _close(
     recorded, inputs = read_events(job.folder)
     for draft in job.folder.glob("*.tmp"):
         draft.unlink(missing_ok=True)
-    shutil.rmtree(job.folder / "tmp", ignore_errors=True)
     (job.folder / "spec.json").unlink(missing_ok=True)
     kind, code = classify(error)
     if kind is None:
@@ -260,12 +277,14 @@ def _close(
         "recorded": redaction.clean(recorded),
         "inputs": inputs,
         "error": redaction.clean(error),
+        "notes": redaction.clean(notes_of(job.folder)),
         "exit_code": code,
         "failure": kind,
         "cpu_seconds": usage.cpu_seconds,
         "peak_memory_bytes": usage.peak_memory_bytes,
         "cost": usage.cpu_seconds / 3600 * limits.cpu_hour_price if limits.cpu_hour_price else None,
     }
+    _finish_page(ledger, job, values, settings)
     ledger.insist(lambda: close_row(ledger, job.id, values))
     try:
         outputs = publish(job.folder, job.row["outputs"], settings)
@@ -273,6 +292,22 @@ def _close(
         outputs = {**job.row["outputs"], "refused": err.what}
     if outputs != job.row["outputs"]:
         ledger.insist(lambda: move_outputs(ledger, job.id, outputs))
+
+
+def _finish_page(ledger: Ledger, job: Job, values: Mapping[str, Any], settings: Settings) -> None:
+    """Put the facts of the run at the top of its page; a full disk costs the page and nothing else."""
+    run = replace(ledger.insist(lambda: find(ledger, job.id)), **values)
+    zone = settings.jobs[run.job].zone if run.job and run.job in settings.jobs else None
+    with suppress(OSError):
+        finish_page(run, job.folder / OUTPUTS["html"], zone, settings.cpu_hour_price)
+
+
+def user() -> str:
+    """Return the name of the machine's user that this process runs as."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"user {os.getuid()}"
 
 
 def _last_line(job: Job) -> str:

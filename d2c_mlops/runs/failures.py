@@ -69,6 +69,8 @@ def classify(error: Mapping[str, Any] | None) -> tuple[str | None, int]:
     """Return the class of a failure and its exit code; None and 0 without an error."""
     if error is None:
         return None, 0
+    if error.get("cell") is not None and error.get("kind") in ("SystemExit", "KeyboardInterrupt"):
+        return NOTEBOOK, NotebookFailed.exit_code  # raised by the notebook itself, not by who stopped the run
     kind, message = str(error.get("kind")), str(error.get("message")).lower()
     if kind in KINDS:
         return KINDS[kind]

@@ -6,23 +6,23 @@ import ast
 import datetime as dt
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
+from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import Failure, UsageError
 from . import secrets
+from .parameter_types import Constructed, convert, default_kind, kind_of, members_of_enums
 
 TAG = "parameters"
-# The names that an annotation may use; anything else leaves the parameter untyped.
-NAMES: dict[str, Any] = {
-    "str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict, "tuple": tuple, "None": None,
-    "date": dt.date, "datetime": dt.datetime, "Path": Path, "Literal": Literal, "Optional": Optional, "Union": Union,
-}  # fmt: skip
+OTHER_TYPE = re.compile(r"-?\d+(\.\d*)?([eE]-?\d+)?|true|false|True|False|null|nan|-?inf|[\[{].*|\d{4}-\d\d-\d\d.*")
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,11 @@ class Parameter:
     name: str
     annotation: str
     default: str
-    kind: Any = None
+    kind: Any = None  # the type; the name of a class that only the kernel knows; None when it has no type
 
     def read(self, value: Any) -> Any:
-        """Return `value` as this parameter's type. Raises ValueError when it is not one."""
-        if self.kind is None:
-            return value
-        if isinstance(value, str) and _wants_json(self.annotation):
-            value = json.loads(value)
-        strict = self.annotation == "bool" and not isinstance(value, str)
-        return TypeAdapter(self.kind).validate_python(value, strict=strict)
+        """Return `value` as this parameter's type. Raises ValueError when it does not fit."""
+        return convert(self.kind, value)
 
 
 def load_notebook(path: Path) -> dict[str, Any]:
@@ -75,7 +70,8 @@ def parameters_of(notebook: Mapping[str, Any], where: str = "") -> list[Paramete
         tree = ast.parse(source if isinstance(source, str) else "".join(source))
     except SyntaxError as err:
         raise UsageError(f"the parameters cell is not Python: {err}", where=where) from None
-    return [found for node in tree.body if (found := _parameter(node))]
+    enums = members_of_enums(tree)
+    return [parameter for node in tree.body for parameter in _parameters(node, enums)]
 
 
 def check(
@@ -97,6 +93,8 @@ def check(
         except (ValidationError, ValueError) as err:
             reason = err.errors()[0]["msg"] if isinstance(err, ValidationError) else str(err)
             failures.append(Failure(f"{value!r} is not of type {known[name].annotation} ({reason})", name))
+        except UsageError as err:
+            failures.append(Failure(err.what, name))
     if failures:
         listed = ", ".join(f"{p.name}: {p.annotation} = {p.default}" for p in parameters)
         hint = f"it takes {listed}" if listed else f"tag a cell with {TAG!r} to give the notebook parameters"
@@ -104,60 +102,102 @@ def check(
     return values
 
 
+def default_model(parameters: Sequence[Parameter]) -> str | None:
+    """Return the default of the parameter `model`; None when there is none, or it is not a text."""
+    written = next((parameter.default for parameter in parameters if parameter.name == "model"), "")
+    try:
+        value = ast.literal_eval(written)
+    except (ValueError, SyntaxError):
+        return None
+    return value[:64] if isinstance(value, str) and value else None
+
+
+def untyped(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> list[str]:
+    """Return a note for each text that looks like another type but goes to a parameter whose type is unknown."""
+    notes = []
+    for parameter in parameters:
+        text = given.get(parameter.name)
+        if parameter.kind is None and isinstance(text, str) and OTHER_TYPE.fullmatch(text):
+            notes.append(
+                f"parameter {parameter.name} has no type that is known, so {text!r} is passed as text; "
+                f"annotate it in the parameters cell, e.g. {parameter.name}: int | None = None"
+            )
+    return notes
+
+
 def to_json(value: Any) -> Any:
-    """Return a parameter's value as JSON values, for the ledger."""
+    """Return a parameter's value as values that valid JSON can hold, for the ledger: NaN and infinities become text."""
+    if isinstance(value, Constructed):
+        return value.text
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, Enum):
+        return to_json(value.value)
+    if isinstance(value, Mapping):
+        return {str(to_json(key)): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return [to_json(item) for item in sorted(value, key=repr)]
     return TypeAdapter(Any).dump_python(value, mode="json")
 
 
 def to_source(value: Any) -> str:
-    """Return Python source that makes `value` again; dates and paths too, which papermill would turn into text."""
-    if isinstance(value, dt.datetime):
-        return f'__import__("datetime").datetime.fromisoformat({value.isoformat()!r})'
-    if isinstance(value, dt.date):
-        return f'__import__("datetime").date.fromisoformat({value.isoformat()!r})'
-    if isinstance(value, Path):
-        return f'__import__("pathlib").Path({str(value)!r})'
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"float({str(value)!r})"
+    """Return Python source that makes `value` again, for types that papermill would turn into text as well.
+
+    Raises UsageError for a value that no source can express.
+    """
+    if isinstance(value, Constructed):
+        return value.source(to_source(value.text))
+    if isinstance(value, Enum):
+        return to_source(value.value)
+    for kind, write in SOURCES.items():
+        if isinstance(value, kind):
+            return write(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{to_source(k)}: {to_source(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(to_source, value)) + "]"
     if isinstance(value, tuple):
         return "(" + "".join(f"{to_source(v)}, " for v in value) + ")"
-    if isinstance(value, str) and (lookup := secrets.source(value)):
-        return lookup
-    return repr(value)
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__}([" + ", ".join(map(to_source, sorted(value, key=repr))) + "])"
+    if value is None or isinstance(value, bool | int | bytes):
+        return repr(value)
+    if hasattr(value, "item"):  # a scalar of NumPy
+        return to_source(value.item())
+    raise UsageError(f"a value of type {type(value).__name__} cannot be passed to a notebook",
+                     next="pass texts, numbers, dates, paths, lists or dicts")  # fmt: skip
 
 
-def _parameter(node: ast.stmt) -> Parameter | None:
+def _float_source(value: float) -> str:
+    return repr(float(value)) if math.isfinite(value) else f"float({str(float(value))!r})"
+
+
+def _duration_source(value: dt.timedelta) -> str:
+    return f'__import__("datetime").timedelta({value.days}, {value.seconds}, {value.microseconds})'
+
+
+SOURCES: dict[type, Callable[[Any], str]] = {
+    dt.datetime: lambda value: f'__import__("datetime").datetime.fromisoformat({value.isoformat()!r})',
+    dt.date: lambda value: f'__import__("datetime").date.fromisoformat({value.isoformat()!r})',
+    dt.time: lambda value: f'__import__("datetime").time.fromisoformat({value.isoformat()!r})',
+    dt.timedelta: _duration_source,
+    Path: lambda value: f'__import__("pathlib").Path({str(value)!r})',
+    Decimal: lambda value: f'__import__("decimal").Decimal({str(value)!r})',
+    float: _float_source,
+    str: lambda value: secrets.source(value) or repr(str(value)),
+}
+
+
+def _parameters(node: ast.stmt, enums: Mapping[str, tuple[str, ...]]) -> list[Parameter]:
+    """Return the parameters that a statement declares."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         written = ast.unparse(node.annotation)
         default = ast.unparse(node.value) if node.value else ""
-        return Parameter(node.target.id, written, default, _kind(written))
-    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        return [Parameter(node.target.id, written, default, kind_of(node.annotation, enums))]
+    if isinstance(node, ast.Assign):
         default = ast.unparse(node.value)
-        try:
-            kind: Any = type(ast.literal_eval(node.value))
-        except ValueError:
-            return Parameter(node.targets[0].id, "any", default)
-        if kind is type(None):
-            return Parameter(node.targets[0].id, "any", default)
-        return Parameter(node.targets[0].id, kind.__name__, default, kind)
-    return None
-
-
-def _kind(annotation: str) -> Any:
-    """Return the type that an annotation names; None when it uses names beyond NAMES."""
-    tree = ast.parse(annotation.replace("datetime.date", "date").replace("datetime.datetime", "datetime"), mode="eval")
-    allowed = (ast.Expression, ast.Name, ast.Subscript, ast.Tuple, ast.Constant, ast.BinOp, ast.BitOr, ast.Load)
-    nodes = list(ast.walk(tree))
-    plain = all(isinstance(node, allowed) for node in nodes)
-    if not plain or any(isinstance(node, ast.Name) and node.id not in NAMES for node in nodes):
-        return None
-    # Only names of NAMES, subscripts and `|` are left, so nothing but types can come of it.
-    return eval(compile(tree, "<annotation>", "eval"), {"__builtins__": {}}, NAMES)  # noqa: S307
-
-
-def _wants_json(annotation: str) -> bool:
-    return annotation.startswith(("list", "dict", "tuple"))
+        kind, name = default_kind(node.value, enums)
+        return [Parameter(target.id, name, default, kind) for target in node.targets if isinstance(target, ast.Name)]
+    return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -16,7 +15,8 @@ from ..errors import Temporary, UsageError
 from ..ledger.schema import runs, slots
 from ..ledger.store import Ledger
 from . import processes
-from .values import RUN_ID, read_events
+from .scratch import remove_scratch
+from .values import RUN_ID, notes_of, read_events
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Run:
     cost: float | None = None  # cpu_seconds at [d2c] cpu_hour_price
     failure: str | None = None  # the class of its failure: data_refused, notebook_error, timeout, out_of_memory, …
     environment: dict[str, str] | None = None  # versions of the packages that it ran with
+    started_by: str | None = None  # a user of the machine, `schedule` or `JupyterLab`
+    notes: list[str] | None = None  # what a reader of the result has to know, such as another kernel
 
     @property
     def seconds(self) -> float | None:
@@ -139,12 +141,12 @@ def lose(ledger: Ledger, run: Run, at: datetime) -> None:
     processes.end_marked(RUN_ID, run.id)
     for draft in run.folder.glob("*.tmp"):
         draft.unlink(missing_ok=True)
+    remove_scratch(run.folder)
     (run.folder / "spec.json").unlink(missing_ok=True)
-    shutil.rmtree(run.folder / "tmp", ignore_errors=True)
     recorded, inputs = read_events(run.folder)
     error = {"kind": "Lost", "message": "the process of the run is gone; it was killed or the machine stopped"}
     close_row(ledger, run.id, {"status": "lost", "ended_at": at, "recorded": recorded, "inputs": inputs,
-                               "error": error, "exit_code": 75, "failure": "lost"})  # fmt: skip
+                               "notes": notes_of(run.folder), "error": error, "exit_code": 75, "failure": "lost"})  # fmt: skip
 
 
 def _gone(run: Run) -> bool:

@@ -97,9 +97,7 @@ def follow(
 ) -> Ended:
     """Start a worker in a session of its own and follow it to its end; nothing of it is left when this returns."""
     (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-    scratch = folder / "tmp"
-    scratch.mkdir(exist_ok=True)
-    marks = {RUN_ID: run_id, FOLDER: str(folder), "TMPDIR": str(scratch), **settings.environment(), **environment}
+    marks = {RUN_ID: run_id, FOLDER: str(folder), "TMPDIR": spec["scratch"], **settings.environment(), **environment}
     threads = {name: str(limits.cpus) for name in THREADS} if limits.cpus else {}
     worker = spare or start(marks)
     told = json.dumps({"folder": str(folder), "environment": {**threads, **marks}}) + "\n"

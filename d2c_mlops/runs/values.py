@@ -77,9 +77,19 @@ def tell(kind: str, value: Any) -> None:
     """Tell the run that this process belongs to; outside of a run do nothing."""
     folder = os.environ.get(FOLDER)
     if folder:
-        line = json.dumps({"kind": kind, "value": value}, ensure_ascii=False) + "\n"
-        with (Path(folder) / EVENTS).open("a", encoding="utf-8") as file:
-            file.write(line)
+        tell_in(Path(folder), kind, value)
+
+
+def tell_in(folder: Path, kind: str, value: Any) -> None:
+    """Tell the run whose outputs lie in a folder."""
+    line = json.dumps({"kind": kind, "value": value}, ensure_ascii=False) + "\n"
+    with (folder / EVENTS).open("a", encoding="utf-8") as file:
+        file.write(line)
+
+
+def notes_of(folder: Path) -> list[str]:
+    """Return the notes about a run: what a reader of its result has to know."""
+    return [str(event["value"]) for event in events(folder) if event["kind"] == "note"]
 
 
 def _plain(value: Any, name: str) -> Any:

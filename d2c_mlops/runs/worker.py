@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
-import signal
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,42 +20,23 @@ for _name in ("rfc3987_syntax", "isoduration", "pyarrow"):
     sys.modules.setdefault(_name, None)  # type: ignore[arg-type]
 
 import papermill
-from jupyter_client.kernelspec import NoSuchKernel
-from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import DeadKernelError
-from nbconvert import HTMLExporter
-from papermill.clientwrap import PapermillNotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
-from papermill.exceptions import PapermillExecutionError
-from papermill.execute import ERROR_MARKER_TAG
 from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 from papermill.translators import PythonTranslator, papermill_translators
 
-from .parameters import check, load_notebook, parameters_of, to_json, to_source
-from .printed import Printed
+from .client import Client, DeadKernel, KernelManager
 from .redaction import Redaction
+from .values import tell_in
 
 EVENTS = 1
 SLACK = 2**30  # bytes that a process may map beyond twice its limit before it is refused more; it need not use them
-
-
-class KernelManager(AsyncKernelManager):
-    """Start kernels that end with this process; Jupyter puts each in a session of its own, beyond the group's reach."""
-
-    process: ClassVar[Any] = None  # of the kernel started last; the client forgets it when it dies
-
-    async def _async_pre_start_kernel(self, **kw: Any) -> Any:
-        command, kw = await super()._async_pre_start_kernel(**kw)
-        return command, {**kw, "preexec_fn": partial(die_with_parent, os.getpid())}
-
-    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-        await super()._async_launch_kernel(kernel_cmd, **kw)
-        KernelManager.process = getattr(self.provisioner, "process", None)
+PASSING = frozenset([errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE])
 
 
 class Written(str):
-    """A parameter that JSON cannot hold: as text for the notebook's metadata, with the source that makes it again."""
+    """A parameter as text for the notebook's metadata, with the source that makes its value."""
 
     source: str
 
@@ -66,16 +46,15 @@ class Translator(PythonTranslator):  # type: ignore[misc]
 
     @classmethod
     def translate(cls, val: Any) -> str:
-        return val.source if isinstance(val, Written) else to_source(val)
+        return val.source if isinstance(val, Written) else super().translate(val)
 
 
-def written(value: Any) -> Any:
-    """Return a parameter as papermill can keep it."""
-    plain = to_json(value)
-    if plain == value and type(plain) is type(value):
+def written(value: Any, source: str) -> Any:
+    """Return a parameter as papermill can keep it: as JSON where its source says the same."""
+    if repr(value) == source:
         return value
-    text = Written(plain if isinstance(plain, str) else json.dumps(plain))
-    text.source = to_source(value)
+    text = Written(value if isinstance(value, str) else json.dumps(value))
+    text.source = source
     return text
 
 
@@ -88,25 +67,10 @@ class AtomicHandler(LocalHandler):  # type: ignore[misc]
         Path(draft).replace(path)
 
 
-class Client(PapermillNotebookClient):  # type: ignore[misc]
-    """papermill's client, which takes secrets out of every message and keeps what is printed within bounds."""
-
-    redaction: Redaction
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.printed = Printed(self.redaction)
-
-    def process_message(self, msg: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        msg = {**msg, "content": {**msg["content"], **self.printed.content(msg["content"])}}
-        return super().process_message(msg, *args, **kwargs)
-
-    def output(self, outs: list[Any], *args: Any, **kwargs: Any) -> Any:
-        return self.printed.merged(outs, super().output(outs, *args, **kwargs))
-
-
 class Engine(NBClientEngine):  # type: ignore[misc]
-    """papermill's engine, which also says which cell it is at."""
+    """papermill's engine, which also reports the cell that runs and how the notebook ended."""
+
+    client: ClassVar[Client]
 
     @classmethod
     def execute_managed_notebook(
@@ -122,28 +86,13 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             return start(cell, cell_index, **kw)
 
         nb_man.cell_start = cell_start
-        client = Client(
+        Engine.client = Client(
             nb_man, kernel_name=kernel_name, kernel_manager_class=kernel_manager_class, startup_timeout=60, log=logger
         )
         try:
-            return client.execute()
+            return Engine.client.execute()
         except DeadKernelError as err:
             raise DeadKernel(KernelManager.process) from err
-
-
-class DeadKernel(Exception):
-    """The kernel ended before its cell did."""
-
-    def __init__(self, process: Any) -> None:
-        self.status: int | None = process.poll() if process is not None else None
-        super().__init__(f"the kernel ended with status {self.status}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the error for the supervisor: a kill from outside may pass, a crash will not."""
-        if self.status is not None and -self.status in (signal.SIGKILL, signal.SIGTERM):
-            name = signal.Signals(-self.status).name
-            return {"kind": "Killed", "message": f"the kernel was killed from outside ({name})"}
-        return {"kind": "DeadKernelError", "message": f"{self}: a library crashed or the notebook ended its process"}
 
 
 def say(event: str, **values: Any) -> None:
@@ -152,17 +101,18 @@ def say(event: str, **values: Any) -> None:
 
 
 def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
-    """Execute the notebook of `spec`; return the error of the cell that failed, None when all cells ran."""
+    """Execute the notebook of `spec`; return the error of the cell that failed, None when it succeeded."""
     papermill_translators.register("python", Translator)
     papermill_engines.register("d2c", Engine)
     papermill_io.register(spec["folder"], AtomicHandler())
+    papermill.execute.raise_for_execution_errors = lambda nb, path: None  # the client knows, and the page shows it
     Client.redaction = Redaction.of(Path(spec["folder"]))
-    declared = parameters_of(load_notebook(Path(spec["notebook"])))
+    Client.language = spec["language"]
     try:
         papermill.execute_notebook(
             spec["notebook"],
             spec["output"],
-            parameters={k: written(v) for k, v in check(declared, spec["parameters"]).items()},
+            parameters={name: written(value, spec["sources"][name]) for name, value in spec["parameters"].items()},
             engine_name="d2c",
             kernel_name=spec["kernel"],
             language=spec["language"],
@@ -170,39 +120,34 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
             progress_bar=False,
             autosave_cell_every=0,
         )
-    except PapermillExecutionError as err:
-        return {
-            "cell": _in_the_source(spec, err.cell_index),
-            "kind": err.ename,
-            "message": err.evalue,
-            "traceback": err.traceback[-8:],
-        }
     except DeadKernel as err:
-        return {"cell": None, "traceback": [], **err.to_dict()}
-    except NoSuchKernel as err:
-        return {
-            "cell": None,
-            "kind": "NoSuchKernel",
-            "message": f"no kernel {err.name!r} is installed",
-            "traceback": [],
-        }
-    return None
+        return _placed(spec, err.to_dict())
+    except CellTimeoutError:  # an OSError, but none of the disk
+        message = f"the outputs of the cell did not arrive within {Engine.client.iopub_timeout} s after it had ended"
+        return _placed(spec, {"kind": "OutputTimeout", "message": message})
+    client = Engine.client
+    for note in client.notes:
+        tell_in(Path(spec["folder"]), "note", note)
+    if client.exited:
+        cell, _ = _position(spec, client.index)
+        tell_in(Path(spec["folder"]), "note", f"cell {cell} ended the notebook early; the cells below did not run")
+    return _placed(spec, client.error) if client.error else None
 
 
-def _in_the_source(spec: dict[str, Any], index: int) -> int:
-    """Return the number of a cell in the notebook that was run, from 1; papermill counts the cell it injected."""
-    cells = json.loads(Path(spec["output"]).read_text(encoding="utf-8"))["cells"]
-    tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
-    executed = [tag for tag in tags if ERROR_MARKER_TAG not in tag]
-    return index + 1 - sum("injected-parameters" in tag for tag in executed[:index])
+def _placed(spec: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
+    """Return an error with the number of its cell in the notebook, from 1, and the cell's id in the output."""
+    if (index := Engine.client.index) is None:
+        return {"cell": None, "traceback": [], **error}
+    cell, identity = _position(spec, index)
+    return {"cell": cell, "cell_id": identity, "traceback": [], **error}
 
 
-def render(notebook: Path, html: Path) -> None:
-    """Write an HTML rendering of a notebook; the file appears whole or not at all."""
-    body, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
-    draft = html.with_suffix(".html.tmp")
-    draft.write_text(body, encoding="utf-8")
-    draft.replace(html)
+def _position(spec: dict[str, Any], index: int | None) -> tuple[int, str]:
+    """Return the number of a cell in the notebook that was run, from 1, and its id; papermill injects one cell."""
+    cells = Engine.client.nb.cells
+    before = cells[: index or 0]
+    injected = sum("injected-parameters" in cell["metadata"].get("tags", []) for cell in before)
+    return (index or 0) + 1 - injected, str(cells[index or 0].get("id", ""))
 
 
 def restrict(cpus: int | None, memory_bytes: float | None) -> None:
@@ -218,14 +163,17 @@ def restrict(cpus: int | None, memory_bytes: float | None) -> None:
 
 def main(folder: Path) -> None:
     """Execute what `spec.json` in the run's folder says, then render the output."""
+    from .page_body import render
+
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     restrict(spec["cpus"], spec["memory_bytes"])
     try:
         if not spec["render_only"]:
             say("done", error=execute(spec))
         render(Path(spec["output"]), Path(spec["html"]))
-    except OSError as err:  # the log lies on the same disk, so the supervisor is told
-        say("done", error={"kind": "Temporary", "message": f"the outputs cannot be written: {err.strerror}"})
+    except OSError as err:  # the log lies on the same disk, so the supervisor reports it
+        kind = "Temporary" if err.errno in PASSING else type(err).__name__
+        say("done", error={"kind": kind, "message": f"the outputs cannot be written: {err.strerror or err}"})
 
 
 if __name__ == "__main__":
