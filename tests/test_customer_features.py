@@ -148,7 +148,7 @@ def test_a_line_in_another_year_than_its_order_still_counts(tmp_path: Path, late
     stored = Tables.open(tmp_path, "shop")
     assert stored.before(today).years("orders", "order_lines") == ["2023", "2024"]
     by_year = visits_query(BOUGHT, stored.years("orders", "order_lines"))
-    query = by_year.replace("$end", "0").replace("$counted", "not cancelled")
+    query = by_year.replace("$age", "0").replace("$counted", "not cancelled")
     if late:
         with pytest.raises(UsageError, match="whose order is elsewhere"):
             stored.sql(query)

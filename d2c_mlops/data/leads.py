@@ -70,7 +70,7 @@ def pack(frame: pd.DataFrame) -> pd.DataFrame:
 def plain(column: pd.Series[Any]) -> list[Any]:
     """Return the values as JSON can hold them: missing and infinite as None, whole floats as integers, times as text."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):
-        column = column.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+        column = column.dt.tz_convert("UTC").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     if column.dtype.kind == "f":
         values = column.to_numpy("float64", na_value=np.nan)
         finite = np.isfinite(values)

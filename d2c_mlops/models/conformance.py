@@ -12,13 +12,14 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 
+from ..data.days import end_of
 from ..data.tables import TIME_COLUMN, Tables
 from ..errors import D2CError, DataRefused, Failure
 from .contract import to_frame, to_records
@@ -143,15 +144,15 @@ def absurd_future(tables: Tables, as_of: date) -> Tables:
             continue
         late = frame.copy()
         for moment in late.select_dtypes("datetimetz").columns:
-            late[moment] = late[moment] + timedelta(days=1) + (pd.Timestamp(as_of, tz="UTC") - frame[when].min())
-        tomorrow = pd.Timestamp(as_of, tz="UTC") + timedelta(days=1)
+            late[moment] = late[moment] + (end_of(as_of, tables.zone) - frame[when].min())
+        tomorrow = end_of(as_of, tables.zone)
         late[when] = late[when].where(late[when] >= tomorrow, tomorrow)
         for number in late.select_dtypes("number").columns:
             late[number] = late[number] * 1000
         for text in {"order_id", "line_no", "lead_id"} & set(late.select_dtypes(["str", "object"]).columns):
             late[text] = "future-" + late[text]
         frames[name] = pd.concat([frame, late], ignore_index=True)
-    return Tables(frames)
+    return Tables(frames, tables.zone)
 
 # %% ../../nbs/models/conformance.ipynb #01805e59
 @rule

@@ -12,14 +12,15 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from ..data.tables import Tables, end_of
+from ..data.days import end_of, is_constant
+from ..data.tables import Tables
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
 __all__ = ['WINDOW', 'SCALE', 'LINES', 'BOUGHT', 'VISITS', 'PLACED', 'SPANS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS',
            'LABELLED', 'ALL', 'FEW_KINDS', 'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'MOST', 'WITHIN', 'CHECKS',
-           'visits_query', 'habits_query', 'currency_of', 'check_lines', 'counted_where', 'customer_features',
-           'spend_between', 'spend_of']
+           'visits_query', 'habits_query', 'currency_of', 'check_lines', 'counted_where', 'age_in_days',
+           'customer_features', 'spend_between', 'spend_of']
 
 # %% ../../nbs/models/customer_features.ipynb #2ad2cbcd
 WINDOW = 90  # days of the window whose spend is carried forward, and of the value that is forecast
@@ -31,7 +32,7 @@ LINES = f"""
     from $lines where $counted"""  # noqa: S608 - constants alone
 BOUGHT = f"select order_id, sum(paid - back) as net from ({LINES}) group by order_id"  # noqa: S608
 VISITS = """
-    select o.customer_id, o.channel, ($end - epoch_us(o.ordered_at)) // 86400000000 as age, b.*
+    select o.customer_id, o.channel, $age as age, b.*
     from ({bought}) b {how} join {orders} o using (order_id)
     where {where}"""
 PLACED = "o.customer_id is not null and o.cancelled_at is null"
@@ -168,8 +169,15 @@ def counted_where(tables: Tables) -> str:
     return f"case when {test} then {COUNTED} else error('a line that cannot be') end"
 
 # %% ../../nbs/models/customer_features.ipynb #0b71211c
+def age_in_days(as_of: date, zone: str) -> str:
+    """Return the SQL of how many days an order lies before the day `as_of` of the zone."""
+    if is_constant(zone):  # every day has 24 hours, and no calendar is needed
+        return f"({end_of(as_of, zone).value // 1000 - 1} - epoch_us(o.ordered_at)) // 86400000000"
+    return f"(date '{as_of}' - cast(o.ordered_at as date))"
+
+
 def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.DataFrame:
-    """Return one row per customer who bought up to the end of `as_of` (UTC), sorted by customer_id.
+    """Return one row per customer who bought up to the end of `as_of` in the shop's zone, sorted by customer_id.
 
     Without `habits`: recency_days, tenure_days, purchases, order_value and spend_90d alone. Money is in the currency of the
     orders. Raises DataRefused where nobody bought, or the lines cannot be.
@@ -179,8 +187,12 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
     query, bought = (habits_query(known), LABELLED) if habits else (RFM, BOUGHT)
 
     def asked(visits: str, counted: str) -> pd.DataFrame:
-        last = end_of(as_of).value // 1000 - 1
-        given = {"$visits": visits, "$lines": "order_lines", "$counted": counted, "$end": str(last)}
+        given = {
+            "$visits": visits,
+            "$lines": "order_lines",
+            "$counted": counted,
+            "$age": age_in_days(as_of, tables.zone),
+        }
         return known.sql(reduce(lambda text, pair: text.replace(*pair), given.items(), query))
 
     try:

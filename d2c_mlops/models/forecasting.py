@@ -25,7 +25,7 @@ from .charter import Charter
 from .contract import Contract, column
 from .forecasts import BASES, Learned
 from .intervals import VALUES, forecast
-from .model import Evaluation, Model
+from .model import Evaluation, Model, same_zone
 from .panel import Freq, Panel, columns_of, panel_of
 from .smoothing import Array
 
@@ -146,7 +146,8 @@ class DemandForecaster(Forecasts):
         self.horizon, self.min_history = horizon or usual, min_history or usual
 
     def fit(self, tables: Tables, as_of: date) -> Self:
-        """Forecast every series from what was known at the end of `as_of` (UTC)."""
+        """Forecast every series from what was known at the end of `as_of`, a day in the shop's zone."""
+        self.zone = tables.zone
         self.take(forecasts.learn(self.panel(tables, as_of), self.horizon, self.min_history))
         return self
 
@@ -161,6 +162,7 @@ class DemandForecaster(Forecasts):
 
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return every series on every day (week) of the horizon after `as_of`."""
+        same_zone(self, tables)
         return horizon_records(self.learned, as_of)
 
     @classmethod

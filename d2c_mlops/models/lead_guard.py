@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..data.validation import read_time
+from ..data.zones import localize
 from ..errors import DataRefused, Failure
 from .lead_fields import LEAST, Codes, Field, Floats
 
@@ -54,15 +56,16 @@ def single_auc(codes: Codes, size: int, won: NDArray[np.bool_]) -> float:
     return float(np.average(values, weights=weights))
 
 # %% ../../nbs/models/lead_guard.ipynb #39027f6d
-def late_times(frame: pd.DataFrame, scored_at: pd.Series[Any]) -> list[Failure]:
-    """Return the text fields that hold times after `scored_at`."""
+def late_times(frame: pd.DataFrame, scored_at: pd.Series[Any], zone: str = "UTC") -> list[Failure]:
+    """Return the text fields that hold times after `scored_at`; those without an offset are read in the zone."""
     found = []
     for name in (str(c) for c in frame.columns if c != "lead_id" and frame[c].dtype.kind != "f"):
         text = frame[name].dropna()
         if len(text) and text.iloc[:200].str.match(r"\d{4}-\d\d-\d\d").all():
-            later = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601") > scored_at[text.index]
-            if later.mean() > 0.01:
-                found.append(Failure(f"{later.mean():.0%} of its times are after scored_at", name))
+            read = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601").dropna()
+            later = (read_time(localize(text[read.index], zone)[0])[0] > scored_at[read.index]).sum() / len(text)
+            if later > 0.01:
+                found.append(Failure(f"{later:.0%} of its times are after scored_at", name))
     return found
 
 
@@ -80,10 +83,14 @@ def filled_afterwards(frame: pd.DataFrame, known: NDArray[np.bool_]) -> list[Fai
 
 
 def leaks(
-    frame: pd.DataFrame, fields: Sequence[Field], won: NDArray[np.bool_], scored_at: pd.Series[Any]
+    frame: pd.DataFrame,
+    fields: Sequence[Field],
+    won: NDArray[np.bool_],
+    scored_at: pd.Series[Any],
+    zone: str = "UTC",
 ) -> list[Failure]:
     """Return the fields that were hardly known at `scored_at`, each with what gives it away; rows in order of time."""
-    found = late_times(frame, scored_at)
+    found = late_times(frame, scored_at, zone)
     for field in fields:
         value = single_auc(field.codes(frame[field.name]), field.size, won)
         if value >= TWIN:

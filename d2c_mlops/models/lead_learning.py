@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,21 +55,21 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(recipe: Recipe, leads: pd.DataFrame) -> Prepared:
-    """Return what may be learned from leads; raises DataRefused for leaks, UsageError for unknown names."""
+def prepare(recipe: Recipe, leads: pd.DataFrame, zone: str = "UTC") -> Prepared:
+    """Return what may be learned from leads, their days in the zone; raises DataRefused for leaks, UsageError for unknown names."""
     ordered = leads.sort_values("scored_at", kind="stable")
     frame = unpack(ordered)
     _check_names(recipe, frame)
     dropped = [*recipe.drop]
-    sample = sample_of(ordered.assign(outcome=ordered["outcome"]))
+    sample = sample_of(ordered.assign(outcome=ordered["outcome"]), zone)
     if not len(sample):
         raise DataRefused(
             "no lead has an outcome yet", where="leads.outcome", next="ingest leads that were won or lost"
         )
-    sample = Sample(sample.frame.drop(columns=dropped), sample.won, sample.scored_at, sample.outcome_at)
+    sample = replace(sample, frame=sample.frame.drop(columns=dropped))
     fields, notes = learn_fields(sample.frame)
     moments = pd.Series(pd.to_datetime(sample.scored_at, utc=True), index=sample.frame.index)
-    found = leaks(sample.frame, fields, sample.won, moments)
+    found = leaks(sample.frame, fields, sample.won, moments, zone)
     found += filled_afterwards(frame.drop(columns=dropped), ordered["outcome"].notna().to_numpy(bool))
     refuse_leaks(found, recipe.allow)
     timed = {name: one for name, one in clocks(sample.frame, fields).items() if name not in recipe.allow}
@@ -233,7 +233,7 @@ def _sheet(
 def capacity_bar(capacity: int, model: Additive, asked: Sequence[Any], sample: Sample) -> float:
     """Return the score above which as many leads come on a usual day as can be called; 0 where there is no limit."""
     first = int(len(sample) * (1 - RECENT))
-    days = np.unique(sample.scored_at[first:].astype("datetime64[D]")).size
+    days = np.unique(sample.days[first:]).size
     wanted = capacity * days
     if not capacity or not asked or wanted >= len(sample) - first:
         return 0.0

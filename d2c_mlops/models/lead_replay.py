@@ -77,7 +77,7 @@ def replay(recipe: Recipe, prepared: Prepared, money: Money, cutoffs: int) -> Re
                 recipe = replace(recipe, paces=tuple(Pace(*pace) for pace in paces))
         for name, each in values.items():
             found.setdefault(name, []).append(each)
-    days = sample.scored_at[first:].astype("datetime64[D]")
+    days = sample.days[first:]
     return Replay(sample.won[first:], days, {name: np.concatenate(each) for name, each in found.items()})
 
 # %% ../../nbs/models/lead_replay.ipynb #690c6ce3

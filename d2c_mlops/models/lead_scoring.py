@@ -38,7 +38,7 @@ from d2c_mlops.models.lead_learning import (
 from .lead_outputs import answers, record_answer, record_answers, record_parts, record_reasons
 from .lead_replay import BASELINES, Replay, replay
 from .lead_words import read_words, words_for, write_words
-from .model import Evaluation, Model
+from .model import Evaluation, Model, same_zone
 
 # %% auto #0
 __all__ = ['LEAD_CHARTER', 'LEAST', 'FEW', 'example_leads', 'named', 'paired', 'leads_in', 'in_range', 'LeadScorer', 'judged',
@@ -229,20 +229,22 @@ class LeadScorer(_Kept):
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Learn from the leads whose outcome was known at the end of `as_of`."""
         recipe = self.recipe()
-        prepared = prepare(recipe, leads_in(tables, as_of))
+        prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
         learned = learn(recipe, prepared, self.money)
         contract = lead_contract(asked_for(prepared), recipe.words, self.contract_version)
         self.take(Learned(learned.sheet, contract, learned.about))
+        self.zone = tables.zone
         return self
 
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
         """Replay the last leads before `as_of` beside the rate by source, a regression and unrestricted trees."""
         recipe = self.recipe()
-        prepared = prepare(recipe, leads_in(tables, as_of))
+        prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
         return judged(replay(recipe, prepared, self.money, self.cutoffs), prepared, self.money, self.capacity)
 
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return the open leads; where there is none, the last hundred."""
+        same_zone(self, tables)
         leads = leads_in(tables, as_of).sort_values("scored_at", kind="stable")
         fields = unpack(leads)
         still = leads["outcome"].isna().to_numpy(bool)
@@ -286,7 +288,7 @@ def draft_words(model: LeadScorer, path: Path) -> None:
 
 def odds_ratios(model: LeadScorer, tables: Tables, as_of: date) -> pd.DataFrame:
     """Return the odds ratios of a logistic regression on the same leads and fields, with 95 % intervals."""
-    prepared = prepare(model.recipe(), leads_in(tables, as_of))
+    prepared = prepare(model.recipe(), leads_in(tables, as_of), tables.zone)
     return Logit(prepared.fields).fit(prepared.sample.frame, prepared.sample.won).odds_ratios()
 
 # %% ../../nbs/models/lead_scoring.ipynb #9d2d460e

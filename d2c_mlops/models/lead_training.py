@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..data.days import local_days
 from ..data.leads import unpack
 from d2c_mlops.models.additive import (
     Additive,
@@ -41,6 +42,7 @@ class Sample:
     won: NDArray[np.bool_]
     scored_at: NDArray[Any]  # datetime64[us], UTC
     outcome_at: NDArray[Any]
+    zone: str = "UTC"  # of the shop
 
     def __len__(self) -> int:
         return len(self.won)
@@ -48,7 +50,12 @@ class Sample:
     def rows(self, chosen: NDArray[Any] | slice) -> Self:
         """Return a part of the leads."""
         kept = (self.frame.iloc[chosen], self.won[chosen], self.scored_at[chosen], self.outcome_at[chosen])
-        return type(self)(*kept)
+        return type(self)(*kept, self.zone)
+
+    @property
+    def days(self) -> NDArray[np.datetime64]:
+        """Return the day of each lead in the shop's zone."""
+        return local_days(pd.Series(self.scored_at).dt.tz_localize("UTC"), self.zone)
 
     def known_before(self, row: int) -> NDArray[np.intp]:
         """Return the leads before `row` whose outcome was known when it was scored."""
@@ -61,13 +68,13 @@ class Sample:
         return levels(self.won[order], known, memory)
 
 
-def sample_of(leads: pd.DataFrame) -> Sample:
+def sample_of(leads: pd.DataFrame, zone: str = "UTC") -> Sample:
     """Return the leads with an outcome; one without `outcome_at` counts as known when it was scored."""
     closed = leads[leads["outcome"].notna()].sort_values("scored_at", kind="stable")
     scored = closed["scored_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     came = closed["outcome_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     came = np.where(np.isnat(came), scored, np.maximum(came, scored))
-    return Sample(unpack(closed), (closed["outcome"] == "won").to_numpy(bool), scored, came)
+    return Sample(unpack(closed), (closed["outcome"] == "won").to_numpy(bool), scored, came, zone)
 
 # %% ../../nbs/models/lead_training.ipynb #217c12c6
 PACES = (Pace(0, 0), Pace(0, 6000), Pace(1000, 6000), Pace(300, 6000), Pace(300, 2000), Pace(100, 2000))

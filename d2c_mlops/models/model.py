@@ -21,13 +21,13 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 
 from ..data.tables import Tables
-from ..errors import Failure, UsageError
+from ..errors import DataRefused, Failure, UsageError
 from .charter import Charter
 from .contract import Contract, contract_to_dict
 
 # %% auto #0
 __all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'Evaluation', 'Promises', 'Answering', 'Model', 'parameters', 'build', 'class_path',
-           'save', 'load', 'resolve', 'discover']
+           'save', 'load', 'same_zone', 'resolve', 'discover']
 
 # %% ../../nbs/models/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -117,6 +117,8 @@ class Answering(Promises):
 class Model(Answering):
     """A model with a contract and a charter. Subclasses hold what they learned in attributes and never in globals."""
 
+    zone: str = "UTC"  # of the tables that it learned from: its days are days there
+
     def follow(self, champion: Model) -> None:
         """Take over from the fitted model in use what must not change from run to run, such as labels; nothing by default."""
         return None
@@ -183,6 +185,7 @@ def save(model: Model, folder: Path) -> None:
         "params": model.params(),
         "contract": contract_to_dict(model.contract),
         "charter": model.charter.to_dict(),
+        "zone": model.zone,
     }
     (draft / MODEL_FILE).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
     model.write(draft)
@@ -197,7 +200,18 @@ def load(folder: Path) -> Model:
         raise UsageError(f"this is not a saved model ({err})", where=str(folder)) from None
     model = build(resolve(described["class"]), described["params"])
     model.read(folder)
+    model.zone = described.get("zone", "UTC")
     return model
+
+
+def same_zone(model: Model, tables: Tables) -> None:
+    """Raise DataRefused where the days of the tables are not those that a fitted model learned from."""
+    if model.zone != tables.zone:
+        raise DataRefused(
+            f"the model learned from days of {model.zone}, and the days of these tables are those of {tables.zone}",
+            where=f"dataset {tables.manifest.name}" if tables.manifest else "tables",
+            next="train it again on this dataset, or ingest the dataset again with --zone " + model.zone,
+        )
 
 
 def resolve(path: str) -> type[Model]:

@@ -193,7 +193,7 @@ def panel_of(
     top: int | None = None,
     only: Collection[str] | None = None,
 ) -> Panel:
-    """Return net units per series and day or week (UTC) as known at the end of `as_of`."""
+    """Return net units per series and day or week, which are the shop's, as known at the end of `as_of`."""
     columns = columns_of(by)
     absent = [c for c in columns if c in COLUMNS["products"] and "products" not in tables]
     if "order_lines" not in tables or absent:

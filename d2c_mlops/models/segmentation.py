@@ -23,7 +23,7 @@ from .charter import Charter
 from .contract import Contract, column
 from .customer_features import WINDOW, currency_of, customer_features, spend_of
 from .lifetime_value import fit_lifetime_value
-from .model import Evaluation, Model
+from .model import Evaluation, Model, same_zone
 from .rfm import Rfm, segment_mean
 from .segment_answers import answers, reasons
 from .segment_choice import Limits
@@ -128,6 +128,7 @@ class _Kept(Model):
 
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return the features of every customer who bought up to the end of `as_of`."""
+        same_zone(self, tables)
         return customer_features(tables, as_of)[list(self.contract.inputs.columns)]
 
     def report(self) -> pd.DataFrame:
@@ -169,9 +170,10 @@ class Segmenter(_Kept):
             self._former = champion.learned
 
     def fit(self, tables: Tables, as_of: date) -> Self:
-        """Divide the customers known at the end of `as_of` (UTC). Raises DataRefused where nobody bought twice."""
+        """Divide the customers known at the end of `as_of`. Raises DataRefused where nobody bought twice."""
         features, earlier = customer_features(tables, as_of), _if_any(tables, as_of - timedelta(days=30))
         self._learned = learn(features, earlier, as_of, currency_of(tables.before(as_of)), self.options, self._former)
+        self.zone = tables.zone
         return self
 
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
