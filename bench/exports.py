@@ -42,6 +42,16 @@ retries = 0
 run = nb.ipynb
 at = 15 6,18 13 * 5
 zone = Asia/Kolkata
+[schedule:ninety]
+run = nb.ipynb
+at = every 90 minutes
+zone = America/New_York
+[schedule:last_weekday]
+run = nb.ipynb
+at = 0 6 LW * *
+[schedule:last_friday]
+run = nb.ipynb
+at = */30 6 * * 5L
 """
 CELL = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": "day: str = ''", "outputs": [],
         "execution_count": None, "id": "a"}  # fmt: skip

@@ -15,10 +15,11 @@ from test_schedule import NOW, SLOT, Clock, finish, scheduled, scheduler
 from test_slot_run import quick
 
 from d2c_mlops.cli import main
-from d2c_mlops.errors import Temporary, UsageError
+from d2c_mlops.errors import SettingsError, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs import slots
 from d2c_mlops.runs.jobs import job_of, jobs_of, readable
+from d2c_mlops.runs.reread import reread
 from d2c_mlops.runs.schedule import Scheduler
 from d2c_mlops.runs.slot_run import run_job
 from d2c_mlops.settings import Settings, load
@@ -159,6 +160,14 @@ def test_a_file_that_lost_its_sections_is_not_taken_over_and_said_once(
     edited.write("[d2c]\n" + GOOD + section("second", "at = hourly"))
     edited.look()
     assert sorted(edited.made.jobs) == ["good", "second"]
+
+
+@pytest.mark.parametrize("text", ["", "[package]\nname = x\n", None])
+def test_a_scheduler_without_jobs_keeps_its_store_when_the_file_is_emptied(project: Path, text: str | None) -> None:
+    before = with_jobs(project, "store = here\n")
+    (project / "settings.ini").unlink() if text is None else (project / "settings.ini").write_text(text)
+    with pytest.raises(SettingsError, match="has lost its section"):
+        reread(lambda: load(project, environ={}), before, had_jobs=False)
 
 
 @pytest.mark.parametrize(

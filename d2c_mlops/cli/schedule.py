@@ -201,7 +201,14 @@ def why(job: str, slot: str, as_json: bool) -> None:
     if DAY.fullmatch(slot):
         return _why_day(known, _day(slot, known), slot, as_json)
     moment = moment.replace(tzinfo=known.cadence.zone) if moment.tzinfo is None else moment
-    found = slots.find(ledger, job, moment.astimezone(UTC))
+    try:
+        found = slots.find(ledger, job, moment.astimezone(UTC))
+    except UsageError:
+        local = moment.astimezone(known.cadence.zone)
+        day = f"d2c schedule why {job} {local:%Y-%m-%d}"
+        raise UsageError(
+            f"{job} has no slot {known.shown(moment)} on record", next=f"`{day}` shows those of the day"
+        ) from None
     if as_json:
         return show({**found.to_dict(), "history": slots.history(ledger, job, found.slot)})
     _explain(known, found)

@@ -173,7 +173,7 @@ class Scheduler:
                 if not slots.close_in(connection, slot, "succeeded", f"attempt {slot.attempt}", now, run_id=done.id):
                     return
                 for name in waiting_for_news(self.jobs.values(), slot.job, done):
-                    slots.add_in(connection, name, {slot.slot: ("waiting", f"new data of {slot}")}, now)
+                    slots.add_in(connection, name, {slot.slot: ("waiting", f"new data of {self.shown(slot)}")}, now)
 
         self.ledger.insist(write, say=self.say)
         self.say(f"{self.shown(slot)}: succeeded in {done.seconds or 0:.1f} s, run {done.id}")
@@ -282,7 +282,7 @@ class Scheduler:
             self._written = written
             try:
                 self._take_over(reread(self.reload, self.settings, bool(self.jobs)))
-            except D2CError as err:
+            except (D2CError, OSError) as err:
                 self.say(f"settings.ini has changed and is not used: {err}")
         timed = {name: job for name, job in self.jobs.items() if job.cadence.cron}
         known = since_now(self.ledger, self.jobs, now, self.say)
@@ -301,5 +301,7 @@ class Scheduler:
         return max(0.01, min(TICK, left))
 
     def _changed_at(self) -> float:
-        file = self.settings.root / FILE
-        return file.stat().st_mtime if file.exists() else 0.0
+        try:
+            return (self.settings.root / FILE).stat().st_mtime
+        except OSError:
+            return 0.0

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache, partial
 from typing import Any
 
 from ..data.manifest import Manifest, list_datasets, read_manifest
@@ -14,7 +15,7 @@ from ..settings import Settings
 from ..values import time_zone
 from .execute import checked
 from .jobs import EXAMPLE, Job, last_complete_day
-from .parameters import Parameter, parameters_of
+from .parameters import Parameter, check, parameters_of
 from .slots import slot_key
 
 SAMPLE = "sample"  # what runbooks take when nobody names a dataset
@@ -34,8 +35,18 @@ def slot_parameters(job: Job, slot: datetime, previous: datetime | None, setting
     `as_of` is the last day that was over before the slot in the dataset's zone (the job's, where no dataset is named),
     `as_of_offset` days earlier or later; `slot_key` is the key of job and slot. Raises UsageError.
     """
-    notebook, content, _ = checked(job.settings.run, {}, settings)
-    declared = {each.name: each for each in parameters_of(content, str(notebook))}
+    return _filled(job, slot, previous, settings, declared_by(job.settings.run, settings)[1])
+
+
+def declared_by(run: str, settings: Settings) -> tuple[str, dict[str, Parameter]]:
+    """Return the path of a notebook or runbook and the parameters that it declares. Raises UsageError."""
+    notebook, content, _ = checked(run, {}, settings)
+    return str(notebook), {each.name: each for each in parameters_of(content, str(notebook))}
+
+
+def _filled(
+    job: Job, slot: datetime, previous: datetime | None, settings: Settings, declared: Mapping[str, Parameter]
+) -> SlotParameters:
     given = job.settings.params
     manifest = _dataset(declared, given, settings)
     zone = time_zone(getattr(manifest, "zone", "UTC")) if manifest else job.cadence.zone
@@ -49,9 +60,11 @@ def slot_parameters(job: Job, slot: datetime, previous: datetime | None, setting
 def troubles(jobs: Mapping[str, Job], settings: Settings) -> dict[str, list[Failure]]:
     """Return what would stop the jobs' notebooks today, by job: no such runbook or notebook, a parameter that does not fit."""
     found: dict[str, list[Failure]] = {}
+    known = cache(partial(declared_by, settings=settings))  # many jobs run the same notebook
     for name, job in jobs.items():
         try:
-            checked(job.settings.run, slot_parameters(job, EXAMPLE, None, settings).values, settings)
+            notebook, declared = known(job.settings.run)
+            check(list(declared.values()), _filled(job, EXAMPLE, None, settings, declared).values, notebook)
         except D2CError as err:
             found[name] = [Failure(" ".join(str(err).split()), f"[schedule:{name}]")]
     return found

@@ -10,7 +10,7 @@ from ..errors import NotebookFailed, Temporary, UsageError
 from ..ledger.store import Ledger
 from ..settings import Settings
 from . import slots
-from .ahead import since_now
+from .ahead import TOLERANCE, since_now
 from .failures import of_code
 from .jobs import Job, due, job_of
 from .pulse import Clock, Say
@@ -49,7 +49,10 @@ def run_job(
         return []
     for each in _forerunners(scheduler, name):
         put_due(scheduler, scheduler.jobs[each], now, grace)
-    wanted = slots.open_of(scheduler.ledger, name) if when == DUE else [_asked(scheduler, name, when)]
+    if when == DUE:
+        wanted = [slot for slot in slots.open_of(scheduler.ledger, name) if slot <= now + TOLERANCE]
+    else:
+        wanted = [_asked(scheduler, name, when)]
     ended = [_to_its_end(scheduler, name, slot, stay, sleep) for slot in wanted]
     for slot in ended:
         _raise_failure(scheduler.ledger, slot, scheduler.shown(slot))
