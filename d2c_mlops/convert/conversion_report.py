@@ -114,10 +114,20 @@ def _model(written: Mapping[str, Any] | None) -> str:
     if not written:
         return ""
     if written["model"]:
-        return f"<h2>Model</h2><p><code>{escape(written['model'])}</code></p>"
+        agreement = written.get("agreement")
+        served = f"<h2>Served as trained</h2><p>{escape(served_text(agreement))}.</p>" if agreement else ""
+        return f"<h2>Model</h2><p><code>{escape(written['model'])}</code></p>{served}"
     tried = [(each,) for each in written.get("tried", ())]
     more = f"<p class=soft>What was tried:</p>{_table(('',), tried)}" if tried else ""
     return f"<h2>Model</h2><p>None: {escape(written['no_model'])}.</p>{more}"
+
+
+def served_text(agreement: Mapping[str, Any]) -> str:
+    """Say how many records were asked alone and in pairs, and had the features of the whole table."""
+    return (
+        f"{agreement['singles']:,} of {agreement['rows']:,} records asked alone ({agreement['rare']:,} with a missing or rare "
+        f"value first) and {agreement['pairs']:,} pairs get the features that they have in the whole table"
+    )
 
 
 def _mends(revived: Mapping[str, Any] | None) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from d2c_mlops.convert import reading
 from d2c_mlops.convert.check import check
-from d2c_mlops.convert.conversion_report import write_report
+from d2c_mlops.convert.conversion_report import served_text, write_report
 from d2c_mlops.convert.notebook import read_notebook
 from d2c_mlops.convert.plan import Plan, read
 from d2c_mlops.convert.sandbox import Limits
@@ -83,6 +83,8 @@ class Conversion:
             if self.written is not None:
                 lines.append(f"notebook  {self.written.notebook}\nmodule    {self.written.module_file}")
                 lines.append(f"model     {self.written.model or 'none: ' + self.written.no_model}")
+                if self.written.agreement:
+                    lines.append(f"served    {served_text(self.written.agreement)}")
             if self.verdict is not None:
                 lines.append(f"verdict   {self.verdict.status}: {self.verdict.reason}")
                 if saved := self.verdict.saved.get("cells"):

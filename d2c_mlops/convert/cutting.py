@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 
 from d2c_mlops.convert.imports import is_import
+from d2c_mlops.convert.learning import sites
 from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Line, Plan, plots
 
@@ -26,6 +27,8 @@ _RANDOM = frozenset(
         "binomial",
     ]
 )
+_TABLES = ("pandas.DataFrame", "pandas.read_", "pandas.concat", "pandas.merge", "pandas.pivot", "pandas.crosstab")
+_TABLE_METHODS = frozenset({"groupby", "pivot_table", "pivot", "merge", "join", "resample", "unstack"})
 _JOINS = {("prepare", "split"), ("prepare", "fit"), ("prepare", "predict"), ("constant", "fit"), ("constant", "split")}
 
 
@@ -83,7 +86,7 @@ def _section_pieces(plan: Plan, cell: int, lines: Sequence[Line]) -> Iterator[Pi
     ordered = _hoisted([line for line in lines if line.kind != "definition"], plan)
     group: list[Line] = []
     for line in ordered:
-        if group and _breaks(group, line):
+        if group and (_breaks(group, line) or _begins_to_learn(group, [line], plan)):
             yield _piece(group, cell)
             group = []
         group.append(line)
@@ -169,6 +172,24 @@ def _breaks(group: Sequence[Line], line: Line) -> bool:
     return {role, line.role} != {"predict", "evaluate"}
 
 
+def _begins_to_learn(group: Sequence[Line], lines: Sequence[Line], plan: Plan) -> bool:
+    """Whether lines learn from a table that the group before them makes: its rows are the records of a model."""
+    work = all(line.kind == "work" for line in (*group, *lines))
+    if not work or not any(_makes_table(line, plan) for line in group):
+        return False
+    return not sites(group, plan) and bool(sites(lines, plan))
+
+
+def _makes_table(line: Line, plan: Plan) -> bool:
+    for node in ast.walk(line.statement.node):
+        if isinstance(node, ast.Call):
+            if plan.inference.path(node.func).startswith(_TABLES):
+                return True
+            if isinstance(node.func, ast.Attribute) and node.func.attr in _TABLE_METHODS:
+                return True
+    return False
+
+
 def _titled(line: Line) -> bool:
     """Whether the author set a statement apart by a comment with an empty line above it."""
     return bool(line.statement.comment) and line.statement.source.startswith(("\n", "# -", "# =", "#-", "#=", "###"))
@@ -182,7 +203,8 @@ def merged(found: list[Piece], plan: Plan) -> list[Piece]:
         if last is not None and piece.kind == last.kind == "step" and piece.cells != last.cells:
             same = last.role == piece.role == "prepare" and not piece.lines[0].statement.comment
             built = piece.role == "fit" and last.size <= 6 and _builds(last, piece)
-            if (same or built or _asks(last, piece)) and last.size + piece.size <= LONGEST:
+            apart = _begins_to_learn(last.lines, piece.lines, plan)
+            if (same or built or _asks(last, piece)) and last.size + piece.size <= LONGEST and not apart:
                 last.lines += piece.lines
                 last.cells += [cell for cell in piece.cells if cell not in last.cells]
                 last.role = piece.role

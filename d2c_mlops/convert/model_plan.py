@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from d2c_mlops.convert.learning import Site, sites
 from d2c_mlops.convert.piece import Piece, in_order
 from d2c_mlops.convert.plan import Line, Plan, plots, visible
 from d2c_mlops.convert.replay import Manner, Replay, Words, replayed
@@ -58,9 +59,9 @@ class Way:
     manner: Manner
 
     @property
-    def key(self) -> tuple[str, int, bool, bool]:
+    def key(self) -> tuple[str, int, bool, bool, bool]:
         """What tells one way from another."""
-        return self.start, self.after, self.manner.every, self.manner.words is not None
+        return self.start, self.after, self.manner.every, self.manner.words is not None, self.manner.inner
 
 
 def choose(plan: Plan, found: Sequence[Piece]) -> list[Chosen] | str:
@@ -308,11 +309,15 @@ def find_ways(plan: Plan, chosen: Chosen, words: Words) -> list[Way]:
         for start in piece.outputs if piece.kind == "step" else dict.fromkeys(touched):
             if plots(piece.lines[-1].statement, plan.inference):
                 continue
-            for manner in (Manner(words, every=True), Manner(words), Manner()):
+            plain = (Manner(words, every=True), Manner(words), Manner())
+            for manner in (*(replace(each, inner=True) for each in plain), *plain):
                 made = replayed(plan, rest, start, chosen.features, seen, manner)
                 if made is None or start in made.given or not _reaches(made):
                     continue
-                if not any((way.start, way.replay.lines) == (start, made.lines) for way in found):
+                if not any(
+                    (way.start, way.replay.lines, way.replay.functions) == (start, made.lines, made.functions)
+                    for way in found
+                ):
                     found.append(Way(start, place, made, manner))
     return found
 
@@ -321,3 +326,21 @@ def _reaches(replay: Replay) -> bool:
     """Whether the features are made from the start."""
     text = "\n".join([*replay.lines, replay.features])
     return replay.start in _names(ast.parse(text))
+
+
+def skipped(plan: Plan, chosen: Chosen, way: Way | None) -> list[Site]:
+    """Return what learns before the record enters (before the features themselves without a way).
+
+    A caller who has to give a record there would have to learn it himself.
+    """
+    pieces = chosen.pieces[: way.after + 1] if way is not None else chosen.pieces
+    before = {id(line) for piece in pieces for line in piece.lines}
+    wanted = Wanted(plan.inference, visible(plan), every=True)
+    wanted.read(chosen.features)
+    taken: list[Line] = []
+    for line in reversed([line for piece in chosen.pieces for line in piece.lines]):
+        if wanted.touches(line.statement, line.facts):
+            if id(line) in before and chosen.fit.call not in list(ast.walk(line.statement.node)):
+                taken.insert(0, line)
+            wanted.take(line.statement, line.facts)
+    return sites(taken, plan)

@@ -151,6 +151,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     import numpy as np
     import pandas as pd
 
+    from d2c_mlops.convert.agreement import agree
     from d2c_mlops.convert.observed import contract_of, keyed, output_of
     from d2c_mlops.models.contract import contract_from_dict, to_frame, to_records
     from d2c_mlops.models.replay import Learned
@@ -172,7 +173,8 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     first = prepare(raw.copy(), learned)
     learned.learning = False
     whole = prepare(raw.copy(), learned)
-    _need(len(whole) == len(raw), f"{len(raw)} records become {len(whole)} rows of features")
+    count = whole.shape[0] if hasattr(whole, "shape") else len(whole)
+    _need(count == len(raw), f"{len(raw)} records become {count} rows of features")
     _same(whole, features)
     kept, whole_kept = _learned_from(raw, first, whole)
     answers = model.predict(whole_kept)
@@ -180,6 +182,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     for row in rows:
         alone = model.predict(prepare(kept.iloc[[row]].copy(), learned))
         _need(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a record alone gets another answer")
+    agreed = agree(lambda records: prepare(records, learned), kept, whole_kept)
     used = _used(kept, learned, prepare)
     _need(bool(used), "no column matters")
     outputs = output_of(model, answers, whole_kept)
@@ -202,6 +205,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
         "estimator": type(model).__name__,
         "rows": len(kept),
         "unused": [name for name in raw.columns if name not in used],
+        "agreement": agreed.to_dict(),
         "metric": _metric(candidate, done, model),
         "again": _again(candidate, space, parameters, took, _metric(candidate, done, model)),
     }
@@ -229,9 +233,9 @@ def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:
     if isinstance(first, pd.DataFrame) and first.index.isin(raw.index).all():
         if not isinstance(whole, pd.DataFrame) or len(first) == len(raw):
             return raw.loc[first.index], whole.loc[first.index] if isinstance(whole, pd.DataFrame) else whole
-        if _close(np.asarray(whole.loc[first.index]), np.asarray(first)):
+        if _close(_array(whole.loc[first.index]), _array(first)):
             return raw.loc[first.index], whole.loc[first.index]
-    if len(first) == len(raw):
+    if (first.shape[0] if hasattr(first, "shape") else len(first)) == len(raw):
         return raw, whole
     known = set(_rows(first))
     among = np.array([row in known for row in _rows(whole)])
@@ -242,7 +246,7 @@ def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:
 def _rows(values: Any) -> list[bytes]:
     import numpy as np
 
-    return [row.tobytes() for row in np.round(np.asarray(values).astype(float), 7) + 0.0]
+    return [row.tobytes() for row in np.round(_array(values).astype(float), 7) + 0.0]
 
 
 def _of_steps(described: dict[str, Any], forecast: Any) -> None:
@@ -276,23 +280,25 @@ def _again(
 
 def _used(raw: Any, learned: Any, prepare: Callable[..., Any]) -> list[str]:
     """Columns on which the features depend: others may hold the first value throughout."""
-    import numpy as np
+    from d2c_mlops.convert.agreement import rare_first
 
-    rows = raw.iloc[np.unique(np.linspace(0, len(raw) - 1, SAMPLE).astype(int))]
+    rows = raw.iloc[rare_first(raw)[0][:SAMPLE]]
     before = prepare(rows.copy(), learned)
     unused: list[str] = []
     for name in raw.columns:
         try:
-            if _close(np.asarray(prepare(rows.drop(columns=[*unused, name]), learned)), np.asarray(before)):
+            if _close(_array(prepare(rows.drop(columns=[*unused, name]), learned)), _array(before)):
                 unused.append(name)
         except Exception:  # noqa: S112 - then the column is needed
             continue
-    return [name for name in raw.columns if name not in unused]
+    used = [name for name in raw.columns if name not in unused]
+    if unused and not _close(_array(prepare(raw[used].copy(), learned)), _array(prepare(raw.copy(), learned))):
+        return list(raw.columns)
+    return used
 
 
 def _same(whole: Any, features: Any) -> None:
     """Refuse where the replay does not give the rows that the notebook predicted for."""
-    import numpy as np
     import pandas as pd
 
     frames = isinstance(whole, pd.DataFrame) and isinstance(features, pd.DataFrame)
@@ -301,12 +307,18 @@ def _same(whole: Any, features: Any) -> None:
         if whole.index.is_unique and features.index.isin(whole.index).all():
             if _close(whole.loc[features.index].to_numpy(), features.to_numpy()):
                 return
-    left, right = np.asarray(whole), np.asarray(features)
+    left, right = _array(whole), _array(features)
     _need(left.ndim == right.ndim and left.shape[1:] == right.shape[1:], "the features have another shape")
     if left.shape == right.shape and _close(left, right):
         return
     known = set(_rows(left))
     _need(all(row in known for row in _rows(right)), "the features differ")
+
+
+def _array(values: Any) -> Any:
+    from d2c_mlops.convert.agreement import dense
+
+    return dense(values)
 
 
 def _close(left: Any, right: Any) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from d2c_mlops.convert.inside import functions_of, served_sources
 from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Line, Plan
 from d2c_mlops.convert.slicing import Wanted, stored_in, takes
-from d2c_mlops.convert.turned import Turned
+from d2c_mlops.convert.turned import Functions, Turned
 
 Words = Callable[[Piece], str]  # how a step is called, as source
 
@@ -23,6 +23,7 @@ class Replay:
     lines: list[str] = field(default_factory=list)
     features: str = ""
     given: list[str] = field(default_factory=list)
+    functions: list[str] = field(default_factory=list)  # source of the author's functions with what they learned
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Manner:
 
     words: Words | None = None  # how a step is called that does the same with a record; None: all is written anew
     every: bool = False  # whether choices of rows are left out, because a record is answered whatever it is
+    inner: bool = False  # whether what learns inside the author's functions is learned once
 
 
 def replayed(
@@ -44,7 +46,8 @@ def replayed(
     if chosen is None:
         return None
     fitted = _fitted_once(plan, chosen)
-    called = [piece for piece in pieces if manner.words and _callable(piece, plan, fitted, manner.every)]
+    functions = functions_of(plan, manner.inner)
+    called = [piece for piece in pieces if manner.words and _callable(piece, plan, fitted, manner.every, functions)]
     chosen = _needed(lines, replace(wanted, seen=seen | fitted), called) or []
     undone = frozenset(
         column
@@ -52,7 +55,7 @@ def replayed(
         if line not in chosen and (stored := stored_in(line.statement.node, plan.inference)) is not None
         for column in stored.columns
     )
-    made, known = _Made(start, seen), {start}
+    made, known = _Made(start, seen), {start, *functions.served.values()}
     for piece in pieces:
         kept = [line for line in piece.lines if line in chosen]
         if manner.words and piece in called and kept:
@@ -61,13 +64,19 @@ def replayed(
             continue
         for line in kept:
             key = f"{line.statement.cell + 1}_{line.statement.order + 1}"
-            turned = Turned(plan.inference, fitted, key, manner.every, undone if manner.every else frozenset())
+            gone = undone if manner.every else frozenset[str]()
+            turned = Turned(plan.inference, fitted, key, manner.every, gone, functions)
             statement = turned.statement(line)
             if statement is not None:
                 made.add(statement, known, piece)
                 known |= {name for name in line.facts.binds if name not in fitted}
-    turned = Turned(plan.inference, fitted, "features", manner.every)
-    return made.done(turned.visit(copy.deepcopy(features)), known)
+    turned = Turned(plan.inference, fitted, "features", manner.every, functions=functions)
+    asked = turned.copied(ast.Expr(features))
+    assert isinstance(asked, ast.Expr)
+    replay = made.done(turned.visit(asked.value), known)
+    if functions.served:
+        replay.functions = served_sources("\n".join([*replay.lines, replay.features]), plan, functions)
+    return replay
 
 
 def _needed(lines: Sequence[Line], wanted: Wanted, called: Sequence[Piece] = ()) -> list[Line] | None:
@@ -87,19 +96,20 @@ def _needed(lines: Sequence[Line], wanted: Wanted, called: Sequence[Piece] = ())
     return chosen
 
 
-def _callable(piece: Piece, plan: Plan, fitted: set[str], every: bool) -> bool:
+def _callable(piece: Piece, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
     """Whether a step does with a record what it does with the training data."""
     prepares = piece.kind == "step" and piece.role == "prepare"
-    return prepares and all(_pure(line, plan, fitted, every) for line in piece.lines)
+    return prepares and all(_pure(line, plan, fitted, every, functions) for line in piece.lines)
 
 
-def _pure(line: Line, plan: Plan, fitted: set[str], every: bool) -> bool:
+def _pure(line: Line, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
     node = line.statement.node
     if line.facts.opaque or any(
         isinstance(each, ast.Attribute) and each.attr.startswith(("fit", "predict", "score")) for each in ast.walk(node)
     ):
         return False
-    turned = Turned(plan.inference, fitted, "", every).statement(line)
+    plain = Functions({}, functions.served, functions.inner)
+    turned = Turned(plan.inference, fitted, "", every, functions=plain).statement(line)
     return turned is not None and [ast.dump(each) for each in turned] == [ast.dump(node)]
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from d2c_mlops.convert.inference import Inference
+from d2c_mlops.convert.known import SERIES
+from d2c_mlops.convert.learning import edges_given, is_grouped, of_rows
 from d2c_mlops.convert.plan import Line, plots
 from d2c_mlops.convert.slicing import across, row_choice, rows_in_place
 
@@ -36,6 +39,19 @@ _NUMPY_STATISTICS = frozenset(
 )
 
 
+_GROUP_FIGURES = _STATISTICS | {"agg", "aggregate", "size", "first", "last", "value_counts"}
+_FIGURES = frozenset("mean median std var min max count sum nunique size first last".split())  # noqa: SIM905
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The author's functions: what each reads from the notebook, and the one that replays it where it learns."""
+
+    extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    served: Mapping[str, str] = field(default_factory=dict)  # name -> name of the function that takes `learned`
+    inner: bool = False  # whether what learns inside functions, and what no other manner knows, is learned once
+
+
 class Turned(ast.NodeTransformer):
     """Rewrites what learns; it works on copies, so meanings are looked up on the original nodes first."""
 
@@ -46,11 +62,15 @@ class Turned(ast.NodeTransformer):
         key: str,  # under which figures are kept
         every: bool = False,  # whether choices of rows are left out
         undone: frozenset[str] = frozenset(),  # columns that are never set, so need not be dropped
+        functions: Functions = Functions(),
     ) -> None:
+        self.functions = functions
         self.inference, self.fitted, self.key, self.every, self.undone = inference, fitted, key, every, undone
         self.count, self.inside = 0, 0
         self.paths: dict[int, str] = {}
         self.kinds: dict[int, str] = {}
+        self.grouped: set[int] = set()
+        self.originals: list[ast.AST] = []
 
     def statement(self, line: Line) -> list[ast.stmt] | None:
         node = line.statement.node
@@ -64,15 +84,23 @@ class Turned(ast.NodeTransformer):
             rows = self.rows_in_place(node.value)
             if rows is not None:
                 return [] if self.every else rows
-        made = copy.deepcopy(node)
-        self.paths = {id(b): self.inference.path(a.func) for a, b in _pairs(node, made) if isinstance(a, ast.Call)}
-        self.kinds = {id(b): self.inference.kind(a) for a, b in _pairs(node, made)}
+        made = self.copied(node)
         chosen = None if self.every else self.rows(made)
         if chosen is not None:
             return [chosen]
         done = self.visit(made)
         alone = isinstance(done, ast.Expr) and isinstance(done.value, ast.Name)
         return [done] if isinstance(done, ast.stmt) and not alone else None
+
+    def copied(self, node: ast.stmt) -> ast.stmt:
+        """Return a copy to rewrite; what its parts stand for is looked up on the original."""
+        made = copy.deepcopy(node)
+        pairs = list(_pairs(node, made))
+        self.paths |= {id(b): self.inference.path(a.func) for a, b in pairs if isinstance(a, ast.Call)}
+        self.kinds |= {id(b): self.inference.kind(a) for a, b in pairs}
+        self.grouped |= {id(b) for a, b in pairs if isinstance(a, ast.expr) and is_grouped(a, self.inference)}
+        self.originals.append(made)  # ids stay taken as long as the copies live
+        return made
 
     def split(self, node: ast.stmt) -> list[ast.stmt] | None:
         """`a, b, c, d = train_test_split(X, y)`: every part is the whole."""
@@ -112,7 +140,7 @@ class Turned(ast.NodeTransformer):
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
             return None
         base = row_choice(node.value)
-        return None if base is None else ast.Assign(node.targets, _call("rows", [copy.deepcopy(base), node.value]))
+        return None if base is None else ast.Assign(node.targets, call_of("rows", [copy.deepcopy(base), node.value]))
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
@@ -120,12 +148,21 @@ class Turned(ast.NodeTransformer):
         if node.attr == "codes" and isinstance(inner, ast.Attribute) and inner.attr == "cat":
             cast = inner.value
             if isinstance(cast, ast.Call) and isinstance(cast.func, ast.Attribute) and cast.func.attr == "astype":
-                return _call("codes", [self.next_key(), cast.func.value])
+                return call_of("codes", [self.next_key(), cast.func.value])
+            if self.functions.inner:
+                return call_of("codes", [self.next_key(), cast])
+        if node.attr == "codes" and isinstance(inner, ast.Call) and self.functions.inner:
+            if self.paths.get(id(inner)) == "pandas.Categorical" and len(inner.args) == 1 and not inner.keywords:
+                return call_of("codes", [self.next_key(), inner.args[0]])
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         path = self.paths.get(id(node), "")
         function = node.func
+        if isinstance(function, ast.Name) and function.id in {*self.functions.extras, *self.functions.served}:
+            return self.author(node, function)
+        if self.functions.inner and (made := self.learner(node, path)) is not None:
+            return made
         if self.every and (base := row_choice(node)) is not None:
             return self.visit(base)  # type: ignore[no-any-return]
         if self.undone and isinstance(function, ast.Attribute) and function.attr == "drop":
@@ -133,13 +170,13 @@ class Turned(ast.NodeTransformer):
                 return self.visit(function.value)  # type: ignore[no-any-return]
         if path == "pandas.get_dummies":
             self.generic_visit(node)
-            return ast.Call(_learned("dummies"), [self.next_key(), *node.args], node.keywords)
-        if path in ("pandas.cut", "pandas.qcut") and len(node.args) <= 3 and not _edges_given(node):
+            return ast.Call(learned_method("dummies"), [self.next_key(), *node.args], node.keywords)
+        if path in ("pandas.cut", "pandas.qcut") and len(node.args) <= 3 and not edges_given(node):
             self.generic_visit(node)
-            return ast.Call(_learned("cut"), [self.next_key(), function, *node.args], node.keywords)
+            return ast.Call(learned_method("cut"), [self.next_key(), function, *node.args], node.keywords)
         if path.startswith("statsmodels.") and path.endswith(".add_constant") and len(node.args) == 1:
             self.generic_visit(node)
-            return ast.Call(_learned("constant"), [self.next_key(), *node.args], node.keywords)
+            return ast.Call(learned_method("constant"), [self.next_key(), *node.args], node.keywords)
         if path.removeprefix("numpy.") in _NUMPY_STATISTICS and path.startswith("numpy.") and not across(node):
             if not self.inside and not any(word.arg == "axis" for word in node.keywords):
                 return self.kept(node)
@@ -154,16 +191,83 @@ class Turned(ast.NodeTransformer):
                 return ast.Call(ast.Attribute(owner, "transform", ast.Load()), node.args, [])
             if function.attr == "fit_transform":
                 self.generic_visit(node)
-                return _call("encode", [self.next_key(), owner, *node.args])
+                return call_of("encode", [self.next_key(), owner, *node.args])
             kind = self.kinds.get(id(owner), "")
             if (
                 function.attr in _STATISTICS
                 and not self.inside
-                and not across(node)
+                and not of_rows(node)
                 and "GroupBy" not in kind
+                and id(owner) not in self.grouped
                 and not path.startswith(("numpy.", "builtins."))
             ):
                 return self.kept(node)
+        self.generic_visit(node)
+        return node
+
+    def author(self, node: ast.Call, function: ast.Name) -> ast.AST:
+        """A call of the author's function: with what it reads from the notebook, and with what was learned inside it."""
+        self.generic_visit(node)
+        name = function.id
+        handed = [ast.keyword(each, ast.Name(each, ast.Load())) for each in self.functions.extras.get(name, ())]
+        node.keywords += [word for word in handed if word.arg not in {each.arg for each in node.keywords}]
+        if name in self.functions.served and not self.inside:
+            function.id = self.functions.served[name]
+            node.keywords.append(ast.keyword("learned", ast.Name("learned", ast.Load())))
+        return node
+
+    def learner(self, node: ast.Call, path: str) -> ast.AST | None:
+        """The call that replays what learns in a way of its own; None for any other call."""
+        if self.inside:
+            return None
+        function, key = node.func, self.next_key
+        if path == "pandas.factorize" and len(node.args) == 1 and not node.keywords:
+            self.generic_visit(node)
+            return call_of("factorize", [key(), *node.args])
+        if not isinstance(function, ast.Attribute):
+            return None
+        owner, name = function.value, function.attr
+        if name in ("apply", "pipe", "transform") and node.args and not of_rows(node):
+            return self.applied(node, owner)
+        if name == "factorize" and not node.args and not node.keywords:
+            return call_of("factorize", [key(), self.visit(owner)])
+        if name == "rank" and not node.args and not across(node):
+            return ast.Call(learned_method("rank"), [key(), self.visit(owner)], node.keywords)
+        if name == "fit_predict" and len(node.args) == 1:
+            return call_of("predict", [key(), self.visit(owner), self.visit(node.args[0])])
+        if name == "value_counts" or (name in _GROUP_FIGURES and id(owner) in self.grouped):
+            return self.kept(node)
+        return None
+
+    def applied(self, node: ast.Call, owner: ast.expr) -> ast.AST | None:
+        """`.apply(f)` to columns, `.pipe(f)`, and `.groupby(keys)[column].transform("mean")`."""
+        first = node.args[0]
+        if isinstance(first, ast.Name) and first.id in self.functions.served:
+            self.generic_visit(node)
+            first.id = self.functions.served[first.id]
+            node.keywords.append(ast.keyword("learned", ast.Name("learned", ast.Load())))
+            return node
+        if isinstance(first, ast.Lambda) and id(owner) not in self.grouped and self.kinds.get(id(owner)) != SERIES:
+            first.body = self.visit(first.body)
+            node.func = self.visit(node.func)
+            return node
+        if not (isinstance(first, ast.Constant) and first.value in _FIGURES and len(node.args) == 1):
+            return None
+        column = owner.slice if isinstance(owner, ast.Subscript) else None
+        groups = owner.value if isinstance(owner, ast.Subscript) else None
+        if not (isinstance(column, ast.Constant) and isinstance(groups, ast.Call) and len(groups.args) == 1):
+            return None
+        if not (isinstance(groups.func, ast.Attribute) and groups.func.attr == "groupby") or groups.keywords:
+            return None
+        return call_of("groups", [self.next_key(), self.visit(groups.func.value), groups.args[0], column, first])
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        """A share of all rows is a share of those of the training: `counts / len(df)`, `counts / df.shape[0]`."""
+        right = node.right
+        if self.functions.inner and not self.inside and isinstance(node.op, ast.Div) and _is_size(right):
+            node.left = self.visit(node.left)
+            node.right = self.kept(right)  # type: ignore[assignment]
+            return node
         self.generic_visit(node)
         return node
 
@@ -203,32 +307,31 @@ class Turned(ast.NodeTransformer):
 
     def kept(self, node: ast.expr) -> ast.AST:
         nothing = ast.arguments([], [], None, [], [], None, [])
-        return _call("keep", [self.next_key(), ast.Lambda(nothing, node)])
+        return call_of("keep", [self.next_key(), ast.Lambda(nothing, node)])
 
     def next_key(self) -> ast.Constant:
         self.count += 1
         return ast.Constant(f"cell_{self.key}" + (f"_{self.count}" if self.count > 1 else ""))
 
 
-def _learned(method: str) -> ast.Attribute:
+def learned_method(method: str) -> ast.Attribute:
+    """Return `learned.method`."""
     return ast.Attribute(ast.Name("learned", ast.Load()), method, ast.Load())
 
 
-def _call(method: str, given: list[ast.expr]) -> ast.Call:
-    return ast.Call(_learned(method), given, [])
+def call_of(method: str, given: list[ast.expr]) -> ast.Call:
+    """Return `learned.method(...)`."""
+    return ast.Call(learned_method(method), given, [])
 
 
-def _edges_given(call: ast.Call) -> bool:
-    """Whether the edges of bins are written down, so that nothing is learned."""
-    given = (
-        call.args[1] if len(call.args) > 1 else next((w.value for w in call.keywords if w.arg in ("bins", "q")), None)
-    )
-    called = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-    return isinstance(given, ast.List | ast.Tuple) and called == "cut"
+def _is_size(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "len"
+    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
 
 
 def _rows(name: str, chosen: ast.expr) -> ast.stmt:
-    return ast.Assign([ast.Name(name, ast.Store())], _call("rows", [ast.Name(name, ast.Load()), chosen]))
+    return ast.Assign([ast.Name(name, ast.Store())], call_of("rows", [ast.Name(name, ast.Load()), chosen]))
 
 
 def _pairs(left: ast.AST, right: ast.AST) -> Iterable[tuple[ast.AST, ast.AST]]:

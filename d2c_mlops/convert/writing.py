@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from d2c_mlops.convert import naming
+from d2c_mlops.convert.learning import advice
 from d2c_mlops.convert.model_plan import Chosen, choose, find_ways, settle
 from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Plan
@@ -46,6 +47,7 @@ class Written:
     dropped: tuple[str, ...]  # magics left out
     structure: Mapping[str, Any] = field(default_factory=dict)
     tried: tuple[str, ...] = ()  # ways to build the model that did not hold
+    agreement: Mapping[str, Any] = field(default_factory=dict)  # records that were asked alone and in pairs
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -79,7 +81,8 @@ def write(
     if run:
         cells = lay_out(plan, found, parameters, types, module)
         ways = [] if isinstance(choices, str) else [way for each in choices for way in _ways(plan, each, parameters)]
-        specs = [way.spec(i, name, score) for i, (way, score, _) in enumerate(ways)]
+        refused = [way for way, _, _ in ways if way.skipped]
+        specs = [way.spec(i, name, score) for i, (way, score, _) in enumerate(ways) if not way.skipped]
         overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
         answer = probe(cells, found, specs, data, timeout, overrides, packages, memory)
         types = _types(answer["types"], plan)
@@ -92,7 +95,10 @@ def write(
             chosen, model = taken, model_cells(name, taken, way, built, parameters, day)
             parameters.every.append(Parameter("as_of", "str", repr(day), "day of the data, noted with the model"))
         elif isinstance(chosen, Chosen):
-            chosen = f"no way to ask {chosen.fit.path.rpartition('.')[2]} about records could be proved right"
+            what = chosen.fit.path.rpartition(".")[2]
+            chosen = f"no way to ask {what} about records could be proved right"
+            if refused:
+                chosen = f"{what} cannot be asked about raw records: {advice(refused[-1].skipped)}"
         if built is None:
             settle(found, None)
     cells = joined(lay_out(plan, found, parameters, types, module))
@@ -117,6 +123,7 @@ def write(
         dropped=tuple(plan.dropped),
         structure=_structure(plan, cells, parameters),
         tried=tuple(tried),
+        agreement=built["agreement"] if built is not None else {},
     )  # fmt: skip
 
 

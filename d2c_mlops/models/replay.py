@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataRefused, UsageError
+from .learned_columns import codes_among, group_figures, of_groups, ranks_among
 from .statistical import Forecast, Regression, read_statistical, write_statistical
 
 # %% auto #0
@@ -24,10 +26,22 @@ __all__ = ['to_plain', 'from_plain', 'written', 'save_fitted', 'load_fitted', 'L
 # %% ../../nbs/models/replay.ipynb #ffa25e96
 def to_plain(value: Any) -> Any:
     """Return a statistic as JSON values; raises UsageError for what JSON cannot hold."""
+    if isinstance(value, pd.DataFrame | pd.Series) and (
+        value.index.nlevels > 1 or getattr(value, "columns", value.index).nlevels > 1
+    ):
+        raise UsageError("a table with several levels of names cannot be kept", next="reset its index first")
+    if isinstance(value, pd.DataFrame):
+        columns = [[to_plain(name), [to_plain(each) for each in value[name].tolist()]] for name in value.columns]
+        return {
+            "frame": columns,
+            "index": [to_plain(each) for each in value.index],
+            "named": [None, _label(value.index.name)],
+        }
     if isinstance(value, pd.Series):
         return {
             "series": [to_plain(each) for each in value.tolist()],
             "index": [to_plain(each) for each in value.index],
+            "named": [_label(value.name), _label(value.index.name)],
         }
     if isinstance(value, pd.Timestamp):
         return {"timestamp": value.isoformat()}
@@ -44,14 +58,24 @@ def to_plain(value: Any) -> Any:
     raise UsageError(f"a value of type {type(value).__name__} cannot be kept", next="keep numbers, texts or lists")
 
 
+def _label(name: Any) -> str | None:
+    return name if isinstance(name, str) else None
+
+
 def from_plain(value: Any) -> Any:
     """Return the statistic that `to_plain` wrote."""
     if isinstance(value, list):
         return [from_plain(each) for each in value]
     if not isinstance(value, dict):
         return value
+    name, index_name = value.get("named", (None, None))
+    index = pd.Index(from_plain(value.get("index", [])), name=index_name)
+    if "frame" in value:
+        return pd.DataFrame({from_plain(column): from_plain(cells) for column, cells in value["frame"]}).set_index(
+            index
+        )
     if "series" in value:
-        return pd.Series(from_plain(value["series"]), index=from_plain(value["index"]))
+        return pd.Series(from_plain(value["series"]), index=index, name=name)
     return pd.Timestamp(value["timestamp"]) if "timestamp" in value else float("nan")
 
 # %% ../../nbs/models/replay.ipynb #8cff4b87
@@ -94,7 +118,12 @@ class _Notes:
         self.notes: dict[str, list[Any]] = {}
         self.fitted: dict[str, Any] = {}
         self.columns: list[dict[str, Any]] = []
-        self._turn: Counter[str] = Counter()
+        self._turns: dict[int, Counter[str]] = {}  # of each thread: requests are answered side by side
+
+    @property
+    def _turn(self) -> Counter[str]:
+        """How often this thread has come by each key since the records began."""
+        return self._turns.setdefault(threading.get_ident(), Counter())
 
     def __getitem__(self, name: str) -> Any:
         """Return a fitted object, or a value that the training gave."""
@@ -134,7 +163,9 @@ class _Shapes(_Notes):
     def codes(self, key: str, values: pd.Series) -> pd.Series:
         """Return `values.astype("category").cat.codes`; a value that the training did not see is -1."""
         known = self.keep(key, lambda: values.astype("category").cat.categories)
-        return values.astype(pd.CategoricalDtype(pd.Index(known, dtype=values.dtype))).cat.codes
+        kind = values.cat.categories.dtype if isinstance(values.dtype, pd.CategoricalDtype) else values.dtype
+        plain = values.astype(kind) if kind is not values.dtype else values
+        return plain.astype(pd.CategoricalDtype(pd.Index(known, dtype=kind))).cat.codes
 
     def dummies(self, key: str, *given: Any, **options: Any) -> pd.DataFrame:
         """Return `pd.get_dummies(...)` with the columns of the training data."""
@@ -179,8 +210,42 @@ class _Transforms(_Shapes):
             self.fitted[name] = copy.deepcopy(transformer)
         return self.fitted[name].transform(values[0])
 
+# %% ../../nbs/models/replay.ipynb #1c020002
+class _Inside(_Transforms):
+    """What an author's function learned: fitted objects, ranks, figures of groups, and the rows that it chose."""
+
+    def fit(self, key: str, transformer: Any, *values: Any, **options: Any) -> Any:
+        """Return the transformer as `transformer.fit(...)` left it in the training."""
+        turn = self._turn[key]
+        self._turn[key] += 1
+        if self.learning:
+            self.fitted[f"{key}_{turn}"] = copy.deepcopy(transformer.fit(*values, **options))
+        return self.fitted[f"{key}_{turn}"]
+
+    def predict(self, key: str, estimator: Any, values: Any) -> Any:
+        """Return `estimator.fit_predict(values)` in the training, afterwards what the fitted estimator predicts."""
+        return self.fit(key, estimator, values).predict(values)
+
+    def rank(self, key: str, values: pd.Series, **options: Any) -> pd.Series:
+        """Return `values.rank(...)` among the values of the training data."""
+        return ranks_among(values, self.keep(key, lambda: values.dropna().tolist()), **options)
+
+    def groups(self, key: str, frame: pd.DataFrame, keys: Any, column: str, how: str) -> pd.Series:
+        """Return `frame.groupby(keys)[column].transform(how)` with the figures of the training data."""
+        names = [keys] if isinstance(keys, str) else list(keys)
+        return of_groups(frame, names, self.keep(key, lambda: group_figures(frame, names, column, how)))
+
+    def factorize(self, key: str, values: Any) -> tuple[np.ndarray, pd.Index]:
+        """Return `pd.factorize(values)` with the codes of the training data; -1 for a value that it did not know."""
+        known = self.keep(key, lambda: pd.factorize(values)[1])
+        return codes_among(values, known), pd.Index(known)
+
+    def parts(self, choose: Callable[[], Any], *wholes: Any, each: int = 1) -> Any:
+        """Return what a split or a resampling chose in the training; afterwards `each` times every whole table."""
+        return choose() if self.learning else tuple(whole for whole in wholes for _ in range(each))
+
 # %% ../../nbs/models/replay.ipynb #d4b67e64
-class Learned(_Transforms):
+class Learned(_Inside):
     """What a preparation took from the training data: statistics, categories, fitted objects, the shape of a record."""
 
     def write(self, folder: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from d2c_mlops.convert.model_plan import SCORES, Chosen, Way
+from d2c_mlops.convert.learning import Site
+from d2c_mlops.convert.model_plan import SCORES, Chosen, Way, skipped
 from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Plan, visible
 from d2c_mlops.convert.rewrite import indented, returning
@@ -45,11 +46,17 @@ class Candidate:
     name: str = "train"  # of the function that trains
     load_name: str = ""  # of the function that returns the records
     seen: str = ""  # where the probe notes the type of the start
+    skipped: tuple[Site, ...] = ()  # what learns before the record enters: then it is not tried
 
     @property
-    def key(self) -> tuple[str, int, bool, bool]:
+    def key(self) -> tuple[str, int, bool, bool, bool]:
         """What tells one way from another."""
-        return self.way.key if self.way is not None else ("", -1, False, False)
+        return self.way.key if self.way is not None else ("", -1, False, False, False)
+
+    @property
+    def functions(self) -> list[str]:
+        """Source of the author's functions that take what they learned in the training."""
+        return self.way.replay.functions if self.way is not None else []
 
     def spec(self, index: int, name: str, score: str | None) -> dict[str, Any]:
         """What the probe needs to try it."""
@@ -57,12 +64,15 @@ class Candidate:
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score,
                 "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.replay import Learned\n"
                             "from d2c_mlops.models.statistical import forecast_of, regression_of",
-                            self.train, self.load, self.prepare]}  # fmt: skip
+                            self.train, self.load, "\n\n".join([*self.functions, self.prepare])]}  # fmt: skip
 
 
 def candidates(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[Candidate]:
     """Return the ways to try, the rawest records first, the features themselves last."""
-    return [_candidate(way, plan, chosen, parameters) for way in [*chosen.ways, None]]
+    return [
+        replace(_candidate(way, plan, chosen, parameters), skipped=tuple(skipped(plan, chosen, way)))
+        for way in [*chosen.ways, None]
+    ]
 
 
 def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Parameters) -> Candidate:
@@ -256,6 +266,7 @@ def model_cells(
         *helper,
         exported(candidate.train),
         Out("markdown", words["prepare"]),
+        *(exported(each) for each in candidate.functions),
         exported(candidate.prepare),
         Out("markdown", words["contract"]),
         *[exported(part) for part in contract_source(name, found["contract"])],

@@ -1,0 +1,157 @@
+"""Whether a record gets the same features asked alone, with one other, and among the whole table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SINGLES = 2000  # records that are asked alone
+PAIRS = 500  # of records that are asked together
+RARE = 0.05  # share of rows up to which a value is rare
+MOST_VALUES = 50  # of a numeric column whose values are compared as categories
+SECONDS = 240.0  # for all of it; at least LEAST records are compared
+LEAST = 200
+RTOL = 1e-9  # of a feature's largest value
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many records were asked alone and in pairs, and got the features that they have in the whole table."""
+
+    rows: int  # of the whole table
+    singles: int
+    pairs: int
+    rare: int  # singles with a missing or rare value, asked first
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
+class Disagreement(ValueError):
+    """A record's features depend on the records that are asked with it."""
+
+
+def agree(
+    prepare: Callable[[pd.DataFrame], Any], raw: pd.DataFrame, whole: Any, *, singles: int = SINGLES, pairs: int = PAIRS
+) -> Agreement:
+    """Compare the features of single records and of pairs with those of the whole table.
+
+    `prepare` returns the features of records; `whole` holds those of all rows of `raw`, in their order. Raises
+    Disagreement where a record alone or in a pair gets other features, with the row and the columns.
+    """
+    began = time.monotonic()
+    order, rare = rare_first(raw)
+    scale = _scale(whole)
+    alone = together = 0
+    for row in order[:singles]:
+        if alone >= LEAST and time.monotonic() - began > SECONDS * 0.8:
+            break
+        _compare(prepare, raw, whole, [int(row)], scale)
+        alone += 1
+    for pair in _pairs(order, pairs):
+        if together >= LEAST // 4 and time.monotonic() - began > SECONDS:
+            break
+        _compare(prepare, raw, whole, pair, scale)
+        together += 1
+    return Agreement(len(raw), alone, together, min(rare, alone), round(time.monotonic() - began, 2))
+
+
+def rare_first(raw: pd.DataFrame) -> tuple[np.ndarray, int]:
+    """Return the positions of all rows: first those with a missing value or a rare category, then the others, spread.
+
+    Of each column the smallest and the largest value come first, too. The second value counts these rows.
+    """
+    first = np.ones(len(raw))  # the share of the rarest value of a row
+    for name in raw.columns:
+        values = raw[name]
+        empty = values.isna().to_numpy()
+        first[empty] = np.minimum(first[empty], empty.mean())
+        texts = not pd.api.types.is_numeric_dtype(values)
+        codes, known = pd.factorize(values.astype(str) if texts else values)
+        if (texts or len(known) <= MOST_VALUES) and len(known):
+            shares = np.bincount(codes[~empty], minlength=len(known)) / len(raw)
+            first[~empty] = np.minimum(first[~empty], shares[codes[~empty]])
+        if not texts and not empty.all():
+            numbers = values.to_numpy("float64", na_value=np.nan)
+            for extreme in (np.nanargmin(numbers), np.nanargmax(numbers)):
+                first[extreme] = min(first[extreme], RARE)
+    rare = first <= RARE
+    others = np.flatnonzero(~rare)
+    spread = others[np.random.default_rng(0).permutation(len(others))]
+    return np.concatenate([np.flatnonzero(rare)[np.argsort(first[rare], kind="stable")], spread]), int(rare.sum())
+
+
+def _pairs(order: np.ndarray, count: int) -> list[list[int]]:
+    """Pairs of two different rows, the rarest with any others, by a fixed draw."""
+    if len(order) < 2:
+        return []
+    left = np.resize(order, count)
+    shifts = np.random.default_rng(1).integers(1, len(order), count)
+    places = (np.arange(count) % len(order) + shifts) % len(order)
+    return [[int(a), int(b)] for a, b in zip(left, order[places], strict=True)]
+
+
+def _compare(
+    prepare: Callable[[pd.DataFrame], Any], raw: pd.DataFrame, whole: Any, rows: list[int], scale: np.ndarray | None
+) -> None:
+    asked = "alone" if len(rows) == 1 else f"together with record {rows[1] + 1}"
+    features = prepare(raw.iloc[rows].reset_index(drop=True))  # as records come: numbered anew
+    expected = _rows_of(whole, rows)
+    if isinstance(features, pd.DataFrame) and isinstance(expected, pd.DataFrame):
+        if list(features.columns) != list(expected.columns):
+            raise Disagreement(f"record {rows[0] + 1} asked {asked} has other columns than in the whole table")
+    left, right = dense(features), dense(expected)
+    if left.shape != right.shape:
+        raise Disagreement(f"record {rows[0] + 1} asked {asked} has {left.shape}, not {right.shape} features")
+    wrong = differing(left, right, scale)
+    if wrong.any():
+        where = tuple(int(each[0]) for each in np.nonzero(wrong))
+        names = getattr(expected, "columns", None)
+        column = str(names[where[-1]]) if names is not None else f"feature {where[-1] + 1}"
+        raise Disagreement(
+            f"record {rows[where[0]] + 1} asked {asked} gets {_shown(left[where])} as {column}, "
+            f"{_shown(right[where])} in the whole table"
+        )
+
+
+def _rows_of(whole: Any, rows: list[int]) -> Any:
+    return whole.iloc[rows] if isinstance(whole, pd.DataFrame | pd.Series) else whole[rows]
+
+
+def dense(values: Any) -> np.ndarray:
+    """Return features as an array, sparse ones too."""
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+
+
+def _scale(whole: Any) -> np.ndarray | None:
+    """The largest value of each feature, without which no last digit can be told from a difference."""
+    if hasattr(whole, "toarray"):
+        return np.asarray(abs(whole).max(axis=0).todense()).ravel()
+    values = np.asarray(whole)
+    try:
+        numbers = np.abs(values.astype(float))
+    except (TypeError, ValueError):
+        return None
+    numbers = np.where(np.isfinite(numbers), numbers, 0.0)
+    return np.asarray(numbers.max(axis=0)) if len(numbers) else None
+
+
+def differing(left: np.ndarray, right: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+    """Return which features differ by more than the last digits of their column."""
+    if scale is None:
+        missing = pd.isna(left) & pd.isna(right)
+        return np.asarray((left != right) & ~missing)
+    a, b = left.astype(float), right.astype(float)
+    same = (np.abs(a - b) <= RTOL * np.maximum(np.broadcast_to(scale, b.shape), 1e-3)) | (a == b)
+    return np.asarray(~(same | (np.isnan(a) & np.isnan(b))))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
