@@ -12,6 +12,7 @@ import pandas as pd
 
 SINGLES = 2000  # records that are asked alone
 PAIRS = 500  # of records that are asked together
+MOST_RARE = 1000  # records that are asked first for their rare values
 RARE = 0.05  # share of rows up to which a value is rare
 MOST_VALUES = 50  # of a numeric column whose values are compared as categories
 SECONDS = 240.0  # for all of it; at least LEAST records are compared
@@ -72,7 +73,7 @@ def rare_first(raw: pd.DataFrame) -> tuple[np.ndarray, int]:
     for name in raw.columns:
         values = raw[name]
         empty = values.isna().to_numpy()
-        first[empty] = np.minimum(first[empty], empty.mean())
+        first[empty] = np.minimum(first[empty], min(empty.mean(), RARE))
         texts = not pd.api.types.is_numeric_dtype(values)
         codes, known = pd.factorize(values.astype(str) if texts else values)
         if (texts or len(known) <= MOST_VALUES) and len(known):
@@ -82,10 +83,10 @@ def rare_first(raw: pd.DataFrame) -> tuple[np.ndarray, int]:
             numbers = values.to_numpy("float64", na_value=np.nan)
             for extreme in (np.nanargmin(numbers), np.nanargmax(numbers)):
                 first[extreme] = min(first[extreme], RARE)
-    rare = first <= RARE
-    others = np.flatnonzero(~rare)
-    spread = others[np.random.default_rng(0).permutation(len(others))]
-    return np.concatenate([np.flatnonzero(rare)[np.argsort(first[rare], kind="stable")], spread]), int(rare.sum())
+    rare = np.flatnonzero(first <= RARE)
+    rare = rare[np.argsort(first[rare], kind="stable")][:MOST_RARE]
+    others = np.setdiff1d(np.arange(len(raw)), rare)
+    return np.concatenate([rare, np.random.default_rng(0).permutation(others)]), len(rare)
 
 
 def _pairs(order: np.ndarray, count: int) -> list[list[int]]:

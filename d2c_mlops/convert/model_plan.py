@@ -6,11 +6,20 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from d2c_mlops.convert.evaluation_plan import (
+    Evaluated,
+    bound_name,
+    evaluated,
+    fitted_by_function,
+    names_of,
+    trained_on,
+    with_aliases,
+)
 from d2c_mlops.convert.learning import Site, sites
 from d2c_mlops.convert.piece import Piece, in_order
 from d2c_mlops.convert.plan import Line, Plan, plots, visible
 from d2c_mlops.convert.replay import Manner, Replay, Words, replayed
-from d2c_mlops.convert.roles import Fit, construction
+from d2c_mlops.convert.roles import Fit
 from d2c_mlops.convert.slicing import Wanted, takes
 
 FAMILIES = ("sklearn.", "xgboost.", "lightgbm.", "imblearn.")
@@ -22,13 +31,6 @@ REGRESSIONS = frozenset("OLS WLS GLS GLM RLM Logit Probit Poisson NegativeBinomi
 STATISTICAL = ("statsmodels.", "prophet.", "fbprophet.", "pmdarima.", "pyramid.")
 HORIZON = 12  # periods ahead, where the notebook does not say
 MOST_CHOICES = 3
-SCORES = {
-    "accuracy_score": ("accuracy", False),
-    "r2_score": ("r2", False),
-    "mean_absolute_error": ("mean_absolute_error", True),
-    "mean_squared_error": ("mean_squared_error", True),
-    "silhouette_score": ("silhouette", False),
-}
 
 
 @dataclass
@@ -117,25 +119,43 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
         ),
         None,
     )
-    if line is None:
-        return "it is fitted inside a function of the author"
     kept = kept_as(fit)
     results = fit.path.startswith("statsmodels.")  # its fit returns the fitted object
-    name = _bound_name(line) if results else fit.name or _bound_name(line)
+    if line is None or line.kind == "definition":
+        calls = fitted_by_function(fit, plan) if kept == "estimator" else []
+        if not calls:
+            return "it is fitted inside a function of the author"
+        fit, line, name = calls[-1]
+    else:
+        own_name = bound_name(line) if getattr(line.statement.node, "value", None) is fit.call else ""
+        name = bound_name(line) if results else fit.name or own_name
     if not name:
         return "it has no name"
     if not isinstance(line.statement.node, ast.Expr | ast.Assign):
         return "it is fitted in a loop"
     after = [each for each in plan.lines if each.statement.place >= line.statement.place]
-    later = _until_rebound(after, name)
-    asked = _predicted(later, name) if kept != "forecast" else None
-    table: tuple[ast.expr | None, ast.expr | None, bool, str] = (ast.Name(name, ast.Load()), None, False, "")
-    features, answers, held, score = table if kept == "forecast" else _evaluated(plan, later, name, fit, asked)
+    own = {name, bound_name(line)} if _returns_itself(line, fit) else {name}
+    later, names_at = with_aliases(after, own - {""})
+    judged = Evaluated(ast.Name(name, ast.Load()), None, False)
+    if kept != "forecast":
+        judged = evaluated(plan, later, names_at, fit)
+    made = _for_judged(fit, name, line, judged, later, plan, found)
+    if isinstance(made, str) and judged.held_out and (trained := trained_on(plan, fit)):
+        target = trained[1] if len(trained) > 1 else None
+        made = _for_judged(fit, name, line, Evaluated(trained[0], target, False), later, plan, found)
+    return made
+
+
+def _for_judged(
+    fit: Fit, name: str, line: Line, judged: Evaluated, later: Sequence[Line], plan: Plan, found: Sequence[Piece]
+) -> Chosen | str:
+    """The estimator with the steps that lead to it and to what it is judged on."""
+    features, answers, asked, kept = judged.features, judged.answers, judged.asked, kept_as(fit)
     if features is None:
         return "its features cannot be told"
-    names = {name} | _names(features) | (_names(answers) if answers is not None else set())
+    names = {name} | names_of(features) | (names_of(answers) if answers is not None else set())
     end = next(i for i, piece in enumerate(found) if line in piece.lines)
-    asking = next((each for each in later if each.statement.node is asked[1]), line) if asked else line
+    asking = next((each for each in later if each.statement.node is asked.statement), line) if asked else line
     last = max(end, next((i for i, piece in enumerate(found) if asking in piece.lines), end))
     if asking is not line:
         last = max(end, last - 1) if last > end else end
@@ -155,7 +175,10 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
     pieces = _slice(found[: last + 1], wanted)
     if isinstance(pieces, str):
         return pieces
-    chosen = Chosen(fit, name, pieces, features, answers, held, score, kept, hands=hands)
+    bound = {each for piece in pieces for line in piece.lines for each in (*line.facts.binds, *line.facts.mutates)}
+    if lost := names - bound - visible(plan) - _constants(plan):
+        return f"{', '.join(sorted(lost))} is made after the steps that lead to it"
+    chosen = Chosen(fit, name, pieces, features, answers, judged.held_out, judged.score, kept, hands=hands)
     if kept == "forecast":
         chosen.horizon, chosen.freq = _horizon(plan, name)
     return chosen
@@ -182,100 +205,14 @@ def _horizon(plan: Plan, name: str) -> tuple[int, str]:
     return (horizon if horizon > 1 else HORIZON), freq
 
 
-def _bound_name(line: Line) -> str:
-    node = line.statement.node
-    target = node.targets[0] if isinstance(node, ast.Assign) else None
-    return target.id if isinstance(target, ast.Name) else ""
+def _constants(plan: Plan) -> set[str]:
+    """Names that a cell sets to a constant: they are parameters."""
+    return {name for line in plan.lines if line.role == "constant" for name in line.facts.binds}
 
 
-def _until_rebound(lines: Sequence[Line], name: str) -> list[Line]:
-    kept = [lines[0]]
-    for line in lines[1:]:
-        refit = name in line.facts.mutates or name in line.facts.binds
-        if refit:
-            break
-        kept.append(line)
-    return kept
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-
-
-def _predicted(lines: Sequence[Line], name: str) -> tuple[ast.expr, ast.stmt] | None:
-    """What the estimator is asked for and where; test data before other data."""
-    found: list[tuple[ast.expr, ast.stmt]] = []
-    for line in lines:
-        for node in ast.walk(line.statement.node):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-                asks = node.func.attr in ("predict", "score", "predict_proba", "fit_predict")
-                if asks and isinstance(node.func.value, ast.Name) and node.func.value.id == name:
-                    if isinstance(line.statement.node, ast.Assign | ast.Expr):
-                        found.append((node.args[0], line.statement.node))
-    tests = [
-        each for each in found if any("test" in word.lower() or "valid" in word.lower() for word in _names(each[0]))
-    ]
-    chosen = tests or found
-    return chosen[0] if chosen else None
-
-
-def _evaluated(
-    plan: Plan, lines: Sequence[Line], name: str, fit: Fit, asked: tuple[ast.expr, ast.stmt] | None
-) -> tuple[ast.expr | None, ast.expr | None, bool, str]:
-    """Features and answers of the author's own evaluation, and his metric; the training data where there is none."""
-    trained = _trained(plan, fit)
-    target = trained[1] if len(trained) > 1 else None
-    if asked is not None and trained and ast.dump(asked[0]) != ast.dump(trained[0]):
-        truth, score = _truth(plan, lines, name, asked)
-        if truth is not None or fit.kind == "clusterer":
-            return asked[0], truth, True, score
-    if not trained:
-        return None, None, False, ""
-    _, score = _truth(plan, lines, name, asked) if asked else (None, "")
-    return trained[0], target, False, score
-
-
-def _trained(plan: Plan, fit: Fit) -> list[ast.expr]:
-    """Features and target that the estimator was fitted on; statsmodels takes them when it is built, the target first."""
-    call = fit.call
-    if call is None:
-        return []
-    if not fit.path.startswith("statsmodels."):
-        words = {word.arg: word.value for word in call.keywords}
-        named = [words[name] for name in ("X", "y") if name in words]
-        return [*call.args, *named[len(call.args) :]] if len(call.args) < 2 else call.args
-    built = construction(call.func.value, plan.inference) if isinstance(call.func, ast.Attribute) else None
-    if built is None:
-        return []
-    words = {word.arg: word.value for word in built.keywords}
-    target = built.args[0] if built.args else words.get("endog")
-    features = built.args[1] if len(built.args) > 1 else words.get("exog")
-    return [each for each in (features, target) if each is not None] if features is not None else []
-
-
-def _truth(
-    plan: Plan, lines: Sequence[Line], name: str, asked: tuple[ast.expr, ast.stmt]
-) -> tuple[ast.expr | None, str]:
-    predicted = {use for line in lines if line.statement.node is asked[1] for use in line.facts.binds}
-    found: list[tuple[ast.expr, str]] = []
-    for line in lines:
-        for node in ast.walk(line.statement.node):
-            if not isinstance(node, ast.Call):
-                continue
-            path = plan.inference.path(node.func)
-            metric = path.rpartition(".")[2]
-            if path.startswith("sklearn.metrics.") and len(node.args) > 1:
-                second = node.args[1]
-                if (_names(second) & (predicted | {name})) and metric != "silhouette_score":
-                    found.append((node.args[0], metric if metric in SCORES else ""))
-                elif metric == "silhouette_score":
-                    found.append((node.args[0], metric))
-            own = isinstance(node.func, ast.Attribute) and node.func.attr == "score" and len(node.args) > 1
-            if own and name in _names(node.func) and ast.dump(node.args[0]) == ast.dump(asked[0]):
-                found.append((node.args[1], ""))
-    score = next((metric for _, metric in found if metric), "")
-    plain = [truth for truth, metric in found if metric != "silhouette_score"]
-    return (plain[0] if plain else None), score
+def _returns_itself(line: Line, fit: Fit) -> bool:
+    """Whether a statement binds what `estimator.fit(...)` returns, which is the estimator."""
+    return getattr(line.statement.node, "value", None) is fit.call and fit.method == "fit"
 
 
 def _slice(found: Sequence[Piece], wanted: Wanted) -> list[Piece] | str:
@@ -325,7 +262,7 @@ def find_ways(plan: Plan, chosen: Chosen, words: Words) -> list[Way]:
 def _reaches(replay: Replay) -> bool:
     """Whether the features are made from the start."""
     text = "\n".join([*replay.lines, replay.features])
-    return replay.start in _names(ast.parse(text))
+    return replay.start in names_of(ast.parse(text))
 
 
 def skipped(plan: Plan, chosen: Chosen, way: Way | None) -> list[Site]:

@@ -180,7 +180,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     answers = model.predict(whole_kept)
     rows = np.unique(np.linspace(0, len(kept) - 1, 8).astype(int))
     for row in rows:
-        alone = model.predict(prepare(kept.iloc[[row]].copy(), learned))
+        alone = model.predict(prepare(kept.iloc[[row]].reset_index(drop=True), learned))  # numbered anew, as they come
         _need(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a record alone gets another answer")
     agreed = agree(lambda records: prepare(records, learned), kept, whole_kept)
     used = _used(kept, learned, prepare)
@@ -206,6 +206,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
         "rows": len(kept),
         "unused": [name for name in raw.columns if name not in used],
         "agreement": agreed.to_dict(),
+        "overlap": done.get("overlap"),
         "metric": _metric(candidate, done, model),
         "again": _again(candidate, space, parameters, took, _metric(candidate, done, model)),
     }
@@ -218,9 +219,19 @@ def _trained_once(candidate: Mapping[str, Any], space: dict[str, Any]) -> tuple[
     """What a training gives, and its seconds; ways that differ only in how a record is prepared share it."""
     source = candidate["sources"][1]
     if source not in _trainings:
+        from d2c_mlops.convert.held_out import overlap, watched
+
         _trainings.clear()
         began = time.monotonic()
-        done = space[candidate["train"]](**{name: space[name] for name in candidate["parameters"]})
+        given = {name: space[name] for name in candidate["parameters"]}
+        kind = type(space.get(candidate.get("estimator", "")))
+        if not kind.__module__.startswith(("sklearn.", "xgboost.", "lightgbm.", "imblearn.")):
+            done = space[candidate["train"]](**given)
+        else:
+            with watched(kind) as seen:
+                done = space[candidate["train"]](**given)
+            if (rows := seen.get(id(done["model"]))) is not None:
+                done["overlap"] = overlap(rows, done["features"], done["answers"])
         _trainings[source] = done, time.monotonic() - began
     return _trainings[source]
 
@@ -282,7 +293,7 @@ def _used(raw: Any, learned: Any, prepare: Callable[..., Any]) -> list[str]:
     """Columns on which the features depend: others may hold the first value throughout."""
     from d2c_mlops.convert.agreement import rare_first
 
-    rows = raw.iloc[rare_first(raw)[0][:SAMPLE]]
+    rows = raw.iloc[rare_first(raw)[0][:SAMPLE]].reset_index(drop=True)
     before = prepare(rows.copy(), learned)
     unused: list[str] = []
     for name in raw.columns:

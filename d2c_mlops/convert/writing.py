@@ -89,6 +89,8 @@ def write(
         tried, built = answer["tried"], answer["model"]
         if built is not None:
             way, _, taken = ways[built["index"]]
+            if built.get("overlap") and taken.fit.kind != "clusterer":
+                taken.held_out = False
             if taken.kept != "estimator":
                 built = {**built, "estimator": taken.fit.path.rpartition(".")[2]}
             way = _settled(way, taken, plan, found, parameters)

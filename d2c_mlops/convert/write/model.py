@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from d2c_mlops.convert.evaluation_plan import SCORES
 from d2c_mlops.convert.learning import Site
-from d2c_mlops.convert.model_plan import SCORES, Chosen, Way, skipped
+from d2c_mlops.convert.model_plan import Chosen, Way, skipped
 from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Plan, visible
 from d2c_mlops.convert.rewrite import indented, returning
@@ -46,6 +47,7 @@ class Candidate:
     name: str = "train"  # of the function that trains
     load_name: str = ""  # of the function that returns the records
     seen: str = ""  # where the probe notes the type of the start
+    estimator: str = ""  # the notebook's name for the fitted object
     skipped: tuple[Site, ...] = ()  # what learns before the record enters: then it is not tried
 
     @property
@@ -61,7 +63,7 @@ class Candidate:
     def spec(self, index: int, name: str, score: str | None) -> dict[str, Any]:
         """What the probe needs to try it."""
         return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": self.name,
-                "prepare": "prepare_records", "parameters": list(self.parameters), "score": score,
+                "prepare": "prepare_records", "parameters": list(self.parameters), "score": score, "estimator": self.estimator,
                 "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.replay import Learned\n"
                             "from d2c_mlops.models.statistical import forecast_of, regression_of",
                             self.train, self.load, "\n\n".join([*self.functions, self.prepare])]}  # fmt: skip
@@ -70,7 +72,11 @@ class Candidate:
 def candidates(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[Candidate]:
     """Return the ways to try, the rawest records first, the features themselves last."""
     return [
-        replace(_candidate(way, plan, chosen, parameters), skipped=tuple(skipped(plan, chosen, way)))
+        replace(
+            _candidate(way, plan, chosen, parameters),
+            estimator=chosen.name,
+            skipped=tuple(skipped(plan, chosen, way)),
+        )
         for way in [*chosen.ways, None]
     ]
 
