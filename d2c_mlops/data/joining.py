@@ -246,4 +246,6 @@ def _one(name: str, raw: RawTable, parts: Sequence[Part], ordered: bool) -> tupl
     frame = aligned(name, raw, parts)
     number = np.repeat(np.arange(len(parts)), [len(part.frame) for part in parts])
     frame, more = once(name, raw, frame, number, [part.name for part in parts], ordered)
+    periods = [period_of(part.name) for part in parts]
+    frame.attrs["in_order_of_time"] = ordered or (None not in periods and len(set(periods)) == len(periods))
     return frame, [f"{name}: {len(parts)} files joined, {len(frame):,} rows", *notes, *more]
