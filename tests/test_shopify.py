@@ -180,7 +180,7 @@ def test_versions_that_tell_different_money_without_an_order_in_time_are_refused
 def test_versions_that_contradict_each_other_are_refused() -> None:
     paid = order("#1", "20.00", item("#1", "Mug", 2), Fulfilled_at=None, Refunded_Amount="5.00")
     sent = order("#1", "20.00", item("#1", "Mug", 2), Fulfilled_at=TIME)
-    with pytest.raises(DataRefused, match="nothing tells which is newer"):
+    with pytest.raises(DataRefused, match="nothing tells which copy is newer"):
         read(*paid, *sent)
 
 
@@ -209,6 +209,57 @@ def test_an_export_without_ids_is_read_by_name(tmp_path: Path) -> None:
     pd.DataFrame(rows).reindex(columns=list(COLUMNS)).to_csv(tmp_path / "orders.csv", index=False)
     result = ingest(str(tmp_path / "orders.csv"), "shop", store=tmp_path / "s", created_at=NOW)
     assert result.manifest.layout == "shopify" and result.manifest.tables["order_lines"].rows == 2
+
+
+def files(folder: Path, **rows: list[Row]) -> Path:
+    """Write one export per name, with underscores for dashes."""
+    folder.mkdir(exist_ok=True)
+    for name, some in rows.items():
+        frame = pd.DataFrame(some).reindex(columns=list(dict.fromkeys([*COLUMNS, *some[0]])))
+        frame.to_csv(folder / f"{name.replace('_', '-')}.csv", index=False)
+    return folder
+
+
+def test_overlapping_exports_count_each_order_once(tmp_path: Path) -> None:
+    first = order("#1", "20.00", item("#1", "Mug", 2))
+    before = order("#2", "30.00", item("#2", "Mug", 2), item("#2", "Cup"))
+    after = order(
+        "#2",
+        "30.00",
+        item("#2", "Mug", 2),
+        item("#2", "Cup"),
+        Refunded_Amount="10.00",
+        Financial_Status="partially_refunded",
+    )
+    place = files(tmp_path / "in", a=[*first, *before], b=[*after, *order("#3", "10.00", item("#3", "Cup")), *first])
+    result = ingest(str(place), "shop", store=tmp_path / "s", created_at=NOW)
+    tables = Tables.open(tmp_path / "s", "shop")
+    assert nets(dict(tables)) == {"#1": Decimal(20), "#2": Decimal(20), "#3": Decimal(10)}
+    assert any("1 identical copies of orders" in note for note in result.notes)
+    assert any("1 older versions of orders" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_an_edited_order_is_taken_from_the_file_of_the_later_date_or_refused(dated: bool, tmp_path: Path) -> None:
+    small, large = (order("#1", f"{10 * n}.00", item("#1", "Mug", n)) for n in (1, 2))
+    names = ("orders_2024_01", "orders_2024_02") if dated else ("x", "y")
+    place = files(tmp_path / "in", **{names[0]: large, names[1]: small})
+    if dated:
+        ingest(str(place), "shop", store=tmp_path / "s", created_at=NOW)
+        assert nets(dict(Tables.open(tmp_path / "s", "shop"))) == {"#1": Decimal(10)}
+    else:
+        with pytest.raises(DataRefused, match="order #1"):
+            ingest(str(place), "shop", store=tmp_path / "s", created_at=NOW)
+
+
+def test_the_exports_of_two_stores_keep_their_orders_apart(tmp_path: Path) -> None:
+    place = files(
+        tmp_path / "in",
+        berlin_2024_01=order("#1001", "20.00", item("#1001", "Mug", 2), Id="501"),
+        wien_2024_02=order("#1001", "10.00", item("#1001", "Cup"), Id="701"),
+    )
+    ingest(str(place), "shop", store=tmp_path / "s", created_at=NOW)
+    assert nets(dict(Tables.open(tmp_path / "s", "shop"))) == {"#1001 501": Decimal(20), "#1001 701": Decimal(10)}
 
 
 # ---- orders that are no sales
