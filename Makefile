@@ -25,8 +25,8 @@ test-slow: $(READY)  ## the tests marked slow: processes, servers, many generate
 check: $(READY)  ## export in sync, notebooks clean, ruff, mypy, layers, docs
 	$(BIN)/python .ci/house.py
 
-lab: $(READY)  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab nbs
+lab: $(READY)  ## JupyterLab on the project, as `d2c lab` starts it
+	$(BIN)/d2c lab $(OPTIONS)
 
 docs: $(READY)  ## write README.md from nbs/index.ipynb, the command reference docs/cli.md and the rules docs/rules.md
 	$(BIN)/python .ci/house.py --write

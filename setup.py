@@ -28,7 +28,9 @@ setup(
     keywords=package["keywords"],
     python_requires=f">={package['min_python']}",
     packages=find_packages(include=["d2c_mlops", "d2c_mlops.*"]),
-    package_data={"d2c_mlops": ["py.typed", "**/*.ipynb", "**/*.ini", "**/*.html", "**/*.j2", "**/*.mako"]},
+    package_data={
+        "d2c_mlops": ["py.typed", "**/*.ipynb", "**/*.ini", "**/*.html", "**/*.j2", "**/*.mako", "**/labextensions/**"]
+    },
     include_package_data=True,
     install_requires=requirements("requirements"),
     extras_require=extras,

@@ -23,7 +23,10 @@ CHROMIUM = "/usr/bin/chromium"
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 FLAGS += " --disable-component-update --disable-sync"
 TEXT = """it's "quoted"; print(1) # {x} \\n ü"""
-CELLS = ("who: str = 'nobody'", "from d2c_mlops.runs.values import record\nrecord(who=who)\nprint('seen', who)")
+PARAMETERS = "from datetime import date\nwho: str = 'nobody'\ndays: int = 7\nday: date = date(2026, 1, 31)"
+CELLS = (PARAMETERS, "from d2c_mlops.runs.values import record\nrecord(who=who, days=days)\nprint('seen', who)")
+OFFERED = [("who", "nobody"), ("days", "7"), ("day", "2026-01-31")]
+FORM = Path("/tmp/d2c-lab-form.png")
 PATIENCE = 90_000  # ms
 
 
@@ -45,22 +48,36 @@ def runs(folder: Path) -> list[dict[str, Any]]:
     return list(json.loads(told.stdout))
 
 
-def create_job(page: Page, url: str) -> None:
-    """Right-click the notebook, fill the form in, create the job."""
+def create_job(page: Page, url: str) -> tuple[list[tuple[str, str]], str]:
+    """Right-click the notebook, fill the form in, create the job; return what the form offers and what it refuses."""
     page.goto(url, timeout=PATIENCE)
     notebook = page.locator(".jp-DirListing-itemText", has_text="nb.ipynb")
     notebook.wait_for(timeout=PATIENCE)
     notebook.click(button="right")
     page.get_by_text("Create Job").first.click()
-    page.get_by_title("Add new parameter").click(timeout=PATIENCE)
-    for field, text in (("name", "who"), ("value", TEXT)):
-        entry = page.locator(f'input[name="parameter-0-{field}"]')
-        entry.fill(text)
-        entry.press("Tab")
-    page.get_by_role("button", name="No", exact=True).click()
-    page.locator('input[name="parameter-0-name"]').focus()
-    page.locator('input[name="parameter-0-name"]').press("Tab")
+    page.locator('input[name="parameter-2-value"]').wait_for(timeout=PATIENCE)
+    names, values = (page.locator(f'input[name^="parameter-"][name$="-{field}"]') for field in ("name", "value"))
+    offered = [(names.nth(i).input_value(), values.nth(i).input_value()) for i in range(names.count())]
+    page.screenshot(path=FORM)
+    no = page.get_by_role("button", name="No", exact=True)  # JupyterLab offers news
+    if no.count():
+        no.click()
+    fill(page, 1, "a week")
     page.get_by_role("button", name="Create", exact=True).click()
+    refusal = page.get_by_text("is not of type int").first
+    refusal.wait_for(timeout=PATIENCE)
+    refused = refusal.inner_text()
+    fill(page, 1, "14")
+    fill(page, 0, TEXT)
+    page.get_by_role("button", name="Create", exact=True).click()
+    return offered, refused
+
+
+def fill(page: Page, row: int, text: str) -> None:
+    """Write the value of a parameter into the form."""
+    entry = page.locator(f'input[name="parameter-{row}-value"]')
+    entry.fill(text)
+    entry.press("Tab")
 
 
 def open_output(page: Page) -> str:
@@ -110,7 +127,7 @@ def try_it(folder: Path) -> list[Aim]:
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
             shot = Path("/tmp/d2c-lab.png")
             try:
-                create_job(page, f"http://127.0.0.1:{port}/lab?token=t")
+                offered, refused = create_job(page, f"http://127.0.0.1:{port}/lab?token=t")
                 done = wait_for(lambda: [run for run in runs(folder) if run["status"] != "running"]) or [{}]
                 page.screenshot(path=shot)
                 shown = open_output(page)
@@ -123,11 +140,22 @@ def try_it(folder: Path) -> list[Aim]:
         raise
     finally:
         lab.terminate()
-        lab.wait(30)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for the kernel of the output that was opened
+            lab.wait(30)
+        lab.kill()
+        lab.wait()
     (run,) = done
     return [
+        Aim("the form offers the notebook's parameters and defaults", repr(offered), offered == OFFERED),
+        Aim(
+            "a value that does not fit is refused in the form", refused[:120], "'a week' is not of type int" in refused
+        ),
         Aim("the job is a run in the ledger that succeeded", str(run.get("status")), run.get("status") == "succeeded"),
-        Aim("a text with quotes and code arrives as it is", repr(run.get("recorded")), run["recorded"]["who"] == TEXT),
+        Aim(
+            "a text with quotes and code arrives as it is",
+            repr(run.get("recorded")),
+            run["recorded"] == {"who": TEXT, "days": 14},
+        ),
         Aim("the Lab shows it as completed and opens its output", shown, shown.strip().endswith(f"seen {TEXT}")),
     ]
 

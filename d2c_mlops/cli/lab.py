@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
 
@@ -12,6 +13,9 @@ from ..errors import UsageError
 from . import example, json_option, main, settings, show
 
 MANAGER = "d2c_mlops.runs.lab.RunManager"
+SCHEDULER = "d2c_mlops.runs.lab.JobScheduler"
+SERVER = "d2c_mlops.runs.lab_server"
+EXTENSIONS = Path(__file__).parents[1] / "runs" / "labextensions"
 
 
 @example("d2c lab", "d2c lab -- --no-browser --port 8899")
@@ -21,6 +25,7 @@ MANAGER = "d2c_mlops.runs.lab.RunManager"
 def lab(more: tuple[str, ...], as_json: bool) -> None:
     """Start JupyterLab on the project, with 'Create Notebook Job' running through the ledger.
 
+    The form of a job offers the notebook's own parameters with their defaults; those that do not fit are refused there.
     What is behind -- goes to JupyterLab. With --json, print the command and start nothing.
     """
     missing = [name for name in ("jupyterlab", "jupyter_scheduler") if find_spec(name) is None]
@@ -34,7 +39,10 @@ def lab(more: tuple[str, ...], as_json: bool) -> None:
         "jupyterlab",
         f"--ServerApp.root_dir={held.root}",
         f"--SchedulerApp.db_url=sqlite:///{held.store / 'lab.db'}",
+        f"--SchedulerApp.scheduler_class={SCHEDULER}",
         f"--Scheduler.execution_manager_class={MANAGER}",
+        f"--ServerApp.jpserver_extensions={SERVER}=True",
+        f"--LabApp.extra_labextensions_path={EXTENSIONS}",
         *more,
     ]
     if as_json:

@@ -65,6 +65,11 @@ NAMES: dict[str, Any] = {
 }  # fmt: skip
 
 
+UNKNOWN = object()  # the value of a default that only the notebook can tell
+CALLS = {"date": dt.date, "datetime": dt.datetime, "time": dt.time, "timedelta": dt.timedelta, "Path": Path,
+         "Decimal": Decimal, "float": float, "int": int, "str": str}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class InKernel:
     """A class that only the notebook knows; `members` are the names of an enumeration's members."""
@@ -154,6 +159,20 @@ def _called_kind(value: ast.expr, enums: Mapping[str, tuple[str, ...]]) -> tuple
     if isinstance(called, ast.Name | ast.Attribute) and _is_class_name(called):
         return InKernel(ast.unparse(called)), ast.unparse(called)
     return None, "any"
+
+
+def literal(source: str) -> Any:
+    """Return the value of a default such as 3, ["a"], -1.5, date(2026, 1, 31), Path("x"), float("nan"); else UNKNOWN."""
+    try:
+        node = ast.parse(source, mode="eval").body
+        if not isinstance(node, ast.Call):
+            return ast.literal_eval(node)
+        called = _without_modules(node.func)
+        given = [ast.literal_eval(argument) for argument in node.args]
+        named = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
+        return CALLS[ast.unparse(called)](*given, **named)
+    except (ValueError, TypeError, SyntaxError, KeyError, ArithmeticError):
+        return UNKNOWN
 
 
 def members_of_enums(tree: ast.Module) -> dict[str, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..errors import Failure, UsageError
 from . import secrets
-from .parameter_types import Constructed, convert, default_kind, kind_of, members_of_enums
+from .parameter_types import UNKNOWN, Constructed, convert, default_kind, kind_of, literal, members_of_enums
 
 TAG = "parameters"
 OTHER_TYPE = re.compile(r"-?\d+(\.\d*)?([eE]-?\d+)?|true|false|True|False|null|nan|-?inf|[\[{].*|\d{4}-\d\d-\d\d.*")
@@ -102,13 +102,19 @@ def check(
     return values
 
 
+def default_text(parameter: Parameter) -> str:
+    """Return a parameter's default as the text that gives it again; empty where only the notebook can tell."""
+    value = literal(parameter.default)
+    if value is UNKNOWN:
+        return ""
+    if isinstance(value, list | tuple | dict | set):
+        return json.dumps(to_json(value), ensure_ascii=False)
+    return str(to_json(value))
+
+
 def default_model(parameters: Sequence[Parameter]) -> str | None:
     """Return the default of the parameter `model`; None when there is none, or it is not a text."""
-    written = next((parameter.default for parameter in parameters if parameter.name == "model"), "")
-    try:
-        value = ast.literal_eval(written)
-    except (ValueError, SyntaxError):
-        return None
+    value = literal(next((parameter.default for parameter in parameters if parameter.name == "model"), "None"))
     return value[:64] if isinstance(value, str) and value else None
 
 
