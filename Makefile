@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-abuse test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: audit test-abuse test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -111,7 +111,7 @@ test-lab: $(READY)  ## 'Create Notebook Job' in a headless Chromium: a text with
 
 test-s3: $(READY)  ## outputs of runs on a real S3-speaking server
 	@test -x .bench/s3/bin/moto_server || { $(PYTHON) -m venv .bench/s3 && \
-		grep -v python-dateutil requirements.lock > .bench/s3/lock.txt && .bench/s3/bin/python -m pip install -q \
+		grep -E '^[a-z0-9]' requirements.lock | sed 's/ \\$$//' | grep -v python-dateutil > .bench/s3/lock.txt && .bench/s3/bin/python -m pip install -q \
 		--disable-pip-version-check -r .bench/s3/lock.txt "s3fs==2026.9.0" "aiobotocore==3.10.*" "botocore==1.43.117" "boto3==1.43.117" \
 		"moto[server]==5.2.*" && .bench/s3/bin/python -m pip install -q --no-deps -e .; }
 	.bench/s3/bin/python -m pytest -q -n 0 tests/test_history.py -k s3 -rs
@@ -121,9 +121,15 @@ bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and m
 		--disable-pip-version-check fastapi "uvicorn[standard]" orjson lightgbm bentoml mlflow pandas scikit-learn; }
 	$(BIN)/python bench/serving.py
 
-lock:  ## resolve requirements.lock again from settings.ini
-	uv pip compile -q setup.py --extra lab --extra notify --extra convert --extra dev --no-header --no-annotate \
-		--python-version 3.11 --upgrade -o requirements.lock
+lock:  ## resolve requirements.lock again from settings.ini, with hashes, for every platform (OPTIONS=--upgrade for newer versions)
+	@test -x .bench/lock/bin/uv || { $(PYTHON) -m venv .bench/lock && .bench/lock/bin/python -m pip install -q --disable-pip-version-check uv; }
+	.bench/lock/bin/uv pip compile -q setup.py --extra lab --extra notify --extra convert --extra dev --no-header --no-annotate \
+		--python-version 3.11 --universal --generate-hashes $(OPTIONS) -o requirements.lock
+
+audit:  ## known vulnerabilities of what requirements.lock installs (pip-audit); says so when the advisories cannot be reached
+	@test -x .bench/audit/bin/pip-audit || { $(PYTHON) -m venv .bench/audit && \
+		.bench/audit/bin/python -m pip install -q --disable-pip-version-check "pip-audit>=2.9,<3"; }
+	$(PYTHON) bench/audit.py .bench/audit/bin/pip-audit
 
 clean:  ## remove the environment and caches; the store stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -132,11 +138,11 @@ $(READY): requirements.lock setup.py settings.ini
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=python3.12 …"; exit 1; }
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv -q --allow-existing --python $(PYTHON) .venv && \
-		uv pip install -q --compile-bytecode -p $(BIN)/python -r requirements.lock && \
+		uv pip install -q --compile-bytecode -p $(BIN)/python --require-hashes -r requirements.lock && \
 		uv pip install -q -p $(BIN)/python --no-deps -e . ; \
 	else \
 		$(PYTHON) -m venv .venv && \
-		$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock && \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock && \
 		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
 	@touch $(READY)

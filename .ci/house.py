@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import licences
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "d2c_mlops"
 EXPORTED = ("data", "models", "business", "monitoring")
@@ -132,6 +134,24 @@ def rules_are_in_sync() -> Iterator[str]:
         yield "docs/rules.md is not up to date: run make docs"
 
 
+def licences_are_allowed() -> Iterator[str]:
+    """no dependency binds this package's users by its licence, and docs/licences.md lists them all"""
+    here, _ = licences.found()
+    for name, text in here.items():
+        if licences.verdict(text) == "refused":
+            yield f"{name} is under {text or 'no named licence'}: replace it, or read its licence file and add it to READ"
+    if (ROOT / "docs/licences.md").read_text() != licences.page():
+        yield "docs/licences.md is not up to date: run make docs"
+
+
+def lock_has_hashes() -> Iterator[str]:
+    """every line of requirements.lock is pinned by version and hashes"""
+    entries = (ROOT / "requirements.lock").read_text().replace("\\\n", " ").splitlines()
+    for entry in filter(str.strip, entries):
+        if "==" not in entry or "--hash=sha256:" not in entry:
+            yield f"{entry.split()[0]} has no version or no hash: run make lock"
+
+
 def rules() -> str:
     """Return the page of rules."""
     from d2c_mlops.convert.rulebook import rules_markdown
@@ -189,6 +209,8 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     commands_are_documented,
     readme_is_in_sync,
     rules_are_in_sync,
+    licences_are_allowed,
+    lock_has_hashes,
 )
 
 
@@ -198,6 +220,7 @@ def main() -> int:
         (ROOT / "docs/cli.md").write_text(reference())
         (ROOT / "README.md").write_text(readme())
         (ROOT / "docs/rules.md").write_text(rules())
+        (ROOT / "docs/licences.md").write_text(licences.page())
         return 0
     broken = 0
     for check in CHECKS:

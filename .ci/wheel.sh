@@ -7,12 +7,13 @@ root=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 .venv/bin/python -m build --wheel --no-isolation --outdir "$work/dist" . >"$work/build.log" 2>&1 || { tail -20 "$work/build.log"; exit 1; }
+grep -E '^[a-z0-9]' requirements.lock | sed 's/ \\$//' >"$work/versions.txt" # a constraint with hashes would ask for the wheel's own
 if command -v uv >/dev/null 2>&1; then
   uv venv -q --python .venv/bin/python "$work/venv"
-  uv pip install -q -p "$work/venv/bin/python" -c "$root/requirements.lock" "$work"/dist/*.whl
+  uv pip install -q -p "$work/venv/bin/python" -c "$work/versions.txt" "$work"/dist/*.whl
 else
   .venv/bin/python -m venv "$work/venv"
-  "$work/venv/bin/python" -m pip install -q --disable-pip-version-check -c "$root/requirements.lock" "$work"/dist/*.whl
+  "$work/venv/bin/python" -m pip install -q --disable-pip-version-check -c "$work/versions.txt" "$work"/dist/*.whl
 fi
 mkdir "$work/empty"
 cd "$work/empty"
