@@ -321,6 +321,7 @@ def test_the_schedule_has_its_secrets_and_its_files_under_compose(settings, proj
     assert set(whole["services"]["scheduler"]["secrets"]) == {"ledger", "SHOP_URL", "OPS"} <= set(whole["secrets"])
     assert "bring: secrets/OPS, secrets/SHOP_URL" in (folder / "compose.yaml").read_text()
     recipe = (folder / "project.Containerfile").read_text()
+    assert "python3 -m d2c_mlops.serving.container.sbom /opt/d2c/sbom.cdx.json" in recipe
     copied = re.findall(r"^COPY (\S+) \./", recipe, re.MULTILINE)
     assert sorted(copied) == ["config/words.toml", "reports", "settings.ini", "toyshop"]
     assert re.search(r'pip install \S+ "d2c_mlops\[notify]==', recipe) and "no requirements.txt" in done_head(folder)

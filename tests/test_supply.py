@@ -95,3 +95,19 @@ def test_a_vulnerability_is_named_with_the_release_that_fixes_it(monkeypatch, ca
         "toy 1.0: PYSEC-1, fixed in 1.1" in printed
         and "every locked package is checked | measured: 2 of 2 | met" in printed
     )
+
+
+def test_the_projects_image_lists_what_it_holds(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "d2c_mlops.serving.container.sbom", str(tmp_path / "sbom.cdx.json")]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    bill = json.loads((tmp_path / "sbom.cdx.json").read_text())
+    components = {(part["name"], part["version"]): part for part in bill["components"]}
+    from importlib.metadata import version
+
+    for name in ("pandas", "mlflow", "d2c_mlops"):
+        assert (name, version(name)) in components
+    assert components["pandas", version("pandas")]["licenses"]
+    if Path("/var/lib/dpkg/status").is_file():
+        assert any(part.get("purl", "").startswith("pkg:deb/") for part in bill["components"])
+    needed = {part["ref"]: part.get("dependsOn", []) for part in bill["dependencies"]}
+    assert any(name.startswith("numpy==") for name in needed[f"pandas=={version('pandas')}"])

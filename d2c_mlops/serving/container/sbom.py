@@ -1,8 +1,15 @@
-"""The bill of materials of an image, as CycloneDX: the model, what Python installs, by what each is needed."""
+"""The bill of materials of an image, as CycloneDX: the model, what Python installs, by what each is needed.
+
+`python -m d2c_mlops.serving.container.sbom FILE` writes the bill of the environment that it runs in: the project's image does so
+as it is built.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import sys
+from collections.abc import Iterable
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +20,8 @@ from packaging.requirements import Requirement
 from ...registry.versions import Version
 
 if TYPE_CHECKING:
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component
     from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
 
 
@@ -22,7 +31,6 @@ def bill(site: Path, version: Version, bento: str, base: str) -> str:
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
-    from packageurl import PackageURL
 
     bom = Bom(serial_number=uuid5(NAMESPACE_URL, bento))
     image = Component(name=version.model, version=f"v{version.version}", type=ComponentType.CONTAINER, bom_ref="image",
@@ -31,24 +39,54 @@ def bill(site: Path, version: Version, bento: str, base: str) -> str:
     bom.metadata.component = image
     model = Component(name=version.model, version=str(version.version), type=ComponentType.MACHINE_LEARNING_MODEL,
                       bom_ref="model", hashes=[HashType(alg=HashAlgorithm.SHA_256, content=version.sha256)])  # fmt: skip
-    held = {key(found.name): found for found in distributions(path=[str(site)])}
-    made = {
-        name: Component(
-            name=found.name,
-            version=found.version,
-            bom_ref=f"{name}=={found.version}",
-            purl=PackageURL("pypi", name=name, version=found.version),
-            description=next(iter(found.metadata.get_all("Summary") or ()), None),
-            licenses=licenses(found),
-        )
-        for name, found in sorted(held.items())
-    }
-    for component in (model, *made.values()):
-        bom.components.add(component)
-    bom.register_dependency(image, [model, *made.values()])
-    for name, component in made.items():
-        bom.register_dependency(component, [made[each] for each in needs(held[name]) if each in made])
+    bom.components.add(model)
+    add(bom, image, [model], distributions(path=[str(site)]))
     return str(JsonV1Dot6(bom).output_as_string(indent=1))
+
+
+def project_bill(name: str) -> str:
+    """Return the bill of what this interpreter has installed, and of Debian's packages beneath it, as JSON."""
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
+
+    from .prepare import system
+
+    bom = Bom(serial_number=uuid5(NAMESPACE_URL, name))
+    image = Component(name=name, type=ComponentType.CONTAINER, bom_ref="image")
+    bom.metadata.component = image
+    add(bom, image, [], distributions())
+    written = json.loads(JsonV1Dot6(bom).output_as_string())
+    written["components"] += system() if Path("/etc/os-release").is_file() else []
+    return json.dumps(written, indent=1)
+
+
+def add(bom: Bom, image: Component, first: list[Component], found: Iterable[Distribution]) -> None:
+    """Add distributions to a bill, with what each of them needs; the image needs them all, and what comes first."""
+    from cyclonedx.model.component import Component
+    from packageurl import PackageURL
+
+    installed: dict[str, Distribution] = {}
+    for distribution in found:
+        installed.setdefault(
+            key(distribution.name), distribution
+        )  # the one that is imported, where a name is there twice
+    components = {
+        name: Component(
+            name=distribution.name,
+            version=distribution.version,
+            bom_ref=f"{name}=={distribution.version}",
+            purl=PackageURL("pypi", name=name, version=distribution.version),
+            description=next(iter(distribution.metadata.get_all("Summary") or ()), None),
+            licenses=licenses(distribution),
+        )
+        for name, distribution in sorted(installed.items())
+    }
+    for component in components.values():
+        bom.components.add(component)
+    bom.register_dependency(image, [*first, *components.values()])
+    for name, component in components.items():
+        bom.register_dependency(component, [components[need] for need in needs(installed[name]) if need in components])
 
 
 def licenses(found: Distribution) -> list[LicenseExpression | DisjunctiveLicense]:
@@ -70,3 +108,7 @@ def needs(found: Distribution) -> list[str]:
 def key(name: str) -> str:
     """Return a distribution's name as indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(project_bill("project"), encoding="utf-8")

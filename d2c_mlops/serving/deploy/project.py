@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from ...settings import ServiceSettings, Settings
 from ..container import BASE
-from ..container.containerfile import LIBRARY, SYSTEM, USER
+from ..container.containerfile import HOME, LIBRARY, SBOM, SYSTEM, USER
 from . import REQUIREMENTS, Plan, needs
 
 RECIPE = """# Written by `d2c deploy`: the image of your project, which runs the schedule and MLflow. Secrets are mounted, never copied.
@@ -19,6 +19,7 @@ ENV PYTHONUNBUFFERED=1 HOME=/tmp PYTHONPATH=/project D2C_STORE=/store MLFLOW_DIS
 WORKDIR /project
 {install}
 {copies}
+RUN mkdir -p {home} && python3 -m d2c_mlops.serving.container.sbom {sbom}
 RUN mkdir /store /state && chown {user}:{user} /store /state
 USER {user}:{user}
 VOLUME ["/store", "/state", "/tmp"]
@@ -50,6 +51,8 @@ def recipe(plan: Plan) -> str:
         install="\n".join([*early, install]),
         copies="\n".join(line for line in copied if line not in early),
         user=USER,
+        home=HOME,
+        sbom=SBOM,
     )
 
 
