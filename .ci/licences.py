@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ REFUSED = re.compile(
 LISTED = re.compile(r"LGPL|lesser general public|library general public|MPL|mozilla public|EPL|eclipse public", re.I)
 # Distributions whose metadata name no licence, or name it by a file: what the file says.
 READ = {"huey": "MIT"}
+SPDX = get_spdx_licensing()  # reads its list of licences anew at each call
 ORDER = ("allowed", "listed", "refused")
 
 
@@ -40,12 +42,13 @@ def licence(installed: Distribution) -> str:
     return "; ".join(texts) or READ.get(installed.name.lower(), "")
 
 
+@cache
 def verdict(text: str) -> str:
     """Return `refused`, `listed` or `allowed`: of an SPDX expression OR takes the mildest part and AND the strictest."""
     if not text:
         return "refused"
     try:
-        return _judge(get_spdx_licensing().parse(text, simple=True))
+        return _judge(SPDX.parse(text, simple=True))
     except (ExpressionError, ParseError, AttributeError):
         return max(map(_of, text.split("; ")), key=ORDER.index)  # names and classifiers, which say no more than this
 
@@ -53,7 +56,7 @@ def verdict(text: str) -> str:
 def _judge(part: Any) -> str:
     if isinstance(part, LicenseSymbol | LicenseWithExceptionSymbol):
         return _of(str(part))
-    pick = min if isinstance(part, get_spdx_licensing().OR) else max
+    pick = min if isinstance(part, SPDX.OR) else max
     return pick((_judge(each) for each in part.args), key=ORDER.index)
 
 
@@ -77,9 +80,23 @@ def found() -> tuple[dict[str, str], list[str]]:
 
 def runtime() -> set[str]:
     """Return the distributions that `pip install d2c_mlops` brings, without extras."""
-    from d2c_mlops.serving.pins import closure
+    names: set[str] = set()
+    todo = ["d2c_mlops"]
+    while todo:
+        name = _key(todo.pop())
+        if name in names:
+            continue
+        try:
+            requirements = map(Requirement, distribution(name).requires or ())
+        except PackageNotFoundError:
+            continue  # wanted on another platform only
+        names.add(name)
+        todo += [each.name for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return names
 
-    return set(closure(["d2c_mlops"]))
+
+def _key(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def page() -> str:
@@ -107,4 +124,4 @@ def page() -> str:
 
 
 def _extra(name: str, shipped: set[str]) -> str:
-    return "the package" if re.sub(r"[-_.]+", "-", name).lower() in shipped else "an extra"
+    return "the package" if _key(name) in shipped else "an extra"

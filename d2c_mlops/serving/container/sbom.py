@@ -1,8 +1,4 @@
-"""The bill of materials of an image, as CycloneDX: the model, what Python installs, by what each is needed.
-
-`python -m d2c_mlops.serving.container.sbom FILE` writes the bill of the environment that it runs in: the project's image does so
-as it is built.
-"""
+"""The bill of materials of an image, as CycloneDX: the model, what Python installs, by what each is needed."""
 
 from __future__ import annotations
 
@@ -110,5 +106,5 @@ def key(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # in the project's image, as it is built
     Path(sys.argv[1]).write_text(project_bill("project"), encoding="utf-8")
