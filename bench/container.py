@@ -62,10 +62,12 @@ def project(folder: Path) -> list[str]:
     os.environ |= {"PYTHONPATH": str(folder), "BUILDAH_ISOLATION": "chroot"}
     run(sys.executable, "-c", TRAIN.format(model=MODEL, delays=f"0.0, {SLOW}"))
     os.environ["D2C_API_KEY"] = json.loads(d2c("keys", "create", "crm", "--model", MODEL, "--json").stdout)["token"]
+    probe = json.loads(d2c("keys", "create", "check", "--model", MODEL, "--scope", "probe", "--json").stdout)["token"]
+    os.environ["D2C_PROBE_KEY"] = probe
     hashes = [one["sha256"] for one in json.loads(Path("d2c_store/serving/keys.json").read_text())["keys"]]
     secret = service_environment(MODEL, load())["D2C_SERVICE_LOG_SECRET"]
     assert secret == Path("d2c_store/serving/log.secret").read_text() and len(secret) > 30 and hashes
-    return [os.environ["D2C_API_KEY"], *hashes, secret]
+    return [os.environ["D2C_API_KEY"], probe, *hashes, secret]
 
 
 def build(number: int, *more: str) -> tuple[dict, float]:
@@ -137,7 +139,7 @@ def hardened(podman: Podman, name: str, secrets: list[str]) -> Iterator[Aim]:
 
 def service(podman: Podman, made: dict, size: Size, secrets: list[str]) -> Iterator[Aim]:
     """Run the image as a platform would and ask it."""
-    token = secrets[0]
+    token, probe = secrets[:2]
     file = Path("d2c_store/serving/keys.json")
     (keys := Path("keys")).mkdir(exist_ok=True)
     (keys / "keys.json").write_text(file.read_text())
@@ -157,7 +159,7 @@ def service(podman: Podman, made: dict, size: Size, secrets: list[str]) -> Itera
             return
         yield from hardened(podman, name, secrets)
         yield from bill(podman, name, Path(made["folder"]))
-        done = d2c("contract", "check", MODEL, url, "--version", 1, "--json", check=False)
+        done = d2c("contract", "check", MODEL, url, "--version", 1, "--key", probe, "--json", check=False)
         told = json.loads(done.stdout)
         said = f"{len(told['checks'])} checks hold" if done.returncode == 0 else str(told["failures"])
         yield Aim("over HTTP it keeps its contract", said, done.returncode == 0 and len(told["checks"]) >= 9)

@@ -121,7 +121,8 @@ def served(podman: Podman, plan: Plan, told: dict[str, Any], folder: Path, sched
         if ready == float("inf"):
             print(podman.log(started))
         healthy = podman.inside(started, *told["healthcheck"]["test"][1:]).returncode == 0
-        done = run(sys.executable, "-m", "d2c_mlops", "contract", "check", plan.model, url, check=False)
+        check = ["contract", "check", plan.model, url, "--key", os.environ["D2C_PROBE_KEY"]]
+        done = run(sys.executable, "-m", "d2c_mlops", *check, check=False)
         said = f"{ready:.1f} s, health check {'ok' if healthy else 'no'}, contract check exit {done.returncode}"
         yield Aim(
             "the service starts as compose starts it and keeps its contract", said, healthy and done.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -95,3 +96,62 @@ class Temporary(D2CError):
     """Something that may be gone on the next try: a lock, a full disk, a server that is away."""
 
     exit_code = 75
+
+
+TRACEBACK = "Traceback (most recent call last):"
+STEP, ITEM = "next: ", "- "  # how `str` of an error begins its last line, and the lines of its failures
+HEAD = re.compile(r"(?:[A-Za-z_][\w]*\.)*([A-Z]\w*): (.*)")
+PREFIX = re.compile(r"(?:error|Error): (?=\S)")  # of the command lines of d2c and of BentoML
+
+
+def child_error(
+    text: str,  # what the process wrote on standard error
+    what: str,  # what could not be done
+    *,
+    where: str = "",
+    next: str = "",  # unless the process says one
+) -> D2CError:
+    """Return the failure of another process as an error: one of ours as what it was there, any other as a bug of ours.
+
+    The last line is not the reason: an error of ours ends with `next: …`, others end with lines that explain the first.
+    """
+    name, message = _reason(text)
+    failures: list[Failure] = []
+    while len(message) > 1 and message[-1].strip().startswith((STEP, ITEM)):
+        line = message.pop().strip()
+        if line.startswith(STEP):
+            next = line.removeprefix(STEP)
+        else:
+            failures.insert(0, Failure(line.removeprefix(ITEM)))
+    ours = _kinds()
+    reason = (message[0] if name else message[-1]) if message else "no reason given"
+    if name and name not in ours:
+        reason = f"{name}: {reason}"
+    return ours.get(name, D2CError)(f"{what}: {reason}", where=where, next=next, failures=failures)
+
+
+def _reason(text: str) -> tuple[str, list[str]]:
+    """Return the class of the error that a process ended with, empty where none is named, and the lines of its message."""
+    lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
+    starts = [i for i, line in enumerate(lines) if line.strip() == TRACEBACK]
+    if starts:
+        margin = len(lines[starts[-1]]) - len(lines[starts[-1]].lstrip())
+        rest = [line[margin:] for line in lines[starts[-1] + 1 :]]
+        head = next((i for i, line in enumerate(rest) if not line.startswith(" ")), 0)
+        lines = rest[head:]
+    for i in [0] if starts else range(len(lines) - 1, -1, -1):
+        found = HEAD.fullmatch(lines[i]) if i < len(lines) else None
+        if found is not None and (starts or found[1] in _kinds()):
+            return found[1], [found[2], *lines[i + 1 :]]
+    return "", [PREFIX.sub("", line, count=1) for line in lines]
+
+
+def _kinds() -> dict[str, type[D2CError]]:
+    """Return the classes of errors that are known here, by name."""
+    found: dict[str, type[D2CError]] = {}
+    waiting = [D2CError]
+    while waiting:
+        kind = waiting.pop()
+        found[kind.__name__] = kind
+        waiting += kind.__subclasses__()
+    return found

@@ -328,7 +328,8 @@ def test_a_segment_that_another_worker_sweeps_at_the_start_is_made_anew(tmp_path
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        ({"action": "followed", "prediction_id": "a-0"}, 202),
+        ({"action": "followed", "prediction_id": "a" * 32 + "-0"}, 202),
+        ({"action": "followed", "prediction_id": "a-0"}, 422),
         ({"action": "ignored", "key": "L-1"}, 202),
         ({"action": "overridden", "key": "L-1", "reason": "knows them", "value": 0.9}, 202),
         ({"action": "outcome", "key": "L-1", "value": True, "at": "2026-02-03T04:05:06Z"}, 202),

@@ -36,6 +36,8 @@ def collect(folder: Path | None, as_json: bool) -> None:
     for each, counts in told.items():
         news = f"{counts['new_predictions']} predictions, {counts['new_feedback']} feedback new"
         news += f", {counts['new_aborts']} rollouts ended by services" if counts["new_aborts"] else ""
+        news += f", {counts['probes']} of the predictions by probes" if counts["probes"] else ""
+        news += f", {counts['repeated']} feedback left out: the first of its kind holds" if counts["repeated"] else ""
         click.echo(f"{here(Path(each))}: {news} ({counts['files']} files, {counts['faulty']} faulty lines)")
     if not told:
         click.echo("no service has logged anything here")

@@ -105,13 +105,19 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
 @click.option(
     "--version", "number", type=int, help="The version that must answer; any with its contract when not given."
 )
-@click.option("--key", envvar="D2C_API_KEY", show_envvar=True, help="An API key, best by the environment.")
+@click.option(
+    "--key",
+    envvar="D2C_API_KEY",
+    show_envvar=True,
+    help="An API key with the scope `probe`, best by the environment; needed unless the service is on this machine and asks for none.",
+)
 @json_option
 def check(model: str, url: str, number: int | None, key: str | None, as_json: bool) -> None:
     """Ask the service at URL whether it keeps MODEL's contract; a promise that does not hold ends with 4.
 
     Run it in CI between staging and production: readiness, contract, a prediction, a repeated call, a wrong one, one without
-    a key, metrics.
+    a key, metrics. It asks about a made-up key as a probe: nothing is decided upon its predictions. Where the service would
+    take it for a caller, nothing is asked.
     """
     from ..serving.smoke import smoke
 

@@ -37,6 +37,7 @@ from .stats import exposition, stats
 from .turn import policies
 
 LOG = logging.getLogger("d2c.decisions")
+FIELDS = 20  # of a query or a form
 LARGEST, SECONDS = 16_384, 10.0  # bytes of a body, and seconds in which it must arrive
 SPAN = timedelta(days=30)  # of the figures at /metrics
 ACTIONS = "|".join(VERDICTS)
@@ -138,7 +139,7 @@ class App:
             if method not in handlers:
                 allow = ", ".join(handlers)
                 return problem(405, "This path does not take this method", f"it takes {allow}", {"allow": allow})
-            asked = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
+            asked = _fields(scope["query_string"].decode("latin-1"), "query")
             visit.query = {name: values[0] for name, values in asked.items()}
             if method == "POST":
                 visit.body = await visit.request.body(LARGEST, SECONDS)
@@ -275,7 +276,8 @@ class App:
     def click(self, visit: Visit) -> Answer:
         """POST of a link: decides."""
         link, decision = self._link(visit)
-        form = {name: values[0] for name, values in parse_qs(visit.body.decode("utf-8", "replace")).items()}
+        asked = _fields(visit.body.decode("utf-8", "replace"), "form")
+        form = {name: values[0] for name, values in asked.items()}
         body = Body(reason=form.get("reason", "").strip()[:LONGEST])
         try:
             if link.action == "edit":
@@ -307,6 +309,14 @@ class App:
 
 def _whole(ledger: Ledger, decision: Decision) -> dict[str, Any]:
     return decision.to_dict() | basis(ledger, decision) | {"events": events(ledger, decision)}
+
+
+def _fields(text: str, where: str) -> dict[str, list[str]]:
+    """Return the fields of a query or a form. Raises Refused where there are too many."""
+    try:
+        return parse_qs(text, max_num_fields=FIELDS)
+    except ValueError:
+        raise Refused(problem(400, f"The {where} has too many fields", f"it takes at most {FIELDS}")) from None
 
 
 def _number(text: str) -> int:

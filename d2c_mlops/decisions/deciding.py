@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, func, select, update
 
 from ..errors import DataRefused, UsageError
-from ..ledger.schema import decision_links, decisions, predictions
+from ..ledger.schema import by_callers, decision_links, decisions, predictions
 from ..ledger.store import Ledger, insert_new
 from ..models.contract import Contract
 from ..serving.batch import identity_of
@@ -51,7 +51,7 @@ class Proposed:
 def propose(ledger: Ledger, policy: Policy, now: datetime, *, write: bool = True) -> Proposed:
     """Make a decision of every prediction that has none: at most one each, whoever else does the same.
 
-    Of several predictions about the same the newest counts. Shadow answers, which nobody was given, are left alone.
+    Of several predictions about the same the newest counts. Shadow answers, which nobody was given, and answers to probes are left alone.
     With `write` false nothing is kept.
     """
     told, after = Proposed(), ("", "")
@@ -72,6 +72,7 @@ def _undecided(policy: Policy, now: datetime, after: tuple[Any, str]) -> Any:
     mine = and_(
         predictions.c.model == policy.model,
         predictions.c.variant != "shadow",
+        by_callers(predictions),
         predictions.c.at > now - policy.max_age,
         decisions.c.id.is_(None),
     )

@@ -18,6 +18,7 @@ from ..values import age
 from .rules import Rule, Unknown
 
 Values = Mapping[str, Any]
+SHOWN = 60  # characters of a wrong value that an error repeats
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,11 @@ def checked(field: Field, value: Any) -> Any:
     """Return an edited value as the contract has it. Raises DataRefused."""
     try:
         made = record_model("Edited", (field,)).model_validate_json(json.dumps({field.name: value}), strict=True)
-    except (ValidationError, ValueError) as err:
-        said = err.errors(include_url=False)[0]["msg"] if isinstance(err, ValidationError) else str(err)
-        raise DataRefused(f"{value!r} is no {field.name}: {said}", where=field.name) from None
+    except ValidationError as err:
+        said = err.errors(include_url=False)[0]["msg"]
+        raise DataRefused(f"{_short(value)} is no {field.name}: {said}", where=field.name) from None
+    except (ValueError, RecursionError):  # a number of more digits than Python writes, a surrogate, a list in lists
+        raise DataRefused(f"this is no {field.name} that can be read", where=field.name) from None
     found = made.model_dump(mode="json")[field.name]
     if found is None:
         raise DataRefused(f"a {field.name} is needed", where=field.name)
@@ -136,7 +139,14 @@ def read_value(field: Field, text: str) -> Any:
     if field.kind in ("integer", "number", "boolean"):
         plain = {"yes": "true", "no": "false"}.get(text.strip().lower(), text.strip().lower())
         try:
-            return checked(field, json.loads(plain, parse_constant=float))
-        except json.JSONDecodeError:
-            raise DataRefused(f"{text!r} is no {field.name}: it has to be a {field.kind}", where=field.name) from None
+            value = json.loads(plain, parse_constant=float)
+        except (ValueError, RecursionError):
+            what = f"{_short(text)} is no {field.name}: it has to be a {field.kind}"
+            raise DataRefused(what, where=field.name) from None
+        return checked(field, value)
     return checked(field, text)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"

@@ -140,7 +140,11 @@ def note(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def heard(connection: Connection, decision: Decision, action: str, at: datetime, by: str | None, reason: str) -> None:
-    """Tell the model what became of its prediction: followed, overridden or ignored."""
+    """Tell the model what became of its prediction: followed, overridden or ignored; once for a prediction and kind."""
+    f = feedback.c
+    same = select(f.id).where(f.prediction_id == decision.prediction_id, f.action == action).limit(1)
+    if connection.execute(same).first() is not None:
+        return
     row = {"id": f"decision-{decision.id}", "model": decision.model, "prediction_id": decision.prediction_id,
            "key": decision.key, "at": at, "action": action, "reason": reason or None, "value": decision.edited,
            "caller": by[:64] if by else None}  # fmt: skip

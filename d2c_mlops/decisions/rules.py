@@ -11,14 +11,15 @@ import ast
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from decimal import Context, Decimal, DecimalException, DivisionByZero, InvalidOperation, Overflow, localcontext
+from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from typing import Any
 
 from ..errors import Failure, UsageError
 
 LONGEST = 1000  # characters of a rule
 DEEPEST = 40  # nodes within nodes
-EXACT = Context(prec=34, Emin=-6000, Emax=6000, traps=[InvalidOperation, DivisionByZero, Overflow])
+DIGITS = 34  # of a number: what decimals are exact to here
+EXACT = Context(prec=DIGITS, Emin=-6000, Emax=6000, traps=[InvalidOperation, DivisionByZero, Overflow])
 SIDES = ("inputs", "outputs")
 FUNCTIONS: dict[str, tuple[Callable[..., Decimal], int, int]] = {  # with the fewest and the most arguments
     "abs": (abs, 1, 1),
@@ -66,7 +67,10 @@ class Rule:
             raise UsageError(f"this is no rule: {said}", where=f"{where}: {text}", next=WHAT) from None
         failures: list[Failure] = []
         names: set[tuple[str, str]] = set()
-        _check(tree, failures, names, 0)
+        if _depth(tree) > DEEPEST:
+            what = f"is nested more than {DEEPEST} deep: leave out brackets, or let a list stand for many comparisons"
+            raise UsageError("this is no rule", where=where, failures=[Failure(what, f"{text[:60]}…")], next=WHAT)
+        _check(tree, failures, names)
         if not failures and not _is_truth(tree):
             failures.append(Failure("says a value, not whether something holds", text))
         if failures:
@@ -93,7 +97,7 @@ class Rule:
         with localcontext(EXACT):
             try:
                 found = _value(self.tree, inputs, outputs)
-            except (DecimalException, TypeError, ValueError) as err:
+            except (ArithmeticError, TypeError, ValueError) as err:
                 raise Unknown(f"{type(err).__name__} in {self.text}") from None
         if not isinstance(found, bool):
             raise Unknown(f"{self.text} says {found}, not whether something holds")
@@ -113,13 +117,25 @@ def _is_truth(node: ast.expr) -> bool:
     )
 
 
-def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]], depth: int) -> None:
+def _depth(tree: ast.AST) -> int:
+    """Return how many expressions are nested in a tree, without a call for each: a long sum has hundreds."""
+    deepest, waiting = 0, [(tree, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        waiting += [(each, depth + isinstance(each, ast.expr)) for each in ast.iter_child_nodes(node)]
+    return deepest
+
+
+def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]]) -> None:
     """Collect the names of a tree, and every node that no rule may have."""
-    shown = ast.unparse(node) if depth <= DEEPEST and isinstance(node, ast.expr) else type(node).__name__
+    shown = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
     inner: list[ast.expr] = []
     match node:
-        case _ if depth > DEEPEST:
-            failures.append(Failure("is nested too deeply", shown[:40]))
+        case ast.Constant(value=int() as value) if abs(value) >= 10**DIGITS:
+            failures.append(
+                Failure(f"has more than {DIGITS} digits, which is more than is compared exactly", shown[:40])
+            )
         case ast.Name(id=name):
             names.add(("", name))
         case ast.Attribute(value=ast.Name(id=side), attr=name) if side in SIDES:
@@ -133,7 +149,8 @@ def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]], 
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
             inner = [left, right]
         case ast.Compare(left=left, ops=ops, comparators=others) if _are_known(ops, others):
-            inner = [left, *(each for each in others if not isinstance(each, ast.List | ast.Tuple))]
+            listed = [each.elts if isinstance(each, ast.List | ast.Tuple) else [each] for each in others]
+            inner = [left, *(each for some in listed for each in some)]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
             _, fewest, most = FUNCTIONS[name]
             if not fewest <= len(args) <= most:
@@ -142,7 +159,7 @@ def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]], 
         case _:
             failures.append(Failure(f"{type(node).__name__} is not allowed", shown))
     for each in inner:
-        _check(each, failures, names, depth + 1)
+        _check(each, failures, names)
 
 
 def _is_constant(value: Any) -> bool:
@@ -226,7 +243,9 @@ def _plain(value: Any) -> Any:
     """Return numbers as exact decimals, texts and yes or no as they are."""
     if value is None or isinstance(value, bool | str):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, int):
+        return Decimal(value)
+    if isinstance(value, float):
         if not math.isfinite(value):
             raise Unknown("a number is not finite")
         return Decimal(repr(value))

@@ -6,7 +6,20 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    ColumnElement,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -196,6 +209,7 @@ predictions = Table(
     Column("reasons", JSON),
     Column("caller", String(64)),
     Column("request_id", String(64)),
+    Column("origin", String(16)),
     Index("predictions_by_key", "model", "key", "at"),
     Index("predictions_by_time", "model", "at"),
 )
@@ -212,9 +226,18 @@ feedback = Table(
     Column("reason", Text),
     Column("value", JSON),
     Column("caller", String(64)),
+    Column("origin", String(16)),
     Index("feedback_by_prediction", "prediction_id"),
     Index("feedback_by_key", "model", "key", "at"),
 )
+
+PROBE = "probe"  # origin of what was asked with made-up keys: by checks, load tests and monitors
+
+
+def by_callers(table: Table) -> ColumnElement[bool]:
+    """Return the condition that rows of predictions or feedback are not those of probes; rows of before know no origin."""
+    return table.c.origin.is_distinct_from(PROBE)
+
 
 decisions = Table(
     "decisions",

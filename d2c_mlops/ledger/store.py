@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceEr
 from ..errors import D2CError, Temporary, UsageError
 from ..settings import Settings
 
-HEAD = "0007"  # the newest migration; a test compares it with the migrations folder
+HEAD = "0008"  # the newest migration; a test compares it with the migrations folder
 LOCKED = ("database is locked", "database table is locked", "database schema is locked")
 PATIENCE = 600.0  # seconds that what has happened waits to be written down while the ledger is away
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from ..models.contract import Field as ContractField
 from ..models.model import Model
 from . import openapi
 from .http import Refused, problem
+from .ids import Given, Signer
 from .privacy import pseudonym, veiled
 from .reading import Reader
 
@@ -35,7 +36,7 @@ class Unfit(D2CError):
 class Answered:
     """Records with what the model said about them."""
 
-    batch: str  # the predictions' ids are BATCH-0, BATCH-1, …
+    batch: str  # random digits that the predictions' ids begin with
     records: Sequence[dict[str, Any]]
     outputs: list[dict[str, Any]]
     reasons: list[list[str]] | None
@@ -43,6 +44,8 @@ class Answered:
     lines: list[bytes] = field(default_factory=list)  # for the prediction log
     challenged: list[bool] | None = None  # of each record, whether the challenger answered it; None where there is none
     sent: bytes | None = None  # the records' own text, where it says what the records do
+    token: str = ""  # the predictions' ids are TOKEN-PLACE, where one token stands for all of them
+    ids: list[str] | None = None  # the ids themselves, where it does not
 
 
 @dataclass(frozen=True)
@@ -184,26 +187,47 @@ class Served:
         """What every answer starts with."""
         return {"model": self.name, "version": self.version, "contract": self.model.contract.version}
 
-    def predictions(self, made: Answered, indexes: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    @cached_property
+    def signer(self) -> Signer:
+        """What signs the ids of predictions, and checks those that come back with feedback."""
+        return Signer(self.secret, self.name)
+
+    def sign(self, made: Answered, places: Sequence[int]) -> None:
+        """Give the predictions their ids: one token for places without a gap, else a token for each."""
+        if made.token or made.ids is not None:
+            return
+        first, end = places[0], places[-1] + 1
+        if end - first == len(places):
+            made.token = self.signer.token(made.batch, first, end)
+        else:
+            made.ids = [f"{self.signer.token(made.batch, i, i + 1)}-{i}" for i in places]
+
+    def predictions(self, made: Answered, indexes: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Return the predictions as a caller sees them; `indexes` are the records' places in their batch."""
-        batch = made.batch
         places = range(len(made.outputs)) if indexes is None else indexes
-        if made.reasons is None:
-            return [{"prediction_id": f"{batch}-{i}", **row} for i, row in zip(places, made.outputs, strict=True)]
-        rows = zip(places, made.outputs, made.reasons, strict=True)
-        return [{"prediction_id": f"{batch}-{i}", **row, "reasons": why} for i, row, why in rows]
+        self.sign(made, places)
+        token, ids = made.token, made.ids
+        if ids is not None:
+            rows = [{"prediction_id": id, **row} for id, row in zip(ids, made.outputs, strict=True)]
+        else:
+            rows = [{"prediction_id": f"{token}-{i}", **row} for i, row in zip(places, made.outputs, strict=True)]
+        if made.reasons is not None:
+            for row, why in zip(rows, made.reasons, strict=True):
+                row["reasons"] = why
+        return rows
 
     def lines(self, made: Answered, about: dict[str, Any], indexes: Sequence[int] | None = None) -> list[bytes]:
         """Return what is logged of an answer: lines of at most LINE records, personal fields hashed or dropped."""
         found, mask = [], self.mask
         places = range(len(made.records)) if indexes is None else indexes
+        self.sign(made, places)
         kept = made.sent if mask is None and len(made.records) <= LINE else None
         for start in range(0, len(made.records), LINE):
             rows = slice(start, start + LINE)
             inputs, outputs, where = () if kept else made.records[rows], made.outputs[rows], places[rows]
             line = {
                 "kind": "predictions",
-                "id": made.batch,
+                "id": made.token or made.batch,
                 "first": where[0],
                 **self.head,
                 **about,
@@ -213,6 +237,8 @@ class Served:
             }
             if where[-1] - where[0] >= len(where):
                 line["indexes"] = list(where)
+            if made.ids is not None:
+                line["ids"] = made.ids[rows]
             if made.reasons is not None:
                 line["reasons"] = self.veil(inputs, outputs, made.reasons[rows]) if mask else made.reasons[rows]
             found.append(orjson.dumps(line))
@@ -222,9 +248,17 @@ class Served:
         """Yield versions, variants and how many records each has answered."""
         return ((self.label, "champion", len(made.records)),)
 
-    def heard(self, action: str, prediction_id: str | None, key: str | None) -> int:
-        """Take note of feedback; return the version that it is about."""
+    @property
+    def for_probes(self) -> Served:
+        """What answers probes: the same, and nothing is counted of it."""
+        return self
+
+    def version_about(self, given: Given | None, key: str | None) -> int:
+        """Return the version that feedback is about, by what a prediction's id says, else by the key."""
         return self.version
+
+    def heard(self, action: str, given: Given | None, prediction_id: str | None, key: str | None) -> None:
+        """Count feedback that was kept, where two versions are compared."""
 
 
 def fitting(contract: Contract, asked: pd.DataFrame, made: pd.DataFrame, name: str) -> None:

@@ -19,7 +19,7 @@ from ..models.contract import contract_to_dict
 from ..settings import ServiceSettings
 from . import feedback, openapi
 from .answering import Answered, Served, refused
-from .callers import admit, once
+from .callers import PROBING, admit, from_here, once, token_of
 from .http import (
     ASGI,
     NDJSON,
@@ -36,7 +36,7 @@ from .http import (
     problem,
 )
 from .kept import Kept
-from .keys import Keyring
+from .keys import PROBE, Keyring
 from .logbook import Logbook
 from .majors import Older, of_major
 from .metrics import Metrics, exposition
@@ -48,6 +48,7 @@ __all__ = ["App", "Keeping", "Served", "create_app"]
 
 LOG = logging.getLogger("d2c.service")
 STREAM = NDJSON.encode()  # the type of a body that is answered line by line
+REMEMBERED = 100_000  # feedback that a worker remembers
 Handler = Callable[[Request, Served], Awaitable[Answer | None]]
 
 
@@ -73,6 +74,7 @@ class App:
         self.metrics = Metrics()
         self.pace = Pace()
         self.threads = Threads()
+        self.told: dict[str, int] = {}  # ids of feedback that was taken, with what it said, the oldest first
         self.going = 0
         asks: dict[str, Handler] = {
             "/predict": partial(self.ask, reasons=False),
@@ -174,6 +176,8 @@ class App:
     async def ask(self, request: Request, served: Served, *, reasons: bool) -> Answer | None:
         """POST /predict and /explain: records in, predictions out."""
         self.authorise(request, served)
+        if request.probe:
+            served = served.for_probes
         if reasons and not served.explains:
             raise Refused(problem(404, "This model gives no reasons", "POST /predict asks for predictions alone"))
         if (request.header(b"content-type") or b"").lower().startswith(STREAM):
@@ -193,7 +197,7 @@ class App:
         work = partial(served.predict, body, batch, reasons, about)
         made: Answered = await self.guarded(work, served, (reasons, len(body)))
         logged = self.write(made.lines, served) if about is not None else "sampled-out"
-        self.metrics_of(served, made)
+        self.metrics_of(served, made, request.probe)
         if served.shadow is not None:
             request.after = partial(served.shadow, made, about, reasons)
         spent = f"{(perf_counter() - start) * 1e3:.3f}"
@@ -225,17 +229,39 @@ class App:
 
     async def _fed(self, request: Request, served: Served, body: bytes, id: str) -> Answer:
         try:
-            line, action = feedback.line(body, id, served, request, datetime.now(UTC))
+            told = feedback.read(body, id, served, request, datetime.now(UTC))
         except ValidationError as err:
             raise refused(err, served) from None
-        if self.keeping.logbook is None or not self.keeping.logbook.append(line):
+        answer = orjson.dumps({"feedback_id": told.id})
+        if told.given is not None and (former := self.told.get(told.id)) is not None:
+            if former != told.content:
+                why = f"{told.action} was told of this prediction before, with another reason, value or time: the first holds"
+                raise Refused(problem(409, "This was told before", why))
+            return Answer(answer, 200, idempotency_replayed="true")
+        if self.keeping.logbook is None or not self.keeping.logbook.append(told.line):
             raise Refused(problem(503, "Feedback cannot be kept now", "send it again later", {"retry_after": "5"}))
-        self.metrics.feedback.labels(served.name, served.label, action).inc()
-        return Answer(orjson.dumps({"feedback_id": id}), 202)
+        if told.given is not None:
+            if len(self.told) >= REMEMBERED:
+                del self.told[next(iter(self.told))]
+            self.told[told.id] = told.content
+        if told.verified and not request.probe:
+            self.metrics.feedback.labels(served.name, served.label, told.action).inc()
+            served.heard(told.action, told.given, told.prediction_id, told.key)
+        return Answer(answer, 202)
 
     # --- what it is, and how it is
 
+    def mark(self, request: Request, served: Served) -> None:
+        """Say in the answer whether the caller's predictions would be those of a probe; nobody is refused."""
+        ring, mode = self.keeping.keyring, self.settings.mode
+        if ring is not None and (ring.guards() or mode == "production"):
+            key, reason = ring.holder(token_of(request), datetime.now(UTC))
+            request.probe = key is not None and reason is None and key.probes and key.opens(served.name)
+        else:
+            request.probe = request.header(PROBING) is not None and mode != "production" and from_here(request)
+
     async def contract(self, request: Request, served: Served) -> Answer:
+        self.mark(request, served)
         described = {**contract_to_dict(served.model.contract), "model": served.name, "model_version": served.version}
         if request.older is None and self.keeping.majors:
             described["older"] = [one.to_dict() for one in self.keeping.majors.values()]
@@ -273,6 +299,8 @@ class App:
         ring = self.keeping.keyring
         if ring is not None and (ring.guards() or self.settings.mode == "production"):
             admit(ring, request, served, self.metrics)
+        elif request.header(PROBING) is not None:
+            request.probe = self.settings.mode != "production" and from_here(request)
 
     def about(self, request: Request) -> dict[str, Any] | None:
         """Return what is logged beside predictions; None when this request is not logged."""
@@ -281,7 +309,10 @@ class App:
         share = self.settings.log_sample
         if share < 1.0 and random.random() >= share:  # noqa: S311
             return None
-        return {"at": datetime.now(UTC), "request_id": request.id, "caller": request.caller, "variant": "champion"}
+        told = {"at": datetime.now(UTC), "request_id": request.id, "caller": request.caller, "variant": "champion"}
+        if request.probe:
+            told["origin"] = PROBE
+        return told
 
     def write(self, lines: list[bytes], served: Served) -> str:
         """Log lines and return what the caller is told: true when all of them are kept."""
@@ -291,10 +322,10 @@ class App:
         self.metrics.unlogged.labels(served.name, served.label).inc()
         return "false"
 
-    def metrics_of(self, served: Served, made: Answered) -> None:
-        """Count answered records."""
+    def metrics_of(self, served: Served, made: Answered, probe: bool) -> None:
+        """Count answered records; those of probes by themselves."""
         for label, variant, count in served.counts(made):
-            self.metrics.answered(served.name, label, variant).inc(count)
+            self.metrics.answered(served.name, label, PROBE if probe else variant).inc(count)
 
 
 def create_app(served: Callable[[], Served], keeping: Keeping | None = None, inner: ASGI | None = None) -> App:

@@ -15,15 +15,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..errors import D2CError, Temporary, UsageError
+from ..errors import Temporary, UsageError, child_error
 from ..ledger.store import Ledger
 from ..locks import lock
+from ..models.model import EXAMPLE_FILE
 from ..registry.versions import Version, files_of, folder_digest, model_class
 from ..settings import Settings
 from .majors import FILE as OLDER_FILE
 from .majors import FOLDER as OLDER
 from .majors import Older
-from .pins import pins
+from .pins import bare_environment, pins
 from .promised import promised
 
 ROOMS = (
@@ -152,11 +153,19 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
                 (context / name).write_text(json.dumps(_about(each), indent=1), encoding="utf-8")
         (context / "requirements.txt").write_text("\n".join(pins(context)) + "\n", encoding="utf-8")
         (context / "bentofile.yaml").write_text(json.dumps(_bentofile(version), indent=1), encoding="utf-8")
+        _without_examples(context)
         with lock(settings.store / "bentoml", "Bentos", BUILD_WAIT):
             if (folder / "bento.yaml").exists():
                 return Bento(tag, folder, made=False)
             _build(context, tag, settings)
     return Bento(tag, folder, made=True)
+
+
+def _without_examples(context: Path) -> None:
+    """Remove the records of training data that the registry keeps beside models: an image is given to others."""
+    for folder in ("model", "challenger", OLDER):
+        for file in (context / folder).rglob(EXAMPLE_FILE):
+            file.unlink()
 
 
 def _copy_code(version: Version, context: Path) -> None:
@@ -229,9 +238,10 @@ def _bentofile(version: Version) -> dict[str, Any]:
 
 def _build(context: Path, tag: str, settings: Settings) -> None:
     command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", tag.partition(":")[2]]
-    done = subprocess.run(command, cwd=context, env=environment(settings), capture_output=True, text=True, timeout=600)
+    own = bare_environment(environment(settings))
+    done = subprocess.run(command, cwd=context, env=own, capture_output=True, text=True, timeout=600)
     if done.returncode:
         text = (done.stderr or done.stdout).strip()
         if "No space left" in text:
             raise Temporary("the disk is full", where=str(settings.store), next="free some disk space, package again")
-        raise D2CError(f"BentoML could not build {tag}: {text.splitlines()[-1] if text else 'no reason given'}")
+        raise child_error(text, f"BentoML could not build {tag}")

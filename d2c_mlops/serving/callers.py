@@ -14,16 +14,24 @@ import orjson
 from .answering import Served
 from .http import Answer, Refused, Request, problem
 from .kept import Conflict, Kept, identity
-from .keys import Keyring
+from .keys import ASK, Keyring, refused
 from .metrics import Metrics
 
 KEY_FORM = re.compile(r"[!-~]{1,200}")  # an Idempotency-Key
 LOG = logging.getLogger("d2c.service")
 
 
+PROBING = b"x-d2c-probe"  # header by which a caller on this machine marks a probe while no key is needed
+HERE = ("127.0.0.1", "::1")
+FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")  # the caller is somewhere else
+
+
 def admit(ring: Keyring, request: Request, served: Served, metrics: Metrics) -> None:
     """Raise Refused, log and count unless the caller has an API key for the model."""
-    request.caller, reason = ring.refusal(token_of(request), served.name, datetime.now(UTC))
+    key, reason = ring.holder(token_of(request), datetime.now(UTC))
+    if key is not None:
+        request.caller, request.probe = key.id, key.probes
+        reason = reason or refused(key, served.name, ASK)
     if reason is None:
         return
     metrics.refused.labels(served.name, served.label, reason).inc()
@@ -49,6 +57,12 @@ def unwelcome(reason: str, model: str) -> Answer:
     return problem(401, "A valid API key is needed", f"{reason}: send Authorization: Bearer KEY", headers)
 
 
+def from_here(request: Request) -> bool:
+    """Whether a caller is on this machine, as far as the connection tells: an address in a header proves nothing."""
+    client = request.scope.get("client")
+    return client is not None and client[0] in HERE and not any(request.header(name) for name in FORWARDED)
+
+
 async def once(
     kept: Kept | None,
     request: Request,
@@ -63,7 +77,7 @@ async def once(
         why = "1 to 200 visible characters of ASCII, without spaces"
         raise Refused(problem(400, "The Idempotency-Key is not well formed", why))
     digest = blake2b(body, digest_size=16).hexdigest()
-    scope = f"{served.name}{request.scope['path']} {request.caller}"
+    scope = f"{served.name}{request.scope['path']} {request.caller}{' probe' if request.probe else ''}"
     loop = asyncio.get_running_loop()
     try:
         began: float | str = f"{datetime.now(UTC):%Y-%m-%d}"

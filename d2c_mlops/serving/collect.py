@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import and_, select
+from sqlalchemy import Connection, and_, select
 from sqlalchemy.exc import StatementError
 
 from ..errors import UsageError
-from ..ledger.schema import feedback, predictions, rollouts
-from ..ledger.store import Ledger, insert_new
+from ..ledger.schema import by_callers, feedback, predictions, rollouts
+from ..ledger.store import CHUNK, Ledger, insert_new
 from ..locks import lock
 from ..settings import Settings
+from .keys import PROBE
 from .logbook import intact, recover
 from .rollout import marks
 
@@ -37,6 +38,10 @@ class Collected:
     new_predictions: int = 0
     new_feedback: int = 0
     new_aborts: int = 0  # rollouts that services ended by themselves
+    probes: int = 0  # new predictions that were asked with made-up keys: on record, and nothing is decided upon them
+    repeated: int = (
+        0  # feedback that says something else than what was told before of the same prediction; the first holds
+    )
     faulty: int = 0  # lines that are no log lines; they are kept in a file beside
 
     def to_dict(self) -> dict[str, int]:
@@ -114,34 +119,65 @@ def _insert(ledger: Ledger, read: Iterable[tuple[str, Rows]], told: Collected) -
     for kind, some in read:
         rows[kind] += some
     with ledger.write() as connection:
-        new = [len(insert_new(connection, table, rows[kind])) for kind, table in TABLES.items()]
+        rows["feedback"], again = _untold(connection, rows["feedback"])
+        added = {kind: insert_new(connection, table, rows[kind]) for kind, table in TABLES.items()}
+    new = [len(each) for each in added.values()]
+    probes = {row["id"] for row in rows["predictions"] if row["origin"] == PROBE}
+    told.probes += sum(key[0] in probes for key in added["predictions"]) if probes else 0
     told.new_predictions += new[0]
     told.new_feedback += new[1]
+    told.repeated += again
     told.new_aborts += new[2]
     told.predictions += len(rows["predictions"])
-    told.feedback += len(rows["feedback"])
+    told.feedback += len(rows["feedback"]) + again
+
+
+def _untold(connection: Connection, rows: Rows) -> tuple[Rows, int]:
+    """Return the feedback that is new or was read before, and how much says something else than the first of its kind.
+
+    A service names feedback by its prediction and kind, so that the table's key keeps what two replicas were told from being added
+    twice; services of before gave names at random, so that what is there is looked up.
+    """
+    about = sorted({row["prediction_id"] for row in rows if row["prediction_id"] is not None})
+    known: dict[tuple[str, str], tuple[Any, ...]] = {}
+    f = feedback.c
+    for start in range(0, len(about), CHUNK):
+        query = select(f.prediction_id, f.action, f.id, f.value, f.reason).where(
+            f.prediction_id.in_(about[start : start + CHUNK])
+        )
+        known |= {(row.prediction_id, row.action): tuple(row[2:]) for row in connection.execute(query)}
+    kept, again = [], 0
+    for row in rows:
+        said = (row["id"], row["value"], row["reason"])
+        first = known.setdefault((row["prediction_id"], row["action"]), said) if row["prediction_id"] else said
+        if said == first:
+            kept.append(row)
+        else:
+            again += said[1:] != first[1:]
+    return kept, again
 
 
 def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
     at, reasons = datetime.fromisoformat(line["at"]), line.get("reasons")
-    places = line.get("indexes")
+    places, ids = line.get("indexes"), line.get("ids")
     for i, (inputs, outputs) in enumerate(zip(line["inputs"], line["outputs"], strict=True)):
         key = outputs.get(line["key"])
         yield {
-            "id": f"{line['id']}-{places[i] if places else line['first'] + i}",
+            "id": ids[i] if ids else f"{line['id']}-{places[i] if places else line['first'] + i}",
             **{name: line[name] for name in ("model", "version", "contract", "variant", "caller", "request_id")},
             "key": _text(key),
             "at": at,
             "inputs": inputs,
             "outputs": outputs,
             "reasons": reasons[i] if reasons is not None else None,
+            "origin": line.get("origin"),
         }
 
 
 def _feedback(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
     kept = {name: line[name] for name in ("id", "model", "action", "value", "caller")}
     texts = {name: _text(line[name]) for name in ("prediction_id", "key", "reason")}
-    yield {**kept, **texts, "at": datetime.fromisoformat(line["at"])}
+    yield {**kept, **texts, "at": datetime.fromisoformat(line["at"]), "origin": line.get("origin")}
 
 
 def _text(value: Any) -> str | None:
@@ -163,13 +199,19 @@ READERS: dict[str, Callable[[dict[str, Any]], Iterable[dict[str, Any]]]] = {
 
 
 def followed_up(ledger: Ledger, model: str) -> list[dict[str, Any]]:
-    """Return the feedback on a model with the prediction that each is about, by its id, else the key's last one before it."""
+    """Return the feedback on a model with the prediction that each is about, by its id, else the key's last one before it.
+
+    Probes are left out: feedback that was sent by one, and feedback on a prediction that one asked for.
+    """
     found = []
     with ledger.read() as connection:
-        for said in connection.execute(select(feedback).where(feedback.c.model == model).order_by(feedback.c.at)):
-            by_key = and_(predictions.c.key == said.key, predictions.c.at <= said.at)
+        told = select(feedback).where(feedback.c.model == model, by_callers(feedback)).order_by(feedback.c.at)
+        for said in connection.execute(told):
+            by_key = and_(predictions.c.key == said.key, predictions.c.at <= said.at, by_callers(predictions))
             which = predictions.c.id == said.prediction_id if said.prediction_id else by_key
             query = select(predictions).where(predictions.c.model == model, which).order_by(predictions.c.at.desc())
             about = connection.execute(query.limit(1)).one_or_none()
+            if about is not None and about.origin == PROBE:
+                continue
             found.append({**said._mapping, "prediction": dict(about._mapping) if about is not None else None})
     return found

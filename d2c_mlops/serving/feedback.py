@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from ..models.contract import Moment, Personal
 from .http import Refused, problem
+from .ids import Given
+from .kept import identity
+from .keys import PROBE
 from .privacy import pseudonym
 
 if TYPE_CHECKING:
@@ -57,10 +61,40 @@ class Feedback(RootModel[Annotated[_Followed | _Overridden | _Outcome, Field(dis
     """Feedback on a prediction, or its outcome."""
 
 
-def line(body: bytes, id: str, served: Served, request: Request, now: datetime) -> tuple[bytes, str]:
-    """Return the line that is logged for a body, and its action. Raises ValidationError, and Refused where it could never join."""
+@dataclass(frozen=True)
+class Told:
+    """Feedback that was read: what is logged of it, and what it is about."""
+
+    id: str
+    line: bytes
+    action: str
+    prediction_id: str | None
+    key: str | None
+    given: Given | None  # what the prediction's id says; None without one
+    content: int  # the same for the same content
+
+    @property
+    def verified(self) -> bool:
+        """Whether it is about a prediction that a service of this project gave for certain."""
+        return self.given is None or self.given.verified
+
+
+def id_of(model: str, prediction_id: str, action: str) -> str:
+    """Return the id of feedback of a kind on a prediction: the same in every replica, so that it counts once."""
+    return identity("feedback", model, prediction_id, action)
+
+
+def read(body: bytes, id: str, served: Served, request: Request, now: datetime) -> Told:
+    """Read a body; `id` names feedback by key. Raises ValidationError, and Refused where it could never join."""
     said: Any = Feedback.model_validate_json(body, strict=True).root
     key, personal = said.key, _personal(served)
+    given = None
+    if said.prediction_id is not None:
+        given = served.signer.given(said.prediction_id)
+        if given is None:
+            why = f"no service of {served.name} gave a prediction with this id: send the one that the answer had"
+            raise Refused(problem(422, "This prediction is not known", why))
+        id = id_of(served.name, said.prediction_id, said.action)
     if key is not None and personal:
         key = pseudonym(key, served.secret) if served.secret and personal != "drop" else None
         if key is None and said.prediction_id is None:
@@ -68,12 +102,15 @@ def line(body: bytes, id: str, served: Served, request: Request, now: datetime) 
                 "the keys of this model are personal and not logged, so that none can be met again: send prediction_id"
             )
             raise Refused(problem(422, "Feedback by key joins nothing here", why))
-    version = served.heard(said.action, said.prediction_id, said.key)
+    reason, value = getattr(said, "reason", None), getattr(said, "value", None)
+    version = served.version_about(given, said.key)
     values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": said.at or now,
               "prediction_id": said.prediction_id, "key": key, "action": said.action,
-              "reason": getattr(said, "reason", None), "value": getattr(said, "value", None),
-              "caller": request.caller, "request_id": request.id}  # fmt: skip
-    return orjson.dumps(values), said.action
+              "reason": reason, "value": value, "caller": request.caller, "request_id": request.id}  # fmt: skip
+    if request.probe:
+        values["origin"] = PROBE
+    content = hash((said.at, reason, repr(value)))
+    return Told(id, orjson.dumps(values), said.action, said.prediction_id, said.key, given, content)
 
 
 def schema() -> dict[str, Any]:

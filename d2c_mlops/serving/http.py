@@ -27,6 +27,7 @@ SLOWEST = 64  # bytes of a stream that must arrive in the time for a part: a byt
 UNPACK = 2**20  # bytes that are unpacked at a time, however small the body was packed
 WHOLE = "d2c.whole"  # extension of ASGI: sends status, headers and body in one piece, or says that it does not
 GZIP = re.compile(rb"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")  # of Accept-Encoding
+PROBED = (b"x-d2c-origin", b"probe")  # says to the caller that the call counts as a probe
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -76,7 +77,7 @@ def problem(status: int, title: str, detail: str, headers: dict[str, str] | None
 class Request:
     """One request: its headers as sent, its body as far as the limits allow."""
 
-    __slots__ = ("after", "caller", "header", "id", "older", "path", "receive", "scope", "send", "sent")
+    __slots__ = ("after", "caller", "header", "id", "older", "path", "probe", "receive", "scope", "send", "sent")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
@@ -85,6 +86,7 @@ class Request:
         given = self.header(b"x-request-id")
         self.id = given.decode() if given and REQUEST_ID.fullmatch(given) else new_id()
         self.caller: str | None = None  # id of the API key
+        self.probe = False  # asked with made-up keys, so that nothing is decided upon it
         self.after: Callable[[], None] | None = None  # done once the answer is sent
         self.sent = 0  # status of an answer that was started already
         self.path: str = scope["path"]  # without a version of the contract in front
@@ -93,7 +95,7 @@ class Request:
     async def body(self, limit: int, seconds: float) -> bytes:
         """Return the body, unpacked. Raises Refused when it is too large or comes too slowly."""
         length = self.header(b"content-length")
-        if length is not None and length.isdigit() and int(length) > limit:
+        if length is not None and length.isdigit() and (len(length) > 18 or int(length) > limit):
             raise Refused(too_large(limit))
         message = await self._first(seconds)
         packed = self.header(b"content-encoding")
@@ -158,6 +160,8 @@ class Request:
         headers += [(_name(key), value.encode()) for key, value in answer.headers.items()]
         if self.older is not None:
             headers += self.older.headers
+        if self.probe:
+            headers.append(PROBED)
         if len(body) >= PACK_FROM and GZIP.search(self.header(b"accept-encoding") or b""):
             body = await asyncio.get_running_loop().run_in_executor(None, _gzip, body)
             headers += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
@@ -179,6 +183,8 @@ class Request:
         headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
         if self.older is not None:
             headers += self.older.headers
+        if self.probe:
+            headers.append(PROBED)
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def part(self, body: bytes, seconds: float, last: bool = False) -> None:

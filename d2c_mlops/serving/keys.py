@@ -20,7 +20,11 @@ from ..locks import lock
 
 PREFIX = "d2c"
 EVERY = "*"
-ASK, DECIDE = SCOPES = ("ask", "decide")  # ask a model; read and make decisions upon its predictions
+ASK, DECIDE, PROBE = SCOPES = (
+    "ask",
+    "decide",
+    "probe",
+)  # ask a model; decide upon its predictions; ask it with made-up keys
 LOOK = 1.0  # seconds between two looks at the file
 
 
@@ -42,6 +46,11 @@ class Key:
         if self.revoked_at is not None and datetime.fromisoformat(self.revoked_at) <= now:
             return "revoked"
         return "expired" if self.expires_at is not None and datetime.fromisoformat(self.expires_at) <= now else "active"
+
+    @property
+    def probes(self) -> bool:
+        """Whether what is asked with the key is a probe: nothing is decided upon it, and it counts nowhere."""
+        return PROBE in self.scopes
 
     def opens(self, model: str) -> bool:
         """Return whether the key is for a model."""
@@ -76,7 +85,17 @@ def create(
     lasts: timedelta | None = None,
     scopes: Sequence[str] = (ASK,),
 ) -> tuple[Key, str]:
-    """Add a key and return it with its token, which is told once and kept nowhere."""
+    """Add a key and return it with its token, which is told once and kept nowhere.
+
+    Raises UsageError for a key that is a probe and something else: nobody could tell what its calls are.
+    """
+    if PROBE in scopes and len(set(scopes)) > 1:
+        others = ", ".join(each for each in scopes if each != PROBE)
+        raise UsageError(
+            f"a key with the scope {PROBE} has no other scope, and this one has {others}",
+            where=f"--scope {PROBE}",
+            next=f"make two keys: `d2c keys create {name} --scope {PROBE}` and one without it",
+        )
     key, token = _made(name, models, now, lasts, scopes)
     with _changed(file) as keys:
         keys[key.id] = key
@@ -177,14 +196,14 @@ class Keyring:
 
     def any_for(self, model: str, now: datetime) -> bool:
         """Return whether some key opens a model now."""
-        return any(refused(key, model, ASK) is None and key.state(now) == "active" for key in self.keys.values())
+        return any(ASK in key.scopes and key.opens(model) and key.state(now) == "active" for key in self.keys.values())
 
 
 def refused(key: Key, model: str, scope: str) -> str | None:
     """Return why a key that holds is refused for a model and a scope; None when it is not."""
     if not key.opens(model):
         return "key of another model"
-    return None if scope in key.scopes else f"key without the scope {scope}"
+    return None if scope in key.scopes or (scope == ASK and key.probes) else f"key without the scope {scope}"
 
 
 def _hash(secret: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 
 from ..errors import D2CError
+from .callers import PROBING
 
 
 async def _one(host: str, port: int, request: bytes, until: float, taken: list[float], wrong: list[bytes]) -> None:
@@ -30,7 +31,8 @@ async def _one(host: str, port: int, request: bytes, until: float, taken: list[f
 async def load(host: str, port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
     """Return how many requests were answered, their rate a second, and latencies in ms. Raises D2CError for any but 200."""
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+        f"{PROBING.decode()}: 1\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     taken: list[float] = []
     wrong: list[bytes] = []

@@ -18,12 +18,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
+from pydantic import ValidationError
 
 from ..data.store import write_atomic
-from ..errors import D2CError
+from ..errors import DataRefused, UsageError, child_error
 from ..models.model import EXAMPLE_FILE, Model, load
-from ..registry.versions import Version
+from ..registry.versions import Version, files_of
 from ..settings import Settings
+from . import synthetic
+from .answering import Served
 from .batch import explains
 from .bento import Bento
 from .server import free_port, serving
@@ -71,10 +74,11 @@ def loadtest(
 ) -> Load:
     """Serve a Bento here, ask it from `connections` for `seconds`, then for as many records as it takes at once.
 
-    The figures are written beside the Bento; `d2c deploy` reads them. Its log and keys are left out of it: what is asked here
-    is in nobody's prediction log. Raises D2CError when an answer is not 200.
+    It is asked as a probe about a key that is made up, where the model answers such a key, else about the record that the registry
+    keeps. The figures are written beside the Bento; `d2c deploy` reads them. The service's log and keys are left out of it: what is
+    asked here is in nobody's prediction log. Raises D2CError when an answer is not 200.
     """
-    model, example = _example(bento)
+    model, example = _example(bento, version, settings)
     path = path or ("/explain" if explains(model) else "/predict")
     largest = settings.service.max_records
     with TemporaryDirectory(prefix="load-", dir=settings.store) as name:
@@ -172,14 +176,33 @@ def _asker(
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 300)
         if done.returncode:
-            raise D2CError(f"the service does not hold under load: {done.stderr.strip().splitlines()[-1]}", where=path)
+            raise child_error(done.stderr, "the service does not hold under load", where=path)
         found: dict[str, float] = json.loads(done.stdout)
         return found
 
     return ask
 
 
-def _example(bento: Bento) -> tuple[Model, dict[str, Any]]:
-    folder = bento.folder / "src" / "model"
-    model, kept = load(folder), folder / EXAMPLE_FILE
-    return model, json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else model.contract.example()
+def _example(bento: Bento, version: Version, settings: Settings) -> tuple[Model, dict[str, Any]]:
+    """Return the model, and a record that it answers: one with a made-up key where it takes that, else the registry's."""
+    model = load(bento.folder / "src" / "model")
+    record = synthetic.record(model.contract)
+    if _answers(model, record):
+        return model, record
+    kept = files_of(version, settings) / EXAMPLE_FILE
+    if not kept.exists():
+        raise UsageError(
+            f"{version.model} refuses a key that it does not know, and the registry keeps no record that it answers",
+            where=str(kept),
+            next=f"train it again: `d2c run train -p model={version.model}`",
+        )
+    return model, json.loads(kept.read_text(encoding="utf-8"))
+
+
+def _answers(model: Model, record: dict[str, Any]) -> bool:
+    body = json.dumps({"records": [record]}).encode()
+    try:
+        Served(model, model.contract.name, 0, {}, record).predict(body, "0", explains(model))
+    except (DataRefused, ValidationError):
+        return False
+    return True

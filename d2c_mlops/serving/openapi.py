@@ -198,8 +198,9 @@ def _feedback() -> dict[str, Any]:
         "parameters": [_idempotency()],
         "requestBody": {"required": True, "content": _json("Feedback")},
         "responses": {
+            "200": {"description": "The same was told before; it counts once", "content": _json("FeedbackTaken")},
             "202": {"description": "Kept, also after a crash", "content": _json("FeedbackTaken")},
-            **errors("400", "401", "403", "408", "413", "415", "422", "503"),
+            **errors("400", "401", "403", "408", "409", "413", "415", "422", "503"),
         },
     }
 
@@ -215,9 +216,10 @@ ERRORS = {
     "401": "No API key, or one that is wrong, expired or revoked",
     "403": "The API key is for another model",
     "408": "The body did not arrive in time",
+    "409": "Feedback of this kind was told of the prediction before, with other content",
     "413": "The body is too large, or there are too many records",
     "415": "The encoding of the body is not known",
-    "422": "The model cannot answer this, or the Idempotency-Key was used for another body",
+    "422": "The model cannot answer this, no service gave this prediction_id, or the Idempotency-Key was used for another body",
     "503": "Too many requests are going, or nothing can be kept now; Retry-After says when to come back",
     "504": "The model takes too long",
 }

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ..errors import D2CError, Failure, UsageError
+from ..errors import Failure, UsageError, child_error
 
+FOR_A_SERVICE = ("D2C_SERVICE_", "D2C_MODEL_FOLDER")  # variables that a service reads when it starts
 FORBIDDEN = ("nbdev", "papermill", "mlflow", "jupyterlab", "execnb", "fastcore")
 PROBE = """
 import json, sys
@@ -41,9 +43,10 @@ print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), brok
 
 def pins(context: Path) -> list[str]:
     """Return `name==version` of every distribution that the service in `context` imports, and of what those require."""
-    probe = subprocess.run([sys.executable, "-c", PROBE], cwd=context, capture_output=True, text=True, timeout=300)
+    own, command = bare_environment(os.environ), [sys.executable, "-c", PROBE]
+    probe = subprocess.run(command, cwd=context, env=own, capture_output=True, text=True, timeout=300)
     if probe.returncode:
-        raise D2CError(f"the service does not start: {probe.stderr.strip().splitlines()[-1]}", where=str(context))
+        raise child_error(probe.stderr, "the service does not start", where=str(context))
     modules, broken = json.loads(probe.stdout.splitlines()[-1])
     if broken:
         raise UsageError(
@@ -62,6 +65,15 @@ def pins(context: Path) -> list[str]:
             next="import what trains the model inside fit, not at the top of its module",
         )
     return [f"{name}=={version}" for name, version in sorted(found.items())]
+
+
+def bare_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the variables that a service reads: what is set here is not meant for a service that is built.
+
+    Production mode, say, asks for API keys, which whoever builds does not have.
+    """
+    kept = {name: text for name, text in environ.items() if not name.startswith(FOR_A_SERVICE)}
+    return {**kept, "D2C_SERVICE_MODE": "development"}
 
 
 def closure(roots: Iterable[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from ..errors import UsageError
-from ..ledger.schema import predictions
+from ..ledger.schema import by_callers, predictions
 from ..ledger.store import Ledger
 from ..models.contract import Contract
 from ..registry import promotions
@@ -49,14 +49,19 @@ def served(model: str, key: str, settings: Settings, start: datetime, end: datet
 def logged(
     ledger: Ledger, model: str, key: str, contract: Contract, settings: Settings, start: datetime, end: datetime
 ) -> list[Answerer]:
-    """Return the predictions that were given; those of a shadow were not."""
+    """Return the predictions that were given to callers: not those of a shadow, and not those of probes."""
     text: str | None = key
     if any(each.personal for each in contract.output_fields if each.name == contract.key):
         secret = log_secret(settings)
         text = pseudonym(key, secret.encode()) if secret else None
     if text is None:
         return []
-    given = (predictions.c.model == model, predictions.c.key == text, predictions.c.variant != "shadow")
+    given = (
+        predictions.c.model == model,
+        predictions.c.key == text,
+        predictions.c.variant != "shadow",
+        by_callers(predictions),
+    )
     when = (predictions.c.at >= start, predictions.c.at <= end)
     query = select(predictions).where(*given, *when).order_by(predictions.c.at)
     with ledger.read() as connection:

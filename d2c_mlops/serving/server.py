@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import D2CError, UsageError
+from ..errors import UsageError, child_error
 from ..settings import Settings
 from .bento import Bento, environment, keys_file, service_environment
 from .keys import Keyring
+from .pins import bare_environment
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def serving(
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
-            env=environment(settings) | own,
+            env=bare_environment(environment(settings)) | own,
             cwd=settings.store,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -130,7 +131,6 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path, patience: float
     limit = time.monotonic() + patience
     while not ready(url):
         if process.poll() is not None or time.monotonic() > limit:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            reason = lines[-1] if lines else "it said nothing"
-            raise D2CError(f"the service did not become ready: {reason}", where=str(log), next="read the log")
+            text = log.read_text(encoding="utf-8", errors="replace")
+            raise child_error(text, "the service did not become ready", where=str(log), next="read the log")
         time.sleep(0.1)

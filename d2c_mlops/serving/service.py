@@ -20,11 +20,10 @@ import bentoml
 from _bentoml_sdk import Service as Bare
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from ..errors import UsageError
+from ..errors import DataRefused, UsageError
 from ..lifetimes import die_with_parent
-from ..models.model import EXAMPLE_FILE
 from ..settings import service_settings
-from . import journal, wire
+from . import journal, synthetic, wire
 from .app import App, Keeping, Served, create_app
 from .http import ASGI
 from .kept import Kept
@@ -61,12 +60,12 @@ def about(name: str = "version.json") -> dict[str, Any]:
 
 
 def loading(folder: Path, described: dict[str, Any]) -> Served:
-    """Load a version and let it answer once: the first call is the slow one."""
-    model, kept = load(folder), folder / EXAMPLE_FILE
-    example = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else model.contract.example()
-    secret = settings.log_secret.encode()
+    """Load a version and let it answer once: the first call is the slow one. A model may refuse a key that is made up."""
+    model = load(folder)
+    example, secret = synthetic.record(model.contract), settings.log_secret.encode()
     made = Served(model, described["model"], described["version"], described, example, settings.max_records, secret)
-    made.predict(json.dumps({"records": [example]}).encode(), "0", made.explains)
+    with suppress(DataRefused):
+        made.predict(json.dumps({"records": [example]}).encode(), "0", made.explains)
     return made
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
 from ..errors import UsageError
 from ..models.contract import Contract, contract_to_dict, to_frame
+from . import synthetic
+from .callers import PROBING
+from .http import PROBED
+from .keys import PROBE
 
 Ask = Callable[..., "Reply"]
 
@@ -35,6 +40,12 @@ class Reply:
     status: int
     kind: str
     body: bytes
+    headers: dict[str, str] = field(default_factory=dict)  # by names in lower case
+
+    @property
+    def probe(self) -> bool:
+        """Whether the service says that the call counts as a probe."""
+        return self.headers.get(PROBED[0].decode()) == PROBE
 
     def json(self) -> Any:
         """Return the JSON of the body; None when it is none."""
@@ -49,21 +60,36 @@ def smoke(
 ) -> list[Check]:
     """Return what was asked of the service at `url` and what came of it; `patience` is seconds a call.
 
-    Its predictions are logged as any caller's are; they come from the example of its own OpenAPI document.
+    It is asked about a key that is made up, as a probe: with an API key of the scope `probe`, or on this machine while no key is
+    needed. Raises UsageError before anything is predicted where the service would take the calls for a caller's.
     """
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is no URL", next="give one such as https://demand.staging.example")
-    return list(_checks(_asker(url.rstrip("/"), key, patience), contract, version, bool(key)))
+    ask = _asker(url.rstrip("/"), key, patience)
+    return list(_checks(ask, contract, version, bool(key), url))
 
 
-def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool) -> Iterator[Check]:
+def _require_probe(told: Reply, contract: Contract, keyed: bool, url: str) -> None:
+    if told.status != 200 or told.probe:
+        return
+    why = "the API key has not the scope probe, or is not valid" if keyed else "no API key was given"
+    raise UsageError(
+        f"the service would take this check for a caller, and what it is told for predictions to decide upon: {why}",
+        where=url,
+        next=f"`d2c keys create check --model {contract.name} --scope {PROBE}` where the service's keys are made, then --key or D2C_API_KEY",
+    )
+
+
+def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool, url: str) -> Iterator[Check]:
     ready = ask("/readyz")
     yield Check(
         "/readyz says that the model is loaded", ready.status == 200, "" if ready.status == 200 else _said(ready)
     )
     if ready.status == 0:
         return
-    told = ask("/contract").json() or {}
+    reply = ask("/contract")
+    _require_probe(reply, contract, keyed, url)
+    told = reply.json() or {}
     mine = contract_to_dict(contract)
     wrong = [name for name, value in mine.items() if told.get(name) != json.loads(json.dumps(value, default=str))]
     yield Check(
@@ -72,16 +98,16 @@ def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool) -> I
     if version is not None:
         found = told.get("model_version")
         yield Check(f"version {version} answers", found == version, "" if found == version else f"version {found}")
-    example = _example(ask)
-    yield Check("/openapi.json has an example", example is not None)
-    if example is None:
-        return
+    yield Check("/openapi.json has an example", _has_example(ask))
+    example = {"records": [synthetic.record(contract)]}
     answer = ask("/predict", example)
     yield Check("/predict answers the example as the contract says", *_fits(answer, contract))
-    again = [ask("/predict", example, {"Idempotency-Key": "d2c-smoke"}).body for _ in range(2)]
-    yield Check("the same Idempotency-Key gets the same answer", again[0] == again[1])
+    yield Check("its answers count as a probe's", answer.probe)
+    once = {"Idempotency-Key": f"d2c-smoke-{secrets.token_hex(8)}"}
+    again = [ask("/predict", example, once) for _ in range(2)]
+    yield Check("the same Idempotency-Key gets the same answer", again[0].body == again[1].body)
     own = ask(f"/v{contract.major}/predict", example)
-    yield Check(f"/v{contract.major}/predict answers, too", own.status == 200, "" if own.status == 200 else _said(own))
+    yield Check(f"/v{contract.major}/predict answers, too", *_fits(own, contract))
     broken = ask("/predict", {"records": [{**example["records"][0], "no_such_field": 1}]})
     problem = broken.status == 400 and broken.kind.startswith("application/problem+json")
     yield Check(
@@ -95,6 +121,11 @@ def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool) -> I
 
 
 def _fits(answer: Reply, contract: Contract) -> tuple[bool, str]:
+    if answer.status == 422 and answer.kind.startswith("application/problem+json"):
+        return (
+            True,
+            f"the model refuses a key that it does not know, so that no prediction was compared ({_said(answer)})",
+        )
     if answer.status != 200:
         return False, _said(answer)
     rows = (answer.json() or {}).get("predictions") or []
@@ -110,27 +141,29 @@ def _fits(answer: Reply, contract: Contract) -> tuple[bool, str]:
     return True, ""
 
 
-def _example(ask: Ask) -> dict[str, Any] | None:
+def _has_example(ask: Ask) -> bool:
     document = ask("/openapi.json").json() or {}
     try:
         found = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
-    except KeyError:
-        return None
-    return found if isinstance(found, dict) and found.get("records") else None
+    except (KeyError, TypeError):
+        return False
+    return isinstance(found, dict) and bool(found.get("records"))
 
 
 def _asker(url: str, key: str, patience: float) -> Ask:
     def ask(path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
-        head = (
-            ({"Authorization": f"Bearer {key}"} if key else {}) | {"Content-Type": "application/json"} | (headers or {})
-        )
+        head = {PROBING.decode(): "1", "Content-Type": "application/json", **(headers or {})}
+        if key:
+            head = {"Authorization": f"Bearer {key}", **head}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url + path, data, {name: text for name, text in head.items() if text})  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=patience) as answer:  # noqa: S310
-                return Reply(answer.status, answer.headers.get("content-type", ""), answer.read())
+                told = {name.lower(): text for name, text in answer.headers.items()}
+                return Reply(answer.status, told.get("content-type", ""), answer.read(), told)
         except urllib.error.HTTPError as err:
-            return Reply(err.code, err.headers.get("content-type", ""), err.read())
+            told = {name.lower(): text for name, text in err.headers.items()}
+            return Reply(err.code, told.get("content-type", ""), err.read(), told)
         except (OSError, HTTPException) as err:
             return Reply(0, "", str(err).encode())
 

@@ -67,6 +67,8 @@ class Streamed:
             return
         if self.request.older is None:
             self.served = self.app.served()  # a rollout may have begun or ended since the last part
+            if self.request.probe:
+                self.served = self.served.for_probes
         size = (self.reasons, sum(map(len, lines)))
         found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, size, at_once=False)
         if not self.request.sent:
@@ -111,7 +113,7 @@ class Streamed:
     def _keep(self, made: Answered, indexes: list[int]) -> None:
         """Count and log what was answered, and leave to the shadow what it has to do later."""
         served = self.served
-        self.app.metrics_of(served, made)
+        self.app.metrics_of(served, made, self.request.probe)
         if served.shadow is not None:
             self.later.append(partial(served.shadow, made, self.about, self.reasons, indexes))
         if self.about is not None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import log
 from typing import Any
 
 from ..settings import RolloutSettings
+from .rollout import key_text
 
 STEP = log(1.1)  # latencies are counted in steps of a tenth
 LEAST_CALLS = 20  # of the champion, before its latency says anything
 SLOW_SHARE = 0.05  # what lies above a 95th percentile
 HEARD = ("followed", "overridden", "ignored")
+REMEMBERED = 200_000  # keys, and feedback, that a worker remembers in a stage
 
 
 class Tally:
@@ -22,6 +24,8 @@ class Tally:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.counts: Counter[tuple[str, ...]] = Counter()
+        self.keys: dict[int, None] = {}  # hashes of keys that were asked about, the oldest first
+        self.told: dict[int, None] = {}  # hashes of feedback that was counted
 
     def answered(self, variant: str, records: int, seconds: float) -> None:
         """Count a call of a model; calls are compared with those of a like number of records."""
@@ -35,10 +39,28 @@ class Tally:
         with self.lock:
             self.counts["errors", "challenger"] += records
 
-    def heard(self, variant: str, action: str) -> None:
-        """Count what became of an answer."""
+    def asked(self, keys: Sequence[Any]) -> None:
+        """Remember which keys were asked about."""
+        self.keys.update(dict.fromkeys(map(hash, map(key_text, keys))))
+        if len(self.keys) > 2 * REMEMBERED:
+            with self.lock:
+                self.keys = dict.fromkeys(list(self.keys)[-REMEMBERED:])
+
+    def was_asked(self, key: str | None) -> bool:
+        """Whether this worker was asked about a key in this stage, as far as it remembers."""
+        return key is not None and hash(key) in self.keys
+
+    def heard(self, variant: str, action: str, about: str = "") -> None:
+        """Count what became of an answer; once, where it is told what it is `about`."""
         if action in HEARD:
             with self.lock:
+                mark = hash((action, about))
+                if about and mark in self.told:
+                    return
+                if len(self.told) >= REMEMBERED:
+                    del self.told[next(iter(self.told))]
+                if about:
+                    self.told[mark] = None
                 self.counts[action, variant] += 1
 
     def after(self) -> Tally:

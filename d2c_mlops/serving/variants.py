@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import queue
 import threading
@@ -18,6 +19,7 @@ import orjson
 from ..errors import DataRefused
 from ..models.contract import values_of
 from .answering import Answered, Served, masking
+from .ids import Given
 from .metrics import Metrics
 from .rollout import Rollout
 from .tally import Tally
@@ -39,6 +41,7 @@ class Pair(Served):
     tally: Tally
     metrics: Metrics
     patience: float = PATIENCE
+    counted: bool = True  # False where probes are answered: made-up keys say nothing about either version
 
     @classmethod
     def of(
@@ -61,6 +64,13 @@ class Pair(Served):
         ]
         personal = {each.name: each for each in (*named[0], *named[1]) if each.personal}
         vars(beside)["mask"] = masking(personal.values(), champion.secret)
+        return made
+
+    @cached_property
+    def for_probes(self) -> Pair:
+        """What answers probes: the same two, of which nothing is counted, and no shadow."""
+        made = copy.copy(self)
+        vars(made).update(counted=False, shadow=None)
         return made
 
     @cached_property
@@ -100,14 +110,17 @@ class Pair(Served):
         return outputs, why
 
     def _took(self, variant: str, records: int, seconds: float) -> None:
+        if not self.counted:
+            return
         self.tally.answered(variant, records, seconds)
         label = self.labels[variant == "challenger"]
         self.metrics.answers.labels(self.name, label, variant).observe(seconds)
 
     def failed(self, records: int, err: Exception | None) -> None:
         """Count and log records that the challenger failed on."""
-        self.tally.failed(records)
-        self.metrics.failed.labels(self.name, self.challenger.label).inc(records)
+        if self.counted:
+            self.tally.failed(records)
+            self.metrics.failed.labels(self.name, self.challenger.label).inc(records)
         facts = {"model": self.name, "version": self.challenger.version, "records": records}
         LOG.error("challenger failed", exc_info=err, extra={"facts": facts})
 
@@ -117,8 +130,10 @@ class Split(Pair):
     """The challenger answers the keys that the rollout chooses; where it fails, the champion does."""
 
     def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
-        key, chooses = self.key, self.rollout.chooses
-        theirs = [i for i, value in enumerate(values_of(records, key)) if chooses(value)]
+        chooses, keys = self.rollout.chooses, values_of(records, self.key)
+        theirs = [i for i, value in enumerate(keys) if chooses(value)]
+        if self.counted:
+            self.tally.asked(keys)
         if not theirs:
             outputs, why = self.ask_champion(records, reasons)
             return Answered(batch, records, outputs, why, challenged=[False] * len(records))
@@ -172,14 +187,22 @@ class Split(Pair):
         made = [{"version": version, "variant": variant} for version, variant in versions]
         return made[0], made[1]
 
-    def predictions(self, made: Answered, indexes: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    def sign(self, made: Answered, places: Sequence[int]) -> None:
+        """Give each prediction an id of its own, which tells who answered it."""
+        if made.ids is None:
+            token, versions = self.signer.token, (None, self.challenger.version)
+            chosen = made.challenged or [False] * len(made.records)
+            rows = zip(places, chosen, strict=True)
+            made.ids = [f"{token(made.batch, i, i + 1, versions[theirs])}-{i}" for i, theirs in rows]
+
+    def predictions(self, made: Answered, indexes: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Return the predictions; each names its version and variant."""
         chosen, marks = made.challenged or [False] * len(made.records), self._marks
-        batches = (made.batch, challengers(made.batch, self.challenger.version))
-        places = range(len(made.outputs)) if indexes is None else indexes
+        self.sign(made, range(len(made.outputs)) if indexes is None else indexes)
+        assert made.ids is not None
         rows = [
-            {"prediction_id": f"{batches[theirs]}-{i}", **marks[theirs], **row}
-            for i, theirs, row in zip(places, chosen, made.outputs, strict=True)
+            {"prediction_id": id, **marks[theirs], **row}
+            for id, theirs, row in zip(made.ids, chosen, made.outputs, strict=True)
         ]
         if made.reasons is not None:
             for row, why in zip(rows, made.reasons, strict=True):
@@ -190,6 +213,8 @@ class Split(Pair):
         """Return what is logged: lines of the champion's answers, lines of the challenger's."""
         chosen = made.challenged or [False] * len(made.records)
         places = range(len(made.records)) if indexes is None else indexes
+        self.sign(made, places)
+        assert made.ids is not None
         found = []
         for theirs in (False, True):
             rows = [i for i, one in enumerate(chosen) if one is theirs]
@@ -198,6 +223,7 @@ class Split(Pair):
             why = [made.reasons[i] for i in rows] if made.reasons is not None else None
             batch = challengers(made.batch, self.challenger.version) if theirs else made.batch
             part = Answered(batch, [made.records[i] for i in rows], [made.outputs[i] for i in rows], why)
+            part.ids = [made.ids[i] for i in rows]
             told, where = {**about, "variant": self._marks[theirs]["variant"]}, [places[i] for i in rows]
             found += self.challenger.lines(part, told, where) if theirs else super().lines(part, told, where)
         return found
@@ -207,13 +233,22 @@ class Split(Pair):
         both = ((self.label, "champion", len(made.records) - theirs), (self.challenger.label, "challenger", theirs))
         return [each for each in both if each[2]]
 
-    def heard(self, action: str, prediction_id: str | None, key: str | None) -> int:
-        """Count feedback for the side that it is about, which the prediction's id tells, else the key."""
-        told = version_in(prediction_id)
-        theirs = told == self.challenger.version if prediction_id is not None else self.rollout.chooses(key)
-        if told is None or theirs:
-            self.tally.heard("challenger" if theirs else "champion", action)
-        return self.challenger.version if theirs else told or self.version
+    def version_about(self, given: Given | None, key: str | None) -> int:
+        """Return the version that feedback is about: the prediction's id tells it, else the key."""
+        if given is not None:
+            return given.challenger or self.version
+        return self.challenger.version if self.rollout.chooses(key) else self.version
+
+    def heard(self, action: str, given: Given | None, prediction_id: str | None, key: str | None) -> None:
+        """Count feedback once for a prediction that was given, or for a key that was asked about in this stage."""
+        if given is None:
+            about, theirs = f"key {key}", self.rollout.chooses(key)
+            known = self.tally.was_asked(key)
+        else:
+            about, theirs = f"id {prediction_id}", given.challenger == self.challenger.version
+            known = given.verified and (theirs or given.challenger is None)
+        if known and self.counted:
+            self.tally.heard("challenger" if theirs else "champion", action, about)
 
 
 class Shadows:
@@ -279,7 +314,8 @@ class Shadowed(Pair):
             return
         self.metrics.records.labels(self.name, self.challenger.label, "shadow").inc(len(made.records))
         if about is not None and self.write is not None:
-            part = Answered(f"{made.batch}.{self.challenger.version}s", made.records, outputs, why)
+            batch = f"{made.token or made.batch}.{self.challenger.version}s"
+            part = Answered(batch, made.records, outputs, why, token=batch)  # never given, so that no feedback is taken
             told = {**about, "at": datetime.now(UTC), "variant": "shadow"}
             self.write(self.challenger.lines(part, told, indexes))
 
@@ -290,7 +326,7 @@ def challengers(batch: str, version: int) -> str:
 
 
 def version_in(prediction_id: str | None) -> int | None:
-    """Return the version of a challenger that a prediction's id names; None for a champion's."""
+    """Return the version of a challenger that a prediction's id names; None for a champion's, and for what is no id."""
     _, dot, rest = (prediction_id or "").partition(".")
     told = rest.partition("-")[0]
-    return int(told) if dot and told.isdigit() else None
+    return int(told) if dot and told.isascii() and told.isdigit() and len(told) < 10 else None

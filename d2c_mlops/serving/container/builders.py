@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import D2CError, Failure, Temporary, UsageError
+from ...errors import D2CError, Failure, Temporary, UsageError, child_error
 from .prepare import REFUSED
 
 BUILD_SECONDS = 3600
@@ -95,8 +95,8 @@ def find_builder(name: str = "") -> Builder:
         done = subprocess.run([program, "version"], capture_output=True, text=True, timeout=60)
         if done.returncode == 0:
             return Builder(each, program)
-        said = (done.stderr.strip() or done.stdout.strip() or "does not work").splitlines()[-1]
-        faults.append(Failure(said, each))
+        told = child_error(done.stderr.strip() or done.stdout.strip() or "no reason given", "does not work")
+        faults.append(Failure(told.what, each))
         advice = f"start what {each} asks for, or {INSTALL}"
     what = f"{name} cannot build images here" if name else "there is no program that builds images"
     raise UsageError(what, failures=faults, next=advice)
@@ -111,7 +111,7 @@ def failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
         return UsageError("the image is refused", where=base, failures=faults, next="choose another --base-image")
     if FULL in text.lower():
         return Temporary("the disk is full", next="free some disk space, build again")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "no reason given")
+    last = child_error(text, "").what.removeprefix(": ")
     steps = [found for line in lines if (found := STEP.match(line))]
     if all(int(found[1]) < 2 for found in steps):
         return UsageError(
@@ -137,8 +137,7 @@ def size(text: str) -> int:
 def _run(*command: str) -> bytes:
     done = subprocess.run(command, capture_output=True, timeout=600)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise D2CError(f"`{' '.join(command)}` failed: {said[-1]}")
+        raise child_error(done.stderr.decode(errors="replace"), f"`{' '.join(command)}` failed")
     return done.stdout
 
 

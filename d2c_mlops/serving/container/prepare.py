@@ -66,11 +66,19 @@ def check(user: int, without: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=BENTO / "src", user=user, group=user, extra_groups=[],
                           env=environment, capture_output=True, text=True)  # fmt: skip
     if done.returncode:
-        refuse([f"the service cannot be imported: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"])
+        refuse([f"the service cannot be imported: {reason(done.stderr)}"])
     file = HOME / "sbom.cdx.json"
     bill = json.loads(file.read_text())
     bill["components"] += system()
     file.write_text(json.dumps(bill, indent=1))
+
+
+def reason(text: str) -> str:
+    """Return what a process failed by: its error's own line, not the lines that follow it."""
+    lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
+    while len(lines) > 1 and lines[-1].startswith(" "):
+        lines.pop()
+    return lines[-1] if lines else "no reason given"
 
 
 def unpinned(pins: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ SAID = (
     "  secrets D2C_LEDGER_URL, D2C_TRACKING_URI: the ledger and MLflow, which runners reach",
     "  variable D2C_STORE: where the store is mounted on a self-hosted runner, or empty for one that starts empty",
     "  environments staging and production, each with secret KUBECONFIG (base64), secret D2C_API_KEY and variable SERVICE_URL;",
+    "  D2C_API_KEY has the scope probe, so that nothing is decided upon what the check is told: `d2c keys create ci --model MODEL --scope probe`",
     "  reviewers of the environment production are asked before anything reaches callers",
     "A version newer than the champion goes along in the image, unheard, and meets a tenth of the keys at the end: widen it by",
     "`d2c rollout MODEL --percent 50 --to kubernetes | kubectl apply -f -`, end it by --promote or --abort. Without one, the champion is served anew from new code.",

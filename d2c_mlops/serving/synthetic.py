@@ -1,0 +1,97 @@
+"""A record that no customer and no product has, made from a contract: what checks, load tests and documents ask with."""
+
+from __future__ import annotations
+
+import re
+from re import _constants as codes  # type: ignore[attr-defined]
+from re import _parser as patterns  # type: ignore[attr-defined]
+from typing import Any
+
+from ..models.contract import Contract, Field
+
+KEY = "d2c-probe"
+LARGEST = 2**53 - 1  # the largest integer that JSON keeps in every language
+
+
+def record(contract: Contract) -> dict[str, Any]:
+    """Return an input record that the contract takes, as JSON values; its key is made up."""
+    return {each.name: key_of(each) if each.name == contract.key else value_of(each) for each in contract.input_fields}
+
+
+def key_of(field: Field) -> Any:
+    """Return a value for a key that nothing has, as far as the contract leaves room for one."""
+    if field.choices:
+        return field.choices[0]
+    if field.kind == "string":
+        return matching(field.pattern, field) if field.pattern else KEY[: field.max_length]
+    if field.kind in ("integer", "number"):
+        high = field.limits[1]
+        most = LARGEST if high is None else min(high, LARGEST)
+        return int(most) if field.kind == "integer" else float(most)
+    return field.sample()
+
+
+def value_of(field: Field) -> Any:
+    """Return a value that a field takes: its example, unless that is personal, or one made from its limits."""
+    if field.example is not None and not field.personal:
+        return field.example
+    if field.kind == "string" and not field.choices:
+        return matching(field.pattern, field) if field.pattern else "text"[: field.max_length]
+    return Field(field.name, field.kind, "", ge=field.ge, le=field.le, choices=field.choices).sample()
+
+
+def matching(pattern: str, field: Field) -> Any:
+    """Return a text of the pattern: the shortest choice at each place. The field's own sample where none is found."""
+    try:
+        text = "".join(_texts(patterns.parse(pattern)))
+    except (KeyError, ValueError, TypeError, RecursionError, re.error):
+        return field.sample()
+    fits = re.fullmatch(pattern, text) and (field.max_length is None or len(text) <= field.max_length)
+    return text if fits else field.sample()
+
+
+def _texts(parsed: Any) -> list[str]:
+    return [_text(kind, value) for kind, value in parsed]
+
+
+def _text(kind: Any, value: Any) -> str:
+    """Return a text for one part of a parsed pattern. Raises KeyError for a part that is not known."""
+    if kind is codes.LITERAL:
+        return chr(value)
+    if kind in (codes.ANY, codes.NOT_LITERAL):
+        return "x" if value != ord("x") else "y"
+    if kind is codes.IN:
+        return _member(value)
+    if kind in (codes.MAX_REPEAT, codes.MIN_REPEAT):
+        least, most, inner = value
+        return "".join(_texts(inner)) * int(max(least, min(1, most)))
+    if kind is codes.SUBPATTERN:
+        return "".join(_texts(value[-1]))
+    if kind is codes.BRANCH:
+        return "".join(_texts(value[1][0]))
+    if kind is codes.AT:
+        return ""
+    raise KeyError(kind)
+
+
+def _member(value: Any) -> str:
+    classes = {codes.CATEGORY_DIGIT: "0", codes.CATEGORY_WORD: "x", codes.CATEGORY_SPACE: " "}
+    kind, said = value[0]
+    if kind is codes.NEGATE:
+        candidates = "x0-_ .A"
+        negated = re.compile(f"[{''.join(_escaped(each) for each in value[1:])}]")
+        return next(each for each in candidates if not negated.fullmatch(each))
+    if kind is codes.LITERAL:
+        return chr(said)
+    if kind is codes.RANGE:
+        return chr(said[0])
+    return str(classes[said])
+
+
+def _escaped(part: Any) -> str:
+    kind, said = part
+    if kind is codes.LITERAL:
+        return re.escape(chr(said))
+    if kind is codes.RANGE:
+        return f"{re.escape(chr(said[0]))}-{re.escape(chr(said[1]))}"
+    return str({codes.CATEGORY_DIGIT: r"\d", codes.CATEGORY_WORD: r"\w", codes.CATEGORY_SPACE: r"\s"}[said])

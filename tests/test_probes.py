@@ -1,0 +1,306 @@
+"""What is asked with made-up keys is marked, and nothing is decided, counted or shown of it."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+import pandera.pandas as pa
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import settings as given_settings
+from hypothesis import strategies as st
+from pricing import CONTRACT, listening, predicted, shop
+from starlette.testclient import TestClient
+from test_registry import train
+from test_rollout import Service, going, leads
+from test_service import ASK, Lead
+
+from d2c_mlops.cli import main
+from d2c_mlops.decisions.applying import now_utc
+from d2c_mlops.decisions.deciding import propose
+from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.ledger.migrate import config
+from d2c_mlops.ledger.schema import decisions, feedback, predictions
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.contract import Contract, Field, column
+from d2c_mlops.registry.versions import files_of, new_model, register
+from d2c_mlops.serving import keys, synthetic
+from d2c_mlops.serving.answering import Served
+from d2c_mlops.serving.app import Keeping, create_app
+from d2c_mlops.serving.bento import keys_file, package
+from d2c_mlops.serving.collect import collect, followed_up
+from d2c_mlops.serving.keys import Keyring
+from d2c_mlops.serving.logbook import Logbook
+from d2c_mlops.serving.served import logged as served_to
+from d2c_mlops.serving.smoke import smoke
+
+
+class Pricer(Lead):
+    """Asks ten for everything."""
+
+    contract = CONTRACT
+
+    def predict_records(self, records):
+        return [{"sku": record["sku"], "price": 10.0} for record in records]
+
+
+Pricer.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def priced(tmp_path: Path) -> Iterator[Any]:
+    """A shop whose prices are applied unasked into its own table, a service of its model, and what asks it."""
+    own = f"sqlite:///{tmp_path / 'shop.db'}"
+    held, ledger, policy = shop(tmp_path, "auto = price > 0", f"apply = {own}::prices")
+    engine = sa.create_engine(own)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE prices (sku TEXT PRIMARY KEY, price FLOAT)"))
+        connection.execute(sa.text("INSERT INTO prices VALUES ('P-1', 7.0)"))
+
+    def table() -> dict[str, float]:
+        with engine.connect() as connection:
+            return {row.sku: row.price for row in connection.execute(sa.text("SELECT * FROM prices"))}
+
+    book = Logbook(held.store / "serving/price/log")
+    keeping = Keeping(keyring=Keyring(keys_file(held)), logbook=book)
+    app = create_app(lambda: Served(Pricer(), "price", 1, {}, synthetic.record(CONTRACT), secret=b"s"), keeping)
+    with listening(app) as url:
+        yield held, ledger, policy, url, table, book
+    book.close()
+    ledger.close()
+    engine.dispose()
+
+
+def decide(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(main, ["decisions", "run", "price"])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_what_a_contract_check_is_told_is_never_applied_to_the_shops_table(
+    priced, tmp_path, monkeypatch, keyed
+) -> None:
+    held, ledger, _, url, table, _ = priced
+    key = keys.create(keys_file(held), "ci", ["price"], now=now_utc(), scopes=["probe"])[1] if keyed else ""
+    time.sleep(1.1 * keyed)  # a service looks at its keys once a second
+    checks = smoke(url, CONTRACT, 1, key)
+    assert not [each for each in checks if not each.holds], checks
+    decide(tmp_path, monkeypatch)
+    with ledger.read() as connection:
+        rows = connection.execute(sa.select(predictions)).all()
+        assert not connection.execute(sa.select(decisions)).all()
+    assert len(rows) >= 3 and {row.origin for row in rows} == {"probe"} and {row.key for row in rows} == {"d2c-probe"}
+    assert table() == {"P-1": 7.0}
+
+
+def test_what_a_caller_is_told_is_applied(priced, tmp_path, monkeypatch) -> None:
+    _, _, _, url, table, _ = priced
+    record = {"sku": "P-1", "current_price": 7.0, "cost": 5.0}
+    assert httpx.post(f"{url}/predict", json={"records": [record]}).status_code == 200
+    decide(tmp_path, monkeypatch)
+    assert table() == {"P-1": 10.0}
+
+
+@pytest.mark.parametrize("given_", ["a caller's key", "no key", "a key that is revoked"])
+def test_a_check_that_would_count_as_a_caller_asks_nothing(priced, given_: str) -> None:
+    held, _, _, url, _, book = priced
+    made, token = keys.create(keys_file(held), "crm", ["price"], now=now_utc())
+    if given_ == "a key that is revoked":
+        keys.create(keys_file(held), "other", ["price"], now=now_utc())
+        keys.revoke(keys_file(held), made.id, now=now_utc() - timedelta(seconds=1))
+    time.sleep(1.1)  # a service looks at its keys once a second
+    with pytest.raises(UsageError, match="would take this check for a caller") as refused:
+        smoke(url, CONTRACT, 1, "" if given_ == "no key" else token)
+    assert "--scope probe" in refused.value.next
+    book.close()
+    assert not [line for file in book.folder.glob("*.jsonl") for line in file.read_bytes().splitlines()]
+
+
+def test_a_probe_is_only_what_a_key_or_this_machine_says(tmp_path: Path) -> None:
+    def origin(keeping: Keeping, client: tuple[str, int], **headers: str) -> str | None:
+        app = create_app(lambda: Served(Lead(), "leads", 7, {}, ASK), keeping)
+        asked = TestClient(app, client=client).get("/contract", headers=headers)
+        predicted_ = TestClient(app, client=client).post("/predict", json={"records": [ASK]}, headers=headers)
+        told = {each.headers.get("x-d2c-origin") for each in (asked, predicted_) if each.status_code == 200}
+        assert len(told) == 1
+        return told.pop()
+
+    here, away, mark = ("127.0.0.1", 1), ("10.1.2.3", 1), {"x-d2c-probe": "1"}
+    free = Keeping()
+    assert origin(free, here, **mark) == origin(free, ("::1", 1), **mark) == "probe"
+    assert origin(free, here) is None and origin(free, away, **mark) is None
+    for proxy in ("x-forwarded-for", "forwarded", "x-real-ip", "via"):
+        assert origin(free, here, **mark, **{proxy: "127.0.0.1"}) is None
+    production = Keeping(settings=replace(free.settings, mode="production"))
+    assert origin(production, here, **mark) is None
+    file = tmp_path / "keys.json"
+    tokens = {
+        scope: keys.create(file, scope, ["leads"], now=now_utc(), scopes=[scope])[1] for scope in ("ask", "probe")
+    }
+    guarded = Keeping(keyring=Keyring(file))
+    assert origin(guarded, here, **mark, authorization=f"Bearer {tokens['ask']}") is None
+    assert origin(guarded, away, authorization=f"Bearer {tokens['probe']}") == "probe"
+
+
+def test_a_key_that_probes_has_no_other_scope_and_opens_no_production_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    with pytest.raises(UsageError, match="no other scope"):
+        keys.create(file, "both", ["leads"], now=now_utc(), scopes=["ask", "probe"])
+    keys.create(file, "ci", ["leads"], now=now_utc(), scopes=["probe"])
+    assert not Keyring(file).any_for("leads", now_utc())
+    keys.create(file, "crm", ["leads"], now=now_utc())
+    assert Keyring(file).any_for("leads", now_utc())
+    done = CliRunner().invoke(main, ["keys", "create", "x", "--scope", "probe", "--scope", "ask"])
+    assert done.exit_code == 2 and "no other scope" in done.output
+
+
+def probing(service: Service, tmp_path: Path) -> dict[str, str]:
+    file = tmp_path / "keys.json"
+    token = keys.create(file, "ci", ["leads"], now=now_utc(), scopes=["probe"])[1]
+    service.keeping.keyring = Keyring(file)
+    return {"authorization": f"Bearer {token}"}
+
+
+def test_probes_count_neither_for_nor_against_a_rollout(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    service.says(going(0.5))
+    head = probing(service, tmp_path)
+    told = service.ask(*leads(400, visits=13), headers=head).json()["predictions"]  # 13: the challenger fails
+    assert len(told) == 400 and {each["variant"] for each in told} == {"champion"}
+    stream = "\n".join(json.dumps(each) for each in leads(300, visits=13))
+    service.client.post("/predict", content=stream, headers={**head, "content-type": "application/x-ndjson"})
+    for each in service.ask(*leads(200), headers=head).json()["predictions"]:
+        no = {"prediction_id": each["prediction_id"], "action": "overridden", "reason": "no"}
+        assert service.client.post("/feedback", json=no, headers=head).status_code == 202
+    service.watcher.look()
+    assert service.watcher.tally.to_dict() == {} and not service.watcher.aborted
+    assert {line.get("origin") for line in service.logged()} == {"probe"}
+
+
+def test_a_shadow_does_not_answer_probes(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    service.says(going(mode="shadow"))
+    assert service.ask(*leads(5), headers=probing(service, tmp_path)).status_code == 200
+    service.watcher.close()
+    assert {line["variant"] for line in service.logged()} == {"champion"}
+
+
+def test_probes_are_on_record_and_in_no_history_adoption_or_decision(tmp_path: Path) -> None:
+    held, ledger, policy = shop(tmp_path, "auto = price > 0")
+    now = now_utc()
+    real = predicted(ledger, "P-1", 9.0, at=now - timedelta(minutes=2))
+    probe = predicted(ledger, "P-1", 8.0, at=now - timedelta(minutes=1), origin="probe")
+    rows = [("a", real, None, None), ("b", probe, None, None), ("c", real, None, "probe"), ("d", None, "P-1", None)]
+    with ledger.write() as connection:
+        for id, about, key, origin in rows:
+            row = {"id": id, "model": "price", "prediction_id": about, "key": key, "at": now, "action": "followed",
+                   "origin": origin}  # fmt: skip
+            connection.execute(sa.insert(feedback), row)
+    assert {each["id"]: each["prediction"]["id"] for each in followed_up(ledger, "price")} == {"a": real, "d": real}
+    assert propose(ledger, policy, now).predictions == 1
+    day = timedelta(days=1)
+    given_to = served_to(ledger, "price", "P-1", CONTRACT, held, now - day, now + day)
+    assert [each.prediction_id for each in given_to] == [real]
+
+
+def test_a_ledger_of_before_is_read_as_it_is(tmp_path: Path) -> None:
+    from alembic import command
+
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        made = config()
+        made.attributes["connection"] = connection
+        command.upgrade(made, "0007")
+        values = "'p-0', 'price', 1, '1.0.0', 'champion', 'P-1', '2026-06-01 12:00:00', '{}', '{\"price\": 1}', NULL, NULL, NULL"
+        connection.execute(sa.text(f"INSERT INTO predictions VALUES ({values})"))
+    ledger = Ledger(url)
+    with ledger.read() as connection:
+        (row,) = connection.execute(sa.select(predictions)).all()
+    assert (row.id, row.origin) == ("p-0", None)
+
+
+def test_collecting_says_how_many_predictions_are_those_of_probes(tmp_path: Path) -> None:
+    keeping = Keeping(logbook=Logbook(tmp_path / "log"))
+    app = create_app(lambda: Served(Lead(), "leads", 7, {}, ASK, secret=b"s"), keeping)
+    client = TestClient(app, client=("127.0.0.1", 1))
+    client.post("/predict", json={"records": [ASK, ASK]}, headers={"x-d2c-probe": "1"})
+    client.post("/predict", json={"records": [ASK]})
+    keeping.logbook.close()
+    told = collect(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}"), tmp_path / "log")
+    assert (told.new_predictions, told.probes) == (3, 2)
+
+
+# --- the record that is asked about
+
+
+FIELDS = st.one_of(
+    st.builds(Field, st.just("k"), st.just("string"), st.just("x"), max_length=st.integers(1, 30)),
+    st.builds(Field, st.just("k"), st.just("string"), st.just("x"), choices=st.just(("a", "b"))),
+    st.builds(
+        Field, st.just("k"), st.just("string"), st.just("x"),
+        pattern=st.sampled_from([r"[A-Z]{2}\d{4}", r"(?:SKU|P)-[0-9]+(x|y)?", r"[^@x0-9]+@[^@]+\.[a-z]{2,}", r"\w+", r"a|b", r"[\d-]{10}"]),
+    ),
+    st.integers(-(10**6), 10**6).flatmap(lambda low: st.builds(Field, st.just("k"), st.just("integer"), st.just("x"), ge=st.just(low), le=st.integers(low, low + 9))),
+    st.builds(Field, st.just("k"), st.just("integer"), st.just("x"), le=st.sampled_from([-5, 0, 7])),
+    st.builds(Field, st.just("k"), st.just("number"), st.just("x"), ge=st.just(0.5), le=st.sampled_from([0.5, 0.75, None])),
+    st.builds(Field, st.just("k"), st.sampled_from(["date", "date-time"]), st.just("x")),
+)  # fmt: skip
+
+
+@given_settings(max_examples=60)
+@given(FIELDS, FIELDS)
+def test_a_synthetic_record_keeps_any_contract(key: Field, other: Field) -> None:
+    other = replace(other, name="other")
+    schema = pa.DataFrameSchema({"k": key.column(), "other": other.column()})
+    contract = Contract(name="any", version="1.0.0", key="k", inputs=schema, outputs=schema)
+    record = synthetic.record(contract)
+    contract.request_model.model_validate_json(json.dumps(record), strict=True)
+
+
+def test_a_synthetic_record_has_nobodys_key_and_no_personal_example() -> None:
+    text = column("string", "x", example="jo@example.com", personal=True)
+    schema = pa.DataFrameSchema({"id": column("string", "x", example="C-17"), "mail": text})
+    contract = Contract(name="any", version="1.0.0", key="id", inputs=schema, outputs=schema)
+    assert synthetic.record(contract) == {"id": "d2c-probe", "mail": "text"}
+
+
+def test_no_training_record_is_in_a_bento_or_its_documents(settings, project) -> None:
+    from d2c_mlops.serving.service import loading
+
+    model = train(settings) and new_model("mean_units", settings, {})
+    tables, as_of = type(model).example()
+    known = pd.DataFrame({"product_id": ["P004"], "day": [pd.Timestamp("2024-02-01")]})
+    fitted = model.fit(tables, as_of)
+    version = register(
+        "mean_units", fitted, fitted.evaluate(tables, as_of), settings=settings, as_of=as_of, example=known
+    )
+    record = json.loads((files_of(version, settings) / "example.json").read_text())
+    bento = package(version, settings)
+    assert not list(bento.folder.rglob("example.json"))
+    assert record["product_id"] == "P004"  # P001 is in the contract
+    served = loading(bento.folder / "src/model", {"model": "mean_units", "version": 1})
+    client = TestClient(create_app(lambda: served))
+    for path in ("/openapi.json", "/", "/contract", "/schema.json"):
+        assert record["product_id"] not in client.get(path).text
+
+
+def test_a_model_that_refuses_keys_it_does_not_know_keeps_its_contract(tmp_path: Path) -> None:
+    class Strict(Lead):
+        def predict_records(self, records):
+            raise DataRefused("no such lead")
+
+    keeping = Keeping(logbook=Logbook(tmp_path / "log"))
+    with listening(create_app(lambda: Served(Strict(), "leads", 7, {}, ASK), keeping)) as url:
+        checks = {each.what: each for each in smoke(url, Lead.contract, 7)}
+    assert not [each for each in checks.values() if not each.holds]
+    assert "no prediction was compared" in checks["/predict answers the example as the contract says"].said
