@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
@@ -36,10 +37,10 @@ def ignore_ahead(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) 
         with ledger.write() as connection:
             early = select(slots).where(slots.c.job == name, slots.c.changed_at > limit)
             rows = list(connection.execute(early.order_by(slots.c.slot)))
-            undone = [row for row in rows if row.attempt == 0 and row.status in ("waiting", "skipped")]
-            for row in undone:
-                connection.execute(delete(slots).where(slots.c.job == name, slots.c.slot == row.slot))
+            undone = [row for row in rows if _undecided(row)]
             if undone:
+                decided = slots.c.attempt == 0, slots.c.status.in_(("waiting", "skipped"))
+                connection.execute(delete(slots).where(slots.c.job == name, slots.c.changed_at > limit, *decided))
                 why = f"ignored: it was decided at {row_time(undone[0].changed_at)}, which lies ahead of now"
                 connection.execute(
                     insert(slot_events),
@@ -54,9 +55,14 @@ def ignore_ahead(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) 
             moved = update(jobs).where(jobs.c.name == name, jobs.c.since > limit).values(since=begin)
             shifted = connection.execute(moved).rowcount
         if rows or shifted:
-            ran = [row_time(row.slot) for row in rows if row.slot > limit and row not in undone]
+            ran = [row_time(row.slot) for row in rows if row.slot > limit and not _undecided(row)]
             kept = f"; {', '.join(ran)} ran already" if ran else ""
             say(f"{name}: the clock was ahead; {len(undone)} slot(s) that it had decided are ignored until due{kept}")
+
+
+def _undecided(row: Any) -> bool:
+    """Return whether a row only says that a slot is due or was missed: nothing was run."""
+    return row.attempt == 0 and row.status in ("waiting", "skipped")
 
 
 def row_time(moment: datetime) -> str:

@@ -72,8 +72,6 @@ class Scheduler:
     def loop(self) -> None:
         """Look, start, look again, until stopped; then wait for what runs."""
         self._say_refused(self.refused)
-        for failures in troubles(self.jobs, self.settings).values():
-            self.say(f"will fail as it is now: {failures[0]}")
         while not self.stops:
             try:
                 self.look()
@@ -244,10 +242,13 @@ class Scheduler:
             self.say(text)
 
     def _say_refused(self, refused: Mapping[str, Sequence[Failure]]) -> None:
+        """Say which jobs are refused, and what would stop the notebooks of the others."""
         for name, failures in refused.items():
             goes_on = "goes on as before" if name in self.jobs else "is not run"
             for failure in failures:
                 self.say(f"{name} is refused and {goes_on}: {failure}")
+        for failures in troubles(self.jobs, self.settings).values():
+            self.say(f"will fail as it is now: {failures[0]}")
 
     def _heed_clock(self, now: datetime) -> None:
         """When the clock was set back, take back what it had decided, and plan anew from now."""

@@ -64,6 +64,7 @@ def about(job: Job) -> list[str]:
         f"{each.retries} further attempt(s) after temporary failures, from {each.backoff:g} s on, doubled; "
         f"timeout {each.timeout:g} s; missed slots: {each.missed}",
     ]
+    lines += [job.cadence.note] if job.cadence.note else []
     return [*lines, f"after {', '.join(each.after)}: waits for their slots"] if each.after else lines
 
 
