@@ -72,6 +72,10 @@ def check(
     help="Where its files are; its own folder when not given.",
 )
 @click.option("--install", is_flag=True, help="Install what it imports and is missing, for its runs only.")
+@click.option("--local", multiple=True, metavar="NAME",
+              help="NAME means the author's own module, though a package has that name too.")  # fmt: skip
+@click.option("--index", multiple=True, metavar="NAME",
+              help="NAME means the package, though a module beside the notebook has that name too.")  # fmt: skip
 @click.option("--no-run", is_flag=True, help="Stop after the stages that execute nothing.")
 @click.option("--until", type=click.Choice(["revive", "read", "write", "verify"]), default="verify",
               help="Stop after this stage and show what it found.  [default: all of them]")  # fmt: skip
@@ -79,8 +83,8 @@ def check(
 @click.option("--memory", type=float, default=4.0, show_default=True, metavar="GB", help="For one execution.")
 @json_option
 def convert(
-    notebook: Path, name: str, data: Path | None, install: bool, no_run: bool, until: str, timeout: float,
-    memory: float, as_json: bool,
+    notebook: Path, name: str, data: Path | None, install: bool, local: tuple[str, ...], index: tuple[str, ...],
+    no_run: bool, until: str, timeout: float, memory: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Make an old NOTEBOOK a literate notebook and a tested package, and prove that it still computes the same.
 
@@ -99,6 +103,8 @@ def convert(
             name=name,
             data=data,
             install=install,
+            local=local,
+            index=index,
             run=not no_run,
             stages=(*STAGES[:last], "report"),
             timeout=timeout,

@@ -52,6 +52,8 @@ class Conversion:
     findings: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     report: Path | None = None
+    local: list[str] = field(default_factory=list)  # the author's own modules, copied into work/local
+    index: tuple[str, ...] = ()  # names for which the package was chosen
 
     @property
     def next(self) -> str:
@@ -83,6 +85,9 @@ class Conversion:
             if self.written is not None:
                 lines.append(f"notebook  {self.written.notebook}\nmodule    {self.written.module_file}")
                 lines.append(f"model     {self.written.model or 'none: ' + self.written.no_model}")
+                if self.local:
+                    place = self.written.module_file.parents[1] / "local"
+                    lines.append(f"local     {', '.join(self.local)} copied into {place}: change them there")
                 if self.written.agreement:
                     lines.append(f"served    {served_text(self.written.agreement)}")
             if self.verdict is not None:
@@ -111,6 +116,7 @@ class Conversion:
             "read": None if self.plan is None else reading.reading(self.plan),
             "written": None if self.written is None else self.written.to_dict(),
             "verdict": _plain(self.verdict),
+            "local": self.local,
             "findings": self.findings,
             "seconds": self.seconds,
             "report": None if self.report is None else str(self.report),
@@ -133,6 +139,8 @@ def convert(
     name: str = "",  # of the module and the model; the file's name when empty
     data: Path | str | None = None,  # folder with the notebook's files; its own when None
     install: bool = False,  # whether missing distributions may be installed for the run
+    local: Sequence[str] = (),  # names that mean the author's own module, though a package has them too
+    index: Sequence[str] = (),  # names that mean the package, though a module of the author has them too
     run: bool = True,  # False stops after the stages that execute nothing
     stages: Sequence[str] = STAGES,
     timeout: float = 600.0,  # seconds for one execution of the notebook
@@ -157,6 +165,7 @@ def convert(
     limits = Limits(timeout, memory)
     stage = STAGES[0]
     try:
+        done.local = _local(done, folder if data is not None else None, local, index)
         for stage in [each for each in STAGES if each in stages and each != "report"]:
             if not run and stage in ("revive", "verify"):
                 continue
@@ -184,6 +193,24 @@ def convert(
     return done
 
 
+def _local(done: Conversion, data: Path | None, local: Sequence[str], index: Sequence[str]) -> list[str]:
+    """Copy the author's own modules for the runs; raises DataRefused where a name is a package of others, too."""
+    from d2c_mlops.convert.local_packages import FOLDER, decide, import_roots, lay_out
+
+    done.index = tuple(index)
+    try:
+        notebook = read_notebook(done.notebook)
+    except D2CError:
+        return []  # the first stage says why
+    roots = import_roots(done.notebook.parent, notebook, data)
+    return lay_out(decide(notebook, roots, local=local, index=index).values(), done.work / FOLDER)
+
+
+def _extra(done: Conversion) -> list[Path]:
+    """The folders from which the runs of a conversion import, beyond the environment."""
+    return [each for name in ("local", "packages") if (each := done.work / name).is_dir()]
+
+
 def _name(path: Path) -> str:
     from d2c_mlops.convert import naming
 
@@ -201,6 +228,7 @@ def _revive(
         done.work,
         data=data,
         install=install,
+        index=done.index,
         timeout=limits.seconds,
         memory=limits.memory,
         progress=progress,
@@ -238,7 +266,8 @@ def _write(
         run=run,
         timeout=limits.seconds,
         memory=limits.memory,
-        packages=[done.work / "packages"] if (done.work / "packages").is_dir() else [],
+        packages=_extra(done),
+        local=done.work / "local" if done.local else None,
     )
     shutil.copyfile(done.notebook, done.work / "original.ipynb")
     sidecar = {"alignment": done.written.alignment, "notebook": str(done.written.notebook)}

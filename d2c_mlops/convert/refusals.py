@@ -8,7 +8,7 @@ from pathlib import Path
 
 from d2c_mlops.convert.change import live_changes
 from d2c_mlops.convert.mending import Trouble
-from d2c_mlops.convert.mends.modules import distribution_of
+from d2c_mlops.convert.mends.modules import OWN_NAMES, distribution_of
 from d2c_mlops.convert.revived import Refusal
 
 
@@ -17,6 +17,9 @@ def absent(facts: Trouble, cell: int, module: str, missing: Sequence[str], tried
     name = distribution_of(module)
     if module.startswith("ipywidgets"):
         why, step = "it is interactive: it waits for a person at its widgets", "put the values into a parameters cell"
+    elif module.partition(".")[0] in OWN_NAMES:
+        why = f"`{module}` is not there; its name is that of a package of the author's own, so none is fetched from an index"
+        step = "give the folder that holds it: --data FOLDER (the repository's root)"
     elif name in tried:
         why, step = f"`{module}` is missing and {name} cannot be installed: {tried[name]}", "replace the package"
     else:

@@ -42,6 +42,7 @@ def revive(
     *,
     data: Path | None = None,
     install: bool = False,
+    index: Sequence[str] = (),  # names that mean a package, though a module beside the notebook has them too
     timeout: float = 600.0,
     memory: int = 4 << 30,
     progress: Progress = lambda text: None,
@@ -53,7 +54,7 @@ def revive(
     notebook, work = Path(notebook), Path(work)
     try:
         read = read_notebook(notebook)
-        doctor = Doctor(read, work, data, install, Limits(timeout, memory), progress)
+        doctor = Doctor(read, work, data, install, Limits(timeout, memory), progress, index=tuple(index))
         return doctor.revive()
     except D2CError as error:
         return Revived("refused", notebook, None, refusal=Refusal(None, error.what, error.next))
@@ -63,7 +64,8 @@ def workplace(work: Path) -> Workplace:
     """Return the folders of a conversion."""
     packages = work / "packages"
     packages.mkdir(parents=True, exist_ok=True)
-    return Workplace(work / "revived", work / "runs", work / "home", (packages,))
+    local = work / "local"
+    return Workplace(work / "revived", work / "runs", work / "home", (*((local,) if local.is_dir() else ()), packages))
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Doctor:
     install: bool
     limits: Limits
     progress: Progress
+    index: tuple[str, ...] = ()
     mends: list[Mend] = field(default_factory=list)
     installed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -140,6 +143,9 @@ class Doctor:
         self.folder.mkdir(parents=True)
         source = self.original.path.resolve().parent
         self.too_large = copy_folder(source, self.folder)
+        for name in self.index:
+            (self.folder / f"{name}.py").unlink(missing_ok=True)
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         folders = [self.folder, *([self.data] if self.data is not None else [])]
         self.shelf = Shelf([*folders, source.parent], source)
         saving.keep_reference(self.original, self.work / "reference.json")
@@ -158,7 +164,8 @@ class Doctor:
             why = f"line {problem.problem.line}: {problem.problem.message}"
             kind = "it was never valid Python" if problem.problem.kind == "invalid" else "it is written in Python 2"
             raise Refused(Refusal(self.at(problem.index), f"{kind}: {why}", "mend the cell by hand", "SyntaxError"))
-        self.missing = needed(self.scene(None), self.folder)
+        own = [each.stem for folder in self.place.packages[:-1] for each in folder.iterdir()]
+        self.missing = needed(self.scene(None), self.folder, own)
         if self.install and self.missing:
             self.add_packages(self.missing)
 
@@ -217,7 +224,7 @@ class Doctor:
     def add_packages(self, wanted: Sequence[str]) -> list[str]:
         """Install distributions into the run's own folder; remember those for which none fits."""
         self.progress(f"installing {', '.join(wanted)}")
-        done = install_packages(wanted, self.place.packages[0])
+        done = install_packages(wanted, self.place.packages[-1])
         self.installed += [one for one in done.made if one not in self.installed]
         self.tried |= {name: done.failed.get(name, "") for name in wanted}
         self.missing = [

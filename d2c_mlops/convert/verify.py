@@ -69,7 +69,7 @@ def verify(revived: Revived, written: Written, work: Path, *, timeout: float = 6
     if not wanted:
         return Verdict("not comparable", "the two notebooks bind no name in common")
     limits = Limits(timeout * AT_ONCE, memory)  # side by side, each may take as long
-    packages = [work / "packages"] if (work / "packages").is_dir() else []
+    packages = [each for name in ("local", "packages") if (each := work / name).is_dir()]
     with TemporaryDirectory(prefix="d2c-verify-") as name:
         place = Path(name)
         copy_folder(revived.notebook.parent, place / "files")

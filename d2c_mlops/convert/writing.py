@@ -24,7 +24,7 @@ from d2c_mlops.convert.write.functions import call_source
 from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells, score_source
 from d2c_mlops.convert.write.model_text import class_name
 from d2c_mlops.convert.write.parameters import Parameter, Parameters, extract
-from d2c_mlops.convert.write.project import Project, attachments, check_import, export, write_notebook
+from d2c_mlops.convert.write.project import Project, attachments, check_import, export, take_local, write_notebook
 from d2c_mlops.convert.write.sharing import share
 from d2c_mlops.errors import Failure, NotebookFailed
 
@@ -66,6 +66,7 @@ def write(
     timeout: float = 600.0,  # seconds for one execution of the notebook
     memory: int = Limits.memory,  # bytes for one execution of the notebook
     packages: Sequence[Path] = (),  # folders with what was installed for this notebook alone
+    local: Path | None = None,  # folder with the author's own modules, which the project's package takes in
 ) -> Written:
     """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
     found = pieces(plan)
@@ -105,6 +106,8 @@ def write(
             settle(found, None)
     cells = joined(lay_out(plan, found, parameters, types, module))
     cells = _with_model(cells, model, chosen, built)
+    if local is not None:
+        cells[2:2] = [Out("code", take_local(project, local))]
     if keep and data is not None:
         copy_files(data, parameters.files, project.root / keep)
     notebook = project.notebooks / "models" / f"{name}.ipynb"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from d2c_mlops.convert.finding import Edit
@@ -39,6 +39,10 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 DISTRIBUTIONS["keras"] = "tensorflow-cpu"
 DISTRIBUTIONS["pkg_resources"] = "setuptools<81"
+OWN_NAMES = frozenset(  # of packages that authors write themselves: what an index has under them is somebody else's
+    "src utils util config configs settings helpers helper common lib libs core tools models features data preprocessing "  # noqa: SIM905
+    "pipeline pipelines scripts modules functions constants paths my_utils utilities".split()
+)
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 _OPTIONAL = re.compile(
     r"Missing optional dependency '([\w.-]+)'|`?Import (\w+) failed|requires? (?:the )?`?(\w+)`? (?:library|package|to be installed)"
@@ -197,7 +201,7 @@ def missing(scene: Scene, trouble: Trouble) -> Proposal | None:
     if not name or not scene.install:
         return None
     wanted = distribution_of(name)
-    if wanted in scene.tried:
+    if wanted in scene.tried or name.partition(".")[0] in OWN_NAMES:
         return None
     return Proposal(distributions=(wanted,), reason=f"`{name}` comes with {wanted}", restart=False)
 
@@ -213,7 +217,7 @@ def missing_module(trouble: Trouble) -> str:
     return next((one for one in optional.groups() if one), "") if optional is not None else ""
 
 
-def needed(scene: Scene, here: Path) -> list[str]:
+def needed(scene: Scene, here: Path, own: Collection[str] = ()) -> list[str]:
     """List the distributions of all imports that are not installed; modules of the author's own are not among them."""
     from importlib.util import find_spec
 
@@ -227,6 +231,8 @@ def needed(scene: Scene, here: Path) -> list[str]:
             top = module.partition(".")[0]
             if (
                 not top
+                or top in own
+                or top in OWN_NAMES
                 or (here / f"{top}.py").exists()
                 or (here / top).is_dir()
                 or top in ("google", "kaggle_datasets")

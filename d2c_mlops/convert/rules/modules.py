@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 
 from d2c_mlops.convert.environment import distribution_of, is_installed, member_gone
 from d2c_mlops.convert.finding import Hit
+from d2c_mlops.convert.local_packages import find_local, import_roots, on_index
 from d2c_mlops.convert.magics import Magic
+from d2c_mlops.convert.mends.modules import OWN_NAMES
 from d2c_mlops.convert.roles import keyword
 from d2c_mlops.convert.rule import Subject, example, hit, rule
 from d2c_mlops.convert.rules.drift import import_change
@@ -32,6 +35,7 @@ def module_missing(subject: Subject) -> Iterator[Hit]:
     folder = subject.folder
     told: set[str] = set()
     guarded = _guarded(subject)
+    roots = import_roots(folder, subject.notebook) if folder is not None else []
     for index, flow in subject.flow.cells.items():
         for one in flow.imports:
             top = one.module.split(".")[0]
@@ -39,14 +43,40 @@ def module_missing(subject: Subject) -> Iterator[Hit]:
                 continue
             if top in ("google", "kaggle_secrets") and one.module.startswith(("google.colab", "kaggle")):
                 continue
-            if is_installed(top) or (
-                folder is not None and ((folder / f"{top}.py").exists() or (folder / top).is_dir())
-            ):
+            if is_installed(top) or find_local(top, roots) is not None:
                 continue
             told.add(top)
+            if top in OWN_NAMES:
+                text = f"`{top}` is neither beside the notebook nor at the root of its repository"
+                yield Hit(index, one.line, one.column, text, "put the package there, or add its folder to sys.path")
+                continue
             package = distribution_of(top)
             said = f"`{top}` is not installed" + (f"; it comes with the package {package}" if package != top else "")
             yield Hit(index, one.line, one.column, said, f"add {package} to the project's requirements")
+
+
+@rule(
+    "D2C409",
+    "name-of-two-packages",
+    "error",
+    why="which of the two is imported depends on the folder that it runs in; an index may hold a stranger's package of that name",
+    fix="rename the file, or say which is meant when it is converted: --local NAME or --index NAME",
+    bad=example("import plotly", files={"plotly.py": b"figure = 1"}),
+    good=example("import shop_figures", files={"shop_figures.py": b"figure = 1"}),
+)
+def name_of_two_packages(subject: Subject) -> Iterator[Hit]:
+    roots = import_roots(subject.folder, subject.notebook) if subject.folder is not None else []
+    told: set[str] = set()
+    for index, flow in subject.flow.cells.items():
+        for one in flow.imports:
+            top = one.module.split(".")[0]
+            if not top or top in told or one.level or top in sys.stdlib_module_names:
+                continue
+            told.add(top)
+            local = find_local(top, roots)
+            other = on_index(top, subject.notebook, roots) if local is not None else ""
+            if local is not None and other and top != "d2c_mlops":
+                yield Hit(index, one.line, one.column, f"`{top}` is both {local.place} and {other}")
 
 
 def _guarded(subject: Subject) -> set[tuple[int, int]]:

@@ -42,6 +42,10 @@ put_version_in_init = false
 allowed_cell_metadata_keys = ["tags"]
 clear_all = false
 """
+LOCAL_PATH = """import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "local"))  # the author's own modules"""
 SIDE_EFFECTS = """
 import json, os, sys
 from pathlib import Path
@@ -132,6 +136,45 @@ def _with_package(text: str, listed: str, package: str) -> str:
     if "[d2c]" in text:
         return text.replace("[d2c]\n", f"[d2c]\npackages = {package}\n", 1)
     return f"{text.rstrip()}\n\n[d2c]\npackages = {package}\n"
+
+
+def take_local(project: Project, local: Path) -> str:
+    """Copy the author's own modules into the project's package; return the cell that makes them known to the notebook.
+
+    A module of that name that is there already and differs is kept beside it as NAME.before.
+    """
+    target = project.package / "local"
+    names = sorted(each.stem for each in local.iterdir())
+    for each in sorted(local.iterdir()):
+        place = target / each.name
+        if place.exists() and not _same_content(each, place):
+            before = target / f"{each.name}.before"
+            shutil.rmtree(before, ignore_errors=True) if before.is_dir() else before.unlink(missing_ok=True)
+            place.rename(before)
+        if each.is_dir():
+            shutil.copytree(each, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(each, place)
+    init = project.package / "__init__.py"
+    text = init.read_text(encoding="utf-8") if init.exists() else ""
+    if LOCAL_PATH not in text:
+        init.write_text(f"{text.rstrip()}\n\n{LOCAL_PATH}\n".lstrip(), encoding="utf-8")
+    folder = f"{project.lib}/local"
+    return (
+        f"import sys\nfrom pathlib import Path\n\n# The author's own modules, {', '.join(names)}, lie in {folder}.\n"
+        f'ups = [up / "{folder}" for up in (Path.cwd(), *Path.cwd().parents)]\n'
+        "sys.path[:0] = [str(each) for each in ups if each.is_dir()][:1]"
+    )
+
+
+def _same_content(left: Path, right: Path) -> bool:
+    if left.is_file() or right.is_file():
+        return left.is_file() and right.is_file() and left.read_bytes() == right.read_bytes()
+    own = {each.relative_to(left): each for each in left.rglob("*") if each.is_file()}
+    return all(
+        (right / name).is_file() and (right / name).read_bytes() == file.read_bytes() for name, file in own.items()
+    )
 
 
 def attachments(path: Path) -> dict[int, Any]:

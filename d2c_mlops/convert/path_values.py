@@ -1,0 +1,89 @@
+"""Which path an expression stands for, as far as that is written down: joined parts, parents, names of other paths."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+
+_SAME = frozenset(
+    {"str", "Path", "PurePath", "PosixPath", "abspath", "realpath", "expanduser", "normpath", "fspath", "r_"}
+)
+_SAME_METHODS = frozenset({"resolve", "absolute", "as_posix", "expanduser", "__fspath__"})
+
+
+class Values:
+    """The paths that names have, statement by statement; `folder` is where the notebook runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: dict[str, str] = {}
+
+    def take(self, node: ast.stmt) -> None:
+        """Note what an assignment binds; a name that gets something else is forgotten."""
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            node = ast.Assign([node.target], node.value)
+        if not isinstance(node, ast.Assign):
+            return
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                value = self.of(node.value)
+                if value is None:
+                    self.names.pop(target.id, None)
+                else:
+                    self.names[target.id] = value
+
+    def of(self, node: ast.expr) -> str | None:
+        """Return the path, relative to the folder where it is written so; None where it cannot be told."""
+        if isinstance(node, ast.Constant):
+            return node.value if isinstance(node.value, str) else None
+        if isinstance(node, ast.Name):
+            return self.names.get(node.id)
+        if isinstance(node, ast.JoinedStr):
+            return self._joined(node)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
+            left, right = self.of(node.left), self.of(node.right)
+            if left is None or right is None:
+                return None
+            return left + right if isinstance(node.op, ast.Add) else os.path.join(left, right)  # noqa: PTH118 - as written
+        if isinstance(node, ast.Attribute):
+            return self._attribute(node)
+        return self._call(node) if isinstance(node, ast.Call) else None
+
+    def _joined(self, node: ast.JoinedStr) -> str | None:
+        parts = [self.of(each.value if isinstance(each, ast.FormattedValue) else each) for each in node.values]
+        return None if any(each is None for each in parts) else "".join(each for each in parts if each is not None)
+
+    def _attribute(self, node: ast.Attribute) -> str | None:
+        if ast.unparse(node) in ("os.pardir", "os.path.pardir"):
+            return ".."
+        if ast.unparse(node) in ("os.curdir", "os.path.curdir"):
+            return "."
+        if ast.unparse(node) in ("os.sep", "os.path.sep"):
+            return "/"
+        value = self.of(node.value)
+        if node.attr == "parent" and value is not None:
+            return str((self.folder / value).parent) if value in (".", "..", "") else str(Path(value).parent)
+        return None
+
+    def _call(self, node: ast.Call) -> str | None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        text = ast.unparse(node.func)
+        if text in ("os.getcwd", "Path.cwd", "pathlib.Path.cwd"):
+            return str(self.folder)
+        given = [self.of(each) for each in node.args]
+        if any(each is None for each in given):
+            return None
+        parts = [each for each in given if each is not None]
+        if name in ("join", "joinpath") and not text.startswith("'"):
+            owner = self.of(node.func.value) if name == "joinpath" and isinstance(node.func, ast.Attribute) else ""
+            return None if owner is None else os.path.join(owner, *parts) if parts else owner  # noqa: PTH118
+        if name in ("Path", "PurePath", "PosixPath"):
+            return os.path.join(*parts) if parts else "."  # noqa: PTH118 - as written
+        if name == "dirname" and parts:
+            return os.path.dirname(parts[0])  # noqa: PTH120 - as written
+        if name in _SAME and len(parts) == 1:
+            return parts[0]
+        if name in _SAME_METHODS and isinstance(node.func, ast.Attribute):
+            return self.of(node.func.value)
+        return None

@@ -1,0 +1,186 @@
+"""The author's own packages are used from where they lie, and no index is asked for their names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from d2c_mlops.convert import revive as reviving
+from d2c_mlops.convert.check import check
+from d2c_mlops.convert.convert import Conversion, convert
+from d2c_mlops.convert.local_packages import decide, import_roots, lay_out, locals_of
+from d2c_mlops.convert.notebook import read_notebook
+from d2c_mlops.convert.packages import Installed
+from d2c_mlops.convert.path_values import Values
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.runs.execute import run
+from d2c_mlops.settings import load
+
+
+def notebook(path: Path, *cells: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
+            for i, s in enumerate(cells)]  # fmt: skip
+    path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def written(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+PLACES = {
+    "beside the notebook": ("", {"work/src/config.py": "V = 1", "work/src/__init__.py": ""}, None),
+    "a namespace package beside it": ("", {"work/src/config.py": "V = 1"}, None),
+    "at the root of the repository, two levels up": (
+        "", {"src/config.py": "V = 1", "src/__init__.py": "", ".git/HEAD": ""}, "work/a/x.ipynb"),
+    "in a repository known by its pyproject.toml": ("", {"src/config.py": "V = 1", "pyproject.toml": ""}, None),
+    "in a folder added to sys.path": ("import sys\nsys.path.append('..')", {"src/config.py": "V = 1"}, None),
+    "in a folder that is joined from parts": (
+        "import os, sys\nsys.path.insert(0, os.path.abspath(os.path.join(os.getcwd(), os.pardir, 'code')))",
+        {"code/src/config.py": "V = 1"}, None),
+    "in the parent of a Path": (
+        "import sys\nfrom pathlib import Path\nup = Path.cwd().parent\nsys.path.append(str(up))", {"src/config.py": "V = 1"}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_package_is_found(where: str, tmp_path: Path) -> None:
+    cell, files, place = PLACES[where]
+    root = written(tmp_path / "repo", files)
+    path = notebook(root / (place or "work/x.ipynb"), cell, "from src.config import V")
+    read = read_notebook(path)
+    found = decide(read, import_roots(path.parent, read))
+    assert list(found) == ["src"] and (found["src"].place / "config.py").read_text() == "V = 1"
+    assert [each.message for each in check(path, select=["D2C401", "D2C409"]).findings] == []
+    names = lay_out(found.values(), tmp_path / "local")
+    assert names == ["src"] and (tmp_path / "local" / "src" / "config.py").exists()
+
+
+def test_a_package_is_found_in_the_src_folder_of_a_repository(tmp_path: Path) -> None:
+    root = written(tmp_path / "repo", {"src/shopkit/config.py": "V = 1", "setup.py": ""})
+    path = notebook(root / "notebooks" / "x.ipynb", "from shopkit.config import V")
+    read = read_notebook(path)
+    assert [each.place for each in locals_of(read, import_roots(path.parent, read)).values()] == [
+        root / "src" / "shopkit"
+    ]
+
+
+def test_a_package_is_found_in_the_folder_of_the_data(tmp_path: Path) -> None:
+    root = written(tmp_path / "repo", {"lib/tables.py": "import steps\nV = 1", "steps.py": "W = 2"})
+    path = notebook(tmp_path / "elsewhere" / "x.ipynb", "from lib.tables import V")
+    read = read_notebook(path)
+    assert list(locals_of(read, import_roots(path.parent, read, root))) == ["lib", "steps"], (
+        "and what it imports itself"
+    )
+    assert not locals_of(read, import_roots(path.parent, read))
+
+
+@pytest.mark.parametrize(("name", "files", "cells", "other"), [
+    ("plotly", {"plotly.py": "x = 1"}, (), "plotly on the package index"),
+    ("sklearn", {"sklearn/__init__.py": ""}, (), "the installed scikit-learn"),
+    ("surprise", {"surprise/core.py": ""}, (), "scikit-surprise on the package index"),
+    ("acme_tools", {"acme_tools.py": "", "requirements.txt": "pandas\nacme-tools==1.0\n"}, (), "requirements.txt asks for"),
+    ("acme_tools", {"acme_tools.py": ""}, ("!pip install acme-tools",), "cell 1 asks for"),
+])  # fmt: skip
+def test_a_name_that_is_local_and_on_an_index_is_refused_with_both(
+    name: str, files: dict[str, str], cells: tuple[str, ...], other: str, tmp_path: Path
+) -> None:
+    path = notebook(written(tmp_path, files) / "x.ipynb", *cells, f"import {name}")
+    read = read_notebook(path)
+    roots = import_roots(path.parent, read)
+    with pytest.raises(DataRefused) as refused:
+        decide(read, roots)
+    text = str(refused.value.failures[0])
+    assert str(tmp_path / name) in text and other in text and f"cell {len(cells) + 1}" in text
+    assert f"--local {name}" in refused.value.next and f"--index {name}" in refused.value.next
+    assert list(decide(read, roots, local=[name])) == [name] and not decide(read, roots, index=[name])
+    assert [each.cell for each in check(path, select=["D2C409"]).findings] == [len(cells)]
+
+
+def test_files_that_are_no_python_are_no_package(tmp_path: Path) -> None:
+    path = notebook(
+        written(tmp_path, {"plotly/figure.html": "", "json.py": "x = 1"}) / "x.ipynb", "import plotly\nimport json"
+    )
+    read = read_notebook(path)
+    assert not decide(read, import_roots(path.parent, read))
+
+
+@pytest.mark.parametrize(("cells", "files", "local"), [
+    (("from src.config import V", "V"), {}, []),
+    (("import acme_tools", "acme_tools.V"), {"acme_tools.py": "V = 1"}, ["acme_tools"]),
+])  # fmt: skip
+def test_own_names_are_never_fetched(
+    cells: tuple[str, ...], files: dict[str, str], local: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def fetched(distributions: list[str], folder: Path) -> Installed:
+        asked.extend(distributions)
+        return Installed((), dict.fromkeys(distributions, "no index is asked here"))
+
+    monkeypatch.setattr(reviving, "install_packages", fetched)
+    path = notebook(written(tmp_path / "old", files) / "x.ipynb", *cells)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "settings.ini").write_text("[d2c]\n")
+    settings = load(tmp_path / "shop", environ={})
+    done = convert(path, settings=settings, install=True, stages=("revive",), timeout=100)
+    assert asked == [] and done.local == local
+    assert (done.refusal is None) == bool(local), done.refusal
+    if done.refusal is not None:
+        assert "none is fetched from an index" in done.refusal.why and "--data" in done.refusal.next
+
+
+def test_a_path_is_told_from_its_parts(tmp_path: Path) -> None:
+    import ast
+
+    values = Values(tmp_path)
+    source = """base = Path('..') / 'data'
+name = 'x'
+a = base / f'{name}.csv'
+b = os.path.join(str(base), 'y' + '.csv')
+c = base.joinpath('z.csv')
+d = os.path.dirname('in/data/w.csv')
+e = unknown / 'x.csv'
+name = other()
+f = f'{name}.csv'"""
+    for node in ast.parse(source).body:
+        values.take(node)
+    found = {each: values.names.get(each) for each in "abcdef"}
+    assert found == {
+        "a": "../data/x.csv",
+        "b": "../data/y.csv",
+        "c": "../data/z.csv",
+        "d": "in/data",
+        "e": None,
+        "f": None,
+    }
+
+
+def repository(tmp_path: Path) -> tuple[Conversion, Path]:
+    root = written(tmp_path / "repo", {
+        "src/__init__.py": "", "src/config.py": "from common import more\nVALUE = 41\n", ".git/HEAD": "",
+        "common.py": "def more(x):\n    return x + 1\n",
+    })  # fmt: skip
+    path = notebook(root / "notebooks" / "up.ipynb", "from src.config import VALUE, more", "total = more(VALUE)\ntotal")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
+    return convert(path, settings=load(tmp_path / "shop", environ={}), timeout=200), tmp_path / "shop"
+
+
+@pytest.mark.slow
+def test_a_notebook_with_a_package_above_it_is_converted_and_runs_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, shop = repository(tmp_path)
+    assert done.refusal is None and done.written is not None and done.verdict.status == "equivalent", done.to_text()
+    assert done.local == ["common", "src"] and "common, src copied into" in done.to_text()
+    assert (shop / "shop" / "local" / "src" / "config.py").exists()
+    monkeypatch.chdir(tmp_path)
+    ran = run(str(done.written.notebook), {}, load(shop, environ={}))
+    assert ran.status == "succeeded"
