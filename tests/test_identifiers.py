@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
@@ -29,6 +30,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import read_text, validate
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.contract import Contract, column, to_records
+from d2c_mlops.serving.collect import READERS
 from d2c_mlops.serving.raw import checked
 from d2c_mlops.serving.sinks import Batch, FileSink
 from d2c_mlops.serving.sql_sink import SqlSink
@@ -308,3 +310,21 @@ def test_a_web_hook_gets_every_digit_of_a_key() -> None:
         contract("integer", True).output_fields, pd.DataFrame({"id": pd.array([*TWINS, None], dtype="Int64")})
     )
     assert json.dumps(rows) == f'[{{"id": {TWINS[0]}}}, {{"id": {TWINS[1]}}}, {{"id": null}}]'
+
+
+@pytest.mark.parametrize("key", [TWINS[1], 2**63 - 1, str(TWINS[1]), "007"])
+def test_the_prediction_log_keeps_every_digit_of_a_key(key: Any) -> None:
+    head = {
+        "id": "p",
+        "model": "a",
+        "version": 1,
+        "contract": "1.0.0",
+        "variant": "champion",
+        "caller": "x",
+        "request_id": "r",
+    }
+    line = orjson.dumps(
+        {**head, "at": NOW.isoformat(), "key": "id", "first": 0, "inputs": [{"id": key}], "outputs": [{"id": key}]}
+    )
+    (row,) = READERS["predictions"](orjson.loads(line))
+    assert row["key"] == str(key) and row["inputs"] == {"id": key}

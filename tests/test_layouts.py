@@ -153,6 +153,37 @@ def test_cancellations_without_a_customer_match_nothing() -> None:
     assert when.isna().all()
 
 
+def test_entries_that_are_no_products_are_left_out_with_their_money() -> None:
+    rows = [
+        ("536365", "85123A", 2, 2.55),
+        ("536366", "TEST001", 5, 4.5),
+        ("536367", "ADJUST2", 1, 10.0),
+        ("536368", "post", 1, 18.0),
+    ]
+    rows += [("536365", "85123A", 2, 2.55), ("536369", "TESTER7", 1, 3.0)]
+    frame = pd.DataFrame(rows, columns=["InvoiceNo", "StockCode", "Quantity", "UnitPrice"]).assign(
+        Description="x",
+        InvoiceDate="2010-12-01 08:26:00",
+        CustomerID=[17850, None, None, None, 17850, 17850],
+        Country="UK",
+    )
+    mapped = OnlineRetail().to_tables({"x": frame.astype({"CustomerID": "Int64"})})
+    assert mapped.frames["order_lines"]["product_id"].tolist() == ["85123A", "TESTER7"]
+    assert "1 exact duplicates dropped, GBP 5.10" in mapped.notes
+    assert any(note.startswith("3 lines of fees, postage") and note.endswith("GBP 50.50") for note in mapped.notes)
+
+
+def test_identifiers_of_baskets_keep_every_digit() -> None:
+    ids = [1239162456494753670, 1239162456494753671]
+    raw = pd.DataFrame({"basket_id": ids, "household_id": pd.array([ids[0], None], dtype="Int64"), "store_id": [12.0, None]}).assign(
+        product_id=[1, 2], quantity=1.0, sales_value=2.0, retail_disc=0.0, coupon_disc=0.0, coupon_match_disc=0.0,
+        transaction_timestamp=pd.Timestamp("2017-01-01"),
+    )  # fmt: skip
+    orders = CompleteJourney().to_tables({"transactions": raw}).frames["orders"]
+    assert orders["order_id"].tolist() == list(map(str, ids)) and orders["customer_id"].tolist()[0] == str(ids[0])
+    assert orders["customer_id"].isna().tolist() == [False, True] and orders["store_id"].tolist()[0] == "12"
+
+
 def test_online_retail_names_a_missing_column() -> None:
     frame = pd.DataFrame({c: ["1"] for c in COLUMNS}).rename(columns={"StockCode": "Stock Code"})
     with pytest.raises(DataRefused, match="column 'StockCode' is missing; the nearest column there is 'Stock Code'"):

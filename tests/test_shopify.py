@@ -301,6 +301,13 @@ def test_an_order_that_is_not_paid_yet_is_a_sale_and_told(fields: Row, words: st
     assert units(tables) == {"MUG": 2.0} and words in notes and "EUR 20.00" in notes
 
 
+def test_a_partial_refund_without_an_amount_is_told() -> None:
+    rows = order("#1", "20.00", item("#1", "Mug", 2), Financial_Status="partially_refunded", Refunded_Amount=None)
+    tables, notes = read(*rows)
+    assert nets(tables) == {"#1": Decimal(20)}
+    assert "1 orders marked as refunded in part without a Refunded Amount, nothing taken off: EUR 20.00" in notes
+
+
 def test_a_cancelled_order_whose_money_was_kept_is_told() -> None:
     rows = order("#1", "20.00", item("#1", "Mug", 2), Cancelled_at=TIME, Refunded_Amount="5.00")
     assert "1 cancelled orders were paid and not refunded in full: EUR 15.00" in read(*rows)[1]

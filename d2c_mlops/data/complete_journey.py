@@ -13,6 +13,7 @@ import pandas as pd
 
 from .layouts import Mapped, Raw, RawTable, likely, require
 from .schemas import TIME
+from .validation import read_text
 
 # %% auto #0
 __all__ = ['TRANSACTIONS', 'FUEL_UNITS', 'FUEL_FROM', 'CompleteJourney']
@@ -102,9 +103,9 @@ def _journey_lines(sales: pd.DataFrame, fuel: npt.NDArray[np.bool_]) -> pd.DataF
     discount = (sales["retail_disc"] + sales["coupon_match_disc"]).round(2)
     return pd.DataFrame(
         {
-            "order_id": sales["basket_id"].astype("str"),
+            "order_id": read_text(sales["basket_id"])[0],
             "line_no": _line_numbers(sales["basket_id"].to_numpy()),
-            "product_id": sales["product_id"].astype("str"),
+            "product_id": read_text(sales["product_id"])[0],
             "ordered_at": sales["transaction_timestamp"].dt.tz_localize("UTC").astype(TIME),
             "quantity": quantity,
             "returned_quantity": 0.0,
@@ -112,7 +113,7 @@ def _journey_lines(sales: pd.DataFrame, fuel: npt.NDArray[np.bool_]) -> pd.DataF
             "unit_price": (sales["sales_value"] + discount) / quantity,
             "discount": discount,
             "currency": pd.Series("USD", index=sales.index, dtype="str"),
-            "store_id": sales["store_id"].astype("str"),
+            "store_id": read_text(sales["store_id"])[0],
             "channel": pd.Series("store", index=sales.index, dtype="str"),
         }
     )
@@ -123,12 +124,12 @@ def _journey_orders(sales: pd.DataFrame) -> dict[str, pd.DataFrame]:
     times = first["transaction_timestamp"].dt.tz_localize("UTC").astype(TIME)
     orders = pd.DataFrame(
         {
-            "order_id": first["basket_id"].astype("str"),
-            "customer_id": first["household_id"].astype("str"),
+            "order_id": read_text(first["basket_id"])[0],
+            "customer_id": read_text(first["household_id"])[0],
             "channel": "store",
             "currency": "USD",
             "ordered_at": times,
-            "store_id": first["store_id"].astype("str"),
+            "store_id": read_text(first["store_id"])[0],
             "source": "complete-journey",
         }
     )

@@ -15,7 +15,7 @@ from .layouts import Mapped, Raw, RawTable, likely, require
 from .validation import read_number, read_text, read_time
 
 # %% auto #0
-__all__ = ['COLUMNS', 'NOT_PRODUCTS', 'ORDER', 'Floats', 'Ints', 'read_lines', 'match_returns', 'sort_out', 'notes_of',
+__all__ = ['COLUMNS', 'NOT_PRODUCTS', 'ENTRY', 'ORDER', 'Floats', 'Ints', 'read_lines', 'match_returns', 'sort_out', 'notes_of',
            'OnlineRetail']
 
 # %% ../../nbs/data/online_retail.ipynb #0a391cd8
@@ -40,7 +40,9 @@ NOT_PRODUCTS = {
     "AMAZONFEE": "marketplace fee",
     "CRUK": "commission",
     "B": "bad debt",
+    "C3": "carriage",
 }
+ENTRY = r"(?:TEST|ADJUST)[-_ ]?\d*"  # products for tests and corrections of the accounts, such as TEST001 and ADJUST2
 ORDER = ["invoice", "product", "price", "quantity", "time", "name"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -114,10 +116,11 @@ def _last_return(
 # %% ../../nbs/data/online_retail.ipynb #de9a21e5
 def sort_out(lines: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
     """Return masks that cut the lines into kept purchases, cancellations and reasons to drop a line."""
-    cancelled = lines["invoice"].str.startswith("C", na=False).to_numpy(bool)
+    cancelled = lines["invoice"].str.upper().str.startswith("C", na=False).to_numpy(bool)
+    entry = lines["product"].str.fullmatch(ENTRY, na=False).to_numpy(bool)
     tests = {
         "duplicate": lines.duplicated().to_numpy(),
-        "not a product": lines["product"].isin(list(NOT_PRODUCTS)).to_numpy(),
+        "not a product": lines["product"].isin(list(NOT_PRODUCTS)).to_numpy() | entry,
         "stock correction": ((lines["quantity"] <= 0) & ~cancelled).to_numpy(bool),
         "no price": ((lines["price"] <= 0) & lines["customer"].isna() & ~cancelled).to_numpy(bool),
         "cancellation": cancelled,
@@ -130,15 +133,16 @@ def sort_out(lines: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
     return {"kept": rest, **masks}
 
 # %% ../../nbs/data/online_retail.ipynb #bcfeec5a
-def notes_of(masks: dict[str, npt.NDArray[np.bool_]], asked: Floats, matched: Floats) -> tuple[str, ...]:
-    """Return the counts of `sort_out` and of the matching in words."""
+def notes_of(masks: dict[str, npt.NDArray[np.bool_]], worth: Floats, asked: Floats, matched: Floats) -> tuple[str, ...]:
+    """Return the counts of `sort_out` and of the matching in words; `worth` is quantity by price of each line, in GBP."""
+    money = {reason: f"GBP {np.nansum(worth[mask]):,.2f}" for reason, mask in masks.items()}
     count = {reason: int(mask.sum()) for reason, mask in masks.items()}
     whole, some = int((matched == asked).sum()), int(((matched > 0) & (matched < asked)).sum())
     none = len(asked) - whole - some
     return (
         f"{sum(count.values()):,} raw lines: {count['kept']:,} kept",
-        f"{count['duplicate']:,} exact duplicates dropped",
-        f"{count['not a product']:,} lines of fees, postage and entries that are no products dropped",
+        f"{count['duplicate']:,} exact duplicates dropped, {money['duplicate']}",
+        f"{count['not a product']:,} lines of fees, postage and entries that are no products dropped, {money['not a product']}",
         f"{count['stock correction']:,} negative quantities without a cancellation dropped (stock corrections)",
         f"{count['no price']:,} lines without price and customer dropped (stock corrections)",
         f"{count['cancellation']:,} cancellation lines: {whole:,} matched to purchases, {some:,} in part, {none:,} dropped",
@@ -188,7 +192,8 @@ class OnlineRetail:
             "products": _products(kept),
             "customers": _customers(orders),
         }
-        return Mapped(frames, notes_of(masks, cancels["quantity"].to_numpy(), matched), "Europe/London")
+        worth = (lines["quantity"] * lines["price"]).to_numpy()
+        return Mapped(frames, notes_of(masks, worth, cancels["quantity"].to_numpy(), matched), "Europe/London")
 
 # %% ../../nbs/data/online_retail.ipynb #e08aaeb1
 def _orders(kept: pd.DataFrame) -> pd.DataFrame:

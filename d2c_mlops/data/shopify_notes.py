@@ -52,6 +52,8 @@ def kind_notes(heads: pd.DataFrame, kinds: pd.Series[Any]) -> list[str]:
     cases = [(text, kinds == kind) for kind, text in KINDS.items()]
     cases += [(text, (status == word) & (kinds == "sale")) for word, text in OPEN.items()]
     cases.append(("orders of no known Financial Status, taken as sales", ~status.isin(KNOWN) & (kinds == "sale")))
+    unsaid = (status == "partially_refunded") & ~(head_numbers(heads)["Refunded Amount"] > 0) & (kinds == "sale")
+    cases.append(("orders marked as refunded in part without a Refunded Amount, nothing taken off", unsaid))
     notes = [f"{mask.sum():,} {text}: {sums(worth[mask], currency[mask])}" for text, mask in cases if mask.any()]
     kept = (kinds == "cancelled") & heads["Paid at"].notna() & (status != "voided")
     numbers = head_numbers(heads)
