@@ -180,6 +180,17 @@ def test_why_finds_the_slots_of_a_day_in_the_jobs_zone(scheduled: Settings) -> N
     assert [each["slot"] for each in told["slots"]] == [late.isoformat()] and told["zone"] == "Europe/Berlin"
 
 
+@pytest.mark.parametrize("text", ["[d2c]\n", "[d2c]\n[schedule:report]\nrun = nb.ipynb\nat = 0 0 31 2 *\n"])
+def test_why_knows_the_slots_of_a_job_that_is_gone_or_refused(scheduled: Settings, project: Path, text: str) -> None:
+    ledger = Ledger.of(scheduled)
+    slots.known_jobs(ledger, ["report"], NOW)
+    slots.add(ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    (project / "settings.ini").write_text(text)
+    done = CliRunner().invoke(main, ["schedule", "why", "report", "2026-11-22"])
+    assert done.exit_code == 0 and "report 2026-11-22T05:00+00:00 waiting: due" in done.output
+    assert CliRunner().invoke(main, ["schedule", "why", "nobody", "2026-11-22"]).exit_code == 2
+
+
 def test_why_says_what_becomes_of_the_31st_in_a_short_month(scheduled: Settings, project: Path) -> None:
     ini = project / "settings.ini"
     ini.write_text(ini.read_text().replace("daily at 06:00", "monthly on 31 06:00"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,6 @@ from . import example, json_option, main, settings, show, table
 if TYPE_CHECKING:
     from ..ledger.store import Ledger
     from ..runs.jobs import Job
-    from ..runs.slots import Slot
-
-DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @example("d2c schedule list", "d2c schedule why train_demand 2026-11-23", "d2c schedule run")
@@ -66,7 +62,7 @@ def list_jobs(as_json: bool) -> None:
     refused |= troubles(jobs, held)
     if refused and as_json:
         raise refusal(refused)
-    ledger = _ledger()
+    ledger = ledger_here()
     known = slots.known_jobs(ledger, jobs, now)
     last = {name: found for name, found in slots.listed_all(ledger, now).items() if name in jobs}
     rows: list[dict[str, Any]] = [
@@ -136,9 +132,9 @@ def trigger(job: str, as_json: bool) -> None:
     """Put a slot of JOB on record that is due now; a running scheduler starts it."""
     from ..runs import slots
 
-    known = _job(job)
+    known = job_here(job)
     now = datetime.now(UTC).replace(microsecond=0)
-    made = slots.add(_ledger(), job, {now: ("waiting", "triggered by hand")}, now)
+    made = slots.add(ledger_here(), job, {now: ("waiting", "triggered by hand")}, now)
     return _added(known, made, as_json)
 
 
@@ -171,103 +167,19 @@ def backfill(job: str, first: str, last: str, parallel: int, as_json: bool) -> N
     """Put the slots of JOB between two days on record, those that are there already left alone."""
     from ..runs import slots
 
-    known = _job(job)
-    begin, end = _day(first, known), _next_day(_day(last, known), known)
+    known = job_here(job)
+    begin, end = day_of(first, known), next_day(day_of(last, known), known)
     now = datetime.now(UTC)
     found = known.cadence.slots(begin - timedelta(microseconds=1), min(end - timedelta(microseconds=1), now))
-    made = slots.add(_ledger(), job, dict.fromkeys(found, ("waiting", "backfill")), now, parallel=parallel)
+    made = slots.add(ledger_here(), job, dict.fromkeys(found, ("waiting", "backfill")), now, parallel=parallel)
     return _added(known, made, as_json)
-
-
-@example("d2c schedule why train_demand 2026-11-23", "d2c schedule why train_demand 2026-11-23T06:00")
-@schedule.command()
-@click.argument("job")
-@click.argument("slot", metavar="SLOT|DAY")
-@json_option
-def why(job: str, slot: str, as_json: bool) -> None:
-    """Say why a SLOT of JOB, or those of a DAY, ran, wait, were skipped or failed.
-
-    A time without an offset, and a day, are on the clock of the job's zone.
-    """
-    from ..runs import slots
-
-    known, ledger = _job(job), _ledger()
-    try:
-        moment = datetime.fromisoformat(slot)
-    except ValueError:
-        raise UsageError(
-            f"{slot!r} is neither a moment nor a day", next="write 2026-11-23 or 2026-11-23T05:00Z"
-        ) from None
-    if DAY.fullmatch(slot):
-        return _why_day(known, _day(slot, known), slot, as_json)
-    moment = moment.replace(tzinfo=known.cadence.zone) if moment.tzinfo is None else moment
-    try:
-        found = slots.find(ledger, job, moment.astimezone(UTC))
-    except UsageError:
-        local = moment.astimezone(known.cadence.zone)
-        day = f"d2c schedule why {job} {local:%Y-%m-%d}"
-        raise UsageError(
-            f"{job} has no slot {known.shown(moment)} on record", next=f"`{day}` shows those of the day"
-        ) from None
-    if as_json:
-        return show({**found.to_dict(), "history": slots.history(ledger, job, found.slot)})
-    _explain(known, found)
-    return None
-
-
-def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
-    """Say what became of the slots of a day of the job's zone, or why there is none."""
-    from ..runs import slots
-
-    ledger, end = _ledger(), _next_day(begin, job)
-    found = slots.between(ledger, job.name, begin, end)
-    if as_json:
-        told = [{**each.to_dict(), "history": slots.history(ledger, job.name, each.slot)} for each in found]
-        return show({"job": job.name, "day": day, "zone": job.settings.zone, "slots": told})
-    for each in found:
-        _explain(job, each)
-    if found:
-        return None
-    due = list(job.cadence.slots(begin - timedelta(microseconds=1), end - timedelta(microseconds=1)))
-    if due:
-        when = (
-            "not due yet"
-            if due[0] > datetime.now(UTC)
-            else "not on record: nothing ran the schedule, or it was not known"
-        )
-        click.echo(f"{job.name}: {len(due)} slot(s) on {day}, from {job.shown(due[0])}, {when}")
-        return None
-    note = f"; {job.cadence.note}" if job.cadence.note else ""
-    click.echo(f"{job.name} has no slot on {day} ({job.settings.at or 'on new data'}, {job.settings.zone}){note}")
-    if job.cadence.cron:
-        click.echo(
-            f"the one before: {job.shown(job.cadence.last(begin))}, the next: {job.shown(job.cadence.next(begin))}"
-        )
-    return None
-
-
-def _explain(job: Job, slot: Slot) -> None:
-    """Print what happened to a slot, on the clock of the job's zone."""
-    from ..runs import slots
-    from ..runs.jobs import readable
-    from ..runs.waits import waits_for
-
-    ledger = _ledger()
-    waits = waits_for(readable(settings())[0], ledger, slot) if slot.status == "waiting" else None
-    click.echo(f"{job.name} {job.shown(slot.slot)} {slot.status}: {slot.reason}{f'; {waits[1]}' if waits else ''}")
-    for event in slots.history(ledger, job.name, slot.slot):
-        where = f" on {event['host'].partition('#')[0]}, process {event['pid']}" if event["host"] else ""
-        at = event["at"].astimezone(job.cadence.zone).isoformat(sep=" ", timespec="seconds")
-        click.echo(f"  {at}  {event['status']}: {event['reason']}{where}")
-    if slot.run_id:
-        click.echo(f"run: d2c runs show {slot.run_id}")
 
 
 def _rest(job: str, paused: bool, as_json: bool) -> None:
     from ..runs import slots
 
-    _job(job)
-    slots.pause(_ledger(), job, paused, datetime.now(UTC))
+    job_here(job)
+    slots.pause(ledger_here(), job, paused, datetime.now(UTC))
     return show({"job": job, "paused": paused}) if as_json else click.echo(f"{job} {'rests' if paused else 'goes on'}")
 
 
@@ -280,7 +192,7 @@ def _added(job: Job, made: list[datetime], as_json: bool) -> None:
     return None
 
 
-def _day(text: str, job: Job) -> datetime:
+def day_of(text: str, job: Job) -> datetime:
     """Return the moment at which a day begins in the job's zone."""
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=job.cadence.zone).astimezone(UTC)
@@ -288,19 +200,21 @@ def _day(text: str, job: Job) -> datetime:
         raise UsageError(f"{text!r} is not a day", next="write 2026-10-31") from None
 
 
-def _next_day(begin: datetime, job: Job) -> datetime:
+def next_day(begin: datetime, job: Job) -> datetime:
     """Return the moment at which the day after begins: days have 23 to 25 hours."""
     local = begin.astimezone(job.cadence.zone).replace(tzinfo=None) + timedelta(days=1)
     return local.replace(hour=0, minute=0, tzinfo=job.cadence.zone).astimezone(UTC)
 
 
-def _job(name: str) -> Job:
+def job_here(name: str) -> Job:
+    """Return a job of the settings that hold here."""
     from ..runs.jobs import job_of
 
     return job_of(settings(), name)
 
 
-def _ledger() -> Ledger:
+def ledger_here() -> Ledger:
+    """Return the ledger of the settings that hold here."""
     from ..ledger.store import Ledger
 
     return Ledger.of(settings())

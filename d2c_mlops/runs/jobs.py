@@ -57,7 +57,7 @@ def readable(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Failure
             jobs[name] = Job(job, cadence(job.at, job.zone) if job.at else never(job.zone))
             jobs[name].parameters(EXAMPLE, None)
         except D2CError as err:
-            failures.append(Failure(" ".join(str(err).split()), where))
+            failures.append(Failure(in_a_line(err), where))
         if failures:
             refused[name] = failures
     before = {name: (*job.after, *job.on) for name, job in settings.jobs.items()}
@@ -135,6 +135,11 @@ def due(job: Job, since: datetime, now: datetime, grace: timedelta = GRACE) -> d
         else:
             decided[slot] = ("skipped", f"missed while nothing ran (missed = {job.settings.missed})")
     return decided
+
+
+def in_a_line(err: D2CError) -> str:
+    """Return what an error says, its failures and the next command in a line."""
+    return str(err).replace("\n  - ", "; ").replace("\n  next: ", "; next: ").replace("\n", " ")
 
 
 def _others(job: JobSettings) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ..errors import D2CError, Failure
 from ..settings import Settings
 from ..values import time_zone
 from .execute import checked
-from .jobs import EXAMPLE, Job, last_complete_day
+from .jobs import EXAMPLE, Job, in_a_line, last_complete_day
 from .parameters import Parameter, check, parameters_of
 from .slots import slot_key
 
@@ -66,7 +66,7 @@ def troubles(jobs: Mapping[str, Job], settings: Settings) -> dict[str, list[Fail
             notebook, declared = known(job.settings.run)
             check(list(declared.values()), _filled(job, EXAMPLE, None, settings, declared).values, notebook)
         except D2CError as err:
-            found[name] = [Failure(" ".join(str(err).split()), f"[schedule:{name}]")]
+            found[name] = [Failure(in_a_line(err), f"[schedule:{name}]")]
     return found
 
 
