@@ -164,3 +164,14 @@ def test_numbers_and_role_addresses_are_no_people(text: str) -> None:
 def test_the_check_digit_of_a_card_counts() -> None:
     assert luhn("4111111111111111") and not luhn("4111111111111112") and not luhn("0000000000000000")
     assert masked("abc") == "********" and masked("a" * 20).startswith("aaa*")
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [("if rows:\n    quit", "D2C110"), ("import sys\nsys.exit", "D2C110"), ("exit", ""), ("exit()", ""), ("x = exit", ""),
+     ("%%bash\ncp a b\necho done", "D2C111"), ("%%sh\n# comment\ncp a b", ""), ("%%bash\nset -euo pipefail\ncp a b\nls", ""),
+     ("%%bash\ncp a \\\n  b", ""), ("!cp a b; ls", "D2C111"), ("!echo 'a; b'", ""), ("x = !ls; pwd", "D2C111"), ("!cp a b;", "")],
+)  # fmt: skip
+def test_what_ends_nothing_and_what_hides_a_failure_is_found(cell: str, found: str) -> None:
+    hits = {one.rule for one in examine(Subject(example(f"rows = 1\n{cell}" if "rows" in cell else cell).notebook()))}
+    assert hits & {"D2C110", "D2C111"} == ({found} if found else set())

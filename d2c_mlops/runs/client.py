@@ -28,7 +28,7 @@ from .redaction import Redaction
 
 ALLOW_SHELL = "allow-shell-errors"  # tag of a cell whose shell commands may fail
 ALLOW_ERROR = "raises-exception"  # Jupyter's tag of a cell that is expected to raise
-OUTPUT_PATIENCE = 3600  # seconds for what a cell has printed to arrive after the cell has ended
+OUTPUT_PATIENCE = 1800  # seconds for what a cell has printed to arrive after the cell has ended
 SUCCESS = ("", "0", "None", "False")  # texts of SystemExit that mean success
 MACHINERY = re.compile(
     r"File .*?(/(IPython|ipykernel|papermill|nbclient)/|d2c_mlops/runs/(kernel_setup|worker|client)\.py)"
@@ -49,8 +49,13 @@ class KernelManager(AsyncKernelManager):
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
+    def client(self, **kw: Any) -> Any:
+        """Return a client whose sockets take whatever comes: ZeroMQ drops messages that are read too slowly otherwise."""
+        made = super().client(**kw)
+        made.context.setsockopt(zmq.RCVHWM, 0)
+        return made
+
     async def _async_pre_start_kernel(self, **kw: Any) -> Any:
-        self.context.setsockopt(zmq.RCVHWM, 0)  # else ZeroMQ drops what is printed faster than it is read
         command, kw = await super()._async_pre_start_kernel(**kw)
         return command, {**kw, "preexec_fn": partial(die_with_parent, os.getpid())}
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 def setup(shell):  # type: ignore[no-untyped-def]
     """Make `exit()` end the notebook where it stands, and a failing shell command an error, as in a script."""
     import warnings
+    from functools import partial
     from pathlib import Path
 
+    import zmq
     from IPython.core.autocall import ExitAutocall
 
     class Exit(ExitAutocall):
@@ -26,6 +28,9 @@ def setup(shell):  # type: ignore[no-untyped-def]
     if not shell.has_trait("system_raise_on_error"):
         raise RuntimeError("this kernel's IPython cannot report the status of shell commands; 9.0 or newer can")
     shell.system_raise_on_error = True
+    thread = getattr(getattr(shell, "kernel", None), "iopub_thread", None)
+    if thread is not None:  # wait for a slow reader instead of dropping what is printed
+        thread.schedule(partial(thread.socket.setsockopt, zmq.XPUB_NODROP, 1))
     cd = shell.find_line_magic("cd")
 
     def strict_cd(parameter_s=""):  # type: ignore[no-untyped-def]
