@@ -45,11 +45,21 @@ def _mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return held.store / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def _gate_evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what the gate found out; it is named by code, data and parameters, so that all tests may share it."""
+    root = tmp_path_factory.getbasetemp()
+    shared = (root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root) / "gate"
+    shared.mkdir(exist_ok=True)
+    return shared
+
+
 @pytest.fixture
-def settings(project: Path, _mlflow_database: Path) -> Settings:
+def settings(project: Path, _mlflow_database: Path, _gate_evidence: Path) -> Settings:
     """The settings of the project."""
     held = load(project, environ={})
     held.store.mkdir()
+    (held.store / "gate").symlink_to(_gate_evidence)
     shutil.copy(_mlflow_database, held.store)
     return held
 

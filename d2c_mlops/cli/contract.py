@@ -26,12 +26,14 @@ def contract() -> None:
 @json_option
 def show_contract(model: str, number: int | None, as_json: bool) -> None:
     """Show what MODEL takes and gives, with units and limits."""
-    from ..models.contract import contract_to_dict
+    from ..models.contract import PERIODS, contract_to_dict
 
     found = _contract(model, number)
     if as_json:
         return show(contract_to_dict(found))
-    click.echo(f"{found.name} {found.version}, key {found.key}")
+    period = f", {PERIODS[found.frequency]}" if found.frequency else ""
+    reach = f", {found.horizon} {PERIODS.get(found.frequency, 'periods')} ahead" if found.horizon else period
+    click.echo(f"{found.name} {found.version}, key {found.key}{reach}")
     for side, fields in (("takes", found.input_fields), ("gives", found.output_fields)):
         click.echo(side)
         for one in fields:
@@ -171,8 +173,8 @@ def _beside(model: str, version: str, major: int) -> str:
 
 def _contract(model: str, number: int | None) -> Contract:
     from ..ledger.store import Ledger
-    from ..registry.versions import find_version, model_class
+    from ..registry.versions import code_contract, find_version
 
     if number is not None:
         return find_version(Ledger.of(settings()), model, number).schema
-    return model_class(model, settings()).contract
+    return code_contract(model, settings())

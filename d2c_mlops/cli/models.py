@@ -1,4 +1,4 @@
-"""Commands about models: models, promote, rollback."""
+"""Commands about models: models, check-model, promote, rollback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import GateRefused, UsageError
 from . import example, json_option, main, settings, show, table
 
 
@@ -73,8 +73,10 @@ def history(model: str, at: str | None, as_json: bool) -> None:
 def promote(model: str, number: int | None, override: bool, by: str | None, reason: str, as_json: bool) -> None:
     """Make a version of MODEL champion, when the gate agrees.
 
-    The gate wants a complete charter, an unbroken contract, a metric better than what people do today, and not worse
-    than the champion on the same data. A refusal names the clause and by how much it is broken.
+    The gate wants a complete charter, an unbroken contract (frequency and horizon are part of it), the rules of `d2c check-model`,
+    forecasts that beat the strongest simple baseline and what people do today, and are not worse than those of the champion. It fits
+    the model at past cutoffs and computes all figures itself; evaluate() is not believed. A refusal names the clause and by how much
+    it is broken. A version that is the champion again (same data, parameters, code and figures) changes nothing.
 
     Where its contract has a new major version, the champion before it goes on being served at /v1, /v2, … until its day: [service]
     keep_majors days from now, or `sunset.1 = 2027-03-31` in the model's section of settings.ini.
@@ -87,7 +89,9 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
     for clause in clauses:
         click.secho(f"  {clause}", fg=None if clause.holds else "yellow")
     if made is None:
-        click.echo(f"this version of {model} is champion already")
+        click.echo(
+            f"no change: {'the champion is the same' if clauses else f'this version of {model} is champion already'}"
+        )
     else:
         from ..registry.versions import find_version
         from ..serving.promised import said
@@ -96,6 +100,34 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
         for line in said(_ledger(), find_version(_ledger(), model, made.version), settings()):
             click.echo(line)
     return None
+
+
+@example("d2c check-model demand", "d2c check-model demand --version 3 --json")
+@main.command("check-model")
+@click.argument("model")
+@click.option(
+    "--version", "number", type=int, help="The version; the newest, or the class alone without one, when not given."
+)
+@json_option
+def check_model(model: str, number: int | None, as_json: bool) -> None:
+    """Check in a clean process that MODEL keeps the rules of a model; a rule that is broken ends with 4.
+
+    The rules look for answers out of order, changed inputs, a look into the future, pickles on disk, an evaluation that does not
+    depend on the data. The class is tried on its own example, a version also on the data that it was trained on. The gate asks the same.
+    """
+    from ..registry.evidence import check
+
+    found = check(model, settings(), number)
+    if as_json and not found.failures:
+        return show(found.to_dict())
+    for rule in () if as_json else found.rules:
+        click.echo(f"  holds  {rule}")
+    if found.failures:
+        raise GateRefused(
+            f"{found.name} breaks {len(found.failures)} rule(s) of a model", failures=found.failures,
+            next="correct the class; each line names the rule, the column and the record",
+        )  # fmt: skip
+    return None if as_json else click.echo(f"{found.name} keeps {len(found.rules)} rules")
 
 
 @example("d2c rollback demand --reason 'orders look wrong'")

@@ -11,7 +11,7 @@ from .panel import Panel
 from .smoothing import Array, mean
 
 # %% auto #0
-__all__ = ['last_weeks', 'repeat', 'seasonal_naive', 'weekday_mean', 'weekday_profile', 'level_and_profile']
+__all__ = ['last_weeks', 'repeat', 'seasonal_naive', 'weekday_mean', 'last_year', 'weekday_profile', 'level_and_profile']
 
 # %% ../../nbs/models/baselines.ipynb #4038e186
 def last_weeks(
@@ -46,6 +46,19 @@ def _filled(weeks: Array) -> Array:
     overall = mean(weeks.reshape(-1, weeks.shape[2]), seen.reshape(-1, weeks.shape[2]))
     by_day = np.where(seen, weeks, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     return np.where(seen.any(axis=0), by_day, overall)
+
+# %% ../../nbs/models/baselines.ipynb #b075d06d
+def last_year(panel: Panel, horizon: int) -> Array | None:
+    """Return the same periods of last year (364 days or 52 weeks before): units [horizon, series]; None without a year.
+
+    A series that was not on sale then gets its weekday mean.
+    """
+    year = 364 // panel.days
+    if len(panel.dates) < year:
+        return None
+    steps = len(panel.dates) + np.arange(horizon) % year - year
+    then = panel.units[steps]
+    return np.asarray(np.where(np.isnan(then), weekday_mean(panel, horizon), then))
 
 # %% ../../nbs/models/baselines.ipynb #f238f39c
 def weekday_profile(

@@ -6,30 +6,35 @@
 from __future__ import annotations
 
 import json
+import os
 import pickletools
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..data.days import end_of
 from ..data.tables import TIME_COLUMN, Tables
 from ..errors import D2CError, DataRefused, Failure
-from .contract import to_frame, to_records
+from .contract import Contract, to_frame, to_records
 from .model import Evaluation, Model, build, class_path
 
 # %% auto #0
-__all__ = ['Rule', 'RULES', 'CLEAN_PROCESS', 'Case', 'case', 'rule', 'differences', 'answers_match_the_contract',
-           'order_and_keys_are_kept', 'one_record_equals_the_batch', 'inputs_are_not_changed',
-           'the_short_way_gives_the_same', 'absurd_future', 'the_future_is_not_seen', 'evaluation_is_complete',
-           'has_pickle', 'saved_is_the_same_elsewhere', 'check_model']
+__all__ = ['Rule', 'RULES', 'CLOSE', 'CLOSE_SINGLE', 'CLEAN_PROCESS', 'EXPORT_FIRST', 'ANSWERING', 'Case', 'case', 'rule',
+           'differences', 'answers_match_the_contract', 'order_and_keys_are_kept', 'one_record_equals_the_batch',
+           'inputs_are_not_changed', 'the_short_way_gives_the_same', 'absurd_future', 'the_future_is_not_seen',
+           'evaluation_is_complete', 'other_past', 'evaluation_depends_on_what_came', 'has_pickle', 'elsewhere',
+           'saved_is_the_same_elsewhere', 'in_notebook', 'examined', 'check_model']
 
 # %% ../../nbs/models/conformance.ipynb #e919656e
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class Case:
     model: Model
     records: pd.DataFrame
     answers: pd.DataFrame
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """What evaluate() gives on the tables; computed once for all rules."""
+        return self.model.evaluate(self.tables, self.as_of)
 
 
 def case(cls: type[Model], tables: Tables | None = None, as_of: date | None = None) -> Case:
@@ -64,12 +74,52 @@ def rule(function: Rule) -> Rule:
     return function
 
 # %% ../../nbs/models/conformance.ipynb #f1672f93
-def differences(left: pd.DataFrame, right: pd.DataFrame) -> Iterator[str]:
-    """Yield how two frames of answers differ; floats must agree to the last digit."""
-    try:
-        pd.testing.assert_frame_equal(left.reset_index(drop=True), right.reset_index(drop=True), check_exact=True)
-    except AssertionError as err:
-        yield str(err).splitlines()[0]
+CLOSE, CLOSE_SINGLE = 1e-9, 1e-5  # share of a value that reordered sums may differ by, in 64 and in 32 bits
+
+
+def differences(
+    left: pd.DataFrame,  # answers
+    right: pd.DataFrame,  # the answers that they have to equal
+    key: str = "",  # column that names a record; its position otherwise
+) -> Iterator[str]:
+    """Yield how two frames differ: floats beyond their last bits, everything else at all; with column, size and record."""
+    if list(left.columns) != list(right.columns) or len(left) != len(right):
+        yield f"{len(left)} rows of {', '.join(left.columns)} instead of {len(right)} rows of {', '.join(right.columns)}"
+        return
+    for name in right.columns:
+        a, b = left[name].reset_index(drop=True), right[name].reset_index(drop=True)
+        if a.dtype != b.dtype:
+            yield f"column {name}: {a.dtype} instead of {b.dtype}"
+            continue
+        floats = b.dtype.kind == "f"
+        apart = ~_close(a, b) if floats else ~((a == b) | (a.isna() & b.isna())).fillna(False).to_numpy(bool)
+        if apart.any():
+            row = _farthest(a, b, apart) if floats else int(np.flatnonzero(apart)[0])
+            record = f"{key} {right[key].iloc[row]!r} (row {row})" if key in right else f"row {row}"
+            yield f"column {name}: {int(apart.sum())} of {len(b)} differ, most at {record}: {_apart(a[row], b[row], floats)}"
+
+# %% ../../nbs/models/conformance.ipynb #d4a1c91a
+def _close(a: pd.Series, b: pd.Series) -> NDArray[np.bool_]:
+    """Return where floats are equal up to their last bits, measured by the value and, near zero, by the column."""
+    x, y = a.to_numpy(np.float64), b.to_numpy(np.float64)
+    single = all((np.float32(v).astype(np.float64) == v)[np.isfinite(v)].all() for v in (x, y))
+    size = np.maximum(np.abs(x), np.abs(y))
+    scale = float(np.max(size[np.isfinite(size)], initial=0.0))
+    within = np.abs(x - y) <= (CLOSE_SINGLE if single else CLOSE) * (size + 1e-3 * scale)
+    return np.asarray((x == y) | (np.isnan(x) & np.isnan(y)) | (np.isfinite(size) & within))
+
+
+def _farthest(a: pd.Series, b: pd.Series, apart: NDArray[np.bool_]) -> int:
+    gap = np.abs(a.to_numpy(np.float64) - b.to_numpy(np.float64))
+    return int(np.where(apart, np.where(np.isnan(gap), np.inf, gap), -1.0).argmax())
+
+
+def _apart(mine: Any, other: Any, floats: bool) -> str:
+    if not floats or not np.isfinite([mine, other]).all():
+        return f"{mine!r} instead of {other!r}"
+    gap = abs(float(mine) - float(other))
+    share = f", {gap / abs(float(other)):.2g} of the value" if other else ""
+    return f"{float(mine)!r} instead of {float(other)!r}, {gap:.6g} apart{share}"
 
 # %% ../../nbs/models/conformance.ipynb #d4a1c91b
 @rule
@@ -94,14 +144,15 @@ def order_and_keys_are_kept(case: Case) -> Iterator[str]:
         yield f"the column {key} of the answers is not the one that was asked"
     order = np.random.default_rng(0).permutation(len(case.records))
     shuffled = case.model.predict(case.records.iloc[order].copy())
-    yield from differences(shuffled, case.answers.iloc[order])
+    yield from differences(shuffled, case.answers.iloc[order], key)
 
 # %% ../../nbs/models/conformance.ipynb #97f5ed1c
 @rule
 def one_record_equals_the_batch(case: Case) -> Iterator[str]:
     """a record asked alone gets the same answer as in a batch"""
     for row in np.unique(np.linspace(0, len(case.records) - 1, 5).astype(int)):
-        yield from differences(case.model.predict(case.records.iloc[[row]].copy()), case.answers.iloc[[row]])
+        alone = case.model.predict(case.records.iloc[[row]].copy())
+        yield from differences(alone, case.answers.iloc[[row]], case.model.contract.key)
 
 
 @rule
@@ -109,7 +160,7 @@ def inputs_are_not_changed(case: Case) -> Iterator[str]:
     """predict does not change the records it is given"""
     mine = case.records.copy()
     case.model.predict(mine)
-    yield from differences(mine, case.records)
+    yield from differences(mine, case.records, case.model.contract.key)
 
 # %% ../../nbs/models/conformance.ipynb #97f5ed1e
 @rule
@@ -121,17 +172,31 @@ def the_short_way_gives_the_same(case: Case) -> Iterator[str]:
     slow = to_records(contract.output_fields, case.answers)
     for rows in (slice(0, 1), slice(None)):
         short = model.predict_records(parsed[rows])
-        if short is not None and short != slow[rows]:
-            yield "predict_records differs from predict"
+        if short is not None:
+            yield from _beside("predict_records", contract, short, slow[rows])
         reasons = model.explain_records(parsed[rows])
         frame = to_frame(contract.input_fields, parsed[rows])
         if reasons is not None and reasons != model.explain(frame):
             yield "explain_records differs from explain"
-        if (both := model.answer_records(parsed[rows])) is not None and both != (slow[rows], model.explain(frame)):
-            yield "answer_records differs from predict and explain"
+        if (both := model.answer_records(parsed[rows])) is not None:
+            yield from _beside("answer_records", contract, both[0], slow[rows])
+            if both[1] != model.explain(frame):
+                yield "answer_records differs from explain"
         outputs, told = model.predict_with_reasons(frame.copy())
-        if to_records(contract.output_fields, outputs) != slow[rows] or told != model.explain(frame):
-            yield "predict_with_reasons differs from predict and explain"
+        yield from _beside("predict_with_reasons", contract, to_records(contract.output_fields, outputs), slow[rows])
+        if told != model.explain(frame):
+            yield "predict_with_reasons differs from explain"
+
+
+def _beside(way: str, contract: Contract, short: list[dict[str, Any]], slow: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield how the answers of a short way differ from those of predict."""
+    if short == slow:
+        return
+    if [list(one) for one in short] != [list(one) for one in slow]:
+        yield f"{way} differs from predict: other fields or another number of answers"
+        return
+    mine, other = (to_frame(contract.output_fields, rows) for rows in (short, slow))
+    yield from (f"{way} differs from predict, {what}" for what in differences(mine, other, contract.key))
 
 # %% ../../nbs/models/conformance.ipynb #18847a5c
 def absurd_future(tables: Tables, as_of: date) -> Tables:
@@ -161,17 +226,17 @@ def the_future_is_not_seen(case: Case) -> Iterator[str]:
     poisoned = absurd_future(case.tables, case.as_of)
     other = build(case.cls, case.model.params())
     other.fit(poisoned, case.as_of)
-    yield from differences(other.predict(case.records.copy()), case.answers)
-    honest, tempted = (case.model.evaluate(t, case.as_of) for t in (case.tables, poisoned))
-    if honest.value != tempted.value:
+    yield from differences(other.predict(case.records.copy()), case.answers, case.model.contract.key)
+    honest, tempted = case.evaluation, case.model.evaluate(poisoned, case.as_of)
+    if not np.isclose(honest.value, tempted.value, rtol=CLOSE, atol=0, equal_nan=True):
         yield f"evaluate gives {tempted.value} with the future in the tables and {honest.value} without"
 
 # %% ../../nbs/models/conformance.ipynb #4dec2767
 @rule
 def evaluation_is_complete(case: Case) -> Iterator[str]:
     """evaluate names the charter's metric and baseline and leaves the model alone"""
-    evaluation: Evaluation = case.model.evaluate(case.tables, case.as_of)
-    yield from differences(case.model.predict(case.records.copy()), case.answers)
+    evaluation = case.evaluation
+    yield from differences(case.model.predict(case.records.copy()), case.answers, case.model.contract.key)
     charter = case.model.charter
     if charter.metric and evaluation.metric != charter.metric:
         yield f"the metric is {evaluation.metric!r}, the charter says {charter.metric!r}"
@@ -183,6 +248,36 @@ def evaluation_is_complete(case: Case) -> Iterator[str]:
         json.dumps(evaluation.to_dict(), allow_nan=False)
     except (TypeError, ValueError) as err:
         yield f"the evaluation is not JSON: {err}"
+
+# %% ../../nbs/models/conformance.ipynb #4dec2768
+def other_past(tables: Tables) -> Tables:
+    """Return the tables with another past: every number of a timed table multiplied, every outcome that of another row."""
+    rng, frames = np.random.default_rng(0), {}
+    for name, frame in tables.items():
+        changed = frame.copy()
+        for number in changed.select_dtypes("number").columns if TIME_COLUMN.get(name) in frame else ():
+            if pd.api.types.is_float_dtype(changed[number].dtype):
+                changed[number] = changed[number] * rng.choice([0.25, 0.5, 2.0, 4.0], len(changed))
+            else:
+                changed[number] = changed[number] * rng.integers(1, 5, len(changed))
+        if "outcome" in changed:
+            changed["outcome"] = changed["outcome"].iloc[rng.permutation(len(changed))].to_numpy()
+        frames[name] = changed
+    return Tables(frames, tables.zone)
+
+
+@rule
+def evaluation_depends_on_what_came(case: Case) -> Iterator[str]:
+    """evaluate gives another figure where another past came"""
+    if not any(TIME_COLUMN.get(name) in frame for name, frame in case.tables.items() if len(frame)):
+        return
+    honest = case.evaluation
+    try:
+        other = build(case.cls, case.model.params()).evaluate(other_past(case.tables), case.as_of)
+    except DataRefused:
+        return
+    if honest.value == other.value:
+        yield f"{honest.metric} is {honest.value} whatever came: it is written into the code, not computed from the tables"
 
 # %% ../../nbs/models/conformance.ipynb #6af4f5e0
 def has_pickle(file: Path) -> bool:
@@ -210,40 +305,79 @@ from pathlib import Path
 import pandas as pd
 from d2c_mlops.models.model import load
 folder = Path(sys.argv[1])
-load(folder / "model").predict(pd.read_parquet(folder / "records.parquet")).to_parquet(folder / "answers.parquet")
+try:
+    load(folder / "model").predict(pd.read_parquet(folder / "records.parquet")).to_parquet(folder / "answers.parquet")
+except Exception as error:
+    (folder / "error.txt").write_text(getattr(error, "what", f"{type(error).__name__}: {error}"), encoding="utf-8")
+    raise
 """
+EXPORT_FIRST = "its class is defined in a notebook, which a clean process cannot import: export first, run nbdev-export"
 
 
+def elsewhere(folder: Path) -> str:
+    """Let a clean process load the model in a folder and answer its records; return why it could not, "" where it could."""
+    path = {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+    command = [sys.executable, "-c", CLEAN_PROCESS, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | path)
+    file = folder / "error.txt"
+    if file.exists():
+        return file.read_text(encoding="utf-8")
+    return (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1] if done.returncode else ""
+
+# %% ../../nbs/models/conformance.ipynb #aec0c0a2
 @rule
 def saved_is_the_same_elsewhere(case: Case) -> Iterator[str]:
     """saved without pickle, loaded in a clean process, it answers the same"""
     with TemporaryDirectory() as name:
         folder = Path(name)
         case.model.save(folder / "model")
-        yield from (
-            f"{f.name} holds a pickle" for f in sorted((folder / "model").rglob("*")) if f.is_file() and has_pickle(f)
-        )
+        files = sorted(f for f in (folder / "model").rglob("*") if f.is_file())
+        yield from (f"{f.name} holds a pickle" for f in files if has_pickle(f))
         case.records.to_parquet(folder / "records.parquet")
-        done = subprocess.run([sys.executable, "-c", CLEAN_PROCESS, name], capture_output=True, text=True, timeout=300)
-        if done.returncode:
-            yield f"{class_path(case.cls)} does not load in a clean process: {done.stderr.strip().splitlines()[-1]}"
+        if in_notebook(case.cls):
+            again = build(case.cls, case.model.params())
+            again.read(folder / "model")
+            yield from differences(again.predict(case.records.copy()), case.answers, case.model.contract.key)
+        elif why := elsewhere(folder):
+            yield f"{class_path(case.cls)} does not load in a clean process: {why}"
         else:
-            yield from differences(pd.read_parquet(folder / "answers.parquet"), case.answers)
+            yield from differences(pd.read_parquet(folder / "answers.parquet"), case.answers, case.model.contract.key)
+
+
+def in_notebook(cls: type[Model]) -> bool:
+    """Return whether a class is defined in the notebook or script that runs, where no other process can import it."""
+    return cls.__module__ == "__main__" or "<locals>" in cls.__qualname__
 
 # %% ../../nbs/models/conformance.ipynb #dcda9795
-def check_model(cls: type[Model], tables: Tables | None = None, as_of: date | None = None) -> list[str]:
-    """Return the names of the rules that `cls` keeps; raises DataRefused with every promise that it breaks."""
-    tried = case(cls, tables, as_of)
-    failures = []
-    for each in RULES:
+ANSWERING: tuple[Rule, ...] = (
+    answers_match_the_contract,
+    order_and_keys_are_kept,
+    one_record_equals_the_batch,
+    inputs_are_not_changed,
+    the_short_way_gives_the_same,
+)
+
+
+def examined(tried: Case, rules: Sequence[Rule] = ()) -> tuple[list[str], list[Failure]]:
+    """Return the names of the rules that a case was tried by and what breaks them; by default the rules of its answers."""
+    rules, failures = rules or ANSWERING, []
+    for each in rules:
         try:
             failures += [Failure(found, each.__doc__ or "") for found in each(tried)]
-        except (D2CError, ArithmeticError, LookupError, TypeError, ValueError) as err:
+        except (D2CError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
             failures.append(Failure(f"{type(err).__name__}: {err}", each.__doc__ or ""))
+    return [each.__doc__ or "" for each in rules], failures
+
+
+def check_model(cls: type[Model], tables: Tables | None = None, as_of: date | None = None) -> list[str]:
+    """Return the names of the rules that `cls` keeps; raises DataRefused with every promise that it breaks."""
+    names, failures = examined(case(cls, tables, as_of), RULES)
     if failures:
         raise DataRefused(
             f"{class_path(cls)} breaks {len({f.where for f in failures})} promise(s) of a model",
             failures=failures,
             next="mend the model; each line names the promise",
         )
-    return [each.__doc__ or "" for each in RULES]
+    if in_notebook(cls):
+        names[RULES.index(saved_is_the_same_elsewhere)] += f" (read again in this process only: {EXPORT_FIRST})"
+    return names

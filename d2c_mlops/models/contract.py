@@ -29,9 +29,9 @@ from pydantic import (
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'OURS', 'column', 'Field', 'fields',
-           'in_calendar', 'annotated', 'record_model', 'check_frame', 'Contract', 'values_of', 'to_frame', 'to_records',
-           'contract_to_dict', 'contract_from_dict']
+__all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'PERIODS', 'OURS', 'TERMS', 'column', 'Field',
+           'fields', 'in_calendar', 'annotated', 'record_model', 'check_frame', 'Contract', 'values_of', 'to_frame',
+           'to_records', 'contract_to_dict', 'contract_from_dict']
 
 # %% ../../nbs/models/contract.ipynb #822a8f89
 Kind = Literal["string", "integer", "number", "boolean", "date", "date-time"]
@@ -231,6 +231,8 @@ class _Terms:
     key: str
     inputs: pa.DataFrameSchema
     outputs: pa.DataFrameSchema
+    frequency: str = ""  # period that one answer covers: D (day), W (week), M (month); "" = no periods
+    horizon: int = 0  # periods after as_of that are answered; 0 = not limited
 
     @cached_property
     def input_fields(self) -> tuple[Field, ...]:
@@ -257,6 +259,7 @@ class _Terms:
         return {field.name: field.sample() for field in self.input_fields}
 
 # %% ../../nbs/models/contract.ipynb #4fe44386
+PERIODS = {"D": "days", "W": "weeks", "M": "months"}
 OURS = frozenset(
     {"prediction_id", "model", "version", "variant", "reasons", "index", "error"}
 )  # names in answers and batches
@@ -295,6 +298,10 @@ class Contract(_Terms):
             failures.append(Failure(f"{self.name!r} is not of the form [a-z][a-z0-9_]*", "name"))
         if not re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             failures.append(Failure(f"{self.version!r} is not a semantic version such as 1.0.0", "version"))
+        if self.frequency not in ("", *PERIODS):
+            failures.append(Failure(f"{self.frequency!r} is not one of {', '.join(PERIODS)}", "frequency"))
+        if self.horizon < 0:
+            failures.append(Failure(f"{self.horizon} is not a number of periods", "horizon"))
         for side, schema in (("inputs", self.inputs), ("outputs", self.outputs)):
             if self.key not in schema.columns:
                 failures.append(Failure(f"the key {self.key!r} is not among the columns", side))
@@ -360,6 +367,9 @@ def _json_values(kind: Kind, values: pd.Series) -> list[Any]:
     return [None if gone else value for value, gone in zip(plain, missing, strict=True)] if missing.any() else plain
 
 # %% ../../nbs/models/contract.ipynb #14b1e9cf
+TERMS = ("frequency", "horizon")  # written only where a contract has them
+
+
 def contract_to_dict(contract: Contract) -> dict[str, Any]:
     """Return the contract as JSON values."""
     return {
@@ -368,6 +378,7 @@ def contract_to_dict(contract: Contract) -> dict[str, Any]:
         "key": contract.key,
         "inputs": [_compact(field) for field in contract.input_fields],
         "outputs": [_compact(field) for field in contract.output_fields],
+        **{name: getattr(contract, name) for name in TERMS if getattr(contract, name)},
     }
 
 
@@ -381,7 +392,9 @@ def contract_from_dict(values: Mapping[str, Any]) -> Contract:
         side: pa.DataFrameSchema({f["name"]: _field(f).column() for f in values[side]})
         for side in ("inputs", "outputs")
     }
-    return Contract(name=values["name"], version=values["version"], key=values["key"], **sides)
+    terms = {name: values[name] for name in TERMS if name in values}
+    inputs, outputs = sides["inputs"], sides["outputs"]
+    return Contract(values["name"], values["version"], values["key"], inputs, outputs, **terms)
 
 
 def _field(values: Mapping[str, Any]) -> Field:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import Failure
-from .contract import Contract, Field
+from .contract import PERIODS, TERMS, Contract, Field
 
 # %% auto #0
 __all__ = ['Change', 'changes', 'broken_clauses']
@@ -31,6 +31,7 @@ def changes(old: Contract, new: Contract) -> list[Change]:
     found = []
     if old.key != new.key:
         found.append(Change(f"the key {old.key!r} became {new.key!r}", "key", True))
+    found += _term_changes(old, new)
     for side in ("inputs", "outputs"):
         before = {f.name: f for f in getattr(old, f"{side[:-1]}_fields")}
         after = {f.name: f for f in getattr(new, f"{side[:-1]}_fields")}
@@ -44,6 +45,23 @@ def changes(old: Contract, new: Contract) -> list[Change]:
     return sorted(found, key=lambda change: (not change.breaking, change.where, change.what))
 
 # %% ../../nbs/models/contract_changes.ipynb #47d2dd7e
+def _term_changes(old: Contract, new: Contract) -> list[Change]:
+    """Return the differences of frequency and horizon: answers keep their period and reach as far as before."""
+    was, now = (PERIODS.get(each.frequency, "no periods") for each in (old, new))
+    if old.frequency and old.frequency != new.frequency:
+        return [Change(f"answers were for {was} and are for {now}", "frequency", True)]
+    found = [] if old.frequency == new.frequency else [Change(f"answers are for {now}", "frequency", False)]
+    if old.horizon != new.horizon:
+        reach = [
+            f"{each.horizon} {now if new.frequency else 'periods'}" if each.horizon else "any" for each in (old, new)
+        ]
+        shorter = (
+            bool(new.horizon) and (not old.horizon or new.horizon < old.horizon) and bool(old.frequency or old.horizon)
+        )
+        found.append(Change(f"the horizon was {reach[0]} and is {reach[1]}", "horizon", shorter))
+    return found
+
+
 def _field_changes(side: str, old: Field, new: Field) -> list[Change]:
     """Return the differences of one field: inputs must not get narrower, outputs must not get wider."""
     where = f"{side}.{new.name}"
@@ -103,8 +121,9 @@ def broken_clauses(old: Contract, new: Contract) -> list[Failure]:
         for change in found
         if change.breaking
     ]
-    if found and not broken and new.order == old.order:
-        listed = "; ".join(f"{change.where}: {change.what}" for change in found)
+    written = [change for change in found if change.where not in TERMS]  # frequency and horizon come from parameters
+    if written and not broken and new.order == old.order:
+        listed = "; ".join(f"{change.where}: {change.what}" for change in written)
         later = f"{old.major}.{old.order[1] + 1}.0"
         broken = [Failure(f"two contracts cannot both be {old.version} ({listed}): call this one {later}", "version")]
     return broken

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -30,15 +32,16 @@ from .panel import Freq, Panel, columns_of, panel_of
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['DEMAND_CHARTER', 'METHODS', 'demand_contract', 'Forecasts', 'DemandForecaster', 'check', 'horizon_records', 'replay',
-           'judge']
+__all__ = ['DEMAND_CHARTER', 'METHODS', 'demand_contract', 'Forecasts', 'DemandForecaster', 'promised', 'check',
+           'horizon_records', 'replay', 'judge']
 
 # %% ../../nbs/models/forecasting.ipynb #03729c21
 def _units(description: str) -> pa.Column:
     return column("number", description, unit="units", ge=0, nullable=True)
 
 
-def demand_contract() -> Contract:
+@lru_cache
+def demand_contract(frequency: str = "D", horizon: int = 28, version: str = "1.0.0") -> Contract:
     """Return what goes into the demand forecast and what comes out, per series and day (or week)."""
     series = column(
         "string", "the values of the columns that name a series, joined with |", max_length=500, example="tea"
@@ -60,10 +63,12 @@ def demand_contract() -> Contract:
     basis = column("string", "what the forecast rests on", choices=BASES)
     return Contract(
         name="demand",
-        version="1.0.0",
+        version=version,
         key="series",
         inputs=pa.DataFrameSchema({"series": series, "date": day}, name="demand inputs"),
         outputs=pa.DataFrameSchema({**answers, "basis": basis}, name="demand outputs"),
+        frequency=frequency,
+        horizon=horizon,
     )
 
 # %% ../../nbs/models/forecasting.ipynb #9186b13d
@@ -138,12 +143,15 @@ class DemandForecaster(Forecasts):
         min_history: int = 0,  # days or weeks that the model needs; 0 = 28 days or 8 weeks
         cutoffs: int = 4,  # days in the past from which evaluate() forecasts
         top: int = 0,  # keep only the series that sold most; 0 = all
+        contract_version: str = "",  # as in 2.0.0, for another frequency or a shorter horizon; "" = that of the class
     ) -> None:
         check(freq, by, horizon=(horizon, 0), history=(history, 1), cutoffs=(cutoffs, 1), top=(top, 0))
         usual = 28 if freq == "D" else 8
         self.freq: Freq = "D" if freq == "D" else "W"
         self.by, self.history, self.cutoffs, self.top = by, history, cutoffs, top
         self.horizon, self.min_history = horizon or usual, min_history or usual
+        self.contract_version = contract_version
+        self.contract = promised(type(self).contract, self.freq, self.horizon, contract_version)  # type: ignore[misc]
 
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Forecast every series from what was known at the end of `as_of`, a day in the shop's zone."""
@@ -171,6 +179,14 @@ class DemandForecaster(Forecasts):
         return shop(days=200, customers=400), date(2023, 7, 19)
 
 # %% ../../nbs/models/forecasting.ipynb #82661e1c
+def promised(contract: Contract, frequency: str, horizon: int, version: str = "") -> Contract:
+    """Return the contract of a class with the frequency, the horizon and the version that a model's parameters give it."""
+    version = version or contract.version
+    if contract is DemandForecaster.contract:
+        return demand_contract(frequency, horizon, version)
+    return replace(contract, frequency=frequency, horizon=horizon, version=version)
+
+
 def check(freq: str, by: str, **limits: tuple[int, int]) -> None:
     """Raise UsageError with every parameter that is out of range; `limits` are pairs of value and least value."""
     failures = [

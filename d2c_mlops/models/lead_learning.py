@@ -119,8 +119,7 @@ def lead_contract(frame: pd.DataFrame, words: Mapping[str, Word], version: str =
         "confidence": column("number", sure, unit="share 0..1", ge=0, le=1, nullable=True),
         "basis": column("string", "what the answer rests on", unit="basis", choices=BASES),
     }
-    schemas = {"inputs": pa.DataFrameSchema(inputs), "outputs": pa.DataFrameSchema(outputs)}
-    return Contract(name="lead_scoring", version=version, key="lead_id", **schemas)
+    return Contract("lead_scoring", version, "lead_id", pa.DataFrameSchema(inputs), pa.DataFrameSchema(outputs))
 
 
 def asked_for(prepared: Prepared) -> pd.DataFrame:

@@ -10,11 +10,13 @@ import inspect
 import json
 import os
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,7 +29,7 @@ from .contract import Contract, contract_to_dict
 
 # %% auto #0
 __all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'Evaluation', 'Promises', 'Answering', 'Model', 'parameters', 'build', 'class_path',
-           'save', 'load', 'same_zone', 'resolve', 'discover']
+           'code_digest', 'save', 'load', 'same_zone', 'resolve', 'discover']
 
 # %% ../../nbs/models/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -174,6 +176,19 @@ def class_path(cls: type[Model]) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
+def code_digest(cls: type[Model]) -> str:
+    """Return the SHA-256 of the Python files beside those that define a class and its bases; "" where there are none."""
+    files: set[Path] = set()
+    for base in cls.__mro__[:-1]:
+        file = getattr(sys.modules.get(base.__module__), "__file__", None)
+        if file and base.__module__ not in ("abc", "__main__"):
+            files |= set(Path(file).parent.glob("*.py"))
+    digest = sha256()
+    for path in sorted(files):
+        digest.update(f"{path.name}\0{sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest() if files else ""
+
+
 def save(model: Model, folder: Path) -> None:
     """Save a fitted model into a new folder; the folder appears whole or not at all."""
     if folder.exists():
@@ -182,6 +197,7 @@ def save(model: Model, folder: Path) -> None:
     draft.mkdir(parents=True)
     described = {
         "class": class_path(type(model)),
+        "code": code_digest(type(model)),
         "params": model.params(),
         "contract": contract_to_dict(model.contract),
         "charter": model.charter.to_dict(),

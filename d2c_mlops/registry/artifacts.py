@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..data.store import write_atomic
 from ..errors import Temporary
 from ..locks import lock
 from ..settings import Settings
@@ -82,6 +84,22 @@ def store(
         uri = f"{run.artifact_uri}/{ARTIFACT}"
         made = mlflow.create_model_version(name, uri, run.run_id, tags=dict(tags))
         return int(made.version), uri
+
+
+def keep(settings: Settings, uri: str, name: str, content: Any) -> None:
+    """Keep a JSON document beside the files of a version, in the run that logged them; it replaces one of the same name."""
+    place = uri.rstrip("/").removesuffix(f"/{ARTIFACT}")
+    parts = urlsplit(place)
+    if parts.scheme in ("", "file"):
+        write_atomic(Path(parts.path, name), json.dumps(content, ensure_ascii=False, indent=1).encode())
+        return
+    with client(settings), TemporaryDirectory() as folder:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        file = Path(folder, name)
+        file.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        kept: Any = get_artifact_repository(place, tracking_uri=settings.tracking)
+        kept.log_artifact(str(file))
 
 
 def _local(settings: Settings) -> bool:

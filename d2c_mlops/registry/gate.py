@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from ..data.tables import Tables
+from ..errors import D2CError
+from ..ledger.store import Ledger
+from ..models.contract import PERIODS
 from ..models.contract_changes import broken_clauses
 from ..models.model import Evaluation
 from ..settings import Settings
-from .versions import Version, load_version
+from .charters import Example, example_of
+from .evaluators import Evaluator, Metric
+from .evidence import Asked, Evidence, evaluator, evidence
+from .figures import Measured, Pair, pairs_of, reported
+from .versions import Version, find_version, load_version
 
-TOLERANCE = 1e-9  # two evaluations of the same model on the same data are equal up to rounding
+FLATTERED = 0.5  # share by which evaluate() may report a better figure than the gate measures
+CHECK, ANSWERS, OURS, THEIRS = "check", "answers", "ours", "theirs"
 
 
 @dataclass(frozen=True)
@@ -34,66 +42,262 @@ class Clause:
 
 @dataclass(frozen=True)
 class Question:
-    """A version at the gate, and the champion that it would replace."""
+    """A version at the gate, the champion that it would replace, and what was found out about both."""
 
     version: Version
     champion: Version | None
     settings: Settings
+
+    @cached_property
+    def example(self) -> Example:
+        """The answers of the charter that are the shipped example's."""
+        return example_of(self.version, self.settings)
+
+    @cached_property
+    def evaluator(self) -> Evaluator | None:
+        """What measures this kind of model."""
+        return evaluator(self.version, self.settings)
+
+    @cached_property
+    def evidence(self) -> dict[str, Evidence]:
+        """What a clean process found out: the rules of the class, of the version's answers, and both measured."""
+        version, champion = self.version, self.champion
+        asked = {CHECK: Asked("rules", version, version), ANSWERS: Asked("answers", version, version)}
+        if self.evaluator is not None and version.inputs:
+            asked[OURS] = Asked("observe", version, version)
+            if champion is not None and self.incomparable == "":
+                asked[THEIRS] = Asked("observe", champion, version)
+        return dict(zip(asked, evidence(list(asked.values()), self.settings), strict=True))
+
+    @cached_property
+    def metric(self) -> Metric | None:
+        """The metric that the gate measures: the charter's, unless it needs money that nobody named for this shop."""
+        if self.evaluator is None:
+            return None
+        known = self.evaluator.metrics(self.version.case, self.version.params)
+        usable = [each for each in known if not self.example.rests_on(*each.parameters)]
+        return next((each for each in usable if each.name == self.version.case.metric), usable[0])
+
+    @cached_property
+    def ours(self) -> Measured | None:
+        """The version measured; None where that is not possible."""
+        return self._measured(OURS)
+
+    @cached_property
+    def theirs(self) -> Measured | None:
+        """The champion measured on the data and the day of the version; None where that is not possible."""
+        return self._measured(THEIRS)
+
+    def _measured(self, name: str) -> Measured | None:
+        found = self.evidence.get(name)
+        if found is None or found.frame is None or self.evaluator is None or self.metric is None:
+            return None
+        return Measured(self.evaluator, self.metric, found.frame)
+
+    @cached_property
+    def incomparable(self) -> str:
+        """Why the champion cannot be compared with the version; empty where it can."""
+        if self.champion is None:
+            return ""
+        old, new = self.champion.schema, self.version.schema
+        if old.frequency != new.frequency:
+            was, now = (PERIODS.get(each.frequency, "no periods") for each in (old, new))
+            return f"the champion answers for {was}, this version for {now}"
+        if other := _other_units(self.champion, self.version):
+            return other
+        if self.evaluator is not None:
+            was, now = (self.evaluator.population(each.params) for each in (self.champion, self.version))
+            if was != now:
+                return f"the champion answers for {was}, this version for {now}"
+        if self.evaluator is None and self.champion.score.metric != self.version.score.metric:
+            return f"the champion reports {self.champion.score.metric}, this version {self.version.score.metric}"
+        return ""
 
 
 def charter_is_complete(question: Question) -> Iterator[Clause]:
     """charter"""
     open_questions = question.version.case.open_questions()
     finding = "; ".join(f"{q.where} is open ({q.what})" for q in open_questions)
-    yield Clause("charter", not open_questions, finding or "complete")
+    example = question.example
+    if not finding and example.fields:
+        finding = f"complete, but {example.what} rest on the {example}: {example.how(question.version.model)}"
+    yield Clause("charter", not open_questions, finding or "complete, answered for this shop")
 
 
 def contract_is_unbroken(question: Question) -> Iterator[Clause]:
     """contract"""
-    if question.champion is None:
-        yield Clause("contract", True, f"{question.version.schema.version}, the first")
+    version, champion = question.version, question.champion
+    if champion is None:
+        yield Clause("contract", True, f"{version.schema.version}, the first")
         return
-    broken = broken_clauses(question.champion.schema, question.version.schema)
+    broken = broken_clauses(champion.schema, version.schema)
     finding = "; ".join(str(change) for change in broken)
-    yield Clause("contract", not broken, finding or f"{question.version.schema.version} breaks no caller")
+    if broken and (former := _former(question)):
+        finding += f". It keeps the contract of version {former}: `d2c rollback {version.model} --to {former}` first"
+    yield Clause("contract", not broken, finding or f"{version.schema.version} breaks no caller")
+
+
+def model_keeps_its_promises(question: Question) -> Iterator[Clause]:
+    """check_model"""
+    both = [question.evidence[CHECK], question.evidence[ANSWERS]]
+    errors = [each.error.strip().splitlines()[0] for each in both if each.error]
+    wrong = [f"{each['where']}: {each['what']}" for found in both for each in found.failures]
+    if errors or wrong:
+        yield Clause("check_model", False, "; ".join(dict.fromkeys([*errors, *wrong])))
+        return
+    count = len(both[0].found["rules"])
+    yield Clause(
+        "check_model", True, f"{count} rules hold in a clean process, and the answers of this version keep theirs"
+    )
+
+
+def population_is_covered(question: Question) -> Iterator[Clause]:
+    """population"""
+    version, champion, ours, theirs = question.version, question.champion, question.ours, question.theirs
+    if champion is None or question.evaluator is None:
+        return
+    was, now = ((each.inputs or [{"name": ""}])[0]["name"] for each in (champion, version))
+    what = question.evaluator.population(version.params)
+    before, moved = question.evaluator.population(champion.params), version.schema.major > champion.schema.major
+    if what != before:
+        yield Clause(
+            "population", moved,
+            f"{what} instead of {before}: callers ask for keys that this version does not know"
+            + (f"; contract {version.schema.version} is new, so nobody does yet" if moved else "; give its contract a new major version"),
+        )  # fmt: skip
+    elif was != now:
+        yield Clause(
+            "population", moved,
+            f"trained on dataset {now!r}, the champion on {was!r}: figures of two datasets are not compared; if they are the same "
+            "shop, override on record",
+        )  # fmt: skip
+    elif ours is not None and theirs is not None:
+        lost = sorted(theirs.keys() - ours.keys())
+        shown = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
+        text = f"{len(ours.keys()):,} {what}" + (
+            f"; {len(lost)} that the champion answers are not: {shown}" if lost else ""
+        )
+        yield Clause("population", not lost, text)
+
+
+def evaluation_is_measured(question: Question) -> Iterator[Clause]:
+    """evaluation"""
+    version, ours, model = question.version, question.ours, question.version.model
+    if ours is None:
+        found = question.evidence.get(OURS)
+        if found is not None:
+            yield Clause("evaluation", False, f"could not be measured: {found.error.strip().splitlines()[0]}")
+            return
+        why = "no evaluator knows this kind of model" if question.evaluator is None else "it names no dataset"
+        yield Clause(
+            "evaluation", False,
+            f"the figures are evaluate()'s own and could not be recomputed: {why}. Write an Evaluator in a package of [d2c] packages "
+            f"(or bring one by the entry point d2c_mlops.evaluators), or `d2c promote {model} --override --by NAME --reason TEXT`",
+        )  # fmt: skip
+        return
+    cutoffs = ours.seen["cutoff"].nunique() if "cutoff" in ours.seen else 1
+    text = f"{ours.metric.name} {ours.value:.4f}, measured at {cutoffs} past cutoffs on {len(ours.answered):,} answers"
+    if ours.metric.name != version.case.metric:
+        text += _why_not(question)
+    known = {each.name: each for each in ours.evaluator.metrics(version.case, version.params)}
+    own = known.get(version.score.metric)
+    if own is None:
+        yield Clause("evaluation", True, text)
+        return
+    pair = Pair(own, version.score.value, own.score(ours.answered, "model"), "gate's own measurement")
+    flattered = pair.better and pair.gain > FLATTERED * max(abs(pair.value), abs(pair.other))
+    yield Clause("evaluation", not flattered, f"{text}; evaluate() reports {pair}" if flattered else text)
 
 
 def better_than_the_baseline(question: Question) -> Iterator[Clause]:
     """baseline"""
-    score, named = question.version.score, question.version.case.baseline
-    if named and named not in score.baselines:
-        yield Clause("baseline", False, f"evaluate() does not report the charter's baseline {named!r}")
+    version, named = question.version, question.version.case.baseline
+    pairs = question.ours.baselines() if question.ours is not None else _reported(version)
+    if not pairs:
+        yield Clause("baseline", False, "there is no baseline to beat")
         return
-    if not score.baselines:
-        yield Clause("baseline", False, "evaluate() reports no baseline")
-    for name in [named] if named else sorted(score.baselines):
-        gain = score.gain(score.baselines[name])
-        yield Clause("baseline", gain > TOLERANCE, _compared(score, name, score.baselines[name], gain))
+    strongest = min(pairs.values(), key=lambda pair: pair.strength)
+    if question.ours is not None:
+        others = ", ".join(f"{pair.name} {pair.other:.4f}" for pair in pairs.values() if pair is not strongest)
+        yield Clause("baseline", strongest.better, f"{strongest}" + (f" (the strongest; {others})" if others else ""))
+    if not named or (named in pairs and question.ours is not None):
+        if named and pairs[named] is not strongest:
+            yield Clause("baseline", pairs[named].better, f"{pairs[named]}, the charter's")
+        return
+    if named not in version.score.baselines:
+        text = f"the charter's baseline {named!r} is measured neither by the gate nor by evaluate(), which has {', '.join(pairs)}"
+        yield Clause("baseline", False, text)
+        return
+    if question.ours is None:
+        for name in [named] if named else sorted(pairs):
+            yield Clause("baseline", pairs[name].better, f"{pairs[name]}, as evaluate() reports it")
+        return
+    own, value = question.ours, version.score.baselines[named]
+    if own.metric.name != version.score.metric:
+        text = f"evaluate() reports the charter's baseline {named!r} as {version.score.metric}, the gate measures {own.metric.name}"
+        yield Clause("baseline", False, text)
+        return
+    pair = Pair(own.metric, own.value, value, named)
+    yield Clause("baseline", pair.better, f"{pair}, the charter's, which only evaluate() reports")
 
 
 def it_pays(question: Question) -> Iterator[Clause]:
     """break-even"""
-    score, needed = question.version.score, question.version.case.break_even
-    if needed is not None:
-        gain = score.gain(needed)
-        yield Clause("break-even", gain >= -TOLERANCE, _compared(score, "break-even", needed, gain))
+    version, ours, needed = question.version, question.ours, question.version.case.break_even
+    if needed is None:
+        return
+    if question.example.rests_on("break_even"):
+        text = f"not judged: {needed:g} is the {question.example}; set charter.break_even in [model:{version.model}]"
+        yield Clause("break-even", True, text)
+        return
+    metric, value = _figure(question, version.case.metric or version.score.metric)
+    if metric is None:
+        text = f"it is in {version.case.metric}, which the gate does not measure; {ours.metric.name if ours else ''} {value:.4f}"
+        yield Clause("break-even", False, text)
+        return
+    pair = Pair(metric, value, needed, "break-even")
+    yield Clause("break-even", not pair.worse, f"{pair}" + ("" if ours is not None else ", as evaluate() reports it"))
 
 
 def not_worse_than_the_champion(question: Question) -> Iterator[Clause]:
     """champion"""
-    champion = question.champion
+    version, champion = question.version, question.champion
     if champion is None:
         yield Clause("champion", True, "there is none yet")
         return
-    score, other = question.version.score, _on_the_same_ground(question, champion)
-    gain = score.gain(other.value)
     name = f"champion (version {champion.version})"
-    yield Clause("champion", gain >= -TOLERANCE, _compared(score, name, other.value, gain))
+    moved = version.schema.major > champion.schema.major
+    if question.incomparable:
+        text = f"not compared with {name}: {question.incomparable}"
+        yield Clause("champion", moved, text + _what_to_do(question, moved))
+        return
+    if question.ours is not None:
+        pair = question.ours.beside(question.theirs, name) if question.theirs is not None else None
+        if pair is not None:
+            yield Clause("champion", not pair.worse, f"{pair}, on the same rows")
+            return
+        found = question.evidence.get(THEIRS)
+        why = (
+            found.error.strip().splitlines()[0] if found is not None and found.error else "they answer no row in common"
+        )
+        yield Clause("champion", moved, f"not compared with {name}: {why}" + _what_to_do(question, moved))
+        return
+    try:
+        other = _on_the_same_ground(question, champion)
+    except (D2CError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
+        why = str(err).splitlines()[0]
+        yield Clause("champion", moved, f"not compared with {name}: {why}" + _what_to_do(question, moved))
+        return
+    pair = Pair(reported(version.score, version.case.currency), version.score.value, other.value, name)
+    yield Clause("champion", not pair.worse, f"{pair}, as evaluate() reports it")
 
 
 CLAUSES: tuple[Callable[[Question], Iterator[Clause]], ...] = (
     charter_is_complete,
     contract_is_unbroken,
+    model_keeps_its_promises,
+    population_is_covered,
+    evaluation_is_measured,
     better_than_the_baseline,
     it_pays,
     not_worse_than_the_champion,
@@ -106,20 +310,70 @@ def judge(version: Version, champion: Version | None, settings: Settings) -> lis
     return [clause for check in CLAUSES for clause in check(question)]
 
 
+def _reported(version: Version) -> Mapping[str, Pair]:
+    return pairs_of(version.score, reported(version.score, version.case.currency))
+
+
+def _figure(question: Question, name: str) -> tuple[Metric | None, float]:
+    """Return the metric of a name and its value for the version; no metric where the gate does not measure it."""
+    version, ours = question.version, question.ours
+    if ours is None:
+        return reported(version.score, version.case.currency), version.score.value
+    for metric in ours.evaluator.metrics(version.case, version.params):
+        if metric.name == name:
+            return metric, metric.score(ours.answered, "model")
+    return None, ours.value
+
+
+def _why_not(question: Question) -> str:
+    wanted = question.version.case.metric
+    if not wanted:
+        return ""
+    if question.example.rests_on("right_value", "wrong_cost") and question.evaluator is not None:
+        return f" ({wanted} would be in the money of the {question.example})"
+    return f" (the charter's {wanted} is not measured for this kind of model)"
+
+
+def _other_units(champion: Version, version: Version) -> str:
+    """Return which answer is in another unit than the champion's; empty where all are in the same."""
+    new = {field.name: field.unit for field in version.schema.output_fields}
+    for field in champion.schema.output_fields:
+        if field.name in new and field.unit != new[field.name]:
+            return f"{field.name} is in {new[field.name] or 'no unit'}, the champion's in {field.unit or 'no unit'}"
+    return ""
+
+
+def _former(question: Question) -> int | None:
+    """Return the last former champion whose contract the version keeps."""
+    from .promotions import former_champions, history
+
+    ledger = Ledger.of(question.settings)
+    for number in reversed(former_champions(history(ledger, question.version.model))):
+        if not broken_clauses(find_version(ledger, question.version.model, number).schema, question.version.schema):
+            return number
+    return None
+
+
+def _what_to_do(question: Question, moved: bool) -> str:
+    if moved:
+        return f"; its contract {question.version.schema.version} has callers of its own, who are served beside it"
+    return (
+        "; train it as the champion was, give its contract a new major version, or register it under another name "
+        f"([model:NAME] model = {question.version.schema.name})"
+    )
+
+
 def _on_the_same_ground(question: Question, champion: Version) -> Evaluation:
     """Return the champion's evaluation on the data and the day of the version, evaluated now where it differs."""
     version = question.version
     if (champion.inputs, champion.as_of) == (version.inputs, version.as_of):
         return champion.score
     model = load_version(champion, question.settings)
-    return model.evaluate(_tables(version, question.settings.store), date.fromisoformat(version.as_of))
+    return model.evaluate(_tables(version, question.settings), date.fromisoformat(version.as_of))
 
 
-def _tables(version: Version, store: Path) -> Tables:
+def _tables(version: Version, settings: Settings) -> Tables:
+    if not version.inputs:
+        return Tables({})
     only = version.inputs[0]
-    return Tables.open(store, only["name"], only["digest"])
-
-
-def _compared(score: Evaluation, name: str, other: float, gain: float) -> str:
-    word = "better" if gain > 0 else "worse"
-    return f"{score.metric} {score.value:.4f} against {other:.4f} of the {name}, {abs(gain):.1%} {word}"
+    return Tables.open(settings.store, only["name"], only["digest"])

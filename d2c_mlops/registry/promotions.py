@@ -6,6 +6,7 @@ import getpass
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from math import isclose
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -15,8 +16,10 @@ from ..ledger.schema import promotions
 from ..ledger.store import Ledger
 from ..settings import Settings
 from . import artifacts
+from .charters import example_of
+from .figures import TOLERANCE
 from .gate import Clause, judge
-from .versions import Version, find_version
+from .versions import Version, code_of, find_version, params_of
 
 
 @dataclass(frozen=True)
@@ -81,25 +84,55 @@ def promote(
     override: bool = False,  # go past a broken clause; wants a name and a reason
     moved: Moved = ignore,  # told as soon as the champion has moved
 ) -> tuple[Promotion | None, list[Clause]]:
-    """Make a version champion when the gate agrees; None when it is champion already. Raises GateRefused."""
+    """Make a version champion when the gate agrees; None when it, or one that is the same, is champion. Raises GateRefused."""
     if override and not (by and reason.strip()):
         raise UsageError("an override says who and why", next="add --by NAME --reason TEXT")
     ledger = Ledger.of(settings)
     version, current = find_version(ledger, model, number), champion(ledger, model)
     if current and current.version == version.version:
         return None, []
+    if current and not override and same(version, current, settings):
+        text = f"version {version.version} is version {current.version}, the champion, again: same data, parameters, code and figures"
+        return None, [Clause("no change", True, text)]
     clauses = judge(version, current, settings)
+    keep_evidence(version, clauses, settings)
     broken = [clause for clause in clauses if not clause.holds]
     if broken and not override:
+        example = example_of(version, settings)
+        rests = f"; it was judged by the {example}" if example.fields else ""
         raise GateRefused(
-            f"version {version.version} of {model} does not become champion: {len(broken)} clause(s) broken",
+            f"version {version.version} of {model} does not become champion: {len(broken)} clause(s) broken{rests}",
             failures=[Failure(clause.finding, clause.name) for clause in broken],
-            next=f"mend and train again, or `d2c promote {model} --version {version.version} "
+            next=(f"{example.how(model)}; " if example.fields else "")
+            + f"{'or ' if example.fields else ''}mend and train again, or `d2c promote {model} --version {version.version} "
             "--override --by NAME --reason TEXT`",
         )
     action = "override" if broken else "promote"
     said = reason or "the gate agreed"
     return _append(ledger, settings, version, current, action, by, said, clauses, moved), clauses
+
+
+def same(version: Version, other: Version, settings: Settings) -> bool:
+    """Return whether two versions are the same: data, day, class, code, parameters, contract, charter and figures."""
+    terms = ("model_class", "inputs", "as_of", "package_version", "contract", "charter")
+    if any(getattr(version, name) != getattr(other, name) for name in terms) or not version.inputs:
+        return False
+    if params_of(version, settings) != params_of(other, settings):
+        return False
+    if version.sha256 == other.sha256:
+        return True
+    codes = {code_of(each, settings) for each in (version, other)}
+    mine, theirs = version.score, other.score
+    names = mine.baselines.keys() | theirs.baselines.keys()
+    figures = [(mine.value, theirs.value), *((mine.baselines.get(n), theirs.baselines.get(n)) for n in names)]
+    close = all(None not in pair and isclose(*pair, rel_tol=TOLERANCE) for pair in figures)  # type: ignore[arg-type]
+    return len(codes) == 1 and codes != {""} and mine.metric == theirs.metric and close
+
+
+def keep_evidence(version: Version, clauses: list[Clause], settings: Settings) -> None:
+    """Keep the clauses beside the version's files, as gate.json."""
+    document = {"at": datetime.now(UTC).isoformat(), "clauses": [clause.to_dict() for clause in clauses]}
+    artifacts.keep(settings, version.artifact_uri, "gate.json", document)
 
 
 def rollback(

@@ -6,23 +6,24 @@ import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import insert, select
 
 from .. import __version__
-from ..errors import DataRefused, UsageError
+from ..errors import D2CError, DataRefused, Failure, UsageError
 from ..ledger.schema import versions
 from ..ledger.store import Ledger
 from ..models.charter import Charter, amend
-from ..models.contract import Contract, contract_from_dict, contract_to_dict, to_records
-from ..models.model import EXAMPLE_FILE, Evaluation, Model, build, class_path, discover, load
+from ..models.contract import PERIODS, Contract, contract_from_dict, contract_to_dict, to_records
+from ..models.model import EXAMPLE_FILE, MODEL_FILE, Evaluation, Model, build, class_path, discover, load, resolve
 from ..settings import Settings
 from . import artifacts
 
@@ -48,8 +49,12 @@ class Version:
 
     @property
     def schema(self) -> Contract:
-        """The contract, as an object."""
-        return contract_from_dict(self.contract)
+        """The contract, as an object; of versions registered without them, frequency and horizon are those of the parameters."""
+        found = contract_from_dict(self.contract)
+        freq, horizon = self.params.get("freq"), self.params.get("horizon")
+        if found.frequency or freq not in PERIODS or "date" not in (f.kind for f in found.input_fields):
+            return found
+        return replace(found, frequency=str(freq), horizon=horizon if isinstance(horizon, int) else 0)
 
     @property
     def case(self) -> Charter:
@@ -82,14 +87,37 @@ def model_class(name: str, settings: Settings) -> type[Model]:
     return known[wanted]
 
 
+def code_contract(name: str, settings: Settings) -> Contract:
+    """Return the contract that a model trained today would have: the class's, with the parameters in settings.ini."""
+    cls = model_class(name, settings)
+    try:
+        return new_model(name, settings, {}).contract
+    except TypeError:  # a parameter without a default
+        return cls.contract
+
+
 def new_model(name: str, settings: Settings, params: Mapping[str, Any]) -> Model:
     """Make an unfitted model with the parameters and the charter that hold for this name."""
     cls = model_class(name, settings)
-    model = build(cls, params)
+    model = build(cls, {**_own_params(cls, settings.model(name).params, f"[model:{name}]"), **params})
     answers = settings.model(name).charter
     if answers:
         model.charter = amend(cls.charter, answers)  # type: ignore[misc]
     return model
+
+
+def _own_params(cls: type[Model], texts: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Return the parameters of a section of settings.ini in the types that the class gives them."""
+    kinds, found, failures = get_type_hints(cls.__init__), {}, []
+    for name, text in texts.items():
+        try:
+            kind = TypeAdapter(kinds.get(name, str))
+            found[name] = kind.validate_json(text) if text[:1] in ("{", "[") else kind.validate_python(text)
+        except ValidationError as err:
+            failures.append(Failure(f"{text!r}: {err.errors()[0]['msg']}", f"{where} params.{name}"))
+    if failures:
+        raise UsageError("the parameters of the model cannot be read", failures=failures, next="correct settings.ini")
+    return found
 
 
 def register(
@@ -205,6 +233,21 @@ def load_version(version: Version, settings: Settings) -> Model:
     folder = files_of(version, settings)
     model_class(version.model, settings)
     return load(folder)
+
+
+def params_of(version: Version, settings: Settings) -> dict[str, Any]:
+    """Return the parameters of a version with the defaults of its class for those that it was registered without."""
+    try:
+        model_class(version.model, settings)
+        return build(resolve(version.model_class), version.params).params()
+    except (D2CError, TypeError):
+        return version.params
+
+
+def code_of(version: Version, settings: Settings) -> str:
+    """Return the digest of the code that a version was saved by; empty for one registered without."""
+    described = json.loads((files_of(version, settings) / MODEL_FILE).read_text(encoding="utf-8"))
+    return str(described.get("code", ""))
 
 
 def folder_digest(folder: Path) -> str:

@@ -1,0 +1,73 @@
+"""Whose charter a version rests on: this shop's answers, or those of the shipped example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import D2CError
+from ..models.charter import Charter
+from ..models.model import Model, discover, resolve
+from ..settings import Settings
+from .versions import Version, model_class
+
+SHIPPED = "d2c_mlops."
+
+
+@dataclass(frozen=True)
+class Example:
+    """The questions of a charter that nobody answered for this shop, and where the shipped answers come from."""
+
+    module: str = ""
+    fields: tuple[str, ...] = ()
+
+    def rests_on(self, *fields: str) -> bool:
+        """Return whether one of the fields holds the shipped example's value."""
+        return bool(set(fields) & set(self.fields))
+
+    def __str__(self) -> str:
+        return f"charter of the shipped example {self.module}, not answered for this shop"
+
+    @property
+    def what(self) -> str:
+        """The questions, the first of them by name."""
+        if len(self.fields) <= 3:
+            return ", ".join(self.fields)
+        return f"{', '.join(self.fields[:2])} and {len(self.fields) - 2} more answers"
+
+    def how(self, model: str) -> str:
+        """Return how the questions are answered."""
+        more = ", …" if len(self.fields) > 2 else ""
+        lines = ", ".join(f"charter.{name} = …" for name in self.fields[:2])
+        return f"answer it in settings.ini, [model:{model}] {lines}{more}, and train again"
+
+
+def example_of(version: Version, settings: Settings) -> Example:
+    """Return which answers of a version's charter are the shipped example's; none for a charter of the project's own."""
+    try:
+        model_class(version.model, settings)
+        shipped, module = _shipped(resolve(version.model_class))
+    except D2CError:
+        return Example()
+    if shipped is None:
+        return Example()
+    answered = settings.model(version.model).charter
+    case, wanted = version.case.to_dict(), shipped.to_dict()
+    same = tuple(
+        name
+        for name, value in wanted.items()
+        if value not in (None, "") and case[name] == value and name not in answered
+    )
+    return Example(module, same)
+
+
+def _shipped(cls: type[Model]) -> tuple[Charter | None, str]:
+    """Return the shipped charter that a class carries, and the module that ships it."""
+    owner = next((base for base in cls.__mro__ if "charter" in vars(base)), None)
+    if owner is None:
+        return None, ""
+    if owner.__module__.startswith(SHIPPED):
+        return owner.charter, owner.__module__  # type: ignore[attr-defined]
+    for other in discover().values():
+        if other.charter == cls.charter:
+            return other.charter, other.__module__
+    return None, ""

@@ -1,0 +1,82 @@
+"""Check and measure models in a process that has seen nothing of them: `python -m d2c_mlops.registry.clean_process FILE`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..data.store import write_atomic
+from ..data.tables import Tables
+from ..errors import D2CError, DataRefused
+from ..models.conformance import Case, check_model, examined
+from ..models.model import Model, load, resolve
+from .evaluators import CAME, MODEL, Trial, evaluator_of
+
+ASKED = 300  # records of a version that are asked, spread over all
+
+
+def rules(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
+    """Return which rules of `check_model` a class keeps on its own example."""
+    try:
+        return {"rules": check_model(cls), "failures": []}
+    except DataRefused as err:
+        return {"rules": [], "failures": [vars(failure) for failure in err.failures]}
+
+
+def answers(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
+    """Return which rules of its answers a saved version keeps on its own data."""
+    tables, as_of = _tables(task), date.fromisoformat(task["as_of"])
+    model = load(Path(task["folder"]))
+    records = model.records(tables, as_of)
+    records = records.iloc[:: max(1, len(records) // ASKED)].head(ASKED).reset_index(drop=True)
+    asked = model.contract.check_inputs(records)
+    kept, failures = examined(Case(cls, tables, as_of, model, asked, model.predict(asked.copy())))
+    return {"rules": kept, "failures": [vars(failure) for failure in failures]}
+
+
+def observe(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
+    """Fit at past cutoffs, ask for what came after, and write it beside what came."""
+    day = date.fromisoformat(task["as_of"])
+    trial = Trial(cls, task["params"], task["charter"], _tables(task), day, task["spacing"])
+    evaluator = evaluator_of(trial.contract, task["packages"])
+    if evaluator is None:
+        raise DataRefused("no evaluator knows this kind of model")
+    seen = evaluator.observe(trial)
+    if absent := {*evaluator.row, CAME, MODEL} - set(seen.columns):
+        raise DataRefused(f"the evaluator {evaluator.name} gives no column {', '.join(sorted(absent))}")
+    draft = Path(task["frame"]).with_suffix(".tmp")
+    seen.to_parquet(draft)
+    draft.replace(task["frame"])
+    return {"evaluator": evaluator.name, "rows": len(seen), "cutoffs": sorted(seen.get("cutoff", pd.Series()).unique())}
+
+
+TASKS = {"rules": rules, "answers": answers, "observe": observe}
+
+
+def _tables(task: Mapping[str, Any]) -> Tables:
+    return Tables.open(Path(task["store"]), task["dataset"], task["digest"]) if task["dataset"] else Tables({})
+
+
+def perform(task: Mapping[str, Any]) -> None:
+    """Do one task and write its result; an error is a result too."""
+    try:
+        for package in task["packages"]:
+            importlib.import_module(package)
+        found = TASKS[task["kind"]](task, resolve(task["class"]))
+    except (Exception, SystemExit) as err:
+        what = str(err) if isinstance(err, D2CError) else f"{type(err).__name__}: {err}"
+        found = {"error": what, "trace": traceback.format_exc()[-4000:]}
+    write_atomic(Path(task["file"]), json.dumps({**found, "of": task["of"]}, ensure_ascii=False).encode())
+
+
+if __name__ == "__main__":
+    for each in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
+        perform(each)

@@ -1,0 +1,125 @@
+"""How the gate measures a model: fitted at past cutoffs, asked for what came after them, compared with what came."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from ...data.tables import Tables
+from ...errors import DataRefused
+from ...models.charter import Charter, amend
+from ...models.contract import Contract
+from ...models.model import Model, build
+
+GROUP = "d2c_mlops.evaluators"  # entry points of evaluators that other packages bring
+CAME, MODEL, BASELINE = "came", "model", "baseline."  # columns of an observation; baselines carry their name behind
+Score = Callable[[pd.DataFrame, str], float]  # observations, column of answers
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that is computed from observations."""
+
+    name: str
+    score: Score
+    lower_is_better: bool = True
+    unit: str = ""  # of money or a count, in which it is compared; "" = compared as a share
+    parameters: tuple[str, ...] = ()  # charter fields that it is computed with
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model class with a version's parameters, and the data and the day on which it is measured."""
+
+    cls: type[Model]
+    params: Mapping[str, Any]
+    charter: Mapping[str, Any]
+    tables: Tables
+    as_of: date
+    spacing: int = 0  # periods between cutoffs, so that another model is asked on the same days; 0 = one horizon
+
+    def fitted(self, cutoff: date) -> Model:
+        """Return a new model, fitted on what was known at the end of `cutoff`; it never sees a later row."""
+        model = build(self.cls, self.params)
+        if self.charter:
+            model.charter = self.case  # type: ignore[misc]
+        return model.fit(self.tables.before(cutoff), cutoff)
+
+    @property
+    def case(self) -> Charter:
+        """The version's charter."""
+        return amend(Charter(), {name: value for name, value in self.charter.items() if value is not None})
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of a model with these parameters."""
+        return build(self.cls, self.params).contract
+
+
+class Evaluator(ABC):
+    """Measures one kind of model. Subclasses in `d2c_mlops.evaluators`, in [d2c] packages or by entry point are found."""
+
+    name: ClassVar[str]
+    row: ClassVar[tuple[str, ...]]  # columns that tell one observation from another
+
+    @abstractmethod
+    def knows(self, contract: Contract) -> bool:
+        """Return whether models of this contract are measured here."""
+
+    @abstractmethod
+    def observe(self, trial: Trial) -> pd.DataFrame:
+        """Return one row per question at a past cutoff: `row`, came, model (NaN = no answer), baseline.NAME (NaN = none)."""
+
+    @abstractmethod
+    def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
+        """Return the figures that are computed from observations, the usual one first."""
+
+    def population(self, params: Mapping[str, Any]) -> str:
+        """Return what one key stands for under these parameters, such as `series by category`."""
+        return self.row[-1]
+
+
+def answers_of(model: Model, records: pd.DataFrame, answer: str) -> np.ndarray[Any, Any]:
+    """Return the answers to records, asked in another order than theirs, as a caller pairs them: by position."""
+    order = np.random.default_rng(0).permutation(len(records))
+    asked = model.contract.check_inputs(records.iloc[order].reset_index(drop=True))
+    found = model.predict(asked.copy())
+    if len(found) != len(asked):
+        raise DataRefused(f"predict gave {len(found)} answers to {len(asked)} records")
+    values = np.full(len(records), np.nan)
+    values[order] = model.contract.check_outputs(found)[answer].to_numpy(dtype=float, na_value=np.nan)
+    return values
+
+
+def evaluator_of(contract: Contract, packages: Sequence[str] = ()) -> Evaluator | None:
+    """Return the evaluator of a kind of model: the toolkit's, else that of a package; None where nobody knows it."""
+    return next((found for found in _evaluators(packages) if found.knows(contract)), None)
+
+
+def _evaluators(packages: Sequence[str]) -> Iterator[Evaluator]:
+    for module in sorted(each.name for each in pkgutil.iter_modules(__path__)):
+        yield from _classes(importlib.import_module(f"{__name__}.{module}"))
+    for point in entry_points(group=GROUP):
+        yield point.load()()
+    for package in packages:
+        root = importlib.import_module(package)
+        yield from _classes(root)
+        for each in pkgutil.iter_modules(getattr(root, "__path__", [])):
+            yield from _classes(importlib.import_module(f"{package}.{each.name}"))
+
+
+def _classes(module: Any) -> Iterator[Evaluator]:
+    for found in vars(module).values():
+        own = isinstance(found, type) and issubclass(found, Evaluator) and found.__module__ == module.__name__
+        if own and not inspect.isabstract(found):
+            yield found()

@@ -1,0 +1,59 @@
+"""The value of customers in the next 90 days, measured against what they spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+
+from ...errors import DataRefused
+from ...models.charter import Charter
+from ...models.contract import Contract
+from ...models.customer_features import WINDOW, customer_features, spend_of
+from ...models.rfm import Rfm, segment_mean
+from . import BASELINE, CAME, MODEL, Evaluator, Metric, Trial, answers_of
+from .demand import mae, wape
+
+CUTOFFS, APART = 2, 30  # the last of them 90 days before as_of, days between two
+ANSWER = f"value_{WINDOW}d"
+
+
+class CustomerValueEvaluator(Evaluator):
+    """Money that each customer is expected to spend."""
+
+    name = "customer value"
+    row = ("cutoff", "customer_id")
+
+    def knows(self, contract: Contract) -> bool:
+        return contract.key == "customer_id" and ANSWER in (field.name for field in contract.output_fields)
+
+    def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
+        return (Metric(f"wape_{WINDOW}d", wape), Metric(f"mae_{WINDOW}d", mae, unit=charter.currency or "money"))
+
+    def observe(self, trial: Trial) -> pd.DataFrame:
+        found = []
+        for k in range(CUTOFFS):
+            cutoff = trial.as_of - timedelta(days=WINDOW + APART * k)
+            past = trial.tables.before(cutoff)
+            try:
+                features = customer_features(past, cutoff)
+                model = trial.fitted(cutoff)
+            except DataRefused:
+                if k == 0:
+                    raise
+                break
+            spend = features["spend_90d"].to_numpy(dtype=float)
+            records = model.records(past, cutoff)
+            known = pd.Series(answers_of(model, records, ANSWER), index=records["customer_id"].astype(str))
+            baselines = {
+                "carry_forward_90d": spend,
+                "rfm_mean_90d": segment_mean(Rfm.of(features).segments(features), spend),
+                "one_segment_mean_90d": spend.mean(),
+            }
+            frame = pd.DataFrame({"cutoff": cutoff.isoformat(), "customer_id": features["customer_id"].astype(str)})
+            frame[CAME] = spend_of(features, trial.tables.before(trial.as_of), cutoff, cutoff + timedelta(days=WINDOW))
+            frame[MODEL] = known[~known.index.duplicated()].reindex(frame["customer_id"]).to_numpy()
+            found.append(frame.assign(**{BASELINE + name: value for name, value in baselines.items()}))
+        return pd.concat(found, ignore_index=True)
