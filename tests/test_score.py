@@ -90,6 +90,43 @@ def test_records_that_break_the_contract_are_all_told_and_nothing_is_written(set
     assert sorted(each.name for each in tmp_path.glob("*out*")) == []
 
 
+def bigints(folder: Path, *ids: int | None) -> str:
+    """Return a database's table of records whose key is a BIGINT column."""
+    engine = sa.create_engine(f"sqlite:///{folder / 'ask.db'}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE ask (product_id BIGINT, day TEXT)"))
+        for one in ids:
+            connection.execute(sa.text("INSERT INTO ask VALUES (:id, '2024-01-01')"), {"id": one})
+    engine.dispose()
+    return f"sqlite:///{folder / 'ask.db'}::ask"
+
+
+TWINS = (1239162456494753670, 1239162456494753671)
+
+
+def test_keys_of_19_digits_arrive_in_every_sink_as_they_are(settings, version, tmp_path, hook):
+    source = bigints(tmp_path, *TWINS)
+    out = tmp_path / "out"
+    for sink in (f"{out}.csv", f"{out}.parquet", f"sqlite:///{out}.db::forecasts", hook):
+        assert score(version, source, sink, settings).written.inserted == 2
+    expected = [str(one) for one in TWINS]
+    assert pd.read_csv(f"{out}.csv", dtype="str")["product_id"].tolist() == expected
+    assert pd.read_parquet(f"{out}.parquet")["product_id"].tolist() == expected
+    assert table(f"sqlite:///{out}.db")["product_id"].tolist() == expected
+    sent = [one["product_id"] for body in Hook.taken.values() for one in body["predictions"]]
+    assert sorted(sent) == expected
+
+
+def test_a_missing_key_in_a_bigint_column_is_named_by_its_row(settings, version, tmp_path):
+    source = bigints(tmp_path, TWINS[0], None, TWINS[1])
+    with pytest.raises(DataRefused) as refused:
+        score(version, source, str(tmp_path / "out.csv"), settings)
+    assert [(each.where, each.what) for each in refused.value.failures] == [
+        ("product_id", "must not be empty: 1 value(s), rows 2")
+    ]
+    assert not (tmp_path / "out.csv").exists()
+
+
 KINDS = Contract(
     "kinds", "1.0.0", "id",
     pa.DataFrameSchema({

@@ -444,7 +444,46 @@ def test_an_amount_of_an_order_that_is_no_number_is_refused_with_its_order(colum
 
 def test_lines_of_no_units_are_left_out_and_told() -> None:
     tables, notes = read(*order("#1", "10.00", item("#1", "Mug"), item("#1", "Cup", 0)))
-    assert units(tables) == {"MUG": 1.0} and "1 lines of no units left out" in notes
+    assert units(tables) == {"MUG": 1.0} and "1 rows without units left out" in notes
+
+
+def test_a_row_without_a_line_item_is_told() -> None:
+    empty = {
+        key: value for key, value in order("#2", "0.00", item("#2", "x"))[0].items() if not key.startswith("Lineitem")
+    }
+    tables, notes = read(*order("#1", "20.00", item("#1", "Mug", 2)), empty)
+    assert (
+        nets(tables) == {"#1": Decimal(20)} and len(tables["orders"]) == 2 and "1 rows without units left out" in notes
+    )
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "there is no order"), (2, "all 2 orders are test orders")])
+def test_an_export_without_orders_is_refused(count: int, words: str) -> None:
+    rows = [
+        *order("#1", "20.00", item("#1", "Mug", 2), Payment_Method="bogus"),
+        *order("#2", "10.00", item("#2", "Mug"), Payment_Method="bogus"),
+    ]
+    frame = pd.DataFrame(rows)
+    frame = frame.reindex(columns=list(dict.fromkeys([*COLUMNS, *frame.columns]))).iloc[:count]
+    with pytest.raises(DataRefused, match=words):
+        Shopify().to_tables({"orders": frame})
+
+
+def test_typed_columns_of_a_parquet_file_are_read_as_text_is() -> None:
+    frame = pd.DataFrame(order("#1", "20.00", item("#1", "Mug", 2)))
+    frame = frame.reindex(columns=list(dict.fromkeys([*COLUMNS, *frame.columns])))
+    moment = pd.Timestamp("2024-03-01 10:15", tz="Europe/Berlin")
+    typed = frame.assign(
+        **{
+            "Created at": moment,
+            "Paid at": moment,
+            "Subtotal": 20.0,
+            "Lineitem price": 10.0,
+            "Currency": pd.Categorical(["EUR"]),
+        }
+    )
+    for name, table in validate_all(Shopify().to_tables({"x": frame}).frames).items():
+        pd.testing.assert_frame_equal(validate_all(Shopify().to_tables({"x": typed}).frames)[name], table)
 
 
 def test_the_order_of_the_rows_changes_nothing() -> None:

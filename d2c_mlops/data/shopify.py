@@ -16,6 +16,7 @@ from .shopify_money import AMOUNTS, LINE_NUMBERS, order_money, reconcile
 from .shopify_notes import notes_of
 from .shopify_rows import COLUMNS, ORDER_FIELDS, blocks_of, distinct_orders, kinds_of
 from .validation import read_text, read_time
+from ..errors import DataRefused
 
 # %% auto #0
 __all__ = ['shopify_times', 'pseudonyms', 'Shopify']
@@ -65,9 +66,12 @@ class Shopify:
         nameless = int(rows["Name"].isna().sum())
         rows = rows[rows["Name"].notna()].reset_index(drop=True)
         rows, notes = distinct_orders(rows, in_order_of_time=bool(frame.attrs.get("in_order_of_time")))
-        heads = rows.groupby("order_id", sort=True)[["label", *ORDER_FIELDS]].first()
+        heads = rows.groupby("order_id", sort=True)[["label", *ORDER_FIELDS]].first() if len(rows) else rows
         kinds = kinds_of(heads)
         test = kinds == "test"
+        if test.all():
+            what = f"all {len(test):,} orders are test orders" if len(test) else "there is no order"
+            raise DataRefused(what, where=name, next="export the orders of the shop again")
         money = order_money(rows[~rows["order_id"].map(test)], heads[~test], kinds[~test])
         orders = _orders(heads[~test], kinds[~test])
         lines = _lines(money.lines, orders, kinds)

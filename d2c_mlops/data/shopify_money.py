@@ -132,7 +132,8 @@ def order_money(rows: pd.DataFrame, heads: pd.DataFrame, kinds: pd.Series[Any]) 
         places=2,
         told=0.0,
     )
-    items, readable = line_items(rows)
+    lineless = rows[["Lineitem name", "Lineitem sku", "Lineitem quantity", "Lineitem price"]].isna().all(axis=1)
+    items, readable = line_items(rows[~lineless])
     if not readable:
         return OrderMoney(items.assign(returned=0.0), about, items.iloc[:0].assign(worth=0.0))
     items = items.astype(dict.fromkeys(LINE_NUMBERS, "float64"))
@@ -140,7 +141,7 @@ def order_money(rows: pd.DataFrame, heads: pd.DataFrame, kinds: pd.Series[Any]) 
     tips = items.assign(worth=items["quantity"] * items["price"]).loc[tip, ["order_id", "worth"]]
     empty = ~tip & (items["quantity"] == 0)
     items = items[~tip & ~empty].reset_index(drop=True)
-    return _exact_lines(items, about, tips, int(empty.sum()))
+    return _exact_lines(items, about, tips, int(empty.sum() + lineless.sum()))
 
 # %% ../../nbs/data/shopify_money.ipynb #57a36225
 def _exact_lines(items: pd.DataFrame, about: pd.DataFrame, tips: pd.DataFrame, empty: int) -> OrderMoney:

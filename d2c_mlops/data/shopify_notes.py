@@ -83,7 +83,7 @@ def money_notes(money: OrderMoney) -> list[str]:
         currency = money.tips["order_id"].map(heads["currency"])
         notes.append(f"{len(money.tips):,} tips left out: {sums(money.tips['worth'], currency)}")
     if money.empty_lines:
-        notes.append(f"{money.empty_lines:,} lines of no units left out")
+        notes.append(f"{money.empty_lines:,} rows without units left out")
     if money.changed_discounts:
         notes.append(
             f"{money.changed_discounts:,} orders tell more discounts in their lines than their Subtotal; reduced to it"
