@@ -34,6 +34,7 @@ def test_a_progress_bar_is_shown_as_it_ended() -> None:
     assert shown("start\n", *(f"\r{n}%|{'#' * n}" for n in range(101)), "\nend\n") == f"start\n100%|{'#' * 100}\nend\n"
     assert shown("\r 10%", "\r100%", "\r\n", "done") == "100%\ndone"
     assert shown("a\r\nb\r\n") == "a\nb\n"
+    assert shown("\rinner 3/3", "\r        ", "\rend\n") == "end\n" and shown("\rdone", "\r   ") == ""
 
 
 def test_nested_bars_are_shown_as_they_ended() -> None:

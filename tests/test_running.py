@@ -315,3 +315,24 @@ def test_a_run_whose_page_is_absent_names_what_is_there(project: Path) -> None:
 
     shutil.rmtree(row.folder)
     assert "output.html" not in failure(row).next and f"d2c runs show {row.id}" in failure(row).next
+
+
+@pytest.mark.slow
+def test_exit_ends_a_cell_that_may_raise_as_well(project: Path) -> None:
+    assert ran(project, "#tags:raises-exception\nexit()", REACHED).status == "succeeded"
+    assert ran(project, "#tags:raises-exception\nexit(4)", REACHED).error["message"] == "4"
+    assert not (project / "reached").exists()
+
+
+@pytest.mark.slow
+def test_a_kernel_that_does_not_start_is_a_clear_error(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "jupyter" / "kernels" / "broken"
+    folder.mkdir(parents=True)
+    spec = {"argv": [sys.executable, "-c", "import sys; sys.exit(3)"], "display_name": "x", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    row = ran(project, "1", metadata=metadata("broken"))
+    assert (row.status, row.exit_code) == ("failed", 5) and "Kernel died" in row.error["message"]
+    assert "Kernel died" in Path(row.outputs["html"]).read_text()

@@ -103,7 +103,8 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         try:
             self.execute_cell(cell, index)
             content = next((o for o in cell.get("outputs", ()) if o.output_type == "error"), None)
-            if content is None or ALLOW_ERROR in _tags(cell):  # else an error that `%run` or a library has shown
+            allowed = content is not None and ALLOW_ERROR in _tags(cell) and content.ename != "SystemExit"
+            if content is None or allowed:  # else an error that `%run` or a library has shown
                 return None
             kind, message, traceback = content.ename, content.evalue, content.traceback
         except CellExecutionError as err:

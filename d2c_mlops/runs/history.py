@@ -72,7 +72,7 @@ def compare(settings: Settings, one: Run, other: Run) -> dict[str, dict[str, tup
 
 FLAT = ("id", "job", "slot", "attempt", "runbook", "model", "status", "failure", "exit_code", "started_at", "ended_at",
         "seconds", "cpu_seconds", "peak_memory_bytes", "cost", "package_version", "git_commit", "notebook_sha256", "seed",
-        "host")  # fmt: skip
+        "host", "started_by")  # fmt: skip
 
 
 def export(listed: Iterable[Run], file: Path) -> int:

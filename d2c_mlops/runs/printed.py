@@ -71,7 +71,8 @@ class Stream:
         elif CONTROL.fullmatch(part):
             self._move(part)
         elif part:
-            self.rows[self.row] = part if self.replace else self.rows[self.row] + part
+            fresh = "" if part.isspace() else part  # blanks wipe a bar off the screen
+            self.rows[self.row] = fresh if self.replace else self.rows[self.row] + part
             self.replace = False
 
     def _move(self, sequence: str) -> None:

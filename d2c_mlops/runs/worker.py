@@ -125,6 +125,11 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
     except CellTimeoutError:  # an OSError, but none of the disk
         message = f"the outputs of the cell did not arrive within {Engine.client.iopub_timeout} s after it had ended"
         return _placed(spec, {"kind": "OutputTimeout", "message": message})
+    except OSError:
+        raise
+    except Exception as err:  # a kernel that does not start, a notebook that nbformat refuses
+        message = f"the notebook could not be executed: {type(err).__name__}: {err}"
+        return {"cell": None, "kind": "ExecutionError", "message": message, "traceback": []}
     client = Engine.client
     for note in client.notes:
         tell_in(Path(spec["folder"]), "note", note)
