@@ -265,7 +265,7 @@ def test_a_link_shows_a_page_that_decides_nothing_and_its_button_decides(place: 
     link = place.link("approve")
     for _ in range(3):
         page = httpx.get(link, headers=PAGE)
-        assert page.status_code == 200 and "P-1" in page.text and "price 20.0" in page.text
+        assert page.status_code == 200 and "P-1" in page.text and "Price to ask 20.00 EUR" in page.text
     assert httpx.head(link).status_code == 200 and place.status == "pending"
     assert page.headers["cache-control"] == "no-store" and page.headers["referrer-policy"] == "no-referrer"
     assert "default-src 'none'" in page.headers["content-security-policy"]

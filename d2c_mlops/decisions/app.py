@@ -20,6 +20,7 @@ from sqlalchemy import select
 from ..errors import D2CError, DataRefused, Temporary, UsageError
 from ..ledger.schema import decision_links
 from ..ledger.store import Ledger
+from ..models.contract import Contract
 from ..serving.callers import token_of, unwelcome
 from ..serving.http import TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, lifespan, problem
 from ..serving.keys import DECIDE, Key, Keyring, refused
@@ -201,7 +202,14 @@ class App:
             models = [*key.models]
         found = listed(self.desk.ledger, models, wanted, limit=limit)
         known = bases(self.desk.ledger, found)
-        return Answer(orjson.dumps({"decisions": [each.to_dict() | known[each.id] for each in found]}))
+        contracts = {(each.model, each.version): _contract(self.desk.ledger, each) for each in found}
+        told = [
+            each.to_dict()
+            | known[each.id]
+            | {"shown": pages.facts(each, known[each.id], contracts[each.model, each.version])}
+            for each in found
+        ]
+        return Answer(orjson.dumps({"decisions": told}))
 
     def _found(self, visit: Visit) -> tuple[Key, Decision]:
         self._holder(visit)
@@ -271,7 +279,8 @@ class App:
         link, decision = self._link(visit)
         if decision.status != "pending" or decision.deadline_at <= self.desk.clock():
             raise closed(decision)
-        return pages.confirm(decision, basis(self.desk.ledger, decision), link.action, link.by)
+        contract = _contract(self.desk.ledger, decision)
+        return pages.confirm(decision, basis(self.desk.ledger, decision), link.action, link.by, contract=contract)
 
     def click(self, visit: Visit) -> Answer:
         """POST of a link: decides."""
@@ -288,8 +297,14 @@ class App:
         except DataRefused as err:
             if not visit.wants_page:
                 raise
-            return pages.confirm(decision, basis(self.desk.ledger, decision), link.action, link.by, err.what, form)
-        return pages.done(made) if visit.wants_page else Answer(orjson.dumps(made.to_dict()))
+            contract = _contract(self.desk.ledger, decision)
+            base = basis(self.desk.ledger, decision)
+            return pages.confirm(decision, base, link.action, link.by, err.what, form, contract)
+        return (
+            pages.done(made, _contract(self.desk.ledger, made))
+            if visit.wants_page
+            else Answer(orjson.dumps(made.to_dict()))
+        )
 
     # --- how it is
 
@@ -308,7 +323,17 @@ class App:
 
 
 def _whole(ledger: Ledger, decision: Decision) -> dict[str, Any]:
-    return decision.to_dict() | basis(ledger, decision) | {"events": events(ledger, decision)}
+    base = basis(ledger, decision)
+    told = pages.facts(decision, base, _contract(ledger, decision))
+    return decision.to_dict() | base | {"shown": told, "events": events(ledger, decision)}
+
+
+def _contract(ledger: Ledger, decision: Decision) -> Contract | None:
+    """Return the contract of the version that predicted; None where that is not on record any more."""
+    try:
+        return contract_of(ledger, decision.model, decision.version)
+    except UsageError:
+        return None
 
 
 def _fields(text: str, where: str) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from ..models.contract import Contract
 from ..serving.batch import identity_of
 from .policy import Judged, Policy, checked
 from .records import Decision, alone, basis, contract_of, find, heard, id_of, note, subject_of
+from .words import Words, shown
 
 CHUNK = 2000  # predictions that are looked at in one transaction
 VERDICTS = {"approve": "approved", "reject": "rejected", "edit": "edited"}
@@ -89,10 +90,12 @@ def _made(
     """Return a decision for each prediction, and close those that these ones supersede."""
     made: list[dict[str, Any]] = []
     contracts: dict[int, tuple[Contract, str]] = {}
+    words: dict[int, Words] = {}
     for row in rows:
         if row["version"] not in contracts:
             contracts[row["version"]] = _fitting(policy, contract_of(ledger, policy.model, row["version"]))
-        made.append(_one(policy, *contracts[row["version"]], row, now))
+            words[row["version"]] = Words.of(contracts[row["version"]][0])
+        made.append(_one(policy, *contracts[row["version"]], words[row["version"]], row, now))
     last = {each["subject"]: each["id"] for each in made}
     newest = _newest(connection, policy.model, list(last))
     left = _allowance(connection, policy, now)
@@ -127,11 +130,13 @@ def _fitting(policy: Policy, contract: Contract) -> tuple[Contract, str]:
     return contract, ""
 
 
-def _one(policy: Policy, contract: Contract, unfit: str, row: RowMapping, now: datetime) -> dict[str, Any]:
+def _one(
+    policy: Policy, contract: Contract, unfit: str, words: Words, row: RowMapping, now: datetime
+) -> dict[str, Any]:
     inputs, outputs = row["inputs"], row["outputs"]
     value = outputs.get(policy.said.field)
     unfit = unfit or (f"there is no {policy.said.field}" if value is None else "")
-    judged = Judged("rejected", unfit) if unfit else policy.judge(inputs, outputs)
+    judged = Judged("rejected", unfit) if unfit else policy.judge(inputs, outputs, words)
     return {
         "id": id_of(row["id"]), "prediction_id": row["id"], "model": policy.model, "version": row["version"],
         "key": row["key"], "subject": subject_of(identity_of(contract), inputs, outputs), "field": policy.said.field,
@@ -267,11 +272,12 @@ def _edited(ledger: Ledger, policy: Policy, found: Decision, value: Any) -> Any:
 
 
 def _permit(ledger: Ledger, policy: Policy, found: Decision, edited: Any) -> None:
-    base = basis(ledger, found)
-    against = policy.against(base["inputs"], base["outputs"], edited)
+    base, words = basis(ledger, found), Words.of(contract_of(ledger, found.model, found.version))
+    against = policy.against(base["inputs"], base["outputs"], edited, words)
     if against:
-        value = found.proposed if edited is None else edited
-        raise DataRefused(f"{found.field} {value} is against the policy: {against}", where=f"{policy.where} allow")
+        value = shown(found.proposed if edited is None else edited, words.field(found.field, "outputs"))
+        what = f"{words.label(found.field, 'outputs')} {value} is against the policy: {against}"
+        raise DataRefused(what, where=f"{policy.where} allow")
 
 
 def settle(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:

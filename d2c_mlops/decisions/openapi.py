@@ -114,7 +114,15 @@ def _prediction() -> dict[str, Any]:
         "nullable": True,
         "description": "Reasons of the model, the weightiest first",
     }
-    return {"inputs": {"type": "object"}, "outputs": {"type": "object"}, "reasons": reasons}
+    return {"inputs": {"type": "object"}, "outputs": {"type": "object"}, "reasons": reasons, "shown": _shown()}
+
+
+def _shown() -> dict[str, Any]:
+    """Return the schema of a decision as people read it."""
+    texts = {name: TEXT for name in ("about", "label", "unit", "proposed", "typed", "reason")}
+    pairs = {"type": "array", "items": {"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}}
+    lists = {"known": pairs, "reasons": {"type": "array", "items": TEXT}}
+    return closed({**texts, **lists}) | {"description": "The same in words, rounded by the units of the contract"}
 
 
 def _event() -> dict[str, Any]:

@@ -6,14 +6,19 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ..errors import UsageError
+from ..models.contract import Contract
 from ..serving.http import Answer
 from .records import Decision
+from .rules import Rule
+from .words import Words, shown, typed, unit_of
 
 HTML = "text/html; charset=utf-8"
 STYLE = """
@@ -29,6 +34,7 @@ button{font:inherit;font-weight:600;padding:.55rem 1.2rem;margin:1rem .5rem 0 0;
 button.reject{background:transparent;color:var(--stop);border-color:var(--stop)}ul{margin:.25rem 0;padding-left:1.25rem}
 """
 TITLES = {"approve": "Approve", "reject": "Reject", "edit": "Edit and approve"}
+FORMER = (("auto", "auto: "), ("auto", "asked, because this does not hold: "), ("allow", "allow does not hold: "))
 BASE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
@@ -48,27 +54,36 @@ def confirm(
     action: str,
     by: str,
     trouble: str = "",  # why what was typed before was not taken
-    typed: Mapping[str, str] = MappingProxyType({}),
+    given: Mapping[str, str] = MappingProxyType({}),  # what was typed before
+    contract: Contract | None = None,  # of the version that predicted, whose units and labels are shown
 ) -> Answer:
     """Return the page behind a link: what would be decided, and the button that does it. Opening it decides nothing."""
     fields = ""
     if action == "edit":
-        shown = escape(typed.get("value", str(decision.value)))
-        fields += f'<label for="value">{escape(decision.field)}</label><input id="value" name="value" value="{shown}" required>'
+        words = Words.of(contract)
+        field = words.field(decision.field, "outputs")
+        text = escape(given.get("value", typed(decision.value, field)))
+        label = escape(words.title(decision.field, "outputs") + (unit_of(field) if field else ""))
+        fields += f'<label for="value">{label}</label><input id="value" name="value" value="{text}" required>'
     needed = " required" if action == "edit" else ""
-    fields += f'<label for="reason">Why</label><textarea id="reason" name="reason" rows="2" maxlength="2000"{needed}>{escape(typed.get("reason", ""))}</textarea>'
+    fields += f'<label for="reason">Why</label><textarea id="reason" name="reason" rows="2" maxlength="2000"{needed}>{escape(given.get("reason", ""))}</textarea>'
     button = f'<button class="{action}">{TITLES[action]}</button>'
     told = f'<p role="alert" style="color:var(--stop)">{escape(trouble)}</p>' if trouble else ""
     form = f'<form method="post">{told}{fields}{button}</form><p class="soft">You decide as {escape(by)}.</p>'
-    return shell(f"{TITLES[action]}: {decision.title}", _about(decision, base) + form, 422 if trouble else 200)
+    return shell(
+        f"{TITLES[action]}: {decision.title}", _about(decision, base, contract) + form, 422 if trouble else 200
+    )
 
 
-def done(decision: Decision) -> Answer:
+def done(decision: Decision, contract: Contract | None = None) -> Answer:
     """Return the page that says what was decided."""
+    words = Words.of(contract)
     said = {"approved": "approved", "rejected": "rejected", "edited": "changed and approved"}
     word = said.get(decision.verdict or "", decision.status)
     body = f"<h1>{escape(decision.model)}, {escape(decision.title)}: {word}</h1>"
-    value = f"{escape(decision.field)} {escape(str(decision.value))}"
+    value = escape(
+        f"{words.title(decision.field, 'outputs')} {shown(decision.value, words.field(decision.field, 'outputs'))}"
+    )
     gone = "It is not applied." if decision.verdict == "rejected" else "It is applied now, without anything else to do."
     return shell("Decided", f'{body}<p class="big">{value}</p><p class="soft">{gone} This page can be closed.</p>')
 
@@ -78,16 +93,43 @@ def trouble(status: int, title: str, detail: str) -> Answer:
     return shell(title, f"<h1>{escape(title)}</h1><p>{escape(detail)}</p>", status)
 
 
-def _about(decision: Decision, base: dict[str, Any]) -> str:
-    head = f'<p class="soft">{escape(decision.model)}, version {decision.version}</p><h1>{escape(decision.title)}</h1>'
-    head += f'<p class="big">{escape(decision.field)} {escape(str(decision.proposed))}</p>'
-    head += f'<p class="soft">{escape(decision.reason)}; open until {decision.deadline_at:%Y-%m-%d %H:%M} UTC</p>'
-    skipped = {*decision.about, decision.field}
-    known = {k: v for k, v in base["inputs"].items() if k not in decision.about}
-    known |= {k: v for k, v in base["outputs"].items() if k not in skipped}
-    rows = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in known.items())
-    reasons = base["reasons"] or []
-    said = "".join(f"<li>{escape(_words(each))}</li>" for each in reasons)
+def facts(decision: Decision, base: dict[str, Any], contract: Contract | None) -> dict[str, Any]:
+    """Return a decision as people read it: labels, values rounded by their units, reasons in words."""
+    words = Words.of(contract)
+    field = words.field(decision.field, "outputs")
+    known = [(name, "inputs", value) for name, value in base["inputs"].items() if name not in decision.about]
+    seen = {*decision.about, decision.field}
+    known += [(name, "outputs", value) for name, value in base["outputs"].items() if name not in seen]
+    about = ", ".join(shown(value, words.field(name)) for name, value in decision.about.items())
+    return {
+        "about": about,
+        "label": words.title(decision.field, "outputs"),
+        "unit": unit_of(field) if field else "",
+        "proposed": shown(decision.proposed, field),
+        "typed": typed(decision.proposed, field),
+        "reason": reason_of(decision, words),
+        "known": [[words.title(name, side), shown(value, words.field(name, side))] for name, side, value in known],
+        "reasons": [_words(each) for each in base["reasons"] or []],
+    }
+
+
+def reason_of(decision: Decision, words: Words) -> str:
+    """Return the reason of a decision; one of before, which ends with a rule, is told in words."""
+    for name, head in FORMER:
+        rule = decision.policy.get(name)
+        if rule and decision.reason == f"{head}{rule}":
+            with suppress(UsageError):
+                return f"{head}{words.sentence(Rule.of(rule))}"
+    return decision.reason
+
+
+def _about(decision: Decision, base: dict[str, Any], contract: Contract | None) -> str:
+    told = facts(decision, base, contract)
+    head = f'<p class="soft">{escape(decision.model)}, version {decision.version}</p><h1>{escape(told["about"])}</h1>'
+    head += f'<p class="big">{escape(told["label"])} {escape(told["proposed"])}</p>'
+    head += f'<p class="soft">{escape(told["reason"])}; open until {decision.deadline_at:%Y-%m-%d %H:%M} UTC</p>'
+    rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in told["known"])
+    said = "".join(f"<li>{escape(each)}</li>" for each in told["reasons"])
     return head + (f"<h2>Why</h2><ul>{said}</ul>" if said else "") + f"<h2>What is known</h2><table>{rows}</table>"
 
 

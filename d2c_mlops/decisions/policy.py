@@ -16,6 +16,7 @@ from ..serving.batch import identity_of
 from ..settings import PolicySettings, Settings
 from ..values import age
 from .rules import Rule, Unknown
+from .words import NAMES, Words
 
 Values = Mapping[str, Any]
 SHOWN = 60  # characters of a wrong value that an error repeats
@@ -85,29 +86,33 @@ class Policy:
             )
         return outputs[self.said.field]
 
-    def judge(self, inputs: Values, outputs: Values) -> Judged:
-        """Return whether a prediction is applied without asking, asked about, or against the limits."""
-        against = self.against(inputs, outputs)
+    def judge(self, inputs: Values, outputs: Values, words: Words = NAMES) -> Judged:
+        """Return whether a prediction is applied without asking, asked about, or against the limits; and why, in `words`."""
+        against = self.against(inputs, outputs, words=words)
         if against:
             return Judged("rejected", against)
         if self.auto is None:
             return Judged("pending", "always asked")
         try:
             if self.auto.holds(inputs, outputs):
-                return Judged("auto", f"auto: {self.auto.text}")
+                return Judged("auto", f"applied unasked, because {words.sentence(self.auto)}")
         except Unknown as err:
-            return Judged("pending", f"it cannot be told whether auto holds: {err}")
-        return Judged("pending", f"asked, because this does not hold: {self.auto.text}")
+            return Judged("pending", f"it cannot be told whether auto holds ({words.sentence(self.auto)}): {err}")
+        broken = " and ".join(words.sentence(self.auto, each) for each in self.auto.broken(inputs, outputs))
+        return Judged("pending", f"asked, because this does not hold: {broken}")
 
-    def against(self, inputs: Values, outputs: Values, value: Any = None) -> str:
+    def against(self, inputs: Values, outputs: Values, value: Any = None, words: Words = NAMES) -> str:
         """Return why a value must not be applied; empty when it may be. What cannot be told must not be."""
         if self.allow is None:
             return ""
         made = outputs if value is None else {**outputs, self.said.field: value}
         try:
-            return "" if self.allow.holds(inputs, made) else f"allow does not hold: {self.allow.text}"
+            if self.allow.holds(inputs, made):
+                return ""
         except Unknown as err:
-            return f"it cannot be told whether allow holds: {err}"
+            return f"it cannot be told whether allow holds ({words.sentence(self.allow)}): {err}"
+        broken = " and ".join(words.sentence(self.allow, each) for each in self.allow.broken(inputs, made))
+        return f"allow does not hold: {broken}"
 
     def may_decide(self, by: str) -> bool:
         """Whether somebody may decide."""

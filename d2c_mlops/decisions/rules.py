@@ -97,11 +97,24 @@ class Rule:
         with localcontext(EXACT):
             try:
                 found = _value(self.tree, inputs, outputs)
-            except (ArithmeticError, TypeError, ValueError) as err:
-                raise Unknown(f"{type(err).__name__} in {self.text}") from None
+            except (ArithmeticError, TypeError, ValueError):
+                raise Unknown("a number is divided by zero, or is too large to compute with") from None
         if not isinstance(found, bool):
-            raise Unknown(f"{self.text} says {found}, not whether something holds")
+            raise Unknown(f"a value is {found}, which is neither yes nor no")
         return found
+
+    def broken(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[ast.expr]:
+        """Return the parts, joined by `and`, that do not hold for a prediction, or of which that cannot be told."""
+        parts = (
+            self.tree.values if isinstance(self.tree, ast.BoolOp) and isinstance(self.tree.op, ast.And) else [self.tree]
+        )
+        return [each for each in parts if not Rule(self.text, each, self.names)._certain(inputs, outputs)]
+
+    def _certain(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
+        try:
+            return self.holds(inputs, outputs)
+        except Unknown:
+            return False
 
 
 def _of(side: str, inputs: Collection[str], outputs: Collection[str]) -> Collection[str]:

@@ -13,8 +13,10 @@ from ..ledger.store import Ledger
 from ..runs.notify import send
 from ..settings import Settings
 from .links import keys, links_of
+from .pages import reason_of
 from .policy import Policy
-from .records import Decision
+from .records import Decision, contract_of
+from .words import NAMES, Words, shown
 
 MOST = 20  # decisions in one message
 Say = Callable[[str], None]
@@ -33,11 +35,12 @@ def tell(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say:
     if not waiting:
         return 0
     told = waiting[:MOST]
+    words = Words.of(contract_of(ledger, policy.model))
     try:
         sent = [
             send(
                 channel,
-                *message(policy, settings, told, by, len(waiting) > MOST),
+                *message(policy, settings, told, by, len(waiting) > MOST, words),
                 say,
                 f"decisions about {policy.model}",
             )
@@ -54,14 +57,18 @@ def tell(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say:
     return len(told)
 
 
-def message(policy: Policy, settings: Settings, waiting: Sequence[Decision], by: str, more: bool) -> tuple[str, str]:
+def message(
+    policy: Policy, settings: Settings, waiting: Sequence[Decision], by: str, more: bool, words: Words = NAMES
+) -> tuple[str, str]:
     """Return the title and the text for one who decides."""
     count = f"{len(waiting)} or more decisions" if more else f"{len(waiting)} decision{'s' * (len(waiting) != 1)}"
     base, known = settings.decisions.url, keys(settings)
     lines = []
     for each in waiting:
-        lines.append(f"{each.title}: {each.field} {each.proposed}, until {each.deadline_at:%Y-%m-%d %H:%M}Z")
-        lines.append(f"  {each.reason}")
+        value = shown(each.proposed, words.field(each.field, "outputs"))
+        label = words.label(each.field, "outputs")
+        lines.append(f"{each.title}: {label} {value}, until {each.deadline_at:%Y-%m-%d %H:%M}Z")
+        lines.append(f"  {reason_of(each, words)}")
         if base and known:
             lines += [f"  {action}: {url}" for action, url in links_of(each, by, base, known[0]).items()]
         lines.append("")

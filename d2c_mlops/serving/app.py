@@ -89,6 +89,7 @@ class App:
             "/": self.page,
             "/metrics": self.expose,
             "/livez": self.livez,
+            "/healthz": self.healthz,
             "/readyz": self.readyz,
         }
         self.routes: dict[str, dict[str, Handler]] = {path: {"POST": handler} for path, handler in asks.items()}
@@ -286,6 +287,10 @@ class App:
 
     async def livez(self, request: Request, served: Served) -> Answer:
         return Answer(b"ok\n", media=TEXT)
+
+    async def healthz(self, request: Request, served: Served) -> Answer:
+        """GET /healthz: what BentoML's services answer, for what was set up for those."""
+        return Answer(b"\n", media=f"{TEXT}; charset=utf-8")
 
     async def readyz(self, request: Request, served: Served) -> Answer:
         if self.keeping.draining:

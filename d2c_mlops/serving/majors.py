@@ -21,7 +21,7 @@ from .http import Answer, Refused, Request, problem
 
 FILE, FOLDER = "older.json", "older"
 PATH = re.compile(r"/v(\d{1,9})(/.*)?")
-WITHOUT = ("/livez", "/readyz", "/metrics")  # these are the process's, whatever it speaks
+WITHOUT = ("/livez", "/healthz", "/readyz", "/metrics")  # these are the process's, whatever it speaks
 
 
 @dataclass(frozen=True)

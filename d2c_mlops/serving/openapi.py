@@ -119,7 +119,7 @@ def document(served: Served) -> dict[str, Any]:
 
 
 def json_schema(served: Served) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a record and of a prediction."""
+    """Return the JSON Schema (draft 2020-12) of a record and of a prediction, with the routes that BentoML's clients look for."""
     contract = served.model.contract
     sides = {"Record": record(contract.input_fields), "Prediction": record(contract.output_fields, answer=True)}
     return {
@@ -127,7 +127,33 @@ def json_schema(served: Served) -> dict[str, Any]:
         "title": f"{served.name} {contract.version}",
         "$defs": {name: _modern(schema) for name, schema in sides.items()},
         "$ref": "#/$defs/Record",
+        "name": served.name,
+        "routes": _routes(served),
     }
+
+
+def _routes(served: Served) -> list[dict[str, Any]]:
+    """Return what can be called as BentoML's own /schema.json says it.
+
+    Its clients encode what a schema spells out and drop all else; behind a reference a record reaches the service as it is, which
+    refuses what the contract does not know.
+    """
+    listed = {"type": "array", "items": {"$ref": "#/$defs/Record"}, "minItems": 1, "maxItems": served.max_records}
+    asks = {"predict": "Predict records"} | ({"explain": "Predict records, with reasons"} if served.explains else {})
+    takes = {"title": "Input", "type": "object", "properties": {"records": listed}, "required": ["records"]}
+    gives = {"type": "object", "description": "model, version, contract and predictions: one a record, in order"}
+    told: dict[str, dict[str, Any]] = {}
+    for variant in feedback.schema()["oneOf"]:
+        told |= {name: {"description": one.get("description", "")} for name, one in variant["properties"].items()}
+    route = {"batchable": False, "is_task": False}
+    return [
+        *({"name": name, "route": f"/{name}", "doc": doc, "input": takes, "output": gives, **route} for name, doc in asks.items()),
+        {
+            "name": "feedback", "route": "/feedback", "doc": "Say what became of a prediction",
+            "input": {"title": "Input", "type": "object", "properties": told, "required": ["action"]},
+            "output": {"type": "object"}, **route,
+        },
+    ]  # fmt: skip
 
 
 def _modern(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,375 @@
+"""Values and rules in the words of who decides: rounded by the contract's units, and never in the syntax of a rule."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from typing import Any
+
+from ..models.contract import Contract, Field
+from .rules import EXACT, Rule
+
+CURRENCY = re.compile(r"([A-Z]{3}|[€$£])(?![A-Za-z])(.*)")
+WHOLE = {
+    "JPY": 0,
+    "KRW": 0,
+    "HUF": 0,
+    "CLP": 0,
+    "ISK": 0,
+    "KWD": 3,
+    "BHD": 3,
+    "TND": 3,
+}  # digits where they are not 2 (ISO 4217)
+SHARES = ("share", "fraction", "probability", "chance")
+PERCENTS = ("%", "percent", "per cent", "pct")
+TIMES = ("seconds", "minutes", "hours", "days", "weeks", "months", "years")
+COUNTS = ("units", "pieces", "items", "orders", "customers", "visits", "visitors", "lines", "parcels", "leads", "people", "sessions",
+          "clicks", "products", "purchases", "packs", "boxes", "pallets", "count")  # fmt: skip
+ARTICLES = ("the ", "a ", "an ")
+CLAUSES = ("what", "how", "when", "whether", "which", "who", "where")
+LABEL_WORDS = 6  # a description of more is no label
+ORDER = {
+    ast.Lt: "is below",
+    ast.LtE: "is at most",
+    ast.Gt: "is above",
+    ast.GtE: "is at least",
+    ast.Eq: "is",
+    ast.NotEq: "is not",
+}
+AMOUNT = {
+    ast.Lt: "less than",
+    ast.LtE: "at most",
+    ast.Gt: "more than",
+    ast.GtE: "at least",
+    ast.Eq: "exactly",
+    ast.NotEq: "not exactly",
+}
+OPPOSITE = {
+    ast.Lt: ast.GtE,
+    ast.LtE: ast.Gt,
+    ast.Gt: ast.LtE,
+    ast.GtE: ast.Lt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+MIRRORED = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE, ast.Eq: ast.Eq, ast.NotEq: ast.NotEq}
+SUMS = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "divided by"}
+
+
+# --- values
+
+
+def shown(value: Any, field: Field | None = None, exact: bool = False) -> str:
+    """Return a value as people write it: money with its currency, counts whole, shares as per cent.
+
+    `exact` keeps every digit of a number: for limits, which are not rounded.
+    """
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float | Decimal):
+        return _number(value, field, exact)
+    if field is not None and field.kind == "date-time":
+        return _moment(str(value))
+    return str(value)
+
+
+def typed(value: Any, field: Field | None = None) -> str:
+    """Return a value as it is typed to be edited: rounded, without a unit and without separators."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else shown(value) if isinstance(value, bool) else str(value)
+    digits = _digits(field)
+    if field is not None and _unit(field).startswith(SHARES):
+        digits = 3
+    return _rounded(Decimal(repr(value)), 6 if digits is None else digits, False, plain=True)
+
+
+def unit_of(field: Field) -> str:
+    """Return the unit behind a label; empty where the values say it, or there is none."""
+    return f" ({field.unit})" if field.unit else ""
+
+
+def _unit(field: Field | None) -> str:
+    return (field.unit or "").strip().lower() if field is not None else ""
+
+
+def _digits(field: Field | None) -> int | None:
+    """Return the digits behind the point of a field's values; None where its unit does not say."""
+    unit = _unit(field)
+    if field is not None and field.unit and (found := CURRENCY.fullmatch(field.unit.strip())):
+        return WHOLE.get(found[1], 2)
+    if unit.startswith("money"):
+        return 2
+    if unit in COUNTS or (field is not None and field.kind == "integer"):
+        return 0
+    return 1 if unit in TIMES or unit in PERCENTS else None
+
+
+def _number(value: float | Decimal, field: Field | None, exact: bool) -> str:
+    number, unit = Decimal(repr(value) if isinstance(value, float) else value), _unit(field)
+    if not number.is_finite():
+        return str(value)
+    if unit.startswith(SHARES) or "0..1" in unit:
+        return f"{_rounded(number * 100, 1, exact, strip=True)} %"
+    if unit in PERCENTS:
+        return f"{_rounded(number, 1, exact, strip=True)} %"
+    digits = _digits(field)
+    if unit in COUNTS and 0 < abs(number) < Decimal("0.5") and not exact:
+        return f"less than 1 {_singular(unit)}".replace(" count", "")
+    text = _rounded(
+        number, _significant(number) if digits is None else digits, exact, strip=digits is None or unit in TIMES
+    )
+    if unit in ("", "count") or unit.startswith("money"):
+        return text
+    assert field is not None and field.unit is not None
+    return f"{text} {_singular(field.unit) if text == '1' and unit in (*COUNTS, *TIMES) else field.unit.strip()}"
+
+
+def _significant(number: Decimal) -> int:
+    """Return digits behind the point that keep three of a number, two at the least."""
+    return max(2, 2 - number.adjusted()) if number else 0
+
+
+def _rounded(number: Decimal, digits: int, exact: bool, *, strip: bool = False, plain: bool = False) -> str:
+    exponent = number.normalize(EXACT).as_tuple().exponent
+    own = max(0, -exponent) if isinstance(exponent, int) else 0
+    wanted = max(digits, own) if exact else digits
+    with localcontext(EXACT) as context:
+        context.prec = 400
+        made = number.quantize(Decimal(1).scaleb(-wanted), rounding=ROUND_HALF_UP) + 0
+    text = f"{made:f}" if plain else f"{made:,f}"
+    return text.rstrip("0").rstrip(".") if (strip or plain) and "." in text and not (plain and digits == 2) else text
+
+
+def _singular(unit: str) -> str:
+    special = {"boxes": "box", "people": "person"}
+    return special.get(unit.strip(), unit.strip().removesuffix("s"))
+
+
+def _moment(text: str) -> str:
+    try:
+        made = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{made.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if made.tzinfo else text
+
+
+# --- names
+
+
+@dataclass(frozen=True)
+class Words:
+    """A contract's fields by name, for who reads about them."""
+
+    inputs: Mapping[str, Field]
+    outputs: Mapping[str, Field]
+    memory: dict[int, str] = field(default_factory=dict, repr=False, compare=False)  # sentences by the node they are of
+
+    @classmethod
+    def of(cls, contract: Contract | None) -> Words:
+        """Return the words of a contract; without one, names are all there is."""
+        if contract is None:
+            return cls({}, {})
+        return cls({one.name: one for one in contract.input_fields}, {one.name: one for one in contract.output_fields})
+
+    def field(self, name: str, side: str = "") -> Field | None:
+        """Return a field; a name that is both an input and an output means the output."""
+        if side:
+            return (self.inputs if side == "inputs" else self.outputs).get(name)
+        return self.outputs.get(name) or self.inputs.get(name)
+
+    def label(self, name: str, side: str = "") -> str:
+        """Return what a field is called: its description where that is short and no other field's, else its name."""
+        found = self.field(name, side)
+        plain = name.replace("_", " ").strip()
+        if found is None:
+            return plain
+        text = found.description.strip().rstrip(".")
+        if not text or len(text.split()) > LABEL_WORDS or re.search(r"[;:,(\n]", text):
+            return plain
+        told = Counter(one.description.strip().rstrip(".") for one in {**self.inputs, **self.outputs}.values())
+        if told[text] > 1:
+            return plain
+        for article in ARTICLES:
+            text = text[len(article) :] if text.lower().startswith(article) else text
+        return text if text[:2].isupper() else f"{text[:1].lower()}{text[1:]}"
+
+    def title(self, name: str, side: str = "") -> str:
+        """Return a field's label as it stands at the head of a row."""
+        text = self.label(name, side)
+        return f"{text[:1].upper()}{text[1:]}"
+
+    def sentence(self, rule: Rule, node: ast.expr | None = None) -> str:
+        """Return a rule, or a part of it, as a sentence without a full stop."""
+        part = rule.tree if node is None else node
+        if id(part) not in self.memory:
+            self.memory[id(part)] = _truth(part, self, False)
+        return self.memory[id(part)]
+
+
+NAMES = Words({}, {})  # where no contract is known
+
+
+# --- rules
+
+
+def _truth(node: ast.expr, words: Words, negated: bool) -> str:
+    match node:
+        case ast.BoolOp(op=op, values=values):
+            both = isinstance(op, ast.And) is not negated
+            parts = [_inside(each, words, negated, both) for each in values]
+            return " and ".join(parts) if both else " or ".join(parts)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _truth(operand, words, not negated)
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            pairs = list(zip([left, *others], ops, others, strict=False))
+            parts = [_compared(first, type(op), second, words, negated) for first, op, second in pairs]
+            return (" or " if negated else " and ").join(parts)
+        case ast.Constant(value=bool() as value):
+            return "always" if value is not negated else "never"
+    return f"{_noun(node, words).removeprefix('the ')} is {'no' if negated else 'yes'}"
+
+
+def _inside(node: ast.expr, words: Words, negated: bool, both: bool) -> str:
+    """Return one side of an and or an or; what is joined the other way is set apart."""
+    text = _truth(node, words, negated)
+    inner = node.operand if isinstance(node, ast.UnaryOp) else node
+    other = isinstance(inner, ast.BoolOp) and " or " in text
+    return f"either {text}" if other and both else text
+
+
+def _compared(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Words, negated: bool) -> str:
+    op = OPPOSITE[op] if negated else op
+    if isinstance(second, ast.List | ast.Tuple):
+        field = _field(first, words)
+        listed = [shown(each.value, field, exact=True) for each in second.elts if isinstance(each, ast.Constant)]
+        last = "or" if op is ast.In else "and"
+        text = f"{', '.join(listed[:-1])} {last} {listed[-1]}" if len(listed) > 1 else "".join(listed)
+        verb = "is" if op is ast.In else "is none of" if len(listed) > 1 else "is not"
+        return f"{_noun(first, words)} {verb} {text}"
+    if _is_number(first) and not _is_number(second):
+        first, op, second = second, MIRRORED[op], first
+    if isinstance(second, ast.Constant) and second.value is None:
+        return f"{_noun(first, words)} is {'not ' * (op is ast.Eq)}known"
+    if isinstance(second, ast.Constant) and isinstance(second.value, bool):
+        return f"{_noun(first, words)} is {'yes' if second.value is (op is ast.Eq) else 'no'}"
+    return _difference(first, op, second, words) or _ordered(first, op, second, words)
+
+
+def _difference(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Words) -> str:
+    """Return how far two values lie apart; empty where a comparison asks for something else."""
+    if not _is_number(second):
+        return ""
+    whole, base = (
+        (first.left, first.right) if isinstance(first, ast.BinOp) and isinstance(first.op, ast.Div) else (first, None)
+    )
+    match whole:
+        case ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=a, op=ast.Sub(), right=b)]):
+            verb, end = "differs from", ""
+        case ast.BinOp(left=a, op=ast.Sub(), right=b) if base is not None:
+            verb, end = "", "above"
+        case _:
+            return ""
+    if base is not None and ast.dump(base) != ast.dump(b):
+        return ""
+    far = _percent(second) if base is not None else _constant(second, _field(a, words))
+    if verb:
+        return f"{_noun(a, words)} {verb} {_noun(b, words)} by {AMOUNT[op]} {far}"
+    return f"{_noun(a, words)} is {AMOUNT[op]} {far} {end} {_noun(b, words)}"
+
+
+def _ordered(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Words) -> str:
+    field = _field(first, words) or _field(second, words)
+    right = _constant(second, field) if _is_constant(second) else _noun(second, words, field)
+    lasting = re.fullmatch(r"(\w+?)_days", first.id) if isinstance(first, ast.Name) else None
+    if lasting and op in AMOUNT and op not in (ast.Eq, ast.NotEq):
+        return f"{lasting[1].replace('_', ' ')} lasts {AMOUNT[op]} {right}"
+    verb = f"is {AMOUNT[op]}" if _unit(field) in TIMES and op not in (ast.Eq, ast.NotEq) else ORDER[op]
+    return f"{_noun(first, words, field)} {verb} {right}"
+
+
+def _noun(node: ast.expr, words: Words, field: Field | None = None) -> str:
+    """Return what a rule computes with, as a noun; `field` tells the unit of a constant."""
+    match node:
+        case ast.Constant():
+            return _constant(node, field)
+        case ast.Name(id=name):
+            return _the(words.label(name))
+        case ast.Attribute(value=ast.Name(id=side), attr=name):
+            return _the(words.label(name, side))
+        case ast.UnaryOp(op=op, operand=operand):
+            return f"{'minus ' * isinstance(op, ast.USub)}{_noun(operand, words, field)}"
+        case ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=a, op=ast.Sub(), right=b)]):
+            return f"the difference between {_noun(a, words, field)} and {_noun(b, words, field)}"
+        case ast.Call(func=ast.Name(id=name), args=args):
+            parts = [_noun(each, words, field) for each in args]
+            if name == "abs":
+                return f"the size of {parts[0]}"
+            return f"the {'smallest' if name == 'min' else 'largest'} of {', '.join(parts[:-1])} and {parts[-1]}"
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(right):
+            return f"{_plain(right)} times {_noun(left, words, field)}"
+        case ast.BinOp(left=left, op=op, right=right):
+            inner = None if isinstance(op, ast.Mult | ast.Div) else field
+            return f"{_noun(left, words, inner)} {SUMS[type(op)]} {_noun(right, words, inner)}"
+    return "it"
+
+
+def _field(node: ast.expr, words: Words) -> Field | None:
+    """Return the field whose unit a value has; None where it has another one, or none."""
+    match node:
+        case ast.Name(id=name):
+            return words.field(name)
+        case ast.Attribute(value=ast.Name(id=side), attr=name):
+            return words.field(name, side)
+        case ast.UnaryOp(operand=operand):
+            return _field(operand, words)
+        case ast.Call(args=args):
+            return next((found for each in args if (found := _field(each, words))), None)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
+            return _field(left, words) or _field(right, words)
+        case ast.BinOp(left=left, op=ast.Mult() | ast.Div(), right=right) if _is_number(right):
+            return _field(left, words)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(left):
+            return _field(right, words)
+    return None
+
+
+def _is_constant(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) or (isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant))
+
+
+def _is_number(node: ast.expr) -> bool:
+    inner = node.operand if isinstance(node, ast.UnaryOp) else node
+    return (
+        isinstance(inner, ast.Constant) and isinstance(inner.value, int | float) and not isinstance(inner.value, bool)
+    )
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
+        return -node.operand.value if isinstance(node.op, ast.USub) else node.operand.value  # type: ignore[operator]
+    return node.value if isinstance(node, ast.Constant) else None
+
+
+def _constant(node: ast.expr, field: Field | None) -> str:
+    return shown(_value(node), field, exact=True)
+
+
+def _plain(node: ast.expr) -> str:
+    return shown(_value(node), None, exact=True)
+
+
+def _percent(node: ast.expr) -> str:
+    return f"{_rounded(Decimal(repr(_value(node))) * 100, 0, True)} %"
+
+
+def _the(label: str) -> str:
+    return label if label.partition(" ")[0] in CLAUSES else f"the {label}"
