@@ -130,6 +130,11 @@ def child_error(
     return ours.get(name, D2CError)(f"{what}: {reason}", where=where, next=next, failures=failures)
 
 
+def child_reason(text: str) -> str:
+    """Return why another process failed, in a line, from what it wrote on standard error."""
+    return child_error(text, "").what.removeprefix(": ")
+
+
 def _reason(text: str) -> tuple[str, list[str]]:
     """Return the class of the error that a process ended with, empty where none is named, and the lines of its message."""
     lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]

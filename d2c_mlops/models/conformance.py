@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ..data.days import end_of
 from ..data.tables import TIME_COLUMN, Tables
-from ..errors import D2CError, DataRefused, Failure
+from ..errors import D2CError, DataRefused, Failure, child_reason
 from .contract import Contract, to_frame, to_records
 from .model import Evaluation, Model, build, class_path
 
@@ -322,7 +322,7 @@ def elsewhere(folder: Path) -> str:
     file = folder / "error.txt"
     if file.exists():
         return file.read_text(encoding="utf-8")
-    return (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1] if done.returncode else ""
+    return child_reason(done.stderr or f"exit code {done.returncode}") if done.returncode else ""
 
 # %% ../../nbs/models/conformance.ipynb #aec0c0a2
 @rule

@@ -129,7 +129,7 @@ def register(
     as_of: date,
     inputs: Sequence[Mapping[str, str]] = (),  # the datasets it learned from: name and digest
     run_id: str | None = None,
-    example: pd.DataFrame | None = None,  # records that the fitted model answers; the first is shown to callers
+    example: pd.DataFrame | None = None,  # records that the fitted model answers; the first is kept beside it
 ) -> Version:
     """Save, log and record a fitted model; a class that cannot be loaded again is refused with DataRefused."""
     ledger = Ledger.of(settings)

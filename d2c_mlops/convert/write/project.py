@@ -20,7 +20,7 @@ import nbformat
 from d2c_mlops import settings as settings_of
 from d2c_mlops.convert.sandbox import environment
 from d2c_mlops.convert.write.document import Out
-from d2c_mlops.errors import D2CError, DataRefused, Failure
+from d2c_mlops.errors import DataRefused, Failure, child_error, child_reason
 
 PYPROJECT = """[build-system]
 requires = ["setuptools>=80"]
@@ -221,8 +221,7 @@ def export(project: Project, notebook: Path) -> None:
         cwd=project.root, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise D2CError(f"nbdev could not export it: {said[-1] if said else 'no reason given'}", where=str(notebook))
+        raise child_error(done.stderr, "nbdev could not export it", where=str(notebook))
 
 
 def check_import(project: Project, module: str, packages: Sequence[Path] = ()) -> None:
@@ -237,10 +236,7 @@ def check_import(project: Project, module: str, packages: Sequence[Path] = ()) -
         )  # fmt: skip
     where = str(project.package / Path(*module.split(".")[1:])) + ".py"
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise DataRefused(
-            "the module cannot be imported", where=where, failures=[Failure(said[-1] if said else "no reason")]
-        )
+        raise DataRefused("the module cannot be imported", where=where, failures=[Failure(child_reason(done.stderr))])
     found = json.loads(done.stdout.strip().splitlines()[-1])
     wrong = [Failure(f"importing {what}: {value}") for what, value in found.items() if value]
     if wrong:

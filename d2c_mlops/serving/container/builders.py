@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import D2CError, Failure, Temporary, UsageError, child_error
+from ...errors import D2CError, Failure, Temporary, UsageError, child_error, child_reason
 from .prepare import REFUSED
 
 BUILD_SECONDS = 3600
@@ -111,7 +111,7 @@ def failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
         return UsageError("the image is refused", where=base, failures=faults, next="choose another --base-image")
     if FULL in text.lower():
         return Temporary("the disk is full", next="free some disk space, build again")
-    last = child_error(text, "").what.removeprefix(": ")
+    last = child_reason(text)
     steps = [found for line in lines if (found := STEP.match(line))]
     if all(int(found[1]) < 2 for found in steps):
         return UsageError(
