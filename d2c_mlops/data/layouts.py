@@ -13,13 +13,14 @@ from typing import ClassVar, Protocol
 import pandas as pd
 
 from .leads import pack
+from .sales_totals import looks_like_totals, pack_totals
 from .schemas import KEYS, SCHEMAS
 from .sources import extensions
 from ..errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['Raw', 'LIKELY', 'ASSUMED', 'Mapped', 'RawTable', 'Layout', 'layouts', 'likely', 'require', 'find_layout', 'required',
-           'canonical_name', 'canonical_table', 'Canonical']
+__all__ = ['Raw', 'LIKELY', 'ASSUMED', 'COMMON', 'Mapped', 'RawTable', 'Layout', 'layouts', 'likely', 'require', 'find_layout',
+           'required', 'canonical_name', 'canonical_table', 'Canonical']
 
 # %% ../../nbs/data/layouts.ipynb #c59e3f41
 Raw = Mapping[str, pd.DataFrame]
@@ -122,6 +123,7 @@ ASSUMED = {
     "products": {},
     "customers": {},
     "leads": {"fields": "{}"},
+    "sales_totals": dict.fromkeys(("keys", "last_day", "frequency"), ""),  # made by pack_totals
 }
 
 
@@ -136,7 +138,10 @@ def canonical_name(name: str, frame: pd.DataFrame) -> str | None:
     if name in SCHEMAS:
         return name
     fits = [t for t in ("order_lines", "orders", "leads") if likely(frame, required(t))]
-    return fits[0] if fits else None
+    return fits[0] if fits else "sales_totals" if looks_like_totals(frame) else None
+
+
+COMMON = ("product_id", "store_id", "sku", "product", "store", "item_id", "article")  # usual keys of totals
 
 
 def canonical_table(table: str) -> RawTable:
@@ -148,7 +153,7 @@ def canonical_table(table: str) -> RawTable:
         name=table,
         numbers=tuple(label for label, kind in kinds.items() if kind in ("float64", "int64")),
         times=tuple(label for label, kind in kinds.items() if kind.startswith("datetime")),
-        identifiers=tuple(label for label in kinds if label.endswith("_id")),
+        identifiers=tuple(label for label in kinds if label.endswith("_id")) + COMMON * (table == "sales_totals"),
     )
 
 # %% ../../nbs/data/layouts.ipynb #9d1c9a07
@@ -176,6 +181,9 @@ class Canonical:
                 notes.append(f"{name}: {len(frame):,} rows left out, it is no canonical table")
                 continue
             frame = pack(frame) if table == "leads" else frame
+            if table == "sales_totals":
+                frame, told = pack_totals(frame)
+                notes += told
             unknown = [str(c) for c in frame.columns if c not in SCHEMAS[table].columns]
             if unknown:
                 notes.append(f"{name}: columns left out, the schema does not know them: {', '.join(unknown)}")

@@ -12,9 +12,9 @@ import pandas as pd
 import pandera.pandas as pa
 
 # %% auto #0
-__all__ = ['TIME', 'NOT_NEGATIVE', 'POSITIVE', 'CURRENCY', 'WON_OR_LOST', 'CENT', 'RETURNED_AT_MOST_BOUGHT',
-           'DISCOUNT_AT_MOST_WORTH', 'ORDERS', 'ORDER_LINES', 'PRODUCTS', 'CUSTOMERS', 'LEADS', 'KEYS', 'TIME_COLUMN',
-           'SCHEMAS', 'text', 'moment', 'amount', 'flag']
+__all__ = ['TIME', 'NOT_NEGATIVE', 'POSITIVE', 'CURRENCY', 'PERIOD', 'WON_OR_LOST', 'CENT', 'RETURNED_AT_MOST_BOUGHT',
+           'DISCOUNT_AT_MOST_WORTH', 'ORDERS', 'ORDER_LINES', 'PRODUCTS', 'CUSTOMERS', 'SALES_TOTALS', 'LEADS', 'KEYS',
+           'TIME_COLUMN', 'SCHEMAS', 'text', 'moment', 'amount', 'flag']
 
 # %% ../../nbs/data/schemas.ipynb #c34139ef
 TIME = pd.DatetimeTZDtype("us", "UTC")
@@ -47,6 +47,7 @@ def flag(description: str) -> pa.Column:
 NOT_NEGATIVE = pa.Check.ge(0, error="must not be negative")
 POSITIVE = pa.Check.gt(0, error="must be more than 0")
 CURRENCY = pa.Check.str_matches(r"^[A-Z]{3}$", error="must be three capital letters (ISO 4217)")
+PERIOD = pa.Check.isin(["D", "W", "M"], error="must be D, W or M")
 WON_OR_LOST = pa.Check.isin(["won", "lost"], error="must be won or lost")
 CENT = 0.01
 
@@ -105,6 +106,15 @@ CUSTOMERS = {
     "country": text("Country of the customer", nullable=True),
     "channel": text("Channel of the first order", nullable=True),
 }
+SALES_TOTALS = {
+    "keys": text("What the units are of, as a JSON object: store, product, ..."),
+    "date": moment("Beginning of the first day of the period", nullable=False),
+    "last_day": moment("Beginning of the last day of the period", nullable=False),
+    "frequency": text("Length of the period: D (day), W (week), M (month)", checks=PERIOD),
+    "units": _column("float64", "units", "Net units of the period; negative where more came back than was sold"),
+    "revenue": _column("float64", "money in currency", "Net money of the period", nullable=True),
+    "currency": text("Currency of revenue", nullable=True, checks=CURRENCY),
+}
 LEADS = {
     "lead_id": text("Identifier of the lead"),
     "scored_at": moment("When somebody had to decide; all fields were known then", nullable=False),
@@ -121,12 +131,14 @@ KEYS = {
     "products": ["product_id"],
     "customers": ["customer_id"],
     "leads": ["lead_id"],
+    "sales_totals": ["keys", "date"],
 }
 TIME_COLUMN = {
     "orders": "ordered_at",
     "order_lines": "ordered_at",
     "customers": "first_seen_at",
     "leads": "scored_at",
+    "sales_totals": "last_day",
 }
 
 
@@ -140,4 +152,5 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "products": _schema("products", PRODUCTS),
     "customers": _schema("customers", CUSTOMERS),
     "leads": _schema("leads", LEADS),
+    "sales_totals": _schema("sales_totals", SALES_TOTALS),
 }

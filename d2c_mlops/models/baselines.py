@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .panel import Panel
 from .smoothing import Array, mean
 
 # %% auto #0
-__all__ = ['last_weeks', 'repeat', 'seasonal_naive', 'weekday_mean', 'last_year', 'weekday_profile', 'level_and_profile']
+__all__ = ['CHANCE', 'last_weeks', 'repeat', 'seasonal_naive', 'weekday_mean', 'last_year', 'never_sells', 'weekday_profile',
+           'level_and_profile']
 
 # %% ../../nbs/models/baselines.ipynb #4038e186
 def last_weeks(
@@ -61,6 +63,20 @@ def last_year(panel: Panel, horizon: int) -> Array | None:
     return np.asarray(np.where(np.isnan(then), weekday_mean(panel, horizon), then))
 
 # %% ../../nbs/models/baselines.ipynb #f238f39c
+CHANCE = 0.001  # probability below which weeks of zeros on a weekday are no accident
+
+
+def never_sells(weeks: Array) -> NDArray[np.bool_]:
+    """Return which weekdays [period, series] of the weeks [week, period, series] a series is closed on.
+
+    That is where it never sold and, by the share of its other days with a sale, would have sold by now: a binomial test.
+    """
+    seen, sold = (~np.isnan(weeks)).sum(axis=0), (np.nan_to_num(weeks) > 0).sum(axis=0)
+    others = seen.sum(axis=0) - seen
+    share = (sold.sum(axis=0) - sold) / np.maximum(others, 1)
+    return np.asarray((seen > 0) & (sold == 0) & (others > 0) & ((1.0 - share) ** seen < CHANCE))
+
+
 def weekday_profile(
     y: Array,  # units [time, series]; NaN = not on sale
     period: int,
@@ -83,7 +99,8 @@ def weekday_profile(
     common = np.where(everyone > 0, (sold * weight).sum(axis=1, keepdims=True) / np.maximum(everyone, 1e-12), 1.0)
     selling = (total > 0).sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1)
     prior = max(pool, 1e-6) * np.maximum(level, 1e-12) / np.maximum(selling, 0.01)
-    profile = np.maximum((sold + prior * np.where(level > 0, common, 1.0)) / (expected + prior), 0.0)
+    profile = np.maximum((sold + prior * np.where(level > 0, common, 1.0)) / np.maximum(expected + prior, 1e-12), 0.0)
+    profile = np.where(never_sells(recent), 0.0, np.where(level > 0, profile, 1.0))
     centre = profile.mean(axis=0)
     return np.asarray(np.where(centre > 0, profile / np.maximum(centre, 1e-12), 1.0))
 
