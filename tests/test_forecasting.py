@@ -98,7 +98,7 @@ def test_series_are_named_by_their_columns_joined() -> None:
 
 def test_unknown_columns_are_refused_by_name() -> None:
     with pytest.raises(UsageError, match="colour") as told:
-        DemandForecaster(by="product_id,colour,size")
+        panel_of(lines(sold_every_day("mug", 3)), date(2024, 3, 31), by="product_id,colour,size")
     assert [f.where for f in told.value.failures] == ["colour", "size"]
     with pytest.raises(UsageError, match="names no series"):
         DemandForecaster(by=" ")
@@ -310,7 +310,7 @@ def test_params_build_the_same_model() -> None:
 
 def test_every_wrong_parameter_is_named() -> None:
     with pytest.raises(UsageError) as told:
-        DemandForecaster(freq="M", horizon=-1, history=0, cutoffs=0, top=-3)
+        DemandForecaster(freq="Y", horizon=-1, history=0, cutoffs=0, top=-3)
     assert {f.where for f in told.value.failures} == {"freq", "horizon", "history", "cutoffs", "top"}
 
 

@@ -92,7 +92,8 @@ def day_labels(column: pd.Series[Any], label: str) -> pd.Series[Any]:
             failures=told("has a time of day", label, late, column.astype("str")),
             next="write days, or ingest the single sales as order_lines",
         )
-    return wall.astype("datetime64[us]")
+    days: pd.Series[Any] = wall.astype("datetime64[us]")
+    return days
 
 
 def periods(frame: pd.DataFrame, codes: NDArray[np.intp]) -> tuple[dict[str, pd.Series[Any]], str]:
@@ -143,7 +144,8 @@ def _ends(days: Days, freq: str, label: str) -> tuple[Days, Days]:
             failures=told("is neither", f"sales_totals.{label}", odd, pd.Series(days)),
         )
     month = days.astype("datetime64[M]")
-    return month.astype("datetime64[D]"), (month + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
+    following: Days = (month + 1).astype("datetime64[D]")
+    return month.astype("datetime64[D]"), following - np.timedelta64(1, "D")
 
 # %% ../../nbs/data/sales_totals.ipynb #f871e2c9
 NAMED = (
@@ -166,13 +168,25 @@ KNOWN = ("date", "last_day", "units", "revenue", "currency", "frequency", "keys"
 
 
 def key_columns(frame: pd.DataFrame, day: str) -> list[str]:
-    """Return the columns that say what the units of a raw frame are of; raises DataRefused where there is none."""
+    """Return the columns that say what the units of a raw frame are of.
+
+    Raises DataRefused where there is none, or where a column of text may as well describe the period as the series.
+    """
     others = [str(name) for name in frame.columns if name not in KNOWN]
-    found = [name for name in others if _is_key(name, frame[name])]
-    for name in reversed(found):
-        rest = [other for other in found if other != name]
-        if rest and not frame.duplicated([*rest, day]).any() and frame.groupby(rest)[name].nunique().max() > 1:
-            found = rest
+    sure = [name for name in others if _is_identifier(name)]
+    texts = [name for name in others if name not in sure and _is_text(frame[name])]
+    texts = [name for name in texts if not _tells_the_date(frame[name], frame[day])]
+    found = [name for name in others if name in sure or name in texts]
+    unclear = [name for name in texts if _is_unclear(frame, name, [other for other in found if other != name], day)]
+    if unclear:
+        raise DataRefused(
+            "columns may be keys, or tell something about a period",
+            where="sales_totals",
+            failures=[
+                Failure("changes within a series and is not needed to tell rows apart", name) for name in unclear
+            ],
+            next="leave them out of the file, or end their names with _id where they are keys",
+        )
     if not found:
         raise DataRefused(
             "no column says what the units are of",
@@ -182,16 +196,27 @@ def key_columns(frame: pd.DataFrame, day: str) -> list[str]:
         )
     return found
 
+# %% ../../nbs/data/sales_totals.ipynb #41f61ce5
+def _is_identifier(name: str) -> bool:
+    return name.lower().replace("-", "_").split("_")[-1] in NAMED or name.lower().endswith(("id", "code"))
 
-def _is_key(name: str, column: pd.Series[Any]) -> bool:
-    words = name.lower().replace("-", "_").split("_")
-    if words[-1] in NAMED or name.lower().endswith(("id", "code")):
-        return True
-    return (
-        column.dtype != bool
-        and typed(column).dtype.kind not in "ifbM"
-        and not isinstance(column.dtype, pd.DatetimeTZDtype)
+
+def _is_text(column: pd.Series[Any]) -> bool:
+    kind = typed(column).dtype
+    return kind.kind not in "ifbM" and not isinstance(kind, pd.DatetimeTZDtype)
+
+
+def _tells_the_date(column: pd.Series[Any], days: pd.Series[Any]) -> bool:
+    """Return whether a column has one value for each date, such as a weekday or a holiday, and more than one in all."""
+    return bool(
+        (column != column.iloc[0]).any() and days.duplicated().any() and column.groupby(days).nunique().max() == 1
     )
+
+
+def _is_unclear(frame: pd.DataFrame, name: str, rest: list[str], day: str) -> bool:
+    if not rest or frame.duplicated([*rest, day]).any():
+        return False
+    return bool(frame.groupby(rest)[name].nunique().max() > 1)
 
 # %% ../../nbs/data/sales_totals.ipynb #fe077dee
 def looks_like_totals(frame: pd.DataFrame) -> bool:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import matplotlib.pyplot as plt
@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from ..errors import DataRefused
 from .intervals import LEVELS
 from .panel import Panel, alive
+from .periods import WORDS
 from .smoothing import Array
 
 # %% auto #0
@@ -65,7 +66,7 @@ def backtest(
         past = past.only(scored)
         answer = forecaster(past, horizon)
         answer = answer[..., None] if answer.ndim == 2 else answer
-        actual[i][:, scored] = np.nan_to_num(panel.sold[end : end + horizon, scored])
+        actual[i][:, scored] = panel.came(end, horizon)[:, scored]
         predicted[i][:, scored] = answer[..., 0]
         bounds[i][:, scored, : answer.shape[2] - 1] = answer[..., 1:]
         scale[i, scored] = _changes(past.units)
@@ -78,9 +79,8 @@ def cutoff_steps(panel: Panel, horizon: int, cutoffs: int, least: int) -> list[i
     steps = len(panel.dates)
     ends = [end for k in range(cutoffs, 0, -1) if (end := steps - k * horizon) >= least]
     if not ends:
-        unit = "days" if panel.freq == "D" else "weeks"
         raise DataRefused(
-            f"{steps} {unit} of history are too few to go back by {horizon} and still know {least}",
+            f"{steps} {WORDS[panel.freq]}s of history are too few to go back by {horizon} and still know {least}",
             next="ingest older orders, or choose a shorter horizon",
         )
     return ends
@@ -90,7 +90,7 @@ def align(panel: Panel, series: tuple[str, ...]) -> Panel:
     """Return the panel with exactly these series in this order; those it does not know were never sold."""
     position = pd.Index(panel.series).get_indexer(pd.Index(series))
     sold = np.where(position >= 0, panel.sold[:, np.maximum(position, 0)], np.nan)
-    return Panel(panel.freq, panel.dates, series, sold)
+    return replace(panel, series=series, sold=sold)
 
 
 def _changes(units: Array) -> Array:

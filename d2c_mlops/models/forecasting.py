@@ -10,9 +10,10 @@ from dataclasses import replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import orjson
 import pandas as pd
 import pandera.pandas as pa
 from matplotlib.axes import Axes
@@ -28,7 +29,8 @@ from .contract import Contract, column
 from .forecasts import BASES, Learned
 from .intervals import VALUES, forecast
 from .model import Evaluation, Model, same_zone
-from .panel import Freq, Panel, columns_of, panel_of
+from .panel import Panel, columns_of, panel_of
+from .periods import USUAL, Freq, ends_after
 from .smoothing import Array
 
 # %% auto #0
@@ -47,7 +49,9 @@ def demand_contract(frequency: str = "D", horizon: int = 28, version: str = "1.0
         "string", "the values of the columns that name a series, joined with |", max_length=500, example="tea"
     )
     day = column(
-        "date", "a day after as_of within the horizon; for weekly forecasts any day of the week", example="2023-08-05"
+        "date",
+        "a day of the shop after as_of within the horizon; for forecasts by weeks or months any day of them",
+        example="2023-08-05",
     )
     bounds = {
         name: _units(f"{name.split('_')[0]} end of the {name.split('_')[1]} % interval")
@@ -57,7 +61,7 @@ def demand_contract(frequency: str = "D", horizon: int = 28, version: str = "1.0
     answers = {
         "series": series,
         "date": day,
-        "forecast": _units("net units expected on that day (in that week)"),
+        "forecast": _units("net units expected on that day (in that week or month), never below 0"),
         **bounds,
     }
     basis = column("string", "what the forecast rests on", choices=BASES)
@@ -128,7 +132,7 @@ class Forecasts(Model):
 
 # %% ../../nbs/models/forecasting.ipynb #ae798fef
 class DemandForecaster(Forecasts):
-    """Units per series and day or week, with intervals."""
+    """Units per series and day, week or month, with intervals; history and outcomes may be negative, forecasts are not."""
 
     contract: ClassVar[Contract] = demand_contract()
     charter: ClassVar[Charter] = DEMAND_CHARTER
@@ -136,18 +140,18 @@ class DemandForecaster(Forecasts):
     def __init__(
         self,
         *,
-        freq: str = "D",  # D: days, W: weeks that end on the weekday of as_of
-        by: str = "category",  # columns of order_lines or products that name a series, separated by commas
-        horizon: int = 0,  # days or weeks ahead; 0 = 28 days or 8 weeks
+        freq: str = "D",  # D: days, W: weeks that end on the weekday of as_of, M: months of sales_totals
+        by: str = "category",  # columns of order_lines, products or sales_totals that name a series, separated by commas
+        horizon: int = 0,  # periods ahead; 0 = 28 days, 8 weeks or 6 months
         history: int = 730,  # days to look back at most
-        min_history: int = 0,  # days or weeks that the model needs; 0 = 28 days or 8 weeks
+        min_history: int = 0,  # periods that the model needs; 0 = 28 days, 8 weeks or 6 months
         cutoffs: int = 4,  # days in the past from which evaluate() forecasts
         top: int = 0,  # keep only the series that sold most; 0 = all
         contract_version: str = "",  # as in 2.0.0, for another frequency or a shorter horizon; "" = that of the class
     ) -> None:
         check(freq, by, horizon=(horizon, 0), history=(history, 1), cutoffs=(cutoffs, 1), top=(top, 0))
-        usual = 28 if freq == "D" else 8
-        self.freq: Freq = "D" if freq == "D" else "W"
+        usual = USUAL[freq]
+        self.freq: Freq = "D" if freq == "D" else "W" if freq == "W" else "M"
         self.by, self.history, self.cutoffs, self.top = by, history, cutoffs, top
         self.horizon, self.min_history = horizon or usual, min_history or usual
         self.contract_version = contract_version
@@ -174,6 +178,15 @@ class DemandForecaster(Forecasts):
         return horizon_records(self.learned, as_of)
 
     @classmethod
+    def suited(cls, tables: Tables) -> dict[str, Any]:
+        """Return frequency and keys of sales_totals where there are no orders."""
+        if "order_lines" in tables or "sales_totals" not in tables or tables["sales_totals"].empty:
+            return {}
+        totals = tables["sales_totals"]
+        freq, keys = str(totals["frequency"].iloc[0]), orjson.loads(totals["keys"].iloc[0])
+        return {"freq": freq, "by": ",".join(keys)} | ({"history": 3650} if freq == "M" else {})
+
+    @classmethod
     def example(cls) -> tuple[Tables, date]:
         """Return a simulated shop of 200 days."""
         return shop(days=200, customers=400), date(2023, 7, 19)
@@ -194,17 +207,16 @@ def check(freq: str, by: str, **limits: tuple[int, int]) -> None:
         for name, (value, least) in limits.items()
         if value < least
     ]
-    if freq not in ("D", "W"):
-        failures.append(Failure(f"{freq!r} is neither D (days) nor W (weeks)", "freq"))
+    if freq not in USUAL:
+        failures.append(Failure(f"{freq!r} is none of D (days), W (weeks) and M (months)", "freq"))
     if failures:
         raise UsageError("parameters of the demand forecast are out of range", failures=failures)
     columns_of(by)
 
 
 def horizon_records(learned: Learned, as_of: date) -> pd.DataFrame:
-    """Return every series on the last day of every step of the horizon after `as_of`."""
-    steps = np.arange(1, len(learned.answers) + 1) * np.timedelta64(learned.panel.days, "D")
-    days = (np.datetime64(as_of, "D") + steps).astype("datetime64[us]")
+    """Return every series on the last day of every step of the horizon; it begins where the panel ends, `as_of` or before."""
+    days = ends_after(learned.as_of, len(learned.answers), learned.panel.freq).astype("datetime64[us]")
     names = pd.array(learned.panel.series, dtype="str")
     return pd.DataFrame({"series": names.repeat(len(days)), "date": np.tile(days, len(names))})
 

@@ -22,6 +22,7 @@ from .baselines import level_and_profile
 from .combined import combine
 from .intervals import LEVELS, VALUES, past_errors, with_intervals
 from .panel import Panel, alive
+from .periods import WORDS, ends_after, steps_after
 from .smoothing import Array
 
 # %% auto #0
@@ -76,11 +77,10 @@ def locate(
     if absent:
         raise DataRefused("records need a series and a date", failures=absent)
     day = days_of(records["date"]).astype("datetime64[D]")
-    after = (day - np.datetime64(learned.as_of, "D")).astype(np.int64)
-    last = len(learned.answers) * learned.panel.days
-    outside = (after < 1) | (after > last)
+    after = steps_after(learned.as_of, day, learned.panel.freq)
+    outside = np.isnat(day) | (after < 1) | (after > len(learned.answers))
     if outside.any():
-        end = learned.as_of + timedelta(days=last)
+        end = ends_after(learned.as_of, len(learned.answers), learned.panel.freq)[-1]
         raise DataRefused(
             f"{int(outside.sum())} of {len(records)} dates are outside of the horizon, {learned.as_of + timedelta(days=1)} to {end}",
             failures=[
@@ -91,7 +91,7 @@ def locate(
         )
     names = records["series"].tolist()
     code = np.fromiter((position.get(name, -1) for name in names), dtype=np.int64, count=len(names))
-    return code, (after - 1) // learned.panel.days
+    return code, after - 1
 
 # %% ../../nbs/models/forecasts.ipynb #8a173584
 def look_up(learned: Learned, position: dict[str, int], records: pd.DataFrame) -> pd.DataFrame:
@@ -125,9 +125,12 @@ def reasons(learned: Learned, code: int, step: int) -> list[str]:
     if code < 0:
         return ["never sold before: there is nothing to forecast from"]
     daily = learned.panel.freq == "D"
-    word, steps = ("day", "days") if daily else ("week", "weeks")
+    word = WORDS[learned.panel.freq]
+    steps = f"{word}s"
     if not learned.answers[:, code, 0].any() and learned.level[code] <= 0:
-        return ["nothing was sold in the last eight weeks, so nothing is expected"]
+        return [
+            f"nothing was sold in the last eight {'months' if word == 'month' else 'weeks'}, so nothing is expected"
+        ]
     if learned.basis[code] == 1:
         said = [
             f"only {learned.known[code]} {steps} of history: the mean of those {steps}"
@@ -135,7 +138,7 @@ def reasons(learned: Learned, code: int, step: int) -> list[str]:
         ]
     else:
         said = [
-            f"a normal {word} sells {_number(learned.level[code])} units, {_change(learned.level[code], learned.earlier[code])}"
+            f"a normal {word} sells {_number(learned.level[code])} units, {_change(learned.level[code], learned.earlier[code], word)}"
         ]
     if daily:
         day = learned.as_of + timedelta(days=step + 1)
@@ -151,11 +154,12 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def _change(level: float, earlier: float) -> str:
+def _change(level: float, earlier: float, word: str = "week") -> str:
+    ago = "eight months ago" if word == "month" else "eight weeks ago"
     change = level / earlier - 1 if earlier > 0 else 0.0
     if abs(change) < 0.05:
-        return "about as many as eight weeks ago"
-    return f"{abs(change):.0%} {'more' if change > 0 else 'less'} than eight weeks ago"
+        return f"about as many as {ago}"
+    return f"{abs(change):.0%} {'more' if change > 0 else 'less'} than {ago}"
 
 
 def _weekday(day: str, factor: float) -> str:
@@ -174,15 +178,16 @@ def plot_series(learned: Learned, series: str, weeks: int = 12, ax: Axes | None 
     ax = plt.subplots(figsize=(9, 3), layout="constrained")[1] if ax is None else ax
     past = slice(-weeks * 7 // panel.days, None)
     ax.plot(panel.dates[past], panel.sold[past, code], ".-", color="0.6", lw=0.6, label="sold")
-    ahead = panel.dates[-1] + np.arange(1, len(learned.answers) + 1) * np.timedelta64(panel.days, "D")
+    ahead = ends_after(learned.as_of, len(learned.answers), panel.freq)
     for i in reversed(range(len(LEVELS))):
         low, high = learned.answers[:, code, 1 + 2 * i], learned.answers[:, code, 2 + 2 * i]
         ax.fill_between(ahead, low, high, color=str(0.65 + 0.12 * i), lw=0, label=f"{LEVELS[i]:.0%} interval")
     ax.plot(ahead, learned.answers[:, code, 0], color="C0", label="forecast")
-    ax.set(title=series, ylabel=f"units a {'day' if panel.freq == 'D' else 'week'}", ylim=(0, None))
+    ax.set(title=series, ylabel=f"units a {WORDS[panel.freq]}", ylim=(0, None))
     ax.legend(fontsize="small", ncols=5, loc="upper left")
     ax.margins(x=0.01)
-    ax.set_ylim(0, ax.get_ylim()[1] * 1.12)
+    lowest = float(np.nanmin(panel.sold[past, code], initial=0.0))
+    ax.set_ylim(lowest * 1.12, ax.get_ylim()[1] * 1.12)
     return ax
 
 # %% ../../nbs/models/forecasts.ipynb #5fc054db

@@ -111,8 +111,8 @@ def with_intervals(
     part = np.concatenate(
         [np.full(len(p), i) for i, p in enumerate(np.array_split(np.arange(horizon), shape.shape[1]))]
     )
-    open_days = repeat(combined.profile > 0, horizon)
-    reach = shape[group[None, :], part[:, None]] * (weekday * scale * open_days * (combined.level > 0))[..., None]
+    selling = (repeat(combined.profile, horizon) > 0) & (combined.level > 0)
+    reach = shape[group[None, :], part[:, None]] * (weekday * scale * selling)[..., None]
     out = np.empty((horizon, series, 1 + reach.shape[2]))
     out[..., 0] = forecast
     out[..., 1::2] = np.clip(forecast[..., None] + reach[..., 0::2], 0.0, forecast[..., None])

@@ -121,6 +121,11 @@ class Model(Answering):
 
     zone: str = "UTC"  # of the tables that it learned from: its days are days there
 
+    @classmethod
+    def suited(cls, tables: Tables) -> dict[str, Any]:
+        """Return parameters that these tables call for, where a person gives none; nothing by default."""
+        return {}
+
     def follow(self, champion: Model) -> None:
         """Take over from the fitted model in use what must not change from run to run, such as labels; nothing by default."""
         return None

@@ -9,22 +9,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
-from typing import Literal
-
 import numpy as np
+import orjson
 import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.tables import Tables
 from ..errors import DataRefused, Failure, UsageError
+from .periods import LENGTH, WORDS, Freq, ends_before, last_end, steps_after
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['Freq', 'PATIENCE', 'GAP', 'BUSY', 'COLUMNS', 'on_sale', 'closed_days', 'Panel', 'alive', 'to_panel', 'columns_of',
-           'query', 'panel_of']
+__all__ = ['PATIENCE', 'GAP', 'BUSY', 'COLUMNS', 'KNOWN', 'on_sale', 'closed_days', 'Panel', 'alive', 'to_panel', 'are_totals',
+           'totals_panel', 'columns_of', 'query', 'panel_of']
 
 # %% ../../nbs/models/panel.ipynb #ccf30cc0
-Freq = Literal["D", "W"]
 PATIENCE = 56  # days after the last sale in which a product still counts as on sale
 GAP = 91  # days between two sales beyond which a product was off the shelf
 
@@ -65,29 +64,37 @@ def closed_days(sold: Array, period: int) -> NDArray[np.bool_]:
 # %% ../../nbs/models/panel.ipynb #0f759211
 @dataclass(frozen=True)
 class Panel:
-    """Net units of many series over time."""
+    """Net units of many series over time; less than 0 where more came back than was sold."""
 
     freq: Freq
-    dates: NDArray[np.datetime64]  # [time]; for weeks the last day of each
+    dates: NDArray[np.datetime64]  # [time]; the last day of each period
     series: tuple[str, ...]
-    sold: Array  # net units [time, series]; NaN = no order line
+    sold: Array  # net units [time, series]; NaN = no order line, or no total
+    gaps: bool = False  # whether NaN is not known, as in totals, and not a day without an order
 
     @property
     def period(self) -> int:
-        """Return the length of the season in steps: 7 days, or 1 for weeks."""
+        """Return the length of the season in steps: 7 days, or 1 for weeks and months."""
         return 7 if self.freq == "D" else 1
 
     @property
     def days(self) -> int:
-        """Return the days in a step."""
-        return 1 if self.freq == "D" else 7
+        """Return the days in a step, about 30 for months."""
+        return LENGTH[self.freq]
 
     @cached_property
     def units(self) -> Array:
-        """Return the units [time, series] with true zeros; NaN = not on sale, or the shop was closed."""
+        """Return the units [time, series] with true zeros; NaN = not on sale, the shop was closed, or not known."""
+        if self.gaps:
+            return self.sold
         filled = on_sale(self.sold, PATIENCE // self.days, GAP // self.days)
         filled[closed_days(self.sold, self.period)] = np.nan
         return filled
+
+    def came(self, first: int, count: int) -> Array:
+        """Return what came [steps, series] in the `count` steps from `first` on; NaN = not known."""
+        sold = self.sold[first : first + count]
+        return sold if self.gaps else np.nan_to_num(sold)
 
     @property
     def as_of(self) -> date:
@@ -120,7 +127,12 @@ def to_panel(
     top: int | None = None,  # keep only the series that sold most units
     only: Collection[str] | None = None,  # keep only the series of these names
 ) -> Panel:
-    """Return the panel of daily net units up to the end of `as_of`; rows of the same series and day are added."""
+    """Return the panel of daily net units up to the end of `as_of`; rows of the same series and day are added.
+
+    By days or weeks; raises UsageError for months, which are known as totals alone.
+    """
+    if freq == "M":
+        raise UsageError("months are forecast from totals", where="freq", next="use D or W, or ingest sales_totals")
     end = np.datetime64(as_of, "D")
     back = (end - pd.to_datetime(daily["date"]).to_numpy().astype("datetime64[D]")).astype(int)
     known = (back >= 0) & (back < (history or np.iinfo(np.int64).max))
@@ -141,6 +153,47 @@ def to_panel(
     return _largest(panel, top) if top is not None else panel
 
 # %% ../../nbs/models/panel.ipynb #cf63afea
+def are_totals(tables: Tables, by: str) -> bool:
+    """Return whether series by these columns are read from sales_totals: where there are no orders that have them."""
+    return "sales_totals" in tables and ("order_lines" not in tables or not set(columns_of(by)) <= set(KNOWN))
+
+
+def totals_panel(
+    known: Tables,  # as of the day
+    as_of: date,
+    by: str,
+    freq: Freq,
+    history: int | None = None,
+    top: int | None = None,
+    only: Collection[str] | None = None,
+) -> Panel:
+    """Return the totals as a panel; it ends with the last period that is over. A series of several keys has their sum."""
+    totals = known.sql("select keys, cast(last_day as date) as date, frequency, units from sales_totals order by all")
+    if (names := sorted(set(totals["frequency"]))) not in ([], [freq]):
+        raise UsageError(
+            f"sales_totals are by {' and '.join(WORDS[n] for n in names)}, not by {WORDS[freq]}",
+            where="freq",
+            next=f"use freq={names[0]}",
+        )
+    texts = totals["keys"].unique()
+    objects = [orjson.loads(text) for text in texts]
+    columns = columns_of(by, list(dict.fromkeys(name for each in objects for name in each)) or KNOWN)
+    series = ["|".join(each.get(name) or "(none)" for name in columns) for each in objects]
+    names_of = totals["keys"].map(dict(zip(texts, series, strict=True)))
+    wanted = names_of.isin(list(only)) if only is not None else pd.Series(True, index=totals.index)
+    if not wanted.any():
+        raise DataRefused(f"there are no totals up to {as_of}", next="choose a later day, or ingest older totals")
+    last = totals["date"].to_numpy().astype("datetime64[D]")
+    end = last_end(as_of, freq, last[-1])
+    back = -steps_after(end, last, freq)
+    kept = wanted.to_numpy() & (back * LENGTH[freq] < (history or np.iinfo(np.int64).max))
+    length = int(back[kept].max()) + 1
+    codes, unique = pd.factorize(names_of[kept].to_numpy(dtype=object), sort=True)
+    sold = _sums(length - 1 - back[kept], codes, totals["units"].to_numpy(float)[kept], (length, len(unique)))
+    panel = Panel(freq, ends_before(end, length, freq), tuple(map(str, unique)), sold, gaps=True)
+    return _largest(panel, top) if top is not None else panel
+
+
 def _sums(row: NDArray[np.intp], column: NDArray[np.intp], units: Array, shape: tuple[int, int]) -> Array:
     flat, size = row * shape[1] + column, shape[0] * shape[1]
     total = np.bincount(flat, weights=units, minlength=size).astype(float)
@@ -159,14 +212,16 @@ COLUMNS = {
 }
 
 
-def columns_of(by: str) -> list[str]:
-    """Return the columns that name a series, from their comma-separated list; refuse unknown ones."""
+KNOWN = tuple(column for columns in COLUMNS.values() for column in columns)
+
+
+def columns_of(by: str, known: Sequence[str] = ()) -> list[str]:
+    """Return the columns that name a series, from their comma-separated list; with `known` refuse others."""
     wanted = [column.strip() for column in by.split(",") if column.strip()]
-    known = [column for columns in COLUMNS.values() for column in columns]
-    failures = [Failure("is not a column that series can be made by", c) for c in wanted if c not in known]
+    failures = [Failure("is not a column that series can be made by", c) for c in wanted if known and c not in known]
     if failures or not wanted:
         raise UsageError(
-            f"by={by!r} names no series", failures=failures, next=f"use one or more of: {', '.join(known)}"
+            f"by={by!r} names no series", failures=failures, next=f"use one or more of: {', '.join(known or KNOWN)}"
         )
     return wanted
 
@@ -194,7 +249,9 @@ def panel_of(
     only: Collection[str] | None = None,
 ) -> Panel:
     """Return net units per series and day or week, which are the shop's, as known at the end of `as_of`."""
-    columns = columns_of(by)
+    if are_totals(tables, by):
+        return totals_panel(tables.before(as_of), as_of, by, freq, history, top, only)
+    columns = columns_of(by, KNOWN)
     absent = [c for c in columns if c in COLUMNS["products"] and "products" not in tables]
     if "order_lines" not in tables or absent:
         raise DataRefused(

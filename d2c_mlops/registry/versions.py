@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import insert, select
 
 from .. import __version__
+from ..data.tables import Tables
 from ..errors import D2CError, DataRefused, Failure, UsageError
 from ..ledger.schema import versions
 from ..ledger.store import Ledger
@@ -96,10 +97,11 @@ def code_contract(name: str, settings: Settings) -> Contract:
         return cls.contract
 
 
-def new_model(name: str, settings: Settings, params: Mapping[str, Any]) -> Model:
-    """Make an unfitted model with the parameters and the charter that hold for this name."""
+def new_model(name: str, settings: Settings, params: Mapping[str, Any], tables: Tables | None = None) -> Model:
+    """Make an unfitted model with the parameters and the charter that hold for this name; tables may call for some."""
     cls = model_class(name, settings)
-    model = build(cls, {**_own_params(cls, settings.model(name).params, f"[model:{name}]"), **params})
+    own = _own_params(cls, settings.model(name).params, f"[model:{name}]")
+    model = build(cls, {**({} if tables is None else cls.suited(tables)), **own, **params})
     answers = settings.model(name).charter
     if answers:
         model.charter = amend(cls.charter, answers)  # type: ignore[misc]
