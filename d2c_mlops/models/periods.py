@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['Freq', 'Days', 'WORDS', 'LENGTH', 'USUAL', 'month_of', 'ends_after', 'ends_before', 'steps_after', 'last_end']
+__all__ = ['Freq', 'Days', 'WORDS', 'LENGTH', 'USUAL', 'month_of', 'ends_after', 'ends_before', 'day_before', 'steps_after',
+           'last_end']
 
 # %% ../../nbs/models/periods.ipynb #f7e37ba1
 Freq = Literal["D", "W", "M"]
@@ -43,6 +44,14 @@ def ends_before(as_of: date, count: int, freq: Freq) -> Days:
         following: Days = (month_of(as_of) - steps + 1).astype("datetime64[M]").astype("datetime64[D]")
         return following - np.timedelta64(1, "D")
     return np.datetime64(as_of, "D") - steps * np.timedelta64(LENGTH[freq], "D")
+
+
+def day_before(as_of: date, count: int, freq: Freq) -> date:
+    """Return the day `count` periods before `as_of`; of months the last day of one."""
+    if freq != "M":
+        return as_of - timedelta(days=count * LENGTH[freq])
+    (day,) = ends_before(last_end(as_of, freq, None), count + 1, freq)[:1].tolist()
+    return date(day.year, day.month, day.day)
 
 
 def steps_after(as_of: date, days: Days, freq: Freq) -> NDArray[np.int64]:

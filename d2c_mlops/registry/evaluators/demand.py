@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,18 @@ from ...models.baselines import last_year, seasonal_naive, weekday_mean
 from ...models.charter import Charter
 from ...models.contract import Contract
 from ...models.model import Model
-from ...models.panel import COLUMNS, Freq, Panel, alive, panel_of
+from ...models.panel import COLUMNS, Panel, alive, panel_of
+from ...models.periods import LENGTH, Freq, day_before, steps_after
 from . import BASELINE, CAME, MODEL, Evaluator, Metric, Trial, answers_of
 
 CUTOFFS = 3  # one horizon apart, the last of them one horizon before as_of
 HISTORY = 1096  # days of sales that the baselines may look back
-LEAST = {"D": 28, "W": 8}  # periods on sale below which a series is not measured
+LEAST: dict[Freq, int] = {"D": 28, "W": 8, "M": 6}  # periods on sale below which a series is not measured
 KEYS = tuple(name for names in COLUMNS.values() for name in names)
 
 
 class DemandEvaluator(Evaluator):
-    """Units per series and day or week."""
+    """Units per series and day, week or month."""
 
     name = "demand"
     row = ("cutoff", "step", "series")
@@ -41,15 +42,15 @@ class DemandEvaluator(Evaluator):
 
     def observe(self, trial: Trial) -> pd.DataFrame:
         contract = trial.contract
-        freq: Freq = "W" if contract.frequency == "W" else "D"
-        days, found = 7 if freq == "W" else 1, []
+        freq = next(each for each in LEAST if each == contract.frequency)
+        days, found = LENGTH[freq], []
         horizon = contract.horizon or _reach(trial, days)
         spacing = trial.spacing or horizon
         horizon = min(horizon, spacing)  # what comes after as_of is not known
         by = _by(trial, freq)
         came = panel_of(trial.tables, trial.as_of, by, freq, HISTORY)
         for back in range(CUTOFFS, 0, -1):
-            cutoff = trial.as_of - timedelta(days=back * spacing * days)
+            cutoff = day_before(trial.as_of, back * spacing, freq)
             known = _known(trial.tables, cutoff, by, freq)
             if known is None:
                 continue
@@ -90,26 +91,27 @@ def _observed(model: Model, trial: Trial, cutoff: date, horizon: int, known: Pan
     series = known.series
     shape = (horizon, len(series))
     rows = pd.MultiIndex.from_product([range(1, horizon + 1), series], names=["step", "series"])
-    first = int((np.datetime64(cutoff, "D") - came.dates[0]).astype(int)) // came.days + 1
+    first = int((came.dates <= np.datetime64(known.as_of, "D")).sum())
     place = pd.Index(came.series).get_indexer(pd.Index(series))
-    sold = np.nan_to_num(came.sold[first : first + horizon][:, place])
+    sold = came.came(first, horizon)[:, place]
     baselines = {"seasonal_naive": seasonal_naive, "weekday_mean_8w": weekday_mean, "last_year": last_year}
     answers = {name: method(known, horizon) for name, method in baselines.items()}
     values = {BASELINE + name: units for name, units in answers.items() if units is not None}
     frame = pd.DataFrame({name: np.broadcast_to(each, shape).ravel() for name, each in values.items()}, index=rows)
     frame.insert(0, CAME, sold.ravel())
-    frame.insert(1, MODEL, _asked(model, trial, cutoff, horizon, known.days).reindex(rows).to_numpy())
+    frame.insert(1, MODEL, _asked(model, trial, cutoff, horizon, known).reindex(rows).to_numpy())
+    frame = frame[frame[CAME].notna()]  # what came in a gap of totals is not known
     return frame.reset_index().assign(cutoff=cutoff.isoformat())
 
 
-def _asked(model: Model, trial: Trial, cutoff: date, horizon: int, days: int) -> pd.Series[float]:
+def _asked(model: Model, trial: Trial, cutoff: date, horizon: int, known: Panel) -> pd.Series[float]:
     """Return what a model answers to its own records, by step and series."""
     contract = model.contract
     when = _date(contract)
     records = model.records(trial.tables.before(cutoff), cutoff).reset_index(drop=True)
-    after = (pd.to_datetime(records[when]) - pd.Timestamp(cutoff)).dt.days
-    records = records[(after >= 1) & (after <= horizon * days)]
-    step = (after[records.index] + days - 1) // days
+    step = steps_after(known.as_of, pd.to_datetime(records[when]).to_numpy(), known.freq)
+    inside = (step >= 1) & (step <= horizon)
+    records, step = records[inside], step[inside]
     values = answers_of(model, records, _answer(contract))
     index = pd.MultiIndex.from_arrays([step, records[contract.key].astype(str)], names=["step", "series"])
     answered = pd.Series(values, index=index)
