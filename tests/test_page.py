@@ -111,7 +111,7 @@ def test_figures_are_rounded_for_people() -> None:
      ('<p style="background: url(https://x.org/a.png)">t</p>', "t"), ("<style>@import url('https://x.org/a.css'); p {}</style>", "p {}"),
      ("<iframe src='https://x.org'></iframe>", "x.org"), ('<IMG SRCSET="https://x.org/a.png 2x">', "x.org"),
      ('<svg><image xlink:href="https://x.org/a.png"/></svg>', "svg"), ('<a href="https://x.org">here</a>', '<a href="https://x.org">here'),
-     ('<img src="data:image/png;base64,AA==">', "data:image/png"), ("a < b and c > d", "a < b and c > d")],
+     ('<img src="data:image/png;base64,AA==">', "data:image/png"), ('<pre>&lt;img src="https://x.org/a"&gt;</pre>', "src=&quot;https://x.org/a"), ("a < b and c > d", "a < b and c > d")],
 )  # fmt: skip
 def test_nothing_is_loaded_from_elsewhere_and_links_stay(html: str, left: str) -> None:
     clean = without_loads(html)

@@ -27,6 +27,9 @@ LOADS = re.compile(
     r"""\b(src|href|xlink:href|data|poster|srcset|background|action)\s*=\s*("[^"]*"|'[^']*'|[^\s>]+)""", re.I
 )
 REMOTE = re.compile(r"""^["']?\s*(?:https?:|ftp:)?//""", re.I)
+WRITTEN = re.compile(
+    r"""(\bsrc\s*=\s*)(["'])(?=(?:https?:)?//)""", re.I
+)  # in code that is shown, after all tags are clean
 STYLED = re.compile(r"""@import\s+[^;]*;?|url\(\s*["']?\s*(?:https?:)?//[^)]*\)""", re.I)
 RULED = re.compile(r"-{9,}|\w+\s+Traceback \(most recent call last\)")
 COUNTED = re.compile(r"Cell (?:\x1b\[[\d;]*m)*In\[(\d+)\]")
@@ -70,7 +73,7 @@ def render(notebook: Path, page: Path) -> None:
 
 def without_loads(html: str) -> str:
     """Return HTML in which nothing is loaded from elsewhere; what was is named where it stood. Links stay."""
-    return TAG.sub(_harmless, STYLED.sub("none", html))
+    return WRITTEN.sub(lambda match: f"{match[1]}{escape(match[2])}", TAG.sub(_harmless, STYLED.sub("none", html)))
 
 
 def by_library(traceback: list[str]) -> list[tuple[bool, list[str]]]:
