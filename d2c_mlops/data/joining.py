@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .files import Part, stem_of
+from .cells import Told, plain_cells
+from .files import FileFormat, Part, stem_of
 from .layouts import ASSUMED, LIKELY, Layout, RawTable, canonical_name, canonical_table, likely
 from .origin import LINE, Origin, label_of
 from .schemas import SCHEMAS
-from .validation import read_number, read_text, read_time
+from .validation import read_number, read_text, read_time, refusal
 from ..errors import DataRefused, Failure
 
 # %% auto #0
@@ -208,11 +209,17 @@ def sort_key(part: Part) -> tuple[Any, ...]:
 
 
 def join(
-    parts: Sequence[Part], known: Sequence[Layout], home: str = "", ordered: bool = False
+    parts: Sequence[Part],
+    known: Sequence[Layout],
+    home: str = "",
+    ordered: bool = False,
+    origin: Origin | None = None,
+    form: FileFormat | None = None,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, tuple[str, ...]], list[str]]:
     """Return one frame per table, the files of each table, and notes. `ordered` says that the parts are in the order of time.
 
-    Raises DataRefused where files of one table cannot be joined without a guess.
+    Numbers and dates of text files are in one notation then. Raises DataRefused where a cell cannot be read, or files of one
+    table cannot be joined, without a guess.
     """
     numbers = {part.name: number for number, part in enumerate(parts)}
     groups: dict[tuple[str, RawTable | None], tuple[str, RawTable, list[Part]]] = {}
@@ -225,7 +232,14 @@ def join(
     frames: dict[str, pd.DataFrame] = {}
     files: dict[str, tuple[str, ...]] = {}
     notes: list[str] = []
-    for name, raw, members in groups.values():
+    told = Told(origin or Origin())
+    plain = [
+        (name, raw, plain_cells(members, raw, form or FileFormat(), told)) for name, raw, members in groups.values()
+    ]
+    if told.failures:
+        raise refusal(told.failures, home)
+    notes += told.notes
+    for name, raw, members in plain:
         label = (
             name
             if name not in frames

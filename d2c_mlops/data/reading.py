@@ -16,11 +16,11 @@ from .files import FileFormat, Part, Parts, existing, file_part, files_below, ki
 from .joining import join, labelled
 from .layouts import Layout, layouts
 from .origin import Origin
-from .sources import find_source, sources, split_location
+from .sources import find_source, shown, sources, split_location
 from ..errors import UsageError
 
 # %% auto #0
-__all__ = ['BUILT_IN', 'parts_at', 'Reading', 'read_location']
+__all__ = ['BUILT_IN', 'parts_at', 'Reading', 'home_of', 'read_location']
 
 # %% ../../nbs/data/reading.ipynb #c9427c5d
 BUILT_IN = ("csv", "parquet", "zip")
@@ -88,6 +88,11 @@ class Reading:
         return (*self.unread, *(file for name in self.unused(layouts()[layout]) for file in self.files[name]))
 
 
+def home_of(location: str) -> str:
+    """Return the name of the folder or file that a location is, without secrets."""
+    return Path(shown(location)).name
+
+
 def read_location(
     location: str, layout: str | None = None, form: FileFormat | None = None, only: Sequence[str] | None = None
 ) -> Reading:
@@ -101,6 +106,6 @@ def read_location(
     single = len(parts) == 1
     notes = [note if single else f"{part.name}: {note}" for part in parts for note in part.notes]
     notes += [f"{'' if single else part.name + ': '}no rows under the header" for part in parts if part.frame.empty]
-    frames, files, joined = join(parts, known, Path(location).name, ordered=only is not None)
+    frames, files, joined = join(parts, known, home_of(location), only is not None, origin, form)
     notes += joined + [f"{name}: not read, no source reads such a file" for name in read.unread]
     return Reading(frames, files, origin, tuple(notes), tuple(read.unread))
