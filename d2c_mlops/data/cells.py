@@ -19,11 +19,12 @@ from .layouts import RawTable
 from .numerals import OPEN, evidence, is_numeral, plain_column, texts_of
 from .origin import Origin, Rows
 from .schemas import SCHEMAS
+from .validation import Mask, read_number, read_time
 from ..errors import Failure
 
 # %% auto #0
 __all__ = ['SCIENTIFIC', 'Told', 'identifiers_of', 'numbers_in', 'Shown', 'decided', 'marks_of', 'plain_numbers', 'iso_dates',
-           'plain_cells']
+           'plain_cells', 'unreadable']
 
 # %% ../../nbs/data/cells.ipynb #cca421a3
 SCIENTIFIC = r"\s*[+-]?\d(?:[.,]\d+)?[eE]\+\d{2,3}\s*"
@@ -55,14 +56,26 @@ def identifiers_of(part: Part, raw: RawTable, told: Told) -> None:
             told.refuse(part, column, "an identifier in scientific notation has lost digits", cut)
 
 # %% ../../nbs/data/cells.ipynb #d5c8c8ca
-def numbers_in(part: Part, raw: RawTable) -> list[str]:
+def numbers_in(part: Part, raw: RawTable, told: Told) -> list[str]:
     """Return the columns of a part that hold numbers as text."""
     names = [name for name in raw.numbers if name in part.frame]
     if raw.name == "leads":
         names += [
             str(name) for name in part.frame if name not in SCHEMAS["leads"].columns and _all_numbers(part.frame[name])
         ]
+        _note_texts(part, names, told)
     return [name for name in names if texts_of(part.frame[name])]
+
+
+def _note_texts(part: Part, names: Sequence[str], told: Told) -> None:
+    """Tell of the fields that are text because of a few cells that are no numbers."""
+    for name in (n for n in part.frame if n not in names and n not in SCHEMAS["leads"].columns):
+        texts = [text for text in texts_of(part.frame[name]) if text]
+        other = [text for text in texts if not is_numeral(text)]
+        if texts and len(texts) > 2 and 0 < len(other) <= len(texts) / 5:
+            cells = part.frame[name].str.strip().isin(other).to_numpy(bool)
+            rows = Rows(part.frame.index, origin=told.origin).names(np.flatnonzero(cells))
+            told.notes.append(f"{part.name}: {name} is text, not a number, because of {rows} ({other[0]!r})")
 
 
 def _all_numbers(column: pd.Series[Any]) -> bool:
@@ -110,7 +123,7 @@ def marks_of(part: Part, names: Sequence[str], raw: RawTable) -> Shown:
 
 def plain_numbers(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: Told) -> list[Part]:
     """Return the parts with the numbers of text files in plain notation."""
-    names = [numbers_in(part, raw) for part in parts]
+    names = [numbers_in(part, raw, told) for part in parts]
     shown = [marks_of(part, own, raw) for part, own in zip(parts, names, strict=True)]
     return [
         _plain(part, own, shown[i], shown, form, told) for i, (part, own) in enumerate(zip(parts, names, strict=True))
@@ -199,4 +212,21 @@ def plain_cells(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: To
     """Return the parts of one raw table with numbers and dates in one notation; what cannot be decided is added to the failures."""
     for part in parts:
         identifiers_of(part, raw, told)
-    return iso_dates(plain_numbers(parts, raw, form, told), raw, form, told)
+    plain = iso_dates(plain_numbers(parts, raw, form, told), raw, form, told)
+    if raw.name not in SCHEMAS and not told.failures:
+        for part in plain:
+            unreadable(part, raw, told)
+    return plain
+
+
+def unreadable(part: Part, raw: RawTable, told: Told) -> None:
+    """Refuse cells that are no numbers or times. The check of a canonical table does so itself; other layouts would lose them."""
+    for names, reader, what in ((raw.numbers, read_number, "number"), (raw.times, _time, "time (ISO 8601)")):
+        for name in (n for n in names if n in part.frame and part.frame[n].dtype == "str"):
+            bad = reader(part.frame[name])[1]
+            if bad.any():
+                told.refuse(part, name, f"cannot be read as a {what}", part.frame[name][bad].unique().tolist())
+
+
+def _time(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
+    return read_time(column.str.replace(r" ([+-]\d{2}):?(\d{2})$", r"\1:\2", regex=True))

@@ -21,9 +21,9 @@ from .schemas import KEYS, SCHEMAS, TIME
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['Mask', 'BLANK', 'WHOLE', 'WORDS', 'Reader', 'READERS', 'REFERENCES', 'read_text', 'read_time', 'read_number',
-           'read_whole', 'read_flag', 'told', 'rows_of', 'coerce', 'broken_rules', 'check_table', 'validate', 'refusal',
-           'Reference', 'check_references', 'validate_all']
+__all__ = ['Mask', 'BLANK', 'WHOLE', 'WORDS', 'Reader', 'READERS', 'FIRST_YEAR', 'LAST_YEAR', 'YEARS', 'REFERENCES', 'read_text',
+           'read_time', 'read_number', 'read_whole', 'read_flag', 'told', 'outside_years', 'rows_of', 'coerce',
+           'broken_rules', 'check_table', 'validate', 'refusal', 'Reference', 'check_references', 'validate_all']
 
 # %% ../../nbs/data/validation.ipynb #31ea4884
 Mask = npt.NDArray[np.bool_]
@@ -162,6 +162,16 @@ def _missing(name: str, column: str, frame: pd.DataFrame, where: str) -> Failure
     return Failure(f"column {column!r} is missing{hint}", f"{where}{name}")
 
 
+FIRST_YEAR, LAST_YEAR = 1970, 2100
+YEARS = f"the year must be from {FIRST_YEAR} to {LAST_YEAR}"
+
+
+def outside_years(times: pd.Series[Any]) -> Mask:
+    """Return the mask of instants in years that no order is from: a year of two digits, a typing error, a placeholder."""
+    years = times.dt.year
+    return np.asarray((years < FIRST_YEAR) | (years > LAST_YEAR), dtype=bool)
+
+
 def rows_of(name: str, frame: pd.DataFrame, origin: Origin | None = None) -> Rows:
     """Return how the rows of a frame of table `name` are named in messages."""
     key = KEYS[name][0]
@@ -188,6 +198,8 @@ def coerce(
         read, what = READERS[kind]
         columns[label], bad = read(given)
         failures += told(what, f"{where}{name}.{label}", bad, given, rows)
+        if kind == str(TIME):
+            failures += told(YEARS, f"{where}{name}.{label}", outside_years(columns[label]), given, rows)
         if not column.nullable and kind != "bool":
             empty = columns[label].isna().to_numpy() & ~bad
             failures += told("must not be empty", f"{where}{name}.{label}", empty, None, rows)
