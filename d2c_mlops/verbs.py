@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .convert.check import check
+from .data.files import FileFormat
 from .data.ingest import IngestResult
 from .data.ingest import ingest as _ingest
 from .decisions.applying import now_utc
@@ -71,13 +72,19 @@ def ingest(
     name: str,
     *,
     layout: str | None = None,
+    encoding: str = "",  # of text files; these three are taken from the files where they are clear when not given
+    decimal: str = "",  # "." or ","
+    dates: str = "",  # "dmy", "mdy" or "ymd"
+    replace: str = "period",  # of an existing dataset: rows of the period that is read, only the same orders, or all
     zone: str | None = None,  # time zone of the shop; settings.ini, else the times say which when not given
     settings: Settings | None = None,
 ) -> IngestResult:
     """Read a source into the canonical tables of dataset `name`; see `d2c ingest`."""
     held = settings or load()
     zone = zone or held.dataset_zone(name)
-    return _ingest(source, name, store=held.store, layout=layout, zone=zone, created_at=datetime.now(UTC))
+    form = FileFormat(encoding, decimal, dates)
+    now = datetime.now(UTC)
+    return _ingest(source, name, store=held.store, layout=layout, form=form, replace=replace, zone=zone, created_at=now)
 
 
 def run(

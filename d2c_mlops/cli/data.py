@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -17,29 +18,59 @@ if TYPE_CHECKING:
 @example(
     "d2c ingest sample --as sample",
     "d2c ingest exports/ --as shop --zone America/Los_Angeles",
+    "d2c ingest exports.zip --as shop --encoding cp1252 --decimal , --dates dmy",
     "d2c ingest postgresql+psycopg://me@db/shop --as shop",
 )
 @main.command()
 @click.argument("source")
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the dataset that is written.")
 @click.option("--layout", metavar="NAME", help="How the source's columns are laid out; recognised when not given.")
+@click.option("--encoding", default="", metavar="NAME", help="Encoding of text files, such as cp1252.")
+@click.option("--decimal", type=click.Choice([".", ","]), default=None, help="Decimal mark of numbers in text files.")
+@click.option("--dates", type=click.Choice(["dmy", "mdy", "ymd"]), help="Order of day, month and year in text files.")
+@click.option(
+    "--replace",
+    type=click.Choice(["period", "orders", "all"]),
+    default="period",
+    show_default=True,
+    help="What an existing dataset gives up: rows of the period that is read, only orders that are read again, or all rows.",
+)
 @click.option("--zone", metavar="ZONE", help="Time zone in which days are counted; found in the times when not given.")
 @json_option
-def ingest(source: str, name: str, layout: str | None, zone: str | None, as_json: bool) -> None:
-    """Read SOURCE into canonical tables: a CSV or Parquet file or folder, a database URL, or `sample`.
+def ingest(
+    source: str,
+    name: str,
+    layout: str | None,
+    encoding: str,
+    decimal: str | None,
+    dates: str | None,
+    replace: str,
+    zone: str | None,
+    as_json: bool,
+) -> None:
+    """Read SOURCE into canonical tables: CSV and Parquet files, a folder or a zip or tar file of them, a database URL, or `sample`.
 
-    What does not fit the tables' schemas is refused with every failure listed. The same input twice changes nothing.
+    Files of one table are joined: a file a month, parts, CSV beside Parquet. Rows that are the same in two files count once; where they
+    differ, the file with the later date in its name counts, and without dates both files are refused by name. Files that are not read
+    are named.
+
+    What does not fit the tables' schemas is refused with every failure listed, by file and line. Encoding, decimal mark and order of
+    dates are taken from the files where they are clear, and refused where they are not, until they are declared. The same input twice
+    changes nothing. Where NAME exists, rows of the period that is read are replaced, and the rest stays.
 
     Days are those of the shop: in the zone given here or in settings.ini ([data:NAME] zone, [d2c] zone), that of the last time,
     or the one whose clocks have the UTC offsets of the times. Times without any are UTC.
     """
     from datetime import UTC, datetime
 
+    from ..data.files import FileFormat
     from ..data.ingest import ingest as read
 
     held = settings()
     zone = zone or held.dataset_zone(name)
-    result = read(source, name, store=held.store, layout=layout, zone=zone, created_at=datetime.now(UTC))
+    form = FileFormat(encoding, decimal or "", dates or "")
+    now = datetime.now(UTC)
+    result = read(source, name, store=held.store, layout=layout, form=form, replace=replace, zone=zone, created_at=now)
     manifest = result.manifest
     if as_json:
         return show(
@@ -47,6 +78,7 @@ def ingest(source: str, name: str, layout: str | None, zone: str | None, as_json
                 "changed": result.changed,
                 "notes": list(result.notes),
                 "unread": list(result.unread),
+                "rows": asdict(result.news),
                 "manifest": json.loads(manifest.to_json()),
             }
         )
@@ -54,6 +86,7 @@ def ingest(source: str, name: str, layout: str | None, zone: str | None, as_json
         click.echo(f"  {note}")
     rows = [(t, f"{about.rows:,}", about.min_date, about.max_date) for t, about in manifest.tables.items()]
     table(("table", "rows", "from", "to"), rows)
+    click.echo(f"rows: {result.news}")
     word = "written" if result.changed else "unchanged, nothing written"
     click.echo(f"{name} {manifest.digest[:12]}: {word}, days of {manifest.zone}, {here(held.store / 'data' / name)}")
     return None

@@ -64,7 +64,7 @@ def archive_parts(location: str, form: FileFormat, name: str = "") -> Parts:
         shown = {label: member for label, member in members.items() if not hidden(label)}
         known = [label for label in shown if kind_of(label)]
         chosen = [label for label in known if wanted in (None, label, stem_of(label))]
-        if not chosen:
+        if not chosen and not name:
             listed = ", ".join(map(stem_of, known)) or "none"
             raise UsageError(f"there is no CSV or Parquet file {wanted or ''} in it; there: {listed}", where=file)
         check_size(sum(shown[label][0] for label in chosen), file)

@@ -6,21 +6,24 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
 from .days import zone_of
+from .files import FileFormat, files_below
+from .joining import period_of
 from .layouts import Mapped, find_layout
 from .manifest import Manifest, dataset_folder, list_datasets, read_manifest
-from .schemas import KEYS, TIME_COLUMN
-from .sources import URL, chosen_tables, engine_of, find_source, read_query, shown, sql_trouble
+from .origin import Origin
+from .overlap import News, compare, merge
+from .reading import Reading, read_location
+from .schemas import TIME_COLUMN
+from .sources import URL, chosen_tables, engine_of, read_query, shown, sql_trouble
 from .store import write, write_atomic
 from .tables import Tables
 from .validation import validate, validate_all
@@ -29,15 +32,20 @@ from ..errors import UsageError
 from ..locks import lock
 
 # %% auto #0
-__all__ = ['DATED', 'Memory', 'new_files', 'read_files', 'read_since', 'News', 'merge', 'Increment', 'read_new', 'ingest_new']
+__all__ = ['Memory', 'new_files', 'same_source', 'read_since', 'Increment', 'read_new', 'ingest_new']
 
 # %% ../../nbs/data/increment.ipynb #43a60959
 @dataclass
 class Memory:
-    """How far a source was read: the latest time (UTC) of any row, and size and time of change of each file seen."""
+    """How far a source was read: the latest time (UTC) of any row, and size and time of change of each file that was taken in.
+
+    `source` is where from, and `digest` the dataset that came of it where it holds nothing else.
+    """
 
     watermark: datetime | None = None
     files: dict[str, list[int]] = field(default_factory=dict)
+    source: str = ""
+    digest: str = ""
 
     @classmethod
     def load(cls, path: Path) -> Memory:
@@ -46,32 +54,37 @@ class Memory:
             return cls()
         raw = json.loads(path.read_text(encoding="utf-8"))
         mark = raw["watermark"]
-        return cls(datetime.fromisoformat(mark) if mark else None, raw["files"])
+        return cls(
+            datetime.fromisoformat(mark) if mark else None, raw["files"], raw.get("source", ""), raw.get("digest", "")
+        )
 
     def save(self, path: Path) -> None:
         """Replace what was remembered as a whole."""
         mark = self.watermark.isoformat() if self.watermark else None
-        write_atomic(path, json.dumps({"watermark": mark, "files": self.files}, indent=1).encode())
+        content = {"watermark": mark, "files": self.files, "source": self.source, "digest": self.digest}
+        write_atomic(path, json.dumps(content, indent=1).encode())
 
 # %% ../../nbs/data/increment.ipynb #875fd1da
-DATED = re.compile(r"[-_. ]?(19|20)\d\d[-_.]?\d\d.*$")
-
-
 def new_files(location: str, memory: Memory) -> dict[str, list[int]]:
-    """Return the files of a folder that are new or have changed, the oldest first."""
-    files = [p for p in Path(location).expanduser().iterdir() if p.is_file() and not p.name.startswith(".")]
-    seen = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(files, key=lambda p: p.stat().st_mtime_ns)}
-    return {name: mark for name, mark in seen.items() if memory.files.get(name) != mark}
+    """Return the files below a folder that are new or have changed, in the order of time.
+
+    That is the order of their dates when all names carry one and none was read before, else that of their last change.
+    """
+    folder = Path(location).expanduser()
+    stats = {name: (folder / name).stat() for name in files_below(folder)}
+    seen = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    new = [name for name, mark in seen.items() if memory.files.get(name) != mark]
+    periods = {name: period_of(name) or () for name in new}
+    dated = not memory.files and all(periods.values())
+    return {name: seen[name] for name in sorted(new, key=lambda n: (periods[n] if dated else (), seen[n][1], n))}
 
 
-def read_files(location: str, names: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Return the raw frames of some files of a folder; those of one table under one name, the later rows last."""
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for name in names:
-        path = str(Path(location).expanduser() / name)
-        for stem, frame in find_source(path).read(path).items():
-            parts.setdefault(DATED.sub("", stem) or stem, []).append(frame)
-    return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+def same_source(location: str, files: Mapping[str, list[int]], memory: Memory, former: Manifest | None) -> bool:
+    """Return whether a folder is to be read as a whole, because a file has changed and the dataset holds nothing but its files."""
+    if former is None or not memory.digest or former.digest != memory.digest:
+        return False
+    folder = Path(location).expanduser()
+    return any(name in memory.files for name in files) and all((folder / name).is_file() for name in memory.files)
 
 # %% ../../nbs/data/increment.ipynb #c28d61a7
 def read_since(location: str, column: str, since: datetime, zone: str = "UTC") -> dict[str, pd.DataFrame]:
@@ -91,36 +104,6 @@ def read_since(location: str, column: str, since: datetime, zone: str = "UTC") -
             frames[name] = read_query(connection, query)
     return frames
 
-# %% ../../nbs/data/increment.ipynb #b119023e
-@dataclass(frozen=True)
-class News:
-    """What a reading brought: rows with a new key, those of them before the watermark, rows that are different now."""
-
-    new: int = 0
-    late: int = 0
-    changed: int = 0
-
-    def __add__(self, other: News) -> News:
-        return News(self.new + other.new, self.late + other.late, self.changed + other.changed)
-
-
-def merge(
-    table: str, old: pd.DataFrame | None, new: pd.DataFrame, watermark: datetime | None
-) -> tuple[pd.DataFrame, News]:
-    """Return validated rows `old` with `new` put in by key, and what that changed; of double keys the last counts."""
-    key = KEYS[table]
-    if old is None:
-        return new, News(len(new))
-    before, after = pd.MultiIndex.from_frame(old[key]), pd.MultiIndex.from_frame(new[key])
-    known = after.isin(before)
-    time = TIME_COLUMN.get(table)
-    late = (new[time] <= watermark) & ~known if time and watermark else pd.Series(False, index=new.index)
-    was = new.loc[known, key].merge(old, on=key, how="left")
-    now = new[known].reset_index(drop=True)[list(was.columns)]
-    changed = ~((was == now) | (was.isna() & now.isna())).all(axis=1)
-    merged = pd.concat([old[~before.isin(after)], new], ignore_index=True)
-    return merged, News(int((~known).sum()), int(late.sum()), int(changed.sum()))
-
 # %% ../../nbs/data/increment.ipynb #a4674e9b
 @dataclass(frozen=True)
 class Increment:
@@ -131,18 +114,26 @@ class Increment:
     watermark: datetime | None
     files: int
     notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()  # files that were not read
 
 
 def read_new(
-    location: str, column: str, late: timedelta, memory: Memory, zone: str = "UTC"
-) -> tuple[dict[str, pd.DataFrame], dict[str, list[int]]]:
-    """Return the raw frames that may hold something new, and the files that they are from."""
+    location: str,
+    layout: str | None,
+    form: FileFormat | None,
+    column: str,
+    late: timedelta,
+    memory: Memory,
+    zone: str,
+    whole: bool,
+) -> tuple[Reading, dict[str, list[int]]]:
+    """Return the raw tables that may hold something new, and the files that they are from."""
     if Path(location).expanduser().is_dir():
-        files = new_files(location, memory)
-        return read_files(location, files), files
+        files = new_files(location, Memory() if whole else memory)
+        return read_location(location, layout, form, only=list(files)), files
     if URL.match(location) and column and memory.watermark is not None:
-        return read_since(location, column, memory.watermark - late, zone), {}
-    return find_source(location).read(location), {}
+        return Reading(read_since(location, column, memory.watermark - late, zone), {}, Origin()), {}
+    return read_location(location, layout, form), {}
 
 # %% ../../nbs/data/increment.ipynb #a5bbc2bd
 def ingest_new(
@@ -151,6 +142,7 @@ def ingest_new(
     *,
     store: Path,
     layout: str | None = None,  # found by the columns where it is not given
+    form: FileFormat | None = None,  # what is declared about text files
     zone: str | None = None,  # time zone of the shop; found in the times where it is neither given nor was set before
     column: str = "",  # of a database's table: when a row was made
     late: timedelta = timedelta(days=7),  # how long rows may come behind the watermark
@@ -170,18 +162,28 @@ def ingest_new(
             former.zone,
         ):  # in another zone, times without an offset are other instants
             memory = Memory.load(memory_file)
-        raw, files = read_new(location, column, late, memory, zone or (former.zone if former else "UTC"))
-        if not any(len(frame) for frame in raw.values()):
+        if memory.source not in ("", shown(location)):
+            memory = Memory()
+        fresh = new_files(location, memory) if Path(location).expanduser().is_dir() else {}
+        whole = same_source(location, fresh, memory, former)
+        now = zone or (former.zone if former else "UTC")
+        reading, files = read_new(location, layout, form, column, late, memory, now, whole)
+        if not any(len(frame) for frame in reading.frames.values()):
             if former is None:
                 raise UsageError("there is nothing to read", where=shown(location), next="check the location")
-            memory.files |= files
+            memory.files |= {file: mark for file, mark in files.items() if file not in reading.unread}
             memory.save(memory_file)
-            return Increment(former, News(), memory.watermark, len(files))
-        return _put_in(raw, files, memory, memory_file, location, name, store, layout, zone, created_at)
+            return Increment(
+                former, News(), memory.watermark, len(files) - len(reading.unread), reading.notes, reading.unread
+            )
+        by_row = URL.match(location) is not None and bool(column)
+        return _put_in(
+            reading, files, memory, memory_file, location, name, store, layout, zone, created_at, whole, by_row
+        )
 
 # %% ../../nbs/data/increment.ipynb #c82421d8
 def _put_in(
-    raw: dict[str, pd.DataFrame],
+    reading: Reading,
     files: dict[str, list[int]],
     memory: Memory,
     memory_file: Path,
@@ -191,22 +193,30 @@ def _put_in(
     layout: str | None,
     zone: str | None,
     created_at: datetime,
+    whole: bool,
+    by_row: bool,
 ) -> Increment:
     where = shown(location)
-    chosen = find_layout(raw, layout)
-    mapped = chosen.to_tables(raw)
+    chosen = find_layout(reading.frames, layout)
+    mapped = chosen.to_tables(reading.frames)
     frames: dict[str, pd.DataFrame] = {}
     news = News()
     old = Tables.open(store, name) if name in list_datasets(store) else Tables({})
     choice = _zone_of(mapped, zone, old, where)
     located, notes = localize_all(mapped.frames, choice.zone)
     for table, frame in located.items():
-        fresh = validate(table, frame.drop_duplicates(KEYS[table], keep="last"), where)
-        frames[table], found = merge(table, old.get(table), fresh, memory.watermark)
+        fresh = validate(table, frame, where, reading.origin)
+        if whole:
+            frames[table], found = fresh, compare(table, old.get(table), fresh, memory.watermark)
+        else:
+            frames[table], found = merge(table, old.get(table), fresh, memory.watermark, whole=not by_row)
         news += found
-    whole = {**{table: old[table] for table in old}, **frames}
-    checked = validate_all(whole, where=where)
-    notes = [*mapped.notes, *choice.notes, *notes]
+    checked = validate_all({**{table: old[table] for table in old}, **frames}, where=where)
+    unread = reading.left_out(chosen.name)
+    unused = [
+        f"{', '.join(reading.files[n])}: not read, not used by the layout {chosen.name}" for n in reading.unused(chosen)
+    ]
+    notes = [*reading.notes, *mapped.notes, *choice.notes, *notes, *unused]
     manifest, _ = write(
         store,
         name,
@@ -221,9 +231,12 @@ def _put_in(
     notes += zone_change(old.zone, choice.zone) if old else ()
     times = [f[TIME_COLUMN[t]].max() for t, f in checked.items() if t in TIME_COLUMN and len(f)]
     latest = max((t.to_pydatetime() for t in times if not pd.isna(t)), default=memory.watermark)
-    memory.watermark, memory.files = latest, memory.files | files
+    alone = not old or old.manifest is None or (memory.digest and old.manifest.digest == memory.digest)
+    used = [part for part in (p for ps in reading.files.values() for p in ps) if part not in unread]
+    taken = {f: mark for f, mark in files.items() if any(part == f or part.startswith(f"{f}/") for part in used)}
+    memory = Memory(latest, memory.files | taken, where, manifest.digest if alone else "")
     memory.save(memory_file)
-    return Increment(manifest, news, latest, len(files), tuple(notes))
+    return Increment(manifest, news, latest, len(taken), tuple(notes), unread)
 
 
 def _zone_of(mapped: Mapped, zone: str | None, old: Tables, where: str) -> ZoneChoice:

@@ -5,6 +5,7 @@
 # %% ../../nbs/data/ingest.ipynb #ca0db234
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,15 +16,17 @@ import pandas as pd
 from .files import FileFormat
 from .layouts import find_layout
 from .manifest import Manifest, dataset_folder, list_datasets, read_manifest
+from .overlap import MODES, News, compare, period, put_in
 from .reading import Reading, read_location
 from .sources import shown
 from .store import write
+from .tables import Tables
 from .validation import validate_all
-from .zones import ZoneChoice, choose_zone, localize_all, zone_change
-from ..errors import DataRefused
+from .zones import ZoneChoice, choose_zone, continue_zone, localize_all, zone_change
+from ..errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'map_reading', 'ingest']
+__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'map_reading', 'may_stay', 'join_stored', 'news_of', 'ingest']
 
 # %% ../../nbs/data/ingest.ipynb #81524eab
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class IngestResult:
     changed: bool
     notes: tuple[str, ...]
     unread: tuple[str, ...] = ()  # files of the location that were not read
+    news: News = News()  # what is different from the former version, in rows
 
 
 class MappedTables(NamedTuple):
@@ -56,11 +60,19 @@ def map_tables(
     return map_reading(read_location(location, layout, form), layout, zone, shown(location))
 
 
-def map_reading(reading: Reading, layout: str | None, zone: str | None, where: str) -> MappedTables:
-    """Return the validated canonical tables of raw ones; raises as `map_tables`, with every failure by file and line."""
+def map_reading(
+    reading: Reading, layout: str | None, zone: str | None, where: str, stored: Tables | None = None
+) -> MappedTables:
+    """Return the validated canonical tables of raw ones; raises as `map_tables`, with every failure by file and line.
+
+    `stored` is what the dataset holds already, where the new rows join it: its time zone goes on.
+    """
     chosen = find_layout(reading.frames, layout)
     mapped = chosen.to_tables(reading.frames)
     choice = choose_zone(mapped.frames, zone, mapped.zone, where)
+    if stored is not None and stored.manifest is not None:
+        former = ZoneChoice(stored.zone, stored.manifest.zone_from)
+        choice = continue_zone(choice, mapped.frames, former, stored, where)
     frames, notes = localize_all(mapped.frames, choice.zone)
     checked = validate_all(frames, where=where, origin=reading.origin)
     if not any(len(frame) for frame in checked.values()):
@@ -72,6 +84,58 @@ def map_reading(reading: Reading, layout: str | None, zone: str | None, where: s
     told = (*reading.notes, *mapped.notes, *choice.notes, *notes, *unused)
     return MappedTables(checked, chosen.name, told, choice)
 
+# %% ../../nbs/data/ingest.ipynb #a71c0d56
+def may_stay(former: Manifest, frames: Mapping[str, pd.DataFrame], replace: str) -> bool:
+    """Return whether a dataset may hold rows that new tables do not replace: outside their period, by day, or with other keys."""
+    if replace not in MODES:
+        raise UsageError(f"unknown way to replace: {replace!r}", next=f"use one of: {', '.join(MODES)}")
+    span = period(frames)
+    if span is None or replace == "all":
+        return False
+    days = [(t.min_date, t.max_date) for name, t in former.tables.items() if name != "customers"]
+    ends = [(a, b) for a, b in days if a and b]
+    return bool(ends) and (
+        replace == "orders" or min(a for a, _ in ends) <= span[0].date() or max(b for _, b in ends) >= span[1].date()
+    )
+
+
+def join_stored(
+    store: Path,
+    former: Manifest,
+    reading: Reading,
+    mapped: MappedTables,
+    layout: str | None,
+    zone: str | None,
+    replace: str,
+    where: str,
+) -> tuple[MappedTables, dict[str, pd.DataFrame], tuple[str, ...]]:
+    """Return the new tables, the same with the rows of the dataset that stay, and a note about these."""
+    stored = Tables.open(store, former.name)
+    frames, stay = put_in(dict(stored), mapped.frames, replace, former.name, where)
+    if not stay:
+        return mapped, mapped.frames, ()
+    if former.layout != mapped.layout:
+        raise DataRefused(
+            f"the dataset {former.name} was read with the layout {former.layout}, this source with {mapped.layout}",
+            where=where,
+            next="give it another name, or replace the whole dataset: --replace all",
+        )
+    if mapped.zone.zone != former.zone and zone is None:
+        mapped = map_reading(reading, layout, zone, where, stored)
+        frames, stay = put_in(dict(stored), mapped.frames, replace, former.name, where)
+    note = f"{stay:,} rows of the dataset that are not in this source stay; --replace all drops them"
+    return mapped, validate_all(frames, where=where), (note,)
+
+
+def news_of(store: Path, former: Manifest | None, frames: Mapping[str, pd.DataFrame], changed: bool) -> News:
+    """Return what is different between the former version of a dataset and new tables."""
+    if former is None or not changed:
+        rows = sum(len(frame) for frame in frames.values())
+        return News(new=rows) if former is None else News(unchanged=rows)
+    old = Tables.open(store, former.name, former.digest)
+    empty = {table: frame.iloc[:0] for table, frame in old.items()}
+    return sum((compare(t, old.get(t), {**empty, **frames}[t]) for t in {**empty, **frames}), News())
+
 # %% ../../nbs/data/ingest.ipynb #0d1526e7
 def ingest(
     location: str,  # a file, a folder, a database URL or the word: sample
@@ -80,29 +144,36 @@ def ingest(
     store: Path,
     layout: str | None = None,  # found by the columns where it is not given
     form: FileFormat | None = None,  # what is declared about text files
+    replace: str = "period",  # of an older version of the dataset: its rows of the same period, only the same orders, or all
     zone: str | None = None,  # time zone of the shop; found in the times where it is neither given nor was set before
     created_at: datetime,  # with a time zone
 ) -> IngestResult:
     """Read, map, check and write a location as dataset `name`; the same content again changes nothing.
 
-    Raises UsageError, DataRefused or Temporary; then the former version of the dataset is untouched.
+    Where the dataset exists, rows of the period that is read are replaced, and those before and after it stay. Raises UsageError, DataRefused or Temporary; then the former version of the dataset is untouched.
     """
     dataset_folder(store, name)
     former = read_manifest(store, name) if name in list_datasets(store) else None
     if former is not None and former.zone_from == "set":
         zone = zone or former.zone
     reading = read_location(location, layout, form)
-    mapped = map_reading(reading, layout, zone, shown(location))
+    where = shown(location)
+    mapped = map_reading(reading, layout, zone, where)
+    frames = mapped.frames
+    kept: tuple[str, ...] = ()
+    if former is not None and may_stay(former, mapped.frames, replace):
+        mapped, frames, kept = join_stored(store, former, reading, mapped, layout, zone, replace, where)
     manifest, changed = write(
         store,
         name,
-        mapped.frames,
-        shown(location),
+        frames,
+        where,
         layout=mapped.layout,
         created_at=created_at,
-        notes=mapped.notes,
+        notes=(*mapped.notes, *kept),
         zone=mapped.zone.zone,
         zone_from=mapped.zone.zone_from,
     )
     change = zone_change(former.zone, manifest.zone) if former is not None else ()
-    return IngestResult(manifest, changed, (*mapped.notes, *change), reading.left_out(mapped.layout))
+    news = news_of(store, former, frames, changed)
+    return IngestResult(manifest, changed, (*mapped.notes, *kept, *change), reading.left_out(mapped.layout), news)

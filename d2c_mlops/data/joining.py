@@ -127,9 +127,13 @@ def once(
 
     Raises DataRefused where a key has different rows in two parts and their order in time is not known.
     """
-    if not raw.key or raw.key not in frame or len(names) < 2:
+    if not raw.key or not set(raw.key) <= set(frame.columns) or len(names) < 2:
         return frame, []
-    keys = read_text(frame[raw.key])[0].to_numpy(object)
+    texts = read_text(frame[raw.key[0]])[0]
+    for column in raw.key[1:]:
+        texts = texts.str.cat(read_text(frame[column])[0], sep=" ")
+    keys = texts.to_numpy(object)
+    key = ", ".join(raw.key)
     pairs = pd.DataFrame({"key": keys, "part": number}).dropna().drop_duplicates()
     shared = pairs.loc[pairs["key"].duplicated(keep=False), "key"].unique()
     if not len(shared):
@@ -141,16 +145,16 @@ def once(
     differ = kinds.index[(kinds["sums"] > 1) | (kinds["sizes"] > 1)]
     files = ", ".join(names[i] for i in sorted(groups["part"].unique())[:4])
     if len(differ) and not _later_is_known(groups[groups["key"].isin(differ)], names, ordered):
-        raise _conflict(table, raw.key, groups, differ, names)
+        raise _conflict(table, key, groups, differ, names)
     keep = np.ones(len(frame), bool)
     keep[at] = rows["part"].to_numpy() == rows["key"].map(kinds["last"]).to_numpy()
     notes = (
-        [f"{table}: {len(kinds) - len(differ):,} of {raw.key} are the same in {files}, counted once"]
+        [f"{table}: {len(kinds) - len(differ):,} of {key} are the same in {files}, counted once"]
         if len(kinds) > len(differ)
         else []
     )
     if len(differ):
-        notes.append(f"{table}: {len(differ):,} of {raw.key} differ in {files}, the later file counts")
+        notes.append(f"{table}: {len(differ):,} of {key} differ in {files}, the later file counts")
     return frame.loc[keep], notes
 
 

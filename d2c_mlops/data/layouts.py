@@ -44,7 +44,7 @@ class RawTable:
     """One raw table of an origin. What is declared lets several files be joined, and cells be read as they were written."""
 
     columns: tuple[str, ...]  # that a frame is recognised by
-    key: str = ""  # rows with the same value belong together: one order, one customer
+    key: tuple[str, ...] = ()  # rows with the same values belong together: one order, one customer
     name: str = ""  # that the layout expects it to have; any where it is empty
     numbers: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ def canonical_table(table: str) -> RawTable:
     kinds = {label: str(column.dtype) for label, column in SCHEMAS[table].columns.items()}
     return RawTable(
         columns=required(table),
-        key=KEYS[table][0],
+        key=("order_id",) if table == "order_lines" else tuple(KEYS[table]),
         name=table,
         numbers=tuple(label for label, kind in kinds.items() if kind in ("float64", "int64")),
         times=tuple(label for label, kind in kinds.items() if kind.startswith("datetime")),

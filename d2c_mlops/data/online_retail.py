@@ -160,7 +160,7 @@ class OnlineRetail:
     raw_tables: ClassVar[tuple[RawTable, ...]] = (
         RawTable(
             COLUMNS,
-            key="InvoiceNo",
+            key=("InvoiceNo",),
             numbers=("Quantity", "UnitPrice"),
             times=("InvoiceDate",),
             identifiers=("InvoiceNo", "StockCode", "CustomerID"),
