@@ -39,13 +39,15 @@ __all__ = ['Memory', 'new_files', 'same_source', 'read_since', 'Increment', 'rea
 class Memory:
     """How far a source was read: the latest time (UTC) of any row, and size and time of change of each file that was taken in.
 
-    `source` is where from, and `digest` the dataset that came of it where it holds nothing else.
+    `source` is where from, and `digest` the dataset that came of it where it holds nothing else. `unread` are files that were named as
+    not read: they are tried again each time.
     """
 
     watermark: datetime | None = None
     files: dict[str, list[int]] = field(default_factory=dict)
     source: str = ""
     digest: str = ""
+    unread: list[str] = field(default_factory=list)
 
     @classmethod
     def load(cls, path: Path) -> Memory:
@@ -54,14 +56,13 @@ class Memory:
             return cls()
         raw = json.loads(path.read_text(encoding="utf-8"))
         mark = raw["watermark"]
-        return cls(
-            datetime.fromisoformat(mark) if mark else None, raw["files"], raw.get("source", ""), raw.get("digest", "")
-        )
+        watermark = datetime.fromisoformat(mark) if mark else None
+        return cls(watermark, raw["files"], raw.get("source", ""), raw.get("digest", ""), raw.get("unread", []))
 
     def save(self, path: Path) -> None:
         """Replace what was remembered as a whole."""
         mark = self.watermark.isoformat() if self.watermark else None
-        content = {"watermark": mark, "files": self.files, "source": self.source, "digest": self.digest}
+        content = {"watermark": mark} | {name: getattr(self, name) for name in ("files", "source", "digest", "unread")}
         write_atomic(path, json.dumps(content, indent=1).encode())
 
 # %% ../../nbs/data/increment.ipynb #875fd1da
@@ -168,14 +169,16 @@ def ingest_new(
         whole = same_source(location, fresh, memory, former)
         now = zone or (former.zone if former else "UTC")
         reading, files = read_new(location, layout, form, column, late, memory, now, whole)
-        if not any(len(frame) for frame in reading.frames.values()):
+        tried = {file for names in reading.files.values() for file in names}
+        known = former is not None and bool(files) and tried <= set(memory.unread)
+        if known or not any(len(frame) for frame in reading.frames.values()):
             if former is None:
                 raise UsageError("there is nothing to read", where=shown(location), next="check the location")
-            memory.files |= {file: mark for file, mark in files.items() if file not in reading.unread}
+            unread = (*reading.unread, *sorted(tried & set(memory.unread)))
+            memory.files |= {file: mark for file, mark in files.items() if file not in unread}
+            memory.unread = list(unread)
             memory.save(memory_file)
-            return Increment(
-                former, News(), memory.watermark, len(files) - len(reading.unread), reading.notes, reading.unread
-            )
+            return Increment(former, News(), memory.watermark, 0, reading.notes, unread)
         by_row = URL.match(location) is not None and bool(column)
         return _put_in(
             reading, files, memory, memory_file, location, name, store, layout, zone, created_at, whole, by_row
@@ -234,7 +237,7 @@ def _put_in(
     alone = not old or old.manifest is None or (memory.digest and old.manifest.digest == memory.digest)
     used = [part for part in (p for ps in reading.files.values() for p in ps) if part not in unread]
     taken = {f: mark for f, mark in files.items() if any(part == f or part.startswith(f"{f}/") for part in used)}
-    memory = Memory(latest, memory.files | taken, where, manifest.digest if alone else "")
+    memory = Memory(latest, memory.files | taken, where, manifest.digest if alone else "", list(unread))
     memory.save(memory_file)
     return Increment(manifest, news, latest, len(taken), tuple(notes), unread)
 
