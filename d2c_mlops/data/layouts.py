@@ -50,6 +50,7 @@ class RawTable:
     times: tuple[str, ...] = ()
     identifiers: tuple[str, ...] = ()
     join: bool = True  # whether several files of it are one table
+    checked: bool = False  # whether the layout itself refuses numbers and times that cannot be read
 
 
 class Layout(Protocol):

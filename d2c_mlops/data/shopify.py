@@ -47,6 +47,7 @@ class Shopify:
             numbers=(*(f"Lineitem {label}" for label in LINE_NUMBERS), *AMOUNTS),
             times=("Created at", "Paid at", "Fulfilled at", "Cancelled at"),
             identifiers=("Name", "Id", "Lineitem sku"),
+            checked=True,
         ),
     )
 
