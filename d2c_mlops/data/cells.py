@@ -60,7 +60,9 @@ def numbers_in(part: Part, raw: RawTable, told: Told) -> list[str]:
     """Return the columns of a part that hold numbers as text."""
     names = [name for name in raw.numbers if name in part.frame]
     if raw.name == "leads":
-        names += [str(name) for name in part.frame if name not in SCHEMAS["leads"].columns and _all_numbers(part.frame[name])]
+        names += [
+            str(name) for name in part.frame if name not in SCHEMAS["leads"].columns and _all_numbers(part.frame[name])
+        ]
         _note_texts(part, names, told)
     return [name for name in names if texts_of(part.frame[name])]
 
@@ -95,7 +97,12 @@ class Shown:
 def decided(column: str, shown: Shown, siblings: Sequence[Shown]) -> str:
     """Return what column, file or sibling files show without contradiction, or an empty text."""
     own = set(shown.columns.get(column, {}))
-    for keys in (own, shown.of_file(), {k for s in siblings for k in s.columns.get(column, {})}, {k for s in siblings for k in s.of_file()}):
+    for keys in (
+        own,
+        shown.of_file(),
+        {k for s in siblings for k in s.columns.get(column, {})},
+        {k for s in siblings for k in s.of_file()},
+    ):
         if keys:
             return next(iter(keys)) if len(keys) == 1 else ""
     return ""
@@ -105,7 +112,11 @@ def marks_of(part: Part, names: Sequence[str], raw: RawTable) -> Shown:
     """Return the decimal marks that the numbers of a part show; columns that are not declared count where all cells are numbers."""
     found = {name: evidence(texts_of(part.frame[name])) for name in names}
     if not any(found.values()) and any(map(OPEN.fullmatch, (t for name in names for t in texts_of(part.frame[name])))):
-        rest = [str(name) for name in part.frame if name not in (*names, *raw.identifiers) and _all_numbers(part.frame[name])]
+        rest = [
+            str(name)
+            for name in part.frame
+            if name not in (*names, *raw.identifiers) and _all_numbers(part.frame[name])
+        ]
         found |= {name: evidence(texts_of(part.frame[name])) for name in rest}
     return Shown(found)
 
@@ -114,20 +125,35 @@ def plain_numbers(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: 
     """Return the parts with the numbers of text files in plain notation."""
     names = [numbers_in(part, raw, told) for part in parts]
     shown = [marks_of(part, own, raw) for part, own in zip(parts, names, strict=True)]
-    return [_plain(part, own, shown[i], shown, form, told) for i, (part, own) in enumerate(zip(parts, names, strict=True))]
+    return [
+        _plain(part, own, shown[i], shown, form, told) for i, (part, own) in enumerate(zip(parts, names, strict=True))
+    ]
 
 
-def _plain(part: Part, names: Sequence[str], shown: Shown, siblings: Sequence[Shown], form: FileFormat, told: Told) -> Part:
+def _plain(
+    part: Part, names: Sequence[str], shown: Shown, siblings: Sequence[Shown], form: FileFormat, told: Told
+) -> Part:
     changed, commas, grouped = {}, [], []
     for name in names:
         marks = shown.columns[name]
         if len(marks) > 1 and not form.decimal:
-            told.refuse(part, name, "decimal point and decimal comma in one column (--decimal declares which)", list(marks.values()))
+            told.refuse(
+                part,
+                name,
+                "decimal point and decimal comma in one column (--decimal declares which)",
+                list(marks.values()),
+            )
             continue
         unclear = [text for text in texts_of(part.frame[name]) if OPEN.fullmatch(text)] if not marks else []
-        mark = form.decimal or decided(name, shown, siblings) or ("." if part.separator in ("", ",") or not unclear else "")
+        mark = (
+            form.decimal
+            or decided(name, shown, siblings)
+            or ("." if part.separator in ("", ",") or not unclear else "")
+        )
         if not mark:
-            told.refuse(part, name, "can be read in two ways, declare the decimal mark (--decimal , or --decimal .)", unclear)
+            told.refuse(
+                part, name, "can be read in two ways, declare the decimal mark (--decimal , or --decimal .)", unclear
+            )
             continue
         plain = plain_column(part.frame[name], mark)
         if plain.misfits:
@@ -162,11 +188,18 @@ def _dated(
             continue
         orders, unclear = shown.columns[name], [text for text in cells if is_open(text)]
         if len(orders) > 1 and not form.dates:
-            told.refuse(part, name, "days and months are in both orders (--dates declares which)", list(orders.values()))
+            told.refuse(
+                part, name, "days and months are in both orders (--dates declares which)", list(orders.values())
+            )
             continue
         order = form.dates or decided(name, shown, siblings)
         if unclear and not order:
-            told.refuse(part, name, "day and month cannot be told apart, declare their order (--dates dmy or --dates mdy)", unclear)
+            told.refuse(
+                part,
+                name,
+                "day and month cannot be told apart, declare their order (--dates dmy or --dates mdy)",
+                unclear,
+            )
             continue
         changed[name] = iso_column(part.frame[name], order)
         if example := next((text for text in cells if SMALL.fullmatch(text)), ""):
