@@ -139,6 +139,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'd2c_mlops.data.frames.integers': ('data/frames.html#integers', 'd2c_mlops/data/frames.py'),
                                        'd2c_mlops.data.frames.needs_care': ('data/frames.html#needs_care', 'd2c_mlops/data/frames.py'),
                                        'd2c_mlops.data.frames.rows_frame': ('data/frames.html#rows_frame', 'd2c_mlops/data/frames.py')},
+            'd2c_mlops.data.identifiers': { 'd2c_mlops.data.identifiers.exact_text': ( 'data/identifiers.html#exact_text',
+                                                                                       'd2c_mlops/data/identifiers.py')},
             'd2c_mlops.data.increment': { 'd2c_mlops.data.increment.Increment': ( 'data/increment.html#increment',
                                                                                   'd2c_mlops/data/increment.py'),
                                           'd2c_mlops.data.increment.Memory': ('data/increment.html#memory', 'd2c_mlops/data/increment.py'),

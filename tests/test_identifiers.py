@@ -24,7 +24,9 @@ from hypothesis import strategies as st
 from d2c_mlops.data.frames import arrow_frame, rows_frame
 from d2c_mlops.data.increment import ingest_new
 from d2c_mlops.data.ingest import ingest
+from d2c_mlops.data.layouts import layouts
 from d2c_mlops.data.leads import pack, unpack
+from d2c_mlops.data.shopify_rows import COLUMNS
 from d2c_mlops.data.sources import SqlSource, find_source, read_parquet
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import read_text, validate
@@ -328,3 +330,39 @@ def test_the_prediction_log_keeps_every_digit_of_a_key(key: Any) -> None:
     )
     (row,) = READERS["predictions"](orjson.loads(line))
     assert row["key"] == str(key) and row["inputs"] == {"id": key}
+
+
+# ---- layouts and joined files
+
+
+def test_joined_files_keep_refusing_what_has_lost_digits(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table(orders(pa.array([*TWINS, None]))), tmp_path / "in" / "orders_2024-01.parquet")
+    floats = pa.table({**orders(pa.array([float(TWINS[0]), None], pa.float64())), "order_id": [8, 9]})
+    pq.write_table(floats, tmp_path / "in" / "orders_2024-02.parquet")
+    with pytest.raises(DataRefused) as refused:
+        ingest(str(tmp_path / "in"), "shop", store=tmp_path / "store", created_at=NOW)
+    assert "lost digits" in str(refused.value) and "orders.customer_id" in str(refused.value)
+
+
+def test_joined_files_with_and_without_missing_ids_keep_every_digit(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table(orders(pa.array([*TWINS]))), tmp_path / "in" / "orders_2024-01.parquet")
+    gaps = pa.table({**orders(pa.array([None, TWINS[0]])), "order_id": [8, 9]})
+    pq.write_table(gaps, tmp_path / "in" / "orders_2024-02.parquet")
+    assert customers(tmp_path / "store", str(tmp_path / "in")) == [*map(str, TWINS), None, str(TWINS[0])]
+
+
+@pytest.mark.parametrize("layout", ["online-retail", "shopify", "complete-journey"])
+def test_a_layout_refuses_identifiers_that_have_lost_digits(layout: str) -> None:
+    lost = pd.Series([1239162456494753671.0, 7.0])
+    frames: dict[str, dict[str, pd.DataFrame]] = {
+        "online-retail": {"x": pd.DataFrame({"InvoiceNo": ["1", "2"], "StockCode": "85123A", "Quantity": 1, "UnitPrice": 1.0})
+            .assign(Description="x", InvoiceDate="2010-12-01 08:26:00", CustomerID=lost, Country="UK")},
+        "shopify": {"x": pd.DataFrame({"Name": ["#1", "#2"], "Id": lost}).reindex(columns=[*COLUMNS, "Id"])},
+        "complete-journey": {"transactions": pd.DataFrame({"basket_id": [1, 2], "household_id": lost, "store_id": 1, "product_id": 1})
+            .assign(quantity=1.0, sales_value=2.0, retail_disc=0.0, coupon_disc=0.0, coupon_match_disc=0.0,
+                    transaction_timestamp=pd.Timestamp("2017-01-01"))},
+    }  # fmt: skip
+    with pytest.raises(DataRefused, match="lost digits"):
+        layouts()[layout].to_tables(frames[layout])

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .identifiers import exact_text
 from .layouts import Mapped, Raw, RawTable, likely, require
 from .schemas import TIME
-from .validation import read_text
 
 # %% auto #0
 __all__ = ['TRANSACTIONS', 'FUEL_UNITS', 'FUEL_FROM', 'CompleteJourney']
@@ -103,9 +103,9 @@ def _journey_lines(sales: pd.DataFrame, fuel: npt.NDArray[np.bool_]) -> pd.DataF
     discount = (sales["retail_disc"] + sales["coupon_match_disc"]).round(2)
     return pd.DataFrame(
         {
-            "order_id": read_text(sales["basket_id"])[0],
+            "order_id": exact_text(sales["basket_id"]),
             "line_no": _line_numbers(sales["basket_id"].to_numpy()),
-            "product_id": read_text(sales["product_id"])[0],
+            "product_id": exact_text(sales["product_id"]),
             "ordered_at": sales["transaction_timestamp"].dt.tz_localize("UTC").astype(TIME),
             "quantity": quantity,
             "returned_quantity": 0.0,
@@ -113,7 +113,7 @@ def _journey_lines(sales: pd.DataFrame, fuel: npt.NDArray[np.bool_]) -> pd.DataF
             "unit_price": (sales["sales_value"] + discount) / quantity,
             "discount": discount,
             "currency": pd.Series("USD", index=sales.index, dtype="str"),
-            "store_id": read_text(sales["store_id"])[0],
+            "store_id": exact_text(sales["store_id"]),
             "channel": pd.Series("store", index=sales.index, dtype="str"),
         }
     )
@@ -124,12 +124,12 @@ def _journey_orders(sales: pd.DataFrame) -> dict[str, pd.DataFrame]:
     times = first["transaction_timestamp"].dt.tz_localize("UTC").astype(TIME)
     orders = pd.DataFrame(
         {
-            "order_id": read_text(first["basket_id"])[0],
-            "customer_id": read_text(first["household_id"])[0],
+            "order_id": exact_text(first["basket_id"]),
+            "customer_id": exact_text(first["household_id"]),
             "channel": "store",
             "currency": "USD",
             "ordered_at": times,
-            "store_id": read_text(first["store_id"])[0],
+            "store_id": exact_text(first["store_id"]),
             "source": "complete-journey",
         }
     )

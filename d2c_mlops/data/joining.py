@@ -117,7 +117,7 @@ def aligned(table: str, raw: RawTable, parts: Sequence[Part]) -> pd.DataFrame:
 def _plain(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
     reader = read_time if column.name in raw.times else read_number if column.name in raw.numbers else read_text
     values, bad = reader(column)
-    return read_text(column)[0].astype(object) if bad.any() else values
+    return column.astype(object) if bad.any() else values
 
 # %% ../../nbs/data/joining.ipynb #aeb10003
 def once(

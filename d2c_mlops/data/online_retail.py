@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .identifiers import exact_text
 from .layouts import Mapped, Raw, RawTable, likely, require
 from .validation import read_number, read_text, read_time
 
@@ -52,13 +53,13 @@ def read_lines(raw: pd.DataFrame) -> pd.DataFrame:
     """Return the raw lines with short names and types; times are those of the shop's clocks, without a zone."""
     return pd.DataFrame(
         {
-            "invoice": read_text(raw["InvoiceNo"])[0],
-            "product": read_text(raw["StockCode"])[0].str.strip().str.upper(),
+            "invoice": exact_text(raw["InvoiceNo"]),
+            "product": exact_text(raw["StockCode"]).str.strip().str.upper(),
             "name": read_text(raw["Description"])[0].str.strip(),
             "quantity": read_number(raw["Quantity"])[0],
             "time": read_time(raw["InvoiceDate"])[0].dt.tz_localize(None),
             "price": read_number(raw["UnitPrice"])[0],
-            "customer": read_text(raw["CustomerID"])[0],
+            "customer": exact_text(raw["CustomerID"]),
             "country": read_text(raw["Country"])[0],
         }
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .identifiers import exact_text
 from .validation import read_number, read_text
 from ..errors import DataRefused, Failure
 
@@ -44,9 +45,9 @@ def blocks_of(raw: pd.DataFrame) -> pd.DataFrame:
     `first` says whether a row begins an order, `block` counts the beginnings of a name up to the row, from 1, and `label` is the
     index of the raw row.
     """
-    frame = raw.reindex(columns=[*COLUMNS, *OPTIONAL]).reset_index(drop=True).assign(label=raw.index)
-    frame["Name"] = read_text(frame["Name"])[0].str.strip()
-    frame["Id"] = read_text(frame["Id"])[0].str.strip()
+    frame = raw.reindex(columns=[*COLUMNS, *OPTIONAL])
+    texts = {column: exact_text(frame[column]).str.strip() for column in ("Name", "Id", "Lineitem sku")}
+    frame = frame.assign(**texts, label=raw.index).reset_index(drop=True)
     first = frame[list(FIRST_ROW)].notna().any(axis=1)
     block = first.astype("int64").groupby(frame["Name"]).cumsum().clip(lower=1)
     return frame.assign(first=first, block=block)
