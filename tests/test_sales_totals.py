@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from d2c_mlops.cli import main
 from d2c_mlops.data.ingest import IngestResult, ingest, map_tables
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
@@ -258,7 +260,7 @@ class TotalsForecaster(DemandForecaster):
         return {name: getattr(self, name) for name in ("freq", "by", "horizon", "cutoffs")}
 
 
-@pytest.mark.parametrize("low", [5, -12])
+@pytest.mark.parametrize("low", [5, -4])
 def test_the_promises_of_a_model_hold_on_totals_below_zero_too(tmp_path: Path, low: int) -> None:
     tables = opened(tmp_path, totals("D", 100, low))
     tried = case(TotalsForecaster, tables, date(2023, 4, 11))
@@ -352,3 +354,33 @@ def test_real_totals_are_taken_whole_and_forecast_better_than_last_week(
     last = tables["sales_totals"]["last_day"].max().date()
     found = model.evaluate(tables, last)
     assert model.freq == freq and found.value < found.baselines["seasonal_naive"]
+
+
+@pytest.mark.slow
+def test_totals_are_trained_promoted_and_scored_by_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.ini").write_text(
+        "[d2c]\n[model:demand]\ncharter.break_even = 0.9\n[data:shop]\nzone = Asia/Tokyo\n"
+    )
+    raw = totals(periods=240, low=-3)
+    raw["units"] += np.where(raw["date"].dt.dayofweek == 5, 20, 0)
+    raw = raw[(raw.index % 40 != 7)]  # some days are not known
+    raw.to_csv("tills.csv", index=False)
+    run = CliRunner()
+    for command in (
+        ["ingest", "tills.csv", "--as", "shop"],
+        ["run", "train", "-p", "model=demand", "-p", "data=shop", "-p", 'params={"horizon": 14}'],
+        ["promote", "demand", "--by", "test", "--reason", "test"],
+    ):
+        done = run.invoke(main, command)
+        assert done.exit_code == 0, done.output
+    assert "baseline" in done.output and "BROKEN" not in done.output
+    days = pd.date_range("2023-08-30", "2023-09-12")
+    pd.DataFrame({"series": "north|mug", "date": days.strftime("%Y-%m-%d")}).to_csv("ask.csv", index=False)
+    done = run.invoke(main, ["score", "demand", "ask.csv", "out.csv"])
+    assert done.exit_code == 0, done.output
+    answers = pd.read_csv("out.csv", parse_dates=["date"])
+    saturday = answers["date"].dt.day_name() == "Saturday"
+    assert answers.loc[saturday, "forecast"].min() > answers.loc[~saturday, "forecast"].max() + 8
