@@ -1,6 +1,7 @@
 """What is asked with made-up keys is marked, and nothing is decided, counted or shown of it."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,9 +25,10 @@ from test_rollout import Service, going, leads
 from test_service import ASK, Lead
 
 from d2c_mlops.cli import main
+from d2c_mlops.convert.observed import contract_of
 from d2c_mlops.decisions.applying import now_utc
 from d2c_mlops.decisions.deciding import propose
-from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.errors import D2CError, DataRefused, UsageError
 from d2c_mlops.ledger.migrate import config
 from d2c_mlops.ledger.schema import decisions, feedback, predictions
 from d2c_mlops.ledger.store import Ledger
@@ -35,11 +37,13 @@ from d2c_mlops.registry.versions import files_of, new_model, register
 from d2c_mlops.serving import keys, synthetic
 from d2c_mlops.serving.answering import Served
 from d2c_mlops.serving.app import Keeping, create_app
-from d2c_mlops.serving.bento import keys_file, package
+from d2c_mlops.serving.bento import _copy_code, keys_file, package
 from d2c_mlops.serving.collect import collect, followed_up
 from d2c_mlops.serving.keys import Keyring
 from d2c_mlops.serving.logbook import Logbook
+from d2c_mlops.serving.pins import pins
 from d2c_mlops.serving.served import logged as served_to
+from d2c_mlops.serving.service import loading
 from d2c_mlops.serving.smoke import smoke
 
 
@@ -275,8 +279,6 @@ def test_a_synthetic_record_has_nobodys_key_and_no_personal_example() -> None:
 
 
 def test_no_training_record_is_in_a_bento_or_its_documents(settings, project) -> None:
-    from d2c_mlops.serving.service import loading
-
     model = train(settings) and new_model("mean_units", settings, {})
     tables, as_of = type(model).example()
     known = pd.DataFrame({"product_id": ["P004"], "day": [pd.Timestamp("2024-02-01")]})
@@ -304,3 +306,36 @@ def test_a_model_that_refuses_keys_it_does_not_know_keeps_its_contract(tmp_path:
         checks = {each.what: each for each in smoke(url, Lead.contract, 7)}
     assert not [each for each in checks.values() if not each.holds]
     assert "no prediction was compared" in checks["/predict answers the example as the contract says"].said
+
+
+def test_a_service_starts_although_its_model_does_not_take_the_synthetic_record(settings, project, monkeypatch) -> None:
+    version = train(settings)
+    folder = files_of(version, settings)
+    monkeypatch.setattr("toyshop.MeanUnits.predict", lambda *_: {}["a key that is not known"])
+    assert loading(folder, {"model": "mean_units", "version": 1}).version == 1
+
+
+def test_the_example_of_an_observed_field_is_of_no_record_in_particular() -> None:
+    frame = pd.DataFrame(
+        {
+            "age": [81, 30, 35, 40],
+            "city": ["Bremen", "Berlin", "Berlin", "Ulm"],
+            "since": pd.to_datetime(["2001-01-01", "2024-03-01", "2024-05-01", "2024-04-01"]),
+        }
+    )
+    fields = {each["name"]: each.get("example") for each in contract_of("m", frame, {}, [])["inputs"]}
+    assert {name: fields[name] for name in frame} == {"age": 40, "city": "Berlin", "since": "2024-04-01"}
+    assert not any(
+        all(str(row[name]).startswith(str(fields[name])) for name in frame) for row in frame.to_dict("records")[:1]
+    )
+
+
+def test_a_model_that_does_not_answer_its_own_record_is_not_packaged(settings, project) -> None:
+    version = train(settings)
+    context = project / "context"
+    _copy_code(version, context)
+    shutil.copytree(files_of(version, settings), context / "model")
+    (context / "version.json").write_text('{"model": "mean_units", "version": 1}')
+    (context / "model/example.json").write_text('{"product_id": "P001", "day": "1999-01-01"}')
+    with pytest.raises(D2CError, match="days before 2000 are not answered"):
+        pins(context)

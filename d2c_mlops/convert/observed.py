@@ -48,7 +48,8 @@ def field_of(name: str, values: pd.Series) -> dict[str, Any]:
         field["description"] = f"{words}; {low:g} to {high:g} in the training data"
         if low >= 0:
             field["ge"] = 0
-        field["example"] = known.iloc[0].item() if hasattr(known.iloc[0], "item") else known.iloc[0]
+        middle = typical(known)
+        field["example"] = middle.item() if hasattr(middle, "item") else middle
         if field["kind"] == "integer":
             field["example"] = int(field["example"])
     elif field["kind"] == "string":
@@ -59,17 +60,22 @@ def field_of(name: str, values: pd.Series) -> dict[str, Any]:
             field["choices"] = found
         else:
             field["max_length"] = max(64, 2 * int(texts.str.len().max()))
-        field["example"] = texts.iloc[0]
+        field["example"] = texts.mode().iloc[0]
         if PERSONAL.match(name):
             field["personal"] = True
     elif field["kind"] == "boolean":
-        field |= {"description": words, "example": bool(known.iloc[0])}
+        field |= {"description": words, "example": bool(known.mode().iloc[0])}
     else:
         first, last = known.min(), known.max()
         field["description"] = f"{words}; {first:%Y-%m-%d} to {last:%Y-%m-%d} in the training data"
         shape = "%Y-%m-%d" if field["kind"] == "date" else "%Y-%m-%dT%H:%M:%SZ"
-        field["example"] = pd.Timestamp(known.iloc[0]).strftime(shape)
+        field["example"] = pd.Timestamp(typical(known)).strftime(shape)
     return {key: value for key, value in field.items() if value is not False}
+
+
+def typical(known: pd.Series) -> Any:
+    """Return the value in the middle of a column: one that a model has seen, and of no record in particular."""
+    return known.sort_values().iloc[len(known) // 2]
 
 
 def kind_of(known: pd.Series) -> str:

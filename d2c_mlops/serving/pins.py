@@ -31,6 +31,10 @@ for folder in filter(Path.is_dir, (Path("model"), Path("challenger"))):
         model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [model.contract.example()])))
     except Exception:
         pass
+    kept = folder / "example.json"
+    if folder.name == "model" and kept.exists():  # what it has answered before it has to answer where it is served
+        record = json.loads(kept.read_text(encoding="utf-8"))
+        model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [record])))
 here = str(Path.cwd())
 beside = sorted(n for n, m in sys.modules.items() if n.startswith("d2c_mlops.") and not str(m.__file__).startswith(here))
 if beside:  # found where this package is installed, which is not where the service runs

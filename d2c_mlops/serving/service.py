@@ -19,6 +19,7 @@ from typing import Any
 import bentoml
 from _bentoml_sdk import Service as Bare
 from bentoml._internal.configuration.containers import BentoMLContainer
+from pydantic import ValidationError
 
 from ..errors import DataRefused, UsageError
 from ..lifetimes import die_with_parent
@@ -60,12 +61,16 @@ def about(name: str = "version.json") -> dict[str, Any]:
 
 
 def loading(folder: Path, described: dict[str, Any]) -> Served:
-    """Load a version and let it answer once: the first call is the slow one. A model may refuse a key that is made up."""
+    """Load a version and let it answer once: the first call is the slow one. A model need not know a key that is made up."""
     model = load(folder)
     example, secret = synthetic.record(model.contract), settings.log_secret.encode()
     made = Served(model, described["model"], described["version"], described, example, settings.max_records, secret)
-    with suppress(DataRefused):
+    try:
         made.predict(json.dumps({"records": [example]}).encode(), "0", made.explains)
+    except (DataRefused, ValidationError):
+        pass
+    except Exception as err:
+        LOG.warning("the synthetic record is not answered", exc_info=err, extra={"facts": {"model": made.name}})
     return made
 
 
