@@ -54,8 +54,8 @@ def csv_separator(text: str) -> str:
 
     def fit(separator: str) -> tuple[bool, int, float]:
         sizes = [len(row) for row in _head(text, separator)] or [0]
-        size, times = Counter(sizes).most_common(1)[0]
-        return len(set(sizes)) == 1 and size > 1, sizes[0], size * times / len(sizes)
+        cut = max((size * times for size, times in Counter(sizes).items() if size > 1), default=0)
+        return len(set(sizes)) == 1 and sizes[0] > 1, sizes[0], cut / len(sizes)
 
     return max(SEPARATORS, key=fit)
 
@@ -65,8 +65,11 @@ NUMBER_LIKE = re.compile(r"[+-]?[\d.,]*\d[\d.,]*")
 
 def preamble(rows: list[list[str]]) -> int:
     """Return how many of the first rows stand above the header."""
-    size = Counter(len(row) for row in rows).most_common(1)[0][0] if rows else 0
+    sizes = Counter(len(row) for row in rows if len(row) > 1)
+    size = max(sizes, key=lambda n: (sizes[n], n), default=0)
     first = next((i for i, row in enumerate(rows) if len(row) == size), 0)
+    if not first or sizes[size] < 2 or any(len(row) != size for row in rows[first:]):
+        return 0
     above = all(len(row) == 1 or 2 * len(row) < size for row in rows[:first])
     names = rows[first] if rows else []
     header = len({name.strip() for name in names}) == len(names) and all(n.strip() for n in names)
