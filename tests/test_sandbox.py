@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from d2c_mlops.convert.isolation import works
 from d2c_mlops.convert.sandbox import (
     Limits,
     Session,
@@ -24,6 +26,7 @@ from d2c_mlops.convert.sandbox import (
 )
 
 ROOM = Limits(120.0, 2 << 30)
+HERE = [name for name in ("bubblewrap", "namespaces", "landlock", "none") if name == "none" or works(name)]
 
 
 def session(folder: Path, limits: Limits = ROOM) -> Session:
@@ -31,11 +34,11 @@ def session(folder: Path, limits: Limits = ROOM) -> Session:
     return Session(folder / "here", folder / "home", limits)
 
 
-@pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+@pytest.fixture(scope="module", params=HERE)
+def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     os.environ["SHOP_TOKEN"] = "geheim"
     try:
-        with session(tmp_path_factory.mktemp("shell")) as made:
+        with session(tmp_path_factory.mktemp("shell"), replace(ROOM, isolation=request.param)) as made:
             yield made
     finally:
         del os.environ["SHOP_TOKEN"]
@@ -191,19 +194,27 @@ def test_a_large_file_is_linked_to_the_copy_and_cannot_be_written(tmp_path: Path
     assert linked.stat().st_mode & 0o222 == 0
 
 
-def test_a_program_does_not_outlive_who_started_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("isolation", HERE)
+def test_a_program_does_not_outlive_who_started_it(tmp_path: Path, isolation: str) -> None:
     code = (
         "import sys; from pathlib import Path; from d2c_mlops.convert.sandbox import Limits, run_program\n"
         "here = Path(sys.argv[1])\n"
-        "run_program(['sh', '-c', 'echo $$ > pid; exec sleep 1000'], here, here / 'home', Limits(600.0))"
+        "run_program(['sh', '-c', 'touch ready; setsid sleep 1000 & exec sleep 1000'], here, here / 'home',"
+        " Limits(600.0, isolation=sys.argv[2]))"
     )
-    starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), isolation])
     end = time.monotonic() + 60
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+    while not (tmp_path / "ready").exists():
         assert time.monotonic() < end and starter.poll() is None
         time.sleep(0.05)
-    started = psutil.Process(int((tmp_path / "pid").read_text()))
+    time.sleep(0.2)
+    started = psutil.Process(starter.pid).children(recursive=True)
+    assert any("sleep" in process.cmdline() for process in started)
     starter.kill()
     starter.wait()
-    psutil.wait_procs([started], timeout=10)
-    assert not started.is_running() or started.status() == psutil.STATUS_ZOMBIE
+    _, alive = psutil.wait_procs(started, timeout=10)
+    left = [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    for process in left:
+        process.kill()
+    # Without isolation only the process itself ends with who started it, not a session of its own.
+    assert len(left) <= (isolation == "none"), left

@@ -378,9 +378,9 @@ def _snapshot(shell: Any, ask: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    """Read the two descriptors and the parent's process id from the command line, and serve."""
+    """Read the two descriptors and the parent's process id (0 where a launcher stands between) from the command line, and serve."""
     source, sink, plots, parent = (int(one) for one in sys.argv[1:5])
-    if sys.platform == "linux":
+    if sys.platform == "linux" and parent:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)

@@ -22,6 +22,7 @@ from typing import Any, Self
 import psutil
 
 from ..lifetimes import die_with_parent
+from .isolation import TRUSTED, View, best, mode
 
 TOKEN = "D2C_SANDBOX"
 PACKAGE_ROOT = Path(__file__).parents[2]
@@ -29,21 +30,23 @@ _LOOK = 0.1  # seconds between two looks at the memory
 _SETTLE, _PATIENCE = 0.02, 5.0  # seconds between two looks for strays, and until they are given up
 _COUNT = 0.5  # seconds between two counts of the processes that a child has started
 _FILE_SIZE = 4 << 30  # bytes that one file may grow to
+_PROCESSES = 512  # processes that a run may have at a time
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 _LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "mlruns", "venv", "env"})
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use: seconds of wall time in all, bytes of memory of all its processes together."""
+    """What a run may use: seconds of wall time in all, bytes of memory of all its processes together; how it is isolated."""
 
     seconds: float = 600.0
     memory: int = 4 << 30
+    isolation: str = ""  # name of a mode; the best that works here when empty
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: 'done', 'failed', 'timeout', 'memory'."""
+    """How a process ended: 'done', 'failed', 'timeout', 'memory', 'processes'."""
 
     status: str
     returncode: int | None
@@ -53,7 +56,11 @@ class Ended:
     @property
     def says(self) -> str:
         """Why it ended, in words."""
-        words = {"timeout": "it ran longer than its time limit", "memory": "it used more memory than its limit"}
+        words = {
+            "timeout": "it ran longer than its time limit",
+            "memory": "it used more memory than its limit",
+            "processes": f"it started more than {_PROCESSES} processes",
+        }
         if self.status in words:
             return words[self.status]
         if self.returncode is not None and self.returncode < 0:
@@ -174,7 +181,10 @@ def clone_folder(source: Path, target: Path, *, linked: int = 64 << 20) -> None:
 
 
 class Child:
-    """One supervised process and all that it starts; leaving the `with` block ends them."""
+    """One supervised, isolated process and all that it starts; leaving the `with` block ends them.
+
+    It may write to `folder` and `home`, and read `extra` and the installed libraries.
+    """
 
     def __init__(
         self,
@@ -188,22 +198,23 @@ class Child:
         plots: bool = False,
     ) -> None:
         self.limits, self.began = limits, time.monotonic()
+        self.mode = mode(limits.isolation) if limits.isolation else best()
         self.family: list[psutil.Process] = []
         self.counted = 0.0
         self.token = secrets.token_hex(8)
-        home.mkdir(parents=True, exist_ok=True)
+        variables = environment(home, extra, self.token, plots)
         self.log = home / f"log-{self.token}.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                list(command),
+                View(folder, (home,), tuple(extra)).command(self.mode.name, command),
                 cwd=folder,
-                env=environment(home, extra, self.token, plots),
+                env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=tuple(descriptors),
                 start_new_session=True,
-                preexec_fn=_confine,
+                preexec_fn=lambda: _confine(limits),
             )
 
     def look(self) -> None:
@@ -214,6 +225,8 @@ class Child:
             raise Stopped(self.end("timeout"))
         if self.memory() > self.limits.memory:
             raise Stopped(self.end("memory"))
+        if len(self.family) > _PROCESSES:
+            raise Stopped(self.end("processes"))
 
     def memory(self) -> int:
         """Return the bytes that the child and its descendants hold."""
@@ -229,11 +242,24 @@ class Child:
 
     def end(self, status: str) -> Ended:
         """Kill what is left of it, wherever it went, and say how it ended."""
+        if self.mode.name == "landlock":  # its launcher collects the orphans, and kills them when it is asked to stop
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_PATIENCE)
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            family = psutil.Process(self.process.pid).children(recursive=True)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         code = self.process.wait()
+        for one in family:  # the init process of a namespace among them, whose end is the end of all inside
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+        psutil.wait_procs(family, _PATIENCE)
+        if self.mode.name != TRUSTED and code > 128:
+            code = 128 - code  # launchers tell a signal as shells do
         clean, limit = 0, time.monotonic() + _PATIENCE
-        while clean < 2 and time.monotonic() < limit:  # a program that is just being started shows no environment yet
+        while self.mode.name == TRUSTED and clean < 2 and time.monotonic() < limit:  # a program that is just being started shows no environment yet
             strays = marked(self.token)
             clean = 0 if strays else clean + 1
             for stray in strays:
@@ -253,9 +279,11 @@ class Child:
         self.log.unlink(missing_ok=True)
 
 
-def _confine() -> None:
+def _confine(limits: Limits) -> None:
     """Between fork and exec: no longer life than ours, no core files, no endless files; first to go where memory runs out."""
     die_with_parent()
+    processor = int(limits.seconds * (os.cpu_count() or 1)) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     limit = _FILE_SIZE if hard == resource.RLIM_INFINITY else min(_FILE_SIZE, hard)
@@ -301,7 +329,8 @@ class Session(Child):
         read_here, write_there = os.pipe()
         read_there, write_here = os.pipe()
         start = "from d2c_mlops.convert.child import main; main()"
-        numbers = [str(one) for one in (read_there, write_there, int(plots), os.getpid())]
+        trusted = limits.isolation == TRUSTED
+        numbers = [str(one) for one in (read_there, write_there, int(plots), os.getpid() if trusted else 0)]
         try:
             super().__init__(
                 [sys.executable, "-P", "-c", start, *numbers],

@@ -155,7 +155,7 @@ class Runner:
                         if folder and "parameters" in cell.tags:
                             session.run(number, f"{folder} = '.'")
                     if number in after:
-                        path = self.place / f"{label}-{number}"
+                        path = home / f"snapshot-{number}"
                         session.snapshot(path, after[number])
                         found[number] = Snapshot.load(path)
                     if len(found) == len(after) and keep is None:

@@ -187,7 +187,9 @@ def probe(
     listed = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, []), "tags": c.tags}
               for c in code]  # fmt: skip
     with TemporaryDirectory() as name:
-        spec, answer = Path(name, "spec.json"), Path(name, "answer.json")
+        home = Path(name, "home")
+        home.mkdir()
+        spec, answer = home / "spec.json", home / "answer.json"
         kernel = any(
             re.search(r"get_ipython\(|\b(_|__|_\d+|In|Out)\b", cell.source) for cell in code if not cell.exported
         )
@@ -201,7 +203,7 @@ def probe(
             clone_folder(data, folder)
         else:
             folder.mkdir()
-        ended = run_program(command, folder, Path(name, "home"), Limits(timeout * TRAININGS, memory), extra=packages)
+        ended = run_program(command, folder, home, Limits(timeout * TRAININGS, memory), extra=packages)
         if not answer.exists():
             raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
                                  next="d2c convert --no-run shows the conversion without running it")  # fmt: skip
