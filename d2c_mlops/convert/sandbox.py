@@ -255,7 +255,9 @@ class Child:
         for one in family:  # the init process of a namespace among them, whose end is the end of all inside
             with contextlib.suppress(psutil.Error):
                 one.kill()
-        psutil.wait_procs(family, _PATIENCE)
+        limit = time.monotonic() + _PATIENCE
+        while any(map(_lives, family)) and time.monotonic() < limit:
+            time.sleep(_SETTLE / 4)
         if self.mode.name != TRUSTED and code > 128:
             code = 128 - code  # launchers tell a signal as shells do
         clean, limit = 0, time.monotonic() + _PATIENCE
@@ -290,6 +292,13 @@ def _confine(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     with contextlib.suppress(OSError), Path("/proc/self/oom_score_adj").open("w") as score:
         score.write("1000")
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Return whether a process can still do something; one that waits to be collected by its parent cannot."""
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def marked(token: str) -> list[psutil.Process]:
