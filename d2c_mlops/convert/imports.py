@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import ast
 import builtins
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.util import find_spec
 
+from d2c_mlops.convert.star_imports import public_names
 from d2c_mlops.convert.statements import Statement
 
 Place = tuple[int, int]
@@ -106,21 +102,3 @@ def _names(node: ast.stmt, used: set[str], found: Imports) -> list[tuple[str, st
         tail = f" as {alias.asname}" if alias.asname else ""
         made.append((name, f"{module}.{alias.name}", f"from {module} import {alias.name}{tail}"))
     return made
-
-
-_LISTING = (
-    "import importlib, json, sys; m = importlib.import_module(sys.argv[1]); print('\\n' + json.dumps([n for n in \
-getattr(m, '__all__', None) or [n for n in vars(m) if not n.startswith('_')]]))"
-)
-
-
-@cache
-def public_names(module: str) -> tuple[str, ...] | None:
-    """Return what a star import of an installed module binds, asked in a process of its own; None if unknown."""
-    try:
-        if module.startswith(".") or find_spec(module.split(".")[0]) is None:
-            return None
-        done = subprocess.run([sys.executable, "-c", _LISTING, module], capture_output=True, text=True, timeout=60)
-        return tuple(json.loads(done.stdout.strip().splitlines()[-1]))
-    except (OSError, ValueError, IndexError, ImportError, subprocess.TimeoutExpired):
-        return None

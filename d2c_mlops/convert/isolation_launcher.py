@@ -174,10 +174,10 @@ def build_root(spec: dict[str, Any]) -> None:
     mount("tmpfs", "new", "tmpfs", NO_SUID | NO_DEV, "mode=755,size=16m")
     call("syscall", ctypes.c_long(PIVOT_ROOT[platform.machine()]), b"/tmp", b"/tmp/old")
     os.chdir("/")
-    for name in ("proc", "dev", "tmp", "dev/shm"):  # noqa: S108
+    for name in ("proc", "dev", "tmp", "dev/shm"):
         os.makedirs(f"/new/{name}", exist_ok=True)
     mount("proc", "/new/proc", "proc", NO_SUID | NO_DEV | NO_EXEC)
-    for name in ("tmp", "dev/shm"):  # noqa: S108
+    for name in ("tmp", "dev/shm"):
         mount("tmpfs", f"/new/{name}", "tmpfs", NO_SUID | NO_DEV, f"mode=1777,size={spec['scratch']}")
     for name in DEVICES:
         bind(f"/dev/{name}", f"/dev/{name}", writable=True)

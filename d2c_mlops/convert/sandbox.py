@@ -261,7 +261,9 @@ class Child:
         if self.mode.name != TRUSTED and code > 128:
             code = 128 - code  # launchers tell a signal as shells do
         clean, limit = 0, time.monotonic() + _PATIENCE
-        while self.mode.name == TRUSTED and clean < 2 and time.monotonic() < limit:  # a program that is just being started shows no environment yet
+        while (
+            self.mode.name == TRUSTED and clean < 2 and time.monotonic() < limit
+        ):  # a program that is just being started shows no environment yet
             strays = marked(self.token)
             clean = 0 if strays else clean + 1
             for stray in strays:

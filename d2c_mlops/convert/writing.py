@@ -114,7 +114,8 @@ def write(
     write_notebook(notebook, cells, attachments(plan.notebook.path))
     export(project, notebook)
     dotted = f"{project.lib}.{module}"
-    check_import(project, dotted, packages)
+    if run:
+        check_import(project, dotted, packages)
     return Written(
         notebook=notebook,
         module=dotted,

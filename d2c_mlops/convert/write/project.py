@@ -217,7 +217,7 @@ def export(project: Project, notebook: Path) -> None:
     """Write the module of a notebook through nbdev, in a process of its own."""
     code = "import sys; from nbdev.export import nb_export; nb_export(sys.argv[1], lib_path=sys.argv[2])"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(notebook), str(project.package)],
+        [sys.executable, "-P", "-c", code, str(notebook), str(project.package)],
         cwd=project.root, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     if done.returncode:

@@ -1,0 +1,233 @@
+"""What `from module import *` binds, read from the source of the installed module: nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+_DEEPEST = 12  # star imports that lead to star imports
+_GATHERING = frozenset({"list", "set", "tuple", "sorted", "frozenset"})
+
+
+class _Unknown(Exception):
+    """An expression whose value cannot be read from the source."""
+
+
+@cache
+def public_names(module: str) -> tuple[str, ...] | None:
+    """Return the names that a star import of an installed module binds, sorted; None where the source does not tell.
+
+    Modules of the standard library without source (math, itertools) are the one exception: they come with the interpreter
+    and are asked themselves. A module that lies beside the notebook is no installed one.
+    """
+    if module.startswith("."):
+        return None
+    names = _public(module, 0)
+    return None if names is None else tuple(sorted(names))
+
+
+def _public(module: str, depth: int) -> set[str] | None:
+    if depth > _DEEPEST:
+        return None
+    source = source_of(module)
+    if source is None:
+        if module in sys.stdlib_module_names and (module in sys.builtin_module_names or _is_standard(module)):
+            loaded = importlib.import_module(module)
+            return set(getattr(loaded, "__all__", None) or (n for n in vars(loaded) if not n.startswith("_")))
+        return None
+    try:
+        tree = ast.parse(source.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+    package = module if source.name == "__init__.py" else module.rpartition(".")[0]
+    body = list(_statements(tree.body))
+    try:
+        listed = _all_of(body, package, depth)
+    except _Unknown:
+        listed = None
+    if listed is not None:
+        return listed
+    bound = _bound(body, package, depth)
+    return None if bound is None else {name for name in bound if not name.startswith("_")}
+
+
+@cache
+def source_of(module: str) -> Path | None:
+    """Return the source file of an installed module; no parent package is imported to find it."""
+    top, *rest = module.split(".")
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    spec = PathFinder.find_spec(top, list(dict.fromkeys(installed)))
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def _is_standard(module: str) -> bool:
+    spec = PathFinder.find_spec(module, [sysconfig.get_path("stdlib"), sysconfig.get_config_var("DESTSHARED") or ""])
+    return spec is not None
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run when a module is imported here, those of its branches included."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
+            branches = [[] if _never_true(statement) else statement.body]
+            branches += [getattr(statement, "orelse", []), getattr(statement, "finalbody", [])]
+            branches += [handler.body for handler in getattr(statement, "handlers", [])]
+            for branch in branches:
+                yield from _statements(branch)
+
+
+def _never_true(statement: ast.stmt) -> bool:
+    """Return whether a branch is for type checkers or another platform."""
+    if not isinstance(statement, ast.If):
+        return False
+    test = ast.unparse(statement.test)
+    return test.endswith("TYPE_CHECKING") or (bool(re.search(r"== '(nt|win32)'", test)) and sys.platform != "win32")
+
+
+def _all_of(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
+    """Return the value of __all__; None where the module has none; raises _Unknown where the source does not tell."""
+    found: set[str] | None = None
+    for statement in body:
+        if (isinstance(statement, ast.Assign) and any(_is_all(target) for target in statement.targets)) or (
+            isinstance(statement, ast.AnnAssign) and _is_all(statement.target) and statement.value is not None
+        ):
+            found = _value(statement.value, body, package, depth, found)
+        elif isinstance(statement, ast.AugAssign) and _is_all(statement.target):
+            found = (found or set()) | _value(statement.value, body, package, depth, found)
+        elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            call = statement.value
+            if isinstance(call.func, ast.Attribute) and _is_all(call.func.value):
+                found = _changed(found or set(), call, body, package, depth)
+    return found
+
+
+def _changed(found: set[str], call: ast.Call, body: list[ast.stmt], package: str, depth: int) -> set[str]:
+    assert isinstance(call.func, ast.Attribute)
+    if call.func.attr == "extend" and len(call.args) == 1:
+        return found | _value(call.args[0], body, package, depth, found)
+    if call.func.attr in ("append", "remove") and len(call.args) == 1 and isinstance(call.args[0], ast.Constant):
+        name = {str(call.args[0].value)}
+        return found | name if call.func.attr == "append" else found - name
+    if call.func.attr in ("sort", "reverse"):
+        return found
+    raise _Unknown
+
+
+def _is_all(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "__all__"
+
+
+def _value(node: ast.expr, body: list[ast.stmt], package: str, depth: int, current: set[str] | None) -> set[str]:
+    """Return the names that an expression lists."""
+
+    def inner(part: ast.expr) -> set[str]:
+        return _value(part, body, package, depth, current)
+
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        names: set[str] = set()
+        for element in node.elts:
+            if isinstance(element, ast.Starred):
+                names |= inner(element.value)
+            elif isinstance(element, ast.Constant) and isinstance(element.value, str):
+                names.add(element.value)
+            else:
+                raise _Unknown
+        return names
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.BitOr):
+        return inner(node.left) | inner(node.right)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+        return inner(node.left) - inner(node.right)
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name) and node.func.id in _GATHERING and len(node.args) <= 1 and not node.keywords:
+            return inner(node.args[0]) if node.args else set()
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "copy" and not node.args:
+            return inner(node.func.value)
+    if isinstance(node, ast.Name):
+        if node.id == "__all__" and current is not None:
+            return current
+        values = [each.value for each in body if isinstance(each, ast.Assign) and _names_it(each, node.id)]
+        if len(values) == 1:
+            return inner(values[0])
+    if isinstance(node, ast.Attribute) and node.attr == "__all__":
+        module = _module_of(node.value, body, package)
+        listed = None if module is None else _public(module, depth + 1)
+        if listed is not None:
+            return listed
+    raise _Unknown
+
+
+def _names_it(statement: ast.Assign, name: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == name for target in statement.targets)
+
+
+def _module_of(node: ast.expr, body: list[ast.stmt], package: str) -> str | None:
+    """Return the dotted name of the module that an expression stands for."""
+    text = ast.unparse(node)
+    for statement in body:
+        if isinstance(statement, ast.Import):
+            for alias in statement.names:
+                if alias.asname == text or (alias.asname is None and alias.name == text):
+                    return alias.name
+        elif isinstance(statement, ast.ImportFrom):
+            origin = _absolute(statement, package)
+            for alias in statement.names:
+                if (alias.asname or alias.name) == text and source_of(f"{origin}.{alias.name}") is not None:
+                    return f"{origin}.{alias.name}"
+    return None
+
+
+def _absolute(statement: ast.ImportFrom, package: str) -> str:
+    if not statement.level:
+        return statement.module or ""
+    parts = package.split(".")[: len(package.split(".")) - statement.level + 1]
+    return ".".join([*parts, *([statement.module] if statement.module else [])])
+
+
+def _bound(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
+    """Return every name that a module's statements bind; None where a star import among them cannot be read."""
+    names: set[str] = set()
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(statement.name)
+        elif isinstance(statement, ast.Import):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            if statement.names[0].name == "*":
+                listed = _public(_absolute(statement, package), depth + 1)
+                if listed is None:
+                    return None
+                names |= listed
+            else:
+                names |= {alias.asname or alias.name for alias in statement.names}
+        elif isinstance(statement, ast.Delete):
+            names -= {target.id for target in statement.targets if isinstance(target, ast.Name)}
+        else:
+            names |= {node.id for node in _targets(statement)}
+    return names
+
+
+def _targets(statement: ast.stmt) -> Iterator[ast.Name]:
+    """Yield the names that an assignment, a loop or a with statement binds."""
+    bound: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        bound = statement.targets
+    elif isinstance(statement, ast.For) or (isinstance(statement, ast.AnnAssign) and statement.value is not None):
+        bound = [statement.target]
+    elif isinstance(statement, ast.With):
+        bound = [item.optional_vars for item in statement.items if item.optional_vars is not None]
+    for target in bound:
+        yield from (node for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
