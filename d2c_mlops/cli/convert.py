@@ -76,6 +76,14 @@ def check(
               help="NAME means the author's own module, though a package has that name too.")  # fmt: skip
 @click.option("--index", multiple=True, metavar="NAME",
               help="NAME means the package, though a module beside the notebook has that name too.")  # fmt: skip
+@click.option(
+    "--isolation",
+    type=click.Choice(["bubblewrap", "namespaces", "landlock"]),
+    help="How its code is kept inside; the best that works on this machine when not given.",
+)
+@click.option(
+    "--trust", is_flag=True, help="Run its code without isolation, with your rights: only if you trust its author."
+)
 @click.option("--no-run", is_flag=True, help="Stop after the stages that execute nothing.")
 @click.option("--until", type=click.Choice(["revive", "read", "write", "verify"]), default="verify",
               help="Stop after this stage and show what it found.  [default: all of them]")  # fmt: skip
@@ -84,16 +92,22 @@ def check(
 @json_option
 def convert(
     notebook: Path, name: str, data: Path | None, install: bool, local: tuple[str, ...], index: tuple[str, ...],
-    no_run: bool, until: str, timeout: float, memory: float, as_json: bool,
+    isolation: str | None, trust: bool, no_run: bool, until: str, timeout: float, memory: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Make an old NOTEBOOK a literate notebook and a tested package, and prove that it still computes the same.
 
-    It is brought back to life on the installed libraries, in a copy, in a process of its own, with limits and without your
-    environment's secrets; the original is never changed. What cannot be converted is refused with the cell, the reason and
-    what a person can do, and a conversion that computes something else is told: both end with exit code 3.
+    The notebook is fixed until it runs on the installed libraries, in a copy of its folder; the original is never changed.
+    What cannot be converted is refused with the cell, the reason and what a person can do, and a conversion that computes
+    something else is reported: both end with exit code 3.
+
+    Its code runs several times (at least once each to repair, to type and to try the model, and three times to verify), isolated from this machine:
+    no file outside the copy can be read or changed, no connection opened, no other process or environment variable seen,
+    and all that it starts ends with it. SECURITY.md says what each mode of isolation protects. Where no mode works the command is
+    refused; --trust runs the code without isolation, and --no-run executes nothing.
     """
     from ..convert.convert import STAGES
     from ..convert.convert import convert as walk
+    from ..convert.isolation import TRUSTED
 
     last = STAGES.index(until) + 1
     with _progress(quiet=as_json) as progress:
@@ -109,6 +123,7 @@ def convert(
             stages=(*STAGES[:last], "report"),
             timeout=timeout,
             memory=int(memory * 2**30),
+            isolation=TRUSTED if trust else isolation or "",
             progress=progress,
         )
     if as_json:

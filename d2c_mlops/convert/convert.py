@@ -14,6 +14,7 @@ from typing import Any
 from d2c_mlops.convert import reading
 from d2c_mlops.convert.check import check
 from d2c_mlops.convert.conversion_report import served_text, write_report
+from d2c_mlops.convert.isolation import best, mode
 from d2c_mlops.convert.notebook import read_notebook
 from d2c_mlops.convert.plan import Plan, read
 from d2c_mlops.convert.sandbox import Limits
@@ -52,6 +53,7 @@ class Conversion:
     findings: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     report: Path | None = None
+    isolation: str = ""  # the mode that code was run in; empty where none was run
     local: list[str] = field(default_factory=list)  # the author's own modules, copied into work/local
     index: tuple[str, ...] = ()  # names for which the package was chosen
 
@@ -95,6 +97,8 @@ class Conversion:
                 if saved := self.verdict.saved.get("cells"):
                     same = self.verdict.saved["same"]
                     lines.append(f"then      {same} of {saved} cells show the figures of their saved outputs")
+        if self.isolation:
+            lines.append(f"isolation {mode(self.isolation).summary}")
         if self.report is not None:
             lines.append(f"report    {self.report}")
         return "\n".join([*lines, f"next      {self.next}"])
@@ -118,6 +122,7 @@ class Conversion:
             "verdict": _plain(self.verdict),
             "local": self.local,
             "findings": self.findings,
+            "isolation": self.isolation or "nothing was run",
             "seconds": self.seconds,
             "report": None if self.report is None else str(self.report),
             "next": self.next,
@@ -145,6 +150,7 @@ def convert(
     stages: Sequence[str] = STAGES,
     timeout: float = 600.0,  # seconds for one execution of the notebook
     memory: int = 4 << 30,  # bytes for one execution of the notebook
+    isolation: str = "",  # bubblewrap, namespaces, landlock or none; the best that works here when empty
     progress: Progress = lambda text: None,
 ) -> Conversion:
     """Convert a notebook into the project of the settings; the original is never changed. Raises UsageError only."""
@@ -162,7 +168,10 @@ def convert(
     work.mkdir(parents=True, exist_ok=True)
     done = Conversion(path, name, work)
     folder = Path(data) if data is not None else path.parent
-    limits = Limits(timeout, memory)
+    if run and any(stage in stages for stage in ("revive", "write", "verify")):
+        isolation = (mode(isolation) if isolation else best()).name  # before anything else: it may be refused
+    limits = Limits(timeout, memory, isolation)
+    done.isolation = isolation if run else ""
     stage = STAGES[0]
     try:
         done.local = _local(done, folder if data is not None else None, local, index)
@@ -231,6 +240,7 @@ def _revive(
         index=done.index,
         timeout=limits.seconds,
         memory=limits.memory,
+        isolation=limits.isolation,
         progress=progress,
     )
     refusal = done.revived.refusal
@@ -266,6 +276,7 @@ def _write(
         run=run,
         timeout=limits.seconds,
         memory=limits.memory,
+        isolation=limits.isolation,
         packages=_extra(done),
         local=done.work / "local" if done.local else None,
     )
@@ -280,7 +291,9 @@ def _verify(
     from d2c_mlops.convert.verify import verify
 
     assert done.written is not None
-    done.verdict = verify(done.revived, done.written, done.work, timeout=limits.seconds, memory=limits.memory)
+    done.verdict = verify(
+        done.revived, done.written, done.work, timeout=limits.seconds, memory=limits.memory, isolation=limits.isolation
+    )
 
 
 _STAGES: dict[str, Callable[[Conversion, Path, Settings, bool, bool, Limits, Progress], None]] = {

@@ -143,7 +143,7 @@ def enter_namespaces(spec: dict[str, Any]) -> int:
     user, group = os.getuid(), os.getgid()
     call("unshare", NEW_USER | NEW_NAMESPACES)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-        with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123 - pathlib is slow to import
+        with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
     init = os.fork()
     if init:
@@ -151,7 +151,7 @@ def enter_namespaces(spec: dict[str, Any]) -> int:
     call("prctl", SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     build_root(spec)
     raise_loopback()
-    with contextlib.suppress(OSError), open("/proc/sys/user/max_user_namespaces", "w") as file:  # noqa: PTH123
+    with contextlib.suppress(OSError), open("/proc/sys/user/max_user_namespaces", "w") as file:
         file.write("0")
     read_only("/proc/sys")
     drop_privileges()
@@ -273,7 +273,7 @@ def enter_landlock(spec: dict[str, Any]) -> int:
 def end_descendants() -> None:
     """Kill every child until none is left: orphans become children of a subreaper, also those of a session of their own."""
     while True:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
             children = [int(word) for word in file.read().split()]
         if not children:
             return

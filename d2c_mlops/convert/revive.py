@@ -45,6 +45,7 @@ def revive(
     index: Sequence[str] = (),  # names that mean a package, though a module beside the notebook has them too
     timeout: float = 600.0,
     memory: int = 4 << 30,
+    isolation: str = "",  # name of a mode; the best that works here when empty
     progress: Progress = lambda text: None,
 ) -> Revived:
     """Run a copy of a notebook, mending it until it runs; refused with the cell and the reason where that cannot be.
@@ -54,7 +55,7 @@ def revive(
     notebook, work = Path(notebook), Path(work)
     try:
         read = read_notebook(notebook)
-        doctor = Doctor(read, work, data, install, Limits(timeout, memory), progress, index=tuple(index))
+        doctor = Doctor(read, work, data, install, Limits(timeout, memory, isolation), progress, index=tuple(index))
         return doctor.revive()
     except D2CError as error:
         return Revived("refused", notebook, None, refusal=Refusal(None, error.what, error.next))

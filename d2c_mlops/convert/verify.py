@@ -58,7 +58,15 @@ class Incomparable(Exception):
     """A run ended before the results were there."""
 
 
-def verify(revived: Revived, written: Written, work: Path, *, timeout: float = 600.0, memory: int = 4 << 30) -> Verdict:
+def verify(
+    revived: Revived,
+    written: Written,
+    work: Path,
+    *,
+    timeout: float = 600.0,
+    memory: int = 4 << 30,
+    isolation: str = "",
+) -> Verdict:
     """Compare a conversion with the notebook that it was made from; raises nothing for what the notebooks do.
 
     The conversion keeps the outputs of its run, so that it can be read with its tables and figures in place.
@@ -68,7 +76,7 @@ def verify(revived: Revived, written: Written, work: Path, *, timeout: float = 6
     wanted = [entry for entry in written.alignment if entry["names"]]
     if not wanted:
         return Verdict("not comparable", "the two notebooks bind no name in common")
-    limits = Limits(timeout * AT_ONCE, memory)  # side by side, each may take as long
+    limits = Limits(timeout * AT_ONCE, memory, isolation)  # side by side, each may take as long
     packages = [each for name in ("local", "packages") if (each := work / name).is_dir()]
     with TemporaryDirectory(prefix="d2c-verify-") as name:
         place = Path(name)

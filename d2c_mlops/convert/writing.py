@@ -65,6 +65,7 @@ def write(
     run: bool = True,  # whether code may be executed: types and models need it
     timeout: float = 600.0,  # seconds for one execution of the notebook
     memory: int = Limits.memory,  # bytes for one execution of the notebook
+    isolation: str = "",  # name of a mode; the best that works here when empty
     packages: Sequence[Path] = (),  # folders with what was installed for this notebook alone
     local: Path | None = None,  # folder with the author's own modules, which the project's package takes in
 ) -> Written:
@@ -85,7 +86,7 @@ def write(
         refused = [way for way, _, _ in ways if way.skipped]
         specs = [way.spec(i, name, score) for i, (way, score, _) in enumerate(ways) if not way.skipped]
         overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
-        answer = probe(cells, found, specs, data, timeout, overrides, packages, memory)
+        answer = probe(cells, found, specs, data, timeout, overrides, packages, memory, isolation)
         types = _types(answer["types"], plan)
         tried, built = answer["tried"], answer["model"]
         if built is not None:
@@ -115,7 +116,7 @@ def write(
     export(project, notebook)
     dotted = f"{project.lib}.{module}"
     if run:
-        check_import(project, dotted, packages)
+        check_import(project, dotted, packages, isolation)
     return Written(
         notebook=notebook,
         module=dotted,
@@ -177,6 +178,7 @@ def probe(
     overrides: Mapping[str, str],
     packages: Sequence[Path] = (),
     memory: int = Limits.memory,
+    isolation: str = "",
 ) -> dict[str, Any]:
     """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
     returns = {piece.name: piece.outputs for piece in found if piece.kind == "step" and piece.like is None}
@@ -204,7 +206,7 @@ def probe(
             clone_folder(data, folder)
         else:
             folder.mkdir()
-        ended = run_program(command, folder, home, Limits(timeout * TRAININGS, memory), extra=packages)
+        ended = run_program(command, folder, home, Limits(timeout * TRAININGS, memory, isolation), extra=packages)
         if not answer.exists():
             raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
                                  next="d2c convert --no-run shows the conversion without running it")  # fmt: skip

@@ -18,6 +18,7 @@ from typing import Any
 import nbformat
 
 from d2c_mlops import settings as settings_of
+from d2c_mlops.convert.isolation import View, best
 from d2c_mlops.convert.sandbox import environment
 from d2c_mlops.convert.write.document import Out
 from d2c_mlops.errors import DataRefused, Failure, child_error, child_reason
@@ -224,15 +225,20 @@ def export(project: Project, notebook: Path) -> None:
         raise child_error(done.stderr, "nbdev could not export it", where=str(notebook))
 
 
-def check_import(project: Project, module: str, packages: Sequence[Path] = ()) -> None:
-    """Import the module in a clean process; raises DataRefused when that prints, writes or fits anything.
+def check_import(project: Project, module: str, packages: Sequence[Path] = (), isolation: str = "") -> None:
+    """Import the module in a clean, isolated process; raises DataRefused when that prints, writes or fits anything.
 
     The process has a home of its own, in which libraries may keep their settings, and nothing of our environment.
     """
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as home:
+        variables = environment(Path(home), packages)
+        # A copy of the package alone: nothing else of the project is to be seen, nor to be listed.
+        shutil.copytree(project.package, Path(home, "site", project.lib), ignore=shutil.ignore_patterns("__pycache__"))
+        view = View(Path(empty), (Path(home),), packages)
+        command = [sys.executable, "-P", "-c", SIDE_EFFECTS, str(Path(home, "site")), module]
         done = subprocess.run(
-            [sys.executable, "-c", SIDE_EFFECTS, str(project.root), module],
-            cwd=empty, capture_output=True, text=True, timeout=300, env=environment(Path(home), packages),
+            view.command(isolation or best().name, command),
+            cwd=empty, capture_output=True, text=True, timeout=300, env=variables,
         )  # fmt: skip
     where = str(project.package / Path(*module.split(".")[1:])) + ".py"
     if done.returncode:
