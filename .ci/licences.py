@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from configparser import ConfigParser
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -81,7 +82,9 @@ def found() -> tuple[dict[str, str], list[str]]:
 def runtime() -> set[str]:
     """Return the distributions that `pip install d2c_mlops` brings, without extras."""
     names: set[str] = set()
-    todo = ["d2c_mlops"]
+    settings = ConfigParser(interpolation=None)
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    todo = [Requirement(line).name for line in settings["package"]["requirements"].splitlines() if line.strip()]
     while todo:
         name = _key(todo.pop())
         if name in names:
