@@ -1,9 +1,8 @@
-"""Start a command inside Linux namespaces or under Landlock with seccomp; run as a script, with the standard library alone.
+"""Start a command inside Linux namespaces or under Landlock with seccomp; run as a script, with the standard library alone."""
 
-The one argument is a JSON object: `mode` (namespaces or landlock), `command`, `folder` (working directory), `writable` and
-`readable` (lists of paths), `scratch` (bytes of memory that /tmp and /dev/shm may take). The exit code is the command's, or
-128 + signal. Sources: user_namespaces(7), pid_namespaces(7), pivot_root(2), landlock(7), seccomp(2), capabilities(7).
-"""
+# The one argument is a JSON object: `mode` (namespaces or landlock), `command`, `folder` (working directory), `writable` and
+# `readable` (lists of paths), `scratch` (bytes of memory that /tmp and /dev/shm may take). The exit code is the command's, or
+# 128 + signal. Sources: user_namespaces(7), pid_namespaces(7), pivot_root(2), landlock(7), seccomp(2), capabilities(7).
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ def _confine(limits: Limits) -> None:
 def _lives(process: psutil.Process) -> bool:
     """Return whether a process can still do something; one that waits to be collected by its parent cannot."""
     with contextlib.suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 

@@ -102,10 +102,9 @@ def _all_of(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
     """Return the value of __all__; None where the module has none; raises _Unknown where the source does not tell."""
     found: set[str] | None = None
     for statement in body:
-        if (isinstance(statement, ast.Assign) and any(_is_all(target) for target in statement.targets)) or (
-            isinstance(statement, ast.AnnAssign) and _is_all(statement.target) and statement.value is not None
-        ):
-            found = _value(statement.value, body, package, depth, found)
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and _assigns_all(statement):
+            value = statement.value
+            found = found if value is None else _value(value, body, package, depth, found)
         elif isinstance(statement, ast.AugAssign) and _is_all(statement.target):
             found = (found or set()) | _value(statement.value, body, package, depth, found)
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
@@ -125,6 +124,11 @@ def _changed(found: set[str], call: ast.Call, body: list[ast.stmt], package: str
     if call.func.attr in ("sort", "reverse"):
         return found
     raise _Unknown
+
+
+def _assigns_all(statement: ast.Assign | ast.AnnAssign) -> bool:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    return any(_is_all(target) for target in targets)
 
 
 def _is_all(node: ast.expr) -> bool:
