@@ -163,6 +163,16 @@ def test_stores_that_never_sell_on_the_same_day_stay_apart(tmp_path: Path) -> No
     assert len(found.series) == 4
 
 
+def test_a_later_file_replaces_the_periods_that_it_has(tmp_path: Path) -> None:
+    raw = totals("W", 12)
+    ingested(tmp_path, raw[raw["date"] <= raw["date"].min() + pd.Timedelta(weeks=9)])
+    later = raw[raw["date"] >= raw["date"].min() + pd.Timedelta(weeks=8)]
+    result = ingested(tmp_path, later.assign(units=later["units"] + 100))
+    stored = Tables.open(tmp_path, "shop")["sales_totals"]
+    assert len(stored) == len(raw) and (stored["units"] > 100).sum() == len(later)
+    assert result.manifest.tables["sales_totals"].min_date == date(2023, 1, 8)
+
+
 # -- the panel
 
 
@@ -365,7 +375,8 @@ def test_totals_are_trained_promoted_and_scored_by_the_commands(
         "[d2c]\n[model:demand]\ncharter.break_even = 0.9\n[data:shop]\nzone = Asia/Tokyo\n"
     )
     raw = totals(periods=240, low=-3)
-    raw["units"] += np.where(raw["date"].dt.dayofweek == 5, 20, 0)
+    days = (raw["date"] - raw["date"].min()).dt.days
+    raw["units"] += np.where(raw["date"].dt.day_of_week == 5, 20, 0) + days // 4  # it grows
     raw = raw[(raw.index % 40 != 7)]  # some days are not known
     raw.to_csv("tills.csv", index=False)
     run = CliRunner()
@@ -377,8 +388,8 @@ def test_totals_are_trained_promoted_and_scored_by_the_commands(
         done = run.invoke(main, command)
         assert done.exit_code == 0, done.output
     assert "baseline" in done.output and "BROKEN" not in done.output
-    days = pd.date_range("2023-08-30", "2023-09-12")
-    pd.DataFrame({"series": "north|mug", "date": days.strftime("%Y-%m-%d")}).to_csv("ask.csv", index=False)
+    asked = pd.date_range("2023-08-30", "2023-09-12").strftime("%Y-%m-%d")
+    pd.DataFrame({"series": "north|mug", "date": asked}).to_csv("ask.csv", index=False)
     done = run.invoke(main, ["score", "demand", "ask.csv", "out.csv"])
     assert done.exit_code == 0, done.output
     answers = pd.read_csv("out.csv", parse_dates=["date"])

@@ -314,6 +314,25 @@ def test_another_zone_reads_times_without_an_offset_again(tmp_path: Path) -> Non
     assert str(Tables.open(tmp_path, "shop")["order_lines"]["ordered_at"][0]) == "2024-02-02 05:00:00+00:00"
 
 
+def test_rows_of_the_first_morning_stay_when_later_ones_are_read_again(tmp_path: Path) -> None:
+    times = ["2024-03-02T05:00:00+09:00", "2024-03-02T07:00:00+09:00", "2024-03-02T08:00:00+09:00"]
+    ingested(tmp_path, times)
+    times.append("2024-03-06T08:00:00+09:00")
+    order_lines(times)[1:].to_csv(tmp_path / "order_lines.csv", index=False)
+    ingest(str(tmp_path / "order_lines.csv"), "shop", store=tmp_path, created_at=NOW)
+    assert Tables.open(tmp_path, "shop")["order_lines"]["order_id"].tolist() == ["A0", "A1", "A2", "A3"]
+
+
+def test_stored_times_of_an_assumed_zone_are_not_mixed_with_another_one(tmp_path: Path) -> None:
+    ingested(tmp_path, ["2024-03-01 21:00", "2024-03-02 21:00"])
+    later = order_lines(["2024-03-05 21:00"]).assign(order_id="B1")
+    later.to_csv(tmp_path / "order_lines.csv", index=False)
+    take = {"store": tmp_path, "zone": PACIFIC, "created_at": NOW}
+    with pytest.raises(DataRefused, match="were read in the time zone UTC, not America/Los_Angeles"):
+        ingest(str(tmp_path / "order_lines.csv"), "shop", **take)
+    assert ingest(str(tmp_path / "order_lines.csv"), "shop", replace="all", **take).manifest.zone == PACIFIC
+
+
 # -- settings and commands
 
 

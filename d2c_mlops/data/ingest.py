@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +95,10 @@ def may_stay(former: Manifest, frames: Mapping[str, pd.DataFrame], replace: str)
     days = [(t.min_date, t.max_date) for name, t in former.tables.items() if name != "customers"]
     ends = [(a, b) for a, b in days if a and b]
     return bool(ends) and (
-        replace == "orders" or min(a for a, _ in ends) <= span[0].date() or max(b for _, b in ends) >= span[1].date()
+        replace == "orders"
+        or min(a for a, _ in ends)
+        <= span[0].date() + timedelta(days=1)  # days of the zone lie up to a day beside those of UTC
+        or max(b for _, b in ends) >= span[1].date() - timedelta(days=1)
     )
 
 
@@ -119,6 +122,12 @@ def join_stored(
             f"the dataset {former.name} was read with the layout {former.layout}, this source with {mapped.layout}",
             where=where,
             next="give it another name, or replace the whole dataset: --replace all",
+        )
+    if mapped.zone.zone != former.zone and zone is not None and former.zone_from not in ("offsets", "source"):
+        raise DataRefused(
+            f"{stay:,} rows of the dataset that are not in this source were read in the time zone {former.zone}, not {zone}",
+            where=where,
+            next=f"ingest the whole history with --replace all, or this source with --zone {former.zone}",
         )
     if mapped.zone.zone != former.zone and zone is None:
         mapped = map_reading(reading, layout, zone, where, stored)
