@@ -27,7 +27,9 @@ def main(spec_file: str, answer_file: str) -> None:
     answer: dict[str, Any] = {"types": {}, "error": None, "model": None, "tried": []}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
+        reads = _reading(Path.cwd())
         space = _run(spec, answer)
+        answer["files"] = sorted(reads)
         _tell(answer, answer_file)
         began = time.monotonic()
         for candidate in spec["candidates"] if answer["error"] is None else []:
@@ -43,6 +45,22 @@ def main(spec_file: str, answer_file: str) -> None:
                 answer["tried"].append(f"{candidate['start']}: {type(error).__name__}: {str(error)[:300]}")
                 _tell(answer, answer_file)
     _tell(answer, answer_file)
+
+
+def _reading(folder: Path) -> set[str]:
+    """Note the files of a folder that are opened from now on, relative to it; files made later are not among them."""
+    here = folder.resolve()
+    there = {each for each in here.rglob("*") if each.is_file()}
+    found: set[str] = set()
+
+    def opened(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+            place = Path(os.path.abspath(os.fsdecode(arguments[0])))  # noqa: PTH100 - resolve() follows links
+            if place in there and not (isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")):
+                found.add(place.relative_to(here).as_posix())
+
+    sys.addaudithook(opened)
+    return found
 
 
 def _tell(answer: Mapping[str, Any], answer_file: str) -> None:
@@ -67,11 +85,29 @@ def _run(spec: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
             return space
         if "parameters" in cell["tags"]:
             space.update(spec["overrides"])
+        if "in_data" in space and not hasattr(space["in_data"], "plain"):
+            space["in_data"] = _noting(space["in_data"])
         if cell["exported"] and cell["step"] in space:
             space[cell["step"]] = _watched(space[cell["step"]], cell["step"], cell["returns"], seen)
         if "plt" in space and hasattr(space["plt"], "close"):
             space["plt"].close("all")
     return space
+
+
+def _noting(in_data: Callable[..., Any]) -> Callable[..., Any]:
+    """Open each file that is looked up once, so that those are noted which a library opens by itself."""
+
+    def look_up(folder: str, path: Any) -> Any:
+        place = in_data(folder, path)
+        for each in [place] if isinstance(place, str | Path) else []:
+            files = [each] if Path(each).is_file() else sorted(Path(each).glob("*")) if Path(each).is_dir() else []
+            for file in files:
+                if Path(file).is_file():
+                    Path(file).open("rb").close()
+        return place
+
+    look_up.plain = in_data  # type: ignore[attr-defined]
+    return look_up
 
 
 def _kernel(module: kinds.ModuleType) -> Callable[[str, str], None]:

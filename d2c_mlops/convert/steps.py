@@ -212,7 +212,7 @@ def _joined_plain(found: list[Piece]) -> list[Piece]:
 
 
 def _name_steps(found: Sequence[Piece], plan: Plan) -> None:
-    taken = plan.names | {"find_data", "Learned", "train", "prepare_records"}
+    taken = plan.names | {"find_data", "in_data", "Learned", "train", "prepare_records"}
     project = naming.topic([plan.notebook.path.stem]) or "data"
     for piece in found:
         if piece.kind == "step":

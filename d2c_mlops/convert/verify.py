@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +19,7 @@ from d2c_mlops.convert.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.revived import Revived
 from d2c_mlops.convert.sandbox import CellRun, Limits, Session, Stopped, clone_folder, copy_folder
 from d2c_mlops.convert.saving import save
+from d2c_mlops.convert.write.file_parameters import FOLDERS
 from d2c_mlops.convert.writing import Written
 
 RTOL, ATOL = 1e-6, 1e-9
@@ -24,7 +27,6 @@ SAVED_RTOL = 2e-3  # outputs are rounded
 MOST_FIGURES = 2000
 AT_ONCE = 2  # executions side by side
 AGAIN = 4  # further runs of the original where a difference was found
-FOLDERS = ("data_folder", "data_dir", "input_folder", "files_folder")  # the parameter that says where the files are
 Forms = dict[str, Any]
 
 
@@ -86,12 +88,12 @@ def verify(
         after = {max(e["original"]): sorted({n for o in wanted if max(o["original"]) == max(e["original"]) for n in o["names"]})
                  for e in wanted}  # fmt: skip
         mine = {entry["converted"]: list(entry["names"]) for entry in wanted}
-        folder = next((each for each in FOLDERS if any(p.startswith(f"{each}:") for p in written.parameters)), "")
+        shop = project_copy(written, place / "shop")
         runner = Runner(place, limits, packages)
         try:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 first, second = (pool.submit(runner.run, original, after, label) for label in ("first", "second"))
-                third = pool.submit(runner.run, converted, mine, "third", folder, Path(written.notebook))
+                third = pool.submit(runner.run, converted, mine, "third", shop, Path(written.notebook))
                 runs, other = [first.result(), second.result()], third.result()
                 items = _items(wanted, runs, other)
                 if any(item.status == "differs" for item in items):
@@ -101,6 +103,32 @@ def verify(
         except Incomparable as why:
             return Verdict("not comparable", str(why), saved=_saved(revived))
         return replace(_verdict(items), saved=_saved(revived))
+
+
+def project_copy(written: Written, target: Path) -> Path | None:
+    """Copy what a conversion runs with: its package, settings and data; return the folder in which `d2c run` runs it.
+
+    None where the conversion stands in no project.
+    """
+    module = getattr(written, "module_file", None)
+    if module is None:
+        return None
+    root = Path(module).parents[2]
+    notebook = Path(written.notebook)
+    copy_folder(root / Path(module).parents[1].name, target / Path(module).parents[1].name)
+    for name in ("settings.ini", "pyproject.toml"):
+        if (root / name).is_file():
+            shutil.copyfile(root / name, target / name)
+    for line in written.parameters:
+        name, _, rest = line.partition(":")
+        default = re.match(r"\s*str = ('[^']*'|\"[^\"]*\")", rest)
+        if name in FOLDERS and default:
+            data = Path(ast.literal_eval(default[1]))
+            if not data.is_absolute() and (root / data).is_dir() and data != Path():
+                copy_folder(root / data, target / data)
+    here = target / notebook.parent.relative_to(root)
+    here.mkdir(parents=True, exist_ok=True)
+    return here
 
 
 def _items(wanted: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[int, Snapshot]], other: Any) -> list[Item]:
@@ -136,17 +164,26 @@ class Runner:
     limits: Limits
     packages: Sequence[Path]
 
+    def folders(self, here: Path) -> list[Path]:
+        """The folders from which the paths of a run are compared: those of its data, then the one that it runs in."""
+        shop = self.place / "shop"
+        return [*(each for each in sorted(shop.glob("data/*")) if each.is_dir()), here]
+
     def run(
         self,
         notebook: Notebook,
         after: Mapping[int, Sequence[str]],
         label: str,
-        folder: str = "",
+        folder: Path | None = None,
         keep: Path | None = None,
     ) -> dict[int, Snapshot]:
-        """Run a notebook; return the named values after the cells asked for (from 1). `keep` takes the outputs."""
-        here = self.place / label
-        clone_folder(self.place / "files", here)
+        """Run a notebook; return the named values after the cells asked for (from 1). `keep` takes the outputs.
+
+        It runs in `folder`, or in a copy of the original's files.
+        """
+        here = folder or self.place / label
+        if folder is None:
+            clone_folder(self.place / "files", here)
         found: dict[int, Snapshot] = {}
         shown: dict[int, CellRun] = {}
         which = "the conversion" if keep is not None else "the original"
@@ -160,12 +197,10 @@ class Runner:
                         if done.error is not None:
                             told = f"{done.error['kind']}: {str(done.error['message'])[:200]}"
                             raise Incomparable(f"cell {number} of {which} raised {told}")
-                        if folder and "parameters" in cell.tags:
-                            session.run(number, f"{folder} = '.'")
                     if number in after:
                         path = home / f"snapshot-{number}"
                         session.snapshot(path, after[number])
-                        found[number] = Snapshot.load(path)
+                        found[number] = Snapshot.load(path, self.folders(here))
                     if len(found) == len(after) and keep is None:
                         break
             except Stopped as stopped:
@@ -184,13 +219,21 @@ class Snapshot:
 
     forms: Forms
     arrays: Mapping[str, Any]
+    folders: tuple[str, ...] = ()  # where it ran: paths below them are compared from there
 
     @classmethod
-    def load(cls, path: Path) -> Snapshot:
+    def load(cls, path: Path, folders: Sequence[Path] = ()) -> Snapshot:
         """Read what the child wrote."""
         forms = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
         with np.load(f"{path}.npz", allow_pickle=False) as arrays:
-            return cls(forms, {key: arrays[key] for key in arrays.files})
+            texts = tuple(f"{each}/" for each in folders)
+            return cls(forms, {key: arrays[key] for key in arrays.files}, texts)
+
+    def plain(self, text: str) -> str:
+        """Return a text with the paths in it as seen from the data's folder."""
+        for each in self.folders:
+            text = text.replace(each, "")
+        return text
 
 
 def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> Item:
@@ -214,12 +257,13 @@ def _compare(left: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, 
     if a["t"] == "other":
         return 0, ""
     if a["t"] == "text":
-        return 1, "" if a["v"] == b["v"] else f"{str(a['v'])[:60]!r} became {str(b['v'])[:60]!r}"
+        same = left.plain(str(a["v"])) == right.plain(str(b["v"]))
+        return 1, "" if same else f"{str(a['v'])[:60]!r} became {str(b['v'])[:60]!r}"
     if a["t"] == "number":
-        same = bool(np.isclose(a["v"], b["v"], rtol=RTOL, atol=ATOL))
-        return 1, "" if same else f"{a['v']} became {b['v']}"
+        close = bool(np.isclose(a["v"], b["v"], rtol=RTOL, atol=ATOL))
+        return 1, "" if close else f"{a['v']} became {b['v']}"
     if a["t"] == "array":
-        return _compare_arrays(left.arrays[a["key"]], right.arrays[b["key"]])
+        return _compare_arrays(_placed(left, a["key"]), _placed(right, b["key"]))
     if a.get("names") != b.get("names") or a.get("class") != b.get("class"):
         return 0, "other names inside" if a.get("class") == b.get("class") else f"{a['class']} became {b['class']}"
     if len(a["parts"]) != len(b["parts"]):
@@ -232,6 +276,14 @@ def _compare(left: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, 
             inside = a["names"][index] if a.get("names") else index
             return total, f"{inside}: {difference}"
     return total, ""
+
+
+def _placed(snapshot: Snapshot, key: str) -> Any:
+    """An array of a snapshot, paths in it as seen from the data's folder."""
+    array = snapshot.arrays[key]
+    if array.dtype.kind != "U" or not snapshot.folders:
+        return array
+    return np.array([snapshot.plain(each) for each in array.ravel().tolist()], dtype=str).reshape(array.shape)
 
 
 def _compare_arrays(a: Any, b: Any) -> tuple[int, str]:

@@ -88,6 +88,7 @@ def write(
         overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
         answer = probe(cells, found, specs, data, timeout, overrides, packages, memory, isolation)
         types = _types(answer["types"], plan)
+        parameters.files += answer.get("files", [])
         tried, built = answer["tried"], answer["model"]
         if built is not None:
             way, _, taken = ways[built["index"]]
@@ -126,7 +127,11 @@ def write(
         parameters=tuple(str(each) for each in parameters.every),
         functions=tuple(dict.fromkeys(cell.step for cell in cells if cell.exported and cell.step)),
         alignment=tuple(_alignment(cells)),
-        plain=tuple(Failure(reason, f"cell {p.cells[0] + 1}") for p in found if p.kind == "plain" for reason in dict.fromkeys(p.reasons)),
+        plain=(
+            *(Failure(reason, f"cell {p.cells[0] + 1}") for p in found if p.kind == "plain" for reason in dict.fromkeys(p.reasons)),
+            *(Failure(f"{own} reads its files from {_folder(project, keep, data)}, whatever {parameters.folder} says", f"cell {cell + 1}")
+              for cell, own in dict.fromkeys(parameters.fixed)),
+        ),
         dropped=tuple(plan.dropped),
         structure=_structure(plan, cells, parameters),
         tried=tuple(tried),

@@ -23,6 +23,13 @@ FIND_DATA = '''def find_data(folder: str) -> Path:
     """Return the folder with the data: as given, or as seen from the nearest folder upwards that holds it."""
     return next((up / folder for up in (Path.cwd(), *Path.cwd().parents) if (up / folder).exists()), Path(folder))'''
 
+IN_DATA = '''def in_data(folder: str, path: Any) -> Any:
+    """Return a path as seen from the folder with the data; what is not there, addresses and buffers stay as they are."""
+    if not isinstance(path, str | Path) or "://" in str(path) or Path(path).is_absolute():
+        return path
+    inside = find_data(folder) / path
+    return type(path)(inside) if inside.exists() else path'''
+
 
 @dataclass
 class Out:
@@ -60,6 +67,8 @@ def lay_out(plan: Plan, found: Sequence[Piece], parameters: Parameters, types: T
         cells.append(Out("code", "\n".join(lines), tags=["parameters"], names=[p.name for p in parameters.every]))
     if parameters.folder:
         cells.append(exported(FIND_DATA))
+        if parameters.computed:
+            cells.append(exported(IN_DATA))
     return cells + body
 
 
@@ -94,7 +103,7 @@ def _import_lines(plan: Plan, parameters: Parameters, body: Sequence[Out]) -> st
     text = "\n".join(cell.source for cell in body if cell.exported)
     if parameters.folder:
         lines.append("from pathlib import Path")
-    if re.search(r"\bAny\b", text):
+    if parameters.computed or re.search(r"\bAny\b", text):
         lines.append("from typing import Any")
     if re.search(r"\bpd\.", text) and "pd" not in plan.imports.paths:
         lines.append("import pandas as pd")
@@ -112,7 +121,9 @@ def _piece_cells(piece: Piece, plan: Plan, parameters: Parameters, types: Types)
     if piece.kind == "raw":
         return [Out("code", "#| eval: false\n" + piece.text, cells=piece.cells)]
     if piece.kind == "definition":
-        return [exported(definition_source(piece, plan), cells=piece.cells, names=[piece.name], step=piece.name)]
+        return [
+            exported(definition_source(piece, plan, parameters), cells=piece.cells, names=[piece.name], step=piece.name)
+        ]
     if piece.kind == "plain":
         text = "\n".join(line_source(line, plan, parameters) for line in piece.lines).strip("\n")
         names = list(dict.fromkeys(name for line in piece.lines for name in line.facts.binds))

@@ -44,11 +44,12 @@ def _cell_lines(plan: Plan, node: ast.AST) -> Sequence[str]:
     return next((c.python.split("\n") for c in plan.notebook.code if c.index == cell), [])
 
 
-def definition_source(piece: Piece, plan: Plan) -> str:
+def definition_source(piece: Piece, plan: Plan, parameters: Parameters) -> str:
     """Return an author's function with keyword arguments for what it read from the notebook."""
     line = piece.lines[0]
     node = line.statement.node
-    source = changed(line.statement, adapted(node, plan)).strip("\n")
+    put = parameters.changes.get(line.statement.place, ())
+    source = changed(line.statement, [*put, *adapted(node, plan)]).strip("\n")
     extras = plan.functions[piece.name].extras
     if not extras or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return source

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from d2c_mlops.convert import naming
 from d2c_mlops.convert.piece import Piece
@@ -50,6 +50,10 @@ class Parameters:
     changes: dict[tuple[int, int], list[Change]] = field(default_factory=dict)
     folder: str = ""  # the parameter that holds the data's folder, where files are read
     files: list[str] = field(default_factory=list)
+    computed: bool = False  # whether paths are only known when the code runs: they are looked up by in_data()
+    fixed: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # cell and name of what reads from the default folder only
 
     def note(self, parameter: Parameter) -> None:
         """Take a parameter in; one that is known is noted with what else it is for."""
@@ -66,7 +70,10 @@ class Parameters:
 
 def extract(plan: Plan, found: list[Piece], data: Path | None, default_folder: str) -> Parameters:
     """Take literals out of the steps; constants that a cell sets once move to the parameters cell as they are."""
+    from d2c_mlops.convert.write.file_parameters import FileReads
+
     made = Parameters()
+    reads = FileReads(plan, data)
     taken = plan.names | {piece.name for piece in found}
     _constants(plan, found, made)
     seen: dict[tuple[str, str], str] = {}
@@ -78,11 +85,7 @@ def extract(plan: Plan, found: list[Piece], data: Path | None, default_folder: s
                 made.changes.setdefault(line.statement.place, []).append(change)
                 if name not in piece.parameters:
                     piece.parameters.append(name)
-            for file, change in _files(line, plan, data, taken, made):
-                made.changes.setdefault(line.statement.place, []).append(change)
-                made.files.append(file)
-                if made.folder not in piece.parameters:
-                    piece.parameters.insert(0, made.folder)
+    reads.put(found, made, taken, default_folder)
     if made.folder:
         made.every.insert(0, Parameter(made.folder, "str", repr(default_folder), "folder with the files that are read"))
     return made
@@ -236,26 +239,3 @@ def _named(word: str, text: str, owner: str, seen: dict[tuple[str, str], str], t
             seen[(word, text)] = name
             return name
     return base
-
-
-def _files(line: Line, plan: Plan, data: Path | None, taken: set[str], made: Parameters) -> list[tuple[str, Change]]:
-    found = []
-    for call in (node for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)):
-        path = plan.inference.path(call.func)
-        if not path.startswith(("pandas.read_", "numpy.load", "numpy.genfromtxt")) and path != "builtins.open":
-            continue
-        words = [word.value for word in call.keywords if word.arg in ("filepath_or_buffer", "io", "path")]
-        for given in [*call.args[:1], *words]:
-            if not (isinstance(given, ast.Constant) and isinstance(given.value, str)):
-                continue
-            file = PurePosixPath(given.value.replace("\\", "/"))
-            if file.is_absolute() or "://" in given.value or (data is not None and not (data / file).exists()):
-                continue
-            if not made.folder:
-                made.folder = next(
-                    n for n in ("data_folder", "data_dir", "input_folder", "files_folder") if n not in taken
-                )
-                taken.add(made.folder)
-            text = f"find_data({made.folder}) / {str(file)!r}"
-            found.append((str(file), replacing(given, text)))
-    return found
