@@ -27,7 +27,7 @@ _RANDOM = frozenset(
         "binomial",
     ]
 )
-_TABLES = ("pandas.DataFrame", "pandas.read_", "pandas.concat", "pandas.merge", "pandas.pivot", "pandas.crosstab")
+_TABLES = ("pandas.read_", "pandas.concat", "pandas.merge", "pandas.pivot", "pandas.crosstab")
 _TABLE_METHODS = frozenset({"groupby", "pivot_table", "pivot", "merge", "join", "resample", "unstack"})
 _JOINS = {("prepare", "split"), ("prepare", "fit"), ("prepare", "predict"), ("constant", "fit"), ("constant", "split")}
 
@@ -183,7 +183,8 @@ def _begins_to_learn(group: Sequence[Line], lines: Sequence[Line], plan: Plan) -
 def _makes_table(line: Line, plan: Plan) -> bool:
     for node in ast.walk(line.statement.node):
         if isinstance(node, ast.Call):
-            if plan.inference.path(node.func).startswith(_TABLES):
+            path = plan.inference.path(node.func)
+            if path == "pandas.DataFrame" or path.startswith(_TABLES):
                 return True
             if isinstance(node.func, ast.Attribute) and node.func.attr in _TABLE_METHODS:
                 return True
