@@ -211,6 +211,8 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     whole = prepare(raw.copy(), learned)
     count = whole.shape[0] if hasattr(whole, "shape") else len(whole)
     _need(count == len(raw), f"{len(raw)} records become {count} rows of features")
+    if isinstance(whole, pd.DataFrame | pd.Series):
+        whole.index = raw.index  # records are numbered anew
     _same(whole, features)
     kept, whole_kept = _learned_from(raw, first, whole)
     answers = model.predict(whole_kept)

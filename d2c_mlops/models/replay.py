@@ -149,11 +149,12 @@ class _Shapes(_Notes):
     """The shape of a record, its codes and its columns, as they were in the training data."""
 
     def records(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Begin: return a copy of `frame` with the columns and types of the training data."""
+        """Begin: return a copy of `frame` with the columns and types of the training data, new records numbered from 0."""
         self._turn.clear()
         if self.learning:
             self.columns = [_column(name, frame[name]) for name in frame.columns]
             return frame.copy()
+        frame = frame.reset_index(drop=True)  # the author's code may join tables by the number of the row
         return pd.DataFrame({each["name"]: _filled(frame, each) for each in self.columns}, index=frame.index)
 
     def rows(self, frame: Any, chosen: Any) -> Any:
