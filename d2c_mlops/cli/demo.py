@@ -40,7 +40,9 @@ def demo(as_json: bool) -> None:
         click.echo(f"Old notebook     {here(Path(old['notebook']))}")
         click.echo(f"Its conversion   {here(Path(old['report']))}")
     click.echo(f"Everything else  {here(held.store)}")
-    click.echo('\nNext:\n  d2c models\n  d2c serve demand\n  d2c run train -p model=demand -p \'params={"freq": "W"}\'')
+    click.echo(
+        '\nNext:\n  d2c models\n  d2c serve demand\n  d2c run train -p model=demand -p \'params={"freq": "W", "contract_version": "2.0.0"}\''
+    )
     return None
 
 

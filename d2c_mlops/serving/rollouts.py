@@ -123,7 +123,11 @@ def finish(
     now = current(ledger, model, settings)
     if now is None or not now.going:
         raise UsageError(f"no rollout of {model} is going", next=f"`d2c promote {model}` makes a version champion")
-    _, clauses = promote(model, settings, number=now.challenger, by=by, reason=reason, override=override)
+    made, clauses = promote(model, settings, number=now.challenger, by=by, reason=reason, override=override)
+    if made is None:  # the challenger is the champion again, so there is nothing to roll out
+        told = abort(model, settings, by=by, reason=clauses[0].finding if clauses else "it is champion already")
+        told.gate = clauses
+        return told
     told = standing(model, settings, wait=True)
     told.gate = clauses
     told.notes += _alias(lambda: artifacts.drop_alias(settings, model, "challenger"))
