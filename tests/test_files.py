@@ -299,3 +299,20 @@ def test_an_archive_that_is_no_archive_is_refused_by_name(tmp_path: Path) -> Non
     (tmp_path / "x.tar").write_bytes(BytesIO(b"no archive").getvalue())
     with pytest.raises(DataRefused, match=r"x\.tar"):
         read(tmp_path, tmp_path / "x.tar")
+
+
+def test_totals_of_a_key_in_the_files_of_two_months_are_one_series(tmp_path: Path) -> None:
+    for month in (1, 2):
+        days = [f"P1,2024-0{month}-0{day},{month * day}" for day in (1, 2, 3)]
+        write(tmp_path / f"in/sales_totals_2024-0{month}.csv", *days, head="product,date,units")
+    read(tmp_path)
+    assert len(Tables.open(tmp_path / "store", "shop")["sales_totals"]) == 6
+    again = write(tmp_path / "again/sales_totals.csv", "P1,2024-02-02,9", "P1,2024-02-03,9", head="product,date,units")
+    assert read(tmp_path, again).news == News(changed=2, unchanged=4)
+
+
+def test_an_archive_in_a_folder_that_holds_no_table_is_named(tmp_path: Path) -> None:
+    months(tmp_path / "in")
+    with zipfile.ZipFile(tmp_path / "in/pictures.zip", "w") as archive:
+        archive.writestr("mug.png", "x")
+    assert read(tmp_path).unread == ("pictures.zip/mug.png",)
