@@ -26,7 +26,7 @@ from d2c_mlops.serving.app import Keeping
 from d2c_mlops.serving.keys import Keyring
 from d2c_mlops.serving.logbook import Logbook
 
-REPEATED = given_settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+REPEATED = given_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HUGE = "9" * 5000
 NUMBERS = ["1e999", "-1e999", "1e-999", HUGE, f"-{HUGE}", f"{HUGE}.5", f"1e{HUGE}", str(2**63), str(2**64), str(-(2**64)), "NaN", "Infinity", "1" * 900]  # fmt: skip
 TEXTS = ["", "\x00", "²", "🙂" * 50, "a" * 10_000, "a.²-0", "%00", "../..", "' OR 1=1 --", "\u202e", "1\n2"]

@@ -278,6 +278,7 @@ def test_a_synthetic_record_has_nobodys_key_and_no_personal_example() -> None:
     assert synthetic.record(contract) == {"id": "d2c-probe", "mail": "text"}
 
 
+@pytest.mark.slow
 def test_no_training_record_is_in_a_bento_or_its_documents(settings, project) -> None:
     model = train(settings) and new_model("mean_units", settings, {})
     tables, as_of = type(model).example()
@@ -330,6 +331,7 @@ def test_the_example_of_an_observed_field_is_of_no_record_in_particular() -> Non
     )
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_answer_its_own_record_is_not_packaged(settings, project) -> None:
     version = train(settings)
     context = project / "context"
