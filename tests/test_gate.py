@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -79,14 +80,20 @@ class Unknown(DemandForecaster):
 
 @pytest.fixture(autouse=True)
 def _one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Find the evidence in this process, which saves seconds; the tests of `liars` and test_registry.py start a clean one."""
-    if "liars" not in request.fixturenames:
+    """Find the evidence in this process, which saves seconds; tests with `clean_process` and test_registry.py start one."""
+    if "clean_process" not in request.fixturenames:
         monkeypatch.setattr("d2c_mlops.registry.evidence._find_out", lambda tasks, _: [perform(task) for task in tasks])
+
+
+@pytest.fixture
+def clean_process() -> None:
+    """Asked for by tests that want the gate's own process."""
 
 
 @pytest.fixture
 def liars(settings: Settings, project: Path) -> Settings:
     """A project with models that report what they like."""
+    sys.modules.pop("liars", None)
     (project / "liars.py").write_text(LIARS)
     (project / "settings.ini").write_text("[d2c]\npackages = liars\nlock_wait = 2\n")
     return load(project, environ={})
@@ -125,7 +132,7 @@ def clauses(version: Version, current: Version | None, settings: Settings) -> di
 # --- the gate measures
 
 
-def test_a_class_that_sorts_its_answers_and_writes_its_report_is_refused(liars: Settings) -> None:
+def test_a_class_that_sorts_its_answers_and_writes_its_report_is_refused(liars: Settings, clean_process: None) -> None:
     train(liars, "liar")
     with pytest.raises(GateRefused) as caught:
         promote("liar", liars)
