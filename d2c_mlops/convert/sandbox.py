@@ -183,7 +183,7 @@ def clone_folder(source: Path, target: Path, *, linked: int = 64 << 20) -> None:
 class Child:
     """One supervised, isolated process and all that it starts; leaving the `with` block ends them.
 
-    It may write to `folder` and `home`, and read `extra` and the installed libraries.
+    It may write to `folder` and `home`, and read `extra` (from which it imports), `readable` and the installed libraries.
     """
 
     def __init__(
@@ -196,6 +196,7 @@ class Child:
         extra: Sequence[Path] = (),
         descriptors: Sequence[int] = (),
         plots: bool = False,
+        readable: Sequence[Path] = (),
     ) -> None:
         self.limits, self.began = limits, time.monotonic()
         self.mode = mode(limits.isolation) if limits.isolation else best()
@@ -206,7 +207,7 @@ class Child:
         self.log = home / f"log-{self.token}.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                View(folder, (home,), tuple(extra)).command(self.mode.name, command),
+                View(folder, (home,), (*extra, *readable)).command(self.mode.name, command),
                 cwd=folder,
                 env=variables,
                 stdin=subprocess.DEVNULL,
@@ -336,6 +337,7 @@ class Session(Child):
         *,
         extra: Sequence[Path] = (),
         plots: bool = False,
+        readable: Sequence[Path] = (),
     ) -> None:
         read_here, write_there = os.pipe()
         read_there, write_here = os.pipe()
@@ -351,6 +353,7 @@ class Session(Child):
                 extra=extra,
                 descriptors=(read_there, write_there),
                 plots=plots,
+                readable=readable,
             )
         finally:
             os.close(read_there)

@@ -93,7 +93,9 @@ def verify(
         try:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 first, second = (pool.submit(runner.run, original, after, label) for label in ("first", "second"))
-                third = pool.submit(runner.run, converted, mine, "third", shop, Path(written.notebook))
+                third = pool.submit(
+                    runner.run, converted, mine, "third", shop, Path(written.notebook), data_elsewhere(written)
+                )
                 runs, other = [first.result(), second.result()], third.result()
                 items = _items(wanted, runs, other)
                 if any(item.status == "differs" for item in items):
@@ -119,16 +121,27 @@ def project_copy(written: Written, target: Path) -> Path | None:
     for name in ("settings.ini", "pyproject.toml"):
         if (root / name).is_file():
             shutil.copyfile(root / name, target / name)
+    for data in _data_folders(written):
+        if not data.is_absolute() and (root / data).is_dir() and data != Path():
+            copy_folder(root / data, target / data)
+    here = target / notebook.parent.relative_to(root)
+    here.mkdir(parents=True, exist_ok=True)
+    return here
+
+
+def data_elsewhere(written: Written) -> list[Path]:
+    """Return the data's folder where it was too large to be copied into the project."""
+    return [each for each in _data_folders(written) if each.is_absolute() and each.is_dir()]
+
+
+def _data_folders(written: Written) -> list[Path]:
+    found = []
     for line in written.parameters:
         name, _, rest = line.partition(":")
         default = re.match(r"\s*str = ('[^']*'|\"[^\"]*\")", rest)
         if name in FOLDERS and default:
-            data = Path(ast.literal_eval(default[1]))
-            if not data.is_absolute() and (root / data).is_dir() and data != Path():
-                copy_folder(root / data, target / data)
-    here = target / notebook.parent.relative_to(root)
-    here.mkdir(parents=True, exist_ok=True)
-    return here
+            found.append(Path(ast.literal_eval(default[1])))
+    return found
 
 
 def _items(wanted: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[int, Snapshot]], other: Any) -> list[Item]:
@@ -176,10 +189,11 @@ class Runner:
         label: str,
         folder: Path | None = None,
         keep: Path | None = None,
+        data: Sequence[Path] = (),
     ) -> dict[int, Snapshot]:
         """Run a notebook; return the named values after the cells asked for (from 1). `keep` takes the outputs.
 
-        It runs in `folder`, or in a copy of the original's files.
+        It runs in `folder`, from which it sees `data` where that lies elsewhere, or in a copy of the original's files.
         """
         here = folder or self.place / label
         if folder is None:
@@ -188,7 +202,8 @@ class Runner:
         shown: dict[int, CellRun] = {}
         which = "the conversion" if keep is not None else "the original"
         home = self.place / f"home-{label}"
-        with Session(here, home, self.limits, extra=self.packages, plots=keep is not None) as session:
+        seen = [self.place / "shop", *data] if folder is not None else []
+        with Session(here, home, self.limits, extra=self.packages, plots=keep is not None, readable=seen) as session:
             try:
                 for cell in notebook.cells:
                     number = cell.index + 1
