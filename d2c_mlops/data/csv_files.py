@@ -195,7 +195,10 @@ def _ragged(body: bytes, names: list[str], separator: str, where: str, starts: I
     failures, count = [], 0
     for line, a, b in zip(lines, starts, [*starts[1:], len(body)], strict=True):
         record = body[a:b].decode()
-        cells = next(csv.reader(io.StringIO(record, newline=""), delimiter=separator), [])
+        try:
+            cells = next(csv.reader(io.StringIO(record, newline=""), delimiter=separator), [])
+        except csv.Error:  # a cell of more than 128 KiB
+            cells = record.split(separator)
         if len(cells) == len(names) or not record.strip():
             continue
         count += 1
