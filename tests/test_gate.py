@@ -191,7 +191,22 @@ def test_no_cutoff_sees_what_came_after_it(settings: Settings) -> None:
     honest, tempted = (
         evaluator.observe(Trial(type(model), model.params(), {}, each, as_of))[columns] for each in (tables, other)
     )
+    assert honest["model"].notna().all()
     pd.testing.assert_frame_equal(honest, tempted)
+
+
+def test_a_model_is_handed_no_row_after_its_cutoff(settings: Settings) -> None:
+    base, seen = type(new_model("demand", settings, {})), []
+
+    class Spy(base):
+        def fit(self, tables: Tables, as_of: date) -> "Spy":
+            seen.append((as_of, tables["order_lines"]["ordered_at"].max()))
+            return super().fit(tables, as_of)
+
+    tables, as_of = base.example()
+    evaluator_of(base.contract).observe(Trial(Spy, base().params(), {}, tables, as_of))
+    assert len(seen) == 3
+    assert all(last < pd.Timestamp(cutoff + timedelta(days=1), tz="UTC") for cutoff, last in seen)
 
 
 def seasonal(days: int = 800, start: date = date(2022, 1, 1)) -> tuple[Tables, date]:
