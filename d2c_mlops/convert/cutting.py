@@ -136,7 +136,13 @@ def _independent(work: Line, shown: Line) -> bool:
     seen = shown.facts.loads | {*shown.facts.binds, *shown.facts.mutates}
     bound = {*shown.facts.binds, *shown.facts.mutates} & (work.facts.loads | set(work.facts.binds))
     chance = _uses_chance(work) and _uses_chance(shown)
-    return not (changed & seen) and not bound and not chance and not is_import(shown.statement.node)
+    files = work.role == "load" and _writes_file(shown)
+    return not (changed & seen) and not bound and not chance and not files and not is_import(shown.statement.node)
+
+
+def _writes_file(line: Line) -> bool:
+    methods = {node.attr for node in ast.walk(line.statement.node) if isinstance(node, ast.Attribute)}
+    return any(each.startswith("to_") or each in ("dump", "save", "savetxt", "write") for each in methods)
 
 
 def _uses_chance(line: Line) -> bool:

@@ -25,9 +25,12 @@ class Values:
             node = ast.Assign([node.target], node.value)
         if not isinstance(node, ast.Assign):
             return
-        for target in node.targets:
+        for target, given in ((each, node.value) for each in node.targets):
+            if isinstance(target, ast.Tuple) and isinstance(given, ast.Tuple):
+                for part, own in zip(target.elts, given.elts, strict=False):
+                    self.take(ast.Assign([part], own))
             if isinstance(target, ast.Name):
-                value = self.of(node.value)
+                value = self.of(given)
                 if value is None:
                     self.names.pop(target.id, None)
                 else:
