@@ -30,7 +30,7 @@ from d2c_mlops.settings import load
 NOBODY = getpwnam("nobody")  # PostgreSQL does not run as root, and wants a user that has a name
 IMAGE = "localhost/d2c-test-project"
 JOB = "[schedule:hello]\nrun = nbs/hello.ipynb\nat = every 1 minutes\nparams.day = {slot:%Y-%m-%d}\n"
-POLICY = "[decisions]\nlinks = secret:LINKS\n[decisions:{model}]\nfield = score\n"
+POLICY = "[decisions]\nlinks = secret:LINKS\n[decisions:{model}]\nfield = score\nkeys = crm\n"
 CELLS = [("day: str = ''", ["parameters"]), ("print(day)", [])]
 
 

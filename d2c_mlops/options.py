@@ -96,6 +96,13 @@ class PolicySettings:
     at_deadline: str = option("expire", "what happens then: expire, apply or reject")
     max_age: str = option("7d", "age from which a prediction, or a decision not yet applied, is not acted on any more")
     max_auto: int = option(0, "decisions a day (UTC) that are applied without asking; no limit when 0")
+    keys: tuple[str, ...] = option(
+        (),
+        "API keys, by name or id, whose predictions become decisions beside those of batches and of keys with scope decide",
+    )
+    allow_new: bool = option(
+        False, "whether a row is added without asking where the target table has none for what is decided about"
+    )
     deciders: tuple[str, ...] = option((), "who may decide: names of API keys and of people; everybody when empty")
     notify: Mapping[str, str] = option(
         _nothing, "notify.NAME: apprise URL of who decides, told with links of their own"

@@ -68,7 +68,7 @@ def predicted(
     id = f"{sku}-{price}-{at.timestamp():.0f}-{name}"
     row = {"id": id, "model": name, "version": 1, "contract": "1.0.0", "variant": "champion", "key": sku, "at": at,
            "inputs": {"sku": sku, "current_price": current, "cost": 5.0}, "outputs": {"sku": sku, "price": price},
-           "reasons": [f"{sku} sells well"], "caller": None, "request_id": "r"}  # fmt: skip
+           "reasons": [f"{sku} sells well"], "caller": "batch", "request_id": "r"}  # fmt: skip
     with ledger.write() as connection:
         connection.execute(insert(predictions), row | more)
     return id

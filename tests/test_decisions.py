@@ -635,7 +635,7 @@ def test_a_batch_becomes_decisions(settings, tmp_path: Path) -> None:
     ini = settings.root / "settings.ini"
     ini.write_text(
         ini.read_text()
-        + "[decisions:mean_units]\nfield = units\nauto = units <= 100\napply = sqlite:///shop.db::packs\n"
+        + "[decisions:mean_units]\nfield = units\nauto = units <= 100\napply = sqlite:///shop.db::packs\nallow_new = true\n"
     )
     held = load(settings.root, environ={})
     source = asked(tmp_path, 40)

@@ -269,6 +269,8 @@ def test_people_decide_under_compose_where_the_project_has_a_policy(tmp_path: Pa
         service["environment"].items()
         <= (whole["services"]["scheduler"]["environment"] | {"D2C_SERVICE_KEYS": "/run/secrets/keys"}).items()
     )
+    scheduler = whole["services"]["scheduler"]  # its jobs may run decisions, and look up who may cause them
+    assert scheduler["environment"]["D2C_SERVICE_KEYS"] == "/run/secrets/keys" and "keys" in scheduler["secrets"]
     scraped = yaml.safe_load(made["prometheus/prometheus.yaml"])["scrape_configs"]
     assert [each["job_name"] for each in scraped] == ["mean-units", "decisions"]
 

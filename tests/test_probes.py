@@ -107,9 +107,11 @@ def test_what_a_contract_check_is_told_is_never_applied_to_the_shops_table(
 
 
 def test_what_a_caller_is_told_is_applied(priced, tmp_path, monkeypatch) -> None:
-    _, _, _, url, table, _ = priced
-    record = {"sku": "P-1", "current_price": 7.0, "cost": 5.0}
-    assert httpx.post(f"{url}/predict", json={"records": [record]}).status_code == 200
+    held, _, _, url, table, _ = priced
+    token = keys.create(keys_file(held), "pricing", ["price"], now=now_utc(), scopes=["ask", "decide"])[1]
+    time.sleep(1.1)  # a service looks at its keys once a second
+    record, own = {"sku": "P-1", "current_price": 7.0, "cost": 5.0}, {"authorization": f"Bearer {token}"}
+    assert httpx.post(f"{url}/predict", json={"records": [record]}, headers=own).status_code == 200
     decide(tmp_path, monkeypatch)
     assert table() == {"P-1": 10.0}
 

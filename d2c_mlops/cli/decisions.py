@@ -27,7 +27,9 @@ def decisions(context: click.Context, as_json: bool) -> None:
     A section [decisions:MODEL] of settings.ini is the policy: `field` is the output that is decided upon, `auto` a rule under which
     nobody is asked, such as abs(price - current_price) / current_price <= 0.05, `allow` one that must hold for whatever is
     applied; `deadline` and `at_deadline`, `max_auto` a day, `deciders`, and where decisions go: `apply` names a web hook or
-    URL::TABLE. Without a command, what waits for a person.
+    URL::TABLE. Predictions of batches (`d2c score … ledger:`) and of API keys with the scope decide, or listed under `keys`, become
+    decisions; those of other callers are counted and left alone. A row that the table lacks is added when a person approved it, or
+    `allow_new = true`. Without a command, what waits for a person.
     """
     if context.invoked_subcommand is None:
         _list(None, ("pending",), as_json)
@@ -328,10 +330,25 @@ def _lines(turn: Turn) -> list[str]:
     more += [(count, f"{word} at the deadline") for word, count in turn.late.items()]
     applied = turn.applied
     more += [(applied.applied, "applied"), (applied.waiting, "waiting for the other side"), (applied.failed, "refused"),
+             (applied.asked, "to be asked about, because the table has no row for them"),
              (applied.expired, "outdated"), (applied.dry_run, "decided on trial, not applied")]  # fmt: skip
     lines = [f"{turn.model}: {new}" + "".join(f", {count} {word}" for count, word in more if count)]
     if applied.nowhere:
         lines.append(f"{applied.nowhere} are decided and go nowhere: [decisions:{turn.model}] apply is not set")
+    section = f"[decisions:{turn.model}]"
+    if proposed.without_scope:
+        lines.append(
+            f"{proposed.without_scope} predictions by keys without scope decide were not considered ({proposed.keys}): "
+            f"give the key that scope (`d2c keys create NAME --model {turn.model} --scope ask --scope decide`), or list it "
+            f"under {section} keys ="
+        )
+    if proposed.without_key:
+        lines.append(
+            f"{proposed.without_key} predictions asked without a known API key were not considered: batches (`d2c score`) "
+            "and API keys cause decisions"
+        )
+    if proposed.unknown:
+        lines.append(f"{section} keys: no API key of {turn.model} is called {', '.join(proposed.unknown)}")
     return lines
 
 

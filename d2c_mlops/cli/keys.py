@@ -26,6 +26,7 @@ def keys(context: click.Context, as_json: bool) -> None:
     "d2c keys create crm --model lead_scoring",
     "d2c keys create shop --model demand --model price --expires 90d",
     "d2c keys create jo --model price --scope decide",
+    "d2c keys create pricing --model price --scope ask --scope decide",
     "d2c keys create check --model demand --scope probe",
 )
 @keys.command()
@@ -37,7 +38,7 @@ def keys(context: click.Context, as_json: bool) -> None:
     type=click.Choice(["ask", "decide", "probe"]),
     default=("ask",),
     show_default=True,
-    help="What it opens: asking the model; deciding upon its predictions; probe: asking it with made-up keys, as "
+    help="What it opens: asking the model; deciding upon its predictions, and, together with ask, causing decisions by asking; probe: asking it with made-up keys, as "
     "`d2c contract check` and monitors do. Nothing is decided upon a probe, and it counts in no figure.",
 )
 @click.option("--model", "models", multiple=True, help="A model that the key is for; all of them when not given.")

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import and_, or_, select, update
 
 from ..errors import D2CError, Temporary, UsageError
-from ..ledger.schema import decisions
+from ..ledger.schema import BATCH, decisions, predictions
 from ..ledger.store import Ledger
 from ..models.contract import Contract
 from .policy import Policy
@@ -32,6 +32,7 @@ class Applied:
     failed: int = 0  # refused, or away too often: dead letters
     expired: int = 0  # too old, or a newer decision about the same was made
     dry_run: int = 0  # decided, and not applied because the policy is on trial
+    asked: int = 0  # the target has nothing for its subject, and nobody approved it: a person is asked
     nowhere: int = 0  # decided, and the policy does not say where to
 
     def to_dict(self) -> dict[str, int]:
@@ -138,6 +139,8 @@ def _apply(
     except D2CError as err:
         outcome = Outcome(err.what)
     now = clock()
+    if outcome.absent:
+        return _ask(ledger, policy, claimed, now, outcome.what)
     if not outcome.what:
         return _close(ledger, claimed, now, "applied", target.shown)
     if not outcome.away or claimed.attempts >= policy.said.tries:
@@ -149,6 +152,20 @@ def _apply(
         connection.execute(update(decisions).where(_mine(claimed)).values(values))
         note(connection, [_event(claimed, now, claimed.status, f"attempt {claimed.attempts}: {outcome.what}")])
     return "waiting"
+
+
+def _ask(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime, why: str) -> str:
+    """Let a person decide about what the target has nothing for; what a deadline approved is closed."""
+    if claimed.by == "deadline":
+        return _close(ledger, claimed, now, "expired", why)
+    values = {
+        "status": "pending", "verdict": None, "by": None, "decided_at": None, "reason": why, "claimed_until": None,
+        "not_before": None, "notified_at": None, "deadline_at": now + policy.deadline, "attempts": 0,
+    }  # fmt: skip
+    with ledger.write() as connection:
+        if connection.execute(update(decisions).where(_mine(claimed)).values(values)).rowcount:
+            note(connection, [_event(claimed, now, "pending", why)])
+    return "asked"
 
 
 def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) -> str:
@@ -165,8 +182,18 @@ def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) 
     with ledger.read() as connection:
         if connection.execute(select(decisions.c.id).where(newer).limit(1)).first():
             return "a newer decision about the same was made"
+    if claimed.automatic and (asker := _asker(ledger, claimed)) not in policy.callers(now).permitted:
+        return f"{f'the API key {asker}' if asker else 'a call without an API key'} causes no decision"
     base = basis(ledger, claimed)
     return policy.against(base["inputs"], base["outputs"], claimed.edited)
+
+
+def _asker(ledger: Ledger, claimed: Decision) -> str | None:
+    """Return who asked for the prediction; a batch where the prediction is not on record any more."""
+    query = select(predictions.c.caller).where(predictions.c.id == claimed.prediction_id)
+    with ledger.read() as connection:
+        found = connection.execute(query).first()
+    return found.caller if found is not None else BATCH
 
 
 def _mine(claimed: Decision) -> Any:

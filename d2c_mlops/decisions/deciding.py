@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, func, select, update
+from sqlalchemy import Connection, RowMapping, and_, func, or_, select, update
 
 from ..errors import DataRefused, UsageError
 from ..ledger.schema import by_callers, decision_links, decisions, predictions
 from ..ledger.store import Ledger, insert_new
 from ..models.contract import Contract
 from ..serving.batch import identity_of
+from .callers import Callers
 from .policy import Judged, Policy, checked
 from .records import Decision, alone, basis, contract_of, find, heard, id_of, note, subject_of
 from .words import Words, shown
@@ -43,8 +44,12 @@ class Proposed:
     pending: int = 0
     rejected: int = 0  # against `allow`
     superseded: int = 0  # a newer prediction for the same key came
+    without_scope: int = 0  # asked with API keys that cause no decision: not considered
+    without_key: int = 0  # asked without an API key, or by a caller that the ledger does not name: not considered
+    keys: str = ""  # names of those keys
+    unknown: tuple[str, ...] = ()  # entries of the policy's `keys` that are no key of the model
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
         return asdict(self)
 
@@ -52,15 +57,17 @@ class Proposed:
 def propose(ledger: Ledger, policy: Policy, now: datetime, *, write: bool = True) -> Proposed:
     """Make a decision of every prediction that has none: at most one each, whoever else does the same.
 
-    Of several predictions about the same the newest counts. Shadow answers, which nobody was given, and answers to probes are left alone.
-    With `write` false nothing is kept.
+    Of several predictions about the same the newest counts. Shadow answers, which nobody was given, and answers to probes are left alone;
+    so are predictions of callers that cause no decision, which are counted. With `write` false nothing is kept.
     """
     told, after = Proposed(), ("", "")
     policy.check(contract_of(ledger, policy.model))
+    callers = policy.callers(now)
+    _count_others(ledger, policy, callers, told, now)
     while True:
         with ledger.write() as connection:
             alone(connection, f"decisions {policy.model}")
-            rows = connection.execute(_undecided(policy, now, after)).mappings().all()
+            rows = connection.execute(_undecided(policy, callers, now, after)).mappings().all()
             made = _made(ledger, connection, policy, rows, now)
             _keep(connection, made, told, now, write)
         if len(rows) < CHUNK or (write and not made):
@@ -68,16 +75,35 @@ def propose(ledger: Ledger, policy: Policy, now: datetime, *, write: bool = True
         after = (rows[-1]["at"], rows[-1]["id"]) if not write else ("", "")
 
 
-def _undecided(policy: Policy, now: datetime, after: tuple[Any, str]) -> Any:
-    joined = predictions.outerjoin(decisions, decisions.c.prediction_id == predictions.c.id)
-    mine = and_(
+def _open(policy: Policy, now: datetime) -> Any:
+    """Return the condition that a prediction is recent, was given to a caller and has no decision."""
+    return and_(
         predictions.c.model == policy.model,
         predictions.c.variant != "shadow",
         by_callers(predictions),
         predictions.c.at > now - policy.max_age,
         decisions.c.id.is_(None),
     )
-    query = select(predictions).select_from(joined).where(mine).order_by(predictions.c.at, predictions.c.id)
+
+
+_WITH_DECISION = predictions.outerjoin(decisions, decisions.c.prediction_id == predictions.c.id)
+
+
+def _count_others(ledger: Ledger, policy: Policy, callers: Callers, told: Proposed, now: datetime) -> None:
+    """Count the predictions that nothing is decided upon because of who asked."""
+    caller = predictions.c.caller
+    other = or_(caller.is_(None), caller.not_in(callers.permitted))
+    query = select(caller, func.count()).select_from(_WITH_DECISION).where(_open(policy, now), other).group_by(caller)
+    with ledger.read() as connection:
+        counts = {id: count for id, count in connection.execute(query)}
+    told.without_scope = sum(count for id, count in counts.items() if id in callers.names)
+    told.without_key = sum(counts.values()) - told.without_scope
+    told.keys, told.unknown = callers.shown([id for id in counts if id in callers.names]), callers.unknown
+
+
+def _undecided(policy: Policy, callers: Callers, now: datetime, after: tuple[Any, str]) -> Any:
+    mine = and_(_open(policy, now), predictions.c.caller.in_(callers.permitted))
+    query = select(predictions).select_from(_WITH_DECISION).where(mine).order_by(predictions.c.at, predictions.c.id)
     if after[1]:
         at, id = predictions.c.at, predictions.c.id
         query = query.where((at > after[0]) | ((at == after[0]) & (id > after[1])))

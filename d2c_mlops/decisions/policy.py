@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,8 +14,10 @@ from pydantic import ValidationError
 from ..errors import DataRefused, UsageError
 from ..models.contract import Contract, Field, record_model
 from ..serving.batch import identity_of
+from ..serving.bento import keys_file
 from ..settings import PolicySettings, Settings
 from ..values import age
+from .callers import Callers
 from .rules import Rule, Unknown
 from .words import NAMES, Words
 
@@ -40,6 +43,7 @@ class Policy:
     allow: Rule | None
     deadline: timedelta
     max_age: timedelta
+    keys: Path  # file of API keys
 
     @classmethod
     def of(cls, model: str, settings: Settings) -> Policy:
@@ -57,7 +61,11 @@ class Policy:
             for name, text in (("auto", said.auto), ("allow", said.allow))
         )
         deadline, max_age = (timedelta(seconds=age(text)) for text in (said.deadline, said.max_age))
-        return cls(model, said, auto, allow, deadline, max_age)
+        return cls(model, said, auto, allow, deadline, max_age, keys_file(settings))
+
+    def callers(self, now: datetime) -> Callers:
+        """Return whose predictions become decisions at a moment. Raises UsageError where the file of keys cannot be read."""
+        return Callers.of(self.model, self.said.keys, self.keys, now)
 
     @property
     def where(self) -> str:

@@ -18,6 +18,7 @@ from ..models.contract import Contract
 from ..registry.versions import find_version
 
 STATUSES = ("pending", "approved", "rejected", "edited", "auto", "expired", "applied", "failed")
+AUTOMATIC = ("policy", "deadline")  # who decided where no person did
 DUE = ("auto", "approved", "edited")  # what is to be applied
 
 
@@ -55,6 +56,11 @@ class Decision:
     def value(self) -> Any:
         """What is applied: the edited value, else the proposed one."""
         return self.proposed if self.edited is None else self.edited
+
+    @property
+    def automatic(self) -> bool:
+        """Whether no person decided it."""
+        return self.by in AUTOMATIC
 
     @property
     def about(self) -> dict[str, Any]:

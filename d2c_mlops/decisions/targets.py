@@ -35,6 +35,7 @@ class Outcome:
     what: str = ""
     away: bool = False
     retry_after: float = 0.0
+    absent: bool = False  # the target has nothing for the decision's subject, and nothing may be added without asking
 
 
 class Target(Protocol):
@@ -59,11 +60,11 @@ def open_target(policy: Policy) -> Target:
         check_line(location, f"{policy.where} apply")
         name = policy.said.sign.removeprefix("secret:")
         told = location.split("?")[0] if location == written else written
-        return Hook(location, told, secret(name) if name else "")
+        return Hook(location, told, secret(name) if name else "", policy.said.allow_new)
     url, table = split_location(location)
     if not table or "://" not in url:
         raise UsageError("decisions go to https://… or to URL::TABLE", where=f"{policy.where} apply")
-    return SqlTable(location, shown(location) if location == written else written)
+    return SqlTable(location, shown(location) if location == written else written, policy.said.allow_new)
 
 
 def message(decision: Decision) -> dict[str, Any]:
@@ -88,9 +89,11 @@ class Hook:
     url: str
     shown: str
     key: str
+    allow_new: bool = False
 
     def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
-        body = json.dumps(message(decision), ensure_ascii=False).encode()
+        asked = {"automatic": decision.automatic, "allow_new": self.allow_new or not decision.automatic}
+        body = json.dumps(message(decision) | asked, ensure_ascii=False).encode()
         headers = {"content-type": "application/json", "idempotency-key": decision.id, "webhook-id": decision.id}
         if token := os.environ.get(TOKEN):
             headers["authorization"] = f"Bearer {token}"
@@ -107,13 +110,15 @@ class Hook:
 
 @dataclass
 class SqlTable:
-    """A table with the key's columns and the decided one; a row is changed, or added where there is none.
+    """A table with the key's columns and the decided one; a row is changed, or added where there is none and a person
+    approved it or the policy says `allow_new`.
 
     That and the note of the decision are one transaction, so that a decision changes the table once however often it is sent.
     """
 
     location: str
     shown: str
+    allow_new: bool = False
     opened: tuple[sa.Engine, sa.Table, sa.Table] | None = None
 
     def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
@@ -124,7 +129,9 @@ class SqlTable:
                     naive = now.astimezone(UTC).replace(tzinfo=None)
                     if self._taken(connection, notes, decision.id, naive):
                         return Outcome()
-                    self._upsert(connection, target, decision, contract, naive)
+                    if not self._upsert(connection, target, decision, contract, naive):
+                        connection.rollback()
+                        return Outcome(f"{self.shown} has no row for {decision.title}", absent=True)
             except sa.exc.IntegrityError as err:
                 with engine.connect() as connection:  # another process that took the claim over may have been faster
                     known = sa.select(notes.c.decision_id).where(notes.c.decision_id == decision.id)
@@ -185,7 +192,8 @@ class SqlTable:
 
     def _upsert(
         self, connection: sa.Connection, target: sa.Table, decision: Decision, contract: Contract, now: datetime
-    ) -> None:
+    ) -> bool:
+        """Change the row, or add one; false, and nothing done, where there is none and none may be added."""
         kinds = {one.name: one.kind for one in (*contract.input_fields, *contract.output_fields)}
         key = {
             name: _exact(target.c[name], _typed(kinds[name], value), self.shown)
@@ -197,8 +205,13 @@ class SqlTable:
             name: value for name, value in ours.items() if name in target.columns and name not in (*key, *values)
         }
         mine = sa.and_(*(target.c[name] == value for name, value in key.items()))
-        if connection.execute(target.update().where(mine).values(values)).rowcount == 0:
+        if decision.automatic and not self.allow_new:
+            if connection.execute(sa.select(sa.literal(1)).select_from(target).where(mine).limit(1)).first() is None:
+                return False
+            connection.execute(target.update().where(mine).values(values))
+        elif connection.execute(target.update().where(mine).values(values)).rowcount == 0:
             connection.execute(target.insert().values({**key, **values}))
+        return True
 
 
 def _column(name: str, kind: Any, key: bool) -> sa.Column[Any]:

@@ -231,6 +231,7 @@ feedback = Table(
     Index("feedback_by_key", "model", "key", "at"),
 )
 
+BATCH = "batch"  # caller of what `d2c score … ledger:` answered; ids of API keys are hexadecimal
 PROBE = "probe"  # origin of what was asked with made-up keys: by checks, load tests and monitors
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, select
 from sqlalchemy.exc import StatementError
 
 from ..errors import UsageError
-from ..ledger.schema import by_callers, feedback, predictions, rollouts
+from ..ledger.schema import BATCH, by_callers, feedback, predictions, rollouts
 from ..ledger.store import CHUNK, Ledger, insert_new
 from ..locks import lock
 from ..settings import Settings
@@ -164,7 +164,8 @@ def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
         key = outputs.get(line["key"])
         yield {
             "id": ids[i] if ids else f"{line['id']}-{places[i] if places else line['first'] + i}",
-            **{name: line[name] for name in ("model", "version", "contract", "variant", "caller", "request_id")},
+            **{name: line[name] for name in ("model", "version", "contract", "variant", "request_id")},
+            "caller": line["caller"] if line["caller"] != BATCH else None,  # no service answers a batch
             "key": _text(key),
             "at": at,
             "inputs": inputs,

@@ -13,7 +13,7 @@ import pandas as pd
 from sqlalchemy import func, select
 
 from ..errors import UsageError
-from ..ledger.schema import predictions
+from ..ledger.schema import BATCH, predictions
 from ..ledger.store import Ledger, insert_new
 from ..models.contract import to_records
 from ..settings import Settings
@@ -78,7 +78,7 @@ class _Predictions:
             {
                 "id": f"{batch.id}-{first + i}", "model": batch.model, "version": int(versions[i]),
                 "contract": contract.version, "variant": variants[i], "key": _text(outputs[i].get(contract.key)),
-                "at": at, "inputs": inputs[i], "outputs": outputs[i], "reasons": reasons[i], "caller": "batch",
+                "at": at, "inputs": inputs[i], "outputs": outputs[i], "reasons": reasons[i], "caller": BATCH,
                 "request_id": batch.id,
             }
             for i in range(len(frame))

@@ -67,6 +67,7 @@ def _about(plan: Plan) -> list[str]:
     return [
         *own,
         f"People decide at port {plan.deciding.port}, by keys of the scope decide or by links: put a proxy with TLS before it.",
+        "Predictions become decisions where a batch or a key of the scope decide asked for them, or one that `keys` of the policy lists.",
     ]
 
 
@@ -148,11 +149,12 @@ def compose(plan: Plan) -> dict[str, Any]:
                     "D2C_TRACKING_URI": "http://mlflow:5000",
                     "D2C_LEDGER_URL_FILE": "/run/secrets/ledger",
                     "D2C_SERVICE_STATE": "/state",
+                    **({"D2C_SERVICE_KEYS": "/run/secrets/keys"} if plan.deciding else {}),  # who may cause decisions
                 },
                 "depends_on": up | {"mlflow": {"condition": "service_started"}},
                 "stop_grace_period": "5m",
                 "volumes": ["store:/store", "state:/state"],
-                "secrets": ["ledger", *plan.secrets],
+                "secrets": ["ledger", *(["keys"] if plan.deciding else []), *plan.secrets],
                 **_limits(2.0, 4096),
             },
             called(plan): service(plan),
