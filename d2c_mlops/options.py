@@ -151,6 +151,10 @@ class ServiceSettings:
     keep_majors: int = option(
         90, "days that a major version of a contract is served beside the one that replaced it as champion"
     )
+    hosts: tuple[str, ...] = option(
+        (),
+        "names under which a service in development mode is asked, beside localhost, addresses and the machine's own",
+    )
     workers: int = option(1, "processes that answer")
     max_body: int = option(32 * 2**20, "largest body in bytes, unpacked")
     max_records: int = option(10_000, "most records in one JSON request; a stream of NDJSON has no such limit")
@@ -166,7 +170,11 @@ class ServiceSettings:
 
     def environment(self) -> dict[str, str]:
         """Return the D2C_SERVICE_… variables that make these settings hold in a service."""
-        return {f"{SERVICE}{name.upper()}": str(getattr(self, name)) for name in SERVICE_OPTIONS}
+        values = {name: getattr(self, name) for name in SERVICE_OPTIONS}
+        return {
+            f"{SERVICE}{name.upper()}": " ".join(value) if isinstance(value, tuple) else str(value)
+            for name, value in values.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,7 @@ def test_a_key_lists_the_decisions_of_its_models_alone(place: Place) -> None:
 def test_with_the_right_key_a_decision_is_made_once(place: Place, log: Any) -> None:
     headers, path = sent(place.keys, "right"), f"{place.url}/decisions/{place.id}"
     is_problem(httpx.post(f"{path}/approve", headers=sent(place.keys, "eve")), 403)
+    typed = {**headers, "content-type": "application/json"}
     for body, status in (
         (b"{", 400),
         (b'{"valeu": 1}', 400),
@@ -199,7 +200,7 @@ def test_with_the_right_key_a_decision_is_made_once(place: Place, log: Any) -> N
         (b'{"value": 9}', 422),
         (b'{"reason": 1}', 400),
     ):
-        is_problem(httpx.post(f"{path}/edit", content=body, headers=headers), status)
+        is_problem(httpx.post(f"{path}/edit", content=body, headers=typed), status)
     is_problem(httpx.post(f"{path}/approve", json={"value": 9}, headers=headers), 400)
     for limit in ("1001", "-1", "many", "1" * 9):
         is_problem(httpx.get(f"{place.url}/decisions?limit={limit}", headers=headers), 400)

@@ -16,7 +16,7 @@ import pandera.pandas as pa
 import pytest
 import uvicorn
 from click.testing import CliRunner
-from starlette.testclient import TestClient
+from local_client import LocalClient
 from test_registry import train
 
 from d2c_mlops.cli import main
@@ -67,7 +67,7 @@ def imported(source: str, folder: Path) -> ModuleType:
 
 def test_the_python_client_gets_the_answers_of_the_service(app, model, tmp_path):
     made = imported(client("python", "mean_units", model.contract, False), tmp_path)
-    inner = TestClient(app)
+    inner = LocalClient(app)
 
     def forward(request: httpx.Request) -> httpx.Response:
         answer = inner.request(request.method, request.url.path, content=request.content, headers=dict(request.headers))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
+from local_client import LocalClient
 
 from d2c_mlops.convert.conversion_report import page
 from d2c_mlops.convert.convert import Conversion, convert
@@ -96,7 +96,7 @@ def test_run_promote_package_and_serve_give_the_notebooks_answer(churn: Conversi
     key = model.contract.key
     asked = rows.assign(**{key: [str(i) for i in range(len(rows))]})[list(model.contract.inputs.columns)]
     records = to_records(model.contract.input_fields, model.contract.check_inputs(asked))
-    client = TestClient(create_app(lambda: Served(model, "churn_2019", version.version, {}, records[0])))
+    client = LocalClient(create_app(lambda: Served(model, "churn_2019", version.version, {}, records[0])))
     answer = client.post("/predict", json={"records": records})
     assert answer.status_code == 200, answer.text
     got = [each["prediction"] for each in answer.json()["predictions"]]

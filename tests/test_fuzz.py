@@ -169,7 +169,8 @@ def test_any_query_is_answered(desk: Any, path: str, query: str) -> None:
 @given(st.dictionaries(st.sampled_from(["reason", "value", "²"]), RAW), st.sampled_from(["edit"]))
 def test_any_edit_is_refused_that_is_no_price(desk: Any, fields: dict[str, str], action: str) -> None:
     client, id, head = desk
-    answer = client.post(f"/decisions/{id}/{action}", content=body({**fields, "reason": '"why"'}), headers=head)
+    typed = {**head, "content-type": "application/json"}
+    answer = client.post(f"/decisions/{id}/{action}", content=body({**fields, "reason": '"why"'}), headers=typed)
     value = fields.get("value", "null")
     price = value.replace(".", "").isdigit() and len(value) < 10 and 0 <= float(value) <= 1000
     assert answer.status_code in (400, 413, 422) or price or value == "1e-999", (value[:50], answer.text[:200])

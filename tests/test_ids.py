@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from starlette.testclient import TestClient
+from local_client import LocalClient
 from test_collect import line, said
 from test_rollout import Keen, Service, going, leads
 from test_service import ASK, Lead, asking, logged
@@ -199,7 +199,7 @@ def test_two_replicas_that_are_told_the_same_count_it_once(tmp_path: Path) -> No
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     books = [Logbook(tmp_path / name / "log") for name in ("one", "two")]
     clients = [
-        TestClient(create_app(lambda: Served(Lead(), "leads", 7, {}, ASK, secret=b"s"), Keeping(logbook=book)))
+        LocalClient(create_app(lambda: Served(Lead(), "leads", 7, {}, ASK, secret=b"s"), Keeping(logbook=book)))
         for book in books
     ]
     ids = [

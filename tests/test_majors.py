@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from starlette.testclient import TestClient
+from local_client import LocalClient
 from test_registry import train
 from test_service import Lead
 
@@ -53,7 +53,7 @@ def app(tmp_path: Path) -> App:
 
 
 def ask(app: App, path: str, **more: object):
-    return TestClient(app).post(path, json={"records": [RECORD]}, **more)
+    return LocalClient(app).post(path, json={"records": [RECORD]}, **more)
 
 
 def test_the_path_chooses_the_version_of_the_contract(app: App) -> None:
@@ -66,7 +66,7 @@ def test_the_path_chooses_the_version_of_the_contract(app: App) -> None:
 
 def test_answers_of_the_older_one_say_how_long_there_will_be_any(app: App) -> None:
     for told in (ask(app, "/v1/predict"), ask(app, "/v1/predict", headers={"x-request-id": "a b"}),
-                 TestClient(app).get("/v1/contract"), TestClient(app).post("/v1/predict", content=b"{")):  # fmt: skip
+                 LocalClient(app).get("/v1/contract"), LocalClient(app).post("/v1/predict", content=b"{")):  # fmt: skip
         assert told.headers["deprecation"] == "@1793534400"  # RFC 9745
         assert told.headers["sunset"] == "Tue, 31 Mar 2099 23:59:59 GMT"  # RFC 8594
         assert told.headers["link"] == '</v2/contract>; rel="successor-version"'
@@ -95,7 +95,7 @@ def test_there_is_nothing_at_other_paths(app: App, path: str) -> None:
 
 def test_a_stream_stays_with_its_version(app: App) -> None:
     body = b"\n".join([json.dumps(RECORD).encode()] * 1200)
-    told = TestClient(app).post("/v1/predict", content=body, headers={"content-type": "application/x-ndjson"})
+    told = LocalClient(app).post("/v1/predict", content=body, headers={"content-type": "application/x-ndjson"})
     rows = [json.loads(line) for line in told.text.splitlines()]
     assert {row["version"] for row in rows[:-1]} == {3}
     assert rows[-1]["complete"]
@@ -129,7 +129,7 @@ def test_its_documents_are_its_own(tmp_path: Path, app: App) -> None:
 
     old = app.keeping.majors[1].served
     vars(old)["document"] = json.dumps(document(old)).encode()
-    client = TestClient(app)
+    client = LocalClient(app)
     told = client.get("/v1/openapi.json").json()
     assert told["info"]["version"] == "1.0.0"
     assert told["servers"] == [{"url": "/v1"}]

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
+from local_client import LocalClient
 from pricing import CONTRACT, listening, predicted, shop
-from starlette.testclient import TestClient
 from test_registry import train
 from test_rollout import Service, going, leads
 from test_service import ASK, Lead
@@ -134,8 +134,8 @@ def test_a_check_that_would_count_as_a_caller_asks_nothing(priced, given_: str) 
 def test_a_probe_is_only_what_a_key_or_this_machine_says(tmp_path: Path) -> None:
     def origin(keeping: Keeping, client: tuple[str, int], **headers: str) -> str | None:
         app = create_app(lambda: Served(Lead(), "leads", 7, {}, ASK), keeping)
-        asked = TestClient(app, client=client).get("/contract", headers=headers)
-        predicted_ = TestClient(app, client=client).post("/predict", json={"records": [ASK]}, headers=headers)
+        asked = LocalClient(app, client=client).get("/contract", headers=headers)
+        predicted_ = LocalClient(app, client=client).post("/predict", json={"records": [ASK]}, headers=headers)
         told = {each.headers.get("x-d2c-origin") for each in (asked, predicted_) if each.status_code == 200}
         assert len(told) == 1
         return told.pop()
@@ -238,7 +238,7 @@ def test_a_ledger_of_before_is_read_as_it_is(tmp_path: Path) -> None:
 def test_collecting_says_how_many_predictions_are_those_of_probes(tmp_path: Path) -> None:
     keeping = Keeping(logbook=Logbook(tmp_path / "log"))
     app = create_app(lambda: Served(Lead(), "leads", 7, {}, ASK, secret=b"s"), keeping)
-    client = TestClient(app, client=("127.0.0.1", 1))
+    client = LocalClient(app, client=("127.0.0.1", 1))
     client.post("/predict", json={"records": [ASK, ASK]}, headers={"x-d2c-probe": "1"})
     client.post("/predict", json={"records": [ASK]})
     keeping.logbook.close()
@@ -294,7 +294,7 @@ def test_no_training_record_is_in_a_bento_or_its_documents(settings, project) ->
     assert not list(bento.folder.rglob("example.json"))
     assert record["product_id"] == "P004"  # P001 is in the contract
     served = loading(bento.folder / "src/model", {"model": "mean_units", "version": 1})
-    client = TestClient(create_app(lambda: served))
+    client = LocalClient(create_app(lambda: served))
     for path in ("/openapi.json", "/", "/contract", "/schema.json"):
         assert record["product_id"] not in client.get(path).text
 

@@ -12,8 +12,8 @@ import pandera.pandas as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from local_client import LocalClient
 from pydantic import TypeAdapter, ValidationError
-from starlette.testclient import TestClient
 from test_registry import train
 
 from d2c_mlops.models.contract import Contract, column, to_frame, values_of
@@ -187,7 +187,7 @@ def test_records_are_columns_and_dicts() -> None:
 def logged(model: Any, folder: Path, *texts: str) -> list[bytes]:
     """Return the lines that a service logs of some bodies."""
     served, book = Served(model, "mean_units", 1, {}, {}), Logbook(folder)
-    client = TestClient(create_app(lambda: served, Keeping(logbook=book)))
+    client = LocalClient(create_app(lambda: served, Keeping(logbook=book)))
     assert [client.post("/predict", content=text).status_code for text in texts] == [200] * len(texts)
     book.close()
     (file,) = folder.glob("*.jsonl")

@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from local_client import LocalClient
 from sqlalchemy import select
-from starlette.testclient import TestClient
 from test_registry import train
 from test_service import Lead
 
@@ -113,7 +113,7 @@ class Service:
         self.loaded = [self.versions[1]]
         self.keeping = Keeping(logbook=Logbook(folder / "log", segment=2**18))
         self.app: App = create_app(lambda: self.loaded[0], self.keeping)
-        self.client = TestClient(self.app, raise_server_exceptions=False)
+        self.client = LocalClient(self.app, raise_server_exceptions=False)
         self.watcher = self.watch()
 
     def watch(self, install: Callable[[Served], None] | None = None) -> Watcher:

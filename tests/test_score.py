@@ -19,7 +19,7 @@ import pandera.pandas as pa
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
-from starlette.testclient import TestClient
+from local_client import LocalClient
 from test_registry import train
 
 from d2c_mlops.cli import main
@@ -64,7 +64,7 @@ def test_ten_thousand_answers_are_those_of_the_service_to_the_last_digit(setting
     score(version, source, str(tmp_path / "out.parquet"), settings, chunk=3_000)
     batch = pd.read_parquet(tmp_path / "out.parquet")
     served = Served(load_version(version, settings), "mean_units", version.version, {}, {})
-    client = TestClient(create_app(lambda: served))
+    client = LocalClient(create_app(lambda: served))
     records = [{"product_id": one, "day": "2024-01-01"} for one in batch["product_id"]]
     online = client.post("/predict", json={"records": records}).json()["predictions"]
     assert batch["units"].tolist() == [one["units"] for one in online]

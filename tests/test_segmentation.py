@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from starlette.testclient import TestClient
+from local_client import LocalClient
 from test_customer_features import bought, on
 
 from d2c_mlops.data.ingest import map_tables
@@ -246,7 +246,7 @@ def test_saved_it_is_json_and_answers_the_same(fitted: Segmenter, asked: pd.Data
 
 def test_the_service_answers_like_the_batch(fitted: Segmenter, asked: pd.DataFrame) -> None:
     served = Served(fitted, "segmentation", 1, {}, {})
-    client = TestClient(create_app(lambda: served))
+    client = LocalClient(create_app(lambda: served))
     records = json.loads(json.dumps(to_records(fitted.contract.input_fields, asked)))
     online = client.post("/predict", json={"records": records}).json()["predictions"]
     batch = to_records(fitted.contract.output_fields, fitted.predict(asked))
@@ -268,7 +268,7 @@ def test_a_registered_version_answers_alike_online_and_in_a_file(settings: Setti
     filed = pd.read_parquet(tmp_path / "out.parquet")
     served = Served(load_version(version, settings), "segmentation", version.version, {}, {})
     body = {"records": to_records(model.contract.input_fields, model.contract.check_inputs(records))}
-    online = pd.DataFrame(TestClient(create_app(lambda: served)).post("/predict", json=body).json()["predictions"])
+    online = pd.DataFrame(LocalClient(create_app(lambda: served)).post("/predict", json=body).json()["predictions"])
     assert len(filed) == len(online) == 200 and len(set(filed["segment"])) > 1
     for name in model.contract.outputs.columns:
         assert filed[name].tolist() == online[name].tolist(), name

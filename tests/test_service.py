@@ -16,7 +16,7 @@ import orjson
 import pandas as pd
 import pandera.pandas as pa
 import pytest
-from starlette.testclient import TestClient
+from local_client import LocalClient
 
 from d2c_mlops.errors import DataRefused, Failure, SettingsError, UsageError
 from d2c_mlops.models.charter import Charter
@@ -81,13 +81,13 @@ def keeping(tmp_path: Path) -> Iterator[Keeping]:
     held.kept.close()
 
 
-def asking(keeping: Keeping | None = None, **more: object) -> TestClient:
+def asking(keeping: Keeping | None = None, **more: object) -> LocalClient:
     served = Served(Lead(), "leads", 7, {}, ASK, **{"secret": b"s", **more})
-    return TestClient(create_app(lambda: served, keeping), raise_server_exceptions=False)
+    return LocalClient(create_app(lambda: served, keeping), raise_server_exceptions=False)
 
 
 @pytest.fixture
-def client(keeping: Keeping) -> TestClient:
+def client(keeping: Keeping) -> LocalClient:
     return asking(keeping)
 
 
@@ -97,7 +97,7 @@ def logged(keeping: Keeping) -> list[dict]:
     return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
 
 
-def test_explain_answers_as_predict_does_with_reasons(client: TestClient) -> None:
+def test_explain_answers_as_predict_does_with_reasons(client: LocalClient) -> None:
     predicted, explained = (client.post(p, json={"records": [ASK]}).json() for p in ("/predict", "/explain"))
     (plain,), (said,) = predicted["predictions"], explained["predictions"]
     assert said.pop("reasons") == ["3 visits"] and plain["score"] == said["score"] == 0.3
@@ -262,7 +262,7 @@ def test_a_repeated_call_gets_the_same_answer_and_is_logged_once(keeping: Keepin
     assert len(logged(keeping)) == 1
 
 
-def test_what_was_refused_is_not_kept(client: TestClient) -> None:
+def test_what_was_refused_is_not_kept(client: LocalClient) -> None:
     once = {"Idempotency-Key": "k2"}
     assert client.post("/predict", json={"records": []}, headers=once).status_code == 400
     assert client.post("/predict", json={"records": [ASK]}, headers=once).status_code == 200
@@ -271,18 +271,18 @@ def test_what_was_refused_is_not_kept(client: TestClient) -> None:
 # --- bodies
 
 
-def test_gzip_goes_both_ways(client: TestClient) -> None:
+def test_gzip_goes_both_ways(client: LocalClient) -> None:
     body = gzip.compress(json.dumps({"records": [ASK] * 100}).encode())
     answer = client.post("/predict", content=body, headers={"Content-Encoding": "gzip", "Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip" and len(answer.json()["predictions"]) == 100
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"no gzip", 400), (gzip.compress(b"x" * 10**6)[:-9], 400)])
-def test_what_is_not_gzip_is_refused(client: TestClient, body: bytes, status: int) -> None:
+def test_what_is_not_gzip_is_refused(client: LocalClient, body: bytes, status: int) -> None:
     assert client.post("/predict", content=body, headers={"Content-Encoding": "gzip"}).status_code == status
 
 
-def test_a_small_body_that_unpacks_to_a_large_one_is_refused(client: TestClient) -> None:
+def test_a_small_body_that_unpacks_to_a_large_one_is_refused(client: LocalClient) -> None:
     bomb = gzip.compress(b" " * 40 * 2**20)
     assert client.post("/predict", content=bomb, headers={"Content-Encoding": "gzip"}).status_code == 413
     assert client.post("/predict", content=b"x", headers={"Content-Encoding": "br"}).status_code == 415
@@ -302,7 +302,7 @@ def test_a_stream_answers_line_by_line_and_says_that_it_is_complete(keeping: Kee
     assert sorted(ids) == sorted(one["prediction_id"] for one in found if "error" not in one)
 
 
-def test_a_stream_takes_no_idempotency_key(client: TestClient) -> None:
+def test_a_stream_takes_no_idempotency_key(client: LocalClient) -> None:
     head = {"Content-Type": "application/x-ndjson", "Idempotency-Key": "k"}
     assert client.post("/predict", content="{}", headers=head).status_code == 400
 
@@ -340,7 +340,7 @@ def test_a_segment_that_another_worker_sweeps_at_the_start_is_made_anew(tmp_path
         ({"action": "followed", "key": 1}, 400),
     ],
 )
-def test_feedback_says_what_became_of_a_prediction(client: TestClient, body: dict, status: int) -> None:
+def test_feedback_says_what_became_of_a_prediction(client: LocalClient, body: dict, status: int) -> None:
     assert client.post("/feedback", json=body).status_code == status
 
 
@@ -366,7 +366,7 @@ def test_feedback_at_the_ends_of_the_calendar_can_be_kept(keeping: Keeping, at: 
 # --- the rest
 
 
-def test_request_ids_are_taken_over_or_made(client: TestClient) -> None:
+def test_request_ids_are_taken_over_or_made(client: LocalClient) -> None:
     assert client.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
     assert len(client.get("/livez", headers={"X-Request-ID": 'a"b'}).headers["x-request-id"]) == 32
 
@@ -411,7 +411,7 @@ def test_reasons_in_the_log_name_no_personal_value(keeping: Keeping, monkeypatch
 
 
 @pytest.mark.parametrize(("tail", "status"), [(b"", 200), (b"nonsense", 400)])
-def test_gzip_of_several_members_is_read_whole(client: TestClient, tail: bytes, status: int) -> None:
+def test_gzip_of_several_members_is_read_whole(client: LocalClient, tail: bytes, status: int) -> None:
     body = json.dumps({"records": [ASK, {**ASK, "lead_id": "L-2"}]}).encode()
     packed = gzip.compress(body[:20]) + gzip.compress(body[20:]) + tail
     head = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
@@ -420,7 +420,7 @@ def test_gzip_of_several_members_is_read_whole(client: TestClient, tail: bytes, 
 
 
 @pytest.mark.parametrize(("accepted", "packed"), [("gzip", True), ("br, gzip;q=0.5", True), ("gzip;q=0, br", False)])
-def test_an_answer_is_packed_for_who_takes_it(client: TestClient, accepted: str, packed: bool) -> None:
+def test_an_answer_is_packed_for_who_takes_it(client: LocalClient, accepted: str, packed: bool) -> None:
     answer = client.get("/openapi.json", headers={"Accept-Encoding": accepted})
     assert (answer.headers.get("content-encoding") == "gzip") is packed
 
@@ -495,11 +495,11 @@ def test_a_service_without_its_model_is_not_ready() -> None:
     def nothing() -> Served:
         raise LookupError("not loaded")
 
-    client = TestClient(create_app(nothing))
+    client = LocalClient(create_app(nothing))
     assert client.get("/readyz").status_code == 503 == client.post("/predict", json={}).status_code
 
 
-def test_unknown_paths_and_methods_are_problems(client: TestClient) -> None:
+def test_unknown_paths_and_methods_are_problems(client: LocalClient) -> None:
     assert client.get("/nothing").status_code == 404 and client.head("/contract").content == b""
     answer = client.get("/predict")
     assert answer.status_code == 405 and answer.headers["allow"] == "POST"
@@ -522,6 +522,6 @@ def test_a_span_joins_the_callers_trace(keeping: Keeping, capsys) -> None:
     assert span["attributes"]["http.response.status_code"] == 200
 
 
-def test_the_schema_is_json_schema(client: TestClient) -> None:
+def test_the_schema_is_json_schema(client: LocalClient) -> None:
     schema = client.get("/schema.json").json()
     assert schema["$defs"]["Record"]["properties"]["mail"]["type"] == ["string", "null"]

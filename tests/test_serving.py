@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from starlette.testclient import TestClient
+from local_client import LocalClient
 from test_registry import train
 
 from d2c_mlops.errors import D2CError, UsageError
@@ -32,16 +32,16 @@ def model(settings: Settings) -> Model:
 
 
 @pytest.fixture
-def client(model: Model) -> TestClient:
+def client(model: Model) -> LocalClient:
     served = Served(model, "mean_units", 7, {"run_id": "r"}, {"product_id": "P004", "day": "2024-02-01"})
-    return TestClient(create_app(lambda: served), raise_server_exceptions=False)
+    return LocalClient(create_app(lambda: served), raise_server_exceptions=False)
 
 
-def post(client: TestClient, *records: object):
+def post(client: LocalClient, *records: object):
     return client.post("/predict", json={"records": list(records)})
 
 
-def test_the_answer_is_the_models_own_with_ids_and_version(client: TestClient, model: Model) -> None:
+def test_the_answer_is_the_models_own_with_ids_and_version(client: LocalClient, model: Model) -> None:
     answer = post(
         client, {"product_id": "P003", "day": "2024-01-01"}, {"product_id": "P001", "day": "2024-01-01"}
     ).json()
@@ -51,7 +51,7 @@ def test_the_answer_is_the_models_own_with_ids_and_version(client: TestClient, m
     assert second["units"] == model.units["P001"] and first["prediction_id"] != second["prediction_id"]
 
 
-def test_every_fault_of_every_record_is_told_and_nothing_sent_is_repeated(client: TestClient) -> None:
+def test_every_fault_of_every_record_is_told_and_nothing_sent_is_repeated(client: LocalClient) -> None:
     answer = post(client, {"product_id": "P001", "day": "2024-01-01"}, {"product_id": 5, "day": "secret"}, {"z": 1})
     assert answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json"
     faults = {(f["index"], f["field"]) for f in answer.json()["errors"]}
@@ -62,11 +62,11 @@ def test_every_fault_of_every_record_is_told_and_nothing_sent_is_repeated(client
 @pytest.mark.parametrize(
     "body", [b"", b"nonsense", b"[]", b'{"records": []}', b'{"records": {}}', b"\xff\xfe", b'{"records": [1]}']
 )
-def test_what_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
+def test_what_is_no_request_is_refused(client: LocalClient, body: bytes) -> None:
     assert client.post("/predict", content=body).status_code == 400
 
 
-def test_ten_thousand_records_are_taken_and_one_more_is_not(client: TestClient) -> None:
+def test_ten_thousand_records_are_taken_and_one_more_is_not(client: LocalClient) -> None:
     record = {"product_id": "P001", "day": "2024-01-01"}
     assert len(post(client, *[record] * 10_000).json()["predictions"]) == 10_000
     assert post(client, *[record] * 10_001).status_code == 413
@@ -74,22 +74,22 @@ def test_ten_thousand_records_are_taken_and_one_more_is_not(client: TestClient) 
 
 def test_a_body_that_is_too_large_is_refused(model: Model) -> None:
     served = Served(model, "mean_units", 7, {}, {"product_id": "P004", "day": "2024-02-01"})
-    client = TestClient(create_app(lambda: served, Keeping(ServiceSettings(max_body=100))))
+    client = LocalClient(create_app(lambda: served, Keeping(ServiceSettings(max_body=100))))
     assert post(client, *[{"product_id": "P001", "day": "2024-01-01"}] * 9).status_code == 413
 
 
-def test_what_the_model_refuses_is_told(client: TestClient) -> None:
+def test_what_the_model_refuses_is_told(client: LocalClient) -> None:
     answer = post(client, {"product_id": "P001", "day": "2024-01-01"}, {"product_id": "P001", "day": "1999-01-01"})
     assert answer.status_code == 422 and answer.json()["errors"] == [{"where": "row 1", "message": "too early"}]
 
 
-def test_a_fault_of_ours_shows_no_trace(client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_shows_no_trace(client: LocalClient, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(model), "predict", lambda *_: 1 / 0)
     answer = post(client, {"product_id": "P001", "day": "2024-01-01"})
     assert answer.status_code == 500 and "ZeroDivision" not in answer.text
 
 
-def test_the_example_of_the_openapi_document_works_when_pasted(client: TestClient) -> None:
+def test_the_example_of_the_openapi_document_works_when_pasted(client: LocalClient) -> None:
     document = client.get("/openapi.json").json()
     example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert example == {"records": [{"product_id": "P004", "day": "2024-02-01"}]}
@@ -98,7 +98,7 @@ def test_the_example_of_the_openapi_document_works_when_pasted(client: TestClien
     assert units["x-unit"] == "units" and units["minimum"] == 0 and units["description"] == "Units [units]"
 
 
-def test_the_contract_and_the_page_say_what_is_taken(client: TestClient) -> None:
+def test_the_contract_and_the_page_say_what_is_taken(client: LocalClient) -> None:
     assert client.get("/contract").json()["inputs"][0]["name"] == "product_id"
     assert "curl -X POST" in client.get("/").text and "Day asked for" in client.get("/").text
 
@@ -114,7 +114,7 @@ def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings
     (project / "mean_units.py").write_text("raise RuntimeError('a module that is called like the model')")
     with serving(bento, settings, port=port) as server:
         body = json.dumps({"records": [{"product_id": "P002", "day": "2024-01-01"}]}).encode()
-        request = urllib.request.Request(f"{server.url}/predict", body)
+        request = urllib.request.Request(f"{server.url}/predict", body, {"content-type": "application/json"})
         answer = json.load(urllib.request.urlopen(request, timeout=10))
         assert answer["predictions"][0]["units"] == load_version(version, settings).units["P002"]
         for path in ("/livez", "/readyz", "/metrics", "/contract", "/openapi.json"):
@@ -132,7 +132,7 @@ def test_a_service_in_production_starts_and_asks_for_a_key(settings: Settings, p
     with serving(bento, held, port=free_port()) as server:
         body = json.dumps({"records": [{"product_id": "P002", "day": "2024-01-01"}]}).encode()
         for given, status in ((token, 200), ("d2c_wrong", 401)):
-            headers = {"authorization": f"Bearer {given}"}
+            headers = {"authorization": f"Bearer {given}", "content-type": "application/json"}
             request = urllib.request.Request(f"{server.url}/predict", body, headers)
             try:
                 found = urllib.request.urlopen(request, timeout=10).status

@@ -22,7 +22,7 @@ from ..ledger.schema import decision_links
 from ..ledger.store import Ledger
 from ..models.contract import Contract
 from ..serving.callers import token_of, unwelcome
-from ..serving.http import TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, lifespan, problem
+from ..serving.http import TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, check_json, lifespan, problem
 from ..serving.keys import DECIDE, Key, Keyring, refused
 from ..settings import Settings
 from . import pages
@@ -232,6 +232,8 @@ class App:
     def decide(self, visit: Visit) -> Answer:
         """POST /decisions/ID/approve, reject, edit: {"reason": …, "value": …}."""
         key, decision = self._found(visit)
+        if visit.body:
+            check_json(visit.request)
         body = Body.model_validate_json(visit.body or b"{}", strict=True)
         if visit.found["action"] != "edit" and body.value is not None:
             return problem(400, "Only edit takes a value", f"POST /decisions/{decision.id}/edit applies it")

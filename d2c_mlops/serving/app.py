@@ -31,6 +31,7 @@ from .http import (
     Request,
     Scope,
     Send,
+    check_json,
     lifespan,
     new_id,
     problem,
@@ -40,6 +41,7 @@ from .keys import PROBE, Keyring
 from .logbook import Logbook
 from .majors import Older, of_major
 from .metrics import Metrics, exposition
+from .origins import OPEN, check_origin
 from .pace import Overrun, Pace, Size
 from .stream import Streamed
 from .threads import Threads
@@ -126,6 +128,8 @@ class App:
             if handler is None:
                 allow = ", ".join(handlers)
                 return problem(405, "This path does not take this method", f"it takes {allow}", {"allow": allow})
+            if self.settings.mode != "production" and scope["path"] not in OPEN:
+                check_origin(request, self.settings.hosts)
             if scope["method"] == "POST":
                 if self.going + self.threads.stuck >= self.settings.max_concurrency:
                     return problem(503, "Too many requests are going", "come back", {"retry_after": "1"})
@@ -184,6 +188,7 @@ class App:
         if (request.header(b"content-type") or b"").lower().startswith(STREAM):
             await Streamed(self, request, served, reasons).run()
             return None
+        check_json(request)
         body = await request.body(self.settings.max_body, self.settings.read_seconds)
         key = request.header(b"idempotency-key")
         if key is not None:
@@ -222,6 +227,7 @@ class App:
     async def feedback(self, request: Request, served: Served) -> Answer | None:
         """POST /feedback: what became of a prediction."""
         self.authorise(request, served)
+        check_json(request)
         body = await request.body(self.settings.max_body, self.settings.read_seconds)
         key = request.header(b"idempotency-key")
         if key is not None:

@@ -25,10 +25,13 @@ JSON, NDJSON, PROBLEM, TEXT = "application/json", "application/x-ndjson", "appli
 PACK_FROM = 1024  # bytes; below, gzip costs more than it saves
 SLOWEST = 64  # bytes of a stream that must arrive in the time for a part: a byte now and then holds a place for ever
 UNPACK = 2**20  # bytes that are unpacked at a time, however small the body was packed
+SLICE = 16_384  # packed bytes that zlib is given at a time: it copies what is left behind the end of each member
+MEMBERS, MEMBER = 64, 64  # gzip members of a body, and one more for so many bytes that were unpacked
 WHOLE = "d2c.whole"  # extension of ASGI: sends status, headers and body in one piece, or says that it does not
 GZIP = re.compile(rb"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")  # of Accept-Encoding
 PROBED = (b"x-d2c-origin", b"probe")  # says to the caller that the call counts as a probe
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+JSON_TYPE = re.compile(rb"application/(?:[\w.-]{1,100}\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
 
 _drawn: deque[str] = (
@@ -136,9 +139,13 @@ class Request:
         if packed not in (b"identity", b"gzip"):
             raise Refused(problem(415, "The encoding of the body is not known", "send it as it is, or with gzip"))
         zipped, got, since = _Members() if packed == b"gzip" else None, 0, monotonic()
+        total = 0
         while True:
             part = message.get("body", b"")
             got += len(part)
+            total += len(part)
+            if seconds is None and total > limit:
+                raise Refused(too_large(limit))
             if got >= SLOWEST:
                 got, since = 0, monotonic()
             if zipped is not None:
@@ -202,6 +209,13 @@ def too_large(limit: int) -> Answer:
     return problem(413, "The body is too large", f"at most {limit} bytes; send fewer records a call, or stream NDJSON")
 
 
+def check_json(request: Request) -> None:
+    """Raise Refused unless the body is called JSON: a web page may send other types to any service without asking it first."""
+    given = request.header(b"content-type") or b""
+    if given != b"application/json" and not JSON_TYPE.fullmatch(given):
+        raise Refused(problem(415, "The body is not called JSON", "send Content-Type: application/json"))
+
+
 @cache
 def _name(key: str) -> bytes:
     return key.replace("_", "-").encode()
@@ -228,6 +242,7 @@ class _Members:
 
     def __init__(self) -> None:
         self.one = zlib.decompressobj(wbits=31)
+        self.count, self.size = 1, 0  # of members, and of bytes that were unpacked
 
     @property
     def whole(self) -> bool:
@@ -235,19 +250,28 @@ class _Members:
         return self.one.eof
 
     def unpack(self, part: bytes) -> Iterator[bytes]:
-        """Yield what a part holds, at most UNPACK bytes at a time. Raises Refused."""
+        """Yield what a part holds, at most UNPACK bytes at a time. Raises Refused for what is not gzip, or too many members."""
+        for start in range(0, len(part), SLICE):
+            yield from self._slice(part[start : start + SLICE])
+
+    def _slice(self, part: bytes) -> Iterator[bytes]:
         unpacked = b""
         while part or len(unpacked) == UNPACK:
             if self.one.eof:
                 if not part:
                     return
                 self.one = zlib.decompressobj(wbits=31)
+                self.count += 1
+                if self.count > MEMBERS + self.size // MEMBER:
+                    raise Refused(problem(400, "The body has too many gzip members", "pack it as one"))
             try:
                 unpacked = self.one.decompress(part, UNPACK)
             except zlib.error:
                 raise Refused(problem(400, "The body is not gzip", "its Content-Encoding says so")) from None
             part = self.one.unconsumed_tail or self.one.unused_data
-            yield unpacked
+            self.size += len(unpacked)
+            if unpacked:
+                yield unpacked
 
 
 async def in_a_task() -> None:
