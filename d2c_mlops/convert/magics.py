@@ -21,8 +21,8 @@ AUTOMAGICS = frozenset(
 )
 
 _ESCAPED = re.compile(r"^\s*(%%?|!!?|\?\??|[,;/])")
-_ASSIGNED = re.compile(r"^(?P<indent>\s*)(?P<target>[^=!<>%\"'#]+?)\s*=\s*(?P<sign>%(?!\s*[\d(])|!(?!=))(?P<rest>.+)$")
-_HELP = re.compile(r"^\s*[^#\"']*?(%{0,2}(?!\d)[\w*]+(?:\.(?!\d)[\w*]+|\[-?\d+\])*)(\?\??)\s*$")
+_OPERATOR = re.compile(r"\s*[\d(]")  # behind a %: a remainder
+_INDEX = re.compile(r"\[-?\d+\]")
 _PROMPT = re.compile(r"^(?:In \[\d+\]: ?|>>> ?)")
 _CONTINUED_PROMPT = re.compile(r"^(?:In \[\d+\]: ?|>>> ?| *\.{3,}: ?|\.\.\. ?)")
 _OPENING, _CLOSING = "([{", ")]}"
@@ -131,27 +131,66 @@ def _line_magics(lines: list[str]) -> tuple[str, tuple[Magic, ...]]:
 
 def _read(lines: list[str], number: int) -> Magic | None:
     line = lines[number]
-    assigned = _ASSIGNED.match(line)
-    if assigned and _parses(f"{assigned['target'].strip()} = 0"):
-        text, last = _joined(lines, number, assigned["rest"])
-        kind = "line" if assigned["sign"] == "%" else "shell"
+    target, sign, rest = _assigned(line)
+    if target and _parses(f"{target} = 0"):
+        text, last = _joined(lines, number, rest)
         name, argument = _named(text)
-        return Magic(kind, name, argument, number + 1, last + 1, assigned["target"].strip())
-    sign = _ESCAPED.match(line)
-    if sign:
-        text, last = _joined(lines, number, line[sign.end() :])
-        kind = {"%": "line", "!": "shell", "?": "help"}.get(sign[1][0], "call")
+        return Magic("line" if sign == "%" else "shell", name, argument, number + 1, last + 1, target)
+    escaped = _ESCAPED.match(line)
+    if escaped:
+        text, last = _joined(lines, number, line[escaped.end() :])
+        kind = {"%": "line", "!": "shell", "?": "help"}.get(escaped[1][0], "call")
         if kind == "line" and text.rstrip().endswith("?"):
             kind = "help"
-        if sign[1] == "%%":
+        if escaped[1] == "%%":
             text = f"%{text}"
         name, argument = _named(text)
         return Magic(kind, name, argument, number + 1, last + 1)
-    if line.rstrip().endswith("?"):
-        asked = _HELP.match(line)
-        if asked and "#" not in line and not _parses(line.strip()):
-            return Magic("help", asked[1], "", number + 1, number + 1)
+    asked = _asked(line)
+    if asked and not _parses(line.strip()):
+        return Magic("help", asked, "", number + 1, number + 1)
     return None
+
+
+def _assigned(line: str) -> tuple[str, str, str]:
+    """Return target, sign and rest of `files = !ls` or `x = %magic`; empty texts for any other line."""
+    before, _, behind = line.partition("=")
+    target, behind = before.strip(), behind.lstrip()
+    sign, rest = behind[:1], behind[1:]
+    wrong = rest.startswith("=") if sign == "!" else sign != "%" or _OPERATOR.match(rest)
+    if not target or wrong or not rest or not set("!<>%\"'#").isdisjoint(target):
+        return "", "", ""
+    return target, sign, rest
+
+
+def _asked(line: str) -> str:
+    """Return the name at the end of a line that asks for help, such as `a.b[0]?`; an empty text for any other line."""
+    text = line.rstrip()
+    body = text.rstrip("?")
+    if len(text) - len(body) not in (1, 2) or not set("#\"'").isdisjoint(body):
+        return ""
+    end = start = place = len(body)
+    while place:
+        if body[place - 1] == "]":
+            place = body.rfind("[", max(0, place - 24), place)
+            if place <= 0 or not _INDEX.match(body, place):
+                break
+            continue
+        word = place
+        while word and (body[word - 1] == "*" or body[word - 1] == "_" or body[word - 1].isalnum()):
+            word -= 1
+        behind = body[word:place]
+        name = behind.lstrip("".join({letter for letter in behind if letter.isdecimal()}))
+        if not name:
+            break
+        start = place - len(name)
+        if start > word or word < 2 or body[word - 1] != ".":
+            break
+        place = word - 1
+    if start == end:
+        return ""
+    signs = len(body[:start]) - len(body[:start].rstrip("%"))
+    return body[start - min(2, signs) :]
 
 
 def _joined(lines: list[str], number: int, text: str) -> tuple[str, int]:
