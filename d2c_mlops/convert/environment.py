@@ -56,7 +56,7 @@ DISTRIBUTIONS = {
     "zmq": "pyzmq",
 }
 _DYNAMIC = re.compile(
-    r"\b(?:def __getattr__|lazy_loader|_LazyModule|globals\(\)|sys\.modules|__path__|exec\(|setattr\()|^\s*(?:from\s+\S+\s+)?import\s+\*",
+    r"\b(?:def __getattr__|lazy_loader|_LazyModule|globals\(\)|sys\.modules|__path__|exec\(|setattr\()|^[ \t]*(?:from[ \t]+\S+[ \t]+)?import[ \t]+\*",
     re.MULTILINE,
 )
 

@@ -165,6 +165,8 @@ def _assigned(line: str) -> tuple[str, str, str]:
 
 def _asked(line: str) -> str:
     """Return the name at the end of a line that asks for help, such as `a.b[0]?`; an empty text for any other line."""
+    if "?" not in line:
+        return ""
     text = line.rstrip()
     body = text.rstrip("?")
     if len(text) - len(body) not in (1, 2) or not set("#\"'").isdisjoint(body):
@@ -195,10 +197,12 @@ def _asked(line: str) -> str:
 
 def _joined(lines: list[str], number: int, text: str) -> tuple[str, int]:
     """Follow a magic over its continuation lines."""
-    while text.rstrip().endswith("\\") and number + 1 < len(lines):
+    parts = [text.rstrip()]
+    while parts[-1].endswith("\\") and number + 1 < len(lines):
         number += 1
-        text = text.rstrip()[:-1] + " " + lines[number].strip()
-    return text.strip(), number
+        parts[-1] = parts[-1][:-1]
+        parts.append(lines[number].strip())
+    return " ".join(parts).strip(), number
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -24,6 +24,7 @@ _VERBS = frozenset(
 _SMALL = frozenset(
     "the a an of our its this that these those all some into for to from in on by with and as is are".split()  # noqa: SIM905
 )
+_READ = 2000  # characters of a comment in which a verb is looked for
 _KEPT = frozenset("on by from with into to and for in".split())  # noqa: SIM905
 _VAGUE = frozenset(
     "df data dataset dataframe frame raw x y df1 df2 df0 temp tmp data0 d ds tbl table values value res result results".split()  # noqa: SIM905
@@ -43,7 +44,7 @@ def snake(text: str) -> str:
 
 def command(text: str) -> str:
     """Return the author's words as a name when they begin with a verb and are short; else an empty text."""
-    text = re.sub(r"<[^>]+>|https?://\S+|\([^)]*\)|[`*_#]", " ", text)
+    text = re.sub(r"<[^<>]+>|https?://\S+|\([^()]*\)|[`*_#]", " ", text[:_READ])
     text = re.split(
         r"[.:;,\n!?]|\s[-=]+\s|--+|\bso that\b|\bbecause\b|\bwhich\b", text.strip(" -=#\t").replace("'s", "")
     )[0]

@@ -43,7 +43,7 @@ def _advice(facts: Trouble, too_large: Sequence[Path]) -> str:
             if large
             else "give the folder of its data: --data FOLDER"
         )
-    gone = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", facts.message)
+    gone = re.search(r"\b(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", facts.message)
     for change in live_changes() if gone else ():
         if gone and change.argument == gone[2] and change.path.rpartition(".")[2] == gone[1]:
             return f"{gone[1]} has no `{gone[2]}` since {change.library} {change.since}: write {change.instead}, and convert again"

@@ -17,6 +17,8 @@ _LONGEST = 80  # letters of a title; longer ones are sentences
 def title_of(comment: str) -> str:
     """Return the title in a line of comment that marks a section; an empty text for any other."""
     line = comment.strip()
+    if len(line) > 3 * _LONGEST:
+        return ""
     found = _FRAMED.match(line) or _LED.match(line) or _NUMBERED.match(line)
     title = _NUMBER.sub("", found["title"]).strip(" -=*~_:#") if found else ""
     return title if 0 < len(title) <= _LONGEST else ""
@@ -43,5 +45,6 @@ def _boxed(lines: list[str], number: int) -> str:
         _RULE.match(lines[number - 1].strip()) and _RULE.match(lines[number + 1].strip())
     ):
         return ""
-    title = _NUMBER.sub("", lines[number].strip().strip("# ")).strip(" -=*~_:#")
+    line = lines[number].strip()
+    title = _NUMBER.sub("", line.strip("# ")).strip(" -=*~_:#") if len(line) <= 3 * _LONGEST else ""
     return title if 0 < len(title) <= _LONGEST and title[0].isalnum() else ""

@@ -329,10 +329,10 @@ def _saved(revived: Revived) -> dict[str, Any]:
 
 
 _NOT_RESULTS = re.compile(
-    r"<style.*?</style>|<[^>]*>|0x[0-9a-f]+|shape=\([^)]*\)|dtype=\w+|\b\d{4}-\d{2}-\d{2}\b|\d{1,2}:\d{2}:\d{2}|(Date|Time):.*",
+    r"<[^<>]*>|0x[0-9a-f]+|shape=\([^()]*\)|dtype=\w+|\b\d{4}-\d{2}-\d{2}\b|\d{1,2}:\d{2}:\d{2}|(Date|Time):.*",
     re.S,
 )
-_FIGURE = re.compile(r"(?<![\w.])-?\d+\.?\d*(?:e[+-]?\d+)?(?![\w.])")
+_FIGURE = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[+-]?\d+)?(?![\w.])")
 
 
 def _figures(cell: Cell) -> list[float]:
@@ -349,8 +349,12 @@ def _figures(cell: Cell) -> list[float]:
 
 def _lines(text: str) -> list[str]:
     """Lines of a text; each row of an HTML table is one."""
-    flat = re.sub(r"<style.*?</style>", " ", text, flags=re.S)
-    return re.sub(r"</tr>", "\n", re.sub(r"\s*\n\s*", " ", flat)).split("\n") if "<table" in flat else flat.split("\n")
+    first, *styles = text.split("<style")
+    flat = first + "".join(style.partition("</style>")[2] if "</style>" in style else style for style in styles)
+    lines = flat.split("\n")
+    if "<table" not in flat:
+        return lines
+    return " ".join(line.strip() for line in lines).replace("</tr>", "\n").split("\n")
 
 
 def _alike(old: Sequence[float], new: Sequence[float]) -> bool:

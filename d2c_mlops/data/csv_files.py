@@ -60,7 +60,7 @@ def csv_separator(text: str) -> str:
     return max(SEPARATORS, key=fit)
 
 # %% ../../nbs/data/csv_files.ipynb #2643606a
-NUMBER_LIKE = re.compile(r"[+-]?[\d.,]*\d[\d.,]*")
+NUMBER_LIKE = re.compile(r"[+-]?(?=[.,]*\d)[\d.,]+")
 
 
 def preamble(rows: list[list[str]]) -> int:

@@ -11,7 +11,7 @@ HEAD = 2**19  # characters of the beginning and of the end of what a cell prints
 SHOWN = 2**24  # characters of one picture or table
 LIVE = 2**16  # characters that are held back: a carriage return may replace them, a secret may go on
 ROWS = 64  # lines that stay within reach of a terminal's cursor
-CONTROL = re.compile(r"(\r+\n|[\r\n\b]|\x1b\[[0-9;?]*[A-Za-ln-z])")  # without colours (m)
+CONTROL = re.compile(r"((?<!\r)\r+\n|[\r\n\b]|\x1b\[[0-9;?]*[A-Za-ln-z])")  # without colours (m)
 SURROGATES = re.compile(r"[\ud800-\udfff]")  # halves of characters, which UTF-8 cannot hold
 
 

@@ -22,12 +22,14 @@ from d2c_mlops.convert.notebook import Cell
 from d2c_mlops.convert.rewrites import inner, recalled, rewritten
 
 _UNEXPECTED = re.compile(
-    r"(?:(?P<function>[\w.]+)\(\) )?got (?:an unexpected keyword argument|some positional-only arguments passed as keyword "
+    r"(?:(?<![\w.])(?P<function>[\w.]+)\(\) )?got (?:an unexpected keyword argument|some positional-only arguments passed as keyword "
     r"arguments:?) '(?P<word>\w+)'"
 )
 
 
-_MANY = re.compile(r"(?P<function>[\w.]+)\(\) takes (?:from \d+ to )?(?P<count>\d+) positional arguments? but")
+_MANY = re.compile(
+    r"(?<![\w.])(?P<function>[\w.]+)\(\) takes (?:from \d+ to )?(?P<count>\d+) positional arguments? but"
+)
 
 
 _BOUND = "too many positional arguments"  # in the words of inspect.Signature.bind
@@ -67,7 +69,7 @@ def unexpected_keyword(scene: Scene, trouble: Trouble) -> Proposal | None:
     found = _UNEXPECTED.search(trouble.message) if trouble.kind in ("TypeError", "AttributeError") else None
     if found is None and trouble.kind == "AttributeError":
         found = re.search(
-            r"(?P<function>\w+)\.set\(\) got an unexpected keyword argument '(?P<word>\w+)'", trouble.message
+            r"\b(?P<function>\w+)\.set\(\) got an unexpected keyword argument '(?P<word>\w+)'", trouble.message
         )
     if found is None:
         return None

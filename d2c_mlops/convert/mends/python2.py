@@ -13,6 +13,7 @@ from d2c_mlops.convert.notebook import code_cell
 _PRINT = re.compile(
     r"^(?P<indent>\s*(?:[^#'\"]*:\s)?)print(?:(?P<gap>[ \t]+)(?P<rest>(?!\().*?|\(.*\)\s*[%,+].*?))?(?P<end>\s*;?\s*)$"
 )
+_LONGEST = 500  # characters of a line; longer ones are data
 _EXCEPT = re.compile(r"^(\s*except\s+[\w.]+|\s*except\s*\([^)]*\))\s*,\s*(\w+)\s*:")
 _RAISE = re.compile(r"^(\s*raise\s+[\w.]+)\s*,\s*(.+)$")
 
@@ -36,11 +37,14 @@ def python_two(scene: Scene) -> Iterator[Proposal]:
 
 def modern(line: str) -> str:
     """Return a line of Python 2 as Python 3; other lines as they are."""
+    if len(line) > _LONGEST:
+        return line
     line = _EXCEPT.sub(r"\1 as \2:", line)
     raised = _RAISE.match(line)
     if raised:
         return f"{raised[1]}({raised[2].strip()})"
-    line = re.sub(r"(?<![\w<])(\S.*?)\s*<>\s*", r"\1 != ", line)
+    left, *more = line.split("<>")
+    line = " != ".join([left.rstrip(), *(part.strip() for part in more[:-1]), more[-1].lstrip()]) if more else line
     if "'" not in line and '"' not in line:
         line = re.sub(r"(?<![\w.])0([0-7]+)(?![\w.])", r"0o\1", line)
         line = re.sub(r"(?<![\w.])(\d+)[lL]\b", r"\1", line)

@@ -10,8 +10,8 @@ from d2c_mlops.convert.finding import Hit
 from d2c_mlops.convert.rule import Subject, example, hit, rule
 
 _SHELLS = frozenset({"bash", "sh", "script"})
-_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.|\$\([^)]*\)")
-_STRICT = re.compile(r"^\s*set\s+(-[a-zA-Z]*e|-o\s+errexit)|^#!.*\s-[a-zA-Z]*e", re.MULTILINE)
+_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.|\$\([^)]*(?:\)|$)")
+_STRICT = re.compile(r"^[ \t]*set[ \t]+(-[a-zA-Z]*e|-o\s+errexit)|^#!.*\s-[a-zA-Z]*e", re.MULTILINE)
 
 
 @rule(
@@ -27,8 +27,14 @@ def exit_without_call(subject: Subject) -> Iterator[Hit]:
     for cell, node in subject.nodes:
         if not isinstance(node, ast.Expr):
             continue
-        name = ast.unparse(node.value)
-        alone = len(cell.source.strip().splitlines()) == 1  # IPython calls it there
+        value = node.value
+        if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name):
+            name = f"{value.value.id}.{value.attr}"
+        elif isinstance(value, ast.Name):
+            name = value.id
+        else:
+            continue
+        alone = name in ("exit", "quit") and len(cell.source.strip().splitlines()) == 1  # IPython calls it there
         if name in ("sys.exit", "os._exit") or (name in ("exit", "quit") and not alone):
             yield hit(cell, node, f"`{name}` without parentheses ends nothing")
 

@@ -14,7 +14,7 @@ from d2c_mlops.convert.roles import keyword
 from d2c_mlops.convert.rule import Subject, example, hit, rule
 
 _LOAD = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
-_TEXT_COLUMN = re.compile(r"^\s*(?:\d+\s+)?\S.*\s(?:object|string|str)\s*$", re.MULTILINE)
+_TEXT_COLUMN = re.compile(r"^[ \t]*(?:\d+[ \t]+)?\S.*[ \t](?:object|string|str)[ \t]*$", re.MULTILINE)
 
 
 def _since(version: str) -> bool:

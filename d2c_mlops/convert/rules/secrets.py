@@ -11,7 +11,7 @@ from d2c_mlops.convert.rule import Subject, example, rule
 from d2c_mlops.convert.secrets import personal_in, secrets_in
 
 _TEXTS = ("text/plain", "text/html", "text/markdown", "application/json")
-_TAGS = re.compile(r"<[^>]*>")
+_TAGS = re.compile(r"<[^<>]*>")
 
 
 @rule(

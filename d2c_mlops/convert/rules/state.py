@@ -171,10 +171,13 @@ def star_import(subject: Subject) -> Iterator[Hit]:
 )
 def change_in_another_cell(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
+        first: dict[str, int] = {}  # line on which the cell binds a name
+        for use in subject.flow.cells[cell.index].binds if cell.tree else ():
+            first[use.name] = min(use.line, first.get(use.name, use.line))
         for statement in cell.tree.body if cell.tree else ():
             name = _changed_for_good(statement)
-            made_here = {use.name for use in subject.flow.cells[cell.index].binds if use.line < statement.lineno}
-            if name and name not in made_here and subject.flow.definers.get(name):
+            made_here = first.get(name, statement.lineno) < statement.lineno
+            if name and not made_here and subject.flow.definers.get(name):
                 yield hit(cell, statement, f"`{name}` comes from another cell and is changed in place here")
 
 

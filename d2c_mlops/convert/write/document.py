@@ -88,7 +88,7 @@ def _title(plan: Plan, found: Sequence[Piece]) -> tuple[str, str, list[Piece]]:
 
 
 def _clean(title: str) -> str:
-    title = re.sub(r"<[^>]+>|[*`]", "", title).strip(" #:")
+    title = re.sub(r"<[^<>]+>|[*`]", "", title).strip(" #:")
     return title[:1].upper() + title[1:] or "Notebook"
 
 

@@ -1,0 +1,141 @@
+"""Reading and checking a notebook takes time by its length, whatever stands in it."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from d2c_mlops.convert.check import examine
+from d2c_mlops.convert.magics import split_magics
+from d2c_mlops.convert.mends.python2 import modern
+from d2c_mlops.convert.naming import command
+from d2c_mlops.convert.rule import subject_of
+from d2c_mlops.convert.rules.ending import _QUOTED, _STRICT
+from d2c_mlops.convert.rules.pandas3 import _TEXT_COLUMN
+from d2c_mlops.convert.rules.secrets import _TAGS
+from d2c_mlops.convert.sections import sectioned, title_of
+from d2c_mlops.convert.verify import _FIGURE, _NOT_RESULTS, _lines
+from d2c_mlops.data.csv_files import NUMBER_LIKE
+from d2c_mlops.runs.printed import CONTROL
+
+
+def grows(work: Callable[[str], object], seed: str, tail: str = "", length: int = 15_000) -> float:
+    """Return how many times as long the work takes for four times as long a text; 1 where both are below a tenth of a second."""
+
+    def seconds(size: int) -> float:
+        text = (seed * (size // len(seed) + 1))[:size] + tail
+        start = time.process_time()
+        work(text)
+        return time.process_time() - start
+
+    small = seconds(length)
+    assert small < 4.0
+    large = seconds(4 * length)
+    return large / max(small, 1e-9) if large > 0.1 else 1.0
+
+
+def notebook(text: str, kind: str = "code") -> bytes:
+    cell = {"cell_type": kind, "metadata": {}, "source": text, "id": "a"}
+    if kind == "code":
+        cell |= {"outputs": [], "execution_count": None}
+    return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
+
+
+@pytest.mark.parametrize(
+    ("seed", "tail"),
+    [
+        ("a.", "a?"),
+        ("a[0]", "?"),
+        ("a", "?"),
+        ("*", "?!"),
+        (" ", "="),
+        ("a ", ""),
+        ("%", "?"),
+        ("]", "?"),
+        ("a.1", "?"),
+        ("!a \\\n", ""),
+    ],
+)
+def test_magics_are_split_in_time_by_the_length_of_a_cell(seed: str, tail: str) -> None:
+    assert grows(split_magics, seed, tail, 60_000) < 8
+
+
+def test_what_asks_for_help_and_what_is_assigned_is_still_found() -> None:
+    for line, name in {
+        "df.head?": "df.head",
+        "a.b[0]??": "a.b[0]",
+        "x = f.g?": "f.g",
+        "np.*load*?": "np.*load*",
+        "a.b[-1].c ?": "a.b[-1].c",
+    }.items():
+        _, (magic,) = split_magics(f"x = 1\n{line}")
+        assert (magic.kind, magic.name) == ("help", name)
+    for line in ("'what?'", "# why?", "a?b", "3?", "a???"):
+        assert not split_magics(f"x = 1\n{line}")[1] or line == "a???"
+    _, (listed, timed) = split_magics("files = !ls -l\nx = %time f()")
+    assert (listed.target, listed.command, timed.target, timed.name) == ("files", "ls -l", "x", "time")
+    assert not split_magics("a = b\nc = 7 %d\nd = %(e)s")[1]
+
+
+@pytest.mark.parametrize("kind", ["code", "markdown"])
+@pytest.mark.parametrize(
+    "seed", ["a\n", " a\n", "x = 1\n", "x += 1\n", "x.append(1)\n", "exit\n", "<", "$(", "a.a.a?", "password_"]
+)
+def test_a_notebook_is_checked_in_time_by_its_length(monkeypatch: pytest.MonkeyPatch, seed: str, kind: str) -> None:
+    monkeypatch.setattr("d2c_mlops.convert.linter.start", lambda book: None)
+    monkeypatch.setattr("d2c_mlops.convert.linter.findings", lambda lint: [])
+    examine(subject_of(notebook("x = 1"), Path("a.ipynb"), Path()))  # rules are loaded once
+
+    def checked(text: str) -> object:
+        return examine(subject_of(notebook(text, kind), Path("a.ipynb"), Path()))
+
+    assert grows(checked, seed, length=4_000) < 8
+
+
+PATTERNS: dict[str, tuple[Callable[[str], object], str, str]] = {
+    "tags": (lambda text: _TAGS.sub(" ", text), "<", ""),
+    "results": (lambda text: _NOT_RESULTS.sub(" ", text), "<", ""),
+    "shapes": (lambda text: _NOT_RESULTS.sub(" ", text), "shape=(", ""),
+    "figures": (_FIGURE.findall, "1", "x"),
+    "styles": (_lines, "<style", ""),
+    "blanks of a table": (_lines, " ", "<table"),
+    "frame of a section": (title_of, "#", "!"),
+    "title of a section": (title_of, "# a- ", "!"),
+    "number in a frame": (sectioned, "#1 ", "\n####\n"),
+    "quoted in a shell": (lambda text: _QUOTED.sub("", text), "$(", ""),
+    "lines of a script": (_STRICT.search, "\n", "x"),
+    "columns of text": (_TEXT_COLUMN.search, "\n", "x"),
+    "tags of a heading": (command, "<", ""),
+    "brackets of a heading": (command, "(", ""),
+    "unequal in Python 2": (modern, "a.", ""),
+    "print in Python 2": (modern, "print (a) ", ","),
+    "number of a CSV file": (NUMBER_LIKE.fullmatch, "1", "x"),
+    "returns of a printout": (CONTROL.split, "\r", "x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_pattern_takes_time_by_the_length_of_its_text(name: str) -> None:
+    work, seed, tail = PATTERNS[name]
+    assert grows(work, seed, tail) < 8
+
+
+def test_patterns_find_what_they_found() -> None:
+    assert (
+        modern("if a <> b:") == "if a != b:" and modern("    while a<>b and c <> d:") == "    while a != b and c != d:"
+    )
+    assert [
+        NUMBER_LIKE.fullmatch(each) is not None for each in ("1", "-1.5", "1,234.5", ".5", "+,5", "", ".", "1x", "-")
+    ] == [True] * 5 + [False] * 4
+    assert CONTROL.split("a\r\r\nb\rc\r\nd") == ["a", "\r\r\n", "b", "\r", "c", "\r\n", "d"]
+    assert _FIGURE.findall("1 -2.5 3. 4e-5 x6 7y") == ["1", "-2.5", "3.", "4e-5"]
+    assert _lines("<style>td {a: 1}</style><table>\n<tr>\n 1 </tr>\n<tr> 2</tr></table>") == [
+        "<table> <tr> 1 ",
+        " <tr> 2",
+        "</table>",
+    ]
+    assert re.sub(r"\s+", " ", _NOT_RESULTS.sub(" ", "<td>3</td> 0xff 12:30:01")).strip() == "3"
+    assert title_of("# --- 2. Features ---") == "Features" and title_of("##### Model #####") == "Model"
