@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import Temporary
+from .private_files import private_file, private_folder
 
 
 @contextmanager
@@ -17,7 +18,8 @@ def lock(folder: Path, what: str, timeout: float) -> Iterator[None]:
 
     The lock is the kernel's: it is gone when the process that holds it is, kill -9 included.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
+    private_file(folder / ".lock")
     with (folder / ".lock").open("ab") as file:
         deadline = time.monotonic() + timeout
         while True:

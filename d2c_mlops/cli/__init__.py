@@ -88,9 +88,12 @@ def example(*lines: str) -> Callable[[C], C]:
 
 def settings(**overrides: Any) -> Settings:
     """Return the settings that hold here."""
+    from ..private_files import tighten_store
     from ..settings import load
 
-    return load(overrides=overrides)
+    found = load(overrides=overrides)
+    tighten_store(found.store, found.root)
+    return found
 
 
 def show(values: Any) -> None:

@@ -63,7 +63,7 @@ class Memory:
         """Replace what was remembered as a whole."""
         mark = self.watermark.isoformat() if self.watermark else None
         content = {"watermark": mark} | {name: getattr(self, name) for name in ("files", "source", "digest", "unread")}
-        write_atomic(path, json.dumps(content, indent=1).encode())
+        write_atomic(path, json.dumps(content, indent=1).encode(), private=True)
 
 # %% ../../nbs/data/increment.ipynb #875fd1da
 def new_files(location: str, memory: Memory) -> dict[str, list[int]]:

@@ -27,6 +27,7 @@ from .manifest import Manifest, Part, TableParts, dataset_folder, list_datasets,
 from .schemas import KEYS, SCHEMAS, TIME_COLUMN
 from ..errors import DataRefused, Temporary, UsageError
 from ..locks import lock
+from ..private_files import private_file
 
 _all_ = ["Manifest", "list_datasets", "read_manifest"]
 
@@ -123,11 +124,16 @@ def disk_trouble(folder: Path) -> Iterator[None]:
         raise
 
 
-def write_atomic(path: Path, content: bytes | memoryview) -> None:
-    """Write `content` under a temporary name in the same folder, flush it to disk, and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_atomic(path: Path, content: bytes | memoryview, private: bool = False) -> None:
+    """Write `content` under a temporary name in the same folder, flush it to disk, and rename it to `path`.
+
+    A private file, and folders that are missing for it, are closed to other users.
+    """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
+        if private:
+            private_file(temporary)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
@@ -176,7 +182,7 @@ def write_table(folder: Path, table: str, frame: pd.DataFrame, zone: str = "UTC"
         if not (folder / path).exists():
             sink = pa.BufferOutputStream()
             pq.write_table(content, sink, compression="lz4", row_group_size=ROWS_A_GROUP)
-            write_atomic(folder / path, memoryview(sink.getvalue()))
+            write_atomic(folder / path, memoryview(sink.getvalue()), private=True)
         parts.append(Part(path, len(rows), digest))
     first, last = _span(table, frame, zone)
     return TableParts(len(frame), first, last, tuple(schema.names), tuple(parts))
@@ -225,8 +231,8 @@ def write(
         manifest = Manifest(name, digest, source, layout, created_at, tables, tuple(notes), zone, zone_from)
         content = manifest.to_json().encode()
         if same or not (folder / "manifests" / f"{digest}.json").exists():
-            write_atomic(folder / "manifests" / f"{digest}.json", content)
-        write_atomic(folder / "manifest.json", content)
+            write_atomic(folder / "manifests" / f"{digest}.json", content, private=True)
+        write_atomic(folder / "manifest.json", content, private=True)
     return manifest, not same
 
 # %% ../../nbs/data/store.ipynb #8b18d911

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect,
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
 from ..errors import D2CError, Temporary, UsageError
+from ..private_files import private_file, tighten_store
 from ..settings import Settings
 
 HEAD = "0008"  # the newest migration; a test compares it with the migrations folder
@@ -37,6 +38,7 @@ class Ledger:
     @classmethod
     def of(cls, settings: Settings) -> Ledger:
         """Open the ledger that the settings name."""
+        tighten_store(settings.store, settings.root)
         return cls(settings.ledger, settings.lock_wait)
 
     @contextmanager
@@ -83,8 +85,8 @@ class Ledger:
             if not url.drivername.startswith("sqlite"):
                 impatient = {"connect_timeout": 10} if url.drivername.startswith("postgresql") else {}
                 return create_engine(url, pool_pre_ping=True, connect_args=impatient)
-            if url.database:
-                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
+                private_file(Path(url.database))
             engine = create_engine(url, connect_args={"timeout": self.lock_wait})
         except (ArgumentError, NoSuchModuleError, ImportError) as err:
             raise UsageError(

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from ..data.store import write_atomic
 from ..errors import Temporary
 from ..locks import lock
+from ..private_files import private_file, tighten
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def client(settings: Settings) -> Iterator[MlflowClient]:
 
     # A SQLite file is created and migrated on first use, which two processes must not do at once.
     mine = lock(settings.store / "mlartifacts", "to MLflow", LOCK_WAIT) if _local(settings) else nullcontext()
+    if settings.tracking.startswith("sqlite:///"):
+        private_file(Path(settings.tracking.removeprefix("sqlite:///")))
     try:
         with mine:
             yield MlflowClient(tracking_uri=settings.tracking, registry_uri=settings.tracking)
@@ -75,6 +78,8 @@ def store(
         mlflow.log_artifacts(run.run_id, str(folder), ARTIFACT)
         for file, content in documents.items():
             mlflow.log_dict(run.run_id, content, file)
+        if place:
+            tighten(Path(urlsplit(run.artifact_uri).path))
         mlflow.set_terminated(run.run_id)
         try:
             mlflow.create_registered_model(name)
@@ -91,7 +96,7 @@ def keep(settings: Settings, uri: str, name: str, content: Any) -> None:
     place = uri.rstrip("/").removesuffix(f"/{ARTIFACT}")
     parts = urlsplit(place)
     if parts.scheme in ("", "file"):
-        write_atomic(Path(parts.path, name), json.dumps(content, ensure_ascii=False, indent=1).encode())
+        write_atomic(Path(parts.path, name), json.dumps(content, ensure_ascii=False, indent=1).encode(), private=True)
         return
     with client(settings), TemporaryDirectory() as folder:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository

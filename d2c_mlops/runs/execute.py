@@ -21,6 +21,7 @@ from typing import Any
 from .. import __version__
 from ..errors import D2CError, UsageError
 from ..ledger.store import Ledger, temporary
+from ..private_files import private_folder, tighten
 from ..settings import JobSettings, Settings
 from ..values import size
 from . import processes
@@ -106,6 +107,7 @@ def run(
         _close(ledger, job, {"kind": type(err).__name__, "message": str(err)}, usage, limits, settings)
         raise
     _close(ledger, job, error, usage, limits, settings)
+    tighten(job.folder)
     finished = ledger.insist(lambda: find(ledger, job.id))
     if finished.status != "succeeded":
         raise failure(finished)
@@ -187,7 +189,8 @@ def failure(run: Run) -> D2CError:
 
 def _open(ledger: Ledger, job: Job, mark: Mapping[str, Any]) -> None:
     try:
-        job.folder.mkdir(parents=True)
+        private_folder(job.folder.parent)
+        job.folder.mkdir(0o700)
     except OSError as err:
         raise temporary(err, str(job.folder)) from None
     try:

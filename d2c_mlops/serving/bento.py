@@ -19,6 +19,7 @@ from ..errors import Temporary, UsageError, child_error
 from ..ledger.store import Ledger
 from ..locks import lock
 from ..models.model import EXAMPLE_FILE
+from ..private_files import private_folder
 from ..registry.versions import Version, files_of, folder_digest, model_class
 from ..settings import Settings
 from .majors import FILE as OLDER_FILE
@@ -32,6 +33,7 @@ ROOMS = (
     "errors.py",
     "lifetimes.py",
     "locks.py",
+    "private_files.py",
     "options.py",
     "settings.py",
     "values.py",
@@ -80,7 +82,7 @@ class Bento:
 def environment(settings: Settings) -> dict[str, str]:
     """Return the environment for BentoML's own commands: our store, no telemetry, quiet."""
     home = settings.store / "bentoml"
-    home.mkdir(parents=True, exist_ok=True)
+    private_folder(home)
     return {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
 
 
@@ -118,7 +120,7 @@ def log_secret(settings: Settings) -> str:
 
 def _secret(file: Path) -> str:
     """Return the store's own secret, made on first use."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(file.parent)
     with lock(file.parent, "the log's secret", 10.0):
         if not file.exists():
             file.touch(mode=0o600)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
 from hashlib import blake2b
 from pathlib import Path
+
+from ..private_files import file_mode, private_file
 
 KEEP = 24 * 3600.0  # seconds
 SWEEP = 1000  # kept answers between two sweeps
@@ -21,9 +22,8 @@ class Kept:
     """A file of answers, shared by the workers of a service; it survives all of them."""
 
     def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_CREAT, 0o600))
-        file.chmod(0o600)  # it holds answers; what SQLite lays beside it gets the same mode
+        private_file(file)
+        file.chmod(file_mode(file))  # it holds answers; what SQLite lays beside it gets the same mode
         self.lock = threading.Lock()
         self.db = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
         self.db.execute("PRAGMA journal_mode=WAL")

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..locks import lock
+from ..private_files import private_folder
 
 PREFIX = "d2c"
 EVERY = "*"
@@ -236,7 +237,7 @@ def _known(keys: dict[str, Key], id: str, file: Path) -> Key:
 @contextmanager
 def _changed(file: Path) -> Iterator[dict[str, Key]]:
     """Lend the keys for a change that nobody else makes meanwhile; the file appears whole, readable by its owner only."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(file.parent)
     with lock(file.parent, "keys", 10.0):
         keys = read(file)
         yield keys

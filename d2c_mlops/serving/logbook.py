@@ -20,11 +20,18 @@ from pathlib import Path
 
 import orjson
 
+from ..private_files import file_mode, private_folder
+
 SEGMENT = 8 * 2**20  # bytes
 SPARE = 2  # empty segments kept ready
 SYNC = 1.0  # seconds between two syncs, which is what a power cut may take
 LONG = 8_192  # bytes of a line from which the kernel copies it; for a short one the call costs more, and it lets other threads in
 ROTATE = 60.0  # seconds after which a segment is sealed although it is not full
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file of the log, which holds what callers sent."""
+    return os.open(path, flags, file_mode(Path(path)))
 
 
 class _Segment:
@@ -34,7 +41,7 @@ class _Segment:
         while True:
             name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
             draft = folder / f"{name}.draft"
-            self.file = draft.open("w+b", buffering=0)
+            self.file = open(draft, "w+b", buffering=0, opener=private)  # noqa: SIM115
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not draft.exists():  # swept by somebody who starts too, before it was locked
@@ -83,7 +90,7 @@ class Logbook:
 
     def __init__(self, folder: Path, *, segment: int = SEGMENT, spare: int = SPARE, rotate: float = ROTATE) -> None:
         self.folder, self.segment, self.spare, self.rotate = folder, segment, spare, rotate
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         recover(folder)
         self.lock = threading.Lock()
         self.work = threading.Event()
@@ -170,7 +177,7 @@ def recover(folder: Path) -> int:
             lines = intact(file.read())
             if lines:
                 draft = path.with_suffix(".part")
-                with draft.open("wb") as out:
+                with open(draft, "wb", opener=private) as out:
                     out.write(b"\n".join(lines) + b"\n")
                     out.flush()
                     os.fsync(out.fileno())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..private_files import private_folder
 from ..settings import RolloutSettings
 
 FILE = "rollout.json"
@@ -119,7 +120,7 @@ def write(file: Path, rollout: Rollout) -> None:
 
 def put(file: Path, content: bytes) -> None:
     """Replace a file at once."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(file.parent)
     draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         draft.write_bytes(content)
@@ -146,7 +147,7 @@ def mark(folder: Path, stage: str, event: dict[str, Any]) -> bool:
     """Say that a stage has ended and why; False when another worker has said so before."""
     file = marker(folder, stage)
     draft = folder / f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     try:
         draft.write_text(json.dumps(event), encoding="utf-8")
         os.link(draft, file)  # only one can

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import UsageError, child_error
+from ..private_files import private_file, private_folder
 from ..settings import Settings
 from .bento import Bento, environment, keys_file, service_environment
 from .keys import Keyring
@@ -80,11 +81,11 @@ def serving(
     model = bento.tag.partition(":")[0]
     check_keys(model, settings)
     log = settings.store / "logs" / f"serve-{bento.tag.replace(':', '-')}-{port}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    private_file(log)
     command = [sys.executable, "-m", "d2c_mlops.serving.child", str(bento.folder), "--host", host, "--port", str(port)]
     own = service_environment(model, settings) | ({"D2C_SERVICE_WORKERS": str(workers)} if workers is not None else {})
     home = settings.store / "serving" / "homes" / str(port)  # BentoML empties its folder of metrics at a start
-    home.mkdir(parents=True, exist_ok=True)
+    private_folder(home)
     own["BENTOML_HOME"] = str(home)
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -24,6 +24,7 @@ import pandas as pd
 
 from ..errors import Temporary, UsageError
 from ..models.contract import to_records
+from ..private_files import private_file, private_folder
 from .sinks import Batch, Out, Written
 
 AT_ONCE = 500  # answers in one call
@@ -59,7 +60,7 @@ class Sent:
 
     def __init__(self, file: Path, model: str) -> None:
         self.model = model
-        os.close(os.open(file, os.O_CREAT, 0o600))
+        private_file(file)
         self.db = sqlite3.connect(file, timeout=10.0, isolation_level=None)
         columns = "model TEXT, name TEXT, digest TEXT NOT NULL, turns INTEGER NOT NULL"
         self.db.execute(f"CREATE TABLE IF NOT EXISTS sent ({columns}, PRIMARY KEY (model, name)) WITHOUT ROWID")
@@ -102,7 +103,7 @@ class WebhookSink:
     def open(self, location: str, batch: Batch) -> Iterator[Out]:
         check_line(location)
         folder = self.store / "outbox"
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         sent = Sent(folder / f"{sha256(location.encode()).hexdigest()[:24]}.db", batch.model)
         try:
             yield _Hook(location, batch, sent, folder / f"{batch.id}.dead.jsonl")
