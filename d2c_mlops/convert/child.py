@@ -1,7 +1,8 @@
-"""Run cells one by one for a parent process: an IPython shell without a kernel, spoken to over two pipes in JSON lines."""
+"""Run cells one by one for a parent process: an IPython shell without a kernel, spoken to over two pipes."""
 
 from __future__ import annotations
 
+import _thread
 import base64
 import builtins
 import ctypes
@@ -13,6 +14,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 OUTPUT_LIMIT = 1_000_000
@@ -335,26 +337,43 @@ def run_cell(shell: Any, recorder: Recorder, watch: Watch, index: int, source: s
     }
 
 
-def serve(source: int, sink: int, plots: bool) -> None:
-    """Answer the parent's requests until it says that it is done or goes away."""
+def private(name: str) -> dict[str, Any]:
+    """Execute a module of ours in a namespace that nothing else refers to, with builtins of its own."""
+    file = Path(__file__).with_name(f"{name}.py")
+    space: dict[str, Any] = {"__name__": name, "__builtins__": dict(vars(builtins))}
+    exec(compile(file.read_bytes(), str(file), "exec"), space)  # noqa: S102 - our own source
+    return space
+
+
+def serve(source: int, sink: int, plots: bool, extra: list[str], proof: bool) -> None:
+    """Answer the parent's requests until it goes away; a thread of its own speaks with it, this one runs the cells.
+
+    `extra` are folders to import from. With `proof`, results are read by code that was bound before the first cell.
+    """
     os.set_inheritable(source, False)
     os.set_inheritable(sink, False)
-    requests, answers = os.fdopen(source, "r", encoding="utf-8"), os.fdopen(sink, "w", encoding="utf-8")
+    tools = private("capture") if proof else None
     recorder, watch = Recorder(), Watch()
     refuse_questions()
     shell = start_shell(recorder, plots)
-    sys.path.insert(0, "")
     commands: dict[str, Callable[[dict[str, Any]], Any]] = {
         "cell": lambda ask: run_cell(shell, recorder, watch, ask["index"], ask["source"]),
-        "snapshot": lambda ask: _snapshot(shell, ask),
         "kinds": lambda ask: {name: _kind_in(shell, name) for name in ask["names"]},
     }
-    for line in requests:
-        ask = json.loads(line)
-        answer = commands[ask["do"]](ask)
-        text = json.dumps(answer, default=repr)
-        answers.write(text.encode("utf-8", "replace").decode("utf-8") + "\n")
-        answers.flush()
+    mailbox: list[bytes] = []
+    asked, answered = _thread.allocate_lock(), _thread.allocate_lock()
+    asked.acquire()
+    answered.acquire()
+    private("child_control")["start"](source, sink, mailbox, asked, answered, sys.modules["__main__"].__dict__, tools)
+    del tools
+    sys.path[0:0] = ["", *extra]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*extra, os.environ["PYTHONPATH"]])
+    while True:
+        asked.acquire()
+        ask = json.loads(mailbox.pop())
+        answer = json.dumps(commands[ask["do"]](ask), default=repr)
+        mailbox.append(answer.encode("utf-8", "replace"))
+        answered.release()
 
 
 def _kind_in(shell: Any, expression: str) -> str:
@@ -364,28 +383,15 @@ def _kind_in(shell: Any, expression: str) -> str:
         return ""
 
 
-def _snapshot(shell: Any, ask: dict[str, Any]) -> Any:
-    from d2c_mlops.convert.capture import save_snapshot
-
-    hidden = {"In", "Out", "exit", "quit", "get_ipython", "open"}
-    names = ask["names"]
-    wanted = {
-        name: value
-        for name, value in list(shell.user_ns.items())
-        if not name.startswith("_") and name not in hidden and (names is None or name in names)
-    }
-    return save_snapshot(wanted, ask["path"])
-
-
 def main() -> None:
-    """Read the two descriptors and the parent's process id (0 where a launcher stands between) from the command line, and serve."""
-    source, sink, plots, parent = (int(one) for one in sys.argv[1:5])
+    """Read descriptors, the parent's process id (0 where a launcher stands between) and folders from the command line, and serve."""
+    source, sink, plots, parent, proof = (int(each) for each in sys.argv[1:6])
     if sys.platform == "linux" and parent:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
-    sys.argv = ["notebook"]
-    serve(source, sink, bool(plots))
+    extra, sys.argv = sys.argv[6:], ["notebook"]
+    serve(source, sink, bool(plots), extra, bool(proof))
 
 
 if __name__ == "__main__":

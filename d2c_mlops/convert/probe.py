@@ -21,8 +21,17 @@ PATIENCE = 180.0  # seconds after which only the last way is tried
 SLOW = 20.0  # seconds of a training that is not repeated
 
 
-def main(spec_file: str, answer_file: str) -> None:
-    """Run the spec; the answer says `error` where a cell failed."""
+def main(spec_file: str, answer_file: str, *folders: str) -> None:
+    """Run the spec, importing from this folder and from `folders`; the answer says `error` where a cell failed."""
+    import d2c_mlops.convert.agreement
+    import d2c_mlops.convert.held_out
+    import d2c_mlops.convert.observed
+    import d2c_mlops.models.replay
+    import d2c_mlops.models.statistical  # noqa: F401
+
+    # Only now: a json.py or d2c_mlops.py of the notebook must not stand in for what was imported above.
+    sys.path[0:0] = [str(Path.cwd()), *folders]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
     answer: dict[str, Any] = {"types": {}, "error": None, "model": None, "tried": []}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -400,4 +409,4 @@ def _need(holds: bool, otherwise: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

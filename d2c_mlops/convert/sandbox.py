@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import json
 import os
 import resource
@@ -22,6 +24,7 @@ from typing import Any, Self
 import psutil
 
 from ..lifetimes import die_with_parent
+from .child_control import FIRST_CODE, FORBIDDEN, KEY_SIZE, MAC_SIZE
 from .isolation import TRUSTED, View, best, mode
 
 TOKEN = "D2C_SANDBOX"
@@ -46,12 +49,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: 'done', 'failed', 'timeout', 'memory', 'processes'."""
+    """How a process ended: 'done', 'failed', 'timeout', 'memory', 'processes', 'forged'."""
 
     status: str
     returncode: int | None
     seconds: float
     output: str = ""
+
+    @property
+    def forbidden(self) -> str:
+        """What it used though its results were to be proved; empty where it used nothing of the kind."""
+        place = (self.returncode or 0) - FIRST_CODE
+        return FORBIDDEN[place] if self.status == "failed" and 0 <= place < len(FORBIDDEN) else ""
 
     @property
     def says(self) -> str:
@@ -60,12 +69,15 @@ class Ended:
             "timeout": "it ran longer than its time limit",
             "memory": "it used more memory than its limit",
             "processes": f"it started more than {_PROCESSES} processes",
+            "forged": "something else than its answers was written to the pipe on which it answers",
         }
         if self.status in words:
             return words[self.status]
         if self.returncode is not None and self.returncode < 0:
             name = signal.Signals(-self.returncode).name
             return f"its process was ended by {name}"
+        if self.forbidden:
+            return f"it used {self.forbidden}, with which results can be forged"
         return f"its process ended with exit code {self.returncode}"
 
 
@@ -89,7 +101,7 @@ class CellRun:
     count: int = 0
 
 
-def environment(home: Path, extra: Sequence[Path] = (), token: str = "", plots: bool = False) -> dict[str, str]:
+def environment(home: Path, token: str = "", plots: bool = False) -> dict[str, str]:
     """Return the whole environment of a child: nothing of ours but the search path for programs and the threads."""
     home.mkdir(parents=True, exist_ok=True)
     temporary = home / "tmp"
@@ -102,7 +114,7 @@ def environment(home: Path, extra: Sequence[Path] = (), token: str = "", plots: 
         "TMPDIR": str(temporary),
         "LANG": "C.UTF-8",
         "TZ": "UTC",
-        "PYTHONPATH": os.pathsep.join(str(one) for one in [*extra, PACKAGE_ROOT]),
+        "PYTHONPATH": str(PACKAGE_ROOT),  # the folders of a notebook come after our own code has been imported
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
@@ -183,7 +195,8 @@ def clone_folder(source: Path, target: Path, *, linked: int = 64 << 20) -> None:
 class Child:
     """One supervised, isolated process and all that it starts; leaving the `with` block ends them.
 
-    It may write to `folder` and `home`, and read `extra` (from which it imports), `readable` and the installed libraries.
+    It may write to `folder` and `home`, and read `extra`, `readable` and the installed libraries; it imports from `extra` once our
+    own code has been imported.
     """
 
     def __init__(
@@ -203,7 +216,7 @@ class Child:
         self.family: list[psutil.Process] = []
         self.counted = 0.0
         self.token = secrets.token_hex(8)
-        variables = environment(home, extra, self.token, plots)
+        variables = environment(home, self.token, plots)
         self.log = home / f"log-{self.token}.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -338,15 +351,17 @@ class Session(Child):
         extra: Sequence[Path] = (),
         plots: bool = False,
         readable: Sequence[Path] = (),
+        proof: bool = False,  # whether results are to be compared: what could forge them ends the process
     ) -> None:
         read_here, write_there = os.pipe()
         read_there, write_here = os.pipe()
         start = "from d2c_mlops.convert.child import main; main()"
         trusted = limits.isolation == TRUSTED
-        numbers = [str(one) for one in (read_there, write_there, int(plots), os.getpid() if trusted else 0)]
+        parent = os.getpid() if trusted else 0
+        numbers = [str(number) for number in (read_there, write_there, int(plots), parent, int(proof))]
         try:
             super().__init__(
-                [sys.executable, "-P", "-c", start, *numbers],
+                [sys.executable, "-P", "-c", start, *numbers, *(str(folder) for folder in extra)],
                 folder,
                 home,
                 limits,
@@ -358,8 +373,10 @@ class Session(Child):
         finally:
             os.close(read_there)
             os.close(write_there)
-        self.source, self.sink, self.rest = read_here, write_here, b""
+        self.source, self.sink, self.rest = read_here, write_here, bytearray()
+        self.key, self.answers = secrets.token_bytes(KEY_SIZE), 0
         os.set_blocking(read_here, False)
+        self.send(self.key.hex().encode("ascii"))
 
     def run(self, index: int, source: str) -> CellRun:
         """Run one cell; raises Stopped where the child did not live to answer."""
@@ -377,32 +394,54 @@ class Session(Child):
         """Return the classes of what expressions stand for in the child; empty where they have no value."""
         return dict(self.ask({"do": "kinds", "names": list(expressions)}))
 
-    def snapshot(self, path: Path, names: Sequence[str] | None = None) -> dict[str, Any]:
-        """Let the child write comparable values of its names to `path`; None means all names."""
-        return dict(self.ask({"do": "snapshot", "path": str(path), "names": None if names is None else list(names)}))
+    def snapshot(self, names: Sequence[str]) -> bytes:
+        """Return the values of names as the child reads them from memory: a line of JSON, then the bytes of all arrays."""
+        return self.exchange(b"snapshot " + ",".join(names).encode("utf-8"))
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send one request and wait for its answer, watching the limits."""
-        if self.sink < 0:
-            raise Stopped(self.end("failed"))
-        data = (json.dumps(request) + "\n").encode("utf-8")
-        with contextlib.suppress(BrokenPipeError):
-            while data:
-                data = data[os.write(self.sink, data) :]
-        while b"\n" not in self.rest:
-            ready, _, _ = select.select([self.source], [], [], _LOOK)
-            if ready:
-                self.take()
-            if not ready or b"\n" not in self.rest:
-                self.look()
-        line, _, self.rest = self.rest.partition(b"\n")
         try:
-            answer = json.loads(line)
+            answer = json.loads(self.exchange(json.dumps(request).encode("ascii")))
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise Stopped(self.end("failed"))
         return answer
+
+    def send(self, line: bytes) -> None:
+        """Write a line to the child; one that is gone is noticed when its answer is read."""
+        data = line + b"\n"
+        with contextlib.suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(self.sink, data) :]
+
+    def exchange(self, request: bytes) -> bytes:
+        """Send a request; return the answer: its length, its signature with the key that only the child's own code has, itself."""
+        if self.sink < 0:
+            raise Stopped(self.end("failed"))
+        self.send(request)
+        head = self.read(8 + MAC_SIZE)
+        size = int.from_bytes(head[:8], "big")
+        if size > self.limits.memory:
+            raise Stopped(self.end("forged"))
+        payload = self.read(size)
+        self.answers += 1
+        signed = hashlib.blake2b(self.answers.to_bytes(8, "big") + payload, key=self.key).digest()[:MAC_SIZE]
+        if not hmac.compare_digest(signed, head[8:]):
+            raise Stopped(self.end("forged"))
+        return payload
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes of an answer, watching the limits."""
+        while len(self.rest) < size:
+            ready, _, _ = select.select([self.source], [], [], _LOOK)
+            if ready:
+                self.take()
+            if not ready or len(self.rest) < size:
+                self.look()
+        part = bytes(self.rest[:size])
+        del self.rest[:size]
+        return part
 
     def take(self) -> None:
         """Read what has come; at the end of the pipe give the process a moment to be gone."""

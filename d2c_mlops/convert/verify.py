@@ -23,6 +23,7 @@ from d2c_mlops.convert.write.file_parameters import FOLDERS
 from d2c_mlops.convert.writing import Written
 
 RTOL, ATOL = 1e-6, 1e-9
+_PLAIN_DTYPE = re.compile(r"[<>|=][biufcmM]\d{1,2}(\[\d*\w+\])?")
 SAVED_RTOL = 2e-3  # outputs are rounded
 MOST_FIGURES = 2000
 AT_ONCE = 2  # executions side by side
@@ -149,7 +150,10 @@ def _items(wanted: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[int, Snap
     for entry in wanted:
         cell = max(entry["original"])
         for each in entry["names"]:
-            found.append(_item(each, cell, [run[cell] for run in runs], other[entry["converted"]]))
+            try:
+                found.append(_item(each, cell, [run[cell] for run in runs], other[entry["converted"]]))
+            except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+                raise Incomparable(f"{each} after cell {cell} cannot be compared ({type(error).__name__})") from None
     return found
 
 
@@ -203,7 +207,9 @@ class Runner:
         which = "the conversion" if keep is not None else "the original"
         home = self.place / f"home-{label}"
         seen = [self.place / "shop", *data] if folder is not None else []
-        with Session(here, home, self.limits, extra=self.packages, plots=keep is not None, readable=seen) as session:
+        with Session(
+            here, home, self.limits, extra=self.packages, plots=keep is not None, readable=seen, proof=True
+        ) as session:
             try:
                 for cell in notebook.cells:
                     number = cell.index + 1
@@ -213,9 +219,10 @@ class Runner:
                             told = f"{done.error['kind']}: {str(done.error['message'])[:200]}"
                             raise Incomparable(f"cell {number} of {which} raised {told}")
                     if number in after:
-                        path = home / f"snapshot-{number}"
-                        session.snapshot(path, after[number])
-                        found[number] = Snapshot.load(path, self.folders(here))
+                        found[number] = Snapshot.read(session.snapshot(after[number]), self.folders(here))
+                        if changed := found[number].replaced:
+                            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+                            raise Incomparable(f"{which} replaced {changed[0]}{more}: results can be forged with that")
                     if len(found) == len(after) and keep is None:
                         break
             except Stopped as stopped:
@@ -233,22 +240,40 @@ class Snapshot:
     """Comparable forms of named values, with their arrays; read without running anything of the child's."""
 
     forms: Forms
-    arrays: Mapping[str, Any]
+    arrays: Sequence[Any]
     folders: tuple[str, ...] = ()  # where it ran: paths below them are compared from there
+    replaced: tuple[str, ...] = ()  # functions of Python and its libraries that were replaced
 
     @classmethod
-    def load(cls, path: Path, folders: Sequence[Path] = ()) -> Snapshot:
-        """Read what the child wrote."""
-        forms = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
-        with np.load(f"{path}.npz", allow_pickle=False) as arrays:
-            texts = tuple(f"{each}/" for each in folders)
-            return cls(forms, {key: arrays[key] for key in arrays.files}, texts)
+    def read(cls, data: bytes, folders: Sequence[Path] = ()) -> Snapshot:
+        """Read what the child sent; raises Incomparable where it cannot be read."""
+        line, _, rest = data.partition(b"\n")
+        try:
+            head = json.loads(line)
+            arrays, start = [], 0
+            for dtype, shape, size in head["arrays"]:
+                arrays.append(_array(dtype, shape, rest[start : start + size]))
+                start += size
+            replaced = tuple(str(name) for name in head["replaced"])
+            return cls(dict(head["forms"]), arrays, tuple(f"{each}/" for each in folders), replaced)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise Incomparable(f"its results cannot be read ({type(error).__name__})") from None
 
     def plain(self, text: str) -> str:
         """Return a text with the paths in it as seen from the data's folder."""
         for each in self.folders:
             text = text.replace(each, "")
         return text
+
+
+def _array(dtype: str, shape: Sequence[int], data: bytes) -> Any:
+    """Return an array of its bytes; one of texts is a JSON list."""
+    if dtype == "text":
+        return np.array(json.loads(data), dtype=str).reshape(shape)
+    if not _PLAIN_DTYPE.fullmatch(dtype):
+        raise ValueError(dtype)
+    array = np.frombuffer(data, dtype=np.dtype(dtype)).reshape(shape)
+    return array.astype("int64") if array.dtype.kind in "mM" else array
 
 
 def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> Item:
@@ -295,7 +320,7 @@ def _compare(left: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, 
 
 def _placed(snapshot: Snapshot, key: str) -> Any:
     """An array of a snapshot, paths in it as seen from the data's folder."""
-    array = snapshot.arrays[key]
+    array = snapshot.arrays[int(key)]
     if array.dtype.kind != "U" or not snapshot.folders:
         return array
     return np.array([snapshot.plain(each) for each in array.ravel().tolist()], dtype=str).reshape(array.shape)

@@ -205,7 +205,7 @@ def probe(
             json.dumps({"cells": listed, "candidates": specs, "kernel": kernel, "overrides": dict(overrides)}),
             encoding="utf-8",
         )
-        command = [sys.executable, "-m", "d2c_mlops.convert.probe", str(spec), str(answer)]
+        command = [sys.executable, "-P", "-m", "d2c_mlops.convert.probe", str(spec), str(answer), *map(str, packages)]
         folder = Path(name, "run")
         if data is not None:
             clone_folder(data, folder)

@@ -52,7 +52,6 @@ import json, os, sys
 from pathlib import Path
 root, module = sys.argv[1:3]
 home = os.path.expanduser("~")
-sys.path.insert(0, root)
 opened = []
 def watch(event, args):
     writes = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")
@@ -60,6 +59,7 @@ def watch(event, args):
     if writes and not own:
         opened.append(str(args[0]))
 __import__("d2c_mlops.models.model")
+sys.path[0:0] = [root, *sys.argv[3:]]
 before = {p for p in Path(".").rglob("*")}
 out, sys.stdout = sys.stdout, __import__("io").StringIO()
 sys.addaudithook(watch)
@@ -231,11 +231,11 @@ def check_import(project: Project, module: str, packages: Sequence[Path] = (), i
     The process has a home of its own, in which libraries may keep their settings, and nothing of our environment.
     """
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as home:
-        variables = environment(Path(home), packages)
+        variables = environment(Path(home))
         # A copy of the package alone: nothing else of the project is to be seen, nor to be listed.
         shutil.copytree(project.package, Path(home, "site", project.lib), ignore=shutil.ignore_patterns("__pycache__"))
         view = View(Path(empty), (Path(home),), packages)
-        command = [sys.executable, "-P", "-c", SIDE_EFFECTS, str(Path(home, "site")), module]
+        command = [sys.executable, "-P", "-c", SIDE_EFFECTS, str(Path(home, "site")), module, *map(str, packages)]
         done = subprocess.run(
             view.command(isolation or best().name, command),
             cwd=empty, capture_output=True, text=True, timeout=300, env=variables,

@@ -1,0 +1,121 @@
+"""In the child: the thread that speaks with the parent. It signs its answers, and no cell runs on its stack."""
+
+# The child executes this source, like that of `capture`, in a namespace of its own before the first cell. See there for the rules.
+
+from __future__ import annotations
+
+import gc
+import sys
+from _thread import start_new_thread
+from collections.abc import Callable
+from hashlib import blake2b
+from os import _exit as exit_now
+from os import read, write
+from typing import Any
+
+KEY_SIZE = 32
+MAC_SIZE = 32
+# With these a notebook could reach the objects that prove its results. The process ends with FIRST_CODE + the place here.
+FORBIDDEN = (
+    "gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames", "sys._current_exceptions", "sys.settrace",
+    "sys.setprofile", "sys.monitoring.register_callback", "/proc/*/mem", "ctypes.cdata", "ctypes.string_at",
+    "ctypes.wstring_at", "ctypes.memoryview_at", "ctypes.PyObj_FromPtr", "its answer",
+)  # fmt: skip
+FIRST_CODE = 97
+OF_CELLS = ("ctypes.cdata", "ctypes.string_at", "ctypes.wstring_at", "ctypes.memoryview_at", "ctypes.PyObj_FromPtr")
+
+
+def start(
+    source: int,  # descriptor from which requests are read
+    sink: int,  # descriptor to which answers are written
+    mailbox: list[Any],  # holds a request or an answer of the main thread
+    asked: Any,  # lock that is released when a request lies in the mailbox
+    answered: Any,  # lock that is released when an answer does
+    names: dict[str, Any],  # the notebook's names
+    tools: dict[str, Any] | None,  # the namespace of `capture`; None where nothing is to be proved
+) -> None:
+    """Read the key, note what must not be replaced, and serve in a thread of its own."""
+    rest = b""
+
+    def line() -> bytes:
+        nonlocal rest
+        while b"\n" not in rest:
+            part = read(source, 1 << 16)
+            if not part:
+                exit_now(0)
+            rest += part
+        first, _, rest = rest.partition(b"\n")
+        return first
+
+    key = bytes.fromhex(line().decode("ascii"))
+    count = 0
+    put, take_out, ask_main, wait_for_main = mailbox.append, mailbox.pop, asked.release, answered.acquire
+    stop_collecting, collect_again, collecting = gc.disable, gc.enable, gc.isenabled
+
+    def send(payload: bytes) -> None:
+        nonlocal count
+        count += 1
+        data = (
+            len(payload).to_bytes(8, "big") + blake2b(count.to_bytes(8, "big") + payload, key=key).digest()[:MAC_SIZE]
+        )
+        for part in (data, payload):
+            view = memoryview(part)
+            while view:
+                view = view[write(sink, view) :]
+
+    if tools is not None:
+        snapshot, encode, replaced, rows = tools["snapshot"], tools["plain_json"], tools["replaced"], tools["watched"]()
+        sys.addaudithook(forbid())
+
+    def look(wanted: list[str]) -> bytes:
+        """Return a line of JSON and the bytes of all arrays."""
+        was = collecting()
+        stop_collecting()  # collecting runs callbacks and destructors of the notebook, in any thread
+        try:
+            values = {name: each for name, each in dict.items(names) if type(name) is str and name in wanted}
+            forms, lines, parts = snapshot(values)
+            head = encode({"forms": forms, "arrays": lines, "replaced": replaced(rows)})
+            return b"".join([head.encode("ascii"), b"\n", *parts])
+        finally:
+            if was:
+                collect_again()
+
+    def serve() -> None:
+        while True:
+            request = line()
+            if request.startswith(b"snapshot ") and tools is not None:
+                send(look(request[9:].decode("utf-8").split(",")))
+                continue
+            put(request)
+            ask_main()
+            wait_for_main()
+            answer = take_out()
+            if type(answer) is not bytes:
+                exit_now(FIRST_CODE + FORBIDDEN.index("its answer"))
+            send(answer)
+
+    start_new_thread(serve, ())
+
+
+def forbid() -> Callable[[str, tuple[Any, ...]], None]:
+    """Return an audit hook, which Python code cannot remove: it ends the process at what is FORBIDDEN."""
+    always = frozenset(FORBIDDEN[:8])
+    of_cells = frozenset(OF_CELLS)
+    codes = {name: FIRST_CODE + place for place, name in enumerate(FORBIDDEN)}
+    frame_of, ends_with, contains = sys._getframe, str.endswith, str.__contains__
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in always:
+            exit_now(codes[event])
+        if event == "open" and arguments and type(arguments[0]) is str:
+            path = arguments[0]
+            if ends_with(path, "/mem") and contains(path, "proc"):
+                exit_now(codes["/proc/*/mem"])
+        if event in of_cells:
+            frame: Any = frame_of(1)
+            while frame is not None and contains(frame.f_code.co_filename, "/ctypes/"):
+                frame = frame.f_back
+            if frame is not None and frame.f_code.co_filename.startswith("cell-"):
+                exit_now(codes[event])
+
+    return hook
