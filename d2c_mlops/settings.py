@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Mapping
 from configparser import ConfigParser, Error
 from dataclasses import replace
@@ -54,6 +55,9 @@ __all__ = [
     "service_settings",
 ]
 FILE = "settings.ini"
+OURS = re.compile(
+    r"^\[(d2c\]|(schedule|model|data|decisions):)", re.MULTILINE | re.IGNORECASE
+)  # nbdev has a file of this name too
 
 
 def load(
@@ -139,19 +143,41 @@ def service_settings(environ: Mapping[str, str]) -> ServiceSettings:
 
 
 def find(start: Path) -> Path | None:
-    """Return the nearest settings.ini with a [d2c] section, from `start` upwards."""
+    """Return the nearest settings.ini with a section of ours, from `start` upwards.
+
+    Raises SettingsError for one that cannot be read.
+    """
     for folder in (start.resolve(), *start.resolve().parents):
         file = folder / FILE
-        if file.is_file() and re.search(r"^\[d2c\]", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+        if file.is_file() and OURS.search(_text(file, "replace")):
             return file
     return None
+
+
+def has_own_section(file: Path) -> bool:
+    """Return whether a settings.ini has a section [d2c]."""
+    return re.search(r"^\[d2c\]", _text(file, "replace"), re.MULTILINE) is not None
+
+
+def _text(file: Path, errors: str) -> str:
+    """Return what is written in a settings.ini: UTF-8, with or without a byte order mark."""
+    try:
+        data = file.read_bytes()
+    except OSError as err:
+        raise SettingsError(f"the file cannot be read: {err.strerror}", where=str(file)) from None
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise SettingsError("the file is UTF-16", where=str(file), next="save it as UTF-8")
+    return data.decode("utf-8-sig", errors)
 
 
 def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
     ini = ConfigParser(interpolation=None, comment_prefixes=(";", "#"), default_section="")
     try:
-        ini.read_string(file.read_text(encoding="utf-8"), source=str(file))
-    except (Error, UnicodeDecodeError) as err:
+        ini.read_string(_text(file, "strict"), source=str(file))
+    except UnicodeDecodeError as err:
+        line = err.object[: err.start].count(b"\n") + 1
+        raise SettingsError("the file is not UTF-8", where=f"{file}, line {line}", next="save it as UTF-8") from None
+    except Error as err:
         raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
     for section in ini.sections():
         if section not in ("package", "d2c", "service", "rollout", "decisions") and not re.fullmatch(
@@ -252,7 +278,8 @@ def _zone_failures(zone: str, where: str) -> list[Failure]:
 def _job_failures(job: JobSettings, section: str) -> list[Failure]:
     found = [Failure("is needed", f"[{section}] run")] if not job.run else []
     if not job.at and not job.on:
-        found.append(Failure("is needed", f"[{section}] at"))
+        what = "is needed: when the job is due, such as 'daily at 06:00'; or `on`, the job whose new data start it"
+        found.append(Failure(what, f"[{section}] at"))
     if job.memory and not is_size(job.memory):
         found.append(Failure(f"{job.memory!r} is no size such as 512MB or 2GB", f"[{section}] memory"))
     for event in job.notify_on:

@@ -184,10 +184,39 @@ def test_a_day_that_comes_seldom_is_no_error(text: str, first: str) -> None:
         ("monthly on the last day 06:00", ""),
         ("0 0 31 * 1", ""),
         ("every 45 minutes", ""),
+        ("0-59/40 * * * *", "0-59/40 means at :00, :40 of the hour, not every 40 minutes"),
+        ("7-59/25 6 * * *", "7-59/25 means at :07, :32, :57 of the hour, not every 25 minutes"),
+        ("0 */5 * * *", "*/5 means at 00, 05, 10, 15, 20 o'clock, not every 5 hours"),
+        ("0 */18 * * *", "*/18 means at 00, 18 o'clock, not every 18 hours"),
+        (
+            "*/50 */7 * * *",
+            "*/50 means at :00, :50 of the hour, not every 50 minutes; */7 means at 00, 07, 14, 21 o'clock",
+        ),
+        ("0 6 */2 * *", "*/2 counts from the 1st of each month, not every 2 days"),
+        ("0 6 1-31/3 * *", "1-31/3 counts from the 1st of each month, not every 3 days"),
+        ("0 0 31 2 FRI", "its months have no such date: due on the weekdays only"),
+        ("0 0 30,31 2 1-5", "its months have no such date: due on the weekdays only"),
+        ("0 0 L 2 FRI", ""),
+        ("0 0 29 2 MON", ""),
+        ("*/20 */6 */31 * *", ""),
     ],
 )
 def test_what_short_months_and_odd_steps_mean_is_said(text: str, note: str) -> None:
     assert cadence(text).note.startswith(note) and bool(cadence(text).note) == bool(note)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [("@daily", "0 0 * * *"), ("@Hourly", "0 * * * *"), ("@weekly", "0 0 * * 0"), ("@midnight", "0 0 * * *"),
+     ("@monthly", "0 0 1 * *"), ("@yearly", "0 0 1 1 *"), ("@annually", "0 0 1 1 *")],
+)  # fmt: skip
+def test_the_names_of_crontab_are_read(text: str, same: str) -> None:
+    assert cadence(text, "Europe/Berlin") == cadence(same, "Europe/Berlin")
+
+
+def test_a_name_that_starts_with_the_machine_is_refused() -> None:
+    with pytest.raises(UsageError, match="'@reboot' is not a cadence"):
+        cadence("@reboot")
 
 
 def test_a_job_of_every_minute_is_searched_in_a_moment() -> None:

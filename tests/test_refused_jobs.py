@@ -239,3 +239,57 @@ def test_a_running_daemon_survives_a_bad_edit(project: Path, wait: Callable[...,
     finally:
         daemon.terminate()
         assert daemon.wait(60) == 0
+
+
+def test_a_file_without_the_section_d2c_is_read_and_read_again(project: Path, quick: list[Exception]) -> None:
+    (project / "settings.ini").write_text(GOOD)
+    settings = load(project, environ={})
+    assert settings.root == project and list(settings.jobs) == ["good"]
+    said: list[str] = []
+    made = Scheduler(settings, say=said.append, clock=Clock(), reload=lambda: load(project, environ={}))
+    (project / "settings.ini").write_text(GOOD + section("second", "at = hourly"))
+    made._refreshed = float("-inf")
+    made.look()
+    assert sorted(made.jobs) == ["good", "second"]
+    finish(made)
+
+
+@pytest.mark.parametrize("how", ["mode", "content"])
+def test_a_file_is_read_again_although_its_time_is_the_same(
+    project: Path, quick: list[Exception], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    edited, read = Edited(project, GOOD), Path.read_bytes
+    text = "[d2c]\n" + GOOD + section("second", "at = hourly")
+    if how == "mode":  # written while it may not be read, and made readable again
+
+        def refused(path: Path) -> bytes:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        with monkeypatch.context() as denied:
+            denied.setattr(Path, "read_bytes", refused)
+            edited.write(text)
+            edited.look()
+        finish(edited.made)
+        assert "the file cannot be read: Permission denied" in "".join(edited.said) and list(edited.made.jobs) == [
+            "good"
+        ]
+        edited.file.chmod(0o640)
+    else:
+        before = edited.file.stat()
+        edited.file.write_text(text)
+        os.utime(edited.file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Path.read_bytes is read
+    edited.look()
+    assert sorted(edited.made.jobs) == ["good", "second"]
+    finish(edited.made)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1252"])
+def test_an_edit_in_another_encoding_is_refused_and_the_jobs_go_on(
+    project: Path, quick: list[Exception], encoding: str
+) -> None:
+    edited = Edited(project, GOOD)
+    edited.file.write_bytes(("[d2c]\n# grün\n" + GOOD).encode(encoding))
+    assert edited.look() == 1 and list(edited.made.jobs) == ["good"]
+    finish(edited.made)
+    assert [line for line in edited.said if "has changed and is not used" in line and str(edited.file) in line]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.errors import SettingsError
-from d2c_mlops.settings import load, service_settings
+from d2c_mlops.settings import find, load, service_settings
 
 
 @pytest.fixture
@@ -80,3 +80,42 @@ def test_a_variable_may_name_a_file_instead_and_one_that_is_missing_is_told(tmp_
     assert told.value.failures[0].where == "D2C_LEDGER_URL_FILE"
     with pytest.raises(SettingsError, match="service"):
         service_settings({"D2C_SERVICE_LOG_SECRET_FILE": str(file)})
+
+
+@pytest.mark.parametrize("section", ["schedule:report", "model:demand", "data:shop", "decisions:price"])
+def test_a_file_with_only_a_section_of_a_name_is_no_other_programs(tmp_path: Path, section: str) -> None:
+    needed = {"schedule": "run = train\nat = hourly\n", "decisions": "field = price\n"}.get(
+        section.partition(":")[0], ""
+    )
+    (tmp_path / "settings.ini").write_text(f"[{section}]\n{needed}")
+    (tmp_path / "inner").mkdir()
+    assert load(tmp_path / "inner", environ={}).root == tmp_path
+
+
+def test_a_file_of_another_program_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = shop\n")
+    assert load(tmp_path, environ={}).jobs == {} and find(tmp_path) is None
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "settings.ini").write_bytes("[d2c]\nstore = lager für zwölf\n".encode("utf-8-sig"))
+    assert load(tmp_path, environ={}).store == tmp_path / "lager für zwölf"
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-16", "the file is UTF-16"), ("cp1252", "the file is not UTF-8")])
+def test_a_file_in_another_encoding_is_refused_with_its_place(tmp_path: Path, encoding: str, said: str) -> None:
+    (tmp_path / "settings.ini").write_bytes("[d2c]\nstore = lager für\n".encode(encoding))
+    with pytest.raises(SettingsError, match=said) as caught:
+        load(tmp_path, environ={})
+    assert str(tmp_path / "settings.ini") in caught.value.where and "UTF-8" in caught.value.next
+
+
+def test_a_file_that_may_not_be_read_is_an_error_of_the_settings(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "settings.ini").write_text("[d2c]\n")
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(SettingsError, match="Permission denied"):
+        load(tmp_path, environ={})

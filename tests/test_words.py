@@ -9,20 +9,22 @@ from pathlib import Path
 import pandera.pandas as pa
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from pricing import AUTO, CONTRACT, NOW, clock, predicted, shop
 from starlette.testclient import TestClient
 
+from d2c_mlops.cli import main
 from d2c_mlops.decisions.app import App, Desk
 from d2c_mlops.decisions.deciding import propose
 from d2c_mlops.decisions.links import links_of
-from d2c_mlops.decisions.pages import reason_of
+from d2c_mlops.decisions.pages import facts, reason_of
 from d2c_mlops.decisions.records import listed
 from d2c_mlops.decisions.rules import Rule
 from d2c_mlops.decisions.telling import message
 from d2c_mlops.decisions.words import Words, shown, typed
-from d2c_mlops.ledger.schema import decisions
+from d2c_mlops.ledger.schema import decisions, versions
 from d2c_mlops.models.contract import Contract, Field, column
 from d2c_mlops.serving import keys
 from d2c_mlops.serving.keys import Keyring
@@ -125,6 +127,98 @@ def test_what_is_typed_can_be_read_again(value, unit) -> None:
 )  # fmt: skip
 def test_a_rule_is_a_sentence(rule: str, text: str) -> None:
     assert Words.of(STOCK).sentence(Rule.of(rule)) == text
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("price - cost - (forecast - lead_time) > 2", "the price today minus what it costs minus the result of the forecast minus the time to deliver is above 2.00 EUR"),
+        ("forecast * (price + cost) > 500", "the forecast times the sum of the price today and what it costs is above 500"),
+        ("(price + cost) * 2 > new_price", "2 times the sum of the price today and what it costs is above the price to ask"),
+        ("cost / (price * forecast) <= 0.1", "what it costs divided by the product of the price today and the forecast is at most 0.1"),
+        ("-(price + cost) < forecast", "minus the sum of the price today and what it costs is below the forecast"),
+        ("(new_price - price) / price >= -0.05", "the price to ask is at most 5 % below the price today"),
+        ("(new_price - price) / price < -0.25", "the price to ask is more than 25 % below the price today"),
+        ("(forecast > 10 or promoted) and margin > 0.1", "either the forecast is above 10 units or on promotion is yes, and the margin is above 10 %"),
+        ("(forecast > 10 and promoted) == False", "the forecast is at most 10 units or on promotion is no"),
+        ("(forecast > 10) != promoted", "whether the forecast is above 10 units is not the on promotion"),
+    ],
+)  # fmt: skip
+def test_a_sentence_means_what_the_brackets_of_its_rule_mean(rule: str, text: str) -> None:
+    assert Words.of(STOCK).sentence(Rule.of(rule)) == text
+
+
+def test_a_sentence_is_of_its_own_rule_also_where_other_rules_are_gone() -> None:
+    words = Words.of(STOCK)
+    for n in range(1000):  # a rule that is gone leaves its place in memory to the next
+        assert words.sentence(Rule.of(f"forecast > {n + 1000}")) == f"the forecast is above {n + 1000:,} units"
+    assert len(words.memory) <= 256
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.00034, "share 0..1", "less than 0.1 %"), (0.0004, "probability", "less than 0.1 %"), (0.02, "%", "less than 0.1 %"),
+        (0.02, "hours", "less than 0.1 hours"), (-0.3, "units", "0 units"), (0, "share", "0 %"),
+        (3, "SKU", "3 SKU"), (12.34567, "TEU", "12.35 TEU"), (12.0, "CPU", "12 CPU"),
+        (12.3, "eur", "12.30 eur"), (5, "Euro", "5.00 Euro"), (7.5, "dollars", "7.50 dollars"), (7, "sek", "7.00 sek"),
+        (float("inf"), "units", "inf"), (float("nan"), "EUR", "nan"),
+    ],
+)  # fmt: skip
+def test_what_is_small_or_no_money_is_not_shown_as_nothing_or_as_money(value: float, unit: str, text: str) -> None:
+    assert shown(value, field(unit)) == text
+
+
+def test_what_is_typed_of_a_small_share_is_not_zero() -> None:
+    assert typed(0.000341234, field("share 0..1")) == "0.000341" and typed(0.1234567, field("share 0..1")) == "0.123"
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_what_is_no_number_is_typed_as_it_is(value: float) -> None:
+    assert typed(value, field("EUR")) == str(value)
+
+
+def test_numbers_that_identify_have_no_separators(waiting) -> None:
+    _, ledger, _ = waiting
+    decision = replace(listed(ledger)[0], subject='{"customer": 1234567}')
+    base = {"inputs": {"store_id": 7654321}, "outputs": {}, "reasons": None}
+    ask = {"customer": column("integer", "The customer"), "store_id": column("integer", "The store")}
+    contract = Contract(name="x", version="1.0.0", key="customer", inputs=pa.DataFrameSchema(ask), outputs=pa.DataFrameSchema({"customer": ask["customer"]}))  # fmt: skip
+    told = facts(decision, base, contract)
+    assert told["about"] == "1234567" and told["known"] == [["The store".removeprefix("The ").capitalize(), "7654321"]]
+
+
+def test_the_terminal_shows_words_and_rounded_values(waiting, tmp_path: Path, monkeypatch) -> None:
+    _, ledger, _ = waiting
+    monkeypatch.chdir(tmp_path)
+    (found,) = [each for each in listed(ledger) if each.status == "pending"]
+
+    def d2c(*args: str) -> str:
+        done = CliRunner().invoke(main, ["decisions", *args])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    for args in (("list", "--all"), ("list",), ()):
+        text = d2c(*args)
+        assert "price to ask 12.34 EUR" in text and "12.340000000000002" not in text, args
+    assert "the price to ask differs" in d2c("list", "--all")
+    text = d2c("show", found.id)
+    assert "price to ask 12.34 EUR" in text and "what it costs 5.00 EUR" in text
+    assert "12.340000000000002" not in text.replace(found.prediction_id, "")
+    assert json.loads(d2c("list", "--json"))[0]["proposed"] == 12.340000000000002  # programs get the value itself
+    monkeypatch.setattr("d2c_mlops.decisions.applying.now_utc", clock(minutes=1))
+    text = d2c("edit", found.id, "12.5", "--reason", "a round price", "--by", "jo")
+    assert "P-1: price to ask 12.50 EUR edited by jo" in text
+    assert "12.50 EUR" in d2c("list", "--status", "edited") and ", 12.34 EUR was proposed" in d2c("show", found.id)
+
+
+def test_the_terminal_lists_decisions_of_a_version_that_is_gone(waiting, tmp_path: Path, monkeypatch) -> None:
+    _, ledger, _ = waiting
+    monkeypatch.chdir(tmp_path)
+    with ledger.write() as connection:
+        connection.execute(sa.delete(versions))
+    done = CliRunner().invoke(main, ["decisions", "list"])
+    assert done.exit_code == 0 and "price 12.34 " in done.output
 
 
 NAMES = st.sampled_from(

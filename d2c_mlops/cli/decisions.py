@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ from . import example, json_option, main, settings, show, table
 if TYPE_CHECKING:
     from ..decisions.records import Decision
     from ..decisions.turn import Turn
+    from ..decisions.words import Words
+    from ..ledger.store import Ledger
 
 by_option = click.option("--by", metavar="NAME", help="Who decides; the user of this machine when not given.")
 model_argument = click.argument("model", required=False)
@@ -57,18 +60,25 @@ def list_decisions(model: str | None, statuses: tuple[str, ...], every: bool, li
 @json_option
 def show_decision(id: str, as_json: bool) -> None:
     """Show all that is known of a decision: the prediction, the policy, and what happened when. ID may be its beginning."""
+    from ..decisions.pages import reason_of
     from ..decisions.records import basis, events, find
+    from ..decisions.words import shown
 
     ledger = _ledger()
     found = find(ledger, id)
     base, happened = basis(ledger, found), events(ledger, found)
     if as_json:
         return show(found.to_dict() | base | {"events": happened})
-    click.secho(f"{found.model} version {found.version}, {found.title}: {found.field} {found.value}", bold=True)
-    edited = f", {found.proposed} was proposed" if found.edited is not None else ""
-    click.echo(f"{found.status}{edited}; {found.reason}" + (f"; {found.error}" if found.error else ""))
+    words = _words(ledger, [found])[found.model, found.version]
+    click.secho(f"{found.model} version {found.version}, {found.title}: {_value(found, words)}", bold=True)
+    proposed = shown(found.proposed, words.field(found.field, "outputs"))
+    edited = f", {proposed} was proposed" if found.edited is not None else ""
+    click.echo(f"{found.status}{edited}; {reason_of(found, words)}" + (f"; {found.error}" if found.error else ""))
     for side in ("inputs", "outputs"):
-        click.echo(f"{side}: " + ", ".join(f"{name} {value}" for name, value in base[side].items()))
+        values = (
+            f"{words.label(name, side)} {shown(each, words.field(name, side))}" for name, each in base[side].items()
+        )
+        click.echo(f"{side}: " + ", ".join(values))
     click.echo()
     rows = [(f"{found.predicted_at:%Y-%m-%d %H:%M:%S}Z", "predicted", "", found.prediction_id)]
     rows += [(f"{e['at'][:19].replace('T', ' ')}Z", e["status"], e["by"] or e["how"], e["reason"]) for e in happened]
@@ -263,21 +273,45 @@ def _ledger() -> Any:
 
 
 def _list(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, limit: int = 100) -> None:
+    from ..decisions.pages import reason_of
     from ..decisions.records import listed
 
-    found = listed(_ledger(), [model] if model else None, statuses, limit)
+    ledger = _ledger()
+    found = listed(ledger, [model] if model else None, statuses, limit)
     if as_json:
         return show([each.to_dict() for each in found])
     if not found:
         click.echo("nothing waits for a decision" if statuses == ("pending",) else "there are no such decisions")
         return None
-    rows = [(d.id[:8], d.model, d.title, f"{d.field} {d.value}", d.status, f"{d.predicted_at:%Y-%m-%d %H:%M}Z",
-             f"{d.deadline_at:%Y-%m-%d %H:%M}Z" if d.status == "pending" else d.by or "", d.error or d.reason)
-            for d in found]  # fmt: skip
+    words = _words(ledger, found)
+    rows = [(d.id[:8], d.model, d.title, _value(d, words[d.model, d.version]), d.status, f"{d.predicted_at:%Y-%m-%d %H:%M}Z",
+             f"{d.deadline_at:%Y-%m-%d %H:%M}Z" if d.status == "pending" else d.by or "",
+             d.error or reason_of(d, words[d.model, d.version])) for d in found]  # fmt: skip
     table(("id", "model", "about", "value", "status", "predicted", "until / by", "why"), rows)
     if statuses == ("pending",):
         click.echo("next: d2c decisions approve ID, reject ID or edit ID VALUE")
     return None
+
+
+def _words(ledger: Ledger, found: Sequence[Decision]) -> dict[tuple[str, int], Words]:
+    """Return the labels and units of decisions, by model and version; of a version that is gone, names are all there is."""
+    from ..decisions.records import contract_of
+    from ..decisions.words import Words
+
+    words = {}
+    for model, version in {(each.model, each.version) for each in found}:
+        try:
+            words[model, version] = Words.of(contract_of(ledger, model, version))
+        except UsageError:
+            words[model, version] = Words.of(None)
+    return words
+
+
+def _value(decision: Decision, words: Words) -> str:
+    from ..decisions.words import shown
+
+    value = shown(decision.value, words.field(decision.field, "outputs"))
+    return f"{words.label(decision.field, 'outputs')} {value}"
 
 
 def _decide(id: str, action: str, by: str | None, reason: str, text: str | None, as_json: bool) -> None:
@@ -300,14 +334,14 @@ def _decide(id: str, action: str, by: str | None, reason: str, text: str | None,
     )  # fmt: skip
     if as_json:
         return show(made.to_dict())
-    click.echo(_said(made, new))
+    click.echo(_said(made, new, _words(ledger, [made])[made.model, made.version]))
     return None
 
 
-def _said(made: Decision, new: bool) -> str:
+def _said(made: Decision, new: bool, words: Words) -> str:
     was = "" if new else "was so already: "
     then = "" if made.verdict == "rejected" else "; `d2c decisions run` applies it"
-    return f"{was}{made.model} {made.title}: {made.field} {made.value} {made.verdict} by {made.by}{then if new else ''}"
+    return f"{was}{made.model} {made.title}: {_value(made, words)} {made.verdict} by {made.by}{then if new else ''}"
 
 
 def _told(turns: list[Turn], as_json: bool) -> None:

@@ -100,7 +100,10 @@ def facts(decision: Decision, base: dict[str, Any], contract: Contract | None) -
     known = [(name, "inputs", value) for name, value in base["inputs"].items() if name not in decision.about]
     seen = {*decision.about, decision.field}
     known += [(name, "outputs", value) for name, value in base["outputs"].items() if name not in seen]
-    about = ", ".join(shown(value, words.field(name)) for name, value in decision.about.items())
+    about = ", ".join(  # a number that identifies is not rounded and has no separators
+        str(value) if isinstance(value, int) else shown(value, words.field(name))
+        for name, value in decision.about.items()
+    )
     return {
         "about": about,
         "label": words.title(decision.field, "outputs"),

@@ -9,12 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, localcontext
+from math import isfinite
 from typing import Any
 
 from ..models.contract import Contract, Field
 from .rules import EXACT, Rule
 
 CURRENCY = re.compile(r"([A-Z]{3}|[€$£])(?![A-Za-z])(.*)")
+ISO = (
+    "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP CNY COP CRC CUP "
+    "CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD "
+    "JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN "
+    "NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL "
+    "THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWG € $ £"
+)
+CODES = frozenset(ISO.split())  # ISO 4217: other words of three capitals, such as SKU, are no money
+CURRENCIES = ("euro", "euros", "dollar", "dollars", "pound", "pounds")
 WHOLE = {
     "JPY": 0,
     "KRW": 0,
@@ -32,6 +42,7 @@ COUNTS = ("units", "pieces", "items", "orders", "customers", "visits", "visitors
           "clicks", "products", "purchases", "packs", "boxes", "pallets", "count")  # fmt: skip
 ARTICLES = ("the ", "a ", "an ")
 CLAUSES = ("what", "how", "when", "whether", "which", "who", "where")
+REMEMBERED = 256  # sentences
 LABEL_WORDS = 6  # a description of more is no label
 ORDER = {
     ast.Lt: "is below",
@@ -84,11 +95,11 @@ def shown(value: Any, field: Field | None = None, exact: bool = False) -> str:
 
 def typed(value: Any, field: Field | None = None) -> str:
     """Return a value as it is typed to be edited: rounded, without a unit and without separators."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return "" if value is None else shown(value) if isinstance(value, bool) else str(value)
     digits = _digits(field)
     if field is not None and _unit(field).startswith(SHARES):
-        digits = 3
+        digits = max(3, _significant(Decimal(repr(value))))
     return _rounded(Decimal(repr(value)), 6 if digits is None else digits, False, plain=True)
 
 
@@ -104,9 +115,9 @@ def _unit(field: Field | None) -> str:
 def _digits(field: Field | None) -> int | None:
     """Return the digits behind the point of a field's values; None where its unit does not say."""
     unit = _unit(field)
-    if field is not None and field.unit and (found := CURRENCY.fullmatch(field.unit.strip())):
+    if field is not None and field.unit and (found := CURRENCY.fullmatch(field.unit.strip())) and found[1] in CODES:
         return WHOLE.get(found[1], 2)
-    if unit.startswith("money"):
+    if unit.startswith("money") or unit in CURRENCIES or (unit.upper() in CODES and unit.upper() not in WHOLE):
         return 2
     if unit in COUNTS or (field is not None and field.kind == "integer"):
         return 0
@@ -118,11 +129,15 @@ def _number(value: float | Decimal, field: Field | None, exact: bool) -> str:
     if not number.is_finite():
         return str(value)
     if unit.startswith(SHARES) or "0..1" in unit:
-        return f"{_rounded(number * 100, 1, exact, strip=True)} %"
+        return _percentage(number * 100, exact)
     if unit in PERCENTS:
-        return f"{_rounded(number, 1, exact, strip=True)} %"
+        return _percentage(number, exact)
+    if field is not None and (field.name == "id" or field.name.endswith("_id")) and not unit:
+        return f"{number:f}"
     digits = _digits(field)
-    if unit in COUNTS and 0 < abs(number) < Decimal("0.5") and not exact:
+    if unit in TIMES and 0 < number < Decimal("0.05") and not exact:
+        return f"less than 0.1 {unit}"
+    if unit in COUNTS and 0 < number < Decimal("0.5") and not exact:
         return f"less than 1 {_singular(unit)}".replace(" count", "")
     text = _rounded(
         number, _significant(number) if digits is None else digits, exact, strip=digits is None or unit in TIMES
@@ -131,6 +146,12 @@ def _number(value: float | Decimal, field: Field | None, exact: bool) -> str:
         return text
     assert field is not None and field.unit is not None
     return f"{text} {_singular(field.unit) if text == '1' and unit in (*COUNTS, *TIMES) else field.unit.strip()}"
+
+
+def _percentage(number: Decimal, exact: bool) -> str:
+    if 0 < number < Decimal("0.05") and not exact:
+        return "less than 0.1 %"
+    return f"{_rounded(number, 1, exact, strip=True)} %"
 
 
 def _significant(number: Decimal) -> int:
@@ -171,7 +192,9 @@ class Words:
 
     inputs: Mapping[str, Field]
     outputs: Mapping[str, Field]
-    memory: dict[int, str] = field(default_factory=dict, repr=False, compare=False)  # sentences by the node they are of
+    memory: dict[int, tuple[ast.expr, str]] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # sentences by their node's id
 
     @classmethod
     def of(cls, contract: Contract | None) -> Words:
@@ -210,9 +233,13 @@ class Words:
     def sentence(self, rule: Rule, node: ast.expr | None = None) -> str:
         """Return a rule, or a part of it, as a sentence without a full stop."""
         part = rule.tree if node is None else node
-        if id(part) not in self.memory:
-            self.memory[id(part)] = _truth(part, self, False)
-        return self.memory[id(part)]
+        node_, text = self.memory.get(id(part), (None, ""))
+        if node_ is not part:  # the id of a node that is gone is given to another one
+            if len(self.memory) >= REMEMBERED:
+                self.memory.clear()
+            text = _truth(part, self, False)
+            self.memory[id(part)] = part, text
+        return text
 
 
 NAMES = Words({}, {})  # where no contract is known
@@ -226,7 +253,8 @@ def _truth(node: ast.expr, words: Words, negated: bool) -> str:
         case ast.BoolOp(op=op, values=values):
             both = isinstance(op, ast.And) is not negated
             parts = [_inside(each, words, negated, both) for each in values]
-            return " and ".join(parts) if both else " or ".join(parts)
+            comma = "," * any(each.startswith("either ") for each in parts[:-1])  # ends what either joins
+            return f"{comma} and ".join(parts) if both else " or ".join(parts)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return _truth(operand, words, not negated)
         case ast.Compare(left=left, ops=ops, comparators=others):
@@ -260,6 +288,8 @@ def _compared(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Wor
     if isinstance(second, ast.Constant) and second.value is None:
         return f"{_noun(first, words)} is {'not ' * (op is ast.Eq)}known"
     if isinstance(second, ast.Constant) and isinstance(second.value, bool):
+        if _is_truth(first):
+            return _truth(first, words, second.value is not (op is ast.Eq))
         return f"{_noun(first, words)} is {'yes' if second.value is (op is ast.Eq) else 'no'}"
     return _difference(first, op, second, words) or _ordered(first, op, second, words)
 
@@ -280,6 +310,8 @@ def _difference(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: W
             return ""
     if base is not None and ast.dump(base) != ast.dump(b):
         return ""
+    if not verb and (_value(second) or 0) < 0 and op not in (ast.Eq, ast.NotEq):
+        op, end, second = MIRRORED[op], "below", ast.Constant(-_value(second))
     far = _percent(second) if base is not None else _constant(second, _field(a, words))
     if verb:
         return f"{_noun(a, words)} {verb} {_noun(b, words)} by {AMOUNT[op]} {far}"
@@ -306,7 +338,7 @@ def _noun(node: ast.expr, words: Words, field: Field | None = None) -> str:
         case ast.Attribute(value=ast.Name(id=side), attr=name):
             return _the(words.label(name, side))
         case ast.UnaryOp(op=op, operand=operand):
-            return f"{'minus ' * isinstance(op, ast.USub)}{_noun(operand, words, field)}"
+            return f"{'minus ' * isinstance(op, ast.USub)}{_group(operand, words, field)}"
         case ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=a, op=ast.Sub(), right=b)]):
             return f"the difference between {_noun(a, words, field)} and {_noun(b, words, field)}"
         case ast.Call(func=ast.Name(id=name), args=args):
@@ -315,11 +347,33 @@ def _noun(node: ast.expr, words: Words, field: Field | None = None) -> str:
                 return f"the size of {parts[0]}"
             return f"the {'smallest' if name == 'min' else 'largest'} of {', '.join(parts[:-1])} and {parts[-1]}"
         case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(right):
-            return f"{_plain(right)} times {_noun(left, words, field)}"
+            return f"{_plain(right)} times {_group(left, words, field)}"
         case ast.BinOp(left=left, op=op, right=right):
             inner = None if isinstance(op, ast.Mult | ast.Div) else field
-            return f"{_noun(left, words, inner)} {SUMS[type(op)]} {_noun(right, words, inner)}"
-    return "it"
+            first = _group(left, words, inner) if isinstance(op, ast.Mult | ast.Div) else _noun(left, words, inner)
+            return f"{first} {SUMS[type(op)]} {_group(right, words, inner)}"
+    return f"whether {_truth(node, words, False)}"
+
+
+def _is_truth(node: ast.expr) -> bool:
+    """Return whether a part of a rule holds or does not, rather than having a value."""
+    return isinstance(node, ast.BoolOp | ast.Compare) or (
+        isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+    )
+
+
+def _group(node: ast.expr, words: Words, field: Field | None) -> str:
+    """Return a noun that stays one beside another operator, as brackets do."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(right):
+            return _noun(node, words, field)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right):
+            inner = field if isinstance(op, ast.Add) else None
+            name = "sum" if isinstance(op, ast.Add) else "product"
+            return f"the {name} of {_group(left, words, inner)} and {_group(right, words, inner)}"
+        case ast.BinOp():
+            return f"the result of {_noun(node, words, field)}"
+    return _noun(node, words, field)
 
 
 def _field(node: ast.expr, words: Words) -> Field | None:

@@ -26,6 +26,15 @@ PLAIN = {
     rf"monthly on (?P<date>\d{{1,2}}){TIME}": "{minute} {hour} {date} * *",
     rf"monthly on the last day{TIME}": "{minute} {hour} L * *",
 }
+MACROS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}  # as crontab(5) has them
 KNOWN = (
     "a cron expression, 'every 15 minutes', 'every 6 hours', 'hourly at :15', 'daily at 06:00', 'weekdays at 06:00', "
 )
@@ -76,11 +85,11 @@ class Cadence:
         """What a date that short months do not have means, or a step that does not divide an hour; empty elsewhere."""
         if not self.cron or self.every:
             return ""
-        step = re.match(r"\*/(\d+) ", self.cron)
-        if step and 60 % int(step[1]):
-            minutes = ", ".join(f":{m:02}" for m in range(0, 60, int(step[1])))
-            return f"*/{step[1]} means at {minutes} of the hour, not every {step[1]} minutes"
         sim = CronSim(self.cron, datetime(2026, 1, 1))
+        if steps := self._steps(sim):
+            return steps
+        if not sim.day_and and not self._has_a_date(sim):
+            return "its months have no such date: due on the weekdays only"
         if not sim.day_and or len(sim.weekdays) < 8 or min(sim.days) < 29:
             return ""
         without = [MONTHS[m - 1] for m in sorted(sim.months) if LENGTHS[m - 1] < min(sim.days)]
@@ -88,6 +97,26 @@ class Cadence:
             return "not in February of years that are no leap years" if 2 in sim.months else ""
         last = "; 'monthly on the last day 06:00' is in every month"
         return f"not in {', '.join(without)}{last}" if without else ""
+
+    def _steps(self, sim: CronSim) -> str:
+        """Return what the steps mean that do not divide what they count; empty where all do."""
+        minute, hour, date, *_ = self.cron.split()
+        notes = []
+        for text, whole, values, unit in ((minute, 60, sim.minutes, "minutes"), (hour, 24, sim.hours, "hours")):
+            step = re.fullmatch(r"(?:\*|\d+(?:-\d+)?)/(\d+)", text)
+            if step and whole % int(step[1]):
+                times = ", ".join(f":{n:02}" if unit == "minutes" else f"{n:02}" for n in sorted(values))
+                of = "of the hour" if unit == "minutes" else "o'clock"
+                notes.append(f"{text} means at {times} {of}, not every {step[1]} {unit}")
+        step = re.fullmatch(r"(?:\*|1(?:-31)?)/(\d+)", date)
+        if step and 1 < int(step[1]) < 31:
+            notes.append(f"{date} counts from the 1st of each month, not every {step[1]} days")
+        return "; ".join(notes)
+
+    def _has_a_date(self, sim: CronSim) -> bool:
+        """Return whether one of the months has one of the dates."""
+        longest = max(LENGTHS[month - 1] for month in sim.months)
+        return any(int(day) <= longest for day in sim.days)  # the last day is less than 0
 
     def slots(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """Yield the slots later than `after` and not later than `until`, in order, as moments in UTC.
@@ -185,6 +214,7 @@ def cadence(text: str, zone: str = "UTC") -> Cadence:
     written = " ".join(text.lower().split())
     if counted := re.fullmatch(COUNTED, written):
         return _counted(int(counted["n"] or 1), counted["unit"], text, known)
+    written = MACROS.get(written, written)
     for pattern, cron in PLAIN.items():
         if match := re.fullmatch(pattern, written):
             values = {"minute": "0", **{k: v for k, v in match.groupdict().items() if v is not None}}

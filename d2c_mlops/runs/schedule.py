@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from ..errors import D2CError, Failure, Temporary
 from ..ledger.store import Ledger
-from ..settings import FILE, JobSettings, Settings
+from ..settings import FILE, JobSettings, Settings, has_own_section
 from . import slots
 from .ahead import TOLERANCE, ignore_ahead, since_now
 from .execute import limits_of, run
@@ -48,7 +48,7 @@ class Scheduler:
     _woken: threading.Event = field(default_factory=threading.Event)
     _claimed: set[tuple[str, datetime, int]] = field(default_factory=set)
     _refreshed: float = float("-inf")
-    _written: float = 0.0
+    _written: tuple[int, ...] = ()
     _latest: datetime | None = None  # the latest moment that its clock has shown
     _noted: set[str] = field(default_factory=set)  # what was said and need not be said again
 
@@ -62,6 +62,8 @@ class Scheduler:
         self.pulse = Pulse(self.ledger, self.say, self.clock)
         self.watch = Watch()
         self._written = self._changed_at()
+        file = self.settings.root / FILE
+        self._own_section = file.is_file() and has_own_section(file)
 
     def stop(self) -> None:
         """Start nothing more and finish what runs; told a second time, stop that, too, so that others may try it."""
@@ -282,7 +284,7 @@ class Scheduler:
         if self.reload is not None and written != self._written:
             self._written = written
             try:
-                self._take_over(reread(self.reload, self.settings, bool(self.jobs)))
+                self._take_over(reread(self.reload, self.settings, bool(self.jobs), self._own_section))
             except (D2CError, OSError) as err:
                 self.say(f"settings.ini has changed and is not used: {err}")
         timed = {name: job for name, job in self.jobs.items() if job.cadence.cron}
@@ -301,8 +303,10 @@ class Scheduler:
         left = (min(self.plan.values(), default=FARTHEST) - self.clock()).total_seconds()
         return max(0.01, min(TICK, left))
 
-    def _changed_at(self) -> float:
+    def _changed_at(self) -> tuple[int, ...]:
+        """Return what differs once the file was written, replaced, or may be read again."""
         try:
-            return (self.settings.root / FILE).stat().st_mtime
+            found = (self.settings.root / FILE).stat()
         except OSError:
-            return 0.0
+            return ()
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
