@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: audit test-abuse test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -97,6 +97,9 @@ test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by 
 
 test-serving-crash: $(READY)  ## kill -9 of a prediction log, of its collector, of a batch and of who applies decisions, 50 trials each
 	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py tests/test_score.py tests/test_decisions.py
+
+test-full-disk: $(READY)  ## 50 kills of a two-worker service under load on a nearly full disk: no acknowledged answer is lost
+	STRICT=1 $(BIN)/python bench/full_disk.py $(OPTIONS)
 
 test-abuse: $(READY)  ## what a service takes: 10,000 generated cases, broken bodies, slow callers, 1,000 connections, SIGTERM, kill -9
 	@test -x .bench/abuse/bin/schemathesis || { $(PYTHON) -m venv .bench/abuse && \

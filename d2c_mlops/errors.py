@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -96,6 +97,16 @@ class Temporary(D2CError):
     """Something that may be gone on the next try: a lock, a full disk, a server that is away."""
 
     exit_code = 75
+
+
+def full_disk(err: Exception) -> Temporary | None:
+    """Return the error of a full disk, or a full quota, for what Python or SQLite raised; None when it is another one."""
+    if isinstance(err, OSError):
+        full, where = err.errno in (errno.ENOSPC, errno.EDQUOT), err.filename
+    else:
+        full, where = "disk is full" in str(err), None
+    step = "free some disk space, then give the same command again"
+    return Temporary("the disk is full", where=str(where or ""), next=step) if full else None
 
 
 TRACEBACK = "Traceback (most recent call last):"

@@ -155,6 +155,8 @@ class ServiceSettings:
         (),
         "names under which a service in development mode is asked, beside localhost, addresses and the machine's own",
     )
+    kept_bytes: int = option(2**30, "largest size in bytes of all answers kept under their Idempotency-Key")
+    kept_key_bytes: int = option(2**28, "largest size in bytes of those of one API key")
     workers: int = option(1, "processes that answer")
     max_body: int = option(32 * 2**20, "largest body in bytes, unpacked")
     max_records: int = option(10_000, "most records in one JSON request; a stream of NDJSON has no such limit")

@@ -215,6 +215,9 @@ def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: l
     values = typed(ServiceSettings, SERVICE_OPTIONS, given, "[service]", failures)
     if values.get("keep_majors", 0) < 0:
         failures.append(Failure(f"{values['keep_majors']} is less than 0", "[service] keep_majors"))
+    for name in ("kept_bytes", "kept_key_bytes"):
+        if values.get(name, 1) < 1:
+            failures.append(Failure(f"{values[name]} is less than 1", f"[service] {name}"))
     if values.get("workers", 1) < 1:
         failures.append(Failure(f"{values['workers']} is less than 1", "[service] workers"))
     for key, allowed in (("mode", ("development", "production")), ("access_log", ("all", "failed", "none"))):

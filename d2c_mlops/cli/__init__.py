@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import D2CError
+from ..errors import D2CError, full_disk
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -48,6 +49,11 @@ class Commands(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
+        except (OSError, sqlite3.OperationalError) as err:
+            full = full_disk(err)
+            if full is None:
+                raise
+            code = _tell(given, full.to_dict(), str(full))
         sys.exit(code)
 
 

@@ -8,14 +8,16 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
+from math import ceil
 
 import orjson
 
 from .answering import Served
 from .http import Answer, Refused, Request, problem
-from .kept import Conflict, Kept, identity
+from .kept import Conflict, Full, Kept, identity
 from .keys import ASK, Keyring, refused
 from .metrics import Metrics
+from .privacy import body_key, sealed, unsealed
 
 KEY_FORM = re.compile(r"[!-~]{1,200}")  # an Idempotency-Key
 LOG = logging.getLogger("d2c.service")
@@ -71,32 +73,45 @@ async def once(
     body: bytes,
     work: Callable[[bytes, str], Awaitable[Answer]],
 ) -> Answer:
-    """Answer a call that carries an Idempotency-Key: the same answer again, done once."""
+    """Answer a call that carries an Idempotency-Key: the same answer again, done once.
+
+    What is kept of a model with personal fields is encrypted under the log's secret and the request's body; without a secret
+    nothing of it is kept, and a call that is repeated is done again under the same ids. Raises Refused with 503 where no answer can
+    be kept.
+    """
     text = key.decode("latin-1")
     if not KEY_FORM.fullmatch(text):
         why = "1 to 200 visible characters of ASCII, without spaces"
         raise Refused(problem(400, "The Idempotency-Key is not well formed", why))
-    digest = blake2b(body, digest_size=16).hexdigest()
+    digest = former = blake2b(body, digest_size=16).hexdigest()
+    secret = b""
+    if served.mask is not None:
+        kept, secret = (kept if served.secret else None), body_key(body, served.secret)
+        digest = blake2b(secret, digest_size=16).hexdigest()
     scope = f"{served.name}{request.scope['path']} {request.caller}{' probe' if request.probe else ''}"
     loop = asyncio.get_running_loop()
     try:
         began: float | str = f"{datetime.now(UTC):%Y-%m-%d}"
         found = b""
         if kept is not None:
-            began, found = await loop.run_in_executor(None, kept.begin, scope, text, digest)
+            began, found = await loop.run_in_executor(None, kept.begin, scope, text, digest, former)
         if not found:
             # An id made from the call, so that its repetition after a crash is known as the same.
             answer = await work(body, identity(scope, text, digest, served.label, str(began)))
             if kept is None:
                 return answer
             packed = orjson.dumps([answer.status, answer.headers.get("x_prediction_logged")]) + b"\n" + answer.body
+            packed = sealed(packed, secret) if secret else packed
             found = await loop.run_in_executor(None, kept.keep, scope, text, digest, packed)
             if found == packed:
                 return answer
     except Conflict:
         why = "a key stands for one body; use another key"
         raise Refused(problem(422, "This Idempotency-Key was used for another body", why)) from None
-    head, _, body = found.partition(b"\n")
+    except Full as err:
+        why, wait = f"{err.why}; send the call again later, or without the key", {"retry_after": str(ceil(err.wait))}
+        raise Refused(problem(503, "The answer cannot be kept", why, wait)) from None
+    head, _, body = unsealed(found, secret).partition(b"\n")
     status, logged = orjson.loads(head)
     again = {"x_prediction_logged": logged} if logged else {}
     return Answer(body, status, idempotency_replayed="true", **again)

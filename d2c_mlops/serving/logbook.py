@@ -8,14 +8,17 @@ says no, and the caller is told that nothing was logged.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import mmap
 import os
 import secrets
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -26,6 +29,7 @@ SEGMENT = 8 * 2**20  # bytes
 SPARE = 2  # empty segments kept ready
 SYNC = 1.0  # seconds between two syncs, which is what a power cut may take
 LONG = 8_192  # bytes of a line from which the kernel copies it; for a short one the call costs more, and it lets other threads in
+LOG = logging.getLogger("d2c.service")
 ROTATE = 60.0  # seconds after which a segment is sealed although it is not full
 
 
@@ -90,12 +94,15 @@ class Logbook:
 
     def __init__(self, folder: Path, *, segment: int = SEGMENT, spare: int = SPARE, rotate: float = ROTATE) -> None:
         self.folder, self.segment, self.spare, self.rotate = folder, segment, spare, rotate
-        private_folder(folder)
-        recover(folder)
+        with _full_disk():
+            private_folder(folder)
+            recover(folder)
         self.lock = threading.Lock()
         self.work = threading.Event()
         self.closing = False
-        self.ready: deque[_Segment] = deque(_Segment(folder, segment) for _ in range(spare))
+        self.ready: deque[_Segment] = deque()
+        with _full_disk():  # the keeper reserves the space once there is some
+            self.ready.extend(_Segment(folder, segment) for _ in range(spare))
         self.full: deque[_Segment] = deque()
         self.current: _Segment | None = None
         self.refused = 0
@@ -153,6 +160,7 @@ class Logbook:
         while self.full:
             self.full[0].seal()
             self.full.popleft()
+        private_folder(self.folder)
         while len(self.ready) < self.spare and not self.closing:
             self.ready.append(_Segment(self.folder, self.segment))
         now = self.current
@@ -166,15 +174,33 @@ def _sync(segment: _Segment) -> None:
     os.fsync(segment.file.fileno())
 
 
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """Bear a full disk, and log it: the service answers without its log until there is space."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        LOG.error("no space for the prediction log", extra={"facts": {"why": str(err)}})
+
+
 def recover(folder: Path) -> int:
-    """Seal what dead processes left open and return how many segments that were."""
+    """Seal what dead processes left open and return how many segments that were.
+
+    A segment whose lines are whole up to its end is shortened in place, which needs no space and gives some back.
+    """
     found = 0
     for path in [*folder.glob("*.draft"), *folder.glob("*.open")]:
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a living owner holds it
             if not path.exists():
                 continue
-            lines = intact(file.read())
+            data = file.read()
+            lines = intact(data)
+            if lines and _shortened(path, data, lines):
+                found += 1
+                continue
             if lines:
                 draft = path.with_suffix(".part")
                 with open(draft, "wb", opener=private) as out:
@@ -185,6 +211,21 @@ def recover(folder: Path) -> int:
             path.unlink(missing_ok=True)
             found += 1
     return found
+
+
+def _shortened(path: Path, data: bytes, lines: list[bytes]) -> bool:
+    """Cut off what follows the whole lines and seal the segment; false, and nothing done, where there is something between them."""
+    size = sum(map(len, lines)) + len(lines)
+    if data[:size] != b"\n".join(lines) + b"\n":
+        return False
+    try:
+        with path.open("r+b") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
+    except PermissionError:  # of another user, as whom nobody may write
+        return False
+    path.rename(path.with_suffix(".jsonl"))
+    return True
 
 
 def intact(data: bytes) -> list[bytes]:

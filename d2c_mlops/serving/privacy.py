@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+SEALED, NONCE = b"\0", 16  # how a sealed answer begins: with no byte of JSON, and this many random ones
 
 
 def pseudonym(value: Any, secret: bytes) -> Any:
@@ -14,6 +17,30 @@ def pseudonym(value: Any, secret: bytes) -> Any:
     if value is None:
         return None
     return hmac.new(secret, str(value).encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+
+
+def body_key(body: bytes, secret: bytes) -> bytes:
+    """Return the key under which the answer to a request is kept: only who has the secret and sends the same body has it."""
+    return hashlib.blake2b(body, key=secret[:64], person=b"d2c kept answer", digest_size=32).digest()
+
+
+def sealed(answer: bytes, key: bytes) -> bytes:
+    """Return an answer encrypted under a key that is used for nothing else: SHAKE-256 of key and nonce as the stream (NIST FIPS 202)."""
+    nonce = secrets.token_bytes(NONCE)
+    return SEALED + nonce + _mixed(answer, key + nonce)
+
+
+def unsealed(found: bytes, key: bytes) -> bytes:
+    """Return what was sealed under a key; what was not sealed as it is."""
+    if not found.startswith(SEALED):
+        return found
+    start = len(SEALED) + NONCE
+    return _mixed(found[start:], key + found[len(SEALED) : start])
+
+
+def _mixed(text: bytes, seed: bytes) -> bytes:
+    stream = hashlib.shake_256(seed).digest(len(text))
+    return (int.from_bytes(text) ^ int.from_bytes(stream)).to_bytes(len(text))
 
 
 def veiled(reasons: list[str], values: Iterable[Mapping[str, Any]], personal: Iterable[str]) -> list[str]:

@@ -118,7 +118,7 @@ class Inner:
         keeping.keyring = open_keyring()
         if settings.state:
             state = Path(settings.state)
-            keeping.kept = Kept(state / "kept.db")
+            keeping.kept = Kept(state / "kept.db", most=settings.kept_bytes, most_each=settings.kept_key_bytes)
             keeping.logbook = Logbook(state / "log") if settings.log else None
         if settings.traces:
             from .tracing import Tracer
