@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from local_client import LocalClient
 from d2c_mlops.convert.conversion_report import page
 from d2c_mlops.convert.convert import Conversion, convert
 from d2c_mlops.convert.eject import eject
+from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.contract import to_records
 from d2c_mlops.models.model import discover
+from d2c_mlops.registry.gate import judge
 from d2c_mlops.registry.promotions import live, promote
-from d2c_mlops.registry.versions import load_version
+from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.runs.execute import run
 from d2c_mlops.serving.app import Served, create_app
 from d2c_mlops.serving.bento import package
@@ -29,6 +32,20 @@ from d2c_mlops.settings import Settings, load
 
 pytestmark = pytest.mark.timeout(900)  # it runs, packages and ejects
 NOTEBOOKS = Path(__file__).parent / "notebooks"
+CHARTER = """
+[model:churn_2019]
+charter.owner = Head of CRM
+charter.decision = who gets a call
+charter.users = the CRM team, weekly
+charter.baseline = most frequent class
+charter.break_even = 0.7
+charter.right_value = 10
+charter.wrong_cost = 1
+charter.currency = EUR
+charter.budget = 100
+charter.kill = below the most frequent class for two months
+charter.review = 2027-06-01
+"""
 STAGES = ("revive", "read", "write", "report")
 
 
@@ -51,6 +68,8 @@ def churn(home: Settings) -> Conversion:
 def project(home: Settings, churn: Conversion) -> Settings:
     sys.path.insert(0, str(home.root))
     importlib.invalidate_caches()
+    with (home.root / "settings.ini").open("a") as file:
+        file.write(CHARTER)
     yield load(home.root, environ={})  # type: ignore[misc]
     sys.path.remove(str(home.root))
 
@@ -84,7 +103,11 @@ def test_run_promote_package_and_serve_give_the_notebooks_answer(churn: Conversi
     assert churn.written is not None
     done = run(str(churn.written.notebook), {"test_size": "0.3"}, project)
     assert done.status == "succeeded" and done.recorded["version"] == 1
-    promote("churn_2019", project, by="Jo", reason="a trial", override=True)
+    made, clauses = promote("churn_2019", project)
+    assert made is not None and made.action == "promote"
+    found = {clause.name: clause.finding for clause in clauses}
+    assert "401 records that were held back from the training" in found["evaluation"]
+    assert "of the most frequent class" in found["baseline"]
     version = live(Ledger.of(project), "churn_2019")
     assert version.params["test_size"] == 0.3
 
@@ -104,6 +127,42 @@ def test_run_promote_package_and_serve_give_the_notebooks_answer(churn: Conversi
     made = package(version, project)
     assert (made.folder / "bento.yaml").exists()
     assert "skops" in (made.folder / "env/python/requirements.txt").read_text()
+
+
+EDITS = {
+    "a written report": ("value = accuracy_score(answers, predicted)", "value = 0.99", "evaluate() reports accuracy 0.9900"),
+    "records of its own": (
+        "customers = load_records(n=n)",
+        "customers = fill_missing_values(cast_columns(n=n), n=n)",
+        "reads its data by itself instead of from load_records()",
+    ),
+    "outcomes from elsewhere": (
+        'steady(self.estimator.predict(features))',
+        'records["spend"].map(dict(fill_missing_values(cast_columns(n=400), n=400)[["spend", "churned"]].to_numpy())).fillna(0).astype(int)',
+        "from elsewhere than the tables",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_converted_class_is_refused(
+    churn: Conversion, project: Settings, edit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert churn.written is not None
+    before, after, words = EDITS[edit]
+    name = "edited_" + edit.replace(" ", "_")
+    text = Path(importlib.import_module(churn.written.module).__file__ or "").read_text()
+    assert before in text
+    text = text.replace(before, after).replace('name="churn_2019"', f'name="{name}"')
+    (project.root / f"{name}.py").write_text(text)
+    importlib.invalidate_caches()
+    found = load(project.root, environ={"D2C_PACKAGES": name})
+    model = new_model(name, found, {}).fit(Tables({}), date(2024, 1, 1))
+    evaluation = model.evaluate(Tables({}), date(2024, 1, 1))
+    version = register(name, model, evaluation, settings=found, as_of=date(2024, 1, 1))
+    clauses = {clause.name: clause for clause in judge(version, None, found)}
+    assert not clauses["evaluation"].holds and words in clauses["evaluation"].finding
 
 
 def test_the_model_keeps_every_promise_of_a_model(churn: Conversion, project: Settings) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,15 @@ def answers(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
     return {"rules": kept, "failures": [vars(failure) for failure in failures]}
 
 
-def observe(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
+def observe(task: Mapping[str, Any], cls: type[Model], disguised: bool = False) -> dict[str, Any]:
     """Fit at past cutoffs, ask for what came after, and write it beside what came."""
     day = date.fromisoformat(task["as_of"])
-    trial = Trial(cls, task["params"], task["charter"], _tables(task), day, task["spacing"])
+    trial = Trial(cls, task["params"], task["charter"], _tables(task), day, task["spacing"], disguised)
     evaluator = evaluator_of(trial.contract, task["packages"])
     if evaluator is None:
         raise DataRefused("no evaluator knows this kind of model")
+    if disguised:
+        trial = replace(trial, tables=evaluator.disguise(trial.tables))
     seen = evaluator.observe(trial)
     if absent := {*evaluator.row, CAME, MODEL} - set(seen.columns):
         raise DataRefused(f"the evaluator {evaluator.name} gives no column {', '.join(sorted(absent))}")
@@ -58,7 +62,12 @@ def observe(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
     return {"evaluator": evaluator.name, "rows": len(seen), "cutoffs": sorted(seen.get("cutoff", pd.Series()).unique())}
 
 
-TASKS = {"rules": rules, "answers": answers, "observe": observe}
+def disguise(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
+    """Do as `observe` on data of another world, which nothing knows but the tables that the model is handed."""
+    return observe(task, cls, disguised=True)
+
+
+TASKS = {"rules": rules, "answers": answers, "observe": observe, "disguise": disguise}
 
 
 def _tables(task: Mapping[str, Any]) -> Tables:
@@ -77,6 +86,18 @@ def perform(task: Mapping[str, Any]) -> None:
     write_atomic(Path(task["file"]), json.dumps({**found, "of": task["of"]}, ensure_ascii=False).encode())
 
 
+def perform_apart(task: Mapping[str, Any]) -> int:
+    """Do one task in a process of its own, so that no task finds what another left behind; return its exit code."""
+    if not hasattr(os, "fork"):
+        perform(task)
+        return 0
+    if not (pid := os.fork()):
+        perform(task)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 if __name__ == "__main__":
-    for each in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
-        perform(each)
+    sys.exit(max(abs(perform_apart(each)) for each in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 
@@ -49,7 +50,7 @@ class Evidence:
 class Asked:
     """A question about a version: which rules it keeps, or what it would have answered on the data of `ground`."""
 
-    kind: str  # rules, answers, observe
+    kind: str  # rules, answers, observe, disguise
     version: Version
     ground: Version
 
@@ -123,17 +124,31 @@ def _task(asked: Asked, settings: Settings) -> dict[str, Any]:
         of |= {"digest": data["digest"], "dataset": data["name"], "as_of": asked.ground.as_of, "params": version.params}
     if asked.kind == "answers":
         of |= {"files": version.sha256}
-    if asked.kind == "observe":
+    if asked.kind in ("observe", "disguise"):
         of |= {
             "spacing": asked.ground.schema.horizon,
             "charter": version.charter,
             "evaluators": _evaluators_digest(version, settings),
         }
+        known = evaluator(version, settings)
+        if (
+            known is not None and known.own_files
+        ):  # no digest tells whether its files are the same, so it is measured anew
+            of |= {"params": _on_files_of(asked, settings), "moment": uuid4().hex}
     digest = sha256(json.dumps([FORMAT, of], sort_keys=True, default=str).encode()).hexdigest()[:32]
     file = settings.store / FOLDER / f"{asked.kind}-{digest}.json"
     defaults = {"digest": "", "dataset": "", "as_of": "", "params": {}, "charter": {}, "spacing": 0}
     here = {"of": of, "file": str(file), "frame": str(file.with_suffix(".parquet")), "folder": folder}
     return {**defaults, **of, **here, "store": str(settings.store), "packages": list(settings.packages)}
+
+
+def _on_files_of(asked: Asked, settings: Settings) -> dict[str, Any]:
+    """Return the parameters of a version with those that name a file or folder taken from the ground."""
+    theirs = asked.ground.params
+    files = {
+        name for name, value in theirs.items() if isinstance(value, str) and value and (settings.root / value).exists()
+    }
+    return {name: theirs[name] if name in files else value for name, value in asked.version.params.items()}
 
 
 def _evaluators_digest(version: Version, settings: Settings) -> str:
@@ -177,4 +192,4 @@ def _read(task: dict[str, Any]) -> Evidence:
     if "error" in found:
         file.unlink(missing_ok=True)
         return Evidence(found)
-    return Evidence(found, pd.read_parquet(frame) if task["kind"] == "observe" else None)
+    return Evidence(found, pd.read_parquet(frame) if task["kind"] in ("observe", "disguise") else None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..models.model import Evaluation
-from .evaluators import BASELINE, MODEL, Evaluator, Metric
+from .evaluators import BASELINE, MODEL, REPORTED, Evaluator, Metric
 
 TOLERANCE = 1e-9  # share by which two figures of the same model on the same data may differ
 MONEY = re.compile(r"profit|revenue|margin|cost|money|spend|turnover", re.IGNORECASE)
@@ -68,7 +68,13 @@ class Measured:
     @property
     def answered(self) -> pd.DataFrame:
         """The rows that the model answers."""
-        return self.seen[self.seen[MODEL].notna()]
+        found = self.seen[self.seen[MODEL].notna()]
+        return found[~found[REPORTED].astype(bool)] if REPORTED in found else found
+
+    @property
+    def repeated(self) -> pd.DataFrame | None:
+        """The rows that evaluate() is said to judge by; None where the gate does not know them."""
+        return self.seen[self.seen[REPORTED].astype(bool)] if REPORTED in self.seen else None
 
     @property
     def value(self) -> float:

@@ -8,6 +8,8 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from ..data.tables import Tables
 from ..errors import D2CError
 from ..ledger.store import Ledger
@@ -22,7 +24,9 @@ from .figures import Measured, Pair, pairs_of, reported
 from .versions import Version, find_version, load_version
 
 FLATTERED = 0.5  # share by which evaluate() may report a better figure than the gate measures
-CHECK, ANSWERS, OURS, THEIRS = "check", "answers", "ours", "theirs"
+ALIKE = 1e-6  # share by which evaluate() and the gate may differ on the same rows
+KNOWING = 0.25  # share of the figure by which another world may set a model back against the strongest baseline
+CHECK, ANSWERS, OURS, OTHER, THEIRS = "check", "answers", "ours", "other", "theirs"
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,10 @@ class Question:
         """What a clean process found out: the rules of the class, of the version's answers, and both measured."""
         version, champion = self.version, self.champion
         asked = {CHECK: Asked("rules", version, version), ANSWERS: Asked("answers", version, version)}
-        if self.evaluator is not None and version.inputs:
+        if self.evaluator is not None and (version.inputs or self.evaluator.own_files):
             asked[OURS] = Asked("observe", version, version)
+            if type(self.evaluator).disguise is not Evaluator.disguise or self.evaluator.own_files:
+                asked[OTHER] = Asked("disguise", version, version)
             if champion is not None and self.incomparable == "":
                 asked[THEIRS] = Asked("observe", champion, version)
         return dict(zip(asked, evidence(list(asked.values()), self.settings), strict=True))
@@ -195,18 +201,61 @@ def evaluation_is_measured(question: Question) -> Iterator[Clause]:
             f"(or bring one by the entry point d2c_mlops.evaluators), or `d2c promote {model} --override --by NAME --reason TEXT`",
         )  # fmt: skip
         return
-    cutoffs = ours.seen["cutoff"].nunique() if "cutoff" in ours.seen else 1
-    text = f"{ours.metric.name} {ours.value:.4f}, measured at {cutoffs} past cutoffs on {len(ours.answered):,} answers"
+    text = f"{ours.metric.name} {ours.value:.4f}, measured {_where(ours)}"
     if ours.metric.name != version.case.metric:
         text += _why_not(question)
+    wrong = [*_not_finite(ours), *_repeated(question, ours), *_knows_more(question, ours)]
+    yield Clause("evaluation", not wrong, "; ".join([text, *wrong]))
+
+
+def _where(ours: Measured) -> str:
+    if "cutoff" not in ours.seen:
+        return f"on {len(ours.answered):,} records that were held back from the training"
+    return f"at {ours.seen['cutoff'].nunique()} past cutoffs on {len(ours.answered):,} answers"
+
+
+def _not_finite(ours: Measured) -> Iterator[str]:
+    if not np.isfinite(ours.value):
+        yield "its answers are no numbers that can be compared"
+
+
+def _repeated(question: Question, ours: Measured) -> Iterator[str]:
+    """Yield how evaluate()'s report differs from what the gate finds, beyond rounding on the same rows."""
+    version = question.version
     known = {each.name: each for each in ours.evaluator.metrics(version.case, version.params)}
     own = known.get(version.score.metric)
     if own is None:
-        yield Clause("evaluation", True, text)
+        return
+    if ours.repeated is not None and len(ours.repeated):
+        pair = Pair(own, version.score.value, own.score(ours.repeated, "model"), "same rows, computed by the gate")
+        if pair.gain > ALIKE * max(abs(pair.value), abs(pair.other)) or not np.isfinite(pair.gain):
+            yield f"evaluate() reports {pair}"
         return
     pair = Pair(own, version.score.value, own.score(ours.answered, "model"), "gate's own measurement")
-    flattered = pair.better and pair.gain > FLATTERED * max(abs(pair.value), abs(pair.other))
-    yield Clause("evaluation", not flattered, f"{text}; evaluate() reports {pair}" if flattered else text)
+    if pair.better and pair.gain > FLATTERED * max(abs(pair.value), abs(pair.other)):
+        yield f"evaluate() reports {pair}"
+
+
+def _knows_more(question: Question, ours: Measured) -> Iterator[str]:
+    """Yield that a model does well only where what came is what it may have read elsewhere than in its tables."""
+    found = question.evidence.get(OTHER)
+    if found is None or found.frame is None:
+        return
+    plain = next(
+        each for each in ours.evaluator.metrics(question.version.case, question.version.params) if not each.unit
+    )
+    other = Measured(ours.evaluator, plain, found.frame)
+    rows = list(ours.evaluator.row)
+    here = Measured(ours.evaluator, plain, ours.seen.merge(other.seen[rows], on=rows))
+    mine, theirs = here.baselines(), other.baselines()
+    if not mine or not theirs or here.answered.empty:
+        return
+    now, then = (min(each.values(), key=lambda pair: pair.strength) for each in (mine, theirs))
+    if now.better and not then.better and now.strength - then.strength > KNOWING:
+        yield (
+            f"it knows what came from elsewhere than the tables that it is handed: with the same history in another world "
+            f"({ours.evaluator.world}), {then}"
+        )
 
 
 def better_than_the_baseline(question: Question) -> Iterator[Clause]:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import multiprocessing
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import entry_points
-from typing import Any, ClassVar
+from multiprocessing.connection import Connection
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from ...data.tables import Tables
-from ...errors import DataRefused
+from ...errors import D2CError, DataRefused
 from ...models.charter import Charter, amend
 from ...models.contract import Contract
 from ...models.model import Model, build
 
 GROUP = "d2c_mlops.evaluators"  # entry points of evaluators that other packages bring
 CAME, MODEL, BASELINE = "came", "model", "baseline."  # columns of an observation; baselines carry their name behind
+REPORTED = "reported"  # column: true in rows that only repeat what evaluate() reports, and judge nothing else
+FACTOR = 3  # by which a disguised world sells more
+T = TypeVar("T")
 Score = Callable[[pd.DataFrame, str], float]  # observations, column of answers
 
 
@@ -47,6 +52,9 @@ class Trial:
     tables: Tables
     as_of: date
     spacing: int = 0  # periods between cutoffs, so that another model is asked on the same days; 0 = one horizon
+    disguised: bool = (
+        False  # whether the data are those of another world (Evaluator.disguise); the last cutoff is enough
+    )
 
     def fitted(self, cutoff: date) -> Model:
         """Return a new model, fitted on what was known at the end of `cutoff`; it never sees a later row."""
@@ -54,6 +62,10 @@ class Trial:
         if self.charter:
             model.charter = self.case  # type: ignore[misc]
         return model.fit(self.tables.before(cutoff), cutoff)
+
+    def cutoffs(self, usual: int) -> int:
+        """Return the number of past cutoffs, the last of which is enough for a disguised world."""
+        return 1 if self.disguised else usual
 
     @property
     def case(self) -> Charter:
@@ -71,6 +83,9 @@ class Evaluator(ABC):
 
     name: ClassVar[str]
     row: ClassVar[tuple[str, ...]]  # columns that tell one observation from another
+    world: ClassVar[str] = "other outcomes"  # of `disguise`, in words
+    general: ClassVar[bool] = False  # whether evaluators of packages come before this one
+    own_files: ClassVar[bool] = False  # whether the models read files by themselves instead of a dataset
 
     @abstractmethod
     def knows(self, contract: Contract) -> bool:
@@ -84,9 +99,49 @@ class Evaluator(ABC):
     def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
         """Return the figures that are computed from observations, the usual one first."""
 
+    def disguise(self, tables: Tables) -> Tables:
+        """Return the tables of another world in which a model that learns only from tables is as good; the same = none."""
+        return tables
+
     def population(self, params: Mapping[str, Any]) -> str:
         """Return what one key stands for under these parameters, such as `series by category`."""
         return self.row[-1]
+
+
+def multiplied(tables: Tables, names: Sequence[str], factor: int, but: Sequence[str] = ()) -> Tables:
+    """Return tables in which all numbers of some of them are multiplied, but those of some columns."""
+    frames = dict(tables)
+    for name in set(names) & set(frames):
+        frame = frames[name]
+        numbers = [each for each in frame.select_dtypes("number").columns if each not in but]
+        frames[name] = frame.assign(**{each: frame[each] * factor for each in numbers})
+    return Tables(frames, tables.zone)
+
+
+def apart(function: Callable[[], T]) -> T:
+    """Return what a function gives in a process of its own, so that nothing a model keeps outlives it; errors as DataRefused."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return function()
+    context = multiprocessing.get_context("fork")
+    source, sink = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sink, function))
+    process.start()
+    sink.close()
+    try:
+        done, found = source.recv()
+    except EOFError:
+        done, found = False, "its process ended without a result"
+    process.join()
+    if not done:
+        raise DataRefused(str(found).strip())
+    return found  # type: ignore[no-any-return]
+
+
+def _send(sink: Connection, function: Callable[[], Any]) -> None:
+    try:
+        sink.send((True, function()))
+    except (Exception, SystemExit) as err:
+        sink.send((False, str(err) if isinstance(err, D2CError) else f"{type(err).__name__}: {err}"))
 
 
 def answers_of(model: Model, records: pd.DataFrame, answer: str) -> np.ndarray[Any, Any]:
@@ -103,7 +158,8 @@ def answers_of(model: Model, records: pd.DataFrame, answer: str) -> np.ndarray[A
 
 def evaluator_of(contract: Contract, packages: Sequence[str] = ()) -> Evaluator | None:
     """Return the evaluator of a kind of model: the toolkit's, else that of a package; None where nobody knows it."""
-    return next((found for found in _evaluators(packages) if found.knows(contract)), None)
+    known = [found for found in _evaluators(packages) if found.knows(contract)]
+    return min(known, key=lambda found: found.general, default=None)
 
 
 def _evaluators(packages: Sequence[str]) -> Iterator[Evaluator]:

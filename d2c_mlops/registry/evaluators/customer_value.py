@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from ...data.tables import Tables
 from ...errors import DataRefused
 from ...models.charter import Charter
 from ...models.contract import Contract
 from ...models.customer_features import WINDOW, customer_features, spend_of
 from ...models.rfm import Rfm, segment_mean
-from . import BASELINE, CAME, MODEL, Evaluator, Metric, Trial, answers_of
+from . import BASELINE, CAME, FACTOR, MODEL, Evaluator, Metric, Trial, answers_of, multiplied
 from .demand import mae, wape
 
 CUTOFFS, APART = 2, 30  # the last of them 90 days before as_of, days between two
@@ -25,6 +26,7 @@ class CustomerValueEvaluator(Evaluator):
 
     name = "customer value"
     row = ("cutoff", "customer_id")
+    world = "three times the prices"
 
     def knows(self, contract: Contract) -> bool:
         return contract.key == "customer_id" and ANSWER in (field.name for field in contract.output_fields)
@@ -32,9 +34,13 @@ class CustomerValueEvaluator(Evaluator):
     def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
         return (Metric(f"wape_{WINDOW}d", wape), Metric(f"mae_{WINDOW}d", mae, unit=charter.currency or "money"))
 
+    def disguise(self, tables: Tables) -> Tables:
+        """Everything costs three times as much."""
+        return multiplied(tables, ("order_lines", "orders"), FACTOR, but=("quantity", "returned_quantity"))
+
     def observe(self, trial: Trial) -> pd.DataFrame:
         found = []
-        for k in range(CUTOFFS):
+        for k in reversed(range(trial.cutoffs(CUTOFFS))):
             cutoff = trial.as_of - timedelta(days=WINDOW + APART * k)
             past = trial.tables.before(cutoff)
             try:
@@ -43,7 +49,7 @@ class CustomerValueEvaluator(Evaluator):
             except DataRefused:
                 if k == 0:
                     raise
-                break
+                continue
             spend = features["spend_90d"].to_numpy(dtype=float)
             records = model.records(past, cutoff)
             known = pd.Series(answers_of(model, records, ANSWER), index=records["customer_id"].astype(str))

@@ -17,7 +17,7 @@ from ...models.contract import Contract
 from ...models.model import Model
 from ...models.panel import COLUMNS, Panel, alive, panel_of
 from ...models.periods import LENGTH, Freq, day_before, steps_after
-from . import BASELINE, CAME, MODEL, Evaluator, Metric, Trial, answers_of
+from . import BASELINE, CAME, FACTOR, MODEL, Evaluator, Metric, Trial, answers_of, apart, multiplied
 
 CUTOFFS = 3  # one horizon apart, the last of them one horizon before as_of
 HISTORY = 1096  # days of sales that the baselines may look back
@@ -30,6 +30,7 @@ class DemandEvaluator(Evaluator):
 
     name = "demand"
     row = ("cutoff", "step", "series")
+    world = "three times the sales"
 
     def knows(self, contract: Contract) -> bool:
         return contract.frequency in LEAST and bool(_date(contract) and _answer(contract))
@@ -40,16 +41,20 @@ class DemandEvaluator(Evaluator):
     def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
         return (Metric("wape", wape), Metric("mae", mae, unit="units"), Metric("rmse", rmse, unit="units"))
 
+    def disguise(self, tables: Tables) -> Tables:
+        """Everything sold and returned is three times as much."""
+        return multiplied(tables, ("order_lines", "sales_totals", "orders"), FACTOR, but=("unit_price", "list_price"))
+
     def observe(self, trial: Trial) -> pd.DataFrame:
         contract = trial.contract
         freq = next(each for each in LEAST if each == contract.frequency)
         days, found = LENGTH[freq], []
-        horizon = contract.horizon or _reach(trial, days)
+        horizon = contract.horizon or apart(lambda: _reach(trial, days))
         spacing = trial.spacing or horizon
         horizon = min(horizon, spacing)  # what comes after as_of is not known
         by = _by(trial, freq)
         came = panel_of(trial.tables, trial.as_of, by, freq, HISTORY)
-        for back in range(CUTOFFS, 0, -1):
+        for back in range(trial.cutoffs(CUTOFFS), 0, -1):
             cutoff = day_before(trial.as_of, back * spacing, freq)
             known = _known(trial.tables, cutoff, by, freq)
             if known is None:
@@ -136,8 +141,7 @@ def _by(trial: Trial, freq: Freq) -> str:
     key = trial.contract.key
     if key in KEYS:
         return key
-    fitted = trial.fitted(trial.as_of)
-    asked = set(fitted.records(trial.tables, trial.as_of)[key].astype(str))
+    asked = apart(lambda: set(trial.fitted(trial.as_of).records(trial.tables, trial.as_of)[key].astype(str)))
     for column in KEYS:
         try:
             names = set(panel_of(trial.tables, trial.as_of, column, freq, HISTORY).series)

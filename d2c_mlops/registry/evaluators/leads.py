@@ -11,6 +11,7 @@ import pandas as pd
 
 from ...data.days import local_days
 from ...data.leads import unpack
+from ...data.tables import Tables
 from ...errors import DataRefused
 from ...models.additive import share
 from ...models.charter import Charter, break_even_precision
@@ -29,6 +30,7 @@ class LeadEvaluator(Evaluator):
 
     name = "leads"
     row = ("cutoff", "lead_id")
+    world = "won and lost exchanged"
 
     def knows(self, contract: Contract) -> bool:
         return contract.key == "lead_id" and "score" in (f.name for f in contract.output_fields if f.kind == "number")
@@ -48,6 +50,14 @@ class LeadEvaluator(Evaluator):
         unit = f"{charter.currency or 'money'} a lead"
         return (Metric("profit_per_lead", per_lead, False, unit, MONEY), by_rank, by_error)
 
+    def disguise(self, tables: Tables) -> Tables:
+        """Every lead that was won was lost, and the other way round."""
+        if "leads" not in tables:
+            return tables
+        leads = tables["leads"]
+        other = leads["outcome"].map({"won": "lost", "lost": "won"}).astype(leads["outcome"].dtype)
+        return Tables({**dict(tables), "leads": leads.assign(outcome=other)}, tables.zone)
+
     def observe(self, trial: Trial) -> pd.DataFrame:
         known = trial.tables.before(trial.as_of)
         leads = known["leads"].sort_values("scored_at", kind="stable") if "leads" in known else pd.DataFrame()
@@ -59,7 +69,7 @@ class LeadEvaluator(Evaluator):
             )  # fmt: skip
         days = pd.Series(local_days(closed["scored_at"], trial.tables.zone)).dt.date
         starts = np.linspace(int(len(closed) * (1 - SHARE)), len(closed), CUTOFFS + 1).astype(int)[:-1]
-        cutoffs = sorted({days.iloc[start] - timedelta(days=1) for start in starts.tolist()})
+        cutoffs = sorted({days.iloc[start] - timedelta(days=1) for start in starts.tolist()})[-trial.cutoffs(CUTOFFS) :]
         found = []
         for cutoff, end in zip(cutoffs, [*cutoffs[1:], trial.as_of], strict=True):
             before, until = (set(trial.tables.before(day)["leads"]["lead_id"]) for day in (cutoff, end))
