@@ -118,6 +118,30 @@ def test_nothing_is_loaded_from_elsewhere_and_links_stay(html: str, left: str) -
     assert Loads(clean).found == [] and "@import" not in clean and left in clean
 
 
+@pytest.mark.parametrize(
+    "html",
+    ['<meta http-equiv="refresh" content="0;url=https://x.org">', "<META HTTP-EQUIV=refresh CONTENT='0; URL=//x.org/'>",
+     '<link rel="preconnect" href="https:\\\\x.org">', "<link rel=dns-prefetch href=x.org>", "<base href=https://x.org target=_blank>",
+     '<base href="https:/x.org">'],
+)  # fmt: skip
+def test_no_output_leads_the_page_elsewhere(html: str) -> None:
+    assert without_loads(f"<p>before{html}after</p>") == "<p>beforeafter</p>"
+    assert "base-uri 'none'" in document("a", "b") and "form-action 'none'" in document("a", "b")
+
+
+@pytest.mark.parametrize(
+    "frame", ["Cell In[7], line 3", "Cell \x1b[32mIn[7]\x1b[39m, line 3", "\x1b[36mCell\x1b[39m\x1b[36m \x1b[39m\x1b[32mIn[7]\x1b[39m, line 3"]
+)  # fmt: skip
+def test_a_traceback_names_cells_by_their_number_in_any_theme(frame: str, tmp_path: Path) -> None:
+    new = nbformat.v4
+    failed = new.new_output("error", ename="KeyError", evalue="'a'", traceback=[frame, "KeyError: 'a'"])
+    cells = [new.new_code_cell("1"), new.new_code_cell("x", outputs=[failed], execution_count=7)]
+    nbformat.write(new.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    render(tmp_path / "a.ipynb", tmp_path / "a.html")
+    text = re.sub(r"<[^>]+>", "", (tmp_path / "a.html").read_text())
+    assert "Cell 2, line 3" in text and "In[7]" not in text
+
+
 def test_a_notebook_that_shows_charts_and_widgets_becomes_a_page_that_loads_nothing(tmp_path: Path) -> None:
     new = nbformat.v4
     state = {"b": {"model_name": "HBoxModel", "state": {"_model_name": "HBoxModel", "children": ["IPY_MODEL_t", "IPY_MODEL_p"]}},

@@ -71,3 +71,26 @@ values = st.recursive(
 def test_source_makes_the_same_value_again(value: Any) -> None:
     ast.parse(to_source(value))
     assert eval(to_source(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        ("int | str", "5", 5), ("int | str", "five", "five"), ("Union[float, str]", "0.5", 0.5), ("date | str", "2026-10-31", dt.date(2026, 10, 31)),
+        ("date | str", "today", "today"), ("int | str | None", "7", 7), ("int | str | None", "None", None), ("str | int", "5", "5"),
+        ("Literal[1, 2] | str", "2", 2), ("bytes", "grün", "grün".encode()), ("complex", "1+2j", 1 + 2j), ("Iterable[str]", '["a"]', ["a"]),
+        ("Collection[int]", "[1]", [1]), ("MutableMapping[str, int]", '{"a": 1}', {"a": 1}), ("FrozenSet[int]", "[1, 1]", frozenset([1])),
+    ],
+)  # fmt: skip
+def test_a_text_becomes_the_first_type_that_it_is(annotation: str, text: str, value: Any) -> None:
+    found = read(f"x: {annotation} = None", x=text)["x"]
+    assert found == value and type(found) is type(value)
+    assert eval(to_source(found)) == value
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"), [("complex", "x"), ("Iterable[int]", '["a"]'), ("Collection[str]", "x")]
+)
+def test_a_text_of_another_type_is_refused(annotation: str, text: str) -> None:
+    with pytest.raises(UsageError, match="is not of type"):
+        read(f"x: {annotation} = None", x=text)

@@ -28,7 +28,7 @@ FAILURES = {
 POLICY = (
     "default-src 'none'; img-src data:; media-src data:; font-src data:; frame-src data:; style-src 'unsafe-inline'; "
 )
-POLICY += "script-src 'unsafe-inline'"
+POLICY += "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 STYLE = """
 body { font: 16px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #1c2430; margin: 0; background: #f4f5f7; }
 header, main { max-width: 1060px; margin: 0 auto; padding: 28px 36px; background: #fff; box-sizing: border-box; }

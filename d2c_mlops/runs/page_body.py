@@ -32,7 +32,7 @@ WRITTEN = re.compile(
 )  # in code that is shown, after all tags are clean
 STYLED = re.compile(r"""@import\s+[^;]*;?|url\(\s*["']?\s*(?:https?:)?//[^)]*\)""", re.I)
 RULED = re.compile(r"-{9,}|\w+\s+Traceback \(most recent call last\)")
-COUNTED = re.compile(r"Cell (?:\x1b\[[\d;]*m)*In\[(\d+)\]")
+COUNTED = re.compile(r"Cell(?:\x1b\[[\d;]*m|\s)+In\[(\d+)\]")  # IPython's themes colour each word
 TEMPLATE = """
 {%- extends 'basic/index.html.j2' -%}
 {% block in_prompt %}<div class="prompt">{{ 'Parameters' if cell.id == 'parameters' else 'Cell ' ~ cell.id }}</div>{% endblock %}
@@ -149,6 +149,8 @@ class _Text(HTMLParser):
 
 def _harmless(match: re.Match[str]) -> str:
     name, attributes = match[1].lower(), match[2]
+    if name in ("meta", "base", "link"):  # an output's own would lead the whole page elsewhere, or open connections
+        return ""
     remote = [part for part in LOADS.finditer(attributes) if REMOTE.match(part[2])]
     if not remote:
         return match[0]
@@ -156,8 +158,6 @@ def _harmless(match: re.Match[str]) -> str:
     kept = LOADS.sub(lambda part: "" if REMOTE.match(part[2]) else part[0], attributes)
     place = escape(urlsplit(url if "//" in url[:8] else f"//{url}").netloc or url)
     link = f'<a href="{escape(url)}">{place}</a>'
-    if name == "link":
-        return ""
     if name == "img":
         return f'<span class="external">[picture at {link}, not loaded]</span>'
     if name in ("script", "iframe", "embed", "object", "video", "audio"):

@@ -59,7 +59,8 @@ Float = Annotated[float, BeforeValidator(_no_bool)]
 NAMES: dict[str, Any] = {
     "str": str, "int": Integer, "float": Float, "bool": bool, "None": None,
     "list": list, "dict": dict, "tuple": tuple, "set": set, "frozenset": frozenset,
-    "List": list, "Dict": dict, "Tuple": tuple, "Set": set, "Sequence": list, "Mapping": dict,
+    "List": list, "Dict": dict, "Tuple": tuple, "Set": set, "FrozenSet": frozenset, "Sequence": list, "Mapping": dict,
+    "Iterable": list, "Collection": list, "MutableSequence": list, "MutableMapping": dict, "bytes": bytes, "complex": complex,
     "date": Date, "datetime": Datetime, "time": dt.time, "timedelta": dt.timedelta, "Path": Path, "Decimal": Decimal,
     "Literal": Literal, "Optional": Optional, "Union": Union, "Any": Any,
 }  # fmt: skip
@@ -194,6 +195,11 @@ def convert(kind: Any, value: Any) -> Any:
     if isinstance(value, str):
         if value in NULLS and _may_be_none(kind):
             return None
+        if (earlier := _before_text(kind)) is not None:
+            try:
+                return _adapter(earlier).validate_python(value)
+            except ValueError:  # pydantic's ValidationError is one
+                pass
         value = _structure(value) if _only_containers(kind) else _choice(kind, value)
     strict = kind is bool and not isinstance(value, str)
     return _adapter(kind).validate_python(value, strict=strict)
@@ -227,6 +233,14 @@ def _choice(kind: Any, text: str) -> Any:
         return text
     written = [choice for choice in choices if str(choice) == text or (choice is None and text in NULLS)]
     return written[0] if written else text
+
+
+def _before_text(kind: Any) -> Any:
+    """Return the types that a union names before str: a text that is one of them is meant so; None where there are none."""
+    arms = [arm for arm in _arms(kind) if arm is not type(None)]
+    place = arms.index(str) if str in arms else 0
+    known = [arm for arm in arms[:place] if (get_origin(arm) or arm) not in CONTAINERS]
+    return Union[tuple(known)] if known else None  # noqa: UP007
 
 
 def _arms(kind: Any) -> tuple[Any, ...]:

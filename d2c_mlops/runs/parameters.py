@@ -168,7 +168,7 @@ def to_source(value: Any) -> str:
         return "(" + "".join(f"{to_source(v)}, " for v in value) + ")"
     if isinstance(value, set | frozenset):
         return f"{type(value).__name__}([" + ", ".join(map(to_source, sorted(value, key=repr))) + "])"
-    if value is None or isinstance(value, bool | int | bytes):
+    if value is None or isinstance(value, bool | int | bytes | complex):
         return repr(value)
     if hasattr(value, "item"):  # a scalar of NumPy
         return to_source(value.item())
