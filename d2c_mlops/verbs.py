@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ from .decisions.records import Decision, find, listed
 from .decisions.stats import Stats, stats
 from .decisions.turn import Turn, policies, turn
 from .errors import UsageError
+from .forgetting.forget import Forgetting
+from .forgetting.forget import forget as _forget
 from .ledger.store import Ledger
 from .registry.gate import Clause
 from .registry.promotions import Promotion, live
@@ -52,6 +55,7 @@ __all__ = [
     "containerize",
     "decide",
     "decision_stats",
+    "forget",
     "ingest",
     "list_decisions",
     "loadtest",
@@ -85,6 +89,20 @@ def ingest(
     form = FileFormat(encoding, decimal, dates)
     now = datetime.now(UTC)
     return _ingest(source, name, store=held.store, layout=layout, form=form, replace=replace, zone=zone, created_at=now)
+
+
+def forget(
+    customer: str,  # a customer_id or a lead_id
+    *,
+    also: Sequence[str] = (),  # further identifiers, such as e-mail addresses
+    dataset: Sequence[str] = (),  # where the identifiers hold; all datasets when empty
+    erase: bool = False,  # remove rows, instead of replacing identifiers by pseudonyms
+    yes: bool = False,  # do it; without, nothing is changed
+    by: str | None = None,  # the user of this machine when None
+    settings: Settings | None = None,
+) -> Forgetting:
+    """Erase or pseudonymise a customer wherever the store keeps one; see `d2c forget`."""
+    return _forget(customer, settings or load(), also=also, dataset=dataset, erase=erase, yes=yes, by=by)
 
 
 def run(

@@ -30,6 +30,7 @@ from .validation import validate, validate_all
 from .zones import ZoneChoice, choose_zone, continue_zone, localize_all, zone_change
 from ..errors import UsageError
 from ..locks import lock
+from ..suppression import leave_out
 
 # %% auto #0
 __all__ = ['Memory', 'new_files', 'same_source', 'read_since', 'Increment', 'read_new', 'ingest_new']
@@ -207,8 +208,9 @@ def _put_in(
     old = Tables.open(store, name) if name in list_datasets(store) else Tables({})
     choice = _zone_of(mapped, zone, old, where)
     located, notes = localize_all(mapped.frames, choice.zone)
-    for table, frame in located.items():
-        fresh = validate(table, frame, where, reading.origin)
+    checked_new = {table: validate(table, frame, where, reading.origin) for table, frame in located.items()}
+    rows, left_out = leave_out(checked_new, store, name)
+    for table, fresh in rows.items():
         if whole:
             frames[table], found = fresh, compare(table, old.get(table), fresh, memory.watermark)
         else:
@@ -219,7 +221,7 @@ def _put_in(
     unused = [
         f"{', '.join(reading.files[n])}: not read, not used by the layout {chosen.name}" for n in reading.unused(chosen)
     ]
-    notes = [*reading.notes, *mapped.notes, *choice.notes, *notes, *unused]
+    notes = [*reading.notes, *mapped.notes, *choice.notes, *notes, *unused, *left_out]
     manifest, _ = write(
         store,
         name,

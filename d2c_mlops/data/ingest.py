@@ -24,9 +24,11 @@ from .tables import Tables
 from .validation import validate_all
 from .zones import ZoneChoice, choose_zone, continue_zone, localize_all, zone_change
 from ..errors import DataRefused, UsageError
+from ..suppression import leave_out
 
 # %% auto #0
-__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'map_reading', 'may_stay', 'join_stored', 'news_of', 'ingest']
+__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'map_reading', 'without_forgotten', 'may_stay', 'join_stored', 'news_of',
+           'ingest']
 
 # %% ../../nbs/data/ingest.ipynb #81524eab
 @dataclass(frozen=True)
@@ -84,6 +86,12 @@ def map_reading(
     told = (*reading.notes, *mapped.notes, *choice.notes, *notes, *unused)
     return MappedTables(checked, chosen.name, told, choice)
 
+# %% ../../nbs/data/ingest.ipynb #5f0c1d02
+def without_forgotten(mapped: MappedTables, store: Path, name: str) -> MappedTables:
+    """Return the tables without the people who were forgotten in dataset `name`, and a note with the number of rows."""
+    frames, notes = leave_out(mapped.frames, store, name)
+    return mapped._replace(frames=frames, notes=(*mapped.notes, *notes))
+
 # %% ../../nbs/data/ingest.ipynb #a71c0d56
 def may_stay(former: Manifest, frames: Mapping[str, pd.DataFrame], replace: str) -> bool:
     """Return whether a dataset may hold rows that new tables do not replace: outside their period, by day, or with other keys."""
@@ -130,7 +138,7 @@ def join_stored(
             next=f"ingest the whole history with --replace all, or this source with --zone {former.zone}",
         )
     if mapped.zone.zone != former.zone and zone is None:
-        mapped = map_reading(reading, layout, zone, where, stored)
+        mapped = without_forgotten(map_reading(reading, layout, zone, where, stored), store, former.name)
         frames, stay = put_in(dict(stored), mapped.frames, replace, former.name, where)
     note = f"{stay:,} rows of the dataset that are not in this source stay; --replace all drops them"
     return mapped, validate_all(frames, where=where), (note,)
@@ -167,7 +175,7 @@ def ingest(
         zone = zone or former.zone
     reading = read_location(location, layout, form)
     where = shown(location)
-    mapped = map_reading(reading, layout, zone, where)
+    mapped = without_forgotten(map_reading(reading, layout, zone, where), store, name)
     frames = mapped.frames
     kept: tuple[str, ...] = ()
     if former is not None and may_stay(former, mapped.frames, replace):

@@ -28,13 +28,14 @@ from .schemas import KEYS, SCHEMAS, TIME_COLUMN
 from ..errors import DataRefused, Temporary, UsageError
 from ..locks import lock
 from ..private_files import private_file
+from ..suppression import leave_out
 
 _all_ = ["Manifest", "list_datasets", "read_manifest"]
 
 # %% auto #0
 __all__ = ['ARROW', 'Ints', 'TEMPORARY', 'ROWS_A_GROUP', 'arrow_schema', 'content_digest', 'months_of', 'split_months',
-           'disk_trouble', 'write_atomic', 'sweep', 'write_table', 'write', 'Manifest', 'list_datasets',
-           'read_manifest']
+           'disk_trouble', 'write_atomic', 'sweep', 'write_table', 'write', 'dataset_digest', 'Manifest',
+           'list_datasets', 'read_manifest']
 
 # %% ../../nbs/data/store.ipynb #c553ad43
 ARROW = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
@@ -211,7 +212,7 @@ def write(
 ) -> tuple[Manifest, bool]:
     """Write validated canonical frames as dataset `name`; return its manifest and whether anything changed.
 
-    Raises UsageError for a bad name, Temporary for a full disk or a busy dataset. Until it returns, readers see the
+    People who were forgotten are left out. Raises UsageError for a bad name, Temporary for a full disk or a busy dataset. Until it returns, readers see the
     former version.
     """
     folder = dataset_folder(store, name)
@@ -222,13 +223,14 @@ def write(
         raise UsageError(f"no canonical table: {', '.join(unknown)}", next=f"use {', '.join(SCHEMAS)}")
     with disk_trouble(folder), lock(folder, "this dataset", timeout):
         sweep(folder)
-        tables = {table: write_table(folder, table, frames[table], zone) for table in SCHEMAS if table in frames}
-        digest = _dataset_digest(tables, zone)
+        stay, left_out = leave_out(frames, store, name)
+        tables = {table: write_table(folder, table, stay[table], zone) for table in SCHEMAS if table in stay}
+        digest = dataset_digest(tables, zone)
         current = _current(store, name)
         same = current is not None and current.digest == digest
         if current is not None and same and current.zone_from == zone_from:
             return current, False
-        manifest = Manifest(name, digest, source, layout, created_at, tables, tuple(notes), zone, zone_from)
+        manifest = Manifest(name, digest, source, layout, created_at, tables, (*notes, *left_out), zone, zone_from)
         content = manifest.to_json().encode()
         if same or not (folder / "manifests" / f"{digest}.json").exists():
             write_atomic(folder / "manifests" / f"{digest}.json", content, private=True)
@@ -236,7 +238,7 @@ def write(
     return manifest, not same
 
 # %% ../../nbs/data/store.ipynb #8b18d911
-def _dataset_digest(tables: Mapping[str, TableParts], zone: str) -> str:
+def dataset_digest(tables: Mapping[str, TableParts], zone: str) -> str:
     """Return the digest of content and zone; that of days in UTC is what it was before there were other zones."""
     content = {name: [(part.path, part.sha256) for part in table.parts] for name, table in tables.items()}
     columns = {name: table.columns for name, table in tables.items()}

@@ -295,3 +295,20 @@ decision_links = Table(
     Column("by", String(255), nullable=False),
     Column("used_at", Moment, nullable=False),
 )
+
+forgettings = Table(
+    "forgettings",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("request", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("by", String(255), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("places", JSON, nullable=False),
+    Column("datasets", JSON, nullable=False),
+    Column("models", JSON, nullable=False),
+    Column("not_reached", JSON, nullable=False),
+    Index("forgettings_by_subject", "subject", "id"),
+)

@@ -1,0 +1,1 @@
+"""Find a customer wherever the store keeps people, and erase or pseudonymise the customer there."""

@@ -1,0 +1,197 @@
+"""A person in datasets: every version that is stored is written again without the person, and stays reachable by its former digest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..data.days import local_days
+from ..data.manifest import Manifest, Part, TableParts
+from ..data.schemas import KEYS, TIME_COLUMN
+from ..data.store import content_digest, dataset_digest, disk_trouble, sweep, write_atomic
+from ..locks import lock
+from ..suppression import ORDER, add_orders, fields_of, members, scrub_table
+from .person import Person
+
+SEARCHED = {
+    "customers": ["customer_id"],
+    "orders": ["customer_id", "order_id"],
+    "leads": ["lead_id", "fields"],
+    "sales_totals": ["keys"],
+}
+
+
+@dataclass
+class DatasetHits:
+    """Where a person is in a dataset, and by which other identifiers."""
+
+    rows: Counter[str] = field(default_factory=Counter)  # by table, of the current version
+    former: Counter[str] = field(default_factory=Counter)  # by table, of parts that former versions alone have
+    digests: set[str] = field(default_factory=set)  # of versions that hold the person
+    names: set[str] = field(default_factory=set)  # identifiers as they are written, and lead_id of the person's leads
+    orders: set[str] = field(default_factory=set)  # order_id of the person's orders
+    sources: set[str] = field(default_factory=set)  # where the rows came from
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.former)
+
+
+def dataset_names(store: Path) -> list[str]:
+    """Return the names of the datasets in the store, also of one whose current manifest is missing."""
+    return sorted(p.name for p in (store / "data").glob("*/") if (p / "manifests").is_dir())
+
+
+def manifest_files(folder: Path) -> list[Path]:
+    """Return the manifests of all versions and then the current one."""
+    return [*sorted((folder / "manifests").glob("[!.]*.json")), *[f for f in [folder / "manifest.json"] if f.exists()]]
+
+
+def read(path: Path) -> Manifest:
+    """Return the manifest in a file."""
+    return Manifest.from_json(path.read_text(encoding="utf-8"))
+
+
+def find(store: Path, name: str, person: Person) -> DatasetHits:
+    """Return where the person is in all versions of a dataset."""
+    folder, hits = store / "data" / name, DatasetHits()
+    current = {p.path for t in read(folder / "manifest.json").tables.values() for p in t.parts} \
+        if (folder / "manifest.json").exists() else set()  # fmt: skip
+    holding: set[str] = set()
+    for table in ORDER:
+        for file in sorted((folder / "parts" / table).rglob("[!.]*.parquet")):
+            path = file.relative_to(folder).as_posix()
+            count = _hits(file, table, person, hits.orders, hits.names)
+            if count:
+                (hits.rows if path in current else hits.former)[table] += count
+                holding.add(path)
+    for file in manifest_files(folder):
+        manifest = read(file)
+        if holding & {part.path for table in manifest.tables.values() for part in table.parts}:
+            hits.digests |= {manifest.digest, *([] if file.parent == folder else [file.stem])}
+            hits.sources.add(manifest.source)
+    return hits
+
+
+def _hits(file: Path, table: str, person: Person, orders: set[str], names: set[str]) -> int:
+    """Return how many rows of a part are about the person; the ids of the person's orders, and the person's own, are added."""
+    if table == "order_lines":
+        if not orders or not person.erased:
+            return 0
+        column = pq.read_table(file, columns=["order_id"], partitioning=None).column(0)
+        return int(pc.sum(pc.is_in(column, pa.array(sorted(orders), pa.string()))).as_py() or 0)
+    read = pq.read_table(file, columns=SEARCHED[table], partitioning=None)
+    if table in ("leads", "sales_totals"):
+        count = 0
+        for row in read.to_pylist():
+            values = fields_of(row.get("fields") or row.get("keys"))
+            if person.is_value(row.get("lead_id"), "lead_id") or any(person.is_value(v, n) for n, v in members(values)):
+                count += 1
+                names |= {row["lead_id"]} if table == "leads" else set()
+        return count
+    values = read.column("customer_id").to_pylist()
+    rows = [i for i, value in enumerate(values) if person.is_value(value, "customer_id")]
+    if table == "orders":
+        ids = read.column("order_id").to_pylist()
+        orders |= {ids[i] for i in rows}
+    names |= {values[i] for i in rows}
+    return len(rows)
+
+
+def rewrite(store: Path, name: str, person: Person, timeout: float) -> dict[str, str]:
+    """Write all versions of a dataset without the person; return the new digest of each that changed, by the former one.
+
+    New parts and manifests come first, then each manifest is replaced, the files that nothing names any more are removed last:
+    a kill in between leaves whole versions, and the same call goes on. Former digests open the rewritten version.
+    """
+    folder = store / "data" / name
+    changed: dict[str, str] = {}
+    if person.erased and (orders := find(store, name, person).orders):
+        add_orders(store, person.key, name, orders)
+    with disk_trouble(folder), lock(folder, "this dataset", timeout):
+        for file in manifest_files(folder):
+            manifest = read(file)
+            new = _without(folder, manifest, person)
+            if new == manifest:
+                continue
+            content = new.to_json().encode()
+            write_atomic(folder / "manifests" / f"{new.digest}.json", content, private=True)
+            write_atomic(file, content, private=True)
+            changed |= {manifest.digest: new.digest} if new.digest != manifest.digest else {}
+        sweep(folder)
+    return changed
+
+
+def _without(folder: Path, manifest: Manifest, person: Person) -> Manifest:
+    gone: set[str] = set()
+    tables = dict(manifest.tables)
+    for table in ORDER:
+        if table in tables:
+            tables[table] = _table(folder, manifest, table, person, gone)
+    notes = tuple(person.text(note) for note in manifest.notes)
+    if tables == manifest.tables and notes == manifest.notes:
+        return manifest
+    word = "erased" if person.erased else "pseudonymised"
+    note = f"a customer was {word} in this version; it was {manifest.digest[:12]} before"
+    return replace(
+        manifest,
+        tables=tables,
+        digest=dataset_digest(tables, manifest.zone),
+        notes=(*notes, note),
+        source=person.text(manifest.source),
+    )
+
+
+def _table(folder: Path, manifest: Manifest, table: str, person: Person, gone: set[str]) -> TableParts:
+    about = manifest.tables[table]
+    parts = [part for old in about.parts for part in _part(folder, old, table, person, gone)]
+    if tuple(parts) == about.parts:
+        return about
+    first, last = _span(folder, manifest, table, parts)
+    return TableParts(sum(p.rows for p in parts), first, last, about.columns, tuple(parts))
+
+
+def _part(folder: Path, part: Part, table: str, person: Person, gone: set[str]) -> Iterator[Part]:
+    """Yield the part without the person: the same one where it does not hold the person, none where nothing is left."""
+    file = folder / part.path
+    if table == "orders":  # their lines are looked for by the orders
+        found: set[str] = set()
+        _hits(file, table, person, found, set())
+        gone |= found if person.erased else set()
+    if not _hits(file, table, person, gone if table == "order_lines" else set(), set()):
+        yield part
+        return
+    content = pq.read_table(file, partitioning=None).replace_schema_metadata(None)
+    frame, _ = scrub_table(table, content.to_pandas(), person.forgotten, gone)
+    if not len(frame):
+        return
+    made = pa.Table.from_pandas(frame, schema=content.schema, preserve_index=False).replace_schema_metadata(None)
+    made = made.sort_by([(key, "ascending") for key in KEYS[table]]).combine_chunks()
+    digest = content_digest(made)
+    path = f"{part.path.rpartition('/')[0]}/{digest[:12]}.parquet"
+    if not (folder / path).exists():
+        sink = pa.BufferOutputStream()
+        pq.write_table(made, sink, compression="lz4", row_group_size=65_536)
+        write_atomic(folder / path, memoryview(sink.getvalue()), private=True)
+    yield Part(path, len(frame), digest)
+
+
+def _span(folder: Path, manifest: Manifest, table: str, parts: list[Part]) -> tuple[date | None, date | None]:
+    """Return the first and the last day of the rows in the dataset's zone, as a dataset that is written has them."""
+    column = TIME_COLUMN[table]
+    ends = []
+    for part in parts:
+        least = pc.min_max(pq.read_table(folder / part.path, columns=[column], partitioning=None).column(0)).as_py()
+        ends += [value for value in least.values() if value is not None]
+    if not ends:
+        return None, None
+    times = pd.Series([min(ends), max(ends)]).astype(pd.DatetimeTZDtype("us", "UTC"))
+    first, last = local_days(times, manifest.zone).tolist()
+    return first, last

@@ -1,0 +1,224 @@
+"""Which files of the store are looked into, how, and what cannot be reached from here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from ..data.manifest import read_manifest
+from ..data.sources import shown
+from ..data.store import write_atomic
+from ..errors import Temporary
+from ..locks import lock
+from ..serving.logbook import ROTATE, recover
+from ..settings import Settings
+from ..suppression import FOLDER
+from . import databases
+from .files import files_below, is_sqlite, replace, scrub
+from .person import Person
+
+LATER = ("-wal", "-shm", "-journal")  # what SQLite lays beside a database
+SKIPPED = (".lock", ".draft")
+PATIENCE = ROTATE + 20.0  # seconds in which a service seals the file that it writes its log to
+
+
+@dataclass
+class FileHits:
+    """Where files name the person."""
+
+    rows: Counter[str] = field(default_factory=Counter)  # by place: what was replaced or removed
+    fixed: dict[Path, str] = field(default_factory=dict)  # files that are not changed, and why
+    written: list[Path] = field(default_factory=list)  # logs that a service has open
+
+
+def ledger_file(settings: Settings) -> Path | None:
+    """Return the ledger's SQLite file; None where it is a server."""
+    url = make_url(settings.ledger)
+    return Path(url.database).resolve() if url.drivername.startswith("sqlite") and url.database else None
+
+
+def roots(settings: Settings) -> list[Path]:
+    """Return the store, and the state folder of services where it lies elsewhere."""
+    state = settings.root / settings.service.state if settings.service.state else None
+    beyond = state is not None and state.is_dir() and not state.resolve().is_relative_to(settings.store)
+    return [settings.store, *([state.resolve()] if beyond and state else [])]
+
+
+def looked_into(
+    settings: Settings, runs: Collection[str] | None, models: Collection[str] | None
+) -> Iterator[tuple[str, Path]]:
+    """Yield place and path of each file that may name a person; of runs and models that are given, or of all."""
+    ledger = ledger_file(settings)
+    for root in roots(settings):
+        for path in files_below(root):
+            parts = path.relative_to(root).parts
+            if path.name.endswith((*LATER, *SKIPPED)) or path.resolve() == ledger:
+                continue
+            if root == settings.store and parts[0] in ("data", FOLDER):
+                continue
+            if len(parts) > 1 and parts[0] == "runs" and runs is not None and parts[1] not in runs:
+                continue
+            if len(parts) > 2 and parts[0] == "serving" and models is not None and parts[1] not in models:
+                continue
+            yield "/".join(parts[:-1] if len(parts) < 3 else parts[:2]) or parts[0], path
+
+
+def is_model_file(path: Path, settings: Settings) -> bool:
+    """Return whether a file belongs to a saved model or a Bento: it is checked by its digest, and not changed."""
+    if not path.is_relative_to(settings.store):
+        return False
+    parts = path.relative_to(settings.store).parts
+    return parts[0] == "bentoml" or (parts[0] == "mlartifacts" and "model" in parts[1:-1])
+
+
+def find(settings: Settings, person: Person, runs: Collection[str] | None, models: Collection[str] | None) -> FileHits:
+    """Return where files of the store name the person; nothing is changed."""
+    hits = FileHits()
+    for place, path in looked_into(settings, runs, models):
+        try:
+            count = databases.count(path, person) if is_sqlite(path) else scrub(path.name, path.read_bytes(), person)[1]
+        except FileNotFoundError:  # sealed or collected meanwhile
+            continue
+        except ValueError as error:
+            hits.fixed[path] = str(error)
+            continue
+        if count and is_model_file(path, settings):
+            hits.fixed[path] = "a file of a model"
+        elif count:
+            hits.rows[place] += count
+            if path.suffix == ".open":
+                hits.written.append(path)
+    return hits
+
+
+def remove(
+    settings: Settings, person: Person, runs: Collection[str] | None, models: Collection[str] | None
+) -> Counter[str]:
+    """Remove the person from the files of the store; return in how many places by folder.
+
+    Raises Temporary while others use a database, or where a service does not seal its log.
+    """
+    counts: Counter[str] = Counter()
+    for place, path in looked_into(settings, runs, models):
+        if is_model_file(path, settings):
+            continue
+        with _lock_of(path, settings):
+            try:
+                if is_sqlite(path):
+                    named = databases.count(path, person)
+                    if named or databases.has_remains(path, person):
+                        counts[place] += databases.scrub(path, person)
+                elif path.suffix != ".open":
+                    content, count = scrub(path.name, path.read_bytes(), person)
+                    if count:
+                        measured = place.split("/")[0] == "gate"  # measured again when the gate wants it
+                        replace(path, None if measured else content)
+                        counts[place] += count
+            except (FileNotFoundError, ValueError):
+                continue
+    return +counts
+
+
+def _lock_of(path: Path, settings: Settings) -> AbstractContextManager[None]:
+    if path.parent.name == "log":
+        return lock(path.parent, "this log", 60.0)
+    if path.name == "mlflow.db":
+        return lock(settings.store / "mlartifacts", "to MLflow", 120.0)
+    return nullcontext()
+
+
+def seal_logs(settings: Settings, person: Person, models: Collection[str] | None, patience: float = PATIENCE) -> None:
+    """Wait until services have sealed the logs that name the person; raises Temporary when they do not in `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        naming = [p for _, p in looked_into(settings, (), models) if p.suffix == ".open" and _names(p, person)]
+        for folder in {path.parent for path in naming}:
+            with lock(folder, "this log", 60.0):
+                recover(folder)
+        naming = [path for path in naming if path.exists()]
+        if not naming:
+            return
+        if time.monotonic() > deadline:
+            raise Temporary(
+                "a service writes a log that names the customer",
+                where=str(naming[0]),
+                next="run the same command again in a minute, or stop the service",
+            )
+        time.sleep(1.0)
+
+
+def _names(path: Path, person: Person) -> bool:
+    try:
+        return scrub(path.name, path.read_bytes(), person)[1] > 0
+    except FileNotFoundError:
+        return False
+
+
+def renew_sources(store: Path, name: str) -> None:
+    """Write the new digest of a dataset where it is kept how far its source was read."""
+    file = store / "sources" / f"{name}.json"
+    if not file.exists():
+        return
+    with lock(store / "sources" / f".{name}", "this dataset", 30.0):
+        memory = json.loads(file.read_text(encoding="utf-8"))
+        former = store / "data" / name / "manifests" / f"{memory.get('digest') or '-'}.json"
+        now = read_manifest(store, name, former.stem).digest if former.exists() else memory.get("digest")
+        if now != memory.get("digest"):
+            write_atomic(file, json.dumps(memory | {"digest": now}, indent=1).encode(), private=True)
+
+
+def not_reached(settings: Settings, person: Person, sources: Collection[str], fixed: dict[Path, str]) -> list[str]:
+    """Return where the person may be that this command cannot change, each with what to do."""
+
+    def here(path: Path) -> str:
+        return str(path.relative_to(settings.store) if path.is_relative_to(settings.store) else path)
+
+    lines = [
+        "backups of the store, dumps and snapshots of databases: after one is restored, run the same command again"
+    ]
+    lines += [
+        f"source {source}: delete the customer there; ingest leaves the customer out from now on"
+        for source in sorted(sources)
+    ]
+    lines += [
+        f"decisions about {name} went to {shown(policy.apply)}: delete the customer there"
+        for name, policy in sorted(settings.policies.items())
+        if policy.apply
+    ]
+    if settings.outputs:
+        lines.append(f"outputs of runs in {shown(settings.outputs)}: `d2c runs prune`, or delete them there")
+    if ledger_file(settings) is None:
+        lines.append("the ledger's server: its write-ahead log, replicas and dumps")
+    if not settings.tracking.startswith("sqlite"):
+        lines.append("the MLflow server: parameters, files of models and its own backups")
+    if any((settings.store / "outbox").glob("*.db")):
+        lines.append("web hooks that batches were sent to: delete the customer there")
+    lines += [
+        "files and tables outside of the store that `d2c score` wrote: run the batch again, or delete the rows there",
+        "state folders of services in containers: run `d2c collect --from FOLDER`, then the same command again",
+        "notebooks and other files of the project outside of the store",
+    ]
+    lines += [
+        f"{here(path)}: {why}, not changed; {_advice(path, why, settings)}" for path, why in sorted(fixed.items())
+    ]
+    named = [p for root in roots(settings) for p in files_below(root) if person.in_text(p.name)]
+    lines += [f"{here(path.parent)}: a file is named after the customer; rename or delete it" for path in named]
+    return lines
+
+
+def _advice(path: Path, why: str, settings: Settings) -> str:
+    if not is_model_file(path, settings):
+        return "delete it, or write it again without the customer"
+    bento = path.is_relative_to(settings.store / "bentoml")
+    return (
+        "delete it and package again: `d2c package MODEL`"
+        if bento
+        else "train a new version, promote it, delete the old one"
+    )

@@ -1,0 +1,74 @@
+"""The record that somebody was forgotten: append-only rows of the ledger, and the list that ingest honours."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from ..data.store import write_atomic
+from ..ledger.schema import forgettings
+from ..ledger.store import Ledger
+from ..locks import lock
+from ..private_files import private_folder
+from ..suppression import ERASE, FOLDER, KEY_FILE, LIST_FILE, keyed_hash, read_entries, read_key
+from .person import Person
+
+BEGUN, DONE = "begun", "done"
+
+
+def key_of(store: Path, create: bool) -> bytes:
+    """Return the key of the store's hashes; without one a new one, which is written where `create`."""
+    file = store / FOLDER / KEY_FILE
+    if file.exists() or (store / FOLDER / LIST_FILE).exists():
+        return read_key(store)
+    if not create:
+        return secrets.token_bytes(32)
+    private_folder(file.parent)
+    with lock(file.parent, "the list of forgotten customers", 30.0):
+        if not file.exists():
+            write_atomic(file, secrets.token_hex(32).encode(), private=True)
+    return read_key(store)
+
+
+def suppress(store: Path, person: Person, at: datetime) -> None:
+    """Put the person on the list of those whose rows ingest leaves out or pseudonymises; the list holds keyed hashes alone."""
+    folder = store / FOLDER
+    with lock(folder, "the list of forgotten customers", 30.0):
+        entries = read_entries(store)
+        mine = set(person.forgotten.modes)
+        scope = sorted(person.datasets)
+        others = [e for e in entries if e["hash"] not in mine or (scope and e.get("datasets", []) != scope)]
+        new = [
+            {"hash": digest, "mode": mode, "datasets": scope, "at": at.isoformat()}
+            for digest, mode in sorted(person.forgotten.modes.items())
+        ]
+        kept = {e["hash"]: e for e in entries if e["mode"] == ERASE and e.get("datasets", []) == scope}
+        content = {"entries": [*others, *[kept.get(e["hash"], e) for e in new]]}
+        write_atomic(folder / LIST_FILE, json.dumps(content, indent=1).encode(), private=True)
+
+
+def is_listed(store: Path, person: Person) -> bool:
+    """Return whether all identifiers of the person are on the list already, in the same way and for the same datasets."""
+    scope = sorted(person.datasets)
+    there = {(e["hash"], e["mode"]) for e in read_entries(store) if e.get("datasets", []) in ([], scope)}
+    return all((digest, mode) in there or (digest, ERASE) in there for digest, mode in person.forgotten.modes.items())
+
+
+def note(ledger: Ledger, values: Mapping[str, Any]) -> None:
+    """Append a row to the record."""
+    with ledger.write() as connection:
+        connection.execute(insert(forgettings).values(**values))
+
+
+def rows_of(ledger: Ledger, key: bytes, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the rows about a person, the oldest first."""
+    hashes = [keyed_hash(key, name) for name in names]
+    query = select(forgettings).where(forgettings.c.subject.in_(hashes)).order_by(forgettings.c.id)
+    with ledger.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]

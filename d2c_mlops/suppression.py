@@ -1,0 +1,279 @@
+"""People who were forgotten: the list of keyed hashes that ingest honours, and what becomes of their rows."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .errors import UsageError
+from .private_files import private_file
+
+FOLDER, KEY_FILE, LIST_FILE, ORDERS_FILE = "forgotten", "key", "list.json", "orders"  # below the store
+ERASE, PSEUDONYMISE = "erase", "pseudonymise"
+PREFIX = "forgotten-"  # of every pseudonym
+PERSON = re.compile(
+    r"customer|client|buyer|household|user|person|contact|lead|member|subscriber|patient|guest|e.?mail|phone|^key$|^subject$",
+    re.IGNORECASE,
+)
+PERSONAL = re.compile(  # names of fields whose texts are personal
+    r"^(?:(?:full|first|last|given|family|middle|contact|customer|person|lead|billing|shipping|display)[_ ]?)?name$"
+    r"|surname|e.?mail|phone|mobile|address|street|zip|postal|postcode|birth|contact|iban",
+    re.IGNORECASE,
+)
+ID_COLUMNS = {"customers": "customer_id", "orders": "customer_id", "leads": "lead_id"}
+
+
+def canonical(value: str) -> str:
+    """Return an identifier as it is compared: without surrounding blanks, and e-mail addresses in small letters."""
+    text = value.strip()
+    return text.casefold() if "@" in text else text
+
+
+def identifier(value: Any, name: str = "") -> str | None:
+    """Return a JSON value as the identifier of a person that it may be; None where it cannot be one.
+
+    A number, also one written as text, is one only under a name such as customer_id, key or subject: a count or another
+    thing's number may be equal to it.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    if isinstance(value, float):
+        if not value.is_integer():
+            return None
+        value = int(value)
+    text = canonical(str(value))
+    return None if not text or (text.isdigit() and not PERSON.search(name)) else text
+
+
+def keyed_hash(key: bytes, text: str) -> str:
+    """Return the HMAC-SHA-256 of an identifier, in hexadecimal digits."""
+    return hmac.new(key, canonical(text).encode("utf-8", "surrogatepass"), sha256).hexdigest()
+
+
+def pseudonym(key: bytes, text: str) -> str:
+    """Return what stands in place of an identifier: the same for the same one, and nobody without the key finds it by trying."""
+    return PREFIX + keyed_hash(key, f"pseudonym {canonical(text)}")[:20]
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What happens to whose rows: keyed hashes of identifiers, each with its mode, or identifiers themselves."""
+
+    key: bytes
+    modes: Mapping[str, str]  # of keyed hashes: erase or pseudonymise
+    dataset: str = ""
+    orders: frozenset[str] = frozenset()  # keyed hashes of orders that were erased: their lines may come later, alone
+    known: dict[str, str | None] = field(default_factory=dict, compare=False)
+
+    def mode(self, value: Any, name: str = "customer_id") -> str | None:
+        """Return what is to be done about a value; None where it is nobody who was forgotten."""
+        text = identifier(value, name)
+        if text is None:
+            return None
+        if text not in self.known:
+            self.known[text] = self.modes.get(keyed_hash(self.key, text))
+        return self.known[text]
+
+    def pseudonym(self, value: str) -> str:
+        """Return what stands in place of an identifier."""
+        return pseudonym(self.key, value)
+
+    def is_gone(self, order: str) -> bool:
+        """Return whether an order was erased before."""
+        return order_hash(self.key, self.dataset, order) in self.orders
+
+
+def order_hash(key: bytes, dataset: str, order: str) -> str:
+    """Return the keyed hash of an order of a dataset."""
+    return keyed_hash(key, f"order {dataset} {order}")[:32]
+
+
+def add_orders(store: Path, key: bytes, dataset: str, orders: Iterable[str]) -> None:
+    """Remember orders that were erased, so that lines of theirs are left out which come without them later."""
+    file = store / FOLDER / ORDERS_FILE
+    there = set(file.read_text(encoding="ascii").split()) if file.exists() else set()
+    new = sorted({order_hash(key, dataset, order) for order in orders} - there)
+    if new:
+        private_file(file)
+        with file.open("a", encoding="ascii") as out:
+            out.write("".join(f"{digest}\n" for digest in new))
+
+
+def read_entries(store: Path) -> list[dict[str, Any]]:
+    """Return the entries of the list; an empty list where nobody was forgotten."""
+    file = store / FOLDER / LIST_FILE
+    if not file.exists():
+        return []
+    entries: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["entries"]
+    return entries
+
+
+def read_key(store: Path) -> bytes:
+    """Return the key of the hashes. Raises UsageError when it is not there although there is a list."""
+    file = store / FOLDER / KEY_FILE
+    try:
+        return bytes.fromhex(file.read_text(encoding="utf-8").strip())
+    except (OSError, ValueError):
+        raise UsageError(
+            "the key of the list of forgotten customers cannot be read: nobody can tell whose rows to leave out",
+            where=str(file),
+            next="copy it from a backup of the store",
+        ) from None
+
+
+def forgotten(store: Path, dataset: str) -> Forgotten | None:
+    """Return who was forgotten in a dataset; None where nobody was. Raises UsageError without the list's key."""
+    entries = [e for e in read_entries(store) if not e.get("datasets") or dataset in e["datasets"]]
+    if not entries:
+        return None
+    file = store / FOLDER / ORDERS_FILE
+    orders = frozenset(file.read_text(encoding="ascii").split()) if file.exists() else frozenset[str]()
+    return Forgotten(read_key(store), {e["hash"]: e["mode"] for e in entries}, dataset, orders)
+
+
+Scrubbed = tuple[pd.DataFrame, Counter[str]]  # rows that were left out or pseudonymised, by mode
+
+
+def _modes(column: pd.Series[Any], who: Callable[[Any], str | None]) -> pd.Series[Any]:
+    codes, unique = pd.factorize(column)
+    found = [who(value) for value in unique]
+    return pd.Series([found[code] if code >= 0 else None for code in codes], index=column.index, dtype=object)
+
+
+def scrub_table(table: str, frame: pd.DataFrame, who: Forgotten, gone: set[str]) -> Scrubbed:
+    """Return a canonical table without forgotten people; ids of orders that are erased are added to `gone`.
+
+    `order_lines` lose the lines of those orders. Totals stay; a key of theirs that names a person becomes a pseudonym.
+    """
+    if table == "order_lines":
+        out = frame["order_id"].isin(gone)
+        if who.orders:
+            out |= _modes(frame["order_id"], lambda order: ERASE if who.is_gone(order) else None).notna()
+        return (frame[~out] if out.any() else frame), Counter({ERASE: int(out.sum())} if out.any() else {})
+    if table == "sales_totals":
+        return _scrub_objects(frame, "keys", who)
+    if table not in ID_COLUMNS or not len(frame):
+        return frame, Counter()
+    column = ID_COLUMNS[table]
+    modes = _modes(frame[column], who.mode)
+    if table == "leads":
+        modes = modes.where(modes.notna(), _modes(frame["fields"], lambda text: _mode_of_fields(text, who)))
+    if not modes.notna().any():
+        return frame, Counter()
+    if table == "orders":
+        gone |= set(frame.loc[modes == ERASE, "order_id"])
+    masked = modes == PSEUDONYMISE
+    if masked.any():
+        values = {column: frame[column].mask(masked, frame.loc[masked, column].map(lambda v: _stand_in(v, who, table)))}
+        if table == "leads":
+            values["fields"] = frame["fields"].mask(
+                masked, frame.loc[masked, "fields"].map(lambda t: _plain_fields(t, who))
+            )
+        frame = frame.assign(**{name: value.astype(frame[name].dtype) for name, value in values.items()})
+    kept = frame[modes != ERASE]
+    if table != "orders":
+        kept = kept.drop_duplicates(column)
+    counts = Counter({mode: int((modes == mode).sum()) for mode in (ERASE, PSEUDONYMISE) if (modes == mode).any()})
+    return kept, counts
+
+
+def _stand_in(value: str, who: Forgotten, table: str) -> str:
+    return who.pseudonym(value) if table != "leads" or who.mode(value, "lead_id") else value
+
+
+def members(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the plain values in a JSON value, at any depth, with the name of the member that each is in."""
+    if isinstance(value, dict):
+        for member, inner in value.items():
+            yield from members(inner, member)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from members(inner, name)
+    else:
+        yield name, value
+
+
+def fields_of(text: Any) -> Any:
+    """Return the JSON object in a cell; an empty one where there is none."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+
+
+def _mode_of_fields(text: str, who: Forgotten) -> str | None:
+    found = {who.mode(value, name) for name, value in members(fields_of(text))} - {None}
+    return ERASE if ERASE in found else PSEUDONYMISE if found else None
+
+
+def _plain_fields(text: str, who: Forgotten) -> str:
+    """Return the fields of a person's lead without identifiers, and without texts whose name says that they are personal."""
+    made = {
+        name: value
+        for name, value in fields_of(text).items()
+        if who.mode(value, name) or not (isinstance(value, str) and PERSONAL.search(name))
+    }
+    return json.dumps(_plain(made, who), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: Any, who: Forgotten, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {member: _plain(inner, who, member) for member, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner, who, name) for inner in value]
+    return who.pseudonym(str(value)) if who.mode(value, name) else value
+
+
+def _scrub_objects(frame: pd.DataFrame, column: str, who: Forgotten) -> Scrubbed:
+    """Return a frame in which values of JSON objects that name forgotten people are pseudonyms."""
+    hits = _modes(frame[column], lambda text: _mode_of_fields(text, who)).notna()
+    if not hits.any():
+        return frame, Counter()
+    made = frame.loc[hits, column].map(lambda text: _plain_keys(text, who))
+    return frame.assign(**{column: frame[column].mask(hits, made).astype(frame[column].dtype)}), Counter(
+        {PSEUDONYMISE: int(hits.sum())}
+    )
+
+
+def _plain_keys(text: str, who: Forgotten) -> str:
+    return json.dumps(_plain(fields_of(text), who), ensure_ascii=False, separators=(",", ":"))
+
+
+ORDER = ("customers", "orders", "order_lines", "leads", "sales_totals")  # orders before their lines
+
+
+def leave_out(
+    frames: Mapping[str, pd.DataFrame], store: Path, dataset: str
+) -> tuple[dict[str, pd.DataFrame], Sequence[str]]:
+    """Return validated tables without the people who were forgotten in a dataset, and notes with the number of rows.
+
+    Raises UsageError without the key of the list.
+    """
+    who = forgotten(store, dataset)
+    if who is None:
+        return dict(frames), ()
+    gone: set[str] = set()
+    made, counts = dict(frames), Counter[str]()
+    for table in ORDER:
+        if table in made:
+            made[table], some = scrub_table(table, made[table], who, gone)
+            if some:
+                made[table] = made[table].reset_index(drop=True)
+            counts += some
+    if gone:
+        add_orders(store, who.key, dataset, gone)
+    words = {ERASE: "left out", PSEUDONYMISE: "pseudonymised"}
+    return made, tuple(f"{_rows(n)} of a forgotten customer {words[mode]}" for mode, n in sorted(counts.items()))
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
