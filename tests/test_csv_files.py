@@ -45,7 +45,7 @@ def column(mapped: MappedTables, name: str) -> list[Any]:
         ("n,name,day\n1,Mug, big,2024\n2,Cup, big,2024\n", "line 2: 4 cells"),
         ("n,price,day\n1,5.00,2024\n\n2,5.00\n", "line 4: 2 cells under 3 columns"),
         (f"n,note,day\n1,{'x' * 200_000},2024,7\n", "line 2: 4 cells under 3 columns"),
-        ("n,price,day\n1,5.00,2024,\n2,5.00,2024,\n", "line 2: 4 cells"),
+        ("n,price,day\n1,5,2024,\n2,5,2024,\n", "line 2: 4 cells"),
         ('n,note,day\n1,"a\nb",2024\n2,x\n', "line 4: 2 cells"),
     ],
 )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,10 +24,12 @@ from .validation import Mask, read_number, read_time
 from ..errors import Failure
 
 # %% auto #0
-__all__ = ['SCIENTIFIC', 'Told', 'identifiers_of', 'numbers_in', 'Shown', 'decided', 'marks_of', 'plain_numbers', 'iso_dates',
-           'plain_cells', 'unreadable']
+__all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'Told', 'identifiers_of', 'numbers_in', 'Shown', 'decided', 'marks_of',
+           'plain_numbers', 'iso_dates', 'plain_cells', 'unreadable']
 
 # %% ../../nbs/data/cells.ipynb #cca421a3
+SIGN = r"(?:[$€£¥%]|EUR|USD|GBP|CHF|JPY)"
+LIKE_NUMBER = re.compile(rf"\(?[-+]?{SIGN}?\s*[-+]?\d+(?:[.,'\u2019]\d{{3}})*(?:[.,]\d+)?\s*{SIGN}?[-)]?")
 SCIENTIFIC = r"\s*[+-]?\d(?:[.,]\d+)?[eE]\+\d{2,3}\s*"
 
 
@@ -54,6 +57,8 @@ def identifiers_of(part: Part, raw: RawTable, told: Told) -> None:
         cut = cells[cells.str.fullmatch(SCIENTIFIC, na=False)].unique().tolist() if cells.dtype == "str" else []
         if cut:
             told.refuse(part, column, "an identifier in scientific notation has lost digits", cut)
+        if cells.dtype == "str":
+            _note_spaces(part, column, told)
 
 # %% ../../nbs/data/cells.ipynb #d5c8c8ca
 def numbers_in(part: Part, raw: RawTable, told: Told) -> list[str]:
@@ -67,14 +72,30 @@ def numbers_in(part: Part, raw: RawTable, told: Told) -> list[str]:
     return [name for name in names if texts_of(part.frame[name])]
 
 
+def _note_spaces(part: Part, column: str, told: Told) -> None:
+    """Tell of identifiers that differ from others only by the blanks around them."""
+    texts = [str(text) for text in part.frame[column].dropna().unique()]
+    times = Counter(text.strip() for text in texts)
+    twins = [text for text in texts if times[text.strip()] > 1 and text != text.strip()]
+    if twins:
+        rows = Rows(part.frame.index, origin=told.origin)
+        places = rows.names(np.flatnonzero(part.frame[column].isin(twins).to_numpy(bool)))
+        told.notes.append(
+            f"{part.name}: {column}: identifiers that only blanks around them tell from others are kept apart: {places} ({twins[0]!r})"
+        )
+
+
 def _note_texts(part: Part, names: Sequence[str], told: Told) -> None:
     """Tell of the fields that are text because of a few cells that are no numbers."""
     for name in (n for n in part.frame if n not in names and n not in SCHEMAS["leads"].columns):
-        texts = [text for text in texts_of(part.frame[name]) if text]
-        other = [text for text in texts if not is_numeral(text)]
-        if texts and len(texts) > 2 and 0 < len(other) <= len(texts) / 5:
-            cells = part.frame[name].str.strip().isin(other).to_numpy(bool)
-            rows = Rows(part.frame.index, origin=told.origin).names(np.flatnonzero(cells))
+        column = part.frame[name]
+        cells = column.dropna().unique().tolist() if column.dtype == "str" else []
+        texts = [text for cell in cells if (text := str(cell).strip())]
+        like = [text for text in texts[:1_000] if is_numeral(text) or LIKE_NUMBER.fullmatch(text)]
+        other = [text for text in texts if not is_numeral(text)] if 2 * len(like) > len(texts[:1_000]) else []
+        if other and len(texts) > 1:
+            at = np.flatnonzero(column.str.strip().isin(other).to_numpy(bool))
+            rows = Rows(part.frame.index, origin=told.origin).names(at)
             told.notes.append(f"{part.name}: {name} is text, not a number, because of {rows} ({other[0]!r})")
 
 
@@ -159,7 +180,7 @@ def _plain(
         if plain.misfits:
             told.refuse(part, name, f"does not fit the decimal mark {mark!r}", plain.misfits)
         changed[name] = plain.column
-        commas += [name] if mark == "," and plain.column is not part.frame[name] else []
+        commas += [name] if mark == "," and plain.changed else []
         grouped += [f"{name} {plain.grouped!r}"] if plain.grouped else []
     if commas:
         told.notes.append(f"{part.name}: numbers have a decimal comma ({', '.join(commas)})")

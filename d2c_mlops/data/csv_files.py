@@ -10,6 +10,7 @@ import io
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from .text_encoding import decode, read_bytes
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['SEPARATORS', 'DECLARED', 'HEAD_BYTES', 'HEAD_RECORDS', 'Ints', 'NUMBER_LIKE', 'SHOWN', 'csv_separator', 'preamble',
-           'CsvFile', 'parse_csv', 'header_names', 'read_csv']
+__all__ = ['SEPARATORS', 'DECLARED', 'INNER_MARK', 'HEAD_BYTES', 'HEAD_RECORDS', 'Ints', 'NUMBER_LIKE', 'SHOWN', 'Body',
+           'csv_separator', 'preamble', 'CsvFile', 'parse_csv', 'header_names', 'read_csv']
 
 # %% ../../nbs/data/csv_files.ipynb #411a25a2
 SEPARATORS = ",;\t|"
 DECLARED = re.compile(rb'"?sep=(.)"?\r?\n|"?sep=(.)"?\r', re.IGNORECASE)
+INNER_MARK = re.compile(rb"(?<=[\r\n])\xef\xbb\xbf")  # where files were appended to one another
 HEAD_BYTES, HEAD_RECORDS = 1 << 17, 60
 Ints = npt.NDArray[np.int64]
 
@@ -89,7 +91,7 @@ class CsvFile:
 def parse_csv(content: bytes, where: str, encoding: str = "") -> CsvFile:
     """Return the table in the bytes of a CSV file; raises DataRefused with every line that does not fit its header."""
     text = decode(content, where, encoding)
-    data, first_line, notes = text.data, 1, list(text.notes)
+    data, first_line, notes = INNER_MARK.sub(b"", text.data), 1, list(text.notes)
     declared = DECLARED.match(data)
     if declared:
         data, first_line = data[declared.end() :], 2
@@ -106,10 +108,12 @@ def parse_csv(content: bytes, where: str, encoding: str = "") -> CsvFile:
         notes.append(f"{above} line{'s' if above > 1 else ''} above the header passed over ({' '.join(title)[:60]!r})")
     end = starts[above + 1] if len(starts) > above + 1 else len(data)
     names, blank = header_names(data[starts[above] : end].decode(), separator, where, int(lines[above]))
-    frame = _cells(data[end:], names, separator, where, starts[above + 1 :] - end, lines[above + 1 :])
+    body = (data[end:], separator, where, starts[above + 1 :] - end, lines[above + 1 :])
+    frame, ends = _without_ends(body, names)
     frame, more = _named(frame, blank)
+    frame, again = _without_headers(frame)
     frame, empty = _full_rows(frame)
-    return CsvFile(frame, separator, text.encoding, tuple(notes + more + empty))
+    return CsvFile(frame, separator, text.encoding, tuple(notes + ends + more + again + empty))
 
 # %% ../../nbs/data/csv_files.ipynb #efa32ce4
 def header_names(record: str, separator: str, where: str, line: int) -> tuple[list[str], list[int]]:
@@ -141,6 +145,21 @@ def _named(frame: pd.DataFrame, blank: list[int]) -> tuple[pd.DataFrame, list[st
     return frame.drop(columns=frame.columns[blank]), notes
 
 
+def _without_headers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out the rows that repeat the header, where exports were appended to one another."""
+    names = [str(name) for name in frame.columns]
+    if len(names) < 2:
+        return frame, []
+    same = (frame.iloc[:, 0].str.strip() == names[0]).to_numpy(bool, copy=True)
+    for i in np.flatnonzero(same):
+        same[i] = frame.iloc[i].astype(object).map(lambda cell: str(cell).strip()).tolist() == names
+    if not same.any():
+        return frame, []
+    lines = [str(line) for line in frame.index[same]]
+    shown = ", ".join(lines[:SHOWN]) + (" …" if len(lines) > SHOWN else "")
+    return frame.loc[~same], [f"the header is repeated in line{'s' if len(lines) > 1 else ''} {shown}, left out there"]
+
+
 def _first(column: pd.Series[Any]) -> str:
     return str(column.dropna().iloc[0])[:40]
 
@@ -155,6 +174,32 @@ def _full_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 # %% ../../nbs/data/csv_files.ipynb #b1ece09f
 SHOWN = 5
+
+
+Body = tuple[bytes, str, str, Ints, Ints]  # the rows below a header, separator, file, offset and line of each row
+
+
+def _without_ends(body: Body, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the cells of rows; separators that end every row and not the header are left out."""
+    data, separator, where, starts, lines = body
+    first = _head(data[: int(starts[1]) if len(starts) > 1 else len(data)].decode(), separator)
+    more = len(first[0]) - len(names) if first else 0
+    if more <= 0 or any(cell.strip() for cell in first[0][len(names) :]):
+        return _cells(data, names, separator, where, starts, lines), []
+    try:
+        wide = _cells(data, names + [""] * more, separator, where, starts, lines)
+    except DataRefused:
+        return _cells(data, names, separator, where, starts, lines), []
+    frame, rest = wide.iloc[:, : len(names)], wide.iloc[:, len(names) :]
+    if rest.notna().any(axis=None) or (separator == "," and _maybe_commas(frame)):
+        raise _ragged(data, names, separator, where, starts, lines)
+    return frame, [f"each row ends with {more} more {separator!r} than the header, left out"]
+
+
+def _maybe_commas(frame: pd.DataFrame) -> bool:
+    """Return whether two neighbouring columns may be the halves of numbers with a decimal comma."""
+    whole = [bool(frame.iloc[:, i].str.fullmatch(r"\s*[+-]?\d+\s*", na=False).all()) for i in range(len(frame.columns))]
+    return any(a and b for a, b in pairwise(whole))
 
 
 def _cells(body: bytes, names: list[str], separator: str, where: str, starts: Ints, lines: Ints) -> pd.DataFrame:

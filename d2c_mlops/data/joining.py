@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,13 +21,14 @@ from .cells import Told, plain_cells
 from .files import FileFormat, Part, stem_of
 from .layouts import ASSUMED, LIKELY, Layout, RawTable, canonical_name, canonical_table, likely
 from .origin import LINE, Origin, label_of
+from .sales_totals import key_columns
 from .schemas import SCHEMAS
 from .validation import read_number, read_text, read_time, refusal
 from ..errors import DataRefused, Failure
 
 # %% auto #0
 __all__ = ['DATED', 'COUNTED', 'FIRST', 'Ints', 'PERIOD', 'plain_stem', 'period_of', 'table_of', 'same_columns', 'aligned',
-           'once', 'row_hashes', 'labelled', 'sort_key', 'join']
+           'once', 'row_hashes', 'labelled', 'sort_key', 'join', 'totals_key']
 
 # %% ../../nbs/data/joining.ipynb #4bb360c7
 DATED = re.compile(r"[-_. ]*(?<!\d)(19|20)\d\d([-_.]?([qQwW]?\d{1,2})).*$")
@@ -108,14 +111,22 @@ def aligned(table: str, raw: RawTable, parts: Sequence[Part]) -> pd.DataFrame:
     frames = [part.frame.assign(**{c: v for c, v in defaults.items() if c not in part.frame}) for part in parts]
     for column in union:
         if len({str(frame[column].dtype) for frame in frames if column in frame}) > 1:
+            same = _written if column in raw.times else _plain
             frames = [
-                frame.assign(**{column: _plain(frame[column], raw)}) if column in frame else frame for frame in frames
+                frame.assign(**{column: same(frame[column], raw)}) if column in frame else frame for frame in frames
             ]
     return pd.concat(frames) if len(frames) > 1 else frames[0]
 
 
+def _written(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
+    """Return times as text, with their own UTC offset where they have one: it says whose days count."""
+    if column.dtype == "str":
+        return column
+    return column.astype(object).map(lambda t: t.isoformat() if isinstance(t, date) else t, na_action="ignore")
+
+
 def _plain(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
-    reader = read_time if column.name in raw.times else read_number if column.name in raw.numbers else read_text
+    reader = read_number if column.name in raw.numbers else read_text
     values, bad = reader(column)
     return column.astype(object) if bad.any() else values
 
@@ -129,9 +140,9 @@ def once(
     """
     if not raw.key or not set(raw.key) <= set(frame.columns) or len(names) < 2:
         return frame, []
-    texts = read_text(frame[raw.key[0]])[0]
+    texts = _key_text(frame[raw.key[0]], raw)
     for column in raw.key[1:]:
-        texts = texts.str.cat(read_text(frame[column])[0], sep=" ")
+        texts = texts.str.cat(_key_text(frame[column], raw), sep=" ")
     keys = texts.to_numpy(object)
     key = ", ".join(raw.key)
     pairs = pd.DataFrame({"key": keys, "part": number}).dropna().drop_duplicates()
@@ -156,6 +167,11 @@ def once(
     if len(differ):
         notes.append(f"{table}: {len(differ):,} of {key} differ in {files}, the later file counts")
     return frame.loc[keep], notes
+
+
+def _key_text(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
+    instants, bad = read_time(column) if column.name in raw.times else (column, np.ones(1, bool))
+    return read_text(column)[0] if bad.any() else instants.dt.strftime("%Y-%m-%d").astype("str")
 
 
 def row_hashes(frame: pd.DataFrame, raw: RawTable) -> npt.NDArray[np.uint64]:
@@ -257,12 +273,27 @@ def join(
     return frames, files, notes
 
 
+def totals_key(frame: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> tuple[str, ...]:
+    """Return the columns that tell totals apart, by each part alone or else by all rows; nothing where that is not clear."""
+    day = "date" if "date" in frame else "last_day"
+    if "keys" in frame:
+        return ("keys", day)
+    for frames in (parts, [frame]):
+        with suppress(DataRefused):
+            keys = {(*key_columns(part, day), day) for part in frames if len(part)}
+            if len(keys) == 1:
+                return keys.pop()
+    return ()
+
+
 def _one(name: str, raw: RawTable, parts: Sequence[Part], ordered: bool) -> tuple[pd.DataFrame, list[str]]:
     if len(parts) == 1:
         return parts[0].frame, []
     notes = same_columns(name, raw, parts)
     frame = aligned(name, raw, parts)
     number = np.repeat(np.arange(len(parts)), [len(part.frame) for part in parts])
+    if raw.name == "sales_totals":
+        raw = replace(raw, key=totals_key(frame, [part.frame for part in parts]))
     frame, more = once(name, raw, frame, number, [part.name for part in parts], ordered)
     periods = [period_of(part.name) for part in parts]
     frame.attrs["in_order_of_time"] = ordered or (None not in periods and len(set(periods)) == len(periods))

@@ -17,7 +17,7 @@ __all__ = ['SPACE', 'SHOWS', 'OPEN', 'WHOLE', 'MARKED', 'MANY', 'FITS', 'texts_o
            'Plain', 'plain_column']
 
 # %% ../../nbs/data/numerals.ipynb #c1aca832
-SPACE = "[ \u00a0\u202f'\u2019]"
+SPACE = "[ \u00a0\u2009\u202f'\u2019]"
 SHOWS = {
     mark: re.compile(
         rf"[+-]?(?:0*{d}\d+|\d+{d}(?:\d{{1,2}}|\d{{4,}})?|\d{{4,}}{d}\d+|[1-9]\d{{0,2}}(?:{o}\d{{3}})+{d}\d*"
@@ -86,6 +86,7 @@ class Plain:
     column: pd.Series[Any]
     grouped: str = ""
     misfits: tuple[str, ...] = ()
+    changed: bool = False
 
 
 def plain_column(column: pd.Series[Any], mark: str) -> Plain:
@@ -101,4 +102,4 @@ def plain_column(column: pd.Series[Any], mark: str) -> Plain:
     separator = re.compile(rf"\d(?:{SPACE}|{'[.]' if mark == ',' else ','})\d")
     grouped = next((text for text in changed if separator.search(text)), "")
     values = column.map(lambda text: changed.get(text, text), na_action="ignore").astype("str")
-    return Plain(values, grouped, misfits)
+    return Plain(values, grouped, misfits, changed=True)

@@ -74,12 +74,19 @@ def _is_last(days: Days) -> NDArray[np.bool_]:
     return _is_first(days + np.timedelta64(1, "D"))
 
 # %% ../../nbs/data/sales_totals.ipynb #73e6f59e
+def _first_days(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return months that are written without a day, such as 2024-01, as their first day."""
+    if column.dtype != "str":
+        return column
+    return column.str.replace(r"^\s*(\d{4}-\d\d)\s*$", r"\1-01", regex=True)
+
+
 def day_labels(column: pd.Series[Any], label: str) -> pd.Series[Any]:
     """Return the days of a column as datetime64 without a zone; a column with a cell that cannot be read as it is.
 
     Raises DataRefused with the rows that carry a time of day.
     """
-    instants, bad = read_time(column)
+    instants, bad = read_time(_first_days(column))
     if bad.any():
         return column
     ahead = pd.to_timedelta(np.nan_to_num(offsets_of(column)), unit="s")

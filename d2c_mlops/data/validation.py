@@ -21,13 +21,15 @@ from .schemas import KEYS, SCHEMAS, TIME
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['Mask', 'BLANK', 'WHOLE', 'WORDS', 'Reader', 'READERS', 'FIRST_YEAR', 'LAST_YEAR', 'YEARS', 'REFERENCES', 'read_text',
-           'read_time', 'read_number', 'read_whole', 'read_flag', 'told', 'outside_years', 'rows_of', 'coerce',
-           'broken_rules', 'check_table', 'validate', 'refusal', 'Reference', 'check_references', 'validate_all']
+__all__ = ['Mask', 'BLANK', 'NO_DAY', 'WHOLE', 'WORDS', 'Reader', 'READERS', 'FIRST_YEAR', 'LAST_YEAR', 'YEARS', 'REFERENCES',
+           'read_text', 'read_time', 'read_number', 'read_whole', 'read_flag', 'told', 'outside_years', 'rows_of',
+           'coerce', 'broken_rules', 'check_table', 'validate', 'refusal', 'Reference', 'check_references',
+           'validate_all']
 
 # %% ../../nbs/data/validation.ipynb #31ea4884
 Mask = npt.NDArray[np.bool_]
 BLANK = ["", " "]
+NO_DAY = r"\d{4}(?:-\d\d)?"  # a year or a month, which ISO 8601 lets stand for its first day
 
 
 WHOLE = {"float32": 2**24, "float16": 2**11}  # below this float holds every whole number; else below 2**53
@@ -71,7 +73,12 @@ def read_text(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
 
 # %% ../../nbs/data/validation.ipynb #efc1e25a
 def read_time(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
-    """Return `column` as instants in UTC (naive ones are taken as UTC) and the mask of what is no time."""
+    """Return `column` as instants in UTC (naive ones are taken as UTC) and the mask of what is no time.
+
+    A year or a month alone is no time, since it does not say on which day something was.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype("str" if column.cat.categories.dtype == "str" else object)
     given = column.notna().to_numpy()
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return column.dt.tz_convert("UTC").astype(TIME), np.zeros(len(column), bool)
@@ -84,6 +91,10 @@ def read_time(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
         wrong = column.map(lambda v: isinstance(v, int | float) and not np.isnan(v)).to_numpy(bool)
         column = column.astype(object).mask(wrong)
     column = column.mask(blank)
+    if column.dtype == "str":
+        column = column.str.strip()
+        column = column.mask(column.str.fullmatch(NO_DAY, na=False))
+        column = column.str.replace(r"(?<=\d) ?(?:UTC|GMT)$", "Z", regex=True)
     read = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601").astype(TIME)
     return read, given & ~blank & read.isna().to_numpy()
 

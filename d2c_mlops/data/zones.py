@@ -36,7 +36,7 @@ FARTHEST = 14 * 3600  # seconds that any place on earth may be from UTC
 def _seconds(text: Any) -> float:
     if not isinstance(text, str):
         return np.nan
-    if text[-1:] in ("Z", "z"):
+    if text[-1:] in ("Z", "z") or text[-3:] in ("UTC", "GMT"):
         return 0.0
     if not (match := OFFSET.search(text + "00" * bool(re.search(HOURS, text)))):
         return np.nan
@@ -50,6 +50,9 @@ def offsets_of(column: pd.Series[Any]) -> NDArray[np.float64]:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         local = column.dt.tz_localize(None) - column.dt.tz_convert("UTC").dt.tz_localize(None)
         return np.asarray(local.dt.total_seconds(), dtype=float)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        categories = offsets_of(column.cat.categories.to_series())
+        return np.append(categories, np.nan)[column.cat.codes]
     if column.dtype == "str":
         ends = column.str.strip().str[-20:]  # a time with microseconds and an offset
         codes, texts = pd.factorize(ends.str[-6:])
@@ -238,13 +241,29 @@ def localize(column: pd.Series[Any], zone: str, label: str = "") -> tuple[pd.Ser
     return instants, notes
 
 
+def _moments(table: str, frame: pd.DataFrame) -> list[str]:
+    columns = SCHEMAS[table].columns if table in SCHEMAS else {}
+    return [label for label, column in columns.items() if str(column.dtype) == str(TIME) and label in frame]
+
+
+def _beside_offsets(frames: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return notes about times without a UTC offset that are taken as UTC, where other times have one."""
+    bare: dict[str, int] = {}
+    offsets = 0
+    for table, frame in frames.items():
+        for label in _moments(table, frame):
+            known = int((~np.isnan(offsets_of(frame[label]))).sum())
+            bare[f"{table}.{label}"] = int(frame[label].notna().sum()) - known
+            offsets += known
+    return [f"{label}: {n:,} times without a UTC offset, taken as UTC" for label, n in bare.items() if n and offsets]
+
+
 def localize_all(frames: Mapping[str, pd.DataFrame], zone: str) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Return canonical frames with all times that carry no offset read in the zone, and the notes."""
     found: dict[str, pd.DataFrame] = {}
-    notes: list[str] = []
+    notes = _beside_offsets(frames) if zone == "UTC" else []
     for table, frame in frames.items():
-        columns = SCHEMAS[table].columns if table in SCHEMAS else {}
-        moments = [label for label, column in columns.items() if str(column.dtype) == str(TIME) and label in frame]
+        moments = _moments(table, frame)
         read = {label: localize(frame[label], zone, f"{table}.{label}") for label in moments}
         found[table] = frame.assign(**{label: column for label, (column, _) in read.items()})
         notes += [note for _, told in read.values() for note in told]
