@@ -234,12 +234,16 @@ def score(
     *,
     version: int | None = None,
     reasons: bool = False,
+    encoding: str = "",
+    decimal: str = "",
+    dates: str = "",
     settings: Settings | None = None,
 ) -> Scored:
     """Answer every record of `source` and write the answers to `sink`; see `d2c score`."""
     held = settings or load()
     both = beside(Ledger.of(held), model, held) if version is None else None
-    return _score(_version(model, version, held), source, sink, held, reasons=reasons, beside=both)
+    form = FileFormat(encoding, decimal, dates)
+    return _score(_version(model, version, held), source, sink, held, form=form, reasons=reasons, beside=both)
 
 
 def run_decisions(model: str | None = None, *, settings: Settings | None = None) -> list[Turn]:

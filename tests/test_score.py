@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,6 +24,7 @@ from local_client import LocalClient
 from test_registry import train
 
 from d2c_mlops.cli import main
+from d2c_mlops.data.files import FileFormat
 from d2c_mlops.errors import DataRefused, Temporary, UsageError
 from d2c_mlops.models.contract import Contract, column
 from d2c_mlops.registry.promotions import promote
@@ -32,6 +34,7 @@ from d2c_mlops.serving.answering import Unfit
 from d2c_mlops.serving.app import Served, create_app
 from d2c_mlops.serving.batch import identity_of, score
 from d2c_mlops.serving.raw import checked
+from d2c_mlops.serving.source import read_records
 from d2c_mlops.settings import Settings
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "3"))
@@ -539,3 +542,78 @@ def test_the_command_tells_what_was_written(settings, version, tmp_path):
     assert (told["records"], told["unchanged"]) == (50, 50)
     unknown = CliRunner().invoke(main, ["score", "mean_units", asked(tmp_path), "out.docx"])
     assert unknown.exit_code == 2
+
+
+def priced(folder: Path, text: str, **form: str) -> pd.DataFrame:
+    """Return what the contract KINDS makes of a text file of records."""
+    (folder / "ask.csv").write_text(text)
+    read = read_records(str(folder / "ask.csv"), KINDS, FileFormat(**form))
+    return checked(KINDS, read.frame, "ask.csv", read.untyped)
+
+
+@pytest.mark.parametrize(
+    ("rows", "form", "x"),
+    [
+        ("a;1.234,50\nb;2,5\n", {}, [1234.5, 2.5]),
+        ("a;1.200\nb;2,5\n", {}, [1200.0, 2.5]),
+        ("a;1.200\nb;2.500\n", {"decimal": ","}, [1200.0, 2500.0]),
+        ("a;1.200\nb;2.500\n", {"decimal": "."}, [1.2, 2.5]),
+        ("a;1.200\nb;2.5\n", {}, [1.2, 2.5]),
+        ("a;1'200.5\nb;2.5\n", {}, [1200.5, 2.5]),
+    ],
+)
+def test_numbers_of_records_are_read_as_an_ingest_reads_them(tmp_path, rows, form, x):
+    assert priced(tmp_path, "id;x\n" + rows, **form)["x"].tolist() == x
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("id;x\na;1.200\nb;2.500\n", "can be read in two ways, declare the decimal mark"),
+        ("id,day\na,01/02/2024\nb,03/04/2024\n", "day and month cannot be told apart"),
+        ("id;x\na;1,5\nb;2.5\n", "decimal point and decimal comma in one column"),
+        ("id,x\nABE,1\n4.00638E+12,2\n", "an identifier in scientific notation has lost digits: line 3"),
+    ],
+)
+def test_cells_of_records_that_mean_two_things_are_refused_with_their_line(tmp_path, text, told):
+    with pytest.raises(DataRefused) as refused:
+        priced(tmp_path, text)
+    (failure,) = refused.value.failures
+    assert told in failure.what
+    assert "line" in failure.what
+
+
+@pytest.mark.parametrize(("dates", "day"), [("dmy", "2024-02-01"), ("mdy", "2024-01-02")])
+def test_the_order_of_day_and_month_of_records_can_be_declared(tmp_path, dates, day):
+    frame = priced(tmp_path, "id,day\na,01/02/2024\n", dates=dates)
+    assert frame["day"].dt.strftime("%Y-%m-%d").tolist() == [day]
+
+
+def test_faults_of_records_are_named_by_their_line(tmp_path):
+    with pytest.raises(DataRefused) as refused:
+        priced(tmp_path, "id;n;x\na;1;2,5\n\nb;2;x\nc;1,5;1,0\n;1;1,0\n")
+    found = [str(each) for each in refused.value.failures]
+    assert "id: must not be empty: 1 value(s), lines 6" in found
+    assert "x: is no number: 1 value(s), lines 4, e.g. 'x'" in found
+    assert any(each.startswith("n: ") and "1 value(s), lines 5, e.g. '1.5'" in each for each in found)
+
+
+def test_a_csv_file_in_an_archive_is_text_too(tmp_path):
+    with zipfile.ZipFile(tmp_path / "ask.zip", "w") as file:
+        file.writestr("records/ask.csv", "id;n;x\na;3;1.234,5\n")
+    read = read_records(str(tmp_path / "ask.zip"), KINDS)
+    frame = checked(KINDS, read.frame, "ask.zip", read.untyped)
+    assert (frame["n"].tolist(), frame["x"].tolist()) == ([3], [1234.5])
+
+
+def test_the_command_takes_what_is_declared_of_a_text_file(settings, version, tmp_path):
+    (tmp_path / "ask.csv").write_bytes("product_id;day;note\nP001;01/02/2024;M\xfcller\n".encode("cp1252"))
+    arguments = ["score", "mean_units", str(tmp_path / "ask.csv"), str(tmp_path / "out.csv")]
+    refused = CliRunner().invoke(main, arguments, env={"D2C_HOME": str(tmp_path)})
+    assert (
+        "day and month cannot be told apart, declare their order (--dates dmy or --dates mdy): line 2" in refused.output
+    )
+    taken = CliRunner().invoke(main, [*arguments, "--dates", "dmy", "--encoding", "cp1252", "--decimal", ","])
+    assert taken.exit_code == 0
+    assert "dates in day are read as day, month, year" in taken.output
+    assert pd.read_csv(tmp_path / "out.csv")["product_id"].tolist() == ["P001"]

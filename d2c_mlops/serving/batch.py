@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 import pandas as pd
 
-from ..data.sources import find_source, shown, split_location
+from ..data.files import FileFormat
+from ..data.sources import shown, split_location
 from ..errors import DataRefused, Failure, UsageError
 from ..models.contract import Contract, to_records
 from ..models.model import Model
@@ -22,6 +23,7 @@ from .answering import fitting
 from .raw import checked
 from .rollout import Rollout
 from .sinks import Batch, Written, find_sink
+from .source import read_records
 from .variants import TRIES
 
 CHUNK = 20_000  # records answered, written and committed at a time
@@ -43,6 +45,7 @@ class Scored:
     challenger: int | None = None  # the version that answered a share of the keys, while a rollout is going
     challenged: int = 0  # records of that share in what was written now
     failed: int = 0  # of them, those that it failed on; the champion answered them
+    notes: tuple[str, ...] = ()  # how the source was read
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -58,6 +61,7 @@ class Scored:
             "challenger": self.challenger,
             "challenged": self.challenged,
             "failed": self.failed,
+            "notes": list(self.notes),
         }
 
 
@@ -67,6 +71,7 @@ def score(
     sink: str,  # FILE.parquet, FILE.csv, a database's URL with ::TABLE, or a web hook's URL
     settings: Settings,
     *,
+    form: FileFormat | None = None,  # what is declared about text files
     reasons: bool = False,
     beside: tuple[Rollout, Version] | None = None,  # a rollout that is going: its keys are the challenger's here too
     chunk: int = CHUNK,
@@ -82,8 +87,8 @@ def score(
     contract = model.contract
     if reasons and not explains(model):
         raise UsageError(f"{version.model} gives no reasons", next="leave --reasons out")
-    untyped = find_source(source).name == "csv"
-    frame = checked(contract, _read(source, contract), shown(source), untyped)
+    read = read_records(source, contract, form)
+    frame = checked(contract, read.frame, shown(source), read.untyped)
     if frame.empty:
         raise DataRefused(
             "there is no record to answer", where=shown(source), next="look at the table: is it the right one?"
@@ -110,9 +115,10 @@ def score(
             progress(min(first + chunk, len(frame)), len(frame))
         written = out.finish()
     told = (both.beside.version, both.challenged, both.failed) if both else ()
-    return Scored(
+    done = Scored(
         version.model, version.version, len(frame), written, batch.id, shown(sink), start, tuple(out.columns), *told
     )
+    return replace(done, notes=read.notes)
 
 
 def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -> pd.DataFrame:
@@ -199,22 +205,6 @@ def _apart(source: str, sink: str) -> None:
         raise UsageError(
             "the answers would overwrite the records that they answer", where=shown(sink), next="name another sink"
         )
-
-
-def _read(source: str, contract: Contract) -> pd.DataFrame:
-    found = find_source(source).read(source)
-    if len(found) == 1:
-        return next(iter(found.values()))
-    needed = {one.name for one in contract.input_fields if not one.nullable}
-    fitting = [name for name, frame in found.items() if needed <= set(frame.columns)]
-    if len(fitting) != 1:
-        listed = ", ".join(sorted(found)) or "none"
-        raise UsageError(
-            f"{len(fitting)} of its tables have the columns of {contract.name}: {', '.join(sorted(needed))}",
-            where=shown(source),
-            next=f"name one of its tables ({listed}): a single file, or URL::TABLE",
-        )
-    return found[fitting[0]]
 
 
 def _digest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..data.frames import EXACT
 from ..data.validation import read_text
 from ..errors import DataRefused, Failure
 from ..models.contract import Contract, Field
+from .source import rows_of
 
 TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"false", "f", "no", "n", "0"})
 NUMBERS = frozenset({"integer", "floating", "mixed-integer-float", "decimal"})
@@ -36,27 +38,34 @@ def checked(contract: Contract, frame: pd.DataFrame, where: str, untyped: bool) 
     """Return the contract's inputs of a raw table; raises DataRefused with every fault.
 
     `untyped` says that all cells are text, as in a CSV file: numbers are read from it then, and a moment has to tell its zone.
-    Identifiers keep every digit; rows are counted from 1. Words for yes and no are true and false; days and moments are ISO 8601; a database's moments without a zone are UTC.
+    Identifiers keep every digit; messages name the lines of a text file, else rows counted from 1. Words for yes and no are true and false; days and moments are ISO 8601; a database's moments without a zone are UTC.
     """
     kept = [one for one in contract.input_fields if one.name in frame]
-    made, failures = frame[[one.name for one in kept]].set_axis(range(1, len(frame) + 1)), []
+    unit, numbers = rows_of(frame)
+    made, failures = frame[[one.name for one in kept]].set_axis(numbers), []
     for one in kept:
         column = made[one.name]
         made[one.name], fault = _column(one, column, untyped)
         fault = fault or _gaps(one, made[one.name])
         if fault:
             failures.append(Failure(fault, one.name))
+    failures = [_placed(each, unit) for each in failures]
     try:
         found = contract.check_inputs(made, where=where).reset_index(drop=True)
     except DataRefused as err:
         told = {each.where for each in failures}
-        rest = [each for each in err.failures if each.where not in told]
+        rest = [_placed(each, unit) for each in err.failures if each.where not in told]
         raise DataRefused(err.what, where=err.where, next=err.next, failures=[*failures, *rest]) from None
     if failures:
         raise DataRefused(
             "the data breaks its contract", where=f"{contract.name} {contract.version} {where}", failures=failures
         )
     return found
+
+
+def _placed(failure: Failure, unit: str) -> Failure:
+    """Return a failure whose numbers of rows are called what they count."""
+    return replace(failure, what=failure.what.replace("value(s), rows ", f"value(s), {unit} "))
 
 
 def _column(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Series[Any], str]:
@@ -74,6 +83,9 @@ def _column(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Serie
             return _truths(cells)
         if one.kind in ("date", "date-time"):
             return _moments(one, cells, untyped)
+        if untyped and one.kind in ("integer", "number"):
+            numbers = pd.to_numeric(cells, errors="coerce")
+            return cells, _wrong(cells, numbers.isna(), f"is no {'number' if one.kind == 'number' else 'whole number'}")
         if untyped:
             return cells, ""
     return cells, "" if kind in TAKEN[one.kind] else f"holds {kind} where {one.kind} is asked for"

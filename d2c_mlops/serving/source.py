@@ -1,0 +1,81 @@
+"""Read the records to be answered from a file, a folder, an archive or a database, as `d2c ingest` reads them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from ..data.cells import Told, plain_cells
+from ..data.files import FileFormat, Part, stem_of
+from ..data.joining import labelled
+from ..data.layouts import RawTable
+from ..data.origin import LINE
+from ..data.reading import parts_at
+from ..data.sources import shown
+from ..errors import DataRefused, UsageError
+from ..models.contract import Contract
+
+
+class Records(NamedTuple):
+    """The rows of a source, whether all their cells are text, and what is to be told about them."""
+
+    frame: pd.DataFrame  # rows of a text file have their line there as index, named `line`
+    untyped: bool
+    notes: tuple[str, ...] = ()
+
+
+def read_records(source: str, contract: Contract, form: FileFormat | None = None) -> Records:
+    """Return the records of a source with the numbers and dates of text files in one notation.
+
+    Raises UsageError where source or table cannot be told, DataRefused where a cell can be read in two ways.
+    """
+    form = form or FileFormat()
+    read = parts_at(source, form)
+    part = read.parts[0] if len(read.parts) == 1 else _fitting(read.parts, source, contract)
+    notes = (*part.notes, *(f"{name}: not read, no source reads such a file" for name in read.unread))
+    if part.unit != "line":
+        return Records(part.frame.reset_index(drop=True), False, notes)
+    (marked,), origin = labelled([part])
+    told = Told(origin)
+    (plain,) = plain_cells([marked], cells_of(contract), form, told)
+    if told.failures:
+        raise DataRefused(
+            "cells cannot be read without a guess",
+            where=shown(source),
+            next="mend them at their source, or declare what they mean: --decimal , or --decimal . for numbers, --dates dmy or --dates mdy for dates",
+            failures=told.failures,
+        )
+    return Records(plain.frame, True, (*notes, *told.notes))
+
+
+def cells_of(contract: Contract) -> RawTable:
+    """Return what a contract declares of the cells of a text file."""
+    names = {kind: tuple(one.name for one in contract.input_fields if one.kind in kind) for kind in KINDS}
+    numbers, times = (names[kind] for kind in KINDS)
+    keys = tuple(one.name for one in contract.input_fields if one.name == contract.key and one.kind == "string")
+    columns = tuple(one.name for one in contract.input_fields)
+    return RawTable(columns, name="records", numbers=numbers, times=times, identifiers=keys, checked=True)
+
+
+KINDS = (("integer", "number"), ("date", "date-time"))
+
+
+def rows_of(frame: pd.DataFrame) -> tuple[str, pd.Index[int]]:
+    """Return what the rows of a frame are called in messages, and the number of each."""
+    if frame.index.name == LINE:
+        return "lines", pd.Index(frame.index, name=None)
+    return "rows", pd.RangeIndex(1, len(frame) + 1)
+
+
+def _fitting(parts: list[Part], source: str, contract: Contract) -> Part:
+    needed = {one.name for one in contract.input_fields if not one.nullable}
+    fitting = [part for part in parts if needed <= set(part.frame.columns)]
+    if len(fitting) != 1:
+        listed = ", ".join(sorted(stem_of(part.name) for part in parts)) or "none"
+        raise UsageError(
+            f"{len(fitting)} of its tables have the columns of {contract.name}: {', '.join(sorted(needed))}",
+            where=shown(source),
+            next=f"name one of its tables ({listed}): a single file, or URL::TABLE",
+        )
+    return fitting[0]
