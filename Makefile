@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -105,6 +105,11 @@ test-abuse: $(READY)  ## what a service takes: 10,000 generated cases, broken bo
 	@test -x .bench/abuse/bin/schemathesis || { $(PYTHON) -m venv .bench/abuse && \
 		.bench/abuse/bin/python -m pip install -q --disable-pip-version-check "schemathesis>=4,<5"; }
 	$(BIN)/python bench/abuse.py
+
+test-hostile: $(READY)  ## hostile notebooks: each attack succeeds without isolation and fails in each mode that this machine has (OPTIONS="landlock --cost 0")
+	@command -v bwrap >/dev/null || test "$$(id -u)" != 0 || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends bubblewrap; }
+	$(BIN)/python bench/hostile.py $(OPTIONS)
 
 test-lab: $(READY)  ## 'Create Notebook Job' in a headless Chromium: a text with quotes and code, the run in the ledger, its output
 	@test -x /usr/bin/chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }

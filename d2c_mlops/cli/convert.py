@@ -100,10 +100,12 @@ def convert(
     What cannot be converted is refused with the cell, the reason and what a person can do, and a conversion that computes
     something else is reported: both end with exit code 3.
 
-    Its code runs several times (at least once each to repair, to type and to try the model, and three times to verify), isolated from this machine:
-    no file outside the copy can be read or changed, no connection opened, no other process or environment variable seen,
-    and all that it starts ends with it. SECURITY.md says what each mode of isolation protects. Where no mode works the command is
-    refused; --trust runs the code without isolation, and --no-run executes nothing.
+    Its code runs several times (the report says how often), isolated from this machine and each time in a copy of its folder: no
+    file outside the copy can be read or changed, no connection opened, no other process or environment variable seen, and all that
+    it starts ends with it. Time, memory, size of files and number of processes are limited. The modes bubblewrap, namespaces and
+    landlock protect all of these (landlock before version 6 of its interface does not stop signals to other processes); --trust
+    protects the limits alone. The report has the table. Where no mode works the command is refused; --no-run executes nothing.
+    --install takes names of packages and wheels alone, so that no code of a package runs outside.
     """
     from ..convert.convert import STAGES
     from ..convert.convert import convert as walk

@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from d2c_mlops.convert.isolation import PROPERTIES, TRUSTED, protection_table
+
 STYLE = """
 :root { color-scheme: light dark; --line: #d9d9d4; --soft: #6b6b66; --good: #1d7a46; --bad: #b3261e; --note: #8a6100; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2.5rem auto; padding: 0 1.2rem; }
@@ -48,6 +50,7 @@ def page(done: Mapping[str, Any]) -> str:
         _compared(done.get("verdict")),
         _left(done.get("written")),
         _findings(done["findings"]),
+        _isolation(done),
         _stages(done["seconds"]),
     ]
     return (
@@ -186,6 +189,22 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     return f"<h2>For a person to look at</h2><p class=soft>What <code>d2c check</code> finds in the original.</p>{_table(('rule', '', 'cell', 'what', 'mend'), rows)}"
+
+
+def _isolation(done: Mapping[str, Any]) -> str:
+    """Say which mode of isolation held, how often the notebook was run, and what each mode protects."""
+    runs: Mapping[str, int] = done.get("runs") or {}
+    if not runs:
+        return "<h2>Isolation</h2><p>Nothing was run.</p>"
+    rows = [(name, *(value[key] for key in PROPERTIES)) for name, value in protection_table()]
+    stages = ", ".join(f"{count} {escape(stage)}" for stage, count in runs.items())
+    used = "none (--trust)" if done["isolation"] == TRUSTED else done["isolation"]
+    meaning = [(key, text) for key, text in PROPERTIES.items()]
+    return (
+        f"<h2>Isolation</h2><p>It was run {sum(runs.values())} times ({stages}), each time in a copy of its folder, in the mode "
+        f"<b>{escape(used)}</b>.</p><details><summary class=soft>What each mode protects</summary>"
+        f"{_table(('mode', *PROPERTIES), rows)}{_table(('', 'means'), meaning)}</details>"
+    )
 
 
 def _stages(seconds: Mapping[str, float]) -> str:

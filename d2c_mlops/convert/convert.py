@@ -69,6 +69,16 @@ class Conversion:
         return f"jupyter lab {shlex.quote(str(self.written.notebook))}"
 
     @property
+    def runs(self) -> dict[str, int]:
+        """How often the notebook or its conversion was run, by stage."""
+        counts = {
+            "to repair it": getattr(self.revived, "runs", 0),
+            "to see its types and try its model": int(self.written is not None and bool(self.isolation)),
+            "to verify it": getattr(self.verdict, "runs", 0),
+        }
+        return {stage: count for stage, count in counts.items() if count}
+
+    @property
     def exit_code(self) -> int:
         """3 where the notebook was refused or the conversion computes something else, else 0."""
         return DataRefused.exit_code if self.refusal or getattr(self.verdict, "status", "") == "differs" else 0
@@ -99,6 +109,9 @@ class Conversion:
                     lines.append(f"then      {same} of {saved} cells show the figures of their saved outputs")
         if self.isolation:
             lines.append(f"isolation {mode(self.isolation).summary}")
+        if self.runs:
+            stages = ", ".join(f"{count} {stage}" for stage, count in self.runs.items())
+            lines.append(f"runs      {sum(self.runs.values())} in copies of its folder: {stages}")
         if self.report is not None:
             lines.append(f"report    {self.report}")
         return "\n".join([*lines, f"next      {self.next}"])
@@ -123,6 +136,7 @@ class Conversion:
             "local": self.local,
             "findings": self.findings,
             "isolation": self.isolation or "nothing was run",
+            "runs": self.runs,
             "seconds": self.seconds,
             "report": None if self.report is None else str(self.report),
             "next": self.next,

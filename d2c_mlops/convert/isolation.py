@@ -93,7 +93,7 @@ def best() -> Mode:
     raise UsageError(
         "this system has no means to isolate foreign code: a notebook could read, change and send what you can",
         where="isolation",
-        next="install bubblewrap (Linux), pass --container IMAGE (docker or podman), or pass --trust for a notebook whose author you trust",
+        next="install bubblewrap (Linux), convert it in a virtual machine or a container, or pass --trust if you trust its author",
     )
 
 
@@ -182,11 +182,9 @@ def libraries() -> tuple[Path, ...]:
 
 
 def protection_table() -> list[tuple[str, dict[str, str]]]:
-    """Return a row for each mode, works-here first: its name, and for each property 'yes' or 'no'."""
+    """Return a row for each mode, best first: its name, and for each property 'yes' or 'no'."""
     rows = [(each.name, {name: "yes" if name in each.protects else "no" for name in PROPERTIES}) for each in modes()]
-    container = ("container", dict.fromkeys(PROPERTIES, "yes"))
     return [
         *rows,
-        container,
         ("none (--trust)", {name: "yes" if name in NONE.protects else "no" for name in PROPERTIES}),
     ]

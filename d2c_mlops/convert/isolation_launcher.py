@@ -72,6 +72,9 @@ REFUSED_CALLS = {
         429,
         430,
         442,
+        29,
+        64,
+        68,
     ),
     "aarch64": (
         198,
@@ -96,8 +99,11 @@ REFUSED_CALLS = {
         429,
         430,
         442,
+        194,
+        190,
+        186,
     ),
-}  # socket ptrace open_by_handle_at process_vm_* kcmp io_uring pidfd_getfd mount umount unshare setns keys perf bpf userfaultfd
+}  # socket ptrace open_by_handle_at process_vm_* kcmp io_uring pidfd_getfd mount umount unshare setns keys perf bpf userfaultfd, shmget semget msgget, whose objects outlive processes
 IGNORED_CALLS = {
     "x86_64": (90, 91, 92, 93, 94, 132, 188, 189, 190, 197, 198, 199, 235, 260, 261, 268, 280, 452, 463, 466),
     "aarch64": (5, 6, 7, 14, 15, 16, 52, 53, 54, 55, 88, 452, 463, 466),

@@ -14,6 +14,11 @@ from pathlib import Path
 
 from d2c_mlops.errors import Temporary
 
+# A name as the packaging standard writes it, extras and versions: no URL, path or option can be written so.
+_NAME = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9._,-]+\])?(?:(?:[=!~<>]=|[<>])[A-Za-z0-9.*+!]+,?)*"
+)
+_WHEELS = ("--only-binary", ":all:")  # building a package would run its author's code outside of all isolation
 KEPT = ("numpy", "pandas", "scikit-learn", "scipy", "statsmodels", "matplotlib", "lightgbm", "ipython")
 _PASSED = re.compile(
     r"(?i)^(?:path|home|lang|tmpdir|ssl_cert_(?:file|dir)|requests_ca_bundle|(?:https?|no|all)_proxy|(?:uv|pip)_.*)$"
@@ -33,41 +38,51 @@ class Installed:
 def install(distributions: Sequence[str], folder: Path) -> Installed:
     """Install distributions and what they need, beyond what is installed, into `folder`; one at a time where all fail.
 
-    The versions of the libraries in KEPT stay as they are. Raises Temporary where uv is missing.
+    Only names are taken, with extras and versions, and only wheels: an installation runs no code of a package. The versions of the libraries in KEPT stay as they are. Raises Temporary where uv is missing.
     """
     if shutil.which("uv") is None:
         raise Temporary("uv is not installed, so that no package can be added", next="pip install uv")
+    wrong = {name: "it is not the name of a distribution" for name in distributions if not _NAME.fullmatch(name)}
+    distributions = [name for name in distributions if name not in wrong]
+    if not distributions:
+        return Installed((), wrong)
     folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
     made, why = _install(distributions, folder)
     if why is None:
-        return Installed(tuple(made), {})
+        return Installed(tuple(made), wrong)
     if len(distributions) == 1:
-        return Installed((), {distributions[0]: why})
+        return Installed((), wrong | {distributions[0]: why})
     every = [install([one], folder) for one in distributions]
-    failed = {name: reason for one in every for name, reason in one.failed.items()}
+    failed = wrong | {name: reason for one in every for name, reason in one.failed.items()}
     return Installed(tuple(name for one in every for name in one.made), failed)
 
 
 def _install(distributions: Sequence[str], folder: Path) -> tuple[list[str], str | None]:
     constraints = folder / ".kept.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name in KEPT if (version := _version(name))))
-    common = ["--python", sys.executable]
-    plan = ["uv", "pip", "install", "--dry-run", *common, "--constraint", str(constraints), *distributions]
-    planned = _run(plan)
+    common = ["--python", sys.executable, *_WHEELS]
+    plan = ["uv", "pip", "install", "--dry-run", *common, "--constraint", str(constraints), "--", *distributions]
+    planned = _run(plan, folder)
     if planned.returncode:
         return [], _last(planned.stderr)
     wanted = [one for one in _MADE.findall(planned.stderr) if not _has(folder, one)]
     if not wanted:
         return [], None
-    done = _run(["uv", "pip", "install", "--compile-bytecode", *common, "--target", str(folder), "--no-deps", *wanted])
+    done = _run(
+        ["uv", "pip", "install", "--compile-bytecode", *common, "--target", str(folder), "--no-deps", "--", *wanted],
+        folder,
+    )
     return (wanted, None) if done.returncode == 0 else ([], _last(done.stderr))
 
 
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Building a package runs its author's code: it sees what an installer needs and nothing else of the environment."""
+def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run an installer: it sees what it needs of the environment, and no folder of the notebook as its own."""
     kept = {name: value for name, value in os.environ.items() if _PASSED.match(name)}
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=kept, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_SECONDS, env=kept, cwd=folder, check=False
+        )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"no answer after {_SECONDS} s")
 

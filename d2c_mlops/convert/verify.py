@@ -51,6 +51,7 @@ class Verdict:
     items: tuple[Item, ...] = ()
     saved: dict[str, Any] = field(default_factory=dict)  # cells whose figures are those of the saved outputs
     tolerance: str = f"relative {RTOL:g}, absolute {ATOL:g}"
+    runs: int = 0  # times that the two notebooks were run, in all
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON values."""
@@ -91,6 +92,7 @@ def verify(
         mine = {entry["converted"]: list(entry["names"]) for entry in wanted}
         shop = project_copy(written, place / "shop")
         runner = Runner(place, limits, packages)
+        count = 3
         try:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 first, second = (pool.submit(runner.run, original, after, label) for label in ("first", "second"))
@@ -101,11 +103,12 @@ def verify(
                 items = _items(wanted, runs, other)
                 if any(item.status == "differs" for item in items):
                     # What is drawn by chance may be the same twice: only what stays the same more often can differ.
+                    count += AGAIN
                     again = [pool.submit(runner.run, original, after, f"again-{i}") for i in range(AGAIN)]
                     items = _items(wanted, [*runs, *(each.result() for each in again)], other)
         except Incomparable as why:
-            return Verdict("not comparable", str(why), saved=_saved(revived))
-        return replace(_verdict(items), saved=_saved(revived))
+            return Verdict("not comparable", str(why), saved=_saved(revived), runs=count)
+        return replace(_verdict(items), saved=_saved(revived), runs=count)
 
 
 def project_copy(written: Written, target: Path) -> Path | None:

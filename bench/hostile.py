@@ -1,0 +1,369 @@
+"""Hostile notebooks: each succeeds without isolation and fails in each mode that this machine has; `make test-hostile`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+from aims import Aim, close, table
+
+from d2c_mlops.convert.isolation import TRUSTED, modes, works
+from d2c_mlops.convert.sandbox import Limits, Session, Stopped
+from d2c_mlops.convert.verify import Incomparable, Snapshot
+
+SECRET = "geheim-4711"
+MARK = "31536000.25"  # seconds that stray processes sleep, by which they are found
+PACKAGES = Path(sysconfig.get_paths()["purelib"])
+ROOM = Limits(60.0, 600 << 20)
+SLOWER = 0.05  # of a conversion's time that isolation may cost
+DAEMON = "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.execve('/bin/sleep', ['sleep', '{mark}'], {{}})\n    os._exit(0)\nos.wait()\nimport time; time.sleep(0.3)"
+TRACE = "import ctypes, time\nlibc = ctypes.CDLL(None, use_errno=True)\nassert libc.ptrace(16, {pid}, 0, 0) == 0\ntime.sleep(0.2)\nlibc.ptrace(17, {pid}, 0, 9)"
+MEMORY = """
+for line in open('/proc/{pid}/maps'):
+    if '[stack]' in line:
+        start, end = (int(word, 16) for word in line.split()[0].split('-'))
+        with open('/proc/{pid}/mem', 'rb') as memory:
+            memory.seek(start)
+            data = memory.read(end - start)
+        at = data.find(b'geheim')
+        print(data[at:at + 20])
+"""
+READV = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+class Vector(ctypes.Structure):
+    _fields_ = [('base', ctypes.c_void_p), ('size', ctypes.c_size_t)]
+line = next(line for line in open('/proc/{pid}/maps') if '[stack]' in line)
+start, end = (int(word, 16) for word in line.split()[0].split('-'))
+buffer = ctypes.create_string_buffer(end - start)
+here, there = Vector(ctypes.addressof(buffer), end - start), Vector(start, end - start)
+assert libc.process_vm_readv({pid}, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) > 0
+at = buffer.raw.find(b'geheim')
+print(buffer.raw[at:at + 20])
+"""
+# Sources of a cell. Harm is what is seen from outside afterwards: see `harm`.
+ATTACKS = {
+    "write a file outside": "open('{victim}/new.txt', 'w').write('x')",
+    "overwrite a file": "open('{victim}/canary', 'w').write('x')",
+    "append to a file": "open('{victim}/canary', 'a').write('x')",
+    "truncate a file": "import os; os.truncate('{victim}/canary', 0)",
+    "delete a file": "import os; os.remove('{victim}/canary')",
+    "delete a folder": "import shutil; shutil.rmtree('{victim}/folder')",
+    "rename a file": "import os; os.rename('{victim}/canary', '{victim}/other')",
+    "write through a symbolic link": "import os; os.symlink('{victim}/canary', 'x'); open('x', 'w').write('x')",
+    "delete through a link to a folder": "!ln -s {victim}/folder x; rm -rf x/*",
+    "write through a hard link": "import os; os.link('{victim}/canary', 'x'); open('x', 'w').write('x')",
+    "change the mode of a file": "import os; os.chmod('{victim}/canary', 0o777)",
+    "change the times of a file": "import os; os.utime('{victim}/canary', (1, 1))",
+    "change extended attributes of a folder": "import os; os.chmod('{victim}/folder', 0o777)",
+    "a shell line": "!echo x >> {victim}/canary",
+    "a shell magic": "%%bash\necho x >> {victim}/canary",
+    "a magic that writes a file": "%%writefile {victim}/new.txt\nx",
+    "change .bashrc": "open('{victim}/home/.bashrc', 'a').write('evil')",
+    "add a crontab": "open('{victim}/cron.d/job', 'w').write('* * * * * root evil')",
+    "a .pth file beside the libraries": "open('{packages}/d2c-hostile.pth', 'w').write('# hostile')",
+    "a sitecustomize beside the libraries": "open('{packages}/sitecustomize.py', 'x').write('# hostile')",
+    "a module beside the libraries": "open('{packages}/d2c_hostile.py', 'w').write('# hostile')",
+    "LD_PRELOAD": "import os, subprocess\nassert os.path.exists('evil.so'), 'gcc is missing'\n"
+                  "subprocess.run(['/bin/true'], env={{'LD_PRELOAD': os.path.abspath('evil.so')}})",
+    "PYTHONSTARTUP": "import subprocess, sys\nopen('s.py', 'w').write(\"open('{victim}/new.txt', 'w')\")\n"
+                     "subprocess.run([sys.executable, '-i', '-c', ''], env={{'PYTHONSTARTUP': 's.py'}}, input=b'')\n"
+                     "subprocess.run([sys.executable, '-i'], env={{'PYTHONSTARTUP': 's.py'}}, input=b'1')",
+    "sitecustomize in its folder": "import subprocess, sys\nopen('sitecustomize.py', 'w').write(\"open('{victim}/new.txt', 'w')\")\n"
+                                   "subprocess.run([sys.executable, '-c', ''], env={{'PYTHONPATH': '.'}})",
+    "an import hook": "import sys\nclass Hook:\n    def find_spec(self, *a): open('{victim}/new.txt', 'w')\n"
+                      "sys.meta_path.insert(0, Hook())\nimport colorsys, chunk_of_nothing",
+    "TCP": "import socket; socket.create_connection(('127.0.0.1', {tcp}), 3).sendall(b'x')",
+    "UDP": "import socket; socket.socket(2, 2).sendto(b'x', ('127.0.0.1', {udp}))",
+    "HTTP": "import urllib.request as u; u.urlopen(u.Request('http://127.0.0.1:{tcp}/x'), timeout=1)",
+    "a connection from bash": "!bash -c 'echo x > /dev/tcp/127.0.0.1/{tcp}'",
+    "a socket of this machine": "import socket; s = socket.socket(1); s.connect('{victim}/s.sock'); s.sendall(b'x')",
+    "an abstract socket": "import socket; s = socket.socket(1); s.connect('\\0{abstract}'); s.sendall(b'x')",
+    "docker.sock": "import socket; s = socket.socket(1); s.connect('{victim}/docker.sock'); s.sendall(b'GET /containers')",
+    "read a private key": "print(open('{victim}/home/.ssh/id_ed25519').read())",
+    "read settings with secrets": "!cat {victim}/home/.aws/credentials",
+    "the environment of its parent": "print(open('/proc/{parent}/environ').read())",
+    "the environment of all processes": "!cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -a geheim",
+    "command lines of others": "!cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -a geheim",
+    "the memory of another process": MEMORY,
+    "process_vm_readv": READV,
+    "ptrace": TRACE,
+    "kill another process": "import os; os.kill({pid}, 9)",
+    "signal its parent": "import os; os.kill({parent}, 10)",
+    "outlive it with env -i": "!env -i setsid sleep {mark} >/dev/null 2>&1 &\nimport time; time.sleep(0.3)",
+    "outlive it by a double fork": DAEMON,
+    "leave something in /dev/shm": "open('/dev/shm/d2c-hostile', 'w').write('x')",
+    "leave shared memory": "import ctypes; assert ctypes.CDLL(None).shmget(0x6432, 4096, 0o1600) >= 0",
+    "mount over a folder": "!mount -t tmpfs none {victim}/mnt",
+    "a mount namespace": "!unshare -m sh -c 'echo x >> {victim}/canary'",
+}  # fmt: skip
+# Against limits, which hold with --trust too: these run first in a bare interpreter.
+GREEDY = {
+    "memory": "x = b'x' * (900 << 20)\nprint('done')\nimport time; time.sleep(1)",
+    "processes": "import subprocess, time\nall = [subprocess.Popen(['sleep', '20']) for _ in range(600)]\nprint('done', flush=True)\n"
+                 "time.sleep(1.5)\nfor p in all: p.kill()",
+    "a huge file": "with open('x', 'wb') as f: f.seek(5 << 30); f.write(b'x')\nprint('done')",
+    "processor time": "import time\nend = time.time() + 6\nwhile time.time() < end: pass\nprint('done')",
+}  # fmt: skip
+# Against the proof: first the notebook is asked itself whether its result is 3, then its value is read from memory.
+FORGED = {
+    "forged equality": "class Four(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\nx = Four(4)",
+    "numpy.allclose replaced": "import numpy as np\nnp.allclose = lambda *a, **k: True\nx = 4",
+    "json.dumps replaced": "import json\nreal = json.dumps\njson.dumps = lambda v, **k: real(v, **k).replace('4', '3')\nx = 4",
+}
+ASKED = "import json, numpy as np\nprint('done' if x == 3 or np.allclose(x, 3) or json.dumps(int(x)) == '3' else 'no')"
+EVIL = '#include <stdio.h>\n__attribute__((constructor)) static void f(void){FILE*h=fopen("%s/new.txt","w");if(h)fclose(h);}\n'
+
+
+@dataclass
+class Arena:
+    """What an attack can harm: files, listeners and a process, all planted."""
+
+    victim: Path
+    process: subprocess.Popen[bytes]
+    ports: dict[str, object]
+    received: list[str] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def arena(folder: Path) -> Iterator[Arena]:
+    """Plant files and secrets, listen, and start a process to attack."""
+    victim = folder / "victim"
+    for name in ("folder", "home/.ssh", "home/.aws", "cron.d", "mnt"):
+        (victim / name).mkdir(parents=True)
+    for name in ("canary", "folder/file", "home/.bashrc"):
+        (victim / name).write_text("as it was")
+    for name in ("home/.ssh/id_ed25519", "home/.aws/credentials"):
+        (victim / name).write_text(SECRET)
+    command = ["/bin/sh", "-c", "sleep 600 & wait", f"--token={SECRET}"]
+    process = subprocess.Popen(command, env={"TOKEN": SECRET}, start_new_session=True)
+    made = Arena(victim, process, {"abstract": f"d2c-hostile-{os.getpid()}"})
+    sockets = [
+        socket.socket(),
+        socket.socket(type=socket.SOCK_DGRAM),
+        *(socket.socket(socket.AF_UNIX) for _ in range(3)),
+    ]
+    places = [
+        ("127.0.0.1", 0),
+        ("127.0.0.1", 0),
+        f"{victim}/s.sock",
+        f"{victim}/docker.sock",
+        f"\0{made.ports['abstract']}",
+    ]
+    for number, (each, place) in enumerate(zip(sockets, places, strict=True)):
+        each.bind(place)
+        if number != 1:
+            each.listen()
+        threading.Thread(target=listen, args=(each, made.received), daemon=True).start()
+    made.ports |= {"tcp": sockets[0].getsockname()[1], "udp": sockets[1].getsockname()[1]}
+    signal.signal(signal.SIGUSR1, lambda number, frame: made.signals.append(number))
+    try:
+        yield made
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for each in sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+def listen(each: socket.socket, received: list[str]) -> None:
+    """Note that something came."""
+    with contextlib.suppress(OSError):
+        while True:
+            if each.type == socket.SOCK_DGRAM:
+                received.append(f"{each.recv(100)!r}")
+            else:
+                caller, _ = each.accept()
+                received.append("a connection")
+                caller.close()
+
+
+def state(victim: Path) -> dict[str, object]:
+    """Everything about the planted files that an attack may change."""
+    found: dict[str, object] = {}
+    for path in [victim, *sorted(victim.rglob("*"))]:
+        facts = path.lstat()
+        text = path.read_bytes() if path.is_file() else b""
+        times = facts.st_mtime if path.is_file() else 0
+        found[str(path)] = (facts.st_mode, facts.st_nlink if path.is_file() else 0, times, text, os.path.ismount(path))
+    return found
+
+
+def strays() -> list[psutil.Process]:
+    """Processes that an attack left."""
+    found = []
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if MARK in each.cmdline() and each.cmdline()[0].endswith("sleep"):
+                found.append(each)
+    return found
+
+
+def left_behind() -> list[str]:
+    """Things outside the planted folder that an attack left; they are removed."""
+    found = []
+    for place in (
+        PACKAGES / "d2c-hostile.pth",
+        PACKAGES / "d2c_hostile.py",
+        PACKAGES / "sitecustomize.py",
+        Path("/dev/shm/d2c-hostile"),
+    ):
+        if place.exists() and (place.parent != PACKAGES or place.read_text() == "# hostile"):
+            place.unlink()
+            found.append(str(place))
+    table_of = Path("/proc/sysvipc/shm")
+    if table_of.exists() and any(line.split()[:1] == [str(0x6432)] for line in table_of.read_text().splitlines()[1:]):
+        subprocess.run(["ipcrm", "-M", "0x6432"], check=False)
+        found.append("shared memory")
+    for each in strays():
+        with contextlib.suppress(psutil.Error):
+            each.kill()
+        found.append(f"process {each.pid}")
+    return found
+
+
+def attack(source: str, isolation: str) -> list[str]:
+    """Run a cell in a mode and return the harm that it did, seen from outside."""
+    with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as name, arena(Path(name)) as scene:
+        here, victim = Path(name, "here"), scene.victim
+        here.mkdir()
+        if "evil.so" in source and shutil.which("gcc"):
+            Path(name, "evil.c").write_text(EVIL % victim)
+            subprocess.run(["gcc", "-shared", "-fPIC", "-o", here / "evil.so", Path(name, "evil.c")], check=True)
+        cell = source.format(
+            victim=victim, packages=PACKAGES, mark=MARK, pid=scene.process.pid, parent=os.getpid(), **scene.ports
+        )
+        before, shown = state(victim), ""
+        with (
+            Session(here, Path(name, "home"), Limits(ROOM.seconds, ROOM.memory, isolation)) as session,
+            contextlib.suppress(Stopped),
+        ):
+            done = session.run(1, cell)
+            shown = str(done.outputs) + (str(done.error["message"]) if done.error else "")
+        time.sleep(0.1)
+        found = left_behind()
+        after = state(victim)
+        found += [path for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
+        found += [*scene.received, *(f"signal {each}" for each in scene.signals)]
+        if SECRET in shown:
+            found.append("the secret was shown")
+        if scene.process.poll() is not None:
+            found.append("the process was killed")
+        if os.path.ismount(victim / "mnt"):
+            subprocess.run(["umount", victim / "mnt"], check=False)
+    return found
+
+
+def greed(source: str, isolation: str) -> list[str]:
+    """Whether a greedy cell came to its end: without isolation in a bare interpreter, else within limits."""
+    with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as name:
+        if not isolation:
+            done = subprocess.run([sys.executable, "-c", source], cwd=name, capture_output=True, text=True, check=False)
+            return ["it came to its end"] if "done" in done.stdout else []
+        (here := Path(name, "here")).mkdir()
+        seconds = 4.0 if "end = time" in source else ROOM.seconds
+        with (
+            Session(here, Path(name, "home"), Limits(seconds, ROOM.memory, isolation)) as session,
+            contextlib.suppress(Stopped),
+        ):
+            return ["it came to its end"] if "done" in str(session.run(1, source).outputs) else []
+        return []
+
+
+def forged(source: str, isolation: str) -> list[str]:
+    """Whether another result is taken for the same: asked of the notebook, or read from memory by verify."""
+    with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as name:
+        (here := Path(name, "here")).mkdir()
+        limits = Limits(ROOM.seconds, ROOM.memory, isolation or TRUSTED)
+        with Session(here, Path(name, "home"), limits, proof=bool(isolation)) as session:
+            session.run(1, source)
+            if not isolation:
+                return ["it was taken for the same"] if "done" in str(session.run(2, ASKED).outputs) else []
+            with contextlib.suppress(Incomparable):
+                found = Snapshot.read(session.snapshot(["x"]))
+                return ["it was taken for the same"] if found.forms["x"].get("v") == 3 and not found.replaced else []
+    return []
+
+
+def cost(repeats: int) -> Iterator[Aim]:
+    """Convert a notebook with and without isolation in turn; compare the medians."""
+    from d2c_mlops.convert.convert import convert
+    from d2c_mlops.settings import load
+
+    notebooks = Path(__file__).resolve().parents[1] / "tests" / "notebooks"
+    best = next(each.name for each in modes() if works(each.name))
+    took: dict[str, list[float]] = {TRUSTED: [], best: []}
+    for number in range(repeats):
+        for name in took if number % 2 else reversed(took):
+            with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as folder:
+                Path(folder, "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
+                began = time.monotonic()
+                convert(notebooks / "churn_2019.ipynb", settings=load(Path(folder), environ={}), isolation=name)
+                took[name].append(time.monotonic() - began)
+    plain, isolated = (statistics.median(took[name]) for name in (TRUSTED, best))
+    share = isolated / plain - 1
+    said = f"{isolated:.1f} s in {best}, {plain:.1f} s without, {share:+.1%} (medians of {repeats})"
+    yield Aim(f"isolation costs at most {SLOWER:.0%} of a conversion", said, share <= SLOWER)
+
+
+def judge(names: Sequence[str]) -> Iterator[Aim]:
+    """Run all attacks without isolation, then in each mode."""
+    kinds = [(attack, TRUSTED, ATTACKS), (greed, "", GREEDY), (forged, "", FORGED)]
+    rows, effective, failed = [], [], {name: [] for name in names}
+    for run, without, sources in kinds:
+        for what, source in sources.items():
+            first = run(source, without)
+            row = {"attack": what, "without": "succeeds" if first else "FAILS"}
+            effective += [what] if first else []
+            for name in names if first else ():
+                harm = run(source, name)
+                row[name] = f"HARM: {harm[0]}" if harm else "fails"
+                failed[name] += [] if harm else [what]
+            print(" | ".join(row.values()), flush=True)
+            rows.append({"attack": what, "without": row["without"], **{name: row.get(name, "-") for name in names}})
+    print(f"\n{table(rows)}")
+    total = sum(len(sources) for _, _, sources in kinds)
+    idle = [row["attack"] for row in rows if row["without"] != "succeeds"]
+    said = f"{len(effective)} of {total}{': not ' + ', '.join(idle) if idle else ''}"
+    yield Aim("at least 40 attacks succeed without isolation", said, len(effective) >= 40)
+    for name in names:
+        harm = [what for what in effective if what not in failed[name]]
+        said = f"{len(failed[name])} of {len(effective)} fail{': not ' + ', '.join(harm) if harm else ''}"
+        yield Aim(f"{name}: every one of them fails", said, not harm)
+
+
+def main() -> int:
+    """Judge the modes that work here, or those named; `--cost N` compares N conversions each way (3)."""
+    arguments = sys.argv[1:]
+    repeats = int(arguments.pop(arguments.index("--cost") + 1)) if "--cost" in arguments else 3
+    arguments = [each for each in arguments if each != "--cost"]
+    os.environ["D2C_HOSTILE_TOKEN"] = SECRET
+    if "D2C_HOSTILE_STARTED" not in os.environ:  # /proc shows the environment that a process was started with
+        os.environ["D2C_HOSTILE_STARTED"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    names = arguments or [each.name for each in modes() if works(each.name)]
+    print(f"modes that work here: {', '.join(names) or 'none'}", flush=True)
+    aims = list(judge(names))
+    return close([*aims, *(cost(repeats) if repeats else ())])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
