@@ -116,7 +116,7 @@ GREEDY = {
     "memory": "x = b'x' * (900 << 20)\nprint('done')\nimport time; time.sleep(1)",
     "processes": "import subprocess, time\nall = [subprocess.Popen(['sleep', '20']) for _ in range(600)]\nprint('done', flush=True)\n"
                  "time.sleep(1.5)\nfor p in all: p.kill()",
-    "a huge file": "with open('x', 'wb') as f: f.seek(5 << 30); f.write(b'x')\nprint('done')",
+    "a huge file": "with open('x', 'wb') as f: f.seek(5 << 30); f.write(b'x')\nprint('do' + 'ne')",
     "processor time": "import time\nend = time.time() + 6\nwhile time.time() < end: pass\nprint('done')",
 }  # fmt: skip
 # Against the proof: first the notebook is asked itself whether its result is 3, then its value is read from memory.
