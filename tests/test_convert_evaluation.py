@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.held_out import overlap, watched
+from d2c_mlops.convert.held_out import overlap, regression_rows, watched
 from d2c_mlops.convert.model_plan import Chosen, choose
 from d2c_mlops.convert.notebook import read_notebook
 from d2c_mlops.convert.plan import read
@@ -122,6 +122,43 @@ def test_rows_of_arrays_are_known_by_their_values() -> None:
     rows, y = np.random.default_rng(1).normal(size=(50, 3)), np.arange(50) % 2
     assert overlap((rows[:40], y[:40]), rows, y) == 0.8
     assert overlap((rows[:40], y[:40]), rows[40:], y[40:]) == 0.0
+
+
+def test_rows_numbered_anew_after_the_split_are_known_by_their_values() -> None:
+    rows = pd.DataFrame(np.random.default_rng(2).normal(size=(50, 3)))
+    y = pd.Series(np.arange(50) % 2)
+    order = np.random.default_rng(3).permutation(50)
+    fitted = rows.iloc[order[:40]].reset_index(drop=True), y.iloc[order[:40]].reset_index(drop=True)
+    assert overlap(fitted, rows, y) == 0.8
+    others = order[40:]
+    assert overlap(fitted, rows.iloc[others].reset_index(drop=True), y.iloc[others].reset_index(drop=True)) == 0.0
+
+
+def test_a_few_training_rows_among_arrays_count_unless_rows_repeat_by_chance() -> None:
+    rows, y = np.random.default_rng(4).normal(size=(50, 3)), np.arange(50) % 2
+    assert overlap((rows[:40], y[:40]), rows[36:], y[36:]) == pytest.approx(4 / 14)
+    coarse = np.arange(200).reshape(-1, 1) % 50
+    half = np.arange(200) % 2
+    assert overlap((coarse[:100], half[:100]), np.r_[coarse[:20], coarse[:80] + 50], half[100:]) == 0.0
+
+
+def test_rows_repeated_before_the_split_are_known_by_label() -> None:
+    judged = TABLE.iloc[30:].iloc[[0, 0, 1, 2, 3]]
+    fitted = TABLE.iloc[[0, 0, 1, 30, 31]]
+    assert overlap((fitted[["visits"]], fitted["bought"]), judged[["visits"]], judged["bought"]) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(("named", "share"), [("train", 1.0), ("test", 0.0), ("all", 0.75)])
+def test_the_rows_of_a_statsmodels_regression_are_watched(named: str, share: float) -> None:
+    import statsmodels.api as sm
+
+    table = sm.add_constant(pd.DataFrame({"visits": np.random.default_rng(5).normal(size=40)}))
+    y = table["visits"] * 2 + np.arange(40)
+    rows = {"train": slice(0, 30), "test": slice(30, None), "all": slice(None)}[named]
+    for fitted in (sm.OLS(y[:30], table[:30]).fit(), sm.GLM(y[:30], table[:30]).fit()):
+        watched_rows = regression_rows(fitted)
+        assert watched_rows is not None
+        assert overlap(watched_rows, table[rows], y[rows]) == share
 
 
 def test_watching_a_fit_leaves_the_class_as_it_was() -> None:

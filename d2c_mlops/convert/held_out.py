@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,8 +12,17 @@ import pandas as pd
 
 from d2c_mlops.convert.agreement import dense
 
-SHARED = 0.5  # share of equal rows from which tables without an index are taken for overlapping
+SHARED = 0.5  # share of equal rows from which tables without labels always overlap
+CHANCE = 0.05  # share of equal rows that chance may give where no fitted row repeats another
 Rows = dict[int, tuple[Any, Any]]
+
+
+def regression_rows(results: Any) -> tuple[Any, Any] | None:
+    """Return the features and the target from which a regression of statsmodels was made, as it was handed them."""
+    data = getattr(getattr(results, "model", None), "data", None)
+    if getattr(data, "orig_exog", None) is None:
+        return None
+    return data.orig_exog, data.orig_endog
 
 
 @contextmanager
@@ -42,21 +52,25 @@ def watched(kind: type) -> Iterator[Rows]:
 
 
 def overlap(fitted: tuple[Any, Any], features: Any, answers: Any) -> float:
-    """Return the share of judged rows that are among the fitted ones: same label and same values where rows have labels.
+    """Return the share of judged rows that are among the fitted ones: same label and same values where labels hold.
 
-    Rows without labels (arrays) are compared by their values; below SHARED equal rows may be equal by chance and count as 0.
+    Labels do not hold where a table was numbered anew after the split: one label then belongs to two different rows. Such
+    tables and arrays are compared by their values alone; a share counts from SHARED on, or where it is far above the share of
+    fitted rows that repeat each other, which may be equal by chance.
     """
     labels, judged = _labels(*fitted), _labels(features, answers)
     mine, theirs = _rows(fitted[0], fitted[1]), _rows(features, answers)
     if not len(theirs):
         return 0.0
-    if labels is not None and judged is not None and labels.is_unique and judged.is_unique:
-        known = dict(zip(labels, mine, strict=True))
-        same = sum(1 for label, row in zip(judged, theirs, strict=True) if known.get(label) == row)
-        return same / len(theirs)
-    known_rows = set(mine)
-    share = float(sum(row in known_rows for row in theirs)) / len(theirs)
-    return share if share >= SHARED else 0.0
+    if labels is not None and judged is not None:
+        pairs, known = set(zip(labels, mine, strict=True)), set(labels)
+        among = [(label, row) for label, row in zip(judged, theirs, strict=True) if label in known]
+        if all(each in pairs for each in among):
+            return len(among) / len(theirs)
+    counts = Counter(mine)
+    share = float(sum(row in counts for row in theirs)) / len(theirs)
+    repeated = sum(count for count in counts.values() if count > 1) / max(len(mine), 1)
+    return share if share >= min(SHARED, 2 * repeated + CHANCE) else 0.0
 
 
 def _labels(features: Any, answers: Any) -> pd.Index | None:

@@ -266,14 +266,19 @@ def _trained_once(candidate: Mapping[str, Any], space: dict[str, Any]) -> tuple[
     """What a training gives, and its seconds; ways that differ only in how a record is prepared share it."""
     source = candidate["sources"][1]
     if source not in _trainings:
-        from d2c_mlops.convert.held_out import overlap, watched
+        from d2c_mlops.convert.held_out import overlap, regression_rows, watched
 
         _trainings.clear()
         began = time.monotonic()
         given = {name: space[name] for name in candidate["parameters"]}
         kind = type(space.get(candidate.get("estimator", "")))
         if not kind.__module__.startswith(("sklearn.", "xgboost.", "lightgbm.", "imblearn.")):
+            fitted, regression_of = [], space.get("regression_of")
+            space["regression_of"] = lambda results: fitted.append(results) or regression_of(results)
             done = space[candidate["train"]](**given)
+            space["regression_of"] = regression_of
+            if fitted and (rows := regression_rows(fitted[-1])) is not None:
+                done["overlap"] = overlap(rows, done["features"], done["answers"])
         else:
             with watched(kind) as seen:
                 done = space[candidate["train"]](**given)
