@@ -102,6 +102,52 @@ LEARNING = {
         "def f(df):\n    X = df[['visits', 'spend']].copy()\n    X['seg'] = KMeans(3, n_init=2, random_state=0).fit_predict(X)\n"
         "    return X"
     ),
+    "a figure for each value in a loop": (
+        "def f(df):\n    df = df.copy()\n    means = {}\n    for c in df['city'].unique():\n"
+        "        means[c] = df.loc[df['city'] == c, 'spend'].mean()\n"
+        "    df['m'] = df['city'].apply(lambda c: means[c])\n    return df[['visits', 'm']]"
+    ),
+    "the list of unique values": (
+        "def f(df):\n    df = df.copy()\n    for c in df['city'].unique().tolist():\n        df['is_' + c] = (df['city'] == c).astype(int)\n"
+        "    return df.drop(columns=['city', 'age'])"
+    ),
+    "values in order, in a function of its own": (
+        "def f(df):\n    def enc(s):\n        known = sorted(s.dropna().unique())\n"
+        "        return s.map({c: i for i, c in enumerate(known)}).fillna(-1)\n"
+        "    df = df.copy()\n    df['city'] = enc(df['city'])\n    return df[['visits', 'city']]"
+    ),
+    "ranks of several columns": "def f(df):\n    return df[['visits', 'spend']].rank(pct=True)",
+    "codes by numpy.unique": (
+        "def f(df):\n    df = df.copy()\n    df['c'] = np.unique(df['city'], return_inverse=True)[1]\n    return df[['visits', 'c']]"
+    ),
+    "lambdas in assign": (
+        "def f(df):\n    return df[['visits', 'spend']].assign(z=lambda d: (d['visits'] - d['visits'].mean()) / d['visits'].std(),\n"
+        "        top=lambda d: (d['spend'] > d['spend'].quantile(0.9)).astype(int))"
+    ),
+    "a pivot table that is joined": (
+        "def f(df):\n    per = df.pivot_table(index='city', values='spend', aggfunc='mean').rename(columns={'spend': 'm'})\n"
+        "    return df.join(per, on='city')[['visits', 'm']]"
+    ),
+    "a crosstab and a description": (
+        "def f(df):\n    df = df.copy()\n    shares = pd.crosstab(df['city'], df['bought'], normalize='index')[1]\n"
+        "    told = df['spend'].describe()\n    df['b'] = df['city'].map(shares)\n"
+        "    df['s'] = (df['spend'] - told['mean']) / told['std']\n    return df[['visits', 'b', 's']]"
+    ),
+    "limits of columns in a dict": (
+        "def f(df):\n    df = df.copy()\n    caps = {c: df[c].quantile(0.9) for c in ['visits', 'spend']}\n"
+        "    for c, cap in caps.items():\n        df[c] = df[c].clip(upper=cap)\n    return df[['visits', 'spend']]"
+    ),
+    "numpy's statistics of values": (
+        "def f(df):\n    x = df[['visits', 'spend']].values\n    return (x - x.mean(axis=0)) / np.std(x, axis=0)"
+    ),
+    "a share of the whole": (
+        "def f(df):\n    out = df[['visits']].copy()\n    out['s'] = df['spend'] / np.sum(df['spend'])\n"
+        "    out['l'] = df['spend'] > np.median(df['spend'])\n    return out.astype(float)"
+    ),
+    "the most frequent values": (
+        "def f(df):\n    out = df[['visits']].copy()\n    top = df['city'].value_counts().nlargest(2).index\n"
+        "    out['t'] = df['city'].where(df['city'].isin(top), 'other').map({'Kiel': 1, 'Bonn': 2, 'Ulm': 3}).fillna(0)\n    return out"
+    ),
     "rows that it leaves out": (
         "def f(df):\n    df = df.dropna()\n    df = df[df['spend'] < df['spend'].quantile(0.9)]\n"
         "    return StandardScaler().fit_transform(df[['visits', 'spend']])"
@@ -168,12 +214,27 @@ def test_what_answers_row_by_row_learns_nothing(tmp_path: Path) -> None:
     source = (
         "def band(v):\n    return 1 if v > 50 else 0\n"
         "def f(df):\n    out = df[['visits']].copy()\n    out['m'] = df[['visits', 'spend']].mean(axis=1)\n"
-        "    out['l'] = np.log1p(df['spend']) / 2 - 1\n    out['b'] = df['age'].fillna(0).apply(band)\n"
+        "    out['l'] = np.log1p(df['spend']) / 2 - 1\n    out['i'] = df['city'].str.count('i')\n"
+        "    out['n'] = np.sum([df['spend'], df['age']], axis=0)\n    out['b'] = df['age'].fillna(0).apply(band)\n"
         "    out['e'] = pd.cut(df['spend'], [0, 10, 50, 1000], labels=False)\n    return out"
     )  # fmt: skip
     plan = planned(tmp_path, IMPORTS, source, "X = f(shop)")
     assert sites(plan.lines, plan) == []
     assert functions_of(plan, inner=True).served == {}
+
+
+FIGURES = {
+    "days since the last order": "{'spend': lambda x: (last - x.max()), 'visits': 'count'}",
+    "a spread, named": "spread=('spend', lambda x: x.max() - x.min()), n=('visits', 'sum')",
+    "shares of a list of functions": "{'spend': ['sum', lambda x: x.max() / x.sum()]}",
+}
+
+
+@pytest.mark.parametrize("what", FIGURES)
+def test_one_row_for_each_group_is_a_record_of_its_own(what: str, tmp_path: Path) -> None:
+    source = f"last = shop['spend'].max() + 1\nper = shop.groupby('city').agg({FIGURES[what]})"
+    plan = planned(tmp_path, IMPORTS, source, "X = per")
+    assert sites(plan.lines, plan) == []
 
 
 def test_features_that_depend_on_the_batch_fail_the_check_with_record_and_column() -> None:

@@ -36,7 +36,10 @@ class Site:
 
 def learning(node: ast.AST, inference: Inference) -> Iterator[tuple[ast.AST, str]]:
     """Yield each part of a piece of code that learns from all rows that it is given, with its text."""
+    figures = _group_figures(node, inference)
     for each in ast.walk(node):
+        if id(each) in figures:
+            continue
         if isinstance(each, ast.Attribute) and each.attr == "codes":
             if isinstance(each.value, ast.Attribute) and each.value.attr == "cat":
                 yield each, ".cat.codes"
@@ -48,6 +51,20 @@ def learning(node: ast.AST, inference: Inference) -> Iterator[tuple[ast.AST, str
                 yield statistic, f".{statistic.func.attr}()"  # type: ignore[attr-defined]
         elif isinstance(each, ast.Call) and (what := _call(each, inference, node)):
             yield each, what
+
+
+def _group_figures(node: ast.AST, inference: Inference) -> set[int]:
+    """The parts of lambdas that make one row of each group: `.agg(lambda x: (day - x.max()).days)`."""
+    return {
+        id(part)
+        for each in ast.walk(node)
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)
+        if each.func.attr in ("agg", "aggregate") and is_grouped(each.func.value, inference)
+        for given in (*each.args, *(word.value for word in each.keywords))
+        for inner in ast.walk(given)
+        if isinstance(inner, ast.Lambda)
+        for part in ast.walk(inner)
+    }
 
 
 def _call(call: ast.Call, inference: Inference, around: ast.AST) -> str:

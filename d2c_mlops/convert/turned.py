@@ -35,11 +35,12 @@ _STATISTICS = frozenset(
 _NUMPY_STATISTICS = frozenset(
     f"{prefix}{name}"
     for prefix in ("", "nan")
-    for name in ("mean", "median", "std", "var", "percentile", "quantile", "max", "min")
-)
+    for name in ("mean", "median", "std", "var", "percentile", "quantile", "max", "min", "sum")
+) | {"unique", "ptp", "amax", "amin"}
 
 
 _GROUP_FIGURES = _STATISTICS | {"agg", "aggregate", "size", "first", "last", "value_counts"}
+_TABLES = ("describe", "pivot_table", "corr", "cov", "skew", "kurt")  # methods that sum up a whole table
 _FIGURES = frozenset("mean median std var min max count sum nunique size first last".split())  # noqa: SIM905
 
 
@@ -178,7 +179,7 @@ class Turned(ast.NodeTransformer):
             self.generic_visit(node)
             return ast.Call(learned_method("constant"), [self.next_key(), *node.args], node.keywords)
         if path.removeprefix("numpy.") in _NUMPY_STATISTICS and path.startswith("numpy.") and not across(node):
-            if not self.inside and not any(word.arg == "axis" for word in node.keywords):
+            if not self.inside and not _returns_several(node) and _over_all(node):
                 return self.kept(node)
         if isinstance(function, ast.Attribute):
             owner = function.value
@@ -197,6 +198,7 @@ class Turned(ast.NodeTransformer):
                 function.attr in _STATISTICS
                 and not self.inside
                 and not of_rows(node)
+                and not (isinstance(owner, ast.Attribute) and owner.attr == "str")  # counts in each text
                 and "GroupBy" not in kind
                 and id(owner) not in self.grouped
                 and not path.startswith(("numpy.", "builtins."))
@@ -224,9 +226,15 @@ class Turned(ast.NodeTransformer):
         if path == "pandas.factorize" and len(node.args) == 1 and not node.keywords:
             self.generic_visit(node)
             return call_of("factorize", [key(), *node.args])
+        if path in ("pandas.crosstab", "pandas.pivot_table"):
+            return self.kept(node)
         if not isinstance(function, ast.Attribute):
             return None
         owner, name = function.value, function.attr
+        if name == "assign":
+            return self.assigned(node)
+        if name in _TABLES and not across(node) and id(owner) not in self.grouped:
+            return self.kept(node)
         if name in ("apply", "pipe", "transform") and node.args and not of_rows(node):
             return self.applied(node, owner)
         if name == "factorize" and not node.args and not node.keywords:
@@ -238,6 +246,17 @@ class Turned(ast.NodeTransformer):
         if name == "value_counts" or (name in _GROUP_FIGURES and id(owner) in self.grouped):
             return self.kept(node)
         return None
+
+    def assigned(self, node: ast.Call) -> ast.AST:
+        """`.assign(z=lambda d: ...)`: such a lambda is handed the whole table, once."""
+        node.func = self.visit(node.func)
+        node.args = [self.visit(each) for each in node.args]
+        for word in node.keywords:
+            if isinstance(word.value, ast.Lambda):
+                word.value.body = self.visit(word.value.body)
+            else:
+                word.value = self.visit(word.value)
+        return node
 
     def applied(self, node: ast.Call, owner: ast.expr) -> ast.AST | None:
         """`.apply(f)` to columns, `.pipe(f)`, and `.groupby(keys)[column].transform("mean")`."""
@@ -302,8 +321,18 @@ class Turned(ast.NodeTransformer):
             and not self.inside
         ):
             return self.kept(node)
+        if self.functions.inner and not self.inside and (values := self.inverse_of(node)) is not None:
+            return call_of("inverse", [self.next_key(), self.visit(values)])
         self.generic_visit(node)
         return node
+
+    def inverse_of(self, node: ast.Subscript) -> ast.expr | None:
+        """The values of `np.unique(values, return_inverse=True)[1]`."""
+        inner = node.value
+        if not (isinstance(inner, ast.Call) and self.paths.get(id(inner)) == "numpy.unique" and len(inner.args) == 1):
+            return None
+        second = isinstance(node.slice, ast.Constant) and node.slice.value == 1
+        return inner.args[0] if second and [word.arg for word in inner.keywords] == ["return_inverse"] else None
 
     def kept(self, node: ast.expr) -> ast.AST:
         nothing = ast.arguments([], [], None, [], [], None, [])
@@ -322,6 +351,22 @@ def learned_method(method: str) -> ast.Attribute:
 def call_of(method: str, given: list[ast.expr]) -> ast.Call:
     """Return `learned.method(...)`."""
     return ast.Call(learned_method(method), given, [])
+
+
+def _returns_several(call: ast.Call) -> bool:
+    """Whether numpy hands out more than the statistic: places or counts of each value."""
+    return any(word.arg is None or word.arg.startswith("return_") for word in call.keywords)
+
+
+def _over_all(call: ast.Call) -> bool:
+    """Whether a function of numpy takes all rows together: without an axis, or along the first one of a table."""
+    axis = next((word.value for word in call.keywords if word.arg == "axis"), None)
+    first = call.args[0] if call.args else None
+    return axis is None or (
+        isinstance(axis, ast.Constant)
+        and axis.value == 0
+        and isinstance(first, ast.Name | ast.Subscript | ast.Attribute)
+    )
 
 
 def _is_size(node: ast.expr) -> bool:

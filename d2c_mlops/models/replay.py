@@ -45,7 +45,9 @@ def to_plain(value: Any) -> Any:
         }
     if isinstance(value, pd.Timestamp):
         return {"timestamp": value.isoformat()}
-    if isinstance(value, np.ndarray | pd.Index | list | tuple):
+    if isinstance(value, np.ndarray | pd.api.extensions.ExtensionArray) and value.ndim:
+        return {"array": [to_plain(each) for each in (value if value.ndim > 1 else pd.Series(value)).tolist()]}
+    if isinstance(value, pd.Index | list | tuple):
         return [to_plain(each) for each in value]
     if isinstance(value, np.generic):
         return to_plain(value.item())
@@ -68,6 +70,9 @@ def from_plain(value: Any) -> Any:
         return [from_plain(each) for each in value]
     if not isinstance(value, dict):
         return value
+    if "array" in value:
+        cells = from_plain(value["array"])
+        return np.array(cells, dtype=None if np.array(cells).dtype.kind in "biuf" else object)
     name, index_name = value.get("named", (None, None))
     index = pd.Index(from_plain(value.get("index", [])), name=index_name)
     if "frame" in value:
@@ -201,11 +206,13 @@ class _Transforms(_Shapes):
         grown = self.keep(key, lambda: np.shape(made)[-1] > np.shape(data)[-1] or np.ndim(data) < 2)
         return made if self.learning else add_constant(data, **{**options, "has_constant": "add"}) if grown else data
 
+    def _next(self, key: str) -> str:
+        self._turn[key] += 1
+        return f"{key}_{self._turn[key] - 1}"
+
     def encode(self, key: str, transformer: Any, *values: Any) -> Any:
         """Return `transformer.fit_transform(values)`; the fitted copy is kept."""
-        turn = self._turn[key]
-        self._turn[key] += 1
-        name = f"{key}_{turn}"
+        name = self._next(key)
         if self.learning:
             transformer.fit(*values)
             self.fitted[name] = copy.deepcopy(transformer)
@@ -217,18 +224,19 @@ class _Inside(_Transforms):
 
     def fit(self, key: str, transformer: Any, *values: Any, **options: Any) -> Any:
         """Return the transformer as `transformer.fit(...)` left it in the training."""
-        turn = self._turn[key]
-        self._turn[key] += 1
+        name = self._next(key)
         if self.learning:
-            self.fitted[f"{key}_{turn}"] = copy.deepcopy(transformer.fit(*values, **options))
-        return self.fitted[f"{key}_{turn}"]
+            self.fitted[name] = copy.deepcopy(transformer.fit(*values, **options))
+        return self.fitted[name]
 
     def predict(self, key: str, estimator: Any, values: Any) -> Any:
         """Return `estimator.fit_predict(values)` in the training, afterwards what the fitted estimator predicts."""
         return self.fit(key, estimator, values).predict(values)
 
-    def rank(self, key: str, values: pd.Series, **options: Any) -> pd.Series:
-        """Return `values.rank(...)` among the values of the training data."""
+    def rank(self, key: str, values: Any, **options: Any) -> Any:
+        """Return `values.rank(...)` among the values of the training data, each column of a table for itself."""
+        if isinstance(values, pd.DataFrame):
+            return pd.DataFrame({name: self.rank(key, values[name], **options) for name in values.columns})
         return ranks_among(values, self.keep(key, lambda: values.dropna().tolist()), **options)
 
     def groups(self, key: str, frame: pd.DataFrame, keys: Any, column: str, how: str) -> pd.Series:
@@ -240,6 +248,10 @@ class _Inside(_Transforms):
         """Return `pd.factorize(values)` with the codes of the training data; -1 for a value that it did not know."""
         known = self.keep(key, lambda: pd.factorize(values)[1])
         return codes_among(values, known), pd.Index(known)
+
+    def inverse(self, key: str, values: Any) -> np.ndarray:
+        """Return `np.unique(values, return_inverse=True)[1]` among the values of the training data; -1 for an unknown one."""
+        return codes_among(np.asarray(values).ravel(), self.keep(key, lambda: np.unique(values)))
 
     def parts(self, choose: Callable[[], Any], *wholes: Any, each: int = 1) -> Any:
         """Return what a split or a resampling chose in the training; afterwards `each` times every whole table."""
