@@ -20,9 +20,8 @@ Rows = dict[int, tuple[Any, Any]]
 def regression_rows(results: Any) -> tuple[Any, Any] | None:
     """Return the features and the target from which a regression of statsmodels was made, as it was handed them."""
     data = getattr(getattr(results, "model", None), "data", None)
-    if getattr(data, "orig_exog", None) is None:
-        return None
-    return data.orig_exog, data.orig_endog
+    features = getattr(data, "orig_exog", None)
+    return None if features is None else (features, getattr(data, "orig_endog", None))
 
 
 @contextmanager

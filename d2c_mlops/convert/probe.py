@@ -10,7 +10,7 @@ import sys
 import time
 import types as kinds
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,7 @@ def _watched(function: Callable[..., Any], step: str, returns: list[str], seen: 
             seen[f"{step} -> {name}"] = merged(seen.get(f"{step} -> {name}"), annotation(value))
         return result
 
+    call.__name__ = call.__qualname__ = function.__name__  # a fitted object that holds it is reported by its name
     return call
 
 
@@ -197,6 +198,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     import pandas as pd
 
     from d2c_mlops.convert.agreement import agree
+    from d2c_mlops.convert.entry import learned_column
     from d2c_mlops.convert.observed import contract_of, keyed, output_of
     from d2c_mlops.models.contract import contract_from_dict, to_frame, to_records
     from d2c_mlops.models.replay import Learned
@@ -232,6 +234,10 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     agreed = agree(lambda records: prepare(records, learned), kept, whole_kept)
     used = _used(kept, learned, prepare)
     _need(bool(used), "no column matters")
+    column = learned_column(_records(candidate, space, took), space, used)
+    _need(
+        not column, f"{column} of a record is learned from other rows before the record enters, so nobody could give it"
+    )
     outputs = output_of(model, answers, whole_kept)
     described = contract_of(candidate["name"], kept[used], outputs, taken=list(raw.columns))
     if isinstance(model, Forecast):
@@ -273,10 +279,8 @@ def _trained_once(candidate: Mapping[str, Any], space: dict[str, Any]) -> tuple[
         given = {name: space[name] for name in candidate["parameters"]}
         kind = type(space.get(candidate.get("estimator", "")))
         if not kind.__module__.startswith(("sklearn.", "xgboost.", "lightgbm.", "imblearn.")):
-            fitted, regression_of = [], space.get("regression_of")
-            space["regression_of"] = lambda results: fitted.append(results) or regression_of(results)
-            done = space[candidate["train"]](**given)
-            space["regression_of"] = regression_of
+            with _noted(space, "regression_of") as fitted:
+                done = space[candidate["train"]](**given)
             if fitted and (rows := regression_rows(fitted[-1])) is not None:
                 done["overlap"] = overlap(rows, done["features"], done["answers"])
         else:
@@ -286,6 +290,32 @@ def _trained_once(candidate: Mapping[str, Any], space: dict[str, Any]) -> tuple[
                 done["overlap"] = overlap(rows, done["features"], done["answers"])
         _trainings[source] = done, time.monotonic() - began
     return _trainings[source]
+
+
+@contextlib.contextmanager
+def _noted(space: dict[str, Any], name: str) -> Iterator[list[Any]]:
+    """Note what a function is called with."""
+    plain: Callable[..., Any] = space.get(name, lambda *values: values)
+    given: list[Any] = []
+
+    def call(value: Any) -> Any:
+        given.append(value)
+        return plain(value)
+
+    space[name] = call
+    try:
+        yield given
+    finally:
+        space[name] = plain
+
+
+def _records(candidate: Mapping[str, Any], space: dict[str, Any], took: float) -> Callable[[], Any]:
+    """What makes the records again: the function that loads them, or a training where that is quick."""
+    if name := candidate.get("load"):
+        return lambda: space[name](**{each: space[each] for each in candidate["load_parameters"]})
+    if took > SLOW:
+        return lambda: None
+    return lambda: space[candidate["train"]](**{each: space[each] for each in candidate["parameters"]})["records"]
 
 
 def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:
@@ -404,7 +434,9 @@ def _trusted(fitted: list[Any]) -> list[str]:
     fitted = [each for each in fitted if not isinstance(each, Forecast | Regression)]
     found = sorted({name for each in fitted for name in get_untrusted_types(data=written(each))})
     foreign = [name for name in found if not name.startswith(TRUSTED)]
-    _need(not foreign, f"the fitted objects hold foreign types: {', '.join(foreign)}")
+    own = ", ".join(sorted({name.rpartition(".")[2] for name in foreign}))
+    _need(not foreign, f"the fitted objects hold functions or classes that cannot be saved without pickle ({own}); apply them "
+                       "to the table before the estimator")  # fmt: skip
     return found
 
 

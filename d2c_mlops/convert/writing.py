@@ -101,7 +101,8 @@ def write(
             parameters.every.append(Parameter("as_of", "str", repr(day), "day of the data, noted with the model"))
         elif isinstance(chosen, Chosen):
             what = chosen.fit.path.rpartition(".")[2]
-            chosen = f"no way to ask {what} about records could be proved right"
+            why = "; ".join(dict.fromkeys(each.partition("\n")[0] for each in tried))
+            chosen = f"no way to ask {what} about records could be proved right" + (f": {why}" if why else "")
             if refused:
                 chosen = f"{what} cannot be asked about raw records: {advice(refused[-1].skipped)}"
         if built is None:

@@ -64,6 +64,7 @@ class Candidate:
         """What the probe needs to try it."""
         return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": self.name,
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score, "estimator": self.estimator,
+                "load": self.load_name, "load_parameters": list(self.load_parameters),
                 "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.replay import Learned\n"
                             "from d2c_mlops.models.statistical import forecast_of, regression_of",
                             self.train, self.load, "\n\n".join([*self.functions, self.prepare])]}  # fmt: skip

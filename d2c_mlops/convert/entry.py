@@ -1,0 +1,114 @@
+"""Whether the records of a model are as they were read, or hold what was learned from other rows before they enter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+READERS = (
+    "read_csv", "read_table", "read_excel", "read_parquet", "read_json", "read_sql", "read_sql_query", "read_feather",
+    "read_pickle", "read_fwf",
+)  # fmt: skip
+LEAST = 4  # rows of a table that is cut
+
+
+def learned_column(make: Callable[[], Any], space: dict[str, Any], used: list[str]) -> str:
+    """Return the column of the records that depends on other rows than its own; empty where none is seen to.
+
+    `make` returns the records from the files that it reads. They are made again from some rows of each table that was read and
+    whose rows are those of the records (a column is unchanged); `used` are the columns that matter. A cell that is empty in
+    the file may be filled with a figure of the others: whoever asks gives a value there. Rows of which no records can be made
+    show nothing.
+    """
+    seen: list[pd.DataFrame] = []
+
+    def noted(place: int, table: pd.DataFrame) -> pd.DataFrame:
+        seen.append(table.copy())
+        return table
+
+    with _reading(space, noted):
+        whole = make()
+    if not isinstance(whole, pd.DataFrame) or not whole.index.is_unique:
+        return ""
+    linked = {place: table for place, table in enumerate(seen) if _linked(table, whole)}
+    fixed = list(dict.fromkeys(_unchanged(whole, linked.values())))
+    most = max((len(table) for table in linked.values()), default=0)
+    parts = (slice(most // 2), slice(20), slice(3), slice(1), slice(most // 2, most // 2 + 1), slice(most - 1, most))
+    for rows in parts if most >= LEAST else ():
+        with _reading(space, lambda place, table, rows=rows: table.iloc[rows] if place in linked else table):  # type: ignore[misc]
+            try:
+                part = make()
+            except Exception:  # noqa: S112 - the author's code may need more rows
+                continue
+        for name in used:
+            if _differs(name, part, whole, fixed, linked.values()):
+                return name
+    return ""
+
+
+def _differs(name: str, part: Any, whole: pd.DataFrame, fixed: list[str], read: Iterable[pd.DataFrame]) -> bool:
+    if not isinstance(part, pd.DataFrame) or name not in part or name not in whole or not part.index.is_unique:
+        return False
+    labels = part.index[part.index.isin(whole.index)]
+    known = [each for each in fixed if each in part]
+    if not len(labels) or not known or not all(_same(part.loc[labels, c], whole.loc[labels, c]).all() for c in known):
+        return False  # no rows in common, or numbered in another way
+    wrong = ~_same(part.loc[labels, name], whole.loc[labels, name])
+    for table in read:
+        if name in table:
+            wrong &= ~table[name].reindex(labels).isna().to_numpy()
+    return bool(wrong.any())
+
+
+def _linked(table: pd.DataFrame, records: pd.DataFrame) -> bool:
+    return bool(table.index.is_unique and records.index.isin(table.index).all() and list(_unchanged(records, [table])))
+
+
+def _unchanged(records: pd.DataFrame, read: Iterable[pd.DataFrame]) -> Iterator[str]:
+    """The columns that tell rows apart and hold what the file holds."""
+    for table in read:
+        labels = records.index[records.index.isin(table.index)]
+        shared = [name for name in records.columns if name in table and len(labels) and len(table[name].unique()) > 1]
+        yield from (name for name in shared if _same(records.loc[labels, name], table.loc[labels, name]).all())
+
+
+def _same(left: pd.Series, right: pd.Series) -> np.ndarray:
+    missing = left.isna().to_numpy() & right.isna().to_numpy()
+    try:
+        a, b = (each.to_numpy("float64", na_value=np.nan) for each in (left, right))
+        return np.asarray(np.isclose(a, b) | missing)
+    except (TypeError, ValueError):
+        return np.asarray(left.astype(object).to_numpy() == right.astype(object).to_numpy(), bool) | missing
+
+
+@contextmanager
+def _reading(space: dict[str, Any], change: Callable[[int, pd.DataFrame], pd.DataFrame]) -> Iterator[None]:
+    """Let pandas hand out changed tables, by whatever name the code knows its readers; each has the number of its call."""
+    plain = {name: getattr(pd, name) for name in READERS}
+    count = [0]
+
+    def reader(read: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            table = read(*given, **named)
+            if not isinstance(table, pd.DataFrame):
+                return table
+            count[0] += 1
+            return change(count[0] - 1, table)
+
+        return call
+
+    made = {name: reader(read) for name, read in plain.items()}
+    own = {name: each for name, value in space.items() for each, read in plain.items() if value is read}
+    try:
+        for name, read in made.items():
+            setattr(pd, name, read)
+        space.update({name: made[each] for name, each in own.items()})
+        yield
+    finally:
+        for name, read in plain.items():
+            setattr(pd, name, read)
+        space.update({name: plain[each] for name, each in own.items()})
