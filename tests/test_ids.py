@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -270,3 +271,17 @@ def test_a_prediction_of_a_rollout_is_in_the_ledger_under_the_id_that_was_given(
     collect(ledger, service.folder / "log")
     with ledger.read() as connection:
         assert {row.id: row.variant for row in connection.execute(sa.select(predictions))} == told
+
+
+def test_feedback_on_an_id_that_somebody_made_up_is_in_no_figure(tmp_path: Path) -> None:
+    ledger, now = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}"), datetime(2026, 6, 1, tzinfo=UTC)
+    batch, signed = f"{'b' * 24}-17", Signer(b"x" * 32, "leads").token("c" * 24, 0, 1) + "-0"
+    prediction = {"id": batch, "model": "leads", "version": 1, "contract": "1.0.0", "variant": "champion", "key": "L-1", "at": now,
+                  "inputs": {}, "outputs": {}}  # fmt: skip
+    rows = [{"id": f"f-{n}", "model": "leads", "prediction_id": about, "key": None, "at": now, "action": "followed"}
+            for n, about in enumerate([batch, signed, f"{'a' * 24}-0", f"{'a' * 32}-7", f"{'a' * 32}.2-0"])]  # fmt: skip
+    with ledger.write() as connection:
+        connection.execute(sa.insert(predictions), prediction)
+        connection.execute(sa.insert(feedback), rows)
+    assert [each["prediction_id"] for each in followed_up(ledger, "leads")] == [batch, signed]
+    ledger.close()

@@ -18,6 +18,7 @@ from ..ledger.schema import BATCH, by_callers, feedback, predictions, rollouts
 from ..ledger.store import CHUNK, Ledger, insert_new
 from ..locks import lock
 from ..settings import Settings
+from .ids import UNSIGNED
 from .keys import PROBE
 from .logbook import intact, recover
 from .rollout import marks
@@ -202,7 +203,8 @@ READERS: dict[str, Callable[[dict[str, Any]], Iterable[dict[str, Any]]]] = {
 def followed_up(ledger: Ledger, model: str) -> list[dict[str, Any]]:
     """Return the feedback on a model with the prediction that each is about, by its id, else the key's last one before it.
 
-    Probes are left out: feedback that was sent by one, and feedback on a prediction that one asked for.
+    Probes are left out: feedback that was sent by one, and feedback on a prediction that one asked for. So is feedback on an id
+    without a signature that no prediction on record has: anybody can make one up.
     """
     found = []
     with ledger.read() as connection:
@@ -213,6 +215,8 @@ def followed_up(ledger: Ledger, model: str) -> list[dict[str, Any]]:
             query = select(predictions).where(predictions.c.model == model, which).order_by(predictions.c.at.desc())
             about = connection.execute(query.limit(1)).one_or_none()
             if about is not None and about.origin == PROBE:
+                continue
+            if about is None and said.prediction_id and UNSIGNED.fullmatch(said.prediction_id):
                 continue
             found.append({**said._mapping, "prediction": dict(about._mapping) if about is not None else None})
     return found
