@@ -72,6 +72,12 @@ def plain_json(value: Any) -> str:
     return "".join(encode(value, 0))
 
 
+def exactly(value: object, *kinds: type) -> bool:
+    """Return whether a value is of one of these classes; `in` would ask a foreign metaclass whether they are equal."""
+    kind = type(value)
+    return any(kind is each for each in kinds)
+
+
 def is_a(value: object, kind: type) -> bool:
     """Return whether a value's real class is `kind` or below it; `__class__` and `__instancecheck__` have no say."""
     return any(each is kind for each in mro_of(type(value)))
@@ -105,7 +111,7 @@ def field(value: object, name: str) -> Any:
     for kind in mro_of(type(value)):
         descriptor = namespace_of(kind).get(name)
         if descriptor is not None:
-            genuine = type(descriptor) in (GetSetDescriptorType, MemberDescriptorType)
+            genuine = exactly(descriptor, GetSetDescriptorType, MemberDescriptorType)
             return descriptor.__get__(value) if genuine and not flags_of(kind) & HEAP_TYPE else MISSING
     return MISSING
 
@@ -126,15 +132,18 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
     def texts(found: list[str], shape: list[int] | None = None) -> dict[str, Any]:
         return keep("text", [len(found)] if shape is None else shape, plain_json(found).encode("ascii"))
 
-    def form(value: Any, depth: int) -> dict[str, Any]:
+    def attempt(read: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
         try:
-            return form_of(value, depth)
+            return read(*given)
         except (Exception, RecursionError):
             return other("a value that cannot be read as it lies in memory")
 
+    def form(value: Any, depth: int) -> dict[str, Any]:
+        return attempt(form_of, value, depth)
+
     def form_of(value: Any, depth: int) -> dict[str, Any]:
         kind = type(value)
-        if value is None or kind in (bool, int, float, str) or is_a(value, generic):
+        if value is None or exactly(value, bool, int, float, str) or is_a(value, generic):
             return scalar(value)
         if is_a(value, ndarray):
             return array(value)
@@ -145,8 +154,10 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             held = state(manager) if is_a(manager, SingleBlockManager) else None
             if held is None:
                 return other("a Series of another make")
-            return {"t": "series", "names": ["values", "index"],
-                    "parts": [column(values_of(held["blocks"][0])), index(held["axes"][0])]}  # fmt: skip
+            values = column(values_of(held["blocks"][0]))
+            if values["t"] == "other":
+                return values
+            return {"t": "series", "names": ["values", "index"], "parts": [values, index(held["axes"][0])]}
         if is_a(value, Index):
             return {"t": "series", "parts": [index(value)]}
         if is_a(value, moment) or is_a(value, date) or is_a(value, timedelta) or kind is Decimal:
@@ -187,10 +198,12 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
                 held = backing_of(held)
             many = type(held) is ndarray and len(shape_of(held)) == 2
             for row, place in enumerate(places):
-                parts[place] = array(held[row]) if many else column(held)
+                parts[place] = array(held[row]) if many else attempt(column, held)
+        if parts and all(part["t"] == "other" for part in parts):
+            return other("a table of other objects")
         names = [text(each) for each in elements(columns)]
         whole = [each if each is not None else "?" for each in names]
-        return {"t": "frame", "names": [*whole, "index"], "parts": [*parts, index(rows)]}
+        return {"t": "frame", "names": [*whole, "index"], "parts": [*parts, attempt(index, rows)]}
 
     def index(value: Any) -> dict[str, Any]:
         held = state(value) or {}
@@ -201,19 +214,27 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             return {"t": "list", "parts": [*levels, *(array(each) for each in list.__iter__(held["_codes"]))]}
         return column(held["_data"])
 
+    def sides(value: Any) -> dict[str, Any]:
+        return index(value) if is_a(value, Index) else column(value)
+
     def column(value: Any) -> dict[str, Any]:
         """The form of a column's array, numpy's or an extension of pandas."""
         if is_a(value, ndarray):
             return array(value)
         held = state(value) or {}
-        if is_a(value, Categorical) or (ChunkedArray is not None and type(held.get("_pa_array")) is ChunkedArray):
+        if is_a(value, Categorical):
+            categories = (state(dtype_of_backed(value)) or {})["_categories"]
+            if is_a((state(categories) or {}).get("_data"), IntervalArray):
+                return {"t": "list", "parts": [array(backing_of(value)), index(categories)]}
+            return listed(elements(value))
+        if ChunkedArray is not None and type(held.get("_pa_array")) is ChunkedArray:
             return listed(elements(value))
         if is_a(value, NDArrayBacked):
             return array(backing_of(value))
         if is_a(value, BaseMaskedArray):
             return {"t": "list", "parts": [array(held["_data"]), array(held["_mask"])]}
         if is_a(value, IntervalArray):
-            return {"t": "list", "parts": [index(held["_left"]), index(held["_right"])]}
+            return {"t": "list", "parts": [sides(held["_left"]), sides(held["_right"])]}
         return other("an array of another make")
 
     def array(value: Any) -> dict[str, Any]:
@@ -329,11 +350,11 @@ def real(value: Any) -> float | int | None:
     """Return a number as a plain one; None for what is none."""
     if type(value) is str or value is None:
         return None
-    if type(value) in (int, float, bool):
+    if exactly(value, int, float, bool):
         return value if type(value) is float or abs(value) <= SAFE else None
     if is_a(value, number) or type(value) is numpy_bool:
         found = item_of(value) if not flags_of(type(value)) & HEAP_TYPE else None
-        return real(found) if type(found) in (int, float, bool) else None
+        return real(found) if exactly(found, int, float, bool) else None
     if is_a(value, int) and not is_a(value, generic):
         return int.__add__(value, 0)
     return float.__add__(value, 0.0) if is_a(value, float) and not is_a(value, generic) else None
@@ -346,7 +367,7 @@ def text(value: Any) -> str | None:
         return "None" if value is None else "<NA>" if value is NA else "NaT"
     if is_a(value, str):
         return str.__add__(value, "")
-    if kind in (int, bool, float, complex, bytes, Decimal):
+    if exactly(value, int, bool, float, complex, bytes, Decimal):
         return str(value) if kind is not int or abs(value) < 1 << 2000 else hex(value)
     if is_a(value, generic):
         return text(item_of(value)) if not flags_of(kind) & HEAP_TYPE else None
@@ -360,9 +381,13 @@ def text(value: Any) -> str | None:
         return f"{duration(value)} of its unit"
     if kind is timedelta:
         return f"{whole_days(value)} days {whole_seconds(value)}.{whole_micros(value):06} s"
-    if is_a(value, tuple):
-        inside = [text(each) for each in tuple.__iter__(value)]
-        return None if None in inside else plain_json(inside)
+    for base, elements_in in ((tuple, tuple.__iter__), (list, list.__iter__), (dict, dict.items)):
+        if is_a(value, base):
+            inside = [text(each) for each in elements_in(value)]
+            return None if None in inside else plain_json(inside)
+    if is_a(value, set) or is_a(value, frozenset):
+        inside = [text(each) for each in (set if is_a(value, set) else frozenset).__iter__(value)]
+        return None if None in inside else plain_json(sorted(each or "" for each in inside))
     return repr(real(value)) if real(value) is not None else None
 
 

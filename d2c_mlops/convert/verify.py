@@ -276,7 +276,9 @@ def _array(dtype: str, shape: Sequence[int], data: bytes) -> Any:
     if not _PLAIN_DTYPE.fullmatch(dtype):
         raise ValueError(dtype)
     array = np.frombuffer(data, dtype=np.dtype(dtype)).reshape(shape)
-    return array.astype("int64") if array.dtype.kind in "mM" else array
+    if array.dtype.kind in "mM":  # in one unit, whatever theirs is
+        return array.astype(f"{array.dtype.kind}8[ns]").astype("int64")
+    return array
 
 
 def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> Item:
