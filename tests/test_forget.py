@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import insert, select
+from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.data import simulate
@@ -34,12 +35,13 @@ from d2c_mlops.forgetting.forget import forget
 from d2c_mlops.forgetting.person import Person
 from d2c_mlops.ledger.schema import decisions, feedback, forgettings, predictions, runs, versions
 from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.registry.promotions import promote
 from d2c_mlops.runs import processes
 from d2c_mlops.serving.kept import Kept
 from d2c_mlops.serving.logbook import Logbook
 from d2c_mlops.serving.privacy import pseudonym
 from d2c_mlops.serving.webhook_sink import Letter, Sent, _digest
-from d2c_mlops.settings import Settings
+from d2c_mlops.settings import Settings, load
 
 WHO, MAIL, LEAD = "Canary-7001", "canary.jane@example.com", "L-canary-9"
 NEAR = ("Canary-70012", "XCanary-7001", "Canary-7001-2")  # ids of others that the person's is a part of
@@ -375,6 +377,27 @@ def test_lines_of_an_erased_order_that_come_alone_are_left_out(settings: Setting
     assert any("left out" in note for note in news.notes)
 
 
+def test_a_ledger_in_postgresql_forgets_too(postgres: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.ini").write_text("[d2c]\n")
+    held = load(tmp_path, overrides={"ledger_url": postgres}, environ={})
+    ledger = Ledger.of(held)
+    with ledger.write() as connection:
+        connection.execute(insert(predictions), [prediction("p1", WHO, email=MAIL.upper()), prediction("p2", NEAR[0])])
+        connection.execute(insert(predictions), [prediction("p3", "L-7", model="leads", who=["Jürgen Ökonom"])])
+        connection.execute(insert(decisions), [decision("d1", "p1", WHO), decision("d2", "p2", NEAR[0])])
+        connection.execute(insert(runs), run_row("run1", held))
+    assert forget(WHO, held, also=[MAIL], erase=True).found["ledger predictions"] == 1
+    forget(WHO, held, also=[MAIL], erase=True, yes=True)
+    assert ids(held, predictions) == ["p2", "p3"] and ids(held, decisions) == ["d2"]
+    told = forget("Jürgen Ökonom", held, yes=True)
+    assert told.found == {"ledger predictions": 1}
+    with ledger.read() as connection:
+        assert "Jürgen" not in json.dumps(
+            connection.execute(select(predictions.c.inputs)).scalars().all(), ensure_ascii=False
+        )
+    ledger.close()
+
+
 def test_hashed_fields_of_logs_and_sent_records_are_found(settings: Settings) -> None:
     shown = "Jane@Shop.example"
     frames = shop()
@@ -565,7 +588,7 @@ def test_after_a_kill_at_any_step_the_same_command_ends_it(settings: Settings, e
     plant(settings)
     kills = 0
     for step in range(1, 60):
-        command = [sys.executable, "-c", KILLED, str(1 + step % 5), WHO, MAIL, str(erase)]
+        command = [sys.executable, "-c", KILLED, str(1 + step * 4 % 13), WHO, MAIL, str(erase)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=settings.root)
         Tables.open(settings.store, "shop")["orders"]  # whole at any time
         if done.returncode == 0:
@@ -576,6 +599,17 @@ def test_after_a_kill_at_any_step_the_same_command_ends_it(settings: Settings, e
     assert forget(WHO, settings, also=[MAIL], erase=erase, yes=True).found == {}
     assert holders(settings.store, WHO, MAIL, LEAD) == {EXAMPLE}
     assert not [p for p in settings.store.rglob(".tmp-*")]
+
+
+@pytest.mark.slow
+def test_the_gate_judges_a_version_that_was_trained_before(settings: Settings) -> None:
+    version = train(settings)
+    (data,) = version.inputs
+    orders = Tables.open(settings.store, "shop", data["digest"])["orders"]
+    told = forget(orders["customer_id"].dropna().iloc[0], settings, yes=True)
+    assert [(m["model"], m["version"], m["live"]) for m in told.models] == [("mean_units", 1, False)]
+    made, clauses = promote("mean_units", settings, by="Jo")
+    assert made is not None and all(clause.holds for clause in clauses)
 
 
 @pytest.mark.slow
