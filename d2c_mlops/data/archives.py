@@ -17,11 +17,12 @@ import pandas as pd
 
 from .files import FileFormat, Part, Parts, csv_part, file_part, hidden, kind_of, named_frames, stem_of
 from .sources import split_location
-from .text_encoding import MOST_BYTES, OPENERS, read_bytes
+from .text_encoding import MOST_BYTES, OPENERS, check_growth, read_bytes
 from ..errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ['ZIP', 'TAR', 'Read', 'open_archive', 'is_archive', 'archive_parts', 'check_size', 'member_part', 'ZipSource']
+__all__ = ['ZIP', 'TAR', 'Read', 'open_archive', 'tar_files', 'is_archive', 'archive_parts', 'check_size', 'member_part',
+           'ZipSource']
 
 # %% ../../nbs/data/archives.ipynb #f474f5a7
 ZIP, TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -38,10 +39,20 @@ def open_archive(path: Path, where: str) -> Iterator[dict[str, tuple[int, Read]]
                 yield {m.filename: (m.file_size, lambda m=m: file.read(m)) for m in members}  # type: ignore[misc]
         else:
             with tarfile.open(path) as pack:
-                entries = [m for m in pack.getmembers() if m.isfile()]
+                entries = list(tar_files(pack, path.stat().st_size, where))
                 yield {m.name.removeprefix("./"): (m.size, lambda m=m: pack.extractfile(m).read()) for m in entries}  # type: ignore[misc, union-attr]
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise DataRefused(f"the archive cannot be read ({error})", where=where, next="export it again") from error
+
+
+def tar_files(pack: tarfile.TarFile, packed: int, where: str) -> Iterator[tarfile.TarInfo]:
+    """Yield the files of a tar file; raises DataRefused before it unpacks one that is too large."""
+    total = 0
+    for member in pack:
+        total += member.size
+        check_size(total, packed, where)
+        if member.isfile():
+            yield member
 
 
 def is_archive(name: str) -> bool:
@@ -67,13 +78,14 @@ def archive_parts(location: str, form: FileFormat, name: str = "") -> Parts:
         if not chosen and not name:
             listed = ", ".join(map(stem_of, known)) or "none"
             raise UsageError(f"there is no CSV or Parquet file {wanted or ''} in it; there: {listed}", where=file)
-        check_size(sum(shown[label][0] for label in chosen), file)
+        check_size(sum(shown[label][0] for label in chosen), path.stat().st_size, file)
         parts = [member_part(prefix + label, shown[label][1](), f"{file}/{label}", form) for label in chosen]
         return Parts(parts, [prefix + label for label in shown if label not in known])
 
 
-def check_size(total: int, where: str) -> None:
-    """Raise DataRefused where the files of an archive would take more than 8 GiB."""
+def check_size(total: int, packed: int, where: str) -> None:
+    """Raise DataRefused where the files of an archive would take more than 8 GiB, or many times what the archive takes."""
+    check_growth(total, packed, where)
     if total > MOST_BYTES:
         raise DataRefused(
             f"unpacked it would be {total / 2**30:.0f} GiB", where=where, next="unpack it and ingest parts"

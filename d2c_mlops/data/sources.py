@@ -5,6 +5,7 @@
 # %% ../../nbs/data/sources.ipynb #71b0f7c9
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,9 +27,9 @@ from .text_encoding import OPENERS
 from ..errors import D2CError, DataRefused, Temporary, UsageError
 
 # %% auto #0
-__all__ = ['CSV_SUFFIXES', 'URL', 'Source', 'extensions', 'sources', 'CsvSource', 'ParquetSource', 'read_parquet',
-           'split_location', 'shown', 'engine_of', 'sql_trouble', 'SqlSource', 'read_query', 'chosen_tables',
-           'SampleSource', 'find_source']
+__all__ = ['CSV_SUFFIXES', 'PARQUET_GROWTH', 'PARQUET_SMALL', 'COLUMNS', 'MEMORY', 'SECRET', 'URL', 'Source', 'extensions',
+           'sources', 'CsvSource', 'ParquetSource', 'check_parquet', 'read_parquet', 'split_location', 'shown',
+           'engine_of', 'sql_trouble', 'SqlSource', 'read_query', 'chosen_tables', 'SampleSource', 'find_source']
 
 # %% ../../nbs/data/sources.ipynb #961a6d18
 class Source(Protocol):
@@ -104,9 +105,25 @@ class ParquetSource:
         return {path.stem: read_parquet(path) for path in _existing(location, (".parquet", ".pq"))}
 
 # %% ../../nbs/data/sources.ipynb #64794324
+PARQUET_GROWTH, PARQUET_SMALL, COLUMNS = 1_000, 2**30, 10_000  # times that a file grows, bytes up to which nobody asks
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes of this machine
+
+
+def check_parquet(path: Path) -> None:
+    """Raise DataRefused, before a row is read, for a file whose rows take far more memory than a table of its size may."""
+    about, packed = pq.read_metadata(path), path.stat().st_size
+    cells = about.num_rows * about.num_columns
+    size = max(8 * cells, sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups)))
+    rows = f"{about.num_rows:,} rows of {about.num_columns:,} columns"
+    if about.num_columns > COLUMNS or size > MEMORY or (size > PARQUET_SMALL and size > PARQUET_GROWTH * packed):
+        what = f"the file says that it has {rows} in {packed:,} bytes, which take {size / 2**30:.1f} GiB of memory"
+        raise DataRefused(what, where=str(path), next="look at the file; split it where it is right")
+
+
 def read_parquet(path: Path) -> pd.DataFrame:
     """Return a Parquet file as a frame that keeps every digit of its numbers; raises DataRefused where it is broken."""
     try:
+        check_parquet(path)
         return arrow_frame(pq.read_table(path, partitioning=None))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataRefused(
@@ -114,6 +131,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         ) from error
 
 # %% ../../nbs/data/sources.ipynb #7e60777f
+SECRET = re.compile(r"((?:password|passwd|pwd|token|secret|key|sig|signature|auth|credential)=)[^&#]*", re.IGNORECASE)
 URL = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://", re.IGNORECASE)
 
 
@@ -130,7 +148,7 @@ def shown(location: str) -> str:
     url, table = split_location(location)
     try:
         hidden = sa.make_url(url).render_as_string(hide_password=True)
-        hidden = re.sub(r"((?:password|passwd|pwd|token)=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)
+        hidden = SECRET.sub(r"\1***", hidden)
     except (sa.exc.ArgumentError, ValueError):
         hidden = URL.match(url)[0] + "***"  # type: ignore[index]
     return hidden + (f"::{table}" if table else "")

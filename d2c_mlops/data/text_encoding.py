@@ -17,15 +17,25 @@ from typing import Any
 from ..errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ['MOST_BYTES', 'OPENERS', 'MULTI_BYTE', 'NOT_WINDOWS', 'read_bytes', 'place_of', 'excerpt', 'Text', 'decode']
+__all__ = ['MOST_BYTES', 'GROWTH', 'SMALL', 'PIECE', 'OPENERS', 'MULTI_BYTE', 'NOT_WINDOWS', 'check_growth', 'read_bytes',
+           'place_of', 'excerpt', 'Text', 'decode']
 
 # %% ../../nbs/data/text_encoding.ipynb #5afb7825
 MOST_BYTES = 8 * 2**30
+GROWTH, SMALL = 300, 64 * 2**20  # times that a table grows when it is unpacked; bytes up to which nobody asks
+PIECE = 2**24  # bytes
 OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,
 }
+
+
+def check_growth(size: int, packed: int, where: str) -> None:
+    """Raise DataRefused where a packed file grows as no table does: a few kilobytes could else fill the memory."""
+    if size > SMALL and size > GROWTH * max(packed, 1):
+        what = f"unpacked it has more than {GROWTH} times its size ({packed:,} bytes), as no table has"
+        raise DataRefused(what, where=where, next="look at the file; if it is right, unpack it yourself")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -34,8 +44,11 @@ def read_bytes(path: Path) -> bytes:
     if opener is None:
         return path.read_bytes()
     try:
+        content, packed = bytearray(), path.stat().st_size
         with opener(path) as file:
-            content: bytes = file.read(MOST_BYTES + 1)
+            while len(content) <= MOST_BYTES and (piece := file.read(PIECE)):
+                content += piece
+                check_growth(len(content), packed, str(path))
     except (OSError, EOFError, lzma.LZMAError) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
@@ -44,7 +57,7 @@ def read_bytes(path: Path) -> bytes:
         raise DataRefused(
             "unpacked, the file is larger than 8 GiB", where=str(path), next="split it into smaller files"
         )
-    return content
+    return bytes(content)
 
 # %% ../../nbs/data/text_encoding.ipynb #cd92c724
 def place_of(data: bytes, at: int, encoding: str = "utf-8") -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Select, delete, func, select, update
 
 from ..errors import UsageError
+from ..formulas import no_formula
 from ..ledger.schema import promotions, runs, versions
 from ..ledger.store import Ledger
 from ..settings import Settings
@@ -175,9 +176,11 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
 
 def _write_csv(rows: list[dict[str, Any]], file: Path) -> None:
     with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, _columns(rows))
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(out)
+        names = _columns(rows)
+        lines: list[list[Any]] = [[*names], *([row.get(name) for name in names] for row in rows)]
+        for line in lines:
+            writer.writerow([no_formula(cell) if isinstance(cell, str) else cell for cell in line])
 
 
 def _write_jsonl(rows: list[dict[str, Any]], file: Path) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from ..data.files import FileFormat
 from ..data.sources import shown, split_location
 from ..errors import DataRefused, Failure, UsageError
+from ..formulas import with_formulas
 from ..models.contract import Contract, to_records
 from ..models.model import Model
 from ..registry.versions import Version, load_version
@@ -88,7 +89,8 @@ def score(
     if reasons and not explains(model):
         raise UsageError(f"{version.model} gives no reasons", next="leave --reasons out")
     read = read_records(source, contract, form)
-    frame = checked(contract, read.frame, shown(source), read.untyped)
+    rows = with_formulas(read.frame) if read.untyped else read.frame
+    frame = checked(contract, rows, shown(source), read.untyped)
     if frame.empty:
         raise DataRefused(
             "there is no record to answer", where=shown(source), next="look at the table: is it the right one?"

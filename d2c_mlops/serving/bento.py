@@ -140,10 +140,10 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
     with TemporaryDirectory(prefix="d2c-bento-") as name:
         context = Path(name)
         _copy_code(version, context)
-        shutil.copytree(files, context / "model")
+        copy_inside(files, context / "model")
         if challenger is not None:
             _copy_package(challenger, context)
-            shutil.copytree(files_of(challenger, settings), context / "challenger")
+            copy_inside(files_of(challenger, settings), context / "challenger")
         _copy_older(promised(Ledger.of(settings), version, settings), settings, context)
         code = folder_digest(context)
         tag = f"{version.model}:v{version.version}-{code[:12]}"
@@ -170,6 +170,21 @@ def _without_examples(context: Path) -> None:
             file.unlink()
 
 
+def copy_inside(source: Path, target: Path, *left_out: str) -> None:
+    """Copy a folder; links in it are followed only to places inside it, the others are left out.
+
+    What a link leads to outside (a home folder, keys, another project) has no place in the store or in an image.
+    """
+    named, root = shutil.ignore_patterns(*left_out), source.resolve()
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        linked = {name for name in names if not Path(folder, name).resolve().is_relative_to(root)}
+        gone = {name for name in names if not Path(folder, name).exists()}
+        return {*named(folder, names), *linked, *gone}
+
+    shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
+
+
 def _copy_code(version: Version, context: Path) -> None:
     home = Path(__file__).parents[1]
     for room in ROOMS:
@@ -187,7 +202,7 @@ def _copy_older(found: list[tuple[Older, Version]], settings: Settings, context:
     for old, version in found:
         if old.sunset is None or old.sunset > datetime.now(UTC):
             _copy_package(version, context)
-            shutil.copytree(files_of(version, settings), context / OLDER / str(old.major))
+            copy_inside(files_of(version, settings), context / OLDER / str(old.major))
     if found:
         told = [{**old.to_dict(), "about": _about(version)} for old, version in found]
         (context / OLDER_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
@@ -209,9 +224,7 @@ def _copy_package(version: Version, context: Path) -> None:
             )
         origin = Path(spec.origin)
         if origin.name == "__init__.py":
-            shutil.copytree(
-                origin.parent, context / package, ignore=shutil.ignore_patterns(*NO_CODE), dirs_exist_ok=True
-            )
+            copy_inside(origin.parent, context / package, *NO_CODE)
         else:
             shutil.copy2(origin, context / origin.name)
 

@@ -143,12 +143,13 @@ class Keyring:
         self.looked, self.stamp = 0.0, (0, 0)
         self.keys: dict[str, Key] = {}
         self.damaged = False
+        self.there = False  # a file was seen: one without keys was emptied, and lets nobody in
         self._read()
 
     def guards(self) -> bool:
-        """Return whether callers need a key: there is one, or the file cannot be read and may hold one."""
+        """Return whether callers need a key: there is or was a file of keys, whatever it holds now."""
         self._fresh()
-        return bool(self.keys) or self.damaged
+        return self.there or self.damaged
 
     def look(self) -> None:
         """Read the file when it is another one than before; one that is damaged or gone leaves the keys as they are."""
@@ -168,6 +169,7 @@ class Keyring:
         except FileNotFoundError:
             self.stamp = (0, 0)
             return
+        self.there = True
         stamp = (found.st_mtime_ns, found.st_ino)
         if stamp != self.stamp:
             self.keys, self.stamp = read(self.file), stamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from ..data.sources import URL, extensions, shown
 from ..data.store import disk_trouble
 from ..errors import UsageError
+from ..formulas import no_formulas
 from ..models.contract import Contract
 from ..settings import Settings
 
@@ -93,6 +95,14 @@ def find_sink(location: str, settings: Settings) -> Sink:
     )
 
 
+def _csv(frame: pd.DataFrame, header: bool) -> str:
+    """Return a frame as CSV; all texts are quoted where one holds a carriage return, which would else end its line."""
+    text = frame.to_csv(header=header, index=False, lineterminator="\n")
+    if "\r" not in text:
+        return text
+    return frame.to_csv(header=header, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+
+
 @dataclass
 class _File:
     """A file under a temporary name until it is complete."""
@@ -108,7 +118,8 @@ class _File:
         self.columns = list(frame.columns)
         with disk_trouble(self.path.parent):
             if self.path.suffix.lower() == ".csv":
-                frame.to_csv(self.draft, mode="a", header=self.count == 0, index=False)
+                with self.draft.open("a", encoding="utf-8", newline="") as file:
+                    file.write(_csv(no_formulas(frame), header=self.count == 0))
             else:
                 table = pa.Table.from_pandas(frame, preserve_index=False)
                 self.writer = self.writer or pq.ParquetWriter(self.draft, table.schema)

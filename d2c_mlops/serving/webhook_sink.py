@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import http.client
 import json
 import os
+import re
 import sqlite3
 import time
 import urllib.error
@@ -18,7 +20,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pandas as pd
 
@@ -30,6 +32,7 @@ from .sinks import Batch, Out, Written
 AT_ONCE = 500  # answers in one call
 TRIES, FIRST_WAIT, LONGEST_WAIT = 6, 0.5, 30.0  # attempts, and seconds between them: doubled each time
 TIMEOUT = 30.0  # seconds for one call
+RANDOM = re.compile(r"(?=[^/]*\d)[^/]{12,}|[^/]{20,}")  # a part of a path that looks like a token
 AWAY = frozenset({408, 425, 429, 500, 502, 503, 504})
 TOKEN = "D2C_WEBHOOK_TOKEN"  # noqa: S105 - the name of the variable with the bearer token
 
@@ -175,7 +178,7 @@ class _Hook:
             said = post(self.url, body, headers)
             if said.status in (401, 403):
                 raise UsageError(
-                    f"the web hook does not know the sender ({said.what})", where=self.url.split("?")[0],
+                    f"the web hook does not know the sender ({said.what})", where=shown_hook(self.url),
                     next=f"set {TOKEN} to its token and run the same command again: it goes on where it stopped",
                 )  # fmt: skip
             if not said.away:
@@ -186,7 +189,7 @@ class _Hook:
                 wait *= 2
         raise Temporary(
             f"the web hook did not take the answers from number {place} on, {TRIES} times ({said.what})",
-            where=self.url.split("?")[0],
+            where=shown_hook(self.url),
             next="run the same command again: it goes on where it stopped",
         )
 
@@ -232,20 +235,45 @@ def check_line(location: str, where: str = "") -> None:
     """Raise UsageError where answers would go over an open line."""
     url = urlsplit(location)
     if url.scheme.lower() == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
-        place = where or location.split("?")[0]
+        place = where or shown_hook(location)
         raise UsageError("answers are not sent over an open line", where=place, next="use https://")
+
+
+def shown_hook(url: str) -> str:
+    """Return a web hook's URL without what may be its password: user, query, and parts of its path that are drawn at random."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return url.partition("://")[0] + "://***"
+    place = f"[{host}]" if ":" in host else host
+    path = "/".join("***" if RANDOM.fullmatch(part) else part for part in parts.path.split("/"))
+    return f"{parts.scheme}://{place}{f':{port}' if port else ''}{path}"
+
+
+def with_password(url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return a URL without user and password, and the headers that carry them instead (RFC 7617)."""
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    given = dict(headers)
+    if at:
+        given.setdefault("authorization", f"Basic {base64.b64encode(unquote(user).encode()).decode()}")
+    return urlunsplit(parts._replace(netloc=place)), given
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Said:
     """Send one call, once, and return what was said to it."""
-    request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310 - scheme checked by matches
     try:
+        plain, given = with_password(url, headers)
+        request = urllib.request.Request(plain, body, given, method="POST")  # noqa: S310 - scheme checked by matches
         with CALLS.open(request, timeout=timeout):
             return Said()
     except urllib.error.HTTPError as error:
         away = error.code in AWAY
         wait = _retry_after(error.headers.get("retry-after")) if away else 0.0
         return Said(f"HTTP {error.code}", away, wait, error.code)
+    except (http.client.InvalidURL, ValueError):  # their texts repeat the URL
+        return Said("the URL is not well formed", True)
     except (OSError, TimeoutError, http.client.HTTPException) as error:
         return Said(str(getattr(error, "reason", error)) or type(error).__name__, True)
 

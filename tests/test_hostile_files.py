@@ -1,0 +1,257 @@
+"""Files and addresses that mean harm: bombs, formulas, links out of a folder, passwords in addresses, an emptied file of keys."""
+
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_service import ASK, asking
+
+from d2c_mlops.data import sources as parquet
+from d2c_mlops.data import text_encoding
+from d2c_mlops.data.archives import ZipSource
+from d2c_mlops.data.sources import read_parquet, shown
+from d2c_mlops.data.text_encoding import read_bytes
+from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.formulas import no_formula, no_formulas, with_formula, with_formulas
+from d2c_mlops.runs.history import _write_csv
+from d2c_mlops.serving import keys
+from d2c_mlops.serving.app import Keeping
+from d2c_mlops.serving.bento import copy_inside
+from d2c_mlops.serving.sinks import _File
+from d2c_mlops.serving.webhook_sink import check_line, post, shown_hook, with_password
+
+# --- bombs
+
+ZEROS = b"0" * (8 * 2**20)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask from 4 MiB on, so that the files of the tests are made in no time."""
+    assert text_encoding.SMALL == 64 * 2**20
+    monkeypatch.setattr(text_encoding, "SMALL", 4 * 2**20)
+
+
+def as_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as pack:
+        pack.writestr("orders.csv", ZEROS)
+
+
+def as_nested_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as pack:
+        pack.writestr("orders.csv.gz", gzip.compress(ZEROS))
+
+
+def as_tar(path: Path) -> None:
+    with tarfile.open(path, "w:xz") as pack:
+        entry = tarfile.TarInfo("orders.csv")
+        entry.size = len(ZEROS)
+        pack.addfile(entry, io.BytesIO(ZEROS))
+
+
+def as_tar_of_others(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as pack:
+        entry = tarfile.TarInfo("film.mp4")
+        entry.size = len(ZEROS)
+        pack.addfile(entry, io.BytesIO(ZEROS))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.zip", as_zip), ("b.zip", as_nested_zip), ("c.tar.xz", as_tar), ("d.tgz", as_tar_of_others)]
+)
+def test_an_archive_that_grows_as_no_table_does_is_refused(small: None, tmp_path: Path, name: str, write) -> None:
+    write(tmp_path / name)
+    with pytest.raises(DataRefused, match="more than 300 times its size"):
+        ZipSource().read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_a_packed_file_that_grows_as_no_table_does_is_refused(small: None, tmp_path: Path, suffix: str, pack) -> None:
+    bomb, table = tmp_path / f"a.csv{suffix}", tmp_path / f"b.csv{suffix}"
+    bomb.write_bytes(pack(ZEROS))
+    table.write_bytes(pack(b"id\n1\n" * 1000))
+    with pytest.raises(DataRefused, match="more than 300 times its size"):
+        read_bytes(bomb)
+    assert read_bytes(table) == b"id\n1\n" * 1000
+
+
+def test_a_parquet_file_is_refused_by_what_it_says_before_its_rows_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.parquet"
+    nothing = pa.nulls(2_000_000, pa.int64())
+    pq.write_table(pa.table({f"c{i}": nothing for i in range(80)}), file)
+    monkeypatch.setattr(parquet.pq, "read_table", lambda *args, **more: pytest.fail("rows were read"))
+    with pytest.raises(DataRefused, match=r"2,000,000 rows of 80 columns in .* bytes, which take 1\.2 GiB"):
+        read_parquet(file)
+    monkeypatch.setattr(parquet, "PARQUET_SMALL", 2**40)
+    monkeypatch.setattr(parquet, "MEMORY", 2**30)
+    with pytest.raises(DataRefused, match="GiB of memory"):
+        read_parquet(file)
+    pq.write_table(pa.table({f"c{i}": [1] for i in range(10_001)}), file)
+    with pytest.raises(DataRefused, match="10,001 columns"):
+        read_parquet(file)
+
+
+def test_parquet_that_repeats_itself_within_reason_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"country": pa.array(["DE"] * 500_000)}), file)
+    assert len(read_parquet(file)) == 500_000
+
+
+# --- formulas
+
+FORMULAS = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "＝1+1",
+    "'=1",
+    "''@a",
+    "=",
+    "-",
+    "+49 30 1234",
+]
+PLAIN = ["", "a=b", "'", "'a", " =1", "5", "-5", "+5.20", "-1e-3", "mail@example.com", "2026-01-01"]
+
+
+def test_a_text_is_no_formula_in_a_csv_file_and_comes_back_as_it_was() -> None:
+    assert [no_formula(text) for text in FORMULAS] == [f"'{text}" for text in FORMULAS]
+    assert [no_formula(text) for text in PLAIN] == PLAIN
+    assert [with_formula(no_formula(text)) for text in FORMULAS + PLAIN] == FORMULAS + PLAIN
+
+
+@pytest.mark.parametrize("kind", ["object", "str", "category"])
+def test_the_csv_sink_writes_no_formula_and_numbers_stay_numbers(tmp_path: Path, kind: str) -> None:
+    frame = pd.DataFrame({"name": FORMULAS, "score": [-1.5] * len(FORMULAS), "count": [-3] * len(FORMULAS)})
+    frame["name"] = frame["name"].astype(kind)
+    frame["day"] = pd.Timestamp("2026-01-01", tz="UTC")
+    out = _File(tmp_path / "scored.csv", tmp_path / "draft")
+    out.write(frame.head(4), 0)
+    out.write(frame.iloc[4:], 4)
+    out.finish()
+    read = pd.read_csv(tmp_path / "scored.csv", dtype={"name": str}, keep_default_na=False)
+    assert read["name"].tolist() == [f"'{text}" for text in FORMULAS]
+    assert with_formulas(read)["name"].tolist() == FORMULAS
+    assert read["score"].tolist() == [-1.5] * len(FORMULAS) and read["count"].dtype == "int64"
+    assert "\n-" not in (tmp_path / "scored.csv").read_text() and ",-1.5,-3," in (tmp_path / "scored.csv").read_text()
+    assert list(no_formulas(pd.DataFrame({"=a": [1]}))) == ["'=a"]
+
+
+def test_runs_that_are_exported_hold_no_formula(tmp_path: Path) -> None:
+    _write_csv([{"id": "r1", "error": "=HYPERLINK(1)", "parameters.a": "@x", "seconds": -1.5}], tmp_path / "runs.csv")
+    read = pd.read_csv(tmp_path / "runs.csv")
+    assert (read["error"][0], read["parameters.a"][0], read["seconds"][0]) == ("'=HYPERLINK(1)", "'@x", -1.5)
+
+
+# --- links and passwords
+
+
+def test_a_copy_takes_nothing_that_lies_outside_the_folder(tmp_path: Path) -> None:
+    secret = tmp_path / "home" / "id_rsa"
+    secret.parent.mkdir()
+    secret.write_text("PRIVATE")
+    source = tmp_path / "package"
+    (source / "deep").mkdir(parents=True)
+    (source / "a.py").write_text("a = 1")
+    (source / "b.ipynb").write_text("{}")
+    for name, target in {
+        "key": secret,
+        "home": secret.parent,
+        "up": Path("../home/id_rsa"),
+        "deep/up": Path("../../home"),
+        "gone": tmp_path / "nothing",
+        "same.py": Path("a.py"),
+    }.items():
+        (source / name).symlink_to(target)
+    copy_inside(source, tmp_path / "copy", "*.ipynb")
+    found = sorted(str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*"))
+    assert found == ["a.py", "deep", "same.py"]
+    assert not any(path.is_symlink() for path in (tmp_path / "copy").rglob("*"))
+
+
+SECRETS = {
+    "https://jo:Winter-2019@hooks.example/take": "https://hooks.example/take",
+    "https://hooks.example/take?token=abc123&x=1#f": "https://hooks.example/take",
+    "https://hooks.example:8443/services/T00/xoxb1234567890abcdef": "https://hooks.example:8443/services/T00/***",
+    "https://Winter-2019@[::1]/a": "https://[::1]/a",
+    "https://hooks.example:port@x/Winter-2019-secret": "https://x/***",
+    "https://[broken/Winter-2019": "https://***",
+}
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_an_address_is_shown_without_its_passwords(url: str) -> None:
+    assert shown_hook(url) == SECRETS[url]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://jo:Winter-2019@127.0.0.1:1/a",
+        "http://127.0.0.1:Winter-2019/a",
+        "http://127.0.0.1:1/Winter-2019 \n",
+        "http://127.0.0.1:1/a?key=Winter-2019",
+    ],
+)
+def test_a_call_that_fails_repeats_no_password(url: str) -> None:
+    said = post(url, b"{}", {"authorization": "Bearer Winter-2019"}, timeout=2.0)
+    assert said.away and said.what and "Winter" not in said.what
+
+
+def test_a_password_in_an_address_is_sent_as_a_header() -> None:
+    assert with_password("https://jo:a%40b@x.example/p?q=1", {}) == (
+        "https://x.example/p?q=1",
+        {"authorization": "Basic am86YUBi"},
+    )
+    assert with_password("https://jo@x.example/p", {"authorization": "Bearer t"})[1] == {"authorization": "Bearer t"}
+
+
+def test_an_open_line_is_refused_without_the_password() -> None:
+    with pytest.raises(UsageError) as err:
+        check_line("http://jo:Winter-2019@hooks.example/a?token=Winter-2019")
+    assert "Winter" not in str(err.value) and "hooks.example" in str(err.value)
+    for name in ("api_key", "sig", "client_secret", "access_token", "auth"):
+        assert "Winter" not in shown(f"https://x.example/a?a=1&{name}=Winter-2019")
+
+
+# --- keys
+
+
+def test_an_emptied_file_of_keys_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "LOOK", 0.0)
+    file = tmp_path / "keys.json"
+    ring = keys.Keyring(file)
+    client = asking(Keeping(keyring=ring))
+
+    def status(token: str = "") -> int:
+        head = {"authorization": f"Bearer {token}"} if token else {}
+        return client.post("/predict", json={"records": [ASK]}, headers=head).status_code
+
+    assert status() == 200  # no file: nobody needs a key
+    token = keys.create(file, "crm", ["leads"], now=datetime(2026, 1, 1, tzinfo=UTC))[1]
+    assert (status(), status(token)) == (401, 200)
+    for emptied in ('{"keys": []}', "", "{}", "[]", '{"keys": null}'):
+        file.write_text(emptied)
+        assert status() == 401, emptied
+    file.unlink()
+    assert status() == 401
+
+
+def test_a_service_that_starts_with_an_emptied_file_of_keys_lets_nobody_in(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text('{"keys": []}')
+    client = asking(Keeping(keyring=keys.Keyring(file)))
+    assert client.post("/predict", json={"records": [ASK]}).status_code == 401
