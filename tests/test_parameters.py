@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.parameters import check, parameters_of, to_source
+from d2c_mlops.runs.parameters import check, parameters_of, to_json, to_source
 
 
 def notebook(source: str, tags: tuple[str, ...] = ("parameters",)) -> dict[str, Any]:
@@ -94,3 +94,7 @@ def test_a_text_becomes_the_first_type_that_it_is(annotation: str, text: str, va
 def test_a_text_of_another_type_is_refused(annotation: str, text: str) -> None:
     with pytest.raises(UsageError, match="is not of type"):
         read(f"x: {annotation} = None", x=text)
+
+
+def test_bytes_that_are_no_text_are_on_record_all_the_same() -> None:
+    assert to_json({"a": b"gr\xff", "b": [b"x"], "c": 1 + 2j}) == {"a": "gr\\xff", "b": ["x"], "c": "1+2j"}

@@ -145,6 +145,8 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, set | frozenset):
         return [to_json(item) for item in sorted(value, key=repr)]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     return TypeAdapter(Any).dump_python(value, mode="json")
 
 

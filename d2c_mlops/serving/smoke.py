@@ -125,7 +125,7 @@ def _fits(answer: Reply, contract: Contract) -> tuple[bool, str]:
     if answer.status == 422 and answer.kind.startswith("application/problem+json"):
         return (
             True,
-            f"the model refuses a key that it does not know, so that no prediction was compared ({_said(answer)})",
+            f"the model refuses the made-up record, so that no prediction was compared ({_said(answer)})",
         )
     if answer.status != 200:
         return False, _said(answer)
