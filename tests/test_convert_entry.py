@@ -42,6 +42,13 @@ RAW: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 }  # fmt: skip
 
 
+def test_customers_who_are_numbered_as_the_rows_are_have_rows_of_their_own(tmp_path: Path) -> None:
+    orders = SHOP.assign(customer=np.arange(200) % 40)
+    orders.to_csv(tmp_path / "orders.csv", index=False)
+    make = lambda: RAW["one row for each customer"](pd.read_csv(tmp_path / "orders.csv"))  # noqa: E731
+    assert learned_column(make, {}, ["customer", "sum", "n"]) == ""
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     SHOP.to_csv(tmp_path / "shop.csv", index=False)

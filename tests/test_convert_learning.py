@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.convert.agreement import Disagreement, agree, rare_first
+from d2c_mlops.convert.conversion_report import served_text
 from d2c_mlops.convert.inside import functions_of, served_sources
 from d2c_mlops.convert.learning import advice, sites
 from d2c_mlops.convert.notebook import read_notebook
@@ -262,6 +263,15 @@ def test_a_column_that_follows_the_number_of_the_row_fails_the_check() -> None:
 
     with pytest.raises(Disagreement, match="as past"):
         agree(by_index, SHOP, by_index(SHOP))
+
+
+@pytest.mark.parametrize(("rows", "singles", "pairs", "early"), [
+    (5000, 2000, 500, False), (40, 40, 500, False), (1, 1, 0, False), (5000, 1999, 500, True), (40, 40, 499, True),
+])  # fmt: skip
+def test_a_check_that_stopped_early_says_so(rows: int, singles: int, pairs: int, early: bool) -> None:
+    told = served_text({"rows": rows, "singles": singles, "pairs": pairs, "rare": 1})
+    assert ("stopped early" in told) == early
+    assert f"{singles:,} of {rows:,} records asked alone" in told
 
 
 def test_rare_values_and_nulls_are_asked_first() -> None:

@@ -15,7 +15,7 @@ PAIRS = 500  # of records that are asked together
 MOST_RARE = 1000  # records that are asked first for their rare values
 RARE = 0.05  # share of rows up to which a value is rare
 MOST_VALUES = 50  # of a numeric column whose values are compared as categories
-SECONDS = 240.0  # for all of it; at least LEAST records are compared
+SECONDS = 480.0  # for all of it; at least LEAST records are compared
 LEAST = 200
 RTOL = 1e-9  # of a feature's largest value
 

@@ -127,9 +127,16 @@ def _model(written: Mapping[str, Any] | None) -> str:
 
 def served_text(agreement: Mapping[str, Any]) -> str:
     """Say how many records were asked alone and in pairs, and had the features of the whole table."""
+    from d2c_mlops.convert.agreement import PAIRS, SINGLES
+
+    wanted = min(agreement["rows"], SINGLES)
+    missing = agreement["singles"] < wanted or agreement["pairs"] < (PAIRS if agreement["rows"] > 1 else 0)
+    early = (
+        f"; the check stopped early, for want of time, before {wanted:,} records and {PAIRS} pairs" if missing else ""
+    )
     return (
         f"{agreement['singles']:,} of {agreement['rows']:,} records asked alone ({agreement['rare']:,} with a missing or rare "
-        f"value first) and {agreement['pairs']:,} pairs get the features that they have in the whole table"
+        f"value first) and {agreement['pairs']:,} pairs get the features that they have in the whole table{early}"
     )
 
 

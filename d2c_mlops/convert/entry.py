@@ -65,7 +65,12 @@ def _differs(name: str, part: Any, whole: pd.DataFrame, fixed: list[str], read: 
 
 
 def _linked(table: pd.DataFrame, records: pd.DataFrame) -> bool:
-    return bool(table.index.is_unique and records.index.isin(table.index).all() and list(_unchanged(records, [table])))
+    """Whether the rows of a table are those of the records; one key that agrees by chance may number groups from 0."""
+    if not (table.index.is_unique and records.index.isin(table.index).all()):
+        return False
+    unchanged = len(set(_unchanged(records, [table])))
+    numbered = records.index.equals(pd.RangeIndex(len(records))) and len(records) < len(table)
+    return unchanged > (1 if numbered else 0)
 
 
 def _unchanged(records: pd.DataFrame, read: Iterable[pd.DataFrame]) -> Iterator[str]:
