@@ -211,7 +211,10 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     raw, model, features = done["records"], done["model"], done["features"]
     _need(isinstance(raw, pd.DataFrame) and len(raw) > 1, "the start is no table")
     _need(all(isinstance(name, str) and name.strip() for name in raw.columns), "column names are no texts")
-    _need(raw.columns.is_unique and raw.index.is_unique, "columns or rows are not unique")
+    _need(raw.columns.is_unique, "two columns of the records have one name")
+    _need(
+        raw.index.is_unique, "rows are repeated before the record enters; repeat those of the training after the split"
+    )
     _need(hasattr(model, "predict"), "the estimator cannot predict")
     learned = Learned()
     for name, value in done["given"].items():

@@ -37,6 +37,11 @@ def failed(facts: Trouble, cell: int, too_large: Sequence[Path]) -> Refusal:
 def _advice(facts: Trouble, too_large: Sequence[Path]) -> str:
     """What a person can do about a failure that no mend fits."""
     if "OSError" in facts.bases and "FileNotFoundError" in facts.bases:
+        if beside := re.search(r"/convert/[^/]+/local/([^'\"]+)", facts.message):
+            return (
+                f"a module of yours looks for {beside[1]} beside its own file, and only modules are copied: let the notebook hand "
+                "it the folder, or find the file from the working folder"
+            )
         large = ", ".join(one.name for one in too_large)
         return (
             f"these files are too large to be copied: {large}"
