@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from d2c_mlops.data.csv_files import parse_csv
 from d2c_mlops.data.ingest import IngestResult, ingest
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
@@ -193,3 +194,51 @@ def test_texts_with_numbers_in_them_are_no_numbers_to_tell_of(tmp_path):
 def test_only_columns_with_a_decimal_comma_are_told(tmp_path):
     _, notes = lines(tmp_path, JANUARY.replace(",", ";").replace("5.95", "5,95").replace("7.50", "1\u2009007,50"))
     assert "numbers have a decimal comma (unit_price)" in notes
+
+
+@pytest.mark.parametrize("cut", [2, 3, 4])
+@pytest.mark.parametrize(
+    "names", [("order_lines_part1.csv", "order_lines_part2.csv"), ("2024-01/a.csv", "2024-01/b.csv.gz")]
+)
+def test_an_order_that_is_cut_in_two_by_the_end_of_a_file_keeps_all_its_lines(tmp_path, cut, names):
+    rows = [f"o{i},{line},A,2024-01-05T10:00:00Z,{10 * i + line},1,EUR,web\n" for i in (1, 2) for line in (1, 2, 3)]
+    first, second = HEADER + "".join(rows[:cut]), HEADER + "".join(rows[cut:])
+    packed = gzip.compress(second.encode()) if names[1].endswith(".gz") else second
+    tables, result = read(tmp_path, {names[0]: first, names[1]: packed})
+    assert sorted(tables["order_lines"]["quantity"]) == [11, 12, 13, 21, 22, 23]
+    assert ("some rows in one file and others in another" in "\n".join(result.notes)) == (cut != 3)
+
+
+def test_an_invoice_that_is_cut_in_two_keeps_all_its_products(tmp_path):
+    names = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+    rows = [f"536365,8512{i},MUG {i},{i},2010-12-01 08:26:00,2.5,17850,United Kingdom\n" for i in (1, 2, 3)]
+    files = {"retail_1.csv": names + rows[0], "retail_2.csv": names + "".join(rows[1:])}
+    tables, _ = read(tmp_path, files)
+    assert sorted(tables["order_lines"]["quantity"]) == [1, 2, 3]
+
+
+def test_a_changed_order_in_a_later_file_replaces_the_former(tmp_path):
+    later = JANUARY.replace(",2,B,", ",3,C,").replace("5.95", "5.90")
+    tables, _ = read(tmp_path, {"order_lines_2024-01.csv": JANUARY, "order_lines_2024-02.csv": later})
+    assert tables["order_lines"]["product_id"].tolist() == ["A", "C"]
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "Orders of January,,,,,,,\n",
+        "Orders,,,,,,,\n,,,,,,,\n",
+        "From,2024-01-01,,,,,,\nTo,2024-01-31,,,,,,\n,,,,,,,\n\n",
+    ],
+)
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_titles_that_are_filled_up_with_separators_are_no_header(tmp_path, above, mark):
+    frame, notes = lines(tmp_path, (above + JANUARY).replace(",", mark))
+    assert frame["quantity"].tolist() == [1, 2]
+    assert "above the header passed over" in notes
+
+
+@pytest.mark.parametrize("header", [",a,b\n", "id,,\n"])
+def test_a_header_with_empty_names_is_a_header(header):
+    read = parse_csv((header + "0,x,y\n1,z,w\n").encode(), "x.csv")
+    assert read.frame.index.tolist() == [2, 3]

@@ -46,7 +46,7 @@ class CompleteJourney:
     expects: ClassVar[str] = f"transactions: {', '.join(TRANSACTIONS)}; products: product_id, product_type, ..."
 
     raw_tables: ClassVar[tuple[RawTable, ...]] = (
-        RawTable(TRANSACTIONS, key=("basket_id",), name="transactions"),
+        RawTable(TRANSACTIONS, key=("basket_id",), within=("product_id",), name="transactions"),
         RawTable(("product_id", "product_type", "product_category"), key=("product_id",), name="products"),
     )
 

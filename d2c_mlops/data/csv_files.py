@@ -37,12 +37,13 @@ HEAD_BYTES, HEAD_RECORDS = 1 << 17, 60
 Ints = npt.NDArray[np.int64]
 
 
-def _head(text: str, separator: str) -> list[list[str]]:
+def _head(text: str, separator: str, blank: bool = False) -> list[list[str]]:
+    """Return the cells of the first rows; `blank` says whether rows count that hold nothing but separators."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     rows = []
     try:
         for row in reader:
-            if any(cell.strip() for cell in row):
+            if row and (blank or any(cell.strip() for cell in row)):
                 rows.append(row)
             if len(rows) == HEAD_RECORDS:
                 break
@@ -65,17 +66,20 @@ def csv_separator(text: str) -> str:
 NUMBER_LIKE = re.compile(r"[+-]?(?=[.,]*\d)[\d.,]+")
 
 
+def _filled(row: list[str]) -> int:
+    return max((i for i, cell in enumerate(row, 1) if cell.strip()), default=0)
+
+
 def preamble(rows: list[list[str]]) -> int:
-    """Return how many of the first rows stand above the header."""
+    """Return how many of the first rows stand above the header; they may be filled up with separators."""
     sizes = Counter(len(row) for row in rows if len(row) > 1)
     size = max(sizes, key=lambda n: (sizes[n], n), default=0)
-    first = next((i for i, row in enumerate(rows) if len(row) == size), 0)
-    if not first or sizes[size] < 2 or any(len(row) != size for row in rows[first:]):
+    first = next((i for i, row in enumerate(rows) if len(row) == size and all(cell.strip() for cell in row)), 0)
+    if not first or sizes[size] < 2 or any(len(row) != size and _filled(row) for row in rows[first:]):
         return 0
-    above = all(len(row) == 1 or 2 * len(row) < size for row in rows[:first])
-    names = rows[first] if rows else []
-    header = len({name.strip() for name in names}) == len(names) and all(n.strip() for n in names)
-    return first if above and header and not any(NUMBER_LIKE.fullmatch(name.strip()) for name in names) else 0
+    above = all(_filled(row) <= 1 or 2 * _filled(row) < size for row in rows[:first])
+    header = len({name.strip() for name in rows[first]}) == size
+    return first if above and header and not any(NUMBER_LIKE.fullmatch(name.strip()) for name in rows[first]) else 0
 
 # %% ../../nbs/data/csv_files.ipynb #7b4c6cc3
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def parse_csv(content: bytes, where: str, encoding: str = "") -> CsvFile:
         head = head[: max(head.rfind("\n"), head.rfind("\r")) + 1] or head
     separator = (declared[1] or declared[2]).decode() if declared else csv_separator(head)
     starts, lines = records_of(data, separator, where, first_line)
-    above = preamble(_head(head, separator))
+    above = preamble(_head(head, separator, blank=True))
     if above:
         title = data[starts[0] : starts[above]].decode("utf-8", "replace").split()
         notes.append(f"{above} line{'s' if above > 1 else ''} above the header passed over ({' '.join(title)[:60]!r})")

@@ -28,7 +28,7 @@ from ..errors import DataRefused, Failure
 
 # %% auto #0
 __all__ = ['DATED', 'COUNTED', 'FIRST', 'Ints', 'PERIOD', 'plain_stem', 'period_of', 'table_of', 'same_columns', 'aligned',
-           'once', 'row_hashes', 'labelled', 'sort_key', 'join', 'totals_key']
+           'once', 'split_keys', 'row_hashes', 'labelled', 'sort_key', 'join', 'totals_key']
 
 # %% ../../nbs/data/joining.ipynb #4bb360c7
 DATED = re.compile(r"[-_. ]*(?<!\d)(19|20)\d\d([-_.]?([qQwW]?\d{1,2})).*$")
@@ -154,16 +154,22 @@ def once(
     groups = rows.groupby(["key", "part"])["hash"].agg(["sum", "size"]).reset_index()
     kinds = groups.groupby("key").agg(sums=("sum", "nunique"), sizes=("size", "nunique"), last=("part", "max"))
     differ = kinds.index[(kinds["sums"] > 1) | (kinds["sizes"] > 1)]
+    later = _later_is_known(groups[groups["key"].isin(differ)], names, ordered)
+    cut = differ[:0] if later else differ.intersection(split_keys(frame.iloc[at], rows, raw))
+    differ = differ.difference(cut)
     files = ", ".join(names[i] for i in sorted(groups["part"].unique())[:4])
-    if len(differ) and not _later_is_known(groups[groups["key"].isin(differ)], names, ordered):
+    if len(differ) and not later:
         raise _conflict(table, key, groups, differ, names)
     keep = np.ones(len(frame), bool)
-    keep[at] = rows["part"].to_numpy() == rows["key"].map(kinds["last"]).to_numpy()
+    last = rows["part"].to_numpy() == rows["key"].map(kinds["last"]).to_numpy()
+    keep[at] = last | rows["key"].isin(cut).to_numpy()
     notes = (
-        [f"{table}: {len(kinds) - len(differ):,} of {key} are the same in {files}, counted once"]
-        if len(kinds) > len(differ)
+        [f"{table}: {len(kinds) - len(differ) - len(cut):,} of {key} are the same in {files}, counted once"]
+        if len(kinds) > len(differ) + len(cut)
         else []
     )
+    if len(cut):
+        notes.append(f"{table}: {len(cut):,} of {key} have some rows in one file and others in another, all taken")
     if len(differ):
         notes.append(f"{table}: {len(differ):,} of {key} differ in {files}, the later file counts")
     return frame.loc[keep], notes
@@ -172,6 +178,20 @@ def once(
 def _key_text(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
     instants, bad = read_time(column) if column.name in raw.times else (column, np.ones(1, bool))
     return read_text(column)[0] if bad.any() else instants.dt.strftime("%Y-%m-%d").astype("str")
+
+
+def split_keys(frame: pd.DataFrame, rows: pd.DataFrame, raw: RawTable) -> pd.Index[Any]:
+    """Return the keys of which no row is in two parts: an export was cut in the middle of an order.
+
+    `rows` holds key and part of each row of the frame.
+    """
+    if not raw.within or not set(raw.within) <= set(frame.columns):
+        return pd.Index([])
+    apart = {name: _key_text(frame[name], raw).to_numpy(object) for name in raw.within}
+    seen = rows[["key", "part"]].assign(**apart).drop_duplicates()
+    twice = seen.loc[seen.duplicated(["key", *raw.within], keep=False), "key"]
+    whole: pd.Index[Any] = pd.Index(seen["key"].unique()).difference(pd.Index(twice.unique()))
+    return whole
 
 
 def row_hashes(frame: pd.DataFrame, raw: RawTable) -> npt.NDArray[np.uint64]:

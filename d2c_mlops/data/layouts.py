@@ -50,6 +50,7 @@ class RawTable:
     times: tuple[str, ...] = ()
     identifiers: tuple[str, ...] = ()
     join: bool = True  # whether several files of it are one table
+    within: tuple[str, ...] = ()  # what tells the rows of one key apart: the number of a line, a product
     checked: bool = False  # whether the layout itself refuses numbers and times that cannot be read
 
 
@@ -152,6 +153,7 @@ def canonical_table(table: str) -> RawTable:
         columns=required(table),
         key=("order_id",) if table == "order_lines" else tuple(KEYS[table]),
         name=table,
+        within=("line_no",) if table == "order_lines" else (),
         numbers=tuple(label for label, kind in kinds.items() if kind in ("float64", "int64")),
         times=tuple(label for label, kind in kinds.items() if kind.startswith("datetime")),
         identifiers=tuple(label for label in kinds if label.endswith("_id")) + COMMON * (table == "sales_totals"),

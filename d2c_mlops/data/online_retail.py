@@ -162,6 +162,7 @@ class OnlineRetail:
         RawTable(
             COLUMNS,
             key=("InvoiceNo",),
+            within=("StockCode",),
             numbers=("Quantity", "UnitPrice"),
             times=("InvoiceDate",),
             identifiers=("InvoiceNo", "StockCode", "CustomerID"),
