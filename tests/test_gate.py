@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import re
 import sys
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,9 @@ from d2c_mlops.data.tables import Tables, validate
 from d2c_mlops.errors import GateRefused
 from d2c_mlops.ledger.schema import versions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.model import Evaluation
-from d2c_mlops.registry.clean_process import perform
+from d2c_mlops.models.model import Evaluation, Model, class_path
+from d2c_mlops.models.model import load as load_model
+from d2c_mlops.registry.clean_process import outside_its_interval, perform
 from d2c_mlops.registry.evaluators import Metric, Trial, evaluator_of
 from d2c_mlops.registry.evaluators.leads import LeadEvaluator
 from d2c_mlops.registry.figures import Measured, Pair
@@ -67,6 +70,47 @@ class Flat(DemandForecaster):
         return self
 
 
+class Thousands(DemandForecaster):
+    """Answers in thousandths of a unit."""
+
+    contract = dataclasses.replace(demand_contract(), name="thousands")
+
+    def predict(self, records):
+        answers = super().predict(records)
+        numbers = answers.select_dtypes("number").columns
+        return answers.assign(**{name: answers[name] * 1000 for name in numbers})
+
+
+class Turned(DemandForecaster):
+    """Turns its intervals round."""
+
+    contract = dataclasses.replace(demand_contract(), name="turned")
+
+    def predict(self, records):
+        answers = super().predict(records)
+        return answers.assign(lower_80=answers["upper_80"] + 1)
+
+    def predict_records(self, records):
+        return None
+
+    def answer_records(self, records):
+        return None
+
+
+class Reader(DemandForecaster):
+    """Knows what came from a fit that saw it, which it keeps for the whole process."""
+
+    contract = dataclasses.replace(demand_contract(), name="reader")
+
+    def predict(self, records):
+        answers = super().predict(records)
+        came = [KNOWN.get((str(s), str(pd.Timestamp(d).date()))) for s, d in zip(records["series"], records["date"])]
+        return answers.assign(forecast=[f if c is None else float(c) for f, c in zip(answers["forecast"], came)])
+
+
+KNOWN = {}
+
+
 class Unknown(DemandForecaster):
     """A kind of model that nobody measures."""
 
@@ -83,6 +127,14 @@ def _one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Find the evidence in this process, which saves seconds; tests with `clean_process` and test_registry.py start one."""
     if "clean_process" not in request.fixturenames:
         monkeypatch.setattr("d2c_mlops.registry.evidence._find_out", lambda tasks, _: [perform(task) for task in tasks])
+        monkeypatch.setattr("d2c_mlops.models.conformance.elsewhere", read_again)
+
+
+def read_again(folder: Path) -> str:
+    """Answer the records of a saved model in this process."""
+    asked = pd.read_parquet(folder / "records.parquet")
+    load_model(folder / "model").predict(asked).to_parquet(folder / "answers.parquet")
+    return ""
 
 
 @pytest.fixture
@@ -99,10 +151,34 @@ def liars(settings: Settings, project: Path) -> Settings:
     return load(project, environ={})
 
 
+@cache
+def example(cls: type[Model]) -> tuple[Tables, date]:
+    """Return the example of a class, made once."""
+    return cls.example()
+
+
+FITTED: dict[tuple[str, str, str, date], tuple[Model, Evaluation]] = {}
+
+
+def fitted(model: Model, tables: Tables, digest: str, as_of: date) -> tuple[Model, Evaluation]:
+    """Return a model fitted and evaluated on tables, once for all tests that want the same."""
+    of = (class_path(type(model)), json.dumps(model.params() | model.charter.to_dict(), default=str), digest, as_of)
+    if of not in FITTED:
+        found = model.evaluate(tables, as_of)
+        FITTED[of] = (model.fit(tables, as_of), found)
+    return FITTED[of]
+
+
 def shop_of(settings: Settings, tables: Tables, name: str = "shop") -> str:
     """Keep tables as a dataset of the project; return its digest."""
     kept, _ = write(
-        settings.store, name, dict(tables), source="simulated", layout="canonical", created_at=datetime.now(UTC)
+        settings.store,
+        name,
+        dict(tables),
+        source="simulated",
+        layout="canonical",
+        created_at=datetime.now(UTC),
+        zone=tables.zone,
     )
     return kept.digest
 
@@ -113,11 +189,11 @@ def train(
 ) -> Version:  # fmt: skip
     """Register a model fitted on the example's shop, or on other tables."""
     model = new_model(name, settings, params)
-    own, day = type(model).example()
+    own, day = example(type(model))
     tables, as_of = tables or own, as_of or day
-    found = evaluation or model.evaluate(tables, as_of)
     inputs = [{"name": data, "digest": shop_of(settings, tables, data)}]
-    return register(name, model.fit(tables, as_of), found, settings=settings, as_of=as_of, inputs=inputs)
+    model, found = fitted(model, tables, inputs[0]["digest"], as_of)
+    return register(name, model, evaluation or found, settings=settings, as_of=as_of, inputs=inputs)
 
 
 def clauses(version: Version, current: Version | None, settings: Settings) -> dict[str, Clause]:
@@ -150,6 +226,39 @@ def test_a_good_forecast_with_a_report_of_its_own_is_refused_for_the_report(liar
     assert found["baseline"].holds  # judged by what it forecasts, not by what it says
 
 
+def test_answers_in_another_unit_lose_to_every_baseline(liars: Settings) -> None:
+    found = clauses(train(liars, "thousands"), None, liars)
+    assert not found["baseline"].holds and "worse" in found["baseline"].finding
+
+
+def test_intervals_that_are_turned_round_are_refused(liars: Settings) -> None:
+    found = clauses(train(liars, "turned"), None, liars)["check_model"]
+    assert not found.holds and "lower_80 is above upper_80" in found.finding
+
+
+def test_a_model_that_knows_what_came_from_elsewhere_is_refused(liars: Settings) -> None:
+    cls = type(new_model("reader", liars, {}))
+    tables, _ = example(cls)
+    lines = tables.sql(
+        "select category as series, cast(ordered_at as date)::varchar as date, sum(quantity - returned_quantity)::double as units "
+        "from order_lines join products using (product_id) where not cancelled group by all"
+    )
+    sys.modules[cls.__module__].KNOWN.update({(row.series, row.date[:10]): row.units for row in lines.itertuples()})
+    found = clauses(train(liars, "reader"), None, liars)["evaluation"]
+    assert not found.holds and "three times the sales" in found.finding
+    honest = clauses(train(liars), None, liars)["evaluation"]
+    assert honest.holds, honest.finding
+
+
+@pytest.mark.parametrize("low, high, words", [(2.0, 1.0, "turned|above"), (1.5, 2.0, "lies outside")])
+def test_an_interval_that_misses_its_forecast_is_found(low: float, high: float, words: str) -> None:
+    good = pd.DataFrame({"forecast": [1.0, 1.0], "lower_80": [0.0, 1.0], "upper_80": [2.0, 1.0]})
+    assert list(outside_its_interval(good)) == []
+    bad = pd.DataFrame({"forecast": [1.0, 1.0], "lower_80": [0.0, low], "upper_80": [2.0, high]})
+    (text,) = outside_its_interval(bad)
+    assert re.search(words, text) and "1 of 2 answers" in text and "row 1" in text
+
+
 def test_figures_that_nobody_can_recompute_want_an_override(liars: Settings) -> None:
     train(liars, "unknown")
     with pytest.raises(GateRefused, match=r"evaluate\(\)'s own and could not be recomputed.*Evaluator"):
@@ -161,7 +270,7 @@ def test_figures_that_nobody_can_recompute_want_an_override(liars: Settings) -> 
 def test_the_measured_figure_is_what_a_forecast_at_the_cutoffs_gives(settings: Settings) -> None:
     version = train(settings)
     model = new_model("demand", settings, {})
-    tables, as_of = type(model).example()
+    tables, as_of = example(type(model))
     seen = evaluator_of(version.schema).observe(Trial(type(model), version.params, {}, tables, as_of))
     cutoff = as_of - timedelta(days=28)
     early = new_model("demand", settings, {}).fit(tables.before(cutoff), cutoff)
@@ -181,7 +290,7 @@ def test_the_measured_figure_is_what_a_forecast_at_the_cutoffs_gives(settings: S
 
 def test_no_cutoff_sees_what_came_after_it(settings: Settings) -> None:
     model = new_model("demand", settings, {})
-    tables, as_of = type(model).example()
+    tables, as_of = example(type(model))
     lines = tables["order_lines"].copy()
     late = lines["ordered_at"] >= pd.Timestamp(as_of - timedelta(days=27), tz="UTC")
     lines.loc[late, "quantity"] *= 1000
@@ -203,13 +312,13 @@ def test_a_model_is_handed_no_row_after_its_cutoff(settings: Settings) -> None:
             seen.append((as_of, tables["order_lines"]["ordered_at"].max()))
             return super().fit(tables, as_of)
 
-    tables, as_of = base.example()
+    tables, as_of = example(base)
     evaluator_of(base.contract).observe(Trial(Spy, base().params(), {}, tables, as_of))
     assert len(seen) == 3
     assert all(last < pd.Timestamp(cutoff + timedelta(days=1), tz="UTC") for cutoff, last in seen)
 
 
-def seasonal(days: int = 800, start: date = date(2022, 1, 1)) -> tuple[Tables, date]:
+def seasonal(days: int = 500, start: date = date(2022, 1, 1)) -> tuple[Tables, date]:
     """Return a shop whose sales of a week are those of the same week of last year, and differ from week to week."""
     rng = np.random.default_rng(0)
     weeks = rng.integers(2, 60, 52)
@@ -280,6 +389,15 @@ def test_other_series_are_another_population(settings: Settings) -> None:
     assert not lost.holds and "2 that the champion answers are not" in lost.finding
 
 
+def test_days_of_another_time_zone_are_not_those_of_the_champion(settings: Settings) -> None:
+    tables, _ = example(type(new_model("demand", settings, {})))
+    first, other = train(settings), train(settings, tables=Tables(dict(tables), "Asia/Tokyo"))
+    found = clauses(other, first, settings)["population"]
+    assert not found.holds and "Asia/Tokyo, the champion's are those of UTC" in found.finding
+    again = clauses(first, first, settings)["population"]
+    assert again.holds, again.finding
+
+
 def test_another_dataset_is_not_compared_silently(settings: Settings) -> None:
     first, other = train(settings), train(settings, data="outlet")
     found = clauses(other, first, settings)["population"]
@@ -330,11 +448,24 @@ def test_the_same_version_again_is_no_change(settings: Settings) -> None:
     assert json.loads(CliRunner().invoke(main, ["promote", "demand", "--json"]).output)["promotion"] is None
 
 
-@pytest.mark.parametrize("what", ["params", "data", "as_of"])
+def test_the_same_rows_in_another_order_are_no_change(settings: Settings) -> None:
+    train(settings)
+    promote("demand", settings)
+    tables, _ = example(type(new_model("demand", settings, {})))
+    order = np.random.default_rng(1).permutation(len(tables["order_lines"]))
+    lines = tables["order_lines"].iloc[order].reset_index(drop=True)
+    train(settings, tables=Tables({**dict(tables), "order_lines": lines}, tables.zone))
+    made, found = promote("demand", settings)
+    assert made is None and [clause.name for clause in found] == ["no change"]
+
+
+@pytest.mark.parametrize(
+    "what", ["params", pytest.param("data", marks=pytest.mark.slow), pytest.param("as_of", marks=pytest.mark.slow)]
+)
 def test_what_differs_is_judged_again(settings: Settings, what: str) -> None:
     train(settings)
     promote("demand", settings)
-    tables, as_of = type(new_model("demand", settings, {})).example()
+    tables, as_of = example(type(new_model("demand", settings, {})))
     if what == "data":
         lines = tables["order_lines"]
         tables = Tables({**dict(tables), "order_lines": lines.assign(quantity=lines["quantity"] + 1)})

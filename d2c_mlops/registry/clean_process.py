@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -17,11 +17,12 @@ import pandas as pd
 
 from ..data.store import write_atomic
 from ..data.tables import Tables
-from ..errors import D2CError, DataRefused
+from ..errors import D2CError, DataRefused, Failure
 from ..models.conformance import Case, check_model, examined
 from ..models.model import Model, load, resolve
 from .evaluators import CAME, MODEL, Trial, evaluator_of
 
+INTERVALS = "an interval is not turned round and holds its answer"
 ASKED = 300  # records of a version that are asked, spread over all
 
 
@@ -40,8 +41,29 @@ def answers(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
     records = model.records(tables, as_of)
     records = records.iloc[:: max(1, len(records) // ASKED)].head(ASKED).reset_index(drop=True)
     asked = model.contract.check_inputs(records)
-    kept, failures = examined(Case(cls, tables, as_of, model, asked, model.predict(asked.copy())))
-    return {"rules": kept, "failures": [vars(failure) for failure in failures]}
+    found = model.predict(asked.copy())
+    kept, failures = examined(Case(cls, tables, as_of, model, asked, found))
+    failures += [Failure(what, INTERVALS) for what in outside_its_interval(found)]
+    return {"rules": [*kept, INTERVALS], "failures": [vars(failure) for failure in failures]}
+
+
+def outside_its_interval(answers: pd.DataFrame) -> Iterator[str]:
+    """Yield the intervals lower_…/upper_… that are turned round, or do not hold the forecast or prediction."""
+    middle = next((name for name in ("forecast", "prediction") if name in answers), "")
+    for lower in (name for name in answers.columns if name.startswith("lower")):
+        upper = "upper" + lower.removeprefix("lower")
+        if upper not in answers:
+            continue
+        turned = (answers[lower] > answers[upper]).to_numpy(bool)
+        if turned.any():
+            row = int(turned.argmax())
+            low, high = answers[lower].iloc[row], answers[upper].iloc[row]
+            yield f"{lower} is above {upper} in {int(turned.sum())} of {len(answers)} answers, as in row {row}: {low} > {high}"
+        elif (
+            middle
+            and (out := ((answers[middle] < answers[lower]) | (answers[middle] > answers[upper])).to_numpy(bool)).any()
+        ):
+            yield f"{middle} lies outside {lower}..{upper} in {int(out.sum())} of {len(answers)} answers, as in row {int(out.argmax())}"
 
 
 def observe(task: Mapping[str, Any], cls: type[Model], disguised: bool = False) -> dict[str, Any]:

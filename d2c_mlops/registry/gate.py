@@ -21,7 +21,7 @@ from .charters import Example, example_of
 from .evaluators import Evaluator, Metric
 from .evidence import Asked, Evidence, evaluator, evidence
 from .figures import Measured, Pair, pairs_of, reported
-from .versions import Version, find_version, load_version
+from .versions import Version, find_version, load_version, zone_of_days
 
 FLATTERED = 0.5  # share by which evaluate() may report a better figure than the gate measures
 ALIKE = 1e-6  # share by which evaluate() and the gate may differ on the same rows
@@ -177,6 +177,8 @@ def population_is_covered(question: Question) -> Iterator[Clause]:
             f"trained on dataset {now!r}, the champion on {was!r}: figures of two datasets are not compared; if they are the same "
             "shop, override on record",
         )  # fmt: skip
+    elif other := _other_zone(question):
+        yield Clause("population", moved, other + ("" if moved else "; give its contract a new major version"))
     elif ours is not None and theirs is not None:
         lost = sorted(theirs.keys() - ours.keys())
         shown = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
@@ -184,6 +186,22 @@ def population_is_covered(question: Question) -> Iterator[Clause]:
             f"; {len(lost)} that the champion answers are not: {shown}" if lost else ""
         )
         yield Clause("population", not lost, text)
+
+
+def _other_zone(question: Question) -> str:
+    """Return that the version's days are those of another time zone than the champion's; empty where they are the same."""
+    champion, version = question.champion, question.version
+    if champion is None or question.evaluator is None or question.evaluator.own_files:
+        return ""
+    try:
+        was, now = (zone_of_days(each, question.settings) for each in (champion, version))
+    except D2CError:  # files that are gone or changed are told where they are needed
+        return ""
+    return (
+        ""
+        if was == now
+        else f"its days are those of {now}, the champion's are those of {was}: callers get another day for the same date"
+    )
 
 
 def evaluation_is_measured(question: Question) -> Iterator[Clause]:
@@ -211,7 +229,11 @@ def evaluation_is_measured(question: Question) -> Iterator[Clause]:
 def _where(ours: Measured) -> str:
     if "cutoff" not in ours.seen:
         return f"on {len(ours.answered):,} records that were held back from the training"
-    return f"at {ours.seen['cutoff'].nunique()} past cutoffs on {len(ours.answered):,} answers"
+    text = f"at {ours.seen['cutoff'].nunique()} past cutoffs on {len(ours.answered):,} answers"
+    every = ours.seen[ours.evaluator.row[-1]].nunique()
+    if (answered := len(ours.keys())) < every:
+        text += f"; {answered:,} of {every:,} {ours.evaluator.row[-1]} keys are answered, the others are not judged"
+    return text
 
 
 def _not_finite(ours: Measured) -> Iterator[str]:

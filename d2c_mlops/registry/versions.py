@@ -252,6 +252,12 @@ def code_of(version: Version, settings: Settings) -> str:
     return str(described.get("code", ""))
 
 
+def zone_of_days(version: Version, settings: Settings) -> str:
+    """Return the time zone whose days a version answers for; UTC for one registered without."""
+    described = json.loads((files_of(version, settings) / MODEL_FILE).read_text(encoding="utf-8"))
+    return str(described.get("zone", "UTC"))
+
+
 def folder_digest(folder: Path) -> str:
     """Return the SHA-256 of all files below a folder: names and contents."""
     digest = sha256()
