@@ -20,6 +20,9 @@ from d2c_mlops.data.tables import Tables, validate
 from d2c_mlops.errors import GateRefused
 from d2c_mlops.ledger.schema import versions
 from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.contract import Contract, contract_from_dict, contract_to_dict
+from d2c_mlops.models.contract_changes import broken_clauses
+from d2c_mlops.models.forecasting import demand_contract
 from d2c_mlops.models.model import Evaluation, Model, class_path
 from d2c_mlops.models.model import load as load_model
 from d2c_mlops.registry.clean_process import outside_its_interval, perform
@@ -376,6 +379,20 @@ def test_a_new_major_version_may_have_another_frequency(settings: Settings) -> N
     weekly = train(settings, freq="W", contract_version="2.0.0")
     found = clauses(weekly, first, settings)
     assert all(clause.holds for clause in found.values()) and "not compared" in found["champion"].finding
+
+
+def test_other_words_of_a_field_ask_for_no_new_number_and_another_limit_does() -> None:
+    contract = demand_contract()
+    described = contract_to_dict(contract)
+
+    def changed(**terms: object) -> Contract:
+        other = json.loads(json.dumps(described))
+        next(field for field in other["outputs"] if field["name"] == "forecast").update(terms)
+        return contract_from_dict(other)
+
+    assert broken_clauses(contract, changed(description="Units that are expected")) == []
+    (broken,) = broken_clauses(changed(le=10.0), changed(le=5.0, description="Units that are expected"))
+    assert "1.1.0" in broken.what and "description" not in broken.what
 
 
 def test_other_series_are_another_population(settings: Settings) -> None:
