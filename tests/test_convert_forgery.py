@@ -140,9 +140,9 @@ def test_what_a_module_of_the_author_does_at_the_start_forges_nothing(tmp_path: 
             f"open(__import__('os').path.join(__import__('os').environ['HOME'], '{name}'), 'w')\n"
         )
     assert compared(tmp_path, ["total = 3"], ["total = 4"], [["total"]]).status == "differs"
-    cell = "import os\nseen = sorted(set(os.listdir(os.environ['HOME'])) & {'sitecustomize', 'base64', 'hashlib'})"
+    cell = "import os\nseen = sorted(set(os.listdir(os.environ['HOME'])) & {'sitecustomize', 'base64', 'hashlib'}) + ['end']"
     old = notebook(tmp_path / "c" / "x.ipynb", cell)
-    new = notebook(tmp_path / "d" / "x.ipynb", "seen = []")
+    new = notebook(tmp_path / "d" / "x.ipynb", "seen = ['end']")
     written = SimpleNamespace(
         notebook=new, alignment=[{"converted": 1, "original": [1], "names": ["seen"]}], parameters=()
     )

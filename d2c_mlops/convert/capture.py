@@ -11,7 +11,7 @@ import datetime
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from datetime import datetime as moment
 from decimal import Decimal
@@ -400,32 +400,47 @@ whole_days, whole_seconds = vars(timedelta)["days"].__get__, vars(timedelta)["se
 whole_micros = vars(timedelta)["microseconds"].__get__
 
 
-def watched() -> list[tuple[str, Any, str, Any, Any]]:
-    """Return what a notebook has no reason to replace: label, namespace, name, object, and its code where it is a function."""
+def watched() -> list[tuple[str, tuple[Any, ...], str, Any, Any]]:
+    """Return what a notebook has no reason to replace: label, namespaces, name, object, and its code where it is a function.
+
+    A name is looked up in the namespaces in turn: those of a class and of its bases, or the one of a module.
+    """
     modules: list[ModuleType] = [builtins, time, datetime, random, json, numpy, numpy.random, numpy.linalg, pandas]
-    kinds = dict.fromkeys(each for kind in (DataFrame, Series, Index) for each in mro_of(kind) if each is not object)
-    places: Iterable[tuple[str, Any]] = [
-        *((module.__name__, vars(module)) for module in modules),
-        *((f"{each.__module__.partition('.')[0]}.{each.__name__}", namespace_of(each)) for each in kinds),
+    places: list[tuple[str, tuple[Any, ...]]] = [
+        *((module.__name__, (vars(module),)) for module in modules),
+        *(
+            (f"pandas.{kind.__name__}", tuple(namespace_of(base) for base in mro_of(kind)))
+            for kind in (DataFrame, Series, Index)
+        ),
     ]
     clock = (moment, date, timedelta)
     rows = []
-    for label, namespace in places:
-        for name, value in namespace.items():
-            of_class = label.startswith("pandas.") and not name.startswith("_repr")
-            public = not name.startswith("_") or name in ("__import__", "__build_class__") or of_class
-            # Old notebooks give numpy and pandas names of classes back (`np.bool = bool`).
+    for label, namespaces in places:
+        of_class = len(namespaces) > 1
+        for name in dict.fromkeys(name for namespace in namespaces for name in namespace):
+            value = look_up(namespaces, name)
+            public = not name.startswith("_") or name in ("__import__", "__build_class__")
+            public = public or (of_class and not name.startswith("_repr"))
             called = callable(value) or (of_class and type(value) is property)
+            # Old notebooks give numpy and pandas names of classes back (`np.bool = bool`).
             if public and called and (not is_a(value, type) or value in clock or label == "builtins"):
                 code = code_of(value) if type(value) is FunctionType else None
-                rows.append((f"{label}.{name}".removeprefix("builtins."), namespace, name, value, code))
+                rows.append((f"{label}.{name}".removeprefix("builtins."), namespaces, name, value, code))
     return rows
 
 
-def replaced(rows: list[tuple[str, Any, str, Any, Any]]) -> list[str]:
+def look_up(namespaces: tuple[Any, ...], name: str) -> Any:
+    """Return what a name stands for in the first namespace that has it."""
+    for namespace in namespaces:
+        if name in namespace:
+            return namespace[name]
+    return MISSING
+
+
+def replaced(rows: list[tuple[str, tuple[Any, ...], str, Any, Any]]) -> list[str]:
     """Return the labels of what is no longer what it was before the first cell."""
     changed = []
-    for label, namespace, name, value, code in rows:
-        if namespace.get(name) is not value or (code is not None and code_of(value) is not code):
+    for label, namespaces, name, value, code in rows:
+        if look_up(namespaces, name) is not value or (code is not None and code_of(value) is not code):
             changed.append(label)
     return changed
