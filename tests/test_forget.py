@@ -458,6 +458,20 @@ def test_an_archive_is_listed_and_not_changed(settings: Settings) -> None:
     assert any("all.zip" in line and "an archive, top.csv" in line for line in told.not_reached)
 
 
+def test_the_record_names_no_file_after_the_customer(settings: Settings) -> None:
+    folder = settings.store / "out" / WHO
+    folder.mkdir(parents=True)
+    (folder / f"{WHO}.bin").write_bytes(b"\0" + WHO.encode())
+    (folder / "a.txt").write_text(WHO)
+    told = forget(WHO, settings, yes=True)
+    assert any(f"{WHO}.bin" in line for line in told.not_reached) and f"out/{WHO}" in told.found
+    ledger = Ledger.of(settings)
+    with ledger.read() as connection:
+        rows = connection.execute(select(forgettings)).mappings().all()
+    assert len(rows) == 2 and WHO not in json.dumps([dict(row) for row in rows], default=str)
+    ledger.close()
+
+
 def test_without_its_key_the_list_stops_ingest(settings: Settings) -> None:
     plant(settings)
     forget(WHO, settings, yes=True)

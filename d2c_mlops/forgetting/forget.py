@@ -24,7 +24,7 @@ from ..serving.bento import log_secret
 from ..settings import Settings
 from ..suppression import ERASE, FOLDER, PREFIX, PSEUDONYMISE, canonical, keyed_hash
 from . import databases, datasets, ledger_rows, places, records
-from .person import Person
+from .person import MARKER, Person
 
 
 @dataclass
@@ -109,9 +109,9 @@ def forget(
             about = {"request": told.request, "by": who, "subject": subject, "mode": told.mode, "models": told.models}
             records.suppress(settings.store, plan.person, datetime.now(UTC))
             if not pending:
-                _note(ledger, about, records.BEGUN, told)
+                _note(ledger, about, records.BEGUN, told, plan.person)
             _change(plan, ledger, settings, told, patience)
-            _note(ledger, about, records.DONE, told)
+            _note(ledger, about, records.DONE, told, plan.person)
         told.changed = True
     return told
 
@@ -207,8 +207,20 @@ def _sources(plan: _Plan) -> set[str]:
     return {source for hits in plan.data.values() for source in hits.sources}
 
 
-def _note(ledger: Ledger, about: dict[str, Any], status: str, told: Forgetting) -> None:
-    counts = {"places": told.found, "datasets": told.datasets, "not_reached": told.not_reached}
+def _unnamed(text: str, person: Person) -> str:
+    """Return a text of the record without identifiers, also within longer words such as names of files."""
+    for name in sorted(person.names | person.spellings, key=len, reverse=True):
+        text = text.replace(name, MARKER) if len(name) >= databases.LONG_NAME else text
+    return person.text(text)
+
+
+def _note(ledger: Ledger, about: dict[str, Any], status: str, told: Forgetting, person: Person) -> None:
+    """Append to the record; names of files and folders may hold the identifier, and lose it."""
+    counts = {
+        "places": {_unnamed(place, person): count for place, count in told.found.items()},
+        "datasets": told.datasets,
+        "not_reached": [_unnamed(line, person) for line in told.not_reached],
+    }
     records.note(ledger, {**about, **counts, "status": status, "at": datetime.now(UTC)})
 
 

@@ -208,7 +208,9 @@ def not_reached(settings: Settings, person: Person, sources: Collection[str], fi
     lines += [
         f"{here(path)}: {why}, not changed; {_advice(path, why, settings)}" for path, why in sorted(fixed.items())
     ]
-    named = [p for root in roots(settings) for p in files_below(root) if person.in_text(p.name)]
+    named = [
+        p for root in roots(settings) for p in files_below(root) if person.in_text(p.name) or person.in_text(p.stem)
+    ]
     lines += [f"{here(path.parent)}: a file is named after the customer; rename or delete it" for path in named]
     return lines
 
