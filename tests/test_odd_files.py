@@ -242,3 +242,11 @@ def test_titles_that_are_filled_up_with_separators_are_no_header(tmp_path, above
 def test_a_header_with_empty_names_is_a_header(header):
     read = parse_csv((header + "0,x,y\n1,z,w\n").encode(), "x.csv")
     assert read.frame.index.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("name", ["Order ID", "ORDER_ID", "order-id"])
+def test_a_column_of_another_spelling_is_named_as_the_nearest(tmp_path, name):
+    with pytest.raises(DataRefused) as refused:
+        lines(tmp_path, JANUARY.replace("order_id", name))
+    (failure,) = refused.value.failures
+    assert f"column 'order_id' is missing; the nearest column there is {name!r}" in failure.what

@@ -5,6 +5,7 @@
 # %% ../../nbs/data/validation.ipynb #e20f6744
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -168,8 +169,9 @@ def _kind(column: pa.Column) -> str:
 
 
 def _missing(name: str, column: str, frame: pd.DataFrame, where: str) -> Failure:
-    near = get_close_matches(column, [str(c) for c in frame.columns], n=1, cutoff=0.5)
-    hint = f"; the nearest column there is {near[0]!r}" if near else ""
+    plain = {re.sub(r"[\W_]+", "_", str(c)).strip("_").lower(): str(c) for c in frame.columns}
+    near = get_close_matches(column, list(plain), n=1, cutoff=0.5)
+    hint = f"; the nearest column there is {plain[near[0]]!r}" if near else ""
     return Failure(f"column {column!r} is missing{hint}", f"{where}{name}")
 
 
