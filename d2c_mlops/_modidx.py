@@ -1446,6 +1446,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'd2c_mlops.models.model.class_path': ('models/model.html#class_path', 'd2c_mlops/models/model.py'),
                                         'd2c_mlops.models.model.code_digest': ( 'models/model.html#code_digest',
                                                                                 'd2c_mlops/models/model.py'),
+                                        'd2c_mlops.models.model.confine': ('models/model.html#confine', 'd2c_mlops/models/model.py'),
                                         'd2c_mlops.models.model.discover': ('models/model.html#discover', 'd2c_mlops/models/model.py'),
                                         'd2c_mlops.models.model.load': ('models/model.html#load', 'd2c_mlops/models/model.py'),
                                         'd2c_mlops.models.model.parameters': ('models/model.html#parameters', 'd2c_mlops/models/model.py'),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from ..errors import UsageError
 from ..settings import Settings
 from . import example, here, json_option, main, settings, show
 
@@ -83,12 +85,17 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
 @click.option("--rate", type=float, metavar="N", help="Requests a second at the busiest time; says how many replicas.")
 @click.option("--replicas", type=(int, int), metavar="LEAST MOST", help="How many there are; 2 to 6 when not given.")
 @click.option(
+    "--files", "files", metavar="SHA256", help="Digest of the image's files, as `d2c package` prints it; found where the image was "
+    "built on this machine. The service refuses to start with other files.",
+)  # fmt: skip
+@click.option(
     "--latency", type=float, default=500.0, show_default=True, metavar="MS", help="p99 above which somebody is woken."
 )
 @json_option
 def deploy(
     model: str, target: str, image: str | None, number: int | None, out: Path | None, cpu: float | None,
-    memory: int | None, rate: float | None, replicas: tuple[int, int] | None, latency: float, as_json: bool,
+    memory: int | None, rate: float | None, replicas: tuple[int, int] | None, files: str | None, latency: float,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Write what runs MODEL's image: probes, limits, no root, policies, alert rules, secrets by reference.
 
@@ -99,7 +106,7 @@ def deploy(
     from ..ledger.store import Ledger
     from ..registry.promotions import live
     from ..registry.versions import find_version
-    from ..serving.bento import keys_file
+    from ..serving.bento import image_files, keys_file
     from ..serving.deploy import Plan, size_of, targets
     from ..serving.deploy import deploy as write
     from ..serving.deploy.project import given, parts
@@ -113,8 +120,12 @@ def deploy(
         load, cpu=cpu, memory_mb=memory, replicas=replicas, rate=rate, request_ms=latency, alone=target == "compose"
     )
     folder = (out or held.root / "deploy" / target / model).resolve()
+    image = image or f"{model}:v{version.version}"
+    if files and not re.fullmatch("[0-9a-f]{64}", files):
+        raise UsageError(f"{files!r} is no SHA-256", where="--files", next="give the one that `d2c package` prints")
+    files = files or image_files(version, image, held)
     plan = Plan(
-        model, version.version, image or f"{model}:v{version.version}", size, sized=sized, project=parts(held),
+        model, version.version, image, size, files=files, sized=sized, project=parts(held),
         context=os.path.relpath(held.root, folder), place=os.path.relpath(folder, held.root), deciding=deployed(held),
         environment=given(held), secrets=_secrets(held), keys=os.path.relpath(keys_file(held), held.root),
     )  # fmt: skip
@@ -126,6 +137,10 @@ def deploy(
     for path in made:
         click.echo(here(path))
     click.echo(sized)
+    if not files and target != "github-actions":
+        click.echo(
+            f"{image} was not built on this machine: the service cannot verify its files; --files gives their digest"
+        )
     click.echo(f"next: read the head of {here(made[0])}, then {step}")
     return None
 

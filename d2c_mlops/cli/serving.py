@@ -61,6 +61,7 @@ def package(
         if as_json:
             return show(made.to_dict())
         click.echo(f"{made.tag} {'built' if made.made else 'is there already'}, {here(made.folder)}")
+        click.echo(f"files: {made.sha256}")
         return None
     from ..serving.container import containerize as pack
     from ..serving.container import find_builder
@@ -72,6 +73,7 @@ def package(
     if as_json:
         return show(made.to_dict() | {"image": image.to_dict()})
     click.echo(f"{image.tag} ({image.size / 1e6:,.0f} MB) of {made.tag}, {image.packages} pinned packages")
+    click.echo(f"files: {made.sha256}")
     click.echo(f"bill of materials: {here(made.folder / 'sbom.cdx.json')}")
     click.echo(f"next: d2c deploy {model} --to kubernetes --image {image.tag}")
     return None

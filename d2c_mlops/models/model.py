@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import pkgutil
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,10 +27,11 @@ from ..data.tables import Tables
 from ..errors import DataRefused, Failure, UsageError
 from .charter import Charter
 from .contract import Contract, contract_to_dict
+from ..settings import load as load_settings
 
 # %% auto #0
-__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'Evaluation', 'Promises', 'Answering', 'Model', 'parameters', 'build', 'class_path',
-           'code_digest', 'save', 'load', 'same_zone', 'resolve', 'discover']
+__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'CLASS_PATH', 'Evaluation', 'Promises', 'Answering', 'Model', 'parameters', 'build',
+           'class_path', 'code_digest', 'save', 'load', 'same_zone', 'confine', 'resolve', 'discover']
 
 # %% ../../nbs/models/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -213,13 +215,16 @@ def save(model: Model, folder: Path) -> None:
     draft.rename(folder)
 
 # %% ../../nbs/models/model.ipynb #24626bef
-def load(folder: Path) -> Model:
-    """Load a model that `save` wrote. Raises UsageError when the class is not a Model or cannot be imported."""
+def load(folder: Path, packages: Iterable[str] | None = None) -> Model:
+    """Load a model that `save` wrote; its class may lie in one of `packages`, see `confine`.
+
+    Raises UsageError when the class is not a Model, lies elsewhere or cannot be imported.
+    """
     try:
         described = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
         raise UsageError(f"this is not a saved model ({err})", where=str(folder)) from None
-    model = build(resolve(described["class"]), described["params"])
+    model = build(resolve(described["class"], packages), described["params"])
     model.read(folder)
     model.zone = described.get("zone", "UTC")
     return model
@@ -234,9 +239,31 @@ def same_zone(model: Model, tables: Tables) -> None:
             next="train it again on this dataset, or ingest the dataset again with --zone " + model.zone,
         )
 
+# %% ../../nbs/models/model.ipynb #c0f1e002
+CLASS_PATH = re.compile(r"([a-z_]\w*)((?:\.[a-z_]\w*)*):[a-z_]\w*", re.ASCII | re.IGNORECASE)
 
-def resolve(path: str) -> type[Model]:
-    """Return the Model class at `package.module:Class`."""
+
+def confine(path: str, packages: Iterable[str] | None = None) -> None:
+    """Raise UsageError where a class `package.module:Class` lies neither in this package nor in one of `packages`.
+
+    Nothing is imported. Without `packages` those of settings.ini count, and modules that this process has imported before.
+    """
+    found = CLASS_PATH.fullmatch(path)
+    allowed = {"d2c_mlops", *(each.partition(".")[0] for each in (packages or ()))}
+    if found is not None and packages is None:
+        allowed |= {each.partition(".")[0] for each in load_settings().packages}
+        allowed |= {found[1]} if found[1] + found[2] in sys.modules else set()
+    if found is None or found[1] not in allowed:
+        raise UsageError(
+            "the class of the model lies outside of the project's packages",
+            where=path[:200],
+            next=f"it may lie in {', '.join(sorted(allowed))}; [d2c] packages in settings.ini names further ones",
+        )
+
+
+def resolve(path: str, packages: Iterable[str] | None = None) -> type[Model]:
+    """Return the Model class at `package.module:Class`, which is confined before it is imported. Raises UsageError."""
+    confine(path, packages)
     module, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)

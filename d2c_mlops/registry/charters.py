@@ -45,7 +45,7 @@ def example_of(version: Version, settings: Settings) -> Example:
     """Return which answers of a version's charter are the shipped example's; none for a charter of the project's own."""
     try:
         model_class(version.model, settings)
-        shipped, module = _shipped(resolve(version.model_class))
+        shipped, module = _shipped(resolve(version.model_class, settings.packages))
     except D2CError:
         return Example()
     if shipped is None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from ..errors import D2CError, DataRefused, Failure
 from ..models.conformance import Case, check_model, examined
 from ..models.model import Model, load, resolve
 from .evaluators import CAME, MODEL, Trial, evaluator_of
+from .versions import copy_files
 
 INTERVALS = "an interval is not turned round and holds its answer"
 ASKED = 300  # records of a version that are asked, spread over all
@@ -37,7 +39,7 @@ def rules(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
 def answers(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
     """Return which rules of its answers a saved version keeps on its own data."""
     tables, as_of = _tables(task), date.fromisoformat(task["as_of"])
-    model = load(Path(task["folder"]))
+    model = load(Path(task["copy"]), task["packages"])
     records = model.records(tables, as_of)
     records = records.iloc[:: max(1, len(records) // ASKED)].head(ASKED).reset_index(drop=True)
     asked = model.contract.check_inputs(records)
@@ -99,9 +101,14 @@ def _tables(task: Mapping[str, Any]) -> Tables:
 def perform(task: Mapping[str, Any]) -> None:
     """Do one task and write its result; an error is a result too."""
     try:
-        for package in task["packages"]:
-            importlib.import_module(package)
-        found = TASKS[task["kind"]](task, resolve(task["class"]))
+        with TemporaryDirectory(prefix="d2c-model-") as home:
+            copy = Path(home, "model")
+            if task["kind"] == "answers" and copy_files(Path(task["folder"]), copy) != task["files"]:
+                raise DataRefused("the files were changed after they were registered", where=task["folder"])
+            for package in task["packages"]:
+                importlib.import_module(package)
+            cls = resolve(task["class"], task["packages"])
+            found = TASKS[task["kind"]]({**task, "copy": str(copy)}, cls)
     except (Exception, SystemExit) as err:
         what = str(err) if isinstance(err, D2CError) else f"{type(err).__name__}: {err}"
         found = {"error": what, "trace": traceback.format_exc()[-4000:]}

@@ -115,8 +115,8 @@ def _task(asked: Asked, settings: Settings) -> dict[str, Any]:
     version, data = asked.version, (asked.ground.inputs or [{"name": "", "digest": ""}])[0]
     try:
         model_class(version.model, settings)
-        code = code_digest(resolve(version.model_class))
         folder = str(files_of(version, settings)) if asked.kind == "answers" else ""
+        code = code_digest(resolve(version.model_class, settings.packages))
     except D2CError as err:
         return {"error": str(err)}
     of: dict[str, Any] = {"kind": asked.kind, "class": version.model_class, "code": code, "package": __version__}

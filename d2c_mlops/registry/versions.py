@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, get_type_hints
+from weakref import finalize
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
@@ -141,7 +143,7 @@ def register(
         if example is not None:
             _write_example(model, example, folder)
         try:
-            load(folder)
+            load(folder, (*settings.packages, type(model).__module__))
         except Exception as err:
             raise DataRefused(
                 f"the saved model cannot be loaded again ({type(err).__name__}: {err})",
@@ -213,6 +215,13 @@ def all_versions(ledger: Ledger, name: str | None = None) -> list[Version]:
 
 def files_of(version: Version, settings: Settings) -> Path:
     """Return a local folder with a version's files. Raises DataRefused when they are not what was registered."""
+    folder = _folder_of(version, settings)
+    if folder_digest(folder) != version.sha256:
+        raise _changed(version, folder)
+    return folder
+
+
+def _folder_of(version: Version, settings: Settings) -> Path:
     folder = artifacts.local(settings, version.artifact_uri)
     if not folder.is_dir():
         raise UsageError(
@@ -220,28 +229,67 @@ def files_of(version: Version, settings: Settings) -> Path:
             where=version.artifact_uri,
             next=f"train again: `d2c run train -p model={version.model}`",
         )
-    found = folder_digest(folder)
-    if found != version.sha256:
-        raise DataRefused(
-            f"the files of {version.model} version {version.version} were changed after they were registered",
-            where=str(folder),
-            next="do not use them; `d2c rollback` to another version or train again",
-        )
     return folder
 
 
+def _changed(version: Version, folder: Path) -> DataRefused:
+    return DataRefused(
+        f"the files of {version.model} version {version.version} were changed after they were registered",
+        where=str(folder),
+        next="do not use them; `d2c rollback` to another version or train again",
+    )
+
+
+def copied(version: Version, settings: Settings, folder: Path) -> Path:
+    """Copy a version's files into a new folder and return it: what was checked is what is used, whoever changes the originals.
+
+    Raises DataRefused when they are not what was registered; then the folder is not there.
+    """
+    source = _folder_of(version, settings)
+    if copy_files(source, folder) != version.sha256:
+        shutil.rmtree(folder)
+        raise _changed(version, source)
+    return folder
+
+
+def copy_files(source: Path, target: Path) -> str:
+    """Copy all files below a folder into a new one, each read once; return their digest as `folder_digest` has it.
+
+    What a link leads to outside of the folder is left out, so that the digest is another one.
+    """
+    digest = sha256()
+    target.mkdir(parents=True)
+    root = source.resolve()
+    for file in sorted(p for p in source.rglob("*") if p.is_file() and p.resolve().is_relative_to(root)):
+        name, data = file.relative_to(source).as_posix(), file.read_bytes()
+        digest.update(f"{name}\0{sha256(data).hexdigest()}\n".encode())
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(data)
+    return digest.hexdigest()
+
+
 def load_version(version: Version, settings: Settings) -> Model:
-    """Load a version's model, its files checked against the digest in the ledger."""
-    folder = files_of(version, settings)
-    model_class(version.model, settings)
-    return load(folder)
+    """Load a version's model. Nothing of it is parsed, and its class is not imported, before its digest is that in the ledger.
+
+    The class lies in this package or one of [d2c] packages. Raises DataRefused, UsageError.
+    """
+    home = Path(mkdtemp(prefix="d2c-model-"))
+    try:
+        folder = copied(version, settings, home / "model")
+        model_class(version.model, settings)
+        model = load(folder, settings.packages)
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    finalize(model, shutil.rmtree, home, ignore_errors=True)  # a model may read of it later
+    return model
 
 
 def params_of(version: Version, settings: Settings) -> dict[str, Any]:
     """Return the parameters of a version with the defaults of its class for those that it was registered without."""
     try:
         model_class(version.model, settings)
-        return build(resolve(version.model_class), version.params).params()
+        return build(resolve(version.model_class, settings.packages), version.params).params()
     except (D2CError, TypeError):
         return version.params
 

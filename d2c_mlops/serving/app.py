@@ -64,6 +64,7 @@ class Keeping:
     kept: Kept | None = None
     tracer: Any = None  # tracing.Tracer
     majors: dict[int, Older] = field(default_factory=dict)  # of the contract, older than the one that is served
+    files: str = "unverified"  # whether the service's files were compared with those that were packaged
     draining: bool = False  # told to stop: /readyz says so, connections are closed after their answer
 
 
@@ -296,7 +297,7 @@ class App:
 
     async def healthz(self, request: Request, served: Served) -> Answer:
         """GET /healthz: what BentoML's services answer, for what was set up for those."""
-        return Answer(b"\n", media=f"{TEXT}; charset=utf-8")
+        return Answer(b"\n", media=f"{TEXT}; charset=utf-8", x_d2c_files=self.keeping.files)
 
     async def readyz(self, request: Request, served: Served) -> Answer:
         if self.keeping.draining:

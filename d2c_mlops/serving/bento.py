@@ -20,8 +20,10 @@ from ..ledger.store import Ledger
 from ..locks import lock
 from ..models.model import EXAMPLE_FILE
 from ..private_files import private_folder
-from ..registry.versions import Version, files_of, folder_digest, model_class
+from ..registry.versions import Version, copied, folder_digest, model_class
 from ..settings import Settings
+from .bento_files import LIST as FILES
+from .bento_files import check, digest, listing, packed
 from .majors import FILE as OLDER_FILE
 from .majors import FOLDER as OLDER
 from .majors import Older
@@ -73,10 +75,11 @@ class Bento:
     tag: str
     folder: Path
     made: bool  # False when it was there already
+    sha256: str = ""  # digest of the list of its files
 
     def to_dict(self) -> dict[str, Any]:
         """Return the Bento as JSON values."""
-        return {"tag": self.tag, "folder": str(self.folder), "made": self.made}
+        return {"tag": self.tag, "folder": str(self.folder), "made": self.made, "sha256": self.sha256}
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -135,32 +138,58 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
     """
     if challenger is not None and challenger.version == version.version:
         challenger = None
-    files = files_of(version, settings)
-    model_class(version.model, settings)
     with TemporaryDirectory(prefix="d2c-bento-") as name:
         context = Path(name)
+        copied(version, settings, context / "model")
+        model_class(version.model, settings)
         _copy_code(version, context)
-        copy_inside(files, context / "model")
         if challenger is not None:
             _copy_package(challenger, context)
-            copy_inside(files_of(challenger, settings), context / "challenger")
+            copied(challenger, settings, context / "challenger")
         _copy_older(promised(Ledger.of(settings), version, settings), settings, context)
         code = folder_digest(context)
         tag = f"{version.model}:v{version.version}-{code[:12]}"
         folder = settings.store / "bentoml" / "bentos" / version.model / tag.partition(":")[2]
-        if (folder / "bento.yaml").exists():
-            return Bento(tag, folder, made=False)
         for name, each in (("version.json", version), ("challenger.json", challenger)):
             if each is not None:
                 (context / name).write_text(json.dumps(_about(each), indent=1), encoding="utf-8")
+        files = packed(_listed(version, context))
+        bento = Bento(tag, folder, made=False, sha256=digest(files))
+        if (folder / "bento.yaml").exists():
+            check(folder / "src", bento.sha256)
+            return bento
         (context / "requirements.txt").write_text("\n".join(pins(context)) + "\n", encoding="utf-8")
         (context / "bentofile.yaml").write_text(json.dumps(_bentofile(version), indent=1), encoding="utf-8")
         _without_examples(context)
         with lock(settings.store / "bentoml", "Bentos", BUILD_WAIT):
             if (folder / "bento.yaml").exists():
-                return Bento(tag, folder, made=False)
+                return bento
+            (context / FILES).write_bytes(files)
             _build(context, tag, settings)
-    return Bento(tag, folder, made=True)
+            check(folder / "src", bento.sha256)
+    return replace(bento, made=True)
+
+
+def _listed(version: Version, context: Path) -> dict[str, str]:
+    """Return the digests of the files that BentoML takes from a folder, as they will lie in the Bento."""
+    taken = {each.partition("/")[0] for each in _bentofile(version)["include"]}
+    found = {}
+    for name, value in listing(context).items():
+        top, last = name.partition("/")[0], name.rpartition("/")[2]
+        example = top in ("model", "challenger", OLDER) and last == EXAMPLE_FILE
+        if (top in taken or name.endswith(".py")) and not example:
+            found[name] = value
+    return found
+
+
+def image_files(version: Version, image: str, settings: Settings) -> str:
+    """Return the digest of the files of an image that was built on this machine; empty for one that was not."""
+    folder = settings.store / "bentoml" / "bentos" / version.model
+    for file in sorted(folder.glob(f"v{version.version}-*/image.json"), key=lambda one: -one.stat().st_mtime):
+        listed = file.parent / "src" / FILES
+        if json.loads(file.read_text(encoding="utf-8"))["tag"] == image and listed.exists():
+            return digest(listed.read_bytes())
+    return ""
 
 
 def _without_examples(context: Path) -> None:
@@ -202,7 +231,7 @@ def _copy_older(found: list[tuple[Older, Version]], settings: Settings, context:
     for old, version in found:
         if old.sunset is None or old.sunset > datetime.now(UTC):
             _copy_package(version, context)
-            copy_inside(files_of(version, settings), context / OLDER / str(old.major))
+            copied(version, settings, context / OLDER / str(old.major))
     if found:
         told = [{**old.to_dict(), "about": _about(version)} for old, version in found]
         (context / OLDER_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
@@ -243,7 +272,8 @@ def _bentofile(version: Version) -> dict[str, Any]:
             "challenger.json",
             f"{OLDER}/**",
             OLDER_FILE,
-            f"{version.model_class.split('.')[0]}/**",
+            FILES,
+            f"{version.model_class.partition(':')[0].partition('.')[0]}/**",
             "*.py",
         ],
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},

@@ -29,6 +29,7 @@ from . import synthetic
 from .answering import Served
 from .batch import explains
 from .bento import Bento
+from .bento_files import check
 from .server import free_port, serving
 
 FILE = "load.json"  # beside the Bento
@@ -185,7 +186,9 @@ def _asker(
 
 def _example(bento: Bento, version: Version, settings: Settings) -> tuple[Model, dict[str, Any]]:
     """Return the model, and a record that it answers: one with a made-up key where it takes that, else the registry's."""
-    model = load(bento.folder / "src" / "model")
+    if bento.sha256:
+        check(bento.folder / "src", bento.sha256)
+    model = load(bento.folder / "src" / "model", settings.packages)
     record = synthetic.record(model.contract)
     if _answers(model, record):
         return model, record

@@ -19,6 +19,7 @@ from . import openapi
 from .answering import Served
 from .http import Answer, Refused, Request, problem
 
+HOME = Path(__file__).parents[2]  # of a Bento, where this package lies in one
 FILE, FOLDER = "older.json", "older"
 PATH = re.compile(r"/v(\d{1,9})(/.*)?")
 WITHOUT = ("/livez", "/healthz", "/readyz", "/metrics")  # these are the process's, whatever it speaks
@@ -88,9 +89,16 @@ def of_major(request: Request, served: Callable[[], Served], majors: Mapping[int
     return path
 
 
+def packages_beside(home: Path) -> list[str] | None:
+    """Return the packages and modules in a Bento's folder, the only ones that its models' classes may lie in; None elsewhere."""
+    if not (home / "version.json").exists():
+        return None
+    return [path.stem for path in home.iterdir() if path.is_dir() or path.suffix == ".py"]
+
+
 def loaded(folder: Path) -> Model:
     """Load a model; one of another major version of its class's contract keeps the contract that it was saved with."""
-    model = load(folder)
+    model = load(folder, packages_beside(HOME))
     contract = contract_from_dict(json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))["contract"])
     if contract.major != model.contract.major:
         model.contract = contract  # type: ignore[misc]

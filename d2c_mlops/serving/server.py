@@ -20,6 +20,7 @@ from ..errors import UsageError, child_error
 from ..private_files import private_file, private_folder
 from ..settings import Settings
 from .bento import Bento, environment, keys_file, service_environment
+from .bento_files import VARIABLE
 from .keys import Keyring
 from .pins import bare_environment
 
@@ -87,6 +88,7 @@ def serving(
     home = settings.store / "serving" / "homes" / str(port)  # BentoML empties its folder of metrics at a start
     private_folder(home)
     own["BENTOML_HOME"] = str(home)
+    own |= {VARIABLE: bento.sha256} if bento.sha256 else {}
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,

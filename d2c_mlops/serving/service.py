@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -26,6 +27,7 @@ from ..lifetimes import die_with_parent
 from ..settings import service_settings
 from . import journal, synthetic, wire
 from .app import App, Keeping, Served, create_app
+from .bento_files import VARIABLE, check
 from .http import ASGI
 from .kept import Kept
 from .keys import Keyring
@@ -42,6 +44,7 @@ CHALLENGER = FOLDER.parent / "challenger"  # where the Bento holds a second vers
 GRACE = 5.0  # seconds beyond an answer's own in which a service that was told to has to end
 LOG = logging.getLogger("d2c.service")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+FILES = ""  # verified or unverified
 settings = service_settings(os.environ)
 loaded: list[Served] = []
 keeping = Keeping(settings)
@@ -57,7 +60,20 @@ def served() -> Served:
 def about(name: str = "version.json") -> dict[str, Any]:
     """Return what version.json says of the version."""
     described: dict[str, Any] = json.loads((FOLDER.parent / name).read_text(encoding="utf-8"))
-    return described
+    return described | {"files": FILES}
+
+
+def checked_files() -> str:
+    """Return whether the files of this Bento were compared with those that were packaged; end the process where they differ."""
+    wanted = os.environ.get(VARIABLE, "")
+    if not wanted:
+        return "unverified"
+    try:
+        check(HOME, wanted)
+    except DataRefused as err:
+        sys.stderr.write(f"{err}\n")
+        raise SystemExit(err.exit_code) from None
+    return "verified"
 
 
 def loading(folder: Path, described: dict[str, Any]) -> Served:
@@ -112,6 +128,8 @@ class Inner:
         die_with_parent()  # a worker does not outlive a supervisor that was killed
         give_back()
         listener = journal.start()
+        if FILES == "unverified":
+            LOG.warning("unverified", extra={"facts": {"why": f"{VARIABLE} is not set: files were not compared"}})
         found, broken = versions()
         made = next(iter(found.values()))
         keeping.majors = older(FOLDER.parent, loading)
@@ -220,5 +238,6 @@ class Lean(Bare[Any]):  # type: ignore[misc]
         return made
 
 
+FILES = keeping.files = checked_files()  # before anything of the model is read, its class imported
 Service = Lean(name="d2c", inner=Inner, config={"traffic": {"timeout": 60}, "workers": settings.workers})
 open_keyring()

@@ -18,7 +18,7 @@ REFUSED = "D2C-REFUSED "
 LOADED = """
 from pathlib import Path
 import d2c_mlops.serving.service
-from d2c_mlops.models.model import load
+from d2c_mlops.serving.majors import loaded as load
 load(Path("model"))
 """
 

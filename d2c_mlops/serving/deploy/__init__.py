@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from ...data.store import write_atomic
 from ...errors import UsageError
 from ...options import SERVICE
+from ..bento_files import VARIABLE
 from ..loadtest import Load
 from ..rollout import Rollout
 
@@ -60,6 +61,7 @@ class Plan:
     deciding: Deciding | None = None
     environment: tuple[tuple[str, str], ...] = ()  # D2C_SERVICE_… that the project sets otherwise than the defaults
     secrets: tuple[str, ...] = ()  # names of those that the schedule refers to
+    files: str = ""  # digest of the files of the image; nothing is compared without it
 
     @property
     def slug(self) -> str:
@@ -75,7 +77,8 @@ class Plan:
     def service(self) -> dict[str, str]:
         """The variables of a replica, wherever it runs."""
         fixed = {f"{SERVICE}MODE": "production", f"{SERVICE}STATE": "/state"}
-        return fixed | {f"{SERVICE}DRAIN_SECONDS": f"{DRAIN:g}"} | dict(self.environment)
+        files = {VARIABLE: self.files} if self.files else {}
+        return fixed | {f"{SERVICE}DRAIN_SECONDS": f"{DRAIN:g}"} | dict(self.environment) | files
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ CHALLENGER = """d2c rollout "$MODEL" --shadow --begin --reason "$GITHUB_SHA" --j
 python -c "import json; told = json.load(open('rollout.json')); print(*told['notes'], sep='\\n')"
 python -c "import json; print('challenger=' + json.dumps(json.load(open('rollout.json'))['going']))" >> "$GITHUB_OUTPUT"
 """
+PACKAGE = """d2c package "$MODEL" --containerize --backend docker --tag "$IMAGE" --json > package.json
+python -c "import json; print('files=' + json.load(open('package.json'))['sha256'])" >> "$GITHUB_OUTPUT"
+"""
 # A node brings a changed ConfigMap to its pods at once when they are touched; without that within a minute or so.
 REACH = """d2c rollout "$MODEL" --percent 10 --begin --reason "$GITHUB_SHA" --to kubernetes > rollout.yaml
 kubectl apply -f rollout.yaml
@@ -111,7 +114,7 @@ def image(plan: Plan) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [
         {"uses": "docker/login-action@v3", "with": login},
         {"name": "A newer version goes along, unheard", "id": "rollout", "run": CHALLENGER, "env": _ledger()},
-        {"run": 'd2c package "$MODEL" --containerize --backend docker --tag "$IMAGE"', "env": _ledger()},
+        {"id": "package", "run": PACKAGE, "env": _ledger()},
         {"run": 'docker push "$IMAGE"'},
         {
             "uses": "actions/upload-artifact@v4",
@@ -119,17 +122,20 @@ def image(plan: Plan) -> dict[str, Any]:
         },
     ]
     more: dict[str, Any] = {"permissions": {"contents": "read", "packages": "write"}} if github else {}
-    more["outputs"] = {"challenger": "${{ steps.rollout.outputs.challenger }}"}
+    more["outputs"] = {
+        "challenger": "${{ steps.rollout.outputs.challenger }}",
+        "files": "${{ steps.package.outputs.files }}",
+    }
     return _job(plan, 45, steps, needs=["test"], **more)
 
 
 def stage(name: str, before: str, plan: Plan, then: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the job that brings the image to an environment and asks it whether it keeps its contract."""
     sizes = f"--cpu {plan.size.cpu:g} --memory {plan.size.memory_mb} --replicas {plan.size.least} {plan.size.most} --latency {plan.size.request_ms:g}"
-    write = f'd2c deploy "$MODEL" --to kubernetes --image "$IMAGE" --out manifests {sizes}'
+    write = f'd2c deploy "$MODEL" --to kubernetes --image "$IMAGE" --files "$FILES" --out manifests {sizes}'
     steps: list[dict[str, Any]] = [
         {"run": KUBECONFIG, "env": {"KUBECONFIG_DATA": "${{ secrets.KUBECONFIG }}"}},
-        {"run": write, "env": _ledger()},
+        {"run": write, "env": _ledger() | {"FILES": "${{ needs.image.outputs.files }}"}},
         {
             "name": "What holds for the challenger, before its replicas start",
             "run": 'd2c rollout "$MODEL" --to kubernetes > manifests/rollout.yaml',

@@ -1,0 +1,80 @@
+"""What files a Bento has: listed by their digests when it is built, and compared with the list before anything of them is loaded."""
+
+from __future__ import annotations
+
+import json
+import marshal
+from collections.abc import Iterator
+from hashlib import sha256
+from importlib.util import source_from_cache
+from pathlib import Path
+
+from ..errors import DataRefused, Failure
+
+LIST = "files.json"  # beside the files that it lists
+BUILT = "bentofile.yaml"  # written by BentoML, read when a Bento is built and not when it runs
+VARIABLE = "D2C_BENTO_SHA256"  # of the environment: the digest of the list, as `d2c package` prints it
+CACHE = "__pycache__"
+HEADER = 16  # bytes of a compiled file before its code (PEP 552)
+
+
+def listing(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a folder by its path; the list itself, compiled files and BUILT are left out."""
+    files = sorted(path for path in root.rglob("*") if path.is_file() and CACHE not in path.relative_to(root).parts)
+    found = {path.relative_to(root).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
+    return {name: value for name, value in found.items() if name not in (LIST, BUILT)}
+
+
+def packed(found: dict[str, str]) -> bytes:
+    """Return a list of files as it is written."""
+    return json.dumps(found, indent=0, sort_keys=True).encode()
+
+
+def digest(packed_list: bytes) -> str:
+    """Return the SHA-256 of a list of files."""
+    return sha256(packed_list).hexdigest()
+
+
+def check(root: Path, wanted: str) -> None:
+    """Raise DataRefused, with each file, where the files below a folder are not those that were packaged.
+
+    `wanted` is the digest of their list. Compiled files are compared with what their sources compile to: Python runs them instead.
+    """
+    file = root / LIST
+    text = file.read_bytes() if file.is_file() else b""
+    if digest(text) != wanted:
+        what = "was changed" if text else "is missing"
+        raise _refused(root, [Failure(f"{what}: its SHA-256 is not {wanted}", LIST)])
+    listed: dict[str, str] = json.loads(text)
+    found = listing(root)
+    failures = [Failure("was changed", name) for name, value in found.items() if listed.get(name, value) != value]
+    failures += [Failure("is missing", name) for name in listed if name not in found]
+    failures += [Failure("was added", name) for name in found if name not in listed]
+    failures += [Failure("is not what its source compiles to", name) for name in _foreign_code(root)]
+    if failures:
+        raise _refused(root, failures)
+
+
+def _refused(root: Path, failures: list[Failure]) -> DataRefused:
+    return DataRefused(
+        "the files of the service are not those that were packaged", where=str(root), failures=failures,
+        next="do not use them: remove the Bento or the image, then `d2c package` and `d2c deploy` make them anew",
+    )  # fmt: skip
+
+
+def _foreign_code(root: Path) -> Iterator[str]:
+    """Yield compiled files whose code is not that of the source beside them."""
+    for path in sorted(root.rglob(f"{CACHE}/*")):
+        if path.is_file() and not _compiled_from_source(path):
+            yield path.relative_to(root).as_posix()
+
+
+def _compiled_from_source(path: Path) -> bool:
+    try:
+        source = Path(source_from_cache(str(path)))
+        level = path.name.rpartition(".opt-")[2].removesuffix(".pyc") if ".opt-" in path.name else "0"
+        code = compile(source.read_bytes(), str(source), "exec", dont_inherit=True, optimize=int(level))
+        found = path.read_bytes()[HEADER:]
+        return found == marshal.dumps(code) or marshal.loads(found) == code  # noqa: S302 - Python would load it as well
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError):
+        return False
