@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -110,6 +110,9 @@ test-hostile: $(READY)  ## hostile notebooks: each attack succeeds without isola
 	@command -v bwrap >/dev/null || test "$$(id -u)" != 0 || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends bubblewrap; }
 	$(BIN)/python bench/hostile.py $(OPTIONS)
+
+test-fuzz: $(READY)  ## random bytes to what reads HTTP, rules, notebooks and settings: 20 minutes of CPU, an hour with FULL=1
+	$(BIN)/python bench/fuzz.py $(OPTIONS)
 
 test-lab: $(READY)  ## 'Create Notebook Job' in a headless Chromium: a text with quotes and code, the run in the ledger, its output
 	@test -x /usr/bin/chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
