@@ -73,7 +73,7 @@ def test_the_python_client_gets_the_answers_of_the_service(app, model, tmp_path)
         answer = inner.request(request.method, request.url.path, content=request.content, headers=dict(request.headers))
         return httpx.Response(answer.status_code, content=answer.content)
 
-    with made.Client("http://service", transport=httpx.MockTransport(forward)) as asks:
+    with made.Client("http://localhost", transport=httpx.MockTransport(forward)) as asks:
         (said,) = asks.predict([{"product_id": "P002", "day": "2024-01-01"}])
         assert said["units"] == model.units["P002"]
         with pytest.raises(made.Refused) as refused:

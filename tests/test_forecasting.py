@@ -304,6 +304,7 @@ def test_params_build_the_same_model() -> None:
         "min_history": 8,
         "cutoffs": 4,
         "top": 5,
+        "contract_version": "",
     }
     assert DemandForecaster(**params).params() == params
 

@@ -27,9 +27,14 @@ def grows(work: Callable[[str], object], seed: str, tail: str = "", length: int 
 
     def seconds(size: int) -> float:
         text = (seed * (size // len(seed) + 1))[:size] + tail
-        start = time.process_time()
-        work(text)
-        return time.process_time() - start
+        runs = []
+        for _ in range(3):  # the shortest: a collection of garbage, or other work of the machine, makes one longer
+            start = time.process_time()
+            work(text)
+            runs.append(time.process_time() - start)
+            if runs[-1] > 1.0:
+                break
+        return min(runs)
 
     small = seconds(length)
     assert small < 4.0

@@ -44,6 +44,9 @@ class Moody(Lead):
         return super().predict_records(records)
 
 
+HEADERS = [(b"content-type", b"application/json"), (b"host", b"localhost")]
+
+
 async def ask(app: App, visits: int) -> int:
     """Ask the application as a server does; return the status."""
     told: list[Any] = []
@@ -55,7 +58,7 @@ async def ask(app: App, visits: int) -> int:
     async def send(message: Any) -> None:
         told.append(message)
 
-    await app({"type": "http", "method": "POST", "path": "/predict", "headers": []}, receive, send)
+    await app({"type": "http", "method": "POST", "path": "/predict", "headers": HEADERS}, receive, send)
     return int(told[0]["status"])
 
 

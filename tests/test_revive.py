@@ -100,7 +100,6 @@ def test_what_failed_when_it_was_saved_is_left_out(tmp_path: Path) -> None:
     assert made.mends[0].after == "# x.nothing = 2" and made.mends[1].after == "# y = nowhere\n# z = 3"
 
 
-@pytest.mark.usefixtures("shared")
 def test_the_data_are_read_and_never_written(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

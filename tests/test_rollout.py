@@ -777,7 +777,10 @@ def test_a_batch_falls_back_where_the_challenger_fails(two, settings: Settings, 
 def asked(url: str, keys: list[str]) -> dict[str, tuple[int, str]]:
     """Return version and variant by key."""
     body = {"records": [{"product_id": key, "day": "2024-01-01"} for key in keys]}
-    answer = json.load(urllib.request.urlopen(f"{url}/predict", json.dumps(body).encode(), timeout=10))
+    request = urllib.request.Request(
+        f"{url}/predict", json.dumps(body).encode(), headers={"content-type": "application/json"}
+    )
+    answer = json.load(urllib.request.urlopen(request, timeout=10))
     head = (answer["version"], "champion")
     return {
         one["product_id"]: (one.get("version", head[0]), one.get("variant", head[1])) for one in answer["predictions"]

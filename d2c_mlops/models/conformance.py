@@ -306,7 +306,7 @@ import pandas as pd
 from d2c_mlops.models.model import load
 folder = Path(sys.argv[1])
 try:
-    load(folder / "model").predict(pd.read_parquet(folder / "records.parquet")).to_parquet(folder / "answers.parquet")
+    load(folder / "model", sys.argv[2:]).predict(pd.read_parquet(folder / "records.parquet")).to_parquet(folder / "answers.parquet")
 except Exception as error:
     (folder / "error.txt").write_text(getattr(error, "what", f"{type(error).__name__}: {error}"), encoding="utf-8")
     raise
@@ -314,10 +314,13 @@ except Exception as error:
 EXPORT_FIRST = "its class is defined in a notebook, which a clean process cannot import: export first, run nbdev-export"
 
 
-def elsewhere(folder: Path) -> str:
-    """Let a clean process load the model in a folder and answer its records; return why it could not, "" where it could."""
+def elsewhere(folder: Path, package: str) -> str:
+    """Let a clean process load the model in a folder and answer its records; return why it could not, "" where it could.
+
+    `package` is the top-level package of the class that is checked, which the process may import beside this one.
+    """
     path = {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    command = [sys.executable, "-c", CLEAN_PROCESS, str(folder)]
+    command = [sys.executable, "-c", CLEAN_PROCESS, str(folder), package]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | path)
     file = folder / "error.txt"
     if file.exists():
@@ -338,7 +341,7 @@ def saved_is_the_same_elsewhere(case: Case) -> Iterator[str]:
             again = build(case.cls, case.model.params())
             again.read(folder / "model")
             yield from differences(again.predict(case.records.copy()), case.answers, case.model.contract.key)
-        elif why := elsewhere(folder):
+        elif why := elsewhere(folder, case.cls.__module__.partition(".")[0]):
             yield f"{class_path(case.cls)} does not load in a clean process: {why}"
         else:
             yield from differences(pd.read_parquet(folder / "answers.parquet"), case.answers, case.model.contract.key)
