@@ -34,7 +34,7 @@ def exit_without_call(subject: Subject) -> Iterator[Hit]:
             name = value.id
         else:
             continue
-        alone = name in ("exit", "quit") and len(cell.source.strip().splitlines()) == 1  # IPython calls it there
+        alone = name in ("exit", "quit") and cell.source.strip() == name  # IPython calls it there
         if name in ("sys.exit", "os._exit") or (name in ("exit", "quit") and not alone):
             yield hit(cell, node, f"`{name}` without parentheses ends nothing")
 
