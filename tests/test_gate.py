@@ -133,7 +133,7 @@ def _one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr("d2c_mlops.models.conformance.elsewhere", read_again)
 
 
-def read_again(folder: Path) -> str:
+def read_again(folder: Path, package: str) -> str:
     """Answer the records of a saved model in this process."""
     asked = pd.read_parquet(folder / "records.parquet")
     load_model(folder / "model").predict(asked).to_parquet(folder / "answers.parquet")
