@@ -7,7 +7,7 @@ import gzip
 import io
 import zipfile
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from d2c_mlops.data.files import FileFormat
-from d2c_mlops.data.ingest import map_tables
+from d2c_mlops.data.ingest import ingest
+from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
 
 HEAD = ["order_id", "line_no", "product_id", "ordered_at", "quantity", "unit_price", "currency", "channel", "note"]
@@ -146,7 +147,11 @@ def check(rows: list[dict[str, Any]], form: Form) -> None:
         location = written(Path(folder), rows, form)
         declared = form.encoding if form.encoding == "cp1252" and form.place not in ("sql", "parquet") else ""
         try:
-            got = map_tables(location, form=FileFormat(declared)).frames["order_lines"]
+            store = Path(folder) / "store"
+            ingest(
+                location, "shop", store=store, form=FileFormat(declared), created_at=datetime(2024, 6, 1, tzinfo=UTC)
+            )
+            got = Tables.open(store, "shop")["order_lines"]
         except DataRefused:
             READ["refused"] += 1
             raise
