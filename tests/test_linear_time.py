@@ -1,5 +1,6 @@
 """Reading and checking a notebook takes time by its length, whatever stands in it."""
 
+import gc
 import json
 import re
 import time
@@ -23,12 +24,15 @@ from d2c_mlops.runs.printed import CONTROL
 
 
 def grows(work: Callable[[str], object], seed: str, tail: str = "", length: int = 15_000) -> float:
-    """Return how many times as long the work takes for four times as long a text; 1 where both are below a tenth of a second."""
+    """Return how many times as long the work takes for four times as long a text; 1 where both are below a tenth of a second.
+
+    The garbage collector is off meanwhile: it walks all objects of the process, so its time grows with the tests that ran before.
+    """
 
     def seconds(size: int) -> float:
         text = (seed * (size // len(seed) + 1))[:size] + tail
         runs = []
-        for _ in range(3):  # the shortest: a collection of garbage, or other work of the machine, makes one longer
+        for _ in range(3):  # the shortest: other work of the machine makes one longer
             start = time.process_time()
             work(text)
             runs.append(time.process_time() - start)
@@ -36,9 +40,14 @@ def grows(work: Callable[[str], object], seed: str, tail: str = "", length: int 
                 break
         return min(runs)
 
-    small = seconds(length)
-    assert small < 4.0
-    large = seconds(4 * length)
+    gc.collect()
+    gc.disable()
+    try:
+        small = seconds(length)
+        assert small < 4.0
+        large = seconds(4 * length)
+    finally:
+        gc.enable()
     return large / max(small, 1e-9) if large > 0.1 else 1.0
 
 
