@@ -274,3 +274,54 @@ def test_a_cell_that_online_retail_cannot_read_is_not_called_empty(tmp_path: Pat
     with pytest.raises(DataRefused, match=r"Quantity: cannot be read as a number: line 4 \('two'\)") as refused:
         map_tables(str(tmp_path / "x.csv"))
     assert "InvoiceDate: cannot be read as a time (ISO 8601): line 4 ('yesterday')" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("dates", "days"),
+    [
+        (["03 Mar 2024", "29 Feb 2024"], ["2024-03-03", "2024-02-29"]),
+        (["3-MAR-2024", "1. September 2024"], ["2024-03-03", "2024-09-01"]),
+        (["Mar 3, 2024 11:30 PM", "December 31 2023"], ["2024-03-03", "2023-12-31"]),
+        (["Sun, 03 Mar 2024 10:00:00 +0000", "Sept 4, 2024"], ["2024-03-03", "2024-09-04"]),
+    ],
+)
+def test_dates_with_the_name_of_their_month_are_read(tmp_path: Path, dates: list[str], days: list[str]) -> None:
+    mapped = table(tmp_path, *({"ordered_at": written} for written in dates))
+    assert [str(moment)[:10] for moment in sorted(column(mapped, "ordered_at"))] == sorted(days)
+
+
+@pytest.mark.parametrize("written", ["31 Feb 2024", "3 Mar 24", "3 mars 2024", "Mar 2024", "3 Octopus 2024"])
+def test_a_date_with_a_month_that_is_not_clear_is_refused_with_its_line(tmp_path: Path, written: str) -> None:
+    with pytest.raises(DataRefused, match=rf"lines? 3 \('{written}'\)"):
+        table(tmp_path, {"ordered_at": "03 Mar 2024"}, {"ordered_at": written})
+
+
+@pytest.mark.parametrize(
+    ("prices", "read", "currency"),
+    [
+        (["$1,200.00", "-$0.00"], [1200.0, 0.0], "CAD"),
+        (["€ 12,50", "1.200 €"], [12.5, 1200.0], "EUR"),
+        (["CHF 1'234.50", "7 CHF"], [1234.5, 7.0], "CHF"),
+        (["12,50\u00a0kr", "1 200 kr"], [12.5, 1200.0], "SEK"),
+    ],
+)
+def test_money_with_the_sign_of_its_currency_is_a_number(
+    tmp_path: Path, prices: list[str], read: list[float], currency: str
+) -> None:
+    mapped = table(tmp_path, *({"unit_price": price, "currency": currency} for price in prices))
+    assert column(mapped, "unit_price") == read
+    assert any("currency signs are left out (unit_price" in note for note in mapped.notes)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"unit_price": "5,00 €", "currency": "USD"}, r"not that of the row's currency: line 3 \('5,00 €'\)"),
+        ({"unit_price": "GBP 5", "currency": "EUR"}, r"not that of the row's currency: line 3"),
+        ({"quantity": "€ 2", "currency": "EUR"}, r"quantity: cannot be read as a number: line 3 \('€ 2'\)"),
+        ({"unit_price": "€ 5 €", "currency": "EUR"}, r"unit_price: cannot be read as a number: line 3"),
+    ],
+)
+def test_a_sign_that_is_not_the_currency_of_its_row_is_refused(tmp_path: Path, row: dict[str, str], told: str) -> None:
+    with pytest.raises(DataRefused, match=told):
+        table(tmp_path, {}, row)

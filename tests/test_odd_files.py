@@ -223,6 +223,16 @@ def test_a_changed_order_in_a_later_file_replaces_the_former(tmp_path):
     assert tables["order_lines"]["product_id"].tolist() == ["A", "C"]
 
 
+@pytest.mark.parametrize("lines_before", [1, 2, 3])
+def test_rows_that_a_later_file_replaces_are_counted(tmp_path, lines_before):
+    row = "o7,{},A,2024-01-31T10:00:00Z,1,5,EUR,web\n"
+    former = HEADER + "".join(row.format(n) for n in range(1, lines_before + 1))
+    files = {"order_lines_2024-01.csv": former, "order_lines_2024-02.csv": HEADER + row.format(9)}
+    tables, result = read(tmp_path, files)
+    assert tables["order_lines"]["line_no"].tolist() == [9]
+    assert f"{lines_before} rows of earlier files are left out (first order_id o7)" in "\n".join(result.notes)
+
+
 @pytest.mark.parametrize(
     "above",
     [

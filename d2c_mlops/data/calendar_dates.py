@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 # %% auto #0
-__all__ = ['CLOCK', 'SMALL', 'YEAR_FIRST', 'SHORT', 'ORDERS', 'order_evidence', 'is_open', 'iso_date', 'other_dates',
-           'iso_column']
+__all__ = ['CLOCK', 'SMALL', 'YEAR_FIRST', 'SHORT', 'ORDERS', 'MONTHS', 'DAY_MONTH', 'MONTH_DAY', 'month_number',
+           'order_evidence', 'is_open', 'iso_date', 'other_dates', 'iso_column']
 
 # %% ../../nbs/data/calendar_dates.ipynb #4993dc90
 CLOCK = r"(?:[T ,]+(\d{1,2}):(\d{2})(?::(\d{2})(\.\d+)?)?(?:\s*([AaPp])\.?[Mm]\.?)?)?\s*(Z|[+-]\d{2}:?\d{2})?"
@@ -21,6 +21,38 @@ SMALL = re.compile(rf"(\d{{1,2}})([./-])(\d{{1,2}})\2(\d{{4}}){CLOCK}")
 YEAR_FIRST = re.compile(rf"(\d{{4}})([./])(\d{{1,2}})\2(\d{{1,2}}){CLOCK}")
 SHORT = re.compile(rf"\d{{1,2}}([./-])\d{{1,2}}\1\d{{2}}{CLOCK}")
 ORDERS = ("dmy", "mdy", "ymd")
+MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
+_MONTH = "([A-Z][a-z]{2,8}|[A-Z]{3,9}|[a-z]{3,9})[.]?"
+DAY_MONTH = re.compile(rf"(?:[A-Z][a-z]{{2}},? )?(\d{{1,2}})(?:[.] ?|[ -]){_MONTH}[ -](\d{{4}}){CLOCK}")
+MONTH_DAY = re.compile(rf"(?:[A-Z][a-z]{{2}},? )?{_MONTH} (\d{{1,2}}),? (\d{{4}}){CLOCK}")
+
+
+def month_number(word: str) -> int:
+    """Return the number of an English month, in full or by its first three letters (`Sept` too); 0 for another word."""
+    short = word.lower().replace("sept", "sep") if len(word) == 4 else word.lower()
+    return next((n for n, name in enumerate(MONTHS, 1) if short in (name, name[:3])), 0)
+
+
+def _numbered(text: str) -> str:
+    """Return a date with the name of its month as year, month and day; another text as it is."""
+    for pattern, day, month in ((DAY_MONTH, 1, 2), (MONTH_DAY, 2, 1)):
+        match = pattern.fullmatch(text)
+        if match and (number := month_number(match[month])):
+            return f"{match[3]}/{number}/{match[day]}{text[match.end(3) :]}"
+    return text
 
 
 def order_evidence(texts: Iterable[str]) -> dict[str, str]:
@@ -43,7 +75,7 @@ def is_open(text: str) -> bool:
 def iso_date(text: str, order: str) -> str:
     """Return a date in ISO 8601 with its time of day and offset, or the text as it is where it is no such date."""
     bare = text.strip()
-    match = YEAR_FIRST.fullmatch(bare)
+    match = YEAR_FIRST.fullmatch(_numbered(bare))
     if match:
         year, month, day = match[1], match[3], match[4]
     elif (match := SMALL.fullmatch(bare)) and order in ("dmy", "mdy"):

@@ -17,15 +17,15 @@ import pandas as pd
 from .calendar_dates import SHORT, SMALL, is_open, iso_column, order_evidence, other_dates
 from .files import FileFormat, Part
 from .layouts import RawTable
-from .numerals import OPEN, evidence, is_numeral, plain_column, texts_of
+from .numerals import OPEN, evidence, is_numeral, plain_column, texts_of, without_sign
 from .origin import Origin, Rows
 from .schemas import SCHEMAS
 from .validation import Mask, read_number, read_time
 from ..errors import Failure
 
 # %% auto #0
-__all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'Told', 'identifiers_of', 'numbers_in', 'Shown', 'decided', 'marks_of',
-           'plain_numbers', 'iso_dates', 'plain_cells', 'unreadable']
+__all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'Told', 'identifiers_of', 'numbers_in', 'Shown', 'decided', 'without_signs',
+           'marks_of', 'plain_numbers', 'iso_dates', 'plain_cells', 'unreadable']
 
 # %% ../../nbs/data/cells.ipynb #cca421a3
 SIGN = r"(?:[$€£¥%]|EUR|USD|GBP|CHF|JPY)"
@@ -128,6 +128,28 @@ def decided(column: str, shown: Shown, siblings: Sequence[Shown]) -> str:
             return next(iter(keys)) if len(keys) == 1 else ""
     return ""
 
+# %% ../../nbs/data/cells.ipynb #b1c0ffe2
+def without_signs(part: Part, names: Sequence[str], raw: RawTable, told: Told) -> Part:
+    """Return a part with amounts of money without their currency signs; a sign that is not the currency of its row is refused."""
+    columns = SCHEMAS[raw.name].columns if raw.name in SCHEMAS else {}
+    money = [n for n in names if n in columns and (columns[n].metadata or {}).get("unit") == "money in currency"]
+    if "currency" not in part.frame or part.frame["currency"].dtype != "str":
+        return part
+    currency, changed = part.frame["currency"].str.strip(), {}
+    for name in money:
+        texts = part.frame[name]
+        signed = {
+            text: without_sign(text) for text in texts[texts.str.contains(r"[^\d.,\s+-]", na=False)].unique().tolist()
+        }
+        numbers = {text: number for text, (number, codes) in signed.items() if codes}
+        rows = [(t, c) for t, c in zip(texts, currency, strict=True) if t in numbers] if numbers else []
+        if odd := [text for text, code in rows if code not in signed[text][1]]:
+            told.refuse(part, name, "a currency sign is not that of the row's currency", list(dict.fromkeys(odd)))
+        elif numbers:
+            changed[name] = texts.map(lambda text, n=numbers: n.get(text, text), na_action="ignore").astype("str")
+            told.notes.append(f"{part.name}: currency signs are left out ({name} {next(iter(numbers))!r})")
+    return replace(part, frame=part.frame.assign(**changed)) if changed else part
+
 # %% ../../nbs/data/cells.ipynb #f3586b79
 def marks_of(part: Part, names: Sequence[str], raw: RawTable) -> Shown:
     """Return the decimal marks that the numbers of a part show; columns that are not declared count where all cells are numbers."""
@@ -145,6 +167,7 @@ def marks_of(part: Part, names: Sequence[str], raw: RawTable) -> Shown:
 def plain_numbers(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: Told) -> list[Part]:
     """Return the parts with the numbers of text files in plain notation."""
     names = [numbers_in(part, raw, told) for part in parts]
+    parts = [without_signs(part, own, raw, told) for part, own in zip(parts, names, strict=True)]
     shown = [marks_of(part, own, raw) for part, own in zip(parts, names, strict=True)]
     return [
         _plain(part, own, shown[i], shown, form, told) for i, (part, own) in enumerate(zip(parts, names, strict=True))

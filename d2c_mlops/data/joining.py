@@ -171,7 +171,11 @@ def once(
     if len(cut):
         notes.append(f"{table}: {len(cut):,} of {key} have some rows in one file and others in another, all taken")
     if len(differ):
-        notes.append(f"{table}: {len(differ):,} of {key} differ in {files}, the later file counts")
+        former = int((~keep[at] & rows["key"].isin(differ).to_numpy()).sum())
+        notes.append(
+            f"{table}: {len(differ):,} of {key} differ in {files}, the later file counts; "
+            f"{former:,} rows of earlier files are left out (first {key} {differ[0]})"
+        )
     return frame.loc[keep], notes
 
 

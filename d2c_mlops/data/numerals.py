@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 # %% auto #0
-__all__ = ['SPACE', 'SHOWS', 'OPEN', 'WHOLE', 'MARKED', 'MANY', 'FITS', 'texts_of', 'evidence', 'is_numeral', 'plain_numeral',
-           'Plain', 'plain_column']
+__all__ = ['SPACE', 'SHOWS', 'OPEN', 'WHOLE', 'MARKED', 'MANY', 'CURRENCIES', 'AMOUNT', 'FITS', 'texts_of', 'evidence',
+           'without_sign', 'is_numeral', 'plain_numeral', 'Plain', 'plain_column']
 
 # %% ../../nbs/data/numerals.ipynb #c1aca832
 SPACE = "[ \u00a0\u2009\u202f'\u2019]"
@@ -56,6 +56,35 @@ def evidence(texts: Iterable[str]) -> dict[str, str]:
             if mark not in found and pattern.fullmatch(text):
                 found[mark] = text
     return found
+
+
+CURRENCIES = {
+    "$": ["USD", "AUD", "CAD", "NZD", "SGD", "HKD", "TWD", "MXN", "ARS", "CLP", "COP", "BRL"],
+    "€": ["EUR"],
+    "£": ["GBP", "GIP", "FKP", "SHP", "EGP", "LBP"],
+    "¥": ["JPY", "CNY"],
+    "₹": ["INR"],
+    "₩": ["KRW"],
+    "₺": ["TRY"],
+    "₽": ["RUB"],
+    "zł": ["PLN"],
+    "kr": ["SEK", "NOK", "DKK", "ISK"],
+}
+_SIGN = f"({'|'.join(map(re.escape, CURRENCIES))}|[A-Z]{{3}})"
+_DIGITS = rf"\d(?:[\d.,eE{SPACE[1:]}*[\d.,])?"
+AMOUNT = re.compile(rf"([+-]?)\s*(?:{_SIGN}\s*([+-]?)\s*({_DIGITS})|({_DIGITS})\s*{_SIGN})")
+
+
+def without_sign(text: str) -> tuple[str, list[str]]:
+    """Return the number of an amount of money with its sign, and the currencies (ISO 4217) that the sign may mean.
+
+    Another text is returned as it is, with no currencies.
+    """
+    match = AMOUNT.fullmatch(text.strip())
+    if not match or (match[1] and match[3]):
+        return text, []
+    number, sign = (match[1] or match[3] or "") + (match[4] or match[5]), match[2] or match[6]
+    return (number, CURRENCIES.get(sign, [sign])) if is_numeral(number) else (text, [])
 
 
 def is_numeral(text: str) -> bool:
