@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -15,19 +16,24 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
 from aims import Aim, close, table
 
+from d2c_mlops.convert.containers import PREFIX
 from d2c_mlops.convert.isolation import TRUSTED, modes, works
 from d2c_mlops.convert.sandbox import Limits, Session, Stopped
 from d2c_mlops.convert.verify import Incomparable, Snapshot
 
 SECRET = "geheim-4711"
-MARK = "31536000.25"  # seconds that stray processes sleep, by which they are found
+NUMBERS = count(
+    1
+)  # each attack has a mark of its own: the seconds that its stray processes sleep, by which they are found
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
+MODES: dict[str, str] = {}  # names of modes, and what the converter calls them
 ROOM = Limits(60.0, 600 << 20)
 SLOWER = 0.05  # of a conversion's time that isolation may cost
 DAEMON = "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.execve('/bin/sleep', ['sleep', '{mark}'], {{}})\n    os._exit(0)\nos.wait()\nimport time; time.sleep(0.3)"
@@ -106,7 +112,7 @@ ATTACKS = {
     "signal its parent": "import os; os.kill({parent}, 10)",
     "outlive it with env -i": "!env -i setsid sleep {mark} >/dev/null 2>&1 &\nimport time; time.sleep(0.3)",
     "outlive it by a double fork": DAEMON,
-    "leave something in /dev/shm": "open('/dev/shm/d2c-hostile', 'w').write('x')",
+    "leave something in /dev/shm": "open('/dev/shm/d2c-hostile-{mark}', 'w').write('x')",
     "leave shared memory": "import ctypes; assert ctypes.CDLL(None).shmget(0x6432, 4096, 0o1600) >= 0",
     "mount over a folder": "!mount -t tmpfs none {victim}/mnt",
     "a mount namespace": "!unshare -m sh -c 'echo x >> {victim}/canary'",
@@ -207,24 +213,24 @@ def state(victim: Path) -> dict[str, object]:
     return found
 
 
-def strays() -> list[psutil.Process]:
+def strays(mark: str) -> list[psutil.Process]:
     """Processes that an attack left."""
     found = []
     for each in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if MARK in each.cmdline() and each.cmdline()[0].endswith("sleep"):
+            if mark in each.cmdline() and each.cmdline()[0].endswith("sleep"):
                 found.append(each)
     return found
 
 
-def left_behind() -> list[str]:
+def left_behind(mark: str) -> list[str]:
     """Things outside the planted folder that an attack left; they are removed."""
     found = []
     for place in (
         PACKAGES / "d2c-hostile.pth",
         PACKAGES / "d2c_hostile.py",
         PACKAGES / "sitecustomize.py",
-        Path("/dev/shm/d2c-hostile"),
+        Path(f"/dev/shm/d2c-hostile-{mark}"),
     ):
         if place.exists() and (place.parent != PACKAGES or place.read_text() == "# hostile"):
             place.unlink()
@@ -233,33 +239,45 @@ def left_behind() -> list[str]:
     if table_of.exists() and any(line.split()[:1] == [str(0x6432)] for line in table_of.read_text().splitlines()[1:]):
         subprocess.run(["ipcrm", "-M", "0x6432"], check=False)
         found.append("shared memory")
-    for each in strays():
+    for each in strays(mark):
         with contextlib.suppress(psutil.Error):
             each.kill()
         found.append(f"process {each.pid}")
     return found
 
 
+def alive(session: Session) -> None:
+    """Run a harmless cell first: an attack does not fail because nothing runs; raises RuntimeError."""
+    try:
+        shown = str(session.run(0, "print('ali' + 've')").outputs)
+    except Stopped as stopped:
+        shown = f"{stopped}: {stopped.ended.output[-500:]}"
+    if "alive" not in shown:
+        raise RuntimeError(f"no cell runs in this mode: {shown}")
+
+
 def attack(source: str, isolation: str) -> list[str]:
     """Run a cell in a mode and return the harm that it did, seen from outside."""
     with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as name, arena(Path(name)) as scene:
         here, victim = Path(name, "here"), scene.victim
+        mark = f"{31_536_000 + os.getpid()}.{next(NUMBERS)}"
         here.mkdir()
         if "evil.so" in source and shutil.which("gcc"):
             Path(name, "evil.c").write_text(EVIL % victim)
             subprocess.run(["gcc", "-shared", "-fPIC", "-o", here / "evil.so", Path(name, "evil.c")], check=True)
         cell = source.format(
-            victim=victim, packages=PACKAGES, mark=MARK, pid=scene.process.pid, parent=os.getpid(), **scene.ports
+            victim=victim, packages=PACKAGES, mark=mark, pid=scene.process.pid, parent=os.getpid(), **scene.ports
         )
         before, shown = state(victim), ""
         with (
             Session(here, Path(name, "home"), Limits(ROOM.seconds, ROOM.memory, isolation)) as session,
             contextlib.suppress(Stopped),
         ):
+            alive(session)
             done = session.run(1, cell)
             shown = str(done.outputs) + (str(done.error["message"]) if done.error else "")
         time.sleep(0.1)
-        found = left_behind()
+        found = left_behind(mark)
         after = state(victim)
         found += [path for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
         found += [*scene.received, *(f"signal {each}" for each in scene.signals)]
@@ -284,6 +302,7 @@ def greed(source: str, isolation: str) -> list[str]:
             Session(here, Path(name, "home"), Limits(seconds, ROOM.memory, isolation)) as session,
             contextlib.suppress(Stopped),
         ):
+            alive(session)
             return ["it came to its end"] if "done" in str(session.run(1, source).outputs) else []
         return []
 
@@ -294,6 +313,7 @@ def forged(source: str, isolation: str) -> list[str]:
         (here := Path(name, "here")).mkdir()
         limits = Limits(ROOM.seconds, ROOM.memory, isolation or TRUSTED)
         with Session(here, Path(name, "home"), limits, proof=bool(isolation)) as session:
+            alive(session)
             session.run(1, source)
             if not isolation:
                 return ["it was taken for the same"] if "done" in str(session.run(2, ASKED).outputs) else []
@@ -301,6 +321,32 @@ def forged(source: str, isolation: str) -> list[str]:
                 found = Snapshot.read(session.snapshot(["x"]))
                 return ["it was taken for the same"] if found.forms["x"].get("v") == 3 and not found.replaced else []
     return []
+
+
+def engine() -> bool:
+    """Whether podman starts containers here."""
+    return (
+        shutil.which("podman") is not None and subprocess.run(["podman", "info"], capture_output=True).returncode == 0
+    )
+
+
+def image() -> str:
+    """Return the image of docs/notebooks.Containerfile, or the one that D2C_HOSTILE_IMAGE names; built where it is not here yet."""
+    from machine import base_image, run
+
+    if named := os.environ.get("D2C_HOSTILE_IMAGE"):
+        return named
+    root = Path(__file__).resolve().parents[1]
+    stamp = hashlib.sha256((root / "requirements.lock").read_bytes()).hexdigest()[:12]
+    name = f"localhost/d2c-notebooks:{stamp}"
+    if run("podman", "image", "exists", name, check=False).returncode:
+        base = base_image()
+        print(f"building {name} from docs/notebooks.Containerfile", flush=True)
+        with TemporaryDirectory() as context:
+            shutil.copy(root / "requirements.lock", context)
+            run("buildah", "build", "--network", "host", "--pull=false", "--build-arg", f"BASE={base}", "--tag", name,
+                "--file", root / "docs" / "notebooks.Containerfile", context, BUILDAH_ISOLATION="chroot")  # fmt: skip
+    return name
 
 
 def cost(repeats: int) -> Iterator[Aim]:
@@ -334,7 +380,7 @@ def judge(names: Sequence[str]) -> Iterator[Aim]:
             row = {"attack": what, "without": "succeeds" if first else "FAILS"}
             effective += [what] if first else []
             for name in names if first else ():
-                harm = run(source, name)
+                harm = run(source, MODES[name])
                 row[name] = f"HARM: {harm[0]}" if harm else "fails"
                 failed[name] += [] if harm else [what]
             print(" | ".join(row.values()), flush=True)
@@ -359,8 +405,9 @@ def main() -> int:
     if "D2C_HOSTILE_STARTED" not in os.environ:  # /proc shows the environment that a process was started with
         os.environ["D2C_HOSTILE_STARTED"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.argv])
-    names = arguments or [each.name for each in modes() if works(each.name)]
-    print(f"modes that work here: {', '.join(names) or 'none'}", flush=True)
+    names = arguments or [*(each.name for each in modes() if works(each.name)), *(["container"] if engine() else [])]
+    print(f"modes that work here: {', '.join(names) or 'none'}; uid {os.getuid()}", flush=True)
+    MODES.update({name: f"{PREFIX}{image()}" if name == "container" else name for name in names})
     aims = list(judge(names))
     return close([*aims, *(cost(repeats) if repeats else ())])
 

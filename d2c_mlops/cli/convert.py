@@ -82,8 +82,16 @@ def check(
     help="How its code is kept inside; the best that works on this machine when not given.",
 )
 @click.option(
+    "--container", default="", metavar="IMAGE",
+    help="Run its code in a container of this image (docker or podman), also where the system has no isolation: macOS.",
+)  # fmt: skip
+@click.option(
     "--trust", is_flag=True, help="Run its code without isolation, with your rights: only if you trust its author."
 )
+@click.option("--fetch", is_flag=True,
+              help="Download the addresses that it reads first, outside of the isolation; it reads the copies.")  # fmt: skip
+@click.option("--fetch-from", multiple=True, metavar="HOST",
+              help="HOST or HOST:PORT, which is inside your network, may be asked by --fetch.")  # fmt: skip
 @click.option("--no-run", is_flag=True, help="Stop after the stages that execute nothing.")
 @click.option("--until", type=click.Choice(["revive", "read", "write", "verify"]), default="verify",
               help="Stop after this stage and show what it found.  [default: all of them]")  # fmt: skip
@@ -92,7 +100,7 @@ def check(
 @json_option
 def convert(
     notebook: Path, name: str, data: Path | None, install: bool, local: tuple[str, ...], index: tuple[str, ...],
-    isolation: str | None, trust: bool, no_run: bool, until: str, timeout: float, memory: float, as_json: bool,
+    isolation: str | None, container: str, trust: bool, fetch: bool, fetch_from: tuple[str, ...], no_run: bool, until: str, timeout: float, memory: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Make an old NOTEBOOK a literate notebook and a tested package, and prove that it still computes the same.
 
@@ -102,15 +110,24 @@ def convert(
 
     Its code runs several times (the report says how often), isolated from this machine and each time in a copy of its folder: no
     file outside the copy can be read or changed, no connection opened, no other process or environment variable seen, and all that
-    it starts ends with it. Time, memory, size of files and number of processes are limited. The modes bubblewrap, namespaces and
-    landlock protect all of these (landlock before version 6 of its interface does not stop signals to other processes); --trust
-    protects the limits alone. The report has the table. Where no mode works the command is refused; --no-run executes nothing.
-    --install takes names of packages and wheels alone, so that no code of a package runs outside.
+    it starts ends with it. Time, memory, size of files and number of processes are limited. The modes bubblewrap, namespaces,
+    landlock and --container protect all of these (landlock before version 6 of its interface does not stop signals to other
+    processes); --trust protects the limits alone. The report has the table. Where no mode works the command is refused;
+    --no-run executes nothing. --container runs it with the Python and the libraries of the image, which must hold those of d2c.
+    --install takes names of packages and wheels alone, so that no code of a package runs outside. Isolation has no network: --fetch
+    downloads the addresses that are written in the notebook (http and https, public hosts, limits of size and time, no credentials
+    of yours), and the report lists them with what was read instead.
     """
+    from ..convert.containers import PREFIX
     from ..convert.convert import STAGES
     from ..convert.convert import convert as walk
     from ..convert.isolation import TRUSTED
 
+    chosen = [
+        name for name, given in (("--isolation", isolation), ("--container", container), ("--trust", trust)) if given
+    ]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} exclude each other", next=f"pass {chosen[0]} alone")
     last = STAGES.index(until) + 1
     with _progress(quiet=as_json) as progress:
         done = walk(
@@ -125,7 +142,9 @@ def convert(
             stages=(*STAGES[:last], "report"),
             timeout=timeout,
             memory=int(memory * 2**30),
-            isolation=TRUSTED if trust else isolation or "",
+            isolation=TRUSTED if trust else f"{PREFIX}{container}" if container else isolation or "",
+            fetch=fetch or bool(fetch_from),
+            fetch_from=fetch_from,
             progress=progress,
         )
     if as_json:

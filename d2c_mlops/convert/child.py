@@ -390,6 +390,12 @@ def main() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
+    if source == 0:  # in a container the pipes are the standard streams: cells get none of them
+        source, sink = os.dup(0), os.dup(1)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.dup2(2, 1)
+        os.close(nothing)
     extra, sys.argv = sys.argv[6:], ["notebook"]
     serve(source, sink, bool(plots), extra, bool(proof))
 

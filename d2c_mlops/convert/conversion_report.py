@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from d2c_mlops.convert.fetching import shown
 from d2c_mlops.convert.isolation import PROPERTIES, TRUSTED, protection_table
 
 STYLE = """
@@ -46,6 +47,7 @@ def page(done: Mapping[str, Any]) -> str:
         _structure(done.get("written")),
         _model(done.get("written")),
         _read(done.get("read")),
+        _fetched(done.get("revived")),
         _mends(done.get("revived")),
         _compared(done.get("verdict")),
         _left(done.get("written")),
@@ -156,6 +158,25 @@ def _mends(revived: Mapping[str, Any] | None) -> str:
     return f"<h2>Mends</h2>{lost}{_table(('cell', 'before', 'after', 'why'), rows)}"
 
 
+def _fetched(revived: Mapping[str, Any] | None) -> str:
+    """List what was downloaded before the runs: they read the files, and so does the conversion."""
+    listed: Sequence[Mapping[str, Any]] = (revived or {}).get("fetched") or ()
+    if not listed:
+        return ""
+    rows = [
+        (
+            each["cell"],
+            shown(each["url"]),
+            each["file"] or f"not fetched: {each['reason']}",
+            f"{each['size']:,}",
+            each["sha256"][:16],
+        )
+        for each in listed
+    ]
+    told = "Downloaded once, before the notebook ran without a network. The notebook and its conversion read the files."
+    return f"<h2>Fetched</h2><p>{told}</p>{_table(('cell', 'address', 'file', 'bytes', 'SHA-256'), rows)}"
+
+
 def _compared(verdict: Mapping[str, Any] | None) -> str:
     items: Sequence[Any] = (verdict or {}).get("items") or ()
     then = _then((verdict or {}).get("saved") or {})
@@ -205,7 +226,7 @@ def _isolation(done: Mapping[str, Any]) -> str:
         return "<h2>Isolation</h2><p>Nothing was run.</p>"
     rows = [(name, *(value[key] for key in PROPERTIES)) for name, value in protection_table()]
     stages = ", ".join(f"{count} {escape(stage)}" for stage, count in runs.items())
-    used = "none (--trust)" if done["isolation"] == TRUSTED else done["isolation"]
+    used = "none (--trust)" if done["isolation"] == TRUSTED else done.get("isolated_by") or done["isolation"]
     meaning = [(key, text) for key, text in PROPERTIES.items()]
     return (
         f"<h2>Isolation</h2><p>It was run {sum(runs.values())} times ({stages}), each time in a copy of its folder, in the mode "

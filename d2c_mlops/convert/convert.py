@@ -13,6 +13,7 @@ from typing import Any
 
 from d2c_mlops.convert import reading
 from d2c_mlops.convert.check import check
+from d2c_mlops.convert.containers import PREFIX
 from d2c_mlops.convert.conversion_report import served_text, write_report
 from d2c_mlops.convert.isolation import best, mode
 from d2c_mlops.convert.notebook import read_notebook
@@ -56,6 +57,8 @@ class Conversion:
     isolation: str = ""  # the mode that code was run in; empty where none was run
     local: list[str] = field(default_factory=list)  # the author's own modules, copied into work/local
     index: tuple[str, ...] = ()  # names for which the package was chosen
+    fetch: bool = False
+    fetch_from: tuple[str, ...] = ()
 
     @property
     def next(self) -> str:
@@ -107,6 +110,7 @@ class Conversion:
                 if saved := self.verdict.saved.get("cells"):
                     same = self.verdict.saved["same"]
                     lines.append(f"then      {same} of {saved} cells show the figures of their saved outputs")
+        lines += [f"fetched   {each.text}" for each in getattr(self.revived, "fetched", ())]
         if self.isolation:
             lines.append(f"isolation {mode(self.isolation).summary}")
         if self.runs:
@@ -136,6 +140,7 @@ class Conversion:
             "local": self.local,
             "findings": self.findings,
             "isolation": self.isolation or "nothing was run",
+            "isolated_by": mode(self.isolation).summary if self.isolation else "",
             "runs": self.runs,
             "seconds": self.seconds,
             "report": None if self.report is None else str(self.report),
@@ -164,7 +169,9 @@ def convert(
     stages: Sequence[str] = STAGES,
     timeout: float = 600.0,  # seconds for one execution of the notebook
     memory: int = 4 << 30,  # bytes for one execution of the notebook
-    isolation: str = "",  # bubblewrap, namespaces, landlock or none; the best that works here when empty
+    isolation: str = "",  # bubblewrap, namespaces, landlock, container:IMAGE or none; the best that works here when empty
+    fetch: bool = False,  # whether addresses that it reads are downloaded first, outside of the isolation
+    fetch_from: Sequence[str] = (),  # HOST or HOST:PORT inside this network that may be asked
     progress: Progress = lambda text: None,
 ) -> Conversion:
     """Convert a notebook into the project of the settings; the original is never changed. Raises UsageError only."""
@@ -178,9 +185,13 @@ def convert(
     name = name or _name(path)
     if not name.isidentifier() or name != name.lower():
         raise UsageError(f"{name!r} is no name for a module", next="use lower case letters, digits and _")
+    if install and isolation.startswith(PREFIX):
+        image = isolation.removeprefix(PREFIX)
+        raise UsageError("packages cannot be installed into an image that is read-only", where=f"--container {image} --install",
+                         next=f"add them to the image {image}, and leave --install out")  # fmt: skip
     work = settings.store / "convert" / name
     work.mkdir(parents=True, exist_ok=True)
-    done = Conversion(path, name, work)
+    done = Conversion(path, name, work, fetch=fetch and run, fetch_from=tuple(fetch_from))
     folder = Path(data) if data is not None else path.parent
     if run and any(stage in stages for stage in ("revive", "write", "verify")):
         isolation = (mode(isolation) if isolation else best()).name  # before anything else: it may be refused
@@ -255,6 +266,8 @@ def _revive(
         timeout=limits.seconds,
         memory=limits.memory,
         isolation=limits.isolation,
+        fetch=done.fetch,
+        fetch_from=done.fetch_from,
         progress=progress,
     )
     refusal = done.revived.refusal

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from d2c_mlops.convert.containers import PREFIX, box
 from d2c_mlops.convert.isolation_launcher import landlock_abi
 from d2c_mlops.errors import UsageError
 
@@ -52,14 +53,26 @@ class Mode:
     own_processes: bool = True  # whether process ids inside are numbered anew
 
     @property
+    def label(self) -> str:
+        """Return the mode as a person reads it: of a container the engine and the image."""
+        if not self.name.startswith(PREFIX):
+            return "none (--trust)" if self.name == TRUSTED else self.name
+        held = box(self.name.removeprefix(PREFIX))
+        return f"container of {held.image} ({held.engine})"
+
+    @property
     def summary(self) -> str:
         """Return the mode and what it leaves open, in a line."""
         missing = [PROPERTIES[name] for name in PROPERTIES if name not in self.protects]
-        return self.name if not missing else f"{self.name}; it does not give: {'; '.join(missing)}"
+        text = self.label if not missing else f"{self.label}; it does not give: {'; '.join(missing)}"
+        if self.name.startswith(PREFIX) and (other := box(self.name.removeprefix(PREFIX)).differences):
+            text += f"; proved for the libraries of the image: {', '.join(other)}"
+        return text
 
 
-NONE = Mode("none", frozenset({"limits"}), "nothing", own_processes=False)
 TRUSTED = "none"
+NONE = Mode(TRUSTED, frozenset({"limits"}), "nothing", own_processes=False)
+CONTAINER = Mode("container (--container IMAGE)", ALL, "docker or podman, and an image with the libraries")
 
 
 def modes() -> tuple[Mode, ...]:
@@ -75,6 +88,9 @@ def modes() -> tuple[Mode, ...]:
 
 def mode(name: str) -> Mode:
     """Return the mode of that name; raises UsageError for an unknown one and for one that does not work here."""
+    if name.startswith(PREFIX):
+        box(name.removeprefix(PREFIX))  # raises where no engine or the image cannot isolate
+        return Mode(name, ALL, CONTAINER.needs)
     known = {each.name: each for each in (*modes(), NONE)}
     if name not in known:
         raise UsageError(f"there is no isolation mode {name!r}", next=f"use one of: {', '.join(known)}")
@@ -93,7 +109,7 @@ def best() -> Mode:
     raise UsageError(
         "this system has no means to isolate foreign code: a notebook could read, change and send what you can",
         where="isolation",
-        next="install bubblewrap (Linux), convert it in a virtual machine or a container, or pass --trust if you trust its author",
+        next="pass --container IMAGE (docker or podman), install bubblewrap (Linux), or pass --trust if you trust its author",
     )
 
 
@@ -128,12 +144,22 @@ class View:
     writable: Sequence[Path] = ()
     readable: Sequence[Path] = ()
 
+    @property
+    def to_write(self) -> list[str]:
+        """Folders that can be written, absolute."""
+        return list(existing((self.folder, *self.writable)))
+
+    @property
+    def to_read(self) -> list[str]:
+        """Folders that can be read besides the interpreter's libraries, absolute."""
+        return list(existing(self.readable))
+
     def command(self, name: str, command: Sequence[str]) -> list[str]:
-        """Return the command line that runs `command` in the mode of that name."""
+        """Return the command line that runs `command` in the mode of that name, which is none of a container."""
         if name == TRUSTED:
             return list(command)
         readable = list(existing((*SYSTEM, *libraries(), *self.readable)))
-        writable = list(existing((self.folder, *self.writable)))
+        writable = self.to_write
         folder = str(self.folder.resolve())
         if name == "bubblewrap":
             return _bubblewrap(folder, readable, writable, command)
@@ -183,8 +209,11 @@ def libraries() -> tuple[Path, ...]:
 
 def protection_table() -> list[tuple[str, dict[str, str]]]:
     """Return a row for each mode, best first: its name, and for each property 'yes' or 'no'."""
-    rows = [(each.name, {name: "yes" if name in each.protects else "no" for name in PROPERTIES}) for each in modes()]
+    listed = (*modes(), CONTAINER, NONE)
     return [
-        *rows,
-        ("none (--trust)", {name: "yes" if name in NONE.protects else "no" for name in PROPERTIES}),
+        (
+            "none (--trust)" if each is NONE else each.name,
+            {name: "yes" if name in each.protects else "no" for name in PROPERTIES},
+        )
+        for each in listed
     ]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from d2c_mlops.convert import fetching
 from d2c_mlops.convert.change import live_changes
 from d2c_mlops.convert.mending import Trouble
 from d2c_mlops.convert.mends.modules import OWN_NAMES, distribution_of
+from d2c_mlops.convert.mends.paths import wants_network
 from d2c_mlops.convert.revived import Refusal
 
 
-def absent(facts: Trouble, cell: int, module: str, missing: Sequence[str], tried: Mapping[str, str]) -> Refusal:
-    """Return the refusal of a cell whose module is not there; `tried` says why an installation failed."""
+def absent(
+    facts: Trouble, cell: int, module: str, missing: Sequence[str], tried: Mapping[str, str], image: str = ""
+) -> Refusal:
+    """Return the refusal of a cell whose module is not there; `tried` says why an installation failed; `image` is that of a container."""
     name = distribution_of(module)
     if module.startswith("ipywidgets"):
         why, step = "it is interactive: it waits for a person at its widgets", "put the values into a parameters cell"
@@ -22,20 +27,26 @@ def absent(facts: Trouble, cell: int, module: str, missing: Sequence[str], tried
         step = "give the folder that holds it: --data FOLDER (the repository's root)"
     elif name in tried:
         why, step = f"`{module}` is missing and {name} cannot be installed: {tried[name]}", "replace the package"
+    elif image:
+        why, step = f"the image {image} has no `{module}`", f"add {name} to the image, and convert again"
     else:
         why = f"missing packages: {', '.join(missing)}"
         step = "install them into the run's own folder: add --install"
     return Refusal(cell, why, step, facts.kind)
 
 
-def failed(facts: Trouble, cell: int, too_large: Sequence[Path]) -> Refusal:
-    """Return the refusal of a cell that fails, and that no mend fits."""
+def failed(
+    facts: Trouble, cell: int, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None = None
+) -> Refusal:
+    """Return the refusal of a cell that fails, and that no mend fits; `fetched` is None where nothing was to be downloaded."""
     text = facts.message.splitlines()[0][:300] if facts.message else ""
-    return Refusal(cell, f"{facts.kind}: {text}", _advice(facts, too_large), facts.kind)
+    return Refusal(cell, f"{facts.kind}: {text}", _advice(facts, too_large, fetched), facts.kind)
 
 
-def _advice(facts: Trouble, too_large: Sequence[Path]) -> str:
+def _advice(facts: Trouble, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None) -> str:
     """What a person can do about a failure that no mend fits."""
+    if wants_network(facts):
+        return fetching.advice(fetched)
     if "OSError" in facts.bases and "FileNotFoundError" in facts.bases:
         if beside := re.search(r"/convert/[^/]+/local/([^'\"]+)", facts.message):
             return (
@@ -56,7 +67,5 @@ def _advice(facts: Trouble, too_large: Sequence[Path]) -> str:
         return "put the value into a parameters cell"
     if facts.kind == "NameError":
         return "define the name above this cell, or take the cell out"
-    if facts.kind in ("URLError", "HTTPError", "ConnectionError", "gaierror", "SSLError"):
-        return "download the file, and give its folder: --data FOLDER"
     where = next((f"line {frame.line}" for frame in reversed(facts.frames)), "the cell")
     return f"mend {where} of the cell, and convert again"

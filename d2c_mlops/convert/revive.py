@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from d2c_mlops.convert import saving
+from d2c_mlops.convert import fetching, saving
+from d2c_mlops.convert.containers import PREFIX
 from d2c_mlops.convert.files import Shelf
 from d2c_mlops.convert.mending import (
     Mend,
@@ -46,6 +47,8 @@ def revive(
     timeout: float = 600.0,
     memory: int = 4 << 30,
     isolation: str = "",  # name of a mode; the best that works here when empty
+    fetch: bool = False,  # whether addresses that it reads are downloaded first, outside of the isolation
+    fetch_from: Sequence[str] = (),  # hosts of this network that may be asked
     progress: Progress = lambda text: None,
 ) -> Revived:
     """Run a copy of a notebook, mending it until it runs; refused with the cell and the reason where that cannot be.
@@ -55,7 +58,10 @@ def revive(
     notebook, work = Path(notebook), Path(work)
     try:
         read = read_notebook(notebook)
-        doctor = Doctor(read, work, data, install, Limits(timeout, memory, isolation), progress, index=tuple(index))
+        limits = Limits(timeout, memory, isolation)
+        doctor = Doctor(
+            read, work, data, install, limits, progress, index=tuple(index), fetch=fetch, fetch_from=fetch_from
+        )
         return doctor.revive()
     except D2CError as error:
         return Revived("refused", notebook, None, refusal=Refusal(None, error.what, error.next))
@@ -80,6 +86,9 @@ class Doctor:
     limits: Limits
     progress: Progress
     index: tuple[str, ...] = ()
+    fetch: bool = False
+    fetch_from: Sequence[str] = ()
+    fetched: list[fetching.Fetched] = field(default_factory=list)
     mends: list[Mend] = field(default_factory=list)
     installed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -125,6 +134,7 @@ class Doctor:
             tuple(self.order),
             self.seconds,
             self.runs,
+            tuple(self.fetched),
         )
         self.work.mkdir(parents=True, exist_ok=True)
         (self.work / "revived.json").write_text(json.dumps(made.to_dict(), indent=1), encoding="utf-8")
@@ -150,6 +160,20 @@ class Doctor:
         folders = [self.folder, *([self.data] if self.data is not None else [])]
         self.shelf = Shelf([*folders, source.parent], source)
         saving.keep_reference(self.original, self.work / "reference.json")
+        if self.fetch:
+            self.fetch_sources()
+
+    def fetch_sources(self) -> None:
+        """Download the addresses that can be told, and let the notebook read the copies."""
+        beside = {each.relative_to(self.folder).as_posix() for each in self.folder.rglob("*") if each.is_file()}
+        place = self.work / "fetched"
+        found = list(fetching.sources(self.scene(None).subject))
+        self.fetched = fetching.fetch(found, place, allowed=self.fetch_from, taken=beside, progress=self.progress)
+        for each in self.fetched:
+            self.progress(each.text)
+        shutil.copytree(place, self.folder, dirs_exist_ok=True)  # in place of older copies that lay beside it
+        self.shelf.forget()
+        self.accept(fetching.offers(self.scene(None), self.fetched))
 
     def before(self) -> None:
         """Make the mends that need no failure, until none is left; install what is allowed."""
@@ -386,8 +410,11 @@ class Doctor:
         module = missing_module(facts)
         if module:
             self.missing = list(dict.fromkeys([*self.missing, distribution_of(module)]))
-            raise Refused(absent(facts, self.at(facts.cell), module, self.missing, self.tried))
-        raise Refused(failed(facts, self.at(facts.cell), self.too_large))
+            image = self.limits.isolation.removeprefix(PREFIX) if self.limits.isolation.startswith(PREFIX) else ""
+            raise Refused(absent(facts, self.at(facts.cell), module, self.missing, self.tried, image))
+        here = [each for each in self.fetched if each.cell == self.at(facts.cell) + 1] or self.fetched
+        told = [each.to_dict() for each in here] if self.fetch else None
+        raise Refused(failed(facts, self.at(facts.cell), self.too_large, told))
 
 
 def _compatible(offers: Sequence[Proposal]) -> list[Proposal]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d2c_mlops.convert.fetching import Fetched
 from d2c_mlops.convert.mending import Mend
 
 
@@ -38,6 +39,7 @@ class Revived:
     order: tuple[int, ...] = ()
     seconds: float = 0.0
     runs: int = 0
+    fetched: tuple[Fetched, ...] = ()  # addresses that were to be downloaded before the runs
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
@@ -52,6 +54,7 @@ class Revived:
             "order": list(self.order),
             "seconds": round(self.seconds, 2),
             "runs": self.runs,
+            "fetched": [each.to_dict() for each in self.fetched],
         }
 
 

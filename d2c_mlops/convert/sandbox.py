@@ -19,12 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import psutil
 
 from ..lifetimes import die_with_parent
 from .child_control import FIRST_CODE, FORBIDDEN, KEY_SIZE, MAC_SIZE
+from .container_init import LATE, MEMORY, PROCESSES
+from .containers import PREFIX, Box, box
 from .isolation import TRUSTED, View, best, mode
 
 TOKEN = "D2C_SANDBOX"
@@ -34,6 +36,8 @@ _SETTLE, _PATIENCE = 0.02, 5.0  # seconds between two looks for strays, and unti
 _COUNT = 0.5  # seconds between two counts of the processes that a child has started
 _FILE_SIZE = 4 << 30  # bytes that one file may grow to
 _PROCESSES = 512  # processes that a run may have at a time
+_OUTPUT = 4000  # bytes of the last part of a program's output
+_CONTAINER_ENDS = {MEMORY: "memory", PROCESSES: "processes", LATE: "timeout"}
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 _LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "mlruns", "venv", "env"})
 
@@ -207,36 +211,71 @@ class Child:
         limits: Limits,
         *,
         extra: Sequence[Path] = (),
-        descriptors: Sequence[int] = (),
         plots: bool = False,
         readable: Sequence[Path] = (),
+        pipes: tuple[int, int]
+        | None = None,  # descriptors to read and write on; in a container its standard input and output
     ) -> None:
         self.limits, self.began = limits, time.monotonic()
         self.mode = mode(limits.isolation) if limits.isolation else best()
+        self.box = box(self.mode.name.removeprefix(PREFIX)) if self.mode.name.startswith(PREFIX) else None
         self.family: list[psutil.Process] = []
         self.counted = 0.0
         self.token = secrets.token_hex(8)
         variables = environment(home, self.token, plots)
         self.log = home / f"log-{self.token}.txt"
+        view = View(folder, (home,), (*extra, *readable))
         with self.log.open("wb") as log:
+            if self.box is not None:
+                self.process = self._contained(self.box, command, view, variables, log, pipes)
+                return
             self.process = subprocess.Popen(
-                View(folder, (home,), (*extra, *readable)).command(self.mode.name, command),
+                view.command(self.mode.name, command),
                 cwd=folder,
                 env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=tuple(descriptors),
+                pass_fds=pipes or (),
                 start_new_session=True,
                 preexec_fn=lambda: _confine(limits),
             )
 
+    @property
+    def container(self) -> str:
+        """Name of the container."""
+        return f"d2c-{self.token}"
+
+    def _contained(
+        self,
+        box: Box,
+        command: Sequence[str],
+        view: View,
+        variables: Mapping[str, str],
+        log: IO[bytes],
+        pipes: tuple[int, int] | None,
+    ) -> subprocess.Popen[bytes]:
+        """Start the engine's client, which has our own environment: the notebook does not see it."""
+        line = box.command(command, view.folder, view.to_write, view.to_read, name=self.container, variables=variables,
+                           seconds=self.limits.seconds, memory=self.limits.memory, file_size=_FILE_SIZE, processes=_PROCESSES)  # fmt: skip
+        return subprocess.Popen(
+            line,
+            stdin=pipes[0] if pipes else subprocess.PIPE,
+            stdout=pipes[1] if pipes else log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+
     def look(self) -> None:
         """Raise Stopped where the child is gone or past a limit."""
-        if self.process.poll() is not None:
-            raise Stopped(self.end("done" if self.process.returncode == 0 else "failed"))
+        if (code := self.process.poll()) is not None:
+            ends = {0: "done", **(_CONTAINER_ENDS if self.box is not None else {})}
+            raise Stopped(self.end(ends.get(code, "failed")))
         if time.monotonic() - self.began > self.limits.seconds:
             raise Stopped(self.end("timeout"))
+        if self.box is not None:
+            return  # its first process looks at memory and processes
         if self.memory() > self.limits.memory:
             raise Stopped(self.end("memory"))
         if len(self.family) > _PROCESSES:
@@ -256,6 +295,8 @@ class Child:
 
     def end(self, status: str) -> Ended:
         """Kill what is left of it, wherever it went, and say how it ended."""
+        if self.box is not None:
+            return self._end_container(self.box, status)
         if self.mode.name == "landlock":  # its launcher collects the orphans, and kills them when it is asked to stop
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -284,8 +325,25 @@ class Child:
                 with contextlib.suppress(psutil.Error):
                     stray.kill()
             time.sleep(_SETTLE)
-        output = self.log.read_bytes()[-4000:].decode("utf-8", "replace") if self.log.exists() else ""
+        output = self.log.read_bytes()[-_OUTPUT:].decode("utf-8", "replace") if self.log.exists() else ""
         return Ended(status, code, time.monotonic() - self.began, output)
+
+    def _end_container(self, box: Box, status: str) -> Ended:
+        """End a container: it ends when nobody holds its standard input any more, or by force."""
+        self.hang_up()
+        try:
+            code = self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            box.remove(self.container)
+            self.process.kill()
+            code = self.process.wait()
+        output = self.log.read_bytes()[-_OUTPUT:].decode("utf-8", "replace") if self.log.exists() else ""
+        return Ended(status, 128 - code if 128 < code < MEMORY else code, time.monotonic() - self.began, output)
+
+    def hang_up(self) -> None:
+        """Close our end of its standard input."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
     def __enter__(self) -> Self:
         return self
@@ -358,7 +416,9 @@ class Session(Child):
         start = "from d2c_mlops.convert.child import main; main()"
         trusted = limits.isolation == TRUSTED
         parent = os.getpid() if trusted else 0
-        numbers = [str(number) for number in (read_there, write_there, int(plots), parent, int(proof))]
+        contained = limits.isolation.startswith(PREFIX)  # engines hand on no other descriptors than the standard ones
+        pipe = (0, 1) if contained else (read_there, write_there)
+        numbers = [str(number) for number in (*pipe, int(plots), parent, int(proof))]
         try:
             super().__init__(
                 [sys.executable, "-P", "-c", start, *numbers, *(str(folder) for folder in extra)],
@@ -366,7 +426,7 @@ class Session(Child):
                 home,
                 limits,
                 extra=extra,
-                descriptors=(read_there, write_there),
+                pipes=(read_there, write_there),
                 plots=plots,
                 readable=readable,
             )
@@ -453,7 +513,14 @@ class Session(Child):
         if not part:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(2.0)
+            self.look()
             raise Stopped(self.end("failed"))
+
+    def hang_up(self) -> None:
+        """Close our end of the requests' pipe."""
+        if self.sink >= 0:
+            os.close(self.sink)
+            self.sink = -1
 
     def end(self, status: str) -> Ended:
         """End the child and close both pipes."""

@@ -55,14 +55,20 @@ def uploaded(scene: Scene, trouble: Trouble) -> Proposal | None:
 @after("address", "", "", "the address cannot be reached, and its file is at hand", order=10)
 def address(scene: Scene, trouble: Trouble) -> Proposal | None:
     """A file read from the web whose name is in the data folder."""
-    network = set(_NETWORK) & set(trouble.bases) or trouble.through("urllib", "requests/", "http/client", "fsspec")
-    if not network:
+    if not wants_network(trouble):
         return None
     for wanted in addresses(scene, trouble):
         found = scene.shelf.find(wanted, columns_used(scene), files_written(scene))
         if found is not None:
             return laid(scene, trouble, wanted, *found)
     return None
+
+
+def wants_network(trouble: Trouble) -> bool:
+    """Whether a cell failed because it opened a connection, which there is none in isolation."""
+    return bool(set(_NETWORK) & set(trouble.bases)) or trouble.through(
+        "urllib", "requests/", "http/client", "fsspec", "httpx/"
+    )
 
 
 def addresses(scene: Scene, trouble: Trouble) -> list[str]:

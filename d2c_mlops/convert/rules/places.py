@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from d2c_mlops.convert.fetching import shown, sources, text_of
 from d2c_mlops.convert.finding import Hit
 from d2c_mlops.convert.notebook import Cell
 from d2c_mlops.convert.rule import Subject, example, hit, rule
@@ -23,9 +24,8 @@ _FILE = re.compile(
 )
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _READS = re.compile(r"^pandas\.(read_\w+|ExcelFile)$|^numpy\.(load|loadtxt|genfromtxt)$|^(joblib|pickle)\.load$")
-_URL_READS = re.compile(
-    r"^pandas\.read_|^requests\.(get|post)$|^urllib\.request\.url|^wget\.download$|^seaborn\.load_dataset$|"
-    r"^sklearn\.datasets\.fetch_|^yfinance\.|^pandas_datareader"
+_DOWNLOADS = re.compile(
+    r"^requests\.post$|^seaborn\.load_dataset$|^sklearn\.datasets\.fetch_|^yfinance\.|^pandas_datareader"
 )
 
 
@@ -163,22 +163,22 @@ def file_of_another_type(subject: Subject) -> Iterator[Hit]:
     "url-at-run-time",
     "warning",
     why="the run depends on an address that may change, move or be away",
-    fix="load it once into the store and read it from there",
+    fix="load it once into the store and read it from there; `d2c convert --fetch` downloads it before the run",
     bad=example("import pandas as pd\nsales = pd.read_csv('https://shop.example/data/sales.csv')"),
     good=example("import pandas as pd\nsource = 'see https://shop.example/about'\nsales = pd.read_csv('sales.csv')"),
 )
 def url_at_run_time(subject: Subject) -> Iterator[Hit]:
+    read = {id(each.call): each.url for each in sources(subject) if each.call is not None}
     for cell, call, path in subject.calls:
-        if not _URL_READS.match(path):
-            continue
-        if path.startswith(("seaborn.load_dataset", "sklearn.datasets.fetch_", "yfinance", "pandas_datareader")):
-            yield hit(cell, call, f"`{path}` downloads its data")
-            continue
         given = call.args[0] if call.args else None
-        binding = subject.inference.binding(given) if given is not None else None
-        value = binding.value if binding is not None else given
-        if isinstance(value, ast.Constant) and isinstance(value.value, str) and _URL.match(value.value):
-            yield hit(cell, call, f"data is loaded from {value.value.split('?')[0][:80]}")
+        if id(call) in read:
+            yield hit(cell, call, f"data is loaded from {shown(read[id(call)])[:80]}")
+        elif _DOWNLOADS.match(path) and not (
+            path == "requests.post" and not _URL.match(text_of(subject.inference, given))
+        ):
+            yield hit(
+                cell, call, f"`{path}` downloads its data", fix="load it once into the store and read it from there"
+            )
     for cell in subject.notebook.code:
         for magic in cell.magics:
             if magic.kind == "shell" and re.match(r"(wget|curl|gdown|kaggle|git clone)\b", magic.command):

@@ -18,7 +18,8 @@ from d2c_mlops.convert.write.parameters import Parameters
 FOLDERS = ("data_folder", "data_dir", "input_folder", "files_folder")
 _READERS = ("pandas.read_", "numpy.load", "numpy.genfromtxt", "numpy.fromfile", "pandas.ExcelFile", "pandas.HDFStore",
             "joblib.load", "sqlite3.connect", "zipfile.ZipFile", "gzip.open", "pyarrow.parquet.read", "os.listdir", "os.scandir",
-            "os.walk", "os.path.exists", "os.path.isfile", "os.path.getsize", "polars.read_", "duckdb.read_", "io.open")  # fmt: skip
+            "os.walk", "os.path.exists", "os.path.isfile", "os.path.getsize", "polars.read_", "duckdb.read_", "io.open",
+            "d2c_mlops.saved_response.")  # fmt: skip
 _NO_FILES = ("pandas.read_sql", "pandas.read_clipboard", "pandas.read_gbq")
 _PATTERNS = ("glob.glob", "glob.iglob")
 _PATH_METHODS = frozenset({"glob", "rglob", "iterdir", "read_text", "read_bytes", "open", "exists", "is_file"})

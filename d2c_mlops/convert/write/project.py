@@ -18,8 +18,7 @@ from typing import Any
 import nbformat
 
 from d2c_mlops import settings as settings_of
-from d2c_mlops.convert.isolation import View, best
-from d2c_mlops.convert.sandbox import environment
+from d2c_mlops.convert.sandbox import Limits, run_program
 from d2c_mlops.convert.write.document import Out
 from d2c_mlops.errors import DataRefused, Failure, child_error, child_reason
 
@@ -47,6 +46,7 @@ LOCAL_PATH = """import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "local"))  # the author's own modules"""
+IMPORT_SECONDS = 300.0
 SIDE_EFFECTS = """
 import json, os, sys
 from pathlib import Path
@@ -68,7 +68,8 @@ printed, sys.stdout = sys.stdout.getvalue(), out
 made = sorted(str(p) for p in set(Path(".").rglob("*")) - before)
 values = vars(sys.modules[module])
 fitted = [n for n, v in values.items() if not isinstance(v, type) and hasattr(v, "n_features_in_")]
-print(json.dumps({"printed": printed, "made": made + opened, "fitted": fitted}))
+with open(os.path.join(home, "import.json"), "w", encoding="utf-8") as file:
+    json.dump({"printed": printed, "made": made + opened, "fitted": fitted}, file)
 """
 
 
@@ -231,19 +232,18 @@ def check_import(project: Project, module: str, packages: Sequence[Path] = (), i
     The process has a home of its own, in which libraries may keep their settings, and nothing of our environment.
     """
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as home:
-        variables = environment(Path(home))
         # A copy of the package alone: nothing else of the project is to be seen, nor to be listed.
-        shutil.copytree(project.package, Path(home, "site", project.lib), ignore=shutil.ignore_patterns("__pycache__"))
-        view = View(Path(empty), (Path(home),), packages)
-        command = [sys.executable, "-P", "-c", SIDE_EFFECTS, str(Path(home, "site")), module, *map(str, packages)]
-        done = subprocess.run(
-            view.command(isolation or best().name, command),
-            cwd=empty, capture_output=True, text=True, timeout=300, env=variables,
-        )  # fmt: skip
+        site = Path(home, "site")
+        shutil.copytree(project.package, site / project.lib, ignore=shutil.ignore_patterns("__pycache__"))
+        command = [sys.executable, "-P", "-c", SIDE_EFFECTS, str(site), module, *map(str, packages)]
+        limits = Limits(IMPORT_SECONDS, isolation=isolation)
+        ended = run_program(command, Path(empty), Path(home), limits, extra=packages)
+        answer = Path(home, "import.json")
+        found = json.loads(answer.read_text(encoding="utf-8")) if ended.status == "done" and answer.exists() else None
     where = str(project.package / Path(*module.split(".")[1:])) + ".py"
-    if done.returncode:
-        raise DataRefused("the module cannot be imported", where=where, failures=[Failure(child_reason(done.stderr))])
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    if found is None:
+        why = child_reason(ended.output) if ended.status == "failed" else ended.says
+        raise DataRefused("the module cannot be imported", where=where, failures=[Failure(why)])
     wrong = [Failure(f"importing {what}: {value}") for what, value in found.items() if value]
     if wrong:
         raise DataRefused("importing the module has side effects", where=where, failures=wrong)

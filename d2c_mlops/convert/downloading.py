@@ -1,0 +1,193 @@
+"""Download one file over http or https: public addresses only, no credentials of this machine, limits of size and time."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+LARGEST = 1 << 30  # bytes of one file
+SECONDS = 300.0  # for one file, from the first connection to the last byte
+REDIRECTS = 5
+PART = 1 << 16
+AGENT = "d2c-convert"
+PORTS = {"http": 80, "https": 443}
+TRANSLATED = tuple(ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"))
+
+
+class NotFetched(Exception):
+    """Why an address was not downloaded."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """What was written: bytes, SHA-256, and the address that gave it after redirects."""
+
+    size: int
+    sha256: str
+    final: str
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    allowed: Collection[str] = (),  # HOST or HOST:PORT that may have a private or loopback address
+    largest: int = LARGEST,  # bytes
+    seconds: float = SECONDS,
+    lookup: Any = socket.getaddrinfo,
+) -> Download:
+    """Write what an address gives into `target`, whole or not at all; raises NotFetched.
+
+    Each address on the way is resolved once, checked, and connected to under that very number, so that a second answer of a name server
+    cannot lead elsewhere. Neither proxies, cookies, ~/.netrc nor any variable of the environment is read.
+    """
+    end = time.monotonic() + seconds
+    for _ in range(REDIRECTS + 1):
+        parts = checked(url)
+        numbers = _addresses(parts, allowed, lookup)
+        answer = _get(parts, numbers, target, end, largest)
+        if isinstance(answer, Download):
+            return answer
+        url = urljoin(url, answer)
+    raise NotFetched(f"more than {REDIRECTS} redirects")
+
+
+def checked(url: str) -> SplitResult:
+    """Return the parts of an address that may be asked for; raises NotFetched for others."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for what is no number
+    except ValueError as error:
+        raise NotFetched(f"it is no address: {error}") from None
+    if parts.scheme not in PORTS:
+        raise NotFetched(f"{parts.scheme or 'it'} is not http or https")
+    if not parts.hostname or any(ord(letter) < 33 for letter in url):
+        raise NotFetched("it is no address")
+    if parts.username is not None or parts.password is not None:
+        raise NotFetched("it holds a user name or a password")
+    return parts
+
+
+def is_public(number: str) -> bool:
+    """Whether an IP address is one of the internet: not of this machine, its network, its provider's services or a test."""
+    address = ipaddress.ip_address(number.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if any(address in network for network in TRANSLATED):
+            return False  # they stand for another address, perhaps a private one
+        address = address.ipv4_mapped or address
+    return address.is_global and not (address.is_multicast or address.is_reserved)
+
+
+def _addresses(parts: SplitResult, allowed: Collection[str], lookup: Any) -> list[tuple[str, int]]:
+    """Return the numbers and ports to connect to; every number that the name has must be allowed."""
+    host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+    try:
+        found = [str(each[4][0]) for each in lookup(host, port, type=socket.SOCK_STREAM)]
+    except (OSError, UnicodeError) as error:
+        raise NotFetched(f"{host} has no address: {error}") from None
+    name = f"[{host}]" if ":" in host else host
+    named = {each.lower() for each in allowed}
+    if not named & {host, name, f"{name}:{port}"}:
+        if private := [number for number in found if not is_public(number)]:
+            known = "" if private[0] == host else f" ({private[0]})"
+            raise NotFetched(f"{host}{known} is inside your network; to allow it: --fetch-from {name}:{port}")
+    if not found:
+        raise NotFetched(f"{host} has no address")
+    return [(number, port) for number in dict.fromkeys(found)]
+
+
+def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: float, largest: int) -> Download | str:
+    """Ask once; return what was written, or where a redirect leads."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise NotFetched("it took longer than its time limit")
+    draft = target.with_name(f".{target.name}.part")
+    opened: list[socket.socket] = []
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        for each in opened:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(left, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        opened.append(_connect(numbers, end))
+        connection = http.client.HTTPConnection(parts.hostname or "", numbers[0][1])
+        connection.sock = opened[0]
+        if parts.scheme == "https":
+            connection.sock = ssl.create_default_context().wrap_socket(opened[0], server_hostname=parts.hostname)
+            opened.append(connection.sock)
+        path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+        query = f"?{quote(parts.query, safe='/%:@!$&()*+,;=~-._?')}" if parts.query else ""
+        default = parts.port is None or parts.port == PORTS[parts.scheme]
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        name = f"[{host}]" if ":" in host else host
+        head = {"Host": name if default else f"{name}:{parts.port}", "User-Agent": AGENT, "Accept": "*/*",
+                "Accept-Encoding": "identity", "Connection": "close"}  # fmt: skip
+        connection.request("GET", path + query, headers=head)
+        answer = connection.getresponse()
+        place = answer.getheader("Location")
+        if answer.status in (301, 302, 303, 307, 308) and place:
+            return place
+        if answer.status != 200:
+            raise NotFetched(f"the server answered {answer.status} {answer.reason[:60]}")
+        if answer.getheader("Content-Encoding", "identity").lower() not in ("identity", ""):
+            raise NotFetched(
+                f"the server sends it as {answer.getheader('Content-Encoding', '')[:20]}, which was not asked for"
+            )
+        return _write(answer, parts, draft, target, largest, late)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if late.is_set():
+            raise NotFetched("it took longer than its time limit") from None
+        raise NotFetched(f"{type(error).__name__}: {str(error)[:200]}") from None
+    finally:
+        timer.cancel()
+        for each in opened:
+            each.close()
+        draft.unlink(missing_ok=True)
+
+
+def _connect(numbers: list[tuple[str, int]], end: float) -> socket.socket:
+    """Connect to the first number that answers."""
+    for number in numbers[:-1]:
+        with suppress(OSError):
+            return socket.create_connection(number, timeout=max(0.1, (end - time.monotonic()) / 3))
+    return socket.create_connection(numbers[-1], timeout=max(0.1, end - time.monotonic()))
+
+
+def _write(
+    answer: http.client.HTTPResponse, parts: SplitResult, draft: Path, target: Path, largest: int, late: threading.Event
+) -> Download:
+    """Write the body, and give it its name once it is whole."""
+    told = answer.getheader("Content-Length", "")
+    if told.isdigit() and int(told) > largest:
+        raise NotFetched(f"it has {int(told):,} bytes, more than {largest:,}")
+    size, digest = 0, hashlib.sha256()
+    with draft.open("wb") as file:
+        while part := answer.read(PART):
+            size += len(part)
+            if size > largest:
+                raise NotFetched(f"it has more than {largest:,} bytes")
+            digest.update(part)
+            file.write(part)
+    if late.is_set():  # without a length a connection that was cut looks like the end
+        raise NotFetched("it took longer than its time limit")
+    if told.isdigit() and size != int(told):
+        raise NotFetched(f"the connection broke after {size:,} of {int(told):,} bytes")
+    draft.replace(target)
+    return Download(size, digest.hexdigest(), parts.geturl())

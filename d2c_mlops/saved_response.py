@@ -1,0 +1,29 @@
+"""What a web server answered, read from the file into which it was downloaded."""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+from typing import Any
+
+
+def saved_response(path: str | Path, url: str) -> Any:
+    """Return the file as `requests.get(url)` would return it: status 200, the content, the type by its name.
+
+    Raises FileNotFoundError where the file is not there. No connection is opened.
+    """
+    import requests
+
+    made = requests.Response()
+    made._content = Path(path).read_bytes()
+    made.status_code, made.reason, made.url = 200, "OK", url
+    kind = mimetypes.guess_type(str(path))[0] or "application/octet-stream"
+    made.headers["Content-Type"] = kind
+    made.headers["Content-Length"] = str(len(made._content))
+    made.encoding = "utf-8" if kind.startswith("text/") or kind.endswith("json") else None
+    return made
+
+
+def saved_url(path: str | Path) -> str:
+    """Return the address of a local file (`file:…`), which `urllib.request` opens as it opens others."""
+    return Path(path).absolute().as_uri()
