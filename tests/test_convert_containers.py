@@ -1,0 +1,340 @@
+"""Foreign code in a container: what the engine is asked for, what is refused, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from d2c_mlops.cli import main
+from d2c_mlops.convert import container_init, containers, isolation
+from d2c_mlops.convert.containers import CODE, PREFIX, Box, box
+from d2c_mlops.convert.convert import convert
+from d2c_mlops.convert.sandbox import Child, Limits, Session, Stopped, run_program
+from d2c_mlops.errors import UsageError
+from d2c_mlops.settings import load
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+import hostile
+
+IMAGE = "shop/notebooks:1"
+PODMAN = shutil.which("podman") is not None and hostile.engine()
+# Stands for an engine: it knows one image, and runs the first process on this machine, isolated by nothing.
+ENGINE = """#!{python}
+import json, os, sys
+words = sys.argv[1:]
+open({log!r}, "a").write(json.dumps(words) + "\\n")
+if words[0] == "info":
+    sys.exit(print("cannot connect to the daemon", file=sys.stderr) or {info})
+if words[:2] == ["image", "inspect"]:
+    sys.exit(words[2] != {image!r})
+if words[0] == "run":
+    at = words.index({image!r})
+    spec = json.loads(words[-1])
+    spec["environment"]["PYTHONPATH"] = {root!r}
+    spec.update(memory=1 << 50, processes=1 << 20)
+    os.chdir(next(each.split("=", 1)[1] for each in words if each.startswith("--workdir=")))
+    init = words[at + 3].replace({code!r}, {root!r})
+    os.execve(sys.executable, [sys.executable, "-I", "-S", init, json.dumps(spec)], {{"PATH": os.defpath, "IMAGE": "1"}})
+"""
+
+
+@pytest.fixture
+def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Put engines of that name first on the search path, and no others; return the file that lists their calls."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    box.cache_clear()
+
+    def make(*names: str, info: int = 0) -> Path:
+        log = tmp_path / "calls"
+        for name in names:
+            root = str(Path(containers.PACKAGE).parent)
+            text = ENGINE.format(python=sys.executable, log=str(log), info=info, image=IMAGE, root=root, code=CODE)
+            (tmp_path / "bin" / name).write_text(text)
+            (tmp_path / "bin" / name).chmod(0o755)
+        return log
+
+    yield make
+    box.cache_clear()
+
+
+def command(folder: Path, options: tuple[str, ...] = ()) -> list[str]:
+    return Box("docker", IMAGE, options).command(
+        [sys.executable, "-c", "1"], folder, [str(folder)], ["/srv/data, old", str(folder)], name="d2c-1",
+        variables={"HOME": "/x"}, seconds=5, memory=1000, file_size=7, processes=9)  # fmt: skip
+
+
+def test_the_engine_is_asked_for_isolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "geheim")
+    monkeypatch.setenv("HTTPS_PROXY", "http://shop:geheim@proxy")
+    line = command(tmp_path)
+    for wanted in ("--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--rm", "--pull=never",
+                   f"--user={os.getuid()}:{os.getgid()}", "--env=HTTPS_PROXY=", "--env=https_proxy="):  # fmt: skip
+        assert wanted in line
+    assert "geheim" not in str(line) and not [
+        each for each in line if each in ("--privileged", "--pid=host", "--ipc=host")
+    ]
+    assert json.loads(line[-1])["environment"] == {"HOME": "/x", "PYTHONPATH": CODE}
+
+
+def test_only_the_copy_can_be_written(tmp_path: Path) -> None:
+    mounts = [each for each in command(tmp_path) if each.startswith("--mount=")]
+    writable = [each for each in mounts if not each.endswith(",readonly")]
+    assert writable == [f"--mount=type=bind,source={os.path.realpath(tmp_path)},target={tmp_path}"]
+    assert '--mount=type=bind,"source=/srv/data, old","target=/srv/data, old",readonly' in mounts
+    assert (
+        f"--mount=type=bind,source={containers.PACKAGE},target={CODE}/d2c_mlops,readonly" in mounts and len(mounts) == 3
+    )
+
+
+def test_limits_are_handed_on(tmp_path: Path) -> None:
+    line = command(tmp_path, ("--memory={memory}", "--pids-limit={processes}"))
+    assert f"--memory={1000 + containers.ROOM}" in line and "--pids-limit=25" in line
+    spec = json.loads(line[-1])
+    assert (spec["seconds"], spec["memory"], spec["file_size"], spec["processes"]) == (5, 1000, 7, 9)
+
+
+@pytest.mark.parametrize(("names", "info"), [((), 0), (("docker",), 1), (("docker", "podman"), 1)])
+def test_without_an_engine_that_works_the_reasons_are_told(
+    engines: Callable[..., Path], names: tuple[str, ...], info: int
+) -> None:
+    engines(*names, info=info)
+    with pytest.raises(UsageError) as refused:
+        box(IMAGE)
+    told = str(refused.value)
+    assert "neither docker nor podman works" in told and "--trust" in told
+    for name in ("docker", "podman"):
+        assert f"{name}: {'cannot connect to the daemon' if name in names else 'not installed'}" in told
+
+
+@pytest.mark.parametrize("names", [("docker",), ("podman",), ("docker", "podman")])
+def test_an_image_that_is_not_there_is_not_pulled(engines: Callable[..., Path], names: tuple[str, ...]) -> None:
+    log = engines(*names)
+    with pytest.raises(UsageError, match=r"no image other:2") as refused:
+        box("other:2")
+    assert refused.value.next.startswith(f"{names[0]} pull other:2")
+    assert all(json.loads(line)[0] in ("info", "image") for line in log.read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", ["docker", "podman"])
+def test_an_engine_that_only_pretends_is_refused(engines: Callable[..., Path], name: str) -> None:
+    engines(name)
+    with pytest.raises(UsageError, match="does not isolate on this machine") as refused:
+        isolation.mode(f"{PREFIX}{IMAGE}")
+    assert "privileges" in refused.value.what
+
+
+def test_an_image_without_the_libraries_is_refused(
+    engines: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines("docker")
+    monkeypatch.setattr(containers, "MODULES", (*containers.MODULES, "no_such_library"))
+    monkeypatch.setattr(
+        containers, "CHECK", containers.CHECK.replace('with open("answer', 'found["open"] = []\nwith open("answer')
+    )
+    with pytest.raises(UsageError, match="lacks what a notebook is run with: no_such_library") as refused:
+        box(IMAGE)
+    assert containers.BUILD in refused.value.next
+
+
+def test_other_versions_in_the_image_are_told() -> None:
+    here = tuple((name, containers._version(name)) for name in containers.LIBRARIES)
+    assert Box("docker", IMAGE, (), here).differences == []
+    other = tuple((name, "0.1" if name == "pandas" else version) for name, version in here if name != "scipy")
+    told = Box("docker", IMAGE, (), other).differences
+    assert [each.split(" in the image")[0] for each in told] == ["pandas 0.1", "scipy missing"]
+
+
+@pytest.fixture
+def trusted(engines: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Limits:
+    """Limits of a mode that runs through the engine, whose isolation is taken for granted."""
+    engines("docker")
+    monkeypatch.setattr(
+        containers, "_check", lambda trial: ({"missing": [], "open": [], "versions": {}, "python": "3"}, "")
+    )
+    return Limits(60.0, 1 << 30, f"{PREFIX}{IMAGE}")
+
+
+def test_cells_run_through_the_standard_streams(
+    trusted: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "geheim")
+    (tmp_path / "here").mkdir()
+    with Session(tmp_path / "here", tmp_path / "home", trusted, proof=True) as session:
+        shown = str(
+            session.run(
+                1, "import os, sys\nos.write(1, b'noise')\nprint(sys.stdin.read(), dict(os.environ))\nx = 3"
+            ).outputs
+        )
+        assert "geheim" not in shown and "IMAGE" not in shown and "'HOME'" in shown
+        assert str(session.run(2, "print(x * 7)").outputs[0]["text"]) == "21\n"
+        assert b'"x"' in session.snapshot(["x"])
+        assert session.run(3, "1/0").error is not None
+    assert session.process.poll() is not None
+
+
+@pytest.mark.parametrize(("code", "status", "says"), [("pass", "done", "0"), ("raise SystemExit(3)", "failed", "exit code 3"),
+                                                      ("import os; os.kill(os.getpid(), 9)", "failed", "SIGKILL")])  # fmt: skip
+def test_programs_end_as_elsewhere(trusted: Limits, tmp_path: Path, code: str, status: str, says: str) -> None:
+    (tmp_path / "here").mkdir()
+    ended = run_program([sys.executable, "-c", code], tmp_path / "here", tmp_path / "home", trusted)
+    assert ended.status == status and says in ended.says
+
+
+def test_a_program_that_does_not_end_is_ended(trusted: Limits, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    began = time.monotonic()
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    ended = run_program(sleep, tmp_path / "here", tmp_path / "home", Limits(1.0, 1 << 30, trusted.isolation))
+    assert ended.status == "timeout" and time.monotonic() - began < 15
+
+
+def init(code: str, **spec: object) -> subprocess.Popen[bytes]:
+    """Start the first process of a container in a process namespace of its own."""
+    given = {"command": ["python3", "-c", code], "environment": {}, "seconds": 30.0, "memory": 300 << 20, "file_size": 1 << 20,
+             "processes": 20, **spec}  # fmt: skip
+    line = [
+        "bwrap",
+        "--dev-bind",
+        "/",
+        "/",
+        "--unshare-pid",
+        "--proc",
+        "/proc",
+        "--die-with-parent",
+        "--as-pid-1",
+        "--",
+    ]
+    line += [sys.executable, "-I", "-S", container_init.__file__, json.dumps(given)]
+    return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.skipif(not isolation.works("bubblewrap"), reason="a process namespace is made by bubblewrap here")
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        ("x = b'x' * (600 << 20)\nimport time; time.sleep(20)", container_init.MEMORY),
+        (
+            "import os, time\nif os.fork() == 0: os.setsid()\nx = b'x' * (200 << 20)\ntime.sleep(20)",
+            container_init.MEMORY,
+        ),
+        (
+            "import subprocess as s, time\nall = [s.Popen(['sleep', '20']) for _ in range(40)]\ntime.sleep(20)",
+            container_init.PROCESSES,
+        ),
+        ("open('/tmp/d2c-file-size', 'wb').write(b'x' * (2 << 20))", 1),
+        ("import os; os.kill(os.getpid(), 11)", 139),
+        ("import os\nif os.fork() == 0:\n    os.setsid()\n    import time; time.sleep(20)", 0),
+    ],
+)
+def test_the_first_process_keeps_the_limits(code: str, exit_code: int) -> None:
+    began = time.monotonic()
+    started = init(code)
+    assert started.wait(15) == exit_code and time.monotonic() - began < 15
+    Path("/tmp/d2c-file-size").unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(not isolation.works("bubblewrap"), reason="a process namespace is made by bubblewrap here")
+def test_the_first_process_ends_with_its_caller_or_its_time() -> None:
+    started = init("import time; time.sleep(30)")
+    assert started.stdin is not None
+    with pytest.raises(subprocess.TimeoutExpired):
+        started.wait(0.5)
+    started.stdin.close()
+    assert started.wait(10) == container_init.LATE
+    assert init("import time; time.sleep(30)", seconds=0.1 - container_init.GRACE).wait(10) == container_init.LATE
+
+
+def test_the_environment_of_an_image_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        os, "environ", {"PATH": "/venv/bin", "PYTHONPATH": "/site", "HTTP_PROXY": "http://geheim", "TOKEN": "geheim"}
+    )
+    assert container_init.environment({"HOME": "/x", "PYTHONPATH": "/code"}) == {
+        "PATH": "/venv/bin", "HOME": "/x", "PYTHONPATH": "/code:/site"}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [["--trust"], ["--isolation", "landlock"], ["--install"]])
+def test_options_that_contradict_a_container_are_refused(more: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.ipynb").write_text("{}")
+    done = CliRunner().invoke(main, ["convert", str(tmp_path / "a.ipynb"), "--container", IMAGE, *more])
+    assert done.exit_code == UsageError.exit_code
+    assert more[0] in str(done.output) + str(done.exception)
+
+
+def test_where_nothing_isolates_the_refusal_names_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "works", lambda name: False)
+    with pytest.raises(UsageError) as refused:
+        isolation.best()
+    assert "--container IMAGE" in refused.value.next and "--trust" in refused.value.next
+    rows = dict(isolation.protection_table())
+    assert set(rows["container (--container IMAGE)"].values()) == {"yes"} and list(rows)[-1] == "none (--trust)"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PODMAN, reason="podman starts no container here")
+class TestPodman:
+    """With a real engine; the image is built where it is not here yet."""
+
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return Limits(60.0, 600 << 20, f"{PREFIX}{hostile.image()}")
+
+    @pytest.mark.parametrize(
+        "name", ["delete a file", "TCP", "the environment of all processes", "outlive it by a double fork"]
+    )
+    def test_an_attack_fails(self, limits: Limits, name: str) -> None:
+        assert hostile.attack(hostile.ATTACKS[name], limits.isolation) == []
+
+    def test_greed_is_ended_with_its_reason(self, limits: Limits, tmp_path: Path) -> None:
+        (tmp_path / "here").mkdir()
+        with Session(tmp_path / "here", tmp_path / "home", limits) as session, pytest.raises(Stopped) as stopped:
+            session.run(1, "x = b'x' * (900 << 20)\nimport time; time.sleep(9)")
+        assert stopped.value.ended.status == "memory"
+
+    def test_a_container_ends_when_who_started_it_is_killed(self, limits: Limits, tmp_path: Path) -> None:
+        (tmp_path / "here").mkdir()
+        code = (
+            "import sys, time\nfrom pathlib import Path\nfrom d2c_mlops.convert.sandbox import Limits, Session\n"
+            f"s = Session(Path('here'), Path('home'), Limits(60.0, 1 << 30, {limits.isolation!r}))\n"
+            "s.run(1, 'x = 1')\nprint(s.container, flush=True)\ntime.sleep(60)"
+        )
+        parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        assert parent.stdout is not None
+        name = parent.stdout.readline().strip()
+        assert name and name in running()
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+        limit = time.monotonic() + 20
+        while name in running() and time.monotonic() < limit:
+            time.sleep(0.2)
+        assert name not in running()
+
+    def test_a_conversion_is_equivalent_and_says_where_it_ran(self, limits: Limits, tmp_path: Path) -> None:
+        (tmp_path / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
+        notebook = Path(__file__).parent / "notebooks" / "churn_2019.ipynb"
+        done = convert(notebook, settings=load(tmp_path, environ={}), isolation=limits.isolation)
+        assert done.verdict.status == "equivalent", done.to_text()
+        assert f"isolation container of {hostile.image()} (podman)" in done.to_text()
+        assert done.report is not None and f"container of {hostile.image()}" in done.report.read_text()
+
+
+def running() -> str:
+    return subprocess.run(["podman", "ps", "--all", "--format", "{{.Names}}"], capture_output=True, text=True).stdout
+
+
+def test_what_runs_foreign_code_has_one_door() -> None:
+    """Every place that runs cells or the exported module starts a Child: there the container is chosen."""
+    package = Path(containers.PACKAGE) / "convert"
+    own = {"isolation.py", "containers.py", "container_init.py", "isolation_launcher.py", "sandbox.py"}
+    calls = [path.name for path in package.rglob("*.py") if path.name not in own and "View(" in path.read_text()]
+    assert calls == [] and issubclass(Session, Child)
