@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.convert.conversion_report import page
-from d2c_mlops.convert.isolation import PROPERTIES, modes, protection_table
+from d2c_mlops.convert.isolation import CONTAINER, PROPERTIES, modes, protection_table
 from d2c_mlops.convert.packages import install
 
 FAKE = '#!/bin/sh\nfor a in "$@"; do printf "%s\\n" "$a" >> "$(dirname "$0")/log"; done\npwd >> "$(dirname "$0")/log"\necho " + six==1.0" >&2\n'
@@ -67,6 +67,6 @@ def test_the_report_says_which_mode_held_what_it_protects_and_how_often_it_ran()
 
 def test_the_table_has_a_row_for_each_mode_and_trust_protects_limits_alone() -> None:
     rows = dict(protection_table())
-    assert list(rows) == [*(mode.name for mode in modes()), "none (--trust)"]
+    assert list(rows) == [*(mode.name for mode in modes()), CONTAINER.name, "none (--trust)"]
     assert [name for name, value in rows["none (--trust)"].items() if value == "yes"] == ["limits"]
     assert all(set(row) == set(PROPERTIES) for row in rows.values())
