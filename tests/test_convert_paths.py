@@ -82,6 +82,36 @@ def test_a_path_is_looked_up_in_the_folder_of_the_parameter(how: str, tmp_path: 
     assert bool(told) == (how == "a function passed on"), "what no parameter reaches is said"
 
 
+FIXED = {
+    "get": READS["a function passed on"][0],
+    "Shop": "import pandas as pd\nclass Shop:\n    def read(self):\n        return pd.read_csv('data/x.csv')\ndf = Shop().read()\nn = len(df)",
+    "get, Shop": "import pandas as pd\ndef get(**more):\n    return pd.read_csv('data/x.csv', **more)\nclass Shop:\n    def read(self):\n        return pd.read_csv('data/y.csv')\ndf = pd.concat([get(**{}), Shop().read()])\nn = len(df)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("names", FIXED)
+def test_another_folder_is_refused_where_code_reads_from_the_default_one_only(names: str, tmp_path: Path) -> None:
+    settings, path = shop(tmp_path, FIXED[names])
+    written = convert(path, settings=settings, run=False).written
+    assert written is not None
+    cells = ["".join(each["source"]) for each in json.loads(written.notebook.read_text())["cells"]]
+    (guard,) = [cell for cell in cells if cell.startswith("if find_data(data_folder)")]
+    (find,) = [cell for cell in cells if "def find_data(" in cell]
+    space: dict[str, object] = {"Path": Path, "data_folder": "data/read"}
+    exec(find, space)
+    exec(guard, space)
+    space["data_folder"] = str(tmp_path)
+    with pytest.raises(ValueError, match=rf"^the files of {names} are read from data/read, whatever data_folder says"):
+        exec(guard, space)
+
+
+@pytest.mark.parametrize("how", ["a constant", "a constant of a class", "a function's default"])
+def test_a_notebook_that_reads_from_the_folder_of_the_parameter_has_no_guard(how: str, tmp_path: Path) -> None:
+    settings, path = shop(tmp_path, READS[how][0])
+    written = convert(path, settings=settings, run=False).written
+    assert written is not None and "whatever data_folder says" not in code(written.notebook)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", READS)
 def test_a_converted_notebook_runs_from_the_project_and_from_elsewhere(

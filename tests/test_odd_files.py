@@ -1,6 +1,7 @@
 """Files that are almost as they should be: each is read right, refused with its place, or what was left out is told."""
 
 import gzip
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from d2c_mlops.data.csv_files import parse_csv
 from d2c_mlops.data.ingest import IngestResult, ingest
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.errors import DataRefused
+from d2c_mlops.errors import DataRefused, UsageError
 
 HEADER = "order_id,line_no,product_id,ordered_at,quantity,unit_price,currency,channel\n"
 JANUARY = HEADER + "o1,1,A,2024-01-05T10:00:00Z,1,5.95,EUR,web\no1,2,B,2024-01-05T10:00:00Z,2,7.50,EUR,web\n"
@@ -260,3 +261,20 @@ def test_a_column_of_another_spelling_is_named_as_the_nearest(tmp_path, name):
         lines(tmp_path, JANUARY.replace("order_id", name))
     (failure,) = refused.value.failures
     assert f"column 'order_id' is missing; the nearest column there is {name!r}" in failure.what
+
+
+@pytest.mark.parametrize(
+    ("inside", "told", "advice"),
+    [
+        (["jan.zip", "feb.tar.gz"], "there: feb.tar.gz, jan.zip", "unpack it"),
+        (["orders.xlsx"], "there: orders.xlsx", "export CSV or Parquet"),
+        ([], "there: nothing", "export CSV or Parquet"),
+    ],
+)
+def test_an_archive_without_a_table_says_what_is_in_it(tmp_path, inside, told, advice):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as pack:
+        for name in inside:
+            pack.writestr(name, b"x")
+    with pytest.raises(UsageError, match=rf"no CSV or Parquet file in it; {told}") as refused:
+        ingest(str(tmp_path / "all.zip"), "shop", store=tmp_path / "store", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert advice in refused.value.next

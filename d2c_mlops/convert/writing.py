@@ -19,7 +19,7 @@ from d2c_mlops.convert.piece import Piece
 from d2c_mlops.convert.plan import Plan
 from d2c_mlops.convert.sandbox import Limits, clone_folder, run_program
 from d2c_mlops.convert.steps import pieces
-from d2c_mlops.convert.write.document import Out, joined, lay_out
+from d2c_mlops.convert.write.document import Out, joined, lay_out, with_guard
 from d2c_mlops.convert.write.functions import call_source
 from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells, score_source
 from d2c_mlops.convert.write.model_text import class_name
@@ -107,7 +107,7 @@ def write(
                 chosen = f"{what} cannot be asked about raw records: {advice(refused[-1].skipped)}"
         if built is None:
             settle(found, None)
-    cells = joined(lay_out(plan, found, parameters, types, module))
+    cells = with_guard(joined(lay_out(plan, found, parameters, types, module)), parameters)
     cells = _with_model(cells, model, chosen, built)
     if local is not None:
         cells[2:2] = [Out("code", take_local(project, local))]

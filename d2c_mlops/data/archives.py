@@ -76,8 +76,12 @@ def archive_parts(location: str, form: FileFormat, name: str = "") -> Parts:
         known = [label for label in shown if kind_of(label)]
         chosen = [label for label in known if wanted in (None, label, stem_of(label))]
         if not chosen and not name:
-            listed = ", ".join(map(stem_of, known)) or "none"
-            raise UsageError(f"there is no CSV or Parquet file {wanted or ''} in it; there: {listed}", where=file)
+            listed = ", ".join(map(stem_of, known) if known else sorted(shown)[:8]) or "nothing"
+            raise UsageError(
+                f"there is no CSV or Parquet file{f' {wanted}' if wanted else ''} in it; there: {listed}",
+                where=file,
+                next="unpack it, and ingest the folder" if any(map(is_archive, shown)) else "export CSV or Parquet",
+            )
         check_size(sum(shown[label][0] for label in chosen), path.stat().st_size, file)
         parts = [member_part(prefix + label, shown[label][1](), f"{file}/{label}", form) for label in chosen]
         return Parts(parts, [prefix + label for label in shown if label not in known])

@@ -31,6 +31,10 @@ IN_DATA = '''def in_data(folder: str, path: Any) -> Any:
     return type(path)(inside) if inside.exists() else path'''
 
 
+GUARD = """if find_data({folder}).resolve() != find_data({default}).resolve():
+    raise ValueError("the files of {names} are read from {text}, whatever {folder} says: put them there, or let the code take the folder")"""
+
+
 @dataclass
 class Out:
     """One cell of the new notebook and the cells of the original that it stands for (indices from 0)."""
@@ -70,6 +74,18 @@ def lay_out(plan: Plan, found: Sequence[Piece], parameters: Parameters, types: T
         if parameters.computed:
             cells.append(exported(IN_DATA))
     return cells + body
+
+
+def with_guard(cells: Sequence[Out], parameters: Parameters) -> list[Out]:
+    """Return the cells with one that refuses another data folder, where classes or functions read from the default one only."""
+    folder = parameters.of(parameters.folder)
+    if folder is None or not parameters.fixed:
+        return list(cells)
+    names = ", ".join(dict.fromkeys(name for _, name in parameters.fixed))
+    text = folder.default.strip("'\"")
+    guard = Out("code", GUARD.format(folder=folder.name, default=folder.default, names=names, text=text))
+    place = next(i for i, cell in enumerate(cells) if "def find_data(" in cell.source)
+    return [*cells[: place + 1], guard, *cells[place + 1 :]]
 
 
 def _title(plan: Plan, found: Sequence[Piece]) -> tuple[str, str, list[Piece]]:
