@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
+import resource
 import shutil
 import signal
 import socket
@@ -33,6 +35,7 @@ NUMBERS = count(
     1
 )  # each attack has a mark of its own: the seconds that its stray processes sleep, by which they are found
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
+USER = "d2c-hostile"
 MODES: dict[str, str] = {}  # names of modes, and what the converter calls them
 ROOM = Limits(60.0, 600 << 20)
 SLOWER = 0.05  # of a conversion's time that isolation may cost
@@ -349,25 +352,167 @@ def image() -> str:
     return name
 
 
-def cost(repeats: int) -> Iterator[Aim]:
-    """Convert a notebook with and without isolation in turn; compare the medians."""
-    from d2c_mlops.convert.convert import convert
-    from d2c_mlops.settings import load
+def as_user(arguments: Sequence[str]) -> int:
+    """Run the attacks as an ordinary user, who is made for it and removed: a copy of this checkout and of the libraries is theirs."""
+    import pwd
 
-    notebooks = Path(__file__).resolve().parents[1] / "tests" / "notebooks"
-    best = next(each.name for each in modes() if works(each.name))
-    took: dict[str, list[float]] = {TRUSTED: [], best: []}
+    from machine import run
+
+    with contextlib.suppress(KeyError):
+        pwd.getpwnam(USER)
+        without_user()
+    run("useradd", "--create-home", USER)
+    try:
+        return _as_user(Path(pwd.getpwnam(USER).pw_dir), arguments)
+    finally:
+        without_user()
+
+
+def without_user() -> None:
+    """Remove the ordinary user with all that is theirs; podman leaves a process that keeps its namespaces."""
+    from machine import run
+
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if each.username() == USER:
+                each.kill()
+    time.sleep(0.5)
+    for place in Path("/proc/mounts").read_text().splitlines():
+        if f"/{USER}/" in place.split()[1]:
+            run("umount", place.split()[1], check=False)
+    run("userdel", "--remove", USER)
+
+
+def _as_user(home: Path, arguments: Sequence[str]) -> int:
+    from machine import PYTHON, run
+
+    root = Path(__file__).resolve().parents[1]
+    checkout = home / "checkout"
+    for name in ("d2c_mlops", "bench", "tests/notebooks", "docs"):
+        shutil.copytree(root / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__", ".bench"))
+    shutil.copy(root / "requirements.lock", checkout)
+    python = next(
+        (each for each in (sys.executable, f"/usr/bin/python{PYTHON}", f"/usr/local/bin/python{PYTHON}")
+         if run("runuser", "-u", USER, "--", each, "-c", "", check=False).returncode == 0), None)  # fmt: skip
+    if python is None:
+        raise SystemExit(
+            f"no Python {PYTHON} that an ordinary user can start: it is below a folder that only root may enter"
+        )
+    run(python, "-m", "venv", "--without-pip", home / "venv")
+    target = home / "venv" / "lib" / f"python{PYTHON}" / "site-packages"
+    for name in ("upper", "work"):
+        (home / name).mkdir()
+    layers = f"lowerdir={PACKAGES},upperdir={home / 'upper'},workdir={home / 'work'}"
+    run(
+        "mount", "-t", "overlay", "overlay", "-o", layers, target
+    )  # what is written there does not reach our own libraries
+    for editable in (*target.glob("__editable__*"), *target.glob("d2c_mlops-*/direct_url.json")):
+        editable.unlink()
+    run("chown", f"{USER}:", target)
+    run("chown", "-R", f"{USER}:", checkout)
+    run("chown", f"{USER}:", home)
+    prefix = ["runuser", "-u", USER, "--", "env", "-i", f"HOME={home}", f"PATH={os.defpath}:/usr/sbin", f"PYTHONPATH={checkout}",
+              "OMP_NUM_THREADS=1"]  # fmt: skip
+    if engine() and (not arguments or "container" in arguments):
+        packed = home / "image.tar"
+        run("podman", "save", "--output", packed, image())
+        packed.chmod(0o644)
+        done = subprocess.run([*prefix, "podman", "load", "--input", packed], cwd=home, capture_output=True, text=True)
+        packed.unlink()
+        print(f"podman without root: {'holds the image' if done.returncode == 0 else done.stderr[-300:]}", flush=True)
+        prefix += [f"D2C_HOSTILE_IMAGE={image()}"] if done.returncode == 0 else ["D2C_HOSTILE_NO_CONTAINER=1"]
+    words = [*arguments, "--cost", "0"]
+    return subprocess.run([*prefix, home / "venv/bin/python", "bench/hostile.py", *words], cwd=checkout).returncode
+
+
+def cost(repeats: int) -> Iterator[Aim]:
+    """Convert a notebook with and without isolation in interleaved pairs: the median of the ratios, its interval, in wall and processor time."""
+    names = {
+        name: each for name, each in MODES.items() if name != "container" or "--cost-container" in sys.argv
+    } or dict(MODES)
+    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    took: dict[str, list[tuple[float, float]]] = {TRUSTED: [], **{name: [] for name in names}}
     for number in range(repeats):
-        for name in took if number % 2 else reversed(took):
-            with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as folder:
-                Path(folder, "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
-                began = time.monotonic()
-                convert(notebooks / "churn_2019.ipynb", settings=load(Path(folder), environ={}), isolation=name)
-                took[name].append(time.monotonic() - began)
-    plain, isolated = (statistics.median(took[name]) for name in (TRUSTED, best))
-    share = isolated / plain - 1
-    said = f"{isolated:.1f} s in {best}, {plain:.1f} s without, {share:+.1%} (medians of {repeats})"
-    yield Aim(f"isolation costs at most {SLOWER:.0%} of a conversion", said, share <= SLOWER)
+        for name, isolation in names.items():
+            pair = [(TRUSTED, TRUSTED), (name, isolation)]
+            times = {key: conversion(mode) for key, mode in (pair if number % 2 else reversed(pair))}
+            plain, isolated = times[TRUSTED], times[name]
+            took[TRUSTED].append(plain)
+            took[name].append(isolated)
+            ratios[name].append((isolated[0] / plain[0] - 1, isolated[1] / plain[1] - 1))
+            print(f"pair {number + 1} of {repeats}, {name}: {isolated[1]:.2f} s of processor time, {plain[1]:.2f} s without; "
+                  f"{isolated[0]:.1f} s and {plain[0]:.1f} s of wall time", flush=True)  # fmt: skip
+    for name, pairs in ratios.items():
+        kinds = (("processor time", [each[1] for each in pairs]), ("wall time", [each[0] for each in pairs]))
+        for kind, values in kinds[1:] if name == "container" else kinds:
+            low, middle, high = interval(values)
+            at = 1 if kind == "processor time" else 0
+            said = (f"{middle:+.1%} (95 %: {low:+.1%} to {high:+.1%}, {len(values)} pairs), "
+                    f"{statistics.median(each[at] for each in took[name]):.1f} s beside {statistics.median(each[at] for each in took[TRUSTED]):.1f} s")  # fmt: skip
+            yield Aim(f"{name}: isolation costs at most {SLOWER:.0%} of a conversion's {kind}", said, middle <= SLOWER)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median with its 95 % interval, by 10,000 bootstrap samples."""
+    chance = random.Random(1)
+    medians = sorted(statistics.median(chance.choices(values, k=len(values))) for _ in range(10_000))
+    return medians[250], statistics.median(values), medians[9750]
+
+
+CONVERSION = """
+import sys, time, resource
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from d2c_mlops.convert.convert import convert
+from d2c_mlops.settings import load
+began = time.monotonic()
+with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as folder:
+    Path(folder, "settings.ini").write_text("[d2c]\\nstore = d2c_store\\n")
+    done = convert(sys.argv[1], settings=load(Path(folder), environ={}), isolation=sys.argv[2])
+    assert done.refusal is None and done.verdict.status == "equivalent", done.to_text()
+print(time.monotonic() - began)
+"""
+
+
+def conversion(isolation: str) -> tuple[float, float]:
+    """Convert a notebook in a process of its own; return the seconds of wall time, and of processor time of all that it started.
+
+    A control group counts them, orphans too; without one only what was waited for. The processes of a container are counted by neither.
+    """
+    notebook = Path(__file__).resolve().parents[1] / "tests" / "notebooks" / "churn_2019.ipynb"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with control_group() as group:
+        done = subprocess.run(
+            [sys.executable, "-c", CONVERSION, notebook, isolation], capture_output=True, text=True, check=False,
+            preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())) if group else None)  # fmt: skip
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        if group and (group / "cpuacct.usage").exists():
+            processor = int((group / "cpuacct.usage").read_text()) / 1e9
+        elif group:
+            processor = int((group / "cpu.stat").read_text().split()[1]) / 1e6
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return float(done.stdout.split()[-1]), processor
+
+
+@contextlib.contextmanager
+def control_group() -> Iterator[Path | None]:
+    """Make a control group that counts processor time while the block lasts; None where we may not."""
+    group: Path | None = None
+    for root in (Path("/sys/fs/cgroup/cpuacct"), Path("/sys/fs/cgroup")):
+        with contextlib.suppress(OSError):
+            if group is None and (root / "cgroup.procs").exists():
+                (root / f"d2c-hostile-{os.getpid()}").mkdir()
+                group = root / f"d2c-hostile-{os.getpid()}"
+    try:
+        yield group
+    finally:
+        for _ in range(100 if group else 0):
+            with contextlib.suppress(OSError):
+                group.rmdir()
+                break
+            time.sleep(0.1)
 
 
 def judge(names: Sequence[str]) -> Iterator[Aim]:
@@ -397,10 +542,13 @@ def judge(names: Sequence[str]) -> Iterator[Aim]:
 
 
 def main() -> int:
-    """Judge the modes that work here, or those named; `--cost N` compares N conversions each way (3)."""
+    """Judge the modes that work here, or those named; `--cost N` compares N pairs of conversions; `--as-user` as an ordinary user."""
     arguments = sys.argv[1:]
+    if "--as-user" in arguments:
+        at = arguments.index("--cost") if "--cost" in arguments else len(arguments)
+        return as_user([each for each in [*arguments[:at], *arguments[at + 2 :]] if not each.startswith("--")])
     repeats = int(arguments.pop(arguments.index("--cost") + 1)) if "--cost" in arguments else 3
-    arguments = [each for each in arguments if each != "--cost"]
+    arguments = [each for each in arguments if not each.startswith("--")]
     os.environ["D2C_HOSTILE_TOKEN"] = SECRET
     if "D2C_HOSTILE_STARTED" not in os.environ:  # /proc shows the environment that a process was started with
         os.environ["D2C_HOSTILE_STARTED"] = "1"
@@ -408,7 +556,7 @@ def main() -> int:
     names = arguments or [*(each.name for each in modes() if works(each.name)), *(["container"] if engine() else [])]
     print(f"modes that work here: {', '.join(names) or 'none'}; uid {os.getuid()}", flush=True)
     MODES.update({name: f"{PREFIX}{image()}" if name == "container" else name for name in names})
-    aims = list(judge(names))
+    aims = [] if "--only-cost" in sys.argv else list(judge(names))
     return close([*aims, *(cost(repeats) if repeats else ())])
 
 

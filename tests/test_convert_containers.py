@@ -79,12 +79,24 @@ def test_the_engine_is_asked_for_isolation(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HTTPS_PROXY", "http://shop:geheim@proxy")
     line = command(tmp_path)
     for wanted in ("--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--rm", "--pull=never",
-                   f"--user={os.getuid()}:{os.getgid()}", "--env=HTTPS_PROXY=", "--env=https_proxy="):  # fmt: skip
+                   "--env=HTTPS_PROXY=", "--env=https_proxy="):  # fmt: skip
         assert wanted in line
     assert "geheim" not in str(line) and not [
         each for each in line if each in ("--privileged", "--pid=host", "--ipc=host")
     ]
     assert json.loads(line[-1])["environment"] == {"HOME": "/x", "PYTHONPATH": CODE}
+
+
+@pytest.mark.parametrize(
+    ("engine", "info", "user"),
+    [("docker", "[name=seccomp]", f"{os.getuid()}:{os.getgid()}"), ("docker", "[name=seccomp name=rootless]", "0:0"),
+     ("podman", "", f"{os.getuid()}:{os.getgid()}")],
+)  # fmt: skip
+def test_it_runs_as_the_user_who_converts(engine: str, info: str, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "_ask", lambda *words: subprocess.CompletedProcess(words, 0, info, ""))
+    limited, plain = containers._options(engine)
+    assert f"--user={user}" in plain and set(limited) - set(plain) == {"--memory={memory}", "--pids-limit={processes}"}
+    assert ("--http-proxy=false" in plain) == (engine == "podman")
 
 
 def test_only_the_copy_can_be_written(tmp_path: Path) -> None:

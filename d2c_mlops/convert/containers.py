@@ -126,7 +126,7 @@ class Box:
         line = [self.engine, "run", "--rm", "--interactive", "--pull=never", f"--name={name}", "--hostname=notebook"]
         line += ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
         line += [f"--shm-size={SCRATCH}", f"--tmpfs=/tmp:rw,nosuid,nodev,size={SCRATCH}", "--log-driver=none"]
-        line += [f"--user={os.getuid()}:{os.getgid()}", f"--workdir={folder.resolve()}", "--entrypoint=python3"]
+        line += [f"--workdir={folder.resolve()}", "--entrypoint=python3"]
         line += [
             f"--ulimit={kind}={_ceiling(what)}"
             for kind, what in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
@@ -198,9 +198,12 @@ def _options(engine: str) -> list[tuple[str, ...]]:
 
     Without them the first process in the container watches memory and processes alone.
     """
-    own: tuple[str, ...] = ()
+    # Labels of SELinux keep containers from folders that are mounted; relabelling would change files of yours.
+    own: tuple[str, ...] = (f"--user={os.getuid()}:{os.getgid()}", "--security-opt=label=disable")
+    if engine == "docker" and "rootless" in _ask(engine, "info", "--format", "{{.SecurityOptions}}").stdout:
+        own = ("--user=0:0", *own[1:])  # the root of such a container is the user that started it
     if engine == "podman":
-        own = ("--read-only-tmpfs=false", "--http-proxy=false", "--image-volume=ignore", "--security-opt=label=disable")
+        own = (*own, "--read-only-tmpfs=false", "--http-proxy=false", "--image-volume=ignore")
         if os.getuid():
             own = (*own, "--userns=keep-id")
     return [(*own, "--memory={memory}", "--pids-limit={processes}"), own]
