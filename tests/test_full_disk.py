@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving import kept, logbook
 from d2c_mlops.serving.app import Keeping
 from d2c_mlops.serving.collect import collect
-from d2c_mlops.serving.kept import CALLER, SIZE, Full, Kept
+from d2c_mlops.serving.kept import CALLER, SIZE, Full, Kept, identity
 from d2c_mlops.serving.logbook import Logbook, recover
 from d2c_mlops.serving.privacy import body_key, sealed, unsealed
 from d2c_mlops.settings import load
@@ -129,6 +130,94 @@ def test_limits_that_cannot_be_meant_are_refused(line: str, tmp_path: Path) -> N
     (tmp_path / "settings.ini").write_text(f"[d2c]\n[service]\n{line}\n")
     with pytest.raises(SettingsError, match="kept_"):
         load(tmp_path, environ={})
+
+
+def test_a_call_writes_few_pages(tmp_path: Path) -> None:
+    held, calls = Kept(tmp_path / "kept.db"), 200
+    for number in range(calls):
+        held.begin(SCOPE.format("a"), identity(str(number)), "d")
+        held.keep(SCOPE.format("a"), identity(str(number)), "d", bytes(700))
+    pages = (tmp_path / "kept.db-wal").stat().st_size / (4096 + 24)
+    assert pages / calls < 7.8  # splits included
+    seen: list[str] = []
+    held.db.set_trace_callback(seen.append)
+    held.begin(SCOPE.format("a"), "b", "d")
+    held.keep(SCOPE.format("a"), "b", "d", b"x")
+    counts = {verb: sum(each.startswith(verb) for each in seen) for verb in ("BEGIN", "SELECT", "COMMIT")}
+    assert counts == {"BEGIN": 1, "SELECT": 1, "COMMIT": 1}  # what was written is not read again
+
+
+def test_calls_at_the_same_time_in_several_workers_get_one_answer(tmp_path: Path) -> None:
+    workers = [Kept(tmp_path / "kept.db") for _ in range(3)]
+    began: dict[str, set[float]] = {f"k{number}": set() for number in range(40)}
+    answers: dict[str, set[bytes]] = {key: set() for key in began}
+
+    def call(worker: int) -> None:
+        for key in began:
+            moment, answer = workers[worker % 3].begin(SCOPE.format("a"), key, "d")
+            began[key].add(moment)
+            own = b"by %d" % worker
+            answers[key].add(answer or workers[worker % 3].keep(SCOPE.format("a"), key, "d", own))
+
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(call, range(9)))
+    assert all(len(each) == 1 for each in (*began.values(), *answers.values()))
+    assert usage(workers[0])[0] == usage(workers[0])[1]
+
+
+def test_an_answer_is_removed_a_day_after_its_call_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, now = Kept(tmp_path / "kept.db"), time.time()
+    monkeypatch.setattr(kept.time, "time", lambda: now)
+    held.begin(SCOPE.format("a"), "k", "d")
+    monkeypatch.setattr(kept.time, "time", lambda: now + 3600)
+    assert held.keep(SCOPE.format("a"), "k", "d", b"answer") == b"answer"
+    assert held.begin(SCOPE.format("a"), "k", "d") == (now, b"answer")
+    monkeypatch.setattr(kept.time, "time", lambda: now + kept.KEEP + 1)
+    assert held.begin(SCOPE.format("a"), "k", "d") == (now + kept.KEEP + 1, b"")
+
+
+def test_what_was_swept_stays_so_when_the_call_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, now = Kept(tmp_path / "kept.db", most_each=5_000), time.time()
+    held.begin(SCOPE.format("a"), "old", "d")
+    monkeypatch.setattr(kept.time, "time", lambda: now + kept.KEEP / 2)
+    held.begin(SCOPE.format("a"), "young", "d")
+    held.keep(SCOPE.format("a"), "young", "d", bytes(4_800))
+    monkeypatch.setattr(kept.time, "time", lambda: now + kept.KEEP + 60)
+    with pytest.raises(Full, match="this API key's"):
+        held.begin(SCOPE.format("a"), "new", "d")
+    assert held.db.execute("SELECT key FROM answers").fetchall() == [("young",)] and not held.db.in_transaction
+    assert usage(held)[0] == usage(held)[1]
+
+
+@pytest.mark.parametrize("fails", ["BEGIN IMMEDIATE", "INSERT", "COMMIT"])
+def test_a_call_that_cannot_be_written_leaves_no_transaction_open(tmp_path: Path, fails: str) -> None:
+    held, other = Kept(tmp_path / "kept.db"), Kept(tmp_path / "kept.db")
+
+    class Full13:
+        """A connection to which the disk is full at one statement."""
+
+        broken = True
+
+        def __init__(self, db: sqlite3.Connection) -> None:
+            self.db = db
+
+        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+            if self.broken and statement.startswith(fails):
+                raise sqlite3.OperationalError("database or disk is full")
+            return self.db.execute(statement, *values)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.db, name)
+
+    held.db = Full13(held.db)
+    with pytest.raises(Full, match="disk is full"):
+        held.begin(SCOPE.format("a"), "k", "d")
+    assert not held.db.in_transaction
+    other.db.execute("PRAGMA busy_timeout = 0")
+    assert other.begin(SCOPE.format("a"), "k", "d")[1] == b""  # nothing is locked
+    held.db.broken = False
+    assert held.begin(SCOPE.format("a"), "k2", "d")[1] == b""
+    assert usage(other)[0] == usage(other)[1]
 
 
 # --- a full disk

@@ -11,15 +11,19 @@ import pytest
 
 from d2c_mlops.convert.check import examine
 from d2c_mlops.convert.magics import split_magics
+from d2c_mlops.convert.mends.lost import _MISMATCH
 from d2c_mlops.convert.mends.python2 import modern
 from d2c_mlops.convert.naming import command
 from d2c_mlops.convert.rule import subject_of
 from d2c_mlops.convert.rules.ending import _QUOTED, _STRICT
+from d2c_mlops.convert.rules.modules import _INSTALL
 from d2c_mlops.convert.rules.pandas3 import _TEXT_COLUMN
 from d2c_mlops.convert.rules.secrets import _TAGS
 from d2c_mlops.convert.sections import sectioned, title_of
 from d2c_mlops.convert.verify import _FIGURE, _NOT_RESULTS, _lines
 from d2c_mlops.data.csv_files import NUMBER_LIKE
+from d2c_mlops.data.joining import plain_stem
+from d2c_mlops.runs.page_body import without_loads
 from d2c_mlops.runs.printed import CONTROL
 
 
@@ -127,6 +131,17 @@ PATTERNS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "print in Python 2": (modern, "print (a) ", ","),
     "number of a CSV file": (NUMBER_LIKE.fullmatch, "1", "x"),
     "returns of a printout": (CONTROL.split, "\r", "x"),
+    "dots in a file's name": (plain_stem, ".", "x"),
+    "digits in a file's name": (plain_stem, "1", "x"),
+    "years in a file's name": (plain_stem, ".19", "x"),
+    "tags of an output": (without_loads, "<a", ""),
+    "tags that end late": (without_loads, "<a ", ">"),
+    "tags with single quotes": (without_loads, "<b'", ""),
+    "tags with both quotes": (without_loads, "<b'\"", "'>"),
+    "addresses in styles": (without_loads, "url(//", ""),
+    "sources in tags": (without_loads, "<b src='", ">"),
+    "commands that install": (_INSTALL.match, "python", ""),
+    "dates of a message": (_MISMATCH.search, "time data 'a' ", ""),
 }  # fmt: skip
 
 
@@ -151,4 +166,18 @@ def test_patterns_find_what_they_found() -> None:
         "</table>",
     ]
     assert re.sub(r"\s+", " ", _NOT_RESULTS.sub(" ", "<td>3</td> 0xff 12:30:01")).strip() == "3"
+    assert [
+        plain_stem(each) for each in ("sales_2024-01.csv", "orders (1).csv", "01 leads-part-2.csv", "a..12.csv")
+    ] == [
+        "sales",
+        "orders",
+        "leads",
+        "a",
+    ]
+    assert _INSTALL.match("sudo /usr/bin/python3.12 -m pip install a b")[1] == " a b"
+    assert _INSTALL.match("python -m uv pip install a") and not _INSTALL.match("snake -m pip install a")
+    assert _MISMATCH.search("time data '1/2/17' doesn't match format '%d-%m-%y', at 3").groups() == (
+        "1/2/17",
+        "%d-%m-%y",
+    )
     assert title_of("# --- 2. Features ---") == "Features" and title_of("##### Model #####") == "Model"

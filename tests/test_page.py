@@ -120,6 +120,25 @@ def test_nothing_is_loaded_from_elsewhere_and_links_stay(html: str, left: str) -
 
 @pytest.mark.parametrize(
     "html",
+    ["<img alt=it's src=https://x.org/a.png>", '<img a"b src=//x.org/a>', "<script x' src=https://x.org/a.js></script>",
+     """<img alt="x" b'c src=http://x.org>""", '<img alt="a>b" src=https://x.org/a>'],
+)  # fmt: skip
+def test_a_quote_without_a_second_hides_nothing_that_is_loaded(html: str) -> None:
+    clean = without_loads(f"<p>before {html} after</p>")
+    assert Loads(clean).found == [] and "before" in clean and clean.endswith(" after</p>")
+
+
+@pytest.mark.parametrize(
+    "html",
+    ["<td title='a>b' class=\"c\">1</td>", "if (a<b && c>d) x = '<i>'", "<b", "<b '", "<svg><path d='M0 0'/></svg>", "<b a='\">'>\"</b>",
+     "it's 3 < 4 <em>and</em> don't"],
+)  # fmt: skip
+def test_what_loads_nothing_stays_as_it_is(html: str) -> None:
+    assert without_loads(html) == html
+
+
+@pytest.mark.parametrize(
+    "html",
     ['<meta http-equiv="refresh" content="0;url=https://x.org">', "<META HTTP-EQUIV=refresh CONTENT='0; URL=//x.org/'>",
      '<link rel="preconnect" href="https:\\\\x.org">', "<link rel=dns-prefetch href=x.org>", "<base href=https://x.org target=_blank>",
      '<base href="https:/x.org">'],

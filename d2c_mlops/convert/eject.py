@@ -246,7 +246,7 @@ def _suite(out: Path, tests: list[str]) -> int:
         [sys.executable, "-c", block, "-q", "-p", "no:cacheprovider", *tests],
         cwd=out, env=environ, capture_output=True, text=True, timeout=1200,
     )  # fmt: skip
-    found = re.search(r"(\d+) passed", done.stdout)
+    found = re.search(r"\b(\d+) passed", done.stdout)
     if done.returncode:
         failed = re.findall(r"(?m)^(?:FAILED|ERROR) (.+)$", done.stdout) or done.stdout.strip().splitlines()[-3:]
         raise DataRefused("the ejected suite is not green", where=str(out), failures=[Failure(each[:300]) for each in failed],

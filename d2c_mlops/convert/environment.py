@@ -8,6 +8,8 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
 
+from d2c_mlops.convert.existence import is_file, is_folder
+
 DISTRIBUTIONS = {
     "Bio": "biopython",
     "PIL": "pillow",
@@ -112,12 +114,12 @@ def member_gone(module: str, member: str) -> str:
 
 def _inside(folder: Path, name: str) -> Path | None:
     """The file behind a submodule; a folder without __init__ counts as itself."""
-    if (folder / name / "__init__.py").is_file():
+    if is_file(folder / name / "__init__.py"):
         return folder / name / "__init__.py"
     for suffix in (".py", *EXTENSION_SUFFIXES, ".pyi"):
-        if (folder / f"{name}{suffix}").is_file():
+        if is_file(folder / f"{name}{suffix}"):
             return folder / f"{name}{suffix}"
-    return folder / name if (folder / name).is_dir() else None
+    return folder / name if is_folder(folder / name) else None
 
 
 def _says(place: Path, name: str) -> bool:

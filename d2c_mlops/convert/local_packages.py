@@ -12,6 +12,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from d2c_mlops.convert.environment import DISTRIBUTIONS
+from d2c_mlops.convert.existence import is_file, is_folder
 from d2c_mlops.convert.mends.modules import DISTRIBUTIONS as MORE_DISTRIBUTIONS
 from d2c_mlops.convert.notebook import Notebook
 from d2c_mlops.convert.sandbox import PACKAGE_ROOT, copy_folder
@@ -48,18 +49,18 @@ def import_roots(folder: Path, notebook: Notebook, data: Path | None = None) -> 
             found += upwards[: top + 1]
             if (upwards[top] / "src").is_dir():
                 found.append(upwards[top] / "src")
-    return [each for each in dict.fromkeys(found) if each.is_dir() and each != Path(each.anchor)]
+    return [each for each in dict.fromkeys(found) if is_folder(each) and each != Path(each.anchor)]
 
 
 def find_local(name: str, roots: Sequence[Path]) -> Local | None:
     """Return the author's module of a name, nearest root first: NAME.py, or a folder that holds Python files."""
     for root in roots:
-        if (root / name / "__init__.py").is_file():
+        if is_file(root / name / "__init__.py"):
             return Local(name, root / name)
-        if (root / f"{name}.py").is_file():
+        if is_file(root / f"{name}.py"):
             return Local(name, root / f"{name}.py")
     for root in roots:
-        if (root / name).is_dir() and _holds_python(root / name):
+        if is_folder(root / name) and _holds_python(root / name):
             return Local(name, root / name)
     return None
 
@@ -201,7 +202,7 @@ def _added(notebook: Notebook, folder: Path) -> list[Path]:
     for cell in notebook.code:
         for magic in cell.magics:
             if magic.name in ("%cd", "cd") and magic.argument:
-                found.append((folder / magic.argument.strip("'\"")).resolve())
+                found.append(folder / magic.argument.strip("'\""))
         for statement in cell.tree.body if cell.tree is not None else ():
             values.take(statement)
             for node in ast.walk(statement):
@@ -213,5 +214,5 @@ def _added(notebook: Notebook, folder: Path) -> list[Path]:
                     parts = given[0].elts if given and isinstance(given[0], ast.List | ast.Tuple) else given
                     for part in parts:
                         if (value := values.of(part)) is not None:
-                            found.append((folder / value).resolve())
-    return found
+                            found.append(folder / value)
+    return [each.resolve() for each in found if is_folder(each)]

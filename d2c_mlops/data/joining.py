@@ -31,8 +31,8 @@ __all__ = ['DATED', 'COUNTED', 'FIRST', 'Ints', 'PERIOD', 'plain_stem', 'period_
            'once', 'split_keys', 'row_hashes', 'labelled', 'sort_key', 'join', 'totals_key']
 
 # %% ../../nbs/data/joining.ipynb #4bb360c7
-DATED = re.compile(r"[-_. ]*(?<!\d)(19|20)\d\d([-_.]?([qQwW]?\d{1,2})).*$")
-COUNTED = re.compile(r"[-_. ]*(\(\d+\)|copy|part[-_. ]?\d+|\d+)$", re.IGNORECASE)
+DATED = re.compile(r"(?<![-_. ])[-_. ]*(?<!\d)(19|20)\d\d([-_.]?([qQwW]?\d{1,2})).*$", re.DOTALL)
+COUNTED = re.compile(r"(?<![-_. ])[-_. ]*(\(\d+\)|copy|part[-_. ]?\d+|(?<!\d)\d+)$", re.IGNORECASE)
 FIRST = re.compile(r"^[\d\W_]+(?=[A-Za-z])")
 Ints = npt.NDArray[np.int64]
 PERIOD = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:[-_./]?[qQwW]?(\d{1,2})(?:[-_./]?(\d{1,2}))?)?(?!\d)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from html import escape
 from html.parser import HTMLParser
@@ -22,7 +23,8 @@ from .page import document
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 SHOWABLE = ("image/png", "image/jpeg", "image/svg+xml")
 LIBRARY = re.compile(r"File .*?(/site-packages/|/dist-packages/|/lib/python3[.\d]*/)")
-TAG = re.compile(r"<(?!a[\s>]|/)([a-zA-Z][\w-]*)\b((?:[^>\"']|\"[^\"]*\"|'[^']*')*)>")
+TAG = re.compile(r"<(?!a[\s>]|/)([a-zA-Z][\w-]*)\b")  # its beginning
+DELIMITER = re.compile(r"[\"'>]")
 LOADS = re.compile(
     r"""\b(src|href|xlink:href|data|poster|srcset|background|action)\s*=\s*("[^"]*"|'[^']*'|[^\s>]+)""", re.I
 )
@@ -30,7 +32,7 @@ REMOTE = re.compile(r"""^["']?\s*(?:https?:|ftp:)?//""", re.I)
 WRITTEN = re.compile(
     r"""(\bsrc\s*=\s*)(["'])(?=(?:https?:)?//)""", re.I
 )  # in code that is shown, after all tags are clean
-STYLED = re.compile(r"""@import\s+[^;]*;?|url\(\s*["']?\s*(?:https?:)?//[^)]*\)""", re.I)
+STYLED = re.compile(r"""@import\s+[^;]*;?|url\(\s*["']?\s*(?:https?:)?//[^)<]*\)?""", re.I)
 RULED = re.compile(r"-{9,}|\w+\s+Traceback \(most recent call last\)")
 COUNTED = re.compile(r"Cell(?:\x1b\[[\d;]*m|\s)+In\[(\d+)\]")  # IPython's themes colour each word
 TEMPLATE = """
@@ -73,7 +75,7 @@ def render(notebook: Path, page: Path) -> None:
 
 def without_loads(html: str) -> str:
     """Return HTML in which nothing is loaded from elsewhere; what was is named where it stood. Links stay."""
-    return WRITTEN.sub(lambda match: f"{match[1]}{escape(match[2])}", TAG.sub(_harmless, STYLED.sub("none", html)))
+    return WRITTEN.sub(lambda match: f"{match[1]}{escape(match[2])}", _with_harmless_tags(STYLED.sub("none", html)))
 
 
 def by_library(traceback: list[str]) -> list[tuple[bool, list[str]]]:
@@ -147,13 +149,43 @@ class _Text(HTMLParser):
         self.parts.append(data)
 
 
-def _harmless(match: re.Match[str]) -> str:
-    name, attributes = match[1].lower(), match[2]
+def _with_harmless_tags(html: str) -> str:
+    """Replace the tags that load something, in time by the length of the text."""
+    places, ends = _tag_ends(html)
+    parts: list[str] = []
+    done = 0
+    for match in TAG.finditer(html):
+        place = bisect_left(places, match.end())
+        if match.start() >= done and place < len(places) and (end := ends[place]) is not None:
+            parts += (html[done : match.start()], _harmless(match[1], html[match.end() : end]))
+            done = end + 1
+    return "".join(parts) + html[done:]
+
+
+def _tag_ends(html: str) -> tuple[list[int], list[int | None]]:
+    """Return where quotes and `>` are, and for each the `>` of a tag whose attributes begin there.
+
+    A `>` between two quotes ends no tag; where a quote has no second, the next `>` does.
+    """
+    found = [(match.start(), match[0]) for match in DELIMITER.finditer(html)]
+    ends: list[int | None] = [None] * (len(found) + 1)
+    following: dict[str, int] = {}  # the next place of each delimiter
+    for place in range(len(found) - 1, -1, -1):
+        at, sign = found[place]
+        quoted = ends[following[sign] + 1] if sign != ">" and sign in following else None
+        plain = found[following[">"]][0] if ">" in following else None
+        ends[place] = at if sign == ">" else plain if quoted is None else quoted
+        following[sign] = place
+    return [at for at, _ in found], ends
+
+
+def _harmless(tag: str, attributes: str) -> str:
+    name = tag.lower()
     if name in ("meta", "base", "link"):  # an output's own would lead the whole page elsewhere, or open connections
         return ""
     remote = [part for part in LOADS.finditer(attributes) if REMOTE.match(part[2])]
     if not remote:
-        return match[0]
+        return f"<{tag}{attributes}>"
     url = remote[0][2].strip("\"' ")
     kept = LOADS.sub(lambda part: "" if REMOTE.match(part[2]) else part[0], attributes)
     place = escape(urlsplit(url if "//" in url[:8] else f"//{url}").netloc or url)
@@ -161,5 +193,5 @@ def _harmless(match: re.Match[str]) -> str:
     if name == "img":
         return f'<span class="external">[picture at {link}, not loaded]</span>'
     if name in ("script", "iframe", "embed", "object", "video", "audio"):
-        return f'<span class="external">[{name} from {link}, not loaded]</span><{match[1]}{kept}>'
-    return f"<{match[1]}{kept}>"
+        return f'<span class="external">[{name} from {link}, not loaded]</span><{tag}{kept}>'
+    return f"<{tag}{kept}>"

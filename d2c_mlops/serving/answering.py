@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import orjson
 import pandas as pd
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import ValidationError
 
 from ..errors import D2CError
 from ..models.contract import Contract, to_frame, to_records, values_of
@@ -21,8 +21,10 @@ from .http import Refused, problem
 from .ids import Given, Signer
 from .privacy import pseudonym, veiled
 from .reading import Reader
+from .validation import LISTED, Validation
 
 MAX_RECORDS = 10_000
+NAME, MESSAGE = 200, 500  # characters of a field's name and of a message that are repeated
 LINE = 500  # records in a line of the prediction log
 EXACT = ("string", "integer")  # kinds of keys that an answer repeats to the letter
 Mask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
@@ -63,17 +65,10 @@ class Served:
     secret: bytes = b""  # personal fields are hashed under it in the log; dropped when empty
 
     @cached_property
-    def body(self) -> TypeAdapter[Any]:
-        """What POST /predict takes: strict, so that a number never arrives as text."""
-        records = list[self.model.contract.request_model]  # type: ignore[name-defined]
-        listed = (records, Field(min_length=1, max_length=self.max_records))
-        made: Any = create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), records=listed)
-        return TypeAdapter(made)
-
-    @cached_property
-    def line(self) -> TypeAdapter[Any]:
-        """What a line of NDJSON holds: one record."""
-        return TypeAdapter(self.model.contract.request_model)
+    def validation(self) -> Validation:
+        """What validates records that the reader does not take."""
+        contract = self.model.contract
+        return Validation(contract.request_model, contract.input_fields, self.max_records)
 
     @cached_property
     def reader(self) -> Reader:
@@ -120,13 +115,13 @@ class Served:
         """Return the records of a request's body, and their text where it says the same. Raises ValidationError."""
         records = self.reader.records(body)
         if records is None:
-            return [one.__dict__ for one in self.body.validate_json(body, strict=True).records], None
+            return self.validation.records(body), None
         return records, self.reader.sent(body)
 
     def parse_line(self, line: bytes) -> dict[str, Any]:
         """Return the record in a line of NDJSON. Raises ValidationError."""
         record = self.reader.record(line)
-        return self.line.validate_json(line, strict=True).__dict__ if record is None else record
+        return self.validation.record(line) if record is None else record
 
     def answer(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
         """Return outputs, and reasons when wanted, for checked records. Raises DataRefused, and Unfit for what is no answer."""
@@ -298,15 +293,15 @@ def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
 
 
 def refused(err: ValidationError, served: Served) -> Refused:
-    """Return every fault with the record's index and the field; what was sent is not repeated, it may be personal."""
+    """Return the faults, each with the record's index and the field; what was sent is not repeated, it may be personal."""
     faults, status = [], 400
-    for each in err.errors(include_url=False, include_input=False, include_context=False):
+    for each in err.errors(include_url=False, include_input=False, include_context=False)[: LISTED + 1]:
         where = each["loc"]
         index = where[1] if len(where) > 1 and where[0] == "records" else None
         name = ".".join(str(part) for part in (where[2:] if index is not None else where)) or "body"
-        faults.append({"index": index, "field": name, "message": each["msg"]})
+        faults.append({"index": index, "field": name[:NAME], "message": each["msg"][:MESSAGE]})
         if each["type"] == "too_long" and where == ("records",):
             status = 413
     title = "The request breaks the contract" if status == 400 else "There are too many records in a request"
-    see = f"each fault is listed; GET /contract describes what {served.name} takes"
+    see = f"faults are listed; GET /contract describes what {served.name} takes"
     return Refused(problem(status, title, see, errors=faults))

@@ -229,7 +229,7 @@ class App:
         """POST /feedback: what became of a prediction."""
         self.authorise(request, served)
         check_json(request)
-        body = await request.body(self.settings.max_body, self.settings.read_seconds)
+        body = await request.body(min(self.settings.max_body, feedback.LARGEST), self.settings.read_seconds)
         key = request.header(b"idempotency-key")
         if key is not None:
             return await once(self.keeping.kept, request, served, key, body, partial(self._fed, request, served))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .answering import Served
     from .http import Request
 
+LARGEST = 65_536  # bytes of a body: all that a reason and a value may have, each character escaped, and as much again
 Text = Annotated[str, Field(max_length=2000)]
 Value = float | bool | Text
 

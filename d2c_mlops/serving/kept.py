@@ -23,6 +23,7 @@ RESERVED = 64 * 2**20  # bytes of the file system that are left to the predictio
 AGAIN = 5.0  # seconds after which a caller may try again while the disk is full
 LONGEST_WAIT = 3600.0  # seconds
 ROW = 200  # bytes of a row beside its answer
+CHECKPOINT = 2_000  # pages of 4 KiB in SQLite's write-ahead log; a call writes about five, many of them the same
 LOG = logging.getLogger("d2c.service")
 # A scope is MODEL/PATH CALLER; the size of a caller's rows is counted as they come and go, whoever writes or deletes them.
 CALLER = "substr({0}.scope, instr({0}.scope, ' ') + 1)"
@@ -42,6 +43,17 @@ COUNTED = (
     f"CREATE TRIGGER answer_removed AFTER DELETE ON answers BEGIN UPDATE usage SET bytes = bytes - {SIZE.format('old')} "  # noqa: S608
     f"WHERE caller = {CALLER.format('old')}; END",
 )
+
+LOOKED_UP = (
+    "SELECT a.digest, a.answer, a.at, (SELECT bytes FROM usage WHERE caller = ?3), (SELECT sum(bytes) FROM usage) "
+    "FROM (SELECT 1) LEFT JOIN answers a ON a.scope = ?1 AND a.key = ?2"
+)
+BEGUN = (
+    "INSERT INTO answers VALUES (?, ?, ?, x'', ?) "
+    "ON CONFLICT DO UPDATE SET digest = excluded.digest, answer = excluded.answer, at = excluded.at"
+)
+# The time stays that of the beginning: its index is not written again.
+ANSWERED = "UPDATE answers SET answer = ? WHERE scope = ? AND key = ? AND digest = ? AND length(answer) = 0 AND at > ?"
 
 
 class Conflict(Exception):
@@ -85,20 +97,24 @@ class Kept:
         gave the body. Raises Conflict when the answer was given to another body, Full where no further answer can be kept.
         """
         now = time.time()
-        with self._open() as db:
-            row = _row(db, scope, key)
+        caller = scope[scope.find(" ") + 1 :]
+        with self._open() as db, _changing(db):
+            row, own, whole = _looked_up(db, scope, key, caller)
             if row is None or row[2] <= now - KEEP or (row[0] not in (digest, former) and not row[1]):
-                self._sweep(db, now)
-                self._check_room(db, scope, now)
-                _put(db, (scope, key, digest, b"", now), now)
-                row = _row(db, scope, key)
+                if self._sweep(db, now):
+                    _, own, whole = _looked_up(db, scope, key, caller)
+                self._check_room(db, own, whole, now)
+                db.execute(BEGUN, (scope, key, digest, now))
+                return now, b""
         return _same(row, digest, former)
 
     def keep(self, scope: str, key: str, digest: str, answer: bytes) -> bytes:
         """Keep an answer and return the one that holds: the first of those that were made at the same time. Raises Full."""
         now = time.time()
         with self._open() as db:
-            _put(db, (scope, key, digest, answer, now), now)
+            if db.execute(ANSWERED, (answer, scope, key, digest, now - KEEP)).rowcount:
+                return answer
+            _put(db, (scope, key, digest, answer, now), now)  # begun by nobody, or so long ago that it was swept
             row = _row(db, scope, key)
         return _same(row, digest)[1] or answer
 
@@ -130,24 +146,19 @@ class Kept:
             LOG.error("answers cannot be kept", extra={"facts": {"file": str(self.file), "why": why}})
         self.refusing = True
 
-    def _sweep(self, db: sqlite3.Connection, now: float) -> None:
-        """Remove answers that are older than a day."""
+    def _sweep(self, db: sqlite3.Connection, now: float) -> int:
+        """Remove answers that are older than a day; return their number."""
         if abs(now - self.swept) < SWEEP:
-            return
+            return 0
         old = "SELECT scope, key FROM answers WHERE at <= ? LIMIT ?"
         found = db.execute(f"DELETE FROM answers WHERE (scope, key) IN ({old})", (now - KEEP, SWEPT)).rowcount  # noqa: S608
         if found < SWEPT:
             self.swept = now
+        return found
 
-    def _check_room(self, db: sqlite3.Connection, scope: str, now: float) -> None:
+    def _check_room(self, db: sqlite3.Connection, own: int, whole: int, now: float) -> None:
         """Raise Full where the answers of the caller, or all of them, are too many, or the disk is nearly full."""
-        caller = scope[scope.find(" ") + 1 :]
-        own, whole = db.execute(
-            "SELECT sum(bytes) FILTER (WHERE caller = ?), sum(bytes) FROM usage", (caller,)
-        ).fetchone()
-        over = (
-            "this API key's" if (own or 0) + ROW > self.most_each else "all" if (whole or 0) + ROW > self.most else ""
-        )
+        over = "this API key's" if own + ROW > self.most_each else "all" if whole + ROW > self.most else ""
         if over:
             oldest = db.execute("SELECT min(at) FROM answers").fetchone()[0] or now
             raise Full(
@@ -165,7 +176,8 @@ def _opened(file: Path) -> sqlite3.Connection:
     file.chmod(file_mode(file))  # it holds answers; what SQLite lays beside it gets the same mode
     db = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
     try:
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON", f"journal_size_limit={4 * 2**20}"):
+        pragmas = ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON")
+        for pragma in (*pragmas, f"wal_autocheckpoint={CHECKPOINT}", f"journal_size_limit={CHECKPOINT * 2**12}"):
             db.execute(f"PRAGMA {pragma}")
         for statement in SCHEMA:
             db.execute(statement)
@@ -185,6 +197,30 @@ def _nearly_full(folder: Path) -> bool:
     """Whether what is free of a file system is reserved for the prediction log."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize < min(RESERVED, found.f_blocks * found.f_frsize // 10)
+
+
+@contextmanager
+def _changing(db: sqlite3.Connection) -> Iterator[None]:
+    """Make what is read and written in the block one transaction, which holds when the block raises Full."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        try:
+            yield
+        except Full:
+            db.execute("COMMIT")  # what was swept before
+            raise
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def _looked_up(
+    db: sqlite3.Connection, scope: str, key: str, caller: str
+) -> tuple[tuple[str, bytes, float] | None, int, int]:
+    """Return the row of a key, and the bytes of the caller's answers and of all."""
+    digest, answer, at, own, whole = db.execute(LOOKED_UP, (scope, key, caller)).fetchone()
+    return None if digest is None else (digest, answer, at), own or 0, whole or 0
 
 
 def _row(db: sqlite3.Connection, scope: str, key: str) -> tuple[str, bytes, float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from d2c_mlops.convert.existence import is_file
 from d2c_mlops.convert.files import encoding_of, kind_of_file, separator_of
 from d2c_mlops.convert.finding import Edit
 from d2c_mlops.convert.mending import Proposal, Scene, Trouble, after, argument_added, last_name, replaced, spelled
@@ -43,7 +44,7 @@ def file_read(scene: Scene, trouble: Trouble, cell: Cell, call: ast.Call) -> Pat
     if not isinstance(text, str):
         return None
     place = scene.shelf.folders[0] / text
-    return place if place.is_file() else None
+    return place if is_file(place) else None
 
 
 @after("file-type", "", "", "the file is not what its name says", order=11)

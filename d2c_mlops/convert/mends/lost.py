@@ -122,10 +122,13 @@ def _copy_of(scene: Scene, name: str, before: int) -> str:
     return ""
 
 
+_MISMATCH = re.compile(r"time data ['\"](.{1,99}?)['\"] (?:doesn't|does not) match format ['\"](.{1,99}?)['\"]")
+
+
 @after("separated-otherwise", "", "", "the dates of the file at hand have another separator", order=38)
 def date_separators(scene: Scene, trouble: Trouble) -> Proposal | None:
     """A format that fits once its separators are those of the file: `%d-%m-%Y` for 01/05/2017."""
-    found = re.search(r"time data ['\"](.+?)['\"] (?:doesn't|does not) match format ['\"](.+?)['\"]", trouble.message)
+    found = _MISMATCH.search(trouble.message)
     if found is None:
         return None
     value, form = found[1], found[2]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from d2c_mlops.convert.existence import exists, is_folder
 from d2c_mlops.convert.finding import Edit
 from d2c_mlops.convert.importing import imported
 from d2c_mlops.convert.mending import (
@@ -233,8 +234,8 @@ def needed(scene: Scene, here: Path, own: Collection[str] = ()) -> list[str]:
                 not top
                 or top in own
                 or top in OWN_NAMES
-                or (here / f"{top}.py").exists()
-                or (here / top).is_dir()
+                or exists(here / f"{top}.py")
+                or is_folder(here / top)
                 or top in ("google", "kaggle_datasets")
             ):
                 continue

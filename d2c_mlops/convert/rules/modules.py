@@ -17,7 +17,7 @@ from d2c_mlops.convert.rule import Subject, example, hit, rule
 from d2c_mlops.convert.rules.drift import import_change
 
 _INSTALL = re.compile(
-    r"^(?:sudo\s+)?(?:\S*python\S*\s+-m\s+|\{sys\.executable\}\s+-m\s+)?(?:uv\s+)?(?:pip3?|conda|mamba)\s+install\b(.*)$"
+    r"^(?:sudo\s+)?(?:(?=\S*python)\S++\s+-m\s+|\{sys\.executable\}\s+-m\s+)?(?:uv\s+)?(?:pip3?|conda|mamba)\s+install\b(.*)$"
 )
 _PINNED = re.compile(r"==|\.whl\b|@\s*\w+://|-r\s+\S+|--requirement")
 

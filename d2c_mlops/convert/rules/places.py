@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from d2c_mlops.convert.existence import exists, is_file, is_folder
 from d2c_mlops.convert.fetching import shown, sources, text_of
 from d2c_mlops.convert.finding import Hit
 from d2c_mlops.convert.notebook import Cell
@@ -89,7 +90,7 @@ def file_missing(subject: Subject) -> Iterator[Hit]:
         return
     for cell, node, text in _read_files(subject):
         path = folder / text.replace("\\", "/")
-        if text in made or Path(text).name in made or path.exists():
+        if text in made or Path(text).name in made or exists(path):
             continue
         near = _nearly(path)
         if near is not None:
@@ -127,7 +128,7 @@ def _written(subject: Subject) -> set[str]:
 
 def _nearly(path: Path) -> str | None:
     """The one file of the folder whose name differs by case, spaces or a ` (1)` only."""
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         return None
     found = [one.name for one in path.parent.iterdir() if _plain(one.name) == _plain(path.name)]
     return found[0] if len(found) == 1 else None
@@ -152,7 +153,7 @@ def file_of_another_type(subject: Subject) -> Iterator[Hit]:
         return
     for cell, node, text in _read_files(subject):
         path = subject.folder / text
-        if text.lower().endswith((".csv", ".txt", ".tsv")) and path.is_file():
+        if text.lower().endswith((".csv", ".txt", ".tsv")) and is_file(path):
             with path.open("rb") as stream:
                 if stream.read(4) in _SPREADSHEETS:
                     yield hit(cell, node, f"`{text}` is a spreadsheet by its content")

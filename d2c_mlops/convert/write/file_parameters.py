@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from d2c_mlops.convert.authored import mentions
+from d2c_mlops.convert.existence import exists, is_file
 from d2c_mlops.convert.learning import functions_called
 from d2c_mlops.convert.path_values import Values
 from d2c_mlops.convert.piece import Piece
@@ -122,7 +123,7 @@ class FileReads:
         if pattern:
             yield given, "", True
         elif isinstance(given, ast.Constant):
-            if isinstance(given.value, str) and text and (self.data is None or (self.data / text).exists()):
+            if isinstance(given.value, str) and text and (self.data is None or exists(self.data / text)):
                 yield given, str(PurePosixPath(text)), False
         elif isinstance(given, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp | ast.JoinedStr | ast.Call):
             yield given, "", False
@@ -130,7 +131,7 @@ class FileReads:
     def _files(self, node: ast.expr, file: str) -> list[str]:
         """The files that a path stands for, as far as that can be told without running."""
         text = file or (self.values.of(node) or "").replace("\\", "/")
-        return [text] if text and (file or (self.data is not None and (self.data / text).is_file())) else []
+        return [text] if text and (file or (self.data is not None and is_file(self.data / text))) else []
 
     def _change(self, node: ast.expr, file: str, pattern: bool, folder: str, source: str, first: int) -> Change:
         if file:

@@ -1,0 +1,21 @@
+"""Whether a path that a notebook names exists; one that no file can have (too long, with a null) does not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is that of a file; False where the system refuses to look."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises OSError for a name that is too long)
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is that of a folder; False where the system refuses to look."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is a file or folder at a path; False where the system refuses to look."""
+    return os.path.exists(path)  # noqa: PTH110

@@ -1,0 +1,101 @@
+"""Records of a body as pydantic validates them, with a limit to the faults that are listed: a million cost time and memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from msgspec import MsgspecError, Raw, defstruct
+from msgspec.json import Decoder
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import Field as Limits
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from ..models.contract import Field
+
+LARGE = {"body": 65_536, "line": 4_096}  # bytes from which names of fields are checked before anything else
+LISTED = 1_000  # faults of a body or line that are listed
+MORE = "there may be more faults, which are listed once those before are corrected"
+SCALAR = str | int | float | bool | None
+PLACED = re.compile(r"(.*?)(?: - at `\$(?:\.records(?:\[(\d+)\])?)?\.?(.*)`)?", re.S)  # msgspec's words
+UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.S)
+
+
+class Validation:
+    """Validates JSON by a contract's request model: strict, so that a number never arrives as text.
+
+    Nothing limits pydantic's errors: a field that nobody knows costs seven microseconds and 1,500 bytes. Names are therefore checked
+    first where there can be many, and that values are no objects, which stops at the first fault.
+    """
+
+    def __init__(self, model: type[BaseModel], columns: Sequence[Field], max_records: int) -> None:
+        listed = (list[model], Limits(min_length=1, max_length=max_records))  # type: ignore[valid-type]
+        body: Any = create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), records=listed)
+        self._body, self._line = TypeAdapter(body), TypeAdapter(model)
+        members = [(f"field_{i}", SCALAR, None) for i in range(len(columns))]
+        names = {f"field_{i}": field.name for i, field in enumerate(columns)}
+        known: Any = defstruct("Record", members, rename=names, forbid_unknown_fields=True, gc=False)
+        self._names = {
+            "body": Decoder(defstruct("Body", [("records", list[known])], forbid_unknown_fields=True)),
+            "line": Decoder(known),
+        }
+        self._parts: Decoder[Any] = Decoder(defstruct("Parts", [("records", list[Raw])]))
+
+    def records(self, body: bytes) -> list[dict[str, Any]]:
+        """Return the records of a body `{"records": […]}`. Raises ValidationError."""
+        if len(body) >= LARGE["body"]:
+            self._check_names("body", body)
+        try:
+            read = self._body.validate_json(body, strict=True)
+        except ValidationError as err:
+            if err.error_count() <= LISTED:
+                raise
+            self._check_names("body", body)
+            raise _shortened(self._faults(body)) from None
+        return [record.__dict__ for record in read.records]
+
+    def record(self, line: bytes) -> dict[str, Any]:
+        """Return the record that a line holds. Raises ValidationError."""
+        if len(line) >= LARGE["line"]:
+            self._check_names("line", line)
+        found: dict[str, Any] = self._line.validate_json(line, strict=True).__dict__
+        return found
+
+    def _check_names(self, kind: str, data: bytes) -> None:
+        """Raise ValidationError with the first field that the contract does not know or that holds no scalar."""
+        try:
+            self._names[kind].decode(data)
+        except (MsgspecError, UnicodeDecodeError, RecursionError) as err:
+            raise _shortened(iter([_fault(str(err))])) from None
+
+    def _faults(self, body: bytes) -> Iterator[InitErrorDetails]:
+        """Yield the faults of a body's records, one record after the other."""
+        for index, part in enumerate(self._parts.decode(body).records):
+            try:
+                self._line.validate_json(bytes(part), strict=True)
+            except ValidationError as err:
+                for each in err.errors(include_url=False, include_input=False, include_context=False):
+                    yield _detail(each["type"], each["msg"], ("records", index, *each["loc"]))
+
+
+def _shortened(faults: Iterator[InitErrorDetails]) -> ValidationError:
+    """Return an error with so many faults as are listed, and that there may be more."""
+    listed = [*islice(faults, LISTED), _detail("more", MORE, ())]
+    return ValidationError.from_exception_data("PredictRequest", listed, input_type="json")
+
+
+def _fault(text: str) -> InitErrorDetails:
+    """Return a fault that msgspec found, in pydantic's words where a field is not known."""
+    found: Any = PLACED.fullmatch(text)
+    place = () if found[2] is None else ("records", int(found[2]))
+    if unknown := UNKNOWN.fullmatch(found[1]):
+        return _detail("extra_forbidden", "Extra inputs are not permitted", (*place, unknown[1]))
+    return _detail("json_invalid", found[1], (*place, *([found[3]] if found[3] else ())))
+
+
+def _detail(kind: str, message: str, place: tuple[int | str, ...]) -> InitErrorDetails:
+    """Return a fault; its message is no template, whatever it holds."""
+    error = PydanticCustomError(kind, "{text}", {"text": message})
+    return InitErrorDetails(type=error, loc=place, input=None)
