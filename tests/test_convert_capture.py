@@ -16,8 +16,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from d2c_mlops.convert.capture import plain_json, snapshot
-from d2c_mlops.convert.verify import Snapshot, _item
+from d2c_mlops.convert.capture import IN_MEMORY, plain_json, snapshot
+from d2c_mlops.convert.verify import Item, Snapshot, _item, _verdict
 from d2c_mlops.convert.write.document import Out
 from d2c_mlops.convert.writing import probe
 
@@ -148,3 +148,37 @@ def test_modules_of_the_folder_do_not_stand_in_for_ours_where_cells_are_tried(tm
     found = probe([Out("code", "from shop import rows")], [], [], folder, 60.0, {}, [folder], isolation="none")
     assert found["error"] is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
+
+
+# --- models that lie in the memory of their libraries
+
+
+def boosters(rows: int) -> list[Any]:
+    """LightGBM's two kinds, and what stands for a library that is not installed."""
+    from lightgbm import LGBMRegressor
+
+    made = LGBMRegressor(n_estimators=2, min_child_samples=1, verbose=-1)
+    made.fit(np.arange(rows)[:, None], np.arange(rows) % 3)
+    other = type("XGBRegressor", (), {"__module__": "xgboost.sklearn", "get_params": lambda self: {}})()
+    other.fitted_ = True
+    return [made, made.booster_, other]
+
+
+def test_models_in_the_memory_of_their_library_are_not_called_equal() -> None:
+    for left, right in zip(boosters(20), boosters(40), strict=True):
+        for one, two in ((left, left), (left, right)):
+            assert _item("x", 1, [read(one)], read(two)) == Item("x", 1, "not compared", 0, IN_MEMORY)
+
+
+def test_a_verdict_names_the_models_that_are_not_compared() -> None:
+    model, *_ = boosters(20)
+    items = [_item("x", 1, [read(one)], read(one)) for one in (model, np.arange(3.0))]
+    verdict = _verdict(items)
+    assert verdict.status == "equivalent" and "not compared: x (its trees lie" in verdict.reason
+    assert _verdict(items[:1]).status == "not comparable" and "not compared" not in _verdict(items[1:]).reason
+
+
+def test_a_search_that_holds_such_a_model_is_compared_by_its_other_results() -> None:
+    one, two = ({"best_estimator_": boosters(20)[0], "scores": scores} for scores in ([0.5, 0.25], [0.5, 0.75]))
+    assert _item("x", 1, [read(one)], read(one)) == Item("x", 1, "equal", 2, "")
+    assert "scores" in _item("x", 1, [read(one)], read(two)).difference

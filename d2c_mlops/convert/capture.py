@@ -41,6 +41,7 @@ except ImportError:
 DEEPEST = 6
 LONGEST = 20_000  # elements of a list or dict that are looked at
 SAFE = 2**53  # integers beyond it are not exact in a float
+IN_MEMORY = "its trees lie in the memory of its library; what it predicts is compared where a name holds it"
 HEAP_TYPE = 1 << 9  # set for classes that Python code made, and can change
 
 mro_of = vars(type)["__mro__"].__get__
@@ -261,6 +262,8 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
         if is_a(value, type):
             return other("a class")
         held, module = state(value), module_of(value)
+        if module.startswith(("lightgbm.", "xgboost.", "catboost.")) or module == "_catboost":
+            return other(IN_MEMORY)  # what its attributes hold (fitted: yes) would prove nothing
         if module == "sklearn.tree._tree" and not flags_of(type(value)) & HEAP_TYPE:
             names = ["feature", "threshold", "children_left", "value"]
             return parts_of(value, {name: field(value, name) for name in names}, depth)

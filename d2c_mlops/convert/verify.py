@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from d2c_mlops.convert.capture import IN_MEMORY
 from d2c_mlops.convert.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.revived import Revived
 from d2c_mlops.convert.sandbox import CellRun, Limits, Session, Stopped, clone_folder, copy_folder
@@ -173,6 +174,8 @@ def _verdict(items: Sequence[Item]) -> Verdict:
         return Verdict("not comparable", "no result of the two can be compared", tuple(items))
     chance = sorted({i.name for i in items if i.status == "random"})
     more = f"; random by itself and left out: {', '.join(chance)}" if chance else ""
+    models = sorted({i.name for i in items if i.difference == IN_MEMORY})
+    more += f"; not compared: {', '.join(models)} ({IN_MEMORY})" if models else ""
     return Verdict("equivalent", f"{len(equal)} results with {count:,} values are the same{more}", tuple(items))
 
 
@@ -292,7 +295,8 @@ def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> It
     values, difference = _compare(first, first.forms[name], third, third.forms[name])
     if difference:
         return Item(name, cell, "differs", values, difference)
-    return Item(name, cell, "equal" if values else "not compared", values, "" if values else "nothing in it compares")
+    why = "" if values else str(first.forms[name].get("why") or "nothing in it compares")
+    return Item(name, cell, "equal" if values else "not compared", values, why)
 
 
 def _compare(left: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, str]:

@@ -206,7 +206,9 @@ class Request:
 
 def too_large(limit: int) -> Answer:
     """Return the answer to a body that is too large."""
-    return problem(413, "The body is too large", f"at most {limit} bytes; of records, send fewer a call, or stream NDJSON")
+    return problem(
+        413, "The body is too large", f"at most {limit} bytes; of records, send fewer a call, or stream NDJSON"
+    )
 
 
 def check_json(request: Request) -> None:
