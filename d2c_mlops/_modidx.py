@@ -1759,6 +1759,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'd2c_mlops/models/statistical.py'),
                                               'd2c_mlops.models.statistical.forecast_of': ( 'models/statistical.html#forecast_of',
                                                                                             'd2c_mlops/models/statistical.py'),
+                                              'd2c_mlops.models.statistical.in_sample': ( 'models/statistical.html#in_sample',
+                                                                                          'd2c_mlops/models/statistical.py'),
                                               'd2c_mlops.models.statistical.read_statistical': ( 'models/statistical.html#read_statistical',
                                                                                                  'd2c_mlops/models/statistical.py'),
                                               'd2c_mlops.models.statistical.regression_of': ( 'models/statistical.html#regression_of',

@@ -28,6 +28,7 @@ from d2c_mlops.models.forecasts import learn
 from d2c_mlops.models.intervals import forecast
 from d2c_mlops.models.panel import Freq, Panel, panel_of
 from d2c_mlops.models.smoothing import Array
+from d2c_mlops.registry.evaluators import Trial, evaluator_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SHARED = Path(os.environ.get("D2C_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -402,3 +403,22 @@ def test_totals_are_trained_promoted_and_scored_by_the_commands(
     answers = pd.read_csv("out.csv", parse_dates=["date"])
     saturday = answers["date"].dt.day_name() == "Saturday"
     assert answers.loc[saturday, "forecast"].min() > answers.loc[~saturday, "forecast"].max() + 8
+
+
+@pytest.mark.parametrize("day", ["2022-12-31", "2022-12-20"])
+def test_the_gate_measures_months_against_months(tmp_path: Path, day: str) -> None:
+    tables, as_of = opened(tmp_path, totals("M", 48)), date.fromisoformat(day)
+    params = DemandForecaster.suited(tables) | {"horizon": 3, "cutoffs": 2}
+    trial = Trial(DemandForecaster, params, {}, tables, as_of)
+    evaluator = evaluator_of(trial.contract)
+    assert evaluator is not None and evaluator.name == "demand"
+    seen = evaluator.observe(trial)
+    panel = panel_of(tables, as_of, params["by"], "M", history=3000)
+    ends = pd.DatetimeIndex(panel.dates)
+    assert seen["cutoff"].nunique() == 3 and len(seen) == 3 * 3 * len(panel.series)
+    for _, row in seen.iterrows():
+        place = int(ends.searchsorted(pd.Timestamp(row["cutoff"]))) + int(row["step"])
+        units = panel.sold[:, panel.series.index(row["series"])]
+        assert ends[place - int(row["step"])] == pd.Timestamp(row["cutoff"]), "a cutoff is the end of a month"
+        assert row["came"] == units[place] and row["baseline.last_year"] == units[place - 12]
+        assert row["baseline.seasonal_naive"] == units[place - int(row["step"])] and np.isfinite(row["model"])

@@ -18,7 +18,8 @@ from ..errors import UsageError
 Array = np.ndarray[Any, Any]
 
 # %% auto #0
-__all__ = ['Array', 'Forecast', 'forecast_of', 'Regression', 'regression_of', 'write_statistical', 'read_statistical']
+__all__ = ['Array', 'Forecast', 'in_sample', 'forecast_of', 'Regression', 'regression_of', 'write_statistical',
+           'read_statistical']
 
 # %% ../../nbs/models/statistical.ipynb #a7747133
 @dataclass(frozen=True)
@@ -49,6 +50,18 @@ class Forecast:
         """Return the day on which each record's step begins."""
         return [self.periods[step - 1] for step in records["step"].to_numpy("int64")]
 
+# %% ../../nbs/models/statistical.ipynb #5a0c0002
+def in_sample(fitted: Any) -> tuple[Array, Array]:
+    """Return the past that a fitted time series model has seen and what it expects of it, one step ahead."""
+    if hasattr(fitted, "make_future_dataframe"):
+        actual, expected = fitted.history["y"], fitted.predict(fitted.history)["yhat"]
+    elif hasattr(fitted, "predict_in_sample"):
+        actual, expected = fitted.arima_res_.model.endog, fitted.predict_in_sample()
+    else:
+        actual, expected = fitted.model.endog, fitted.fittedvalues
+    past, fit = np.asarray(actual, float).ravel(), np.asarray(expected, float).ravel()
+    return past[-len(fit) :], fit
+
 # %% ../../nbs/models/statistical.ipynb #b286f387
 def forecast_of(fitted: Any, horizon: int, freq: str = "") -> Forecast:
     """Return what a fitted statsmodels, pmdarima or Prophet model says of the next `horizon` periods.
@@ -57,18 +70,12 @@ def forecast_of(fitted: Any, horizon: int, freq: str = "") -> Forecast:
     forecast raises is passed on, above all where it wants future values of other series.
     """
     if hasattr(fitted, "make_future_dataframe"):
-        history = fitted.history
-        step = freq or pd.infer_freq(history["ds"]) or "D"
+        step = freq or pd.infer_freq(fitted.history["ds"]) or "D"
         ahead = fitted.make_future_dataframe(periods=horizon, freq=step, include_history=False)
         made = fitted.predict(ahead).set_index("ds")["yhat"]
-        actual, expected = history["y"], fitted.predict(history)["yhat"]
-    elif hasattr(fitted, "predict_in_sample"):
-        made, expected = fitted.predict(n_periods=horizon), fitted.predict_in_sample()
-        actual = fitted.arima_res_.model.endog
     else:
-        made, expected, actual = fitted.forecast(horizon), fitted.fittedvalues, fitted.model.endog
-    past, fit = np.asarray(actual, float).ravel(), np.asarray(expected, float).ravel()
-    past = past[-len(fit) :]
+        made = fitted.predict(n_periods=horizon) if hasattr(fitted, "predict_in_sample") else fitted.forecast(horizon)
+    past, fit = in_sample(fitted)
     error, naive = float(np.nanmean(np.abs(past - fit))), float(np.nanmean(np.abs(np.diff(past))))
     return Forecast(tuple(map(float, np.asarray(made, float).ravel())), _days(made), error, naive)
 

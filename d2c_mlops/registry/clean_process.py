@@ -83,7 +83,8 @@ def observe(task: Mapping[str, Any], cls: type[Model], disguised: bool = False) 
     draft = Path(task["frame"]).with_suffix(".tmp")
     seen.to_parquet(draft)
     draft.replace(task["frame"])
-    return {"evaluator": evaluator.name, "rows": len(seen), "cutoffs": sorted(seen.get("cutoff", pd.Series()).unique())}
+    cutoffs = sorted(seen.get("cutoff", pd.Series()).dropna().unique())
+    return {"evaluator": evaluator.name, "rows": len(seen), "cutoffs": cutoffs}
 
 
 def disguise(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:

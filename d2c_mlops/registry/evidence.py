@@ -125,12 +125,13 @@ def _task(asked: Asked, settings: Settings) -> dict[str, Any]:
     if asked.kind == "answers":
         of |= {"files": version.sha256}
     if asked.kind in ("observe", "disguise"):
+        known = evaluator(version, settings)
+        ground = asked.ground.schema
         of |= {
-            "spacing": asked.ground.schema.horizon,
+            "spacing": known.horizon(ground) if known is not None else ground.horizon,
             "charter": version.charter,
             "evaluators": _evaluators_digest(version, settings),
         }
-        known = evaluator(version, settings)
         if (
             known is not None and known.own_files
         ):  # no digest tells whether its files are the same, so it is measured anew

@@ -81,7 +81,7 @@ class Question:
         if self.evaluator is None:
             return None
         known = self.evaluator.metrics(self.version.case, self.version.params)
-        usable = [each for each in known if not self.example.rests_on(*each.parameters)]
+        usable = [each for each in known if each.judges and not self.example.rests_on(*each.parameters)]
         return next((each for each in usable if each.name == self.version.case.metric), usable[0])
 
     @cached_property
@@ -210,7 +210,7 @@ def evaluation_is_measured(question: Question) -> Iterator[Clause]:
     if ours is None:
         found = question.evidence.get(OURS)
         if found is not None:
-            yield Clause("evaluation", False, f"could not be measured: {found.error.strip().splitlines()[0]}")
+            yield Clause("evaluation", False, f"could not be measured: {_with_next(found.error)}")
             return
         why = "no evaluator knows this kind of model" if question.evaluator is None else "it names no dataset"
         yield Clause(
@@ -222,8 +222,16 @@ def evaluation_is_measured(question: Question) -> Iterator[Clause]:
     text = f"{ours.metric.name} {ours.value:.4f}, measured {_where(ours)}"
     if ours.metric.name != version.case.metric:
         text += _why_not(question)
+    if (other := question.evidence.get(OTHER)) is not None and other.error:
+        text += f"; it could not be asked in another world: {other.error.strip().splitlines()[0]}"
     wrong = [*_not_finite(ours), *_repeated(question, ours), *_knows_more(question, ours)]
     yield Clause("evaluation", not wrong, "; ".join([text, *wrong]))
+
+
+def _with_next(error: str) -> str:
+    """Return the first line of an error and what to do next, in one line."""
+    first, *others = error.strip().splitlines()
+    return "; ".join([first, *(line.strip() for line in others if line.strip().startswith("next:"))])
 
 
 def _where(ours: Measured) -> str:
@@ -324,7 +332,15 @@ def it_pays(question: Question) -> Iterator[Clause]:
     metric, value = _figure(question, version.case.metric or version.score.metric)
     if metric is None:
         text = f"it is in {version.case.metric}, which the gate does not measure; {ours.metric.name if ours else ''} {value:.4f}"
-        yield Clause("break-even", False, text)
+        names = (
+            [each.name for each in ours.evaluator.metrics(version.case, version.params) if each.judges] if ours else []
+        )
+        how = (
+            f"; set charter.metric ({', '.join(names)}) and charter.break_even in [model:{version.model}]"
+            if names
+            else ""
+        )
+        yield Clause("break-even", False, text + how)
         return
     pair = Pair(metric, value, needed, "break-even")
     yield Clause("break-even", not pair.worse, f"{pair}" + ("" if ours is not None else ", as evaluate() reports it"))
@@ -391,7 +407,7 @@ def _figure(question: Question, name: str) -> tuple[Metric | None, float]:
     if ours is None:
         return reported(version.score, version.case.currency), version.score.value
     for metric in ours.evaluator.metrics(version.case, version.params):
-        if metric.name == name:
+        if metric.name == name and metric.judges:
             return metric, metric.score(ours.answered, "model")
     return None, ours.value
 

@@ -40,6 +40,7 @@ class Metric:
     lower_is_better: bool = True
     unit: str = ""  # of money or a count, in which it is compared; "" = compared as a share
     parameters: tuple[str, ...] = ()  # charter fields that it is computed with
+    judges: bool = True  # whether a version may be judged by it; otherwise evaluate()'s report alone is checked by it
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ class Evaluator(ABC):
     def population(self, params: Mapping[str, Any]) -> str:
         """Return what one key stands for under these parameters, such as `series by category`."""
         return self.row[-1]
+
+    def horizon(self, contract: Contract) -> int:
+        """Return the periods that models of this contract answer; 0 where nothing limits them."""
+        return contract.horizon
 
 
 def multiplied(tables: Tables, names: Sequence[str], factor: int, but: Sequence[str] = ()) -> Tables:

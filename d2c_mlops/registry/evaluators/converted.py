@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from types import FunctionType
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,20 @@ from ...models.charter import Charter
 from ...models.contract import Contract
 from ...models.model import Model
 from . import BASELINE, CAME, MODEL, REPORTED, Evaluator, Metric, Trial, apart
-from .outcomes import Outcome, outcome_of
+from .forecasts import is_forecast
+from .outcomes import Outcome, in_form, outcome_of
+from .rows import Rows, rows_in
+from .series import by_series
+from .steps import Steps, dates_of, functions_called
 
 SUFFIX = "_on_training_data"  # of a metric that a notebook without held-out rows reports
 FOLDS = ((2000, 5), (20000, 3))  # records up to which a model is trained that many times; above, once
-ANSWER = "prediction"
+ANSWER, FEWEST = "prediction", 10  # records below which none are held back
+LATER, PARTS = (
+    0.4,
+    3,
+)  # share of records with dates that are held back, the latest; parts of it, before each of which a model is trained
+NEXT = "write an Evaluator in a package of [d2c] packages"
 
 
 class ConvertedEvaluator(Evaluator):
@@ -34,7 +43,7 @@ class ConvertedEvaluator(Evaluator):
     general, own_files = True, True
 
     def knows(self, contract: Contract) -> bool:
-        return ANSWER in (field.name for field in contract.output_fields)
+        return ANSWER in (field.name for field in contract.output_fields) and not is_forecast(contract)
 
     def population(self, params: Mapping[str, Any]) -> str:
         return "records"
@@ -52,106 +61,133 @@ class ConvertedEvaluator(Evaluator):
         return sorted(known, key=lambda metric: metric.name != plain)
 
     def observe(self, trial: Trial) -> pd.DataFrame:
-        parts = Parts.of(trial.cls)
-        records, outcome, reported = apart(lambda: _whole(trial, parts))
+        learning = apart(lambda: _whole(trial))
+        records, outcome, reported = learning.records, learning.outcome, learning.reported
         inputs = [name for name in trial.contract.inputs.columns if name != trial.contract.key]
         if trial.disguised:
             records = outcome.disguised(records)
         usable = records[outcome.known(records)]
-        fold = _folds(usable, inputs)
+        parts = learning.rows or Parts.of(trial.cls)
         found = []
-        for number in range(int(fold.max()) + 1 if fold.max() > 0 else 1):
-            kept, out = usable[fold != number], usable[fold == number]
+        for kept, out in _splits(usable, inputs, outcome.column):
             found.append(apart(partial(_observed, trial, parts, kept, out, outcome)))
         return pd.concat(found if trial.disguised else [*found, reported], ignore_index=True)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The functions of a converted module that load the records and train, by name, and where they are looked up."""
+    """The functions of a converted module that train and load the records, by name, and where they are looked up."""
 
-    space: dict[str, Any]
-    train: str
+    steps: Steps
     load: str
 
     @classmethod
     def of(cls, model: type[Model]) -> Parts:
         """Return the functions that fit() and records() call."""
-        fit, records = (getattr(model, name) for name in ("fit", "records"))
-        space = fit.__globals__
-        trains = _called(fit)
-        loads = [name for name in _called(records) if name not in trains]
-        if not trains:
-            raise DataRefused(
-                "fit() calls no function of its module that trains, as a converted notebook does",
-                next="convert the notebook again, or write an Evaluator in a package of [d2c] packages",
-            )
-        if not loads:
-            raise DataRefused(
-                "its records are features or steps ahead that only the training makes, so there is no function that loads raw "
-                "records, and none of them can be held back from the training",
-                next="write an Evaluator in a package of [d2c] packages",
-            )
-        return cls(space, trains[0], loads[0])
-
-    @contextmanager
-    def noted(self) -> Iterator[list[dict[str, Any]]]:
-        """Note what each training inside returns."""
-        done: list[dict[str, Any]] = []
-        train = self.space[self.train]
-
-        def noting(*given: Any, **words: Any) -> Any:
-            found = train(*given, **words)
-            done.append(found)
-            return found
-
-        with self._instead(self.train, noting):
-            yield done
+        load = loading_function(model)
+        if load is None:
+            raise DataRefused("its records are made by the training alone", next=NEXT)
+        return cls(Steps.of(model), load)
 
     @contextmanager
     def loading(self, records: pd.DataFrame) -> Iterator[list[int]]:
         """Let the training learn from these records alone; the list grows each time it asks for them."""
         asked: list[int] = []
+        handed = records.reset_index(drop=True) if _numbered(records) else records
 
         def held(*given: Any, **words: Any) -> pd.DataFrame:
             asked.append(len(records))
-            return records.copy()
+            return handed.copy()
 
-        with self._instead(self.load, held):
-            yield asked
-
-    @contextmanager
-    def _instead(self, name: str, function: Callable[..., Any]) -> Iterator[None]:
-        before = self.space[name]
-        self.space[name] = function
+        space = self.steps.space
+        before = space[self.load]
+        space[self.load] = held
         try:
-            yield
+            yield asked
         finally:
-            self.space[name] = before
+            space[self.load] = before
 
 
-def _called(method: Any) -> list[str]:
-    """Return the functions of the module that a method names, in their order."""
-    space = method.__globals__
-    return [name for name in method.__code__.co_names if isinstance(space.get(name), FunctionType)
-            and not space[name].__module__.startswith("d2c_mlops.")]  # fmt: skip
+def loading_function(model: type[Model]) -> str | None:
+    """Return the function that returns the raw records: the one that records() calls and fit() does not; None without one."""
+    trains = functions_called(model.fit)
+    return next((name for name in functions_called(model.records) if name not in trains), None)
 
 
-def _whole(trial: Trial, parts: Parts) -> tuple[pd.DataFrame, Outcome, pd.DataFrame]:
-    """Train on all records; return them, their outcome, and the rows that evaluate() judges by."""
-    with parts.noted() as done:
+@dataclass(frozen=True)
+class Learning:
+    """What a training on all records learns from: records, outcome, the rows that evaluate() judges by."""
+
+    records: pd.DataFrame
+    outcome: Outcome
+    reported: pd.DataFrame
+    rows: Rows | None  # where the steps hand the records out; None where a function loads them
+
+
+def _whole(trial: Trial) -> Learning:
+    """Train on all records; they are those that a function loads, else those that a step hands out."""
+    steps = Steps.of(trial.cls)
+    with steps.watched() as seen:
         model = trial.fitted(trial.as_of)
-    if not done:
-        raise DataRefused(f"fit() does not call {parts.train}()", next="convert the notebook again")
+    if not seen.results:
+        raise DataRefused(f"fit() does not call {steps.train}()", next="convert the notebook again")
+    done = seen.results[-1]
     inputs = [name for name in model.contract.inputs.columns if name != model.contract.key]
-    outcome = outcome_of(done[-1]["records"], done[-1]["answers"], inputs, parts.load)
-    return done[-1]["records"], outcome, _reported(done[-1], outcome)
+    why: DataRefused | None = None
+    if (load := loading_function(trial.cls)) is not None:
+        try:
+            outcome = outcome_of(done["records"], done["answers"], inputs, load)
+            return Learning(done["records"], outcome, _reported(done, outcome), None)
+        except DataRefused as err:
+            why = err
+    try:
+        rows = rows_in(seen, steps, inputs)
+    except DataRefused as err:
+        raise why or err from None
+    return Learning(rows.frame(), rows.outcome, _reported(done, rows.outcome), rows)
+
+
+def _splits(records: pd.DataFrame, inputs: Sequence[str], outcome: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Yield the records to learn from and those held back: later ones where the records have dates, else folds."""
+    if len(records) < FEWEST:
+        raise DataRefused(
+            f"{len(records)} records with an outcome are too few to hold some back", next="bring more records"
+        )
+    later = list(_later(records, _days(records.drop(columns=outcome))))
+    yield from later
+    if later:
+        return
+    fold = _folds(records, inputs)
+    for number in range(int(fold.max()) + 1 if fold.max() > 0 else 1):
+        yield records[fold != number], records[fold == number]
+
+
+def _later(records: pd.DataFrame, days: np.ndarray[Any, Any] | None) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Yield the records up to a moment and those between it and the next one; none where there are no dates."""
+    if days is None:
+        return
+    number = days.astype("int64")
+    edges = np.unique(np.quantile(number, np.linspace(1 - LATER, 1, PARTS + 1), method="lower"))
+    for low, high in pairwise(edges.tolist()):
+        kept, out = number <= low, (number > low) & (number <= high)
+        if kept.sum() >= FEWEST and out.any():
+            yield records[kept], records[out]
+
+
+def _days(records: pd.DataFrame) -> np.ndarray[Any, Any] | None:
+    """Return the time of each record, as datetime64; None where no column or more than one has a time for every record."""
+    found = []
+    for name in records.columns:
+        times = dates_of(records[[name]].reset_index(drop=True))
+        if times is not None and times.notna().all() and times.nunique() >= FEWEST:
+            found.append(times)
+    ordered = [times for times in found if times.is_monotonic_increasing or times.is_monotonic_decreasing]
+    chosen = ordered[0] if ordered else found[0] if len(found) == 1 else None
+    return None if chosen is None else chosen.to_numpy()
 
 
 def _folds(records: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray[Any, Any]:
     """Return the fold of each record by its content, so that equal records are in one; 0 is held back where there is one fold."""
-    if len(records) < 10:
-        raise DataRefused(f"{len(records)} records with an outcome are too few to hold some back")
     asked = records[[name for name in inputs if name in records]]
     digest = pd.util.hash_pandas_object(asked.astype(str), index=False).to_numpy() >> np.uint64(8)
     number = next((folds for limit, folds in FOLDS if len(records) <= limit), 5)
@@ -161,10 +197,11 @@ def _folds(records: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray[Any, Any]
     return fold if len(records) <= FOLDS[-1][0] else np.where(fold == 0, 0, -1)
 
 
-def _observed(trial: Trial, parts: Parts, kept: pd.DataFrame, out: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+def _observed(
+    trial: Trial, parts: Parts | Rows, kept: pd.DataFrame, out: pd.DataFrame, outcome: Outcome
+) -> pd.DataFrame:
     """Return the answers to records that were held back, beside what became of them."""
-    handed = kept.reset_index(drop=True) if isinstance(kept.index, pd.RangeIndex) or _numbered(kept) else kept
-    with parts.loading(handed) as asked:
+    with parts.loading(kept) as asked:
         try:
             model = trial.fitted(trial.as_of)
         except Exception as err:
@@ -174,8 +211,8 @@ def _observed(trial: Trial, parts: Parts, kept: pd.DataFrame, out: pd.DataFrame,
             ) from err
     if not asked:
         raise DataRefused(
-            f"{parts.train}() reads its data by itself instead of from {parts.load}(), so no record can be held back from it",
-            next=f"let {parts.train}() take its records from {parts.load}(), or write an Evaluator",
+            f"{parts.steps.train}() reads its data by itself instead of from {parts.load}(), so no record can be held back from it",
+            next=f"let {parts.steps.train}() take its records from {parts.load}(), or write an Evaluator",
         )
     frame = pd.DataFrame({"record": _names(out, outcome), CAME: outcome.values(out)})
     frame[MODEL] = outcome.coded(_asked(model, out, kept))
@@ -184,8 +221,29 @@ def _observed(trial: Trial, parts: Parts, kept: pd.DataFrame, out: pd.DataFrame,
         values, counts = np.unique(typical, return_counts=True)
         frame[BASELINE + "most frequent class"] = values[counts.argmax()]
     else:
-        frame[BASELINE + "mean"] = typical.mean()
+        for name, values in {
+            "mean": typical.mean(),
+            **_simple(kept, out, outcome, list(trial.contract.inputs.columns)),
+        }.items():
+            frame[BASELINE + name] = values
     return frame.assign(**{REPORTED: False})
+
+
+def _simple(kept: pd.DataFrame, out: pd.DataFrame, outcome: Outcome, inputs: Sequence[str]) -> dict[str, Any]:
+    """Return what needs no model for numbers: the input that is nearest to the outcome, and the past of dated records."""
+    came, found = outcome.values(kept), dict[str, Any]()
+    far = {
+        name: float(np.nanmean(np.abs(in_form(kept[name], outcome.form) - came)))
+        for name in kept.columns
+        if name in inputs and pd.api.types.is_numeric_dtype(kept[name].dtype) and kept[name].notna().any()
+    }
+    nearest = min(far, key=lambda name: far[name], default="")
+    if nearest and far[nearest] < np.abs(came - came.mean()).mean():
+        found["nearest column, as it is"] = in_form(out[nearest], outcome.form)
+    days = _days(pd.concat([kept, out]).drop(columns=outcome.column))
+    if days is None or not days[: len(kept)].max() < days[len(kept) :].min():
+        return found
+    return found | by_series(kept, out, days, outcome)
 
 
 def _numbered(records: pd.DataFrame) -> bool:

@@ -29,13 +29,13 @@ class Outcome:
         """Return which records have an outcome."""
         if self.classes:
             return records[self.column].isin(list(self.classes)).to_numpy(bool)
-        return np.asarray(np.isfinite(_number(records[self.column], self.form)), dtype=bool)
+        return np.asarray(np.isfinite(in_form(records[self.column], self.form)), dtype=bool)
 
     def values(self, records: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return the outcomes as codes of classes, or numbers as the model predicts them."""
         if self.classes:
             return self.coded(records[self.column].map(dict(self.classes)).astype(object).to_numpy())
-        return _number(records[self.column], self.form)
+        return in_form(records[self.column], self.form)
 
     def coded(self, answers: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return answers as `values` gives outcomes; a class that never came is -1, no answer NaN."""
@@ -102,10 +102,10 @@ def _same(column: pd.Series, beside: pd.Series | None, answers: pd.Series) -> tu
     wanted = answers.to_numpy(np.float64)
     for form in FORMS:
         if beside is not None:
-            made = _number(beside, form)
+            made = in_form(beside, form)
             agree = np.allclose(made, wanted, equal_nan=True)
         else:
-            made = np.sort(_number(column, form))
+            made = np.sort(in_form(column, form))
             made = made[np.isfinite(made)]
             place = np.clip(np.searchsorted(made, wanted), 1, max(1, len(made) - 1)) if len(made) > 1 else None
             agree = place is not None and bool(
@@ -137,7 +137,8 @@ def _classes(
     return None
 
 
-def _number(column: pd.Series, form: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def in_form(column: pd.Series, form: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return a column as numbers in a form such as log1p; NaN for what is no number."""
     with np.errstate(all="ignore"):
         return np.asarray(FORMS[form](pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)))
 
