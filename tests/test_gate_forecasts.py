@@ -3,10 +3,11 @@
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -206,7 +207,15 @@ SERIES: dict[str, tuple[pd.DataFrame, str, str, int, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", SERIES)
+def slow_but(kinds: Iterable[str], *quick: str) -> list[Any]:
+    """Return all kinds as parameters, of which all but the quick ones are marked slow."""
+    return [kind if kind in quick else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    slow_but(SERIES, "weeks of days, labelled by their end", "an array beside its dates", "an array without dates"),
+)
 def test_every_kind_of_series_is_held_back(kind: str, place: Path) -> None:
     table, steps, train, horizon, last = SERIES[kind]
     found = observed(converted(place, table, steps, train, horizon))
@@ -229,6 +238,7 @@ def test_the_report_is_computed_again(place: Path) -> None:
     assert own.name == report.metric and own.score(found.repeated, "model") == pytest.approx(report.value, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_longer_forecast_is_compared_on_the_days_of_a_shorter_one(place: Path) -> None:
     table = sales("2019-01-01", 60, "MS", 12)
     long, short = (
@@ -238,6 +248,7 @@ def test_a_longer_forecast_is_compared_on_the_days_of_a_shorter_one(place: Path)
     assert pair is not None and pair.value == pytest.approx(pair.other)
 
 
+@pytest.mark.slow
 def test_weeks_and_days_have_no_row_in_common(place: Path) -> None:
     days, weeks = SERIES["days with the author's own test set"], SERIES["weeks of days, labelled by their end"]
     table = sales("2021-01-04", 7 * 80, "D", 84)
@@ -265,7 +276,12 @@ LIES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize(
+    "lie",
+    slow_but(
+        LIES, "answers are shuffled", "a step beside the others reads the file", "a step learns from later periods"
+    ),
+)
 def test_what_cannot_be_measured_is_named(lie: str, place: Path) -> None:
     steps, train, answer, words = LIES[lie]
     module = converted(place, sales("2019-01-01", 60, "MS", 12), steps, train, answer=answer)
@@ -273,7 +289,10 @@ def test_what_cannot_be_measured_is_named(lie: str, place: Path) -> None:
         observed(module)
 
 
-@pytest.mark.parametrize("kind", ["weeks of days, labelled by their end", "logs of months", "an array without dates"])
+@pytest.mark.parametrize(
+    "kind",
+    slow_but(["weeks of days, labelled by their end", "logs of months", "an array without dates"], "logs of months"),
+)
 def test_in_another_world_a_forecast_is_as_good_and_what_was_read_elsewhere_is_not(kind: str, place: Path) -> None:
     table, steps, train, horizon, _ = SERIES[kind]
     plain = observed(converted(place, table, steps, train, horizon), disguised=True)

@@ -152,7 +152,12 @@ def observed(module: ModuleType, disguised: bool = False) -> Measured:
     return Measured(found, metric, found.observe(trial))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("one array of all columns", "an outcome of another step")
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_ready_made_features_are_held_back(kind: str, place: Path) -> None:
     found = observed(converted(place, PEOPLE, *KINDS[kind]))
     assert len(found.answered) == 240 and found.answered["came"].sum() == PEOPLE["bought"].sum()
@@ -177,6 +182,7 @@ def test_later_rows_are_held_back_where_they_have_dates(place: Path) -> None:
     assert all(by_day[row["came"]] == row["baseline.last week"] for _, row in first.iterrows())
 
 
+@pytest.mark.slow
 def test_series_of_products_have_their_own_past(place: Path) -> None:
     both = pd.concat(
         [DAYS.assign(product="tea"), DAYS.assign(**{name: DAYS[name] * 5 for name in ["units", *LAGS]}, product="pot")]
@@ -186,6 +192,7 @@ def test_series_of_products_have_their_own_past(place: Path) -> None:
     assert (np.abs(np.log(week["came"] / week["baseline.last week"])) < 1).all(), "a product met the other one's week"
 
 
+@pytest.mark.slow
 def test_an_outcome_that_a_later_step_computes_is_found(place: Path) -> None:
     steps = ("def read(data):\n    return pd.read_csv(data, dtype=float)\n"
              "def labelled(df):\n    df = df.assign(bought=(df['spend'].shift(-1) > df['spend']).astype(int))\n    return df.iloc[:-1]\n") + SPLIT + LOGIT  # fmt: skip

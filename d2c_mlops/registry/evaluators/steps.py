@@ -133,7 +133,9 @@ def functions_called(method: Any) -> list[str]:
 
 
 def _copy(value: Any) -> Any:
-    return value.copy() if isinstance(value, pd.DataFrame | pd.Series | np.ndarray) else value
+    if isinstance(value, pd.DataFrame | pd.Series):
+        return value.copy(deep=False)  # pandas copies what is written to
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def dates_of(value: Any, texts: bool = True) -> pd.DatetimeIndex | None:
