@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -81,8 +81,9 @@ class Question:
         if self.evaluator is None:
             return None
         known = self.evaluator.metrics(self.version.case, self.version.params)
-        usable = [each for each in known if each.judges and not self.example.rests_on(*each.parameters)]
-        return next((each for each in usable if each.name == self.version.case.metric), usable[0])
+        usable = [each for each in known if not each.judged_as and not self.example.rests_on(*each.parameters)]
+        wanted = _judging(known, self.version.case.metric)
+        return next((each for each in usable if each.name == wanted), usable[0])
 
     @cached_property
     def ours(self) -> Measured | None:
@@ -332,14 +333,9 @@ def it_pays(question: Question) -> Iterator[Clause]:
     metric, value = _figure(question, version.case.metric or version.score.metric)
     if metric is None:
         text = f"it is in {version.case.metric}, which the gate does not measure; {ours.metric.name if ours else ''} {value:.4f}"
-        names = (
-            [each.name for each in ours.evaluator.metrics(version.case, version.params) if each.judges] if ours else []
-        )
-        how = (
-            f"; set charter.metric ({', '.join(names)}) and charter.break_even in [model:{version.model}]"
-            if names
-            else ""
-        )
+        known = ours.evaluator.metrics(version.case, version.params) if ours else []
+        names = ", ".join(each.name for each in known if not each.judged_as)
+        how = f"; set charter.metric ({names}) and charter.break_even in [model:{version.model}]" if names else ""
         yield Clause("break-even", False, text + how)
         return
     pair = Pair(metric, value, needed, "break-even")
@@ -406,16 +402,26 @@ def _figure(question: Question, name: str) -> tuple[Metric | None, float]:
     version, ours = question.version, question.ours
     if ours is None:
         return reported(version.score, version.case.currency), version.score.value
-    for metric in ours.evaluator.metrics(version.case, version.params):
-        if metric.name == name and metric.judges:
+    known = ours.evaluator.metrics(version.case, version.params)
+    for metric in known:
+        if metric.name == _judging(known, name):
             return metric, metric.score(ours.answered, "model")
     return None, ours.value
 
 
+def _judging(known: Sequence[Metric], name: str) -> str:
+    """Return the name of the metric that judges versions where a charter names `name`."""
+    return next((metric.judged_as for metric in known if metric.name == name and metric.judged_as), name)
+
+
 def _why_not(question: Question) -> str:
-    wanted = question.version.case.metric
+    wanted, version = question.version.case.metric, question.version
     if not wanted:
         return ""
+    if question.evaluator is not None:
+        judging = _judging(question.evaluator.metrics(version.case, version.params), wanted)
+        if judging != wanted:
+            return f" ({wanted} flatters, so {judging} on what it had not seen is judged)"
     if question.example.rests_on("right_value", "wrong_cost") and question.evaluator is not None:
         return f" ({wanted} would be in the money of the {question.example})"
     return f" (the charter's {wanted} is not measured for this kind of model)"

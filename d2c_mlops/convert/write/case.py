@@ -7,15 +7,15 @@ from dataclasses import fields
 from d2c_mlops.models.charter import Charter
 
 
-def charter_source(metric: str, baseline: str, judge: str = "evaluate()") -> str:
-    """Return a charter with every question beside its field; `baseline` is what the judge of the metric can compare with."""
+def charter_source(metric: str, baseline: str) -> str:
+    """Return a charter with every question beside its field; `baseline` is what evaluate() can compare with."""
     lines = []
     for field in fields(Charter):
         question = field.metadata["question"]
         if field.name == "metric":
-            lines.append(f"    metric={metric!r},  # what {judge} judges by")
+            lines.append(f"    metric={metric!r},  # what evaluate() judges by")
             continue
         if field.name == "baseline":
-            question = f"What do people do today? ({judge} reports {baseline!r})"
+            question = f"What do people do today? (evaluate() reports {baseline!r})"
         lines.append(f"    {field.name}={field.default!r},  # {question}")
     return "\n".join(["CHARTER = Charter(", *lines, ")"])

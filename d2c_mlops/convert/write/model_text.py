@@ -131,19 +131,18 @@ def _about(chosen: Chosen, estimator: str, columns: int) -> str:
     return f"{estimator} on {columns} column{'s' * (columns != 1)}"
 
 
-def judged_by(chosen: Chosen, classes: bool) -> tuple[str, str, str]:
-    """Return the name of the metric that judges the model, of the baseline beside it, and who computes both."""
+def judged_by(chosen: Chosen, classes: bool) -> tuple[str, str]:
+    """Return the name of the metric that evaluate() reports, and of the baseline beside it."""
     from d2c_mlops.convert.write.model import score_source
 
     if chosen.kept == "forecast":
-        return "wape", "last value", "the gate"  # evaluate() knows the error in sample alone
+        return "mean_absolute_error_in_sample", "last value"
     metric = score_source(chosen, classes)[0]
     if chosen.fit.kind == "clusterer":
-        return metric, "random clusters", "evaluate()"
+        return metric, "random clusters"
     return (
         metric if chosen.held_out else f"{metric}_on_training_data",
         "most frequent class" if classes else "mean",
-        "evaluate()",
     )
 
 
@@ -162,7 +161,7 @@ def _evaluate(chosen: Chosen, classes: bool, training: str) -> list[str]:
             '        return Evaluation("mean_absolute_error_in_sample", table.error, baselines, True, {"periods": len(table.values)})',
         ]
     plain, score, lower, _ = score_source(chosen, classes)
-    metric, *_ = judged_by(chosen, classes)
+    metric, _ = judged_by(chosen, classes)
     rows = "on the rows that the notebook held out" if chosen.held_out else "on the training data; nothing was held out"
     return [
         head,

@@ -40,7 +40,7 @@ class Metric:
     lower_is_better: bool = True
     unit: str = ""  # of money or a count, in which it is compared; "" = compared as a share
     parameters: tuple[str, ...] = ()  # charter fields that it is computed with
-    judges: bool = True  # whether a version may be judged by it; otherwise evaluate()'s report alone is checked by it
+    judged_as: str = ""  # metric that judges versions instead; then evaluate()'s report alone is checked by this one
 
 
 @dataclass(frozen=True)

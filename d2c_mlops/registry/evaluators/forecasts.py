@@ -43,7 +43,7 @@ class ForecastEvaluator(Evaluator):
         return next(int(field.le or 0) for field in contract.input_fields if field.name == STEP)
 
     def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
-        return (Metric("wape", wape), Metric("mae", mae), Metric("rmse", rmse), Metric(IN_SAMPLE, mae, judges=False))
+        return (Metric("wape", wape), Metric("mae", mae), Metric("rmse", rmse), Metric(IN_SAMPLE, mae, judged_as="mae"))
 
     def observe(self, trial: Trial) -> pd.DataFrame:
         steps, horizon = Steps.of(trial.cls), self.horizon(trial.contract)
@@ -123,7 +123,14 @@ def _observed(trial: Trial, steps: Steps, whole: Whole, back: int, horizon: int,
         elif end > known:
             why = f"{steps.train}() reads its data by itself instead of by its steps, so no period can be held back from it"
         else:
-            return _compared(model, seen.results[-1]["model"], whole, end, min(horizon, trial.spacing or horizon))
+            break
+    else:
+        return _nothing(why, back, needed)
+    return _compared(model, seen.results[-1]["model"], whole, end, min(horizon, trial.spacing or horizon))
+
+
+def _nothing(why: str, back: int, needed: bool) -> pd.DataFrame:
+    """Refuse, or return no rows where it cannot be trained on so few periods and that is not needed."""
     if not why:
         why = "no step hands out a table with dates, or the series that it is fitted on, so no period can be held back"
     elif why.startswith("it cannot be trained") and not needed:
