@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.model import load as load_model
 from d2c_mlops.registry.artifacts import client
+from d2c_mlops.registry.clean_process import perform
 from d2c_mlops.settings import Settings, load
 
 # The same examples each time, so that a run can be repeated; HYPOTHESIS_PROFILE=explore looks for new ones.
@@ -20,6 +24,9 @@ hypothesis_settings.register_profile("explore", deadline=None)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 TOYSHOP = Path(__file__).parent / "toyshop"
+
+# No test cuts the power, and a killed process loses nothing that it has written: waiting for the disk tests nothing.
+os.fsync = lambda descriptor: None
 
 
 @pytest.fixture
@@ -46,6 +53,14 @@ def _mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def _ledger_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger, migrated once."""
+    file = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    Ledger(f"sqlite:///{file}").close()
+    return file
+
+
+@pytest.fixture(scope="session")
 def _gate_evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what the gate found out; it is named by code, data and parameters, so that all tests may share it."""
     root = tmp_path_factory.getbasetemp()
@@ -55,12 +70,35 @@ def _gate_evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(project: Path, _mlflow_database: Path, _gate_evidence: Path) -> Settings:
+def clean_process() -> None:
+    """Asked for by tests in which the gate starts a process of its own, as it does outside of tests."""
+
+
+def read_again(folder: Path, package: str) -> str:
+    """Answer the records of a saved model in this process."""
+    asked = pd.read_parquet(folder / "records.parquet")
+    load_model(folder / "model").predict(asked).to_parquet(folder / "answers.parquet")
+    return ""
+
+
+@pytest.fixture
+def gate_in_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the gate find its evidence in this process, which saves seconds, unless the test asks for `clean_process`."""
+    if "clean_process" not in request.fixturenames:
+        monkeypatch.setattr("d2c_mlops.registry.evidence._find_out", lambda tasks, _: [perform(task) for task in tasks])
+        monkeypatch.setattr("d2c_mlops.models.conformance.elsewhere", read_again)
+
+
+@pytest.fixture
+def settings(
+    project: Path, _mlflow_database: Path, _ledger_database: Path, _gate_evidence: Path, gate_in_process: None
+) -> Settings:
     """The settings of the project."""
     held = load(project, environ={})
     held.store.mkdir()
     (held.store / "gate").symlink_to(_gate_evidence)
     shutil.copy(_mlflow_database, held.store)
+    shutil.copy(_ledger_database, held.store)
     return held
 
 

@@ -1,7 +1,6 @@
 """BentoML's own clients ask our service, as they ask a service of BentoML's."""
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,6 @@ def test_a_bento_that_runs_is_asked_by_bentomls_client(settings, project) -> Non
         with bentoml.SyncHTTPClient(server.url) as client:
             assert client.is_ready()
             answer = client.predict(records=records)
-        body = json.dumps({"records": records})
-        plain = httpx.post(f"{server.url}/predict", content=body).json()
+        plain = httpx.post(f"{server.url}/predict", json={"records": records}).json()
         assert [one["units"] for one in answer["predictions"]] == [one["units"] for one in plain["predictions"]]
         assert httpx.get(f"{server.url}/healthz").text == "\n"

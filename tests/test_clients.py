@@ -101,6 +101,7 @@ def who(asks: Client) -> tuple[int, str]:
 """
 
 
+@pytest.mark.slow
 def test_a_client_sees_which_of_two_versions_answered_and_asks_for_its_own_contract(model, tmp_path):
     made = imported(client("python", "mean_units", model.contract, False), tmp_path)
     said = {"prediction_id": "a.2-0", "version": 2, "variant": "challenger", "product_id": "P002", "units": 1.0}
@@ -119,6 +120,7 @@ def test_a_client_sees_which_of_two_versions_answered_and_asks_for_its_own_contr
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_a_python_client_is_well_typed_whatever_the_names(tmp_path):
     for name, contract, explains in (("awkward", AWKWARD, True),):
         (tmp_path / f"{name}.py").write_text(client("python", name, contract, explains))

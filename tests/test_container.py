@@ -293,6 +293,7 @@ def test_the_commands_are_calls_too(bento: Bento, settings: Settings, monkeypatc
     assert (image.tag, image.builder, image.bento) == ("mean_units:v1", "podman", bento.tag)
 
 
+@pytest.mark.slow
 def test_a_service_is_loaded_its_limits_are_deployed_and_it_keeps_its_contract(settings: Settings, project: Path):
     version = train(settings)
     promote("mean_units", settings)

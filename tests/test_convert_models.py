@@ -84,6 +84,7 @@ def test_a_forecast_answers_for_steps_ahead_with_their_dates(home: Settings, tmp
         model.contract.check_inputs(pd.DataFrame({"record_id": ["a"], "step": [7]}))
 
 
+@pytest.mark.slow
 def test_a_regression_of_statsmodels_answers_for_one_raw_record(home: Settings, tmp_path: Path) -> None:
     fit = ("import statsmodels.api as sm\nX = sm.add_constant(leads[['visits', 'spend']])\n"
            "result = sm.Logit(leads['bought'], X).fit(disp=0)")  # fmt: skip
@@ -100,6 +101,7 @@ def test_a_regression_of_statsmodels_answers_for_one_raw_record(home: Settings, 
     assert np.allclose(got["prediction"], space["result"].predict(space["X"]).iloc[7])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_search_among_distributions_answers_by_its_best_estimator(home: Settings, tmp_path: Path) -> None:
     search = ("from scipy.stats import randint\nfrom sklearn.tree import DecisionTreeClassifier\n"
               "from sklearn.model_selection import RandomizedSearchCV\nX, y = leads[['visits', 'spend', 'age']], leads['bought']\n"
@@ -115,6 +117,7 @@ def test_a_search_among_distributions_answers_by_its_best_estimator(home: Settin
     assert np.allclose(answer[model.contract.output_fields[-1].name], said), answer
 
 
+@pytest.mark.slow
 def test_bins_and_percentiles_of_the_training_data_are_replayed(
     home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_the_report_says_what_was_done(churn: Conversion) -> None:
     assert "&lt;b&gt;" in page({**churn.to_dict(), "next": "<b>"})
 
 
+@pytest.mark.slow
 def test_run_promote_package_and_serve_give_the_notebooks_answer(churn: Conversion, project: Settings) -> None:
     assert churn.written is not None
     done = run(str(churn.written.notebook), {"test_size": "0.3"}, project)
@@ -177,6 +178,7 @@ def test_the_model_keeps_every_promise_of_a_model(churn: Conversion, project: Se
         os.environ["PYTHONPATH"] = before
 
 
+@pytest.mark.slow
 def test_the_project_goes_on_without_notebooks(churn: Conversion, project: Settings, tmp_path: Path) -> None:
     done = eject(project.root, tmp_path / "plain")
     assert done.passed == 1 and not list((tmp_path / "plain").rglob("*.ipynb"))

@@ -65,6 +65,7 @@ def test_a_conversion_that_raises_is_not_comparable_and_says_where(tmp_path: Pat
     assert found.status == "not comparable" and "cell 1 of the conversion raised ZeroDivisionError" in found.reason
 
 
+@pytest.mark.slow
 def test_a_fitted_estimator_is_compared_by_what_it_learned(tmp_path: Path) -> None:
     fit = "from sklearn.linear_model import Ridge\nmodel = Ridge(alpha={}).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.5])"
     same = compared(tmp_path, [fit.format(1)], [fit.format(1)], [["model"]])
@@ -73,10 +74,10 @@ def test_a_fitted_estimator_is_compared_by_what_it_learned(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("one", "other", "where"), [
-    ("from sklearn.tree import DecisionTreeRegressor as T\nm = T(max_depth=1).fit([[0], [1], [2]], [0, 1, 1])",
-     "from sklearn.tree import DecisionTreeRegressor as T\nm = T(max_depth=1).fit([[0], [1], [2]], [0, 0, 1])", "tree_"),
-    ("import statsmodels.api as sm\nm = sm.OLS([1.0, 2, 4], [1.0, 2, 3]).fit()",
-     "import statsmodels.api as sm\nm = sm.OLS([1.0, 2, 5], [1.0, 2, 3]).fit()", "params"),
+    pytest.param("from sklearn.tree import DecisionTreeRegressor as T\nm = T(max_depth=1).fit([[0], [1], [2]], [0, 1, 1])",
+     "from sklearn.tree import DecisionTreeRegressor as T\nm = T(max_depth=1).fit([[0], [1], [2]], [0, 0, 1])", "tree_", marks=pytest.mark.slow),
+    pytest.param("import statsmodels.api as sm\nm = sm.OLS([1.0, 2, 4], [1.0, 2, 3]).fit()",
+     "import statsmodels.api as sm\nm = sm.OLS([1.0, 2, 5], [1.0, 2, 3]).fit()", "params", marks=pytest.mark.slow),
     ("import pandas as pd\nm = pd.Series([1, 2], index=['a', 'b'])",
      "import pandas as pd\nm = pd.Series([1, 2], index=['a', 'c'])", "index"),
     ("class Rule:\n    def __init__(self): self.least = 3\nm = Rule()",

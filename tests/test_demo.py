@@ -38,6 +38,7 @@ def using(folder: Path) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_demos_at_once_both_end_with_a_live_forecast(walked: tuple[Path, list[dict]]) -> None:
     folder, stories = walked
@@ -54,6 +55,7 @@ def test_two_demos_at_once_both_end_with_a_live_forecast(walked: tuple[Path, lis
     assert [f for f in folder.rglob("*.tmp")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_interrupted_demo_leaves_no_process_and_no_half_written_file(walked: tuple[Path, list[dict]]) -> None:
     folder, _ = walked

@@ -168,6 +168,7 @@ def steps_of(plan: Plan, job: str) -> list[dict]:
     return yaml.safe_load(text)["jobs"][job]["steps"]
 
 
+@pytest.mark.slow
 def test_the_workflow_begins_a_rollout_once_and_leaves_it_alone_from_then_on(settings, project: Path):
     """The commands of the file are run, as a runner does on each push."""
     (begins,) = [step["run"] for step in steps_of(PLAN, "image") if step.get("id") == "rollout"]

@@ -26,6 +26,7 @@ __all__ = ["scheduled"]
 CPUS = "import os\nfrom d2c_mlops.runs.values import record\nrecord(cpus=len(os.sched_getaffinity(0)), omp=os.environ['OMP_NUM_THREADS'])"
 
 
+@pytest.mark.slow
 def test_a_run_keeps_to_its_processors_and_ends_at_its_memory(project: Path) -> None:
     grow = "import numpy as np, time\nheld = np.ones(2**27)\ntime.sleep(30)"
     write(project / "nb.ipynb", PARAMETERS, CPUS, grow)
@@ -38,6 +39,7 @@ def test_a_run_keeps_to_its_processors_and_ends_at_its_memory(project: Path) -> 
     assert row.peak_memory_bytes > 600 * 2**20 and Path(row.outputs["html"]).exists()
 
 
+@pytest.mark.slow
 def test_prints_of_100_mb_are_cut_and_the_run_goes_on(project: Path) -> None:
     loud = "for i in range(100):\n    print('x' * 1_000_000)\nimport os\nos.write(2, b'y' * 20_000_000)"
     write(project / "nb.ipynb", PARAMETERS, loud, RECORD)
@@ -62,6 +64,7 @@ def test_a_kernel_that_dies_is_recorded_for_what_it_is(project: Path, death: str
     assert (row.failure, row.exit_code, row.recorded["twice"]) == (failure, code, 6)
 
 
+@pytest.mark.slow
 def test_a_ledger_that_goes_away_during_a_run_hears_of_it_afterwards(scheduled: Settings, project: Path) -> None:
     write(project / "nb.ipynb", PARAMETERS, "from pathlib import Path\nPath('begun').touch()", RECORD)
     made = scheduler(replace(scheduled, lock_wait=0.2), Clock())
@@ -153,6 +156,7 @@ def test_failures_are_classified(kind: str, message: str, expected: tuple[str, i
     assert classify({"kind": kind, "message": message}) == expected
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_after_the_last_cell_leaves_a_page_all_the_same(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

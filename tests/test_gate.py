@@ -24,8 +24,7 @@ from d2c_mlops.models.contract import Contract, contract_from_dict, contract_to_
 from d2c_mlops.models.contract_changes import broken_clauses
 from d2c_mlops.models.forecasting import demand_contract
 from d2c_mlops.models.model import Evaluation, Model, class_path
-from d2c_mlops.models.model import load as load_model
-from d2c_mlops.registry.clean_process import outside_its_interval, perform
+from d2c_mlops.registry.clean_process import outside_its_interval
 from d2c_mlops.registry.evaluators import Metric, Trial, evaluator_of
 from d2c_mlops.registry.evaluators.leads import LeadEvaluator
 from d2c_mlops.registry.figures import Measured, Pair
@@ -125,26 +124,6 @@ class Unknown(DemandForecaster):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Find the evidence in this process, which saves seconds; tests with `clean_process` and test_registry.py start one."""
-    if "clean_process" not in request.fixturenames:
-        monkeypatch.setattr("d2c_mlops.registry.evidence._find_out", lambda tasks, _: [perform(task) for task in tasks])
-        monkeypatch.setattr("d2c_mlops.models.conformance.elsewhere", read_again)
-
-
-def read_again(folder: Path, package: str) -> str:
-    """Answer the records of a saved model in this process."""
-    asked = pd.read_parquet(folder / "records.parquet")
-    load_model(folder / "model").predict(asked).to_parquet(folder / "answers.parquet")
-    return ""
-
-
-@pytest.fixture
-def clean_process() -> None:
-    """Asked for by tests that want the gate's own process."""
-
-
 @pytest.fixture
 def liars(settings: Settings, project: Path) -> Settings:
     """A project with models that report what they like."""
@@ -211,6 +190,7 @@ def clauses(version: Version, current: Version | None, settings: Settings) -> di
 # --- the gate measures
 
 
+@pytest.mark.slow
 def test_a_class_that_sorts_its_answers_and_writes_its_report_is_refused(liars: Settings, clean_process: None) -> None:
     train(liars, "liar")
     with pytest.raises(GateRefused) as caught:

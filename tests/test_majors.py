@@ -216,6 +216,7 @@ def get(url: str, body: object = None) -> tuple[int, Message, dict]:
         return err.code, err.headers, json.loads(err.read())
 
 
+@pytest.mark.slow
 def test_both_answer_over_http_until_the_older_ones_day(moved: Settings, project: Path) -> None:
     promote("mean_units", moved, override=True, by="Jo", reason="shops")
     second = find_version(Ledger.of(moved), "mean_units", 2)

@@ -1,10 +1,11 @@
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
 
 from d2c_mlops.cli import main
+from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.store import write
 from d2c_mlops.errors import DataRefused, GateRefused, UsageError
 from d2c_mlops.ledger.store import Ledger
@@ -14,11 +15,13 @@ from d2c_mlops.registry.promotions import champion, former_champions, history, l
 from d2c_mlops.registry.versions import Version, files_of, find_version, load_version, new_model, register
 from d2c_mlops.settings import Settings
 
+SHOP = shop(seed=1), date(2023, 12, 31)  # the example of the model
+
 
 def train(settings: Settings, evaluation: Evaluation | None = None, **params: float) -> Version:
     """Register a fitted model on the simulated shop, which is a dataset of the project."""
     model = new_model("mean_units", settings, params)
-    tables, as_of = type(model).example()
+    tables, as_of = SHOP
     manifest, _ = write(
         settings.store, "shop", dict(tables), source="simulated", layout="canonical", created_at=datetime.now(UTC)
     )
@@ -54,7 +57,9 @@ def test_a_class_from_a_notebook_cell_is_refused(settings: Settings) -> None:
         register("local", local, local.evaluate(tables, as_of), settings=settings, as_of=as_of)
 
 
-def test_the_first_good_version_is_promoted_and_the_second_time_nothing_changes(settings: Settings) -> None:
+def test_the_first_good_version_is_promoted_and_the_second_time_nothing_changes(
+    settings: Settings, clean_process: None
+) -> None:
     version = train(settings)
     made, clauses = promote("mean_units", settings, by="Jo")
     assert made.version == version.version and made.by == "Jo" and all(c.holds for c in clauses)

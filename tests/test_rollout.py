@@ -787,6 +787,7 @@ def asked(url: str, keys: list[str]) -> dict[str, tuple[int, str]]:
     }
 
 
+@pytest.mark.slow
 def test_two_replicas_follow_within_seconds_and_agree(two, settings: Settings) -> None:
     """One with two workers, one with one: they share the state folder, as replicas on a machine do."""
     rollouts.rollout("mean_units", settings, share=0.1)

@@ -82,6 +82,7 @@ def test_an_error_of_ours_keeps_its_exit_code(settings: Settings, project: Path,
     assert latest(Ledger.of(settings))[0].exit_code == code
 
 
+@pytest.mark.slow
 def test_a_run_out_of_time_leaves_no_process(settings: Settings, project: Path) -> None:
     mark = f"sleep 9{os.getpid()}"
     write(

@@ -194,6 +194,7 @@ def test_a_large_file_is_linked_to_the_copy_and_cannot_be_written(tmp_path: Path
     assert linked.stat().st_mode & 0o222 == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation", HERE)
 def test_a_program_does_not_outlive_who_started_it(tmp_path: Path, isolation: str) -> None:
     code = (

@@ -88,6 +88,7 @@ def test_two_weeks_asleep_go_by_the_policy(scheduled: Settings, policy: str, wai
     assert (found.count("waiting"), found.count("skipped")) == (waiting, skipped)
 
 
+@pytest.mark.slow
 def test_a_temporary_failure_is_tried_again_and_another_is_not(scheduled: Settings, project: Path) -> None:
     write(project / "nb.ipynb", PARAMETERS, "from d2c_mlops.errors import Temporary\nraise Temporary('away')")
     clock = Clock()
@@ -129,6 +130,7 @@ def test_a_job_waits_for_the_one_before_it(scheduled: Settings, project: Path) -
     finish(made)
 
 
+@pytest.mark.slow
 def test_a_job_whose_forerunner_failed_is_skipped_when_its_turn_has_passed(scheduled: Settings, project: Path) -> None:
     write(project / "bad.ipynb", PARAMETERS, "1 / 0")
     with (project / "settings.ini").open("a") as file:
@@ -143,6 +145,7 @@ def test_a_job_whose_forerunner_failed_is_skipped_when_its_turn_has_passed(sched
     assert slot.status == "skipped" and "first did not succeed" in slot.reason
 
 
+@pytest.mark.slow
 def test_a_killed_scheduler_loses_no_slot_and_doubles_none(scheduled: Settings, project: Path) -> None:
     write(project / "nb.ipynb", PARAMETERS, RECORD, "import time\ntime.sleep(60)")
     ledger = Ledger.of(scheduled)
@@ -168,6 +171,7 @@ def test_a_killed_scheduler_loses_no_slot_and_doubles_none(scheduled: Settings, 
     assert not marked(latest(ledger)[1].id)
 
 
+@pytest.mark.slow
 def test_sigterm_lets_what_runs_finish(scheduled: Settings, project: Path) -> None:
     write(project / "nb.ipynb", PARAMETERS, "import time\ntime.sleep(3)", RECORD)
     ledger = Ledger.of(scheduled)
@@ -195,6 +199,7 @@ def day(number: int) -> datetime:
     return datetime(2026, 11, number, 5, 0, tzinfo=UTC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "parallel", "room"), [("concurrency = 2\n", 1, 2), ("", 3, 3)])
 def test_no_more_of_a_job_run_at_a_time_than_may(
     scheduled: Settings, project: Path, line: str, parallel: int, room: int
@@ -222,6 +227,7 @@ def most_at_once(ledger: Ledger) -> int:
     return most
 
 
+@pytest.mark.slow
 def test_a_run_that_becomes_too_dear_is_stopped_and_not_tried_again(scheduled: Settings, project: Path) -> None:
     text = (project / "settings.ini").read_text().replace("[d2c]\n", "[d2c]\ncpu_hour_price = 7200\n")
     (project / "settings.ini").write_text(text + "max_cost = 8\nretries = 3\n")

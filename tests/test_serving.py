@@ -125,6 +125,7 @@ def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree)
 
 
+@pytest.mark.slow
 def test_a_service_in_production_starts_and_asks_for_a_key(settings: Settings, project: Path) -> None:
     bento = package(train(settings), settings)
     _, token = create(keys_file(settings), "shop", ["mean_units"], now=datetime.now(UTC))
@@ -147,6 +148,7 @@ def test_the_service_loads_nothing_that_only_training_needs(project: Path) -> No
     assert "bentoml" in loaded and not set(FORBIDDEN) & set(loaded)
 
 
+@pytest.mark.slow
 def test_every_module_of_the_service_can_be_imported_first() -> None:
     code = """
 import importlib, pkgutil, sys
@@ -167,6 +169,7 @@ def test_pins_follow_what_distributions_require() -> None:
     assert {"pandas", "numpy", "python-dateutil"} <= set(found) and "pytest" not in found
 
 
+@pytest.mark.slow
 def test_a_service_that_cannot_start_says_why(settings: Settings) -> None:
     version = train(settings)
     bento = package(version, settings)

@@ -154,6 +154,7 @@ def test_a_stopped_call_leaves_the_slot_to_another(scheduled: Settings, project:
     assert slot.status == "waiting" and "stopped from outside" in slot.reason
 
 
+@pytest.mark.slow
 def test_two_calls_at_once_run_the_slot_once(scheduled: Settings, project: Path) -> None:
     write(project / "nb.ipynb", PARAMETERS, "import time\ntime.sleep(1)", RECORD)
     now = datetime.now().astimezone().isoformat()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ cells = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.fixed_dictionaries(cells), min_size=1, max_size=4))
 def test_validate_and_the_pandera_schema_agree(rows: list[dict[str, object]]) -> None:
     frame = pd.concat([lines(**row) for row in rows], ignore_index=True)
@@ -176,10 +177,15 @@ def test_returns_and_cancellations_of_later_days_have_not_happened() -> None:
     assert later["order_lines"]["cancelled"].tolist() == [False, False, False, True]
 
 
+@cache
+def small_shop() -> Tables:
+    return simulate.shop(customers=30, days=120)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.dates(date(2022, 12, 30), date(2023, 6, 10)))
 def test_before_in_memory_and_in_sql_agree(as_of: date) -> None:
-    known = simulate.shop(customers=30, days=120).before(as_of)
+    known = small_shop().before(as_of)
     for name, frame in known.items():
         same(known.sql(f"SELECT * FROM {name}"), frame, KEYS[name])
 
