@@ -325,3 +325,9 @@ def test_money_with_the_sign_of_its_currency_is_a_number(
 def test_a_sign_that_is_not_the_currency_of_its_row_is_refused(tmp_path: Path, row: dict[str, str], told: str) -> None:
     with pytest.raises(DataRefused, match=told):
         table(tmp_path, {}, row)
+
+
+def test_only_the_rows_of_another_currency_are_named(tmp_path: Path) -> None:
+    rows = [{"unit_price": "$5.00", "currency": code} for code in ("USD", "EUR", "USD", "CAD", "JPY")]
+    with pytest.raises(DataRefused, match=r"row's currency: lines 3, 6 \('\$5.00'\)"):
+        table(tmp_path, *rows)

@@ -41,10 +41,11 @@ class Told:
     notes: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
-    def refuse(self, part: Part, column: str, what: str, texts: Sequence[str]) -> None:
-        """Add a failure that names the first rows with some of the texts."""
+    def refuse(self, part: Part, column: str, what: str, texts: Sequence[str] | Mask) -> None:
+        """Add a failure that names the first rows with some of the texts, or those of a mask."""
         cells = part.frame[column].str.strip()
-        at = np.flatnonzero(cells.isin([text.strip() for text in texts]).to_numpy(bool))
+        chosen = texts if isinstance(texts, np.ndarray) else cells.isin([text.strip() for text in texts]).to_numpy(bool)
+        at = np.flatnonzero(chosen)
         rows = Rows(part.frame.index, origin=self.origin)
         examples = ", ".join(repr(str(v)) for v in dict.fromkeys(cells.iloc[at[:5]]))
         self.failures.append(Failure(f"{what}: {rows.names(at)} ({examples})", f"{part.name}: {column}"))
@@ -138,13 +139,18 @@ def without_signs(part: Part, names: Sequence[str], raw: RawTable, told: Told) -
     currency, changed = part.frame["currency"].str.strip(), {}
     for name in money:
         texts = part.frame[name]
-        signed = {
-            text: without_sign(text) for text in texts[texts.str.contains(r"[^\d.,\s+-]", na=False)].unique().tolist()
-        }
+        unique = pd.Series(texts.dropna().unique(), dtype="str")
+        signed = {text: without_sign(text) for text in unique[unique.str.contains(r"[^\d.,\s+-]")].tolist()}
         numbers = {text: number for text, (number, codes) in signed.items() if codes}
-        rows = [(t, c) for t, c in zip(texts, currency, strict=True) if t in numbers] if numbers else []
-        if odd := [text for text, code in rows if code not in signed[text][1]]:
-            told.refuse(part, name, "a currency sign is not that of the row's currency", list(dict.fromkeys(odd)))
+        pairs = pd.DataFrame({"text": texts, "code": currency})
+        wrong = [
+            (text, code)
+            for text, code in pairs[texts.isin(numbers)].drop_duplicates().itertuples(index=False, name=None)
+            if code not in signed[text][1]
+        ]
+        if wrong:
+            odd = pd.MultiIndex.from_frame(pairs).isin(wrong)
+            told.refuse(part, name, "a currency sign is not that of the row's currency", odd)
         elif numbers:
             changed[name] = texts.map(lambda text, n=numbers: n.get(text, text), na_action="ignore").astype("str")
             told.notes.append(f"{part.name}: currency signs are left out ({name} {next(iter(numbers))!r})")
