@@ -173,7 +173,12 @@ def _text(file: Path, errors: str) -> str:
 def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
     ini = ConfigParser(interpolation=None, comment_prefixes=(";", "#"), default_section="")
     try:
-        ini.read_string(_text(file, "strict"), source=str(file))
+        text = _text(file, "strict")
+        before, null, _ = text.partition("\0")
+        if null:
+            line = before.count("\n") + 1
+            raise SettingsError("the file holds a null character", where=f"{file}, line {line}", next="remove it")
+        ini.read_string(text, source=str(file))
     except UnicodeDecodeError as err:
         line = err.object[: err.start].count(b"\n") + 1
         raise SettingsError("the file is not UTF-8", where=f"{file}, line {line}", next="save it as UTF-8") from None
@@ -204,7 +209,9 @@ def _given(prefix: str, names: Iterable[str], environ: Mapping[str, str], failur
         elif file := environ.get(f"{variable}_FILE"):
             try:
                 values[name] = Path(file).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as err:
+                if "\0" in values[name]:
+                    raise ValueError("it holds a null character")
+            except (OSError, ValueError) as err:
                 failures.append(Failure(f"{file} cannot be read: {getattr(err, 'strerror', err)}", f"{variable}_FILE"))
     return values
 

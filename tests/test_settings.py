@@ -102,6 +102,36 @@ def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> No
     assert load(tmp_path, environ={}).store == tmp_path / "lager für zwölf"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "store = \0shop",
+        "store = a\0",
+        "data = a\0b",
+        "[model:a]\nparams.x = \0",
+        "# \0",
+        "[schedule:a]\nrun = a\0.ipynb",
+    ],
+)
+def test_a_null_character_is_refused_with_its_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.ini").write_bytes(b"[d2c]\n" + text.encode())
+    with pytest.raises(SettingsError, match=f"settings.ini, line {2 + text.count(chr(10))}.*null character"):
+        load(tmp_path, environ={})
+
+
+def test_a_null_character_in_the_file_of_a_variable_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "settings.ini").write_text("[d2c]\n")
+    (tmp_path / "store.txt").write_bytes(b"a\0b")
+    with pytest.raises(SettingsError, match="null character"):
+        load(tmp_path, environ={"D2C_STORE_FILE": str(tmp_path / "store.txt")})
+
+
+@pytest.mark.parametrize("name", ["n" * 5_000, "a/" * 3_000, "\u00e4" * 200])
+def test_a_store_that_no_folder_can_have_the_name_of_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.ini").write_text(f"[d2c]\nstore = {name}\n", encoding="utf-8")
+    assert str(load(tmp_path, environ={}).store).endswith(name[-100:].rstrip("/"))
+
+
 @pytest.mark.parametrize(("encoding", "said"), [("utf-16", "the file is UTF-16"), ("cp1252", "the file is not UTF-8")])
 def test_a_file_in_another_encoding_is_refused_with_its_place(tmp_path: Path, encoding: str, said: str) -> None:
     (tmp_path / "settings.ini").write_bytes("[d2c]\nstore = lager für\n".encode(encoding))
