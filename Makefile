@@ -4,6 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 export BENTOML_DO_NOT_TRACK := True
 export MLFLOW_DISABLE_TELEMETRY := true
+# Two workers of the tests share two cores: threads of OpenMP in each would wait for one another.
+test test-slow: export OMP_NUM_THREADS := 1
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -17,7 +19,7 @@ demo: $(READY)  ## the whole way on real data: ingest, train, promote, package, 
 
 test: $(READY)  ## the tests: pytest without those marked slow, then the cells of every notebook
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
-	$(BIN)/nbdev-test nbs --n-workers 0
+	$(BIN)/nbdev-test nbs --n-workers 2
 
 test-slow: $(READY)  ## the tests marked slow: processes, servers, many generated cases
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow

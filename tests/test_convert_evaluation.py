@@ -185,7 +185,7 @@ def test_a_metric_of_the_whole_table_is_called_one_of_training_data(tmp_path: Pa
     made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
             for i, s in enumerate(cells)]  # fmt: skip
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    done = convert(path, settings=load(tmp_path, environ={}), stages=("read", "write"), timeout=200)
+    done = convert(path, settings=load(tmp_path, environ={}), stages=("read", "write"), timeout=800)
     assert done.written is not None and done.written.model, (done.refusal, done.written)
     text = Path(done.written.module_file).read_text()
     assert "accuracy_on_training_data" in text and "nothing was held out" in text

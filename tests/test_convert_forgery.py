@@ -146,7 +146,7 @@ def test_what_a_module_of_the_author_does_at_the_start_forges_nothing(tmp_path: 
     written = SimpleNamespace(
         notebook=new, alignment=[{"converted": 1, "original": [1], "names": ["seen"]}], parameters=()
     )
-    found = verify(Revived("as is", old, old, order=(0,)), written, tmp_path / "work", timeout=60)  # type: ignore[arg-type]
+    found = verify(Revived("as is", old, old, order=(0,)), written, tmp_path / "work", timeout=300)  # type: ignore[arg-type]
     assert found.status == "equivalent", found.reason
 
 

@@ -129,7 +129,7 @@ def test_own_names_are_never_fetched(
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "settings.ini").write_text("[d2c]\n")
     settings = load(tmp_path / "shop", environ={})
-    done = convert(path, settings=settings, install=True, stages=("revive",), timeout=100)
+    done = convert(path, settings=settings, install=True, stages=("revive",), timeout=800)
     assert asked == [] and done.local == local
     assert (done.refusal is None) == bool(local), done.refusal
     if done.refusal is not None:
@@ -170,7 +170,7 @@ def repository(tmp_path: Path) -> tuple[Conversion, Path]:
     path = notebook(root / "notebooks" / "up.ipynb", "from src.config import VALUE, more", "total = more(VALUE)\ntotal")
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
-    return convert(path, settings=load(tmp_path / "shop", environ={}), timeout=200), tmp_path / "shop"
+    return convert(path, settings=load(tmp_path / "shop", environ={}), timeout=800), tmp_path / "shop"
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def converted(home: Settings, name: str, *cells: str) -> tuple[Conversion, Modul
     made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
             for i, s in enumerate(cells)]  # fmt: skip
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    done = convert(path, settings=home, stages=("read", "write"), timeout=200)
+    done = convert(path, settings=home, stages=("read", "write"), timeout=800)
     assert done.refusal is None and done.written is not None, done.refusal
     assert done.written.model, (done.written.no_model, done.written.tried)
     importlib.invalidate_caches()

@@ -119,7 +119,7 @@ def test_a_converted_notebook_runs_from_the_project_and_from_elsewhere(
 ) -> None:
     source, expected = READS[how]
     settings, path = shop(tmp_path, source)
-    done = convert(path, settings=settings, timeout=200)
+    done = convert(path, settings=settings, timeout=800)
     assert done.written is not None and done.verdict.status == "equivalent", done.to_text()
     text = code(done.written.notebook)
     if how != "a folder that is a Path":  # the copy in which it is revived has no folder above it

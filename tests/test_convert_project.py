@@ -23,7 +23,11 @@ def test_a_library_may_keep_its_settings_in_the_home_of_the_process(tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("print('loaded')", "printed"), ("open('left.txt', 'w').close()", "left.txt"), ("import nowhere", "nowhere")],
+    [
+        ("print('loaded')", "printed"),
+        pytest.param("open('left.txt', 'w').close()", "left.txt", marks=pytest.mark.slow),
+        pytest.param("import nowhere", "nowhere", marks=pytest.mark.slow),
+    ],
 )
 def test_a_module_with_side_effects_is_refused(tmp_path, source, said):
     with pytest.raises(DataRefused) as refused:

@@ -25,7 +25,7 @@ def compared(folder: Path, original: list[str], converted: list[str], names: lis
     alignment = [{"converted": i + 1, "original": [i + 1], "names": each} for i, each in enumerate(names)]
     path = notebook(folder / "new" / "x.ipynb", *converted)
     written = SimpleNamespace(notebook=path, alignment=alignment, parameters=())
-    return verify(revived, written, folder / "work", timeout=60)  # type: ignore[arg-type]
+    return verify(revived, written, folder / "work", timeout=300)  # type: ignore[arg-type]
 
 
 FRAME = "import pandas as pd, numpy as np\ndf = pd.DataFrame({'a': [1.0, 2.0, np.nan], 'b': ['x', 'y', None]})\nn = 3"
@@ -107,7 +107,7 @@ def test_saved_figures_are_compared_with_those_of_today(tmp_path: Path) -> None:
     written = SimpleNamespace(
         notebook=new, alignment=[{"converted": 1, "original": [1], "names": ["x"]}], parameters=()
     )
-    assert verify(revived, written, tmp_path / "w", timeout=60).saved == {"cells": 2, "same": 1, "other": [2]}  # type: ignore[arg-type]
+    assert verify(revived, written, tmp_path / "w", timeout=300).saved == {"cells": 2, "same": 1, "other": [2]}  # type: ignore[arg-type]
 
 
 def test_the_conversion_keeps_what_its_run_showed(tmp_path: Path) -> None:

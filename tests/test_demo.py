@@ -89,7 +89,17 @@ def test_every_verb_is_a_call_too(settings, project: Path) -> None:
     promotion, _ = d2c.promote("mean_units", by="Jo")
     assert promotion.version == 1
     assert d2c.check("nb.ipynb").notebooks == ("nb.ipynb",)
-    with d2c.serve("mean_units") as server:
-        assert server.url.startswith("http://127.0.0.1:")
     with pytest.raises(UsageError, match="no earlier champion"):
         d2c.rollback("mean_units")
+
+
+@pytest.mark.slow
+def test_serve_is_a_call_too(settings, project: Path) -> None:
+    from test_registry import train
+
+    import d2c_mlops as d2c
+
+    train(settings)
+    d2c.promote("mean_units", by="Jo")
+    with d2c.serve("mean_units") as server:
+        assert server.url.startswith("http://127.0.0.1:")

@@ -54,7 +54,11 @@ def test_prints_of_100_mb_are_cut_and_the_run_goes_on(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("death", "failure", "code"), [("kill(os.getpid(), 9)", "killed", 75), ("_exit(3)", "kernel_died", 5)]
+    ("death", "failure", "code"),
+    [
+        ("kill(os.getpid(), 9)", "killed", 75),
+        pytest.param("_exit(3)", "kernel_died", 5, marks=pytest.mark.slow),
+    ],
 )
 def test_a_kernel_that_dies_is_recorded_for_what_it_is(project: Path, death: str, failure: str, code: int) -> None:
     write(project / "nb.ipynb", PARAMETERS, RECORD, f"import os\nos.{death}")

@@ -209,16 +209,19 @@ def test_a_good_forecast_with_a_report_of_its_own_is_refused_for_the_report(liar
     assert found["baseline"].holds  # judged by what it forecasts, not by what it says
 
 
+@pytest.mark.slow
 def test_answers_in_another_unit_lose_to_every_baseline(liars: Settings) -> None:
     found = clauses(train(liars, "thousands"), None, liars)
     assert not found["baseline"].holds and "worse" in found["baseline"].finding
 
 
+@pytest.mark.slow
 def test_intervals_that_are_turned_round_are_refused(liars: Settings) -> None:
     found = clauses(train(liars, "turned"), None, liars)["check_model"]
     assert not found.holds and "lower_80 is above upper_80" in found.finding
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_what_came_from_elsewhere_is_refused(liars: Settings) -> None:
     cls = type(new_model("reader", liars, {}))
     tables, _ = example(cls)
@@ -344,6 +347,7 @@ def test_a_weekly_version_does_not_replace_a_daily_one(settings: Settings) -> No
     assert live(Ledger.of(settings), "demand").version == 1
 
 
+@pytest.mark.slow
 def test_a_shorter_horizon_is_refused_and_a_longer_one_is_compared_on_the_same_rows(settings: Settings) -> None:
     first = train(settings)
     shorter, longer = train(settings, horizon=14), train(settings, horizon=42)
@@ -375,6 +379,7 @@ def test_other_words_of_a_field_ask_for_no_new_number_and_another_limit_does() -
     assert "1.1.0" in broken.what and "description" not in broken.what
 
 
+@pytest.mark.slow
 def test_other_series_are_another_population(settings: Settings) -> None:
     first = train(settings)
     by_product, fewer = train(settings, by="product_id"), train(settings, top=2)
@@ -386,6 +391,7 @@ def test_other_series_are_another_population(settings: Settings) -> None:
     assert not lost.holds and "2 that the champion answers are not" in lost.finding
 
 
+@pytest.mark.slow
 def test_days_of_another_time_zone_are_not_those_of_the_champion(settings: Settings) -> None:
     tables, _ = example(type(new_model("demand", settings, {})))
     first, other = train(settings), train(settings, tables=Tables(dict(tables), "Asia/Tokyo"))
@@ -418,6 +424,7 @@ def test_a_version_registered_without_frequency_and_horizon_has_them_from_its_pa
     assert shown.exit_code == 4 and "for days and are for weeks" in shown.output
 
 
+@pytest.mark.slow
 def test_after_a_mistaken_promotion_the_daily_version_returns(settings: Settings) -> None:
     train(settings)
     promote("demand", settings)

@@ -241,6 +241,7 @@ def test_both_answer_over_http_until_the_older_ones_day(moved: Settings, project
         assert get(f"{server.url}/v1/predict", old)[0] == 410
 
 
+@pytest.mark.slow
 def test_code_that_does_not_keep_an_older_contract_is_not_packaged(moved: Settings, project: Path) -> None:
     promote("mean_units", moved, override=True, by="Jo", reason="shops")
     module = project / "toyshop" / "__init__.py"

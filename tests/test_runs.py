@@ -154,7 +154,7 @@ def test_the_command_lists_and_shows_runs(settings: Settings, project: Path) -> 
     assert unknown.exit_code == 2 and json.loads(unknown.output)["error"] == "UsageError"
 
 
-def wait_for(condition, patience: float = 30.0) -> None:
+def wait_for(condition, patience: float = 180.0) -> None:
     limit = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < limit, "it did not happen in time"

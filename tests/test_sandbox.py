@@ -118,6 +118,7 @@ def test_a_process_that_ends_itself_is_told(source: str, says: str, tmp_path: Pa
     assert says in str(stopped.value)
 
 
+@pytest.mark.slow
 def test_an_endless_cell_is_stopped_with_all_it_started(tmp_path: Path) -> None:
     began = time.monotonic()
     with session(tmp_path, Limits(4.0, 2 << 30)) as held:
