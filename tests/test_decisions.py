@@ -513,6 +513,8 @@ def test_kill_9_between_applying_and_recording_applies_each_decision_once(tmp_pa
         if place == "table":
             with sa.create_engine(url).begin() as connection:
                 connection.execute(sa.text("CREATE TABLE prices (sku TEXT PRIMARY KEY, price REAL)"))
+                rows = [{"sku": f"P-{i}", "price": 9.9} for i in range(6)]  # a decision about no row is put to a person
+                connection.execute(sa.text("INSERT INTO prices VALUES (:sku, :price)"), rows)
                 connection.execute(sa.text("CREATE TABLE changes (sku TEXT)"))
                 for when in ("UPDATE", "INSERT"):
                     connection.execute(
