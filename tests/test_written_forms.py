@@ -43,6 +43,7 @@ class Form:
     parts: int
     place: str
     header: str
+    money: str
 
 
 @st.composite
@@ -55,11 +56,21 @@ def forms(draw: st.DrawFn) -> Form:
         "." if separator == "," else draw(st.sampled_from(".,")),
         draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
         draw(
-            st.sampled_from(["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S+00:00", "%d.%m.%Y %H:%M:%S", "%Y/%m/%d %H:%M:%S"])
+            st.sampled_from(
+                [
+                    "%Y-%m-%d %H:%M:%S",
+                    "%Y-%m-%dT%H:%M:%S+00:00",
+                    "%d.%m.%Y %H:%M:%S",
+                    "%Y/%m/%d %H:%M:%S",
+                    "%d %b %Y %H:%M:%S",
+                    "%B %d, %Y %I:%M:%S %p",
+                ]
+            )
         ),
         draw(st.integers(1, 4)),
         draw(st.sampled_from(["folder", "subfolders", "zip", "gzip", "mixed", "parquet", "sql"])),
         draw(st.sampled_from(["", "sep"])),
+        draw(st.sampled_from(["{}", "{}", "€{}", "{} €", "EUR {}"])),
     )
 
 
@@ -76,7 +87,7 @@ def orders(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 def cells_of(row: dict[str, Any], form: Form) -> list[str]:
-    price = f"{row['cents'] / 100:.2f}".replace(".", form.decimal)
+    price = form.money.format(f"{row['cents'] / 100:.2f}".replace(".", form.decimal))
     day = row["ordered_at"].strftime(form.dates)
     return [
         row["order_id"],
@@ -178,6 +189,7 @@ def test_orders_in_any_usual_form_are_read_as_they_were_written(rows: list[dict[
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_no_well_formed_table_of_orders_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     READ.update(read=0, refused=0)
     thorough(given(orders(), forms())(check))()
