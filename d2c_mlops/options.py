@@ -162,7 +162,7 @@ class ServiceSettings:
     max_records: int = option(10_000, "most records in one JSON request; a stream of NDJSON has no such limit")
     max_seconds: float = option(30.0, "seconds after which a caller is told that it takes too long")
     read_seconds: float = option(10.0, "seconds in which a body, or a stream's next bytes, must arrive or be taken")
-    max_concurrency: int = option(256, "requests that a worker has going; further ones are told to come back")
+    max_concurrency: int = option(256, "concurrent requests of a worker; further ones get 503 with Retry-After")
     drain_seconds: float = option(0.0, "seconds that a service told to stop keeps answering while /readyz says 503")
     log: bool = option(True, "whether predictions are logged")
     log_sample: float = option(1.0, "share of the requests whose predictions are logged, 0..1")

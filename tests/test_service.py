@@ -5,12 +5,10 @@ import gzip
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import thread_time
 
 import orjson
 import pandas as pd
@@ -27,7 +25,6 @@ from d2c_mlops.serving.app import Keeping, Served, create_app
 from d2c_mlops.serving.kept import Kept
 from d2c_mlops.serving.keys import Keyring
 from d2c_mlops.serving.logbook import Logbook, intact, recover
-from d2c_mlops.serving.pace import LARGE, Pace
 from d2c_mlops.serving.tracing import Tracer
 from d2c_mlops.settings import ServiceSettings, service_settings
 
@@ -429,66 +426,6 @@ def test_what_takes_too_long_is_told(keeping: Keeping, monkeypatch) -> None:
     keeping.settings = ServiceSettings(max_seconds=0.05)
     monkeypatch.setattr(Lead, "predict_records", lambda self, records: time.sleep(0.5))
     assert asking(keeping).post("/predict", json={"records": [ASK] * 1000}).status_code == 504
-
-
-def test_a_model_that_is_slow_holds_nobody_up_however_small_the_body(keeping: Keeping, monkeypatch) -> None:
-    ran = []
-
-    def slowly(model, records):
-        ran.append(threading.current_thread().name)
-        end = thread_time() + (0.02 if records[0]["visits"] > 5 else 0)
-        while thread_time() < end:
-            pass
-        return [{"lead_id": r["lead_id"], "score": 0.1} for r in records]
-
-    monkeypatch.setattr(Lead, "predict_records", slowly)
-    with asking(keeping) as client:
-
-        def ask(visits: int) -> str:
-            assert client.post("/predict", json={"records": [{**ASK, "visits": visits}]}).status_code == 200
-            return ran[-1]
-
-        loop = ask(3)
-        assert loop in [ask(3) for _ in range(20)], "a busy machine may make the first one wait"
-        assert ask(6) == loop != ask(6)
-
-
-def test_a_large_body_that_is_answered_quickly_is_worth_no_thread() -> None:
-    pace, size = Pace(), (True, LARGE + 1)
-    assert pace.slow(size)
-    for _ in range(5):
-        pace.timed(size, lambda: None)
-    assert not pace.slow(size)
-    assert pace.slow((False, LARGE + 1)), "reasons are timed for themselves"
-
-
-def test_a_model_that_waits_holds_nobody_up_either() -> None:
-    pace, size = Pace(), (False, 100)
-    pace.timed(size, lambda: time.sleep(0.02))
-    assert pace.slow(size)
-    pace.timed(size, lambda: None)
-    assert not pace.slow(size), "what waits no more is quick again"
-    pace.timed(size, lambda: time.sleep(0.1))
-    assert pace.slow(size), "and slow again"
-
-
-def test_threads_that_take_turns_do_not_make_a_quick_model_slow() -> None:
-    pace, size, inside = Pace(), (False, 100), threading.Barrier(2)
-    for _ in range(5):
-        pace.timed(size, lambda: None)
-
-    def slowly() -> None:
-        inside.wait()
-        time.sleep(0.05)
-
-    callers = [threading.Thread(target=pace.timed, args=(size, slowly)) for _ in range(2)]
-    for each in callers:
-        each.start()
-    for each in callers:
-        each.join()
-    assert not pace.slow(size)
-    pace.timed(size, lambda: time.sleep(0.05))
-    assert pace.slow(size), "alone, a wait is the model's own"
 
 
 def test_a_service_without_its_model_is_not_ready() -> None:

@@ -1,4 +1,5 @@
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -120,6 +121,10 @@ def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings
         for path in ("/livez", "/readyz", "/metrics", "/contract", "/openapi.json"):
             assert urllib.request.urlopen(server.url + path, timeout=10).status == 200
         tree = psutil.Process(server.process.pid).children(recursive=True)
+        for process in tree:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:"))
+            assert not caught >> (signal.SIGALRM - 1) & 1, "no handler interrupts a model"
         with pytest.raises(UsageError, match=f"port {port} cannot be had"), serving(bento, settings, port=port):
             pass
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree)

@@ -122,6 +122,7 @@ class Model(Answering):
     """A model with a contract and a charter. Subclasses hold what they learned in attributes and never in globals."""
 
     zone: str = "UTC"  # of the tables that it learned from: its days are days there
+    quick: ClassVar[bool | None] = None  # True: every answer takes less than 2.5 ms; False: may wait; None: measured
 
     @classmethod
     def suited(cls, tables: Tables) -> dict[str, Any]:

@@ -55,13 +55,12 @@ class KernelManager(AsyncKernelManager):
         made.context.setsockopt(zmq.RCVHWM, 0)
         return made
 
-    async def _async_pre_start_kernel(self, **kw: Any) -> Any:
-        command, kw = await super()._async_pre_start_kernel(**kw)
-        return command, {**kw, "preexec_fn": partial(die_with_parent, os.getpid())}
-
-    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-        await super()._async_launch_kernel(kernel_cmd, **kw)
-        KernelManager.process = getattr(self.provisioner, "process", None)
+    async def start_kernel(self, **kw: Any) -> None:  # type: ignore[override]
+        """Start a kernel that ends with this process."""
+        try:
+            await super().start_kernel(**{**kw, "preexec_fn": partial(die_with_parent, os.getpid())})
+        finally:
+            KernelManager.process = getattr(self.provisioner, "process", None)
 
 
 class Client(PapermillNotebookClient):  # type: ignore[misc]

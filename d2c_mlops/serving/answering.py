@@ -19,6 +19,7 @@ from ..models.model import Model
 from . import openapi
 from .http import Refused, problem
 from .ids import Given, Signer
+from .pace import LatencyEstimate
 from .privacy import pseudonym, veiled
 from .reading import Reader
 from .validation import LISTED, Validation
@@ -45,6 +46,7 @@ class Answered:
     body: bytes = b""
     lines: list[bytes] = field(default_factory=list)  # for the prediction log
     challenged: list[bool] | None = None  # of each record, whether the challenger answered it; None where there is none
+    versions_asked: tuple[int, ...] | None = None  # versions that ran; None: the one that is served
     sent: bytes | None = None  # the records' own text, where it says what the records do
     token: str = ""  # the predictions' ids are TOKEN-PLACE, where one token stands for all of them
     ids: list[str] | None = None  # the ids themselves, where it does not
@@ -74,6 +76,20 @@ class Served:
     def reader(self) -> Reader:
         """What reads records that keep the contract."""
         return Reader(self.model.contract.input_fields, self.max_records)
+
+    @cached_property
+    def latency(self) -> LatencyEstimate:
+        """Measured latency of this version."""
+        return LatencyEstimate(self.model.quick)
+
+    @cached_property
+    def estimates(self) -> tuple[LatencyEstimate, ...]:
+        """Latency of each version that may run before the answer is sent."""
+        return (self.latency,)
+
+    def estimates_of(self, made: Answered) -> tuple[LatencyEstimate, ...]:
+        """Latency of the versions that ran for an answer."""
+        return self.estimates
 
     @cached_property
     def label(self) -> str:

@@ -42,7 +42,7 @@ from .logbook import Logbook
 from .majors import Older, of_major
 from .metrics import Metrics, exposition
 from .origins import OPEN, check_origin
-from .pace import Overrun, Pace, Size
+from .pace import WATCHDOG, LoopCall, Size, Timed
 from .stream import Streamed
 from .threads import Threads
 
@@ -75,7 +75,6 @@ class App:
         self.served, self.keeping, self.settings = served, keeping, keeping.settings
         self.inner = inner  # runs the lifespan where there is one
         self.metrics = Metrics()
-        self.pace = Pace()
         self.threads = Threads()
         self.told: dict[str, int] = {}  # ids of feedback that was taken, with what it said, the oldest first
         self.going = 0
@@ -133,7 +132,7 @@ class App:
                 check_origin(request, self.settings.hosts)
             if scope["method"] == "POST":
                 if self.going + self.threads.stuck >= self.settings.max_concurrency:
-                    return problem(503, "Too many requests are going", "come back", {"retry_after": "1"})
+                    return problem(503, "Concurrency limit reached", "retry later", {"retry_after": "1"})
                 self.going += 1
                 counted = True
             return await handler(request, self.served() if request.older is None else request.older.served)
@@ -144,7 +143,7 @@ class App:
         except LookupError as err:
             if request.sent or str(err) != "not loaded":
                 return self._broken(request, err)
-            return problem(503, "The model is not loaded yet", "come back", {"retry_after": "1"})
+            return problem(503, "The model is not loaded yet", "retry later", {"retry_after": "1"})
         except Exception as err:
             return self._broken(request, err)
         finally:
@@ -211,19 +210,32 @@ class App:
         return Answer(made.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
 
     async def guarded(self, work: Callable[[], Any], served: Served, size: Size, at_once: bool = True) -> Any:
-        """Run what the model does, in time; what it refuses is told. What holds the event loop too long is done again in a thread."""
+        """Run the model once: on the event loop where it is known to be quick, else in the thread pool within `max_seconds`.
+
+        Raises Refused for what the model refuses and for what takes too long.
+        """
+        timed, start, complete = Timed(work), perf_counter(), False
+        asked = estimates = served.estimates
+        on_loop = at_once and all([estimate.quick(size) for estimate in estimates])
         try:
-            if at_once and not self.pace.slow(size):
-                try:
-                    return self.pace.at_once(size, work)
-                except Overrun:
-                    LOG.warning("slow", extra={"facts": {"model": served.name, "bytes": size[1]}})
-            return await self.threads.do(partial(self.pace.timed, size, work), self.settings.max_seconds)
+            if on_loop:
+                with WATCHDOG.watching(LoopCall(served.name, size[1], estimates)):
+                    result = timed()
+            else:
+                result = await self.threads.do(timed, self.settings.max_seconds)
+            complete = True
+            if isinstance(result, Answered):
+                asked = served.estimates_of(result)
+            return result
         except ValidationError as err:
             raise refused(err, served) from None
         except DataRefused as err:
             errors = [{"where": f.where, "message": f.what} for f in err.failures] or [{"message": err.what}]
             raise Refused(problem(422, "The model cannot answer this", err.what, errors=errors)) from None
+        finally:
+            seconds = perf_counter() - start if timed.seconds is None else timed.seconds
+            for estimate in asked if at_once else ():
+                estimate.add(size, seconds, on_loop=on_loop, complete=complete)
 
     async def feedback(self, request: Request, served: Served) -> Answer | None:
         """POST /feedback: what became of a prediction."""

@@ -246,7 +246,7 @@ ERRORS = {
     "413": "The body is too large, or there are too many records",
     "415": "The encoding of the body is not known",
     "422": "The model cannot answer this, no service gave this prediction_id, or the Idempotency-Key was used for another body",
-    "503": "Too many requests are going, or nothing can be kept now; Retry-After says when to come back",
+    "503": "Concurrency limit reached, model worker threads exhausted, or nothing can be stored now; Retry-After says when to retry",
     "504": "The model takes too long",
 }
 

@@ -1,124 +1,148 @@
-"""How long answers take by the size of what is asked: a slow one is made in a thread, a quick one is not worth the change."""
+"""Latency of answers by the size of the request: it decides which answers run on the event loop and which in the thread pool."""
 
 from __future__ import annotations
 
-import signal
+import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from time import monotonic, perf_counter, thread_time
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic, perf_counter
+from typing import Generic, TypeVar
 
-SLOW = 0.005  # seconds of predicting that would hold up other callers
-LARGE = 16_384  # bytes that count as slow until they were measured
-WEIGHT = 0.5  # of the newest measurement of work
-RISE = 0.2  # of a longer wait: a machine that does something else for a moment is no slow model
-LIMIT = 0.25  # seconds that an answer may hold the event loop
-LONG, SHY = 0.1, 60.0  # seconds of work after which a size is answered in threads only, and how long that lasts
+QUICK = 0.0025  # seconds; each of the measured answers has to take less before a size class runs on the event loop
+LIMIT = 0.005  # seconds; a longer answer on the event loop sends its size class back to the pool
+MEASURED = 20  # answers in a row that have to be quick
+DECLARED = 16_384  # bytes; requests up to this size of a model that declares itself quick are not measured first
+LONG = 0.05  # seconds; after a longer answer on the event loop its size class stays in the pool for PAUSE
+BLOCKED, LOOK = 0.5, 0.1  # seconds after which the event loop counts as blocked, and between two checks of it
+PAUSE = 60.0  # seconds
+LOG = logging.getLogger("d2c.service")
 Size = tuple[bool, int]  # whether reasons are wanted, bytes of records
 T = TypeVar("T")
 
 
-class Overrun(BaseException):
-    """What was done on the event loop has held it for too long; no model takes it for an error of its own."""
-
-
-class Alarm:
-    """Ends what the event loop's thread does once it took LIMIT, by SIGALRM; where there is none, nothing is ended."""
-
-    def __init__(self) -> None:
-        self.set = self.armed = False
-
-    def install(self) -> None:
-        """Begin to watch. Raises ValueError in any other thread than the main one."""
-        signal.signal(signal.SIGALRM, self._ring)
-        self.set = True
-
-    def remove(self) -> None:
-        """Watch no more."""
-        if self.set:
-            self.set = False
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-
-    def _ring(self, number: int, frame: Any) -> None:
-        if self.armed:
-            self.armed = False
-            raise Overrun
-
-    def within(self, work: Callable[[], T]) -> T:
-        """Do work. Raises Overrun when it takes too long."""
-        if not self.set:
-            return work()
-        signal.setitimer(signal.ITIMER_REAL, LIMIT)
-        self.armed = True
-        try:
-            return work()
-        finally:
-            self.armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-
-
-ALARM = Alarm()
-
-
 @dataclass
-class Known:
-    """Seconds that answers of a size take."""
+class SizeClass:
+    """Measurements of one size class."""
 
-    work: float
-    wait: float
-    shy: float = 0.0  # until then (monotonic) they are made in threads, because one of them took long
+    quick: int = 0  # answers in a row below QUICK
+    paused_until: float = 0.0  # monotonic seconds
 
 
-class Pace:
-    """Seconds of an answer, for each power of two of bytes.
+class LatencyEstimate:
+    """Latency of one model version, for each power of two of bytes, with and without reasons."""
 
-    What an answer works and what it waits (for a feature store, another service, a disk) hold up others alike. Work is a thread's own
-    CPU time, whoever else runs. A wait shows only where nothing else was answered meanwhile: among threads that take turns each seems
-    to wait for what the others do.
+    def __init__(self, declared: bool | None = None) -> None:
+        """Start without measurements; `declared` is what the model says of itself (`Model.quick`)."""
+        self.declared = declared
+        self.classes: dict[Size, SizeClass] = {}
+        self.paused_until = 0.0  # monotonic seconds, for all sizes
+
+    def quick(self, size: Size) -> bool:
+        """Return whether answers of this size may run on the event loop."""
+        if self.declared is False or (self.paused_until and self.paused_until > monotonic()):
+            return False
+        known = self._class(size)
+        return known.quick >= MEASURED and not (known.paused_until and known.paused_until > monotonic())
+
+    def add(self, size: Size, seconds: float, *, on_loop: bool, complete: bool = True) -> None:
+        """Record the wall time of an answer; a request that the model refused or failed on (`complete` False) counts only when slow."""
+        known = self._class(size)
+        if seconds > (LONG if on_loop else BLOCKED):
+            known.paused_until = monotonic() + PAUSE
+        if seconds > LIMIT or (seconds > QUICK and not on_loop):
+            known.quick = 0
+        elif complete:
+            known.quick += 1
+
+    def pause(self) -> None:
+        """Send answers of every size to the pool for PAUSE seconds, then measure them anew."""
+        self.paused_until = monotonic() + PAUSE
+        for known in list(self.classes.values()):
+            known.quick = 0
+
+    def _class(self, size: Size) -> SizeClass:
+        place = (size[0], size[1].bit_length())
+        known = self.classes.get(place)
+        if known is None:
+            known = SizeClass(MEASURED if self.declared and size[1] <= DECLARED else 0)
+            known = self.classes.setdefault(place, known)
+        return known
+
+
+class Timed(Generic[T]):
+    """A call that measures its own wall time in seconds, whether it returns or raises."""
+
+    seconds: float | None  # None until the call has ended
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.work, self.seconds = work, None
+
+    def __call__(self) -> T:
+        """Call once and return the result."""
+        start = perf_counter()
+        try:
+            return self.work()
+        finally:
+            self.seconds = perf_counter() - start
+
+
+@dataclass(eq=False, slots=True)
+class LoopCall:
+    """An answer that runs on the event loop."""
+
+    model: str
+    size: int  # bytes
+    estimates: Iterable[LatencyEstimate]
+    start: float = field(default_factory=monotonic)
+    reported: bool = False
+
+
+class LoopWatchdog:
+    """A thread that logs when an answer blocks the event loop, and sends further answers of its models to the pool.
+
+    The answer itself goes on until it ends: nothing is raised into the code of a model.
     """
 
     def __init__(self) -> None:
-        self.known: dict[Size, Known] = {}
+        self.calls: set[LoopCall] = set()
+        self.thread: threading.Thread | None = None
         self.lock = threading.Lock()
-        self.going = self.begun = 0
 
-    def slow(self, size: Size) -> bool:
-        """Return whether an answer is expected to take so long that others should not wait for it."""
-        known = self.known.get((size[0], size[1].bit_length()))
-        if known is None:
-            return size[1] > LARGE
-        return known.work + known.wait > SLOW or (known.shy > 0.0 and known.shy > monotonic())
-
-    def at_once(self, size: Size, work: Callable[[], T]) -> T:
-        """Do work on the event loop. Raises Overrun when it held it for too long; then it is to be done again in a thread."""
-        return self.timed(size, lambda: ALARM.within(work))
-
-    def timed(self, size: Size, work: Callable[[], T]) -> T:
-        """Do work and remember how long it took, whether it ends well or not."""
-        with self.lock:
-            alone, self.going, self.begun = self.going == 0, self.going + 1, self.begun + 1
-            begun = self.begun
-        start, busy = perf_counter(), thread_time()
+    @contextmanager
+    def watching(self, call: LoopCall) -> Iterator[None]:
+        """Watch an answer while the block lasts."""
+        if self.thread is None or not self.thread.is_alive():  # not started, or a child of fork
+            self._start()
+        self.calls.add(call)
         try:
-            return work()
+            yield
         finally:
-            worked = thread_time() - busy
-            took = perf_counter() - start
-            with self.lock:
-                self.going -= 1
-                alone = alone and self.begun == begun
-            self._learn((size[0], size[1].bit_length()), worked, took - worked, alone)
+            self.calls.discard(call)
 
-    def _learn(self, place: Size, worked: float, waited: float, alone: bool) -> None:
-        known = self.known.get(place)
-        if known is None:
-            known = self.known[place] = Known(worked, waited if alone else 0.0)
-        else:
-            known.work += WEIGHT * (worked - known.work)
-            if waited < known.wait:
-                known.wait = waited
-            elif alone:
-                known.wait += RISE * (waited - known.wait)
-        if worked > LONG or (alone and worked + waited > 0.9 * LIMIT):
-            known.shy = monotonic() + SHY
+    def _start(self) -> None:
+        with self.lock:
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self._run, name="loop-watchdog", daemon=True)
+                self.thread.start()
+
+    def _run(self) -> None:
+        wait = threading.Event().wait
+        while True:
+            wait(LOOK)
+            for call in self.calls.copy():
+                self._look(call)
+
+    def _look(self, call: LoopCall) -> None:
+        seconds = monotonic() - call.start
+        if call.reported or seconds < BLOCKED:
+            return
+        call.reported = True
+        for estimate in call.estimates:
+            estimate.pause()
+        facts = {"model": call.model, "bytes": call.size, "seconds": round(seconds, 1), "pool_seconds": PAUSE}
+        LOG.error("event loop blocked by a model", extra={"facts": facts})
+
+
+WATCHDOG = LoopWatchdog()

@@ -35,7 +35,6 @@ from .logbook import Logbook
 from .majors import loaded as load
 from .majors import older
 from .metrics import Metrics
-from .pace import ALARM
 from .watch import Watcher, place
 
 HOME = Path(__file__).parents[2]
@@ -145,8 +144,6 @@ class Inner:
         self.watcher = watching(found, made.version, broken)
         self.listener = listener
         drain_on_sigterm()
-        with suppress(ValueError, AttributeError):  # not in the main thread; not on this system
-            ALARM.install()
         quiet_collector()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
@@ -196,7 +193,7 @@ def give_back() -> None:
 def drain_on_sigterm() -> None:
     """On SIGTERM say at /readyz that the service goes, keep answering for the time set, then let the server end.
 
-    A caller that does not read, or a model that is stuck, holds up the end no longer than an answer may take.
+    A caller that does not read, or a model that hangs, delays the end by no more than the time limit of an answer.
     """
     former = signal.getsignal(signal.SIGTERM)
 

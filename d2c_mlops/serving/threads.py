@@ -1,4 +1,4 @@
-"""Threads in which models answer, with an end to the patience for them."""
+"""The thread pool in which models answer, with a time limit for each answer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 
 class Threads:
-    """A call that nobody waits for any more holds its thread until it ends: it cannot be ended from outside."""
+    """A bounded pool. A call beyond its time limit holds its thread until it ends: a thread cannot be ended from outside."""
 
     def __init__(self, count: int = COUNT) -> None:
         self.count, self.stuck = count, 0
         self.pool = ThreadPoolExecutor(count, "model")
 
     async def do(self, work: Callable[[], T], seconds: float) -> T:
-        """Do work. Raises Refused when it takes longer than `seconds`, and at once when each thread is stuck."""
+        """Do work. Raises Refused when it takes longer than `seconds`, and at once while every thread runs such a call."""
         if self.stuck >= self.count:
-            raise Refused(problem(503, "The model is stuck", "come back", {"retry_after": "5"}))
+            raise Refused(problem(503, "Model worker threads exhausted", "retry later", {"retry_after": "5"}))
         await in_a_task()
         making = self.pool.submit(work)
         answer = asyncio.wrap_future(making)

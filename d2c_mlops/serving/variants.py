@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import queue
@@ -21,6 +22,7 @@ from ..models.contract import values_of
 from .answering import Answered, Served, masking
 from .ids import Given
 from .metrics import Metrics
+from .pace import LatencyEstimate
 from .rollout import Rollout
 from .tally import Tally
 
@@ -64,6 +66,8 @@ class Pair(Served):
         ]
         personal = {each.name: each for each in (*named[0], *named[1]) if each.personal}
         vars(beside)["mask"] = masking(personal.values(), champion.secret)
+        vars(beside)["latency"], vars(made)["latency"] = challenger.latency, champion.latency
+        vars(made).pop("estimates", None)  # the champion's alone
         return made
 
     @cached_property
@@ -92,18 +96,18 @@ class Pair(Served):
         return said
 
     def ask_challenger(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
-        """Return what the challenger says, timed; raises what it raises, TimeoutError when it does not answer.
+        """Return what the challenger answers, timed; raises what it raises, TimeoutError when it does not answer in time.
 
-        On the event loop an alarm ends it, and all is done again in a thread, where it has a thread of its own to be left in.
+        A challenger that runs on the event loop was measured or declared quick; elsewhere it has a thread of its own.
         """
         if self._fitted is not None:
             records = [{name: record.get(name) for name in self._fitted} for record in records]
         start = perf_counter()
-        if threading.current_thread() is threading.main_thread():
+        if _on_event_loop():
             outputs, why = self.challenger.answer(records, reasons)
         else:
-            seconds = min(self.patience, AT_LEAST + A_RECORD * len(records))
-            outputs, why = CHALLENGERS.submit(self.challenger.answer, records, reasons).result(seconds)
+            limit = min(self.patience, AT_LEAST + A_RECORD * len(records))
+            outputs, why = CHALLENGERS.submit(self.challenger.answer, records, reasons).result(limit)
         seconds = perf_counter() - start
         orjson.dumps([outputs, why])
         self._took("challenger", len(records), seconds)
@@ -129,6 +133,15 @@ class Pair(Served):
 class Split(Pair):
     """The challenger answers the keys that the rollout chooses; where it fails, the champion does."""
 
+    @cached_property
+    def estimates(self) -> tuple[LatencyEstimate, ...]:
+        return self.latency, self.challenger.latency
+
+    def estimates_of(self, made: Answered) -> tuple[LatencyEstimate, ...]:
+        asked = made.versions_asked or ()
+        sides = (self, self.challenger)
+        return tuple(side.latency for side in sides if side.version in asked)
+
     def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
         chooses, keys = self.rollout.chooses, values_of(records, self.key)
         theirs = [i for i, value in enumerate(keys) if chooses(value)]
@@ -136,7 +149,9 @@ class Split(Pair):
             self.tally.asked(keys)
         if not theirs:
             outputs, why = self.ask_champion(records, reasons)
-            return Answered(batch, records, outputs, why, challenged=[False] * len(records))
+            made = Answered(batch, records, outputs, why, challenged=[False] * len(records))
+            made.versions_asked = (self.version,)
+            return made
         said, failed, err = self._challenge(theirs, records, reasons)
         ours = [i for i in range(len(records)) if i not in said]
         if ours:
@@ -144,7 +159,9 @@ class Split(Pair):
                 outputs, why = self.ask_champion([records[i] for i in ours], reasons)
             except DataRefused:  # told with the places that the caller knows
                 outputs, why = self.answer(records, reasons)
-                return Answered(batch, records, outputs, why, challenged=[False] * len(records))
+                made = Answered(batch, records, outputs, why, challenged=[False] * len(records))
+                made.versions_asked = (self.version, self.challenger.version)
+                return made
             said_too = zip(ours, outputs, why or [None] * len(ours), strict=True)
             said_by_us = {i: (row, because) for i, row, because in said_too}
         else:
@@ -154,7 +171,9 @@ class Split(Pair):
         whole = [said.get(i) or said_by_us[i] for i in range(len(records))]
         because = [why for _, why in whole] if reasons else None
         challenged = [i in said for i in range(len(records))]
-        return Answered(batch, records, [row for row, _ in whole], because, challenged=challenged)
+        made = Answered(batch, records, [row for row, _ in whole], because, challenged=challenged)
+        made.versions_asked = (self.challenger.version, *([self.version] if ours else []))
+        return made
 
     def _challenge(
         self, indexes: list[int], records: Sequence[dict[str, Any]], reasons: bool
@@ -318,6 +337,14 @@ class Shadowed(Pair):
             part = Answered(batch, made.records, outputs, why, token=batch)  # never given, so that no feedback is taken
             told = {**about, "at": datetime.now(UTC), "variant": "shadow"}
             self.write(self.challenger.lines(part, told, indexes))
+
+
+def _on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def challengers(batch: str, version: int) -> str:
