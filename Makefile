@@ -109,9 +109,9 @@ test-abuse: $(READY)  ## what a service takes: 10,000 generated cases, broken bo
 	$(BIN)/python bench/abuse.py
 
 test-hostile: $(READY)  ## hostile notebooks: each attack succeeds without isolation and fails in each mode of this machine, as root and as a user (OPTIONS="landlock --cost 0")
-	@{ command -v bwrap && command -v podman && command -v buildah && command -v debootstrap && command -v newuidmap; } >/dev/null || \
+	@{ command -v bwrap && command -v podman && command -v buildah && command -v debootstrap; } >/dev/null || \
 		test "$$(id -u)" != 0 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-			bubblewrap podman buildah runc debootstrap uidmap; }
+			bubblewrap podman buildah runc debootstrap; }
 	$(BIN)/python bench/hostile.py $(OPTIONS)
 	@test "$$(id -u)" != 0 || $(BIN)/python bench/hostile.py --as-user $(OPTIONS)
 

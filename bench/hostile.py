@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import random
-import resource
 import shutil
 import signal
 import socket
@@ -14,9 +14,11 @@ import statistics
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -35,7 +37,7 @@ NUMBERS = count(
     1
 )  # each attack has a mark of its own: the seconds that its stray processes sleep, by which they are found
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
-USER = "d2c-hostile"
+USER = "20417"  # an id that belongs to nobody
 MODES: dict[str, str] = {}  # names of modes, and what the converter calls them
 ROOM = Limits(60.0, 600 << 20)
 SLOWER = 0.05  # of a conversion's time that isolation may cost
@@ -161,7 +163,7 @@ def arena(folder: Path) -> Iterator[Arena]:
         (victim / name).write_text(SECRET)
     command = ["/bin/sh", "-c", "sleep 600 & wait", f"--token={SECRET}"]
     process = subprocess.Popen(command, env={"TOKEN": SECRET}, start_new_session=True)
-    made = Arena(victim, process, {"abstract": f"d2c-hostile-{os.getpid()}"})
+    made = Arena(victim, process, {"abstract": f"d2c-hostile-{os.getpid()}.{next(NUMBERS)}"})
     sockets = [
         socket.socket(),
         socket.socket(type=socket.SOCK_DGRAM),
@@ -328,9 +330,9 @@ def forged(source: str, isolation: str) -> list[str]:
 
 def engine() -> bool:
     """Whether podman starts containers here."""
-    return (
-        shutil.which("podman") is not None and subprocess.run(["podman", "info"], capture_output=True).returncode == 0
-    )
+    if "D2C_HOSTILE_NO_CONTAINER" in os.environ or shutil.which("podman") is None:
+        return False
+    return subprocess.run(["podman", "info"], capture_output=True).returncode == 0
 
 
 def image() -> str:
@@ -353,102 +355,77 @@ def image() -> str:
 
 
 def as_user(arguments: Sequence[str]) -> int:
-    """Run the attacks as an ordinary user, who is made for it and removed: a copy of this checkout and of the libraries is theirs."""
-    import pwd
+    """Run the attacks as an ordinary user: a copy of this checkout, and an overlay of the libraries, are theirs.
 
+    Containers need a user with subordinate ids, and a copy of the image: they are left out here.
+    """
     from machine import run
 
-    with contextlib.suppress(KeyError):
-        pwd.getpwnam(USER)
-        without_user()
-    run("useradd", "--create-home", USER)
+    home = Path(tempfile.mkdtemp(prefix="d2c-user-", dir="/var/tmp"))
+    mounted = home / "venv" / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     try:
-        return _as_user(Path(pwd.getpwnam(USER).pw_dir), arguments)
+        return _as_user(home, mounted, arguments)
     finally:
-        without_user()
+        run("umount", mounted, check=False)
+        shutil.rmtree(home, ignore_errors=True)
 
 
-def without_user() -> None:
-    """Remove the ordinary user with all that is theirs; podman leaves a process that keeps its namespaces."""
-    from machine import run
-
-    for each in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if each.username() == USER:
-                each.kill()
-    time.sleep(0.5)
-    for place in Path("/proc/mounts").read_text().splitlines():
-        if f"/{USER}/" in place.split()[1]:
-            run("umount", place.split()[1], check=False)
-    run("userdel", "--remove", USER)
-
-
-def _as_user(home: Path, arguments: Sequence[str]) -> int:
+def _as_user(home: Path, packages: Path, arguments: Sequence[str]) -> int:
     from machine import PYTHON, run
 
     root = Path(__file__).resolve().parents[1]
-    checkout = home / "checkout"
-    for name in ("d2c_mlops", "bench", "tests/notebooks", "docs"):
-        shutil.copytree(root / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__", ".bench"))
-    shutil.copy(root / "requirements.lock", checkout)
-    python = next(
-        (each for each in (sys.executable, f"/usr/bin/python{PYTHON}", f"/usr/local/bin/python{PYTHON}")
-         if run("runuser", "-u", USER, "--", each, "-c", "", check=False).returncode == 0), None)  # fmt: skip
+    home.chmod(0o755)
+    for name in ("bench", "tests/notebooks"):
+        shutil.copytree(root / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    prefix = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups", "--", "env", "-i", f"HOME={home}",
+              f"PATH={os.defpath}:/usr/sbin", "OMP_NUM_THREADS=1", "D2C_HOSTILE_NO_CONTAINER=1"]  # fmt: skip
+    candidates = (sys.executable, f"/usr/bin/python{PYTHON}", f"/usr/local/bin/python{PYTHON}")
+    python = next((each for each in candidates if run(*prefix, each, "-c", "", check=False).returncode == 0), None)
     if python is None:
         raise SystemExit(
             f"no Python {PYTHON} that an ordinary user can start: it is below a folder that only root may enter"
         )
     run(python, "-m", "venv", "--without-pip", home / "venv")
-    target = home / "venv" / "lib" / f"python{PYTHON}" / "site-packages"
     for name in ("upper", "work"):
         (home / name).mkdir()
     layers = f"lowerdir={PACKAGES},upperdir={home / 'upper'},workdir={home / 'work'}"
     run(
-        "mount", "-t", "overlay", "overlay", "-o", layers, target
+        "mount", "-t", "overlay", "overlay", "-o", layers, packages
     )  # what is written there does not reach our own libraries
-    for editable in (*target.glob("__editable__*"), *target.glob("d2c_mlops-*/direct_url.json")):
+    for editable in (*packages.glob("__editable__*"), *packages.glob("d2c_mlops-*/direct_url.json")):
         editable.unlink()
-    run("chown", f"{USER}:", target)
-    run("chown", "-R", f"{USER}:", checkout)
-    run("chown", f"{USER}:", home)
-    prefix = ["runuser", "-u", USER, "--", "env", "-i", f"HOME={home}", f"PATH={os.defpath}:/usr/sbin", f"PYTHONPATH={checkout}",
-              "OMP_NUM_THREADS=1"]  # fmt: skip
-    if engine() and (not arguments or "container" in arguments):
-        packed = home / "image.tar"
-        run("podman", "save", "--output", packed, image())
-        packed.chmod(0o644)
-        done = subprocess.run([*prefix, "podman", "load", "--input", packed], cwd=home, capture_output=True, text=True)
-        packed.unlink()
-        print(f"podman without root: {'holds the image' if done.returncode == 0 else done.stderr[-300:]}", flush=True)
-        prefix += [f"D2C_HOSTILE_IMAGE={image()}"] if done.returncode == 0 else ["D2C_HOSTILE_NO_CONTAINER=1"]
-    words = [*arguments, "--cost", "0"]
-    return subprocess.run([*prefix, home / "venv/bin/python", "bench/hostile.py", *words], cwd=checkout).returncode
+    if not (packages / "d2c_mlops").exists():
+        shutil.copytree(root / "d2c_mlops", packages / "d2c_mlops", ignore=shutil.ignore_patterns("__pycache__"))
+    for place in (home, home / "bench", packages):
+        run("chown", f"{USER}:{USER}", place)
+    command = [*prefix, home / "venv/bin/python", "bench/hostile.py", *arguments, "--cost", "0"]
+    return subprocess.run(list(map(str, command)), cwd=home).returncode
 
 
 def cost(repeats: int) -> Iterator[Aim]:
-    """Convert a notebook with and without isolation in interleaved pairs: the median of the ratios, its interval, in wall and processor time."""
-    names = {
-        name: each for name, each in MODES.items() if name != "container" or "--cost-container" in sys.argv
-    } or dict(MODES)
-    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    took: dict[str, list[tuple[float, float]]] = {TRUSTED: [], **{name: [] for name in names}}
+    """Convert a notebook with and without isolation in pairs: medians of the ratios with their intervals, in processor and wall time.
+
+    Both of a pair run at the same time, so that whatever else the machine does slows both.
+    """
+    taken: dict[str, list[tuple[tuple[float, float], tuple[float, float]]]] = {name: [] for name in MODES}
     for number in range(repeats):
-        for name, isolation in names.items():
-            pair = [(TRUSTED, TRUSTED), (name, isolation)]
-            times = {key: conversion(mode) for key, mode in (pair if number % 2 else reversed(pair))}
-            plain, isolated = times[TRUSTED], times[name]
-            took[TRUSTED].append(plain)
-            took[name].append(isolated)
-            ratios[name].append((isolated[0] / plain[0] - 1, isolated[1] / plain[1] - 1))
+        for name, isolation in MODES.items():
+            with ThreadPoolExecutor(2) as pool:
+                order = [TRUSTED, isolation] if number % 2 else [isolation, TRUSTED]
+                times = dict(zip(order, pool.map(conversion, order), strict=True))
+            plain, isolated = times[TRUSTED], times[isolation]
+            taken[name].append((plain, isolated))
             print(f"pair {number + 1} of {repeats}, {name}: {isolated[1]:.2f} s of processor time, {plain[1]:.2f} s without; "
                   f"{isolated[0]:.1f} s and {plain[0]:.1f} s of wall time", flush=True)  # fmt: skip
-    for name, pairs in ratios.items():
-        kinds = (("processor time", [each[1] for each in pairs]), ("wall time", [each[0] for each in pairs]))
-        for kind, values in kinds[1:] if name == "container" else kinds:
-            low, middle, high = interval(values)
-            at = 1 if kind == "processor time" else 0
-            said = (f"{middle:+.1%} (95 %: {low:+.1%} to {high:+.1%}, {len(values)} pairs), "
-                    f"{statistics.median(each[at] for each in took[name]):.1f} s beside {statistics.median(each[at] for each in took[TRUSTED]):.1f} s")  # fmt: skip
+    for name, pairs in taken.items():
+        # The engine starts a container's processes: their time is not in our control group.
+        for at, kind in ((1, "processor time"), (0, "wall time"))[name == "container" :]:
+            if math.isnan(pairs[0][0][at]):
+                print(f"{name}: {kind} is measured by root alone", flush=True)
+                continue
+            low, middle, high = interval([isolated[at] / plain[at] - 1 for plain, isolated in pairs])
+            before, after = (statistics.median(pair[which][at] for pair in pairs) for which in (0, 1))
+            said = f"{middle:+.1%} (95 %: {low:+.1%} to {high:+.1%}, {len(pairs)} pairs), {after:.1f} s beside {before:.1f} s"
             yield Aim(f"{name}: isolation costs at most {SLOWER:.0%} of a conversion's {kind}", said, middle <= SLOWER)
 
 
@@ -477,23 +454,26 @@ print(time.monotonic() - began)
 def conversion(isolation: str) -> tuple[float, float]:
     """Convert a notebook in a process of its own; return the seconds of wall time, and of processor time of all that it started.
 
-    A control group counts them, orphans too; without one only what was waited for. The processes of a container are counted by neither.
+    A control group counts them, orphans too: only root may make one.
     """
     notebook = Path(__file__).resolve().parents[1] / "tests" / "notebooks" / "churn_2019.ipynb"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with control_group() as group:
+        command = [sys.executable, "-c", CONVERSION, notebook, isolation]
+        enter = f"echo $$ > {group}/cgroup.procs; " if group else ""
         done = subprocess.run(
-            [sys.executable, "-c", CONVERSION, notebook, isolation], capture_output=True, text=True, check=False,
-            preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())) if group else None)  # fmt: skip
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        if group and (group / "cpuacct.usage").exists():
-            processor = int((group / "cpuacct.usage").read_text()) / 1e9
-        elif group:
-            processor = int((group / "cpu.stat").read_text().split()[1]) / 1e6
+            ["/bin/sh", "-c", f'{enter}exec "$@"', "sh", *command], capture_output=True, text=True, check=False
+        )
+        processor = processor_time(group) if group else float("nan")
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
     return float(done.stdout.split()[-1]), processor
+
+
+def processor_time(group: Path) -> float:
+    """Return the seconds of processor time of a control group."""
+    if (group / "cpuacct.usage").exists():
+        return int((group / "cpuacct.usage").read_text()) / 1e9
+    return int((group / "cpu.stat").read_text().split()[1]) / 1e6
 
 
 @contextlib.contextmanager
@@ -503,8 +483,9 @@ def control_group() -> Iterator[Path | None]:
     for root in (Path("/sys/fs/cgroup/cpuacct"), Path("/sys/fs/cgroup")):
         with contextlib.suppress(OSError):
             if group is None and (root / "cgroup.procs").exists():
-                (root / f"d2c-hostile-{os.getpid()}").mkdir()
-                group = root / f"d2c-hostile-{os.getpid()}"
+                name = f"d2c-hostile-{os.getpid()}-{next(NUMBERS)}"
+                (root / name).mkdir()
+                group = root / name
     try:
         yield group
     finally:
@@ -546,7 +527,13 @@ def main() -> int:
     arguments = sys.argv[1:]
     if "--as-user" in arguments:
         at = arguments.index("--cost") if "--cost" in arguments else len(arguments)
-        return as_user([each for each in [*arguments[:at], *arguments[at + 2 :]] if not each.startswith("--")])
+        return as_user(
+            [
+                each
+                for each in [*arguments[:at], *arguments[at + 2 :]]
+                if not each.startswith("--") and each != "container"
+            ]
+        )
     repeats = int(arguments.pop(arguments.index("--cost") + 1)) if "--cost" in arguments else 3
     arguments = [each for each in arguments if not each.startswith("--")]
     os.environ["D2C_HOSTILE_TOKEN"] = SECRET

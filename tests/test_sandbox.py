@@ -220,3 +220,26 @@ def test_a_program_does_not_outlive_who_started_it(tmp_path: Path, isolation: st
         process.kill()
     # Without isolation only the process itself ends with who started it, not a session of its own.
     assert len(left) <= (isolation == "none"), left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [name for name in ("bubblewrap", "namespaces") if works(name)])
+@pytest.mark.parametrize("place", ["sub", "deep/er", "with space"])
+def test_what_is_mounted_below_a_readable_folder_cannot_be_written(mode: str, place: str, tmp_path: Path) -> None:
+    """Libraries may lie on a mount of their own, below the folder of the interpreter."""
+    for name in ("here", "home", f"libraries/{place}"):
+        (tmp_path / name).mkdir(parents=True)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom d2c_mlops.convert.sandbox import Limits, run_program\n"
+        f"root = Path({str(tmp_path)!r})\n"
+        f"target = root / 'libraries' / {place!r} / 'new'\n"
+        f"ended = run_program([sys.executable, '-c', f'open({{str(target)!r}}, \"w\")'], root / 'here', root / 'home', "
+        f"Limits(60.0, 1 << 30, {mode!r}), extra=[root / 'libraries'])\n"
+        "print(ended.status, 'Read-only' in ended.output, target.exists())"
+    )
+    mount = 'mount -t tmpfs none "$1" && exec "$2" -c "$3"'
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", tmp_path / "libraries" / place, sys.executable, code],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "failed True False\n", done.stderr

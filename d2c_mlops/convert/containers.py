@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -218,6 +219,7 @@ def _check(trial: Box) -> tuple[dict[str, Any] | None, str]:
         command = [sys.executable, "-P", "-c", CHECK, question, CODE, str(os.getpid()), sys.argv[0] or mark]
         line = trial.command(command, folder / "in", [str(folder / "in")], [], name=mark, variables={"LANG": "C.UTF-8"},
                              seconds=PATIENCE, memory=1 << 30, file_size=1 << 20, processes=64)  # fmt: skip
+        began = time.monotonic()
         try:
             with subprocess.Popen(
                 line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -232,7 +234,8 @@ def _check(trial: Box) -> tuple[dict[str, Any] | None, str]:
         answer = folder / "in" / "answer.json"
         if asked.returncode or not answer.exists():
             trial.remove(mark)
-            why = said[-400:] or f"exit code {asked.returncode}"
+            late = time.monotonic() - began > PATIENCE
+            why = f"no answer within {PATIENCE:.0f} s" if late else said[-400:] or f"exit code {asked.returncode}"
             return (
                 None,
                 why

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import signal
 import socket
 import struct
@@ -213,8 +214,20 @@ def bind(path: str, place: str, *, writable: bool) -> None:
         if not os.path.exists(target):
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY))
     mount(source, target, None, BIND | RECURSIVE)
-    if not writable:
-        read_only(target)
+    for below in () if writable else mounts_at(target):  # a flag changes one mount, not those below it
+        read_only(below)
+
+
+def mounts_at(path: str) -> list[str]:
+    """Return the mount point and those below it."""
+    with open("/new/proc/self/mountinfo", "rb") as file:
+        fields = [os.fsdecode(re.sub(rb"\\([0-7]{3})", octal, line.split()[4])) for line in file]
+    return [place for place in fields if place == path or place.startswith(f"{path}/")]
+
+
+def octal(found: re.Match[bytes]) -> bytes:
+    """Return the byte that the kernel wrote as a backslash and three digits."""
+    return bytes([int(found[1], 8)])
 
 
 def read_only(path: str) -> None:
