@@ -56,7 +56,7 @@ def exports_are_in_sync() -> Iterator[str]:
 def no_module_is_an_orphan() -> Iterator[str]:
     """every module of an exported room has its notebook"""
     for room in EXPORTED:
-        for file in sorted((PACKAGE / room).glob("*.py")):
+        for file in sorted((PACKAGE / room).rglob("*.py")):
             text = file.read_text()
             if file.name == "__init__.py":
                 continue
