@@ -7,10 +7,14 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from d2c_mlops import former_names
+
 try:
     __version__ = version("d2c_mlops")
 except PackageNotFoundError:  # a source tree that is on the path without being installed (a Bento)
     __version__ = "0+source"
+
+former_names.install()
 
 VERBS = (
     "check",

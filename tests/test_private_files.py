@@ -14,8 +14,8 @@ from test_registry import train
 from d2c_mlops.cli import main
 from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.store import write, write_atomic
+from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.locks import lock
 from d2c_mlops.private_files import private_file, private_folder, tighten, tighten_store
 from d2c_mlops.serving.kept import Kept
 from d2c_mlops.serving.logbook import Logbook

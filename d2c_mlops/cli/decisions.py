@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DataRefused, UsageError
-from . import example, json_option, main, settings, show, table
+from d2c_mlops.cli import example, json_option, main, settings, show, table
+from d2c_mlops.errors import DataRefused, UsageError
 
 if TYPE_CHECKING:
-    from ..decisions.records import Decision
-    from ..decisions.turn import Turn
-    from ..decisions.words import Words
-    from ..ledger.store import Ledger
+    from d2c_mlops.decisions.records import Decision
+    from d2c_mlops.decisions.turn import Turn
+    from d2c_mlops.decisions.words import Words
+    from d2c_mlops.ledger.store import Ledger
 
 by_option = click.option("--by", metavar="NAME", help="Who decides; the user of this machine when not given.")
 model_argument = click.argument("model", required=False)
@@ -47,7 +47,7 @@ def decisions(context: click.Context, as_json: bool) -> None:
 @json_option
 def list_decisions(model: str | None, statuses: tuple[str, ...], every: bool, limit: int, as_json: bool) -> None:
     """List decisions, of one MODEL or of all."""
-    from ..decisions.records import STATUSES
+    from d2c_mlops.decisions.records import STATUSES
 
     if unknown := set(statuses) - set(STATUSES):
         raise UsageError(f"there is no status {', '.join(sorted(unknown))}", next=f"known: {', '.join(STATUSES)}")
@@ -60,9 +60,9 @@ def list_decisions(model: str | None, statuses: tuple[str, ...], every: bool, li
 @json_option
 def show_decision(id: str, as_json: bool) -> None:
     """Show all that is known of a decision: the prediction, the policy, and what happened when. ID may be its beginning."""
-    from ..decisions.pages import reason_of
-    from ..decisions.records import basis, events, find
-    from ..decisions.words import shown
+    from d2c_mlops.decisions.pages import reason_of
+    from d2c_mlops.decisions.records import basis, events, find
+    from d2c_mlops.decisions.words import shown
 
     ledger = _ledger()
     found = find(ledger, id)
@@ -126,10 +126,10 @@ def edit(id: str, value: str, reason: str, by: str | None, as_json: bool) -> Non
 @json_option
 def apply(id: str | None, as_json: bool) -> None:
     """Apply decision ID now, a dead letter too; without ID, all that are due."""
-    from ..decisions.applying import apply_due, retry
-    from ..decisions.policy import Policy
-    from ..decisions.records import find
-    from ..decisions.turn import Turn, policies
+    from d2c_mlops.decisions.applying import apply_due, retry
+    from d2c_mlops.decisions.policy import Policy
+    from d2c_mlops.decisions.records import find
+    from d2c_mlops.decisions.turn import Turn, policies
 
     held, ledger = settings(), _ledger()
     if id is None:
@@ -154,8 +154,8 @@ def collect(model: str | None, dry_run: bool, as_json: bool) -> None:
 
     A prediction becomes one decision, however often this runs and wherever. Of several about the same key the newest counts.
     """
-    from ..decisions.applying import now_utc
-    from ..decisions.turn import collected
+    from d2c_mlops.decisions.applying import now_utc
+    from d2c_mlops.decisions.turn import collected
 
     _told(collected(_ledger(), settings(), model, now_utc(), write=not dry_run), as_json)
 
@@ -171,7 +171,7 @@ def run(model: str | None, as_json: bool) -> None:
     seconds. Killed at any moment and started again it applies nothing twice: a web hook is called with the decision's id as
     Idempotency-Key, a table notes each decision in the transaction that changes it.
     """
-    from ..decisions.turn import turn
+    from d2c_mlops.decisions.turn import turn
 
     _told(turn(_ledger(), settings(), model, say=lambda text: click.echo(text, err=True)), as_json)
 
@@ -185,10 +185,10 @@ def stats(model: str | None, since: str, as_json: bool) -> None:
     """Tell how long it takes from prediction to action, and what share is applied unasked or overridden."""
     from datetime import timedelta
 
-    from ..decisions.applying import now_utc
-    from ..decisions.stats import stats as figures
-    from ..decisions.turn import policies
-    from ..values import age
+    from d2c_mlops.decisions.applying import now_utc
+    from d2c_mlops.decisions.stats import stats as figures
+    from d2c_mlops.decisions.turn import policies
+    from d2c_mlops.settings.parsing import age
 
     try:
         span = timedelta(seconds=age(since))
@@ -214,9 +214,9 @@ def stats(model: str | None, since: str, as_json: bool) -> None:
 @json_option
 def link(id: str, by: str, as_json: bool) -> None:
     """Print links that approve, reject and edit decision ID, each once, until its deadline; for channels of your own."""
-    from ..decisions.links import keys, links_of
-    from ..decisions.policy import Policy
-    from ..decisions.records import find
+    from d2c_mlops.decisions.links import keys, links_of
+    from d2c_mlops.decisions.policy import Policy
+    from d2c_mlops.decisions.records import find
 
     held = settings()
     found = find(_ledger(), id)
@@ -250,7 +250,7 @@ def serve(port: int | None, host: str, every: float | None, as_json: bool) -> No
     for the decision's model); /openapi.json describes it. Signed links open a page with a button: looking at it decides nothing, the
     button does, once.
     """
-    from ..decisions.server import serve as run_server
+    from d2c_mlops.decisions.server import serve as run_server
 
     held = settings()
     chosen = port if port is not None else held.decisions.port
@@ -267,14 +267,14 @@ def serve(port: int | None, host: str, every: float | None, as_json: bool) -> No
 
 
 def _ledger() -> Any:
-    from ..ledger.store import Ledger
+    from d2c_mlops.ledger.store import Ledger
 
     return Ledger.of(settings())
 
 
 def _list(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, limit: int = 100) -> None:
-    from ..decisions.pages import reason_of
-    from ..decisions.records import listed
+    from d2c_mlops.decisions.pages import reason_of
+    from d2c_mlops.decisions.records import listed
 
     ledger = _ledger()
     found = listed(ledger, [model] if model else None, statuses, limit)
@@ -295,8 +295,8 @@ def _list(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, li
 
 def _words(ledger: Ledger, found: Sequence[Decision]) -> dict[tuple[str, int], Words]:
     """Return the labels and units of decisions, by model and version; of a version that is gone, names are all there is."""
-    from ..decisions.records import contract_of
-    from ..decisions.words import Words
+    from d2c_mlops.decisions.records import contract_of
+    from d2c_mlops.decisions.words import Words
 
     words = {}
     for model, version in {(each.model, each.version) for each in found}:
@@ -308,7 +308,7 @@ def _words(ledger: Ledger, found: Sequence[Decision]) -> dict[tuple[str, int], W
 
 
 def _value(decision: Decision, words: Words) -> str:
-    from ..decisions.words import shown
+    from d2c_mlops.decisions.words import shown
 
     value = shown(decision.value, words.field(decision.field, "outputs"))
     return f"{words.label(decision.field, 'outputs')} {value}"
@@ -317,10 +317,10 @@ def _value(decision: Decision, words: Words) -> str:
 def _decide(id: str, action: str, by: str | None, reason: str, text: str | None, as_json: bool) -> None:
     import getpass
 
-    from ..decisions.applying import now_utc
-    from ..decisions.deciding import decide
-    from ..decisions.policy import Policy, read_value
-    from ..decisions.records import contract_of, find
+    from d2c_mlops.decisions.applying import now_utc
+    from d2c_mlops.decisions.deciding import decide
+    from d2c_mlops.decisions.policy import Policy, read_value
+    from d2c_mlops.decisions.records import contract_of, find
 
     ledger = _ledger()
     found = find(ledger, id)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from ..errors import D2CError, UsageError
-from ..values import age
-from . import example, here, json_option, main, settings, show, table
+from d2c_mlops.cli import example, here, json_option, main, settings, show, table
+from d2c_mlops.errors import D2CError, UsageError
+from d2c_mlops.settings.parsing import age
 
 
 @example("d2c keys", "d2c keys create crm --model lead_scoring --expires 90d", "d2c keys revoke 1f2e3d4c5b6a")
@@ -46,8 +46,8 @@ def keys(context: click.Context, as_json: bool) -> None:
 @json_option
 def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires: str | None, as_json: bool) -> None:
     """Make a key for NAME and print it, once: only its hash is kept. Running services take it within a second."""
-    from ..serving.keys import EVERY
-    from ..serving.keys import create as make
+    from d2c_mlops.serving.keys import EVERY
+    from d2c_mlops.serving.keys import create as make
 
     lasts = _lasting(expires)
     for unknown in _unknown(models):
@@ -76,7 +76,7 @@ def list_keys(as_json: bool) -> None:
 @json_option
 def revoke(id: str, as_json: bool) -> None:
     """End the key ID now; services refuse it within a second."""
-    from ..serving.keys import revoke as end
+    from d2c_mlops.serving.keys import revoke as end
 
     key = end(_file(), id, now=datetime.now(UTC))
     return show(key.to_dict()) if as_json else click.echo(f"key {key.id} of {key.name} is revoked")
@@ -90,7 +90,7 @@ def revoke(id: str, as_json: bool) -> None:
 @json_option
 def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
     """Make a successor of the key ID and print it; both work until the grace is over."""
-    from ..serving.keys import rotate as renew
+    from d2c_mlops.serving.keys import rotate as renew
 
     left = _age(grace, "--grace") or timedelta(0)
     lasts = _lasting(expires)
@@ -103,7 +103,7 @@ def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from ..serving.keys import read
+    from d2c_mlops.serving.keys import read
 
     found = [key.to_dict() for key in read(_file()).values()]
     if as_json:
@@ -119,14 +119,14 @@ def _list(as_json: bool) -> None:
 
 
 def _file() -> Path:
-    from ..serving.bento import keys_file
+    from d2c_mlops.serving.bento import keys_file
 
     return keys_file(settings())
 
 
 def _unknown(models: tuple[str, ...]) -> list[str]:
-    from ..ledger.store import Ledger
-    from ..registry.versions import all_versions
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.registry.versions import all_versions
 
     if not models:
         return []

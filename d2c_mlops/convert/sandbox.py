@@ -23,11 +23,11 @@ from typing import IO, Any, Self
 
 import psutil
 
-from ..lifetimes import die_with_parent
-from .child_control import FIRST_CODE, FORBIDDEN, KEY_SIZE, MAC_SIZE
-from .container_init import LATE, MEMORY, PROCESSES
-from .containers import PREFIX, Box, box
-from .isolation import TRUSTED, View, best, mode
+from d2c_mlops.convert.child_control import FIRST_CODE, FORBIDDEN, KEY_SIZE, MAC_SIZE
+from d2c_mlops.convert.container_init import LATE, MEMORY, PROCESSES
+from d2c_mlops.convert.containers import PREFIX, Box, box
+from d2c_mlops.convert.isolation import TRUSTED, View, best, mode
+from d2c_mlops.parent_death import die_with_parent
 
 TOKEN = "D2C_SANDBOX"
 PACKAGE_ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..values import time_zone
+from ..settings.parsing import time_zone
 
 # %% auto #0
 __all__ = ['zone_of', 'offset_name', 'local_days', 'last_complete_day', 'start_of', 'end_of', 'sql_zone', 'is_constant']

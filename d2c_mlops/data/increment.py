@@ -29,7 +29,7 @@ from .tables import Tables
 from .validation import validate, validate_all
 from .zones import ZoneChoice, choose_zone, continue_zone, localize_all, zone_change
 from ..errors import UsageError
-from ..locks import lock
+from ..file_lock import lock
 from ..suppression import leave_out
 
 # %% auto #0

@@ -26,7 +26,7 @@ from .days import local_days
 from .manifest import Manifest, Part, TableParts, dataset_folder, list_datasets, read_manifest
 from .schemas import KEYS, SCHEMAS, TIME_COLUMN
 from ..errors import DataRefused, Temporary, UsageError
-from ..locks import lock
+from ..file_lock import lock
 from ..private_files import private_file
 from ..suppression import leave_out
 

@@ -11,15 +11,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import DataRefused, UsageError
-from ..models.contract import Contract, Field, record_model
-from ..serving.batch import identity_of
-from ..serving.bento import keys_file
-from ..settings import PolicySettings, Settings
-from ..values import age
-from .callers import Callers
-from .rules import Rule, Unknown
-from .words import NAMES, Words
+from d2c_mlops.decisions.callers import Callers
+from d2c_mlops.decisions.rules import Rule, Unknown
+from d2c_mlops.decisions.words import NAMES, Words
+from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.models.contract import Contract, Field, record_model
+from d2c_mlops.serving.batch import identity_of
+from d2c_mlops.serving.bento import keys_file
+from d2c_mlops.settings import PolicySettings, Settings
+from d2c_mlops.settings.parsing import age
 
 Values = Mapping[str, Any]
 SHOWN = 60  # characters of a wrong value that an error repeats

@@ -12,18 +12,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..errors import D2CError
-from ..ledger.store import Ledger
-from ..locks import lock
-from ..models.contract import to_records
-from ..registry.promotions import live, promote
-from ..registry.versions import load_version
-from ..runs.execute import run
-from ..serving.bento import package
-from ..serving.server import free_port, serving
-from ..settings import Settings, load
-from .asking import ask, same
+from d2c_mlops import __version__
+from d2c_mlops.demo.asking import ask, same
+from d2c_mlops.errors import D2CError
+from d2c_mlops.file_lock import lock
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.contract import to_records
+from d2c_mlops.registry.promotions import live, promote
+from d2c_mlops.registry.versions import load_version
+from d2c_mlops.runs.execute import run
+from d2c_mlops.serving.bento import package
+from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.settings import Settings, load
 
 NOTEBOOK = Path(__file__).parent / "churn_2019.ipynb"
 NAME = "churn_2019"
@@ -45,7 +45,7 @@ def revival(settings: Settings, step: Step, progress: Progress) -> dict[str, Any
 
 
 def _walk(root: Path, step: Step, progress: Progress) -> dict[str, Any]:
-    from ..convert.check import check
+    from d2c_mlops.convert.check import check
 
     copy = root / "old" / NOTEBOOK.name
     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def _rows(trained: dict[str, Any]) -> bool:
 
 def _converted(copy: Path, root: Path, told: list[str]) -> dict[str, Any]:
     """Convert, or take what an earlier demo of the same version converted. Raises D2CError unless it is equivalent."""
-    from ..convert.convert import convert
+    from d2c_mlops.convert.convert import convert
 
     held = load(root, environ={})
     stamp = root / "old" / ".converted.json"

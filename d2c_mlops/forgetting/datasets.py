@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..data.days import local_days
-from ..data.manifest import Manifest, Part, TableParts
-from ..data.schemas import KEYS, TIME_COLUMN
-from ..data.store import content_digest, dataset_digest, disk_trouble, sweep, write_atomic
-from ..locks import lock
-from ..suppression import ORDER, add_orders, fields_of, members, scrub_table
-from .person import Person
+from d2c_mlops.data.days import local_days
+from d2c_mlops.data.manifest import Manifest, Part, TableParts
+from d2c_mlops.data.schemas import KEYS, TIME_COLUMN
+from d2c_mlops.data.store import content_digest, dataset_digest, disk_trouble, sweep, write_atomic
+from d2c_mlops.file_lock import lock
+from d2c_mlops.forgetting.person import Person
+from d2c_mlops.suppression import ORDER, add_orders, fields_of, members, scrub_table
 
 SEARCHED = {
     "customers": ["customer_id"],

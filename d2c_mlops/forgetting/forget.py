@@ -13,18 +13,18 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from ..errors import Temporary, UsageError
-from ..ledger.store import Ledger
-from ..locks import lock
-from ..registry.promotions import champion
-from ..registry.versions import Version, all_versions
-from ..runs.records import latest
-from ..runs.values import run_id
-from ..serving.bento import log_secret
-from ..settings import Settings
-from ..suppression import ERASE, FOLDER, PREFIX, PSEUDONYMISE, canonical, keyed_hash
-from . import databases, datasets, ledger_rows, places, records
-from .person import MARKER, Person
+from d2c_mlops.errors import Temporary, UsageError
+from d2c_mlops.file_lock import lock
+from d2c_mlops.forgetting import databases, datasets, ledger_rows, places, records
+from d2c_mlops.forgetting.person import MARKER, Person
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.registry.promotions import champion
+from d2c_mlops.registry.versions import Version, all_versions
+from d2c_mlops.runs.records import latest
+from d2c_mlops.runs.values import run_id
+from d2c_mlops.serving.bento import log_secret
+from d2c_mlops.settings import Settings
+from d2c_mlops.suppression import ERASE, FOLDER, PREFIX, PSEUDONYMISE, canonical, keyed_hash
 
 
 @dataclass

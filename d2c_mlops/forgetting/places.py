@@ -12,17 +12,17 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from ..data.manifest import read_manifest
-from ..data.sources import shown
-from ..data.store import write_atomic
-from ..errors import Temporary
-from ..locks import lock
-from ..serving.logbook import ROTATE, recover
-from ..settings import Settings
-from ..suppression import FOLDER
-from . import databases
-from .files import files_below, is_sqlite, replace, scrub
-from .person import Person
+from d2c_mlops.data.manifest import read_manifest
+from d2c_mlops.data.sources import shown
+from d2c_mlops.data.store import write_atomic
+from d2c_mlops.errors import Temporary
+from d2c_mlops.file_lock import lock
+from d2c_mlops.forgetting import databases
+from d2c_mlops.forgetting.files import files_below, is_sqlite, replace, scrub
+from d2c_mlops.forgetting.person import Person
+from d2c_mlops.serving.logbook import ROTATE, recover
+from d2c_mlops.settings import Settings
+from d2c_mlops.suppression import FOLDER
 
 LATER = ("-wal", "-shm", "-journal")  # what SQLite lays beside a database
 SKIPPED = (".lock", ".draft")

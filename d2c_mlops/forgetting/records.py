@@ -11,13 +11,13 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from ..data.store import write_atomic
-from ..ledger.schema import forgettings
-from ..ledger.store import Ledger
-from ..locks import lock
-from ..private_files import private_folder
-from ..suppression import ERASE, FOLDER, KEY_FILE, LIST_FILE, keyed_hash, read_entries, read_key
-from .person import Person
+from d2c_mlops.data.store import write_atomic
+from d2c_mlops.file_lock import lock
+from d2c_mlops.forgetting.person import Person
+from d2c_mlops.ledger.schema import forgettings
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.private_files import private_folder
+from d2c_mlops.suppression import ERASE, FOLDER, KEY_FILE, LIST_FILE, keyed_hash, read_entries, read_key
 
 BEGUN, DONE = "begun", "done"
 

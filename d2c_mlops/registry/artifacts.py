@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..data.store import write_atomic
-from ..errors import Temporary
-from ..locks import lock
-from ..private_files import private_file, tighten
-from ..settings import Settings
+from d2c_mlops.data.store import write_atomic
+from d2c_mlops.errors import Temporary
+from d2c_mlops.file_lock import lock
+from d2c_mlops.private_files import private_file, tighten
+from d2c_mlops.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -20,11 +20,11 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.exceptions import strip_color
 
-from ..lifetimes import die_with_parent
-from . import kernel_setup
-from .kernels import PROJECT
-from .printed import Printed
-from .redaction import Redaction
+from d2c_mlops.parent_death import die_with_parent
+from d2c_mlops.runs import kernel_setup
+from d2c_mlops.runs.kernels import PROJECT
+from d2c_mlops.runs.printed import Printed
+from d2c_mlops.runs.redaction import Redaction
 
 ALLOW_SHELL = "allow-shell-errors"  # tag of a cell whose shell commands may fail
 ALLOW_ERROR = "raises-exception"  # Jupyter's tag of a cell that is expected to raise

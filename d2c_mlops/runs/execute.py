@@ -18,28 +18,28 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..errors import D2CError, UsageError
-from ..ledger.store import Ledger, temporary
-from ..private_files import private_folder, tighten
-from ..settings import JobSettings, Settings
-from ..values import size
-from . import processes
-from .environments import keep
-from .failures import classify, of_code
-from .kernels import choose
-from .outputs import exists, publish
-from .page import advice, finish_page
-from .parameters import check, default_model, load_notebook, parameters_of, to_json, to_source, untyped
-from .pulse import Stop
-from .records import Run, close_lost, close_row, find, move_outputs, open_row
-from .redaction import Redaction
-from .scratch import scratch_folder
-from .secrets import references, secret
-from .slots import slot_key
-from .stages import RESUME, STAGES
-from .supervise import Limits, Progress, follow
-from .values import SLOT_KEY, notes_of, read_events, tell_in
+from d2c_mlops import __version__
+from d2c_mlops.errors import D2CError, UsageError
+from d2c_mlops.ledger.store import Ledger, temporary
+from d2c_mlops.private_files import private_folder, tighten
+from d2c_mlops.runs import processes
+from d2c_mlops.runs.environments import keep
+from d2c_mlops.runs.failures import classify, of_code
+from d2c_mlops.runs.kernels import choose
+from d2c_mlops.runs.outputs import exists, publish
+from d2c_mlops.runs.page import advice, finish_page
+from d2c_mlops.runs.parameters import check, default_model, load_notebook, parameters_of, to_json, to_source, untyped
+from d2c_mlops.runs.pulse import Stop
+from d2c_mlops.runs.records import Run, close_lost, close_row, find, move_outputs, open_row
+from d2c_mlops.runs.redaction import Redaction
+from d2c_mlops.runs.scratch import scratch_folder
+from d2c_mlops.runs.secrets import references, secret
+from d2c_mlops.runs.slots import slot_key
+from d2c_mlops.runs.stages import RESUME, STAGES
+from d2c_mlops.runs.supervise import Limits, Progress, follow
+from d2c_mlops.runs.values import SLOT_KEY, notes_of, read_events, tell_in
+from d2c_mlops.settings import JobSettings, Settings
+from d2c_mlops.settings.parsing import size
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from datetime import date, datetime, timedelta
 from functools import cache, partial
 from typing import Any
 
-from ..data.manifest import Manifest, list_datasets, read_manifest
-from ..errors import D2CError, Failure
-from ..settings import Settings
-from ..values import time_zone
-from .execute import checked
-from .jobs import EXAMPLE, Job, in_a_line, last_complete_day
-from .parameters import Parameter, check, parameters_of
-from .slots import slot_key
+from d2c_mlops.data.manifest import Manifest, list_datasets, read_manifest
+from d2c_mlops.errors import D2CError, Failure
+from d2c_mlops.runs.execute import checked
+from d2c_mlops.runs.jobs import EXAMPLE, Job, in_a_line, last_complete_day
+from d2c_mlops.runs.parameters import Parameter, check, parameters_of
+from d2c_mlops.runs.slots import slot_key
+from d2c_mlops.settings import Settings
+from d2c_mlops.settings.parsing import time_zone
 
 SAMPLE = "sample"  # what runbooks take when nobody names a dataset
 

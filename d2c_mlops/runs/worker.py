@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..lifetimes import die_with_parent
+from d2c_mlops.parent_death import die_with_parent
 
 if __name__ == "__main__":  # before the imports, which take a second
     die_with_parent(int(sys.argv[1]))
@@ -26,9 +26,9 @@ from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 from papermill.translators import PythonTranslator, papermill_translators
 
-from .client import Client, DeadKernel, KernelManager
-from .redaction import Redaction
-from .values import tell_in
+from d2c_mlops.runs.client import Client, DeadKernel, KernelManager
+from d2c_mlops.runs.redaction import Redaction
+from d2c_mlops.runs.values import tell_in
 
 EVENTS = 1
 SLACK = 2**30  # bytes that a process may map beyond twice its limit before it is refused more; it need not use them
@@ -168,7 +168,7 @@ def restrict(cpus: int | None, memory_bytes: float | None) -> None:
 
 def main(folder: Path) -> None:
     """Execute what `spec.json` in the run's folder says, then render the output."""
-    from .page_body import render
+    from d2c_mlops.runs.page_body import render
 
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     restrict(spec["cpus"], spec["memory_bytes"])

@@ -15,30 +15,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..errors import Temporary, UsageError, child_error
-from ..ledger.store import Ledger
-from ..locks import lock
-from ..models.model import EXAMPLE_FILE
-from ..private_files import private_folder
-from ..registry.versions import Version, copied, folder_digest, model_class
-from ..settings import Settings
-from .bento_files import LIST as FILES
-from .bento_files import check, digest, listing, packed
-from .majors import FILE as OLDER_FILE
-from .majors import FOLDER as OLDER
-from .majors import Older
-from .pins import bare_environment, pins
-from .promised import promised
+from d2c_mlops.errors import Temporary, UsageError, child_error
+from d2c_mlops.file_lock import lock
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.model import EXAMPLE_FILE
+from d2c_mlops.private_files import private_folder
+from d2c_mlops.registry.versions import Version, copied, folder_digest, model_class
+from d2c_mlops.serving.bento_files import LIST as FILES
+from d2c_mlops.serving.bento_files import check, digest, listing, packed
+from d2c_mlops.serving.majors import FILE as OLDER_FILE
+from d2c_mlops.serving.majors import FOLDER as OLDER
+from d2c_mlops.serving.majors import Older
+from d2c_mlops.serving.pins import bare_environment, pins
+from d2c_mlops.serving.promised import promised
+from d2c_mlops.settings import Settings
 
 ROOMS = (
     "__init__.py",
     "errors.py",
-    "lifetimes.py",
-    "locks.py",
+    "file_lock.py",
+    "former_names.py",
+    "parent_death.py",
     "private_files.py",
-    "options.py",
-    "settings.py",
-    "values.py",
+    "settings",
     "data",
     "models",
     "serving",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..lifetimes import die_with_parent
+from d2c_mlops.parent_death import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent()

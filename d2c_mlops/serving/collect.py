@@ -13,15 +13,15 @@ import orjson
 from sqlalchemy import Connection, and_, select
 from sqlalchemy.exc import StatementError
 
-from ..errors import UsageError
-from ..ledger.schema import BATCH, by_callers, feedback, predictions, rollouts
-from ..ledger.store import CHUNK, Ledger, insert_new
-from ..locks import lock
-from ..settings import Settings
-from .ids import UNSIGNED
-from .keys import PROBE
-from .logbook import intact, recover
-from .rollout import marks
+from d2c_mlops.errors import UsageError
+from d2c_mlops.file_lock import lock
+from d2c_mlops.ledger.schema import BATCH, by_callers, feedback, predictions, rollouts
+from d2c_mlops.ledger.store import CHUNK, Ledger, insert_new
+from d2c_mlops.serving.ids import UNSIGNED
+from d2c_mlops.serving.keys import PROBE
+from d2c_mlops.serving.logbook import intact, recover
+from d2c_mlops.serving.rollout import marks
+from d2c_mlops.settings import Settings
 
 Rows = list[dict[str, Any]]
 TABLES = {"predictions": predictions, "feedback": feedback, "rollout": rollouts}

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from ..locks import lock
-from ..private_files import private_folder
+from d2c_mlops.errors import UsageError
+from d2c_mlops.file_lock import lock
+from d2c_mlops.private_files import private_folder
 
 PREFIX = "d2c"
 EVERY = "*"

@@ -10,19 +10,19 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from ..errors import D2CError, Failure, GateRefused, UsageError
-from ..ledger.schema import rollouts
-from ..ledger.store import Ledger
-from ..locks import lock
-from ..models.contract_changes import broken_clauses
-from ..registry import artifacts, promotions
-from ..registry.gate import Clause
-from ..registry.promotions import Promotion, live
-from ..registry.versions import Version, find_version
-from ..settings import Settings
-from .history import carry, current, history, place_of, state
-from .rollout import Rollout, read, write
-from .standing import Standing, standing
+from d2c_mlops.errors import D2CError, Failure, GateRefused, UsageError
+from d2c_mlops.file_lock import lock
+from d2c_mlops.ledger.schema import rollouts
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.contract_changes import broken_clauses
+from d2c_mlops.registry import artifacts, promotions
+from d2c_mlops.registry.gate import Clause
+from d2c_mlops.registry.promotions import Promotion, live
+from d2c_mlops.registry.versions import Version, find_version
+from d2c_mlops.serving.history import carry, current, history, place_of, state
+from d2c_mlops.serving.rollout import Rollout, read, write
+from d2c_mlops.serving.standing import Standing, standing
+from d2c_mlops.settings import Settings
 
 
 class NothingNew(UsageError):

@@ -22,20 +22,20 @@ from _bentoml_sdk import Service as Bare
 from bentoml._internal.configuration.containers import BentoMLContainer
 from pydantic import ValidationError
 
-from ..errors import DataRefused, UsageError
-from ..lifetimes import die_with_parent
-from ..settings import service_settings
-from . import journal, synthetic, wire
-from .app import App, Keeping, Served, create_app
-from .bento_files import VARIABLE, check
-from .http import ASGI
-from .kept import Kept
-from .keys import Keyring
-from .logbook import Logbook
-from .majors import loaded as load
-from .majors import older
-from .metrics import Metrics
-from .watch import Watcher, place
+from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.parent_death import die_with_parent
+from d2c_mlops.serving import journal, synthetic, wire
+from d2c_mlops.serving.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.bento_files import VARIABLE, check
+from d2c_mlops.serving.http import ASGI
+from d2c_mlops.serving.kept import Kept
+from d2c_mlops.serving.keys import Keyring
+from d2c_mlops.serving.logbook import Logbook
+from d2c_mlops.serving.majors import loaded as load
+from d2c_mlops.serving.majors import older
+from d2c_mlops.serving.metrics import Metrics
+from d2c_mlops.serving.watch import Watcher, place
+from d2c_mlops.settings import service_settings
 
 HOME = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("D2C_MODEL_FOLDER") or HOME / "model")
@@ -138,7 +138,7 @@ class Inner:
             keeping.kept = Kept(state / "kept.db", most=settings.kept_bytes, most_each=settings.kept_key_bytes)
             keeping.logbook = Logbook(state / "log") if settings.log else None
         if settings.traces:
-            from .tracing import Tracer
+            from d2c_mlops.serving.tracing import Tracer
 
             keeping.tracer = Tracer(settings.traces, made.name, str(made.version))
         self.watcher = watching(found, made.version, broken)

@@ -10,12 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from pkgutil import iter_modules
 
-from ...data.store import write_atomic
-from ...errors import UsageError
-from ...options import SERVICE
-from ..bento_files import VARIABLE
-from ..loadtest import Load
-from ..rollout import Rollout
+from d2c_mlops.data.store import write_atomic
+from d2c_mlops.errors import UsageError
+from d2c_mlops.serving.bento_files import VARIABLE
+from d2c_mlops.serving.loadtest import Load
+from d2c_mlops.serving.rollout import Rollout
+from d2c_mlops.settings.schema import SERVICE
 
 LEAST_CPU = 0.5  # processors; with less, a service starts too slowly
 DRAIN = 10.0  # seconds in which load balancers notice that /readyz says no, where [service] says nothing

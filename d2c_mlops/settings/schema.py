@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .values import typed
+from d2c_mlops.settings.parsing import typed
 
 
 def option(default: Any, doc: str) -> Any:

@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 from zoneinfo import ZoneInfo, available_timezones
 
-from .errors import Failure
+from d2c_mlops.errors import Failure
 
 TEXTS = {
     "true": True,

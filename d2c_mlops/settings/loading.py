@@ -14,8 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .errors import Failure, SettingsError
-from .options import (
+from d2c_mlops.errors import Failure, SettingsError
+from d2c_mlops.settings.parsing import age, hints, is_size, time_zone, typed
+from d2c_mlops.settings.schema import (
     DATA_OPTIONS,
     DECISIONS_OPTIONS,
     GROUPS,
@@ -36,7 +37,6 @@ from .options import (
     ServiceSettings,
     Settings,
 )
-from .values import age, hints, is_size, time_zone, typed
 
 __all__ = [
     "FILE",

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import Temporary
-from .private_files import private_file, private_folder
+from d2c_mlops.errors import Temporary
+from d2c_mlops.private_files import private_file, private_folder
 
 
 @contextmanager

@@ -1,0 +1,65 @@
+"""Former names of modules: projects, notebooks and versions written before a module moved keep working."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
+from types import ModuleType
+from typing import Any
+
+# Former name: present one, both below d2c_mlops.
+MODULES: dict[str, str] = {
+    "lifetimes": "parent_death",
+    "locks": "file_lock",
+    "options": "settings.schema",
+    "values": "settings.parsing",
+}
+# Modules whose names are packages now: what is asked of the package is looked for here.
+PACKAGES: dict[str, str] = {}
+ROOT = __package__ or "d2c_mlops"
+
+
+class FormerNames(MetaPathFinder, Loader):
+    """Find modules by their former names; it is asked last, so nothing that exists is replaced."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return where a module of a former name is found, None for other names."""
+        former = fullname.removeprefix(f"{ROOT}.")
+        return spec_from_loader(fullname, self) if former in MODULES and former != fullname else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module that has the present name."""
+        present = f"{ROOT}.{MODULES[spec.name.removeprefix(f'{ROOT}.')]}"
+        warnings.warn(f"{spec.name} is now {present}", DeprecationWarning, stacklevel=2)
+        module = import_module(present)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module its own specification back, which the import has replaced."""
+        if module.__spec__ is not None and module.__spec__.loader is self:
+            module.__spec__ = module.__spec__.loader_state
+
+
+def attribute(package: str, name: str) -> Any:
+    """Return what a package's former module has under a name. Raises AttributeError."""
+    present = PACKAGES[package.removeprefix(f"{ROOT}.")]
+    if not name.startswith("__"):
+        try:
+            return getattr(import_module(f"{ROOT}.{present}"), name)
+        except AttributeError:
+            pass
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+
+def install() -> None:
+    """Find former names in this process from now on."""
+    if not any(isinstance(finder, FormerNames) for finder in sys.meta_path):
+        sys.meta_path.append(FormerNames())

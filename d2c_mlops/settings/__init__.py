@@ -1,0 +1,30 @@
+"""settings.ini and the environment as typed settings, all mistakes reported at once."""
+
+from d2c_mlops.settings.loading import FILE, Settings, find, has_own_section, load, service_settings
+from d2c_mlops.settings.schema import (
+    MODEL_OPTIONS,
+    OPTIONS,
+    ROLLOUT_OPTIONS,
+    SERVICE_OPTIONS,
+    JobSettings,
+    PolicySettings,
+    RolloutSettings,
+    ServiceSettings,
+)
+
+__all__ = [
+    "FILE",
+    "MODEL_OPTIONS",
+    "OPTIONS",
+    "ROLLOUT_OPTIONS",
+    "SERVICE_OPTIONS",
+    "JobSettings",
+    "PolicySettings",
+    "RolloutSettings",
+    "ServiceSettings",
+    "Settings",
+    "find",
+    "has_own_section",
+    "load",
+    "service_settings",
+]
