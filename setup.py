@@ -37,11 +37,11 @@ setup(
     entry_points={
         "console_scripts": ["d2c = d2c_mlops.cli:main"],
         "d2c_mlops.sources": [
-            "csv = d2c_mlops.data.sources:CsvSource",
-            "parquet = d2c_mlops.data.sources:ParquetSource",
-            "sql = d2c_mlops.data.sources:SqlSource",
-            "sample = d2c_mlops.data.sources:SampleSource",
-            "zip = d2c_mlops.data.archives:ZipSource",
+            "csv = d2c_mlops.data.sources.fetch:CsvSource",
+            "parquet = d2c_mlops.data.sources.fetch:ParquetSource",
+            "sql = d2c_mlops.data.sources.fetch:SqlSource",
+            "sample = d2c_mlops.data.sources.fetch:SampleSource",
+            "zip = d2c_mlops.data.sources.archives:ZipSource",
         ],
         "d2c_mlops.sinks": [
             "file = d2c_mlops.serving.sinks:FileSink",
@@ -50,11 +50,11 @@ setup(
             "webhook = d2c_mlops.serving.webhook_sink:WebhookSink",
         ],
         "d2c_mlops.layouts": [
-            "bank-marketing = d2c_mlops.data.bank_marketing:BankMarketing",
-            "canonical = d2c_mlops.data.layouts:Canonical",
-            "complete-journey = d2c_mlops.data.complete_journey:CompleteJourney",
-            "online-retail = d2c_mlops.data.online_retail:OnlineRetail",
-            "shopify = d2c_mlops.data.shopify:Shopify",
+            "bank-marketing = d2c_mlops.data.layouts.bank_marketing:BankMarketing",
+            "canonical = d2c_mlops.data.layouts.discovery:Canonical",
+            "complete-journey = d2c_mlops.data.layouts.complete_journey:CompleteJourney",
+            "online-retail = d2c_mlops.data.layouts.online_retail:OnlineRetail",
+            "shopify = d2c_mlops.data.layouts.shopify:Shopify",
         ],
     },
 )

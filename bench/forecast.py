@@ -22,7 +22,7 @@ import numpy as np
 from aims import Aim, close, table
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
-from d2c_mlops.data.ingest import map_tables
+from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.backtest import Backtest, align, backtest, summary, wape
 from d2c_mlops.models.forecasting import DemandForecaster, replay

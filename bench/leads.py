@@ -22,8 +22,8 @@ import pandas as pd
 from aims import Aim, close, table
 from joblib import Parallel, delayed
 
-from d2c_mlops.data.ingest import map_tables
-from d2c_mlops.data.leads import pack
+from d2c_mlops.data.ingestion.ingest import map_tables
+from d2c_mlops.data.layouts.leads import pack
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.additive import Pace, share

@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from aims import Aim, close, table
 
-from d2c_mlops.data.ingest import map_tables
+from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.lifetime_value import fit_bgnbd
 from d2c_mlops.models.segment_plots import plot_calibration, plot_choice, plot_moves, plot_plan

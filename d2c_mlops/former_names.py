@@ -14,13 +14,42 @@ from typing import Any
 
 # Former name: present one, both below d2c_mlops.
 MODULES: dict[str, str] = {
+    "data.archives": "data.sources.archives",
+    "data.bank_marketing": "data.layouts.bank_marketing",
+    "data.calendar_dates": "data.sources.calendar_dates",
+    "data.cells": "data.ingestion.cells",
+    "data.complete_journey": "data.layouts.complete_journey",
+    "data.csv_files": "data.sources.csv_files",
+    "data.csv_quotes": "data.sources.csv_quotes",
+    "data.files": "data.sources.files",
+    "data.frames": "data.sources.frames",
+    "data.identifiers": "data.sources.identifiers",
+    "data.increment": "data.ingestion.increment",
+    "data.ingest": "data.ingestion.ingest",
+    "data.joining": "data.ingestion.joining",
+    "data.leads": "data.layouts.leads",
+    "data.money": "data.layouts.money",
+    "data.numerals": "data.sources.numerals",
+    "data.online_retail": "data.layouts.online_retail",
+    "data.overlap": "data.ingestion.overlap",
+    "data.reading": "data.ingestion.reading",
+    "data.sales_totals": "data.layouts.sales_totals",
+    "data.shopify": "data.layouts.shopify",
+    "data.shopify_money": "data.layouts.shopify_money",
+    "data.shopify_notes": "data.layouts.shopify_notes",
+    "data.shopify_refunds": "data.layouts.shopify_refunds",
+    "data.shopify_rows": "data.layouts.shopify_rows",
+    "data.text_encoding": "data.sources.text_encoding",
     "lifetimes": "parent_death",
     "locks": "file_lock",
     "options": "settings.schema",
     "values": "settings.parsing",
 }
 # Modules whose names are packages now: what is asked of the package is looked for here.
-PACKAGES: dict[str, str] = {}
+PACKAGES: dict[str, str] = {
+    "data.layouts": "data.layouts.discovery",
+    "data.sources": "data.sources.fetch",
+}
 ROOT = __package__ or "d2c_mlops"
 
 

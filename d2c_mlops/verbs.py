@@ -9,46 +9,46 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from .convert.check import check
-from .data.files import FileFormat
-from .data.ingest import IngestResult
-from .data.ingest import ingest as _ingest
-from .decisions.applying import now_utc
-from .decisions.deciding import decide as _decide
-from .decisions.policy import Policy
-from .decisions.records import Decision, find, listed
-from .decisions.stats import Stats, stats
-from .decisions.turn import Turn, policies, turn
-from .errors import UsageError
-from .forgetting.forget import Forgetting
-from .forgetting.forget import forget as _forget
-from .ledger.store import Ledger
-from .registry.gate import Clause
-from .registry.promotions import Promotion, live
-from .registry.versions import Version, find_version
-from .runs.execute import run as _run
-from .runs.records import Run
-from .serving.batch import Scored
-from .serving.batch import score as _score
-from .serving.bento import Bento
-from .serving.bento import package as _package
-from .serving.container import Image
-from .serving.container import containerize as _containerize
-from .serving.history import beside
-from .serving.loadtest import Load
-from .serving.loadtest import loadtest as _loadtest
-from .serving.rollouts import abort as _abort
-from .serving.rollouts import challenger as _challenger
-from .serving.rollouts import finish as _finish
-from .serving.rollouts import promote as _promote
-from .serving.rollouts import rollback as _rollback
-from .serving.rollouts import rollout as _rollout
-from .serving.served import Answerer, moments
-from .serving.served import served as _served
-from .serving.server import Server, free_port, serving
-from .serving.standing import Standing
-from .serving.standing import standing as _standing
-from .settings import Settings, load
+from d2c_mlops.convert.check import check
+from d2c_mlops.data.ingestion.ingest import IngestResult
+from d2c_mlops.data.ingestion.ingest import ingest as _ingest
+from d2c_mlops.data.sources.files import FileFormat
+from d2c_mlops.decisions.applying import now_utc
+from d2c_mlops.decisions.deciding import decide as _decide
+from d2c_mlops.decisions.policy import Policy
+from d2c_mlops.decisions.records import Decision, find, listed
+from d2c_mlops.decisions.stats import Stats, stats
+from d2c_mlops.decisions.turn import Turn, policies, turn
+from d2c_mlops.errors import UsageError
+from d2c_mlops.forgetting.forget import Forgetting
+from d2c_mlops.forgetting.forget import forget as _forget
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.registry.gate import Clause
+from d2c_mlops.registry.promotions import Promotion, live
+from d2c_mlops.registry.versions import Version, find_version
+from d2c_mlops.runs.execute import run as _run
+from d2c_mlops.runs.records import Run
+from d2c_mlops.serving.batch import Scored
+from d2c_mlops.serving.batch import score as _score
+from d2c_mlops.serving.bento import Bento
+from d2c_mlops.serving.bento import package as _package
+from d2c_mlops.serving.container import Image
+from d2c_mlops.serving.container import containerize as _containerize
+from d2c_mlops.serving.history import beside
+from d2c_mlops.serving.loadtest import Load
+from d2c_mlops.serving.loadtest import loadtest as _loadtest
+from d2c_mlops.serving.rollouts import abort as _abort
+from d2c_mlops.serving.rollouts import challenger as _challenger
+from d2c_mlops.serving.rollouts import finish as _finish
+from d2c_mlops.serving.rollouts import promote as _promote
+from d2c_mlops.serving.rollouts import rollback as _rollback
+from d2c_mlops.serving.rollouts import rollout as _rollout
+from d2c_mlops.serving.served import Answerer, moments
+from d2c_mlops.serving.served import served as _served
+from d2c_mlops.serving.server import Server, free_port, serving
+from d2c_mlops.serving.standing import Standing
+from d2c_mlops.serving.standing import standing as _standing
+from d2c_mlops.settings import Settings, load
 
 __all__ = [
     "check",

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from d2c_mlops.data.csv_files import parse_csv
-from d2c_mlops.data.files import FileFormat
-from d2c_mlops.data.ingest import MappedTables, map_tables
-from d2c_mlops.data.leads import unpack
-from d2c_mlops.data.text_encoding import decode
+from d2c_mlops.data.ingestion.ingest import MappedTables, map_tables
+from d2c_mlops.data.layouts.leads import unpack
+from d2c_mlops.data.sources.csv_files import parse_csv
+from d2c_mlops.data.sources.files import FileFormat
+from d2c_mlops.data.sources.text_encoding import decode
 from d2c_mlops.errors import DataRefused
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)

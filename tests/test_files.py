@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner
 
 from d2c_mlops.cli import main
-from d2c_mlops.data.increment import ingest_new
-from d2c_mlops.data.ingest import IngestResult, ingest
-from d2c_mlops.data.overlap import News
+from d2c_mlops.data.ingestion.increment import ingest_new
+from d2c_mlops.data.ingestion.ingest import IngestResult, ingest
+from d2c_mlops.data.ingestion.overlap import News
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 

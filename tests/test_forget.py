@@ -23,9 +23,9 @@ from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.data import simulate
-from d2c_mlops.data.increment import ingest_new
-from d2c_mlops.data.ingest import ingest
-from d2c_mlops.data.leads import pack
+from d2c_mlops.data.ingestion.increment import ingest_new
+from d2c_mlops.data.ingestion.ingest import ingest
+from d2c_mlops.data.layouts.leads import pack
 from d2c_mlops.data.manifest import read_manifest
 from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from test_service import ASK, asking
 
-from d2c_mlops.data import sources as parquet
-from d2c_mlops.data import text_encoding
-from d2c_mlops.data.archives import ZipSource
-from d2c_mlops.data.sources import read_parquet, shown
-from d2c_mlops.data.text_encoding import read_bytes
+from d2c_mlops.data.sources import fetch as parquet
+from d2c_mlops.data.sources import text_encoding
+from d2c_mlops.data.sources.archives import ZipSource
+from d2c_mlops.data.sources.fetch import read_parquet, shown
+from d2c_mlops.data.sources.text_encoding import read_bytes
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.formulas import no_formula, no_formulas, with_formula, with_formulas
 from d2c_mlops.runs.history import _write_csv

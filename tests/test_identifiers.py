@@ -21,13 +21,13 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2c_mlops.data.frames import arrow_frame, rows_frame
-from d2c_mlops.data.increment import ingest_new
-from d2c_mlops.data.ingest import ingest
-from d2c_mlops.data.layouts import layouts
-from d2c_mlops.data.leads import pack, unpack
-from d2c_mlops.data.shopify_rows import COLUMNS
-from d2c_mlops.data.sources import SqlSource, find_source, read_parquet
+from d2c_mlops.data.ingestion.increment import ingest_new
+from d2c_mlops.data.ingestion.ingest import ingest
+from d2c_mlops.data.layouts.discovery import layouts
+from d2c_mlops.data.layouts.leads import pack, unpack
+from d2c_mlops.data.layouts.shopify_rows import COLUMNS
+from d2c_mlops.data.sources.fetch import SqlSource, find_source, read_parquet
+from d2c_mlops.data.sources.frames import arrow_frame, rows_frame
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import read_text, validate
 from d2c_mlops.errors import DataRefused

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2c_mlops.data import simulate
-from d2c_mlops.data.complete_journey import CompleteJourney
-from d2c_mlops.data.ingest import ingest
-from d2c_mlops.data.layouts import Canonical, Mapped, find_layout
-from d2c_mlops.data.online_retail import COLUMNS, OnlineRetail, match_returns, read_lines, sort_out
+from d2c_mlops.data.ingestion.ingest import ingest
+from d2c_mlops.data.layouts.complete_journey import CompleteJourney
+from d2c_mlops.data.layouts.discovery import Canonical, Mapped, find_layout
+from d2c_mlops.data.layouts.online_retail import COLUMNS, OnlineRetail, match_returns, read_lines, sort_out
+from d2c_mlops.data.layouts.shopify import Shopify
+from d2c_mlops.data.layouts.shopify_rows import COLUMNS as SHOPIFY
 from d2c_mlops.data.schemas import TIME
-from d2c_mlops.data.shopify import Shopify
-from d2c_mlops.data.shopify_rows import COLUMNS as SHOPIFY
-from d2c_mlops.data.sources import SampleSource
+from d2c_mlops.data.sources.fetch import SampleSource
 from d2c_mlops.data.validation import validate_all
 from d2c_mlops.errors import DataRefused
 

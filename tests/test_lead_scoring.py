@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.data.leads import campaign, pack, unpack
+from d2c_mlops.data.layouts.leads import campaign, pack, unpack
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
@@ -81,7 +81,7 @@ def test_times_after_scoring_twins_and_late_fields_are_found() -> None:
 
 
 def test_the_guard_finds_duration_in_the_banks_calls_and_the_clock_its_economy(shared_data: Path) -> None:
-    from d2c_mlops.data.ingest import map_tables
+    from d2c_mlops.data.ingestion.ingest import map_tables
 
     calls = map_tables(str(shared_data / "bank_marketing.zip"))[0]["leads"].head(20000)
     with pytest.raises(DataRefused) as told:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2c_mlops.data.archives import ZipSource, check_size
-from d2c_mlops.data.bank_marketing import COLUMNS, BankMarketing
-from d2c_mlops.data.ingest import ingest, map_tables
-from d2c_mlops.data.leads import campaign, pack, unpack
+from d2c_mlops.data.ingestion.ingest import ingest, map_tables
+from d2c_mlops.data.layouts.bank_marketing import COLUMNS, BankMarketing
+from d2c_mlops.data.layouts.leads import campaign, pack, unpack
+from d2c_mlops.data.sources.archives import ZipSource, check_size
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError

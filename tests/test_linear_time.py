@@ -21,8 +21,8 @@ from d2c_mlops.convert.rules.pandas3 import _TEXT_COLUMN
 from d2c_mlops.convert.rules.secrets import _TAGS
 from d2c_mlops.convert.sections import sectioned, title_of
 from d2c_mlops.convert.verify import _FIGURE, _NOT_RESULTS, _lines
-from d2c_mlops.data.csv_files import NUMBER_LIKE
-from d2c_mlops.data.joining import plain_stem
+from d2c_mlops.data.ingestion.joining import plain_stem
+from d2c_mlops.data.sources.csv_files import NUMBER_LIKE
 from d2c_mlops.runs.page_body import without_loads
 from d2c_mlops.runs.printed import CONTROL
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.data.days import zone_of
-from d2c_mlops.data.leads import campaign, pack
+from d2c_mlops.data.layouts.leads import campaign, pack
 from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate

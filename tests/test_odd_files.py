@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from d2c_mlops.data.csv_files import parse_csv
-from d2c_mlops.data.ingest import IngestResult, ingest
+from d2c_mlops.data.ingestion.ingest import IngestResult, ingest
+from d2c_mlops.data.sources.csv_files import parse_csv
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 

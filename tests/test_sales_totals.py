@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from d2c_mlops.cli import main
-from d2c_mlops.data.ingest import IngestResult, ingest, map_tables
+from d2c_mlops.data.ingestion.ingest import IngestResult, ingest, map_tables
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.backtest import backtest, summary, wape

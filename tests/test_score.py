@@ -24,7 +24,7 @@ from local_client import LocalClient
 from test_registry import train
 
 from d2c_mlops.cli import main
-from d2c_mlops.data.files import FileFormat
+from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.errors import DataRefused, Temporary, UsageError
 from d2c_mlops.models.contract import Contract, column
 from d2c_mlops.registry.promotions import promote

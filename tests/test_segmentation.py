@@ -16,7 +16,7 @@ import pytest
 from local_client import LocalClient
 from test_customer_features import bought, on
 
-from d2c_mlops.data.ingest import map_tables
+from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d2c_mlops.data.ingest import ingest
-from d2c_mlops.data.layouts import Mapped
-from d2c_mlops.data.money import minor, needed_places, places_of, spread
-from d2c_mlops.data.shopify import Shopify
-from d2c_mlops.data.shopify_money import net_of, reconcile
-from d2c_mlops.data.shopify_rows import COLUMNS
+from d2c_mlops.data.ingestion.ingest import ingest
+from d2c_mlops.data.layouts.discovery import Mapped
+from d2c_mlops.data.layouts.money import minor, needed_places, places_of, spread
+from d2c_mlops.data.layouts.shopify import Shopify
+from d2c_mlops.data.layouts.shopify_money import net_of, reconcile
+from d2c_mlops.data.layouts.shopify_rows import COLUMNS
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate_all
 from d2c_mlops.errors import DataRefused
@@ -504,8 +504,8 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
 
 
 def test_reconcile_finds_a_line_that_was_changed_afterwards() -> None:
-    from d2c_mlops.data.shopify_money import order_money
-    from d2c_mlops.data.shopify_rows import ORDER_FIELDS, blocks_of, distinct_orders, kinds_of
+    from d2c_mlops.data.layouts.shopify_money import order_money
+    from d2c_mlops.data.layouts.shopify_rows import ORDER_FIELDS, blocks_of, distinct_orders, kinds_of
 
     frame = pd.DataFrame([*order("#1", "20.00", item("#1", "Mug", 2)), *order("#2", "9.00", item("#2", "Mug"))])
     rows, _ = distinct_orders(blocks_of(frame))

@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from d2c_mlops.data import simulate
-from d2c_mlops.data.ingest import ingest
-from d2c_mlops.data.layouts import layouts
+from d2c_mlops.data.ingestion.ingest import ingest
+from d2c_mlops.data.layouts.discovery import layouts
 from d2c_mlops.data.schemas import KEYS
-from d2c_mlops.data.sources import CsvSource, ParquetSource, SqlSource, find_source, read_csv, shown, sources
+from d2c_mlops.data.sources.fetch import CsvSource, ParquetSource, SqlSource, find_source, read_csv, shown, sources
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import D2CError, DataRefused, Temporary, UsageError
 

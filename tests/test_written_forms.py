@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d2c_mlops.data.files import FileFormat
-from d2c_mlops.data.ingest import ingest
+from d2c_mlops.data.ingestion.ingest import ingest
+from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from d2c_mlops.cli import main
 from d2c_mlops.data.days import end_of, last_complete_day, local_days, start_of
-from d2c_mlops.data.increment import ingest_new
-from d2c_mlops.data.ingest import IngestResult, ingest
+from d2c_mlops.data.ingestion.increment import ingest_new
+from d2c_mlops.data.ingestion.ingest import IngestResult, ingest
 from d2c_mlops.data.manifest import Manifest, read_manifest
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.zones import choose_zone, localize, offsets_of
@@ -223,7 +223,7 @@ def test_shopify_exports_tell_their_offset(tmp_path: Path, shopify_rows: pd.Data
 
 @pytest.fixture
 def shopify_rows() -> pd.DataFrame:
-    from d2c_mlops.data.shopify import COLUMNS
+    from d2c_mlops.data.layouts.shopify import COLUMNS
 
     row = dict.fromkeys(COLUMNS, "") | {"Name": "#1", "Email": "a@x.org", "Financial Status": "paid", "Currency": "USD"}
     row |= {"Subtotal": "5.00", "Lineitem quantity": "1", "Lineitem name": "Mug", "Lineitem price": "5.00", "Id": "77"}

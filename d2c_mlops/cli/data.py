@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import example, here, json_option, main, settings, show, table
+from d2c_mlops.cli import example, here, json_option, main, settings, show, table
 
 if TYPE_CHECKING:
-    from ..data.manifest import Manifest
+    from d2c_mlops.data.manifest import Manifest
 
 
 @example(
@@ -63,8 +63,8 @@ def ingest(
     """
     from datetime import UTC, datetime
 
-    from ..data.files import FileFormat
-    from ..data.ingest import ingest as read
+    from d2c_mlops.data.ingestion.ingest import ingest as read
+    from d2c_mlops.data.sources.files import FileFormat
 
     held = settings()
     zone = zone or held.dataset_zone(name)
@@ -97,7 +97,7 @@ def ingest(
 @json_option
 def datasets(as_json: bool) -> None:
     """List the datasets that were ingested."""
-    from ..data.manifest import list_datasets, read_manifest
+    from d2c_mlops.data.manifest import list_datasets, read_manifest
 
     held = settings()
     found = [read_manifest(held.store, name) for name in list_datasets(held.store)]
@@ -126,7 +126,7 @@ def _days(manifest: Manifest) -> tuple[date | None, date | None]:
 @json_option
 def settings_command(as_json: bool) -> None:
     """Print the settings that hold here, wherever they come from."""
-    from ..settings import MODEL_OPTIONS, OPTIONS, ROLLOUT_OPTIONS, SERVICE_OPTIONS
+    from d2c_mlops.settings import MODEL_OPTIONS, OPTIONS, ROLLOUT_OPTIONS, SERVICE_OPTIONS
 
     held = settings()
     values = {"root": str(held.root), **{name: getattr(held, name) for name in OPTIONS}}

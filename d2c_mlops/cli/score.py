@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from ..errors import DataRefused
-from . import example, json_option, main, settings, show
+from d2c_mlops.cli import example, json_option, main, settings, show
+from d2c_mlops.errors import DataRefused
 
 
 @example(
@@ -46,12 +46,12 @@ def score(
     the URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; what it refuses is kept as dead letters), or `ledger:`, from where
     `d2c decisions run` makes decisions of them. Interrupted, the same command goes on where it stopped; repeated, it changes nothing. While a rollout is going, its keys are the challenger's here too.
     """
-    from ..data.files import FileFormat
-    from ..ledger.store import Ledger
-    from ..registry.promotions import live
-    from ..registry.versions import find_version
-    from ..serving.batch import score as answer
-    from ..serving.history import beside
+    from d2c_mlops.data.sources.files import FileFormat
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.registry.promotions import live
+    from d2c_mlops.registry.versions import find_version
+    from d2c_mlops.serving.batch import score as answer
+    from d2c_mlops.serving.history import beside
 
     held = settings()
     ledger = Ledger.of(held)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .days import end_of, sql_zone, zone_of
-from .frames import EXACT, exact_series
+from .sources.frames import EXACT, exact_series
 from .manifest import Manifest, dataset_folder, read_manifest
 from .schemas import SCHEMAS, TIME, TIME_COLUMN
 from .validation import validate

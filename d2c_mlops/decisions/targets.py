@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from ..data.sources import shown, split_location, sql_trouble
-from ..errors import UsageError
-from ..models.contract import Contract
-from ..runs.secrets import resolve, secret
-from ..serving.sql_sink import KEY_LENGTH, TYPES
-from ..serving.webhook_sink import TOKEN, check_line, post
-from .policy import Policy
-from .records import Decision
+from d2c_mlops.data.sources.fetch import shown, split_location, sql_trouble
+from d2c_mlops.decisions.policy import Policy
+from d2c_mlops.decisions.records import Decision
+from d2c_mlops.errors import UsageError
+from d2c_mlops.models.contract import Contract
+from d2c_mlops.runs.secrets import resolve, secret
+from d2c_mlops.serving.sql_sink import KEY_LENGTH, TYPES
+from d2c_mlops.serving.webhook_sink import TOKEN, check_line, post
 
 WHOLE = re.compile(r"-?(?:0|[1-9]\d*)")  # a number whose text is its only spelling: not 007
 NOTES = "d2c_decisions"  # which decisions a database has taken

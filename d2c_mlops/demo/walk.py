@@ -12,22 +12,22 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.ingest import ingest
-from ..data.tables import Tables
-from ..errors import Temporary
-from ..ledger.store import Ledger
-from ..models.contract import to_records
-from ..models.forecasting import DemandForecaster
-from ..models.model import Model
-from ..registry.promotions import live, promote
-from ..registry.versions import Version, load_version
-from ..runs.execute import run
-from ..serving.bento import package
-from ..serving.server import free_port, serving
-from ..settings import Settings
-from .asking import ask, same
-from .report import write
-from .revival import available, revival
+from d2c_mlops.data.ingestion.ingest import ingest
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.demo.asking import ask, same
+from d2c_mlops.demo.report import write
+from d2c_mlops.demo.revival import available, revival
+from d2c_mlops.errors import Temporary
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.contract import to_records
+from d2c_mlops.models.forecasting import DemandForecaster
+from d2c_mlops.models.model import Model
+from d2c_mlops.registry.promotions import live, promote
+from d2c_mlops.registry.versions import Version, load_version
+from d2c_mlops.runs.execute import run
+from d2c_mlops.serving.bento import package
+from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.settings import Settings
 
 MODEL, DATASET, SOURCE = "demand", "sample", "sample"
 ASKED = 200  # records sent to the service

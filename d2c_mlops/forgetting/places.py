@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from d2c_mlops.data.manifest import read_manifest
-from d2c_mlops.data.sources import shown
+from d2c_mlops.data.sources.fetch import shown
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.errors import Temporary
 from d2c_mlops.file_lock import lock

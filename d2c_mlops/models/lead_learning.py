@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from ..data.leads import unpack
+from ..data.layouts.leads import unpack
 from ..errors import DataRefused, Failure, UsageError
 from .additive import Additive, Pace, ages, share, terms_of
 from .charter import break_even_precision

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ..data.leads import campaign, unpack
+from ..data.layouts.leads import campaign, unpack
 from ..data.tables import Tables
 from ..errors import DataRefused, Failure, UsageError
 from .charter import Charter

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.days import local_days
-from ..data.leads import unpack
+from ..data.layouts.leads import unpack
 from d2c_mlops.models.additive import (
     Additive,
     Pace,

@@ -12,20 +12,20 @@ from typing import Any
 import orjson
 import pandas as pd
 
-from ..data.files import FileFormat
-from ..data.sources import shown, split_location
-from ..errors import DataRefused, Failure, UsageError
-from ..formulas import with_formulas
-from ..models.contract import Contract, to_records
-from ..models.model import Model
-from ..registry.versions import Version, load_version
-from ..settings import Settings
-from .answering import fitting
-from .raw import checked
-from .rollout import Rollout
-from .sinks import Batch, Written, find_sink
-from .source import read_records
-from .variants import TRIES
+from d2c_mlops.data.sources.fetch import shown, split_location
+from d2c_mlops.data.sources.files import FileFormat
+from d2c_mlops.errors import DataRefused, Failure, UsageError
+from d2c_mlops.formulas import with_formulas
+from d2c_mlops.models.contract import Contract, to_records
+from d2c_mlops.models.model import Model
+from d2c_mlops.registry.versions import Version, load_version
+from d2c_mlops.serving.answering import fitting
+from d2c_mlops.serving.raw import checked
+from d2c_mlops.serving.rollout import Rollout
+from d2c_mlops.serving.sinks import Batch, Written, find_sink
+from d2c_mlops.serving.source import read_records
+from d2c_mlops.serving.variants import TRIES
+from d2c_mlops.settings import Settings
 
 CHUNK = 20_000  # records answered, written and committed at a time
 Progress = Callable[[int, int], None]  # records done, records in all

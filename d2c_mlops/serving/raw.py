@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data.frames import EXACT
-from ..data.validation import read_text
-from ..errors import DataRefused, Failure
-from ..models.contract import Contract, Field
-from .source import rows_of
+from d2c_mlops.data.sources.frames import EXACT
+from d2c_mlops.data.validation import read_text
+from d2c_mlops.errors import DataRefused, Failure
+from d2c_mlops.models.contract import Contract, Field
+from d2c_mlops.serving.source import rows_of
 
 TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"false", "f", "no", "n", "0"})
 NUMBERS = frozenset({"integer", "floating", "mixed-integer-float", "decimal"})

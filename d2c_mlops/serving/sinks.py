@@ -14,12 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..data.sources import URL, extensions, shown
-from ..data.store import disk_trouble
-from ..errors import UsageError
-from ..formulas import no_formulas
-from ..models.contract import Contract
-from ..settings import Settings
+from d2c_mlops.data.sources.fetch import URL, extensions, shown
+from d2c_mlops.data.store import disk_trouble
+from d2c_mlops.errors import UsageError
+from d2c_mlops.formulas import no_formulas
+from d2c_mlops.models.contract import Contract
+from d2c_mlops.settings import Settings
 
 
 @dataclass(frozen=True)

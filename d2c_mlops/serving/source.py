@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..data.cells import Told, plain_cells
-from ..data.files import FileFormat, Part, stem_of
-from ..data.joining import labelled
-from ..data.layouts import RawTable
-from ..data.origin import LINE
-from ..data.reading import parts_at
-from ..data.sources import shown
-from ..errors import DataRefused, UsageError
-from ..models.contract import Contract
+from d2c_mlops.data.ingestion.cells import Told, plain_cells
+from d2c_mlops.data.ingestion.joining import labelled
+from d2c_mlops.data.ingestion.reading import parts_at
+from d2c_mlops.data.layouts.discovery import RawTable
+from d2c_mlops.data.origin import LINE
+from d2c_mlops.data.sources.fetch import shown
+from d2c_mlops.data.sources.files import FileFormat, Part, stem_of
+from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.models.contract import Contract
 
 
 class Records(NamedTuple):

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import pandas as pd
 import sqlalchemy as sa
 
-from ..data.sources import URL, shown, split_location, sql_trouble
-from ..errors import Failure, UsageError
-from ..models.contract import Field, to_records
-from .sinks import Batch, Out, Written
+from d2c_mlops.data.sources.fetch import URL, shown, split_location, sql_trouble
+from d2c_mlops.errors import Failure, UsageError
+from d2c_mlops.models.contract import Field, to_records
+from d2c_mlops.serving.sinks import Batch, Out, Written
 
 TYPES: dict[str, Any] = {
     "string": sa.String,
