@@ -39,7 +39,7 @@ from sqlalchemy import select
 from d2c_mlops import verbs
 from d2c_mlops.ledger.schema import predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.lead_scoring import LeadScorer
+from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import register
 from d2c_mlops.serving.collect import collect

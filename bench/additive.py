@@ -18,9 +18,9 @@ import pandas as pd
 import pandera.pandas as pa
 
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract, column, values_of
-from d2c_mlops.models.model import Evaluation, Model
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract, column, values_of
+from d2c_mlops.models.core.model import Evaluation, Model
 
 FEATURES = [f"feature_{i:02d}" for i in range(30)]
 VALUES, CONTRIBUTION = itemgetter(*FEATURES), itemgetter(2)

@@ -34,7 +34,7 @@ FOUND = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.fi
 TRAIN = """
 from datetime import date
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.model import Evaluation
+from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import new_model, register
 from d2c_mlops.settings import load
 held = load()

@@ -146,7 +146,7 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
 
     from d2c_mlops.convert.write.model import TRAININGS
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.models.contract import to_records
+    from d2c_mlops.models.core.contract import to_records
     from d2c_mlops.registry.promotions import live, promote
     from d2c_mlops.registry.versions import load_version
     from d2c_mlops.runs.execute import run

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.models.contract import Contract
+from d2c_mlops.models.core.contract import Contract
 
 from .additive import FEATURES, Additive
 

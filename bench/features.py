@@ -92,7 +92,7 @@ def parts(lines: int, name: str) -> list[Path]:
 def ours(lines: int, only_rfm: bool) -> pd.DataFrame:
     """Return the features by the package."""
     from d2c_mlops.data.tables import Tables
-    from d2c_mlops.models.customer_features import customer_features
+    from d2c_mlops.models.segmentation.customer_features import customer_features
 
     found = customer_features(Tables.open(STORE, f"lines_{lines}"), AS_OF, habits=not only_rfm)
     return found[["customer_id", *RFM]] if only_rfm else found
@@ -145,7 +145,7 @@ def child(side: str, lines: int, only_rfm: bool, out: Path) -> None:
     """Run one side and write its table and its cost."""
     import duckdb  # noqa: F401 - what both sides import is loaded before the clock starts
 
-    import d2c_mlops.models.customer_features  # noqa: F401
+    import d2c_mlops.models.segmentation.customer_features  # noqa: F401
 
     began, loaded = time.perf_counter(), time.process_time()
     frame = (ours if side == "ours" else by_pandas)(lines, only_rfm)

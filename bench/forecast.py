@@ -24,11 +24,11 @@ from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
 from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.backtest import Backtest, align, backtest, summary, wape
-from d2c_mlops.models.forecasting import DemandForecaster, replay
-from d2c_mlops.models.forecasts import learn
-from d2c_mlops.models.panel import Panel
-from d2c_mlops.models.smoothing import Array
+from d2c_mlops.models.forecasting.backtest import Backtest, align, backtest, summary, wape
+from d2c_mlops.models.forecasting.forecasting import DemandForecaster, replay
+from d2c_mlops.models.forecasting.forecasts import learn
+from d2c_mlops.models.forecasting.panel import Panel
+from d2c_mlops.models.forecasting.smoothing import Array
 
 SUBSET = 40  # series that statsmodels is tried on, evenly over the range from slow to fast sellers
 MOST_MS = 1.0

@@ -36,9 +36,9 @@ from d2c_mlops.convert.check import rules
 from d2c_mlops.convert.rule import subject_of
 from d2c_mlops.decisions.rules import Rule, Unknown
 from d2c_mlops.errors import D2CError
-from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract, column
-from d2c_mlops.models.model import Model
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract, column
+from d2c_mlops.models.core.model import Model
 from d2c_mlops.serving.app import Served, create_app
 from d2c_mlops.serving.wire import Wire
 from d2c_mlops.settings import load

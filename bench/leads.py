@@ -26,13 +26,13 @@ from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.layouts.leads import pack
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.additive import Pace, share
-from d2c_mlops.models.lead_answers import score
-from d2c_mlops.models.lead_baselines import Logit
-from d2c_mlops.models.lead_evaluation import judge
-from d2c_mlops.models.lead_fields import learn_fields
-from d2c_mlops.models.lead_learning import Money, Prepared, Recipe, learn, prepare
-from d2c_mlops.models.lead_scoring import LEAD_CHARTER, LeadScorer
+from d2c_mlops.models.lead_scoring.additive import Pace, share
+from d2c_mlops.models.lead_scoring.answers import score
+from d2c_mlops.models.lead_scoring.baselines import Logit
+from d2c_mlops.models.lead_scoring.evaluation import judge
+from d2c_mlops.models.lead_scoring.fields import learn_fields
+from d2c_mlops.models.lead_scoring.lead_scoring import LEAD_CHARTER, LeadScorer
+from d2c_mlops.models.lead_scoring.learning import Money, Prepared, Recipe, learn, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("D2C_SHARED_DATA", ROOT.parent / "shared" / "data"))

@@ -10,9 +10,9 @@ import pandas as pd
 import pandera.pandas as pa
 
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract, column
-from d2c_mlops.models.model import Evaluation, Model
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract, column
+from d2c_mlops.models.core.model import Evaluation, Model
 
 CUSTOMER = column("string", "The customer", example="C-000001", max_length=20)
 

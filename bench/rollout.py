@@ -23,7 +23,7 @@ from aims import Aim, close, table
 from d2c_mlops import verbs
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.model import Evaluation
+from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import new_model, register
 from d2c_mlops.serving.answering import Served

@@ -25,9 +25,9 @@ from aims import Aim, close, table
 
 from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.lifetime_value import fit_bgnbd
-from d2c_mlops.models.segment_plots import plot_calibration, plot_choice, plot_moves, plot_plan
-from d2c_mlops.models.segmentation import METHODS, Segmenter, calibration, replay
+from d2c_mlops.models.segmentation.lifetime_value import fit_bgnbd
+from d2c_mlops.models.segmentation.plots import plot_calibration, plot_choice, plot_moves, plot_plan
+from d2c_mlops.models.segmentation.segmentation import METHODS, Segmenter, calibration, replay
 
 PUBLISHED = {"r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426}  # Fader, Hardie and Lee 2005, time in weeks
 CALIBRATED = pd.Timestamp("1997-09-30")  # the last day of the paper's 39 weeks

@@ -32,7 +32,7 @@ from additive import boost
 from aims import Aim, close, table
 
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.model import Evaluation
+from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import Version, files_of, new_model, register
 from d2c_mlops.serving.bento import package
 from d2c_mlops.serving.server import free_port, serving

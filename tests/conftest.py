@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.model import load as load_model
+from d2c_mlops.models.core.model import load as load_model
 from d2c_mlops.registry.artifacts import client
 from d2c_mlops.registry.clean_process import perform
 from d2c_mlops.settings import Settings, load
@@ -86,7 +86,7 @@ def gate_in_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """Let the gate find its evidence in this process, which saves seconds, unless the test asks for `clean_process`."""
     if "clean_process" not in request.fixturenames:
         monkeypatch.setattr("d2c_mlops.registry.evidence._find_out", lambda tasks, _: [perform(task) for task in tasks])
-        monkeypatch.setattr("d2c_mlops.models.conformance.elsewhere", read_again)
+        monkeypatch.setattr("d2c_mlops.models.core.conformance.elsewhere", read_again)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from sqlalchemy import insert
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.ledger.schema import predictions, versions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.contract import Contract, column, contract_to_dict
+from d2c_mlops.models.core.contract import Contract, column, contract_to_dict
 from d2c_mlops.settings import Settings, load
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

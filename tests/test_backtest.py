@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.backtest import (
+from d2c_mlops.models.forecasting.backtest import (
     Backtest,
     align,
     backtest,
@@ -23,10 +23,10 @@ from d2c_mlops.models.backtest import (
     summary,
     wape,
 )
-from d2c_mlops.models.baselines import seasonal_naive, weekday_mean
-from d2c_mlops.models.intervals import forecast
-from d2c_mlops.models.panel import Panel
-from d2c_mlops.models.smoothing import Array
+from d2c_mlops.models.forecasting.baselines import seasonal_naive, weekday_mean
+from d2c_mlops.models.forecasting.intervals import forecast
+from d2c_mlops.models.forecasting.panel import Panel
+from d2c_mlops.models.forecasting.smoothing import Array
 
 matplotlib.use("Agg")
 NAN = float("nan")

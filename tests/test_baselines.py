@@ -8,9 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from d2c_mlops.models.baselines import last_weeks, level_and_profile, seasonal_naive, weekday_mean, weekday_profile
-from d2c_mlops.models.panel import Freq, Panel
-from d2c_mlops.models.smoothing import Array
+from d2c_mlops.models.forecasting.baselines import (
+    last_weeks,
+    level_and_profile,
+    seasonal_naive,
+    weekday_mean,
+    weekday_profile,
+)
+from d2c_mlops.models.forecasting.panel import Freq, Panel
+from d2c_mlops.models.forecasting.smoothing import Array
 
 NAN = float("nan")
 METHODS = [seasonal_naive, weekday_mean, level_and_profile]

@@ -21,8 +21,8 @@ from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import UsageError
-from d2c_mlops.models.contract import Contract, column
-from d2c_mlops.models.model import Model
+from d2c_mlops.models.core.contract import Contract, column
+from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import new_model
 from d2c_mlops.serving.app import Served, create_app

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.conformance import EXPORT_FIRST, check_model, differences
-from d2c_mlops.models.model import Model
+from d2c_mlops.models.core.conformance import EXPORT_FIRST, check_model, differences
+from d2c_mlops.models.core.model import Model
 
 ASKED = pd.DataFrame({"sku": ["P-1", "P-2", "P-3"], "units": [0.1, 1e6, 250.0], "basis": ["model", "model", "rate"]})
 

@@ -15,7 +15,7 @@ import pytest
 
 from d2c_mlops.convert.convert import Conversion, convert
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.model import load as load_model
+from d2c_mlops.models.core.model import load as load_model
 from d2c_mlops.settings import Settings, load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -16,7 +16,7 @@ from d2c_mlops.convert.inside import functions_of, served_sources
 from d2c_mlops.convert.learning import advice, sites
 from d2c_mlops.convert.notebook import read_notebook
 from d2c_mlops.convert.plan import Plan, read
-from d2c_mlops.models.replay import Learned
+from d2c_mlops.models.converted.recorded_steps import Learned
 
 rng = np.random.default_rng(7)
 SHOP = pd.DataFrame({

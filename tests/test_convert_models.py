@@ -17,9 +17,9 @@ import pytest
 from d2c_mlops.convert.convert import Conversion, convert
 from d2c_mlops.convert.write.model_text import _tolerance
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.model import Model
-from d2c_mlops.models.model import load as load_model
-from d2c_mlops.models.statistical import Forecast, Regression
+from d2c_mlops.models.converted.statistical import Forecast, Regression
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.models.core.model import load as load_model
 from d2c_mlops.settings import Settings, load
 
 pytestmark = pytest.mark.timeout(600)

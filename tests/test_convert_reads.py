@@ -381,7 +381,7 @@ def test_rows_chosen_by_date_are_a_split() -> None:
 def test_a_charter_asks_beside_its_fields_and_knows_its_metric() -> None:
     space: dict[str, Any] = {}
     source = charter_source("r2", "mean")
-    exec(f"from d2c_mlops.models.charter import Charter\n{source}", space)
+    exec(f"from d2c_mlops.models.core.charter import Charter\n{source}", space)
     assert space["CHARTER"].metric == "r2"
     assert "evaluate() reports 'mean'" in source
     assert len(space["CHARTER"].open_questions()) == source.count("  # ") - 1

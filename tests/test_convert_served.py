@@ -20,8 +20,8 @@ from d2c_mlops.convert.eject import eject
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.contract import to_records
-from d2c_mlops.models.model import discover
+from d2c_mlops.models.core.contract import to_records
+from d2c_mlops.models.core.model import discover
 from d2c_mlops.registry.gate import judge
 from d2c_mlops.registry.promotions import live, promote
 from d2c_mlops.registry.versions import load_version, new_model, register
@@ -167,7 +167,7 @@ def test_an_edited_converted_class_is_refused(
 
 
 def test_the_model_keeps_every_promise_of_a_model(churn: Conversion, project: Settings) -> None:
-    from d2c_mlops.models.conformance import check_model
+    from d2c_mlops.models.core.conformance import check_model
 
     found = discover(project.packages)["churn_2019"]
     before = os.environ.get("PYTHONPATH", "")

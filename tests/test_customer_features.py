@@ -15,7 +15,7 @@ from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.customer_features import (
+from d2c_mlops.models.segmentation.customer_features import (
     BOUGHT,
     counted_where,
     customer_features,

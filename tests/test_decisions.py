@@ -722,7 +722,7 @@ def test_what_is_served_applies_at_once_what_people_decide(tmp_path: Path, recei
 
 
 def test_a_personal_key_is_nothing_to_decide_by(tmp_path: Path) -> None:
-    from d2c_mlops.models.contract import contract_to_dict
+    from d2c_mlops.models.core.contract import contract_to_dict
 
     _, ledger, policy = shop(tmp_path)
     hidden = contract_to_dict(CONTRACT)

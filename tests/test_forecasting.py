@@ -21,14 +21,14 @@ from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.combined import combine, spikes, trim
-from d2c_mlops.models.conformance import check_model
-from d2c_mlops.models.forecasting import DemandForecaster
-from d2c_mlops.models.forecasts import learn
-from d2c_mlops.models.intervals import VALUES, forecast, past_errors
-from d2c_mlops.models.model import discover, load
-from d2c_mlops.models.panel import Freq, Panel, closed_days, on_sale, panel_of
-from d2c_mlops.models.smoothing import Array
+from d2c_mlops.models.core.conformance import check_model
+from d2c_mlops.models.core.model import discover, load
+from d2c_mlops.models.forecasting.combined import combine, spikes, trim
+from d2c_mlops.models.forecasting.forecasting import DemandForecaster
+from d2c_mlops.models.forecasting.forecasts import learn
+from d2c_mlops.models.forecasting.intervals import VALUES, forecast, past_errors
+from d2c_mlops.models.forecasting.panel import Freq, Panel, closed_days, on_sale, panel_of
+from d2c_mlops.models.forecasting.smoothing import Array
 
 matplotlib.use("Agg")
 NAN = float("nan")

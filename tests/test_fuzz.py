@@ -20,7 +20,7 @@ from d2c_mlops.decisions.policy import read_value
 from d2c_mlops.decisions.records import listed
 from d2c_mlops.decisions.rules import Rule
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.contract import Field
+from d2c_mlops.models.core.contract import Field
 from d2c_mlops.serving import keys
 from d2c_mlops.serving.app import Keeping
 from d2c_mlops.serving.keys import Keyring

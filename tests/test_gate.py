@@ -20,10 +20,10 @@ from d2c_mlops.data.tables import Tables, validate
 from d2c_mlops.errors import GateRefused
 from d2c_mlops.ledger.schema import versions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.contract import Contract, contract_from_dict, contract_to_dict
-from d2c_mlops.models.contract_changes import broken_clauses
-from d2c_mlops.models.forecasting import demand_contract
-from d2c_mlops.models.model import Evaluation, Model, class_path
+from d2c_mlops.models.core.contract import Contract, contract_from_dict, contract_to_dict
+from d2c_mlops.models.core.contract_changes import broken_clauses
+from d2c_mlops.models.core.model import Evaluation, Model, class_path
+from d2c_mlops.models.forecasting.forecasting import demand_contract
 from d2c_mlops.registry.clean_process import outside_its_interval
 from d2c_mlops.registry.evaluators import Metric, Trial, evaluator_of
 from d2c_mlops.registry.evaluators.leads import LeadEvaluator
@@ -36,8 +36,8 @@ from d2c_mlops.settings import Settings, load
 LIARS = '''
 import dataclasses
 import pandas as pd
-from d2c_mlops.models.forecasting import DemandForecaster, demand_contract
-from d2c_mlops.models.model import Evaluation
+from d2c_mlops.models.forecasting.forecasting import DemandForecaster, demand_contract
+from d2c_mlops.models.core.model import Evaluation
 
 
 class Liar(DemandForecaster):
@@ -534,7 +534,7 @@ def test_a_promotion_says_whose_charter_it_rests_on_and_how_to_answer(settings: 
     version = train(settings)
     found = clauses(version, None, settings)
     assert (
-        "charter of the shipped example d2c_mlops.models.forecasting, not answered for this shop"
+        "charter of the shipped example d2c_mlops.models.forecasting.forecasting, not answered for this shop"
         in found["charter"].finding
     )
     assert "[model:demand] charter.owner = …" in found["charter"].finding

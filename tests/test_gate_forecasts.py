@@ -29,11 +29,11 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract, column
-from d2c_mlops.models.model import Evaluation, Model
-from d2c_mlops.models.replay import Learned, steady
-from d2c_mlops.models.statistical import forecast_of
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract, column
+from d2c_mlops.models.core.model import Evaluation, Model
+from d2c_mlops.models.converted.recorded_steps import Learned, steady
+from d2c_mlops.models.converted.statistical import forecast_of
 
 
 class Season:

@@ -24,10 +24,10 @@ import pandas as pd
 import pandera.pandas as pa
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract, column
-from d2c_mlops.models.model import Evaluation, Model
-from d2c_mlops.models.replay import Learned, steady
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract, column
+from d2c_mlops.models.core.model import Evaluation, Model
+from d2c_mlops.models.converted.recorded_steps import Learned, steady
 
 
 def as_frame(features):

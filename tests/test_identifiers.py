@@ -31,7 +31,7 @@ from d2c_mlops.data.sources.frames import arrow_frame, rows_frame
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import read_text, validate
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.contract import Contract, column, to_records
+from d2c_mlops.models.core.contract import Contract, column, to_records
 from d2c_mlops.serving.collect import READERS
 from d2c_mlops.serving.raw import checked
 from d2c_mlops.serving.sinks import Batch, FileSink

@@ -17,15 +17,16 @@ from d2c_mlops.data.layouts.leads import campaign, pack, unpack
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models import lead_scoring, lead_training
-from d2c_mlops.models.additive import Pace, fit_additive, levels, share, terms_of
-from d2c_mlops.models.contract import to_frame, to_records
-from d2c_mlops.models.lead_fields import Numeric, learn_fields
-from d2c_mlops.models.lead_guard import clocks
-from d2c_mlops.models.lead_learning import Money, Recipe, learn, prepare
-from d2c_mlops.models.lead_scoring import LeadScorer, call_list, draft_words, paired
-from d2c_mlops.models.lead_words import read_words, words_from_dict
-from d2c_mlops.models.model import load
+from d2c_mlops.models.core.contract import to_frame, to_records
+from d2c_mlops.models.core.model import load
+from d2c_mlops.models.lead_scoring import lead_scoring
+from d2c_mlops.models.lead_scoring import training as lead_training
+from d2c_mlops.models.lead_scoring.additive import Pace, fit_additive, levels, share, terms_of
+from d2c_mlops.models.lead_scoring.fields import Numeric, learn_fields
+from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer, call_list, draft_words, paired
+from d2c_mlops.models.lead_scoring.leakage_guard import clocks
+from d2c_mlops.models.lead_scoring.learning import Money, Recipe, learn, prepare
+from d2c_mlops.models.lead_scoring.wording import read_words, words_from_dict
 from d2c_mlops.serving.answering import Served
 
 AS_OF = date(2023, 11, 30)

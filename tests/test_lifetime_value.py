@@ -9,7 +9,7 @@ from scipy.integrate import quad
 from scipy.special import betaln
 
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.lifetime_value import (
+from d2c_mlops.models.segmentation.lifetime_value import (
     BGNBD,
     GammaGamma,
     alive,

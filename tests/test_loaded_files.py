@@ -12,7 +12,7 @@ from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.model import MODEL_FILE, load, resolve
+from d2c_mlops.models.core.model import MODEL_FILE, load, resolve
 from d2c_mlops.registry import versions
 from d2c_mlops.registry.clean_process import perform
 from d2c_mlops.registry.promotions import promote
@@ -54,7 +54,7 @@ def test_a_class_outside_of_the_projects_packages_is_refused_before_it_is_import
 
 
 def test_what_is_imported_already_is_still_no_model_where_it_is_none(settings: Settings) -> None:
-    for path in ("os:system", "subprocess:Popen", "d2c_mlops.models.model:load"):
+    for path in ("os:system", "subprocess:Popen", "d2c_mlops.models.core.model:load"):
         with pytest.raises(UsageError, match=r"not a Model|outside"):
             resolve(path)
     assert resolve("toyshop:MeanUnits", settings.packages).__name__ == "MeanUnits"

@@ -16,14 +16,14 @@ from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.conformance import absurd_future
-from d2c_mlops.models.customer_features import customer_features, spend_between
-from d2c_mlops.models.forecasting import DemandForecaster
-from d2c_mlops.models.lead_guard import late_times
-from d2c_mlops.models.lead_scoring import LeadScorer
-from d2c_mlops.models.lead_training import sample_of
-from d2c_mlops.models.model import MODEL_FILE, load
-from d2c_mlops.models.panel import panel_of
+from d2c_mlops.models.core.conformance import absurd_future
+from d2c_mlops.models.core.model import MODEL_FILE, load
+from d2c_mlops.models.forecasting.forecasting import DemandForecaster
+from d2c_mlops.models.forecasting.panel import panel_of
+from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer
+from d2c_mlops.models.lead_scoring.leakage_guard import late_times
+from d2c_mlops.models.lead_scoring.training import sample_of
+from d2c_mlops.models.segmentation.customer_features import customer_features, spend_between
 
 PACIFIC = "America/Los_Angeles"
 

@@ -4,9 +4,9 @@ import pandas as pd
 import pandera.pandas as pa
 import pytest
 
-from d2c_mlops.models.conformance import RULES, check_model
-from d2c_mlops.models.contract import Contract, column
-from d2c_mlops.models.model import Model, discover
+from d2c_mlops.models.core.conformance import RULES, check_model
+from d2c_mlops.models.core.contract import Contract, column
+from d2c_mlops.models.core.model import Model, discover
 
 FOUND = discover()
 

@@ -32,7 +32,7 @@ from d2c_mlops.errors import D2CError, DataRefused, UsageError
 from d2c_mlops.ledger.migrate import config
 from d2c_mlops.ledger.schema import decisions, feedback, predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.contract import Contract, Field, column
+from d2c_mlops.models.core.contract import Contract, Field, column
 from d2c_mlops.registry.versions import files_of, new_model, register
 from d2c_mlops.serving import keys, synthetic
 from d2c_mlops.serving.answering import Served

@@ -16,7 +16,7 @@ from local_client import LocalClient
 from pydantic import TypeAdapter, ValidationError
 from test_registry import train
 
-from d2c_mlops.models.contract import Contract, column, to_frame, values_of
+from d2c_mlops.models.core.contract import Contract, column, to_frame, values_of
 from d2c_mlops.registry.versions import load_version
 from d2c_mlops.serving.answering import LINE, Served
 from d2c_mlops.serving.app import Keeping, create_app

@@ -20,14 +20,14 @@ from d2c_mlops.cli import main
 from d2c_mlops.data.ingestion.ingest import IngestResult, ingest, map_tables
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.backtest import backtest, summary, wape
-from d2c_mlops.models.baselines import seasonal_naive, weekday_mean
-from d2c_mlops.models.conformance import RULES, case, saved_is_the_same_elsewhere
-from d2c_mlops.models.forecasting import DemandForecaster
-from d2c_mlops.models.forecasts import learn
-from d2c_mlops.models.intervals import forecast
-from d2c_mlops.models.panel import Freq, Panel, panel_of
-from d2c_mlops.models.smoothing import Array
+from d2c_mlops.models.core.conformance import RULES, case, saved_is_the_same_elsewhere
+from d2c_mlops.models.forecasting.backtest import backtest, summary, wape
+from d2c_mlops.models.forecasting.baselines import seasonal_naive, weekday_mean
+from d2c_mlops.models.forecasting.forecasting import DemandForecaster
+from d2c_mlops.models.forecasting.forecasts import learn
+from d2c_mlops.models.forecasting.intervals import forecast
+from d2c_mlops.models.forecasting.panel import Freq, Panel, panel_of
+from d2c_mlops.models.forecasting.smoothing import Array
 from d2c_mlops.registry.evaluators import Trial, evaluator_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

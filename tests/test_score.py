@@ -26,7 +26,7 @@ from test_registry import train
 from d2c_mlops.cli import main
 from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.errors import DataRefused, Temporary, UsageError
-from d2c_mlops.models.contract import Contract, column
+from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.serving import sql_sink, webhook_sink

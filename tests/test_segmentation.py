@@ -21,12 +21,10 @@ from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.contract import to_records
-from d2c_mlops.models.customer_features import customer_features
-from d2c_mlops.models.model import Evaluation, discover, load
-from d2c_mlops.models.rfm import NAMES, Rfm
-from d2c_mlops.models.segment_answers import contributions
-from d2c_mlops.models.segment_choice import (
+from d2c_mlops.models.core.contract import to_records
+from d2c_mlops.models.core.model import Evaluation, discover, load
+from d2c_mlops.models.segmentation.answers import contributions
+from d2c_mlops.models.segmentation.choice import (
     Candidate,
     Limits,
     assign,
@@ -36,10 +34,12 @@ from d2c_mlops.models.segment_choice import (
     match,
     squared_distances,
 )
-from d2c_mlops.models.segment_plots import plot_choice, plot_moves, plot_plan
-from d2c_mlops.models.segmentation import Segmenter, calibration, replay
-from d2c_mlops.models.segments import renewed
-from d2c_mlops.models.treatments import CATALOGUE, NOTHING, best, catalogue, effect, gain_of
+from d2c_mlops.models.segmentation.customer_features import customer_features
+from d2c_mlops.models.segmentation.plots import plot_choice, plot_moves, plot_plan
+from d2c_mlops.models.segmentation.rfm import NAMES, Rfm
+from d2c_mlops.models.segmentation.segmentation import Segmenter, calibration, replay
+from d2c_mlops.models.segmentation.segments import renewed
+from d2c_mlops.models.segmentation.treatments import CATALOGUE, NOTHING, best, catalogue, effect, gain_of
 from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.serving.app import Served, create_app
 from d2c_mlops.serving.batch import score

@@ -17,9 +17,9 @@ import pytest
 from local_client import LocalClient
 
 from d2c_mlops.errors import DataRefused, Failure, SettingsError, UsageError
-from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract, column
-from d2c_mlops.models.model import Model
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract, column
+from d2c_mlops.models.core.model import Model
 from d2c_mlops.serving import keys
 from d2c_mlops.serving.app import Keeping, Served, create_app
 from d2c_mlops.serving.kept import Kept

@@ -15,7 +15,7 @@ from local_client import LocalClient
 from test_registry import train
 
 from d2c_mlops.errors import D2CError, UsageError
-from d2c_mlops.models.model import Model
+from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import load_version, new_model
 from d2c_mlops.serving.app import Keeping, Served, create_app

@@ -22,7 +22,7 @@ from d2c_mlops.data.layouts.shopify_rows import COLUMNS
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate_all
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.customer_features import customer_features
+from d2c_mlops.models.segmentation.customer_features import customer_features
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 TIME = "2024-03-01 10:15:00 +0100"

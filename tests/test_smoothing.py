@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 from statsmodels.tsa.holtwinters import ExponentialSmoothing
 
-from d2c_mlops.models.smoothing import Array, Parameters, State, fit, project, smooth, start, to_parameters
+from d2c_mlops.models.forecasting.smoothing import Array, Parameters, State, fit, project, smooth, start, to_parameters
 
 UNITS = st.floats(0, 1e6, allow_nan=False, width=32)
 

@@ -25,7 +25,7 @@ from d2c_mlops.decisions.rules import Rule
 from d2c_mlops.decisions.telling import message
 from d2c_mlops.decisions.words import Words, shown, typed
 from d2c_mlops.ledger.schema import decisions, versions
-from d2c_mlops.models.contract import Contract, Field, column
+from d2c_mlops.models.core.contract import Contract, Field, column
 from d2c_mlops.serving import keys
 from d2c_mlops.serving.keys import Keyring
 

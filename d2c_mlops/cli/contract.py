@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import Failure, GateRefused
-from . import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, settings, show
+from d2c_mlops.errors import Failure, GateRefused
 
 if TYPE_CHECKING:
-    from ..models.contract import Contract
+    from d2c_mlops.models.core.contract import Contract
 
 
 @main.group()
@@ -26,7 +26,7 @@ def contract() -> None:
 @json_option
 def show_contract(model: str, number: int | None, as_json: bool) -> None:
     """Show what MODEL takes and gives, with units and limits."""
-    from ..models.contract import PERIODS, contract_to_dict
+    from d2c_mlops.models.core.contract import PERIODS, contract_to_dict
 
     found = _contract(model, number)
     if as_json:
@@ -59,9 +59,9 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
 
     Run it in CI: it needs no training, only the code and the ledger.
     """
-    from ..ledger.store import Ledger
-    from ..models.contract_changes import broken_clauses, changes
-    from ..registry.promotions import champion
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.models.core.contract_changes import broken_clauses, changes
+    from d2c_mlops.registry.promotions import champion
 
     new, live = _contract(model, number), champion(Ledger.of(settings()), model)
     if live is None:
@@ -121,7 +121,7 @@ def check(model: str, url: str, number: int | None, key: str | None, as_json: bo
     a key, metrics. It asks about a made-up key as a probe: nothing is decided upon its predictions. Where the service would
     take it for a caller, nothing is asked.
     """
-    from ..serving.smoke import smoke
+    from d2c_mlops.serving.smoke import smoke
 
     found = smoke(url, _contract(model, number), number, key or "")
     broken = [each for each in found if not each.holds]
@@ -149,10 +149,10 @@ def check(model: str, url: str, number: int | None, key: str | None, as_json: bo
 @json_option
 def client(model: str, language: str, out: Path | None, number: int | None, as_json: bool) -> None:
     """Write a typed client of MODEL's service: one file, nothing generated to keep beside it."""
-    from ..data.store import write_atomic
-    from ..models.model import Model
-    from ..registry.versions import model_class
-    from ..serving.clients import client as write
+    from d2c_mlops.data.store import write_atomic
+    from d2c_mlops.models.core.model import Model
+    from d2c_mlops.registry.versions import model_class
+    from d2c_mlops.serving.clients import client as write
 
     cls = model_class(model, settings())
     explains = cls.explain is not Model.explain or cls.explain_records is not Model.explain_records
@@ -172,8 +172,8 @@ def _beside(model: str, version: str, major: int) -> str:
 
 
 def _contract(model: str, number: int | None) -> Contract:
-    from ..ledger.store import Ledger
-    from ..registry.versions import code_contract, find_version
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.registry.versions import code_contract, find_version
 
     if number is not None:
         return find_version(Ledger.of(settings()), model, number).schema

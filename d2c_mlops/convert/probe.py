@@ -26,8 +26,8 @@ def main(spec_file: str, answer_file: str, *folders: str) -> None:
     import d2c_mlops.convert.agreement
     import d2c_mlops.convert.held_out
     import d2c_mlops.convert.observed
-    import d2c_mlops.models.replay
-    import d2c_mlops.models.statistical  # noqa: F401
+    import d2c_mlops.models.converted.recorded_steps
+    import d2c_mlops.models.converted.statistical  # noqa: F401
 
     # Only now: a json.py or d2c_mlops.py of the notebook must not stand in for what was imported above.
     sys.path[0:0] = [str(Path.cwd()), *folders]
@@ -200,9 +200,9 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     from d2c_mlops.convert.agreement import agree
     from d2c_mlops.convert.entry import learned_column
     from d2c_mlops.convert.observed import contract_of, keyed, output_of
-    from d2c_mlops.models.contract import contract_from_dict, to_frame, to_records
-    from d2c_mlops.models.replay import Learned
-    from d2c_mlops.models.statistical import Forecast
+    from d2c_mlops.models.converted.recorded_steps import Learned
+    from d2c_mlops.models.converted.statistical import Forecast
+    from d2c_mlops.models.core.contract import contract_from_dict, to_frame, to_records
 
     for source in candidate["sources"]:
         exec(compile(source, "<model>", "exec"), space)  # noqa: S102 - the child's purpose
@@ -431,8 +431,8 @@ def _close(left: Any, right: Any) -> bool:
 def _trusted(fitted: list[Any]) -> list[str]:
     from skops.io import get_untrusted_types
 
-    from d2c_mlops.models.replay import written
-    from d2c_mlops.models.statistical import Forecast, Regression
+    from d2c_mlops.models.converted.recorded_steps import written
+    from d2c_mlops.models.converted.statistical import Forecast, Regression
 
     fitted = [each for each in fitted if not isinstance(each, Forecast | Regression)]
     found = sorted({name for each in fitted for name in get_untrusted_types(data=written(each))})

@@ -17,25 +17,37 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 
-from ..errors import D2CError, DataRefused, Temporary, UsageError
-from ..ledger.schema import decision_links
-from ..ledger.store import Ledger
-from ..models.contract import Contract
-from ..serving.callers import token_of, unwelcome
-from ..serving.http import TEXT, Answer, Gone, Receive, Refused, Request, Scope, Send, check_json, lifespan, problem
-from ..serving.keys import DECIDE, Key, Keyring, refused
-from ..settings import Settings
-from . import pages
-from .applying import now_utc
-from .counts import Counts
-from .counts import exposition as counted
-from .deciding import VERDICTS, Closed, NotAllowed, Replayed, closed, decide
-from .links import BadLink, Link, verified
-from .openapi import LISTED, LONGEST, MOST, document
-from .policy import Policy, read_value
-from .records import STATUSES, Decision, bases, basis, contract_of, events, find, listed
-from .stats import exposition, stats
-from .turn import policies
+from d2c_mlops.decisions import pages
+from d2c_mlops.decisions.applying import now_utc
+from d2c_mlops.decisions.counts import Counts
+from d2c_mlops.decisions.counts import exposition as counted
+from d2c_mlops.decisions.deciding import VERDICTS, Closed, NotAllowed, Replayed, closed, decide
+from d2c_mlops.decisions.links import BadLink, Link, verified
+from d2c_mlops.decisions.openapi import LISTED, LONGEST, MOST, document
+from d2c_mlops.decisions.policy import Policy, read_value
+from d2c_mlops.decisions.records import STATUSES, Decision, bases, basis, contract_of, events, find, listed
+from d2c_mlops.decisions.stats import exposition, stats
+from d2c_mlops.decisions.turn import policies
+from d2c_mlops.errors import D2CError, DataRefused, Temporary, UsageError
+from d2c_mlops.ledger.schema import decision_links
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.serving.callers import token_of, unwelcome
+from d2c_mlops.serving.http import (
+    TEXT,
+    Answer,
+    Gone,
+    Receive,
+    Refused,
+    Request,
+    Scope,
+    Send,
+    check_json,
+    lifespan,
+    problem,
+)
+from d2c_mlops.serving.keys import DECIDE, Key, Keyring, refused
+from d2c_mlops.settings import Settings
 
 LOG = logging.getLogger("d2c.decisions")
 FIELDS = 20  # of a query or a form

@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import and_, or_, select, update
 
-from ..errors import D2CError, Temporary, UsageError
-from ..ledger.schema import BATCH, decisions, predictions
-from ..ledger.store import Ledger
-from ..models.contract import Contract
-from .policy import Policy
-from .records import DUE, Decision, basis, contract_of, find, heard, note
-from .targets import Outcome, Target, open_target
+from d2c_mlops.decisions.policy import Policy
+from d2c_mlops.decisions.records import DUE, Decision, basis, contract_of, find, heard, note
+from d2c_mlops.decisions.targets import Outcome, Target, open_target
+from d2c_mlops.errors import D2CError, Temporary, UsageError
+from d2c_mlops.ledger.schema import BATCH, decisions, predictions
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.contract import Contract
 
 LEASE = timedelta(minutes=2)  # longer than one attempt can take; then another process may try
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=15), timedelta(hours=1)  # between attempts: doubled each time

@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, func, or_, select, update
 
-from ..errors import DataRefused, UsageError
-from ..ledger.schema import by_callers, decision_links, decisions, predictions
-from ..ledger.store import Ledger, insert_new
-from ..models.contract import Contract
-from ..serving.batch import identity_of
-from .callers import Callers
-from .policy import Judged, Policy, checked
-from .records import Decision, alone, basis, contract_of, find, heard, id_of, note, subject_of
-from .words import Words, shown
+from d2c_mlops.decisions.callers import Callers
+from d2c_mlops.decisions.policy import Judged, Policy, checked
+from d2c_mlops.decisions.records import Decision, alone, basis, contract_of, find, heard, id_of, note, subject_of
+from d2c_mlops.decisions.words import Words, shown
+from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.ledger.schema import by_callers, decision_links, decisions, predictions
+from d2c_mlops.ledger.store import Ledger, insert_new
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.serving.batch import identity_of
 
 CHUNK = 2000  # predictions that are looked at in one transaction
 VERDICTS = {"approve": "approved", "reject": "rejected", "edit": "edited"}

@@ -13,12 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import UsageError
-from ..models.contract import Contract
-from ..serving.http import Answer
-from .records import Decision
-from .rules import Rule
-from .words import Words, shown, typed, unit_of
+from d2c_mlops.decisions.records import Decision
+from d2c_mlops.decisions.rules import Rule
+from d2c_mlops.decisions.words import Words, shown, typed, unit_of
+from d2c_mlops.errors import UsageError
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.serving.http import Answer
 
 HTML = "text/html; charset=utf-8"
 STYLE = """

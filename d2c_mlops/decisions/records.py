@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, text
 
-from ..errors import UsageError
-from ..ledger.schema import decision_events, decisions, feedback, predictions
-from ..ledger.store import Ledger, insert_new
-from ..models.contract import Contract
-from ..registry.versions import find_version
+from d2c_mlops.errors import UsageError
+from d2c_mlops.ledger.schema import decision_events, decisions, feedback, predictions
+from d2c_mlops.ledger.store import Ledger, insert_new
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.registry.versions import find_version
 
 STATUSES = ("pending", "approved", "rejected", "edited", "auto", "expired", "applied", "failed")
 AUTOMATIC = ("policy", "deadline")  # who decided where no person did

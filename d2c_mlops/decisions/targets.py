@@ -18,7 +18,7 @@ from d2c_mlops.data.sources.fetch import shown, split_location, sql_trouble
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.decisions.records import Decision
 from d2c_mlops.errors import UsageError
-from d2c_mlops.models.contract import Contract
+from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.runs.secrets import resolve, secret
 from d2c_mlops.serving.sql_sink import KEY_LENGTH, TYPES
 from d2c_mlops.serving.webhook_sink import TOKEN, check_line, post

@@ -12,8 +12,8 @@ from decimal import ROUND_HALF_UP, Decimal, localcontext
 from math import isfinite
 from typing import Any
 
-from ..models.contract import Contract, Field
-from .rules import EXACT, Rule
+from d2c_mlops.decisions.rules import EXACT, Rule
+from d2c_mlops.models.core.contract import Contract, Field
 
 CURRENCY = re.compile(r"([A-Z]{3}|[€$£])(?![A-Za-z])(.*)")
 ISO = (

@@ -6,9 +6,9 @@ import json
 import urllib.request
 from typing import Any
 
-from ..errors import D2CError
-from ..models.contract import to_frame, to_records
-from ..models.model import Model
+from d2c_mlops.errors import D2CError
+from d2c_mlops.models.core.contract import to_frame, to_records
+from d2c_mlops.models.core.model import Model
 
 
 def same(model: Model, records: list[dict[str, Any]], answer: dict[str, Any]) -> str:

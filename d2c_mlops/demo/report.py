@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-from ..models.forecasting import DemandForecaster
+from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

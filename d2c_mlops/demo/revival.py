@@ -17,7 +17,7 @@ from d2c_mlops.demo.asking import ask, same
 from d2c_mlops.errors import D2CError
 from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.contract import to_records
+from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.registry.promotions import live, promote
 from d2c_mlops.registry.versions import load_version
 from d2c_mlops.runs.execute import run

@@ -19,9 +19,9 @@ from d2c_mlops.demo.report import write
 from d2c_mlops.demo.revival import available, revival
 from d2c_mlops.errors import Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.contract import to_records
-from d2c_mlops.models.forecasting import DemandForecaster
-from d2c_mlops.models.model import Model
+from d2c_mlops.models.core.contract import to_records
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.registry.promotions import live, promote
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.runs.execute import run

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import D2CError
-from ..models.charter import Charter
-from ..models.model import Model, discover, resolve
-from ..settings import Settings
-from .versions import Version, model_class
+from d2c_mlops.errors import D2CError
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.model import Model, discover, resolve
+from d2c_mlops.registry.versions import Version, model_class
+from d2c_mlops.settings import Settings
 
 SHIPPED = "d2c_mlops."
 

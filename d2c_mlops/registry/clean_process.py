@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.store import write_atomic
-from ..data.tables import Tables
-from ..errors import D2CError, DataRefused, Failure
-from ..models.conformance import Case, check_model, examined
-from ..models.model import Model, load, resolve
-from .evaluators import CAME, MODEL, Trial, evaluator_of
-from .versions import copy_files
+from d2c_mlops.data.store import write_atomic
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.errors import D2CError, DataRefused, Failure
+from d2c_mlops.models.core.conformance import Case, check_model, examined
+from d2c_mlops.models.core.model import Model, load, resolve
+from d2c_mlops.registry.evaluators import CAME, MODEL, Trial, evaluator_of
+from d2c_mlops.registry.versions import copy_files
 
 INTERVALS = "an interval is not turned round and holds its answer"
 ASKED = 300  # records of a version that are asked, spread over all

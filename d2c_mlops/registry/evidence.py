@@ -16,13 +16,13 @@ from uuid import uuid4
 
 import pandas as pd
 
-from .. import __version__
-from ..errors import D2CError, Failure, Temporary
-from ..ledger.store import Ledger
-from ..models.model import class_path, code_digest, resolve
-from ..settings import Settings
-from .evaluators import Evaluator, evaluator_of
-from .versions import Version, all_versions, files_of, find_version, model_class
+from d2c_mlops import __version__
+from d2c_mlops.errors import D2CError, Failure, Temporary
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.model import class_path, code_digest, resolve
+from d2c_mlops.registry.evaluators import Evaluator, evaluator_of
+from d2c_mlops.registry.versions import Version, all_versions, files_of, find_version, model_class
+from d2c_mlops.settings import Settings
 
 FOLDER, LIMIT = "gate", 3600.0  # below the store; seconds that a clean process may take
 FORMAT = 1  # of the evidence; another number makes all of it anew

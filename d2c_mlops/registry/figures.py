@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..models.model import Evaluation
-from .evaluators import BASELINE, MODEL, REPORTED, Evaluator, Metric
+from d2c_mlops.models.core.model import Evaluation
+from d2c_mlops.registry.evaluators import BASELINE, MODEL, REPORTED, Evaluator, Metric
 
 TOLERANCE = 1e-9  # share by which two figures of the same model on the same data may differ
 MONEY = re.compile(r"profit|revenue|margin|cost|money|spend|turnover", re.IGNORECASE)

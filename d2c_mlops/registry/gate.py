@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ..data.tables import Tables
-from ..errors import D2CError
-from ..ledger.store import Ledger
-from ..models.contract import PERIODS
-from ..models.contract_changes import broken_clauses
-from ..models.model import Evaluation
-from ..settings import Settings
-from .charters import Example, example_of
-from .evaluators import Evaluator, Metric
-from .evidence import Asked, Evidence, evaluator, evidence
-from .figures import Measured, Pair, pairs_of, reported
-from .versions import Version, find_version, load_version, zone_of_days
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.errors import D2CError
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.contract import PERIODS
+from d2c_mlops.models.core.contract_changes import broken_clauses
+from d2c_mlops.models.core.model import Evaluation
+from d2c_mlops.registry.charters import Example, example_of
+from d2c_mlops.registry.evaluators import Evaluator, Metric
+from d2c_mlops.registry.evidence import Asked, Evidence, evaluator, evidence
+from d2c_mlops.registry.figures import Measured, Pair, pairs_of, reported
+from d2c_mlops.registry.versions import Version, find_version, load_version, zone_of_days
+from d2c_mlops.settings import Settings
 
 FLATTERED = 0.5  # share by which evaluate() may report a better figure than the gate measures
 ALIKE = 1e-6  # share by which evaluate() and the gate may differ on the same rows
@@ -438,7 +438,7 @@ def _other_units(champion: Version, version: Version) -> str:
 
 def _former(question: Question) -> int | None:
     """Return the last former champion whose contract the version keeps."""
-    from .promotions import former_champions, history
+    from d2c_mlops.registry.promotions import former_champions, history
 
     ledger = Ledger.of(question.settings)
     for number in reversed(former_champions(history(ledger, question.version.model))):

@@ -19,16 +19,26 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import insert, select
 
-from .. import __version__
-from ..data.tables import Tables
-from ..errors import D2CError, DataRefused, Failure, UsageError
-from ..ledger.schema import versions
-from ..ledger.store import Ledger
-from ..models.charter import Charter, amend
-from ..models.contract import PERIODS, Contract, contract_from_dict, contract_to_dict, to_records
-from ..models.model import EXAMPLE_FILE, MODEL_FILE, Evaluation, Model, build, class_path, discover, load, resolve
-from ..settings import Settings
-from . import artifacts
+from d2c_mlops import __version__
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
+from d2c_mlops.ledger.schema import versions
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.charter import Charter, amend
+from d2c_mlops.models.core.contract import PERIODS, Contract, contract_from_dict, contract_to_dict, to_records
+from d2c_mlops.models.core.model import (
+    EXAMPLE_FILE,
+    MODEL_FILE,
+    Evaluation,
+    Model,
+    build,
+    class_path,
+    discover,
+    load,
+    resolve,
+)
+from d2c_mlops.registry import artifacts
+from d2c_mlops.settings import Settings
 
 
 @dataclass(frozen=True)

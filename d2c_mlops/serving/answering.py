@@ -12,17 +12,17 @@ import orjson
 import pandas as pd
 from pydantic import ValidationError
 
-from ..errors import D2CError
-from ..models.contract import Contract, to_frame, to_records, values_of
-from ..models.contract import Field as ContractField
-from ..models.model import Model
-from . import openapi
-from .http import Refused, problem
-from .ids import Given, Signer
-from .pace import LatencyEstimate
-from .privacy import pseudonym, veiled
-from .reading import Reader
-from .validation import LISTED, Validation
+from d2c_mlops.errors import D2CError
+from d2c_mlops.models.core.contract import Contract, to_frame, to_records, values_of
+from d2c_mlops.models.core.contract import Field as ContractField
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.serving import openapi
+from d2c_mlops.serving.http import Refused, problem
+from d2c_mlops.serving.ids import Given, Signer
+from d2c_mlops.serving.pace import LatencyEstimate
+from d2c_mlops.serving.privacy import pseudonym, veiled
+from d2c_mlops.serving.reading import Reader
+from d2c_mlops.serving.validation import LISTED, Validation
 
 MAX_RECORDS = 10_000
 NAME, MESSAGE = 200, 500  # characters of a field's name and of a message that are repeated

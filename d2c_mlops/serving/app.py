@@ -14,13 +14,12 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from ..errors import DataRefused
-from ..models.contract import contract_to_dict
-from ..settings import ServiceSettings
-from . import feedback, openapi
-from .answering import Answered, Served, refused
-from .callers import PROBING, admit, from_here, once, token_of
-from .http import (
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.models.core.contract import contract_to_dict
+from d2c_mlops.serving import feedback, openapi
+from d2c_mlops.serving.answering import Answered, Served, refused
+from d2c_mlops.serving.callers import PROBING, admit, from_here, once, token_of
+from d2c_mlops.serving.http import (
     ASGI,
     NDJSON,
     TEXT,
@@ -36,15 +35,16 @@ from .http import (
     new_id,
     problem,
 )
-from .kept import Kept
-from .keys import PROBE, Keyring
-from .logbook import Logbook
-from .majors import Older, of_major
-from .metrics import Metrics, exposition
-from .origins import OPEN, check_origin
-from .pace import WATCHDOG, LoopCall, Size, Timed
-from .stream import Streamed
-from .threads import Threads
+from d2c_mlops.serving.kept import Kept
+from d2c_mlops.serving.keys import PROBE, Keyring
+from d2c_mlops.serving.logbook import Logbook
+from d2c_mlops.serving.majors import Older, of_major
+from d2c_mlops.serving.metrics import Metrics, exposition
+from d2c_mlops.serving.origins import OPEN, check_origin
+from d2c_mlops.serving.pace import WATCHDOG, LoopCall, Size, Timed
+from d2c_mlops.serving.stream import Streamed
+from d2c_mlops.serving.threads import Threads
+from d2c_mlops.settings import ServiceSettings
 
 __all__ = ["App", "Keeping", "Served", "create_app"]
 

@@ -16,8 +16,8 @@ from d2c_mlops.data.sources.fetch import shown, split_location
 from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.errors import DataRefused, Failure, UsageError
 from d2c_mlops.formulas import with_formulas
-from d2c_mlops.models.contract import Contract, to_records
-from d2c_mlops.models.model import Model
+from d2c_mlops.models.core.contract import Contract, to_records
+from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.serving.answering import fitting
 from d2c_mlops.serving.raw import checked

@@ -18,7 +18,7 @@ from typing import Any
 from d2c_mlops.errors import Temporary, UsageError, child_error
 from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.model import EXAMPLE_FILE
+from d2c_mlops.models.core.model import EXAMPLE_FILE
 from d2c_mlops.private_files import private_folder
 from d2c_mlops.registry.versions import Version, copied, folder_digest, model_class
 from d2c_mlops.serving.bento_files import LIST as FILES

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from ..models.contract import Moment, Personal
-from .http import Refused, problem
-from .ids import Given
-from .kept import identity
-from .keys import PROBE
-from .privacy import pseudonym
+from d2c_mlops.models.core.contract import Moment, Personal
+from d2c_mlops.serving.http import Refused, problem
+from d2c_mlops.serving.ids import Given
+from d2c_mlops.serving.kept import identity
+from d2c_mlops.serving.keys import PROBE
+from d2c_mlops.serving.privacy import pseudonym
 
 if TYPE_CHECKING:
-    from .answering import Served
-    from .http import Request
+    from d2c_mlops.serving.answering import Served
+    from d2c_mlops.serving.http import Request
 
 LARGEST = 65_536  # bytes of a body: all that a reason and a value may have, each character escaped, and as much again
 Text = Annotated[str, Field(max_length=2000)]

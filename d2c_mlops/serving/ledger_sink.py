@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 import pandas as pd
 from sqlalchemy import func, select
 
-from ..errors import UsageError
-from ..ledger.schema import BATCH, predictions
-from ..ledger.store import Ledger, insert_new
-from ..models.contract import to_records
-from ..settings import Settings
-from .answering import Mask, masking
-from .bento import log_secret
-from .privacy import veiled
-from .sinks import Batch, Out, Written
+from d2c_mlops.errors import UsageError
+from d2c_mlops.ledger.schema import BATCH, predictions
+from d2c_mlops.ledger.store import Ledger, insert_new
+from d2c_mlops.models.core.contract import to_records
+from d2c_mlops.serving.answering import Mask, masking
+from d2c_mlops.serving.bento import log_secret
+from d2c_mlops.serving.privacy import veiled
+from d2c_mlops.serving.sinks import Batch, Out, Written
+from d2c_mlops.settings import Settings
 
 LOCATION = "ledger:"
 

@@ -20,17 +20,17 @@ from typing import Any
 import psutil
 from pydantic import ValidationError
 
-from ..data.store import write_atomic
-from ..errors import DataRefused, UsageError, child_error
-from ..models.model import EXAMPLE_FILE, Model, load
-from ..registry.versions import Version, files_of
-from ..settings import Settings
-from . import synthetic
-from .answering import Served
-from .batch import explains
-from .bento import Bento
-from .bento_files import check
-from .server import free_port, serving
+from d2c_mlops.data.store import write_atomic
+from d2c_mlops.errors import DataRefused, UsageError, child_error
+from d2c_mlops.models.core.model import EXAMPLE_FILE, Model, load
+from d2c_mlops.registry.versions import Version, files_of
+from d2c_mlops.serving import synthetic
+from d2c_mlops.serving.answering import Served
+from d2c_mlops.serving.batch import explains
+from d2c_mlops.serving.bento import Bento
+from d2c_mlops.serving.bento_files import check
+from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.settings import Settings
 
 FILE = "load.json"  # beside the Bento
 SAMPLE = 0.1  # seconds between two looks at the memory

@@ -13,11 +13,11 @@ from typing import Any
 
 import orjson
 
-from ..models.contract import contract_from_dict, to_frame
-from ..models.model import EXAMPLE_FILE, MODEL_FILE, Model, load
-from . import openapi
-from .answering import Served
-from .http import Answer, Refused, Request, problem
+from d2c_mlops.models.core.contract import contract_from_dict, to_frame
+from d2c_mlops.models.core.model import EXAMPLE_FILE, MODEL_FILE, Model, load
+from d2c_mlops.serving import openapi
+from d2c_mlops.serving.answering import Served
+from d2c_mlops.serving.http import Answer, Refused, Request, problem
 
 HOME = Path(__file__).parents[2]  # of a Bento, where this package lies in one
 FILE, FOLDER = "older.json", "older"

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..models.contract import Field, Kind
-from . import feedback
+from d2c_mlops.models.core.contract import Field, Kind
+from d2c_mlops.serving import feedback
 
 if TYPE_CHECKING:
-    from .answering import Served
+    from d2c_mlops.serving.answering import Served
 
 NDJSON = "application/x-ndjson"
 TYPES: dict[Kind, dict[str, str]] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ..errors import Failure, UsageError, child_error
+from d2c_mlops.errors import Failure, UsageError, child_error
 
 FOR_A_SERVICE = ("D2C_SERVICE_", "D2C_MODEL_FOLDER", "D2C_BENTO_")  # variables that a service reads when it starts
 FORBIDDEN = ("nbdev", "papermill", "mlflow", "jupyterlab", "execnb", "fastcore")
@@ -21,7 +21,7 @@ PROBE = """
 import json, sys
 from pathlib import Path
 from d2c_mlops.serving.majors import loaded as load
-from d2c_mlops.models.contract import to_frame
+from d2c_mlops.models.core.contract import to_frame
 import httptools, uvloop  # uvicorn takes them where they are
 import d2c_mlops.serving.service
 import d2c_mlops.serving.tracing

@@ -12,7 +12,7 @@ import pandas as pd
 from d2c_mlops.data.sources.frames import EXACT
 from d2c_mlops.data.validation import read_text
 from d2c_mlops.errors import DataRefused, Failure
-from d2c_mlops.models.contract import Contract, Field
+from d2c_mlops.models.core.contract import Contract, Field
 from d2c_mlops.serving.source import rows_of
 
 TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"false", "f", "no", "n", "0"})

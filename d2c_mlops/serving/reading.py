@@ -11,7 +11,7 @@ from msgspec import Meta, MsgspecError, defstruct
 from msgspec.json import Decoder
 from msgspec.structs import asdict, astuple
 
-from ..models.contract import Field, Kind
+from d2c_mlops.models.core.contract import Field, Kind
 
 KINDS: dict[Kind, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "date": date}
 VERBATIM = 2**20  # bytes of a body whose records may be logged as they were sent, blanks included

@@ -14,7 +14,7 @@ from d2c_mlops.errors import D2CError, Failure, GateRefused, UsageError
 from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.schema import rollouts
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.contract_changes import broken_clauses
+from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.registry import artifacts, promotions
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotions import Promotion, live

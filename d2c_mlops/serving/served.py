@@ -8,16 +8,16 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ..errors import UsageError
-from ..ledger.schema import by_callers, predictions
-from ..ledger.store import Ledger
-from ..models.contract import Contract
-from ..registry import promotions
-from ..registry.versions import find_version
-from ..settings import Settings
-from . import history
-from .bento import log_secret
-from .privacy import pseudonym
+from d2c_mlops.errors import UsageError
+from d2c_mlops.ledger.schema import by_callers, predictions
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.registry import promotions
+from d2c_mlops.registry.versions import find_version
+from d2c_mlops.serving import history
+from d2c_mlops.serving.bento import log_secret
+from d2c_mlops.serving.privacy import pseudonym
+from d2c_mlops.settings import Settings
 
 
 @dataclass(frozen=True)

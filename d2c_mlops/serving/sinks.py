@@ -18,7 +18,7 @@ from d2c_mlops.data.sources.fetch import URL, extensions, shown
 from d2c_mlops.data.store import disk_trouble
 from d2c_mlops.errors import UsageError
 from d2c_mlops.formulas import no_formulas
-from d2c_mlops.models.contract import Contract
+from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.settings import Settings
 
 

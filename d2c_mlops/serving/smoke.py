@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
-from ..errors import UsageError
-from ..models.contract import TERMS, Contract, contract_to_dict, to_frame
-from . import synthetic
-from .callers import PROBING
-from .http import PROBED
-from .keys import PROBE
+from d2c_mlops.errors import UsageError
+from d2c_mlops.models.core.contract import TERMS, Contract, contract_to_dict, to_frame
+from d2c_mlops.serving import synthetic
+from d2c_mlops.serving.callers import PROBING
+from d2c_mlops.serving.http import PROBED
+from d2c_mlops.serving.keys import PROBE
 
 Ask = Callable[..., "Reply"]
 

@@ -14,7 +14,7 @@ from d2c_mlops.data.origin import LINE
 from d2c_mlops.data.sources.fetch import shown
 from d2c_mlops.data.sources.files import FileFormat, Part, stem_of
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.contract import Contract
+from d2c_mlops.models.core.contract import Contract
 
 
 class Records(NamedTuple):

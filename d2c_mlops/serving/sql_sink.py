@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from d2c_mlops.data.sources.fetch import URL, shown, split_location, sql_trouble
 from d2c_mlops.errors import Failure, UsageError
-from d2c_mlops.models.contract import Field, to_records
+from d2c_mlops.models.core.contract import Field, to_records
 from d2c_mlops.serving.sinks import Batch, Out, Written
 
 TYPES: dict[str, Any] = {

@@ -7,7 +7,7 @@ from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as patterns  # type: ignore[attr-defined]
 from typing import Any
 
-from ..models.contract import Contract, Field
+from d2c_mlops.models.core.contract import Contract, Field
 
 KEY = "d2c-probe"
 LARGEST = 2**53 - 1  # the largest integer that JSON keeps in every language

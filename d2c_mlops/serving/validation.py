@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 from pydantic import Field as Limits
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ..models.contract import Field
+from d2c_mlops.models.core.contract import Field
 
 LARGE = {"body": 65_536, "line": 4_096}  # bytes from which names of fields are checked before anything else
 LISTED = 1_000  # faults of a body or line that are listed

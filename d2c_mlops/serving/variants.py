@@ -17,14 +17,14 @@ from typing import Any
 
 import orjson
 
-from ..errors import DataRefused
-from ..models.contract import values_of
-from .answering import Answered, Served, masking
-from .ids import Given
-from .metrics import Metrics
-from .pace import LatencyEstimate
-from .rollout import Rollout
-from .tally import Tally
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.models.core.contract import values_of
+from d2c_mlops.serving.answering import Answered, Served, masking
+from d2c_mlops.serving.ids import Given
+from d2c_mlops.serving.metrics import Metrics
+from d2c_mlops.serving.pace import LatencyEstimate
+from d2c_mlops.serving.rollout import Rollout
+from d2c_mlops.serving.tally import Tally
 
 TRIES = 32  # calls in which a failing challenger may show which records it fails on
 WAITING = 20_000  # records that wait for the shadow; further ones are dropped and counted

@@ -24,10 +24,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pandas as pd
 
-from ..errors import Temporary, UsageError
-from ..models.contract import to_records
-from ..private_files import private_file, private_folder
-from .sinks import Batch, Out, Written
+from d2c_mlops.errors import Temporary, UsageError
+from d2c_mlops.models.core.contract import to_records
+from d2c_mlops.private_files import private_file, private_folder
+from d2c_mlops.serving.sinks import Batch, Out, Written
 
 AT_ONCE = 500  # answers in one call
 TRIES, FIRST_WAIT, LONGEST_WAIT = 6, 0.5, 30.0  # attempts, and seconds between them: doubled each time

@@ -10,9 +10,9 @@ import pandera.pandas as pa
 from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, Failure
-from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract, column
-from d2c_mlops.models.model import Evaluation, Model
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract, column
+from d2c_mlops.models.core.model import Evaluation, Model
 
 PRODUCT = column("string", "The product's identifier", example="P001", max_length=20)
 DAY = column("date", "Day asked for", example="2024-01-01")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.registry.evaluators import Evaluator, Metric, Trial, answers_of
 
 

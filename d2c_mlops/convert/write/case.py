@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from d2c_mlops.models.charter import Charter
+from d2c_mlops.models.core.charter import Charter
 
 
 def charter_source(metric: str, baseline: str) -> str:

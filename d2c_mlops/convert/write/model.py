@@ -27,11 +27,11 @@ from typing import Any, Self
 import pandera.pandas as pa
 
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.models.charter import Charter
-from d2c_mlops.models.contract import Contract, column
-from d2c_mlops.models.model import Evaluation, Model
-from d2c_mlops.models.replay import Learned, load_fitted, save_fitted, steady
-from d2c_mlops.models.statistical import forecast_of, regression_of"""
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract, column
+from d2c_mlops.models.core.model import Evaluation, Model
+from d2c_mlops.models.converted.recorded_steps import Learned, load_fitted, save_fitted, steady
+from d2c_mlops.models.converted.statistical import forecast_of, regression_of"""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Candidate:
         return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": self.name,
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score, "estimator": self.estimator,
                 "load": self.load_name, "load_parameters": list(self.load_parameters),
-                "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.replay import Learned\n"
-                            "from d2c_mlops.models.statistical import forecast_of, regression_of",
+                "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.converted.recorded_steps import Learned\n"
+                            "from d2c_mlops.models.converted.statistical import forecast_of, regression_of",
                             self.train, self.load, "\n\n".join([*self.functions, self.prepare])]}  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def watch(event, args):
     own = str(args[0]).startswith((home, os.devnull)) or "__pycache__" in str(args[0])
     if writes and not own:
         opened.append(str(args[0]))
-__import__("d2c_mlops.models.model")
+__import__("d2c_mlops.models.core.model")
 sys.path[0:0] = [root, *sys.argv[3:]]
 before = {p for p in Path(".").rglob("*")}
 out, sys.stdout = sys.stdout, __import__("io").StringIO()

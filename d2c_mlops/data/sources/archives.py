@@ -15,7 +15,17 @@ from typing import ClassVar
 
 import pandas as pd
 
-from .files import FileFormat, Part, Parts, csv_part, file_part, hidden, kind_of, named_frames, stem_of
+from d2c_mlops.data.sources.files import (
+    FileFormat,
+    Part,
+    Parts,
+    csv_part,
+    file_part,
+    hidden,
+    kind_of,
+    named_frames,
+    stem_of,
+)
 from .fetch import split_location
 from .text_encoding import MOST_BYTES, OPENERS, check_growth, read_bytes
 from ...errors import DataRefused, UsageError

@@ -17,11 +17,11 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import pandas as pd
 
-from ...data.tables import Tables
-from ...errors import D2CError, DataRefused
-from ...models.charter import Charter, amend
-from ...models.contract import Contract
-from ...models.model import Model, build
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.errors import D2CError, DataRefused
+from d2c_mlops.models.core.charter import Charter, amend
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.models.core.model import Model, build
 
 GROUP = "d2c_mlops.evaluators"  # entry points of evaluators that other packages bring
 CAME, MODEL, BASELINE = "came", "model", "baseline."  # columns of an observation; baselines carry their name behind
@@ -175,8 +175,8 @@ def _evaluators(packages: Sequence[str]) -> Iterator[Evaluator]:
     for package in packages:
         root = importlib.import_module(package)
         yield from _classes(root)
-        for each in pkgutil.iter_modules(getattr(root, "__path__", [])):
-            yield from _classes(importlib.import_module(f"{package}.{each.name}"))
+        for found in pkgutil.walk_packages(getattr(root, "__path__", []), f"{package}."):
+            yield from _classes(importlib.import_module(found.name))
 
 
 def _classes(module: Any) -> Iterator[Evaluator]:

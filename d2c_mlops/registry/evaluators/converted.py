@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 
-from ...errors import D2CError, DataRefused
-from ...models.charter import Charter
-from ...models.contract import Contract
-from ...models.model import Model
-from . import BASELINE, CAME, MODEL, REPORTED, Evaluator, Metric, Trial, apart
-from .forecasts import is_forecast
-from .outcomes import Outcome, in_form, outcome_of
-from .rows import Rows, rows_in
-from .series import by_series
-from .steps import Steps, dates_of, functions_called
+from d2c_mlops.errors import D2CError, DataRefused
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.registry.evaluators import BASELINE, CAME, MODEL, REPORTED, Evaluator, Metric, Trial, apart
+from d2c_mlops.registry.evaluators.forecasts import is_forecast
+from d2c_mlops.registry.evaluators.outcomes import Outcome, in_form, outcome_of
+from d2c_mlops.registry.evaluators.rows import Rows, rows_in
+from d2c_mlops.registry.evaluators.series import by_series
+from d2c_mlops.registry.evaluators.steps import Steps, dates_of, functions_called
 
 SUFFIX = "_on_training_data"  # of a metric that a notebook without held-out rows reports
 FOLDS = ((2000, 5), (20000, 3))  # records up to which a model is trained that many times; above, once

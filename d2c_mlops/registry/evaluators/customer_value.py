@@ -8,14 +8,24 @@ from typing import Any
 
 import pandas as pd
 
-from ...data.tables import Tables
-from ...errors import DataRefused
-from ...models.charter import Charter
-from ...models.contract import Contract
-from ...models.customer_features import WINDOW, customer_features, spend_of
-from ...models.rfm import Rfm, segment_mean
-from . import BASELINE, CAME, FACTOR, MODEL, Evaluator, Metric, Trial, answers_of, multiplied
-from .demand import mae, wape
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.models.segmentation.customer_features import WINDOW, customer_features, spend_of
+from d2c_mlops.models.segmentation.rfm import Rfm, segment_mean
+from d2c_mlops.registry.evaluators import (
+    BASELINE,
+    CAME,
+    FACTOR,
+    MODEL,
+    Evaluator,
+    Metric,
+    Trial,
+    answers_of,
+    multiplied,
+)
+from d2c_mlops.registry.evaluators.demand import mae, wape
 
 CUTOFFS, APART = 2, 30  # the last of them 90 days before as_of, days between two
 ANSWER = f"value_{WINDOW}d"

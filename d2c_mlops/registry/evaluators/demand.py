@@ -9,15 +9,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...data.tables import Tables
-from ...errors import DataRefused
-from ...models.baselines import last_year, seasonal_naive, weekday_mean
-from ...models.charter import Charter
-from ...models.contract import Contract
-from ...models.model import Model
-from ...models.panel import COLUMNS, Panel, alive, panel_of
-from ...models.periods import LENGTH, Freq, day_before, steps_after
-from . import BASELINE, CAME, FACTOR, MODEL, Evaluator, Metric, Trial, answers_of, apart, multiplied
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
+from d2c_mlops.models.forecasting.panel import COLUMNS, Panel, alive, panel_of
+from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, steps_after
+from d2c_mlops.registry.evaluators import (
+    BASELINE,
+    CAME,
+    FACTOR,
+    MODEL,
+    Evaluator,
+    Metric,
+    Trial,
+    answers_of,
+    apart,
+    multiplied,
+)
 
 CUTOFFS = 3  # one horizon apart, the last of them one horizon before as_of
 HISTORY = 1096  # days of sales that the baselines may look back

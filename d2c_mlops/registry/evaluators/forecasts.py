@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...errors import DataRefused
-from ...models.charter import Charter
-from ...models.contract import Contract
-from ...models.model import Model
-from ...models.statistical import Forecast, in_sample
-from . import BASELINE, CAME, MODEL, REPORTED, Evaluator, Metric, Trial, answers_of, apart
-from .demand import mae, rmse, wape
-from .series import Whole, naive, series_of, whole_of
-from .steps import Change, Steps, unchanged
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.models.converted.statistical import Forecast, in_sample
+from d2c_mlops.models.core.charter import Charter
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.registry.evaluators import BASELINE, CAME, MODEL, REPORTED, Evaluator, Metric, Trial, answers_of, apart
+from d2c_mlops.registry.evaluators.demand import mae, rmse, wape
+from d2c_mlops.registry.evaluators.series import Whole, naive, series_of, whole_of
+from d2c_mlops.registry.evaluators.steps import Change, Steps, unchanged
 
 CUTOFFS = 3  # the last of them one horizon before the end of the series
 ANSWER, STEP = "prediction", "step"

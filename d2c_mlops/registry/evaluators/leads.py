@@ -13,12 +13,12 @@ from d2c_mlops.data.days import local_days
 from d2c_mlops.data.layouts.leads import unpack
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.additive import share
-from d2c_mlops.models.charter import Charter, break_even_precision
-from d2c_mlops.models.contract import Contract
-from d2c_mlops.models.lead_baselines import source_rates
-from d2c_mlops.models.lead_evaluation import called, profit
-from d2c_mlops.models.lead_guard import auc
+from d2c_mlops.models.core.charter import Charter, break_even_precision
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.models.lead_scoring.additive import share
+from d2c_mlops.models.lead_scoring.baselines import source_rates
+from d2c_mlops.models.lead_scoring.evaluation import called, profit
+from d2c_mlops.models.lead_scoring.leakage_guard import auc
 from d2c_mlops.registry.evaluators import BASELINE, CAME, MODEL, Evaluator, Metric, Trial, answers_of
 
 CUTOFFS, SHARE, FEWEST = 2, 0.4, 40  # cutoffs in the last share of the leads with an outcome; leads below which none

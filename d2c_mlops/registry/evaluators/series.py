@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...errors import DataRefused
-from ...models.baselines import last_year, seasonal_naive, weekday_mean
-from ...models.panel import Panel
-from ...models.periods import Freq
-from . import FACTOR
-from .outcomes import FORMS, Outcome
-from .steps import Change, Seen, Slot, dates_of, rows_of
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
+from d2c_mlops.models.forecasting.panel import Panel
+from d2c_mlops.models.forecasting.periods import Freq
+from d2c_mlops.registry.evaluators import FACTOR
+from d2c_mlops.registry.evaluators.outcomes import FORMS, Outcome
+from d2c_mlops.registry.evaluators.steps import Change, Seen, Slot, dates_of, rows_of
 
 FEWEST, MOST = 4, 1000  # periods of a series; series in one table of records
 PERIODS: Mapping[Freq, tuple[float, float]] = {

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...errors import DataRefused
-from ...models.model import Model
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.models.core.model import Model
 
 ISO_DATE = re.compile(
     r"\d{4}-\d{2}(-\d{2}([T ].*)?)?|\d{4}/\d{2}/\d{2}"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import UsageError
-from ...models.contract import Contract, Field
-from ..openapi import ROLLOUT
+from d2c_mlops.errors import UsageError
+from d2c_mlops.models.core.contract import Contract, Field
+from d2c_mlops.serving.openapi import ROLLOUT
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keyword
 from typing import Any
 
-from ...models.contract import Contract, Field
-from . import Language, pascal, rollout_fields, said
+from d2c_mlops.models.core.contract import Contract, Field
+from d2c_mlops.serving.clients import Language, pascal, rollout_fields, said
 
 TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "date": "str", "date-time": "str"}
 

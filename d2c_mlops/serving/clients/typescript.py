@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from ...models.contract import Contract, Field
-from . import Language, rollout_fields, said
+from d2c_mlops.models.core.contract import Contract, Field
+from d2c_mlops.serving.clients import Language, rollout_fields, said
 
 TYPES = {
     "string": "string",

@@ -1,0 +1,1 @@
+"""What models of converted notebooks need when they run."""

@@ -1,0 +1,1 @@
+"""What every model has: its class, contract, charter and conformance check."""
