@@ -44,10 +44,10 @@ setup(
             "zip = d2c_mlops.data.sources.archives:ZipSource",
         ],
         "d2c_mlops.sinks": [
-            "file = d2c_mlops.serving.sinks:FileSink",
-            "ledger = d2c_mlops.serving.ledger_sink:LedgerSink",
-            "sql = d2c_mlops.serving.sql_sink:SqlSink",
-            "webhook = d2c_mlops.serving.webhook_sink:WebhookSink",
+            "file = d2c_mlops.serving.batch.sinks:FileSink",
+            "ledger = d2c_mlops.serving.batch.ledger_sink:LedgerSink",
+            "sql = d2c_mlops.serving.batch.sql_sink:SqlSink",
+            "webhook = d2c_mlops.serving.batch.webhook_sink:WebhookSink",
         ],
         "d2c_mlops.layouts": [
             "bank-marketing = d2c_mlops.data.layouts.bank_marketing:BankMarketing",

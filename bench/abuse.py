@@ -42,8 +42,8 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import register
-from d2c_mlops.serving.collect import collect
-from d2c_mlops.serving.server import Server
+from d2c_mlops.serving.local.server import Server
+from d2c_mlops.serving.log.collect import collect
 from d2c_mlops.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,7 +16,7 @@ from aims import Aim
 from machine import Podman, get, wait
 
 from d2c_mlops.serving.deploy import Plan, deploy
-from d2c_mlops.serving.server import free_port
+from d2c_mlops.serving.local.server import free_port
 
 # Minutes are seconds here, so that the test does not take an hour; the expressions and thresholds are what is written.
 SHORTER = {"[5m]": "[10s]", "for: 5m": "for: 3s", "for: 10m": "for: 10s", "15s": "1s"}

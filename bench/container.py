@@ -20,10 +20,10 @@ from deploy import written
 from machine import BASE, PYTHON, Podman, base_image, get, run, wait
 from team import team
 
-from d2c_mlops.serving.bento import service_environment
 from d2c_mlops.serving.deploy import Plan, Size
-from d2c_mlops.serving.pins import FORBIDDEN
-from d2c_mlops.serving.server import free_port
+from d2c_mlops.serving.local.server import free_port
+from d2c_mlops.serving.package.bento import service_environment
+from d2c_mlops.serving.package.requirements import FORBIDDEN
 from d2c_mlops.settings import load
 
 HERE = Path(__file__).resolve().parent

@@ -39,8 +39,8 @@ from d2c_mlops.errors import D2CError
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.serving.app import Served, create_app
-from d2c_mlops.serving.wire import Wire
+from d2c_mlops.serving.app.app import Served, create_app
+from d2c_mlops.serving.http.uvicorn_protocol import Wire
 from d2c_mlops.settings import load
 
 SEED = 20_261_129

@@ -26,17 +26,17 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import new_model, register
-from d2c_mlops.serving.answering import Served
-from d2c_mlops.serving.app import Keeping, create_app
-from d2c_mlops.serving.collect import collect
-from d2c_mlops.serving.history import place_of
-from d2c_mlops.serving.metrics import Metrics
-from d2c_mlops.serving.rollout import Rollout
-from d2c_mlops.serving.rollouts import abort, finish, rollout
-from d2c_mlops.serving.standing import standing, workers
-from d2c_mlops.serving.tally import Tally
-from d2c_mlops.serving.variants import Split
-from d2c_mlops.serving.watch import Watcher
+from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.http.metrics import Metrics
+from d2c_mlops.serving.log.collect import collect
+from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.rollout.commands import abort, finish, rollout
+from d2c_mlops.serving.rollout.counters import Tally
+from d2c_mlops.serving.rollout.history import place_of
+from d2c_mlops.serving.rollout.state_file import Rollout
+from d2c_mlops.serving.rollout.status import standing, workers
+from d2c_mlops.serving.rollout.variants import Split
+from d2c_mlops.serving.rollout.watcher import Watcher
 from d2c_mlops.settings import RolloutSettings, Settings, load
 
 MODEL = "ranking"

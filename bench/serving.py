@@ -34,8 +34,8 @@ from aims import Aim, close, table
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import Version, files_of, new_model, register
-from d2c_mlops.serving.bento import package
-from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.package.bento import package
 from d2c_mlops.settings import Settings, load
 
 HERE = Path(__file__).parent
@@ -107,7 +107,7 @@ def measured(peer: Peer, path: str, body: Path, connections: int, seconds: float
         command = [
             sys.executable,
             "-m",
-            "d2c_mlops.serving.load",
+            "d2c_mlops.serving.local.load_generator",
             str(peer.port),
             path,
             body,

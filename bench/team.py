@@ -23,8 +23,8 @@ from machine import BASE, HERE, Podman, get, run, wait
 
 from d2c_mlops.decisions.server import deployed
 from d2c_mlops.serving.deploy import Plan, deploy
-from d2c_mlops.serving.pins import closure
-from d2c_mlops.serving.server import check_port
+from d2c_mlops.serving.local.server import check_port
+from d2c_mlops.serving.package.requirements import closure
 from d2c_mlops.settings import load
 
 NOBODY = getpwnam("nobody")  # PostgreSQL does not run as root, and wants a user that has a name

@@ -1,7 +1,7 @@
 """Modules:
 
 - `d2c_mlops.decisions.rules`: Rules over a prediction's inputs and outputs: comparisons, arithmetic, and, or, not; nothing that could run code.
-- `d2c_mlops.serving.logbook`: The prediction log: memory-mapped segments that outlive the process, rotated behind its back."""
+- `d2c_mlops.serving.log.files`: The prediction log: memory-mapped segments that outlive the process, rotated behind its back."""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version

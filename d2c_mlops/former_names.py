@@ -78,6 +78,8 @@ MODULES: dict[str, str] = {
     "models.statistical": "models.converted.statistical",
     "models.treatments": "models.segmentation.treatments",
     "options": "settings.schema",
+    "serving.service": "serving.app.service",
+    "serving.sinks": "serving.batch.sinks",
     "values": "settings.parsing",
 }
 # Modules whose names are packages now: what is asked of the package is looked for here.
@@ -87,6 +89,7 @@ PACKAGES: dict[str, str] = {
     "models.forecasting": "models.forecasting.forecasting",
     "models.lead_scoring": "models.lead_scoring.lead_scoring",
     "models.segmentation": "models.segmentation.segmentation",
+    "serving.batch": "serving.batch.score",
 }
 ROOT = __package__ or "d2c_mlops"
 

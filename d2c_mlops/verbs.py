@@ -28,26 +28,26 @@ from d2c_mlops.registry.promotions import Promotion, live
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.runs.execute import run as _run
 from d2c_mlops.runs.records import Run
-from d2c_mlops.serving.batch import Scored
-from d2c_mlops.serving.batch import score as _score
-from d2c_mlops.serving.bento import Bento
-from d2c_mlops.serving.bento import package as _package
-from d2c_mlops.serving.container import Image
-from d2c_mlops.serving.container import containerize as _containerize
-from d2c_mlops.serving.history import beside
-from d2c_mlops.serving.loadtest import Load
-from d2c_mlops.serving.loadtest import loadtest as _loadtest
-from d2c_mlops.serving.rollouts import abort as _abort
-from d2c_mlops.serving.rollouts import challenger as _challenger
-from d2c_mlops.serving.rollouts import finish as _finish
-from d2c_mlops.serving.rollouts import promote as _promote
-from d2c_mlops.serving.rollouts import rollback as _rollback
-from d2c_mlops.serving.rollouts import rollout as _rollout
-from d2c_mlops.serving.served import Answerer, moments
-from d2c_mlops.serving.served import served as _served
-from d2c_mlops.serving.server import Server, free_port, serving
-from d2c_mlops.serving.standing import Standing
-from d2c_mlops.serving.standing import standing as _standing
+from d2c_mlops.serving.batch.score import Scored
+from d2c_mlops.serving.batch.score import score as _score
+from d2c_mlops.serving.local.loadtest import Load
+from d2c_mlops.serving.local.loadtest import loadtest as _loadtest
+from d2c_mlops.serving.local.server import Server, free_port, serving
+from d2c_mlops.serving.package.bento import Bento
+from d2c_mlops.serving.package.bento import package as _package
+from d2c_mlops.serving.package.container import Image
+from d2c_mlops.serving.package.container import containerize as _containerize
+from d2c_mlops.serving.rollout.commands import abort as _abort
+from d2c_mlops.serving.rollout.commands import challenger as _challenger
+from d2c_mlops.serving.rollout.commands import finish as _finish
+from d2c_mlops.serving.rollout.commands import promote as _promote
+from d2c_mlops.serving.rollout.commands import rollback as _rollback
+from d2c_mlops.serving.rollout.commands import rollout as _rollout
+from d2c_mlops.serving.rollout.history import beside
+from d2c_mlops.serving.rollout.lookup import Answerer, moments
+from d2c_mlops.serving.rollout.lookup import served as _served
+from d2c_mlops.serving.rollout.status import Standing
+from d2c_mlops.serving.rollout.status import standing as _standing
 from d2c_mlops.settings import Settings, load
 
 __all__ = [

@@ -25,11 +25,11 @@ from d2c_mlops.decisions.server import desk
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import decision_events, decision_links
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving import keys
-from d2c_mlops.serving.app import Keeping, Served, create_app
-from d2c_mlops.serving.bento import keys_file
-from d2c_mlops.serving.keys import ASK as ASKING
-from d2c_mlops.serving.keys import DECIDE, Keyring
+from d2c_mlops.serving.app.app import Keeping, Served, create_app
+from d2c_mlops.serving.http import api_keys as keys
+from d2c_mlops.serving.http.api_keys import ASK as ASKING
+from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
+from d2c_mlops.serving.package.bento import keys_file
 from d2c_mlops.settings import Settings
 
 SECRET = "a-secret-for-links-of-more-than-sixteen-bytes"

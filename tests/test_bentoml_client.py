@@ -14,13 +14,13 @@ from pricing import NOW, listening
 from test_registry import train
 from test_service import ASK, Lead
 
-from d2c_mlops.serving import keys
-from d2c_mlops.serving.answering import Served
-from d2c_mlops.serving.app import Keeping, create_app
-from d2c_mlops.serving.bento import package
-from d2c_mlops.serving.keys import Keyring
-from d2c_mlops.serving.logbook import Logbook
-from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.http import api_keys as keys
+from d2c_mlops.serving.http.api_keys import Keyring
+from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.predict.predictor import Served
 
 RECORDS = [ASK, {**ASK, "lead_id": "L-2", "visits": 7}]
 

@@ -15,11 +15,11 @@ from test_registry import train
 from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, DataRefused, Failure, SettingsError, Temporary, UsageError, child_error
 from d2c_mlops.registry.promotions import promote
-from d2c_mlops.serving import keys
-from d2c_mlops.serving.bento import keys_file
-from d2c_mlops.serving.container import builders
-from d2c_mlops.serving.container.prepare import reason
-from d2c_mlops.serving.pins import pins
+from d2c_mlops.serving.http import api_keys as keys
+from d2c_mlops.serving.package.bento import keys_file
+from d2c_mlops.serving.package.container import builders
+from d2c_mlops.serving.package.container.prepare import reason
+from d2c_mlops.serving.package.requirements import pins
 
 HERE = Path(__file__).parents[1]
 WORDS = st.text(
@@ -108,7 +108,7 @@ def test_production_mode_from_the_environment_packages_measures_serves_and_check
     now = datetime.now(UTC)
     keys.create(keys_file(settings), "crm", ["mean_units"], now=now)
     probe = keys.create(keys_file(settings), "ci", ["mean_units"], now=now, scopes=["probe"])[1]
-    from d2c_mlops.serving.server import free_port
+    from d2c_mlops.serving.local.server import free_port
 
     port = free_port()
     command = [sys.executable, "-m", "d2c_mlops", "serve", "mean_units", "--port", str(port), "--json"]

@@ -25,7 +25,7 @@ from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import new_model
-from d2c_mlops.serving.app import Served, create_app
+from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.clients import client, languages
 from d2c_mlops.settings import Settings
 

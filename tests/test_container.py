@@ -17,15 +17,15 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, GateRefused, Temporary, UsageError
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import Version
-from d2c_mlops.serving import container
-from d2c_mlops.serving.bento import Bento
-from d2c_mlops.serving.container import builders, containerize, find_builder, packages, prepare
-from d2c_mlops.serving.container.containerfile import USER
 from d2c_mlops.serving.deploy import Plan, deploy, size_of
-from d2c_mlops.serving.loadtest import FILE, Load, measured
-from d2c_mlops.serving.pins import FORBIDDEN
-from d2c_mlops.serving.server import serving
-from d2c_mlops.serving.smoke import smoke
+from d2c_mlops.serving.local.contract_check import smoke
+from d2c_mlops.serving.local.loadtest import FILE, Load, measured
+from d2c_mlops.serving.local.server import serving
+from d2c_mlops.serving.package import container
+from d2c_mlops.serving.package.bento import Bento
+from d2c_mlops.serving.package.container import builders, containerize, find_builder, packages, prepare
+from d2c_mlops.serving.package.container.containerfile import USER
+from d2c_mlops.serving.package.requirements import FORBIDDEN
 from d2c_mlops.settings import Settings, load
 
 FAKE = """#!{python}
@@ -325,7 +325,7 @@ def test_a_service_is_loaded_its_limits_are_deployed_and_it_keeps_its_contract(s
 
 
 def _port() -> int:
-    from d2c_mlops.serving.server import free_port
+    from d2c_mlops.serving.local.server import free_port
 
     return free_port()
 

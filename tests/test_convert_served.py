@@ -26,8 +26,8 @@ from d2c_mlops.registry.gate import judge
 from d2c_mlops.registry.promotions import live, promote
 from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.runs.execute import run
-from d2c_mlops.serving.app import Served, create_app
-from d2c_mlops.serving.bento import package
+from d2c_mlops.serving.app.app import Served, create_app
+from d2c_mlops.serving.package.bento import package
 from d2c_mlops.settings import Settings, load
 
 pytestmark = pytest.mark.timeout(900)  # it runs, packages and ejects

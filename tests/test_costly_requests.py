@@ -14,10 +14,11 @@ from local_client import LocalClient
 from test_service import ASK, Lead, asking, keeping
 from test_wire import exchange, served
 
-from d2c_mlops.serving import feedback, wire
-from d2c_mlops.serving.answering import Served
-from d2c_mlops.serving.app import Keeping, create_app
-from d2c_mlops.serving.validation import LISTED, MORE
+from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.http import uvicorn_protocol as wire
+from d2c_mlops.serving.predict import feedback
+from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.predict.validation import LISTED, MORE
 from d2c_mlops.settings import ServiceSettings
 
 __all__ = ["keeping"]

@@ -17,9 +17,9 @@ from d2c_mlops.decisions.records import events, find, listed
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving import keys
-from d2c_mlops.serving.bento import keys_file
-from d2c_mlops.serving.collect import _predictions
+from d2c_mlops.serving.http import api_keys as keys
+from d2c_mlops.serving.log.collect import _predictions
+from d2c_mlops.serving.package.bento import keys_file
 
 
 def key(held, name: str, *scopes: str, models: tuple[str, ...] = ("price",)) -> str:

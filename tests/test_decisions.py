@@ -629,7 +629,7 @@ def test_the_commands_lead_from_a_prediction_to_its_action(tmp_path: Path, monke
 def test_a_batch_becomes_decisions(settings, tmp_path: Path) -> None:
     from test_score import asked, promote, train
 
-    from d2c_mlops.serving.batch import score
+    from d2c_mlops.serving.batch.score import score
     from d2c_mlops.settings import load
 
     version = train(settings)
@@ -686,9 +686,9 @@ def test_what_is_served_applies_at_once_what_people_decide(tmp_path: Path, recei
 
     import httpx
 
-    from d2c_mlops.serving import keys
-    from d2c_mlops.serving.bento import keys_file
-    from d2c_mlops.serving.server import free_port
+    from d2c_mlops.serving.http import api_keys as keys
+    from d2c_mlops.serving.local.server import free_port
+    from d2c_mlops.serving.package.bento import keys_file
 
     held, ledger, _ = shop(tmp_path, f"apply = {receiver.url}")
     predicted(ledger, "P-1", 20.0, at=datetime.now(UTC))

@@ -21,15 +21,15 @@ from d2c_mlops.decisions.stats import exposition, stats
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotions import promote
-from d2c_mlops.serving import rollouts
-from d2c_mlops.serving.bento import keys_file
 from d2c_mlops.serving.deploy import Deciding, Plan, Size, deploy, size_of, targets
-from d2c_mlops.serving.history import place_of
-from d2c_mlops.serving.loadtest import Load
-from d2c_mlops.serving.metrics import _counters
-from d2c_mlops.serving.rollout import FILE, read
-from d2c_mlops.serving.standing import standing
-from d2c_mlops.serving.watch import place
+from d2c_mlops.serving.http.metrics import _counters
+from d2c_mlops.serving.local.loadtest import Load
+from d2c_mlops.serving.package.bento import keys_file
+from d2c_mlops.serving.rollout import commands as rollouts
+from d2c_mlops.serving.rollout.history import place_of
+from d2c_mlops.serving.rollout.state_file import FILE, read
+from d2c_mlops.serving.rollout.status import standing
+from d2c_mlops.serving.rollout.watcher import place
 from d2c_mlops.settings import load, service_settings
 
 PLAN = Plan("mean_units", 3, "registry.example/mean_units:v3", Size(cpu=0.5, memory_mb=600, least=3, most=9))
@@ -324,7 +324,7 @@ def test_the_schedule_has_its_secrets_and_its_files_under_compose(settings, proj
     assert set(whole["services"]["scheduler"]["secrets"]) == {"ledger", "SHOP_URL", "OPS"} <= set(whole["secrets"])
     assert "bring: secrets/OPS, secrets/SHOP_URL" in (folder / "compose.yaml").read_text()
     recipe = (folder / "project.Containerfile").read_text()
-    assert "python3 -m d2c_mlops.serving.container.sbom /opt/d2c/sbom.cdx.json" in recipe
+    assert "python3 -m d2c_mlops.serving.package.container.sbom /opt/d2c/sbom.cdx.json" in recipe
     copied = re.findall(r"^COPY (\S+) \./", recipe, re.MULTILINE)
     assert sorted(copied) == ["config/words.toml", "reports", "settings.ini", "toyshop"]
     assert re.search(r'pip install \S+ "d2c_mlops\[notify]==', recipe) and "no requirements.txt" in done_head(folder)

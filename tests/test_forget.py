@@ -37,10 +37,10 @@ from d2c_mlops.ledger.schema import decisions, feedback, forgettings, prediction
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.runs import processes
-from d2c_mlops.serving.kept import Kept
-from d2c_mlops.serving.logbook import Logbook
-from d2c_mlops.serving.privacy import pseudonym
-from d2c_mlops.serving.webhook_sink import Letter, Sent, _digest
+from d2c_mlops.serving.batch.webhook_sink import Letter, Sent, _digest
+from d2c_mlops.serving.http.idempotency import Kept
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.predict.privacy import pseudonym
 from d2c_mlops.settings import Settings, load
 
 WHO, MAIL, LEAD = "Canary-7001", "canary.jane@example.com", "L-canary-9"

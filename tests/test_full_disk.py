@@ -19,12 +19,13 @@ from test_service import ASK, asking, keeping, logged
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving import kept, logbook
-from d2c_mlops.serving.app import Keeping
-from d2c_mlops.serving.collect import collect
-from d2c_mlops.serving.kept import CALLER, SIZE, Full, Kept, identity
-from d2c_mlops.serving.logbook import Logbook, recover
-from d2c_mlops.serving.privacy import body_key, sealed, unsealed
+from d2c_mlops.serving.app.app import Keeping
+from d2c_mlops.serving.http import idempotency as kept
+from d2c_mlops.serving.http.idempotency import CALLER, SIZE, Full, Kept, identity
+from d2c_mlops.serving.log import files as logbook
+from d2c_mlops.serving.log.collect import collect
+from d2c_mlops.serving.log.files import Logbook, recover
+from d2c_mlops.serving.predict.privacy import body_key, sealed, unsealed
 from d2c_mlops.settings import load
 
 __all__ = ["keeping"]

@@ -21,10 +21,10 @@ from d2c_mlops.decisions.records import listed
 from d2c_mlops.decisions.rules import Rule
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Field
-from d2c_mlops.serving import keys
-from d2c_mlops.serving.app import Keeping
-from d2c_mlops.serving.keys import Keyring
-from d2c_mlops.serving.logbook import Logbook
+from d2c_mlops.serving.app.app import Keeping
+from d2c_mlops.serving.http import api_keys as keys
+from d2c_mlops.serving.http.api_keys import Keyring
+from d2c_mlops.serving.log.files import Logbook
 
 REPEATED = given_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HUGE = "9" * 5000

@@ -22,11 +22,11 @@ from d2c_mlops.data.sources.text_encoding import read_bytes
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.formulas import no_formula, no_formulas, with_formula, with_formulas
 from d2c_mlops.runs.history import _write_csv
-from d2c_mlops.serving import keys
-from d2c_mlops.serving.app import Keeping
-from d2c_mlops.serving.bento import copy_inside
-from d2c_mlops.serving.sinks import _File
-from d2c_mlops.serving.webhook_sink import check_line, post, shown_hook, with_password
+from d2c_mlops.serving.app.app import Keeping
+from d2c_mlops.serving.batch.sinks import _File
+from d2c_mlops.serving.batch.webhook_sink import check_line, post, shown_hook, with_password
+from d2c_mlops.serving.http import api_keys as keys
+from d2c_mlops.serving.package.bento import copy_inside
 
 # --- bombs
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from d2c_mlops.serving.http import Gone, Refused, Request
+from d2c_mlops.serving.http.messages import Gone, Refused, Request
 
 Message = dict[str, Any]
 BODY: Message = {"type": "http.request", "body": b"{}", "more_body": False}

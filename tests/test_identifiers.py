@@ -32,10 +32,10 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import read_text, validate
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.contract import Contract, column, to_records
-from d2c_mlops.serving.collect import READERS
-from d2c_mlops.serving.raw import checked
-from d2c_mlops.serving.sinks import Batch, FileSink
-from d2c_mlops.serving.sql_sink import SqlSink
+from d2c_mlops.serving.batch.coerce import checked
+from d2c_mlops.serving.batch.sinks import Batch, FileSink
+from d2c_mlops.serving.batch.sql_sink import SqlSink
+from d2c_mlops.serving.log.collect import READERS
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 TWINS = [1239162456494753670, 1239162456494753671]

@@ -18,11 +18,11 @@ from test_service import ASK, Lead, asking, logged
 
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.answering import Served
-from d2c_mlops.serving.app import Keeping, create_app
-from d2c_mlops.serving.collect import collect, followed_up
-from d2c_mlops.serving.ids import Signer
-from d2c_mlops.serving.logbook import Logbook
+from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.log.collect import collect, followed_up
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.predict.prediction_ids import Signer
+from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.settings import RolloutSettings
 
 NO = {"action": "overridden", "reason": "no"}

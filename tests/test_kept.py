@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from test_service import ASK, asking, keeping, logged
 
-from d2c_mlops.serving import kept
-from d2c_mlops.serving.app import Keeping
-from d2c_mlops.serving.kept import Conflict, Kept
+from d2c_mlops.serving.app.app import Keeping
+from d2c_mlops.serving.http import idempotency as kept
+from d2c_mlops.serving.http.idempotency import Conflict, Kept
 
 __all__ = ["keeping"]
 

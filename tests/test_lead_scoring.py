@@ -27,7 +27,7 @@ from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer, call_list, dr
 from d2c_mlops.models.lead_scoring.leakage_guard import clocks
 from d2c_mlops.models.lead_scoring.learning import Money, Recipe, learn, prepare
 from d2c_mlops.models.lead_scoring.wording import read_words, words_from_dict
-from d2c_mlops.serving.answering import Served
+from d2c_mlops.serving.predict.predictor import Served
 
 AS_OF = date(2023, 11, 30)
 MONEY = Money(45, 5)

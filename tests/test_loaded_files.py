@@ -17,11 +17,11 @@ from d2c_mlops.registry import versions
 from d2c_mlops.registry.clean_process import perform
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import files_of, load_version
-from d2c_mlops.serving import service
-from d2c_mlops.serving.bento import image_files, package
+from d2c_mlops.serving.app import service
 from d2c_mlops.serving.bento_files import LIST, VARIABLE, check, digest, listing, packed
 from d2c_mlops.serving.deploy import Plan, Size, targets
-from d2c_mlops.serving.server import serving
+from d2c_mlops.serving.local.server import serving
+from d2c_mlops.serving.package.bento import image_files, package
 from d2c_mlops.settings import Settings
 
 CANARY = "import pathlib\npathlib.Path('imported').touch()\nfrom toyshop import *\n"
@@ -230,6 +230,6 @@ def test_a_bento_is_built_checked_and_served_or_refused(settings: Settings) -> N
 
 
 def bento_port() -> int:
-    from d2c_mlops.serving.server import free_port
+    from d2c_mlops.serving.local.server import free_port
 
     return free_port()

@@ -21,13 +21,13 @@ from d2c_mlops.errors import SettingsError, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import find_version
-from d2c_mlops.serving.app import App, Keeping, Served, create_app
-from d2c_mlops.serving.bento import package
-from d2c_mlops.serving.keys import Keyring
-from d2c_mlops.serving.logbook import Logbook
-from d2c_mlops.serving.majors import Older
-from d2c_mlops.serving.promised import promised, said
-from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.http.api_keys import Keyring
+from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.predict.older_contracts import Older
+from d2c_mlops.serving.predict.sunsets import promised, said
 from d2c_mlops.settings import Settings, load
 
 SINCE, UNTIL = datetime(2026, 11, 1, 12, tzinfo=UTC), datetime(2099, 3, 31, 23, 59, 59, tzinfo=UTC)
@@ -125,7 +125,7 @@ def test_it_wants_a_key_as_the_newer_one_does(app: App, tmp_path: Path) -> None:
 
 
 def test_its_documents_are_its_own(tmp_path: Path, app: App) -> None:
-    from d2c_mlops.serving.majors import document
+    from d2c_mlops.serving.predict.older_contracts import document
 
     old = app.keeping.majors[1].served
     vars(old)["document"] = json.dumps(document(old)).encode()

@@ -13,10 +13,10 @@ from local_client import LocalClient
 from test_service import ASK, Lead, asking
 from test_wire import Shop, exchange, served
 
-from d2c_mlops.serving import wire
-from d2c_mlops.serving.app import Keeping, Served, create_app
-from d2c_mlops.serving.http import Refused, Request
-from d2c_mlops.serving.origins import own_names
+from d2c_mlops.serving.app.app import Keeping, Served, create_app
+from d2c_mlops.serving.http import uvicorn_protocol as wire
+from d2c_mlops.serving.http.messages import Refused, Request
+from d2c_mlops.serving.http.origins import own_names
 from d2c_mlops.settings import ServiceSettings, service_settings
 
 BODY = json.dumps({"records": [ASK]})

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from test_service import ASK, Lead
 
-from d2c_mlops.serving import pace
-from d2c_mlops.serving.app import App, Keeping, Served, create_app
-from d2c_mlops.serving.http import Refused
-from d2c_mlops.serving.metrics import Metrics
-from d2c_mlops.serving.pace import DECLARED, LIMIT, LONG, MEASURED, PAUSE, QUICK, LatencyEstimate
-from d2c_mlops.serving.rollout import Rollout
-from d2c_mlops.serving.tally import Tally
-from d2c_mlops.serving.threads import Threads
-from d2c_mlops.serving.variants import Split
+from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.http import latency as pace
+from d2c_mlops.serving.http.latency import DECLARED, LIMIT, LONG, MEASURED, PAUSE, QUICK, LatencyEstimate
+from d2c_mlops.serving.http.messages import Refused
+from d2c_mlops.serving.http.metrics import Metrics
+from d2c_mlops.serving.http.thread_pool import Threads
+from d2c_mlops.serving.rollout.counters import Tally
+from d2c_mlops.serving.rollout.state_file import Rollout
+from d2c_mlops.serving.rollout.variants import Split
 from d2c_mlops.settings import ServiceSettings
 
 LOOP = threading.main_thread().name

@@ -17,9 +17,9 @@ from d2c_mlops.data.store import write, write_atomic
 from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.private_files import private_file, private_folder, tighten, tighten_store
-from d2c_mlops.serving.kept import Kept
-from d2c_mlops.serving.logbook import Logbook
-from d2c_mlops.serving.webhook_sink import Sent
+from d2c_mlops.serving.batch.webhook_sink import Sent
+from d2c_mlops.serving.http.idempotency import Kept
+from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.settings import Settings
 
 

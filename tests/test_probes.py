@@ -34,17 +34,18 @@ from d2c_mlops.ledger.schema import decisions, feedback, predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract, Field, column
 from d2c_mlops.registry.versions import files_of, new_model, register
-from d2c_mlops.serving import keys, synthetic
-from d2c_mlops.serving.answering import Served
-from d2c_mlops.serving.app import Keeping, create_app
-from d2c_mlops.serving.bento import _copy_code, keys_file, package
-from d2c_mlops.serving.collect import collect, followed_up
-from d2c_mlops.serving.keys import Keyring
-from d2c_mlops.serving.logbook import Logbook
-from d2c_mlops.serving.pins import pins
-from d2c_mlops.serving.served import logged as served_to
-from d2c_mlops.serving.service import loading
-from d2c_mlops.serving.smoke import smoke
+from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.app.service import loading
+from d2c_mlops.serving.http import api_keys as keys
+from d2c_mlops.serving.http.api_keys import Keyring
+from d2c_mlops.serving.local.contract_check import smoke
+from d2c_mlops.serving.log.collect import collect, followed_up
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.package.bento import _copy_code, keys_file, package
+from d2c_mlops.serving.package.requirements import pins
+from d2c_mlops.serving.predict import synthetic
+from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.rollout.lookup import logged as served_to
 
 
 class Pricer(Lead):

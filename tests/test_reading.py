@@ -18,10 +18,10 @@ from test_registry import train
 
 from d2c_mlops.models.core.contract import Contract, column, to_frame, values_of
 from d2c_mlops.registry.versions import load_version
-from d2c_mlops.serving.answering import LINE, Served
-from d2c_mlops.serving.app import Keeping, create_app
-from d2c_mlops.serving.logbook import Logbook
-from d2c_mlops.serving.reading import Reader
+from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.predict.decode import Reader
+from d2c_mlops.serving.predict.predictor import LINE, Served
 from d2c_mlops.settings import Settings
 
 COLUMNS: dict[str, Any] = {

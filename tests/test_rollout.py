@@ -31,17 +31,19 @@ from d2c_mlops.models.core.contract import contract_to_dict
 from d2c_mlops.registry.promotions import champion
 from d2c_mlops.registry.promotions import promote as promote_alone
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.serving import history, rollouts, variants, watch
-from d2c_mlops.serving.app import App, Keeping, Served, create_app
-from d2c_mlops.serving.batch import score
-from d2c_mlops.serving.collect import collect
-from d2c_mlops.serving.logbook import Logbook
-from d2c_mlops.serving.metrics import Metrics
-from d2c_mlops.serving.rollout import FILE, Rollout, here, key_text, marks, position, read, write
-from d2c_mlops.serving.standing import standing, workers
-from d2c_mlops.serving.tally import Tally, summary, total, verdict
-from d2c_mlops.serving.variants import Shadows, version_in
-from d2c_mlops.serving.watch import Watcher, place
+from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.batch.score import score
+from d2c_mlops.serving.http.metrics import Metrics
+from d2c_mlops.serving.log.collect import collect
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.rollout import commands as rollouts
+from d2c_mlops.serving.rollout import history, variants
+from d2c_mlops.serving.rollout import watcher as watch
+from d2c_mlops.serving.rollout.counters import Tally, summary, total, verdict
+from d2c_mlops.serving.rollout.state_file import FILE, Rollout, here, key_text, marks, position, read, write
+from d2c_mlops.serving.rollout.status import standing, workers
+from d2c_mlops.serving.rollout.variants import Shadows, version_in
+from d2c_mlops.serving.rollout.watcher import Watcher, place
 from d2c_mlops.settings import RolloutSettings, ServiceSettings, Settings, load
 
 LOOSE = RolloutSettings(min_answers=10_000, slow_ms=1e9)
@@ -259,7 +261,7 @@ def test_what_both_refuse_is_refused_as_ever(service: Service) -> None:
 
 
 def test_a_repeated_call_gets_the_same_answer_although_the_rollout_ended(service: Service) -> None:
-    from d2c_mlops.serving.kept import Kept
+    from d2c_mlops.serving.http.idempotency import Kept
 
     service.keeping.kept = Kept(service.folder / "kept.db")
     service.says(going(1.0))

@@ -29,12 +29,12 @@ from d2c_mlops.errors import DataRefused, Temporary, UsageError
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import Version, load_version
-from d2c_mlops.serving import sql_sink, webhook_sink
-from d2c_mlops.serving.answering import Unfit
-from d2c_mlops.serving.app import Served, create_app
-from d2c_mlops.serving.batch import identity_of, score
-from d2c_mlops.serving.raw import checked
-from d2c_mlops.serving.source import read_records
+from d2c_mlops.serving.app.app import Served, create_app
+from d2c_mlops.serving.batch import sql_sink, webhook_sink
+from d2c_mlops.serving.batch.coerce import checked
+from d2c_mlops.serving.batch.score import identity_of, score
+from d2c_mlops.serving.batch.source import read_records
+from d2c_mlops.serving.predict.predictor import Unfit
 from d2c_mlops.settings import Settings
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "3"))
@@ -376,7 +376,7 @@ def test_a_table_of_another_shape_is_refused(settings, version, tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from d2c_mlops.serving import batch
+from d2c_mlops.serving.batch import score as batch
 from d2c_mlops.settings import load
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotions import live

@@ -41,8 +41,8 @@ from d2c_mlops.models.segmentation.segmentation import Segmenter, calibration, r
 from d2c_mlops.models.segmentation.segments import renewed
 from d2c_mlops.models.segmentation.treatments import CATALOGUE, NOTHING, best, catalogue, effect, gain_of
 from d2c_mlops.registry.versions import load_version, new_model, register
-from d2c_mlops.serving.app import Served, create_app
-from d2c_mlops.serving.batch import score
+from d2c_mlops.serving.app.app import Served, create_app
+from d2c_mlops.serving.batch.score import score
 from d2c_mlops.settings import Settings
 
 matplotlib.use("Agg")

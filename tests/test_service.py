@@ -20,12 +20,12 @@ from d2c_mlops.errors import DataRefused, Failure, SettingsError, UsageError
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.serving import keys
-from d2c_mlops.serving.app import Keeping, Served, create_app
-from d2c_mlops.serving.kept import Kept
-from d2c_mlops.serving.keys import Keyring
-from d2c_mlops.serving.logbook import Logbook, intact, recover
-from d2c_mlops.serving.tracing import Tracer
+from d2c_mlops.serving.app.app import Keeping, Served, create_app
+from d2c_mlops.serving.http import api_keys as keys
+from d2c_mlops.serving.http.api_keys import Keyring
+from d2c_mlops.serving.http.idempotency import Kept
+from d2c_mlops.serving.http.tracing import Tracer
+from d2c_mlops.serving.log.files import Logbook, intact, recover
 from d2c_mlops.settings import ServiceSettings, service_settings
 
 NOW = datetime.now(UTC)

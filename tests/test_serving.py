@@ -18,11 +18,11 @@ from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import load_version, new_model
-from d2c_mlops.serving.app import Keeping, Served, create_app
-from d2c_mlops.serving.bento import keys_file, package
-from d2c_mlops.serving.keys import create
-from d2c_mlops.serving.pins import FORBIDDEN, closure
-from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.serving.app.app import Keeping, Served, create_app
+from d2c_mlops.serving.http.api_keys import create
+from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.package.bento import keys_file, package
+from d2c_mlops.serving.package.requirements import FORBIDDEN, closure
 from d2c_mlops.settings import ServiceSettings, Settings
 
 
@@ -148,7 +148,7 @@ def test_a_service_in_production_starts_and_asks_for_a_key(settings: Settings, p
 
 
 def test_the_service_loads_nothing_that_only_training_needs(project: Path) -> None:
-    code = "import sys, d2c_mlops.serving.service; print(*{m.partition('.')[0] for m in sys.modules})"
+    code = "import sys, d2c_mlops.serving.app.service; print(*{m.partition('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "bentoml" in loaded and not set(FORBIDDEN) & set(loaded)
 
@@ -166,7 +166,7 @@ for name in names:
 print(*names)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "d2c_mlops.serving.answering" in done.stdout.split(), done.stderr
+    assert "d2c_mlops.serving.predict.predictor" in done.stdout.split(), done.stderr
 
 
 def test_pins_follow_what_distributions_require() -> None:
@@ -185,7 +185,7 @@ def test_a_service_that_cannot_start_says_why(settings: Settings) -> None:
 
 
 def test_a_taken_port_is_told_before_anything_starts(settings: Settings) -> None:
-    from d2c_mlops.serving.server import check_port
+    from d2c_mlops.serving.local.server import check_port
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -98,7 +98,7 @@ def test_a_vulnerability_is_named_with_the_release_that_fixes_it(monkeypatch, ca
 
 
 def test_the_projects_image_lists_what_it_holds(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "d2c_mlops.serving.container.sbom", str(tmp_path / "sbom.cdx.json")]
+    command = [sys.executable, "-m", "d2c_mlops.serving.package.container.sbom", str(tmp_path / "sbom.cdx.json")]
     subprocess.run(command, check=True, cwd=tmp_path)
     bill = json.loads((tmp_path / "sbom.cdx.json").read_text())
     components = {(part["name"], part["version"]): part for part in bill["components"]}

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from d2c_mlops.serving import wire
-from d2c_mlops.serving.http import WHOLE, Answer, Refused, Request, in_a_task
-from d2c_mlops.serving.server import free_port
+from d2c_mlops.serving.http import uvicorn_protocol as wire
+from d2c_mlops.serving.http.messages import WHOLE, Answer, Refused, Request, in_a_task
+from d2c_mlops.serving.local.server import free_port
 
 ABOUT: ContextVar[str] = ContextVar("ABOUT", default="nothing")
 

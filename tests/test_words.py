@@ -26,8 +26,8 @@ from d2c_mlops.decisions.telling import message
 from d2c_mlops.decisions.words import Words, shown, typed
 from d2c_mlops.ledger.schema import decisions, versions
 from d2c_mlops.models.core.contract import Contract, Field, column
-from d2c_mlops.serving import keys
-from d2c_mlops.serving.keys import Keyring
+from d2c_mlops.serving.http import api_keys as keys
+from d2c_mlops.serving.http.api_keys import Keyring
 
 STOCK = Contract(
     name="stock", version="1.0.0", key="sku",

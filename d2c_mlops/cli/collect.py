@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from . import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, settings, show
 
 
 @example("d2c collect", "d2c collect --from /var/lib/d2c/log")
@@ -20,10 +20,10 @@ def collect(folder: Path | None, as_json: bool) -> None:
 
     Services may run meanwhile. A file is removed once its rows are committed; repeating the command changes nothing.
     """
-    from ..ledger.store import Ledger
-    from ..serving.collect import collect as load
-    from ..serving.collect import folders
-    from ..serving.history import settle
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.serving.log.collect import collect as load
+    from d2c_mlops.serving.log.collect import folders
+    from d2c_mlops.serving.rollout.history import settle
 
     held = settings()
     found = folders(held, folder)

@@ -121,7 +121,7 @@ def check(model: str, url: str, number: int | None, key: str | None, as_json: bo
     a key, metrics. It asks about a made-up key as a probe: nothing is decided upon its predictions. Where the service would
     take it for a caller, nothing is asked.
     """
-    from d2c_mlops.serving.smoke import smoke
+    from d2c_mlops.serving.local.contract_check import smoke
 
     found = smoke(url, _contract(model, number), number, key or "")
     broken = [each for each in found if not each.holds]

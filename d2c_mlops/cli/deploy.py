@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from ..errors import UsageError
-from ..settings import Settings
-from . import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, settings, show
+from d2c_mlops.errors import UsageError
+from d2c_mlops.settings import Settings
 
 
 @example("d2c loadtest demand", "d2c loadtest demand --seconds 30 --connections 32 --json")
@@ -32,12 +32,12 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
     It is served here, without keys and with a log of its own, asked one record at a time, then for as many at once as it
     takes. The figures are written beside the Bento; `d2c deploy` takes limits from them.
     """
-    from ..ledger.store import Ledger
-    from ..registry.promotions import live
-    from ..registry.versions import find_version
-    from ..serving.bento import package
-    from ..serving.loadtest import FILE
-    from ..serving.loadtest import loadtest as measure
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.registry.promotions import live
+    from d2c_mlops.registry.versions import find_version
+    from d2c_mlops.serving.local.loadtest import FILE
+    from d2c_mlops.serving.local.loadtest import loadtest as measure
+    from d2c_mlops.serving.package.bento import package
 
     held = settings()
     ledger = Ledger.of(held)
@@ -102,15 +102,15 @@ def deploy(
     Limits are those that `d2c loadtest` measured; where nothing was measured, the command and the files say so.
     github-actions writes the workflow from a push to production: tests, Bento, image, staging, contract, rollout.
     """
-    from ..decisions.server import deployed
-    from ..ledger.store import Ledger
-    from ..registry.promotions import live
-    from ..registry.versions import find_version
-    from ..serving.bento import image_files, keys_file
-    from ..serving.deploy import Plan, size_of, targets
-    from ..serving.deploy import deploy as write
-    from ..serving.deploy.project import given, parts
-    from ..serving.loadtest import measured
+    from d2c_mlops.decisions.server import deployed
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.registry.promotions import live
+    from d2c_mlops.registry.versions import find_version
+    from d2c_mlops.serving.deploy import Plan, size_of, targets
+    from d2c_mlops.serving.deploy import deploy as write
+    from d2c_mlops.serving.deploy.project import given, parts
+    from d2c_mlops.serving.local.loadtest import measured
+    from d2c_mlops.serving.package.bento import image_files, keys_file
 
     held = settings()
     ledger = Ledger.of(held)
@@ -147,7 +147,7 @@ def deploy(
 
 def _secrets(held: Settings) -> tuple[str, ...]:
     """Return the names of the secrets that jobs and models refer to."""
-    from ..runs.secrets import references
-    from ..serving.deploy.project import params
+    from d2c_mlops.runs.secrets import references
+    from d2c_mlops.serving.deploy.project import params
 
     return tuple(sorted(references([*params(held), *(url for job in held.jobs.values() for url in job.notify)])))

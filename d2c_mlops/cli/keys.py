@@ -46,8 +46,8 @@ def keys(context: click.Context, as_json: bool) -> None:
 @json_option
 def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires: str | None, as_json: bool) -> None:
     """Make a key for NAME and print it, once: only its hash is kept. Running services take it within a second."""
-    from d2c_mlops.serving.keys import EVERY
-    from d2c_mlops.serving.keys import create as make
+    from d2c_mlops.serving.http.api_keys import EVERY
+    from d2c_mlops.serving.http.api_keys import create as make
 
     lasts = _lasting(expires)
     for unknown in _unknown(models):
@@ -76,7 +76,7 @@ def list_keys(as_json: bool) -> None:
 @json_option
 def revoke(id: str, as_json: bool) -> None:
     """End the key ID now; services refuse it within a second."""
-    from d2c_mlops.serving.keys import revoke as end
+    from d2c_mlops.serving.http.api_keys import revoke as end
 
     key = end(_file(), id, now=datetime.now(UTC))
     return show(key.to_dict()) if as_json else click.echo(f"key {key.id} of {key.name} is revoked")
@@ -90,7 +90,7 @@ def revoke(id: str, as_json: bool) -> None:
 @json_option
 def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
     """Make a successor of the key ID and print it; both work until the grace is over."""
-    from d2c_mlops.serving.keys import rotate as renew
+    from d2c_mlops.serving.http.api_keys import rotate as renew
 
     left = _age(grace, "--grace") or timedelta(0)
     lasts = _lasting(expires)
@@ -103,7 +103,7 @@ def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from d2c_mlops.serving.keys import read
+    from d2c_mlops.serving.http.api_keys import read
 
     found = [key.to_dict() for key in read(_file()).values()]
     if as_json:
@@ -119,7 +119,7 @@ def _list(as_json: bool) -> None:
 
 
 def _file() -> Path:
-    from d2c_mlops.serving.bento import keys_file
+    from d2c_mlops.serving.package.bento import keys_file
 
     return keys_file(settings())
 

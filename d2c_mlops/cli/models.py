@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ..errors import GateRefused, UsageError
-from . import example, json_option, main, settings, show, table
+from d2c_mlops.cli import example, json_option, main, settings, show, table
+from d2c_mlops.errors import GateRefused, UsageError
 
 
 @example("d2c models", "d2c models history demand --at 2026-11-01")
@@ -19,8 +19,8 @@ def models(context: click.Context, as_json: bool) -> None:
     """List the versions of all models, champions marked."""
     if context.invoked_subcommand:
         return None
-    from ..registry.promotions import champion
-    from ..registry.versions import all_versions
+    from d2c_mlops.registry.promotions import champion
+    from d2c_mlops.registry.versions import all_versions
 
     ledger = _ledger()
     found = all_versions(ledger)
@@ -47,7 +47,7 @@ def models(context: click.Context, as_json: bool) -> None:
 @json_option
 def history(model: str, at: str | None, as_json: bool) -> None:
     """Tell which version of MODEL became champion when, why and by whom."""
-    from ..registry import promotions
+    from d2c_mlops.registry import promotions
 
     found = promotions.history(_ledger(), model, _moment(at) if at else None)
     if at:
@@ -81,7 +81,7 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
     Where its contract has a new major version, the champion before it goes on being served at /v1, /v2, … until its day: [service]
     keep_majors days from now, or `sunset.1 = 2027-03-31` in the model's section of settings.ini.
     """
-    from ..serving.rollouts import promote as decide
+    from d2c_mlops.serving.rollout.commands import promote as decide
 
     made, clauses = decide(model, settings(), number=number, by=by, reason=reason, override=override)
     if as_json:
@@ -93,8 +93,8 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
             f"no change: {'the champion is the same' if clauses else f'this version of {model} is champion already'}"
         )
     else:
-        from ..registry.versions import find_version
-        from ..serving.promised import said
+        from d2c_mlops.registry.versions import find_version
+        from d2c_mlops.serving.predict.sunsets import said
 
         click.echo(f"version {made.version} of {model} is champion ({made.action} by {made.by})")
         for line in said(_ledger(), find_version(_ledger(), model, made.version), settings()):
@@ -115,7 +115,7 @@ def check_model(model: str, number: int | None, as_json: bool) -> None:
     The rules look for answers out of order, changed inputs, a look into the future, pickles on disk, an evaluation that does not
     depend on the data. The class is tried on its own example, a version also on the data that it was trained on. The gate asks the same.
     """
-    from ..registry.evidence import check
+    from d2c_mlops.registry.evidence import check
 
     found = check(model, settings(), number)
     if as_json and not found.failures:
@@ -139,7 +139,7 @@ def check_model(model: str, number: int | None, as_json: bool) -> None:
 @json_option
 def rollback(model: str, number: int | None, by: str | None, reason: str, as_json: bool) -> None:
     """Make the champion before the present one live again."""
-    from ..serving.rollouts import rollback as back
+    from d2c_mlops.serving.rollout.commands import rollback as back
 
     made = back(model, settings(), number=number, by=by, reason=reason)
     text = f"version {made.version} of {model} is champion again, instead of {made.previous}"
@@ -147,7 +147,7 @@ def rollback(model: str, number: int | None, by: str | None, reason: str, as_jso
 
 
 def _ledger() -> Any:
-    from ..ledger.store import Ledger
+    from d2c_mlops.ledger.store import Ledger
 
     return Ledger.of(settings())
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UsageError
-from . import example, json_option, main, settings, show, table
+from d2c_mlops.cli import example, json_option, main, settings, show, table
+from d2c_mlops.errors import UsageError
 
 if TYPE_CHECKING:
-    from ..serving.standing import Standing
+    from d2c_mlops.serving.rollout.status import Standing
 
 
 @example(
@@ -69,8 +69,8 @@ def rollout(
     Services on this machine follow a file in the store. Those in Kubernetes follow a ConfigMap, which --to kubernetes prints for
     `kubectl apply -f -`, with or without a decision. Under compose: docker compose exec scheduler d2c rollout MODEL …
     """
-    from ..serving import rollouts
-    from ..serving.standing import standing
+    from d2c_mlops.serving.rollout import commands as rollouts
+    from d2c_mlops.serving.rollout.status import standing
 
     if sum((percent is not None, shadow, promote, abort)) > 1:
         raise UsageError("one thing at a time: --percent, --shadow, --promote or --abort", where="d2c rollout")
@@ -100,8 +100,8 @@ def rollout(
 
 def _manifest(told: Standing, target: str) -> str:
     """Return what tells services of a platform how a rollout stands."""
-    from ..serving.deploy import targets
-    from ..serving.rollout import Rollout
+    from d2c_mlops.serving.deploy import targets
+    from d2c_mlops.serving.rollout.state_file import Rollout
 
     now = told.rollout
     if now is None and told.champion is None:
@@ -183,8 +183,8 @@ def served(model: str, key: str, at: str | None, as_json: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from ..serving.served import moments
-    from ..serving.served import served as look
+    from d2c_mlops.serving.rollout.lookup import moments
+    from d2c_mlops.serving.rollout.lookup import served as look
 
     found = look(model, key, settings(), *moments(at, datetime.now(UTC)))
     if as_json:

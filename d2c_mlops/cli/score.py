@@ -50,8 +50,8 @@ def score(
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.promotions import live
     from d2c_mlops.registry.versions import find_version
-    from d2c_mlops.serving.batch import score as answer
-    from d2c_mlops.serving.history import beside
+    from d2c_mlops.serving.batch.score import score as answer
+    from d2c_mlops.serving.rollout.history import beside
 
     held = settings()
     ledger = Ledger.of(held)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, settings, show
 
 if TYPE_CHECKING:
-    from ..registry.versions import Version
+    from d2c_mlops.registry.versions import Version
 
 
 beside_option = click.option(
@@ -51,7 +51,7 @@ def package(
     /readyz, and holds a bill of materials (CycloneDX), which is written beside the Bento as well. An image in which nbdev,
     papermill, mlflow or JupyterLab can be imported, or a pin does not hold, is refused.
     """
-    from ..serving.bento import package as build
+    from d2c_mlops.serving.package.bento import package as build
 
     if not containerize and (backend or tag or base or options):
         raise click.UsageError("--backend, --tag, --base-image and --opt go with --containerize")
@@ -63,8 +63,8 @@ def package(
         click.echo(f"{made.tag} {'built' if made.made else 'is there already'}, {here(made.folder)}")
         click.echo(f"files: {made.sha256}")
         return None
-    from ..serving.container import containerize as pack
-    from ..serving.container import find_builder
+    from d2c_mlops.serving.package.container import containerize as pack
+    from d2c_mlops.serving.package.container import find_builder
 
     find_builder(backend or "")  # before the Bento is built: what is missing is said at once
     made = build(version, held, challenger)
@@ -95,8 +95,8 @@ def serve(
     import signal
     import threading
 
-    from ..serving.bento import package as build
-    from ..serving.server import check_port, serving
+    from d2c_mlops.serving.local.server import check_port, serving
+    from d2c_mlops.serving.package.bento import package as build
 
     held = settings()
     port = port if port is not None else held.model(model).service_port
@@ -121,23 +121,23 @@ def serve(
             pass
         ended = server.process.poll()
     if ended is not None and not stopped.is_set():
-        from ..errors import D2CError
+        from d2c_mlops.errors import D2CError
 
         raise D2CError(f"the service ended by itself with status {ended}", where=str(server.log), next="read the log")
 
 
 def _version(model: str, number: int | None) -> Version:
-    from ..ledger.store import Ledger
-    from ..registry.promotions import live
-    from ..registry.versions import find_version
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.registry.promotions import live
+    from d2c_mlops.registry.versions import find_version
 
     ledger = Ledger.of(settings())
     return find_version(ledger, model, number) if number is not None else live(ledger, model)
 
 
 def _beside(model: str, number: int | None, wanted: str | None) -> Version | None:
-    from ..ledger.store import Ledger
-    from ..serving.rollouts import challenger
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.serving.rollout.commands import challenger
 
     held = settings()
     return challenger(Ledger.of(held), model, held, wanted) if number is None or wanted is not None else None

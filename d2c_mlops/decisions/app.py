@@ -32,8 +32,9 @@ from d2c_mlops.errors import D2CError, DataRefused, Temporary, UsageError
 from d2c_mlops.ledger.schema import decision_links
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.serving.callers import token_of, unwelcome
-from d2c_mlops.serving.http import (
+from d2c_mlops.serving.app.auth import token_of, unwelcome
+from d2c_mlops.serving.http.api_keys import DECIDE, Key, Keyring, refused
+from d2c_mlops.serving.http.messages import (
     TEXT,
     Answer,
     Gone,
@@ -46,7 +47,6 @@ from d2c_mlops.serving.http import (
     lifespan,
     problem,
 )
-from d2c_mlops.serving.keys import DECIDE, Key, Keyring, refused
 from d2c_mlops.settings import Settings
 
 LOG = logging.getLogger("d2c.decisions")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from ..ledger.schema import BATCH
-from ..serving.keys import DECIDE, Key, read
+from d2c_mlops.ledger.schema import BATCH
+from d2c_mlops.serving.http.api_keys import DECIDE, Key, read
 
 SHOWN = 5  # names that a message repeats
 

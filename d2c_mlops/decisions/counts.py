@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from ..serving.metrics import BUCKETS
+from d2c_mlops.serving.http.metrics import BUCKETS
 
 
 class Counts:

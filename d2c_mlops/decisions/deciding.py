@@ -17,7 +17,7 @@ from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.ledger.schema import by_callers, decision_links, decisions, predictions
 from d2c_mlops.ledger.store import Ledger, insert_new
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.serving.batch import identity_of
+from d2c_mlops.serving.batch.score import identity_of
 
 CHUNK = 2000  # predictions that are looked at in one transaction
 VERDICTS = {"approve": "approved", "reject": "rejected", "edit": "edited"}

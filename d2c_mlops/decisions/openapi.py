@@ -6,9 +6,9 @@ from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
-from ..serving.openapi import SECURITY, closed, errors, problem
-from .deciding import VERDICTS
-from .records import STATUSES, Decision
+from d2c_mlops.decisions.deciding import VERDICTS
+from d2c_mlops.decisions.records import STATUSES, Decision
+from d2c_mlops.serving.predict.openapi import SECURITY, closed, errors, problem
 
 ERRORS = {
     "400": "The body or the query is not well formed",

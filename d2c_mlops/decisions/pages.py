@@ -18,7 +18,7 @@ from d2c_mlops.decisions.rules import Rule
 from d2c_mlops.decisions.words import Words, shown, typed, unit_of
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.serving.http import Answer
+from d2c_mlops.serving.http.messages import Answer
 
 HTML = "text/html; charset=utf-8"
 STYLE = """

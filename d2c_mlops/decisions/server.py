@@ -6,18 +6,18 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import UsageError
-from ..ledger.store import Ledger
-from ..runs.secrets import references
-from ..serving import journal
-from ..serving.bento import keys_file
-from ..serving.deploy import Deciding
-from ..serving.keys import DECIDE, Keyring
-from ..serving.server import check_port
-from ..settings import Settings
-from .app import LOG, App, Desk
-from .links import keys
-from .turn import policies, turn
+from d2c_mlops.decisions.app import LOG, App, Desk
+from d2c_mlops.decisions.links import keys
+from d2c_mlops.decisions.turn import policies, turn
+from d2c_mlops.errors import UsageError
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.secrets import references
+from d2c_mlops.serving.deploy import Deciding
+from d2c_mlops.serving.http import json_logging as journal
+from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
+from d2c_mlops.serving.local.server import check_port
+from d2c_mlops.serving.package.bento import keys_file
+from d2c_mlops.settings import Settings
 
 
 class Turns:

@@ -20,8 +20,8 @@ from d2c_mlops.decisions.records import Decision
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.runs.secrets import resolve, secret
-from d2c_mlops.serving.sql_sink import KEY_LENGTH, TYPES
-from d2c_mlops.serving.webhook_sink import TOKEN, check_line, post
+from d2c_mlops.serving.batch.sql_sink import KEY_LENGTH, TYPES
+from d2c_mlops.serving.batch.webhook_sink import TOKEN, check_line, post
 
 WHOLE = re.compile(r"-?(?:0|[1-9]\d*)")  # a number whose text is its only spelling: not 007
 NOTES = "d2c_decisions"  # which decisions a database has taken

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..errors import D2CError, UsageError
-from ..ledger.store import Ledger
-from ..serving.collect import collect, folders
-from ..serving.history import settle as settle_rollouts
-from ..settings import Settings
-from .applying import Applied, apply_due, now_utc
-from .deciding import Proposed, propose, settle
-from .policy import Policy
-from .telling import Say, tell
+from d2c_mlops.decisions.applying import Applied, apply_due, now_utc
+from d2c_mlops.decisions.deciding import Proposed, propose, settle
+from d2c_mlops.decisions.policy import Policy
+from d2c_mlops.decisions.telling import Say, tell
+from d2c_mlops.errors import D2CError, UsageError
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.serving.log.collect import collect, folders
+from d2c_mlops.serving.rollout.history import settle as settle_rollouts
+from d2c_mlops.settings import Settings
 
 
 @dataclass

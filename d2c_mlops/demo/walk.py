@@ -25,8 +25,8 @@ from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.registry.promotions import live, promote
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.runs.execute import run
-from d2c_mlops.serving.bento import package
-from d2c_mlops.serving.server import free_port, serving
+from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.package.bento import package
 from d2c_mlops.settings import Settings
 
 MODEL, DATASET, SOURCE = "demand", "sample", "sample"

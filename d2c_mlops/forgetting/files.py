@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..data.store import write_atomic
-from ..serving.logbook import intact
-from .person import GONE, Person
+from d2c_mlops.data.store import write_atomic
+from d2c_mlops.forgetting.person import GONE, Person
+from d2c_mlops.serving.log.files import intact
 
 SQLITE = b"SQLite format 3\0"
 PARQUET = b"PAR1"

@@ -20,7 +20,7 @@ from d2c_mlops.file_lock import lock
 from d2c_mlops.forgetting import databases
 from d2c_mlops.forgetting.files import files_below, is_sqlite, replace, scrub
 from d2c_mlops.forgetting.person import Person
-from d2c_mlops.serving.logbook import ROTATE, recover
+from d2c_mlops.serving.log.files import ROTATE, recover
 from d2c_mlops.settings import Settings
 from d2c_mlops.suppression import FOLDER
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract, Field
-from d2c_mlops.serving.openapi import ROLLOUT
+from d2c_mlops.serving.predict.openapi import ROLLOUT
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pkgutil import iter_modules
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.errors import UsageError
 from d2c_mlops.serving.bento_files import VARIABLE
-from d2c_mlops.serving.loadtest import Load
-from d2c_mlops.serving.rollout import Rollout
+from d2c_mlops.serving.local.loadtest import Load
+from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.settings.schema import SERVICE
 
 LEAST_CPU = 0.5  # processors; with less, a service starts too slowly

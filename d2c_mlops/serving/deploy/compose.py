@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from ..container.containerfile import USER
-from . import Deciding, Plan, Target, header, unpinned
-from .alerts import rules
-from .dashboard import dashboard
-from .project import recipe
+from d2c_mlops.serving.deploy import Deciding, Plan, Target, header, unpinned
+from d2c_mlops.serving.deploy.alerts import rules
+from d2c_mlops.serving.deploy.dashboard import dashboard
+from d2c_mlops.serving.deploy.project import recipe
+from d2c_mlops.serving.package.container.containerfile import USER
 
 POSTGRES, PROMETHEUS, GRAFANA = "postgres:17", "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0"
 ALERTMANAGER = "prom/alertmanager:v0.28.1"

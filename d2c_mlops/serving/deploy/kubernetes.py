@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ..container.containerfile import USER
-from ..rollout import FILE, Rollout
-from . import BUSY, Plan, Target, header, slug
-from .alerts import rules
+from d2c_mlops.serving.deploy import BUSY, Plan, Target, header, slug
+from d2c_mlops.serving.deploy.alerts import rules
+from d2c_mlops.serving.package.container.containerfile import USER
+from d2c_mlops.serving.rollout.state_file import FILE, Rollout
 
 SAID = (
     "Secret d2c-keys (key keys.json, made by `d2c keys create`) and Secret d2c-service (key log-secret) are yours to make:",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from ...settings import ServiceSettings, Settings
-from ..container import BASE
-from ..container.containerfile import HOME, LIBRARY, SBOM, SYSTEM, USER
-from . import REQUIREMENTS, Plan, needs
+from d2c_mlops.serving.deploy import REQUIREMENTS, Plan, needs
+from d2c_mlops.serving.package.container import BASE
+from d2c_mlops.serving.package.container.containerfile import HOME, LIBRARY, SBOM, SYSTEM, USER
+from d2c_mlops.settings import ServiceSettings, Settings
 
 RECIPE = """# Written by `d2c deploy`: the image of your project, which runs the schedule and MLflow. Secrets are mounted, never copied.
 ARG BASE={base}
@@ -19,7 +19,7 @@ ENV PYTHONUNBUFFERED=1 HOME=/tmp PYTHONPATH=/project D2C_STORE=/store MLFLOW_DIS
 WORKDIR /project
 {install}
 {copies}
-RUN mkdir -p {home} && python3 -m d2c_mlops.serving.container.sbom {sbom}
+RUN mkdir -p {home} && python3 -m d2c_mlops.serving.package.container.sbom {sbom}
 RUN mkdir /store /state && chown {user}:{user} /store /state
 USER {user}:{user}
 VOLUME ["/store", "/state", "/tmp"]

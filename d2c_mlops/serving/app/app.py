@@ -1,0 +1,357 @@
+"""The HTTP application: who asks, what is asked, what is answered and what is kept of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.models.core.contract import contract_to_dict
+from d2c_mlops.serving.app.auth import PROBING, admit, from_here, once, token_of
+from d2c_mlops.serving.app.ndjson import Streamed
+from d2c_mlops.serving.http.api_keys import PROBE, Keyring
+from d2c_mlops.serving.http.idempotency import Kept
+from d2c_mlops.serving.http.latency import WATCHDOG, LoopCall, Size, Timed
+from d2c_mlops.serving.http.messages import (
+    ASGI,
+    NDJSON,
+    TEXT,
+    Answer,
+    Gone,
+    Receive,
+    Refused,
+    Request,
+    Scope,
+    Send,
+    check_json,
+    lifespan,
+    new_id,
+    problem,
+)
+from d2c_mlops.serving.http.metrics import Metrics, exposition
+from d2c_mlops.serving.http.origins import OPEN, check_origin
+from d2c_mlops.serving.http.thread_pool import Threads
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.predict import feedback, openapi
+from d2c_mlops.serving.predict.older_contracts import Older, of_major
+from d2c_mlops.serving.predict.predictor import Answered, Served, refused
+from d2c_mlops.settings import ServiceSettings
+
+__all__ = ["App", "Keeping", "Served", "create_app"]
+
+LOG = logging.getLogger("d2c.service")
+STREAM = NDJSON.encode()  # the type of a body that is answered line by line
+REMEMBERED = 100_000  # feedback that a worker remembers
+Handler = Callable[[Request, Served], Awaitable[Answer | None]]
+
+
+@dataclass
+class Keeping:
+    """What a service keeps beside its model; each part may be missing."""
+
+    settings: ServiceSettings = field(default_factory=ServiceSettings)
+    keyring: Keyring | None = None
+    logbook: Logbook | None = None
+    kept: Kept | None = None
+    tracer: Any = None  # tracing.Tracer
+    majors: dict[int, Older] = field(default_factory=dict)  # of the contract, older than the one that is served
+    files: str = "unverified"  # whether the service's files were compared with those that were packaged
+    draining: bool = False  # told to stop: /readyz says so, connections are closed after their answer
+
+
+class App:
+    """An ASGI application without layers: what is not done for a request is not paid for."""
+
+    def __init__(self, served: Callable[[], Served], keeping: Keeping, inner: ASGI | None = None) -> None:
+        self.served, self.keeping, self.settings = served, keeping, keeping.settings
+        self.inner = inner  # runs the lifespan where there is one
+        self.metrics = Metrics()
+        self.threads = Threads()
+        self.told: dict[str, int] = {}  # ids of feedback that was taken, with what it said, the oldest first
+        self.going = 0
+        asks: dict[str, Handler] = {
+            "/predict": partial(self.ask, reasons=False),
+            "/explain": partial(self.ask, reasons=True),
+            "/feedback": self.feedback,
+        }
+        gets: dict[str, Handler] = {
+            "/contract": self.contract,
+            "/schema.json": self.schema,
+            "/openapi.json": self.document,
+            "/docs.json": self.document,
+            "/": self.page,
+            "/metrics": self.expose,
+            "/livez": self.livez,
+            "/healthz": self.healthz,
+            "/readyz": self.readyz,
+        }
+        self.routes: dict[str, dict[str, Handler]] = {path: {"POST": handler} for path, handler in asks.items()}
+        self.routes |= {path: {"GET": handler, "HEAD": handler} for path, handler in gets.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever happens; what goes wrong on our side is logged and not told."""
+        if scope["type"] != "http":
+            await (self.inner or lifespan)(scope, receive, send)
+            return
+        start = perf_counter()
+        request = Request(scope, receive, send)
+        try:
+            answer = await (self._traced(request) if self.keeping.tracer else self._answer(request))
+        except Gone:
+            return
+        if answer is not None:
+            await request.reply(answer, self.keeping.draining)
+            if request.after is not None:
+                request.after()
+        self._count(request, answer, perf_counter() - start)
+
+    async def _answer(self, request: Request) -> Answer | None:
+        """Return the answer; None when it was streamed."""
+        scope = request.scope
+        counted = False
+        try:
+            handlers = self.routes.get(scope["path"]) or self.routes.get(
+                of_major(request, self.served, self.keeping.majors)
+            )
+            if handlers is None:
+                return problem(404, "There is nothing at this path", f"there is {', '.join(sorted(self.routes))}")
+            handler = handlers.get(scope["method"])
+            if handler is None:
+                allow = ", ".join(handlers)
+                return problem(405, "This path does not take this method", f"it takes {allow}", {"allow": allow})
+            if self.settings.mode != "production" and scope["path"] not in OPEN:
+                check_origin(request, self.settings.hosts)
+            if scope["method"] == "POST":
+                if self.going + self.threads.stuck >= self.settings.max_concurrency:
+                    return problem(503, "Concurrency limit reached", "retry later", {"retry_after": "1"})
+                self.going += 1
+                counted = True
+            return await handler(request, self.served() if request.older is None else request.older.served)
+        except Refused as err:
+            return err.answer
+        except Gone:
+            raise
+        except LookupError as err:
+            if request.sent or str(err) != "not loaded":
+                return self._broken(request, err)
+            return problem(503, "The model is not loaded yet", "retry later", {"retry_after": "1"})
+        except Exception as err:
+            return self._broken(request, err)
+        finally:
+            self.going -= counted
+
+    def _broken(self, request: Request, err: Exception) -> Answer | None:
+        LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": request.scope["path"]}})
+        if request.sent:
+            raise err  # an answer has begun; cutting it off is all that is left
+        return problem(500, "The service failed", "the fault is ours and is in the service's log")
+
+    async def _traced(self, request: Request) -> Answer | None:
+        with self.keeping.tracer.span(request) as span:
+            answer = await self._answer(request)
+            span.set_attribute("http.response.status_code", answer.status if answer else request.sent)
+        return answer
+
+    def _count(self, request: Request, answer: Answer | None, seconds: float) -> None:
+        path = request.path if request.path in self.routes else "other"
+        status = answer.status if answer is not None else request.sent
+        try:
+            served, older = self.served(), request.older
+            name, label = served.name, served.label if older is None else str(older.version)
+        except LookupError:
+            name, label = "none", "0"
+        self.metrics.request(name, label, path, status, seconds)
+        wanted = self.settings.access_log
+        if wanted == "all" or (wanted == "failed" and status >= 400):
+            facts = {"request_id": request.id, "method": request.scope["method"], "path": path, "status": status,
+                     "ms": round(seconds * 1e3, 3), "caller": request.caller, "model": name, "version": label}  # fmt: skip
+            LOG.log(logging.ERROR if status >= 500 else logging.INFO, "request", extra={"facts": facts})
+
+    # --- what is asked
+
+    async def ask(self, request: Request, served: Served, *, reasons: bool) -> Answer | None:
+        """POST /predict and /explain: records in, predictions out."""
+        self.authorise(request, served)
+        if request.probe:
+            served = served.for_probes
+        if reasons and not served.explains:
+            raise Refused(problem(404, "This model gives no reasons", "POST /predict asks for predictions alone"))
+        if (request.header(b"content-type") or b"").lower().startswith(STREAM):
+            await Streamed(self, request, served, reasons).run()
+            return None
+        check_json(request)
+        body = await request.body(self.settings.max_body, self.settings.read_seconds)
+        key = request.header(b"idempotency-key")
+        if key is not None:
+            return await once(
+                self.keeping.kept, request, served, key, body, partial(self._predicted, request, served, reasons)
+            )
+        return await self._predicted(request, served, reasons, body, new_id())
+
+    async def _predicted(self, request: Request, served: Served, reasons: bool, body: bytes, batch: str) -> Answer:
+        about = self.about(request)
+        start = perf_counter()
+        work = partial(served.predict, body, batch, reasons, about)
+        made: Answered = await self.guarded(work, served, (reasons, len(body)))
+        logged = self.write(made.lines, served) if about is not None else "sampled-out"
+        self.metrics_of(served, made, request.probe)
+        if served.shadow is not None:
+            request.after = partial(served.shadow, made, about, reasons)
+        spent = f"{(perf_counter() - start) * 1e3:.3f}"
+        return Answer(made.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
+
+    async def guarded(self, work: Callable[[], Any], served: Served, size: Size, at_once: bool = True) -> Any:
+        """Run the model once: on the event loop where it is known to be quick, else in the thread pool within `max_seconds`.
+
+        Raises Refused for what the model refuses and for what takes too long.
+        """
+        timed, start, complete = Timed(work), perf_counter(), False
+        asked = estimates = served.estimates
+        on_loop = at_once and all([estimate.quick(size) for estimate in estimates])
+        try:
+            if on_loop:
+                with WATCHDOG.watching(LoopCall(served.name, size[1], estimates)):
+                    result = timed()
+            else:
+                result = await self.threads.do(timed, self.settings.max_seconds)
+            complete = True
+            if isinstance(result, Answered):
+                asked = served.estimates_of(result)
+            return result
+        except ValidationError as err:
+            raise refused(err, served) from None
+        except DataRefused as err:
+            errors = [{"where": f.where, "message": f.what} for f in err.failures] or [{"message": err.what}]
+            raise Refused(problem(422, "The model cannot answer this", err.what, errors=errors)) from None
+        finally:
+            seconds = perf_counter() - start if timed.seconds is None else timed.seconds
+            for estimate in asked if at_once else ():
+                estimate.add(size, seconds, on_loop=on_loop, complete=complete)
+
+    async def feedback(self, request: Request, served: Served) -> Answer | None:
+        """POST /feedback: what became of a prediction."""
+        self.authorise(request, served)
+        check_json(request)
+        body = await request.body(min(self.settings.max_body, feedback.LARGEST), self.settings.read_seconds)
+        key = request.header(b"idempotency-key")
+        if key is not None:
+            return await once(self.keeping.kept, request, served, key, body, partial(self._fed, request, served))
+        return await self._fed(request, served, body, new_id())
+
+    async def _fed(self, request: Request, served: Served, body: bytes, id: str) -> Answer:
+        try:
+            told = feedback.read(body, id, served, request, datetime.now(UTC))
+        except ValidationError as err:
+            raise refused(err, served) from None
+        answer = orjson.dumps({"feedback_id": told.id})
+        if told.given is not None and (former := self.told.get(told.id)) is not None:
+            if former != told.content:
+                why = f"{told.action} was told of this prediction before, with another reason, value or time: the first holds"
+                raise Refused(problem(409, "This was told before", why))
+            return Answer(answer, 200, idempotency_replayed="true")
+        if self.keeping.logbook is None or not self.keeping.logbook.append(told.line):
+            raise Refused(problem(503, "Feedback cannot be kept now", "send it again later", {"retry_after": "5"}))
+        if told.given is not None:
+            if len(self.told) >= REMEMBERED:
+                del self.told[next(iter(self.told))]
+            self.told[told.id] = told.content
+        if told.verified and not request.probe:
+            self.metrics.feedback.labels(served.name, served.label, told.action).inc()
+            served.heard(told.action, told.given, told.prediction_id, told.key)
+        return Answer(answer, 202)
+
+    # --- what it is, and how it is
+
+    def mark(self, request: Request, served: Served) -> None:
+        """Say in the answer whether the caller's predictions would be those of a probe; nobody is refused."""
+        ring, mode = self.keeping.keyring, self.settings.mode
+        if ring is not None and (ring.guards() or mode == "production"):
+            key, reason = ring.holder(token_of(request), datetime.now(UTC))
+            request.probe = key is not None and reason is None and key.probes and key.opens(served.name)
+        else:
+            request.probe = request.header(PROBING) is not None and mode != "production" and from_here(request)
+
+    async def contract(self, request: Request, served: Served) -> Answer:
+        self.mark(request, served)
+        described = {**contract_to_dict(served.model.contract), "model": served.name, "model_version": served.version}
+        if request.older is None and self.keeping.majors:
+            described["older"] = [one.to_dict() for one in self.keeping.majors.values()]
+        return Answer(orjson.dumps({**described, "about": served.about}))
+
+    async def schema(self, request: Request, served: Served) -> Answer:
+        return Answer(orjson.dumps(openapi.json_schema(served)), media="application/schema+json")
+
+    async def document(self, request: Request, served: Served) -> Answer:
+        return Answer(served.document)
+
+    async def page(self, request: Request, served: Served) -> Answer:
+        host = (request.header(b"host") or b"localhost").decode("latin-1")
+        base = f"{request.scope.get('scheme', 'http')}://{host}/"
+        if request.older is not None:
+            base += f"v{request.older.major}/"
+        return Answer(openapi.page(served, base).encode(), media="text/html; charset=utf-8")
+
+    async def expose(self, request: Request, served: Served) -> Answer:
+        body, media = exposition()
+        return Answer(body, media=media)
+
+    async def livez(self, request: Request, served: Served) -> Answer:
+        return Answer(b"ok\n", media=TEXT)
+
+    async def healthz(self, request: Request, served: Served) -> Answer:
+        """GET /healthz: what BentoML's services answer, for what was set up for those."""
+        return Answer(b"\n", media=f"{TEXT}; charset=utf-8", x_d2c_files=self.keeping.files)
+
+    async def readyz(self, request: Request, served: Served) -> Answer:
+        if self.keeping.draining:
+            return problem(503, "The service is about to stop", "ask another one")
+        return Answer(b"ok\n", media=TEXT)
+
+    # --- who asks, and what is kept of it
+
+    def authorise(self, request: Request, served: Served) -> None:
+        """Raise Refused unless the caller has a key for this model; without any key everybody is let in."""
+        ring = self.keeping.keyring
+        if ring is not None and (ring.guards() or self.settings.mode == "production"):
+            admit(ring, request, served, self.metrics)
+        elif request.header(PROBING) is not None:
+            request.probe = self.settings.mode != "production" and from_here(request)
+
+    def about(self, request: Request) -> dict[str, Any] | None:
+        """Return what is logged beside predictions; None when this request is not logged."""
+        if self.keeping.logbook is None:
+            return None
+        share = self.settings.log_sample
+        if share < 1.0 and random.random() >= share:  # noqa: S311
+            return None
+        told = {"at": datetime.now(UTC), "request_id": request.id, "caller": request.caller, "variant": "champion"}
+        if request.probe:
+            told["origin"] = PROBE
+        return told
+
+    def write(self, lines: list[bytes], served: Served) -> str:
+        """Log lines and return what the caller is told: true when all of them are kept."""
+        book = self.keeping.logbook
+        if book is not None and all([book.append(line) for line in lines]):
+            return "true"
+        self.metrics.unlogged.labels(served.name, served.label).inc()
+        return "false"
+
+    def metrics_of(self, served: Served, made: Answered, probe: bool) -> None:
+        """Count answered records; those of probes by themselves."""
+        for label, variant, count in served.counts(made):
+            self.metrics.answered(served.name, label, PROBE if probe else variant).inc(count)
+
+
+def create_app(served: Callable[[], Served], keeping: Keeping | None = None, inner: ASGI | None = None) -> App:
+    """Return the application; `served` gives the loaded model when a request comes."""
+    return App(served, keeping or Keeping(), inner)

@@ -1,0 +1,117 @@
+"""Who may ask, and who asks again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from hashlib import blake2b
+from math import ceil
+
+import orjson
+
+from d2c_mlops.serving.http.api_keys import ASK, Keyring, refused
+from d2c_mlops.serving.http.idempotency import Conflict, Full, Kept, identity
+from d2c_mlops.serving.http.messages import Answer, Refused, Request, problem
+from d2c_mlops.serving.http.metrics import Metrics
+from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.predict.privacy import body_key, sealed, unsealed
+
+KEY_FORM = re.compile(r"[!-~]{1,200}")  # an Idempotency-Key
+LOG = logging.getLogger("d2c.service")
+
+
+PROBING = b"x-d2c-probe"  # header by which a caller on this machine marks a probe while no key is needed
+HERE = ("127.0.0.1", "::1")
+FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")  # the caller is somewhere else
+
+
+def admit(ring: Keyring, request: Request, served: Served, metrics: Metrics) -> None:
+    """Raise Refused, log and count unless the caller has an API key for the model."""
+    key, reason = ring.holder(token_of(request), datetime.now(UTC))
+    if key is not None:
+        request.caller, request.probe = key.id, key.probes
+        reason = reason or refused(key, served.name, ASK)
+    if reason is None:
+        return
+    metrics.refused.labels(served.name, served.label, reason).inc()
+    facts = {"request_id": request.id, "reason": reason, "caller": request.caller, "model": served.name}
+    LOG.warning("caller refused", extra={"facts": facts})
+    raise Refused(unwelcome(reason, served.name))
+
+
+def token_of(request: Request) -> str | None:
+    """Return the API key that a request carries."""
+    given = request.header(b"authorization") or b""
+    bearer = given[7:].strip() if given[:7].lower() == b"bearer " else request.header(b"x-api-key")
+    return bearer.decode("latin-1") if bearer is not None else None
+
+
+def unwelcome(reason: str, model: str) -> Answer:
+    """Return the answer to a caller whose key is refused: 403 when it is a key, but not for this."""
+    if reason == "key of another model":
+        return problem(403, "This key is for another model", f"ask for a key for {model}")
+    if reason.startswith("key without"):
+        return problem(403, "This key is for something else", f"{reason}: ask for another key for {model}")
+    headers = {"www_authenticate": 'Bearer realm="d2c"'}
+    return problem(401, "A valid API key is needed", f"{reason}: send Authorization: Bearer KEY", headers)
+
+
+def from_here(request: Request) -> bool:
+    """Whether a caller is on this machine, as far as the connection tells: an address in a header proves nothing."""
+    client = request.scope.get("client")
+    return client is not None and client[0] in HERE and not any(request.header(name) for name in FORWARDED)
+
+
+async def once(
+    kept: Kept | None,
+    request: Request,
+    served: Served,
+    key: bytes,
+    body: bytes,
+    work: Callable[[bytes, str], Awaitable[Answer]],
+) -> Answer:
+    """Answer a call that carries an Idempotency-Key: the same answer again, done once.
+
+    What is kept of a model with personal fields is encrypted under the log's secret and the request's body; without a secret
+    nothing of it is kept, and a call that is repeated is done again under the same ids. Raises Refused with 503 where no answer can
+    be kept.
+    """
+    text = key.decode("latin-1")
+    if not KEY_FORM.fullmatch(text):
+        why = "1 to 200 visible characters of ASCII, without spaces"
+        raise Refused(problem(400, "The Idempotency-Key is not well formed", why))
+    digest = former = blake2b(body, digest_size=16).hexdigest()
+    secret = b""
+    if served.mask is not None:
+        kept, secret = (kept if served.secret else None), body_key(body, served.secret)
+        digest = blake2b(secret, digest_size=16).hexdigest()
+    scope = f"{served.name}{request.scope['path']} {request.caller}{' probe' if request.probe else ''}"
+    loop = asyncio.get_running_loop()
+    try:
+        began: float | str = f"{datetime.now(UTC):%Y-%m-%d}"
+        found = b""
+        if kept is not None:
+            began, found = await loop.run_in_executor(None, kept.begin, scope, text, digest, former)
+        if not found:
+            # An id made from the call, so that its repetition after a crash is known as the same.
+            answer = await work(body, identity(scope, text, digest, served.label, str(began)))
+            if kept is None:
+                return answer
+            packed = orjson.dumps([answer.status, answer.headers.get("x_prediction_logged")]) + b"\n" + answer.body
+            packed = sealed(packed, secret) if secret else packed
+            found = await loop.run_in_executor(None, kept.keep, scope, text, digest, packed)
+            if found == packed:
+                return answer
+    except Conflict:
+        why = "a key stands for one body; use another key"
+        raise Refused(problem(422, "This Idempotency-Key was used for another body", why)) from None
+    except Full as err:
+        why, wait = f"{err.why}; send the call again later, or without the key", {"retry_after": str(ceil(err.wait))}
+        raise Refused(problem(503, "The answer cannot be kept", why, wait)) from None
+    head, _, body = unsealed(found, secret).partition(b"\n")
+    status, logged = orjson.loads(head)
+    again = {"x_prediction_logged": logged} if logged else {}
+    return Answer(body, status, idempotency_replayed="true", **again)

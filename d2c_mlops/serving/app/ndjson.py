@@ -1,0 +1,121 @@
+"""Bulk as a stream: a record a line in, an answer a line out, in order, with a last line that says that it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import ValidationError
+
+from d2c_mlops.serving.http.messages import NDJSON, Refused, Request, new_id, problem, too_large
+from d2c_mlops.serving.predict.predictor import LINE, Answered, Served, refused
+
+if TYPE_CHECKING:
+    from d2c_mlops.serving.app.app import App
+
+LONGEST = 2**20  # bytes of one line
+
+
+class Streamed:
+    """One request with a body of NDJSON. Memory does not grow with its length; a faulty line refuses nothing but itself."""
+
+    def __init__(self, app: App, request: Request, served: Served, reasons: bool) -> None:
+        self.app, self.request, self.served, self.reasons = app, request, served, reasons
+        self.batch = new_id()
+        self.about = app.about(request)
+        self.index = self.answered = 0
+        self.logged = self.about is not None
+        self.later: list[Callable[[], None]] = []  # once a part is sent
+
+    async def run(self) -> None:
+        """Answer until the body ends."""
+        request, settings = self.request, self.app.settings
+        if request.header(b"idempotency-key") is not None:
+            why = "send the records as one JSON body, or without the key"
+            raise Refused(problem(400, "A stream takes no Idempotency-Key", why))
+        rest, waiting, error = b"", [], None
+        parts = request.stream(settings.max_body, settings.read_seconds)
+        try:
+            async for part in parts:
+                *lines, rest = (rest + part).split(b"\n")
+                if len(rest) > LONGEST:
+                    raise Refused(too_large(LONGEST))
+                waiting += lines
+                while len(waiting) >= LINE:
+                    await self._send(waiting[:LINE])
+                    del waiting[:LINE]
+                await self._send(waiting)
+                waiting.clear()
+            await self._send([rest])
+        except Refused as err:
+            if not request.sent:
+                raise
+            error = orjson.loads(err.answer.body)  # the status is gone; the last line tells it
+        if not request.sent:
+            await request.begin(NDJSON)
+        told = "true" if self.logged else "false" if self.about is not None else "sampled-out"
+        last = {"complete": error is None, "records": self.index, "answered": self.answered, "logged": told}
+        text = orjson.dumps({**last, "error": error} if error else last) + b"\n"
+        await request.part(text, settings.read_seconds, last=True)
+
+    async def _send(self, lines: list[bytes]) -> None:
+        """Answer some lines; empty ones do not count."""
+        lines = [line for line in lines if line.strip()]
+        if not lines:
+            return
+        if self.request.older is None:
+            self.served = self.app.served()  # a rollout may have begun or ended since the last part
+            if self.request.probe:
+                self.served = self.served.for_probes
+        size = (self.reasons, sum(map(len, lines)))
+        found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, size, at_once=False)
+        if not self.request.sent:
+            await self.request.begin(NDJSON)
+        await self.request.part(b"".join(found), self.app.settings.read_seconds)
+        while self.later:
+            self.later.pop(0)()
+
+    def _answer(self, lines: list[bytes]) -> list[bytes]:
+        records, faults = {}, {}
+        for index, line in enumerate(lines, self.index):
+            try:
+                records[index] = self.served.parse_line(line)
+            except ValidationError as err:
+                faults[index] = orjson.loads(refused(err, self.served).answer.body)
+        answers = {**self._predict(records, faults), **{i: {"index": i, "error": fault} for i, fault in faults.items()}}
+        self.index += len(lines)
+        return [orjson.dumps(answers[index]) + b"\n" for index in sorted(answers)]
+
+    def _predict(self, records: dict[int, dict[str, Any]], faults: dict[int, Any]) -> dict[int, dict[str, Any]]:
+        """Return the answers by index. When the model refuses some of them, each is asked by itself."""
+        if not records:
+            return {}
+        asked = list(records.values())
+        try:
+            made = self.served.answered(self.batch, asked, self.reasons)
+        except Exception as err:
+            if not hasattr(err, "failures"):
+                raise
+            if len(records) > 1:
+                return {i: a for index, one in records.items() for i, a in self._predict({index: one}, faults).items()}
+            (index,) = records
+            faults[index] = orjson.loads(problem(422, "The model cannot answer this", str(err)).body)
+            return {}
+        self.answered += len(asked)
+        indexes = list(records)
+        self._keep(made, indexes)
+        version = {"version": self.served.version}
+        rows = zip(indexes, self.served.predictions(made, indexes), strict=True)
+        return {index: {"index": index, **version, **row} for index, row in rows}
+
+    def _keep(self, made: Answered, indexes: list[int]) -> None:
+        """Count and log what was answered, and leave to the shadow what it has to do later."""
+        served = self.served
+        self.app.metrics_of(served, made, self.request.probe)
+        if served.shadow is not None:
+            self.later.append(partial(served.shadow, made, self.about, self.reasons, indexes))
+        if self.about is not None:
+            lines = served.lines(made, self.about, indexes)
+            self.logged = self.app.write(lines, served) == "true" and self.logged

@@ -1,0 +1,242 @@
+"""The Bento service: loads the model that lies beside it and answers, with nothing of BentoML's in the way of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from _bentoml_sdk import Service as Bare
+from bentoml._internal.configuration.containers import BentoMLContainer
+from pydantic import ValidationError
+
+from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.parent_death import die_with_parent
+from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.bento_files import VARIABLE, check
+from d2c_mlops.serving.http import json_logging as journal
+from d2c_mlops.serving.http import uvicorn_protocol as wire
+from d2c_mlops.serving.http.api_keys import Keyring
+from d2c_mlops.serving.http.idempotency import Kept
+from d2c_mlops.serving.http.messages import ASGI
+from d2c_mlops.serving.http.metrics import Metrics
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.predict import synthetic
+from d2c_mlops.serving.predict.older_contracts import loaded as load
+from d2c_mlops.serving.predict.older_contracts import older
+from d2c_mlops.serving.rollout.watcher import Watcher, place
+from d2c_mlops.settings import service_settings
+
+HOME = Path(__file__).parents[3]
+FOLDER = Path(os.environ.get("D2C_MODEL_FOLDER") or HOME / "model")
+CHALLENGER = FOLDER.parent / "challenger"  # where the Bento holds a second version
+GRACE = 5.0  # seconds beyond an answer's own in which a service that was told to has to end
+LOG = logging.getLogger("d2c.service")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+FILES = ""  # verified or unverified
+settings = service_settings(os.environ)
+loaded: list[Served] = []
+keeping = Keeping(settings)
+
+
+def served() -> Served:
+    """Return what was loaded. Raises LookupError before that."""
+    if not loaded:
+        raise LookupError("not loaded")
+    return loaded[0]
+
+
+def about(name: str = "version.json") -> dict[str, Any]:
+    """Return what version.json says of the version."""
+    described: dict[str, Any] = json.loads((FOLDER.parent / name).read_text(encoding="utf-8"))
+    return described | {"files": FILES}
+
+
+def checked_files() -> str:
+    """Return whether the files of this Bento were compared with those that were packaged; end the process where they differ."""
+    wanted = os.environ.get(VARIABLE, "")
+    if not wanted:
+        return "unverified"
+    try:
+        check(HOME, wanted)
+    except DataRefused as err:
+        sys.stderr.write(f"{err}\n")
+        raise SystemExit(err.exit_code) from None
+    return "verified"
+
+
+def loading(folder: Path, described: dict[str, Any]) -> Served:
+    """Load a version and let it answer once: the first call is the slow one. A model need not know a key that is made up."""
+    model = load(folder)
+    example, secret = synthetic.record(model.contract), settings.log_secret.encode()
+    made = Served(model, described["model"], described["version"], described, example, settings.max_records, secret)
+    try:
+        made.predict(json.dumps({"records": [example]}).encode(), "0", made.explains)
+    except (DataRefused, ValidationError):
+        pass
+    except Exception as err:
+        LOG.warning("the synthetic record is not answered", exc_info=err, extra={"facts": {"model": made.name}})
+    return made
+
+
+def versions() -> tuple[dict[int, Served], dict[int, str]]:
+    """Load the champion and, where there is one, the challenger; one that cannot be loaded keeps nobody from being served.
+
+    Returns what was loaded, the champion first, and why something was not.
+    """
+    found = loading(FOLDER, about())
+    if not CHALLENGER.is_dir():
+        return {found.version: found}, {}
+    described = about("challenger.json")
+    try:
+        beside = loading(CHALLENGER, described)
+    except Exception as err:
+        LOG.error("challenger cannot be loaded", exc_info=err)
+        return {found.version: found}, {described["version"]: f"{type(err).__name__}: {err}"}
+    return {found.version: found, beside.version: beside}, {}
+
+
+def open_keyring() -> Keyring | None:
+    """Return the keys. Raises UsageError in production when there is none for this model."""
+    ring = Keyring(Path(settings.keys)) if settings.keys else None
+    if settings.mode == "production":
+        model = about()["model"]
+        if ring is None or not ring.any_for(model, datetime.now(UTC)):
+            raise UsageError(
+                f"in production {model} is not served without an API key",
+                where=settings.keys or "[service] keys",
+                next=f"`d2c keys create NAME --model {model}`",
+            )
+    return ring
+
+
+class Inner:
+    """One model, whichever it is; BentoML makes one in every worker."""
+
+    def __init__(self) -> None:
+        die_with_parent()  # a worker does not outlive a supervisor that was killed
+        give_back()
+        listener = journal.start()
+        if FILES == "unverified":
+            LOG.warning("unverified", extra={"facts": {"why": f"{VARIABLE} is not set: files were not compared"}})
+        found, broken = versions()
+        made = next(iter(found.values()))
+        keeping.majors = older(FOLDER.parent, loading)
+        keeping.keyring = open_keyring()
+        if settings.state:
+            state = Path(settings.state)
+            keeping.kept = Kept(state / "kept.db", most=settings.kept_bytes, most_each=settings.kept_key_bytes)
+            keeping.logbook = Logbook(state / "log") if settings.log else None
+        if settings.traces:
+            from d2c_mlops.serving.http.tracing import Tracer
+
+            keeping.tracer = Tracer(settings.traces, made.name, str(made.version))
+        self.watcher = watching(found, made.version, broken)
+        self.listener = listener
+        drain_on_sigterm()
+        quiet_collector()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def close(self) -> None:
+        """Seal the log, send the last traces."""
+        for each in (self.watcher, keeping.logbook, keeping.kept, keeping.tracer):
+            if each is not None:
+                each.close()
+        self.listener.stop()
+
+
+def watching(found: dict[int, Served], first: int, broken: dict[int, str]) -> Watcher:
+    """Let the right version answer, now and whenever the rollout file changes."""
+
+    def install(chosen: Served) -> None:
+        loaded[:] = [chosen]
+
+    file, folder = place(settings.rollout, settings.state, found[first].name)
+    watcher = Watcher(found, first, install, Metrics(), file, folder, keeping.logbook)
+    watcher.broken, watcher.patience = broken, settings.max_seconds / 2
+    if file is not None:
+        watcher.start()
+    return watcher
+
+
+def quiet_collector() -> None:
+    """Keep the collector away from what was loaded: half a million objects that live as long as the process.
+
+    A full collection looks at all of them, while every request waits: 150 ms and more.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def give_back() -> None:
+    """Let the allocator hand large blocks back to the system; elsewhere than on glibc nothing is changed.
+
+    Each of the threads that predict would else keep an arena as large as the largest body that it ever answered.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, 1 << 18), (M_TRIM_THRESHOLD, 1 << 20)):
+            libc.mallopt(option, value)
+
+
+def drain_on_sigterm() -> None:
+    """On SIGTERM say at /readyz that the service goes, keep answering for the time set, then let the server end.
+
+    A caller that does not read, or a model that hangs, delays the end by no more than the time limit of an answer.
+    """
+    former = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int) -> None:
+        if callable(former):
+            former(number, None)
+
+    def late() -> None:
+        LOG.error("the service did not end in time", extra={"facts": {"seconds": settings.max_seconds}})
+        time.sleep(0.2)  # for that line
+        os._exit(1)  # the prediction log is safe, as from kill -9
+
+    def drain(number: int, _frame: Any) -> None:
+        keeping.draining = True
+        timer = threading.Timer(settings.drain_seconds + settings.max_seconds + GRACE, late)
+        timer.daemon = True
+        timer.start()
+        with suppress(RuntimeError):
+            asyncio.get_running_loop().call_later(settings.drain_seconds, end, number)
+            return
+        end(number)
+
+    with suppress(ValueError):  # not in the main thread: a test
+        signal.signal(signal.SIGTERM, drain)
+
+
+class Lean(Bare[Any]):  # type: ignore[misc]
+    """A Bento service whose requests go straight to the application.
+
+    BentoML's own layers (traces, metrics, access log, a timer of a minute for each request) cost three times what the model costs,
+    and the timers pile up until the collector has to walk through them. Its supervisor, its workers and its life cycle stay.
+    """
+
+    def to_asgi(self, is_main: bool = True) -> ASGI:
+        """Return the application; BentoML's own runs start and stop."""
+        wire.install()
+        BentoMLContainer.metrics_client.get()  # sets the folder that the workers' metrics share
+        made: App = create_app(served, keeping, super().to_asgi(is_main))
+        return made
+
+
+FILES = keeping.files = checked_files()  # before anything of the model is read, its class imported
+Service = Lean(name="d2c", inner=Inner, config={"traffic": {"timeout": 60}, "workers": settings.workers})
+open_keyring()

@@ -1,0 +1,146 @@
+"""Raw tables as records of a contract: what a service would refuse in a request is refused in a table, too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from d2c_mlops.data.sources.frames import EXACT
+from d2c_mlops.data.validation import read_text
+from d2c_mlops.errors import DataRefused, Failure
+from d2c_mlops.models.core.contract import Contract, Field
+from d2c_mlops.serving.batch.source import rows_of
+
+TRUE, FALSE = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"false", "f", "no", "n", "0"})
+NUMBERS = frozenset({"integer", "floating", "mixed-integer-float", "decimal"})
+IDENTIFIERS = NUMBERS | {"bytes", "mixed-integer", "mixed"}  # what a table's identifiers may be, beside text
+MOMENTS = frozenset({"string", "date", "datetime", "datetime64"})
+TAKEN: dict[str, frozenset[str]] = {  # what pandas may find in a column of each kind
+    "string": frozenset({"string"}),
+    "integer": NUMBERS,
+    "number": NUMBERS,
+    "boolean": frozenset({"boolean", "string", "integer", "floating"}),  # not every database has a type for it
+    "date": MOMENTS,
+    "date-time": MOMENTS - {"date"},
+}
+PLAIN = (str, int, float, Decimal, bytes, np.integer, np.floating)
+LARGEST = 2**63
+DAY = r"\d{4}-\d\d-\d\d(?:[T ]00:00(?::00(?:\.0+)?)?)?"
+CLOCK = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?"
+ZONE = r"\s?(?:[Zz]|[+-]\d\d:?\d\d)"
+
+
+def checked(contract: Contract, frame: pd.DataFrame, where: str, untyped: bool) -> pd.DataFrame:
+    """Return the contract's inputs of a raw table; raises DataRefused with every fault.
+
+    `untyped` says that all cells are text, as in a CSV file: numbers are read from it then, and a moment has to tell its zone.
+    Identifiers keep every digit; messages name the lines of a text file, else rows counted from 1. Words for yes and no are true and false; days and moments are ISO 8601; a database's moments without a zone are UTC.
+    """
+    kept = [one for one in contract.input_fields if one.name in frame]
+    unit, numbers = rows_of(frame)
+    made, failures = frame[[one.name for one in kept]].set_axis(numbers), []
+    for one in kept:
+        column = made[one.name]
+        made[one.name], fault = _column(one, column, untyped)
+        fault = fault or _gaps(one, made[one.name])
+        if fault:
+            failures.append(Failure(fault, one.name))
+    failures = [_placed(each, unit) for each in failures]
+    try:
+        found = contract.check_inputs(made, where=where).reset_index(drop=True)
+    except DataRefused as err:
+        told = {each.where for each in failures}
+        rest = [_placed(each, unit) for each in err.failures if each.where not in told]
+        raise DataRefused(err.what, where=err.where, next=err.next, failures=[*failures, *rest]) from None
+    if failures:
+        raise DataRefused(
+            "the data breaks its contract", where=f"{contract.name} {contract.version} {where}", failures=failures
+        )
+    return found
+
+
+def _placed(failure: Failure, unit: str) -> Failure:
+    """Return a failure whose numbers of rows are called what they count."""
+    return replace(failure, what=failure.what.replace("value(s), rows ", f"value(s), {unit} "))
+
+
+def _column(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Series[Any], str]:
+    """Return a column as values of its field's kind, or as it is and why it cannot be that."""
+    cells = column.astype("object") if isinstance(column.dtype, pd.CategoricalDtype) else column
+    kind = pd.api.types.infer_dtype(cells, skipna=True)
+    if kind == "empty" or cells.isna().all():
+        return column, ""
+    if one.kind == "string" and kind in IDENTIFIERS:
+        return _texts(cells)
+    if one.kind == "integer" and kind in NUMBERS and (fault := _inexact(cells)):
+        return cells, fault
+    if kind == "string":
+        if one.kind == "boolean":
+            return _truths(cells)
+        if one.kind in ("date", "date-time"):
+            return _moments(one, cells, untyped)
+        if untyped and one.kind in ("integer", "number"):
+            numbers = pd.to_numeric(cells, errors="coerce")
+            return cells, _wrong(cells, numbers.isna(), f"is no {'number' if one.kind == 'number' else 'whole number'}")
+        if untyped:
+            return cells, ""
+    return cells, "" if kind in TAKEN[one.kind] else f"holds {kind} where {one.kind} is asked for"
+
+
+def _texts(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
+    """Return identifiers as text with every digit; a fraction, or a float beyond 2^53, cannot be one."""
+    texts, lost = read_text(column)
+    text = column.map(lambda value: isinstance(value, str)).to_numpy(bool)
+    fraction = texts.str.contains(".", regex=False, na=False).to_numpy(bool)
+    strange = column.map(lambda value: not isinstance(value, PLAIN)).to_numpy(bool) & column.notna().to_numpy(bool)
+    wrong = pd.Series(lost | strange | (fraction & ~text), index=column.index)
+    fault = _wrong(column, wrong, "is no identifier (a fraction, or digits that a float has lost)")
+    return (column, fault) if fault else (texts, "")
+
+
+def _inexact(column: pd.Series[Any]) -> str:
+    """Return which whole numbers do not fit 64 bits with a sign, or have lost digits in a column of floats."""
+
+    def wrong(value: Any) -> bool:
+        limit = EXACT if isinstance(value, float) else LARGEST
+        return bool(pd.notna(value) and not -limit <= value < limit)
+
+    if pd.api.types.is_signed_integer_dtype(column.dtype):
+        return ""
+    return _wrong(column, column.map(wrong).astype(bool), "does not fit 64 bits, or has lost digits in a float")
+
+
+def _gaps(one: Field, column: pd.Series[Any]) -> str:
+    """Return in which rows a value is missing that has to be there."""
+    gone = [] if one.nullable else column.index[column.isna().to_numpy(bool)].tolist()
+    return f"must not be empty: {len(gone)} value(s), rows {', '.join(map(str, gone[:3]))}" if len(gone) else ""
+
+
+def _truths(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
+    words = column.astype("str").str.strip().str.lower()
+    told = words.map({**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)})
+    if fault := _wrong(column, told.isna(), "is neither true nor false"):
+        return column, fault
+    return told.astype("boolean"), ""
+
+
+def _moments(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Series[Any], str]:
+    words, day = column.astype("str").str.strip(), one.kind == "date"
+    layout = DAY if day else CLOCK + (ZONE if untyped else f"(?:{ZONE})?")
+    made = pd.to_datetime(words.where(column.notna()), format="ISO8601", errors="coerce", utc=not day)
+    asked = "a day, as 2024-01-31" if day else "a moment with its zone, as 2024-01-31T12:00:00Z"
+    fault = _wrong(column, ~words.str.fullmatch(layout).astype(bool) | made.isna(), f"is not {asked}")
+    return (column, fault) if fault else (made, "")
+
+
+def _wrong(column: pd.Series[Any], wrong: pd.Series[Any], what: str) -> str:
+    """Return what is wrong with how many cells that are there, with examples; an empty text when none is."""
+    bad = column[wrong & column.notna()]
+    examples = ", ".join(map(repr, bad.head(3)))
+    return (
+        f"{what}: {len(bad)} value(s), rows {', '.join(map(str, bad.index[:3]))}, e.g. {examples}" if len(bad) else ""
+    )

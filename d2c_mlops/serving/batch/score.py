@@ -1,0 +1,233 @@
+"""Answer a whole table at once, with the artefact and the checks of the service, into a sink that repeats nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pandas as pd
+
+from d2c_mlops.data.sources.fetch import shown, split_location
+from d2c_mlops.data.sources.files import FileFormat
+from d2c_mlops.errors import DataRefused, Failure, UsageError
+from d2c_mlops.formulas import with_formulas
+from d2c_mlops.models.core.contract import Contract, to_records
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.registry.versions import Version, load_version
+from d2c_mlops.serving.batch.coerce import checked
+from d2c_mlops.serving.batch.sinks import Batch, Written, find_sink
+from d2c_mlops.serving.batch.source import read_records
+from d2c_mlops.serving.predict.predictor import fitting
+from d2c_mlops.serving.rollout.state_file import Rollout
+from d2c_mlops.serving.rollout.variants import TRIES
+from d2c_mlops.settings import Settings
+
+CHUNK = 20_000  # records answered, written and committed at a time
+Progress = Callable[[int, int], None]  # records done, records in all
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of scoring a table."""
+
+    model: str
+    version: int
+    records: int
+    written: Written
+    batch: str  # names the records, the version and the sink: the same again is the same batch
+    sink: str
+    resumed_at: int = 0  # records that an earlier, interrupted attempt had written
+    columns: tuple[str, ...] = field(default=())
+    challenger: int | None = None  # the version that answered a share of the keys, while a rollout is going
+    challenged: int = 0  # records of that share in what was written now
+    failed: int = 0  # of them, those that it failed on; the champion answered them
+    notes: tuple[str, ...] = ()  # how the source was read
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            "model": self.model,
+            "version": self.version,
+            "records": self.records,
+            **self.written.to_dict(),
+            "batch": self.batch,
+            "sink": self.sink,
+            "resumed_at": self.resumed_at,
+            "columns": list(self.columns),
+            "challenger": self.challenger,
+            "challenged": self.challenged,
+            "failed": self.failed,
+            "notes": list(self.notes),
+        }
+
+
+def score(
+    version: Version,
+    source: str,  # a file, a folder or a database's URL with ::TABLE; what `d2c ingest` reads
+    sink: str,  # FILE.parquet, FILE.csv, a database's URL with ::TABLE, or a web hook's URL
+    settings: Settings,
+    *,
+    form: FileFormat | None = None,  # what is declared about text files
+    reasons: bool = False,
+    beside: tuple[Rollout, Version] | None = None,  # a rollout that is going: its keys are the challenger's here too
+    chunk: int = CHUNK,
+    progress: Progress = lambda done, total: None,
+) -> Scored:
+    """Answer every record of a source and write the answers; what was written before is not written again.
+
+    Raises DataRefused with every fault where records break the contract (nothing is written then), UsageError where source
+    or sink cannot be read, Temporary where a server is away: the same command goes on where it stopped.
+    """
+    _apart(source, sink)
+    model = load_version(version, settings)
+    contract = model.contract
+    if reasons and not explains(model):
+        raise UsageError(f"{version.model} gives no reasons", next="leave --reasons out")
+    read = read_records(source, contract, form)
+    rows = with_formulas(read.frame) if read.untyped else read.frame
+    frame = checked(contract, rows, shown(source), read.untyped)
+    if frame.empty:
+        raise DataRefused(
+            "there is no record to answer", where=shown(source), next="look at the table: is it the right one?"
+        )
+    writer = find_sink(sink, settings)
+    identity = identity_of(contract, nullable=not writer.unique)
+    batch = Batch(
+        _digest(frame, version, sink, reasons, beside), version.model, version.version, contract, identity, reasons,
+        len(frame), beside[1].version if beside else None, frame,
+    )  # fmt: skip
+    both = Both(model, version, load_version(beside[1], settings), *beside, reasons) if beside else None
+    if writer.unique and (twice := list(islice(repeated(frame, identity), 20))):
+        raise DataRefused(
+            f"{shown(sink)} keeps one row per {', '.join(identity)}, and the source has more",
+            where=shown(source),
+            failures=twice,
+            next="leave one record for each in the source, or write to a file",
+        )
+    with writer.open(sink, batch) as out:
+        start = out.resumed_at
+        for first in range(start, len(frame), chunk):
+            rows = frame.iloc[first : first + chunk].reset_index(drop=True)
+            out.write(both.answers(rows) if both else answers(model, rows, version, reasons), first)
+            progress(min(first + chunk, len(frame)), len(frame))
+        written = out.finish()
+    told = (both.beside.version, both.challenged, both.failed) if both else ()
+    done = Scored(
+        version.model, version.version, len(frame), written, batch.id, shown(sink), start, tuple(out.columns), *told
+    )
+    return replace(done, notes=read.notes)
+
+
+def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -> pd.DataFrame:
+    """Return what the service answers for checked records, with the version that said it. Raises Unfit for what is no answer."""
+    extra: dict[str, Any] = {"model": version.model, "version": version.version}
+    if reasons:
+        made, said = model.predict_with_reasons(rows)
+        extra["reasons"] = [orjson.dumps(each).decode() for each in said or [[]] * len(rows)]
+    else:
+        made = model.predict(rows.copy())
+    fitting(model.contract, rows, made, version.model)
+    return made.reset_index(drop=True).assign(**extra)
+
+
+@dataclass
+class Both:
+    """A champion and a challenger that share a table as they share requests: by the key."""
+
+    model: Model
+    version: Version
+    challenger: Model
+    rollout: Rollout
+    beside: Version
+    reasons: bool
+    challenged: int = 0
+    failed: int = 0
+
+    def answers(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return an answer per record in order, with the version and the variant that gave it."""
+        (field,) = (one for one in self.model.contract.input_fields if one.name == self.model.contract.key)
+        keys = [record[field.name] for record in to_records((field,), rows)]
+        chosen = pd.Series([self.rollout.chooses(key) for key in keys], index=rows.index, dtype=bool)
+        said = list(self._challenge(rows[chosen], [])) if chosen.any() else []
+        left = rows.drop(index=[i for part in said for i in part.index])
+        self.challenged += int(chosen.sum())
+        self.failed += int(chosen.sum()) - sum(map(len, said))
+        parts = [part.assign(variant="challenger") for part in said]
+        if len(left):
+            ours = answers(self.model, left.reset_index(drop=True), self.version, self.reasons)
+            parts.insert(0, ours.set_index(left.index).assign(variant="champion"))
+        columns = [one.name for one in self.model.contract.output_fields]
+        columns += ["model", "version", *(["reasons"] if self.reasons else []), "variant"]
+        return pd.concat([part[columns] for part in parts]).sort_index().reset_index(drop=True)
+
+    def _challenge(self, rows: pd.DataFrame, tried: list[int]) -> Iterator[pd.DataFrame]:
+        """Yield what the challenger says; where it fails, each half is asked by itself, until it failed too often."""
+        contract = self.challenger.contract
+        asked = rows.reset_index(drop=True).reindex(columns=[one.name for one in contract.input_fields])
+        try:
+            if self.reasons and not explains(self.challenger):
+                raise ValueError("no reasons")
+            made = answers(self.challenger, asked, self.beside, self.reasons)
+            yield made.set_axis(rows.index)
+        except Exception:
+            tried.append(len(rows))
+            if len(rows) > 1 and len(tried) < TRIES:
+                half = len(rows) // 2
+                yield from self._challenge(rows.iloc[:half], tried)
+                yield from self._challenge(rows.iloc[half:], tried)
+
+
+def explains(model: Model) -> bool:
+    """Whether the model gives reasons."""
+    return type(model).explain is not Model.explain
+
+
+def identity_of(contract: Contract, nullable: bool = True) -> tuple[str, ...]:
+    """Return the columns that tell one answer from another: the key, and the days that were asked for.
+
+    A table's key has no place for what may be missing: `nullable=False` leaves such days out.
+    """
+    asked = {one.name for one in contract.input_fields}
+    told = [one for one in contract.output_fields if one.kind in ("date", "date-time") and one.name in asked]
+    days = [one.name for one in told if nullable or not one.nullable]
+    return (contract.key, *(name for name in days if name != contract.key))
+
+
+def _apart(source: str, sink: str) -> None:
+    """Raise UsageError where the answers would replace the records that they answer."""
+    target, place = Path(sink).expanduser(), Path(source).expanduser()
+    read = place.iterdir() if place.is_dir() else [place]
+    same = target.exists() and any(each.exists() and each.samefile(target) for each in read)
+    if same or source == sink:
+        raise UsageError(
+            "the answers would overwrite the records that they answer", where=shown(sink), next="name another sink"
+        )
+
+
+def _digest(
+    frame: pd.DataFrame, version: Version, sink: str, reasons: bool, beside: tuple[Rollout, Version] | None
+) -> str:
+    """Name a batch by what it is made of: records, version, sink, reasons, and who answers a share of it."""
+    hashed = sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    place = split_location(sink)[0] if "://" in sink else str(Path(sink).resolve())
+    hashed.update(
+        f"{list(frame.columns)}|{version.model}|{version.version}|{version.sha256}|{place}|{sink}|{reasons}".encode()
+    )
+    if beside is not None:
+        rollout, other = beside
+        hashed.update(f"|{other.version}|{other.sha256}|{rollout.share!r}|{rollout.salt}".encode())
+    return hashed.hexdigest()[:24]
+
+
+def repeated(frame: pd.DataFrame, identity: tuple[str, ...]) -> Iterator[Failure]:
+    """Yield the identities that stand in a table more than once."""
+    twice = frame[frame.duplicated(list(identity), keep=False)]
+    for key, group in twice.groupby(list(identity), sort=False):
+        yield Failure(
+            f"stands {len(group)} times in the source", ", ".join(map(str, key if isinstance(key, tuple) else (key,)))
+        )

@@ -1,0 +1,233 @@
+"""Answers into a table of a database: one row per key and version, a chunk and the note of it in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import pandas as pd
+import sqlalchemy as sa
+
+from d2c_mlops.data.sources.fetch import URL, shown, split_location, sql_trouble
+from d2c_mlops.errors import Failure, UsageError
+from d2c_mlops.models.core.contract import Field, to_records
+from d2c_mlops.serving.batch.sinks import Batch, Out, Written
+
+TYPES: dict[str, Any] = {
+    "string": sa.String,
+    "integer": sa.BigInteger,
+    "number": sa.Double,
+    "boolean": sa.Boolean,
+    "date": sa.Date,
+    "date-time": sa.DateTime,
+}
+NOTES = "d2c_batches"  # how far each batch has come
+KEY_LENGTH = 255  # characters of a text in a primary key
+MOST_VALUES = 20_000  # bound values of one statement; SQLite takes 32,766, PostgreSQL 65,535
+
+
+class SqlSink:
+    """A table of any database that SQLAlchemy speaks to; it is made where there is none."""
+
+    expects: ClassVar[str] = "DIALECT://…::TABLE"
+    unique: ClassVar[bool] = True  # one row per key and version
+
+    def matches(self, location: str) -> bool:
+        return bool(URL.match(location)) and not location.lower().startswith(("http://", "https://"))
+
+    @contextmanager
+    def open(self, location: str, batch: Batch) -> Iterator[Out]:
+        url, table = split_location(location)
+        if not table:
+            raise UsageError("the table is not named", where=shown(location), next=f"name it: {shown(url)}::forecasts")
+        with sql_trouble(location):
+            engine = sa.create_engine(url, poolclass=sa.NullPool)
+            target, notes = _tables(table, batch)
+            with engine.begin() as connection:
+                made = _fit(connection, target, shown(location))
+                notes.create(connection, checkfirst=True)
+                if made:  # what was noted of a table of this name went with it
+                    connection.execute(notes.delete().where(notes.c.sink == target.name))
+                done = _begin(connection, notes, target.name, batch)
+        yield _Table(engine, target, notes, batch, location, resumed_at=done)
+
+
+def _tables(name: str, batch: Batch) -> tuple[sa.Table, sa.Table]:
+    schema, _, bare = name.rpartition(".")
+    metadata = sa.MetaData()
+    columns = [
+        _column(one, one.name in batch.identity)
+        for one in batch.contract.output_fields
+        if one.name not in ("model", "version")
+    ]
+    clash = {"model", "version", "reasons", "scored_at"} & {one.name for one in batch.contract.output_fields}
+    if clash:
+        raise UsageError(
+            f"the answer has columns of our own: {', '.join(sorted(clash))}", next="rename them in the contract"
+        )
+    columns += [sa.Column("model", sa.String(64), primary_key=True)]
+    columns += [sa.Column("version", sa.Integer, primary_key=True, autoincrement=False)]
+    columns += [sa.Column("reasons", sa.Text)] if batch.reasons else []
+    columns += [sa.Column("scored_at", sa.DateTime, nullable=False)]
+    target = sa.Table(bare, metadata, *columns, schema=schema or None)
+    notes = sa.Table(
+        NOTES,
+        metadata,
+        sa.Column("batch", sa.String(32), primary_key=True),
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("sink", sa.String(255), nullable=False),
+        sa.Column("records", sa.BigInteger, nullable=False),
+        sa.Column("total", sa.BigInteger, nullable=False),
+        sa.Column("at", sa.DateTime, nullable=False),
+        schema=schema or None,
+    )
+    return target, notes
+
+
+def _begin(connection: sa.Connection, notes: sa.Table, sink: str, batch: Batch) -> int:
+    """Note that a batch begins and return how many records of it still stand, as an earlier attempt at it wrote them."""
+    mine = notes.c.batch == batch.id
+    done = connection.execute(sa.select(notes.c.records).where(mine, notes.c.records < notes.c.total)).scalar()
+    connection.execute(notes.delete().where(mine | _interrupted(notes, sink)))
+    row = {"batch": batch.id, "model": batch.model, "version": batch.version, "sink": sink}
+    now = datetime.now(UTC).replace(tzinfo=None)
+    connection.execute(notes.insert(), {**row, "records": done or 0, "total": batch.records, "at": now})
+    return int(done or 0)
+
+
+def _interrupted(notes: sa.Table, sink: str) -> sa.ColumnElement[bool]:
+    """Select the batches that have not come to their end: what they wrote stands only until another batch writes."""
+    return (notes.c.sink == sink) & (notes.c.records < notes.c.total)
+
+
+def _column(one: Field, key: bool) -> sa.Column[Any]:
+    kind = TYPES[one.kind]
+    if one.kind == "string":
+        length = one.max_length or (KEY_LENGTH if key else None)
+        kind = sa.String(length) if length else sa.Text
+    return sa.Column(one.name, kind, primary_key=key, nullable=not key and one.nullable, autoincrement=False)
+
+
+def _fit(connection: sa.Connection, target: sa.Table, where: str) -> bool:
+    """Make the table, or see that the one that is there can take the answers; True where it was made."""
+    inspector = sa.inspect(connection)
+    if not inspector.has_table(target.name, schema=target.schema):
+        target.create(connection)
+        return True
+    there = {column["name"] for column in inspector.get_columns(target.name, schema=target.schema)}
+    missing = [column.name for column in target.columns if column.name not in there]
+    key = inspector.get_pk_constraint(target.name, schema=target.schema)["constrained_columns"]
+    wanted = [column.name for column in target.primary_key.columns]
+    failures = [Failure("is not there", name) for name in missing]
+    if set(key) != set(wanted):
+        failures.append(Failure(f"is ({', '.join(key)}) and has to be ({', '.join(wanted)})", "primary key"))
+    if failures:
+        raise UsageError(
+            f"the table {target.name} cannot take these answers", where=where, failures=failures,
+            next="name another table: it is made as it has to be",
+        )  # fmt: skip
+    return False
+
+
+@dataclass
+class _Table:
+    engine: sa.Engine
+    target: sa.Table
+    notes: sa.Table
+    batch: Batch
+    location: str
+    resumed_at: int = 0
+    columns: list[str] = field(default_factory=list)
+    told: Written = field(default_factory=Written)
+
+    def write(self, frame: pd.DataFrame, first: int) -> None:
+        """Insert what is new, update what has changed, and note how far the batch has come, all or nothing."""
+        rows = self._rows(frame)
+        self.columns = [column.name for column in self.target.columns]
+        with sql_trouble(self.location):
+            try:
+                new, changed = self._write(rows, first)
+            except sa.exc.IntegrityError:  # another batch may have written these rows since they were looked for
+                new, changed = self._write(rows, first)
+        self.told.inserted += new
+        self.told.updated += changed
+        self.told.unchanged += len(rows) - new - changed
+
+    def _write(self, rows: list[dict[str, Any]], first: int) -> tuple[int, int]:
+        keys = [column.name for column in self.target.primary_key.columns]
+        with self.engine.begin() as connection:
+            known = self._known(connection, rows, keys)
+            now = datetime.now(UTC).replace(tzinfo=None)
+            new = [row for row in rows if tuple(row[name] for name in keys) not in known]
+            changed = [
+                row for row in rows if (old := known.get(tuple(row[name] for name in keys))) is not None and old != row
+            ]
+            if new:
+                connection.execute(self.target.insert(), [{**row, "scored_at": now} for row in new])
+            if changed:
+                where = sa.and_(*(self.target.c[name] == sa.bindparam(f"key_{name}") for name in keys))
+                values: dict[str, Any] = {
+                    name: sa.bindparam(f"new_{name}") for name in [*(n for n in rows[0] if n not in keys), "scored_at"]
+                }
+                bound = [
+                    {f"key_{name}": row[name] for name in keys}
+                    | {f"new_{name}": {**row, "scored_at": now}[name] for name in values}
+                    for row in changed
+                ]
+                connection.execute(self.target.update().where(where).values(values), bound)
+            self._note(connection, first + len(rows), now)
+        return len(new), len(changed)
+
+    def _rows(self, frame: pd.DataFrame) -> list[dict[str, Any]]:
+        rows = to_records(self.batch.contract.output_fields, frame)
+        for one in self.batch.contract.output_fields:
+            if one.kind in ("date", "date-time"):
+                moments = (
+                    frame[one.name].dt.tz_convert("UTC").dt.tz_localize(None)
+                    if one.kind == "date-time"
+                    else frame[one.name]
+                )
+                for row, moment in zip(rows, moments, strict=True):
+                    missing = pd.isna(moment)
+                    row[one.name] = None if missing else moment.date() if one.kind == "date" else moment.to_pydatetime()
+        extra = [name for name in ("model", "version", "reasons") if name in frame]
+        for name in extra:
+            for row, value in zip(rows, frame[name].tolist(), strict=True):
+                row[name] = value
+        return rows
+
+    def _known(
+        self, connection: sa.Connection, rows: list[dict[str, Any]], keys: list[str]
+    ) -> dict[tuple[Any, ...], Any]:
+        """Return the rows that are there already, by key."""
+        own = [name for name in keys if name not in ("model", "version")]
+        columns = [self.target.c[name] for name in rows[0]]
+        versions = [each for each in (self.batch.version, self.batch.challenger) if each is not None]
+        ours = (self.target.c.model == self.batch.model) & self.target.c.version.in_(versions)
+        found: dict[tuple[Any, ...], Any] = {}
+        step = MOST_VALUES // len(own)
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            if len(own) == 1:
+                mine = self.target.c[own[0]].in_([row[own[0]] for row in part])
+            else:
+                mine = sa.tuple_(*(self.target.c[name] for name in own)).in_(
+                    [tuple(row[n] for n in own) for row in part]
+                )
+            for old in connection.execute(sa.select(*columns).where(ours, mine)).mappings():
+                found[tuple(old[name] for name in keys)] = dict(old)
+        return found
+
+    def _note(self, connection: sa.Connection, records: int, now: datetime) -> None:
+        """Note how far this batch has come; where another one has written meanwhile, the note is gone and stays so."""
+        notes, mine = self.notes, self.notes.c.batch == self.batch.id
+        connection.execute(notes.delete().where(~mine, _interrupted(notes, self.target.name)))
+        connection.execute(notes.update().where(mine).values(records=records, at=now))
+
+    def finish(self) -> Written:
+        self.told.unchanged += self.resumed_at
+        return self.told

@@ -1,0 +1,290 @@
+"""Answers to a web hook: what is news to it, in calls with an idempotency key; retries while it is away, dead letters for what it refuses."""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import http.client
+import json
+import os
+import re
+import sqlite3
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import pandas as pd
+
+from d2c_mlops.errors import Temporary, UsageError
+from d2c_mlops.models.core.contract import to_records
+from d2c_mlops.private_files import private_file, private_folder
+from d2c_mlops.serving.batch.sinks import Batch, Out, Written
+
+AT_ONCE = 500  # answers in one call
+TRIES, FIRST_WAIT, LONGEST_WAIT = 6, 0.5, 30.0  # attempts, and seconds between them: doubled each time
+TIMEOUT = 30.0  # seconds for one call
+RANDOM = re.compile(r"(?=[^/]*\d)[^/]{12,}|[^/]{20,}")  # a part of a path that looks like a token
+AWAY = frozenset({408, 425, 429, 500, 502, 503, 504})
+TOKEN = "D2C_WEBHOOK_TOKEN"  # noqa: S105 - the name of the variable with the bearer token
+
+
+@dataclass(frozen=True)
+class Last:
+    """What a web hook has last heard about something."""
+
+    digest: str = ""  # empty when it has taken nothing
+    turns: int = 0  # how often it was told, taken or refused
+
+
+@dataclass(frozen=True)
+class Letter:
+    """An answer on its way."""
+
+    number: int  # within the batch
+    name: str  # of what it is about
+    digest: str  # of what it says
+    row: dict[str, Any]
+
+
+NEVER = Last()
+
+
+class Sent:
+    """A file that knows by digests what a web hook took last about each record of a model."""
+
+    def __init__(self, file: Path, model: str) -> None:
+        self.model = model
+        private_file(file)
+        self.db = sqlite3.connect(file, timeout=10.0, isolation_level=None)
+        columns = "model TEXT, name TEXT, digest TEXT NOT NULL, turns INTEGER NOT NULL"
+        self.db.execute(f"CREATE TABLE IF NOT EXISTS sent ({columns}, PRIMARY KEY (model, name)) WITHOUT ROWID")
+
+    def last(self, names: Sequence[str]) -> dict[str, Last]:
+        """Return what was last heard, by name; nothing for names that were never told."""
+        asked = "SELECT name, digest, turns FROM sent WHERE model = ? AND name IN (SELECT value FROM json_each(?))"
+        return {name: Last(*said) for name, *said in self.db.execute(asked, (self.model, json.dumps(names)))}
+
+    def note(self, letters: Sequence[Letter], taken: bool) -> None:
+        """Note that letters were told; of one that was refused it stays unknown what holds there now."""
+        rows = [(self.model, each.name, each.digest if taken else "") for each in letters]
+        with self.db:
+            self.db.execute("BEGIN")
+            self.db.executemany(
+                "INSERT INTO sent VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET digest = excluded.digest, turns = turns + 1",
+                rows,
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+
+def _digest(values: Any) -> str:
+    return blake2b(json.dumps(values, default=str).encode(), digest_size=12).hexdigest()
+
+
+class WebhookSink:
+    """A URL that takes POSTs of JSON: {"batch", "first", "model", "version", "predictions": [...]}."""
+
+    expects: ClassVar[str] = "https://HOST/PATH"
+    unique: ClassVar[bool] = False
+    store: Path = Path("d2c_store")
+
+    def matches(self, location: str) -> bool:
+        return location.lower().startswith(("http://", "https://"))
+
+    @contextmanager
+    def open(self, location: str, batch: Batch) -> Iterator[Out]:
+        check_line(location)
+        folder = self.store / "outbox"
+        private_folder(folder)
+        sent = Sent(folder / f"{sha256(location.encode()).hexdigest()[:24]}.db", batch.model)
+        try:
+            yield _Hook(location, batch, sent, folder / f"{batch.id}.dead.jsonl")
+        finally:
+            sent.close()
+
+
+@dataclass
+class _Hook:
+    url: str
+    batch: Batch
+    noted: Sent
+    letters: Path
+    resumed_at: int = 0  # every answer is looked up: those that were taken are not sent again
+    columns: list[str] = field(default_factory=list)
+    sleep: Callable[[float], None] = time.sleep
+    told: Written = field(default_factory=Written)
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def write(self, frame: pd.DataFrame, first: int) -> None:
+        """Send what is not what was sent last, in calls of at most AT_ONCE answers, and note each that was taken or refused."""
+        self.columns = list(frame.columns)
+        letters = list(self._letters(frame, first))
+        last = self.noted.last([each.name for each in letters])
+        due = [each for each in letters if last.get(each.name, NEVER).digest != each.digest]
+        self.told.unchanged += len(letters) - len(due)
+        for start in range(0, len(due), AT_ONCE):
+            part = due[start : start + AT_ONCE]
+            before = [last.get(each.name, NEVER) for each in part]
+            refusal = self._post(part, [each.turns for each in before])
+            self.noted.note(part, taken=not refusal)
+            if refusal:
+                self._bury(part, refusal)
+            else:
+                again = sum(bool(each.digest) for each in before)
+                self.told.updated += again
+                self.told.inserted += len(part) - again
+
+    def _letters(self, frame: pd.DataFrame, first: int) -> Iterator[Letter]:
+        """Yield each answer with the name of what it is about, and a digest of what it says."""
+        rows = to_records(self.batch.contract.output_fields, frame)
+        versions = frame["version"].tolist() if "version" in frame else [self.batch.version] * len(rows)
+        if self.batch.reasons:
+            for row, said in zip(rows, frame["reasons"], strict=True):
+                row["reasons"] = json.loads(said)
+        if "variant" in frame:
+            for row, version, variant in zip(rows, versions, frame["variant"], strict=True):
+                row |= {"version": version, "variant": variant}
+        for number, (row, version) in enumerate(zip(rows, versions, strict=True), first):
+            about = _digest([row[name] for name in self.batch.identity])
+            self.seen[about] += 1
+            yield Letter(number, f"{about}-{self.seen[about]}", _digest([version, row]), row)
+
+    def _post(self, part: list[Letter], turns: list[int]) -> str:
+        """Return an empty text when it was taken, why it was refused otherwise.
+
+        Raises Temporary when nobody answers, UsageError when it is the sender that is refused.
+        """
+        place, batch = part[0].number, self.batch
+        about = {"batch": batch.id, "first": place, "model": batch.model, "version": batch.version}
+        body = json.dumps({**about, "predictions": [each.row for each in part]}).encode()
+        # The same while it is not known that the call was taken; another when the same answers have to be sent once more.
+        key = f"{batch.id}-{place}-{sha256(body + repr(turns).encode()).hexdigest()[:16]}"
+        headers = {"content-type": "application/json", "idempotency-key": key}
+        if token := os.environ.get(TOKEN):
+            headers["authorization"] = f"Bearer {token}"
+        wait = FIRST_WAIT
+        for attempt in range(1, TRIES + 1):
+            said = post(self.url, body, headers)
+            if said.status in (401, 403):
+                raise UsageError(
+                    f"the web hook does not know the sender ({said.what})", where=shown_hook(self.url),
+                    next=f"set {TOKEN} to its token and run the same command again: it goes on where it stopped",
+                )  # fmt: skip
+            if not said.away:
+                return said.what
+            wait = max(wait, said.retry_after)
+            if attempt < TRIES:
+                self.sleep(min(wait, LONGEST_WAIT))
+                wait *= 2
+        raise Temporary(
+            f"the web hook did not take the answers from number {place} on, {TRIES} times ({said.what})",
+            where=shown_hook(self.url),
+            next="run the same command again: it goes on where it stopped",
+        )
+
+    def _bury(self, part: list[Letter], refusal: str) -> None:
+        mode = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self.told.dead else os.O_TRUNC)
+        with os.fdopen(os.open(self.letters, mode, 0o600), "w", encoding="utf-8") as file:
+            self.letters.chmod(0o600)
+            for each in part:
+                file.write(json.dumps({"number": each.number, "why": refusal, "prediction": each.row}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.told.dead += len(part)
+
+    def finish(self) -> Written:
+        if self.told.dead:
+            self.told.letters = str(self.letters)
+        else:
+            self.letters.unlink(missing_ok=True)  # what an earlier attempt laid there was taken by now
+        return self.told
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the other side said to a call: nothing to complain about when `what` is empty."""
+
+    what: str = ""
+    away: bool = False  # it may take the same later
+    retry_after: float = 0.0  # seconds that it asks for
+    status: int = 0  # of HTTP; 0 when nobody answered, or all is well
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A POST that is sent elsewhere would arrive there as a GET, without its body, and count as taken."""
+
+    def redirect_request(self, *args: Any) -> None:
+        return None
+
+
+CALLS = urllib.request.build_opener(_NoRedirect)
+
+
+def check_line(location: str, where: str = "") -> None:
+    """Raise UsageError where answers would go over an open line."""
+    url = urlsplit(location)
+    if url.scheme.lower() == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+        place = where or shown_hook(location)
+        raise UsageError("answers are not sent over an open line", where=place, next="use https://")
+
+
+def shown_hook(url: str) -> str:
+    """Return a web hook's URL without what may be its password: user, query, and parts of its path that are drawn at random."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return url.partition("://")[0] + "://***"
+    place = f"[{host}]" if ":" in host else host
+    path = "/".join("***" if RANDOM.fullmatch(part) else part for part in parts.path.split("/"))
+    return f"{parts.scheme}://{place}{f':{port}' if port else ''}{path}"
+
+
+def with_password(url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return a URL without user and password, and the headers that carry them instead (RFC 7617)."""
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    given = dict(headers)
+    if at:
+        given.setdefault("authorization", f"Basic {base64.b64encode(unquote(user).encode()).decode()}")
+    return urlunsplit(parts._replace(netloc=place)), given
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Said:
+    """Send one call, once, and return what was said to it."""
+    try:
+        plain, given = with_password(url, headers)
+        request = urllib.request.Request(plain, body, given, method="POST")  # noqa: S310 - scheme checked by matches
+        with CALLS.open(request, timeout=timeout):
+            return Said()
+    except urllib.error.HTTPError as error:
+        away = error.code in AWAY
+        wait = _retry_after(error.headers.get("retry-after")) if away else 0.0
+        return Said(f"HTTP {error.code}", away, wait, error.code)
+    except (http.client.InvalidURL, ValueError):  # their texts repeat the URL
+        return Said("the URL is not well formed", True)
+    except (OSError, TimeoutError, http.client.HTTPException) as error:
+        return Said(str(getattr(error, "reason", error)) or type(error).__name__, True)
+
+
+def _retry_after(value: str | None) -> float:
+    """Return the seconds that the other side asks for: a number, or the moment it names."""
+    if not value:
+        return 0.0
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0

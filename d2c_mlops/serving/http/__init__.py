@@ -1,0 +1,1 @@
+"""HTTP: messages, the uvicorn protocol, API keys, idempotency, metrics, traces and logs."""

@@ -1,0 +1,252 @@
+"""Answers kept under their Idempotency-Key, so that a call that is repeated gets the same answer and does nothing twice."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+from d2c_mlops.private_files import file_mode, private_file
+from d2c_mlops.settings import ServiceSettings
+
+KEEP = 24 * 3600.0  # seconds
+SWEEP = 60.0  # seconds between two sweeps of a worker
+SWEPT = 5_000  # rows that a sweep removes at most; the next call goes on
+LOOK = 1.0  # seconds between two looks at the free space
+RESERVED = 64 * 2**20  # bytes of the file system that are left to the prediction log; a tenth of a small one
+AGAIN = 5.0  # seconds after which a caller may try again while the disk is full
+LONGEST_WAIT = 3600.0  # seconds
+ROW = 200  # bytes of a row beside its answer
+CHECKPOINT = 2_000  # pages of 4 KiB in SQLite's write-ahead log; a call writes about five, many of them the same
+LOG = logging.getLogger("d2c.service")
+# A scope is MODEL/PATH CALLER; the size of a caller's rows is counted as they come and go, whoever writes or deletes them.
+CALLER = "substr({0}.scope, instr({0}.scope, ' ') + 1)"
+SIZE = f"(length({{0}}.answer) + {ROW})"
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS answers (scope TEXT, key TEXT, digest TEXT NOT NULL, answer BLOB NOT NULL, at REAL NOT NULL, "
+    "PRIMARY KEY (scope, key)) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS answers_by_time ON answers (at)",
+)
+COUNTED = (
+    "CREATE TABLE usage (caller TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID",
+    f"INSERT INTO usage SELECT {CALLER.format('a')}, sum({SIZE.format('a')}) FROM answers a GROUP BY 1",  # noqa: S608
+    f"CREATE TRIGGER answer_added AFTER INSERT ON answers BEGIN INSERT INTO usage VALUES ({CALLER.format('new')}, "  # noqa: S608
+    f"{SIZE.format('new')}) ON CONFLICT (caller) DO UPDATE SET bytes = bytes + excluded.bytes; END",
+    "CREATE TRIGGER answer_changed AFTER UPDATE ON answers BEGIN UPDATE usage SET bytes = bytes + length(new.answer) - "  # noqa: S608
+    f"length(old.answer) WHERE caller = {CALLER.format('new')}; END",
+    f"CREATE TRIGGER answer_removed AFTER DELETE ON answers BEGIN UPDATE usage SET bytes = bytes - {SIZE.format('old')} "  # noqa: S608
+    f"WHERE caller = {CALLER.format('old')}; END",
+)
+
+LOOKED_UP = (
+    "SELECT a.digest, a.answer, a.at, (SELECT bytes FROM usage WHERE caller = ?3), (SELECT sum(bytes) FROM usage) "
+    "FROM (SELECT 1) LEFT JOIN answers a ON a.scope = ?1 AND a.key = ?2"
+)
+BEGUN = (
+    "INSERT INTO answers VALUES (?, ?, ?, x'', ?) "
+    "ON CONFLICT DO UPDATE SET digest = excluded.digest, answer = excluded.answer, at = excluded.at"
+)
+# The time stays that of the beginning: its index is not written again.
+ANSWERED = "UPDATE answers SET answer = ? WHERE scope = ? AND key = ? AND digest = ? AND length(answer) = 0 AND at > ?"
+
+
+class Conflict(Exception):
+    """The key was used for another body."""
+
+
+class Full(Exception):
+    """No further answer can be kept now."""
+
+    def __init__(self, why: str, wait: float = AGAIN) -> None:
+        super().__init__(why)
+        self.why, self.wait = why, wait
+
+
+class Kept:
+    """A file of answers, shared by the workers of a service; it survives all of them.
+
+    Its size is limited for each caller and in all, in bytes, and it leaves space on the disk to the prediction log. A file that
+    cannot be opened now (a full disk) is opened when it is needed next.
+    """
+
+    def __init__(
+        self, file: Path, *, most: int = ServiceSettings.kept_bytes, most_each: int = ServiceSettings.kept_key_bytes
+    ) -> None:
+        self.file, self.most, self.most_each = file, most, most_each
+        self.lock = threading.Lock()
+        self.db: sqlite3.Connection | None = None
+        self.swept = self.looked = 0.0
+        self.tight = self.refusing = False
+        try:
+            with self._open():
+                pass
+        except Full as err:
+            LOG.error("kept answers cannot be opened", extra={"facts": {"file": str(file), "why": err.why}})
+
+    def begin(self, scope: str, key: str, digest: str, former: str = "") -> tuple[float, bytes]:
+        """Return when this use of the key began, and the answer that was given (empty while there is none).
+
+        A key that was never used, or so long ago that nothing is kept of it, is in use from now on: the moment tells this use
+        from an earlier one, and is the same when the call is repeated after a crash. `former` is the digest that an earlier release
+        gave the body. Raises Conflict when the answer was given to another body, Full where no further answer can be kept.
+        """
+        now = time.time()
+        caller = scope[scope.find(" ") + 1 :]
+        with self._open() as db, _changing(db):
+            row, own, whole = _looked_up(db, scope, key, caller)
+            if row is None or row[2] <= now - KEEP or (row[0] not in (digest, former) and not row[1]):
+                if self._sweep(db, now):
+                    _, own, whole = _looked_up(db, scope, key, caller)
+                self._check_room(db, own, whole, now)
+                db.execute(BEGUN, (scope, key, digest, now))
+                return now, b""
+        return _same(row, digest, former)
+
+    def keep(self, scope: str, key: str, digest: str, answer: bytes) -> bytes:
+        """Keep an answer and return the one that holds: the first of those that were made at the same time. Raises Full."""
+        now = time.time()
+        with self._open() as db:
+            if db.execute(ANSWERED, (answer, scope, key, digest, now - KEEP)).rowcount:
+                return answer
+            _put(db, (scope, key, digest, answer, now), now)  # begun by nobody, or so long ago that it was swept
+            row = _row(db, scope, key)
+        return _same(row, digest)[1] or answer
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.lock:
+            if self.db is not None:
+                self.db.close()
+                self.db = None
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """Lend the open file to one thread. Raises Full where it cannot be opened, read or written."""
+        with self.lock:
+            try:
+                if self.db is None:
+                    self.db = _opened(self.file)
+                yield self.db
+                self.refusing = False
+            except (sqlite3.DatabaseError, OSError) as err:
+                self._say(str(err))
+                raise Full(f"the service cannot write its file of answers ({err})") from err
+            except Full as err:
+                self._say(err.why)
+                raise
+
+    def _say(self, why: str) -> None:
+        if not self.refusing:
+            LOG.error("answers cannot be kept", extra={"facts": {"file": str(self.file), "why": why}})
+        self.refusing = True
+
+    def _sweep(self, db: sqlite3.Connection, now: float) -> int:
+        """Remove answers that are older than a day; return their number."""
+        if abs(now - self.swept) < SWEEP:
+            return 0
+        old = "SELECT scope, key FROM answers WHERE at <= ? LIMIT ?"
+        found = db.execute(f"DELETE FROM answers WHERE (scope, key) IN ({old})", (now - KEEP, SWEPT)).rowcount  # noqa: S608
+        if found < SWEPT:
+            self.swept = now
+        return found
+
+    def _check_room(self, db: sqlite3.Connection, own: int, whole: int, now: float) -> None:
+        """Raise Full where the answers of the caller, or all of them, are too many, or the disk is nearly full."""
+        over = "this API key's" if own + ROW > self.most_each else "all" if whole + ROW > self.most else ""
+        if over:
+            oldest = db.execute("SELECT min(at) FROM answers").fetchone()[0] or now
+            raise Full(
+                f"{over} kept answers take all the space that they may",
+                min(max(oldest + KEEP - now, 1.0), LONGEST_WAIT),
+            )
+        if abs(now - self.looked) >= LOOK:
+            self.looked, self.tight = now, _nearly_full(self.file.parent)
+        if self.tight:
+            raise Full("the service's disk is nearly full")
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    private_file(file)
+    file.chmod(file_mode(file))  # it holds answers; what SQLite lays beside it gets the same mode
+    db = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
+    try:
+        pragmas = ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON")
+        for pragma in (*pragmas, f"wal_autocheckpoint={CHECKPOINT}", f"journal_size_limit={CHECKPOINT * 2**12}"):
+            db.execute(f"PRAGMA {pragma}")
+        for statement in SCHEMA:
+            db.execute(statement)
+        known = "SELECT 1 FROM sqlite_master WHERE name = 'usage'"
+        if db.execute(known).fetchone() is None:
+            db.execute("BEGIN IMMEDIATE")
+            for statement in COUNTED if db.execute(known).fetchone() is None else ():
+                db.execute(statement)
+            db.execute("COMMIT")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _nearly_full(folder: Path) -> bool:
+    """Whether what is free of a file system is reserved for the prediction log."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize < min(RESERVED, found.f_blocks * found.f_frsize // 10)
+
+
+@contextmanager
+def _changing(db: sqlite3.Connection) -> Iterator[None]:
+    """Make what is read and written in the block one transaction, which holds when the block raises Full."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        try:
+            yield
+        except Full:
+            db.execute("COMMIT")  # what was swept before
+            raise
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def _looked_up(
+    db: sqlite3.Connection, scope: str, key: str, caller: str
+) -> tuple[tuple[str, bytes, float] | None, int, int]:
+    """Return the row of a key, and the bytes of the caller's answers and of all."""
+    digest, answer, at, own, whole = db.execute(LOOKED_UP, (scope, key, caller)).fetchone()
+    return None if digest is None else (digest, answer, at), own or 0, whole or 0
+
+
+def _row(db: sqlite3.Connection, scope: str, key: str) -> tuple[str, bytes, float] | None:
+    asked = "SELECT digest, answer, at FROM answers WHERE scope = ? AND key = ?"
+    found: tuple[str, bytes, float] | None = db.execute(asked, (scope, key)).fetchone()
+    return found
+
+
+def _put(db: sqlite3.Connection, row: tuple[str, str, str, bytes, float], now: float) -> None:
+    """Write a row unless an answer holds, or the same call is under way already."""
+    db.execute(
+        "INSERT INTO answers VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest, "
+        "answer = excluded.answer, at = excluded.at WHERE answers.at <= ? OR (length(answers.answer) = 0 "
+        "AND (length(excluded.answer) > 0 OR answers.digest <> excluded.digest))",
+        (*row, now - KEEP),
+    )
+
+
+def _same(row: tuple[str, bytes, float] | None, digest: str, former: str = "") -> tuple[float, bytes]:
+    if row is None:
+        return time.time(), b""
+    if row[0] not in (digest, former) and row[1]:
+        raise Conflict
+    return row[2], bytes(row[1])
+
+
+def identity(*parts: str) -> str:
+    """Return an id that is the same for the same parts, so that what is repeated after a crash is known as the same."""
+    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,69 @@
+"""What a service in development mode answers: programs that know its address, and its own page, not pages of other sites."""
+
+from __future__ import annotations
+
+import socket
+from functools import cache, lru_cache
+from ipaddress import ip_address
+
+from d2c_mlops.serving.http.messages import Refused, Request, problem
+
+OPEN = frozenset({"/livez", "/readyz", "/healthz"})  # ask nothing of a model, and are asked under any name
+
+
+def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
+    """Raise Refused for a call that a page of another site may have made a browser send.
+
+    A name other than this machine's in Host is what DNS rebinding looks like: a site's own name that leads to this address.
+    An address needs no name and cannot be rebound. `hosts` are further names, with or without a port.
+    """
+    host = request.header(b"host")
+    if host is not None and not known_host(host, hosts):
+        shown = host[:100].decode("latin-1")
+        raise Refused(
+            problem(
+                403,
+                "The service is not known by this name",
+                f"{shown}: add it to `hosts` in [service], or use localhost",
+            )
+        )
+    origin = request.header(b"origin")
+    if origin is not None and not known_origin(origin, host or b"", hosts):
+        raise Refused(
+            problem(
+                403,
+                "Pages of other sites are not answered",
+                "add the page's host to `hosts` in [service] if it is yours",
+            )
+        )
+
+
+@lru_cache(1024)
+def known_host(host: bytes, hosts: tuple[str, ...]) -> bool:
+    """Return whether a Host header names this machine: by address, as localhost, by its own name or one of `hosts`."""
+    text = host.decode("latin-1").lower()
+    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0].rstrip(".")
+    if name == "localhost" or name.endswith(".localhost") or not {text, name}.isdisjoint(map(str.lower, hosts)):
+        return True
+    try:
+        return bool(ip_address(name))
+    except ValueError:
+        return name in own_names()
+
+
+@lru_cache(1024)
+def known_origin(origin: bytes, host: bytes, hosts: tuple[str, ...]) -> bool:
+    """Return whether an Origin header is the service's own page, or a page on one of `hosts`."""
+    scheme, _, place = origin.decode("latin-1").lower().partition("://")
+    if scheme not in ("http", "https"):
+        return False
+    return place == host.decode("latin-1").lower() or not {place, place.partition(":")[0]}.isdisjoint(
+        map(str.lower, hosts)
+    )
+
+
+@cache
+def own_names() -> frozenset[str]:
+    """Return the names that this machine gives itself."""
+    name = socket.gethostname().lower()
+    return frozenset({name, f"{name}.local", name.partition(".")[0]})

@@ -1,0 +1,45 @@
+"""The thread pool in which models answer, with a time limit for each answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from d2c_mlops.serving.http.messages import Refused, in_a_task, problem
+
+COUNT = 16  # a worker
+T = TypeVar("T")
+
+
+class Threads:
+    """A bounded pool. A call beyond its time limit holds its thread until it ends: a thread cannot be ended from outside."""
+
+    def __init__(self, count: int = COUNT) -> None:
+        self.count, self.stuck = count, 0
+        self.pool = ThreadPoolExecutor(count, "model")
+
+    async def do(self, work: Callable[[], T], seconds: float) -> T:
+        """Do work. Raises Refused when it takes longer than `seconds`, and at once while every thread runs such a call."""
+        if self.stuck >= self.count:
+            raise Refused(problem(503, "Model worker threads exhausted", "retry later", {"retry_after": "5"}))
+        await in_a_task()
+        making = self.pool.submit(work)
+        answer = asyncio.wrap_future(making)
+        if (await asyncio.wait([answer], timeout=seconds))[0]:
+            return answer.result()
+        answer.cancel()  # nobody reads what it will say
+        self._leave(making)
+        took = f"it would take more than {seconds:g} s; send fewer records a call"
+        raise Refused(problem(504, "This takes too long", took))
+
+    def _leave(self, making: Future[Any]) -> None:
+        if making.cancel():
+            return
+        self.stuck += 1
+        loop = asyncio.get_running_loop()
+        making.add_done_callback(lambda _: loop.call_soon_threadsafe(self._freed))
+
+    def _freed(self) -> None:
+        self.stuck -= 1

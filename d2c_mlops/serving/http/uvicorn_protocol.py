@@ -1,0 +1,172 @@
+"""The server's side of HTTP/1.1: uvicorn's protocol, with a short way for requests that have arrived whole."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Generator
+from contextvars import copy_context
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import uvicorn.config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from d2c_mlops.serving.http.messages import WHOLE, Headers, Receive, Request, Scope, Send, problem, resumed
+
+HEADING = 65_536  # bytes that a request's line and headers may have, more or less
+MOST_HEADERS = 256  # of a request, trailers of its body included
+HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")  # RFC 9110, section 7.2
+SILENCE = 30.0  # seconds between two looks at a connection; one without a request in two of them is closed
+
+
+class Wire(HttpToolsProtocol):
+    """Answers a request that is all there when it is read, then and there.
+
+    uvicorn makes a task of each request before its body has come, and sends head and body apart: a turn of the event loop and a second
+    packet, which together cost more than a score. What waits for something (more of a body, a thread) goes on as a task as ever.
+    """
+
+    heading = 0  # bytes that came and are no request yet
+    silent = False  # whether there was none a while ago
+    watch: asyncio.TimerHandle | None = None
+    reading = False  # what came is being parsed
+    begun: tuple[RequestResponseCycle, Any] | None = None  # the first request that began in it, with its application
+    headers: Headers  # of the request that is being parsed
+    pieces: list[bytes]  # of a body, as they were parsed
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.headers, self.pieces = [], []
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, and look now and then whether the caller asks anything."""
+        super().connection_made(transport)
+        self.watch = self.loop.call_later(SILENCE, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        if self.watch is not None:
+            self.watch.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, then answer."""
+        before, self.reading = self.cycle, True
+        super().data_received(data)
+        self._join()
+        self.reading = False
+        if len(self.headers) > MOST_HEADERS and self.begun is None and not self.transport.is_closing():
+            self.transport.close()  # trailers without end
+        if self.begun is None:
+            between = self.cycle is before and (before is None or before.response_complete)
+            self.heading = self.heading + len(data) if between else 0
+            if self.heading > HEADING and not self.transport.is_closing():
+                self.send_400_response("The request's head is too large.")
+            return
+        self.heading, self.silent = 0, False
+        (cycle, app), self.begun = self.begun, None
+        if cycle.more_body:
+            super()._start_asgi_task(cycle, app)
+        elif not self.transport.is_closing():
+            self._answer(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece until all that came is parsed: a body in chunks of one byte would be copied for each of them."""
+        self.pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """Hand over the body before its end is told."""
+        self._join()
+        super().on_message_complete()
+
+    def _join(self) -> None:
+        if self.pieces:
+            body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+            self.pieces.clear()
+            if self.parser is not None:
+                super().on_body(body)
+
+    def _look(self) -> None:
+        """Close a connection on which no request became whole since the last look."""
+        if self.transport.is_closing():
+            return
+        waiting = self.cycle is None or (self.cycle.response_complete and self.heading > 0)
+        if waiting and self.silent:
+            self.transport.close()
+            return
+        self.silent = waiting
+        self.watch = self.loop.call_later(SILENCE, self._look)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+        scope["extensions"] = {WHOLE: partial(self._send, cycle)}
+        if trouble := _trouble(scope):
+            app = partial(_refuse, *trouble)
+        if self.reading:  # those behind it in the same packet are queued
+            self.begun = cycle, app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _answer(self, cycle: RequestResponseCycle, app: Any) -> None:
+        context, going = copy_context(), cycle.run_asgi(app).__await__()
+        try:
+            waits_for = context.run(going.send, None)
+        except StopIteration:
+            return
+        task = self.loop.create_task(_rest(going, waits_for), context=context)
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _send(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
+        """Send an answer in one piece and return True; False where uvicorn should."""
+        if cycle.response_started or cycle.disconnected or not cycle.keep_alive or self.flow.write_paused:
+            return False
+        pieces = [STATUS_LINE[status]]
+        given = cycle.default_headers + headers
+        for name, value in given:
+            if name == b"connection":
+                return False
+            pieces += (name, b": ", value, b"\r\n")
+        pieces.append(b"\r\n")
+        head = b"".join(pieces)
+        if not head.count(b"\r") == head.count(b"\n") == len(given) + 2:
+            return False  # a header that holds a line: uvicorn refuses it
+        self.transport.write(head + body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.scope["extensions"] = {}  # else the cycle holds itself, and the collector has to find it
+        cycle.on_response()
+        return True
+
+
+def _trouble(scope: Scope) -> tuple[int, str, str] | None:
+    """Return status, title and detail of the answer to a request that no two servers would read the same way."""
+    headers, version = scope["headers"], scope["http_version"]
+    if len(headers) > MOST_HEADERS:
+        return 431, "The request has too many headers", f"it may have {MOST_HEADERS}"
+    if version not in ("1.1", "1.0"):
+        return 400, "This version of HTTP is not spoken here", "send HTTP/1.1"
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) != 1 and (hosts or version == "1.1"):
+        return 400, "The request needs one Host header", f"it has {len(hosts)}"
+    if hosts and not HOST.fullmatch(hosts[0]):
+        return 400, "The Host header is not well formed", "it holds a name or an address, and perhaps a port"
+    return None
+
+
+async def _refuse(status: int, title: str, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
+    await Request(scope, receive, send).reply(problem(status, title, detail), closing=True)
+
+
+async def _rest(going: Generator[Any, Any, None], waits_for: Any) -> None:
+    await resumed(going, waits_for)
+
+
+def install() -> None:
+    """Let uvicorn use this protocol where nobody chose another; a uvicorn that starts its tasks otherwise keeps its own."""
+    start = getattr(HttpToolsProtocol, "_start_asgi_task", None)
+    if start is None or list(signature(start).parameters) != ["self", "cycle", "app"]:
+        return
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Wire.__name__}"

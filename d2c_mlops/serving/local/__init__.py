@@ -1,0 +1,1 @@
+"""Run, check and load-test a Bento on this machine."""

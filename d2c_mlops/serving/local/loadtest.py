@@ -1,0 +1,211 @@
+"""What a service takes under load on this machine: processor time a request and peak memory, for limits that fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+from pydantic import ValidationError
+
+from d2c_mlops.data.store import write_atomic
+from d2c_mlops.errors import DataRefused, UsageError, child_error
+from d2c_mlops.models.core.model import EXAMPLE_FILE, Model, load
+from d2c_mlops.registry.versions import Version, files_of
+from d2c_mlops.serving.batch.score import explains
+from d2c_mlops.serving.bento_files import check
+from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.package.bento import Bento
+from d2c_mlops.serving.predict import synthetic
+from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.settings import Settings
+
+FILE = "load.json"  # beside the Bento
+SAMPLE = 0.1  # seconds between two looks at the memory
+WARM = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load test measured. Megabytes are 10^6 bytes."""
+
+    bento: str
+    path: str
+    connections: int
+    seconds: float
+    requests: int  # answered, of one record each
+    rate: float  # requests/s
+    p50_ms: float
+    p99_ms: float
+    cpu_ms: float  # processor time a request, all processes of the service
+    cores: float  # processors busy while it was asked
+    worker_mb: float  # peak resident memory of its largest process
+    service_mb: float  # peak memory of all its processes, what they share counted once where the system tells
+    records: int  # of the largest request, which was asked as well
+    ready_seconds: float
+    machine: str
+    measured_at: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
+def loadtest(
+    bento: Bento,
+    version: Version,
+    settings: Settings,
+    *,
+    seconds: float = 10.0,
+    connections: int = 8,
+    path: str = "",  # /explain where the model explains, else /predict
+    said: Callable[[str], None] = lambda _: None,
+) -> Load:
+    """Serve a Bento here, ask it from `connections` for `seconds`, then for as many records as it takes at once.
+
+    It is asked as a probe about a key that is made up, where the model answers such a key, else about the record that the registry
+    keeps. The figures are written beside the Bento; `d2c deploy` reads them. The service's log and keys are left out of it: what is
+    asked here is in nobody's prediction log. Raises D2CError when an answer is not 200.
+    """
+    model, example = _example(bento, version, settings)
+    path = path or ("/explain" if explains(model) else "/predict")
+    largest = settings.service.max_records
+    with TemporaryDirectory(prefix="load-", dir=settings.store) as name:
+        folder = Path(name)
+        own = replace(
+            settings.service, mode="development", state=str(folder), keys=str(folder / "keys.json"), traces=""
+        )
+        start, port = time.monotonic(), free_port()
+        with serving(bento, replace(settings, service=own), port=port) as server, peak(server.process.pid) as top:
+            ready = time.monotonic() - start
+            said(f"ready in {ready:.1f} s, asking {path} from {connections} connections for {seconds:g} s")
+            ask = _asker(folder, port, path, example)
+            ask(1, connections, WARM)
+            before, began = _cpu(server.process.pid), time.monotonic()
+            got = ask(1, connections, seconds)
+            spent, took = _cpu(server.process.pid) - before, time.monotonic() - began
+            said(f"asking for {largest:,} records at once")
+            ask(largest, 1, WARM)
+    made = Load(
+        bento.tag, path, connections, seconds, int(got["requests"]), round(got["rate"], 1), round(got["p50"], 3),
+        round(got["p99"], 3), round(spent / got["requests"] * 1e3, 4), round(spent / took, 2), round(top["worker"] / 1e6, 1),
+        round(top["service"] / 1e6, 1), largest, round(ready, 2), f"{platform.machine()}, {os.cpu_count()} processors",
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    write_atomic(bento.folder / FILE, json.dumps(made.to_dict(), indent=1).encode())
+    return made
+
+
+def measured(version: Version, settings: Settings) -> Load | None:
+    """Return the newest load test of a version's Bentos; None when there is none."""
+    folder = settings.store / "bentoml" / "bentos" / version.model
+    files = sorted(folder.glob(f"v{version.version}-*/{FILE}"), key=lambda file: file.stat().st_mtime)
+    return Load(**json.loads(files[-1].read_text(encoding="utf-8"))) if files else None
+
+
+@contextmanager
+def peak(pid: int) -> Iterator[dict[str, float]]:
+    """Watch the memory of a process and its children; the bytes of the largest and of all, at their highest."""
+    top, stopped = {"worker": 0.0, "service": 0.0}, threading.Event()
+
+    def watch() -> None:
+        while not stopped.wait(SAMPLE):
+            for name, held in zip(top, _memory(pid), strict=True):
+                top[name] = max(top[name], held)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield top
+    finally:
+        stopped.set()
+        watcher.join()
+
+
+def _memory(pid: int) -> tuple[float, float]:
+    sizes, shares = [0.0], [0.0]
+    for each in _family(pid):
+        try:
+            held = each.memory_full_info()
+        except psutil.Error:
+            continue
+        sizes.append(held.rss)
+        shares.append(getattr(held, "pss", held.rss))
+    return max(sizes), sum(shares)
+
+
+def _cpu(pid: int) -> float:
+    times = [each.cpu_times() for each in _family(pid)]
+    return float(sum(one.user + one.system for one in times))
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _asker(
+    folder: Path, port: int, path: str, example: dict[str, Any]
+) -> Callable[[int, int, float], dict[str, float]]:
+    def ask(records: int, connections: int, seconds: float) -> dict[str, float]:
+        file = folder / f"{records}.json"
+        file.write_text(json.dumps({"records": [example] * records}), encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "d2c_mlops.serving.local.load_generator",
+            str(port),
+            path,
+            str(file),
+            str(connections),
+            str(seconds),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 300)
+        if done.returncode:
+            raise child_error(done.stderr, "the service does not hold under load", where=path)
+        found: dict[str, float] = json.loads(done.stdout)
+        return found
+
+    return ask
+
+
+def _example(bento: Bento, version: Version, settings: Settings) -> tuple[Model, dict[str, Any]]:
+    """Return the model, and a record that it answers: one with a made-up key where it takes that, else the registry's."""
+    if bento.sha256:
+        check(bento.folder / "src", bento.sha256)
+    model = load(bento.folder / "src" / "model", settings.packages)
+    record = synthetic.record(model.contract)
+    if _answers(model, record):
+        return model, record
+    kept = files_of(version, settings) / EXAMPLE_FILE
+    if not kept.exists():
+        raise UsageError(
+            f"{version.model} refuses a key that it does not know, and the registry keeps no record that it answers",
+            where=str(kept),
+            next=f"train it again: `d2c run train -p model={version.model}`",
+        )
+    return model, json.loads(kept.read_text(encoding="utf-8"))
+
+
+def _answers(model: Model, record: dict[str, Any]) -> bool:
+    body = json.dumps({"records": [record]}).encode()
+    try:
+        Served(model, model.contract.name, 0, {}, record).predict(body, "0", explains(model))
+    except (DataRefused, ValidationError):
+        return False
+    return True

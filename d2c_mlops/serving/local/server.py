@@ -1,0 +1,148 @@
+"""Run a Bento on this machine: start, wait until it answers, stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from d2c_mlops.errors import UsageError, child_error
+from d2c_mlops.private_files import private_file, private_folder
+from d2c_mlops.serving.bento_files import VARIABLE
+from d2c_mlops.serving.http.api_keys import Keyring
+from d2c_mlops.serving.package.bento import Bento, environment, keys_file, service_environment
+from d2c_mlops.serving.package.requirements import bare_environment
+from d2c_mlops.settings import Settings
+
+
+@dataclass(frozen=True)
+class Server:
+    """A service that runs."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise UsageError when somebody listens on the port already, or it cannot be had."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as err:
+            raise UsageError(
+                f"port {port} cannot be had: {err.strerror}",
+                where=f"{host}:{port}",
+                next="stop what listens there, or choose another with --port",
+            ) from None
+
+
+def check_keys(model: str, settings: Settings) -> None:
+    """Raise UsageError when the API keys cannot be read, or a model would be served in production without any."""
+    file = keys_file(settings)
+    ring = Keyring(file)
+    if settings.service.mode == "production" and not ring.any_for(model, datetime.now(UTC)):
+        raise UsageError(
+            f"in production {model} is not served without an API key",
+            where=str(file),
+            next=f"`d2c keys create NAME --model {model}`",
+        )
+
+
+@contextmanager
+def serving(
+    bento: Bento,
+    settings: Settings,
+    *,
+    port: int,
+    host: str = "127.0.0.1",
+    patience: float = 120.0,  # seconds to wait until it is ready
+    workers: int | None = None,  # processes that answer; those of the settings when None
+) -> Iterator[Server]:
+    """Serve a Bento while the block lasts; no process is left when it ends, however it ends."""
+    check_port(host, port)
+    model = bento.tag.partition(":")[0]
+    check_keys(model, settings)
+    log = settings.store / "logs" / f"serve-{bento.tag.replace(':', '-')}-{port}.log"
+    private_file(log)
+    command = [
+        sys.executable,
+        "-m",
+        "d2c_mlops.serving.local.child",
+        str(bento.folder),
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
+    own = service_environment(model, settings) | ({"D2C_SERVICE_WORKERS": str(workers)} if workers is not None else {})
+    home = settings.store / "serving" / "homes" / str(port)  # BentoML empties its folder of metrics at a start
+    private_folder(home)
+    own["BENTOML_HOME"] = str(home)
+    own |= {VARIABLE: bento.sha256} if bento.sha256 else {}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            env=bare_environment(environment(settings)) | own,
+            cwd=settings.store,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
+        _wait(url, process, log, patience)
+        yield Server(url, process, log)
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+    """Ask a service to finish what it is at and end; after `patience` seconds end it."""
+    for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait(5.0)
+
+
+def ready(url: str) -> bool:
+    """Return whether a service says that its model is loaded."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2.0) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path, patience: float) -> None:
+    limit = time.monotonic() + patience
+    while not ready(url):
+        if process.poll() is not None or time.monotonic() > limit:
+            text = log.read_text(encoding="utf-8", errors="replace")
+            raise child_error(text, "the service did not become ready", where=str(log), next="read the log")
+        time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""The prediction log: its files, and their collection into the ledger."""

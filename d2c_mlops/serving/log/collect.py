@@ -1,0 +1,222 @@
+"""Load the prediction logs of services into the ledger, exactly once, and join predictions with what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, and_, select
+from sqlalchemy.exc import StatementError
+
+from d2c_mlops.errors import UsageError
+from d2c_mlops.file_lock import lock
+from d2c_mlops.ledger.schema import BATCH, by_callers, feedback, predictions, rollouts
+from d2c_mlops.ledger.store import CHUNK, Ledger, insert_new
+from d2c_mlops.serving.http.api_keys import PROBE
+from d2c_mlops.serving.log.files import intact, recover
+from d2c_mlops.serving.predict.prediction_ids import UNSIGNED
+from d2c_mlops.serving.rollout.state_file import marks
+from d2c_mlops.settings import Settings
+
+Rows = list[dict[str, Any]]
+TABLES = {"predictions": predictions, "feedback": feedback, "rollout": rollouts}
+UNREADABLE = (KeyError, TypeError, ValueError, OverflowError)
+REFUSED = (StatementError, ValueError, OverflowError)
+
+
+@dataclass
+class Collected:
+    """What a collection found and what of it was new."""
+
+    files: int = 0
+    predictions: int = 0
+    feedback: int = 0
+    new_predictions: int = 0
+    new_feedback: int = 0
+    new_aborts: int = 0  # rollouts that services ended by themselves
+    probes: int = 0  # new predictions that were asked with made-up keys: on record, and nothing is decided upon them
+    repeated: int = (
+        0  # feedback that says something else than what was told before of the same prediction; the first holds
+    )
+    faulty: int = 0  # lines that are no log lines; they are kept in a file beside
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts as JSON values."""
+        return asdict(self)
+
+
+def folders(settings: Settings, folder: Path | None = None) -> list[Path]:
+    """Return the folders of logs: one that is given, else those of all services of the store."""
+    if folder is not None:
+        if not folder.is_dir():
+            raise UsageError("there is no such folder", where=str(folder), next="name the `log` folder of a service")
+        return [folder]
+    own = settings.service.state
+    return (
+        [p for p in [settings.root / own / "log"] if p.is_dir()]
+        if own
+        else sorted(settings.store.glob("serving/*/log"))
+    )
+
+
+def collect(ledger: Ledger, folder: Path) -> Collected:
+    """Load a folder of logs. A row that is there already is left as it is, so that a repetition changes nothing.
+
+    A sealed file is removed once its rows are committed; what a living service still writes is read and left.
+    """
+    told = Collected()
+    with lock(folder, "this log", 60.0):
+        recover(folder)
+        for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
+            with suppress(FileNotFoundError):  # sealed meanwhile: it is read under its new name next time
+                _load(ledger, file, told)
+                if file.suffix == ".jsonl":
+                    file.unlink()
+        _load_marks(ledger, folder.parent / "rollout", told)
+    return told
+
+
+def _load_marks(ledger: Ledger, folder: Path, told: Collected) -> None:
+    """Load what workers left beside the log when they ended a rollout: a full log does not hide it."""
+    rows = []
+    for said in (each for inner in folder.glob("*/") for each in marks(inner)):
+        with suppress(*UNREADABLE):
+            rows.append(abort_row(said))
+    if rows:
+        with ledger.write() as connection:
+            told.new_aborts += len(insert_new(connection, rollouts, rows))
+
+
+def _load(ledger: Ledger, file: Path, told: Collected) -> None:
+    read: dict[bytes, tuple[str, Rows]] = {}
+    faulty = []
+    told.files += 1
+    for line in intact(file.read_bytes()):
+        try:
+            values = orjson.loads(line)
+            read[line] = values["kind"], list(READERS[values["kind"]](values))
+        except UNREADABLE:
+            faulty.append(line)
+    try:
+        _insert(ledger, read.values(), told)
+    except REFUSED:  # by the database: the other lines are not to wait for it for ever
+        for line, each in read.items():
+            try:
+                _insert(ledger, [each], told)
+            except REFUSED:
+                faulty.append(line)
+    told.faulty += len(faulty)
+    if faulty and file.suffix == ".jsonl":
+        file.with_suffix(".faulty").write_bytes(b"\n".join(faulty) + b"\n")
+
+
+def _insert(ledger: Ledger, read: Iterable[tuple[str, Rows]], told: Collected) -> None:
+    rows: dict[str, Rows] = {"predictions": [], "feedback": [], "rollout": []}
+    for kind, some in read:
+        rows[kind] += some
+    with ledger.write() as connection:
+        rows["feedback"], again = _untold(connection, rows["feedback"])
+        added = {kind: insert_new(connection, table, rows[kind]) for kind, table in TABLES.items()}
+    new = [len(each) for each in added.values()]
+    probes = {row["id"] for row in rows["predictions"] if row["origin"] == PROBE}
+    told.probes += sum(key[0] in probes for key in added["predictions"]) if probes else 0
+    told.new_predictions += new[0]
+    told.new_feedback += new[1]
+    told.repeated += again
+    told.new_aborts += new[2]
+    told.predictions += len(rows["predictions"])
+    told.feedback += len(rows["feedback"]) + again
+
+
+def _untold(connection: Connection, rows: Rows) -> tuple[Rows, int]:
+    """Return the feedback that is new or was read before, and how much says something else than the first of its kind.
+
+    A service names feedback by its prediction and kind, so that the table's key keeps what two replicas were told from being added
+    twice; services of before gave names at random, so that what is there is looked up.
+    """
+    about = sorted({row["prediction_id"] for row in rows if row["prediction_id"] is not None})
+    known: dict[tuple[str, str], tuple[Any, ...]] = {}
+    f = feedback.c
+    for start in range(0, len(about), CHUNK):
+        query = select(f.prediction_id, f.action, f.id, f.value, f.reason).where(
+            f.prediction_id.in_(about[start : start + CHUNK])
+        )
+        known |= {(row.prediction_id, row.action): tuple(row[2:]) for row in connection.execute(query)}
+    kept, again = [], 0
+    for row in rows:
+        said = (row["id"], row["value"], row["reason"])
+        first = known.setdefault((row["prediction_id"], row["action"]), said) if row["prediction_id"] else said
+        if said == first:
+            kept.append(row)
+        else:
+            again += said[1:] != first[1:]
+    return kept, again
+
+
+def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    at, reasons = datetime.fromisoformat(line["at"]), line.get("reasons")
+    places, ids = line.get("indexes"), line.get("ids")
+    for i, (inputs, outputs) in enumerate(zip(line["inputs"], line["outputs"], strict=True)):
+        key = outputs.get(line["key"])
+        yield {
+            "id": ids[i] if ids else f"{line['id']}-{places[i] if places else line['first'] + i}",
+            **{name: line[name] for name in ("model", "version", "contract", "variant", "request_id")},
+            "caller": line["caller"] if line["caller"] != BATCH else None,  # no service answers a batch
+            "key": _text(key),
+            "at": at,
+            "inputs": inputs,
+            "outputs": outputs,
+            "reasons": reasons[i] if reasons is not None else None,
+            "origin": line.get("origin"),
+        }
+
+
+def _feedback(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    kept = {name: line[name] for name in ("id", "model", "action", "value", "caller")}
+    texts = {name: _text(line[name]) for name in ("prediction_id", "key", "reason")}
+    yield {**kept, **texts, "at": datetime.fromisoformat(line["at"]), "origin": line.get("origin")}
+
+
+def _text(value: Any) -> str | None:
+    """Return a text that every database takes: PostgreSQL's cannot hold a NUL."""
+    return str(value).replace("\0", "\ufffd") if value is not None else None
+
+
+def abort_row(line: dict[str, Any]) -> dict[str, Any]:
+    """Return the ledger's row of what a service said when it ended a rollout."""
+    names = [column.name for column in rollouts.columns if column.name not in ("id", "at")]
+    return {**{name: line[name] for name in names}, "at": datetime.fromisoformat(line["at"])}
+
+
+READERS: dict[str, Callable[[dict[str, Any]], Iterable[dict[str, Any]]]] = {
+    "predictions": _predictions,
+    "feedback": _feedback,
+    "rollout": lambda line: [abort_row(line)],
+}
+
+
+def followed_up(ledger: Ledger, model: str) -> list[dict[str, Any]]:
+    """Return the feedback on a model with the prediction that each is about, by its id, else the key's last one before it.
+
+    Probes are left out: feedback that was sent by one, and feedback on a prediction that one asked for. So is feedback on an id
+    without a signature that no prediction on record has: anybody can make one up.
+    """
+    found = []
+    with ledger.read() as connection:
+        told = select(feedback).where(feedback.c.model == model, by_callers(feedback)).order_by(feedback.c.at)
+        for said in connection.execute(told):
+            by_key = and_(predictions.c.key == said.key, predictions.c.at <= said.at, by_callers(predictions))
+            which = predictions.c.id == said.prediction_id if said.prediction_id else by_key
+            query = select(predictions).where(predictions.c.model == model, which).order_by(predictions.c.at.desc())
+            about = connection.execute(query.limit(1)).one_or_none()
+            if about is not None and about.origin == PROBE:
+                continue
+            if about is None and said.prediction_id and UNSIGNED.fullmatch(said.prediction_id):
+                continue
+            found.append({**said._mapping, "prediction": dict(about._mapping) if about is not None else None})
+    return found

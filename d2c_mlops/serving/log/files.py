@@ -1,0 +1,241 @@
+"""The prediction log: memory-mapped segments that outlive the process, rotated behind its back.
+
+A line is copied into a file that is mapped into memory; a long one by a call of the kernel, which spares a page fault for each
+4 KB. The kernel owns those pages, so that a line that was appended is there after `kill -9`; nothing is synced while a request
+waits. A thread keeps empty segments ready, syncs, and seals full ones as `.jsonl`. When it cannot keep up (a full disk) appending
+says no, and the caller is told that nothing was logged.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import mmap
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import orjson
+
+from d2c_mlops.private_files import file_mode, private_folder
+
+SEGMENT = 8 * 2**20  # bytes
+SPARE = 2  # empty segments kept ready
+SYNC = 1.0  # seconds between two syncs, which is what a power cut may take
+LONG = 8_192  # bytes of a line from which the kernel copies it; for a short one the call costs more, and it lets other threads in
+LOG = logging.getLogger("d2c.service")
+ROTATE = 60.0  # seconds after which a segment is sealed although it is not full
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file of the log, which holds what callers sent."""
+    return os.open(path, flags, file_mode(Path(path)))
+
+
+class _Segment:
+    """An open file of a fixed size, locked by this process and mapped into its memory."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        while True:
+            name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
+            draft = folder / f"{name}.draft"
+            self.file = open(draft, "w+b", buffering=0, opener=private)  # noqa: SIM115
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not draft.exists():  # swept by somebody who starts too, before it was locked
+                    self.file.close()
+                    continue
+                os.posix_fallocate(self.file.fileno(), 0, size)  # no room is found out here, not when a line is copied
+                self.pages = mmap.mmap(self.file.fileno(), size)
+                break
+            except BlockingIOError:  # that somebody holds it
+                self.file.close()
+            except OSError:
+                draft.unlink(missing_ok=True)
+                self.file.close()
+                raise
+        self.used, self.size, self.since = 0, size, 0.0
+        self.path = draft.rename(folder / f"{name}.open")
+
+    def put(self, line: bytes) -> bool:
+        """Copy a line that fits behind the others and return whether it is whole; what there is of one that is not is overwritten."""
+        size = len(line) + 1
+        if size < LONG:
+            self.pages[self.used : self.used + size] = line + b"\n"
+        else:
+            try:
+                if os.pwritev(self.file.fileno(), (line, b"\n"), self.used) != size:
+                    return False
+            except OSError:
+                return False
+        self.used += size
+        return True
+
+    def seal(self) -> None:
+        """Give the file its final length and name; an empty one is removed."""
+        self.pages.close()
+        if self.used:
+            os.ftruncate(self.file.fileno(), self.used)
+            os.fsync(self.file.fileno())
+            self.path.rename(self.path.with_suffix(".jsonl"))
+        else:
+            self.path.unlink(missing_ok=True)
+        self.file.close()
+
+
+class Logbook:
+    """Appends lines to rotating files in a folder. Any number of processes may share the folder."""
+
+    def __init__(self, folder: Path, *, segment: int = SEGMENT, spare: int = SPARE, rotate: float = ROTATE) -> None:
+        self.folder, self.segment, self.spare, self.rotate = folder, segment, spare, rotate
+        with _full_disk():
+            private_folder(folder)
+            recover(folder)
+        self.lock = threading.Lock()
+        self.work = threading.Event()
+        self.closing = False
+        self.ready: deque[_Segment] = deque()
+        with _full_disk():  # the keeper reserves the space once there is some
+            self.ready.extend(_Segment(folder, segment) for _ in range(spare))
+        self.full: deque[_Segment] = deque()
+        self.current: _Segment | None = None
+        self.refused = 0
+        self.keeper = threading.Thread(target=self._keep, name="logbook", daemon=True)
+        self.keeper.start()
+
+    def append(self, line: bytes) -> bool:
+        """Append a line (without its end) and return whether it is kept; never waits for a disk."""
+        size = len(line) + 1
+        with self.lock:
+            now = self.current
+            if now is None or now.used + size > now.size:
+                now = self._next(size)
+            if now is None or not now.put(line):
+                self.refused += 1
+                return False
+        return True
+
+    def close(self) -> None:
+        """Seal what is open."""
+        self.closing = True
+        self.work.set()
+        self.keeper.join(10.0)
+        with self.lock:
+            for segment in (*self.full, *([self.current] if self.current else []), *self.ready):
+                segment.seal()
+            self.current = None
+            self.full.clear()
+            self.ready.clear()
+
+    def _next(self, size: int) -> _Segment | None:
+        """Take an empty segment; the full one is left to the keeper."""
+        if not self.ready or size > self.segment:
+            return None
+        if self.current is not None:
+            self.full.append(self.current)
+        self.current = self.ready.popleft()
+        self.current.since = time.monotonic()
+        self.work.set()
+        return self.current
+
+    def _keep(self) -> None:
+        while not self.closing:
+            self.work.wait(SYNC)
+            self.work.clear()
+            with suppress(OSError):  # a full disk; tried again in a moment
+                self._tidy()
+
+    def _tidy(self) -> None:
+        with self.lock:
+            now = self.current
+            if now is not None and now.used and time.monotonic() - now.since > self.rotate:
+                self.full.append(now)
+                self.current = None
+        while self.full:
+            self.full[0].seal()
+            self.full.popleft()
+        private_folder(self.folder)
+        while len(self.ready) < self.spare and not self.closing:
+            self.ready.append(_Segment(self.folder, self.segment))
+        now = self.current
+        if now is not None:
+            with suppress(ValueError):  # sealed meanwhile
+                _sync(now)
+
+
+def _sync(segment: _Segment) -> None:
+    """Bring a segment to the disk; mmap.flush would hold the interpreter, and with it every request, until it is there."""
+    os.fsync(segment.file.fileno())
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """Bear a full disk, and log it: the service answers without its log until there is space."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        LOG.error("no space for the prediction log", extra={"facts": {"why": str(err)}})
+
+
+def recover(folder: Path) -> int:
+    """Seal what dead processes left open and return how many segments that were.
+
+    A segment whose lines are whole up to its end is shortened in place, which needs no space and gives some back.
+    """
+    found = 0
+    for path in [*folder.glob("*.draft"), *folder.glob("*.open")]:
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a living owner holds it
+            if not path.exists():
+                continue
+            data = file.read()
+            lines = intact(data)
+            if lines and _shortened(path, data, lines):
+                found += 1
+                continue
+            if lines:
+                draft = path.with_suffix(".part")
+                with open(draft, "wb", opener=private) as out:
+                    out.write(b"\n".join(lines) + b"\n")
+                    out.flush()
+                    os.fsync(out.fileno())
+                draft.rename(path.with_suffix(".jsonl"))
+            path.unlink(missing_ok=True)
+            found += 1
+    return found
+
+
+def _shortened(path: Path, data: bytes, lines: list[bytes]) -> bool:
+    """Cut off what follows the whole lines and seal the segment; false, and nothing done, where there is something between them."""
+    size = sum(map(len, lines)) + len(lines)
+    if data[:size] != b"\n".join(lines) + b"\n":
+        return False
+    try:
+        with path.open("r+b") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
+    except PermissionError:  # of another user, as whom nobody may write
+        return False
+    path.rename(path.with_suffix(".jsonl"))
+    return True
+
+
+def intact(data: bytes) -> list[bytes]:
+    """Return the lines of a segment that are whole; one that a kill cut short was never acknowledged."""
+    return [line for line in data.split(b"\n")[:-1] if line and b"\0" not in line and _is_json(line)]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True

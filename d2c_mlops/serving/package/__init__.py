@@ -1,0 +1,1 @@
+"""Package a version as a Bento and build its container image."""

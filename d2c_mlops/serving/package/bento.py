@@ -1,0 +1,283 @@
+"""Package a version as a Bento, offline, with nothing in it that serving does not need."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from d2c_mlops.errors import Temporary, UsageError, child_error
+from d2c_mlops.file_lock import lock
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.model import EXAMPLE_FILE
+from d2c_mlops.private_files import private_folder
+from d2c_mlops.registry.versions import Version, copied, folder_digest, model_class
+from d2c_mlops.serving.bento_files import LIST as FILES
+from d2c_mlops.serving.bento_files import check, digest, listing, packed
+from d2c_mlops.serving.package.requirements import bare_environment, pins
+from d2c_mlops.serving.predict.older_contracts import FILE as OLDER_FILE
+from d2c_mlops.serving.predict.older_contracts import FOLDER as OLDER
+from d2c_mlops.serving.predict.older_contracts import Older
+from d2c_mlops.serving.predict.sunsets import promised
+from d2c_mlops.settings import Settings
+
+# What enters an image: modules and packages of this one, whole; the modules that lie in "serving" itself, too.
+PARTS = (
+    "__init__.py",
+    "errors.py",
+    "file_lock.py",
+    "former_names.py",
+    "parent_death.py",
+    "private_files.py",
+    "settings",
+    "data",
+    "models",
+    "serving/*.py",
+    "serving/app",
+    "serving/http",
+    "serving/log",
+    "serving/predict",
+    "serving/rollout",
+)
+BUILD_WAIT = 300.0  # seconds
+NO_CODE = ("__pycache__", "*.ipynb")
+
+
+@dataclass(frozen=True)
+class Bento:
+    """A packaged version."""
+
+    tag: str
+    folder: Path
+    made: bool  # False when it was there already
+    sha256: str = ""  # digest of the list of its files
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the Bento as JSON values."""
+        return {"tag": self.tag, "folder": str(self.folder), "made": self.made, "sha256": self.sha256}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the environment for BentoML's own commands: our store, no telemetry, quiet."""
+    home = settings.store / "bentoml"
+    private_folder(home)
+    return {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
+
+
+def service_environment(model: str, settings: Settings) -> dict[str, str]:
+    """Return what makes a service on this machine find its state, its keys and the secret of its log in the store."""
+    home = settings.store / "serving"
+    own = settings.service
+    held = replace(
+        own,
+        state=str(state_folder(model, settings)),
+        keys=str(keys_file(settings)),
+        rollout=str(settings.root / own.rollout) if own.rollout else "",
+        log_secret=own.log_secret or _secret(home / "log.secret"),
+    )
+    return held.environment()
+
+
+def state_folder(model: str, settings: Settings) -> Path:
+    """Return where a service on this machine keeps its log and what it knows of a rollout."""
+    own = settings.service.state
+    return settings.root / own if own else settings.store / "serving" / model
+
+
+def keys_file(settings: Settings) -> Path:
+    """Return where the hashes of the API keys are."""
+    own = settings.service.keys
+    return settings.root / own if own else settings.store / "serving" / "keys.json"
+
+
+def log_secret(settings: Settings) -> str:
+    """Return the secret under which services on this machine hash personal fields; empty when none was made yet."""
+    file = settings.store / "serving" / "log.secret"
+    return settings.service.log_secret or (file.read_text(encoding="utf-8") if file.exists() else "")
+
+
+def _secret(file: Path) -> str:
+    """Return the store's own secret, made on first use."""
+    private_folder(file.parent)
+    with lock(file.parent, "the log's secret", 10.0):
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_hex(32), encoding="utf-8")
+        return file.read_text(encoding="utf-8")
+
+
+def package(version: Version, settings: Settings, challenger: Version | None = None) -> Bento:
+    """Build the Bento of a version, with a challenger beside it where one is given.
+
+    One that was built from the same files and the same code is left as it is.
+    """
+    if challenger is not None and challenger.version == version.version:
+        challenger = None
+    with TemporaryDirectory(prefix="d2c-bento-") as name:
+        context = Path(name)
+        copied(version, settings, context / "model")
+        model_class(version.model, settings)
+        _copy_code(version, context)
+        if challenger is not None:
+            _copy_package(challenger, context)
+            copied(challenger, settings, context / "challenger")
+        _copy_older(promised(Ledger.of(settings), version, settings), settings, context)
+        code = folder_digest(context)
+        tag = f"{version.model}:v{version.version}-{code[:12]}"
+        folder = settings.store / "bentoml" / "bentos" / version.model / tag.partition(":")[2]
+        for name, each in (("version.json", version), ("challenger.json", challenger)):
+            if each is not None:
+                (context / name).write_text(json.dumps(_about(each), indent=1), encoding="utf-8")
+        files = packed(_listed(version, context))
+        bento = Bento(tag, folder, made=False, sha256=digest(files))
+        if (folder / "bento.yaml").exists():
+            check(folder / "src", bento.sha256)
+            return bento
+        (context / "requirements.txt").write_text("\n".join(pins(context)) + "\n", encoding="utf-8")
+        (context / "bentofile.yaml").write_text(json.dumps(_bentofile(version), indent=1), encoding="utf-8")
+        _without_examples(context)
+        with lock(settings.store / "bentoml", "Bentos", BUILD_WAIT):
+            if (folder / "bento.yaml").exists():
+                return bento
+            (context / FILES).write_bytes(files)
+            _build(context, tag, settings)
+            check(folder / "src", bento.sha256)
+    return replace(bento, made=True)
+
+
+def _listed(version: Version, context: Path) -> dict[str, str]:
+    """Return the digests of the files that BentoML takes from a folder, as they will lie in the Bento."""
+    taken = {each.partition("/")[0] for each in _bentofile(version)["include"]}
+    found = {}
+    for name, value in listing(context).items():
+        top, last = name.partition("/")[0], name.rpartition("/")[2]
+        example = top in ("model", "challenger", OLDER) and last == EXAMPLE_FILE
+        if (top in taken or name.endswith(".py")) and not example:
+            found[name] = value
+    return found
+
+
+def image_files(version: Version, image: str, settings: Settings) -> str:
+    """Return the digest of the files of an image that was built on this machine; empty for one that was not."""
+    folder = settings.store / "bentoml" / "bentos" / version.model
+    for file in sorted(folder.glob(f"v{version.version}-*/image.json"), key=lambda one: -one.stat().st_mtime):
+        listed = file.parent / "src" / FILES
+        if json.loads(file.read_text(encoding="utf-8"))["tag"] == image and listed.exists():
+            return digest(listed.read_bytes())
+    return ""
+
+
+def _without_examples(context: Path) -> None:
+    """Remove the records of training data that the registry keeps beside models: an image is given to others."""
+    for folder in ("model", "challenger", OLDER):
+        for file in (context / folder).rglob(EXAMPLE_FILE):
+            file.unlink()
+
+
+def copy_inside(source: Path, target: Path, *left_out: str) -> None:
+    """Copy a folder; links in it are followed only to places inside it, the others are left out.
+
+    What a link leads to outside (a home folder, keys, another project) has no place in the store or in an image.
+    """
+    named, root = shutil.ignore_patterns(*left_out), source.resolve()
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        linked = {name for name in names if not Path(folder, name).resolve().is_relative_to(root)}
+        gone = {name for name in names if not Path(folder, name).exists()}
+        return {*named(folder, names), *linked, *gone}
+
+    shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
+
+
+def code_files() -> dict[str, Path]:
+    """Return the modules of this package that enter an image, by their paths in it."""
+    home = Path(__file__).parents[2]
+    places = (path for part in PARTS for path in (home.glob(part) if "*" in part else [home / part]))
+    files = (file for path in places for file in ([path] if path.is_file() else path.rglob("*")))
+    return {
+        file.relative_to(home.parent).as_posix(): file
+        for file in files
+        if file.is_file() and file.suffix != ".ipynb" and "__pycache__" not in file.parts
+    }
+
+
+def _copy_code(version: Version, context: Path) -> None:
+    for place, source in code_files().items():
+        (context / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, context / place)
+    _copy_package(version, context)
+
+
+def _copy_older(found: list[tuple[Older, Version]], settings: Settings, context: Path) -> None:
+    """Copy the last champion of each older major version of the contract whose day is not over."""
+    for old, version in found:
+        if old.sunset is None or old.sunset > datetime.now(UTC):
+            _copy_package(version, context)
+            copied(version, settings, context / OLDER / str(old.major))
+    if found:
+        told = [{**old.to_dict(), "about": _about(version)} for old, version in found]
+        (context / OLDER_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+def _about(version: Version) -> dict[str, Any]:
+    names = ("model", "version", "run_id", "as_of", "package_version", "sha256")
+    return {name: getattr(version, name) for name in names}
+
+
+def _copy_package(version: Version, context: Path) -> None:
+    """Copy the package of the model's class, where it is another one than ours."""
+    package = version.model_class.partition(":")[0].partition(".")[0]
+    if package != "d2c_mlops":
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise UsageError(
+                f"the package {package!r} of the model cannot be found", next="run from its project folder"
+            )
+        origin = Path(spec.origin)
+        if origin.name == "__init__.py":
+            copy_inside(origin.parent, context / package, *NO_CODE)
+        else:
+            shutil.copy2(origin, context / origin.name)
+
+
+def _bentofile(version: Version) -> dict[str, Any]:
+    """Return bentofile.yaml; JSON is YAML."""
+    return {
+        "service": "d2c_mlops.serving.app.service:Service",
+        "name": version.model,
+        "labels": {"model": version.model, "version": str(version.version), "run": version.run_id or "none"},
+        "include": [
+            "d2c_mlops/**",
+            "model/**",
+            "challenger/**",
+            "version.json",
+            "challenger.json",
+            f"{OLDER}/**",
+            OLDER_FILE,
+            FILES,
+            f"{version.model_class.partition(':')[0].partition('.')[0]}/**",
+            "*.py",
+        ],
+        "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
+        "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
+    }
+
+
+def _build(context: Path, tag: str, settings: Settings) -> None:
+    command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", tag.partition(":")[2]]
+    own = bare_environment(environment(settings))
+    done = subprocess.run(command, cwd=context, env=own, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        text = (done.stderr or done.stdout).strip()
+        if "No space left" in text:
+            raise Temporary("the disk is full", where=str(settings.store), next="free some disk space, package again")
+        raise child_error(text, f"BentoML could not build {tag}")

@@ -1,0 +1,51 @@
+"""Fetch pinned wheels into a folder that an image copies: by uv where it is there, else by pip."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from d2c_mlops.errors import D2CError, Temporary, UsageError
+
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+GLIBC = range(5, 35)  # manylinux_2_5 to 2_34: Debian 12 has 2.36
+AWAY = ("timed out", "Temporary failure", "error sending request", "Connection", "dns error", "Network is unreachable")
+
+
+def fetch(pins: Path, site: Path, python: str) -> None:
+    """Put the wheels of `pins` into `site`, for Linux and a Python `3.x`, whatever machine this is.
+
+    Raises UsageError where a package has no wheel or no installer is here, Temporary where the index is away.
+    """
+    machine = MACHINES.get(platform.machine().lower(), platform.machine().lower())
+    command = installer(machine, python, site)
+    done = subprocess.run([*command, "-r", str(pins)], capture_output=True, text=True, umask=0o022, timeout=1800)
+    if done.returncode == 0:
+        return
+    lines = [line.strip() for line in done.stderr.strip().splitlines() if line.strip()]
+    said = " ".join(lines[-4:]) if lines else "no reason given"
+    if any(each in done.stderr for each in AWAY):
+        raise Temporary(f"the packages cannot be fetched: {said}", next="is the package index reached? try again")
+    if "wheel" in done.stderr or "No matching distribution" in done.stderr or "No solution" in done.stderr:
+        raise UsageError(
+            f"a pinned package has no wheel for Linux on {machine} and Python {python}: {said}",
+            next="pin a version that has one, or give your index a wheel of it",
+        )
+    raise D2CError(f"the packages cannot be fetched: {said}")
+
+
+def installer(machine: str, python: str, site: Path) -> list[str]:
+    """Return the command that installs wheels for Linux into a folder. Raises UsageError without uv and pip."""
+    shared = ["install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(site)]
+    if uv := shutil.which("uv"):
+        platforms = ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_34"]
+        return [uv, "pip", *shared, "--python", sys.executable, "--link-mode", "copy", *platforms]
+    if find_spec("pip") is None:
+        raise UsageError("neither uv nor pip is here to fetch packages", next="pip install uv")
+    tags = [f"manylinux_2_{minor}_{machine}" for minor in reversed(GLIBC)] + [f"manylinux2014_{machine}"]
+    platforms = [part for tag in tags for part in ("--platform", tag)]
+    return [sys.executable, "-m", "pip", *shared, "--no-compile", "--python-version", python, *platforms]

@@ -1,0 +1,127 @@
+"""Runs inside an image while it is built, with the standard library alone: prepares it, then refuses one that breaks a promise."""
+
+from __future__ import annotations
+
+import compileall
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+HOME, BENTO, STATE = Path("/opt/d2c"), Path("/home/bentoml/bento"), Path("/state")
+REFUSED = "D2C-REFUSED "
+LOADED = """
+from pathlib import Path
+import d2c_mlops.serving.app.service
+from d2c_mlops.serving.predict.older_contracts import loaded as load
+load(Path("model"))
+"""
+
+
+def refuse(faults: list[str]) -> None:
+    """End the build where there are faults."""
+    for fault in faults:
+        print(f"{REFUSED}{fault}", flush=True)
+    if faults:
+        sys.exit(3)
+
+
+def base(python: str, without: list[str]) -> None:
+    """Refuse a base image before anything is copied into it."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    other = [f"the base image has Python {here}; the packages are for {python}"] if here != python else []
+    refuse([*other, *forbidden(without)])
+
+
+def install(user: int) -> None:
+    """Compile what was copied, for a root file system that takes no bytecode later; make the user and its folder."""
+    compiled(HOME / "site")
+    passwd, group = Path("/etc/passwd"), Path("/etc/group")
+    if f":x:{user}:" not in passwd.read_text():
+        with passwd.open("a") as out:
+            out.write(f"bentoml:x:{user}:{user}::/tmp:/usr/sbin/nologin\n")
+        with group.open("a") as out:
+            out.write(f"bentoml:x:{user}:\n")
+    STATE.mkdir(exist_ok=True)
+    os.chown(STATE, user, user)
+
+
+def compiled(folder: Path) -> None:
+    """Compile a folder; the files do not change any more, so that nothing has to be compared when they are imported."""
+    mode = importlib.import_module("py_compile").PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(str(folder), quiet=2, workers=0, invalidation_mode=mode)
+
+
+def check(user: int, without: list[str]) -> None:
+    """Refuse pins that do not hold, modules that serving must not have, and a service that cannot be imported."""
+    faults = [*unpinned((HOME / "pins.txt").read_text().split()), *forbidden(without)]
+    refuse(faults)
+    compiled(BENTO / "src")
+    environment = {**os.environ, "D2C_SERVICE_MODE": "development"}
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=BENTO / "src", user=user, group=user, extra_groups=[],
+                          env=environment, capture_output=True, text=True)  # fmt: skip
+    if done.returncode:
+        refuse([f"the service cannot be imported: {reason(done.stderr)}"])
+    file = HOME / "sbom.cdx.json"
+    bill = json.loads(file.read_text())
+    bill["components"] += system()
+    file.write_text(json.dumps(bill, indent=1))
+
+
+def reason(text: str) -> str:
+    """Return what a process failed by: its error's own line, not the lines that follow it."""
+    lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
+    while len(lines) > 1 and lines[-1].startswith(" "):
+        lines.pop()
+    return lines[-1] if lines else "no reason given"
+
+
+def unpinned(pins: list[str]) -> list[str]:
+    """Return the pins that do not hold."""
+    faults = []
+    for pin in pins:
+        name, _, wanted = pin.partition("==")
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "none"
+        if found != wanted:
+            faults.append(f"{name} {wanted} is pinned, {found} is there")
+    return faults
+
+
+def forbidden(names: list[str]) -> list[str]:
+    """Return what can be imported of the modules that must not be there."""
+    found = [name for name in names if importlib.util.find_spec(name) is not None]
+    return [f"{name} can be imported: take a base image without it" for name in found]
+
+
+def system(root: Path = Path("/")) -> list[dict[str, Any]]:
+    """Return Debian's packages as components of CycloneDX; on other systems nothing."""
+    told = dict(line.split("=", 1) for line in (root / "etc/os-release").read_text().splitlines() if "=" in line)
+    vendor = told.get("ID", "debian").strip('"')
+    folder = root / "var/lib/dpkg"
+    files = [folder / "status", *sorted((folder / "status.d").glob("*"))]
+    found = []
+    for block in "\n\n".join(file.read_text() for file in files if file.is_file()).split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != " ")
+        if "Package" in fields and "installed" in fields.get("Status", "installed"):
+            name, held, kind = fields["Package"], fields.get("Version", ""), fields.get("Architecture", "all")
+            purl = f"pkg:deb/{vendor}/{quote(name)}@{quote(held, safe='')}?arch={kind}"
+            found.append({"bom-ref": purl, "type": "library", "name": name, "version": held, "purl": purl})
+    return found
+
+
+if __name__ == "__main__":
+    step, python, number, *names = sys.argv[1:]
+    if step == "base":
+        base(python, names)
+    elif step == "install":
+        install(int(number))
+    else:
+        check(int(number), names)

@@ -1,0 +1,110 @@
+"""The bill of materials of an image, as CycloneDX: the model, what Python installs, by what each is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import NAMESPACE_URL, uuid5
+
+from packaging.requirements import Requirement
+
+from d2c_mlops.registry.versions import Version
+
+if TYPE_CHECKING:
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component
+    from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
+
+
+def bill(site: Path, version: Version, bento: str, base: str) -> str:
+    """Return the bill of what is in `site` and of the model as JSON; Debian's packages are added where the image is built."""
+    from cyclonedx.model import HashAlgorithm, HashType, Property
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
+
+    bom = Bom(serial_number=uuid5(NAMESPACE_URL, bento))
+    image = Component(name=version.model, version=f"v{version.version}", type=ComponentType.CONTAINER, bom_ref="image",
+                      properties=[Property(name="d2c:bento", value=bento), Property(name="d2c:base", value=base),
+                                  Property(name="d2c:contract", value=version.schema.version)])  # fmt: skip
+    bom.metadata.component = image
+    model = Component(name=version.model, version=str(version.version), type=ComponentType.MACHINE_LEARNING_MODEL,
+                      bom_ref="model", hashes=[HashType(alg=HashAlgorithm.SHA_256, content=version.sha256)])  # fmt: skip
+    bom.components.add(model)
+    add(bom, image, [model], distributions(path=[str(site)]))
+    return str(JsonV1Dot6(bom).output_as_string(indent=1))
+
+
+def project_bill(name: str) -> str:
+    """Return the bill of what this interpreter has installed, and of Debian's packages beneath it, as JSON."""
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
+
+    from d2c_mlops.serving.package.container.prepare import system
+
+    bom = Bom(serial_number=uuid5(NAMESPACE_URL, name))
+    image = Component(name=name, type=ComponentType.CONTAINER, bom_ref="image")
+    bom.metadata.component = image
+    add(bom, image, [], distributions())
+    written = json.loads(JsonV1Dot6(bom).output_as_string())
+    written["components"] += system() if Path("/etc/os-release").is_file() else []
+    return json.dumps(written, indent=1)
+
+
+def add(bom: Bom, image: Component, first: list[Component], found: Iterable[Distribution]) -> None:
+    """Add distributions to a bill, with what each of them needs; the image needs them all, and what comes first."""
+    from cyclonedx.model.component import Component
+    from packageurl import PackageURL
+
+    installed: dict[str, Distribution] = {}
+    for distribution in found:
+        installed.setdefault(
+            key(distribution.name), distribution
+        )  # the one that is imported, where a name is there twice
+    components = {
+        name: Component(
+            name=distribution.name,
+            version=distribution.version,
+            bom_ref=f"{name}=={distribution.version}",
+            purl=PackageURL("pypi", name=name, version=distribution.version),
+            description=next(iter(distribution.metadata.get_all("Summary") or ()), None),
+            licenses=licenses(distribution),
+        )
+        for name, distribution in sorted(installed.items())
+    }
+    for component in components.values():
+        bom.components.add(component)
+    bom.register_dependency(image, [*first, *components.values()])
+    for name, component in components.items():
+        bom.register_dependency(component, [components[need] for need in needs(installed[name]) if need in components])
+
+
+def licenses(found: Distribution) -> list[LicenseExpression | DisjunctiveLicense]:
+    """Return the license of a distribution as it tells it: an SPDX expression, a name, or a classifier."""
+    from cyclonedx.contrib.license.factories import LicenseFactory
+
+    given = [line for name in ("License-Expression", "License") for line in found.metadata.get_all(name) or ()]
+    listed = [line.rpartition(" :: ")[2] for line in found.metadata.get_all("Classifier") or () if "License" in line]
+    text = next((line.strip().splitlines()[0][:100] for line in (*given, *listed) if line.strip()), "")
+    return [LicenseFactory().make_from_string(text)] if text else []
+
+
+def needs(found: Distribution) -> list[str]:
+    """Return what a distribution requires, extras left out."""
+    wanted = [Requirement(line) for line in found.requires or ()]
+    return sorted({key(each.name) for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})})
+
+
+def key(name: str) -> str:
+    """Return a distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+if __name__ == "__main__":  # in the project's image, as it is built
+    Path(sys.argv[1]).write_text(project_bill("project"), encoding="utf-8")

@@ -1,0 +1,105 @@
+"""Find out what a service needs and pin it to what is installed here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from d2c_mlops.errors import Failure, UsageError, child_error
+
+FOR_A_SERVICE = ("D2C_SERVICE_", "D2C_MODEL_FOLDER", "D2C_BENTO_")  # variables that a service reads when it starts
+FORBIDDEN = ("nbdev", "papermill", "mlflow", "jupyterlab", "execnb", "fastcore")
+PROBE = """
+import json, sys
+from pathlib import Path
+from d2c_mlops.serving.predict.older_contracts import loaded as load
+from d2c_mlops.models.core.contract import to_frame
+import httptools, uvloop  # uvicorn takes them where they are
+import d2c_mlops.serving.app.service
+import d2c_mlops.serving.http.tracing
+for folder in filter(Path.is_dir, (Path("model"), Path("challenger"))):
+    model = load(folder)
+    try:
+        model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [model.contract.example()])))
+    except Exception:
+        pass
+    kept = folder / "example.json"
+    if folder.name == "model" and kept.exists():  # what it has answered before it has to answer where it is served
+        record = json.loads(kept.read_text(encoding="utf-8"))
+        model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [record])))
+here = str(Path.cwd())
+beside = sorted(n for n, m in sys.modules.items() if n.startswith("d2c_mlops.") and not str(m.__file__).startswith(here))
+if beside:  # found where this package is installed, which is not where the service runs
+    raise ImportError(f"{', '.join(beside)} are not packaged with it")
+from d2c_mlops.serving.predict.older_contracts import FOLDER, breach
+broken = {folder.name: why for folder in sorted(Path(FOLDER).glob("*")) if (why := breach(folder))}
+print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), broken]))
+"""
+
+
+def pins(context: Path) -> list[str]:
+    """Return `name==version` of every distribution that the service in `context` imports, and of what those require."""
+    own, command = bare_environment(os.environ), [sys.executable, "-c", PROBE]
+    probe = subprocess.run(command, cwd=context, env=own, capture_output=True, text=True, timeout=300)
+    if probe.returncode:
+        raise child_error(probe.stderr, "the service does not start", where=str(context))
+    modules, broken = json.loads(probe.stdout.splitlines()[-1])
+    if broken:
+        raise UsageError(
+            "an older version of the contract is promised, and today's code does not keep it",
+            failures=[Failure(why, f"contract {major}") for major, why in broken.items()],
+            next="keep its class beside the new one, or end it: sunset.MAJOR = DAY in the model's section of settings.ini",
+        )
+    owners = packages_distributions()
+    roots = {_key(owner) for module in modules for owner in owners.get(module, ()) if _key(owner) != "d2c-mlops"}
+    found = closure(roots)
+    wrong = [name for name in FORBIDDEN if name in found]
+    if wrong:
+        raise UsageError(
+            f"the model drags {', '.join(wrong)} into the service",
+            where=str(context),
+            next="import what trains the model inside fit, not at the top of its module",
+        )
+    return [f"{name}=={version}" for name, version in sorted(found.items())]
+
+
+def bare_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the variables that a service reads: what is set here is not meant for a service that is built.
+
+    Production mode, say, asks for API keys, which whoever builds does not have.
+    """
+    kept = {name: text for name, text in environ.items() if not name.startswith(FOR_A_SERVICE)}
+    return {**kept, "D2C_SERVICE_MODE": "development"}
+
+
+def closure(roots: Iterable[str]) -> dict[str, str]:
+    """Return the installed versions of some distributions and of all that they require here, extras left out."""
+    found: dict[str, str] = {}
+    todo = list(roots)
+    while todo:
+        name = _key(todo.pop())
+        if name in found:
+            continue
+        try:
+            installed = distribution(name)
+        except PackageNotFoundError:
+            continue  # wanted on another platform or Python only
+        found[name] = installed.version
+        for line in installed.requires or ():
+            wanted = Requirement(line)
+            extras = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+            if extras:
+                todo.append(wanted.name)
+    return found
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,158 @@
+"""What became of a prediction: followed, overridden and why, ignored; and the outcome, once it is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+
+from d2c_mlops.models.core.contract import Moment, Personal
+from d2c_mlops.serving.http.api_keys import PROBE
+from d2c_mlops.serving.http.idempotency import identity
+from d2c_mlops.serving.http.messages import Refused, problem
+from d2c_mlops.serving.predict.prediction_ids import Given
+from d2c_mlops.serving.predict.privacy import pseudonym
+
+if TYPE_CHECKING:
+    from d2c_mlops.serving.http.messages import Request
+    from d2c_mlops.serving.predict.predictor import Served
+
+LARGEST = 65_536  # bytes of a body: all that a reason and a value may have, each character escaped, and as much again
+Text = Annotated[str, Field(max_length=2000)]
+Value = float | bool | Text
+
+
+class _About(BaseModel):
+    """A prediction, by its id or by the key that was asked about."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    prediction_id: Annotated[str, Field(max_length=80, description="The prediction's id, from the answer")] | None = (
+        None
+    )
+    key: Annotated[str, Field(max_length=200, description="The key that was asked about, as text")] | None = None
+    at: Annotated[Moment, Field(description="When it happened; now when absent")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> _About:
+        if self.prediction_id is None and self.key is None:
+            raise ValueError("give prediction_id or key")
+        return self
+
+
+class _Followed(_About):
+    action: Literal["followed", "ignored"]
+    reason: Annotated[Text, Field(description="Why")] | None = None
+
+
+class _Overridden(_About):
+    action: Literal["overridden"]
+    reason: Annotated[str, Field(min_length=1, max_length=2000, description="Why")]
+    value: Annotated[Value, Field(description="What was done instead")] | None = None
+
+
+class _Outcome(_About):
+    action: Literal["outcome"]
+    value: Annotated[Value, Field(description="What really happened")]
+
+
+class Feedback(RootModel[Annotated[_Followed | _Overridden | _Outcome, Field(discriminator="action")]]):
+    """Feedback on a prediction, or its outcome."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Feedback that was read: what is logged of it, and what it is about."""
+
+    id: str
+    line: bytes
+    action: str
+    prediction_id: str | None
+    key: str | None
+    given: Given | None  # what the prediction's id says; None without one
+    content: int  # the same for the same content
+
+    @property
+    def verified(self) -> bool:
+        """Whether it is about a prediction that a service of this project gave for certain."""
+        return self.given is None or self.given.verified
+
+
+def id_of(model: str, prediction_id: str, action: str) -> str:
+    """Return the id of feedback of a kind on a prediction: the same in every replica, so that it counts once."""
+    return identity("feedback", model, prediction_id, action)
+
+
+def read(body: bytes, id: str, served: Served, request: Request, now: datetime) -> Told:
+    """Read a body; `id` names feedback by key. Raises ValidationError, and Refused where it could never join."""
+    said: Any = Feedback.model_validate_json(body, strict=True).root
+    key, personal = said.key, _personal(served)
+    given = None
+    if said.prediction_id is not None:
+        given = served.signer.given(said.prediction_id)
+        if given is None:
+            why = f"no service of {served.name} gave a prediction with this id: send the one that the answer had"
+            raise Refused(problem(422, "This prediction is not known", why))
+        id = id_of(served.name, said.prediction_id, said.action)
+    if key is not None and personal:
+        key = pseudonym(key, served.secret) if served.secret and personal != "drop" else None
+        if key is None and said.prediction_id is None:
+            why = (
+                "the keys of this model are personal and not logged, so that none can be met again: send prediction_id"
+            )
+            raise Refused(problem(422, "Feedback by key joins nothing here", why))
+    reason, value = getattr(said, "reason", None), getattr(said, "value", None)
+    version = served.version_about(given, said.key)
+    values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": said.at or now,
+              "prediction_id": said.prediction_id, "key": key, "action": said.action,
+              "reason": reason, "value": value, "caller": request.caller, "request_id": request.id}  # fmt: skip
+    if request.probe:
+        values["origin"] = PROBE
+    content = hash((said.at, reason, repr(value)))
+    return Told(id, orjson.dumps(values), said.action, said.prediction_id, said.key, given, content)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a body (OpenAPI 3.0 dialect)."""
+    text: dict[str, Any] = {"type": "string", "maxLength": 2000}
+    number, other = {"type": "number"}, [{"type": "boolean"}, text]
+    absent: dict[str, Any] = {"type": "string", "nullable": True}  # null says the same as nothing
+    about = {
+        "prediction_id": {**absent, "maxLength": 80, "description": "The prediction's id, from the answer"},
+        "key": {**absent, "maxLength": 200, "description": "The key that was asked about, as text"},
+        "at": {**absent, "format": "date-time", "description": "When it happened; now when absent"},
+    }
+    one = [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("prediction_id", "key")]
+
+    def variant(actions: list[str], more: dict[str, Any], *required: str) -> dict[str, Any]:
+        action = {"type": "string", "enum": actions}
+        properties = {"action": action, **about, **more}
+        return {"type": "object", "properties": properties, "required": ["action", *required], "anyOf": one,
+                "additionalProperties": False}  # fmt: skip
+
+    why = {**text, "description": "Why"}
+    return {
+        "oneOf": [
+            variant(["followed", "ignored"], {"reason": {**why, "nullable": True}}),
+            variant(
+                ["overridden"],
+                {
+                    "reason": {**why, "minLength": 1},
+                    "value": {"oneOf": [{**number, "nullable": True}, *other], "description": "What was done instead"},
+                },
+                "reason",
+            ),
+            variant(
+                ["outcome"], {"value": {"oneOf": [number, *other], "description": "What really happened"}}, "value"
+            ),
+        ]
+    }
+
+
+def _personal(served: Served) -> Personal:
+    """Return how the key is kept from the log, as either side of the contract says."""
+    fields = (*served.model.contract.input_fields, *served.model.contract.output_fields)
+    said = {field.personal for field in fields if field.name == served.key}
+    return "drop" if "drop" in said else any(said)

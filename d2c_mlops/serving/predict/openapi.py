@@ -1,0 +1,302 @@
+"""Describe a contract to people and programs that know no Python: OpenAPI and a page to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from d2c_mlops.models.core.contract import Field, Kind
+from d2c_mlops.serving.predict import feedback
+
+if TYPE_CHECKING:
+    from d2c_mlops.serving.predict.predictor import Served
+
+NDJSON = "application/x-ndjson"
+TYPES: dict[Kind, dict[str, str]] = {
+    "string": {"type": "string"},
+    "integer": {"type": "integer", "format": "int64"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "date-time": {"type": "string", "format": "date-time"},
+}
+
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key made by `d2c keys create`"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+ROLLOUT: dict[str, dict[str, Any]] = {
+    "version": {
+        "type": "integer",
+        "description": "Version that answered this record, while two versions answer; the answer's own when absent",
+    },
+    "variant": {
+        "type": "string",
+        "enum": ["champion", "challenger"],
+        "description": "Which of the two that is; absent while one version answers",
+    },
+}
+
+
+def property_of(field: Field) -> dict[str, Any]:
+    """Return the JSON Schema (OpenAPI 3.0 dialect) of one field."""
+    limits: dict[str, Any] = {
+        "minimum": field.limits[0],
+        "maximum": field.limits[1],
+        "enum": list(field.choices) if field.choices else None,
+        "pattern": f"^(?:{field.pattern})$" if field.pattern else None,
+        "maxLength": field.max_length,
+        "nullable": field.nullable or None,
+        "x-unit": field.unit,
+    }
+    unit = f" [{field.unit}]" if field.unit else ""
+    kept = {key: value for key, value in limits.items() if value is not None}
+    if field.nullable and "enum" in kept:
+        kept["enum"] = [*kept["enum"], None]
+    return {**TYPES[field.kind], "description": field.description + unit, **kept, "example": field.sample()}
+
+
+def record(fields: tuple[Field, ...], *, answer: bool = False, reasons: bool = False) -> dict[str, Any]:
+    """Return the JSON Schema of a record of these fields."""
+    own = {"prediction_id": {"type": "string", "description": "Identifies this prediction in logs and feedback"}}
+    properties = {**(own if answer else {}), **{field.name: property_of(field) for field in fields}}
+    if reasons:
+        said = "Reasons, the weightiest first, in the words of the person who acts on them"
+        properties["reasons"] = {"type": "array", "items": {"type": "string"}, "description": said}
+    required = list(properties) if answer else [field.name for field in fields if not field.nullable]
+    if answer:  # beside what is always there
+        properties = {**properties, **{name: one for name, one in ROLLOUT.items() if name not in properties}}
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def document(served: Served) -> dict[str, Any]:
+    """Return the OpenAPI 3.0 document of a served model."""
+    contract, name, most = served.model.contract, served.name, served.max_records
+    example = {"records": [served.example]}
+    asks = {"/predict": _ask("predict", f"Predict up to {most} records", example)}
+    if served.explains:
+        asks["/explain"] = _ask(
+            "explain", f"Predict up to {most} records, with the reasons of each", example, "Explained"
+        )
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": name, "version": contract.version, "description": f"Model {name}, version {served.version}."},
+        "security": [{"bearer": []}, {"header": []}, {}],
+        "paths": {
+            **{path: {"post": operation} for path, operation in asks.items()},
+            "/feedback": {"post": _feedback()},
+            "/contract": {"get": _get("contract", "What the model takes and gives, with units")},
+            "/schema.json": {
+                "get": _get("schema", "JSON Schema of a record and of a prediction", "application/schema+json")
+            },
+            "/livez": {"get": _get("livez", "The process lives", "text/plain")},
+            "/readyz": {
+                "get": _get("readyz", "The model is loaded and the service is not about to stop", "text/plain")
+            },
+            "/metrics": {"get": _get("metrics", "Prometheus metrics", "text/plain")},
+        },
+        "components": {
+            "securitySchemes": SECURITY,
+            "schemas": {
+                "Record": record(contract.input_fields),
+                "Prediction": record(contract.output_fields, answer=True),
+                **(
+                    {"ExplainedPrediction": record(contract.output_fields, answer=True, reasons=True)}
+                    if served.explains
+                    else {}
+                ),
+                "Request": _request(most),
+                "Response": _response("Prediction"),
+                **({"Explained": _response("ExplainedPrediction")} if served.explains else {}),
+                "Feedback": feedback.schema(),
+                "FeedbackTaken": closed({"feedback_id": {"type": "string"}}),
+                "Problem": problem(),
+            },
+        },
+    }
+
+
+def json_schema(served: Served) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a record and of a prediction, with the routes that BentoML's clients look for."""
+    contract = served.model.contract
+    sides = {"Record": record(contract.input_fields), "Prediction": record(contract.output_fields, answer=True)}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{served.name} {contract.version}",
+        "$defs": {name: _modern(schema) for name, schema in sides.items()},
+        "$ref": "#/$defs/Record",
+        "name": served.name,
+        "routes": _routes(served),
+    }
+
+
+def _routes(served: Served) -> list[dict[str, Any]]:
+    """Return what can be called as BentoML's own /schema.json says it.
+
+    Its clients encode what a schema spells out and drop all else; behind a reference a record reaches the service as it is, which
+    refuses what the contract does not know.
+    """
+    listed = {"type": "array", "items": {"$ref": "#/$defs/Record"}, "minItems": 1, "maxItems": served.max_records}
+    asks = {"predict": "Predict records"} | ({"explain": "Predict records, with reasons"} if served.explains else {})
+    takes = {"title": "Input", "type": "object", "properties": {"records": listed}, "required": ["records"]}
+    gives = {"type": "object", "description": "model, version, contract and predictions: one a record, in order"}
+    told: dict[str, dict[str, Any]] = {}
+    for variant in feedback.schema()["oneOf"]:
+        told |= {name: {"description": one.get("description", "")} for name, one in variant["properties"].items()}
+    route = {"batchable": False, "is_task": False}
+    return [
+        *({"name": name, "route": f"/{name}", "doc": doc, "input": takes, "output": gives, **route} for name, doc in asks.items()),
+        {
+            "name": "feedback", "route": "/feedback", "doc": "Say what became of a prediction",
+            "input": {"title": "Input", "type": "object", "properties": told, "required": ["action"]},
+            "output": {"type": "object"}, **route,
+        },
+    ]  # fmt: skip
+
+
+def _modern(schema: dict[str, Any]) -> dict[str, Any]:
+    """Turn what OpenAPI 3.0 says in a way of its own into JSON Schema."""
+    properties = {}
+    for name, was in schema["properties"].items():
+        now = {key: value for key, value in was.items() if key not in ("nullable", "example")}
+        if was.get("nullable"):
+            now["type"] = [was["type"], "null"]
+        properties[name] = {**now, **({"examples": [was["example"]]} if "example" in was else {})}
+    return {**schema, "properties": properties}
+
+
+def page(served: Served, base: str) -> str:
+    """Return a page that says what the service takes and gives, with a call to paste into a terminal."""
+    contract, name, version = served.model.contract, served.name, served.version
+    body = json.dumps({"records": [served.example]}, ensure_ascii=False)
+    call = f"curl -X POST {base}predict -H 'content-type: application/json' -d '{body}'"
+    tables = "".join(
+        f"<h2>{title}</h2><table><tr><th>field<th>type<th>unit<th>meaning</tr>{_rows(fields)}</table>"
+        for title, fields in (("It takes", contract.input_fields), ("It gives", contract.output_fields))
+    )
+    links = " · ".join(f'<a href="{p}">{p}</a>' for p in ("contract", "openapi.json", "metrics", "readyz"))
+    style = "body{font:16px system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}"
+    style += "td,th{text-align:left;padding:.3rem 1rem .3rem 0;border-bottom:1px solid #ddd}pre{background:#f4f4f4;"
+    style += "padding:1rem;overflow:auto}"
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(name)}</title><style>{style}</style>"
+        f"<h1>{escape(name)}</h1><p>Version {version}, contract {contract.version}. {links}</p>"
+        f"<pre>{escape(call)}</pre>{tables}</html>"
+    )
+
+
+def _rows(fields: tuple[Field, ...]) -> str:
+    cells = [(f.name, f.kind + (" or null" if f.nullable else ""), f.unit or "", f.description) for f in fields]
+    return "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+
+
+def _json(schema: str, example: Any = None) -> dict[str, Any]:
+    media: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    return {"application/json": media if example is None else {**media, "example": example}}
+
+
+def _ask(name: str, summary: str, example: Any, answer: str = "Response") -> dict[str, Any]:
+    media = _json("Request", example)
+    lines = "One record a line in, one answer a line out; the last line says whether all were answered"
+    stream = {"schema": {"type": "string", "description": lines}}
+    headers = {"X-Prediction-Logged": {"description": "true when the predictions are kept in the log, also after a crash",
+                                       "schema": {"type": "string", "enum": ["true", "false", "sampled-out"]}}}  # fmt: skip
+    return {
+        "operationId": name,
+        "summary": summary,
+        "description": f"Send `{NDJSON}` to stream any number of records. {lines}.",
+        "parameters": [_idempotency()],
+        "requestBody": {"required": True, "content": media},
+        "responses": {
+            "200": {"description": "One prediction per record, in order", "headers": headers,
+                    "content": {**_json(answer), NDJSON: stream}},
+            **errors("400", "401", "403", "408", "413", "415", "422", "503", "504"),
+        },
+    }  # fmt: skip
+
+
+def _feedback() -> dict[str, Any]:
+    return {
+        "operationId": "feedback",
+        "summary": "Say what became of a prediction, or its outcome",
+        "parameters": [_idempotency()],
+        "requestBody": {"required": True, "content": _json("Feedback")},
+        "responses": {
+            "200": {"description": "The same was told before; it counts once", "content": _json("FeedbackTaken")},
+            "202": {"description": "Kept, also after a crash", "content": _json("FeedbackTaken")},
+            **errors("400", "401", "403", "408", "409", "413", "415", "422", "503"),
+        },
+    }
+
+
+def _idempotency() -> dict[str, Any]:
+    said = "A call repeated with the same key and body gets the same answer and does nothing twice, for a day"
+    schema = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}
+    return {"name": "Idempotency-Key", "in": "header", "required": False, "description": said, "schema": schema}
+
+
+ERRORS = {
+    "400": "The request breaks the contract; every fault is listed with its record's index",
+    "401": "No API key, or one that is wrong, expired or revoked",
+    "403": "The API key is for another model",
+    "408": "The body did not arrive in time",
+    "409": "Feedback of this kind was told of the prediction before, with other content",
+    "413": "The body is too large, or there are too many records",
+    "415": "The encoding of the body is not known",
+    "422": "The model cannot answer this, no service gave this prediction_id, or the Idempotency-Key was used for another body",
+    "503": "Concurrency limit reached, model worker threads exhausted, or nothing can be stored now; Retry-After says when to retry",
+    "504": "The model takes too long",
+}
+
+
+def errors(*codes: str, texts: Mapping[str, str] = ERRORS) -> dict[str, Any]:
+    """Return responses that are problems (RFC 9457), by status; `texts` say what each status means."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {code: {"description": texts[code], "content": content} for code in codes}
+
+
+def closed(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object that has these members and no other."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _request(most: int) -> dict[str, Any]:
+    listed = {"type": "array", "minItems": 1, "maxItems": most, "items": {"$ref": "#/components/schemas/Record"}}
+    return closed({"records": listed})
+
+
+def _response(of: str) -> dict[str, Any]:
+    answers = {"type": "array", "items": {"$ref": f"#/components/schemas/{of}"}}
+    return closed(
+        {
+            "model": {"type": "string", "description": "Name of the model"},
+            "version": {"type": "integer", "description": "Version of the model that answered"},
+            "contract": {"type": "string", "description": "Version of the contract"},
+            "predictions": {**answers, "description": "One per record, in the order of the records"},
+        }
+    )
+
+
+def _get(name: str, summary: str, media: str = "application/json") -> dict[str, Any]:
+    schema = {"type": "object"} if media.endswith("json") else {"type": "string"}
+    return {"operationId": name, "summary": summary,
+            "responses": {"200": {"description": summary, "content": {media: {"schema": schema}}}}}  # fmt: skip
+
+
+def problem() -> dict[str, Any]:
+    """Return the schema of a problem (RFC 9457), with the faults where there are several."""
+    fault = {
+        "type": "object",
+        "properties": {
+            "index": {"type": "integer", "nullable": True, "description": "Position of the record, from 0"},
+            "field": {"type": "string"},
+            "where": {"type": "string"},
+            "message": {"type": "string"},
+        },
+        "required": ["message"],
+    }
+    texts = {key: {"type": "string"} for key in ("type", "title", "detail")}
+    properties = {**texts, "status": {"type": "integer"}, "errors": {"type": "array", "items": fault}}
+    return {"type": "object", "required": ["title", "status"], "properties": properties}

@@ -1,0 +1,323 @@
+"""From the bytes of a request to the bytes of an answer: check, predict, explain. It knows contracts and no particular model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import inf, isfinite, isinf
+from typing import Any, ClassVar
+
+import orjson
+import pandas as pd
+from pydantic import ValidationError
+
+from d2c_mlops.errors import D2CError
+from d2c_mlops.models.core.contract import Contract, to_frame, to_records, values_of
+from d2c_mlops.models.core.contract import Field as ContractField
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.serving.http.latency import LatencyEstimate
+from d2c_mlops.serving.http.messages import Refused, problem
+from d2c_mlops.serving.predict import openapi
+from d2c_mlops.serving.predict.decode import Reader
+from d2c_mlops.serving.predict.prediction_ids import Given, Signer
+from d2c_mlops.serving.predict.privacy import pseudonym, veiled
+from d2c_mlops.serving.predict.validation import LISTED, Validation
+
+MAX_RECORDS = 10_000
+NAME, MESSAGE = 200, 500  # characters of a field's name and of a message that are repeated
+LINE = 500  # records in a line of the prediction log
+EXACT = ("string", "integer")  # kinds of keys that an answer repeats to the letter
+Mask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
+
+
+class Unfit(D2CError):
+    """A model's answer that does not fit what it was asked: the fault is the model's."""
+
+
+@dataclass
+class Answered:
+    """Records with what the model said about them."""
+
+    batch: str  # random digits that the predictions' ids begin with
+    records: Sequence[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    reasons: list[list[str]] | None
+    body: bytes = b""
+    lines: list[bytes] = field(default_factory=list)  # for the prediction log
+    challenged: list[bool] | None = None  # of each record, whether the challenger answered it; None where there is none
+    versions_asked: tuple[int, ...] | None = None  # versions that ran; None: the one that is served
+    sent: bytes | None = None  # the records' own text, where it says what the records do
+    token: str = ""  # the predictions' ids are TOKEN-PLACE, where one token stands for all of them
+    ids: list[str] | None = None  # the ids themselves, where it does not
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded model and what identifies it to a caller."""
+
+    shadow: ClassVar[Callable[..., None] | None] = None  # what to do once an answer is sent
+
+    model: Model
+    name: str
+    version: int
+    about: dict[str, Any]  # run id, as_of, package version, digest
+    example: dict[str, Any]  # a record that it answers
+    max_records: int = MAX_RECORDS
+    secret: bytes = b""  # personal fields are hashed under it in the log; dropped when empty
+
+    @cached_property
+    def validation(self) -> Validation:
+        """What validates records that the reader does not take."""
+        contract = self.model.contract
+        return Validation(contract.request_model, contract.input_fields, self.max_records)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads records that keep the contract."""
+        return Reader(self.model.contract.input_fields, self.max_records)
+
+    @cached_property
+    def latency(self) -> LatencyEstimate:
+        """Measured latency of this version."""
+        return LatencyEstimate(self.model.quick)
+
+    @cached_property
+    def estimates(self) -> tuple[LatencyEstimate, ...]:
+        """Latency of each version that may run before the answer is sent."""
+        return (self.latency,)
+
+    def estimates_of(self, made: Answered) -> tuple[LatencyEstimate, ...]:
+        """Latency of the versions that ran for an answer."""
+        return self.estimates
+
+    @cached_property
+    def label(self) -> str:
+        """The version, as a metric's label."""
+        return str(self.version)
+
+    @cached_property
+    def explains(self) -> bool:
+        """Whether the model gives reasons."""
+        cls = type(self.model)
+        return cls.explain is not Model.explain or cls.explain_records is not Model.explain_records
+
+    @cached_property
+    def document(self) -> bytes:
+        """The OpenAPI document."""
+        return orjson.dumps(openapi.document(self))
+
+    @cached_property
+    def key(self) -> str:
+        """The name of the contract's key."""
+        return self.model.contract.key
+
+    @cached_property
+    def mask(self) -> Mask | None:
+        """What takes personal values out of records; None when the contract has no personal field."""
+        contract = self.model.contract
+        return masking((*contract.input_fields, *contract.output_fields), self.secret)
+
+    def veil(
+        self, inputs: Sequence[dict[str, Any]], outputs: list[dict[str, Any]], reasons: list[list[str]]
+    ) -> list[list[str]]:
+        """Return reasons without the personal values of their records."""
+        contract = self.model.contract
+        personal = {each.name for each in (*contract.input_fields, *contract.output_fields) if each.personal}
+        rows = zip(inputs, outputs, reasons, strict=True)
+        return [veiled(why, (given, said), personal) for given, said, why in rows]
+
+    def parse(self, body: bytes) -> tuple[Sequence[dict[str, Any]], bytes | None]:
+        """Return the records of a request's body, and their text where it says the same. Raises ValidationError."""
+        records = self.reader.records(body)
+        if records is None:
+            return self.validation.records(body), None
+        return records, self.reader.sent(body)
+
+    def parse_line(self, line: bytes) -> dict[str, Any]:
+        """Return the record in a line of NDJSON. Raises ValidationError."""
+        record = self.reader.record(line)
+        return self.validation.record(line) if record is None else record
+
+    def answer(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
+        """Return outputs, and reasons when wanted, for checked records. Raises DataRefused, and Unfit for what is no answer."""
+        model, contract = self.model, self.model.contract
+        outputs: list[dict[str, Any]] | None
+        said: list[list[str]] | None = None
+        if reasons and (both := model.answer_records(records)) is not None:
+            outputs, said = both
+        elif reasons or (outputs := model.predict_records(records)) is None:
+            frame = to_frame(contract.input_fields, records)
+            made, said = model.predict_with_reasons(frame) if reasons else (model.predict(frame), None)
+            outputs = to_records(contract.output_fields, made)
+        if len(outputs) != len(records) or (reasons and (said is None or len(said) != len(records))):
+            raise Unfit(
+                f"{self.name} gave {len(outputs)} answers to {len(records)} records, {len(said or ())} with reasons"
+            )
+        self._fits(records, outputs)
+        return outputs, said
+
+    @cached_property
+    def _fits(self) -> Callable[[Sequence[dict[str, Any]], list[dict[str, Any]]], None]:
+        """What raises Unfit when an answer is another record's, or lacks a value."""
+        contract = self.model.contract
+        nullable = {field.name: field.nullable for field in contract.output_fields}
+        numbers = {field.name for field in contract.output_fields if field.kind == "number"}
+        same = next((f.name for f in contract.output_fields if f.name == contract.key and f.kind in EXACT), None)
+
+        def fits(records: Sequence[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+            for name, may_lack in nullable.items():
+                values: list[Any] = [row.get(name) for row in outputs]
+                if name == same and values != list(values_of(records, name)):
+                    raise Unfit(f"{self.name} answered a record with another {name}")
+                if None in values:
+                    if not may_lack:
+                        raise Unfit(f"{self.name} gave an answer without {name}")
+                    values = [value for value in values if value is not None]
+                if name in numbers and not all(map(isfinite, values)) and (not may_lack or any(map(isinf, values))):
+                    raise Unfit(f"{self.name} gave an answer whose {name} is no number")
+
+        return fits
+
+    def predict(self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None) -> Answered:
+        """Return the answer to a request's body, with lines for the log when something is `about` it."""
+        records, sent = self.parse(body)
+        made = self.answered(batch, records, reasons)
+        made.body = orjson.dumps({**self.head, "predictions": self.predictions(made)})
+        if about is not None:
+            made.sent = sent
+            made.lines = self.lines(made, about)
+        return made
+
+    def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
+        """Return checked records with what is said of them. Raises DataRefused."""
+        return Answered(batch, records, *self.answer(records, reasons))
+
+    @cached_property
+    def head(self) -> dict[str, Any]:
+        """What every answer starts with."""
+        return {"model": self.name, "version": self.version, "contract": self.model.contract.version}
+
+    @cached_property
+    def signer(self) -> Signer:
+        """What signs the ids of predictions, and checks those that come back with feedback."""
+        return Signer(self.secret, self.name)
+
+    def sign(self, made: Answered, places: Sequence[int]) -> None:
+        """Give the predictions their ids: one token for places without a gap, else a token for each."""
+        if made.token or made.ids is not None:
+            return
+        first, end = places[0], places[-1] + 1
+        if end - first == len(places):
+            made.token = self.signer.token(made.batch, first, end)
+        else:
+            made.ids = [f"{self.signer.token(made.batch, i, i + 1)}-{i}" for i in places]
+
+    def predictions(self, made: Answered, indexes: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Return the predictions as a caller sees them; `indexes` are the records' places in their batch."""
+        places = range(len(made.outputs)) if indexes is None else indexes
+        self.sign(made, places)
+        token, ids = made.token, made.ids
+        if ids is not None:
+            rows = [{"prediction_id": id, **row} for id, row in zip(ids, made.outputs, strict=True)]
+        else:
+            rows = [{"prediction_id": f"{token}-{i}", **row} for i, row in zip(places, made.outputs, strict=True)]
+        if made.reasons is not None:
+            for row, why in zip(rows, made.reasons, strict=True):
+                row["reasons"] = why
+        return rows
+
+    def lines(self, made: Answered, about: dict[str, Any], indexes: Sequence[int] | None = None) -> list[bytes]:
+        """Return what is logged of an answer: lines of at most LINE records, personal fields hashed or dropped."""
+        found, mask = [], self.mask
+        places = range(len(made.records)) if indexes is None else indexes
+        self.sign(made, places)
+        kept = made.sent if mask is None and len(made.records) <= LINE else None
+        for start in range(0, len(made.records), LINE):
+            rows = slice(start, start + LINE)
+            inputs, outputs, where = () if kept else made.records[rows], made.outputs[rows], places[rows]
+            line = {
+                "kind": "predictions",
+                "id": made.token or made.batch,
+                "first": where[0],
+                **self.head,
+                **about,
+                "key": self.key,
+                "inputs": orjson.Fragment(kept) if kept else mask(inputs) if mask else inputs,
+                "outputs": mask(outputs) if mask else outputs,
+            }
+            if where[-1] - where[0] >= len(where):
+                line["indexes"] = list(where)
+            if made.ids is not None:
+                line["ids"] = made.ids[rows]
+            if made.reasons is not None:
+                line["reasons"] = self.veil(inputs, outputs, made.reasons[rows]) if mask else made.reasons[rows]
+            found.append(orjson.dumps(line))
+        return found
+
+    def counts(self, made: Answered) -> Iterable[tuple[str, str, int]]:
+        """Yield versions, variants and how many records each has answered."""
+        return ((self.label, "champion", len(made.records)),)
+
+    @property
+    def for_probes(self) -> Served:
+        """What answers probes: the same, and nothing is counted of it."""
+        return self
+
+    def version_about(self, given: Given | None, key: str | None) -> int:
+        """Return the version that feedback is about, by what a prediction's id says, else by the key."""
+        return self.version
+
+    def heard(self, action: str, given: Given | None, prediction_id: str | None, key: str | None) -> None:
+        """Count feedback that was kept, where two versions are compared."""
+
+
+def fitting(contract: Contract, asked: pd.DataFrame, made: pd.DataFrame, name: str) -> None:
+    """Raise Unfit where a model's table is no answer to the records that it was asked: what a service checks, by columns."""
+    if len(made) != len(asked):
+        raise Unfit(f"{name} gave {len(made)} answers to {len(asked)} records")
+    key = contract.key
+    kinds = {field.name: field.kind for field in contract.output_fields}
+    if kinds[key] in EXACT and made[key].tolist() != asked[key].tolist():
+        raise Unfit(f"{name} answered a record with another {key}")
+    for each in contract.output_fields:
+        values = made[each.name]
+        if not each.nullable and values.isna().any():
+            raise Unfit(f"{name} gave an answer without {each.name}")
+        if each.kind == "number" and values.isin([inf, -inf]).any():
+            raise Unfit(f"{name} gave an answer whose {each.name} is no number")
+
+
+def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
+    """Return what hashes or drops the personal ones of some fields; None when none is personal."""
+    personal = {each.name: each for each in fields if each.personal}
+    if not personal:
+        return None
+    dropped = {name for name, one in personal.items() if one.personal == "drop" or not secret}
+
+    def mask(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {
+                name: value if name not in personal else pseudonym(value, secret)
+                for name, value in record.items()
+                if name not in dropped
+            }
+            for record in records
+        ]
+
+    return mask
+
+
+def refused(err: ValidationError, served: Served) -> Refused:
+    """Return the faults, each with the record's index and the field; what was sent is not repeated, it may be personal."""
+    faults, status = [], 400
+    for each in err.errors(include_url=False, include_input=False, include_context=False)[: LISTED + 1]:
+        where = each["loc"]
+        index = where[1] if len(where) > 1 and where[0] == "records" else None
+        name = ".".join(str(part) for part in (where[2:] if index is not None else where)) or "body"
+        faults.append({"index": index, "field": name[:NAME], "message": each["msg"][:MESSAGE]})
+        if each["type"] == "too_long" and where == ("records",):
+            status = 413
+    title = "The request breaks the contract" if status == 400 else "There are too many records in a request"
+    see = f"faults are listed; GET /contract describes what {served.name} takes"
+    return Refused(problem(status, title, see, errors=faults))

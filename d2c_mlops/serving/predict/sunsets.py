@@ -1,0 +1,56 @@
+"""Which older major versions of a contract are still promised to callers, and until when."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import zip_longest
+
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.registry.promotions import history
+from d2c_mlops.registry.versions import Version, find_version
+from d2c_mlops.serving.predict.older_contracts import Older
+from d2c_mlops.settings import Settings
+
+
+def promised(ledger: Ledger, version: Version, settings: Settings) -> list[tuple[Older, Version]]:
+    """Return the older major versions beside `version`, oldest first, each with the last champion that spoke it.
+
+    One is served until the day that `sunset.MAJOR` of the model's section names, else for [service] keep_majors days from the
+    promotion that replaced it. What is over is listed too: its callers are told so.
+    """
+    newest = version.schema.major
+    records = history(ledger, version.model)
+    spoken = {number: find_version(ledger, version.model, number) for number in {each.version for each in records}}
+    last: dict[int, tuple[Version, datetime | None]] = {}
+    for record, after in zip_longest(records, records[1:]):
+        one = spoken[record.version]
+        last[one.schema.major] = (one, after.at if after is not None else None)
+    found = []
+    for major, (one, since) in sorted(last.items()):
+        if major < newest:
+            end = sunset(version.model, major, since, settings)
+            found.append((Older(major, one.version, one.schema.version, newest, since, end), one))
+    return found
+
+
+def sunset(model: str, major: int, since: datetime | None, settings: Settings) -> datetime | None:
+    """Return the moment until which a major version is served; None while nothing has replaced it and no day is set."""
+    given = settings.model(model).sunset.get(str(major))
+    if given is None and since is None:
+        return None
+    day = date.fromisoformat(given) if given else since.date() + timedelta(days=settings.service.keep_majors)  # type: ignore[union-attr]
+    return datetime.combine(day, time(23, 59, 59), UTC)
+
+
+def said(ledger: Ledger, version: Version, settings: Settings, now: datetime | None = None) -> list[str]:
+    """Return a sentence about each older major version, for a person who has just promoted `version`."""
+    lines = []
+    for old, _ in promised(ledger, version, settings):
+        how = f"`sunset.{old.major} = DAY` in [model:{version.model}] names another day"
+        if old.sunset is not None and old.sunset < (now or datetime.now(UTC)):
+            lines.append(f"contract {old.contract} ended on {old.sunset:%Y-%m-%d}: /v{old.major} answers 410")
+        elif old.sunset is not None:
+            lines.append(
+                f"contract {old.contract} is served by version {old.version} at /v{old.major} until {old.sunset:%Y-%m-%d}; {how}"
+            )
+    return lines

@@ -1,0 +1,275 @@
+"""Begin, widen, promote and end rollouts: the history in the ledger, the file that running services follow."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import suppress
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Any
+
+from sqlalchemy import insert
+
+from d2c_mlops.errors import D2CError, Failure, GateRefused, UsageError
+from d2c_mlops.file_lock import lock
+from d2c_mlops.ledger.schema import rollouts
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.contract_changes import broken_clauses
+from d2c_mlops.registry import artifacts, promotions
+from d2c_mlops.registry.gate import Clause
+from d2c_mlops.registry.promotions import Promotion, live
+from d2c_mlops.registry.versions import Version, find_version
+from d2c_mlops.serving.rollout.history import carry, current, history, place_of, state
+from d2c_mlops.serving.rollout.state_file import Rollout, read, write
+from d2c_mlops.serving.rollout.status import Standing, standing
+from d2c_mlops.settings import Settings
+
+
+class NothingNew(UsageError):
+    """There is no version that a rollout may begin with by itself."""
+
+
+def challenger(ledger: Ledger, model: str, settings: Settings, wanted: str | int | None = None) -> Version | None:
+    """Return the version that is packaged beside the champion: one named, that of the registry's alias, or the rollout's.
+
+    While no rollout is going it is the one that the next would take: it begins in the services that run by then.
+    """
+    if wanted == "alias":
+        number = artifacts.aliased(settings, model, "challenger")
+        if number is None:
+            raise UsageError(
+                f"{model} has no version with the alias `challenger`", next="name one: --with-challenger 2"
+            )
+        return find_version(ledger, model, number)
+    if wanted is not None:
+        if not str(wanted).isdigit():
+            raise UsageError(f"{wanted!r} is no version", where="--with-challenger", next="give a number")
+        return find_version(ledger, model, int(wanted))
+    now = current(ledger, model, settings)
+    if now is not None and now.going:
+        return find_version(ledger, model, now.challenger)
+    with suppress(UsageError, GateRefused):
+        champion = live(ledger, model)
+        found = _wanted(ledger, champion, None, None)
+        check(champion, found)
+        return found
+    return None
+
+
+def rollout(
+    model: str,
+    settings: Settings,
+    *,
+    share: float | None = None,  # of the keys, 0..1
+    shadow: bool = False,
+    number: int | None = None,  # the challenger; the one that is going, else the newest version, when None
+    by: str | None = None,
+    reason: str = "",
+    begin: bool = False,  # never narrow what is going, and where no new version may begin change nothing
+) -> Standing:
+    """Let a challenger answer a share of the keys, or all of them unheard. Raises GateRefused, UsageError."""
+    ledger = Ledger.of(settings)
+    carry(ledger, model, settings)
+    champion, now = live(ledger, model), current(ledger, model, settings)
+    if not shadow and not (share is not None and 0.0 < share <= 1.0):
+        raise UsageError("a share lies above 0 and up to 100 percent", where="--percent", next="--abort ends a rollout")
+    if begin and now is not None and now.going and (shadow or now.mode == "share"):
+        return standing(model, settings, notes=["nothing changes: a rollout is going already"])
+    try:
+        version = _wanted(ledger, champion, now, number)
+        check(champion, version)
+    except (NothingNew, GateRefused) as err:
+        if not begin:
+            raise
+        return standing(model, settings, notes=[f"nothing changes: {err.what}"])
+    mode, part = ("shadow", 0.0) if shadow else ("share", float(share or 0.0))
+    same = now is not None and now.going and now.challenger == version.version
+    if now and same and (now.mode, now.share) == (mode, part) and _guards_hold(model, now, settings):
+        return standing(model, settings, notes=["nothing changes: that is how it is"])
+    action = "shadow" if shadow else "start"
+    if same and now and now.mode == "share" and not shadow:
+        action = "widen" if part >= now.share else "narrow"
+    _append(
+        ledger, settings, model, action, reason or "by hand", by,
+        champion=champion.version, challenger=version.version, mode=mode, share=part,
+    )  # fmt: skip
+    told = standing(model, settings, wait=True)
+    if not same:
+        told.notes += _alias(lambda: artifacts.set_alias(settings, model, "challenger", version.version))
+    return told
+
+
+def abort(model: str, settings: Settings, *, by: str | None = None, reason: str = "") -> Standing:
+    """Send all keys to the champion, now."""
+    ledger = Ledger.of(settings)
+    carry(ledger, model, settings)
+    champion, now = live(ledger, model), current(ledger, model, settings)
+    if now is None or not now.going:
+        return standing(model, settings, notes=["nothing changes: no rollout is going"], wait=True)
+    _append(
+        ledger, settings, model, "abort", reason or "by hand", by, champion=champion.version, challenger=now.challenger
+    )
+    told = standing(model, settings, wait=True)
+    told.notes += _alias(lambda: artifacts.drop_alias(settings, model, "challenger"))
+    return told
+
+
+def finish(
+    model: str, settings: Settings, *, by: str | None = None, reason: str = "", override: bool = False
+) -> Standing:
+    """Make the challenger champion when the gate agrees; running services swap at once. Raises GateRefused."""
+    ledger = Ledger.of(settings)
+    carry(ledger, model, settings)
+    now = current(ledger, model, settings)
+    if now is None or not now.going:
+        raise UsageError(f"no rollout of {model} is going", next=f"`d2c promote {model}` makes a version champion")
+    made, clauses = promote(model, settings, number=now.challenger, by=by, reason=reason, override=override)
+    if made is None:  # the challenger is the champion again, so there is nothing to roll out
+        told = abort(model, settings, by=by, reason=clauses[0].finding if clauses else "it is champion already")
+        told.gate = clauses
+        return told
+    told = standing(model, settings, wait=True)
+    told.gate = clauses
+    told.notes += _alias(lambda: artifacts.drop_alias(settings, model, "challenger"))
+    return told
+
+
+def promote(
+    model: str,
+    settings: Settings,
+    *,
+    number: int | None = None,
+    by: str | None = None,
+    reason: str = "",
+    override: bool = False,
+) -> tuple[Promotion | None, list[Clause]]:
+    """Promote as the registry does; services that have the version loaded follow without a restart."""
+    return promotions.promote(
+        model, settings, number=number, by=by, reason=reason, override=override, moved=lambda p: _moved(p, settings)
+    )
+
+
+def rollback(
+    model: str, settings: Settings, *, number: int | None = None, by: str | None = None, reason: str = ""
+) -> Promotion:
+    """Go back as the registry does; services that have the version loaded follow without a restart."""
+    return promotions.rollback(
+        model, settings, number=number, by=by, reason=reason, moved=lambda p: _moved(p, settings)
+    )
+
+
+def check(champion: Version, version: Version) -> None:
+    """Raise GateRefused when callers of the champion could not live with the answers of a version."""
+    old, new = champion.schema, version.schema
+    if version.version == champion.version:
+        raise UsageError(
+            f"version {version.version} of {version.model} is champion already", next="name another: --version"
+        )
+    if new.major != old.major:
+        raise GateRefused(
+            f"version {version.version} of {version.model} speaks contract {new.version}, its champion {old.version}: "
+            "callers of one major version cannot be given answers of another",
+            next=f"`d2c promote {version.model} --version {version.version}`: contract {old.major} stays served at /v{old.major} "
+            "until its day, so that callers move when they are ready",
+        )
+    broken = broken_clauses(old, new)
+    if old.key != new.key:
+        broken.append(Failure(f"was {old.key} and is {new.key}", "key"))
+    if broken:
+        raise GateRefused(
+            f"the contract of version {version.version} of {version.model} breaks callers of the champion",
+            failures=broken,
+            next=f"`d2c contract diff {version.model} --version {version.version}`",
+        )
+
+
+def left(ledger: Ledger, version: Version) -> str:
+    """Return why a version that was in service is not there any more; empty where nobody took it out."""
+    met = [each for each in history(ledger, version.model) if each.challenger == version.version]
+    if met and met[-1].action == "abort":
+        return f"its rollout was aborted on {met[-1].at:%Y-%m-%d}, by {met[-1].by}: {met[-1].reason}"
+    over = [each for each in promotions.history(ledger, version.model) if each.previous == version.version]
+    if over:
+        return f"version {over[-1].version} took its place as champion on {over[-1].at:%Y-%m-%d}, by {over[-1].by}: {over[-1].reason}"
+    return ""
+
+
+def _wanted(ledger: Ledger, champion: Version, now: Rollout | None, number: int | None) -> Version:
+    if number is not None:
+        return find_version(ledger, champion.model, number)
+    if now is not None and now.going:
+        return find_version(ledger, champion.model, now.challenger)
+    newest = find_version(ledger, champion.model)
+    if newest.version == champion.version:
+        raise NothingNew(
+            f"{champion.model} has no version beside its champion, version {champion.version}",
+            next=f"`d2c run train -p model={champion.model}` makes one; --version names an older one",
+        )
+    if why := left(ledger, newest):
+        raise NothingNew(
+            f"version {newest.version} of {champion.model}, the newest, is not taken again by itself: {why}",
+            next=f"--version {newest.version} takes it all the same; `d2c run train -p model={champion.model}` makes a new one",
+        )
+    return newest
+
+
+def _guards_hold(model: str, now: Rollout, settings: Settings) -> bool:
+    file, _ = place_of(model, settings)
+    try:
+        return read(file).guards == now.guards
+    except (FileNotFoundError, UsageError):
+        return False
+
+
+def _append(
+    ledger: Ledger,
+    settings: Settings,
+    model: str,
+    action: str,
+    reason: str,
+    by: str | None,
+    *,
+    champion: int,
+    challenger: int | None,
+    mode: str = "off",
+    share: float = 0.0,
+) -> None:
+    """Add a decision to the history and tell the services. The ledger comes first; the file can be made again from it."""
+    row: dict[str, Any] = {
+        "event": token_hex(12), "model": model, "at": datetime.now(UTC), "by": by or getpass.getuser(),
+        "reason": reason, "action": action, "mode": mode, "share": share, "champion": champion,
+        "challenger": challenger, "salt": str(challenger or ""), "stage": token_hex(8), "evidence": {},
+    }  # fmt: skip
+    file, _ = place_of(model, settings)
+    with lock(file.parent, "the rollout", 10.0):
+        with ledger.write() as connection:
+            connection.execute(insert(rollouts).values(row))
+        now = current(ledger, model, settings)
+        assert now is not None
+        write(file, now)
+
+
+def _moved(promotion: Promotion, settings: Settings) -> None:
+    """End a rollout whose champion has moved, and let services that have the new champion loaded follow."""
+    ledger, model = Ledger.of(settings), promotion.model
+    event = state(history(ledger, model))
+    if event is not None and event.mode != "off":
+        won = promotion.version == event.challenger
+        why = promotion.reason if won else f"version {promotion.version} became champion"
+        action = "promote" if won else "end"
+        _append(
+            ledger, settings, model, action, why, promotion.by, champion=promotion.version, challenger=event.challenger
+        )
+        return
+    file, folder = place_of(model, settings)
+    if file.exists() or folder.exists():
+        write(file, current(ledger, model, settings) or Rollout(model, promotion.version))
+
+
+def _alias(change: Any) -> list[str]:
+    """Move the registry's alias; a registry that is away ends nothing."""
+    try:
+        change()
+    except D2CError as err:
+        return [f"the alias `challenger` could not be moved: {err.what}"]
+    return []

@@ -1,0 +1,134 @@
+"""The history of rollouts in the ledger: what holds, what held at a moment, and the file that says so to services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from d2c_mlops.errors import UsageError
+from d2c_mlops.ledger.schema import rollouts
+from d2c_mlops.ledger.store import Ledger, insert_new
+from d2c_mlops.registry import promotions
+from d2c_mlops.registry.versions import Version, find_version
+from d2c_mlops.serving.log.collect import abort_row
+from d2c_mlops.serving.package.bento import state_folder
+from d2c_mlops.serving.rollout.state_file import Rollout, ended, marks, read, write
+from d2c_mlops.serving.rollout.watcher import place
+from d2c_mlops.settings import Settings
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row of the append-only history of rollouts."""
+
+    id: int
+    event: str
+    model: str
+    at: datetime
+    by: str
+    reason: str
+    action: str  # start, widen, narrow, shadow, promote, abort, end
+    mode: str
+    share: float
+    champion: int
+    challenger: int | None
+    salt: str
+    stage: str
+    evidence: dict[str, Any]
+
+    @property
+    def of_service(self) -> bool:
+        """Whether a service ended a stage by itself."""
+        return self.event == f"abort-{self.stage}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"at": self.at.isoformat()}
+
+
+def history(ledger: Ledger, model: str, at: datetime | None = None) -> list[Event]:
+    """Return what happened in rollouts of a model, oldest first; up to and including the moment `at`."""
+    query = select(rollouts).where(rollouts.c.model == model).order_by(rollouts.c.at, rollouts.c.id)
+    if at is not None:
+        query = query.where(rollouts.c.at <= at)
+    with ledger.read() as connection:
+        return [Event(**row._mapping) for row in connection.execute(query)]
+
+
+def state(events: Sequence[Event]) -> Event | None:
+    """Return the event that holds: the last decision, or the end that a service made of it."""
+    decided = [each for each in events if not each.of_service]
+    if not decided:
+        return None
+    over = [each for each in events if each.of_service and each.stage == decided[-1].stage]
+    return over[0] if over else decided[-1]
+
+
+def current(ledger: Ledger, model: str, settings: Settings, at: datetime | None = None) -> Rollout | None:
+    """Return the rollout that holds, or held; None when there never was one."""
+    event, champion = state(history(ledger, model, at)), promotions.champion(ledger, model, at)
+    if event is None or champion is None:
+        return None
+    made = Rollout(
+        model, event.champion, event.challenger, event.mode, event.share, event.salt, event.stage,
+        event.at.isoformat(), event.by, event.reason, settings.guards(model),
+    )  # fmt: skip
+    if made.going and champion.version == made.champion:
+        return made
+    return replace(ended(made), champion=champion.version)
+
+
+def beside(ledger: Ledger, model: str, settings: Settings) -> tuple[Rollout, Version] | None:
+    """Return the rollout and the challenger when a share of the keys is the challenger's now."""
+    carry(ledger, model, settings)
+    now = current(ledger, model, settings)
+    if now is None or not now.going or now.mode != "share" or now.challenger is None:
+        return None
+    return now, find_version(ledger, model, now.challenger)
+
+
+def carry(ledger: Ledger, model: str, settings: Settings) -> int:
+    """Take over what services on this machine ended by themselves, and see that the file says what holds."""
+    file, folder = place_of(model, settings)
+    rows = [row for each in (marks(folder)) if (row := _row(each)) and row["model"] == model]
+    new = 0
+    if rows:
+        with ledger.write() as connection:
+            new = len(insert_new(connection, rollouts, rows))
+    now = current(ledger, model, settings)
+    if now is not None and file.exists():
+        with suppress(UsageError, FileNotFoundError):
+            said = read(file)
+            if (said.stage, said.mode, said.share, said.champion) == (now.stage, now.mode, now.share, now.champion):
+                return new
+        write(file, now)
+    return new
+
+
+def settle(ledger: Ledger, settings: Settings) -> None:
+    """See that the file of every model that had a rollout says what holds."""
+    with ledger.read() as connection:
+        models = connection.execute(select(rollouts.c.model).distinct()).scalars().all()
+    for model in models:
+        carry(ledger, model, settings)
+
+
+def _row(told: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        return abort_row(told)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def place_of(model: str, settings: Settings) -> tuple[Path, Path]:
+    """Return the rollout file of a model's services on this machine, and the folder that their workers share."""
+    own = settings.service.rollout
+    file, folder = place(str(settings.root / own) if own else "", str(state_folder(model, settings)), model)
+    assert file is not None and folder is not None
+    return file, folder

@@ -1,0 +1,110 @@
+"""What served a customer on a day: from the predictions that were logged, else from the history of rollouts and the hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+
+from d2c_mlops.errors import UsageError
+from d2c_mlops.ledger.schema import by_callers, predictions
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.registry import promotions
+from d2c_mlops.registry.versions import find_version
+from d2c_mlops.serving.package.bento import log_secret
+from d2c_mlops.serving.predict.privacy import pseudonym
+from d2c_mlops.serving.rollout import history
+from d2c_mlops.settings import Settings
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A version that answered a key, or would have."""
+
+    at: datetime  # of the prediction; from when on, where it is computed
+    version: int | None  # None while no version was live
+    variant: str
+    how: str  # logged, or computed from the history where no prediction was logged
+    prediction_id: str | None = None
+    outputs: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"at": self.at.isoformat()}
+
+
+def served(model: str, key: str, settings: Settings, start: datetime, end: datetime) -> list[Answerer]:
+    """Return what answered a key between two moments: the logged predictions, else who would have answered, and from when."""
+    ledger = Ledger.of(settings)
+    contract = find_version(ledger, model).schema
+    history.carry(ledger, model, settings)
+    return logged(ledger, model, key, contract, settings, start, end) or computed(
+        ledger, model, key, settings, start, end
+    )
+
+
+def logged(
+    ledger: Ledger, model: str, key: str, contract: Contract, settings: Settings, start: datetime, end: datetime
+) -> list[Answerer]:
+    """Return the predictions that were given to callers: not those of a shadow, and not those of probes."""
+    text: str | None = key
+    if any(each.personal for each in contract.output_fields if each.name == contract.key):
+        secret = log_secret(settings)
+        text = pseudonym(key, secret.encode()) if secret else None
+    if text is None:
+        return []
+    given = (
+        predictions.c.model == model,
+        predictions.c.key == text,
+        predictions.c.variant != "shadow",
+        by_callers(predictions),
+    )
+    when = (predictions.c.at >= start, predictions.c.at <= end)
+    query = select(predictions).where(*given, *when).order_by(predictions.c.at)
+    with ledger.read() as connection:
+        return [
+            Answerer(row.at, row.version, row.variant, "logged", row.id, row.outputs)
+            for row in connection.execute(query)
+        ]
+
+
+def computed(
+    ledger: Ledger, model: str, key: str, settings: Settings, start: datetime, end: datetime
+) -> list[Answerer]:
+    """Return who would have answered, by the champions and the rollouts of the time, each with the moment it began."""
+    changes = [each.at for each in promotions.history(ledger, model)] + [
+        each.at for each in history.history(ledger, model)
+    ]
+    moments = [start, *sorted(each for each in changes if start < each <= end)]
+    found: list[Answerer] = []
+    for moment in moments:
+        version, variant = who(ledger, model, key, settings, moment)
+        if found and (found[-1].version, found[-1].variant) == (version, variant):
+            continue
+        found.append(Answerer(moment, version, variant, "computed"))
+    return found
+
+
+def who(ledger: Ledger, model: str, key: str, settings: Settings, at: datetime) -> tuple[int | None, str]:
+    """Return the version and the variant that answer a key at a moment."""
+    champion = promotions.champion(ledger, model, at)
+    if champion is None:
+        return None, "none"
+    now = history.current(ledger, model, settings, at)
+    if now is not None and now.going and now.chooses(key):
+        return now.challenger, "challenger"
+    return champion.version, "champion"
+
+
+def moments(at: str | None, now: datetime) -> tuple[datetime, datetime]:
+    """Return the time that is asked about: a day as a whole (UTC), or a day until a moment. Raises UsageError."""
+    try:
+        moment = now if at is None else datetime.fromisoformat(at)
+    except ValueError:
+        raise UsageError(f"{at!r} is not a date", where="--at", next="write 2026-11-01 or 2026-11-01T12:00Z") from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    start = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    return start, start + timedelta(days=1, microseconds=-1) if at is not None and len(at) == 10 else moment

@@ -1,0 +1,172 @@
+"""Which records the challenger answers: a share of the keys, the same ones everywhere, and the small file that says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, date, datetime
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops.errors import UsageError
+from d2c_mlops.private_files import private_folder
+from d2c_mlops.settings import RolloutSettings
+
+FILE = "rollout.json"
+MODES = ("share", "shadow", "off")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What holds for a model: which version is champion, what the challenger does, and the limits that it is held to."""
+
+    model: str
+    champion: int
+    challenger: int | None = None
+    mode: str = "off"  # share: it answers a share of the keys; shadow: it answers and nobody hears it; off
+    share: float = 0.0  # of the keys, 0..1
+    salt: str = ""  # the same for all stages of a rollout, so that a key that was in stays in when the share grows
+    stage: str = ""  # names this step of the rollout
+    at: str = ""
+    by: str = ""
+    reason: str = ""
+    guards: RolloutSettings = field(default_factory=RolloutSettings)
+
+    @property
+    def going(self) -> bool:
+        """Whether the challenger has anything to do."""
+        return self.challenger is not None and self.mode != "off"
+
+    @cached_property
+    def chooses(self) -> Callable[[Any], bool]:
+        """What says of a key's value whether the challenger answers it."""
+        if self.challenger is None or self.mode != "share" or self.share <= 0:
+            return lambda value: False
+        start, limit = _start(self.model, self.salt), int(self.share * 2**64)
+
+        def chooses(value: Any) -> bool:
+            text = key_text(value)
+            if text is None:
+                return False
+            hashed = start.copy()
+            hashed.update(text.encode("utf-8", "surrogatepass"))
+            return int.from_bytes(hashed.digest()) < limit
+
+        return chooses
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rollout as JSON values."""
+        return asdict(self)
+
+
+def _start(model: str, salt: str) -> Any:
+    return blake2b(f"{model}\0{salt}\0".encode(), digest_size=8)
+
+
+def position(model: str, salt: str, key: Any) -> float | None:
+    """Return where a key lies in [0, 1): below the share the challenger answers it. None for a missing key."""
+    text = key_text(key)
+    if text is None:
+        return None
+    hashed = _start(model, salt)
+    hashed.update(text.encode("utf-8", "surrogatepass"))
+    return (int.from_bytes(hashed.digest()) >> 11) / 2**53
+
+
+def key_text(value: Any) -> str | None:
+    """Return a key as the text that is hashed: the same for a request, a table and a command line. None when missing."""
+    if value is None or value == "" or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value)
+
+
+def read(file: Path) -> Rollout:
+    """Return what a file says. Raises UsageError when it is no rollout file, FileNotFoundError when there is none."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        known = {each.name for each in fields(Rollout)}
+        limits = {k: v for k, v in values.get("guards", {}).items() if k in {f.name for f in fields(RolloutSettings)}}
+        told = {k: v for k, v in values.items() if k in known}
+        made = Rollout(**{**told, "guards": RolloutSettings(**limits)})
+        sound = made.mode in MODES and 0.0 <= made.share <= 1.0 and type(made.champion) is int
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError) as err:
+        raise UsageError(f"this is not a rollout file ({err})", where=str(file)) from None
+    if not sound:
+        raise UsageError(
+            "this is not a rollout file (mode, share or champion is none)", where=str(file), next="`d2c rollout MODEL`"
+        )
+    return made
+
+
+def write(file: Path, rollout: Rollout) -> None:
+    """Write the file whole, so that a service that looks at it sees the old one or the new one."""
+    put(file, json.dumps(rollout.to_dict(), indent=1).encode())
+
+
+def put(file: Path, content: bytes) -> None:
+    """Replace a file at once."""
+    private_folder(file.parent)
+    draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        draft.write_bytes(content)
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def here() -> str:
+    """Return what tells this machine, or this container, from others: process ids mean something within it alone."""
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()} {space}".strip()
+
+
+def marker(folder: Path, stage: str) -> Path:
+    """Return the file that says that a service has ended a stage."""
+    return folder / f"aborted-{stage}.json"
+
+
+def mark(folder: Path, stage: str, event: dict[str, Any]) -> bool:
+    """Say that a stage has ended and why; False when another worker has said so before."""
+    file = marker(folder, stage)
+    draft = folder / f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    private_folder(folder)
+    try:
+        draft.write_text(json.dumps(event), encoding="utf-8")
+        os.link(draft, file)  # only one can
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
+def marks(folder: Path) -> list[dict[str, Any]]:
+    """Return what services said about stages that they ended."""
+    found = []
+    for file in sorted(folder.glob("aborted-*.json")):
+        with suppress(OSError, ValueError):
+            found.append(json.loads(file.read_text(encoding="utf-8")))
+    return found
+
+
+def ended(rollout: Rollout) -> Rollout:
+    """Return the same with nothing left for the challenger to do."""
+    return replace(rollout, mode="off", share=0.0)

@@ -1,0 +1,107 @@
+"""How a rollout stands: what was decided, what the workers on this machine do, and how the challenger fares."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.registry import promotions
+from d2c_mlops.registry.gate import Clause
+from d2c_mlops.registry.versions import find_version
+from d2c_mlops.serving.rollout.counters import summary, total
+from d2c_mlops.serving.rollout.history import Event, carry, current, history, place_of
+from d2c_mlops.serving.rollout.state_file import Rollout, here
+from d2c_mlops.serving.rollout.watcher import BEAT
+from d2c_mlops.settings import Settings
+
+PATIENCE = 4.0  # seconds in which running services are waited for
+
+
+@dataclass
+class Standing:
+    """How a rollout stands, here and in the services that run on this machine."""
+
+    model: str
+    champion: int | None
+    rollout: Rollout | None  # the last one; mode off when it is over
+    events: list[Event]
+    workers: list[dict[str, Any]] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)  # what workers counted in this stage
+    seconds: float | None = None  # until all workers followed
+    gate: list[Clause] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    file: str = ""  # what services follow; a container is given it as D2C_SERVICE_ROLLOUT
+
+    @property
+    def going(self) -> bool:
+        """Whether a challenger answers."""
+        return self.rollout is not None and self.rollout.going
+
+    @property
+    def behind(self) -> list[dict[str, Any]]:
+        """The workers that do not do what they should."""
+        now = self.rollout
+        wanted = (self.champion, now.challenger if now and now.going else None, now.stage if now else "")
+        return [each for each in self.workers if (each["champion"], each["challenger"], each["stage"]) != wanted]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {
+            "model": self.model, "champion": self.champion, "going": self.going,
+            "rollout": self.rollout.to_dict() if self.rollout else None, "figures": self.figures,
+            "workers": len(self.workers), "behind": len(self.behind), "seconds": self.seconds, "notes": self.notes, "file": self.file,
+            "gate": [clause.to_dict() for clause in self.gate], "history": [each.to_dict() for each in self.events],
+        }  # fmt: skip
+
+
+def standing(model: str, settings: Settings, *, wait: bool = False, notes: Sequence[str] = ()) -> Standing:
+    """Return how a rollout stands; with `wait` as soon as the services on this machine follow it, or PATIENCE is over."""
+    ledger, start = Ledger.of(settings), time.monotonic()
+    carry(ledger, model, settings)
+    champion, now = promotions.champion(ledger, model), current(ledger, model, settings)
+    told = Standing(model, champion.version if champion else None, now, history(ledger, model), notes=list(notes))
+    told.file = str(place_of(model, settings)[0])
+    if champion is None:
+        find_version(ledger, model)
+    told.workers = workers(model, settings)
+    while wait and told.behind and time.monotonic() - start < PATIENCE:
+        time.sleep(0.1)
+        told.workers = workers(model, settings)
+    if wait and told.workers and not told.behind:
+        told.seconds = round(time.monotonic() - start, 2)
+    counted = [each["counts"] for each in _told(model, settings) if now is not None and each["stage"] == now.stage]
+    told.figures = summary(total(counted)) if counted else {}
+    return told
+
+
+def workers(model: str, settings: Settings) -> list[dict[str, Any]]:
+    """Return what the workers that live and share this machine's folder say of themselves."""
+    return [each for each in _told(model, settings) if _lives(each)]
+
+
+def _told(model: str, settings: Settings) -> list[dict[str, Any]]:
+    _, folder = place_of(model, settings)
+    found = []
+    for file in folder.glob("worker-*.json"):
+        with suppress(OSError, ValueError):
+            age = time.time() - file.stat().st_mtime
+            found.append({**json.loads(file.read_text(encoding="utf-8")), "age": age})
+    return found
+
+
+def _lives(told: dict[str, Any]) -> bool:
+    if told.get("host", here()) != here():  # in a container of its own, say: a process id says nothing
+        return bool(told["age"] < 3 * BEAT)
+    try:
+        os.kill(told["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

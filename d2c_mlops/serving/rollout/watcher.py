@@ -1,0 +1,228 @@
+"""Follow the rollout file: who answers changes in a running service, and a challenger that breaks a limit is out at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from d2c_mlops.errors import UsageError
+from d2c_mlops.serving.http.metrics import Metrics
+from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.rollout.counters import Tally, summary, total, verdict
+from d2c_mlops.serving.rollout.state_file import FILE, Rollout, here, mark, marker, put, read
+from d2c_mlops.serving.rollout.variants import PATIENCE, Shadowed, Shadows, Split
+
+LOOK = 0.5  # seconds between two looks at the file
+BEAT = 5.0  # seconds between two signs of life, for those who share the folder and not the machine
+STALE = 30 * 24 * 3600.0  # seconds
+LOG = logging.getLogger("d2c.service")
+
+
+@dataclass
+class Watcher:
+    """Says which of the loaded versions answer, and keeps looking; one in each worker."""
+
+    versions: Mapping[int, Served]
+    first: int  # the version that answers as long as no file names another one that is loaded
+    install: Callable[[Served], None]
+    metrics: Metrics
+    file: Path | None = None
+    folder: Path | None = None  # shared by the workers of a service; nothing is shared without one
+    logbook: Logbook | None = None
+    look_every: float = LOOK
+    rollout: Rollout | None = None
+    aborted: set[str] = field(default_factory=set)  # stages
+    tally: Tally = field(default_factory=Tally)
+    shadows: Shadows | None = None
+    broken: Mapping[int, str] = field(default_factory=dict)  # versions that could not be loaded, and why
+    patience: float = PATIENCE
+
+    def __post_init__(self) -> None:
+        self.stamp: tuple[int, int] | None = None
+        self.applied: tuple[Any, ...] = ()
+        self.written: dict[str, Any] = {}
+        self.beaten = 0.0
+        self.closing = threading.Event()
+        self.own = self.folder / f"worker-{os.getpid()}-{secrets.token_hex(4)}.json" if self.folder else None
+        self._sweep()
+        self.look()
+        self.thread = threading.Thread(target=self._keep, name="rollout", daemon=True)
+
+    def _sweep(self) -> None:
+        """Remove what workers left that are gone, a month after they last said something."""
+        for file in self.folder.glob("worker-*.json") if self.folder else ():
+            with suppress(OSError):
+                if time.time() - file.stat().st_mtime > STALE:
+                    file.unlink()
+
+    def start(self) -> None:
+        """Look again and again, in a thread."""
+        self.thread.start()
+
+    def _keep(self) -> None:
+        while not self.closing.wait(self.look_every):
+            try:
+                self.look()
+            except Exception as err:  # a service answers on, whatever is wrong with a rollout
+                LOG.error("rollout cannot be followed", exc_info=err)
+
+    def look(self) -> None:
+        """Read the file when it changed, apply it, and judge the challenger."""
+        self._read()
+        rollout = self.rollout
+        if rollout is not None and rollout.going and rollout.stage not in self.aborted and self._marked(rollout.stage):
+            self.aborted.add(rollout.stage)
+        self._apply()
+        why = self.broken.get(rollout.challenger or 0) if rollout is not None and rollout.going else None
+        if rollout is not None and why and rollout.stage not in self.aborted:
+            self._abort(rollout, f"load: version {rollout.challenger} cannot be loaded: {why}", {})
+        if isinstance(self.applied[-1], Tally) and rollout is not None:
+            counts = total([self.tally.to_dict(), *self._others(rollout.stage)])
+            if reason := verdict(counts, rollout.guards):
+                self._abort(rollout, reason, summary(counts))
+        self._tell()
+
+    def _read(self) -> None:
+        if self.file is None:
+            return
+        try:
+            found = self.file.stat()
+            stamp = (found.st_mtime_ns, found.st_ino)
+            if stamp == self.stamp:
+                return
+            rollout = read(self.file)
+            self.stamp = stamp
+        except FileNotFoundError:
+            self.rollout, self.stamp = None, None
+            return
+        except (OSError, UsageError) as err:
+            LOG.warning("rollout file cannot be read", extra={"facts": {"file": str(self.file), "why": str(err)}})
+            return
+        if rollout.model != self.versions[self.first].name:
+            LOG.warning("rollout of another model", extra={"facts": {"file": str(self.file), "model": rollout.model}})
+            return
+        self.rollout = rollout
+
+    def _marked(self, stage: str) -> bool:
+        return self.folder is not None and marker(self.folder, stage).exists()
+
+    def _apply(self) -> None:
+        """Let answer who has to; requests that are under way are answered by those who began."""
+        rollout = self.rollout
+        champion = self.versions.get(rollout.champion if rollout else self.first) or self.versions[self.first]
+        challenger = self.versions.get(rollout.challenger or 0) if rollout else None
+        going = rollout is not None and rollout.going and rollout.stage not in self.aborted
+        if rollout is None or not going or challenger is None or challenger is champion:
+            wanted: tuple[Any, ...] = (champion.version, None)
+            if self.applied != wanted:
+                self._install(champion, wanted, 0.0)
+            return
+        if self.applied[:3] == (champion.version, challenger.version, rollout.stage):
+            return
+        self.tally = self.tally.after() if self.applied and self.applied[0] == champion.version else Tally()
+        sides = (champion, challenger, rollout, self.tally, self.metrics, self.patience)
+        wanted = (champion.version, challenger.version, rollout.stage, self.tally)
+        if rollout.mode == "share":
+            self._install(Split.of(*sides), wanted, rollout.share)
+            return
+        self.shadows = self.shadows or Shadows()
+        made = Shadowed.of(*sides)
+        vars(made).update(shadows=self.shadows, write=self._write)
+        self._install(made, wanted, 0.0)
+
+    def _install(self, served: Served, wanted: tuple[Any, ...], share: float) -> None:
+        self.install(served)
+        first, self.applied = not self.applied, wanted
+        for label in {one.label for one in self.versions.values()}:
+            answers = isinstance(served, Split) and label == served.challenger.label
+            self.metrics.share.labels(served.name, label).set(share if answers else 0.0)
+        if not first or len(wanted) > 2:
+            mode = self.rollout.mode if self.rollout and len(wanted) > 2 else "off"
+            facts = {"model": served.name, "champion": wanted[0], "challenger": wanted[1], "mode": mode, "share": share}
+            LOG.info("rollout", extra={"facts": facts})
+
+    def _abort(self, rollout: Rollout, reason: str, evidence: dict[str, Any]) -> None:
+        """End the stage here, then in the other workers; whoever is first says why, for the ledger."""
+        self.aborted.add(rollout.stage)
+        self._apply()
+        event = {
+            "event": f"abort-{rollout.stage}", "model": rollout.model, "at": datetime.now(UTC).isoformat(),
+            "by": "service", "reason": reason, "action": "abort", "mode": "off", "share": 0.0,
+            "champion": rollout.champion, "challenger": rollout.challenger, "salt": rollout.salt,
+            "stage": rollout.stage, "evidence": evidence,
+        }  # fmt: skip
+        mine = True
+        if self.folder is not None:
+            try:
+                mine = mark(self.folder, rollout.stage, event)
+            except OSError as err:
+                LOG.error("rollout's end cannot be shared", exc_info=err)
+        if mine:
+            self._write([orjson.dumps({"kind": "rollout", **event})])
+            self.metrics.aborts.labels(rollout.model, str(rollout.challenger), reason.partition(":")[0]).inc()
+            LOG.error("rollout aborted", extra={"facts": event})
+
+    def _write(self, lines: list[bytes]) -> None:
+        if self.logbook is not None:
+            for line in lines:
+                self.logbook.append(line)
+
+    def _others(self, stage: str) -> list[dict[str, int]]:
+        """Return what other workers of this service have counted in a stage."""
+        found = []
+        for file in self.folder.glob("worker-*.json") if self.folder else ():
+            if file != self.own:
+                with suppress(OSError, ValueError):
+                    told = json.loads(file.read_text(encoding="utf-8"))
+                    if told.get("stage") == stage:
+                        found.append(told["counts"])
+        return found
+
+    def _tell(self) -> None:
+        """Write what this worker does, for the other workers and for `d2c rollout`."""
+        if self.own is None:
+            return
+        stage = self.rollout.stage if self.rollout else ""
+        counts = self.tally.to_dict() if len(self.applied) > 2 else self.written.get("counts", {})
+        if len(self.applied) <= 2 and self.written.get("stage") != stage:
+            counts = {}
+        told = {"pid": os.getpid(), "versions": sorted(self.versions), "champion": self.applied[0],
+                "challenger": self.applied[1], "stage": stage, "counts": counts, "host": here()}  # fmt: skip
+        with suppress(OSError):
+            if told != self.written:
+                put(self.own, orjson.dumps({**told, "at": time.time()}))
+                self.written, self.beaten = told, time.monotonic()
+            elif time.monotonic() - self.beaten > BEAT:
+                os.utime(self.own)
+                self.beaten = time.monotonic()
+
+    def close(self) -> None:
+        """Stop looking; what was counted stays for the other workers while a stage goes on."""
+        self.closing.set()
+        if self.thread.is_alive():
+            self.thread.join(5.0)
+        if self.shadows is not None:
+            self.shadows.close()
+        with suppress(OSError):
+            self._tell()
+            if self.own is not None and len(self.applied) <= 2:
+                self.own.unlink(missing_ok=True)
+
+
+def place(rollout: str, state: str, model: str) -> tuple[Path | None, Path | None]:
+    """Return the rollout file of a model's service and the folder that its workers share, by the service's settings."""
+    folder = Path(state) / "rollout" / model if state else None
+    return (Path(rollout.replace("{model}", model)) if rollout else folder / FILE if folder else None), folder
