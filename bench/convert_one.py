@@ -103,7 +103,7 @@ def measure(m: dict[str, Any], notebook: Path, data: Path, root: Path, timeout: 
 
 def changed(written: Any, root: Path, timeout: float) -> bool:
     """Run the notebook on record with another value for one parameter: a number where there is one, else the folder."""
-    from d2c_mlops.runs.execute import run
+    from d2c_mlops.runs.execution.execute import run
     from d2c_mlops.settings import load
 
     name, value = another(written.parameters, root)
@@ -149,7 +149,7 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
     from d2c_mlops.models.core.contract import to_records
     from d2c_mlops.registry.promotions import live, promote
     from d2c_mlops.registry.versions import load_version
-    from d2c_mlops.runs.execute import run
+    from d2c_mlops.runs.execution.execute import run
     from d2c_mlops.settings import load
     from d2c_mlops.verbs import serve
 

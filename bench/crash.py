@@ -27,8 +27,8 @@ from sqlalchemy import select
 
 from d2c_mlops.ledger.schema import runs, slot_events, slots
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.slots import add, known_jobs
-from d2c_mlops.runs.values import RUN_ID
+from d2c_mlops.runs.execution.slots import add, known_jobs
+from d2c_mlops.runs.run_events import RUN_ID
 
 AWAY = 60  # seconds
 JOBS = ("one", "two", "three", "four")
@@ -40,7 +40,7 @@ PARAMETERS = "slot: str = ''"
 WORK = """
 import fcntl, os, random, time
 from pathlib import Path
-from d2c_mlops.runs.values import record
+from d2c_mlops.runs.run_events import record
 effects = Path("effects"); effects.mkdir(exist_ok=True)
 lock = (effects / f"{slot}.lock").open("a")
 try:

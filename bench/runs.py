@@ -23,7 +23,7 @@ from sqlalchemy import insert, select
 
 from d2c_mlops.ledger.schema import runs, slots
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.slots import add, known_jobs, running
+from d2c_mlops.runs.execution.slots import add, known_jobs, running
 
 BIN = Path(sys.executable).parent
 CADENCES = ("daily at {h:02}:{m:02}", "weekly on Monday {h:02}:{m:02}", "monthly on 1 {h:02}:{m:02}", "{m} {h} * * 1-5")

@@ -78,6 +78,7 @@ MODULES: dict[str, str] = {
     "models.statistical": "models.converted.statistical",
     "models.treatments": "models.segmentation.treatments",
     "options": "settings.schema",
+    "runs.values": "runs.run_events",
     "serving.service": "serving.app.service",
     "serving.sinks": "serving.batch.sinks",
     "values": "settings.parsing",

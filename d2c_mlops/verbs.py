@@ -26,8 +26,8 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotions import Promotion, live
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.runs.execute import run as _run
-from d2c_mlops.runs.records import Run
+from d2c_mlops.runs.execution.execute import run as _run
+from d2c_mlops.runs.execution.records import Run
 from d2c_mlops.serving.batch.score import Scored
 from d2c_mlops.serving.batch.score import score as _score
 from d2c_mlops.serving.local.loadtest import Load

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.cadence import Cadence, cadence
+from d2c_mlops.runs.schedule.cadence import Cadence, cadence
 
 
 def at(text: str) -> datetime:

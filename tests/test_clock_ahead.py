@@ -9,9 +9,9 @@ from test_slot_run import call, quick
 
 from d2c_mlops.errors import Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs import slots
-from d2c_mlops.runs.records import latest
-from d2c_mlops.runs.schedule import Scheduler
+from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.settings import Settings, load
 
 __all__ = ["quick", "scheduled"]
@@ -99,7 +99,7 @@ def test_a_sign_of_life_ahead_of_now_is_said_once_and_keeps_nothing_alive(
     slots.beat(made.ledger, [mine], NOW + timedelta(days=400))
     made.recover(NOW), made.recover(NOW)
     assert len([line for line in said if "lies ahead of now" in line]) == 1
-    monkeypatch.setattr("d2c_mlops.runs.pulse.processes.alive", lambda pid, started: False)
+    monkeypatch.setattr("d2c_mlops.runs.execution.leases.processes.alive", lambda pid, started: False)
     made.recover(NOW)
     assert slots.find(made.ledger, "report", SLOT).status == "waiting"
 

@@ -15,7 +15,7 @@ from d2c_mlops.convert.notebook import read_notebook
 from d2c_mlops.convert.packages import Installed
 from d2c_mlops.convert.path_values import Values
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.runs.execute import run
+from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.settings import load
 
 

@@ -25,7 +25,7 @@ from d2c_mlops.models.core.model import discover
 from d2c_mlops.registry.gate import judge
 from d2c_mlops.registry.promotions import live, promote
 from d2c_mlops.registry.versions import load_version, new_model, register
-from d2c_mlops.runs.execute import run
+from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.settings import Settings, load

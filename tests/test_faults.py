@@ -14,16 +14,16 @@ from test_schedule import NOW, SLOT, Clock, finish, scheduled, scheduler
 
 from d2c_mlops.errors import NotebookFailed, Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs import execute, processes, slots
-from d2c_mlops.runs.execute import run
-from d2c_mlops.runs.failures import classify
-from d2c_mlops.runs.pulse import FENCE, LEASE, Pulse, Watch
-from d2c_mlops.runs.records import latest, open_row
-from d2c_mlops.runs.supervise import Limits
+from d2c_mlops.runs.execution import execute, processes, slots
+from d2c_mlops.runs.execution.execute import run
+from d2c_mlops.runs.execution.failures import classify
+from d2c_mlops.runs.execution.leases import FENCE, LEASE, Pulse, Watch
+from d2c_mlops.runs.execution.records import latest, open_row
+from d2c_mlops.runs.execution.supervise import Limits
 from d2c_mlops.settings import Settings, load
 
 __all__ = ["scheduled"]
-CPUS = "import os\nfrom d2c_mlops.runs.values import record\nrecord(cpus=len(os.sched_getaffinity(0)), omp=os.environ['OMP_NUM_THREADS'])"
+CPUS = "import os\nfrom d2c_mlops.runs.run_events import record\nrecord(cpus=len(os.sched_getaffinity(0)), omp=os.environ['OMP_NUM_THREADS'])"
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ from d2c_mlops.forgetting.person import Person
 from d2c_mlops.ledger.schema import decisions, feedback, forgettings, predictions, runs, versions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotions import promote
-from d2c_mlops.runs import processes
+from d2c_mlops.runs.execution import processes
 from d2c_mlops.serving.batch.webhook_sink import Letter, Sent, _digest
 from d2c_mlops.serving.http.idempotency import Kept
 from d2c_mlops.serving.log.files import Logbook

@@ -16,11 +16,11 @@ from test_runs import PARAMETERS, RECORD, write
 from d2c_mlops.cli import main
 from d2c_mlops.ledger.schema import promotions, versions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs import outputs
-from d2c_mlops.runs.environments import installed
-from d2c_mlops.runs.execute import prepare, run
+from d2c_mlops.runs.execution import outputs
+from d2c_mlops.runs.execution.environments import installed
+from d2c_mlops.runs.execution.execute import prepare, run
+from d2c_mlops.runs.execution.records import Run, close_row, find, latest, open_row
 from d2c_mlops.runs.history import Filter, compare, found, prunable, prune
-from d2c_mlops.runs.records import Run, close_row, find, latest, open_row
 from d2c_mlops.settings import Settings, load
 
 NOW = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
@@ -64,7 +64,7 @@ def test_runs_are_found_by_what_they_were(held: Settings) -> None:
 def test_two_runs_differ_in_what_was_changed(held: Settings, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = past(held, NOW, n=1, wape=0.3)
     write(project / "nb.ipynb", PARAMETERS, RECORD, "print('more')")
-    monkeypatch.setattr("d2c_mlops.runs.environments.installed", lambda: {**installed(), "pandas": "9.9.9"})
+    monkeypatch.setattr("d2c_mlops.runs.execution.environments.installed", lambda: {**installed(), "pandas": "9.9.9"})
     other = past(held, NOW, n=2, wape=0.2)
     differ = compare(held, one, other)
     assert differ["parameters"] == {"n": (1, 2)} and differ["recorded"] == {"n": (1, 2), "wape": (0.3, 0.2)}

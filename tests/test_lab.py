@@ -10,7 +10,7 @@ from test_running import write
 
 from d2c_mlops.cli import main
 from d2c_mlops.cli.lab import EXTENSIONS
-from d2c_mlops.runs.parameters import check, default_text, parameters_of
+from d2c_mlops.runs.parameters.parameters import check, default_text, parameters_of
 
 PARAMETERS = """#tags:parameters
 from datetime import date
@@ -46,7 +46,7 @@ def test_defaults_are_offered_as_texts_that_give_them_again(tmp_path: Path) -> N
 def test_the_lab_is_started_with_scheduler_server_and_extension(project: Path) -> None:
     command = json.loads(CliRunner().invoke(main, ["lab", "--json"]).output)["command"]
     text = " ".join(command)
-    for part in ("d2c_mlops.runs.lab.JobScheduler", "d2c_mlops.runs.lab.RunManager", "d2c_mlops.runs.lab_server=True",
+    for part in ("d2c_mlops.runs.lab.job_manager.JobScheduler", "d2c_mlops.runs.lab.job_manager.RunManager", "d2c_mlops.runs.lab.server_extension=True",
                  f"extra_labextensions_path={EXTENSIONS}"):  # fmt: skip
         assert part in text
     package = json.loads((EXTENSIONS / "d2c-lab" / "package.json").read_text())
@@ -75,7 +75,7 @@ def test_a_job_whose_parameters_do_not_fit_is_refused_when_it_is_created(
     from jupyter_scheduler.models import CreateJob, CreateJobDefinition
     from jupyter_scheduler.orm import create_tables
 
-    from d2c_mlops.runs.lab import JobScheduler
+    from d2c_mlops.runs.lab.job_manager import JobScheduler
 
     write(tmp_path / "nb.ipynb", PARAMETERS)
     url = f"sqlite:///{tmp_path / 'lab.db'}"
@@ -89,7 +89,7 @@ def test_a_job_whose_parameters_do_not_fit_is_refused_when_it_is_created(
 
 def test_fields_left_blank_mean_the_notebooks_default(tmp_path: Path) -> None:
     pytest.importorskip("jupyter_scheduler")
-    from d2c_mlops.runs.lab import without_blanks
+    from d2c_mlops.runs.lab.job_manager import without_blanks
 
     write(tmp_path / "nb.ipynb", PARAMETERS)
     declared = parameters_of(json.loads((tmp_path / "nb.ipynb").read_text()))

@@ -23,8 +23,8 @@ from d2c_mlops.convert.sections import sectioned, title_of
 from d2c_mlops.convert.verify import _FIGURE, _NOT_RESULTS, _lines
 from d2c_mlops.data.ingestion.joining import plain_stem
 from d2c_mlops.data.sources.csv_files import NUMBER_LIKE
-from d2c_mlops.runs.page_body import without_loads
-from d2c_mlops.runs.printed import CONTROL
+from d2c_mlops.runs.execution.page_body import without_loads
+from d2c_mlops.runs.execution.printed import CONTROL
 
 
 def grows(work: Callable[[str], object], seed: str, tail: str = "", length: int = 15_000) -> float:

@@ -12,7 +12,7 @@ from test_schedule import Clock, finish, scheduled, scheduler
 from test_slot_run import quick
 
 from d2c_mlops.errors import NotebookFailed, SettingsError, Temporary
-from d2c_mlops.runs.notify import notify
+from d2c_mlops.runs.schedule.notify import notify
 from d2c_mlops.settings import Settings, load
 
 __all__ = ["quick", "scheduled"]

@@ -15,10 +15,10 @@ from test_running import ran, write
 from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execute import run
-from d2c_mlops.runs.page import FACTS, advice, document, duration, finish_page, price, readable
-from d2c_mlops.runs.page_body import render, without_loads
-from d2c_mlops.runs.records import Run, latest
+from d2c_mlops.runs.execution.execute import run
+from d2c_mlops.runs.execution.page import FACTS, advice, document, duration, finish_page, price, readable
+from d2c_mlops.runs.execution.page_body import render, without_loads
+from d2c_mlops.runs.execution.records import Run, latest
 from d2c_mlops.settings import load
 
 AT = datetime(2026, 11, 29, 5, 0, tzinfo=UTC)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.parameters import check, parameters_of, to_json, to_source
+from d2c_mlops.runs.parameters.parameters import check, parameters_of, to_json, to_source
 
 
 def notebook(source: str, tags: tuple[str, ...] = ("parameters",)) -> dict[str, Any]:

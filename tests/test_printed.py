@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2c_mlops.runs.printed import HEAD, LIVE, Printed, Stream, encodable
-from d2c_mlops.runs.redaction import Redaction
+from d2c_mlops.runs.execution.printed import HEAD, LIVE, Printed, Stream, encodable
+from d2c_mlops.runs.secrets.redaction import Redaction
 
 
 class Secrets(Redaction):

@@ -17,11 +17,11 @@ from test_slot_run import quick
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs import slots
-from d2c_mlops.runs.jobs import job_of, jobs_of, readable
-from d2c_mlops.runs.reread import reread
-from d2c_mlops.runs.schedule import Scheduler
-from d2c_mlops.runs.slot_run import run_job
+from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.schedule.jobs import job_of, jobs_of, readable
+from d2c_mlops.runs.schedule.reread import reread
+from d2c_mlops.runs.schedule.schedule import Scheduler
+from d2c_mlops.runs.schedule.slot_run import run_job
 from d2c_mlops.settings import Settings, load
 
 __all__ = ["quick", "scheduled"]
@@ -190,7 +190,7 @@ def test_a_job_that_vanishes_while_it_runs_is_settled_by_what_the_run_did(
             raise error
         return type("Done", (), {"id": None, "seconds": 1.0, "recorded": {}})()
 
-    monkeypatch.setattr("d2c_mlops.runs.schedule.run", vanish)
+    monkeypatch.setattr("d2c_mlops.runs.schedule.schedule.run", vanish)
     slots.add(edited.made.ledger, "gone", {SLOT: ("waiting", "due")}, NOW)
     slot = slots.find(edited.made.ledger, "gone", SLOT)
     edited.made.start(slot)
@@ -204,8 +204,8 @@ def test_a_job_that_vanishes_while_it_runs_is_settled_by_what_the_run_did(
 def test_a_slot_of_a_vanished_job_whose_scheduler_is_gone_is_settled(
     project: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    from d2c_mlops.runs.execute import prepare
-    from d2c_mlops.runs.records import close_row, open_row
+    from d2c_mlops.runs.execution.execute import prepare
+    from d2c_mlops.runs.execution.records import close_row, open_row
 
     settings = with_jobs(project, GOOD, section("gone", "at = daily at 05:00"))
     ledger = Ledger.of(settings)
@@ -218,7 +218,7 @@ def test_a_slot_of_a_vanished_job_whose_scheduler_is_gone_is_settled(
     if ending != "lost":
         close_row(ledger, job.id, {"status": ending, "exit_code": 0 if ending == "succeeded" else 5, "ended_at": NOW,
                                    "recorded": {}})  # fmt: skip
-    monkeypatch.setattr("d2c_mlops.runs.pulse.processes.alive", lambda pid, started: False)
+    monkeypatch.setattr("d2c_mlops.runs.execution.leases.processes.alive", lambda pid, started: False)
     made = scheduler(with_jobs(project, GOOD), Clock())
     made.recover(NOW)
     slot = slots.find(ledger, "gone", SLOT)

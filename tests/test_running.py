@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs import kernels
-from d2c_mlops.runs.client import readable, without_machinery
-from d2c_mlops.runs.execute import run
-from d2c_mlops.runs.failures import classify
-from d2c_mlops.runs.kernels import choose
-from d2c_mlops.runs.records import Run, close_lost, latest
-from d2c_mlops.runs.scratch import LONGEST, remove_scratch, scratch_folder
+from d2c_mlops.runs.execution import kernels
+from d2c_mlops.runs.execution.client import readable, without_machinery
+from d2c_mlops.runs.execution.execute import run
+from d2c_mlops.runs.execution.failures import classify
+from d2c_mlops.runs.execution.kernels import choose
+from d2c_mlops.runs.execution.records import Run, close_lost, latest
+from d2c_mlops.runs.execution.scratch import LONGEST, remove_scratch, scratch_folder
 from d2c_mlops.settings import Settings, load
 
 REACHED = "open('reached', 'a').write('x')"
@@ -311,7 +311,7 @@ def test_a_run_whose_page_is_absent_names_what_is_there(project: Path) -> None:
         run("nb.ipynb", {}, held)
     row = latest(Ledger.of(held))[0]
     assert f"open {row.outputs['html']}" in caught.value.next
-    from d2c_mlops.runs.execute import failure
+    from d2c_mlops.runs.execution.execute import failure
 
     shutil.rmtree(row.folder)
     assert "output.html" not in failure(row).next and f"d2c runs show {row.id}" in failure(row).next

@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execute import run
-from d2c_mlops.runs.records import close_lost, find, latest
+from d2c_mlops.runs.execution.execute import run
+from d2c_mlops.runs.execution.records import close_lost, find, latest
 from d2c_mlops.settings import Settings, load
 
 PARAMETERS = "from datetime import date\nwho: str = 'x'\nday: date = date(2024, 1, 1)\nn: int = 3\nseed: int = 1"
-RECORD = "from d2c_mlops.runs.values import record\nrecord(who=who, day=day, twice=2 * n)"
+RECORD = "from d2c_mlops.runs.run_events import record\nrecord(who=who, day=day, twice=2 * n)"
 
 
 def write(path: Path, *cells: str) -> Path:

@@ -13,10 +13,10 @@ from test_runs import PARAMETERS, RECORD, marked, wait_for, write
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs import slots
-from d2c_mlops.runs.jobs import due, fill, jobs_of
-from d2c_mlops.runs.records import latest
-from d2c_mlops.runs.schedule import Scheduler
+from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.schedule.jobs import due, fill, jobs_of
+from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.settings import Settings, load
 
 JOB = "[schedule:report]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nparams.day = {slot:%Y-%m-%d}\nbackoff = 10\n"

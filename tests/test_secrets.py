@@ -9,11 +9,11 @@ from test_runs import write
 
 from d2c_mlops.errors import NotebookFailed, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execute import run
-from d2c_mlops.runs.parameters import to_source
-from d2c_mlops.runs.records import latest
-from d2c_mlops.runs.redaction import clean, forms
-from d2c_mlops.runs.secrets import secret
+from d2c_mlops.runs.execution.execute import run
+from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.parameters.parameters import to_source
+from d2c_mlops.runs.secrets.redaction import clean, forms
+from d2c_mlops.runs.secrets.secrets import secret
 from d2c_mlops.settings import load
 
 TOKEN, PASSWORD = 'pa"ss w&rd<1>', "file-secret-42"
@@ -21,8 +21,8 @@ SHOW = """
 import base64, os, sys, json
 from IPython.display import HTML, display
 from urllib.parse import quote
-from d2c_mlops.runs.secrets import secret
-from d2c_mlops.runs.values import record
+from d2c_mlops.runs.secrets.secrets import secret
+from d2c_mlops.runs.run_events import record
 other = secret("SHOP_PASSWORD")
 for each in (token, other):
     print(each, repr(each), json.dumps(each), quote(each), base64.b64encode(each.encode()).decode())

@@ -15,11 +15,11 @@ from d2c_mlops.cli import main
 from d2c_mlops.data.manifest import Manifest, TableParts
 from d2c_mlops.errors import SettingsError, Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs import slots
-from d2c_mlops.runs.execute import run
-from d2c_mlops.runs.jobs import job_of
-from d2c_mlops.runs.records import latest
-from d2c_mlops.runs.slot_parameters import slot_parameters
+from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution.execute import run
+from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.schedule.jobs import job_of
+from d2c_mlops.runs.schedule.slot_parameters import slot_parameters
 from d2c_mlops.settings import Settings, load
 
 __all__ = ["quick", "scheduled"]
@@ -150,7 +150,9 @@ def test_keys_of_slots_tell_moments_apart_whatever_their_zone() -> None:
 def test_the_key_is_in_the_environment_of_a_slots_run_and_in_no_other(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell = "from d2c_mlops.runs.values import record, slot_key as key\nrecord(parameter=slot_key, environment=key())"
+    cell = (
+        "from d2c_mlops.runs.run_events import record, slot_key as key\nrecord(parameter=slot_key, environment=key())"
+    )
     settings = with_job(project)
     write(project / "nb.ipynb", TRAIN, cell)
     (slot,) = call(settings, clock=Clock(NOW.replace(hour=6)), name="train_it")

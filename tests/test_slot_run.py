@@ -9,10 +9,10 @@ from test_schedule import NOW, SLOT, Clock, finish, scheduled, scheduler
 
 from d2c_mlops.errors import DataRefused, NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs import slots
-from d2c_mlops.runs.execute import prepare
-from d2c_mlops.runs.records import Run, close_row, find, latest, open_row
-from d2c_mlops.runs.slot_run import run_job
+from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution.execute import prepare
+from d2c_mlops.runs.execution.records import Run, close_row, find, latest, open_row
+from d2c_mlops.runs.schedule.slot_run import run_job
 from d2c_mlops.settings import Settings, load
 
 __all__ = ["scheduled"]
@@ -33,7 +33,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
             raise error
         return find(ledger, job.id)
 
-    monkeypatch.setattr("d2c_mlops.runs.schedule.run", fake)
+    monkeypatch.setattr("d2c_mlops.runs.schedule.schedule.run", fake)
     return errors
 
 

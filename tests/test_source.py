@@ -7,10 +7,10 @@ from test_schedule import NOW, SLOT, Clock, scheduler
 from test_slot_run import quick
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs import slots
-from d2c_mlops.runs.execute import run
-from d2c_mlops.runs.jobs import jobs_of
-from d2c_mlops.runs.records import latest
+from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution.execute import run
+from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.schedule.jobs import jobs_of
 from d2c_mlops.settings import load
 
 __all__ = ["quick"]

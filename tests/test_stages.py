@@ -7,16 +7,16 @@ from test_runs import write
 from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execute import run
-from d2c_mlops.runs.records import latest
-from d2c_mlops.runs.stages import stage
+from d2c_mlops.runs.execution.execute import run
+from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.execution.stages import stage
 from d2c_mlops.settings import load
 
 STAGED = """
 from pathlib import Path
 import numpy as np, pandas as pd
-from d2c_mlops.runs.stages import stage
-from d2c_mlops.runs.values import record
+from d2c_mlops.runs.execution.stages import stage
+from d2c_mlops.runs.run_events import record
 
 @stage
 def cleaned(n):

@@ -147,7 +147,7 @@ def deploy(
 
 def _secrets(held: Settings) -> tuple[str, ...]:
     """Return the names of the secrets that jobs and models refer to."""
-    from d2c_mlops.runs.secrets import references
+    from d2c_mlops.runs.secrets.secrets import references
     from d2c_mlops.serving.deploy.project import params
 
     return tuple(sorted(references([*params(held), *(url for job in held.jobs.values() for url in job.notify)])))

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from ..errors import UsageError
-from . import example, json_option, main, settings, show
+from d2c_mlops.cli import example, json_option, main, settings, show
+from d2c_mlops.errors import UsageError
 
-MANAGER = "d2c_mlops.runs.lab.RunManager"
-SCHEDULER = "d2c_mlops.runs.lab.JobScheduler"
-SERVER = "d2c_mlops.runs.lab_server"
+MANAGER = "d2c_mlops.runs.lab.job_manager.RunManager"
+SCHEDULER = "d2c_mlops.runs.lab.job_manager.JobScheduler"
+SERVER = "d2c_mlops.runs.lab.server_extension"
 EXTENSIONS = Path(__file__).parents[1] / "runs" / "labextensions"
 
 

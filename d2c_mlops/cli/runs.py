@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
-from . import example, here, json_option, main, settings, show, table
+from d2c_mlops.cli import example, here, json_option, main, settings, show, table
+from d2c_mlops.errors import UsageError
 
 TRACEBACK = 4  # frames that `d2c runs show` prints
 
 if TYPE_CHECKING:
-    from ..runs.history import Filter
-    from ..runs.records import Run
+    from d2c_mlops.runs.execution.records import Run
+    from d2c_mlops.runs.history import Filter
 
 
 @example(
@@ -57,10 +57,10 @@ def run(
         if given or resume or timeout is not None:
             raise UsageError("a job's parameters and timeout come from its section", where=f"[schedule:{notebook}]")
         return _run_slot(notebook, slot, stay, grace, as_json)
-    from ..runs.supervise import spare
+    from d2c_mlops.runs.execution.supervise import spare
 
     with spare() as worker, Progress(quiet=as_json) as progress:
-        from ..runs.execute import run as execute
+        from d2c_mlops.runs.execution.execute import run as execute
 
         pairs, held = _pairs(given), settings()
         done = execute(notebook, pairs, held, timeout=timeout, progress=progress, spare=worker, resume=resume)
@@ -80,8 +80,8 @@ def run(
 def _run_slot(job: str, slot: str, stay: bool, grace: float | None, as_json: bool) -> None:
     from datetime import timedelta
 
-    from ..runs.jobs import job_of
-    from ..runs.slot_run import GRACE, run_job
+    from d2c_mlops.runs.schedule.jobs import job_of
+    from d2c_mlops.runs.schedule.slot_run import GRACE, run_job
 
     late = GRACE if grace is None else timedelta(seconds=grace)
     say = lambda text: click.echo(text, err=True)  # noqa: E731
@@ -114,7 +114,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def chosen(given: dict[str, Any]) -> Filter:
     """Return the filter that the options mean."""
-    from ..runs.history import Filter
+    from d2c_mlops.runs.history import Filter
 
     since, until = moment(given.pop("since")), moment(given.pop("until"))
     return Filter(**given, since=since, until=until)
@@ -143,7 +143,7 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **given: Any) -> 
     """List the newest runs."""
     if context.invoked_subcommand:
         return None
-    from ..runs.history import found as find
+    from d2c_mlops.runs.history import found as find
 
     found = find(_ledger(), chosen(given), limit)
     if as_json:
@@ -151,7 +151,7 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **given: Any) -> 
     if not found:
         click.echo("no such run; `d2c run train -p model=demand` makes one")
         return None
-    from ..runs.page import duration
+    from d2c_mlops.runs.execution.page import duration
 
     rows = [
         (r.id, r.status if r.status != "failed" else r.failure, duration(r.seconds) if r.seconds is not None else "",
@@ -171,7 +171,7 @@ def show_run(run_id: str, as_json: bool) -> None:
 
     --json prints all that the ledger knows of it.
     """
-    from ..runs.records import find
+    from d2c_mlops.runs.execution.records import find
 
     found = find(_ledger(), run_id)
     if as_json:
@@ -190,8 +190,8 @@ def runbook() -> None:
 @json_option
 def list_runbooks(as_json: bool) -> None:
     """List the runbooks with their parameters."""
-    from ..runs.execute import runbooks
-    from ..runs.parameters import load_notebook, parameters_of
+    from d2c_mlops.runs.execution.execute import runbooks
+    from d2c_mlops.runs.parameters.parameters import load_notebook, parameters_of
 
     found = {
         name: [f"{p.name}: {p.annotation} = {p.default}" for p in parameters_of(load_notebook(path), str(path))]
@@ -209,7 +209,7 @@ def list_runbooks(as_json: bool) -> None:
 @json_option
 def pull(name: str, as_json: bool) -> None:
     """Copy a runbook into the project's folder runbooks/, where it wins over the shipped one."""
-    from ..runs.execute import runbooks
+    from d2c_mlops.runs.execution.execute import runbooks
 
     held = settings()
     known = runbooks(held)
@@ -224,8 +224,8 @@ def pull(name: str, as_json: bool) -> None:
 
 
 def _ledger() -> Any:
-    from ..ledger.store import Ledger
-    from ..runs.records import close_lost
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.runs.execution.records import close_lost
 
     ledger = Ledger.of(settings())
     for lost in close_lost(ledger, datetime.now(UTC)):
@@ -295,8 +295,8 @@ def _error(run: Run) -> str:
 
 
 def _print_run(run: Run) -> None:
-    from ..runs.outputs import exists
-    from ..runs.page import advice, readable, rows, status_words, summary, title
+    from d2c_mlops.runs.execution.outputs import exists
+    from d2c_mlops.runs.execution.page import advice, readable, rows, status_words, summary, title
 
     held = settings()
     zone = held.jobs[run.job].zone if run.job and run.job in held.jobs else None

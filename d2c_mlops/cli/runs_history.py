@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from ..errors import UsageError
-from . import example, json_option, settings, show, table
-from .runs import chosen, filters, runs
+from d2c_mlops.cli import example, json_option, settings, show, table
+from d2c_mlops.cli.runs import chosen, filters, runs
+from d2c_mlops.errors import UsageError
 
 SPAN = {"d": "days", "w": "weeks", "h": "hours"}
 
@@ -23,9 +23,9 @@ SPAN = {"d": "days", "w": "weeks", "h": "hours"}
 @json_option
 def compare(one: str, other: str, as_json: bool) -> None:
     """Say in what two runs differ: parameters, recorded values, inputs, code, package versions."""
-    from ..ledger.store import Ledger
-    from ..runs.history import compare as differ
-    from ..runs.records import find
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.runs.execution.records import find
+    from d2c_mlops.runs.history import compare as differ
 
     held = settings()
     ledger = Ledger.of(held)
@@ -50,9 +50,9 @@ def compare(one: str, other: str, as_json: bool) -> None:
 @json_option
 def export(file: Path, as_json: bool, **given: Any) -> None:
     """Write runs to a .csv, .jsonl or .parquet FILE, the newest first."""
-    from ..ledger.store import Ledger
-    from ..runs.history import export as write
-    from ..runs.history import found
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.runs.history import export as write
+    from d2c_mlops.runs.history import found
 
     count = write(found(Ledger.of(settings()), chosen(given)), file)
     return show({"file": str(file), "runs": count}) if as_json else click.echo(f"{count} runs are in {file}")
@@ -71,9 +71,9 @@ def prune(age: str, keep: int, rows: bool, dry_run: bool, as_json: bool) -> None
     What a version came from that is or was live, or is the newest of its model, stays, and so does the last success of
     each job and notebook.
     """
-    from ..ledger.store import Ledger
-    from ..runs.history import prunable
-    from ..runs.history import prune as remove
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.runs.history import prunable
+    from d2c_mlops.runs.history import prune as remove
 
     match = re.fullmatch(r"(\d+)([hdw])", age)
     if not match:
@@ -95,8 +95,8 @@ def prune(age: str, keep: int, rows: bool, dry_run: bool, as_json: bool) -> None
 @json_option
 def publish(as_json: bool) -> None:
     """Copy the outputs that [d2c] outputs refused, now that it may take them."""
-    from ..ledger.store import Ledger
-    from ..runs.outputs import publish_left
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.runs.execution.outputs import publish_left
 
     held = settings()
     done = publish_left(Ledger.of(held), held)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
-from . import example, json_option, main, settings, show, table
+from d2c_mlops.cli import example, json_option, main, settings, show, table
+from d2c_mlops.errors import UsageError
 
 if TYPE_CHECKING:
-    from ..ledger.store import Ledger
-    from ..runs.jobs import Job
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.runs.schedule.jobs import Job
 
 
 @example("d2c schedule list", "d2c schedule why train_demand 2026-11-23", "d2c schedule run")
@@ -53,9 +53,9 @@ def list_jobs(as_json: bool) -> None:
     Ends with 2 and the reason where a job cannot run: a cadence that never comes, an unknown runbook, notebook, parameter or
     job.
     """
-    from ..runs import slots
-    from ..runs.jobs import readable, refusal
-    from ..runs.slot_parameters import troubles
+    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.schedule.jobs import readable, refusal
+    from d2c_mlops.runs.schedule.slot_parameters import troubles
 
     held, now = settings(), datetime.now(UTC)
     jobs, refused = readable(held)
@@ -114,7 +114,7 @@ def run(as_json: bool) -> None:
     A second Ctrl-C or SIGTERM stops what runs, too; it is tried again by whoever runs the schedule next. Changes of
     settings.ini are taken over while it runs; a job whose section is refused is named, the others go on.
     """
-    from ..runs.schedule import Scheduler
+    from d2c_mlops.runs.schedule.schedule import Scheduler
 
     say = lambda text: click.echo(json.dumps({"said": text}) if as_json else text)  # noqa: E731
     scheduler = Scheduler(settings(), say=say, reload=settings)
@@ -130,7 +130,7 @@ def run(as_json: bool) -> None:
 @json_option
 def trigger(job: str, as_json: bool) -> None:
     """Put a slot of JOB on record that is due now; a running scheduler starts it."""
-    from ..runs import slots
+    from d2c_mlops.runs.execution import slots
 
     known = job_here(job)
     now = datetime.now(UTC).replace(microsecond=0)
@@ -165,7 +165,7 @@ def resume(job: str, as_json: bool) -> None:
 @json_option
 def backfill(job: str, first: str, last: str, parallel: int, as_json: bool) -> None:
     """Put the slots of JOB between two days on record, those that are there already left alone."""
-    from ..runs import slots
+    from d2c_mlops.runs.execution import slots
 
     known = job_here(job)
     begin, end = day_of(first, known), next_day(day_of(last, known), known)
@@ -176,7 +176,7 @@ def backfill(job: str, first: str, last: str, parallel: int, as_json: bool) -> N
 
 
 def _rest(job: str, paused: bool, as_json: bool) -> None:
-    from ..runs import slots
+    from d2c_mlops.runs.execution import slots
 
     job_here(job)
     slots.pause(ledger_here(), job, paused, datetime.now(UTC))
@@ -208,13 +208,13 @@ def next_day(begin: datetime, job: Job) -> datetime:
 
 def job_here(name: str) -> Job:
     """Return a job of the settings that hold here."""
-    from ..runs.jobs import job_of
+    from d2c_mlops.runs.schedule.jobs import job_of
 
     return job_of(settings(), name)
 
 
 def ledger_here() -> Ledger:
     """Return the ledger of the settings that hold here."""
-    from ..ledger.store import Ledger
+    from d2c_mlops.ledger.store import Ledger
 
     return Ledger.of(settings())

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from .. import __version__
-from ..errors import UsageError
-from . import example, here, json_option, settings, show
-from .schedule import schedule
+from d2c_mlops import __version__
+from d2c_mlops.cli import example, here, json_option, settings, show
+from d2c_mlops.cli.schedule import schedule
+from d2c_mlops.errors import UsageError
 
 LOCAL = ("cron", "systemd")  # targets on this machine: they know no path, so that the whole one is written
 
@@ -50,9 +50,9 @@ def export(
     The files call `d2c run JOB --slot`, so that a slot is run once whoever calls. What a target cannot express is left
     to the ledger, or said in a comment at the head of its files.
     """
-    from ..runs.exports import export as write
-    from ..runs.exports.common import Place
-    from ..runs.jobs import readable, refusal
+    from d2c_mlops.runs.exports import export as write
+    from d2c_mlops.runs.exports.common import Place
+    from d2c_mlops.runs.schedule.jobs import readable, refusal
 
     held = settings()
     known, refused = readable(held)

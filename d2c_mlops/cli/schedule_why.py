@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UsageError
-from . import example, json_option, settings, show
-from .schedule import day_of, job_here, ledger_here, next_day, schedule
+from d2c_mlops.cli import example, json_option, settings, show
+from d2c_mlops.cli.schedule import day_of, job_here, ledger_here, next_day, schedule
+from d2c_mlops.errors import UsageError
 
 if TYPE_CHECKING:
-    from ..ledger.store import Ledger
-    from ..runs.jobs import Job
-    from ..runs.slots import Slot
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.runs.execution.slots import Slot
+    from d2c_mlops.runs.schedule.jobs import Job
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -30,7 +30,7 @@ def why(job: str, slot: str, as_json: bool) -> None:
 
     A time without an offset, and a day, are on the clock of the job's zone.
     """
-    from ..runs import slots
+    from d2c_mlops.runs.execution import slots
 
     ledger = ledger_here()
     known = _job_on_record(job, ledger)
@@ -59,7 +59,7 @@ def why(job: str, slot: str, as_json: bool) -> None:
 
 def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
     """Say what became of the slots of a day of the job's zone, or why there is none."""
-    from ..runs import slots
+    from d2c_mlops.runs.execution import slots
 
     ledger, end = ledger_here(), next_day(begin, job)
     found = slots.between(ledger, job.name, begin, end)
@@ -91,9 +91,9 @@ def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
 
 def _explain(job: Job, slot: Slot) -> None:
     """Print what happened to a slot, on the clock of the job's zone."""
-    from ..runs import slots
-    from ..runs.jobs import readable
-    from ..runs.waits import waits_for
+    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.schedule.jobs import readable
+    from d2c_mlops.runs.schedule.waits import waits_for
 
     ledger = ledger_here()
     jobs = readable(settings())[0]
@@ -109,10 +109,10 @@ def _explain(job: Job, slot: Slot) -> None:
 
 def _job_on_record(name: str, ledger: Ledger) -> Job:
     """Return a job; one whose section is gone or refused, but whose slots are on record, with the defaults."""
-    from ..runs import slots
-    from ..runs.cadence import never
-    from ..runs.jobs import Job
-    from ..settings import JobSettings
+    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.schedule.cadence import never
+    from d2c_mlops.runs.schedule.jobs import Job
+    from d2c_mlops.settings import JobSettings
 
     try:
         return job_here(name)

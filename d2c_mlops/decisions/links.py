@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
-from ..errors import UsageError
-from ..runs.secrets import secret
-from ..settings import Settings
-from .deciding import VERDICTS
-from .records import Decision
+from d2c_mlops.decisions.deciding import VERDICTS
+from d2c_mlops.decisions.records import Decision
+from d2c_mlops.errors import UsageError
+from d2c_mlops.runs.secrets.secrets import secret
+from d2c_mlops.settings import Settings
 
 SHORTEST = 16  # bytes of a secret
 PURPOSE = "d2c decision link 1"  # so that no other signature under the same secret is taken for one

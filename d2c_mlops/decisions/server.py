@@ -11,7 +11,7 @@ from d2c_mlops.decisions.links import keys
 from d2c_mlops.decisions.turn import policies, turn
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.secrets import references
+from d2c_mlops.runs.secrets.secrets import references
 from d2c_mlops.serving.deploy import Deciding
 from d2c_mlops.serving.http import json_logging as journal
 from d2c_mlops.serving.http.api_keys import DECIDE, Keyring

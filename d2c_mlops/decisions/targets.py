@@ -19,7 +19,7 @@ from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.decisions.records import Decision
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.runs.secrets import resolve, secret
+from d2c_mlops.runs.secrets.secrets import resolve, secret
 from d2c_mlops.serving.batch.sql_sink import KEY_LENGTH, TYPES
 from d2c_mlops.serving.batch.webhook_sink import TOKEN, check_line, post
 

@@ -7,16 +7,16 @@ from datetime import datetime
 
 from sqlalchemy import and_, select, update
 
-from ..errors import D2CError
-from ..ledger.schema import decisions
-from ..ledger.store import Ledger
-from ..runs.notify import send
-from ..settings import Settings
-from .links import keys, links_of
-from .pages import reason_of
-from .policy import Policy
-from .records import Decision, contract_of
-from .words import NAMES, Words, shown
+from d2c_mlops.decisions.links import keys, links_of
+from d2c_mlops.decisions.pages import reason_of
+from d2c_mlops.decisions.policy import Policy
+from d2c_mlops.decisions.records import Decision, contract_of
+from d2c_mlops.decisions.words import NAMES, Words, shown
+from d2c_mlops.errors import D2CError
+from d2c_mlops.ledger.schema import decisions
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.schedule.notify import send
+from d2c_mlops.settings import Settings
 
 MOST = 20  # decisions in one message
 Say = Callable[[str], None]

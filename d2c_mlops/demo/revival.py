@@ -20,7 +20,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.registry.promotions import live, promote
 from d2c_mlops.registry.versions import load_version
-from d2c_mlops.runs.execute import run
+from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.settings import Settings, load

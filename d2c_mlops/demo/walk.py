@@ -24,7 +24,7 @@ from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.registry.promotions import live, promote
 from d2c_mlops.registry.versions import Version, load_version
-from d2c_mlops.runs.execute import run
+from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.settings import Settings

@@ -25,8 +25,10 @@ from sqlalchemy import (
     update,
 )
 
-from ..errors import Temporary
-from ..ledger.schema import (
+from d2c_mlops.errors import Temporary
+from d2c_mlops.forgetting.databases import compact
+from d2c_mlops.forgetting.person import GONE, Person
+from d2c_mlops.ledger.schema import (
     Scalar,
     decision_events,
     decision_links,
@@ -37,10 +39,8 @@ from ..ledger.schema import (
     predictions,
     versions,
 )
-from ..ledger.store import Ledger
-from ..runs.records import close_lost, latest
-from .databases import compact
-from .person import GONE, Person
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.execution.records import close_lost, latest
 
 RECORDS = (predictions, feedback, decisions)  # rows about one person each, which are deleted where the person is erased
 FIXED = {"id", "sha256", "notebook_sha256", "artifact_uri", "started_by", "caller"}  # columns that are left as they are

@@ -13,14 +13,14 @@ from typing import Any
 
 from sqlalchemy import Select, delete, func, select, update
 
-from ..errors import UsageError
-from ..formulas import no_formula
-from ..ledger.schema import promotions, runs, versions
-from ..ledger.store import Ledger
-from ..settings import Settings
-from .environments import packages
-from .outputs import remove
-from .records import Run
+from d2c_mlops.errors import UsageError
+from d2c_mlops.formulas import no_formula
+from d2c_mlops.ledger.schema import promotions, runs, versions
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.execution.environments import packages
+from d2c_mlops.runs.execution.outputs import remove
+from d2c_mlops.runs.execution.records import Run
+from d2c_mlops.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from ...errors import UsageError
-from ..jobs import Job
-from .common import MARK, Place, Target
+from d2c_mlops.errors import UsageError
+from d2c_mlops.runs.exports.common import MARK, Place, Target
+from d2c_mlops.runs.schedule.jobs import Job
 
 
 def targets() -> dict[str, Target]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from ..cadence import Cadence
-from ..jobs import Job
-from .clock import MINUTE, text, wakes
-from .common import Place, Target, about, header, together
+from d2c_mlops.runs.exports.clock import MINUTE, text, wakes
+from d2c_mlops.runs.exports.common import Place, Target, about, header, together
+from d2c_mlops.runs.schedule.cadence import Cadence
+from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
     "",

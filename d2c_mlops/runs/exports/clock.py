@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
-from ..cadence import Cadence
+from d2c_mlops.runs.schedule.cadence import Cadence
 
 # Which slot is due is the ledger's to say, and a wake-up with nothing due does nothing. So a target that knows less of
 # time zones, daylight saving or month ends than a Cadence is given a few wake-ups more, and never one too few.

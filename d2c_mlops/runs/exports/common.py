@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ..jobs import Job
+from d2c_mlops.runs.schedule.jobs import Job
 
 MARK = "Written by `d2c schedule export`"
 FINAL = (1, 2, 3, 4, 5)  # exit codes after which another attempt does not help; 75 and a kill are left

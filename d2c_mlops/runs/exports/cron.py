@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
-from ..jobs import Job
-from .clock import MINUTE, text, wakes
-from .common import Place, Target, about, due, header
+from d2c_mlops.runs.exports.clock import MINUTE, text, wakes
+from d2c_mlops.runs.exports.common import Place, Target, about, due, header
+from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
     "",

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from ..jobs import Job
-from .clock import text, wakes
-from .common import Place, Target, about, due, header, longest, together
+from d2c_mlops.runs.exports.clock import text, wakes
+from d2c_mlops.runs.exports.common import Place, Target, about, due, header, longest, together
+from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
     "",

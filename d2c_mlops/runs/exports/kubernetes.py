@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from ..jobs import Job
-from .clock import expression
-from .common import FINAL, Place, Target, about, due, header, longest
+from d2c_mlops.runs.exports.clock import expression
+from d2c_mlops.runs.exports.common import FINAL, Place, Target, about, due, header, longest
+from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
     "",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
-from ..jobs import Job
-from .clock import DATE, DAY, HOUR, MINUTE, MONTH, Fields, wakes
-from .common import FINAL, START, Place, Target, about, due, header
+from d2c_mlops.runs.exports.clock import DATE, DAY, HOUR, MINUTE, MONTH, Fields, wakes
+from d2c_mlops.runs.exports.common import FINAL, START, Place, Target, about, due, header
+from d2c_mlops.runs.schedule.jobs import Job
 
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 SAID = (

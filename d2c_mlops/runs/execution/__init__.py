@@ -1,0 +1,1 @@
+"""Execute one notebook: worker, kernel, supervision, records and outputs."""

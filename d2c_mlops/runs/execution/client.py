@@ -1,0 +1,193 @@
+"""Executes the cells of a notebook in a kernel: where it stops, why, and what it showed."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import zmq
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.exceptions import strip_color
+
+from d2c_mlops.parent_death import die_with_parent
+from d2c_mlops.runs.execution import kernel_setup
+from d2c_mlops.runs.execution.kernels import PROJECT
+from d2c_mlops.runs.execution.printed import Printed
+from d2c_mlops.runs.secrets.redaction import Redaction
+
+ALLOW_SHELL = "allow-shell-errors"  # tag of a cell whose shell commands may fail
+ALLOW_ERROR = "raises-exception"  # Jupyter's tag of a cell that is expected to raise
+OUTPUT_PATIENCE = 1800  # seconds for what a cell has printed to arrive after the cell has ended
+SUCCESS = ("", "0", "None", "False")  # texts of SystemExit that mean success
+MACHINERY = re.compile(
+    r"File .*?(/(IPython|ipykernel|papermill|nbclient)/|d2c_mlops/runs/execution/(kernel_setup|worker|client)\.py)"
+)
+COMMAND = re.compile(r"Command 'b(['\"])(.*)\1' (returned non-zero exit status|died with)", re.DOTALL)
+
+
+class KernelManager(AsyncKernelManager):
+    """Start kernels that end with this process; Jupyter puts each in a session of its own, beyond the group's reach."""
+
+    process: ClassVar[Any] = None  # of the kernel started last; the client forgets it when it dies
+
+    @property
+    def kernel_spec(self) -> KernelSpec | None:
+        """The kernel's specification; the project's kernel is that of this very Python."""
+        if self.kernel_name != PROJECT:
+            return super().kernel_spec
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+    def client(self, **kw: Any) -> Any:
+        """Return a client whose sockets take whatever comes: ZeroMQ drops messages that are read too slowly otherwise."""
+        made = super().client(**kw)
+        made.context.setsockopt(zmq.RCVHWM, 0)
+        return made
+
+    async def start_kernel(self, **kw: Any) -> None:  # type: ignore[override]
+        """Start a kernel that ends with this process."""
+        try:
+            await super().start_kernel(**{**kw, "preexec_fn": partial(die_with_parent, os.getpid())})
+        finally:
+            KernelManager.process = getattr(self.provisioner, "process", None)
+
+
+class Client(PapermillNotebookClient):  # type: ignore[misc]
+    """papermill's client: stops where the notebook ends itself, and keeps what is printed within bounds."""
+
+    redaction: Redaction
+    language: str
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, iopub_timeout=OUTPUT_PATIENCE, **kwargs)
+        self.printed = Printed(self.redaction)
+        self.index: int | None = None  # of the cell that runs or ran last
+        self.error: dict[str, Any] | None = None
+        self.exited = False  # the cell `index` ended the notebook with success
+        self.notes: list[str] = []
+
+    def papermill_execute_cells(self) -> None:
+        """Execute the cells up to the first that fails or ends the notebook."""
+        self._set_up()
+        code = [cell for cell in self.nb.cells if cell.cell_type == "code"]
+        following = {id(cell): after.source for cell, after in pairwise(code)}
+        for index, cell in enumerate(self.nb.cells):
+            self.index = index
+            try:
+                self.nb_man.cell_start(cell, index)
+                with_status = cell.source + following.get(id(cell), "")
+                self._allow_shell_errors(ALLOW_SHELL in _tags(cell) or "_exit_code" in with_status)
+                self.error = self._failure(cell, index)
+            finally:
+                self.printed.finish(cell)
+                if self.error:
+                    self.nb_man.cell_exception(cell, cell_index=index)
+                self.nb_man.cell_complete(cell, cell_index=index)
+            if self.error or self.exited:
+                return
+
+    def _failure(self, cell: Any, index: int) -> dict[str, Any] | None:
+        """Execute a cell and return its error, None when it succeeded or ended the notebook with success."""
+        try:
+            self.execute_cell(cell, index)
+            content = next((o for o in cell.get("outputs", ()) if o.output_type == "error"), None)
+            allowed = content is not None and ALLOW_ERROR in _tags(cell) and content.ename != "SystemExit"
+            if content is None or allowed:  # else an error that `%run` or a library has shown
+                return None
+            kind, message, traceback = content.ename, content.evalue, content.traceback
+        except CellExecutionError as err:
+            shown = [o.traceback for o in cell.outputs if o.output_type == "error"]
+            kind, message, traceback = err.ename, err.evalue, shown[-1] if shown else []
+            if kind == "UsageError" and not shown:  # IPython's, of a magic; ours has a traceback
+                kind = "MagicError"
+        if kind == "SystemExit" and message in SUCCESS:
+            self.exited = True
+            return None
+        message = self.redaction.clean(readable(strip_color(message)))
+        return {"kind": kind, "message": message, "traceback": [strip_color(line) for line in traceback]}
+
+    def _set_up(self) -> None:
+        self._shell_errors_allowed = self.language != "python"
+        if self.language == "python":
+            reply = self._silently(f"{inspect.getsource(kernel_setup.setup)}\nsetup(get_ipython())\ndel setup")
+            if reply["status"] == "error":
+                self._shell_errors_allowed = True
+                self.notes.append(f"failing shell commands are not noticed: {reply['evalue']}")
+
+    def _allow_shell_errors(self, allowed: bool) -> None:
+        if self.language == "python" and allowed != self._shell_errors_allowed:
+            self._silently(f"get_ipython().system_raise_on_error = {not allowed}")
+            self._shell_errors_allowed = allowed
+
+    def _silently(self, source: str) -> dict[str, Any]:
+        """Execute Python that is no cell; return the reply."""
+        reply = self.wait_for_reply(self.kc.execute(source, silent=True, store_history=False))
+        content: dict[str, Any] = reply["content"]
+        return content
+
+    def process_message(self, msg: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        content = {**msg["content"], **self.printed.content(msg["content"])}
+        if msg["msg_type"] == "error":
+            content["traceback"] = list(without_machinery(content["traceback"]))
+            content["evalue"] = readable(content["evalue"])
+        return super().process_message({**msg, "content": content}, *args, **kwargs)
+
+    def output(self, outs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        return self.printed.merged(outs, super().output(outs, *args, **kwargs))
+
+
+class DeadKernel(Exception):
+    """The kernel ended before its cell did."""
+
+    def __init__(self, process: Any) -> None:
+        self.status: int | None = process.poll() if process is not None else None
+        super().__init__(f"the kernel ended with status {self.status}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error for the supervisor: a kill from outside may pass, a crash will not."""
+        if self.status is not None and -self.status in (signal.SIGKILL, signal.SIGTERM):
+            name = signal.Signals(-self.status).name
+            return {"kind": "Killed", "message": f"the kernel was killed from outside ({name})"}
+        if self.status is not None and self.status < 0:
+            return {
+                "kind": "DeadKernelError",
+                "message": f"{self}: a library crashed ({signal.strsignal(-self.status)})",
+            }
+        what = "the notebook ended its process (os._exit); exit() and sys.exit() end a notebook in order"
+        return {"kind": "DeadKernelError", "message": f"{self}: {what}"}
+
+
+def without_machinery(traceback: list[str]) -> Iterator[str]:
+    """Yield the frames of a traceback but those of what executes cells: IPython, papermill and ours."""
+    for frame in traceback:
+        if not MACHINERY.match(strip_color(frame).lstrip()):
+            yield frame
+
+
+def readable(message: str) -> str:
+    """Return the message of an error; the bytes that `%%bash` puts into it become the script's text."""
+    match = COMMAND.match(message)
+    if not match:
+        return message
+    script = match[2].encode("latin-1", "replace").decode("unicode_escape").strip()
+    with suppress(UnicodeError):
+        script = script.encode("latin-1").decode()
+    return f"Command '{script}' {match[3]}{message[match.end() :]}"
+
+
+def _tags(cell: Any) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+__all__ = ["Client", "DeadKernel", "DeadKernelError", "KernelManager"]

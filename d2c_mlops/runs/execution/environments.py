@@ -1,0 +1,53 @@
+"""Which packages a run had: kept once per set of versions, under the digest of its list."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops.settings import Settings
+
+INSTALLED = re.compile(r"(.+?)-([^-]+)\.(?:dist|egg)-info")
+
+
+@cache
+def installed() -> dict[str, str]:
+    """Return the versions of the installed packages, by the names of their folders: reading each costs half a second."""
+    found: dict[str, str] = {}
+    for entry in sys.path:
+        folder = Path(entry)
+        for path in sorted(folder.glob("*-info")) if folder.is_dir() else ():
+            if match := INSTALLED.fullmatch(path.name):
+                found.setdefault(match[1].lower().replace("_", "-"), match[2])
+    return dict(sorted(found.items()))
+
+
+def keep(settings: Settings) -> dict[str, str]:
+    """Keep the list of packages and return what a run says about it: Python's version and the list's digest."""
+    text = "".join(f"{name}=={version}\n" for name, version in installed().items())
+    digest = sha256(text.encode()).hexdigest()[:16]
+    file = _file(settings, digest)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{id(text)}.tmp")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    return {"python": platform.python_version(), "packages": digest}
+
+
+def packages(settings: Settings, environment: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the packages of a run with their versions; none where the list is not here."""
+    file = _file(settings, str((environment or {}).get("packages")))
+    if not file.exists():
+        return {}
+    return dict(line.split("==", 1) for line in file.read_text(encoding="utf-8").splitlines())
+
+
+def _file(settings: Settings, digest: str) -> Path:
+    return settings.store / "environments" / f"{digest}.txt"

@@ -1,0 +1,338 @@
+"""Run a notebook: check its parameters, open a row, supervise the worker, close the row."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets as randomness
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops import __version__
+from d2c_mlops.errors import D2CError, UsageError
+from d2c_mlops.ledger.store import Ledger, temporary
+from d2c_mlops.private_files import private_folder, tighten
+from d2c_mlops.runs.execution import processes
+from d2c_mlops.runs.execution.environments import keep
+from d2c_mlops.runs.execution.failures import classify, of_code
+from d2c_mlops.runs.execution.kernels import choose
+from d2c_mlops.runs.execution.leases import Stop
+from d2c_mlops.runs.execution.outputs import exists, publish
+from d2c_mlops.runs.execution.page import advice, finish_page
+from d2c_mlops.runs.execution.records import Run, close_lost, close_row, find, move_outputs, open_row
+from d2c_mlops.runs.execution.scratch import scratch_folder
+from d2c_mlops.runs.execution.slots import slot_key
+from d2c_mlops.runs.execution.stages import RESUME, STAGES
+from d2c_mlops.runs.execution.supervise import Limits, Progress, follow
+from d2c_mlops.runs.parameters.parameters import (
+    check,
+    default_model,
+    load_notebook,
+    parameters_of,
+    to_json,
+    to_source,
+    untyped,
+)
+from d2c_mlops.runs.run_events import SLOT_KEY, notes_of, read_events, tell_in
+from d2c_mlops.runs.secrets.redaction import Redaction
+from d2c_mlops.runs.secrets.secrets import references, secret
+from d2c_mlops.settings import JobSettings, Settings
+from d2c_mlops.settings.parsing import size
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is about to start: everything about it has been checked."""
+
+    id: str
+    runbook: str
+    notebook: Path
+    parameters: dict[str, Any]  # as JSON values
+    sources: dict[str, str]  # Python source of each parameter's value
+    folder: Path
+    cwd: Path
+    kernel: str
+    language: str
+    notes: list[str]
+    row: dict[str, Any]
+
+
+def runbooks(settings: Settings) -> dict[str, Path]:
+    """Return the runbooks by name: those that ship here, then the project's own, which win."""
+    shipped = Path(str(files("d2c_mlops") / "runbooks"))
+    folders = (shipped, settings.root / "runbooks")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
+
+
+def run(
+    name: str,  # name of a runbook, or path of a notebook
+    given: Mapping[str, Any],  # parameters, as text or as values
+    settings: Settings,
+    *,
+    ledger: Ledger | None = None,
+    timeout: float | None = None,  # seconds; the settings' run_timeout when None
+    limits: Limits | None = None,  # instead of timeout and the settings' limits
+    progress: Progress = lambda event: None,  # called with each event: {"event": "cell", "index": …, "total": …}
+    mark: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
+    stop: Stop = lambda: None,  # asked now and then; why the run must stop, None while it may go on
+    spare: subprocess.Popen[bytes] | None = None,  # a worker that waits, see supervise.start
+    resume: str | None = None,  # id of a failed run whose finished stages are taken over
+    by: str | None = None,  # who starts it; the user of the machine, or the schedule for its jobs, when None
+) -> Run:
+    """Run a notebook on record and return its row. Raises an error of the notebook's class when a cell failed."""
+    job = prepare(name, given, settings)
+    ledger = ledger or Ledger.of(settings)
+    limits = limits or limits_of(settings, seconds=timeout)
+    close_lost(ledger, datetime.now(UTC))
+    former = _stages_of(find(ledger, resume)) if resume else None
+    started_by = by or ("schedule" if (mark or {}).get("job") else user())
+    _open(ledger, job, {"started_by": started_by, **(mark or {})})
+    progress({"event": "start", "id": job.id, "folder": str(job.folder)})
+    for note in job.notes:
+        tell_in(job.folder, "note", note)
+        with (job.folder / OUTPUTS["log"]).open("a", encoding="utf-8") as log:
+            log.write(f"note: {note}\n")
+        progress({"event": "note", "text": note})
+    usage = processes.Usage()
+    try:
+        with scratch_folder() as scratch:
+            error = _supervise(job, settings, limits, usage, progress, stop, spare, former, mark or {}, scratch)
+    except OSError as err:
+        told = temporary(err, str(job.folder))
+        _close(ledger, job, {"kind": type(told).__name__, "message": told.what}, usage, limits, settings)
+        raise told from None
+    except BaseException as err:
+        _close(ledger, job, {"kind": type(err).__name__, "message": str(err)}, usage, limits, settings)
+        raise
+    _close(ledger, job, error, usage, limits, settings)
+    tighten(job.folder)
+    finished = ledger.insist(lambda: find(ledger, job.id))
+    if finished.status != "succeeded":
+        raise failure(finished)
+    return finished
+
+
+def limits_of(settings: Settings, job: JobSettings | None = None, seconds: float | None = None) -> Limits:
+    """Return the limits of a run: a job's own, else those of all runs."""
+    memory = (job.memory if job else "") or settings.run_memory
+    return Limits(
+        seconds=job.timeout if job else settings.run_timeout if seconds is None else seconds,
+        memory_bytes=size(memory) if memory else None,
+        cpus=(job.cpus if job else 0) or settings.run_cpus or None,
+        cost=job.max_cost if job and job.max_cost else None,
+        cpu_hour_price=settings.cpu_hour_price,
+    )
+
+
+def checked(name: str, given: Mapping[str, Any], settings: Settings) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Return the notebook of a name, its content and the parameters in their types. Raises UsageError."""
+    known = runbooks(settings)
+    notebook = known.get(name) or settings.root / name if not Path(name).exists() else Path(name)
+    if name not in known and notebook.suffix != ".ipynb":
+        raise UsageError(
+            f"there is no runbook {name!r}", next=f"use a path ending in .ipynb or one of: {', '.join(known)}"
+        )
+    notebook = (known.get(name) or notebook).resolve()
+    content = load_notebook(notebook)
+    return notebook, content, check(parameters_of(content, str(notebook)), given, str(notebook))
+
+
+def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
+    """Check all that can be checked before anything is written. Raises UsageError."""
+    notebook, content, values = checked(name, given, settings)
+    kernel = choose(content.get("metadata", {}), str(notebook))
+    shipped = name in runbooks(settings)
+    id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{notebook.stem[:24]}-{randomness.token_hex(3)}"
+    folder = settings.store / "runs" / id
+    plain = to_json(values)
+    seed = plain.get("seed")
+    for reference in sorted(references(plain)):
+        secret(reference)
+    row = {
+        "id": id,
+        "runbook": name if shipped else str(notebook),
+        "model": str(plain["model"]) if "model" in plain else default_model(parameters_of(content, str(notebook))),
+        "notebook": str(notebook),
+        "notebook_sha256": sha256(notebook.read_bytes()).hexdigest(),
+        "parameters": plain,
+        "package_version": __version__,
+        "git_commit": _commit(settings.root),
+        "inputs": [],
+        "seed": seed if isinstance(seed, int) else None,
+        "recorded": {},
+        "environment": keep(settings),
+        "outputs": {kind: str(folder / file) for kind, file in OUTPUTS.items()} | {"folder": str(folder)},
+    }
+    notes = [kernel.note] if kernel.note else []
+    notes += untyped(parameters_of(content, str(notebook)), given)
+    sources = {parameter: to_source(value) for parameter, value in values.items()}
+    cwd = settings.root if shipped else notebook.parent
+    return Job(id, row["runbook"], notebook, plain, sources, folder, cwd, kernel.name, kernel.language, notes, row)
+
+
+OUTPUTS = {"notebook": "output.ipynb", "html": "output.html", "log": "log.txt"}
+
+
+def failure(run: Run) -> D2CError:
+    """Return the error that says how a run failed; its class carries the exit code."""
+    error = run.error or {}
+    where = run.outputs["notebook"]
+    if error.get("cell") is not None:
+        where = f"{run.notebook}, cell {error['cell']}"
+    what = f"{error.get('kind')}: {error.get('message')}" if run.status == "failed" else str(error.get("message"))
+    page = run.outputs["html"] if exists(run.outputs["html"]) else ""
+    details = f"open {page}, or `d2c runs show {run.id}`" if page else f"`d2c runs show {run.id}`"
+    return of_code(run.exit_code or 0)(what, where=where, next="\n        ".join([advice(run), f"details: {details}"]))
+
+
+def _open(ledger: Ledger, job: Job, mark: Mapping[str, Any]) -> None:
+    try:
+        private_folder(job.folder.parent)
+        job.folder.mkdir(0o700)
+    except OSError as err:
+        raise temporary(err, str(job.folder)) from None
+    try:
+        open_row(ledger, {**job.row, **mark, "started_at": datetime.now(UTC)})
+    except BaseException:
+        job.folder.rmdir()
+        raise
+
+
+def _supervise(
+    job: Job,
+    settings: Settings,
+    limits: Limits,
+    usage: processes.Usage,
+    progress: Progress,
+    stop: Stop,
+    spare: subprocess.Popen[bytes] | None,
+    former: Path | None,
+    mark: Mapping[str, Any],
+    scratch: Path,
+) -> dict[str, Any] | None:
+    """Run the worker to its end; return the error, None when all cells ran."""
+    spec = {
+        "notebook": str(job.notebook),
+        "parameters": job.parameters,
+        "sources": job.sources,
+        "scratch": str(scratch),
+        "folder": str(job.folder),
+        "cwd": str(job.cwd),
+        "kernel": job.kernel,
+        "language": job.language,
+        "output": str(job.folder / OUTPUTS["notebook"]),
+        "html": str(job.folder / OUTPUTS["html"]),
+        "memory_bytes": limits.memory_bytes,
+        "cpus": limits.cpus,
+        "render_only": False,
+    }
+    key = slot_key(mark["job"], mark["slot"]) if mark.get("slot") else ""
+    environment = {RESUME: str(former) if former else "", SLOT_KEY: key}
+    worker = partial(
+        follow, folder=job.folder, run_id=job.id, settings=settings, hear=progress, environment=environment
+    )
+    oom_kills = processes.oom_kills()
+    ended = worker(spec, limits=limits, usage=usage, stop=stop, spare=spare)
+    full = (ended.done.get("error") or {}).get("kind") == "Temporary"  # the disk takes no page either
+    for _ in range(2):  # a worker that was stopped, or killed after the last cell, leaves no page
+        if full or (job.folder / OUTPUTS["html"]).exists() or not (job.folder / OUTPUTS["notebook"]).exists():
+            break
+        rendering = {**spec, "render_only": True}
+        worker(rendering, limits=Limits(60.0), usage=processes.Usage(), stop=lambda: None)
+    if ended.error:
+        return ended.error
+    error = ended.done["error"] if ended.done else _died(job, ended.code)
+    if error and error["kind"] in ("Killed", "DeadKernelError") and processes.oom_kills() > oom_kills:
+        peak = f"{usage.peak_memory_bytes / 2**20:,.0f} MiB"
+        return {"kind": "OutOfMemory", "message": f"the machine ran out of memory; the run had held {peak}"}
+    return error
+
+
+def _stages_of(run: Run) -> Path | None:
+    """Return the folder of a run that may have finished stages; None when its outputs are elsewhere or gone."""
+    return run.folder if (run.folder / STAGES).is_dir() else None
+
+
+def _died(job: Job, code: int) -> dict[str, Any]:
+    if code in (-signal.SIGKILL, -signal.SIGTERM):
+        name = signal.Signals(-code).name
+        return {"kind": "Killed", "message": f"the worker was killed from outside ({name})"}
+    message = f"the worker ended with status {code} before the notebook was done: {_last_line(job)}"
+    return {"kind": "WorkerDied", "message": message}
+
+
+def _close(
+    ledger: Ledger, job: Job, error: dict[str, Any] | None, usage: processes.Usage, limits: Limits, settings: Settings
+) -> None:
+    redaction = Redaction(job.folder, references(job.parameters))
+    recorded, inputs = read_events(job.folder)
+    for draft in job.folder.glob("*.tmp"):
+        draft.unlink(missing_ok=True)
+    (job.folder / "spec.json").unlink(missing_ok=True)
+    kind, code = classify(error)
+    if kind is None:
+        shutil.rmtree(job.folder / STAGES, ignore_errors=True)
+    values = {
+        "status": {None: "succeeded", "timeout": "timeout", "cancelled": "cancelled"}.get(kind, "failed"),
+        "ended_at": datetime.now(UTC),
+        "recorded": redaction.clean(recorded),
+        "inputs": inputs,
+        "error": redaction.clean(error),
+        "notes": redaction.clean(notes_of(job.folder)),
+        "exit_code": code,
+        "failure": kind,
+        "cpu_seconds": usage.cpu_seconds,
+        "peak_memory_bytes": usage.peak_memory_bytes,
+        "cost": usage.cpu_seconds / 3600 * limits.cpu_hour_price if limits.cpu_hour_price else None,
+    }
+    _finish_page(ledger, job, values, settings)
+    ledger.insist(lambda: close_row(ledger, job.id, values))
+    try:
+        outputs = publish(job.folder, job.row["outputs"], settings)
+    except D2CError as err:
+        outputs = {**job.row["outputs"], "refused": err.what}
+    if outputs != job.row["outputs"]:
+        ledger.insist(lambda: move_outputs(ledger, job.id, outputs))
+
+
+def _finish_page(ledger: Ledger, job: Job, values: Mapping[str, Any], settings: Settings) -> None:
+    """Put the facts of the run at the top of its page; a full disk costs the page and nothing else."""
+    run = replace(ledger.insist(lambda: find(ledger, job.id)), **values)
+    zone = settings.jobs[run.job].zone if run.job and run.job in settings.jobs else None
+    with suppress(OSError):
+        finish_page(run, job.folder / OUTPUTS["html"], zone, settings.cpu_hour_price)
+
+
+def user() -> str:
+    """Return the name of the machine's user that this process runs as."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"user {os.getuid()}"
+
+
+def _last_line(job: Job) -> str:
+    lines = (job.folder / OUTPUTS["log"]).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _commit(root: Path) -> str | None:
+    """Return the git commit of the project, with `+changes` when the work tree differs; None outside of git."""
+    try:
+        head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+        if head.returncode:
+            return None
+        dirty = subprocess.run(["git", "-C", str(root), "diff", "--quiet", "HEAD"], capture_output=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+changes" if dirty.returncode else "")

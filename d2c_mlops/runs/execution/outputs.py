@@ -1,0 +1,104 @@
+"""Where the outputs of runs are kept: below the store, or by any fsspec URL such as s3://bucket/runs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops.errors import Temporary, UsageError
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.execution.records import find, move_outputs
+from d2c_mlops.settings import Settings
+
+TRIES = 3
+BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}  # without folders; a missing bucket is not to be made
+
+
+def publish(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Copy a run's folder to [d2c] outputs and return where its files are; without such a setting, where they were.
+
+    Raises Temporary when the place refuses; the folder stays in any case where it is until everything has arrived.
+    """
+    if not settings.outputs:
+        return dict(files)
+    target = f"{settings.outputs.rstrip('/')}/{folder.name}"
+    system, path = place(target)
+    for left in reversed(range(TRIES)):
+        try:
+            for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+                remote = f"{path}/{file.relative_to(folder).as_posix()}"
+                if not BUCKETS & {system.protocol, *system.protocol}:
+                    system.makedirs(remote.rpartition("/")[0], exist_ok=True)
+                system.put_file(str(file), remote)
+                if system.size(remote) != file.stat().st_size:
+                    raise OSError(f"{remote} did not arrive whole")
+            break
+        except Exception as err:  # each file system has its own errors; all of them mean that it refused
+            if not left:
+                what = f"the output store refuses: {type(err).__name__}: {err}"
+                raise Temporary(what, where=target, next="d2c runs publish") from None
+            time.sleep(0.5)
+    shutil.rmtree(folder)
+    return {kind: f"{target}{file.removeprefix(str(folder))}" for kind, file in files.items()}
+
+
+def publish_left(ledger: Ledger, settings: Settings) -> list[str]:
+    """Publish the folders of ended runs that are still here because the store refused; return the runs' ids."""
+    done = []
+    for folder in sorted((settings.store / "runs").glob("*/")) if settings.outputs else ():
+        try:
+            run = find(ledger, folder.name)
+        except UsageError:  # not a run of this ledger
+            continue
+        if run.status != "running" and run.outputs["folder"] == str(folder):
+            files = {kind: file for kind, file in run.outputs.items() if kind != "refused"}
+            move_outputs(ledger, run.id, publish(folder, files, settings))
+            done.append(run.id)
+    return done
+
+
+def place(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path in it. Raises UsageError without its driver."""
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
+    except (ImportError, ValueError) as err:
+        raise UsageError(f"the output store cannot be opened: {err}", where="[d2c] outputs",
+                         next="give an fsspec URL, with its driver installed: pip install s3fs") from None  # fmt: skip
+
+
+def read(location: str) -> bytes:
+    """Return the content of an output, wherever it is."""
+    if "://" not in location:
+        return Path(location).read_bytes()
+    system, path = place(location)
+    content: bytes = system.cat_file(path)
+    return content
+
+
+def exists(location: str) -> bool:
+    """Return whether an output is there; one in a store that does not answer counts as absent."""
+    if "://" not in location:
+        return Path(location).exists()
+    system, path = place(location)
+    try:
+        return bool(system.exists(path))
+    except Exception:  # each file system has its own errors
+        return False
+
+
+def remove(folder: str, settings: Settings) -> None:
+    """Remove the outputs of a run, only from below the places where runs put them."""
+    if "://" in folder:
+        if not settings.outputs or not folder.startswith(f"{settings.outputs.rstrip('/')}/"):
+            raise UsageError("these outputs are not in [d2c] outputs and stay", where=folder)
+        system, path = place(folder)
+        system.rm(path, recursive=True)
+        return
+    if not Path(folder).resolve().is_relative_to((settings.store / "runs").resolve()):
+        raise UsageError("these outputs are not in the store and stay", where=folder)
+    shutil.rmtree(folder)

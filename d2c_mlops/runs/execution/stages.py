@@ -1,0 +1,103 @@
+"""Stages of a notebook: what was finished before a run failed is not computed again by the next attempt."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from d2c_mlops.errors import UsageError
+from d2c_mlops.runs.run_events import FOLDER, tell
+
+P = ParamSpec("P")
+R = TypeVar("R")
+RESUME = "D2C_RESUME"  # the folder of the run that is gone on with
+STAGES = "stages"
+
+
+def stage(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function a stage: its result is kept with the run, and a resumed run takes it from there.
+
+    It is computed anew when the function's source or its arguments differ. Results are frames, arrays or JSON values.
+    Outside of a run it is an ordinary function.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        folder = os.environ.get(FOLDER)
+        if folder is None:
+            return function(*args, **kwargs)
+        name = f"{function.__name__}-{_digest(function, args, kwargs)}"
+        own = Path(folder) / STAGES / name
+        former = Path(os.environ[RESUME]) / STAGES / name if os.environ.get(RESUME) else None
+        if not own.exists() and former is not None and former.exists():
+            shutil.copytree(former, own)
+            tell("stage", {"name": function.__name__, "resumed": True})
+            print(f"stage {function.__name__}: taken from the run before")
+        if own.exists():
+            found: R = _load(own)
+            return found
+        value = function(*args, **kwargs)
+        _save(own, value)
+        tell("stage", {"name": function.__name__, "resumed": False})
+        return value
+
+    return wrapper
+
+
+def _digest(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    digest = sha256(inspect.getsource(function).encode())
+    for value in (*args, *sorted(kwargs.items())):
+        digest.update(_fingerprint(value))
+    return digest.hexdigest()[:16]
+
+
+def _fingerprint(value: Any) -> bytes:
+    if hasattr(value, "to_parquet"):
+        import pandas as pd
+
+        return bytes(pd.util.hash_pandas_object(value).to_numpy().tobytes()) + repr(list(value.columns)).encode()
+    if hasattr(value, "tobytes"):
+        return bytes(value.tobytes())
+    if isinstance(value, list | tuple):
+        return b"".join(_fingerprint(each) for each in value)
+    return repr(value).encode()
+
+
+def _save(target: Path, value: Any) -> None:
+    """Write a result under a temporary name, then rename: a stage is there as a whole or not at all."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    draft.mkdir(parents=True)
+    if hasattr(value, "to_parquet"):
+        value.to_parquet(draft / "value.parquet")
+    elif hasattr(value, "tobytes"):
+        import numpy as np
+
+        np.save(draft / "value.npy", value, allow_pickle=False)
+    else:
+        try:
+            text = json.dumps(value)
+        except TypeError:
+            shutil.rmtree(draft)
+            raise UsageError(f"a stage cannot keep a {type(value).__name__}", where=target.name.rpartition("-")[0],
+                             next="return a frame, an array or JSON values") from None  # fmt: skip
+        (draft / "value.json").write_text(text, encoding="utf-8")
+    draft.rename(target)
+
+
+def _load(folder: Path) -> Any:
+    if (folder / "value.parquet").exists():
+        import pandas as pd
+
+        return pd.read_parquet(folder / "value.parquet")
+    if (folder / "value.npy").exists():
+        import numpy as np
+
+        return np.load(folder / "value.npy", allow_pickle=False)
+    return json.loads((folder / "value.json").read_text(encoding="utf-8"))

@@ -1,0 +1,219 @@
+"""Follow the worker of a run until it is done, dead, or past a limit; keep what it says in a log of limited size."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from d2c_mlops.runs.execution import processes
+from d2c_mlops.runs.execution.leases import Stop
+from d2c_mlops.runs.run_events import FOLDER, RUN_ID
+from d2c_mlops.runs.secrets.redaction import Redaction
+from d2c_mlops.settings import Settings
+
+Progress = Callable[[dict[str, Any]], None]
+SAMPLE_SECONDS = 0.25
+LOG_BYTES = 8 * 2**20  # of what a run prints beside its notebook; the rest is counted and left out
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS", "LOKY_MAX_CPU_COUNT")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take."""
+
+    seconds: float
+    memory_bytes: float | None = None  # resident, of all its processes together
+    cpus: int | None = None
+    cost: float | None = None
+    cpu_hour_price: float = 0.0
+
+    def broken(self, usage: processes.Usage, since: float) -> dict[str, Any] | None:
+        """Return the error of the first limit that is broken."""
+        if time.monotonic() - since > self.seconds:
+            return _error("Timeout", f"the run took longer than {self.seconds:g} s and was stopped")
+        if self.memory_bytes and usage.memory_bytes > self.memory_bytes:
+            held, limit = (f"{n / 2**20:,.0f} MiB" for n in (usage.memory_bytes, self.memory_bytes))
+            return _error("OutOfMemory", f"the run held {held} and was stopped; its limit is {limit}")
+        cost = usage.cpu_seconds / 3600 * self.cpu_hour_price
+        if self.cost is not None and cost > self.cost:
+            return _error("TooExpensive", f"the run cost {cost:.4g} and was stopped; its limit is {self.cost:g}")
+        return None
+
+
+@dataclass
+class Ended:
+    """How a worker ended."""
+
+    code: int
+    error: dict[str, Any] | None = None  # of the limit that it broke, or why it had to stop
+    done: dict[str, Any] = field(default_factory=dict)  # what it said last
+
+
+def start(marks: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
+    """Start a worker that waits to be told what to do; its imports take a second in which others can be busy."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "d2c_mlops.runs.execution.worker", str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **marks, "PYTHONWARNINGS": "ignore::FutureWarning"},
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def spare() -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that waits; it is gone afterwards, whether it was needed or not."""
+    worker = start()
+    try:
+        yield worker
+    finally:
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
+
+
+def follow(
+    spec: Mapping[str, Any],
+    folder: Path,
+    run_id: str,
+    settings: Settings,
+    limits: Limits,
+    usage: processes.Usage,
+    hear: Progress,
+    stop: Stop,
+    environment: Mapping[str, str],
+    spare: subprocess.Popen[bytes] | None = None,  # a worker that was started before and waits
+) -> Ended:
+    """Start a worker in a session of its own and follow it to its end; nothing of it is left when this returns."""
+    (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    marks = {RUN_ID: run_id, FOLDER: str(folder), "TMPDIR": spec["scratch"], **settings.environment(), **environment}
+    threads = {name: str(limits.cpus) for name in THREADS} if limits.cpus else {}
+    worker = spare or start(marks)
+    told = json.dumps({"folder": str(folder), "environment": {**threads, **marks}}) + "\n"
+    assert worker.stdin is not None
+    with suppress(BrokenPipeError):  # it died; that is found out below
+        worker.stdin.write(told.encode())
+        worker.stdin.close()
+    ended = Ended(0)
+    try:
+        log = Log(folder / "log.txt", Redaction.of(folder))
+        ended.error = _listen(worker, limits, usage, log, _hearing(ended, hear), stop)
+    finally:
+        processes.end(worker.pid)
+        processes.end_marked(RUN_ID, run_id)
+        ended.code = worker.wait()
+        for pipe in (worker.stdout, worker.stderr):
+            assert pipe is not None
+            pipe.close()
+    return ended
+
+
+class Log:
+    """What a worker prints, secrets out, up to a size; a disk that is full costs lines of it and nothing else."""
+
+    def __init__(self, file: Path, redaction: Redaction) -> None:
+        self.file = file
+        self.redaction = redaction
+        self.kept = 0
+        self.left_out = 0
+        self.rest = b""
+
+    def write(self, chunk: bytes) -> None:
+        """Take what was printed; the end of it is held back, where a secret may have begun."""
+        self.rest += chunk
+        cut = max(self.rest.rfind(b"\n") + 1, len(self.rest) - 65536)
+        self._keep(self.rest[:cut])
+        self.rest = self.rest[cut:]
+
+    def close(self) -> None:
+        """Write what was held back, and how much was left out."""
+        self._keep(self.rest)
+        self.rest = b""
+        if self.left_out:
+            self._append(f"\n[{self.left_out:,} bytes more left out]\n".encode())
+
+    def _keep(self, chunk: bytes) -> None:
+        room = max(0, LOG_BYTES - self.kept)
+        kept = len(chunk[:room]) if self._append(self.redaction.clean_bytes(chunk[:room])) else 0
+        self.kept += kept
+        self.left_out += len(chunk) - kept
+
+    def _append(self, text: bytes) -> bool:
+        try:
+            with self.file.open("ab") as file:
+                file.write(text)
+        except OSError:
+            return False
+        return True
+
+
+def _listen(
+    worker: subprocess.Popen[bytes], limits: Limits, usage: processes.Usage, log: Log, hear: Progress, stop: Stop
+) -> dict[str, Any] | None:
+    """Read events and prints until the worker closes its end; return the error when it has to be stopped first."""
+    assert worker.stdout is not None and worker.stderr is not None
+    begun = sampled = time.monotonic()
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        for pipe in (worker.stdout, worker.stderr):
+            os.set_blocking(pipe.fileno(), False)
+            selector.register(pipe, selectors.EVENT_READ)
+        try:
+            while worker.stdout in {key.fileobj for key in selector.get_map().values()}:
+                ready = selector.select(SAMPLE_SECONDS)
+                for key, _ in ready:
+                    chunk = os.read(key.fd, 1 << 16)
+                    if not chunk:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is worker.stderr:
+                        log.write(chunk)
+                    else:
+                        *lines, rest = (rest + chunk).split(b"\n")
+                        for line in lines:
+                            hear(json.loads(line))
+                if time.monotonic() - sampled >= SAMPLE_SECONDS:
+                    sampled = time.monotonic()
+                    usage.sample(worker.pid)
+                    if (error := limits.broken(usage, begun)) or (error := _stopped(stop)):
+                        return error
+            return None
+        finally:
+            _drain(worker.stderr.fileno(), log)
+            log.close()
+
+
+def _drain(pipe: int, log: Log) -> None:
+    """Read what was printed and not yet read, without waiting for processes that may still hold the other end."""
+    with suppress(BlockingIOError):
+        while chunk := os.read(pipe, 1 << 16):
+            log.write(chunk)
+
+
+def _stopped(stop: Stop) -> dict[str, Any] | None:
+    why = stop()
+    return _error("Stopped", f"the run was stopped: {why}") if why else None
+
+
+def _hearing(ended: Ended, hear: Progress) -> Progress:
+    def take(event: dict[str, Any]) -> None:
+        if event["event"] == "done":
+            ended.done = event
+        else:
+            hear(event)
+
+    return take
+
+
+def _error(kind: str, message: str) -> dict[str, Any]:
+    return {"kind": kind, "message": message}

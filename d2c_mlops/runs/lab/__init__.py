@@ -1,0 +1,1 @@
+"""Notebook jobs of JupyterLab run like any other run."""

@@ -1,0 +1,80 @@
+"""Runs 'Create Notebook Job' of JupyterLab like any other run: typed parameters, on record, within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jupyter_scheduler.exceptions import SchedulerError
+from jupyter_scheduler.executors import DefaultExecutionManager
+from jupyter_scheduler.models import CreateJob, CreateJobDefinition
+from jupyter_scheduler.scheduler import Scheduler
+
+from d2c_mlops.errors import UsageError
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.execution import outputs
+from d2c_mlops.runs.execution.execute import run, user
+from d2c_mlops.runs.execution.records import find
+from d2c_mlops.runs.parameters.parameters import Parameter, check, default_text, load_notebook, parameters_of
+from d2c_mlops.settings import load
+
+
+class JobScheduler(Scheduler):  # type: ignore[misc]
+    """jupyter-scheduler's scheduler, which refuses a job whose parameters do not fit its notebook when it is created."""
+
+    def create_job(self, model: CreateJob) -> str:
+        """Create a job and return its id. Raises SchedulerError, which the form shows."""
+        if not model.job_definition_id:
+            self._check(model)
+        return str(super().create_job(model))
+
+    def create_job_definition(self, model: CreateJobDefinition) -> str:
+        """Create a job definition and return its id. Raises SchedulerError, which the form shows."""
+        self._check(model)
+        return str(super().create_job_definition(model))
+
+    def _check(self, model: CreateJob | CreateJobDefinition) -> None:
+        try:
+            notebook = load_notebook(Path(self.root_dir) / model.input_uri)
+            declared = parameters_of(notebook, model.input_uri)
+            check(declared, without_blanks(declared, model.parameters or {}), model.input_uri)
+        except UsageError as err:
+            raise SchedulerError(str(err)) from None
+
+
+def without_blanks(declared: Sequence[Parameter], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of a form without the fields that were left blank: there the notebook's default holds."""
+    texts = {parameter.name for parameter in declared if parameter.annotation == "str" and default_text(parameter)}
+    return {name: value for name, value in given.items() if value != "" or name in texts}
+
+
+class RunManager(DefaultExecutionManager):  # type: ignore[misc]
+    """jupyter-scheduler's execution manager with our run in it; parameters are values here, not code."""
+
+    def execute(self) -> None:
+        """Run the job's copy of the notebook and hand the output notebook back, also when a cell failed."""
+        job = self.model
+        settings = load(Path(self.root_dir))
+        declared = parameters_of(load_notebook(Path(self.staging_paths["input"])))
+        given = without_blanks(declared, job.parameters or {})
+        ledger = Ledger.of(settings)
+        started: list[str] = []
+
+        def hear(event: dict[str, Any]) -> None:
+            if event["event"] == "start":
+                started.append(event["id"])
+
+        try:
+            run(
+                self.staging_paths["input"], given, settings, ledger=ledger, progress=hear, by=f"{user()} in JupyterLab"
+            )
+        finally:
+            if started:
+                self._hand_back(job, find(ledger, started[0]).outputs["notebook"])
+
+    def _hand_back(self, job: Any, location: str) -> None:
+        if outputs.exists(location):
+            self.add_side_effects_files(str(Path(self.staging_paths["input"]).parent))
+            self.create_output_files(job, nbformat.reads(outputs.read(location).decode(), as_version=4))  # type: ignore[no-untyped-call]

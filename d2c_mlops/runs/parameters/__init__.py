@@ -1,0 +1,1 @@
+"""Parameters of notebooks: read, typed and checked before a kernel starts."""

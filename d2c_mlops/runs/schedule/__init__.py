@@ -1,0 +1,1 @@
+"""Jobs, their slots, and the scheduler that runs them."""

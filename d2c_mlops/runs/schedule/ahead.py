@@ -1,0 +1,70 @@
+"""What lies ahead of now in the ledger was written while a clock was wrong: it is ignored, and decided when it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+
+from d2c_mlops.ledger.schema import jobs, slot_events, slots
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.execution.leases import Say
+from d2c_mlops.runs.execution.slots import known_jobs
+
+TOLERANCE = timedelta(seconds=90)  # by which the clocks of several machines may differ
+
+
+def since_now(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) -> dict[str, tuple[datetime, bool]]:
+    """Return until when the slots of each job are decided and whether it is paused, nothing of it ahead of now."""
+    wanted = list(names)
+    known = known_jobs(ledger, wanted, now)
+    ahead = [name for name in wanted if known[name][0] > now + TOLERANCE]
+    if not ahead:
+        return known
+    ignore_ahead(ledger, ahead, now, say)
+    return known_jobs(ledger, wanted, now)
+
+
+def ignore_ahead(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) -> None:
+    """Take back what a clock that was ahead has decided for jobs: their slots are due again when their time comes.
+
+    Slots that were run keep their rows. A slot that waits for another attempt waits no longer than from now on.
+    """
+    limit = now + TOLERANCE
+    for name in names:
+        with ledger.write() as connection:
+            early = select(slots).where(slots.c.job == name, slots.c.changed_at > limit)
+            rows = list(connection.execute(early.order_by(slots.c.slot)))
+            undone = [row for row in rows if _undecided(row)]
+            if undone:
+                decided = slots.c.attempt == 0, slots.c.status.in_(("waiting", "skipped"))
+                connection.execute(delete(slots).where(slots.c.job == name, slots.c.changed_at > limit, *decided))
+                why = f"ignored: it was decided at {row_time(undone[0].changed_at)}, which lies ahead of now"
+                connection.execute(
+                    insert(slot_events),
+                    [
+                        {"job": name, "slot": row.slot, "attempt": 0, "at": now, "status": "withdrawn", "reason": why}
+                        for row in undone
+                    ],
+                )
+            again = slots.c.job == name, slots.c.status == "waiting", slots.c.changed_at > limit, slots.c.slot <= limit
+            connection.execute(update(slots).where(*again).values(not_before=now, changed_at=now))
+            begin = min([now, *(row.slot - timedelta(microseconds=1) for row in undone)])
+            moved = update(jobs).where(jobs.c.name == name, jobs.c.since > limit).values(since=begin)
+            shifted = connection.execute(moved).rowcount
+        if rows or shifted:
+            ran = [row_time(row.slot) for row in rows if row.slot > limit and not _undecided(row)]
+            kept = f"; {', '.join(ran)} ran already" if ran else ""
+            say(f"{name}: the clock was ahead; {len(undone)} slot(s) that it had decided are ignored until due{kept}")
+
+
+def _undecided(row: Any) -> bool:
+    """Return whether a row only says that a slot is due or was missed: nothing was run."""
+    return row.attempt == 0 and row.status in ("waiting", "skipped")
+
+
+def row_time(moment: datetime) -> str:
+    """Return a moment of the ledger in UTC, to the second."""
+    return moment.isoformat(timespec="seconds")

@@ -1,0 +1,281 @@
+"""When a job is due: cron expressions and plain cadences, in a time zone with its daylight saving."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from heapq import heappop, heappush
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from d2c_mlops.errors import UsageError
+
+DAY = 24 * 60  # minutes
+DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
+TIME = r"(?: at)? (?P<hour>\d{1,2}):(?P<minute>\d\d)"
+COUNTED = r"every (?:(?P<n>\d+) )?(?P<unit>minute|hour)s?"
+PLAIN = {
+    r"hourly(?: at :(?P<minute>\d\d))?": "{minute} * * * *",
+    rf"daily{TIME}": "{minute} {hour} * * *",
+    rf"(?:on )?weekdays{TIME}": "{minute} {hour} * * 1-5",
+    rf"weekly on (?P<day>{'|'.join(DAYS)}){TIME}": "{minute} {hour} * * {day}",
+    rf"monthly on (?P<date>\d{{1,2}}){TIME}": "{minute} {hour} {date} * *",
+    rf"monthly on the last day{TIME}": "{minute} {hour} L * *",
+}
+MACROS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}  # as crontab(5) has them
+KNOWN = (
+    "a cron expression, 'every 15 minutes', 'every 6 hours', 'hourly at :15', 'daily at 06:00', 'weekdays at 06:00', "
+)
+KNOWN += "'weekly on Monday 06:00', 'monthly on 1 06:00' or 'monthly on the last day 06:00'"
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+LONGEST = timedelta(days=50 * 366)  # 29 February comes on a given weekday every 40 years at the least
+SHIFT = timedelta(hours=3)  # no clock is set by more at a change
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """The slots of a job on the clock of a zone."""
+
+    cron: str  # a cron expression; several, one a line, where no single expression says what `every` does
+    zone: ZoneInfo
+    every: int = 0  # minutes, counted from local midnight; 0: by the cron expression
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The cron expressions; there is a slot where one of them matches."""
+        return tuple(self.cron.splitlines())
+
+    @property
+    def follows_clock(self) -> bool:
+        """Whether slots are wherever the clock shows their time: twice in an hour that it repeats.
+
+        As in Debian's cron: so it is for jobs with a `*` for minutes or hours, and for all hours written out.
+        """
+        minute, hour = self.cron.split()[:2]
+        return bool(self.every) or minute.startswith("*") or self._every_hour(hour)
+
+    @property
+    def note(self) -> str:
+        """What a date that short months do not have means, or a step that does not divide an hour; empty elsewhere."""
+        if not self.cron or self.every:
+            return ""
+        sim = CronSim(self.cron, datetime(2026, 1, 1))
+        if steps := self._steps(sim):
+            return steps
+        if not sim.day_and and not self._has_a_date(sim):
+            return "its months have no such date: due on the weekdays only"
+        if not sim.day_and or len(sim.weekdays) < 8 or min(sim.days) < 29:
+            return ""
+        without = [MONTHS[m - 1] for m in sorted(sim.months) if LENGTHS[m - 1] < min(sim.days)]
+        if min(sim.days) == 29:
+            return "not in February of years that are no leap years" if 2 in sim.months else ""
+        last = "; 'monthly on the last day 06:00' is in every month"
+        return f"not in {', '.join(without)}{last}" if without else ""
+
+    def _steps(self, sim: CronSim) -> str:
+        """Return what the steps mean that do not divide what they count; empty where all do."""
+        minute, hour, date, *_ = self.cron.split()
+        notes = []
+        for text, whole, values, unit in ((minute, 60, sim.minutes, "minutes"), (hour, 24, sim.hours, "hours")):
+            step = re.fullmatch(r"(?:\*|\d+(?:-\d+)?)/(\d+)", text)
+            if step and whole % int(step[1]):
+                times = ", ".join(f":{n:02}" if unit == "minutes" else f"{n:02}" for n in sorted(values))
+                of = "of the hour" if unit == "minutes" else "o'clock"
+                notes.append(f"{text} means at {times} {of}, not every {step[1]} {unit}")
+        step = re.fullmatch(r"(?:\*|1(?:-31)?)/(\d+)", date)
+        if step and 1 < int(step[1]) < 31:
+            notes.append(f"{date} counts from the 1st of each month, not every {step[1]} days")
+        return "; ".join(notes)
+
+    def _has_a_date(self, sim: CronSim) -> bool:
+        """Return whether one of the months has one of the dates."""
+        longest = max(LENGTHS[month - 1] for month in sim.months)
+        return any(int(day) <= longest for day in sim.days)  # the last day is less than 0
+
+    def slots(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        """Yield the slots later than `after` and not later than `until`, in order, as moments in UTC.
+
+        A job that names its hours runs once for an hour that the clock skips, when the clock has moved on, and once, the
+        first time, in an hour that it repeats. One that runs every hour or every few minutes follows the clock.
+        """
+        if not self.cron:
+            return
+        start, waiting, latest = self._start(after), list[datetime](), after
+        for naive in self._local_times(start):
+            bound, moments = self._moments(naive)
+            if bound > until:
+                break
+            for moment in moments:
+                heappush(waiting, moment)
+            while waiting and waiting[0] <= bound:  # later local times give no earlier moments
+                moment = heappop(waiting)
+                if latest < moment <= until:
+                    latest = moment
+                    yield moment
+        for moment in sorted(waiting):
+            if latest < moment <= until:
+                latest = moment
+                yield moment
+
+    def last(self, until: datetime) -> datetime:
+        """Return the latest slot not later than `until`."""
+        for window in (timedelta(hours=1), *(timedelta(days=n) for n in (2, 40, 400)), LONGEST):
+            moments = list(self.slots(until - window, until))
+            if moments:
+                return moments[-1]
+        raise _never_due(self.cron)
+
+    def next(self, after: datetime) -> datetime:
+        """Return the first slot later than `after`."""
+        moment = next(self.slots(after, after + LONGEST), None)
+        if moment is None:
+            raise _never_due(self.cron)
+        return moment
+
+    def _start(self, after: datetime) -> datetime:
+        """Return the local time from which on slots are later than `after`: earlier where the clock is set back soon."""
+        local, later = after.astimezone(self.zone), (after + SHIFT).astimezone(self.zone)
+        back = (later.utcoffset() or timedelta()) < (local.utcoffset() or timedelta())
+        return local.replace(tzinfo=None, fold=0) - (SHIFT if back else timedelta())
+
+    def _local_times(self, start: datetime) -> Iterator[datetime]:
+        """Yield the times later than `start`, as a clock shows them."""
+        if not self.every:
+            yield from CronSim(self.cron, start)
+            return
+        midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
+        passed = int((start - midnight).total_seconds() // 60 // self.every + 1) * self.every
+        while True:
+            yield from (midnight + timedelta(minutes=n) for n in range(passed, DAY, self.every))
+            midnight, passed = midnight + timedelta(days=1), 0
+
+    def _moments(self, naive: datetime) -> tuple[datetime, list[datetime]]:
+        """Return the moment that no later local time precedes, and the slots of a local time."""
+        local = naive.replace(tzinfo=self.zone)
+        first = local.astimezone(UTC)
+        if first.astimezone(self.zone).replace(tzinfo=None) != naive:
+            moved_on = self._behind_gap(naive)
+            hour = self.cron.split()[1]
+            return moved_on, [] if self.every or self._every_hour(hour) else [moved_on]
+        second = local.replace(fold=1).astimezone(UTC)
+        return first, [first, second] if second != first and self.follows_clock else [first]
+
+    def _behind_gap(self, naive: datetime) -> datetime:
+        """Return the first moment at which the zone's clock shows more than a time that it skips."""
+        first = (naive - SHIFT).replace(tzinfo=self.zone).astimezone(UTC)
+        last = (naive + SHIFT).replace(tzinfo=self.zone).astimezone(UTC)
+        while last - first > timedelta(seconds=1):
+            middle = first + (last - first) / 2
+            if middle.astimezone(self.zone).replace(tzinfo=None) < naive:
+                first = middle
+            else:
+                last = middle
+        return last.replace(microsecond=0)
+
+    def _every_hour(self, hour: str) -> bool:
+        return hour.startswith("*") or len(CronSim(f"0 {hour} * * *", datetime(2026, 1, 1)).hours) == 24
+
+
+def never(zone: str = "UTC") -> Cadence:
+    """Return the cadence of a job that only other jobs or people start."""
+    return Cadence("", _zone(zone))
+
+
+@cache
+def cadence(text: str, zone: str = "UTC") -> Cadence:
+    """Read a cron expression or a plain cadence. Raises UsageError when it is neither, or when it is never due."""
+    known = _zone(zone)
+    written = " ".join(text.lower().split())
+    if counted := re.fullmatch(COUNTED, written):
+        return _counted(int(counted["n"] or 1), counted["unit"], text, known)
+    written = MACROS.get(written, written)
+    for pattern, cron in PLAIN.items():
+        if match := re.fullmatch(pattern, written):
+            values = {"minute": "0", **{k: v for k, v in match.groupdict().items() if v is not None}}
+            if "day" in values:
+                values["day"] = str(DAYS.index(values["day"]))
+            written = cron.format(**{k: v.lstrip("0") or "0" for k, v in values.items()})
+            break
+    # The last Friday of a month was written L5 in earlier versions; Debian's cron and its kin write 5L.
+    cron = re.sub(r"(?<=[\s,])L([0-7])(?=$|,)", r"\1L", written.upper())
+    if len(cron.split()) != 5:
+        raise UsageError(f"{text!r} is not a cadence", next=f"write {KNOWN}")
+    try:
+        first = next(CronSim(cron, datetime(2026, 1, 1)), None)
+    except CronSimError as err:
+        raise _refused(text, cron, err) from None
+    if first is None:
+        raise _never_due(text)
+    return Cadence(cron, known)
+
+
+def _counted(n: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
+    """Return the cadence of every n minutes or hours from local midnight. Raises UsageError where n does not divide a day."""
+    whole = DAY if unit == "minute" else 24
+    if n == 0 or whole % n:
+        divisors = [d for d in range(1, whole + 1) if whole % d == 0]
+        below, above = [d for d in divisors if d < n][-1:], [d for d in divisors if d > n][:1]
+        near = " or ".join(f"'every {d} {unit}{'s' if d > 1 else ''}'" for d in (*below, *above))
+        raise UsageError(
+            f"{text!r} does not divide a day, so that its slots would move from day to day", next=f"write {near}"
+        )
+    minutes = n if unit == "minute" else n * 60
+    if minutes < 60 and 60 % minutes == 0:
+        return Cadence(f"*/{minutes} * * * *" if minutes > 1 else "* * * * *", zone)
+    if minutes % 60 == 0:
+        return Cadence({60: "0 * * * *", DAY: "0 0 * * *"}.get(minutes, f"0 */{minutes // 60} * * *"), zone)
+    hours: dict[int, list[int]] = {}
+    for moment in range(0, DAY, minutes):
+        hours.setdefault(moment % 60, []).append(moment // 60)
+    lines: dict[str, list[int]] = {}
+    for minute, listed in sorted(hours.items()):
+        lines.setdefault(",".join(map(str, listed)), []).append(minute)
+    return Cadence("\n".join(f"{','.join(map(str, m))} {h} * * *" for h, m in lines.items()), zone, every=minutes)
+
+
+def _refused(text: str, cron: str, err: CronSimError) -> UsageError:
+    """Return why a cron expression was refused: it is none, or its months have no such day."""
+    minute, hour, date, _, day = cron.split()
+    try:
+        CronSim(f"{minute} {hour} {date} * {day}", datetime(2026, 1, 1))
+        CronSim(f"{minute} {hour} * {cron.split()[3]} {day}", datetime(2026, 1, 1))
+    except CronSimError:
+        return UsageError(f"{text!r} is not a cadence ({str(err).lower()})", next=f"write {KNOWN}")
+    return _never_due(text)
+
+
+def _never_due(text: str) -> UsageError:
+    return UsageError(f"{text!r} is never due: its months have no such day", next="write a day that comes")
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise UsageError(f"there is no time zone {name!r}", next="write a name such as Europe/Berlin") from None

@@ -1,0 +1,45 @@
+"""Tell people what became of a slot, by any channel that apprise knows."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from d2c_mlops.errors import D2CError, UsageError
+from d2c_mlops.runs.execution.leases import Say
+from d2c_mlops.runs.secrets.secrets import resolve
+from d2c_mlops.settings import JobSettings
+
+
+def notify(job: JobSettings, event: str, title: str, text: str, say: Say) -> int:
+    """Send a message to the channels of a job that want this event; return how many took it.
+
+    A channel that fails is said and stops nothing: the slot's end is on record already.
+    """
+    if event not in job.notify_on or not job.notify:
+        return 0
+    try:
+        return sum(send(url, title, text, say, job.name) for url in job.notify)
+    except D2CError as err:
+        say(f"{job.name}: nobody was notified: {err}")
+        return 0
+
+
+def send(url: str, title: str, text: str, say: Say, name: str) -> bool:
+    """Send a message to one channel, which may be written secret:NAME; return whether it took it. Its URL is not said."""
+    channel = _apprise().Apprise()
+    scheme = url.partition("://")[0] if "://" in url else url
+    if not channel.add(resolve(url)):
+        say(f"{name}: {scheme} is no channel that apprise knows")
+        return False
+    if not channel.notify(title=title, body=text):
+        say(f"{name}: {scheme} did not take the message")
+        return False
+    return True
+
+
+def _apprise() -> Any:
+    try:
+        return import_module("apprise")
+    except ImportError:
+        raise UsageError("apprise is not installed", next="pip install 'd2c_mlops[notify]'") from None

@@ -1,0 +1,312 @@
+"""The scheduler: finds the slots that are due, claims them, runs them, and takes over what others left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from d2c_mlops.errors import D2CError, Failure, Temporary
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution.execute import limits_of, run
+from d2c_mlops.runs.execution.leases import Clock, Pulse, Say, Watch
+from d2c_mlops.runs.execution.records import Run, close_lost, find, lose
+from d2c_mlops.runs.execution.slots import Slot
+from d2c_mlops.runs.schedule.ahead import TOLERANCE, ignore_ahead, since_now
+from d2c_mlops.runs.schedule.jobs import Job, due, readable, refusal
+from d2c_mlops.runs.schedule.notify import notify
+from d2c_mlops.runs.schedule.reread import reread
+from d2c_mlops.runs.schedule.slot_parameters import slot_parameters, troubles
+from d2c_mlops.runs.schedule.waits import waiting_for_news, waits_for
+from d2c_mlops.settings import FILE, JobSettings, Settings, has_own_section
+
+TICK = 0.5  # seconds between two looks when nothing is due before
+REFRESH = 10.0  # seconds after which settings.ini and what rests are looked up again
+FARTHEST = datetime.max.replace(tzinfo=UTC)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Scheduler:
+    """One scheduler; any number may share a ledger."""
+
+    settings: Settings
+    say: Say = print
+    clock: Clock = utc_now
+    reload: Callable[[], Settings] | None = None  # reads the settings again when settings.ini has changed
+    ledger: Ledger = field(init=False)
+    running: dict[Future[None], Slot] = field(default_factory=dict)
+    plan: dict[str, datetime] = field(default_factory=dict)  # when each job is due next
+    stops: int = 0  # how often it was told to stop
+    _woken: threading.Event = field(default_factory=threading.Event)
+    _claimed: set[tuple[str, datetime, int]] = field(default_factory=set)
+    _refreshed: float = float("-inf")
+    _written: tuple[int, ...] = ()
+    _latest: datetime | None = None  # the latest moment that its clock has shown
+    _noted: set[str] = field(default_factory=set)  # what was said and need not be said again
+
+    def __post_init__(self) -> None:
+        self.jobs, self.refused = readable(self.settings)
+        if self.refused and not self.jobs:
+            raise refusal(self.refused)
+        self._begun: dict[tuple[str, datetime, int], Job] = {}  # the jobs of claimed slots, as they were then
+        self.ledger = Ledger.of(self.settings)
+        self.pool = ThreadPoolExecutor(64, thread_name_prefix="run")
+        self.pulse = Pulse(self.ledger, self.say, self.clock)
+        self.watch = Watch()
+        self._written = self._changed_at()
+        file = self.settings.root / FILE
+        self._own_section = file.is_file() and has_own_section(file)
+
+    def stop(self) -> None:
+        """Start nothing more and finish what runs; told a second time, stop that, too, so that others may try it."""
+        self.stops += 1
+        if self.stops > 1:
+            self.pulse.stopping = "its scheduler was told to stop at once"
+
+    def loop(self) -> None:
+        """Look, start, look again, until stopped; then wait for what runs."""
+        self._say_refused(self.refused)
+        while not self.stops:
+            try:
+                self.look()
+            except Temporary as err:  # the ledger may be back at the next look
+                self.say(str(err))
+            self._woken.wait(self._nap())
+            self._woken.clear()
+        if self.running:
+            self.say(f"stopping: waiting for {len(self.running)} run(s)")
+        while any(not future.done() for future in self.running):
+            time.sleep(0.1)
+        self._reap()
+        self.pool.shutdown(wait=True)
+
+    def look(self) -> int:
+        """Put due slots on record, take over what is abandoned, start what may start; return how many were started."""
+        now = self.clock()
+        self._reap()
+        self._heed_clock(now)
+        if time.monotonic() - self._refreshed > REFRESH:
+            self._refresh(now)
+        self.recover(now)
+        self._decide(now)
+        return sum(self.start(slot) for slot in self.startable(now))
+
+    def startable(self, now: datetime) -> list[Slot]:
+        """Return the waiting slots whose dependencies are met, the most urgent first."""
+        found = [s for s in slots.waiting(self.ledger, now) if s.job in self.jobs and s.slot <= now + TOLERANCE]
+        ready = [slot for slot in found if self.dependencies_met(slot, now)]
+        return sorted(ready, key=lambda s: (-self.jobs[s.job].settings.priority, s.slot))
+
+    def dependencies_met(self, slot: Slot, now: datetime) -> bool:
+        """Return whether the jobs that come first succeeded; a slot whose turn passes meanwhile is skipped."""
+        if not (waits := waits_for(self.jobs, self.ledger, slot)):
+            return True
+        name, why = waits
+        cadence = self.jobs[slot.job].cadence
+        if cadence.cron and cadence.next(slot.slot) <= now:
+            why = f"{name} did not succeed before the next slot"
+            if slots.close(self.ledger, slot, "skipped", why, now):
+                self._tell(slot, "skipped", why)
+        else:
+            self._say_once(f"{self.shown(slot)}: {why}")
+        return False
+
+    def start(self, slot: Slot) -> bool:
+        """Claim a slot and run it in a thread, when there is room."""
+        if len(self.running) >= self.settings.run_slots or self.stops:
+            return False
+        mine = slots.claim(self.ledger, slot, self.clock(), self.jobs[slot.job].settings.concurrency)
+        if mine is None:
+            return False
+        self._claimed.add(mine.key)
+        future = self.pool.submit(self.execute, mine, self.jobs[slot.job])
+        self.running[future] = mine
+        future.add_done_callback(lambda _: self._woken.set())
+        return True
+
+    def execute(self, slot: Slot, job: Job | None = None) -> None:
+        """Run a claimed slot to its end and write down what became of it, also when its job has vanished meanwhile."""
+        job = self._begun[slot.key] = job or self.jobs[slot.job]
+        mark = {"job": slot.job, "slot": slot.slot, "attempt": slot.attempt}
+        self.say(f"{self.shown(slot)}: attempt {slot.attempt}")
+        with self.pulse.hold(slot) as stop:
+            try:
+                previous = slots.previous_success(self.ledger, slot.job, slot.slot)
+                before = slots.runs_of(self.ledger, slot)
+                given = slot_parameters(job, slot.slot, previous, self.settings)
+                if given.note:
+                    self.say(f"{self.shown(slot)}: {given.note}")
+                done = run(
+                    job.settings.run,
+                    given.values,
+                    self.settings,
+                    ledger=self.ledger,
+                    limits=limits_of(self.settings, job.settings),
+                    mark=mark,
+                    stop=stop,
+                    resume=before[0].id if before else None,
+                )
+            except D2CError as err:
+                self.settle(slot, err.exit_code, err.what)
+            except Exception as err:  # a bug of ours must not leave the slot claimed for ever
+                self.settle(slot, 1, f"{type(err).__name__}: {err}")
+                raise
+            else:
+                self.succeed(slot, done)
+            finally:
+                self._begun.pop(slot.key, None)
+
+    def succeed(self, slot: Slot, done: Run) -> None:
+        """Write down a success, and in the same transaction the slots of the jobs that wait for its news."""
+
+        def write() -> None:
+            now = self.clock()
+            with self.ledger.write() as connection:
+                if not slots.close_in(connection, slot, "succeeded", f"attempt {slot.attempt}", now, run_id=done.id):
+                    return
+                for name in waiting_for_news(self.jobs.values(), slot.job, done):
+                    slots.add_in(connection, name, {slot.slot: ("waiting", f"new data of {self.shown(slot)}")}, now)
+
+        self.ledger.insist(write, say=self.say)
+        self.say(f"{self.shown(slot)}: succeeded in {done.seconds or 0:.1f} s, run {done.id}")
+        self._tell(slot, "succeeded", f"attempt {slot.attempt}, run {done.id}: {done.recorded}")
+
+    def settle(self, slot: Slot, code: int, why: str) -> None:
+        """Write down a failure: another attempt later when it was temporary and some are left, else the end."""
+        job = self._settings_of(slot)
+        vanished = slot.job not in self.jobs
+
+        def write() -> str:
+            now, made = self.clock(), slots.runs_of(self.ledger, slot)
+            more = {"run_id": made[0].id} if made and made[0].attempt == slot.attempt else {}
+            if code == Temporary.exit_code and len(made) <= job.retries and not vanished:
+                wait = timedelta(seconds=job.backoff * 2 ** max(0, len(made) - 1) if more else 0)
+                reason = f"attempt {slot.attempt} failed for now ({why}); again in {wait.total_seconds():g} s"
+                mine = slots.close(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **more)
+                return "retry" if mine else ""
+            gone = "; its job is no longer in settings.ini" if vanished else ""
+            reason = f"attempt {slot.attempt} failed: {why}{gone}"
+            return "failed" if slots.close(self.ledger, slot, "failed", reason, now, **more) else ""
+
+        event = self.ledger.insist(write, say=self.say)
+        self.say(f"{self.shown(slot)}: {why}")
+        self._tell(slot, event, f"attempt {slot.attempt}: {why}\n\nd2c schedule why {self.shown(slot)}")
+
+    def recover(self, now: datetime) -> None:
+        """Settle the slots of schedulers that are gone: a run that had ended counts, one that had not is lost."""
+        open_now = slots.running(self.ledger)
+        busy = self.pulse.held.keys() | {slot.key for slot in self.running.values()}
+        gone = self.watch.abandoned(open_now)
+        gone += [slot for slot in open_now if slot.key in self._claimed and slot.key not in busy and slot not in gone]
+        for slot in open_now:
+            if slot.heartbeat_at and slot.heartbeat_at > now + TOLERANCE:
+                ahead = f"its sign of life of {slot.heartbeat_at.isoformat(timespec='seconds')} lies ahead of now"
+                self._say_once(f"{self.shown(slot)}: {ahead} and is ignored")
+        if not gone:
+            return
+        close_lost(self.ledger, now)
+        for slot in gone:
+            row = next((row for row in slots.runs_of(self.ledger, slot) if row.attempt == slot.attempt), None)
+            if row is not None and row.status == "running":
+                lose(self.ledger, find(self.ledger, row.id), now)
+                row = None
+            if row is not None and row.status == "succeeded":
+                self.succeed(slot, find(self.ledger, row.id))
+            else:
+                ended = row is not None and row.status not in ("lost", "cancelled")
+                code = row.exit_code if row is not None and ended else Temporary.exit_code
+                self.settle(slot, code, "its scheduler was gone")
+
+    def _tell(self, slot: Slot, event: str, text: str) -> None:
+        notify(self._settings_of(slot), event, f"{self.shown(slot)} {event}", text, self.say)
+
+    def shown(self, slot: Slot) -> str:
+        """Return the job of a slot and its moment on the clock of the job's zone."""
+        job = self.jobs.get(slot.job) or self._begun.get(slot.key)
+        return f"{slot.job} {job.shown(slot.slot)}" if job else str(slot)
+
+    def _settings_of(self, slot: Slot) -> JobSettings:
+        """Return the settings of a slot's job; those at its start, or the defaults, when the job has vanished since."""
+        job = self.jobs.get(slot.job) or self._begun.get(slot.key)
+        return job.settings if job else JobSettings(slot.job)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
+            self.say(text)
+
+    def _say_refused(self, refused: Mapping[str, Sequence[Failure]]) -> None:
+        """Say which jobs are refused, and what would stop the notebooks of the others."""
+        for name, failures in refused.items():
+            goes_on = "goes on as before" if name in self.jobs else "is not run"
+            for failure in failures:
+                self.say(f"{name} is refused and {goes_on}: {failure}")
+        for failures in troubles(self.jobs, self.settings).values():
+            self.say(f"will fail as it is now: {failures[0]}")
+
+    def _heed_clock(self, now: datetime) -> None:
+        """When the clock was set back, take back what it had decided, and plan anew from now."""
+        if self._latest is not None and now < self._latest - TOLERANCE:
+            self.say(f"the clock was set back from {self._latest:%Y-%m-%d %H:%M:%S}Z to {now:%Y-%m-%d %H:%M:%S}Z")
+            ignore_ahead(self.ledger, self.jobs, now, self.say)
+            self.plan, self._refreshed, self._latest = {}, float("-inf"), now
+        self._latest = max(now, self._latest or now)
+
+    def _reap(self) -> None:
+        for future in [f for f in self.running if f.done()]:
+            slot = self.running.pop(future)
+            if error := future.exception():
+                self.say(f"{self.shown(slot)}: {error}")
+
+    def _decide(self, now: datetime) -> None:
+        """Put the slots that are due by now on record, and find out when each of their jobs is due next."""
+        names = [name for name, at in self.plan.items() if at <= now]
+        known = since_now(self.ledger, names, now, self.say) if names else {}
+        for name in names:
+            since, paused = known[name]
+            decided = {} if paused else due(self.jobs[name], since, now)
+            if decided:
+                slots.add(self.ledger, name, decided, now, until=max(decided))
+            self.plan[name] = self.jobs[name].cadence.next(max(since, now))
+
+    def _refresh(self, now: datetime) -> None:
+        """Read settings.ini again when it has changed, and plan the jobs that are new or go on after a rest."""
+        self._refreshed = time.monotonic()
+        written = self._changed_at()
+        if self.reload is not None and written != self._written:
+            self._written = written
+            try:
+                self._take_over(reread(self.reload, self.settings, bool(self.jobs), self._own_section))
+            except (D2CError, OSError) as err:
+                self.say(f"settings.ini has changed and is not used: {err}")
+        timed = {name: job for name, job in self.jobs.items() if job.cadence.cron}
+        known = since_now(self.ledger, self.jobs, now, self.say)
+        self.plan |= {name: job.cadence.next(known[name][0]) for name, job in timed.items() if name not in self.plan}
+
+    def _take_over(self, settings: Settings) -> None:
+        """Run by new settings; a job whose section is refused goes on as it was, where it was there before."""
+        jobs, refused = readable(settings)
+        unchanged = {name: self.jobs[name] for name in refused if name in self.jobs}
+        self.settings, self.jobs, self.refused, self.plan = settings, {**jobs, **unchanged}, refused, {}
+        self.say(f"settings.ini has changed: {len(self.jobs)} job(s)")
+        self._say_refused(refused)
+
+    def _nap(self) -> float:
+        left = (min(self.plan.values(), default=FARTHEST) - self.clock()).total_seconds()
+        return max(0.01, min(TICK, left))
+
+    def _changed_at(self) -> tuple[int, ...]:
+        """Return what differs once the file was written, replaced, or may be read again."""
+        try:
+            found = (self.settings.root / FILE).stat()
+        except OSError:
+            return ()
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size

@@ -1,0 +1,101 @@
+"""What a slot gives its notebook: the day up to which data may be seen, and a key that is the same at every attempt."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cache, partial
+from typing import Any
+
+from d2c_mlops.data.manifest import Manifest, list_datasets, read_manifest
+from d2c_mlops.errors import D2CError, Failure
+from d2c_mlops.runs.execution.execute import checked
+from d2c_mlops.runs.execution.slots import slot_key
+from d2c_mlops.runs.parameters.parameters import Parameter, check, parameters_of
+from d2c_mlops.runs.schedule.jobs import EXAMPLE, Job, in_a_line, last_complete_day
+from d2c_mlops.settings import Settings
+from d2c_mlops.settings.parsing import time_zone
+
+SAMPLE = "sample"  # what runbooks take when nobody names a dataset
+
+
+@dataclass(frozen=True)
+class SlotParameters:
+    """The parameters of a slot's run, and what is to be said about them."""
+
+    values: dict[str, str]
+    note: str = ""
+
+
+def slot_parameters(job: Job, slot: datetime, previous: datetime | None, settings: Settings) -> SlotParameters:
+    """Return the parameters of a slot: those of the job's section, and what the notebook declares beyond them.
+
+    `as_of` is the last day that was over before the slot in the dataset's zone (the job's, where no dataset is named),
+    `as_of_offset` days earlier or later; `slot_key` is the key of job and slot. Raises UsageError.
+    """
+    return _filled(job, slot, previous, settings, declared_by(job.settings.run, settings)[1])
+
+
+def declared_by(run: str, settings: Settings) -> tuple[str, dict[str, Parameter]]:
+    """Return the path of a notebook or runbook and the parameters that it declares. Raises UsageError."""
+    notebook, content, _ = checked(run, {}, settings)
+    return str(notebook), {each.name: each for each in parameters_of(content, str(notebook))}
+
+
+def _filled(
+    job: Job, slot: datetime, previous: datetime | None, settings: Settings, declared: Mapping[str, Parameter]
+) -> SlotParameters:
+    given = job.settings.params
+    manifest = _dataset(declared, given, settings)
+    zone = time_zone(getattr(manifest, "zone", "UTC")) if manifest else job.cadence.zone
+    as_of = last_complete_day(slot, zone) + timedelta(days=job.settings.as_of_offset)
+    values = job.parameters(slot, previous, as_of)
+    added = {"as_of": as_of.isoformat(), "slot_key": slot_key(job.name, slot)}
+    added = {name: value for name, value in added.items() if name in declared and name not in values}
+    return SlotParameters(values | added, _stale(manifest, as_of) if "as_of" in added else "")
+
+
+def troubles(jobs: Mapping[str, Job], settings: Settings) -> dict[str, list[Failure]]:
+    """Return what would stop the jobs' notebooks today, by job: no such runbook or notebook, a parameter that does not fit."""
+    found: dict[str, list[Failure]] = {}
+    known = cache(partial(declared_by, settings=settings))  # many jobs run the same notebook
+    for name, job in jobs.items():
+        try:
+            notebook, declared = known(job.settings.run)
+            check(list(declared.values()), _filled(job, EXAMPLE, None, settings, declared).values, notebook)
+        except D2CError as err:
+            found[name] = [Failure(in_a_line(err), f"[schedule:{name}]")]
+    return found
+
+
+def _dataset(declared: Mapping[str, Parameter], given: Mapping[str, str], settings: Settings) -> Manifest | None:
+    """Return the manifest of the dataset that a run will read, as runbooks choose it; None where there is none."""
+    if "as_of" not in declared and not any("{as_of" in text for text in given.values()):
+        return None
+    data = _value("data", declared, given)
+    if not data and "model" in declared:
+        data = settings.model(_value("model", declared, given)).data
+    if not data and "data" in declared:
+        data = SAMPLE
+    return read_manifest(settings.store, data) if data in list_datasets(settings.store) else None
+
+
+def _value(name: str, declared: Mapping[str, Parameter], given: Mapping[str, str]) -> str:
+    """Return the text that a parameter will have: what is given, else the notebook's own where it is written out."""
+    if name in given:
+        return given[name]
+    try:
+        default: Any = ast.literal_eval(declared[name].default) if name in declared else ""
+    except (ValueError, SyntaxError):
+        return ""
+    return default if isinstance(default, str) else ""
+
+
+def _stale(manifest: Manifest | None, as_of: date) -> str:
+    """Return what is to be said where the data end before the day up to which they are to be seen."""
+    days = [table.max_date for table in manifest.tables.values() if table.max_date] if manifest else []
+    if not manifest or not days or max(days) >= as_of:
+        return ""
+    return f"the data of {manifest.name!r} end on {max(days)}, before as_of {as_of}"

@@ -1,0 +1,151 @@
+"""Run the slots of one job and return: what crontabs and orchestrators call. The ledger's claim holds among all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from d2c_mlops.errors import NotebookFailed, Temporary, UsageError
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution.failures import of_code
+from d2c_mlops.runs.execution.leases import Clock, Say
+from d2c_mlops.runs.execution.records import find
+from d2c_mlops.runs.execution.slots import Slot
+from d2c_mlops.runs.schedule.ahead import TOLERANCE, since_now
+from d2c_mlops.runs.schedule.jobs import Job, due, job_of
+from d2c_mlops.runs.schedule.schedule import Scheduler, utc_now
+from d2c_mlops.runs.schedule.waits import waits_for
+from d2c_mlops.settings import Settings
+
+DUE = "due"
+GRACE = timedelta(hours=1)  # orchestrators start late: pods wait for a node, hosted runners for a machine
+LOOK = 1.0  # seconds between two looks at a slot that somebody else has
+Sleep = Callable[[float], None]
+
+
+def run_job(
+    name: str,  # of a [schedule:NAME] section
+    when: str,  # `due`, or a moment: the slot of that time, else the latest before it
+    settings: Settings,
+    *,
+    stay: bool = False,  # make the further attempts after temporary failures here, too
+    grace: timedelta = GRACE,  # a slot that is later than this was missed
+    say: Say = print,
+    clock: Clock = utc_now,
+    sleep: Sleep = time.sleep,
+) -> list[Slot]:
+    """Bring slots of a job to their end and return them; one that was done already, or has nothing due, is no failure.
+
+    Waits for what comes first and for a slot that another process runs, at most for the job's timeout. Raises the class
+    of a failure, or Temporary when another attempt is due later.
+    """
+    scheduler = Scheduler(settings, say=say, clock=clock)
+    job_of(settings, name)
+    now = clock()
+    if since_now(scheduler.ledger, scheduler.jobs, now, say)[name][1]:
+        say(f"{name} rests; `d2c schedule resume {name}` lets it go on")
+        return []
+    for each in _forerunners(scheduler, name):
+        put_due(scheduler, scheduler.jobs[each], now, grace)
+    if when == DUE:
+        wanted = [slot for slot in slots.open_of(scheduler.ledger, name) if slot <= now + TOLERANCE]
+    else:
+        wanted = [_asked(scheduler, name, when)]
+    ended = [_to_its_end(scheduler, name, slot, stay, sleep) for slot in wanted]
+    for slot in ended:
+        _raise_failure(scheduler.ledger, slot, scheduler.shown(slot))
+    return ended
+
+
+def put_due(scheduler: Scheduler, job: Job, now: datetime, grace: timedelta) -> None:
+    """Put the slots of a job that are due on record; of one that has none yet, the latest when it is not missed."""
+    since, paused = since_now(scheduler.ledger, [job.name], now, scheduler.say)[job.name]
+    if not job.cadence.cron:
+        return
+    last = job.cadence.last(now)
+    if now - last <= grace and not slots.listed(scheduler.ledger, job.name, 1):
+        since = min(since, last - timedelta(microseconds=1))
+    decided = {} if paused else due(job, since, now, grace)
+    if decided:
+        slots.add(scheduler.ledger, job.name, decided, now, until=max(decided))
+
+
+def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
+    """Return the slot that a moment means: the one of that time on record, else the latest of the cadence before it."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a moment", next=f"write 2026-11-23T05:00Z, or {DUE}") from None
+    moment = (moment if moment.tzinfo else moment.replace(tzinfo=job.cadence.zone)).astimezone(UTC)
+    try:
+        return slots.find(ledger, job.name, moment).slot
+    except UsageError:
+        return job.cadence.last(moment)
+
+
+def _asked(scheduler: Scheduler, name: str, when: str) -> datetime:
+    slot, now = slot_of(scheduler.jobs[name], when, scheduler.ledger), scheduler.clock()
+    if slot > now:
+        moment = scheduler.jobs[name].shown(slot)
+        raise UsageError(f"the slot {moment} of {name} is not due yet", next=f"d2c run {name} --slot {DUE}")
+    slots.add(scheduler.ledger, name, {slot: ("waiting", "asked for")}, now)
+    return slot
+
+
+def _forerunners(scheduler: Scheduler, name: str) -> list[str]:
+    """Return a job and all that comes before it, so that none of them seems to have nothing due."""
+    found = [name]
+    for each in found:
+        found += [other for other in scheduler.jobs[each].settings.after if other not in found]
+    return found
+
+
+def _to_its_end(scheduler: Scheduler, name: str, moment: datetime, stay: bool, sleep: Sleep) -> Slot:
+    """Wait for a slot's turn and run it, or wait until somebody else has."""
+    ledger, attempts = scheduler.ledger, 0
+    deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
+    while True:
+        now = scheduler.clock()
+        scheduler.recover(now)
+        slot = slots.find(ledger, name, moment)
+        if slot.status not in slots.OPEN or (attempts and not stay and slot.status == "waiting"):
+            return slot
+        if slot.status == "waiting" and slot.not_before <= now:
+            ready = scheduler.dependencies_met(slot, now)
+            concurrency = scheduler.jobs[name].settings.concurrency
+            mine = slots.claim(ledger, slot, now, concurrency) if ready else None
+            if mine is not None:
+                _attempt(scheduler, mine)
+                attempts += 1
+                deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
+                continue
+        if now >= max(deadline, slot.not_before):
+            shown = scheduler.jobs[name].shown(moment)
+            waits = waits_for(scheduler.jobs, ledger, slot) if slot.status == "waiting" else None
+            what = "is run elsewhere" if slot.status == "running" else "waits"
+            what = waits[1] if waits else f"{what}: {slot.reason}"
+            raise Temporary(f"{name} {shown} {what}", next=f"d2c schedule why {name} {shown}")
+        sleep(LOOK)
+
+
+def _attempt(scheduler: Scheduler, mine: Slot) -> None:
+    """Run a claimed slot here; when this process is told to stop, another may try again."""
+    try:
+        scheduler.execute(mine)
+    except (KeyboardInterrupt, SystemExit):
+        scheduler.settle(mine, Temporary.exit_code, "it was stopped from outside")
+        raise
+
+
+def _raise_failure(ledger: Ledger, slot: Slot, shown: str) -> None:
+    """Raise what a slot's end means: Temporary when there will be another attempt, else the class of its failure."""
+    if slot.status == "waiting":
+        raise Temporary(f"{shown}: {slot.reason}", next="run it again, or give --stay")
+    if slot.status == "failed":
+        code = find(ledger, slot.run_id).exit_code if slot.run_id else None
+        raise (NotebookFailed if code == Temporary.exit_code else of_code(code or 0))(
+            f"{shown}: {slot.reason}",
+            next=f"d2c runs show {slot.run_id}" if slot.run_id else f"d2c schedule trigger {slot.job}",
+        )

@@ -1,0 +1,32 @@
+"""What jobs wait for: the success of jobs that come first, and new data of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution.records import Run
+from d2c_mlops.runs.execution.slots import Slot
+from d2c_mlops.runs.schedule.jobs import Job
+
+NEWS = "new_rows"  # the recorded value by which a source says that there are new data
+
+
+def waits_for(jobs: Mapping[str, Job], ledger: Ledger, slot: Slot) -> tuple[str, str] | None:
+    """Return the first job that a slot waits for, and what is known of its latest slot; None when all have succeeded."""
+    for name in jobs[slot.job].settings.after:
+        first = slots.latest(ledger, name, slot.slot)
+        if first is None:
+            return name, f"waits for {name}, which has no slot yet"
+        if first.status != "succeeded":
+            moment = jobs[name].shown(first.slot) if name in jobs else first.slot.isoformat()
+            return name, f"waits for {name}, whose slot {moment} is {first.status}: {first.reason}"
+    return None
+
+
+def waiting_for_news(jobs: Iterable[Job], source: str, done: Run) -> list[str]:
+    """Return the jobs that run on new data of `source`, when the run has recorded that there are some."""
+    if not done.recorded.get(NEWS):
+        return []
+    return [job.name for job in jobs if source in job.settings.on]

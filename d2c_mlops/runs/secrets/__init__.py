@@ -1,0 +1,1 @@
+"""Secrets by reference, and their removal from what runs print."""

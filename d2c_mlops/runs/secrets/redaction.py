@@ -1,0 +1,84 @@
+"""Takes the values of secrets out of what a run prints, shows and records."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from d2c_mlops.runs.run_events import EVENTS, events
+from d2c_mlops.runs.secrets import secrets
+
+SHORTEST = 3  # characters; what is shorter would be found everywhere
+
+
+@dataclass
+class Redaction:
+    """The secrets of one run: those that its parameters refer to, and those that the notebook looks up as it goes."""
+
+    folder: Path
+    names: set[str] = field(default_factory=set)
+    forms: list[tuple[str, str]] = field(default_factory=list)  # what to look for and what to put there
+    _size: int = -1
+
+    @classmethod
+    def of(cls, folder: Path) -> Redaction:
+        """Return the redaction of the run in a folder, by its specification."""
+        spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+        return cls(folder, secrets.references(spec["parameters"]))
+
+    def refresh(self) -> None:
+        """Learn which secrets the notebook has looked up since."""
+        file = self.folder / EVENTS
+        size = file.stat().st_size if file.exists() else 0
+        if size == self._size:
+            return
+        told = {str(event["value"]) for event in events(self.folder) if event["kind"] == "secret"}
+        if self._size < 0 or not told <= self.names:
+            self.names |= told
+            self.forms = forms(secrets.values(self.names))
+        self._size = size
+
+    def clean(self, value: Any) -> Any:
+        """Return a text or JSON values without secrets, at any depth."""
+        self.refresh()
+        return clean(value, self.forms) if self.forms else value
+
+    def clean_bytes(self, text: bytes) -> bytes:
+        """Return UTF-8 text without secrets."""
+        self.refresh()
+        for found, instead in self.forms:
+            text = text.replace(found.encode(), instead.encode())
+        return text
+
+
+def clean(value: Any, forms: list[tuple[str, str]]) -> Any:
+    """Return a text or JSON values with other texts in place of some, at any depth."""
+    if isinstance(value, str):
+        for found, instead in forms:
+            value = value.replace(found, instead)
+        return value
+    if isinstance(value, Mapping):
+        return {key: clean(each, forms) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(each, forms) for each in value]
+    return value
+
+
+def forms(values: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the ways in which secrets may be written, the longest first, each with what is put there instead."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if len(value) < SHORTEST:
+            continue
+        escaped = (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1])
+        quoted = (quote(value), quote(value, safe=""), quote_plus(value), html.escape(value))
+        encoded = base64.b64encode(value.encode()).decode()
+        for form in (value, *escaped, *quoted, encoded, encoded.rstrip("=")):
+            found.setdefault(form, f"[secret:{name}]")
+    return sorted(found.items(), key=lambda pair: -len(pair[0]))
