@@ -154,7 +154,7 @@ def lock_has_hashes() -> Iterator[str]:
 
 def rules() -> str:
     """Return the page of rules."""
-    from d2c_mlops.convert.rulebook import rules_markdown
+    from d2c_mlops.convert.check.rulebook import rules_markdown
 
     return rules_markdown()
 

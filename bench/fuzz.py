@@ -32,8 +32,8 @@ import uvicorn
 from aims import Aim, close
 from uvicorn.server import ServerState
 
-from d2c_mlops.convert.check import rules
-from d2c_mlops.convert.rule import subject_of
+from d2c_mlops.convert.check.check import rules
+from d2c_mlops.convert.check.rule import subject_of
 from d2c_mlops.decisions.rules import Rule, Unknown
 from d2c_mlops.errors import D2CError
 from d2c_mlops.models.core.charter import Charter

@@ -27,10 +27,10 @@ from tempfile import TemporaryDirectory
 import psutil
 from aims import Aim, close, table
 
-from d2c_mlops.convert.containers import PREFIX
-from d2c_mlops.convert.isolation import TRUSTED, modes, works
-from d2c_mlops.convert.sandbox import Limits, Session, Stopped
-from d2c_mlops.convert.verify import Incomparable, Snapshot
+from d2c_mlops.convert.run.containers import PREFIX
+from d2c_mlops.convert.run.isolated_run import Limits, Session, Stopped
+from d2c_mlops.convert.run.isolation import TRUSTED, modes, works
+from d2c_mlops.convert.verify.verify import Incomparable, Snapshot
 
 SECRET = "geheim-4711"
 NUMBERS = count(

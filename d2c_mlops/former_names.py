@@ -14,6 +14,7 @@ from typing import Any
 
 # Former name: present one, both below d2c_mlops.
 MODULES: dict[str, str] = {
+    "convert.magic": "convert.check.magic",
     "data.archives": "data.sources.archives",
     "data.bank_marketing": "data.layouts.bank_marketing",
     "data.calendar_dates": "data.sources.calendar_dates",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.convert.check import check
+from d2c_mlops.convert.check.check import check
 from d2c_mlops.data.ingestion.ingest import IngestResult
 from d2c_mlops.data.ingestion.ingest import ingest as _ingest
 from d2c_mlops.data.sources.files import FileFormat

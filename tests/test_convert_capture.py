@@ -16,10 +16,10 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from d2c_mlops.convert.capture import IN_MEMORY, plain_json, snapshot
-from d2c_mlops.convert.verify import Item, Snapshot, _item, _verdict
+from d2c_mlops.convert.run.capture import IN_MEMORY, plain_json, snapshot
+from d2c_mlops.convert.verify.verify import Item, Snapshot, _item, _verdict
 from d2c_mlops.convert.write.document import Out
-from d2c_mlops.convert.writing import probe
+from d2c_mlops.convert.write.writing import probe
 
 
 def read(value: Any) -> Snapshot:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d2c_mlops.convert.check import check, examine
-from d2c_mlops.convert.finding import SEVERITIES
-from d2c_mlops.convert.fix import fix
-from d2c_mlops.convert.magic import d2c
-from d2c_mlops.convert.report import Report
-from d2c_mlops.convert.rule import subject_of
+from d2c_mlops.convert.check.check import check, examine
+from d2c_mlops.convert.check.fix import fix
+from d2c_mlops.convert.check.magic import d2c
+from d2c_mlops.convert.check.report import Report
+from d2c_mlops.convert.check.rule import subject_of
+from d2c_mlops.convert.source.finding import SEVERITIES
 from d2c_mlops.errors import UsageError
 
 HERE = Path(__file__).parent / "notebooks"
@@ -215,7 +215,7 @@ def long_notebook(path: Path) -> Path:
 
 def test_a_hundred_cells_are_checked_in_about_a_second_from_a_cold_start(tmp_path: Path) -> None:
     path = long_notebook(tmp_path / "long.ipynb")
-    code = f"from d2c_mlops.convert.check import check; print(len(check({str(path)!r}).findings))"
+    code = f"from d2c_mlops.convert.check.check import check; print(len(check({str(path)!r}).findings))"
     best = 99.0
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -228,7 +228,7 @@ def test_a_hundred_cells_are_checked_in_about_a_second_from_a_cold_start(tmp_pat
 
 def test_checking_imports_no_library_of_the_notebook() -> None:
     code = (
-        f"import sys; from d2c_mlops.convert.check import check; check({str(HERE)!r});"
+        f"import sys; from d2c_mlops.convert.check.check import check; check({str(HERE)!r});"
         "print([m for m in ('pandas','numpy','sklearn','matplotlib','IPython','nbformat') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

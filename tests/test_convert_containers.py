@@ -16,10 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from d2c_mlops.cli import main
-from d2c_mlops.convert import container_init, containers, isolation
-from d2c_mlops.convert.containers import CODE, PREFIX, Box, box
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.sandbox import Child, Limits, Session, Stopped, run_program
+from d2c_mlops.convert.run import container_init, containers, isolation
+from d2c_mlops.convert.run.containers import CODE, PREFIX, Box, box
+from d2c_mlops.convert.run.isolated_run import Child, Limits, Session, Stopped, run_program
 from d2c_mlops.errors import UsageError
 from d2c_mlops.settings import load
 
@@ -316,7 +316,7 @@ class TestPodman:
     def test_a_container_ends_when_who_started_it_is_killed(self, limits: Limits, tmp_path: Path) -> None:
         (tmp_path / "here").mkdir()
         code = (
-            "import sys, time\nfrom pathlib import Path\nfrom d2c_mlops.convert.sandbox import Limits, Session\n"
+            "import sys, time\nfrom pathlib import Path\nfrom d2c_mlops.convert.run.isolated_run import Limits, Session\n"
             f"s = Session(Path('here'), Path('home'), Limits(60.0, 1 << 30, {limits.isolation!r}))\n"
             "s.run(1, 'x = 1')\nprint(s.container, flush=True)\ntime.sleep(60)"
         )

@@ -5,11 +5,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2c_mlops.convert.columns import selection
-from d2c_mlops.convert.dataflow import Flow, trace
-from d2c_mlops.convert.inference import infer
-from d2c_mlops.convert.notebook import Notebook, code_cell, read_notebook
-from d2c_mlops.convert.roles import structure
+from d2c_mlops.convert.meaning.columns import selection
+from d2c_mlops.convert.meaning.inference import infer
+from d2c_mlops.convert.meaning.roles import structure
+from d2c_mlops.convert.source.dataflow import Flow, trace
+from d2c_mlops.convert.source.notebook import Notebook, code_cell, read_notebook
 
 HERE = Path(__file__).parent / "notebooks"
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.held_out import overlap, regression_rows, watched
-from d2c_mlops.convert.model_plan import Chosen, choose
-from d2c_mlops.convert.notebook import read_notebook
-from d2c_mlops.convert.plan import read
-from d2c_mlops.convert.steps import pieces
+from d2c_mlops.convert.plan.model_plan import Chosen, choose
+from d2c_mlops.convert.plan.plan import read
+from d2c_mlops.convert.plan.steps import pieces
+from d2c_mlops.convert.run.held_out import overlap, regression_rows, watched
+from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.settings import load
 
 IMPORTS = """import pandas as pd

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 import nbformat
 import pytest
 
-from d2c_mlops.convert.check import check
+from d2c_mlops.convert.check.check import check
+from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.downloading import NotFetched, download, is_public
-from d2c_mlops.convert.fetching import fetch, offers, safe_name, shown, sources
-from d2c_mlops.convert.files import Shelf
-from d2c_mlops.convert.mending import Scene, apply
-from d2c_mlops.convert.notebook import code_cell, read_notebook
-from d2c_mlops.convert.rule import Subject
+from d2c_mlops.convert.repair.fetching import fetch, offers, safe_name, shown, sources
+from d2c_mlops.convert.repair.files import Shelf
+from d2c_mlops.convert.repair.mending import Scene, apply
+from d2c_mlops.convert.source.downloading import NotFetched, download, is_public
+from d2c_mlops.convert.source.notebook import code_cell, read_notebook
 from d2c_mlops.saved_response import saved_response, saved_url
 from d2c_mlops.settings import load
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from d2c_mlops.convert.files import Shelf
+from d2c_mlops.convert.repair.files import Shelf
 
 
 def shelf(folder: Path, **files: str) -> Shelf:

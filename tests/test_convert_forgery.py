@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from test_convert_verify import compared, notebook
 
-from d2c_mlops.convert.revived import Revived
-from d2c_mlops.convert.sandbox import Limits, Session, Stopped
-from d2c_mlops.convert.verify import Snapshot, verify
+from d2c_mlops.convert.repair.revived import Revived
+from d2c_mlops.convert.run.isolated_run import Limits, Session, Stopped
+from d2c_mlops.convert.verify.verify import Snapshot, verify
 
 TRUE = (
     "import numpy as np, pandas as pd\ntotal = 3\ntable = pd.DataFrame({'a': [1.0, 2.0]})\narray = np.array([1.0, 2.0])"
@@ -32,19 +32,19 @@ for name in os.listdir('/proc/self/fd'):
 # Each is appended to a cell that computes other values than the original, and makes them look the same.
 FORGERIES = {
     "the function that takes the snapshot": """
-import d2c_mlops.convert.capture as capture
+import d2c_mlops.convert.run.capture as capture
 real = capture.save_snapshot
 capture.save_snapshot = lambda values, path: real(
     {'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])}, path)""",
     "a method of the class that turns values into forms": """
 import sys
-import d2c_mlops.convert.capture
-Writer = sys.modules['d2c_mlops.convert.capture'].Writer
+import d2c_mlops.convert.run.capture
+Writer = sys.modules['d2c_mlops.convert.run.capture'].Writer
 old = Writer._form
 Writer._form = lambda self, value, depth: old(self, 3 if value is total else value if type(value) is str
     else np.array([1.0, 2.0]) if value is array else pd.DataFrame({'a': [1.0, 2.0]}) if value is table else value, depth)""",
     "the code object of a function": """
-import d2c_mlops.convert.capture as capture
+import d2c_mlops.convert.run.capture as capture
 def forged(self, value, depth):
     import numpy as np
     true = {'int': 3, 'ndarray': np.array([1.0, 2.0])}.get(type(value).__name__, value)
@@ -83,7 +83,7 @@ array = array.view(Array)""",
     "a frame above it": """
 import sys
 def true(ask):
-    from d2c_mlops.convert.capture import save_snapshot
+    from d2c_mlops.convert.run.capture import save_snapshot
     return save_snapshot({'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])}, ask['path'])
 frame = sys._getframe()
 while frame is not None:
@@ -93,7 +93,7 @@ while frame is not None:
     frame = frame.f_back""",
     "the objects that the collector knows": """
 import gc, types
-import d2c_mlops.convert.capture
+import d2c_mlops.convert.run.capture
 for each in gc.get_objects():
     if type(each) is types.FunctionType and each.__name__ in ('save_snapshot', 'snapshot') and 'capture' in each.__module__:
         space = each.__globals__

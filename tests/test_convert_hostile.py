@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from d2c_mlops.convert.isolation import TRUSTED, best
+from d2c_mlops.convert.run.isolation import TRUSTED, best
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import hostile

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.convert.agreement import Disagreement, agree, rare_first
 from d2c_mlops.convert.conversion_report import served_text
-from d2c_mlops.convert.inside import functions_of, served_sources
-from d2c_mlops.convert.learning import advice, sites
-from d2c_mlops.convert.notebook import read_notebook
-from d2c_mlops.convert.plan import Plan, read
+from d2c_mlops.convert.plan.inside import functions_of, served_sources
+from d2c_mlops.convert.plan.learning import advice, sites
+from d2c_mlops.convert.plan.plan import Plan, read
+from d2c_mlops.convert.run.agreement import Disagreement, agree, rare_first
+from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.models.converted.recorded_steps import Learned
 
 rng = np.random.default_rng(7)

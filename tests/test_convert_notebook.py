@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
-from d2c_mlops.convert.magics import split_magics
-from d2c_mlops.convert.notebook import code_cell, parse_notebook, read_notebook
+from d2c_mlops.convert.source.magics import split_magics
+from d2c_mlops.convert.source.notebook import code_cell, parse_notebook, read_notebook
 from d2c_mlops.errors import DataRefused, UsageError
 
 HERE = Path(__file__).parent / "notebooks"

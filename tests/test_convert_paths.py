@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.verify import project_copy
+from d2c_mlops.convert.verify.verify import project_copy
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.settings import Settings, load
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d2c_mlops.convert.notebook import parse_notebook
-from d2c_mlops.convert.plan import read
-from d2c_mlops.convert.steps import pieces
+from d2c_mlops.convert.plan.plan import read
+from d2c_mlops.convert.plan.steps import pieces
+from d2c_mlops.convert.source.notebook import parse_notebook
 from d2c_mlops.convert.write.document import joined, lay_out
 from d2c_mlops.convert.write.parameters import extract
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from d2c_mlops.cli import main
-from d2c_mlops.convert.notebook import read_notebook
-from d2c_mlops.convert.plan import read
-from d2c_mlops.convert.reading import reading, to_text
+from d2c_mlops.convert.plan.plan import read
+from d2c_mlops.convert.plan.reading import reading, to_text
+from d2c_mlops.convert.source.notebook import read_notebook
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 

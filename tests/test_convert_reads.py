@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2c_mlops.convert import naming
-from d2c_mlops.convert.model_plan import Chosen, choose, find_ways, settle
-from d2c_mlops.convert.notebook import parse_notebook
-from d2c_mlops.convert.piece import Piece
-from d2c_mlops.convert.plan import Plan, read
-from d2c_mlops.convert.probe import _learned_from, _same
-from d2c_mlops.convert.rewrite import returning
-from d2c_mlops.convert.slicing import Columns, Wanted
-from d2c_mlops.convert.steps import pieces
+from d2c_mlops.convert.plan import naming
+from d2c_mlops.convert.plan.model_plan import Chosen, choose, find_ways, settle
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.plan import Plan, read
+from d2c_mlops.convert.plan.slicing import Columns, Wanted
+from d2c_mlops.convert.plan.steps import pieces
+from d2c_mlops.convert.run.probe import _learned_from, _same
+from d2c_mlops.convert.source.notebook import parse_notebook
+from d2c_mlops.convert.source.rewrite import returning
 from d2c_mlops.convert.write.case import charter_source
 from d2c_mlops.convert.write.document import joined, lay_out
 from d2c_mlops.convert.write.functions import call_source

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from d2c_mlops.convert.mending import Trouble
-from d2c_mlops.convert.refusals import failed
+from d2c_mlops.convert.repair.mending import Trouble
+from d2c_mlops.convert.repair.refusals import failed
 
 
 @pytest.mark.parametrize(("path", "advice"), [

@@ -6,14 +6,14 @@ from types import ModuleType
 
 import pytest
 
-from d2c_mlops.convert.change import Change, every_change, installed, live_changes
-from d2c_mlops.convert.check import examine
-from d2c_mlops.convert.environment import distribution_of
-from d2c_mlops.convert.fix import mend
-from d2c_mlops.convert.notebook import Notebook, code_cell
-from d2c_mlops.convert.rule import Rule, Subject, example, rules
-from d2c_mlops.convert.rules.drift import changes
-from d2c_mlops.convert.secrets import luhn, masked, personal_in, secrets_in
+from d2c_mlops.convert.api_changes.change import Change, every_change, installed, live_changes
+from d2c_mlops.convert.check.check import examine
+from d2c_mlops.convert.check.fix import mend
+from d2c_mlops.convert.check.rule import Rule, Subject, example, rules
+from d2c_mlops.convert.check.rules.drift import changes
+from d2c_mlops.convert.check.secret_scan import luhn, masked, personal_in, secrets_in
+from d2c_mlops.convert.source.environment import distribution_of
+from d2c_mlops.convert.source.notebook import Notebook, code_cell
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)

@@ -5,10 +5,10 @@ import json
 import nbformat.v4 as v4
 import pytest
 
-from d2c_mlops.convert.notebook import parse_notebook
-from d2c_mlops.convert.plan import read
-from d2c_mlops.convert.sections import sectioned, title_of
-from d2c_mlops.convert.steps import pieces
+from d2c_mlops.convert.plan.plan import read
+from d2c_mlops.convert.plan.steps import pieces
+from d2c_mlops.convert.source.notebook import parse_notebook
+from d2c_mlops.convert.source.sections import sectioned, title_of
 
 
 @pytest.mark.parametrize(

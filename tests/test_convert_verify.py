@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from d2c_mlops.convert.revived import Revived
-from d2c_mlops.convert.verify import Verdict, verify
+from d2c_mlops.convert.repair.revived import Revived
+from d2c_mlops.convert.verify.verify import Verdict, verify
 
 
 def notebook(path: Path, *cells: str) -> Path:

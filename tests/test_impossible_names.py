@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from d2c_mlops.convert.check import rules
-from d2c_mlops.convert.environment import _inside
-from d2c_mlops.convert.existence import exists, is_file, is_folder
-from d2c_mlops.convert.local_packages import find_local
-from d2c_mlops.convert.rule import subject_of
+from d2c_mlops.convert.check.check import rules
+from d2c_mlops.convert.check.rule import subject_of
+from d2c_mlops.convert.run.local_packages import find_local
+from d2c_mlops.convert.source.environment import _inside
+from d2c_mlops.convert.source.existence import exists, is_file, is_folder
 
 LONG = "n" * 300
 CELLS = [

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from d2c_mlops.convert.check import examine
-from d2c_mlops.convert.magics import split_magics
-from d2c_mlops.convert.mends.lost import _MISMATCH
-from d2c_mlops.convert.mends.python2 import modern
-from d2c_mlops.convert.naming import command
-from d2c_mlops.convert.rule import subject_of
-from d2c_mlops.convert.rules.ending import _QUOTED, _STRICT
-from d2c_mlops.convert.rules.modules import _INSTALL
-from d2c_mlops.convert.rules.pandas3 import _TEXT_COLUMN
-from d2c_mlops.convert.rules.secrets import _TAGS
-from d2c_mlops.convert.sections import sectioned, title_of
-from d2c_mlops.convert.verify import _FIGURE, _NOT_RESULTS, _lines
+from d2c_mlops.convert.check.check import examine
+from d2c_mlops.convert.check.rule import subject_of
+from d2c_mlops.convert.check.rules.ending import _QUOTED, _STRICT
+from d2c_mlops.convert.check.rules.modules import _INSTALL
+from d2c_mlops.convert.check.rules.pandas3 import _TEXT_COLUMN
+from d2c_mlops.convert.check.rules.secrets import _TAGS
+from d2c_mlops.convert.plan.naming import command
+from d2c_mlops.convert.repair.fixes.lost import _MISMATCH
+from d2c_mlops.convert.repair.fixes.python2 import modern
+from d2c_mlops.convert.source.magics import split_magics
+from d2c_mlops.convert.source.sections import sectioned, title_of
+from d2c_mlops.convert.verify.verify import _FIGURE, _NOT_RESULTS, _lines
 from d2c_mlops.data.ingestion.joining import plain_stem
 from d2c_mlops.data.sources.csv_files import NUMBER_LIKE
 from d2c_mlops.runs.execution.page_body import without_loads
@@ -102,8 +102,8 @@ def test_what_asks_for_help_and_what_is_assigned_is_still_found() -> None:
     "seed", ["a\n", " a\n", "x = 1\n", "x += 1\n", "x.append(1)\n", "exit\n", "<", "$(", "a.a.a?", "password_"]
 )
 def test_a_notebook_is_checked_in_time_by_its_length(monkeypatch: pytest.MonkeyPatch, seed: str, kind: str) -> None:
-    monkeypatch.setattr("d2c_mlops.convert.linter.start", lambda book: None)
-    monkeypatch.setattr("d2c_mlops.convert.linter.findings", lambda lint: [])
+    monkeypatch.setattr("d2c_mlops.convert.check.linter.start", lambda book: None)
+    monkeypatch.setattr("d2c_mlops.convert.check.linter.findings", lambda lint: [])
     examine(subject_of(notebook(seed * 20, kind), Path("a.ipynb"), Path()))  # what rules need is loaded once
 
     def checked(text: str) -> object:

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 import pytest
 
-from d2c_mlops.convert import revive as reviving
-from d2c_mlops.convert.mending import menders
-from d2c_mlops.convert.revive import revive
-from d2c_mlops.convert.revived import Revived
-from d2c_mlops.convert.sandbox import Limits, Session
+from d2c_mlops.convert.repair import revive as reviving
+from d2c_mlops.convert.repair.mending import menders
+from d2c_mlops.convert.repair.revive import revive
+from d2c_mlops.convert.repair.revived import Revived
+from d2c_mlops.convert.run.isolated_run import Limits, Session
 
 PANDAS = "import pandas as pd, numpy as np"
 SHOP = f"""{PANDAS}

@@ -25,7 +25,7 @@ from test_rollout import Service, going, leads
 from test_service import ASK, Lead
 
 from d2c_mlops.cli import main
-from d2c_mlops.convert.observed import contract_of
+from d2c_mlops.convert.run.observed import contract_of
 from d2c_mlops.decisions.applying import now_utc
 from d2c_mlops.decisions.deciding import propose
 from d2c_mlops.errors import D2CError, DataRefused, UsageError

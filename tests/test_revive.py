@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from test_mends import LEARN, PLOT, SHOP, Shared, notebook
 
-from d2c_mlops.convert import revive as reviving
-from d2c_mlops.convert.packages import Installed
-from d2c_mlops.convert.revive import revive
-from d2c_mlops.convert.revived import Revived
+from d2c_mlops.convert.repair import revive as reviving
+from d2c_mlops.convert.repair.packages import Installed
+from d2c_mlops.convert.repair.revive import revive
+from d2c_mlops.convert.repair.revived import Revived
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,8 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from d2c_mlops.convert.isolation import works
-from d2c_mlops.convert.sandbox import (
+from d2c_mlops.convert.run.isolated_run import (
     Limits,
     Session,
     Stopped,
@@ -24,6 +23,7 @@ from d2c_mlops.convert.sandbox import (
     marked,
     run_program,
 )
+from d2c_mlops.convert.run.isolation import works
 
 ROOM = Limits(120.0, 2 << 30)
 HERE = [name for name in ("bubblewrap", "namespaces", "landlock", "none") if name == "none" or works(name)]
@@ -199,7 +199,7 @@ def test_a_large_file_is_linked_to_the_copy_and_cannot_be_written(tmp_path: Path
 @pytest.mark.parametrize("isolation", HERE)
 def test_a_program_does_not_outlive_who_started_it(tmp_path: Path, isolation: str) -> None:
     code = (
-        "import sys; from pathlib import Path; from d2c_mlops.convert.sandbox import Limits, run_program\n"
+        "import sys; from pathlib import Path; from d2c_mlops.convert.run.isolated_run import Limits, run_program\n"
         "here = Path(sys.argv[1])\n"
         "run_program(['sh', '-c', 'touch ready; setsid sleep 1000 & exec sleep 1000'], here, here / 'home',"
         " Limits(600.0, isolation=sys.argv[2]))"
@@ -230,7 +230,7 @@ def test_what_is_mounted_below_a_readable_folder_cannot_be_written(mode: str, pl
     for name in ("here", "home", f"libraries/{place}"):
         (tmp_path / name).mkdir(parents=True)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom d2c_mlops.convert.sandbox import Limits, run_program\n"
+        "import sys\nfrom pathlib import Path\nfrom d2c_mlops.convert.run.isolated_run import Limits, run_program\n"
         f"root = Path({str(tmp_path)!r})\n"
         f"target = root / 'libraries' / {place!r} / 'new'\n"
         f"ended = run_program([sys.executable, '-c', f'open({{str(target)!r}}, \"w\")'], root / 'here', root / 'home', "

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from ..errors import UsageError
-from . import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, settings, show
+from d2c_mlops.errors import UsageError
 
 
 @example("d2c check old/demand.ipynb", "d2c check notebooks/ --sarif > check.sarif", "d2c check old/demand.ipynb --fix")
@@ -34,9 +34,9 @@ def check(
     Hidden state, paths and secrets, libraries that changed, leakage, what is missing before it can be scheduled: each
     finding says why it matters and what mends it. docs/rules.md describes the rules.
     """
-    from ..convert.check import check as examine
-    from ..convert.fix import fix
-    from ..convert.report import Report
+    from d2c_mlops.convert.check.check import check as examine
+    from d2c_mlops.convert.check.fix import fix
+    from d2c_mlops.convert.check.report import Report
 
     reports = [examine(path, select=select or None, ignore=ignore or None) for path in notebooks]
     report = Report(
@@ -118,10 +118,10 @@ def convert(
     downloads the addresses that are written in the notebook (http and https, public hosts, limits of size and time, no credentials
     of yours), and the report lists them with what was read instead.
     """
-    from ..convert.containers import PREFIX
-    from ..convert.convert import STAGES
-    from ..convert.convert import convert as walk
-    from ..convert.isolation import TRUSTED
+    from d2c_mlops.convert.convert import STAGES
+    from d2c_mlops.convert.convert import convert as walk
+    from d2c_mlops.convert.run.containers import PREFIX
+    from d2c_mlops.convert.run.isolation import TRUSTED
 
     chosen = [
         name for name, given in (("--isolation", isolation), ("--container", container), ("--trust", trust)) if given
@@ -182,7 +182,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
 @json_option
 def eject(out: Path, as_json: bool) -> None:
     """Copy the project to OUT without notebooks and nbdev: plain modules, and their assertions as pytest files, run once."""
-    from ..convert.eject import eject as leave
+    from d2c_mlops.convert.eject import eject as leave
 
     made = leave(settings().root, out)
     return show(made.to_dict()) if as_json else click.echo(made.to_text())

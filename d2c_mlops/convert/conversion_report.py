@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.convert.fetching import shown
-from d2c_mlops.convert.isolation import PROPERTIES, TRUSTED, protection_table
+from d2c_mlops.convert.repair.fetching import shown
+from d2c_mlops.convert.run.isolation import PROPERTIES, TRUSTED, protection_table
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d9d9d4; --soft: #6b6b66; --good: #1d7a46; --bad: #b3261e; --note: #8a6100; }
@@ -129,7 +129,7 @@ def _model(written: Mapping[str, Any] | None) -> str:
 
 def served_text(agreement: Mapping[str, Any]) -> str:
     """Say how many records were asked alone and in pairs, and had the features of the whole table."""
-    from d2c_mlops.convert.agreement import PAIRS, SINGLES
+    from d2c_mlops.convert.run.agreement import PAIRS, SINGLES
 
     wanted = min(agreement["rows"], SINGLES)
     missing = agreement["singles"] < wanted or agreement["pairs"] < (PAIRS if agreement["rows"] > 1 else 0)

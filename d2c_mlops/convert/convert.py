@@ -11,16 +11,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.convert import reading
-from d2c_mlops.convert.check import check
-from d2c_mlops.convert.containers import PREFIX
+from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.conversion_report import served_text, write_report
-from d2c_mlops.convert.isolation import best, mode
-from d2c_mlops.convert.notebook import read_notebook
-from d2c_mlops.convert.plan import Plan, read
-from d2c_mlops.convert.sandbox import Limits
+from d2c_mlops.convert.plan import reading
+from d2c_mlops.convert.plan.plan import Plan, read
+from d2c_mlops.convert.run.containers import PREFIX
+from d2c_mlops.convert.run.isolated_run import Limits
+from d2c_mlops.convert.run.isolation import best, mode
+from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.convert.write.project import find_or_make
-from d2c_mlops.convert.writing import Written, default_name, write
+from d2c_mlops.convert.write.writing import Written, default_name, write
 from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
 from d2c_mlops.settings import Settings
 
@@ -229,7 +229,7 @@ def convert(
 
 def _local(done: Conversion, data: Path | None, local: Sequence[str], index: Sequence[str]) -> list[str]:
     """Copy the author's own modules for the runs; raises DataRefused where a name is a package of others, too."""
-    from d2c_mlops.convert.local_packages import FOLDER, decide, import_roots, lay_out
+    from d2c_mlops.convert.run.local_packages import FOLDER, decide, import_roots, lay_out
 
     done.index = tuple(index)
     try:
@@ -246,7 +246,7 @@ def _extra(done: Conversion) -> list[Path]:
 
 
 def _name(path: Path) -> str:
-    from d2c_mlops.convert import naming
+    from d2c_mlops.convert.plan import naming
 
     made = naming.snake(path.stem)
     return made if made.isidentifier() else "notebook"
@@ -255,7 +255,7 @@ def _name(path: Path) -> str:
 def _revive(
     done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
 ) -> None:
-    from d2c_mlops.convert.revive import revive
+    from d2c_mlops.convert.repair.revive import revive
 
     done.revived = revive(
         done.notebook,
@@ -315,7 +315,7 @@ def _write(
 def _verify(
     done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
 ) -> None:
-    from d2c_mlops.convert.verify import verify
+    from d2c_mlops.convert.verify.verify import verify
 
     assert done.written is not None
     done.verdict = verify(

@@ -150,7 +150,7 @@ def _test_module(notebook: Path, lib: str, package: Path) -> tuple[str, str] | N
 
 def _one_function(code: str, exported: set[str]) -> list[str]:
     """Cells share their names as the lines of one function do; a name of the module that they set again stays global."""
-    from d2c_mlops.convert.scopes import names_in
+    from d2c_mlops.convert.source.scopes import names_in
 
     tree = ast.parse(code)
     classes = {
@@ -174,7 +174,7 @@ class _Plain(ast.NodeTransformer):
 
 
 def _module_names(file: Path) -> set[str]:
-    from d2c_mlops.convert.scopes import names_in
+    from d2c_mlops.convert.source.scopes import names_in
 
     return (
         {use.name for use in names_in(ast.parse(file.read_text(encoding="utf-8")).body).binds}

@@ -45,7 +45,7 @@ def revival(settings: Settings, step: Step, progress: Progress) -> dict[str, Any
 
 
 def _walk(root: Path, step: Step, progress: Progress) -> dict[str, Any]:
-    from d2c_mlops.convert.check import check
+    from d2c_mlops.convert.check.check import check
 
     copy = root / "old" / NOTEBOOK.name
     copy.parent.mkdir(parents=True, exist_ok=True)

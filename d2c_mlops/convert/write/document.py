@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from d2c_mlops.convert.piece import Piece
-from d2c_mlops.convert.plan import Plan
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.write.functions import (
     Types,
     call_source,

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from d2c_mlops.convert.authored import mentions
-from d2c_mlops.convert.existence import exists, is_file
-from d2c_mlops.convert.learning import functions_called
-from d2c_mlops.convert.path_values import Values
-from d2c_mlops.convert.piece import Piece
-from d2c_mlops.convert.plan import Plan
-from d2c_mlops.convert.rewrite import Change, replacing
+from d2c_mlops.convert.meaning.path_values import Values
+from d2c_mlops.convert.plan.authored import mentions
+from d2c_mlops.convert.plan.learning import functions_called
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.plan import Plan
+from d2c_mlops.convert.source.existence import exists, is_file
+from d2c_mlops.convert.source.rewrite import Change, replacing
 from d2c_mlops.convert.write.parameters import Parameters
 
 FOLDERS = ("data_folder", "data_dir", "input_folder", "files_folder")

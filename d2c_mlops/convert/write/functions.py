@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from d2c_mlops.convert import naming
-from d2c_mlops.convert.authored import mentions
-from d2c_mlops.convert.piece import Piece
-from d2c_mlops.convert.plan import Line, Plan
-from d2c_mlops.convert.rewrite import Change, calling, changed, indented, returning, with_extras
+from d2c_mlops.convert.plan import naming
+from d2c_mlops.convert.plan.authored import mentions
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.plan import Line, Plan
+from d2c_mlops.convert.source.rewrite import Change, calling, changed, indented, returning, with_extras
 from d2c_mlops.convert.write.parameters import Parameters
 
 Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from d2c_mlops.convert.evaluation_plan import SCORES
-from d2c_mlops.convert.learning import Site
-from d2c_mlops.convert.model_plan import Chosen, Way, skipped
-from d2c_mlops.convert.piece import Piece
-from d2c_mlops.convert.plan import Plan, visible
-from d2c_mlops.convert.rewrite import indented, returning
-from d2c_mlops.convert.slicing import Wanted, takes
+from d2c_mlops.convert.plan.evaluation_plan import SCORES
+from d2c_mlops.convert.plan.learning import Site
+from d2c_mlops.convert.plan.model_plan import Chosen, Way, skipped
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.plan import Plan, visible
+from d2c_mlops.convert.plan.slicing import Wanted, takes
+from d2c_mlops.convert.source.rewrite import indented, returning
 from d2c_mlops.convert.write.case import charter_source
 from d2c_mlops.convert.write.document import Out, exported
 from d2c_mlops.convert.write.functions import call_source, line_source

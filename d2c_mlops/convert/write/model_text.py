@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from d2c_mlops.convert.model_plan import Chosen
+from d2c_mlops.convert.plan.model_plan import Chosen
 from d2c_mlops.convert.write.document import Out
 from d2c_mlops.convert.write.parameters import Parameters
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from d2c_mlops.convert import naming
-from d2c_mlops.convert.piece import Piece
-from d2c_mlops.convert.plan import PLOTS, Line, Plan
-from d2c_mlops.convert.rewrite import Change, replacing
+from d2c_mlops.convert.plan import naming
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.plan import PLOTS, Line, Plan
+from d2c_mlops.convert.source.rewrite import Change, replacing
 
 FLOATS = frozenset(
     "C alpha beta gamma eta learning_rate l1_ratio test_size train_size min_support min_threshold threshold contamination eps "  # noqa: SIM905

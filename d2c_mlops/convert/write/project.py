@@ -18,7 +18,7 @@ from typing import Any
 import nbformat
 
 from d2c_mlops import settings as settings_of
-from d2c_mlops.convert.sandbox import Limits, run_program
+from d2c_mlops.convert.run.isolated_run import Limits, run_program
 from d2c_mlops.convert.write.document import Out
 from d2c_mlops.errors import DataRefused, Failure, child_error, child_reason
 

@@ -8,9 +8,9 @@ import tokenize
 from collections import Counter
 from collections.abc import Sequence
 
-from d2c_mlops.convert import naming
-from d2c_mlops.convert.piece import Piece
-from d2c_mlops.convert.plan import Plan
+from d2c_mlops.convert.plan import naming
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.write.functions import function_source, own_parameters
 from d2c_mlops.convert.write.parameters import Parameters
 

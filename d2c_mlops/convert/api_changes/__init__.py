@@ -1,0 +1,1 @@
+"""What libraries removed or changed, and since which version."""

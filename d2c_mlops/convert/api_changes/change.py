@@ -1,0 +1,104 @@
+"""A change of a library's API: where it bites, since which version, and what stands in its place."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from typing import Literal
+
+from d2c_mlops.convert.source.finding import Severity
+
+CHANGES_PACKAGE = "d2c_mlops.convert.api_changes.libraries"
+ChangeKind = Literal["gone", "keyword", "value", "positional", "behaviour"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change. `path` is dotted; a method stands behind its class, `*` stands for any class or module.
+
+    gone: the name is no longer there; `to` is its new path, `text` an expression that means the same.
+    keyword: the argument is no longer accepted; `to` is its new name, `droppable` values that were the default.
+    value: the argument (or position) no longer accepts the keys of `values`; each maps to its new text or None.
+    positional: no more than `position` positional arguments; `names` are the keywords of those behind.
+    behaviour: it still runs and means something else.
+    """
+
+    library: str  # distribution
+    path: str
+    since: str
+    kind: ChangeKind
+    instead: str
+    example: str
+    to: str = ""
+    text: str = ""
+    argument: str = ""
+    position: int | None = None
+    values: Mapping[str, str | None] = field(default_factory=dict)
+    droppable: tuple[object, ...] = ()
+    names: tuple[str, ...] = ()
+    severity: Severity = "error"
+
+    @property
+    def pattern(self) -> re.Pattern[str] | None:
+        """The path as a regular expression, where it holds a star."""
+        return _pattern(self.path) if "*" in self.path else None
+
+    @property
+    def title(self) -> str:
+        """What changed, in code."""
+        if self.kind == "keyword":
+            return f"{self.path}({self.argument}=)"
+        if self.kind == "value":
+            return f"{self.path}({self.argument or self.position}={' | '.join(map(repr, self.values))})"
+        if self.kind == "positional":
+            return f"{self.path}() with more than {self.position} positional arguments"
+        return self.path
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.escape(path).replace(r"\*", r"\w+(?:\.\w+)*") + "$")
+
+
+@cache
+def every_change() -> tuple[Change, ...]:
+    """Find the changes of all modules under convert/changes."""
+    package = importlib.import_module(CHANGES_PACKAGE)
+    found: list[Change] = []
+    for module in pkgutil.iter_modules(package.__path__):
+        found.extend(importlib.import_module(f"{CHANGES_PACKAGE}.{module.name}").CHANGES)
+    return tuple(found)
+
+
+@cache
+def live_changes() -> tuple[Change, ...]:
+    """Return the changes that the installed versions have made; a library that is absent would come in its newest."""
+    return tuple(
+        change
+        for change in every_change()
+        if (have := installed(change.library)) is None or at_least(have, change.since)
+    )
+
+
+@cache
+def installed(distribution: str) -> str | None:
+    """Return the version of an installed distribution."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def at_least(version: str, wanted: str) -> bool:
+    """Compare two versions by their numbers."""
+    return _numbers(version) >= _numbers(wanted)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()

@@ -1,0 +1,388 @@
+"""pandas, up to 3.1."""
+
+from __future__ import annotations
+
+from d2c_mlops.convert.api_changes.change import Change
+from d2c_mlops.convert.source.finding import Severity
+
+_START = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
+
+
+def _gone(name: str, since: str, instead: str, *, to: str = "", use: str = "") -> Change:
+    example = f"import pandas as pd\nx = pd.{name}{use}"
+    return Change("pandas", f"pandas.{name}", since, "gone", instead, example, to=to)
+
+
+def _method(holders: str, name: str, since: str, instead: str, *, to: str = "", use: str = "()") -> tuple[Change, ...]:
+    starts = {"DataFrame": "df", "Series": "df['a']"}
+    return tuple(
+        Change(
+            "pandas",
+            f"pandas.{holder}.{name}",
+            since,
+            "gone",
+            instead,
+            f"{_START}x = {starts[holder]}.{name}{use}",
+            to=f"pandas.{holder}.{to}" if to else "",
+        )
+        for holder in holders.split()
+    )
+
+
+def _keyword(
+    path: str,
+    argument: str,
+    since: str,
+    instead: str,
+    use: str,
+    *,
+    to: str = "",
+    droppable: tuple[object, ...] = (),
+    severity: Severity = "error",
+) -> Change:
+    return Change(
+        "pandas",
+        f"pandas.{path}",
+        since,
+        "keyword",
+        instead,
+        _START + use,
+        argument=argument,
+        to=to,
+        droppable=droppable,
+        severity=severity,
+    )
+
+
+def _positional(path: str, position: int, names: str, use: str, since: str = "2.0") -> Change:
+    words = tuple(names.split())
+    instead = f"name them: {', '.join(f'{word}=' for word in words)}"
+    return Change(
+        "pandas", f"pandas.{path}", since, "positional", instead, _START + use, position=position, names=words
+    )
+
+
+_BOTH = "DataFrame Series"
+CHANGES: tuple[Change, ...] = (
+    _gone("datetime", "2.0", "datetime.datetime, after `from datetime import datetime`", use=".now()"),
+    _gone("np", "2.0", "numpy itself: import numpy as np", use=".nan"),
+    _gone("Panel", "1.0", "a DataFrame with a MultiIndex, or xarray"),
+    _gone("tools", "1.0", "pandas.plotting for plots, pandas itself for the rest", use=".plotting"),
+    _gone("scatter_matrix", "1.0", "pd.plotting.scatter_matrix", to="pandas.plotting.scatter_matrix", use="(df)"),
+    _gone("TimeGrouper", "1.0", "pd.Grouper(freq=...)", use="('ME')"),
+    _gone("rolling_mean", "1.0", "series.rolling(n).mean()", use="(s, 3)"),
+    _gone("rolling_std", "1.0", "series.rolling(n).std()", use="(s, 3)"),
+    _gone("rolling_sum", "1.0", "series.rolling(n).sum()", use="(s, 3)"),
+    _gone("ewma", "1.0", "series.ewm(...).mean()", use="(s, 3)"),
+    _gone("value_counts", "3.0", "pd.Series(values).value_counts()", use="(s)"),
+    _gone("match", "1.0", "Index.get_indexer"),
+    _gone("Int64Index", "2.0", "pd.Index(..., dtype='int64')"),
+    _gone("Float64Index", "2.0", "pd.Index(..., dtype='float64')"),
+    _gone("UInt64Index", "2.0", "pd.Index(..., dtype='uint64')"),
+    _gone("datetools", "1.0", "pd.tseries.offsets"),
+    _gone("io.json.json_normalize", "2.0", "pd.json_normalize", to="pandas.json_normalize", use="(d)"),
+    _gone("util.testing", "2.0", "pd.testing", to="pandas.testing"),
+    _gone("core.algorithms.quantile", "2.0", "np.quantile"),
+    *_method(_BOTH, "append", "2.0", "pd.concat([a, b])", use="(other)"),
+    *_method(_BOTH, "ix", "1.0", ".loc for labels, .iloc for positions", use="[0]"),
+    *_method("DataFrame", "lookup", "2.0", ".loc with one label each, or melt and query", use="(r, c)"),
+    *_method(_BOTH, "iteritems", "2.0", ".items()", to="items"),
+    *_method(_BOTH, "mad", "2.0", "(s - s.mean()).abs().mean()"),
+    *_method(_BOTH, "as_matrix", "1.0", ".to_numpy()", to="to_numpy"),
+    *_method("DataFrame", "applymap", "3.0", ".map()", to="map", use="(str)"),
+    *_method("DataFrame", "sort", "1.0", ".sort_values(...) or .sort_index()", use="('a')"),
+    *_method("Series", "order", "1.0", ".sort_values()", to="sort_values"),
+    *_method(_BOTH, "get_value", "1.0", ".at[row, column]", use="(0, 'a')"),
+    *_method(_BOTH, "set_value", "1.0", ".at[row, column] = value", use="(0, 'a', 1)"),
+    *_method(_BOTH, "tshift", "2.0", ".shift(freq=...)"),
+    *_method(_BOTH, "slice_shift", "2.0", ".shift(...)"),
+    *_method(_BOTH, "pad", "3.0", ".ffill()", to="ffill"),
+    *_method(_BOTH, "backfill", "3.0", ".bfill()", to="bfill"),
+    *_method("DataFrame", "swapaxes", "3.0", ".T or .transpose()", use="(0, 1)"),
+    *_method(_BOTH, "first", "3.0", ".loc with a mask on the index", use="('3D')"),
+    *_method(_BOTH, "last", "3.0", ".loc with a mask on the index", use="('3D')"),
+    *_method("DataFrame", "bool", "3.0", ".iloc[0, 0]"),
+    *_method("Series", "bool", "3.0", ".item()", to="item"),
+    *_method(_BOTH, "from_csv", "1.0", "pd.read_csv(..., index_col=0)"),
+    *_method("DataFrame", "ftypes", "1.0", ".dtypes", to="dtypes", use=""),
+    *_method("DataFrame", "get_dtype_counts", "1.0", ".dtypes.value_counts()"),
+    *_method("Series", "ravel", "3.0", ".to_numpy()", to="to_numpy"),
+    *_method("Series", "view", "3.0", ".astype(...)", use="('int64')"),
+    *_method("Series", "is_monotonic", "2.0", ".is_monotonic_increasing", to="is_monotonic_increasing", use=""),
+    *_method("Series", "dt.week", "2.0", ".dt.isocalendar().week", use=""),
+    *_method("Series", "dt.weekofyear", "2.0", ".dt.isocalendar().week", use=""),
+    *_method("Series", "dt.weekday_name", "1.0", ".dt.day_name()", use=""),
+    *(
+        Change(
+            "pandas", f"pandas.DatetimeIndex.{name}", since, "gone", instead, f"{_START}x = pd.DatetimeIndex([]).{name}"
+        )
+        for name, since, instead in (
+            ("week", "2.0", ".isocalendar().week"),
+            ("weekofyear", "2.0", ".isocalendar().week"),
+            ("weekday_name", "1.0", ".day_name()"),
+        )
+    ),
+    *(
+        change
+        for position in (0, 1)
+        for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
+        for change in [
+            Change(
+                "pandas",
+                f"pandas.{holder}.{('interpolate', 'pct_change')[position]}",
+                "3.0",
+                "value",
+                ".ffill() or .bfill(), then the call",
+                f"{_START}{start}.{('interpolate', 'pct_change')[position]}({('method', 'fill_method')[position]}='pad')",
+                argument=("method", "fill_method")[position],
+                values={"pad": None, "ffill": None, "bfill": None, "backfill": None},
+            )
+        ]
+    ),
+    *(
+        _keyword(f"{holder}.fillna", "method", "3.0", ".ffill() or .bfill()", f"x = {start}.fillna(method='ffill')")
+        for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
+    ),
+    *(
+        _keyword(
+            f"{holder}.replace",
+            "method",
+            "3.0",
+            ".ffill() after masking",
+            f"x = {start}.replace(0, method='ffill')",
+        )
+        for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
+    ),
+    _keyword(
+        "DataFrame.groupby",
+        "axis",
+        "3.0",
+        "df.T.groupby(...) for columns",
+        "x = df.groupby('a', axis=0)",
+        droppable=(0, "index"),
+    ),
+    _keyword(
+        "Series.groupby",
+        "axis",
+        "3.0",
+        "nothing: rows are all there is",
+        "x = df['a'].groupby('b', axis=0)",
+        droppable=(0, "index"),
+    ),
+    _keyword(
+        "DataFrame.groupby",
+        "squeeze",
+        "2.0",
+        "nothing; squeeze the result",
+        "x = df.groupby('a', squeeze=False)",
+        droppable=(False,),
+    ),
+    *(
+        _keyword(
+            f"{holder}.resample",
+            argument,
+            since,
+            instead,
+            f"x = {start}.resample('D', {argument}={value})",
+            droppable=drop,
+        )
+        for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
+        for argument, since, instead, value, drop in (
+            ("how", "1.0", "the method behind: .resample('D').sum()", "'sum'", ()),
+            ("fill_method", "1.0", "the method behind: .resample('D').ffill()", "'ffill'", ()),
+            ("base", "2.0", "offset= or origin=", "1", (0,)),
+            ("loffset", "2.0", "shift the index of the result", "'1D'", (None,)),
+            ("kind", "3.0", ".to_period() on the result", "'period'", (None,)),
+            ("axis", "3.0", "transpose first", "0", (0,)),
+        )
+    ),
+    *(
+        _keyword(
+            f"{holder}.rolling",
+            "axis",
+            "3.0",
+            "transpose first",
+            f"x = {start}.rolling(3, axis=0)",
+            droppable=(0,),
+        )
+        for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
+    ),
+    *(
+        _keyword(
+            f"{holder}.{name}",
+            "level",
+            "2.0",
+            f".groupby(level=...).{name}()",
+            f"x = {start}.{name}(level=0)",
+        )
+        for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
+        for name in ("sum", "mean", "count", "max", "min", "median")
+    ),
+    *(
+        _keyword(
+            f"{reader}",
+            argument,
+            since,
+            instead,
+            f"x = pd.{reader}('a.csv', {argument}={value})",
+            droppable=drop,
+        )
+        for reader in ("read_csv", "read_table")
+        for argument, since, instead, value, drop in (
+            ("error_bad_lines", "2.0", "on_bad_lines='skip'", "False", (True,)),
+            ("warn_bad_lines", "2.0", "on_bad_lines='warn'", "True", (True,)),
+            ("squeeze", "2.0", ".squeeze('columns') on the result", "True", (False,)),
+            ("prefix", "2.0", ".add_prefix(...) on the result", "'x'", (None,)),
+            ("mangle_dupe_cols", "2.0", "nothing: it always does", "True", (True,)),
+            ("infer_datetime_format", "3.0", "nothing: it always does", "True", (True, False)),
+            ("date_parser", "3.0", "date_format=, or pd.to_datetime afterwards", "f", (None,)),
+            ("delim_whitespace", "3.0", r"sep=r'\s+'", "True", (False,)),
+            ("keep_date_col", "3.0", "keep the columns and combine them yourself", "True", (False,)),
+            ("verbose", "3.0", "nothing", "True", (True, False)),
+        )
+    ),
+    _keyword(
+        "read_excel",
+        "sheetname",
+        "1.0",
+        "sheet_name=",
+        "x = pd.read_excel('a.xlsx', sheetname=0)",
+        to="sheet_name",
+    ),
+    _keyword(
+        "read_excel",
+        "parse_cols",
+        "1.0",
+        "usecols=",
+        "x = pd.read_excel('a.xlsx', parse_cols=2)",
+        to="usecols",
+    ),
+    _keyword(
+        "to_datetime",
+        "infer_datetime_format",
+        "3.0",
+        "nothing: it always does",
+        "x = pd.to_datetime(df['a'], infer_datetime_format=True)",
+        droppable=(True, False),
+    ),
+    _keyword(
+        "DataFrame.to_csv",
+        "line_terminator",
+        "2.0",
+        "lineterminator=",
+        r"df.to_csv('b.csv', line_terminator='\n')",
+        to="lineterminator",
+    ),
+    _keyword(
+        "DataFrame.to_excel",
+        "encoding",
+        "2.0",
+        "nothing: Excel files are Unicode",
+        "df.to_excel('b.xlsx', encoding='utf-8')",
+        droppable=("utf-8", "utf8", "UTF-8", None),
+    ),
+    _keyword(
+        "DataFrame.describe",
+        "datetime_is_numeric",
+        "2.0",
+        "nothing: dates are numeric",
+        "x = df.describe(datetime_is_numeric=True)",
+        droppable=(True,),
+    ),
+    _keyword(
+        "Series.describe",
+        "datetime_is_numeric",
+        "2.0",
+        "nothing: dates are numeric",
+        "x = df['a'].describe(datetime_is_numeric=True)",
+        droppable=(True,),
+    ),
+    _keyword(
+        "date_range",
+        "closed",
+        "2.0",
+        "inclusive=",
+        "x = pd.date_range('2020', periods=3, closed='left')",
+        to="inclusive",
+    ),
+    _keyword(
+        "concat",
+        "join_axes",
+        "1.0",
+        ".reindex(...) on the result",
+        "x = pd.concat([df, df], join_axes=[df.index])",
+    ),
+    *(
+        _positional(path, position, names, use)
+        for path, position, names, use in (
+            ("DataFrame.drop", 1, "axis index columns level inplace errors", "x = df.drop('a', 1)"),
+            ("Series.drop", 1, "axis index columns level inplace errors", "x = df['a'].drop(0, 0)"),
+            ("DataFrame.dropna", 0, "axis how thresh subset inplace", "x = df.dropna(1)"),
+            ("DataFrame.sort_values", 1, "axis ascending inplace", "x = df.sort_values('a', 0, False)"),
+            ("DataFrame.sort_index", 0, "axis level ascending inplace", "x = df.sort_index(0)"),
+            (
+                "DataFrame.set_index",
+                1,
+                "drop append inplace verify_integrity",
+                "x = df.set_index('a', False)",
+            ),
+            ("DataFrame.fillna", 1, "method axis inplace limit", "x = df.fillna(0, None)"),
+            ("Series.fillna", 1, "method axis inplace limit", "x = df['a'].fillna(0, None)"),
+            (
+                "DataFrame.drop_duplicates",
+                1,
+                "keep inplace ignore_index",
+                "x = df.drop_duplicates('a', 'first')",
+            ),
+            ("DataFrame.pivot", 0, "index columns values", "x = df.pivot('a', 'b', 'c')"),
+            (
+                "DataFrame.to_csv",
+                1,
+                "sep na_rep float_format columns header index",
+                "df.to_csv('b.csv', ';')",
+            ),
+            ("DataFrame.any", 0, "axis bool_only skipna", "x = df.any(1)"),
+            ("DataFrame.all", 0, "axis bool_only skipna", "x = df.all(1)"),
+            ("concat", 1, "axis join ignore_index", "x = pd.concat([df, df], 1)"),
+            ("read_csv", 1, "sep", "x = pd.read_csv('a.csv', ';')"),
+            ("read_table", 1, "sep", "x = pd.read_table('a.csv', ';')"),
+            ("Series.str.split", 1, "n expand", "x = df['a'].str.split(',', 1)"),
+            ("Series.str.rsplit", 1, "n expand", "x = df['a'].str.rsplit(',', 1)"),
+        )
+    ),
+    Change(
+        "pandas",
+        "pandas.Series.between",
+        "2.0",
+        "value",
+        "inclusive='both' or 'neither'",
+        f"{_START}x = df['a'].between(1, 2, inclusive=True)",
+        argument="inclusive",
+        values={"True": "both", "False": "neither"},
+    ),
+    Change(
+        "pandas",
+        "pandas.set_option",
+        "2.0",
+        "value",
+        "None for no limit",
+        "import pandas as pd\npd.set_option('mode.use_inf_as_na', True)",
+        position=0,
+        values={
+            "mode.use_inf_as_na": None,
+            "mode.use_inf_as_null": None,
+            "display.height": None,
+            "display.line_width": None,
+        },
+    ),
+    Change(
+        "pandas",
+        "pandas.get_dummies",
+        "2.0",
+        "behaviour",
+        "dtype=int, where 0 and 1 are meant: the new columns are True and False",
+        f"{_START}x = pd.get_dummies(df)",
+        argument="dtype",
+        severity="info",
+    ),
+)

@@ -1,0 +1,35 @@
+"""Which versions an author can have had: a notebook says its Python, and every release of a library has a newest Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from d2c_mlops.convert.api_changes.change import at_least
+
+NEWEST: Mapping[tuple[int, int], Mapping[str, str]] = {  # the last releases that still ran on a Python
+    (2, 7): {"pandas": "0.24", "scikit-learn": "0.20", "numpy": "1.16", "statsmodels": "0.10"},
+    (3, 5): {"pandas": "0.25", "scikit-learn": "0.22", "numpy": "1.18", "statsmodels": "0.12"},
+    (3, 6): {"pandas": "1.1", "scikit-learn": "0.24", "numpy": "1.19", "statsmodels": "0.12"},
+    (3, 7): {"pandas": "1.3", "scikit-learn": "1.0", "numpy": "1.21", "statsmodels": "0.13"},
+    (3, 8): {"pandas": "2.0", "scikit-learn": "1.3", "numpy": "1.24", "statsmodels": "0.14"},
+    (3, 9): {"pandas": "2.3", "scikit-learn": "1.6", "numpy": "2.0", "statsmodels": "0.14"},
+}
+
+
+def python_of(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the Python that a notebook was saved with; None where it does not say."""
+    info = metadata.get("language_info")
+    said = info.get("version") if isinstance(info, Mapping) else None
+    found = re.match(r"(\d+)\.(\d+)", said) if isinstance(said, str) else None
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def before_version(metadata: Mapping[str, Any], library: str, version: str) -> bool:
+    """Whether the author certainly had a release of a library older than `version`."""
+    python = python_of(metadata)
+    if python is None:
+        return False
+    known = [limits for limit, limits in NEWEST.items() if python <= limit and library in limits]
+    return bool(known) and not at_least(known[0][library], version)

@@ -1,0 +1,115 @@
+"""Say what in a notebook would break production, cell by cell, without running any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from d2c_mlops.convert.check import linter
+from d2c_mlops.convert.check.linter import CODES
+from d2c_mlops.convert.check.report import Report
+from d2c_mlops.convert.check.rule import Rule, Subject, rules, subject_of
+from d2c_mlops.convert.source.finding import SEVERITIES, Finding, Hit
+from d2c_mlops.errors import UsageError
+
+_SKIPPED = frozenset({".ipynb_checkpoints", ".venv", "venv", "node_modules", "site-packages", "__pycache__"})
+
+
+def check(path: Path | str, *, select: Sequence[str] | None = None, ignore: Sequence[str] | None = None) -> Report:
+    """Check a notebook, or all notebooks below a folder; `select` and `ignore` take ids, starts of ids, or names.
+
+    A file that is no notebook is a finding; raises UsageError for a path that does not exist or an unknown rule.
+    """
+    path = Path(path)
+    _refuse_unknown([*(select or ()), *(ignore or ())])
+    found: list[Finding] = []
+    notebooks = notebooks_in(path)
+    for notebook in notebooks:
+        try:
+            raw = notebook.read_bytes()
+        except OSError as error:
+            where = str(notebook)
+            what = f"the file cannot be read: {error.strerror}"
+            raise UsageError(what, where=where, next=f"ls -l {notebook}") from error
+        subject = subject_of(raw, notebook, notebook.parent)
+        found.extend(_kept(examine(subject), select, ignore))
+    return Report(tuple(map(str, notebooks)), tuple(found))
+
+
+def notebooks_in(path: Path) -> tuple[Path, ...]:
+    """Return the notebook itself, or the notebooks below a folder in order of name; checkpoints are skipped."""
+    if not path.exists():
+        raise UsageError("there is no such notebook or folder", where=str(path), next=f"ls {path.parent}")
+    if path.is_file():
+        return (path,)
+    found = sorted(
+        one for one in path.rglob("*.ipynb") if one.is_file() and not _SKIPPED & set(one.relative_to(path).parts)
+    )
+    if not found:
+        raise UsageError("there is no notebook in this folder", where=str(path), next="d2c check NOTEBOOK")
+    return tuple(found)
+
+
+def examine(subject: Subject) -> tuple[Finding, ...]:
+    """Apply every rule and ruff to one notebook; findings in the order of cells."""
+    lint = linter.start(subject.notebook)
+    found: list[Finding] = []
+    for rule in rules():
+        try:
+            found.extend(_finding(subject, rule, hit) for hit in rule.check(subject))
+        except Exception as error:
+            subject.failed[rule.id] = f"{type(error).__name__}: {error}"
+    found.extend(linter.findings(lint))
+    return tuple(sorted(_distinct(found), key=_place))
+
+
+def _place(one: Finding) -> tuple[int, int, int, int, str]:
+    cell = -1 if one.cell is None else one.cell
+    return cell, one.line, SEVERITIES.index(one.severity), one.column, one.rule
+
+
+def _finding(subject: Subject, rule: Rule, hit: Hit) -> Finding:
+    cells = subject.notebook.cells
+    return Finding(
+        rule=rule.id,
+        name=rule.name,
+        severity=hit.severity or rule.severity,
+        notebook=str(subject.notebook.path),
+        cell=hit.cell,
+        line=max(1, hit.line),
+        column=max(1, hit.column),
+        message=hit.message,
+        why=rule.why,
+        fix=hit.fix or rule.fix,
+        cell_id=cells[hit.cell].id if hit.cell is not None else "",
+        edits=hit.edits,
+    )
+
+
+def _distinct(found: Sequence[Finding]) -> Iterator[Finding]:
+    """Drop repeats, and ruff's word on NumPy where a rule of ours has said it with an edit."""
+    seen: set[tuple[str, int | None, int, str]] = set()
+    ours = {(one.cell, one.line) for one in found if one.rule.startswith("D2C5")}
+    for one in found:
+        key = (one.rule, one.cell, one.line, one.message)
+        if key not in seen and not (one.rule.startswith("NPY") and (one.cell, one.line) in ours):
+            seen.add(key)
+            yield one
+
+
+def _kept(found: Iterable[Finding], select: Sequence[str] | None, ignore: Sequence[str] | None) -> Iterator[Finding]:
+    for one in found:
+        if (not select or _matches(one, select)) and not _matches(one, ignore or ()):
+            yield one
+
+
+def _matches(one: Finding, wanted: Sequence[str]) -> bool:
+    return any(one.rule.startswith(word) or one.name == word for word in wanted)
+
+
+def _refuse_unknown(words: Sequence[str]) -> None:
+    known = {rule.id for rule in rules()} | set(CODES)
+    names = {rule.name for rule in rules()}
+    for word in words:
+        if word not in names and not any(one.startswith(word) for one in known if word):
+            raise UsageError(f"no rule is called {word!r}", next="see docs/rules.md for the rules")

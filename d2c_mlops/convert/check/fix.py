@@ -1,0 +1,132 @@
+"""Write a copy of a notebook with the edits that change nothing of its meaning; the original stays as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2c_mlops.convert.check.check import examine
+from d2c_mlops.convert.check.report import Report
+from d2c_mlops.convert.check.rule import Subject
+from d2c_mlops.convert.source.finding import Edit, Finding
+from d2c_mlops.convert.source.notebook import (
+    Cell,
+    code_cell,
+    decoded,
+    json_cells,
+    json_document,
+    parse_notebook,
+    read_notebook,
+)
+from d2c_mlops.errors import UsageError
+
+_PASSES = 5  # an edit may uncover another on the same line
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The copy, what was mended in it, and what is left."""
+
+    path: Path
+    mended: tuple[Finding, ...]
+    report: Report
+
+    def to_text(self) -> str:
+        """Return one line per mend, then what is left."""
+        lines = [f"{one.where}: {one.rule} {one.message}: {one.fix}" for one in self.mended]
+        head = f"{len(lines)} mended in {self.path}" if lines else f"nothing to mend; {self.path} is a plain copy"
+        return "\n".join([head, *(f"  {line}" for line in lines), "", self.report.to_text()])
+
+
+def fix(path: Path | str, out: Path) -> Fixed:
+    """Write `out` with every safe edit of `check` applied; raises UsageError if it would replace the original."""
+    path = Path(path)
+    notebook = read_notebook(path)
+    if out.exists() and out.samefile(path):
+        raise UsageError("the copy would replace the original", where=str(out), next="name another file for the copy")
+    raw = path.read_bytes()
+    mended: list[Finding] = []
+    for _ in range(_PASSES):
+        subject = Subject(notebook, path.parent)
+        findings = examine(subject)
+        sources, applied = mend(notebook.cells, findings)
+        if not applied:
+            break
+        mended.extend(applied)
+        raw = _with_sources(raw, path, sources)
+        notebook = parse_notebook(raw, path)
+    _write(raw, out)
+    left = examine(Subject(notebook, path.parent))
+    return Fixed(out, tuple(mended), Report((str(path),), left))
+
+
+def mend(cells: Iterable[Cell], findings: Iterable[Finding]) -> tuple[dict[int, str], list[Finding]]:
+    """Apply edits to sources; all edits of a finding or none, and only where the cell can still be parsed."""
+    by_index = {cell.index: cell for cell in cells}
+    chosen: dict[int, list[Edit]] = {}
+    applied: list[Finding] = []
+    for one in findings:
+        if one.cell is None or not one.edits:
+            continue
+        cell, taken = by_index[one.cell], chosen.get(one.cell, [])
+        new = [edit for edit in one.edits if edit not in taken]
+        if any(_clashes(edit, other) for edit in new for other in taken):
+            continue
+        if not all(_untouched(cell, edit) for edit in new):
+            continue
+        source = edited(cell.source, [*taken, *new])
+        if code_cell(cell.index, source).problem is None:
+            chosen[one.cell] = [*taken, *new]
+            applied.append(one)
+    return {index: edited(by_index[index].source, edits) for index, edits in chosen.items()}, applied
+
+
+def edited(source: str, edits: Iterable[Edit]) -> str:
+    """Apply edits that do not overlap, from the end to the start."""
+    rows = [row.encode() for row in source.split("\n")]
+    for edit in sorted(edits, key=lambda edit: (edit.line, edit.column), reverse=True):
+        head = rows[edit.line - 1][: edit.column]
+        tail = rows[edit.end_line - 1][edit.end_column :]
+        rows[edit.line - 1 : edit.end_line] = (head + edit.text.encode() + tail).split(b"\n")
+    return b"\n".join(rows).decode()
+
+
+def _clashes(edit: Edit, other: Edit) -> bool:
+    start, end = (edit.line, edit.column), (edit.end_line, edit.end_column)
+    other_start, other_end = (other.line, other.column), (other.end_line, other.end_column)
+    return (start < other_end and other_start < end) or start == other_start
+
+
+def _untouched(cell: Cell, edit: Edit) -> bool:
+    """Places are those of the Python; they hold for the source only where a line is the same in both."""
+    source, python = cell.source.split("\n"), cell.python.split("\n")
+    return edit.end_line <= len(source) and all(
+        source[row] == python[row] for row in range(edit.line - 1, edit.end_line)
+    )
+
+
+def _with_sources(raw: bytes, path: Path, sources: dict[int, str]) -> bytes:
+    document = json_document(decoded(raw, path), path)
+    cells = json_cells(document, path)
+    for index, source in sources.items():
+        key = "input" if "input" in cells[index] and "source" not in cells[index] else "source"
+        listed = isinstance(cells[index].get(key), list)
+        cells[index][key] = source.splitlines(keepends=True) if listed else source
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+
+
+def _write(raw: bytes, out: Path) -> None:
+    """Write under a temporary name beside the target, then rename: never half a file."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(raw)
+        os.replace(name, out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

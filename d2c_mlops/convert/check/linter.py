@@ -1,0 +1,146 @@
+"""What ruff knows: one process over all cells that can be parsed, with its places mapped back to cells."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops.convert.source.finding import Finding, Severity
+from d2c_mlops.convert.source.notebook import Cell, Notebook
+
+CODES: dict[str, tuple[Severity, str]] = {
+    "F401": ("info", "an import that nothing uses still has to be installed"),
+    "F402": ("warning", "a loop hides an import"),
+    "F502": ("error", "the text cannot be formatted; the cell raises"),
+    "F507": ("error", "the text cannot be formatted; the cell raises"),
+    "F524": ("error", "the text cannot be formatted; the cell raises"),
+    "F601": ("warning", "the second value of a repeated key silently wins"),
+    "F632": ("warning", "`is` compares identities, not values"),
+    "F634": ("error", "a test on a tuple is always true"),
+    "F811": ("info", "the first definition is never used"),
+    "F823": ("error", "the name has no value yet; the function raises"),
+    "E722": ("warning", "a bare except hides every error, a stopped kernel among them"),
+    "B006": ("warning", "the default is shared by all calls"),
+    "DTZ003": ("warning", "utcnow() gives a time without a zone"),
+    "DTZ004": ("warning", "utcfromtimestamp() gives a time without a zone"),
+    "NPY001": ("error", "NumPy took the alias away"),
+    "NPY003": ("error", "NumPy took the function away"),
+    "NPY201": ("error", "NumPy 2 took the name away"),
+    "PLE1205": ("error", "the log message cannot be formatted"),
+    "S102": ("warning", "exec runs whatever the text says"),
+    "S301": ("warning", "loading a pickle runs whatever code it holds"),
+    "S307": ("warning", "eval runs whatever the text says"),
+    "S501": ("warning", "without checking the certificate anybody can answer"),
+    "S506": ("warning", "yaml.load can build any object"),
+    "S608": ("warning", "a query put together from texts can be made to say something else"),
+}
+_SIDE_EFFECTS = re.compile(r"Axes3D|enable_\w+|cufflinks|google\.colab|mpl_toolkits")
+_FROM_LINE = re.compile(r"\bline (\d+)\b")
+_QUOTED = re.compile(r"`([^`]+)`")
+
+
+@dataclass
+class Lint:
+    """A running ruff; `findings` waits for it."""
+
+    notebook: Notebook
+    process: subprocess.Popen[str] | None
+    source: str
+    places: tuple[tuple[Cell, int], ...] = field(repr=False)  # for each row of the source: cell, line
+
+
+@cache
+def ruff() -> str | None:
+    """Return the ruff of this environment, else the one on the path."""
+    beside = Path(sys.executable).with_name("ruff")
+    return str(beside) if beside.exists() else shutil.which("ruff")
+
+
+def start(notebook: Notebook) -> Lint:
+    """Start ruff on the Python of all cells that can be parsed; it works while the rules do."""
+    rows: list[str] = []
+    places: list[tuple[Cell, int]] = []
+    for cell in notebook.code:
+        if cell.tree is not None:
+            for line, text in enumerate(cell.python.split("\n"), start=1):
+                rows.append(text.replace("\f", " "))
+                places.append((cell, line))
+    program = ruff()
+    process = None
+    if program and rows and notebook.is_python:
+        command = [program, "check", "--isolated", "--no-cache", "--quiet", "--exit-zero", "--ignore-noqa"]
+        command += ["--target-version", "py311", "--output-format", "json", "--select", ",".join(CODES)]
+        command += ["--stdin-filename", "notebook.py", "-"]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+        )
+    return Lint(notebook, process, "\n".join(rows) + "\n", tuple(places))
+
+
+def findings(lint: Lint) -> Iterator[Finding]:
+    """Wait for ruff and yield what it found, with its own codes as rule ids; nothing where there is no ruff."""
+    if lint.process is None:
+        return
+    try:
+        answer, _ = lint.process.communicate(lint.source, timeout=30)
+        found = json.loads(answer or "[]")
+    except (subprocess.TimeoutExpired, ValueError, OSError):
+        lint.process.kill()
+        return
+    elsewhere = _words_elsewhere(lint.notebook)
+    for one in found:
+        row = one["location"]["row"] - 1
+        if one["code"] not in CODES or not 0 <= row < len(lint.places):
+            continue
+        if one["code"] == "F401" and _is_wanted(one["message"], elsewhere):
+            continue
+        yield _finding(lint, one, *lint.places[row])
+
+
+def _finding(lint: Lint, one: dict[str, Any], cell: Cell, line: int) -> Finding:
+    severity, why = CODES[one["code"]]
+    fix = (one.get("fix") or {}).get("message") or "see the rule's page"
+    return Finding(
+        rule=one["code"],
+        name=one.get("name") or "ruff",
+        severity=severity,
+        notebook=str(lint.notebook.path),
+        cell=cell.index,
+        line=line,
+        column=one["location"]["column"],
+        message=_FROM_LINE.sub(lambda match: _from_cell(lint, match), one["message"].rstrip(".")),
+        why=why,
+        fix=fix if fix != "see the rule's page" else f"{fix}: {one.get('url') or 'https://docs.astral.sh/ruff'}",
+        cell_id=cell.id,
+    )
+
+
+def _from_cell(lint: Lint, match: re.Match[str]) -> str:
+    """Say `cell 3, line 2` where ruff counts the lines of all cells together."""
+    row = int(match[1]) - 1
+    cell, line = lint.places[row] if row < len(lint.places) else lint.places[-1]
+    return f"cell {cell.number}, line {line}"
+
+
+def _words_elsewhere(notebook: Notebook) -> frozenset[str]:
+    """Words of magics and of cells that ruff does not see."""
+    texts = [cell.source for cell in notebook.code if cell.tree is None]
+    texts += [magic.command for cell in notebook.code for magic in cell.magics]
+    texts += [cell.source for cell in notebook.code if any(magic.kind == "cell" for magic in cell.magics)]
+    return frozenset(word for text in texts for word in re.findall(r"\w+", text))
+
+
+def _is_wanted(message: str, elsewhere: frozenset[str]) -> bool:
+    quoted = _QUOTED.search(message)
+    name = quoted[1] if quoted else ""
+    last = re.split(r"[. ]", name)[-1]
+    return last in elsewhere or _SIDE_EFFECTS.search(name) is not None

@@ -1,0 +1,44 @@
+"""`%load_ext d2c_mlops.convert.check.magic`, then `%d2c check`: the findings of the notebook in hand, with links to its cells."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops.convert.check.check import check
+from d2c_mlops.errors import D2CError, UsageError
+
+_USAGE = "%d2c check [NOTEBOOK]"
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Register `%d2c` with a running IPython."""
+    ipython.register_magic_function(lambda line: d2c(line, ipython), "line", "d2c")
+
+
+def d2c(line: str, ipython: Any = None) -> Any:
+    """Run `%d2c check [NOTEBOOK]`; returns a table for the notebook, errors are printed as one line with the next step."""
+    from IPython.display import HTML
+
+    try:
+        words = shlex.split(line)
+        if not words or words[0] != "check" or len(words) > 2:
+            raise UsageError(f"cannot do {line.strip()!r}", next=_USAGE)
+        path = Path(words[1]) if len(words) == 2 else notebook_in_hand(ipython)
+        return HTML(check(path).to_html())
+    except (D2CError, ValueError) as error:
+        print(error)
+        return None
+
+
+def notebook_in_hand(ipython: Any = None) -> Path:
+    """Return the path of the notebook that this kernel serves; raises UsageError where the kernel is not told."""
+    named = os.environ.get("JPY_SESSION_NAME", "")
+    told = getattr(ipython, "user_ns", {}) if ipython is not None else {}
+    named = str(told.get("__vsc_ipynb_file__") or told.get("__session__") or named)
+    for path in (Path(named), Path.cwd() / Path(named).name):
+        if named.endswith(".ipynb") and path.is_file():
+            return path
+    raise UsageError("the kernel does not say which notebook it serves", next="%d2c check NAME.ipynb")

@@ -1,0 +1,209 @@
+"""The findings of a check, as text, JSON, SARIF and HTML."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import quote
+
+from d2c_mlops import __version__
+from d2c_mlops.convert.check.linter import CODES
+from d2c_mlops.convert.check.rule import rules
+from d2c_mlops.convert.source.finding import SEVERITIES, Finding, Severity
+from d2c_mlops.errors import UsageError
+
+SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_LEVELS = {"error": "error", "warning": "warning", "info": "note"}
+_SHADES = {"error": "#c62828", "warning": "#b26a00", "info": "#546e7a"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found in some notebooks."""
+
+    notebooks: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    fail_on: str = "error"
+
+    @property
+    def exit_code(self) -> int:
+        """Return 3 if a finding is at or above `fail_on` (error, warning, info or never), else 0."""
+        return self.exit_code_for(self.fail_on)
+
+    def exit_code_for(self, fail_on: str) -> int:
+        """Return the exit code for a level; raises UsageError for an unknown one."""
+        if fail_on not in (*SEVERITIES, "never"):
+            raise UsageError(f"unknown level {fail_on!r}", next="use error, warning, info or never")
+        if fail_on == "never":
+            return 0
+        levels = SEVERITIES[: [*SEVERITIES].index(_severity(fail_on)) + 1]
+        return 3 if any(one.severity in levels for one in self.findings) else 0
+
+    def counts(self) -> dict[str, int]:
+        """Return how many findings there are of each severity."""
+        counted = Counter(one.severity for one in self.findings)
+        return {severity: counted[severity] for severity in SEVERITIES}
+
+    def of(self, notebook: str) -> tuple[Finding, ...]:
+        """Return the findings of one notebook."""
+        return tuple(one for one in self.findings if one.notebook == notebook)
+
+    def to_text(self) -> str:
+        """Return plain text, cell by cell, with the counts and the next command."""
+        lines: list[str] = []
+        for notebook in self.notebooks:
+            lines += [notebook, *_cell_by_cell(self.of(notebook)), ""]
+        return "\n".join([*lines, *self._summary()]) + "\n"
+
+    def _summary(self) -> Iterator[str]:
+        counts = self.counts()
+        said = ", ".join(f"{count} {_plural(name, count)}" for name, count in counts.items())
+        files = len(self.notebooks)
+        yield f"{said} in {files} {_plural('notebook', files)}"
+        fixable = sum(one.autofix for one in self.findings)
+        first = _shell(next((one.notebook for one in self.findings), self.notebooks[0] if self.notebooks else ""))
+        if fixable:
+            yield f"{fixable} can be mended without changing the meaning"
+            yield f"next: d2c check {first} --fix"
+        elif first:
+            yield f"next: d2c convert {first}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "notebooks": list(self.notebooks),
+            "counts": self.counts(),
+            "exit_code": self.exit_code,
+            "findings": [one.to_dict() for one in self.findings],
+        }
+
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def to_sarif(self) -> dict[str, Any]:
+        """Return a SARIF 2.1.0 log; lines are those of the cell, which the logical location names."""
+        described = _descriptors(self.findings)
+        index = {rule["id"]: number for number, rule in enumerate(described)}
+        driver = {
+            "name": "d2c",
+            "version": __version__,
+            "semanticVersion": __version__,
+            "rules": described,
+        }
+        run = {
+            "tool": {"driver": driver},
+            "columnKind": "unicodeCodePoints",
+            "artifacts": [{"location": {"uri": _uri(notebook)}} for notebook in self.notebooks],
+            "results": [self._result(one, index[one.rule]) for one in self.findings],
+        }
+        return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
+
+    def _result(self, one: Finding, rule_index: int) -> dict[str, Any]:
+        where: dict[str, Any] = {
+            "physicalLocation": {
+                "artifactLocation": {"uri": _uri(one.notebook), "index": self.notebooks.index(one.notebook)},
+                "region": {"startLine": one.line, "startColumn": one.column},
+            }
+        }
+        if one.cell is not None:
+            where["logicalLocations"] = [{"name": f"cell {one.cell + 1}", "kind": "module"}]
+        return {
+            "ruleId": one.rule,
+            "ruleIndex": rule_index,
+            "level": _LEVELS[one.severity],
+            "message": {"text": f"{one.message}. {one.why}. Fix: {one.fix}"},
+            "locations": [where],
+            "properties": {"cell": None if one.cell is None else one.cell + 1, "autofix": one.autofix},
+        }
+
+    def to_html(self) -> str:
+        """Return a table whose cell numbers lead to the cells in JupyterLab."""
+        rows = "".join(_row(one) for one in self.findings)
+        said = html.escape(" · ".join(self._summary()))
+        if not rows:
+            return f'<div class="d2c-check"><p>{said}</p></div>'
+        heads = "".join(
+            f'<th style="text-align:left">{head}</th>' for head in ("cell", "severity", "rule", "what", "fix")
+        )
+        table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        return f'<div class="d2c-check"><p>{said}</p>{table}</div>'
+
+
+def _severity(text: str) -> Severity:
+    return next(one for one in SEVERITIES if one == text)
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _shell(path: str) -> str:
+    return f"'{path}'" if " " in path else path
+
+
+def _cell_by_cell(findings: tuple[Finding, ...]) -> Iterator[str]:
+    if not findings:
+        yield "  nothing found"
+    before: int | None = -1
+    for one in findings:
+        if one.cell != before:
+            yield "  the notebook as a whole" if one.cell is None else f"  cell {one.cell + 1}"
+            before = one.cell
+        place = f"line {one.line}: " if one.cell is not None else ""
+        yield f"    {one.severity:<8}{one.rule:<8}{place}{one.message}"
+        mark = "  [--fix]" if one.autofix else ""
+        yield f"            why: {one.why}"
+        yield f"            fix: {one.fix}{mark}"
+
+
+def _descriptors(findings: tuple[Finding, ...]) -> list[dict[str, Any]]:
+    ours: list[dict[str, Any]] = [
+        {
+            "id": rule.id,
+            "name": rule.name,
+            "shortDescription": {"text": rule.name.replace("-", " ")},
+            "fullDescription": {"text": rule.why},
+            "help": {"text": rule.fix},
+            "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+        }
+        for rule in rules()
+    ]
+    theirs = {one.rule: one for one in findings if one.rule in CODES}
+    return ours + [
+        {
+            "id": code,
+            "name": one.name,
+            "shortDescription": {"text": one.name.replace("-", " ")},
+            "fullDescription": {"text": one.why},
+            "help": {"text": one.fix},
+            "defaultConfiguration": {"level": _LEVELS[one.severity]},
+        }
+        for code, one in sorted(theirs.items())
+    ]
+
+
+def _uri(notebook: str) -> str:
+    path = Path(notebook)
+    return path.as_uri() if path.is_absolute() else quote(PurePath(notebook).as_posix())
+
+
+def _row(one: Finding) -> str:
+    label = "notebook" if one.cell is None else f"cell {one.cell + 1}"
+    if one.cell_id:
+        href = f"{quote(PurePath(one.notebook).name)}#cell-id={quote(one.cell_id)}"
+        label = f'<a href="{href}">{label}</a>'
+    line = f":{one.line}" if one.cell is not None else ""
+    cells = (
+        f"{label}{line}",
+        f'<span style="color:{_SHADES[one.severity]}">{one.severity}</span>',
+        f"<code>{html.escape(one.rule)}</code>",
+        f'<span title="{html.escape(one.why)}">{html.escape(one.message)}</span>',
+        html.escape(one.fix),
+    )
+    return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"

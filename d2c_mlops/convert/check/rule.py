@@ -1,0 +1,175 @@
+"""A rule: what it looks for, why that breaks production, how to mend it, and an example of each kind."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+
+from d2c_mlops.convert.meaning.inference import Inference, infer
+from d2c_mlops.convert.meaning.roles import Structure, calls, structure
+from d2c_mlops.convert.source.dataflow import Flow, trace
+from d2c_mlops.convert.source.finding import Edit, Hit, Severity
+from d2c_mlops.convert.source.notebook import Cell, Notebook, Output, code_cell, parse_notebook
+from d2c_mlops.errors import DataRefused
+
+RULES_PACKAGE = "d2c_mlops.convert.check.rules"
+
+
+@dataclass
+class Subject:
+    """A notebook with everything that rules ask about it, worked out once."""
+
+    notebook: Notebook
+    folder: Path | None = None  # where relative paths start; None where nothing lies beside the notebook
+    refusal: str = ""  # why the file could not be read at all; the notebook is empty then
+    failed: dict[str, str] = field(default_factory=dict)  # rules that raised, with what they raised
+
+    @cached_property
+    def flow(self) -> Flow:
+        """Names across cells."""
+        return trace(self.notebook)
+
+    @cached_property
+    def inference(self) -> Inference:
+        """What expressions stand for."""
+        return infer(self.notebook)
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Roles and fits."""
+        return structure(self.notebook, self.inference)
+
+    @cached_property
+    def calls(self) -> tuple[tuple[Cell, ast.Call, str], ...]:
+        """Every call in document order, with the dotted path of what is called."""
+        found = [(cell, call) for cell in self.notebook.code for call in calls(cell)]
+        return tuple((cell, call, self.inference.path(call.func)) for cell, call in found)
+
+    @cached_property
+    def nodes(self) -> tuple[tuple[Cell, ast.AST], ...]:
+        """Every node of every cell that can be parsed."""
+        return tuple((cell, node) for cell in self.notebook.code if cell.tree for node in ast.walk(cell.tree))
+
+    @cached_property
+    def in_texts(self) -> frozenset[int]:
+        """Identities of all nodes inside f-strings."""
+        return frozenset(
+            id(part) for _, node in self.nodes if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
+        )
+
+    @cached_property
+    def docstrings(self) -> frozenset[int]:
+        """Identities of constants that stand alone as statements: prose, not values."""
+        return frozenset(id(node.value) for _, node in self.nodes if isinstance(node, ast.Expr))
+
+
+Check = Callable[[Subject], Iterator[Hit]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A small notebook: code cells, or prose where a text starts with `md:`."""
+
+    cells: tuple[str, ...]
+    outputs: Mapping[int, str] = field(default_factory=dict)  # text printed by the cell of that index
+    counts: tuple[int, ...] = ()
+    language: str = "python"
+    files: Mapping[str, bytes] = field(default_factory=dict)  # what lies beside the notebook
+    raw: str = ""  # the file itself, where it is no notebook
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def subject(self, folder: Path | None = None) -> Subject:
+        """Build what a rule looks at; `files` are written into `folder`."""
+        if folder is not None:
+            for name, content in self.files.items():
+                (folder / name).write_bytes(content)
+        if self.raw:
+            return subject_of(self.raw.encode(), Path("example.ipynb"), folder)
+        return Subject(self.notebook(), folder, failed=dict(self.failed))
+
+    def notebook(self) -> Notebook:
+        """Build the notebook in memory."""
+        return Notebook(Path("example.ipynb"), tuple(map(self._cell, range(len(self.cells)))), self.language, "", 4)
+
+    def _cell(self, index: int) -> Cell:
+        text = self.cells[index]
+        if text.startswith("md:"):
+            return Cell(index, "markdown", text[3:])
+        saved = (Output("stream", self.outputs[index]),) if index in self.outputs else ()
+        count = self.counts[index] if self.counts else None
+        if self.language != "python":
+            return Cell(index, "code", text, outputs=saved, execution_count=count)
+        return code_cell(index, text, outputs=saved, execution_count=count)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that breaks production, found by `check`."""
+
+    id: str
+    name: str
+    severity: Severity
+    why: str
+    fix: str
+    check: Check
+    bad: Example
+    good: Example
+
+
+def example(
+    *cells: str,
+    outputs: Mapping[int, str] | None = None,
+    counts: tuple[int, ...] = (),
+    language: str = "python",
+    files: Mapping[str, bytes] | None = None,
+    raw: str = "",
+    failed: Mapping[str, str] | None = None,
+) -> Example:
+    """Write an example in one line."""
+    return Example(cells, outputs or {}, counts, language, files or {}, raw, failed or {})
+
+
+def rule(
+    id: str, name: str, severity: Severity, *, why: str, fix: str, bad: Example, good: Example
+) -> Callable[[Check], Rule]:
+    """Turn a generator of hits into a rule; a module under convert/rules holding one is all that it takes."""
+    return lambda check: Rule(id, name, severity, why, fix, check, bad, good)
+
+
+def subject_of(raw: bytes, path: Path, folder: Path | None) -> Subject:
+    """Read a notebook for checking; what is no notebook becomes an empty one with the reason."""
+    try:
+        return Subject(parse_notebook(raw, path), folder)
+    except DataRefused as error:
+        return Subject(Notebook(path, (), "python", "", 4), folder, f"{error.what}; {error.next}")
+
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """Find all rules of the modules under convert/rules, ordered by id."""
+    package = importlib.import_module(RULES_PACKAGE)
+    found: dict[str, Rule] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        for value in vars(importlib.import_module(f"{RULES_PACKAGE}.{module.name}")).values():
+            if isinstance(value, Rule) and found.setdefault(value.id, value) is not value:
+                raise ValueError(f"two rules share the id {value.id}: {found[value.id].name}, {value.name}")
+    return tuple(found[key] for key in sorted(found))
+
+
+def hit(
+    cell: Cell,
+    node: ast.AST,
+    message: str,
+    *,
+    fix: str = "",
+    severity: Severity | None = None,
+    edits: tuple[Edit, ...] = (),
+) -> Hit:
+    """Place a message at a node."""
+    line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
+    return Hit(cell.index, line, column + 1, message, fix, severity, edits)

@@ -1,0 +1,115 @@
+"""The reference page of the rules, made from the rules themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from d2c_mlops.convert.api_changes.change import Change, every_change
+from d2c_mlops.convert.check.linter import CODES
+from d2c_mlops.convert.check.rule import Example, Rule, rules
+
+_GROUPS = {
+    "D2C0": "Reading",
+    "D2C1": "State and order",
+    "D2C2": "Files and addresses",
+    "D2C3": "Secrets and people",
+    "D2C4": "Modules",
+    "D2C5": "Libraries that changed",
+    "D2C6": "Chance and clock",
+    "D2C7": "Leakage",
+    "D2C8": "Shape",
+    "D2C9": "The check itself",
+}
+_HEAD = """# Rules
+
+What `d2c check` looks for. A rule says why the finding breaks production and how to mend it; `--select` and `--ignore`
+take its id, the start of an id (`D2C5`), or its name. An *error* stops a run or makes its result wrong, a *warning* makes
+it unsafe, an *info* makes it harder to keep.
+
+This page is made from the rules: `python -m d2c_mlops.convert.check.rulebook > docs/rules.md`.
+"""
+
+
+def rules_markdown() -> str:
+    """Return the rule reference as Markdown: every rule with both examples, ruff's codes, and the table of changes."""
+    return "\n".join([_HEAD, *_sections(), *_ruff(), *_changes()]).rstrip() + "\n"
+
+
+def _sections() -> Iterator[str]:
+    for start, title in _GROUPS.items():
+        members = [rule for rule in rules() if rule.id.startswith(start)]
+        if members:
+            yield f"## {title}\n"
+            for rule in members:
+                yield from _rule(rule)
+
+
+def _rule(rule: Rule) -> Iterator[str]:
+    yield f"### {rule.id} {rule.name}\n"
+    yield f"*{rule.severity}* · {_sentence(rule.why)}\n"
+    yield f"**Fix:** {_sentence(rule.fix)}\n"
+    yield f"Found:\n\n{_shown(rule.bad)}\n"
+    yield f"Fine:\n\n{_shown(rule.good)}\n"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _shown(example: Example) -> str:
+    if example.raw:
+        return f"```text\n{example.raw}\n```"
+    shown = [_cell(example, index) for index in range(min(3, len(example.cells)))]
+    if len(example.cells) > 3:
+        shown.append(f"# ... {len(example.cells) - 3} more cells")
+    language = example.language if example.language != "python" else "python"
+    return f"```{language}\n" + "\n# next cell\n".join(shown) + "\n```"
+
+
+def _cell(example: Example, index: int) -> str:
+    text = example.cells[index]
+    lines = ["# " + line for line in text[3:].split("\n")] if text.startswith("md:") else text.split("\n")
+    if len(lines) > 12:
+        lines = [*lines[:3], f"# ... {len(lines) - 3} more lines"]
+    if example.counts:
+        lines.insert(0, f"# In [{example.counts[index]}]")
+    if index in example.outputs:
+        lines += [f"# prints: {line}" for line in example.outputs[index].split("\n")]
+    return "\n".join(lines)
+
+
+def _ruff() -> Iterator[str]:
+    yield "## From ruff\n"
+    yield "The codes of ruff that are asked for, under ruff's own ids.\n"
+    yield "| code | severity | why |\n| --- | --- | --- |"
+    for code, (severity, why) in CODES.items():
+        yield f"| [{code}](https://docs.astral.sh/ruff/rules/#{code}) | {severity} | {why} |"
+    yield ""
+
+
+def _changes() -> Iterator[str]:
+    yield "## What libraries changed\n"
+    yield "D2C501 and D2C502 know these changes. One counts when the installed version has made it.\n"
+    yield "| library | since | what | instead | autofix |\n| --- | --- | --- | --- | --- |"
+    for change in sorted(every_change(), key=lambda change: (change.library, change.path, change.title)):
+        cells = (
+            change.library,
+            change.since,
+            f"`{_short(change)}`",
+            change.instead,
+            "yes" if _mends(change) else "",
+        )
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _short(change: Change) -> str:
+    title = change.title
+    return title if len(title) < 110 else f"{change.path}({change.argument or change.position}=...)"
+
+
+def _mends(change: Change) -> bool:
+    return bool(change.to or change.text or change.droppable or change.names or any(change.values.values()))
+
+
+if __name__ == "__main__":
+    print(rules_markdown(), end="")

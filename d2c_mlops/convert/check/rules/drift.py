@@ -1,0 +1,234 @@
+"""What the installed libraries took away or changed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from d2c_mlops.convert.api_changes.change import Change, installed, live_changes
+from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.source.finding import Edit, Hit, rekeying, renaming, replacing
+from d2c_mlops.convert.source.notebook import Cell
+from d2c_mlops.convert.source.scopes import Import
+
+_ONLY_PANDAS = frozenset({"applymap", "as_matrix", "iteritems", "ix"})
+
+
+@rule(
+    "D2C501",
+    "api-gone",
+    "error",
+    why="the installed version of the library no longer has it; the cell raises",
+    fix="use what stands in its place",
+    bad=example("import numpy as np\nx = np.NaN"),
+    good=example("import numpy as np\nx = np.nan\nlist.append([], 1)"),
+)
+def api_gone(subject: Subject) -> Iterator[Hit]:
+    yield from (one for one, change in changes(subject) if change.kind != "behaviour")
+
+
+@rule(
+    "D2C502",
+    "api-changed",
+    "warning",
+    why="it still runs, but means something else than when the notebook was written",
+    fix="say what is meant",
+    bad=example("import seaborn as sns\nsns.distplot([1, 2])"),
+    good=example("import seaborn as sns\nsns.histplot([1, 2])"),
+)
+def api_changed(subject: Subject) -> Iterator[Hit]:
+    yield from (one for one, change in changes(subject) if change.kind == "behaviour")
+
+
+def changes(subject: Subject) -> Iterator[tuple[Hit, Change]]:
+    """Yield every place where a change bites, with the change."""
+    for cell, node in subject.nodes:
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            yield from _imports(cell, node)
+        elif isinstance(node, ast.Attribute):
+            path = subject.inference.path(node) or _unmistakable(subject, node)
+            for change in _found(path, "gone"):
+                yield _hit(subject, cell, node, change, _attribute_edits(cell, node, path, change)), change
+    for cell, call, path in subject.calls:
+        if not path and _appends_rows(call):
+            for change in _found("pandas.DataFrame.append", "gone"):
+                yield _hit(subject, cell, call.func, change, ()), change
+        for kind in ("keyword", "value", "positional", "behaviour"):
+            for change in _found(path, kind):
+                edits = _call_edits(subject, cell, call, change)
+                if edits is not None:
+                    yield _hit(subject, cell, call, change, edits), change
+
+
+def _appends_rows(call: ast.Call) -> bool:
+    """`x.append(row, ignore_index=True)`: no list takes that argument."""
+    named = isinstance(call.func, ast.Attribute) and call.func.attr == "append"
+    return named and keyword(call, "ignore_index") is not None
+
+
+def _unmistakable(subject: Subject, node: ast.Attribute) -> str:
+    """Names that only pandas ever had, on objects of which nothing is known: results of functions, say."""
+    known = subject.inference.thing(node) or subject.inference.thing(node.value)
+    return f"pandas.DataFrame.{node.attr}" if known is None and node.attr in _ONLY_PANDAS else ""
+
+
+@cache
+def _found(path: str, kind: str) -> tuple[Change, ...]:
+    if not path:
+        return ()
+    return tuple(
+        change
+        for change in live_changes()
+        if change.kind == kind and (change.path == path or (change.pattern and change.pattern.match(path)))
+    )
+
+
+def _hit(subject: Subject, cell: Cell, node: ast.AST, change: Change, edits: tuple[Edit, ...]) -> Hit:
+    have = installed(change.library)
+    said = {"gone": "is gone", "behaviour": "has changed"}.get(change.kind, "is no longer accepted")
+    if change.kind != "behaviour" and change.severity != "error":
+        said = "is deprecated"
+    version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
+    message = f"`{change.title if len(change.title) < 100 else change.path}` {said} since {version}"
+    inside = id(node) in subject.in_texts  # nodes in f-strings have no trustworthy place in Python 3.11
+    return hit(
+        cell,
+        node,
+        message,
+        fix=f"use {change.instead}",
+        severity=change.severity,
+        edits=() if inside else edits,
+    )
+
+
+def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hit, Change]]:
+    found: list[tuple[ast.alias, Change, str]] = []
+    for alias in node.names:
+        module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+        if isinstance(node, ast.ImportFrom) and node.level:
+            continue
+        path = f"{module}.{alias.name}" if module else alias.name
+        change = _longest(path)
+        if change is not None:
+            found.append((alias, change, change.to + path[len(change.path) :] if change.to else ""))
+    whole = len(found) == len(node.names) and all(new for _, _, new in found)
+    text = _import_text(found) if whole else ""
+    for alias, change, _ in found:
+        have = installed(change.library)
+        version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
+        edits = (replacing(cell.index, node, text),) if text else ()
+        message = f"`{change.path}` is gone since {version}"
+        yield (
+            hit(cell, alias, message, fix=f"use {change.instead}", severity=change.severity, edits=edits),
+            change,
+        )
+
+
+@cache
+def _longest(path: str) -> Change | None:
+    fitting = [
+        change
+        for change in live_changes()
+        if change.kind == "gone" and (path == change.path or path.startswith(change.path + "."))
+    ]
+    return max(fitting, key=lambda change: len(change.path), default=None)
+
+
+def _import_text(found: list[tuple[ast.alias, Change, str]]) -> str:
+    """The statement that imports the same names from their new places; empty where one line cannot."""
+    modules = {new.rpartition(".")[0] for _, _, new in found}
+    if len(modules) != 1:
+        return ""
+    module = modules.pop()
+    parts = []
+    for alias, _, new in found:
+        last = new.rpartition(".")[2]
+        bound = alias.asname or alias.name
+        if "." in bound:
+            return ""
+        parts.append(last if bound == last else f"{last} as {bound}")
+    return f"from {module} import {', '.join(parts)}" if module else f"import {', '.join(parts)}"
+
+
+def _attribute_edits(cell: Cell, node: ast.Attribute, path: str, change: Change) -> tuple[Edit, ...]:
+    if change.text:
+        return (replacing(cell.index, node, change.text),)
+    new_parent, _, new = change.to.rpartition(".")
+    if new and new_parent == path.rpartition(".")[0]:
+        return (renaming(cell.index, node, new),)
+    return ()
+
+
+def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: Change) -> tuple[Edit, ...] | None:
+    """Edits that mend the call, none where nothing is safe; None where the change does not bite."""
+    if change.kind == "behaviour":
+        return () if not change.argument or keyword(call, change.argument) is None else None
+    if change.kind == "positional":
+        return _positional_edits(cell, call, change)
+    if change.kind == "keyword":
+        word = next((word for word in call.keywords if word.arg == change.argument), None)
+        if word is None:
+            return None
+        if change.to:
+            return (rekeying(cell.index, word, change.to),)
+        drop = isinstance(word.value, ast.Constant) and any(
+            word.value.value is value or (word.value.value == value and type(word.value.value) is type(value))
+            for value in change.droppable
+        )
+        return (_removal(cell, call, word),) if drop else ()
+    given = keyword(call, change.argument) if change.argument else None
+    if given is None and change.position is not None and len(call.args) > change.position:
+        given = call.args[change.position]
+    if not isinstance(given, ast.Constant) or (
+        isinstance(given.value, int | float) and not isinstance(given.value, bool)
+    ):
+        return None
+    return _value_edits(cell, given, change)
+
+
+def _value_edits(cell: Cell, given: ast.Constant, change: Change) -> tuple[Edit, ...] | None:
+    text = str(given.value)
+    count, name = "", text
+    if text not in change.values and (numbered := re.match(r"^(-?\d+)(\D.*)$", text)):
+        count, name = numbered[1], numbered[2]
+    if name not in change.values or (count and change.library != "pandas"):
+        return None
+    new = change.values[name]
+    return (replacing(cell.index, given, repr(count + new)),) if new is not None else ()
+
+
+def _positional_edits(cell: Cell, call: ast.Call, change: Change) -> tuple[Edit, ...] | None:
+    position = change.position or 0
+    extra = call.args[position:]
+    if not extra or any(isinstance(part, ast.Starred) for part in call.args):
+        return None
+    taken = {word.arg for word in call.keywords}
+    names = change.names[: len(extra)]
+    if len(names) < len(extra) or taken & set(names) or None in taken:
+        return ()
+    return tuple(
+        Edit(cell.index, part.lineno, part.col_offset, part.lineno, part.col_offset, f"{name}=")
+        for part, name in zip(extra, names, strict=True)
+    )
+
+
+def _removal(cell: Cell, call: ast.Call, word: ast.keyword) -> Edit:
+    """Take a keyword out together with the comma before it, or behind it where it comes first."""
+    parts: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
+    parts.sort(key=lambda part: (part.lineno, part.col_offset))
+    at = parts.index(word)
+    end_line, end = word.end_lineno or 0, word.end_col_offset or 0
+    if at:
+        before = parts[at - 1]
+        return Edit(cell.index, before.end_lineno or 0, before.end_col_offset or 0, end_line, end, "")
+    if len(parts) > 1:
+        return Edit(cell.index, word.lineno, word.col_offset, parts[1].lineno, parts[1].col_offset, "")
+    return Edit(cell.index, word.lineno, word.col_offset, end_line, end, "")
+
+
+def import_change(one: Import) -> Change | None:
+    """Return the change that took an import away, if any."""
+    return _longest(one.path)

@@ -1,0 +1,175 @@
+"""Modules that are not there, and installs that nobody can repeat."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+
+from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.check.rules.drift import import_change
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.fixes.modules import OWN_NAMES
+from d2c_mlops.convert.run.local_packages import find_local, import_roots, on_index
+from d2c_mlops.convert.source.environment import distribution_of, is_installed, member_gone
+from d2c_mlops.convert.source.finding import Hit
+from d2c_mlops.convert.source.magics import Magic
+
+_INSTALL = re.compile(
+    r"^(?:sudo\s+)?(?:(?=\S*python)\S++\s+-m\s+|\{sys\.executable\}\s+-m\s+)?(?:uv\s+)?(?:pip3?|conda|mamba)\s+install\b(.*)$"
+)
+_PINNED = re.compile(r"==|\.whl\b|@\s*\w+://|-r\s+\S+|--requirement")
+
+
+@rule(
+    "D2C401",
+    "module-missing",
+    "error",
+    why="the import raises ModuleNotFoundError in this environment",
+    fix="add the package to the project's requirements",
+    bad=example("import no_such_module_at_all"),
+    good=example("import json\ntry:\n    import no_such_module_at_all\nexcept ImportError:\n    pass"),
+)
+def module_missing(subject: Subject) -> Iterator[Hit]:
+    folder = subject.folder
+    told: set[str] = set()
+    guarded = _guarded(subject)
+    roots = import_roots(folder, subject.notebook) if folder is not None else []
+    for index, flow in subject.flow.cells.items():
+        for one in flow.imports:
+            top = one.module.split(".")[0]
+            if not top or top in told or one.level or (index, one.line) in guarded or import_change(one):
+                continue
+            if top in ("google", "kaggle_secrets") and one.module.startswith(("google.colab", "kaggle")):
+                continue
+            if is_installed(top) or find_local(top, roots) is not None:
+                continue
+            told.add(top)
+            if top in OWN_NAMES:
+                text = f"`{top}` is neither beside the notebook nor at the root of its repository"
+                yield Hit(index, one.line, one.column, text, "put the package there, or add its folder to sys.path")
+                continue
+            package = distribution_of(top)
+            said = f"`{top}` is not installed" + (f"; it comes with the package {package}" if package != top else "")
+            yield Hit(index, one.line, one.column, said, f"add {package} to the project's requirements")
+
+
+@rule(
+    "D2C409",
+    "name-of-two-packages",
+    "error",
+    why="which of the two is imported depends on the folder that it runs in; an index may hold a stranger's package of that name",
+    fix="rename the file, or say which is meant when it is converted: --local NAME or --index NAME",
+    bad=example("import plotly", files={"plotly.py": b"figure = 1"}),
+    good=example("import shop_figures", files={"shop_figures.py": b"figure = 1"}),
+)
+def name_of_two_packages(subject: Subject) -> Iterator[Hit]:
+    roots = import_roots(subject.folder, subject.notebook) if subject.folder is not None else []
+    told: set[str] = set()
+    for index, flow in subject.flow.cells.items():
+        for one in flow.imports:
+            top = one.module.split(".")[0]
+            if not top or top in told or one.level or top in sys.stdlib_module_names:
+                continue
+            told.add(top)
+            local = find_local(top, roots)
+            other = on_index(top, subject.notebook, roots) if local is not None else ""
+            if local is not None and other and top != "d2c_mlops":
+                yield Hit(index, one.line, one.column, f"`{top}` is both {local.place} and {other}")
+
+
+def _guarded(subject: Subject) -> set[tuple[int, int]]:
+    """Lines inside a `try`, where a missing module is foreseen."""
+    return {
+        (cell.index, part.lineno)
+        for cell, node in subject.nodes
+        if isinstance(node, ast.Try)
+        for part in ast.walk(node)
+        if isinstance(part, ast.Import | ast.ImportFrom)
+    }
+
+
+@rule(
+    "D2C402",
+    "install-in-notebook",
+    "warning",
+    why="every run changes the environment that it runs in, and other notebooks with it",
+    fix="move the package to the project's requirements and take the line out",
+    bad=example("!pip install prophet==1.1.5"),
+    good=example("import json"),
+)
+def install_in_notebook(subject: Subject) -> Iterator[Hit]:
+    for index, magic, rest in _installs(subject):
+        if _PINNED.search(rest):
+            yield Hit(index, magic.line, 1, f"`{magic.name}` installs packages during the run")
+
+
+@rule(
+    "D2C403",
+    "unpinned-install",
+    "error",
+    why="each run may get another version, so that the same notebook gives another result or stops",
+    fix="move the package with an exact version to the project's requirements and take the line out",
+    bad=example("!pip install prophet"),
+    good=example("!pip install prophet==1.1.5"),
+)
+def unpinned_install(subject: Subject) -> Iterator[Hit]:
+    for index, magic, rest in _installs(subject):
+        names = [word for word in rest.split() if not word.startswith("-")]
+        if not _PINNED.search(rest) and names:
+            yield Hit(index, magic.line, 1, f"{', '.join(names[:5])} installed without a version")
+
+
+def _installs(subject: Subject) -> Iterator[tuple[int, Magic, str]]:
+    for cell in subject.notebook.code:
+        for magic in cell.magics:
+            found = _INSTALL.match(magic.command)
+            if found and magic.kind in ("shell", "line", "automagic"):
+                yield cell.index, magic, found[1].split("#")[0].split("&&")[0]
+
+
+@rule(
+    "D2C404",
+    "name-not-in-module",
+    "error",
+    why="the installed version of the module has no such name; the import raises",
+    fix="look for its new place in the package's release notes",
+    bad=example("from json import no_such_function"),
+    good=example("from json import dumps\nfrom os.path import join"),
+)
+def name_not_in_module(subject: Subject) -> Iterator[Hit]:
+    guarded = _guarded(subject)
+    for index, flow in subject.flow.cells.items():
+        for one in flow.imports:
+            if one.level or (index, one.line) in guarded or import_change(one) or not one.module:
+                continue
+            gone = member_gone(one.module, "" if one.member == "*" else one.member)
+            if gone:
+                yield Hit(index, one.line, one.column, gone)
+
+
+@rule(
+    "D2C405",
+    "engine-missing",
+    "error",
+    why="pandas needs another package to read this kind of file; the cell raises ImportError",
+    fix="add the package to the project's requirements",
+    bad=example("import pandas as pd\nsales = pd.read_excel('sales.xls')"),
+    good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')"),
+)
+def engine_missing(subject: Subject) -> Iterator[Hit]:
+    for cell, call, path in subject.calls:
+        if path not in ("pandas.read_excel", "pandas.ExcelFile") or keyword(call, "engine") is not None:
+            continue
+        given = call.args[0] if call.args else None
+        text = given.value if isinstance(given, ast.Constant) else None
+        if isinstance(text, str):
+            engine = "xlrd" if text.lower().endswith(".xls") else "openpyxl"
+            if text.lower().endswith((".xls", ".xlsx", ".xlsm")) and not is_installed(engine):
+                yield hit(
+                    cell,
+                    call,
+                    f"`{text}` needs the package {engine}",
+                    fix=f"add {engine} to the project's requirements",
+                )

@@ -1,0 +1,72 @@
+"""Secrets in what is written and in what was printed, and people in what was printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from d2c_mlops.convert.check.rule import Subject, example, rule
+from d2c_mlops.convert.check.secret_scan import personal_in, secrets_in
+from d2c_mlops.convert.source.finding import Hit
+from d2c_mlops.convert.source.notebook import Output
+
+_TEXTS = ("text/plain", "text/html", "text/markdown", "application/json")
+_TAGS = re.compile(r"<[^<>]*>")
+
+
+@rule(
+    "D2C301",
+    "secret-in-source",
+    "error",
+    why="whoever gets the notebook gets the secret, and it stays in the history of git",
+    fix="revoke it, then read the new one from an environment variable",
+    bad=example("db = connect('postgresql://shop:Winter-2019@db.shop.internal/sales')"),
+    good=example("import os\ndb = connect(os.environ['SALES_DB'])\npassword = 'your-password'"),
+)
+def secret_in_source(subject: Subject) -> Iterator[Hit]:
+    for cell in subject.notebook.cells:
+        for one in secrets_in(cell.source):
+            yield Hit(cell.index, one.line, one.column, f"{one.what}: {one.masked}")
+
+
+@rule(
+    "D2C302",
+    "secret-in-output",
+    "error",
+    why="the saved output gives the secret away, although the source may not",
+    fix="revoke it, clear the cell's output, and do not print it",
+    bad=example("print(settings)", outputs={0: "{'api_key': 'q7Zt0P4mLx9RbW2k', 'shop': 'north'}"}),
+    good=example("print(settings)", outputs={0: "{'api_key': '********', 'shop': 'north'}"}),
+)
+def secret_in_output(subject: Subject) -> Iterator[Hit]:
+    for cell in subject.notebook.code:
+        found = [one for output in cell.outputs for text in texts_of(output) for one in secrets_in(text)]
+        for one in {(one.what, one.masked): one for one in found}.values():
+            yield Hit(cell.index, 1, 1, f"{one.what} in the output: {one.masked}")
+
+
+@rule(
+    "D2C303",
+    "personal-data-in-output",
+    "warning",
+    why="people's data leaves the house with the notebook (GDPR, article 32)",
+    fix="clear the output, and show counts or masked values instead",
+    bad=example("customers.head()", outputs={0: "0  maria.lopez@webpost.es  +34 612 34 56 78"}),
+    good=example("customers.head()", outputs={0: "0  customer 100234567  2019-05-01  4.256789012345678"}),
+)
+def personal_data_in_output(subject: Subject) -> Iterator[Hit]:
+    for cell in subject.notebook.code:
+        shown = "\n".join(text for output in cell.outputs if output.kind != "error" for text in texts_of(output))
+        for one in personal_in(shown[:200_000]):
+            yield Hit(cell.index, 1, 1, f"{one.what} in the output: {one.masked}")
+
+
+def texts_of(output: Output) -> Iterator[str]:
+    """Yield what a saved output says in words; the plain text stands for its HTML where both are there."""
+    if output.text:
+        yield output.text
+        return
+    for mime in _TEXTS:
+        if mime in output.data:
+            yield _TAGS.sub(" ", output.data[mime])
+            return

@@ -1,0 +1,230 @@
+"""Hidden state: names, their order, and what happens to them between cells."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.source.dataflow import BUILTINS, is_given
+from d2c_mlops.convert.source.finding import Hit
+
+_PLATFORM = {
+    "spark": "a Spark session of the platform",
+    "sc": "a Spark context of the platform",
+    "dbutils": "the utilities of Databricks",
+    "displayHTML": "a function of Databricks",
+    "sqlContext": "a Spark context of the platform",
+}
+_FIRM = {
+    "builtins.function": "a function",
+    "builtins.type": "a class",
+    "builtins.str": "a text",
+    "builtins.int": "a number",
+    "builtins.float": "a number",
+    "pandas.DataFrame": "a DataFrame",
+}
+_PROUD = frozenset({"a module", "a function", "a class", "a DataFrame", "an estimator"})
+
+
+@rule(
+    "D2C101",
+    "undefined-name",
+    "error",
+    why="the name lived only in the author's session; a fresh kernel stops here",
+    fix="define it in a cell above, or bring back the cell that was deleted",
+    bad=example("total = price * 3"),
+    good=example("price = 2\ntotal = price * 3", "display(total, _, In)"),
+)
+def undefined_name(subject: Subject) -> Iterator[Hit]:
+    for one in subject.flow.undefined:
+        name = one.use.name
+        what = _PLATFORM.get(name)
+        through = f", read by {one.via}()" if one.via else ""
+        message = f"`{name}` is {what}" if what else f"no cell defines `{name}`{through}"
+        yield Hit(one.cell, one.use.line, one.use.column, message)
+
+
+@rule(
+    "D2C102",
+    "use-before-definition",
+    "error",
+    why="the cells were run in another order than they stand in; from top to bottom the notebook stops here",
+    fix="move the definition above this cell",
+    bad=example("print(total)", "total = 3"),
+    good=example("total = 3", "print(total)"),
+)
+def use_before_definition(subject: Subject) -> Iterator[Hit]:
+    for one in subject.flow.early:
+        later = one.defined_in
+        place = "further down in the same cell" if later == one.cell else f"only in cell {(later or 0) + 1}"
+        through = f" (read by {one.via}())" if one.via else ""
+        yield Hit(one.cell, one.use.line, one.use.column, f"`{one.use.name}`{through} is defined {place}")
+
+
+@rule(
+    "D2C103",
+    "run-out-of-order",
+    "warning",
+    why="the saved results come from another order of cells than a run from top to bottom will take",
+    fix="restart the kernel, run all cells, and look at the results again",
+    bad=example("a = 1", "b = 2", counts=(7, 3)),
+    good=example("a = 1", "b = 2", counts=(1, 2)),
+)
+def run_out_of_order(subject: Subject) -> Iterator[Hit]:
+    counts = {cell.index: cell.execution_count for cell in subject.notebook.code}
+    found = subject.flow.order.backwards
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        message = f"this cell was last run before the one above it (In [{counts[found[0]]}]){more}"
+        yield Hit(found[0], 1, 1, message)
+
+
+@rule(
+    "D2C104",
+    "gaps-in-order",
+    "info",
+    why="cells were run again or deleted after they ran; what they left behind may still be in the results",
+    fix="restart the kernel, run all cells, and look at the results again",
+    bad=example("a = 1", "b = 2", counts=(1, 9)),
+    good=example("a = 1", "b = 2", counts=(4, 5)),
+)
+def gaps_in_order(subject: Subject) -> Iterator[Hit]:
+    gaps = subject.flow.order.gaps
+    if gaps > 0:
+        yield Hit(None, 1, 1, f"{gaps} execution counts are missing")
+
+
+@rule(
+    "D2C105",
+    "shadowed-builtin",
+    "warning",
+    why="every later cell that means the builtin gets this value instead",
+    fix="take another name",
+    bad=example("list = [1, 2]", "print(list)"),
+    good=example("items = [1, 2]", "print(list(items))"),
+)
+def shadowed_builtin(subject: Subject) -> Iterator[Hit]:
+    for index, flow in subject.flow.cells.items():
+        imported = {one.bound for one in flow.imports}
+        for name, use in flow.defines.items():
+            if name in BUILTINS and name not in imported and not name.startswith("_") and not is_silent(name):
+                yield Hit(index, use.line, use.column, f"`{name}` hides Python's own `{name}`")
+
+
+def is_silent(name: str) -> bool:
+    """Names that nobody misses: they exist for the interactive prompt only."""
+    return name in {"copyright", "credits", "license", "exit", "quit", "help"}
+
+
+@rule(
+    "D2C106",
+    "rebound-to-another-kind",
+    "warning",
+    why="what the name means depends on which cell ran last, so that cells cannot become functions",
+    fix="give the second thing a name of its own",
+    bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales = 'sales.csv'"),
+    good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales = sales.dropna()"),
+)
+def rebound_to_another_kind(subject: Subject) -> Iterator[Hit]:
+    kinds: dict[str, str] = {}
+    for binding in subject.inference.bindings:
+        thing = binding.thing
+        if thing is None or binding.position is not None or binding.changes or binding.name == "_":
+            kinds.pop(binding.name, None) if thing is None else None
+            continue
+        kind = _FIRM.get(thing.path, "") if thing.instance else "a module or what it holds"
+        if thing.instance and thing.path.startswith(("sklearn.", "xgboost.", "lightgbm.")):
+            kind = "an estimator"
+        if not thing.instance and thing.path[:1].islower() and "." not in thing.path:
+            kind = "a module"
+        before = kinds.get(binding.name, "")
+        if before in _PROUD and kind and kind != before and "holds" not in kind:
+            node_line = binding.line
+            yield Hit(binding.cell, node_line, 1, f"`{binding.name}` was {before} and becomes {kind}")
+        kinds[binding.name] = kind
+
+
+@rule(
+    "D2C107",
+    "star-import",
+    "warning",
+    why="nobody can tell which names it brings, and it replaces names that are there already",
+    fix="import the names that are used",
+    bad=example("from math import *\nprint(sqrt(4))"),
+    good=example("from math import sqrt\nprint(sqrt(4))"),
+)
+def star_import(subject: Subject) -> Iterator[Hit]:
+    for index, flow in subject.flow.cells.items():
+        for one in flow.stars:
+            yield Hit(index, one.line, one.column, f"`from {one.module} import *`")
+
+
+@rule(
+    "D2C108",
+    "change-in-another-cell",
+    "info",
+    why="running this cell twice changes the data twice, or fails the second time",
+    fix="make a new value: `sales = sales.drop(columns=[...])` in the cell that makes `sales`",
+    bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales.drop(columns=['id'], inplace=True)"),
+    good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')\nsales.drop(columns=['id'], inplace=True)"),
+)
+def change_in_another_cell(subject: Subject) -> Iterator[Hit]:
+    for cell in subject.notebook.code:
+        first: dict[str, int] = {}  # line on which the cell binds a name
+        for use in subject.flow.cells[cell.index].binds if cell.tree else ():
+            first[use.name] = min(use.line, first.get(use.name, use.line))
+        for statement in cell.tree.body if cell.tree else ():
+            name = _changed_for_good(statement)
+            made_here = first.get(name, statement.lineno) < statement.lineno
+            if name and not made_here and subject.flow.definers.get(name):
+                yield hit(cell, statement, f"`{name}` comes from another cell and is changed in place here")
+
+
+def _changed_for_good(statement: ast.stmt) -> str:
+    """The name that a statement changes so that a second run differs."""
+    if isinstance(statement, ast.Delete) and isinstance(statement.targets[0], ast.Subscript):
+        value = statement.targets[0].value
+        return value.id if isinstance(value, ast.Name) else ""
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+        return statement.target.id
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+        return ""
+    holder = call.func.value
+    in_place = any(
+        word.arg == "inplace" and isinstance(word.value, ast.Constant) and word.value.value is True
+        for word in call.keywords
+    )
+    once = call.func.attr in ("append", "extend", "insert", "pop", "remove") or (
+        in_place and call.func.attr in ("drop", "rename", "reset_index", "set_index")
+    )
+    return holder.id if once and isinstance(holder, ast.Name) else ""
+
+
+@rule(
+    "D2C109",
+    "function-reads-globals",
+    "warning",
+    why="the function works only in this notebook, and silently follows whatever the name means at the time",
+    fix="hand the value in as an argument",
+    bad=example("rate = 0.2", "def net(price):\n    return price * (1 - rate)"),
+    good=example("def net(price, rate):\n    return price * (1 - rate)"),
+)
+def function_reads_globals(subject: Subject) -> Iterator[Hit]:
+    every = subject.flow
+    imported = {one.bound for flow in every.cells.values() for one in flow.imports}
+    for index, flow in every.cells.items():
+        for function in flow.functions.values():
+            given = [
+                use
+                for use in function.reads
+                if use.name in every.definers
+                and use.name not in imported
+                and use.name not in every.functions
+                and not is_given(use.name)
+                and not use.name.isupper()
+            ]
+            if given:
+                names = ", ".join(f"`{use.name}`" for use in given)
+                yield Hit(index, function.line, 1, f"{function.name}() takes {names} from outside itself")

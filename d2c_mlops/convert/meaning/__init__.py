@@ -1,0 +1,1 @@
+"""What expressions of a notebook stand for: types, columns, roles of cells."""

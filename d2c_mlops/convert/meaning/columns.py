@@ -1,0 +1,185 @@
+"""Which columns of which frame an expression stands for, as far as it can be read from the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+from d2c_mlops.convert.meaning.inference import Binding, Inference
+
+_PASS_THROUGH = frozenset(
+    [
+        "astype",
+        "copy",
+        "dropna",
+        "fillna",
+        "head",
+        "reset_index",
+        "round",
+        "sample",
+        "sort_index",
+        "sort_values",
+        "tail",
+        "to_frame",
+        "to_numpy",
+        "flatten",
+        "ravel",
+        "reshape",
+        "squeeze",
+    ]
+)
+_COLUMNWISE = re.compile(r"^sklearn\.\w+\.(?:\w*Scaler|\w*Imputer|PowerTransformer|QuantileTransformer)$")
+_WRAPPERS = ("numpy.array", "numpy.asarray", "numpy.ravel", "pandas.DataFrame", "pandas.Series")
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Columns of the frame bound at `frame`: the ones in `only`, or all of them but `without`."""
+
+    frame: Binding
+    only: tuple[str, ...] | None = None
+    without: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        if self.only is not None:
+            return f"{self.frame.name}[{', '.join(self.only)}]"
+        return f"{self.frame.name} without {', '.join(sorted(self.without))}" if self.without else self.frame.name
+
+    def holds(self, column: str) -> bool:
+        """Whether the selection has a column, provided that the frame has it."""
+        return column in self.only if self.only is not None else column not in self.without
+
+
+def selection(node: ast.expr, inference: Inference, depth: int = 0) -> Selection | None:
+    """Read the columns of an expression, through variables, splits, `drop`, `copy` and the like; None if unreadable."""
+    if depth > 40:
+        return None
+    if isinstance(node, ast.Name):
+        binding = inference.binding(node)
+        return _bound(binding, inference, depth) if binding is not None else None
+    if isinstance(node, ast.Subscript):
+        return _subscript(node, inference, depth)
+    if isinstance(node, ast.Attribute):
+        if node.attr == "values":
+            return selection(node.value, inference, depth + 1)
+        under = selection(node.value, inference, depth + 1)
+        known = inference.kind(node) == "pandas.Series"
+        return Selection(under.frame, (node.attr,)) if under and known and under.only is None else None
+    if isinstance(node, ast.Call):
+        return _call(node, inference, depth)
+    return None
+
+
+def _bound(binding: Binding, inference: Inference, depth: int) -> Selection | None:
+    if binding.changes is not None:
+        return _changed(binding, inference, depth)
+    value = binding.value
+    if value is None:
+        return None
+    if isinstance(value, ast.Call) and binding.position is not None:
+        if not inference.path(value.func).endswith(".train_test_split"):
+            return None
+        part = binding.position // 2
+        return selection(value.args[part], inference, depth + 1) if part < len(value.args) else None
+    found = selection(value, inference, depth + 1) if binding.position is None else None
+    if found is not None:
+        return found
+    return Selection(binding) if binding.thing and binding.thing.path == "pandas.DataFrame" else None
+
+
+def _changed(binding: Binding, inference: Inference, depth: int) -> Selection | None:
+    """The selection of the value before, less what the change in place took away, plus what it set."""
+    before = binding.changes
+    under = _bound(before, inference, depth + 1) if before is not None else None
+    if under is None:
+        return None
+    if binding.column is not None:
+        if under.only is not None:
+            return Selection(under.frame, (*under.only, binding.column))
+        return Selection(under.frame, None, under.without - {binding.column})
+    value = binding.value
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+        if value.func.attr == "drop":
+            return _less(under, dropped(value, inference))
+        if value.func.attr == "pop" and value.args:
+            return _less(under, texts(value.args[0], inference))
+        if value.func.attr in _PASS_THROUGH:
+            return under
+    return None
+
+
+def _less(under: Selection, gone: tuple[str, ...] | None) -> Selection | None:
+    if gone is None:
+        return None
+    if under.only is not None:
+        return Selection(under.frame, tuple(name for name in under.only if name not in gone))
+    return Selection(under.frame, None, under.without | set(gone))
+
+
+def _subscript(node: ast.Subscript, inference: Inference, depth: int) -> Selection | None:
+    value, key = node.value, node.slice
+    if isinstance(value, ast.Attribute) and value.attr in ("loc", "iloc"):
+        under = selection(value.value, inference, depth + 1)
+        if under is None or (isinstance(key, ast.Tuple) and value.attr == "iloc"):
+            return None
+        if isinstance(key, ast.Tuple) and len(key.elts) == 2:
+            names = texts(key.elts[1], inference)
+            whole = isinstance(key.elts[1], ast.Slice) and key.elts[1].lower is None and key.elts[1].upper is None
+            return under if whole else Selection(under.frame, names) if names is not None else None
+        return under
+    under = selection(value, inference, depth + 1)
+    if under is None:
+        return None
+    names = texts(key, inference)
+    if names is not None:
+        return Selection(under.frame, names)
+    rows = isinstance(key, ast.Compare | ast.Slice) or inference.kind(key) == "pandas.Series"
+    return under if rows else None
+
+
+def _call(node: ast.Call, inference: Inference, depth: int) -> Selection | None:
+    if inference.path(node.func) in _WRAPPERS and len(node.args) == 1 and not node.keywords:
+        return selection(node.args[0], inference, depth + 1)
+    if not isinstance(node.func, ast.Attribute):
+        return None
+    if node.func.attr == "drop":
+        under = selection(node.func.value, inference, depth + 1)
+        return _less(under, dropped(node, inference)) if under is not None else None
+    if node.func.attr == "pop" and node.args:
+        under = selection(node.func.value, inference, depth + 1)
+        names = texts(node.args[0], inference)
+        return Selection(under.frame, names) if under is not None and names else None
+    if node.func.attr in ("fit_transform", "transform") and len(node.args) in (1, 2):
+        same = _COLUMNWISE.search(inference.kind(node.func.value))
+        return selection(node.args[0], inference, depth + 1) if same else None
+    return selection(node.func.value, inference, depth + 1) if node.func.attr in _PASS_THROUGH else None
+
+
+def dropped(call: ast.Call, inference: Inference) -> tuple[str, ...] | None:
+    """The columns that `drop` takes away; none for rows, None if unreadable."""
+    for word in call.keywords:
+        if word.arg == "columns":
+            return texts(word.value, inference)
+    axis = next((word.value for word in call.keywords if word.arg == "axis"), None)
+    if axis is None and len(call.args) > 1:
+        axis = call.args[1]
+    across = isinstance(axis, ast.Constant) and axis.value in (1, "columns")
+    labels = call.args[0] if call.args else next((word.value for word in call.keywords if word.arg == "labels"), None)
+    if not across or labels is None:
+        return ()
+    return texts(labels, inference)
+
+
+def texts(node: ast.expr, inference: Inference) -> tuple[str, ...] | None:
+    """Read a text or a list of texts, through a variable if need be."""
+    if isinstance(node, ast.Constant):
+        return (node.value,) if isinstance(node.value, str) else None
+    if isinstance(node, ast.List | ast.Tuple):
+        found = [part.value for part in node.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        return tuple(found) if len(found) == len(node.elts) else None
+    if isinstance(node, ast.Name):
+        binding = inference.binding(node)
+        if binding is not None and binding.value is not None and binding.position is None and not binding.changes:
+            return texts(binding.value, inference) if not isinstance(binding.value, ast.Name) else None
+    return None

@@ -1,0 +1,1 @@
+"""Plan a conversion: functions, steps, parameters and the model."""

@@ -1,0 +1,150 @@
+"""The author's own functions: which can be exported, and what each takes from the notebook around it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from d2c_mlops.convert.source.dataflow import BUILTINS
+from d2c_mlops.convert.source.scopes import Function, names_in, target_names
+from d2c_mlops.convert.source.statements import Statement
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@dataclass(frozen=True)
+class Authored:
+    """A function or class of the author; `extras` become keyword arguments, `reason` says why it is not exported."""
+
+    name: str
+    statement: Statement
+    extras: tuple[str, ...]
+    reason: str = ""
+
+
+def authored(
+    every: Sequence[Statement], imported: frozenset[str], bound_before: Mapping[tuple[int, int], frozenset[str]]
+) -> dict[str, Authored]:
+    """Return the author's functions and classes by name."""
+    bindings: dict[str, int] = {}
+    for each in every:
+        for name in each.facts.binds:
+            bindings[name] = bindings.get(name, 0) + 1
+    defined = {s.node.name: s for s in every if isinstance(s.node, Definition)}
+    reads = {name: _reads(s, imported, set(bindings)) for name, s in defined.items()}
+    reasons = {name: _own_reason(s, bindings, imported) for name, s in defined.items()}
+    while True:
+        extras = _closed(reads, reasons)
+        wrong = {}
+        for name, statement in defined.items():
+            if not reasons[name]:
+                reason = _use_reason(name, statement, extras, every, bound_before)
+                if reason:
+                    wrong[name] = reason
+        if not wrong:
+            break
+        reasons |= wrong
+    return {
+        name: Authored(name, s, () if reasons[name] else tuple(sorted(extras[name])), reasons[name])
+        for name, s in defined.items()
+    }
+
+
+def _reads(statement: Statement, imported: frozenset[str], bound: set[str]) -> set[str]:
+    names = names_in([statement.node])
+    function: Function = names.functions[statement.node.name]  # type: ignore[attr-defined]
+    read = {use.name for use in function.reads} | set(function.mutates)
+    if isinstance(statement.node, ast.ClassDef):
+        read |= set(names.reads)
+    return {name for name in read if name in bound or name not in (BUILTINS | imported)} - {statement.node.name}  # type: ignore[attr-defined]
+
+
+def _own_reason(statement: Statement, bindings: Mapping[str, int], imported: frozenset[str]) -> str:
+    node = statement.node
+    assert isinstance(node, Definition)
+    names = names_in([node])
+    if bindings[node.name] > 1 or node.name in imported:
+        return f"the name {node.name} stands for different things in the notebook"
+    if names.functions[node.name].writes:
+        return f"{node.name} sets global names"
+    if any(isinstance(each, ast.Nonlocal | ast.Global) for each in ast.walk(node)):
+        return f"{node.name} sets names outside of itself"
+    outside = {name for name in names.reads if name in bindings}
+    if outside and not isinstance(node, ast.ClassDef):
+        return f"the defaults or decorators of {node.name} read {', '.join(sorted(outside))}"
+    if node.name.startswith("__"):
+        return f"{node.name} is a name of Python itself"
+    return ""
+
+
+def _closed(reads: Mapping[str, set[str]], reasons: Mapping[str, str]) -> dict[str, set[str]]:
+    """What each function needs from outside, through the functions that it calls."""
+    extras = {name: {each for each in needed if reasons.get(each, "kept")} for name, needed in reads.items()}
+    while True:
+        grown = False
+        for name, needed in reads.items():
+            for other in needed:
+                if other in extras and not reasons[other] and not extras[other] <= extras[name]:
+                    extras[name] |= extras[other]
+                    grown = True
+        if not grown:
+            return extras
+
+
+def _use_reason(
+    name: str,
+    statement: Statement,
+    extras: Mapping[str, set[str]],
+    every: Sequence[Statement],
+    bound_before: Mapping[tuple[int, int], frozenset[str]],
+) -> str:
+    needed = extras[name]
+    if not needed:
+        return ""
+    if isinstance(statement.node, ast.ClassDef):
+        return f"the class {name} reads {', '.join(sorted(needed))} from the notebook"
+    for each in every:
+        for call, hidden in mentions(each.node, name):
+            if call is None:
+                return f"{name} reads {', '.join(sorted(needed))} from the notebook and is passed on as a value"
+            if hidden & needed:
+                return f"{name} is called where {', '.join(sorted(hidden & needed))} means something else"
+            if any(word.arg in needed or word.arg is None for word in call.keywords):
+                return f"{name} is called with keywords that cannot be told apart from what it reads"
+        top = not isinstance(each.node, Definition)
+        if top and name in each.facts.loads and (missing := needed - bound_before[each.place]):
+            return f"{name} is called before {', '.join(sorted(missing))} has a value"
+    return ""
+
+
+def mentions(
+    node: ast.AST, name: str, hidden: frozenset[str] = frozenset()
+) -> Iterator[tuple[ast.Call | None, set[str]]]:
+    """Yield each place where `name` is read: the call, or None where it is a value, and what inner scopes hide."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+        if name not in hidden:
+            yield node, set(hidden)
+        for child in [*node.args, *node.keywords]:
+            yield from mentions(child, name, hidden)
+        return
+    if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) and name not in hidden:
+        yield None, set(hidden)
+        return
+    yield from (found for child, inner in _scoped(node, hidden) for found in mentions(child, name, inner))
+
+
+def _scoped(node: ast.AST, hidden: frozenset[str]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
+    inner = hidden
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        given = node.args
+        every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+        inner = hidden | {each.arg for each in every if each is not None}
+        if not isinstance(node, ast.Lambda):
+            inner |= {use.name for use in names_in(node.body).binds}
+    elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        inner = hidden | {name.id for each in node.generators for name in target_names(each.target)}
+    elif isinstance(node, ast.ClassDef):
+        inner = hidden | {use.name for use in names_in(node.body).binds}
+    for child in ast.iter_child_nodes(node):
+        yield child, inner

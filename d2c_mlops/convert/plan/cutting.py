@@ -1,0 +1,241 @@
+"""Cut the lines of a plan where the author, the role of a line or its length makes a new piece."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+
+from d2c_mlops.convert.plan.learning import sites
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.plan import Line, Plan, plots
+from d2c_mlops.convert.source.imports import is_import
+
+LONGEST = 25  # lines of a step that was not written as one
+_RANDOM = frozenset(
+    [
+        "sample",
+        "shuffle",
+        "permutation",
+        "rand",
+        "randn",
+        "randint",
+        "normal",
+        "uniform",
+        "choice",
+        "random",
+        "poisson",
+        "binomial",
+    ]
+)
+_TABLES = ("pandas.read_", "pandas.concat", "pandas.merge", "pandas.pivot", "pandas.crosstab")
+_TABLE_METHODS = frozenset({"groupby", "pivot_table", "pivot", "merge", "join", "resample", "unstack"})
+_JOINS = {("prepare", "split"), ("prepare", "fit"), ("prepare", "predict"), ("constant", "fit"), ("constant", "split")}
+
+
+def raw_pieces(plan: Plan) -> Iterator[Piece]:
+    """Yield the pieces of every cell in document order."""
+    heading = chapter = last = ""
+    headed = any(cell.kind == "markdown" and "#" in cell.source for cell in plan.notebook.cells)
+    level = "###" if headed else "##"
+    for cell in plan.notebook.cells:
+        if cell.kind == "markdown":
+            if cell.source.strip():
+                heading = _heading(cell.source) or heading
+                chapter, last = (last or chapter), (heading if "#" in cell.source else "")
+                yield Piece("prose", [cell.index], text=cell.source)
+            continue
+        if cell.kind == "raw":
+            yield Piece("raw", [cell.index], text=cell.source)
+            continue
+        if any(magic.kind == "cell" and cell.tree is not None and not cell.python.strip() for magic in cell.magics):
+            yield Piece("raw", [cell.index], text=cell.source)
+            continue
+        for titles, lines in _sections(plan.of_cell(cell.index)):
+            for title in titles:
+                yield Piece("prose", [cell.index], text=f"{level} {title}")
+            heading = titles[-1] if titles else heading
+            for piece in _section_pieces(plan, cell.index, lines):
+                piece.heading, piece.chapter = heading, chapter
+                yield piece
+        heading = "" if plan.of_cell(cell.index) else heading
+        last = ""
+
+
+def _sections(lines: Sequence[Line]) -> Iterator[tuple[tuple[str, ...], list[Line]]]:
+    """Cut a cell where its author set a title by a comment."""
+    part: list[Line] = []
+    for line in lines:
+        if line.titles and part:
+            yield part[0].titles, part
+            part = []
+        part.append(line)
+    if part:
+        yield part[0].titles, part
+
+
+def _heading(markdown: str) -> str:
+    lines = [line.strip() for line in markdown.splitlines() if line.strip()]
+    titles = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
+    return (titles or lines or [""])[-1 if titles else 0]
+
+
+def _section_pieces(plan: Plan, cell: int, lines: Sequence[Line]) -> Iterator[Piece]:
+    for line in lines:
+        if line.kind == "definition":
+            yield Piece("definition", [cell], [line], name=line.statement.node.name)  # type: ignore[attr-defined]
+    ordered = _hoisted([line for line in lines if line.kind != "definition"], plan)
+    group: list[Line] = []
+    for line in ordered:
+        if group and (_breaks(group, line) or _begins_to_learn(group, [line], plan)):
+            yield _piece(group, cell)
+            group = []
+        group.append(line)
+    if group:
+        yield _piece(group, cell)
+
+
+def _piece(group: Sequence[Line], cell: int) -> Piece:
+    kind = "step" if group[0].kind == "work" else "plain"
+    reasons = [line.reason for line in group if line.reason]
+    return Piece(kind, [cell], list(group), role=_role(group), reasons=reasons)
+
+
+def _role(group: Iterable[Line]) -> str:
+    plays = {line.role for line in group}
+    return next((r for r in ("fit", "split", "predict", "evaluate", "load", "save") if r in plays), "prepare")
+
+
+def _hoisted(lines: Sequence[Line], plan: Plan) -> list[Line]:
+    """Move work in front of what only shows, where neither sees the other; a figure is never torn apart."""
+    done: list[Line] = []
+    for line in lines:
+        place = len(done)
+        while line.kind == "work" and place and done[place - 1].kind == "show":
+            place -= 1
+        between = done[place:]
+        if line.kind == "work" and between:
+            if all(_independent(line, shown) for shown in between):
+                line.live = line.live.union(*(shown.facts.loads for shown in between))
+                done.insert(place, line)
+                continue
+            if any(plots(shown.statement, plan.inference) for shown in between) and not _closes(between[-1], plan):
+                line.kind = "plain"
+                line.reason = "it stands in the middle of a figure"
+        done.append(line)
+    return done
+
+
+def _closes(line: Line, plan: Plan) -> bool:
+    """Whether a line shows a figure, so that what follows begins a new one."""
+    value = getattr(line.statement.node, "value", None)
+    return isinstance(value, ast.Call) and plan.inference.path(value.func) == "matplotlib.pyplot.show"
+
+
+def _independent(work: Line, shown: Line) -> bool:
+    changed = {*work.facts.binds, *work.facts.mutates}
+    seen = shown.facts.loads | {*shown.facts.binds, *shown.facts.mutates}
+    bound = {*shown.facts.binds, *shown.facts.mutates} & (work.facts.loads | set(work.facts.binds))
+    chance = _uses_chance(work) and _uses_chance(shown)
+    files = work.role == "load" and _writes_file(shown)
+    return not (changed & seen) and not bound and not chance and not files and not is_import(shown.statement.node)
+
+
+def _writes_file(line: Line) -> bool:
+    methods = {node.attr for node in ast.walk(line.statement.node) if isinstance(node, ast.Attribute)}
+    return any(each.startswith("to_") or each in ("dump", "save", "savetxt", "write") for each in methods)
+
+
+def _uses_chance(line: Line) -> bool:
+    return any(
+        getattr(node, "attr", getattr(node, "id", "")) in _RANDOM
+        for node in ast.walk(line.statement.node)
+        if isinstance(node, ast.Attribute | ast.Name)
+    )
+
+
+def _breaks(group: Sequence[Line], line: Line) -> bool:
+    last = group[-1]
+    if (line.kind == "work") != (last.kind == "work"):
+        return True
+    if line.kind != "work":
+        return False
+    role, size = _role(group), sum(each.statement.lines for each in group)
+    if size + line.statement.lines > LONGEST:
+        return True
+    if _titled(line) and size >= 3:
+        return True
+    if line.role == "constant":
+        return role == "load"
+    if line.role == role:
+        return False
+    if role == "load":
+        return line.role != "load"
+    if (role, line.role) in _JOINS:
+        return size > 4 or (_titled(line) and line.role == "fit")
+    if line.role == "prepare":
+        together = role == "fit" and not _titled(line) and any(_titled(each) for each in group)
+        return not together and (role in ("split", "fit") or size >= 8)
+    return {role, line.role} != {"predict", "evaluate"}
+
+
+def _begins_to_learn(group: Sequence[Line], lines: Sequence[Line], plan: Plan) -> bool:
+    """Whether lines learn from a table that the group before them makes: its rows are the records of a model."""
+    work = all(line.kind == "work" for line in (*group, *lines))
+    if not work or not any(_makes_table(line, plan) for line in group):
+        return False
+    return not sites(group, plan) and bool(sites(lines, plan))
+
+
+def _makes_table(line: Line, plan: Plan) -> bool:
+    for node in ast.walk(line.statement.node):
+        if isinstance(node, ast.Call):
+            path = plan.inference.path(node.func)
+            if path == "pandas.DataFrame" or path.startswith(_TABLES):
+                return True
+            if isinstance(node.func, ast.Attribute) and node.func.attr in _TABLE_METHODS:
+                return True
+    return False
+
+
+def _titled(line: Line) -> bool:
+    """Whether the author set a statement apart by a comment with an empty line above it."""
+    return bool(line.statement.comment) and line.statement.source.startswith(("\n", "# -", "# =", "#-", "#=", "###"))
+
+
+def merged(found: list[Piece], plan: Plan) -> list[Piece]:
+    """Join steps of neighbouring cells that do one thing, with nothing shown between them."""
+    done: list[Piece] = []
+    for piece in found:
+        last = done[-1] if done else None
+        if last is not None and piece.kind == last.kind == "step" and piece.cells != last.cells:
+            same = last.role == piece.role == "prepare" and not piece.lines[0].statement.comment
+            built = piece.role == "fit" and last.size <= 6 and _builds(last, piece)
+            apart = _begins_to_learn(last.lines, piece.lines, plan)
+            if (same or built or _asks(last, piece)) and last.size + piece.size <= LONGEST and not apart:
+                last.lines += piece.lines
+                last.cells += [cell for cell in piece.cells if cell not in last.cells]
+                last.role = piece.role
+                continue
+        done.append(piece)
+    return done
+
+
+def _asks(last: Piece, piece: Piece) -> bool:
+    """Whether a few lines only prepare what the next step predicts for."""
+    made = {name for line in last.lines for name in (*line.facts.binds, *line.facts.mutates)}
+    used = {name for line in piece.lines for name in line.facts.loads}
+    roles = (last.role, piece.role) == ("prepare", "predict")
+    return roles and last.size <= 3 and made <= used and not made & piece.lines[-1].live
+
+
+def _builds(last: Piece, piece: Piece) -> bool:
+    """Whether a piece fits what the one before it only builds."""
+    fits = any(
+        isinstance(node, ast.Attribute) and node.attr.startswith("fit")
+        for line in last.lines
+        for node in ast.walk(line.statement.node)
+    )
+    if fits or last.role not in ("prepare", "fit"):
+        return False
+    made = {name for line in last.lines for name in line.facts.binds}
+    return len(made) == 1 and bool(made & {name for line in piece.lines for name in line.facts.mutates})

@@ -1,0 +1,313 @@
+"""On which rows the author judged an estimator, through every name that it has; what was fitted inside a function."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from d2c_mlops.convert.meaning.roles import Fit, construction
+from d2c_mlops.convert.plan.plan import Line, Plan
+
+SCORES = {
+    "accuracy_score": ("accuracy", False),
+    "r2_score": ("r2", False),
+    "mean_absolute_error": ("mean_absolute_error", True),
+    "mean_squared_error": ("mean_squared_error", True),
+    "silhouette_score": ("silhouette", False),
+}
+_HELD_OUT = re.compile(r"test|valid|hold|eval|unseen|_te$|_va$|^xte|^xva|dev$|oos", re.IGNORECASE)
+_ASKS = ("predict", "score", "predict_proba", "fit_predict")
+_SAME_OBJECT = ("best_estimator_", "best_estimator")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question to an estimator: for which features, in which statement, and by which name of it."""
+
+    features: ast.expr
+    statement: ast.stmt
+    name: str
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Features and answers of the author's own evaluation, whether they are others than those of the fit, his metric."""
+
+    features: ast.expr | None
+    answers: ast.expr | None
+    held_out: bool
+    score: str = ""
+    asked: Asked | None = None
+
+
+def names_of(node: ast.AST) -> set[str]:
+    """Return the names in a piece of code."""
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def bound_name(line: Line, position: int | None = None) -> str:
+    """Return the name that a statement binds, or the one at a place of its tuple; empty where there is none."""
+    node = line.statement.node
+    target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+    if isinstance(target, ast.Tuple) and position is not None and position < len(target.elts):
+        target = target.elts[position]
+    return target.id if isinstance(target, ast.Name) else ""
+
+
+def with_aliases(lines: Sequence[Line], names: Iterable[str]) -> tuple[list[Line], dict[int, frozenset[str]]]:
+    """Return the lines until the fitted object changes, and the names that it has in each of them.
+
+    `model = reg.fit(...)`, `clf2 = clf`, `a, b = clf, other` and `best = search.best_estimator_` give it further names.
+    """
+    known = set(names)
+    kept, found = [lines[0]], {id(lines[0]): frozenset(known)}
+    for line in lines[1:]:
+        if known & set(line.facts.mutates):
+            break
+        more = _aliases(line.statement.node, known)
+        known = (known - set(line.facts.binds)) | more
+        if not known:
+            break
+        kept.append(line)
+        found[id(line)] = frozenset(known)
+    return kept, found
+
+
+def _aliases(node: ast.stmt, known: set[str]) -> set[str]:
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        node = ast.Assign([node.target], node.value)
+    if not isinstance(node, ast.Assign):
+        return set()
+    found: set[str] = set()
+    for target in node.targets:
+        pairs: list[tuple[ast.expr, ast.expr]] = [(target, node.value)]
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs = list(zip(target.elts, node.value.elts, strict=False))
+        for name, value in pairs:
+            same = value.value if isinstance(value, ast.Attribute) and value.attr in _SAME_OBJECT else value
+            if isinstance(name, ast.Name) and isinstance(same, ast.Name) and same.id in known:
+                found.add(name.id)
+    return found
+
+
+def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, Line, str]]:
+    """Return the calls of the author's function in which a fit stands, as fits of what they return, with their names."""
+    found: list[tuple[Fit, Line, str]] = []
+    for name, function in plan.functions.items():
+        node = function.statement.node
+        if not isinstance(node, ast.FunctionDef) or fit.call is None or fit.call not in list(ast.walk(node)):
+            continue
+        position = _returned(node, fit)
+        if position is None:
+            continue
+        for line in plan.lines:
+            value = getattr(line.statement.node, "value", None)
+            called = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == name
+            if called and isinstance(line.statement.node, ast.Assign):
+                bound = bound_name(line, position)
+                assert isinstance(value, ast.Call)
+                call = _outside(fit.call, node, value)
+                if bound and call is not None:
+                    made = replace(
+                        fit, cell=line.statement.cell, line=line.statement.node.lineno, name=bound, call=call
+                    )
+                    found.append((made, line, bound))
+    return found
+
+
+def _returned(node: ast.FunctionDef, fit: Fit) -> int | None:
+    """The place of the fitted object in what the function returns, 0 where it returns nothing else; None where unsure."""
+    returns = [each.value for each in ast.walk(node) if isinstance(each, ast.Return)]
+    if len(returns) != 1 or returns[0] is None:
+        return None
+    names = {fit.name}
+    for each in ast.walk(node):
+        if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name) and each.value is fit.call:
+            names.add(each.targets[0].id)
+    parts = returns[0].elts if isinstance(returns[0], ast.Tuple) else [returns[0]]
+    for place, part in enumerate(parts):
+        if part is fit.call or (isinstance(part, ast.Name) and part.id in names - {""}):
+            return place
+        same = part.value if isinstance(part, ast.Attribute) and part.attr in _SAME_OBJECT else None
+        if isinstance(same, ast.Name) and same.id in names:
+            return place
+    return None
+
+
+def _outside(fit: ast.Call, function: ast.FunctionDef, call: ast.Call) -> ast.Call | None:
+    """The fit with what the caller hands in, where it is fitted on just that."""
+    names = [each.arg for each in [*function.args.posonlyargs, *function.args.args]]
+    handed = dict(zip(names, call.args, strict=False)) | {word.arg: word.value for word in call.keywords if word.arg}
+    own = {each.id for each in ast.walk(function) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    words = {word.arg: word.value for word in fit.keywords}
+    given = [*fit.args, *(words[name] for name in ("X", "y") if name in words)]
+    outside = [handed.get(each.id) if isinstance(each, ast.Name) and each.id not in own else None for each in given]
+    if not outside or any(each is None for each in outside):
+        return None
+    return ast.Call(fit.func, [each for each in outside if each is not None], [])
+
+
+def trained_on(plan: Plan, fit: Fit) -> list[ast.expr]:
+    """Return features and target of a fit; statsmodels takes them when it is built, the target first."""
+    call = fit.call
+    if call is None:
+        return []
+    if not fit.path.startswith("statsmodels."):
+        words = {word.arg: word.value for word in call.keywords}
+        named = [words[name] for name in ("X", "y") if name in words]
+        return [*call.args, *named[len(call.args) :]] if len(call.args) < 2 else call.args
+    built = construction(call.func.value, plan.inference) if isinstance(call.func, ast.Attribute) else None
+    if built is None:
+        return []
+    words = {word.arg: word.value for word in built.keywords}
+    target = built.args[0] if built.args else words.get("endog")
+    features = built.args[1] if len(built.args) > 1 else words.get("exog")
+    return [each for each in (features, target) if each is not None] if features is not None else []
+
+
+def evaluated(plan: Plan, lines: Sequence[Line], names: dict[int, frozenset[str]], fit: Fit) -> Evaluated:
+    """Return how the author judged an estimator: held-out rows before others; the training rows where there is nothing else."""
+    trained = trained_on(plan, fit)
+    target = trained[1] if len(trained) > 1 else None
+    questions = asked_for(plan, lines, names, trained)
+    for each in questions:
+        if trained and ast.dump(each.features) == ast.dump(trained[0]):
+            continue
+        truth, score = _truth(plan, lines, names, each)
+        if trained and (truth is not None or fit.kind == "clusterer"):
+            return Evaluated(each.features, truth, True, score, each)
+    if trained and (handed := _handed_to_function(plan, lines, names, trained)) is not None:
+        return handed
+    if not trained:
+        return Evaluated(None, None, False)
+    first = questions[0] if questions else None
+    score = _truth(plan, lines, names, first)[1] if first is not None else ""
+    same = first is not None and ast.dump(first.features) == ast.dump(trained[0])
+    return Evaluated(trained[0], target, False, score, first if same else None)
+
+
+def asked_for(
+    plan: Plan, lines: Sequence[Line], names: dict[int, frozenset[str]], trained: Sequence[ast.expr]
+) -> list[Asked]:
+    """Return what the estimator is asked for: by their names held-out rows first, then others than those of the fit."""
+    found: list[Asked] = []
+    for line in lines:
+        for node in ast.walk(line.statement.node):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                owner = node.func.value
+                if isinstance(owner, ast.Attribute) and owner.attr in _SAME_OBJECT:
+                    owner = owner.value
+                if isinstance(owner, ast.Call) and isinstance(owner.func, ast.Attribute) and owner.func.attr == "fit":
+                    owner = owner.func.value  # reg.fit(X_train, y_train).predict(X_test)
+                known = isinstance(owner, ast.Name) and owner.id in names[id(line)]
+                if known and node.func.attr in _ASKS and isinstance(line.statement.node, ast.Assign | ast.Expr):
+                    found.append(Asked(node.args[0], line.statement.node, owner.id))  # type: ignore[attr-defined]
+    own = ast.dump(trained[0]) if trained else ""
+    parts = _siblings(plan, trained[0]) if trained else set()
+
+    def rank(each: Asked) -> int:
+        read = names_of(each.features)
+        if ast.dump(each.features) == own:
+            return 3
+        if read & parts:
+            return 0
+        return 1 if any(_HELD_OUT.search(name) for name in read) else 2
+
+    return sorted(found, key=rank)
+
+
+def _siblings(plan: Plan, part: ast.expr) -> set[str]:
+    """The other part of the split that a name comes from: X_test for X_train."""
+    found: set[str] = set()
+    for line in plan.lines:
+        node = line.statement.node
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
+            continue
+        if not plan.inference.path(node.value.func).endswith(".train_test_split"):
+            continue
+        target = node.targets[0]
+        parts = [each.id if isinstance(each, ast.Name) else "" for each in getattr(target, "elts", [])]
+        for place, name in enumerate(parts):
+            if name and isinstance(part, ast.Name) and name == part.id and place ^ 1 < len(parts):
+                found.add(parts[place ^ 1])
+    return found - {""}
+
+
+def _handed_to_function(
+    plan: Plan, lines: Sequence[Line], names: dict[int, frozenset[str]], trained: Sequence[ast.expr]
+) -> Evaluated | None:
+    """`report(model, X_test, y_test)`: the author's function is handed the other part of the split."""
+    if len(trained) < 2:
+        return None
+    features, answers = _siblings(plan, trained[0]), _siblings(plan, trained[1])
+    for line in lines:
+        for node in ast.walk(line.statement.node):
+            if not isinstance(node, ast.Call):
+                continue
+            given = [*node.args, *(word.value for word in node.keywords)]
+            read = {each.id for each in given if isinstance(each, ast.Name)}
+            if read & names[id(line)] and read & features and read & answers:
+                by_name = {each.id: each for each in given if isinstance(each, ast.Name)}
+                first, second = (by_name[next(iter(read & part))] for part in (features, answers))
+                asked = Asked(first, line.statement.node, next(iter(read & names[id(line)])))
+                return Evaluated(first, second, True, "", asked)
+    return None
+
+
+def _truth(
+    plan: Plan, lines: Sequence[Line], names: dict[int, frozenset[str]], asked: Asked
+) -> tuple[ast.expr | None, str]:
+    """The answers with which the author compared the predictions, and his metric."""
+    predicted = {use for line in lines if line.statement.node is asked.statement for use in line.facts.binds}
+    found: list[tuple[ast.expr, str]] = []
+    for line in lines:
+        predicted |= _derived(line, predicted, plan)
+        for node in ast.walk(line.statement.node):
+            if not isinstance(node, ast.Call):
+                continue
+            path = plan.inference.path(node.func)
+            metric = path.rpartition(".")[2]
+            if path.startswith("sklearn.metrics.") and len(node.args) > 1:
+                if metric == "silhouette_score":
+                    found.append((node.args[0], metric))
+                    continue
+                for truth, guess in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
+                    if _is_answer(guess, predicted, names[id(line)], asked) and not names_of(truth) & predicted:
+                        found.append((truth, metric if metric in SCORES else ""))
+                        break
+            own = isinstance(node.func, ast.Attribute) and node.func.attr == "score" and len(node.args) > 1
+            if own and names[id(line)] & names_of(node.func) and ast.dump(node.args[0]) == ast.dump(asked.features):
+                found.append((node.args[1], ""))
+    score = next((metric for _, metric in found if metric), "")
+    plain = [truth for truth, metric in found if metric != "silhouette_score"]
+    return (plain[0] if plain else None), score
+
+
+def _is_answer(guess: ast.expr, predicted: set[str], names: frozenset[str], asked: Asked) -> bool:
+    """Whether an expression is the whole of what was predicted; a part of it belongs to other rows."""
+    if isinstance(guess, ast.Subscript):
+        key = guess.slice
+        whole = isinstance(key, ast.Tuple) and isinstance(key.elts[0], ast.Slice) and key.elts[0].lower is None
+        return whole and key.elts[0].upper is None and _is_answer(guess.value, predicted, names, asked)  # type: ignore[attr-defined]
+    if isinstance(guess, ast.Call) and isinstance(guess.func, ast.Attribute) and guess.func.attr in _ASKS:
+        return (
+            bool(guess.args)
+            and ast.dump(guess.args[0]) == ast.dump(asked.features)
+            and bool(names & names_of(guess.func))
+        )
+    return bool(names_of(guess) & predicted)
+
+
+def _derived(line: Line, predicted: set[str], plan: Plan) -> set[str]:
+    """Names that are made of predictions alone: `labels = (chance > 0.5).astype(int)`."""
+    node = line.statement.node
+    if not isinstance(node, ast.Assign) or not predicted:
+        return set()
+    read = names_of(node.value) - set(plan.imports.paths)
+    indexed = any(
+        isinstance(each, ast.Subscript) and not isinstance(each.slice, ast.Tuple) for each in ast.walk(node.value)
+    )
+    made = bool(read) and read <= predicted | {"int", "float", "round", "list", "len"} and not indexed
+    return {each.id for each in node.targets if isinstance(each, ast.Name)} if made else set()

@@ -1,0 +1,226 @@
+"""The author's functions that learn, written anew: they take what was learned in the training instead of learning again."""
+
+from __future__ import annotations
+
+import ast
+import copy
+
+from d2c_mlops.convert.meaning.api_signatures import ARRAY, FRAME, SERIES
+from d2c_mlops.convert.meaning.inference import Inference
+from d2c_mlops.convert.plan.plan import Plan
+from d2c_mlops.convert.plan.slicing import row_choice, rows_in_place
+from d2c_mlops.convert.plan.turned import Functions, Turned, call_of, learned_method
+
+_NOT_FITTED = ("matplotlib.", "seaborn.", "builtins.", "numpy.", "pandas.")
+
+
+def functions_of(plan: Plan, inner: bool) -> Functions:
+    """Return how calls of the author's functions are replayed; with `inner` those that learn are written anew."""
+    extras = {name: each.extras for name, each in plan.functions.items() if each.extras and not each.reason}
+    if not inner:
+        return Functions(extras)
+    names = {name for name, each in plan.functions.items() if not each.reason and _can(each.statement.node)}
+    served: dict[str, str] = {}
+    while True:
+        trial = Functions(extras, {name: _name(name, plan) for name in served}, inner=True)
+        grown = {name for name in names - set(served) if _changes(name, plan, trial)}
+        if not grown:
+            return trial
+        served |= dict.fromkeys(grown, "")
+
+
+def served_sources(text: str, plan: Plan, functions: Functions) -> list[str]:
+    """Return the functions that replay what the author's learn, as far as `text` calls them, in the author's order."""
+    wanted: set[str] = set()
+    todo = [text]
+    while todo:
+        names = {node.id for node in ast.walk(ast.parse(todo.pop())) if isinstance(node, ast.Name)}
+        for name, served in functions.served.items():
+            if served in names and name not in wanted:
+                wanted.add(name)
+                todo.append(_source(name, plan, functions))
+    return [_source(name, plan, functions) for name in plan.functions if name in wanted]
+
+
+def _name(name: str, plan: Plan) -> str:
+    made = f"{name}_as_trained"
+    while made in plan.names:
+        made += "_"
+    return made
+
+
+def _can(node: ast.AST) -> bool:
+    """Whether a function can be written anew: a plain one, without a name that the new one needs."""
+    if not isinstance(node, ast.FunctionDef) or node.decorator_list:
+        return False
+    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    names |= {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
+    return "learned" not in names and not any(isinstance(each, ast.Yield | ast.YieldFrom) for each in ast.walk(node))
+
+
+def _changes(name: str, plan: Plan, functions: Functions) -> bool:
+    node = plan.functions[name].statement.node
+    assert isinstance(node, ast.FunctionDef)
+    made = _Inside(plan.inference, name, functions).function(node)
+    plain = _Inside(plan.inference, name, Functions(functions.extras), learns=False).function(node)
+    return ast.dump(made) != ast.dump(plain)
+
+
+def _source(name: str, plan: Plan, functions: Functions) -> str:
+    function = plan.functions[name]
+    node = function.statement.node
+    assert isinstance(node, ast.FunctionDef)
+    made = _Inside(plan.inference, name, functions).function(node)
+    made.name = functions.served[name]
+    made.returns = None
+    given = made.args
+    for extra in (*function.extras, "learned"):
+        given.kwonlyargs.append(ast.arg(extra, ast.Name("Learned", ast.Load()) if extra == "learned" else None))
+        given.kw_defaults.append(None)
+    body = made.body[1:] if ast.get_docstring(made) is not None else made.body
+    made.body = [ast.Expr(ast.Constant(f"As `{name}` does, with what it learned from the training data.")), *body]
+    return ast.unparse(ast.fix_missing_locations(made))
+
+
+class _Inside(Turned, ast.NodeTransformer):
+    """Rewrites the body of a function: fits are kept, rows that it chooses are those of the training."""
+
+    def __init__(self, inference: Inference, name: str, functions: Functions, learns: bool = True) -> None:
+        super().__init__(inference, set(), name, functions=functions)
+        self.learns = learns
+
+    def function(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        """Return the function with its body rewritten."""
+        made = self.copied(node)
+        assert isinstance(made, ast.FunctionDef)
+        made.body = [done for each in made.body for done in self._listed(self.visit(each))]
+        return made
+
+    def _listed(self, made: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
+        if made is None:
+            return []
+        return list(made) if isinstance(made, list) else [made]  # type: ignore[list-item]
+
+    def next_key(self) -> ast.Constant:
+        self.count += 1
+        return ast.Constant(f"{self.key}_{self.count}")
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.stmt]:
+        """`scaler.fit(x)` binds the scaler as the training fitted it; `df.dropna(inplace=True)` the rows that it chose."""
+        call = node.value
+        if not self.learns or not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            self.generic_visit(node)
+            return node
+        owner = call.func.value
+        if call.func.attr == "fit" and isinstance(owner, ast.Name) and self._fits(owner):
+            return ast.Assign([ast.Name(owner.id, ast.Store())], self._fit(call))
+        if (name := rows_in_place(call)) is not None:
+            chosen = copy.deepcopy(call)
+            chosen.keywords = [word for word in chosen.keywords if word.arg != "inplace"]
+            return ast.Assign([ast.Name(name, ast.Store())], call_of("rows", [ast.Name(name, ast.Load()), chosen]))
+        self.generic_visit(node)
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        """A choice that rests on all rows was made in the training: `if df["x"].isna().any():`."""
+        if self.learns and not self.inside and _asks_all(node.test):
+            node.test = self.kept(node.test)  # type: ignore[assignment]
+        else:
+            node.test = self.visit(node.test)
+        node.body = [done for each in node.body for done in self._listed(self.visit(each))]
+        node.orelse = [done for each in node.orelse for done in self._listed(self.visit(each))]
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if not self.learns:
+            if isinstance(node.func, ast.Name) and node.func.id in self.functions.extras:
+                return self.author(node, node.func)
+            self.generic_visit(node)
+            return node
+        path, function = self.paths.get(id(node), ""), node.func
+        if path.endswith(".train_test_split"):
+            return self._parts(node, 2)
+        if path == "sklearn.utils.resample" or path == "sklearn.utils.shuffle":
+            return self._parts(node, 1) if len(node.args) > 1 else call_of("rows", [copy.deepcopy(node.args[0]), node])
+        if isinstance(function, ast.Attribute) and function.attr in ("fit_resample", "fit_sample"):
+            return self._parts(node, 1)
+        if isinstance(function, ast.Attribute) and function.attr == "fit" and self._fits(function.value):
+            return self._fit(node)
+        if not self.inside and self._chooses(node):
+            self.generic_visit(node)
+            assert isinstance(function, ast.Attribute)
+            return call_of("rows", [copy.deepcopy(function.value), node])
+        return super().visit_Call(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if self.learns:
+            return super().visit_Attribute(node)
+        self.generic_visit(node)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if self.learns:
+            return super().visit_BinOp(node)
+        self.generic_visit(node)
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        base = row_choice(node) if self.learns and not self.inside else None
+        if base is not None and isinstance(base, ast.Attribute) and base.attr == "columns":
+            return self.kept(node)
+        if base is not None and self._rows_of_table(node, base):
+            self.generic_visit(node)
+            again = row_choice(node)
+            return call_of("rows", [copy.deepcopy(again), node]) if again is not None else node
+        if self.learns:
+            return super().visit_Subscript(node)
+        self.generic_visit(node)
+        return node
+
+    def _rows_of_table(self, node: ast.Subscript, base: ast.expr) -> bool:
+        if isinstance(base, ast.Attribute) and base.attr == "str":
+            return False
+        if not isinstance(node.slice, ast.Slice):
+            return True
+        by_place = isinstance(node.value, ast.Attribute) and node.value.attr in ("iloc", "loc")
+        return by_place or self.kinds.get(id(base), "") in (FRAME, SERIES, ARRAY)
+
+    def _chooses(self, node: ast.Call) -> bool:
+        return row_choice(node) is not None
+
+    def _fits(self, owner: ast.expr) -> bool:
+        kind = self.kinds.get(id(owner), "")
+        return not self.inside and not kind.startswith(_NOT_FITTED)
+
+    def _fit(self, call: ast.Call) -> ast.expr:
+        assert isinstance(call.func, ast.Attribute)
+        given = [self.next_key(), self.visit(call.func.value), *(self.visit(each) for each in call.args)]
+        words = [ast.keyword(word.arg, self.visit(word.value)) for word in call.keywords]
+        return ast.Call(learned_method("fit"), given, words)
+
+    def _parts(self, call: ast.Call, each: int) -> ast.expr:
+        wholes = [self.visit(copy.deepcopy(given)) for given in call.args]
+        nothing = ast.arguments([], [], None, [], [], None, [])
+        words = [ast.keyword("each", ast.Constant(each))] if each > 1 else []
+        return ast.Call(learned_method("parts"), [ast.Lambda(nothing, call), *wholes], words)
+
+
+def _asks_all(test: ast.expr) -> bool:
+    """Whether a condition asks all rows: `.any()`, `.sum() > 0`, `.nunique() < 10`, `len(df) > 5`, `df.empty`."""
+    for each in ast.walk(test):
+        if isinstance(each, ast.Attribute) and each.attr == "empty":
+            return True
+        if isinstance(each, ast.Call):
+            function = each.func
+            if isinstance(function, ast.Attribute) and function.attr in (
+                "any",
+                "all",
+                "sum",
+                "nunique",
+                "mean",
+                "count",
+            ):
+                return True
+            if isinstance(function, ast.Name) and function.id == "len":
+                return True
+    return False

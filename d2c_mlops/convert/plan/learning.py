@@ -1,0 +1,199 @@
+"""Which code learns from all rows at once, so that a record asked alone would get other features than in the training."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from d2c_mlops.convert.meaning.api_signatures import is_sampler, is_transformer
+from d2c_mlops.convert.meaning.inference import Inference
+from d2c_mlops.convert.plan.plan import Line, Plan
+from d2c_mlops.convert.plan.slicing import across
+
+STATISTICS = frozenset("mean median mode std var min max quantile sum mad".split())  # noqa: SIM905
+NEIGHBOURS = frozenset(
+    "shift diff rolling expanding ewm cumsum cumprod cummax cummin cumcount ffill bfill interpolate pct_change".split()  # noqa: SIM905
+)
+_WHOLE_COLUMN = ("scipy.stats.zscore", "scipy.stats.boxcox", "scipy.stats.yeojohnson", "scipy.stats.rankdata")
+_SCALES = ("sklearn.preprocessing.scale", "sklearn.preprocessing.minmax_scale", "sklearn.preprocessing.robust_scale")
+_RESAMPLES = ("sklearn.utils.resample", "sklearn.utils.shuffle")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place that learns: its cell and line as a reader counts, what it is, and the author's function around it."""
+
+    cell: int
+    line: int
+    what: str
+    function: str = ""
+
+    def __str__(self) -> str:
+        inside = f" in {self.function}()" if self.function else ""
+        return f"`{self.what}`{inside} (cell {self.cell}, line {self.line})"
+
+
+def learning(node: ast.AST, inference: Inference) -> Iterator[tuple[ast.AST, str]]:
+    """Yield each part of a piece of code that learns from all rows that it is given, with its text."""
+    figures = _group_figures(node, inference)
+    for each in ast.walk(node):
+        if id(each) in figures:
+            continue
+        if isinstance(each, ast.Attribute) and each.attr == "codes":
+            if isinstance(each.value, ast.Attribute) and each.value.attr == "cat":
+                yield each, ".cat.codes"
+            elif isinstance(each.value, ast.Call) and inference.path(each.value.func) == "pandas.Categorical":
+                yield each, "pd.Categorical(…).codes"
+        elif isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub | ast.Div):
+            statistic = _statistic(each.left, inference) or _statistic(each.right, inference)
+            if statistic is not None:
+                yield statistic, f".{statistic.func.attr}()"  # type: ignore[attr-defined]
+        elif isinstance(each, ast.Call) and (what := _call(each, inference, node)):
+            yield each, what
+
+
+def _group_figures(node: ast.AST, inference: Inference) -> set[int]:
+    """The parts of lambdas that make one row of each group: `.agg(lambda x: (day - x.max()).days)`."""
+    return {
+        id(part)
+        for each in ast.walk(node)
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)
+        if each.func.attr in ("agg", "aggregate") and is_grouped(each.func.value, inference)
+        for given in (*each.args, *(word.value for word in each.keywords))
+        for inner in ast.walk(given)
+        if isinstance(inner, ast.Lambda)
+        for part in ast.walk(inner)
+    }
+
+
+def _call(call: ast.Call, inference: Inference, around: ast.AST) -> str:
+    path, function = inference.path(call.func), call.func
+    if path in (*_WHOLE_COLUMN, *_SCALES, *_RESAMPLES, "pandas.factorize", "pandas.get_dummies", "pandas.qcut"):
+        return path.rpartition(".")[2]
+    if path == "pandas.cut" and not edges_given(call):
+        return "cut with a number of bins"
+    if not isinstance(function, ast.Attribute):
+        return ""
+    name, owner = function.attr, function.value
+    kind = inference.kind(owner)
+    if name in ("fit_transform", "fit_resample", "fit_sample"):
+        return f"{kind.rpartition('.')[2] or ast.unparse(owner)[:40]}.{name}"
+    if name == "fit" and (
+        is_transformer(kind) or is_sampler(kind) or _transforms(owner, around) or _own(owner, inference)
+    ):
+        return f"{kind.rpartition('.')[2] or ast.unparse(owner)[:40]}.fit"
+    if name == "fit_predict":
+        return f"{kind.rpartition('.')[2] or ast.unparse(owner)[:40]}.fit_predict"
+    if name in ("factorize", "rank") and not across(call):
+        return f".{name}"
+    if name == "transform" and is_grouped(owner, inference):
+        return ".groupby(…).transform"
+    if name in NEIGHBOURS and not across(call):
+        return f".{name} (it looks at the rows around)"
+    if name in ("map", "replace") and call.args and (what := _counted(call.args[0], inference)):
+        return f".{name} of {what}"
+    return ""
+
+
+def _transforms(owner: ast.expr, around: ast.AST) -> bool:
+    """Whether an object of unknown class that is fitted here is asked to transform, too: `self.scaler`."""
+    text = ast.unparse(owner) if isinstance(owner, ast.Name | ast.Attribute) else ""
+    return bool(text) and any(
+        isinstance(each, ast.Attribute) and each.attr == "transform" and ast.unparse(each.value) == text
+        for each in ast.walk(around)
+    )
+
+
+def _own(owner: ast.expr, inference: Inference) -> bool:
+    """Whether an object is of a class of the author: `prep = Prep()`."""
+    binding = inference.binding(owner) if isinstance(owner, ast.Name) else None
+    built = binding.value if binding is not None else owner
+    made = inference.binding(built.func) if isinstance(built, ast.Call) else None
+    return made is not None and made.thing is not None and made.thing.path == "builtins.type"
+
+
+def _counted(given: ast.expr, inference: Inference) -> str:
+    """What a mapping comes from: counts of values, or figures of groups; empty for any other."""
+    value: ast.AST | None = given
+    if isinstance(given, ast.Name) and (binding := inference.binding(given)) is not None:
+        value = binding.value
+    for each in ast.walk(value) if value is not None else ():
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute):
+            if each.func.attr in ("value_counts", "groupby"):
+                return each.func.attr
+    return ""
+
+
+def _statistic(node: ast.expr, inference: Inference) -> ast.Call | None:
+    """The statistic of a column that one side of a difference or a quotient is: `x.mean()`, `x.max() - x.min()`."""
+    if isinstance(node, ast.BinOp):
+        return _statistic(node.left, inference) or _statistic(node.right, inference)
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return None
+    plain = node.func.attr in STATISTICS and not of_rows(node) and not is_grouped(node.func.value, inference)
+    return node if plain else None
+
+
+def of_rows(call: ast.Call) -> bool:
+    """Whether a statistic is taken along each row: `df.mean(axis=1)`, `df.mean(1)`."""
+    first = call.args[0] if call.args else None
+    return across(call) or (isinstance(first, ast.Constant) and first.value in (1, "columns"))
+
+
+def is_grouped(node: ast.AST | None, inference: Inference) -> bool:
+    """Whether an expression is a table in groups: `df.groupby("a")["b"]`, or a name for one."""
+    while isinstance(node, ast.Subscript | ast.Attribute):
+        node = node.value
+    if isinstance(node, ast.Name) and (binding := inference.binding(node)) is not None:
+        node = binding.value
+        while isinstance(node, ast.Subscript | ast.Attribute):
+            node = node.value
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "groupby"
+
+
+def edges_given(call: ast.Call) -> bool:
+    """Whether the edges of bins are written down, so that nothing is learned."""
+    given = (
+        call.args[1] if len(call.args) > 1 else next((w.value for w in call.keywords if w.arg in ("bins", "q")), None)
+    )
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return isinstance(given, ast.List | ast.Tuple) and called == "cut"
+
+
+def functions_called(node: ast.AST, plan: Plan) -> list[str]:
+    """Return the author's functions that a piece of code mentions, and those that they mention."""
+    found: list[str] = []
+    todo = [node]
+    while todo:
+        for each in ast.walk(todo.pop()):
+            if isinstance(each, ast.Name) and each.id in plan.functions and each.id not in found:
+                found.append(each.id)
+                todo.append(plan.functions[each.id].statement.node)
+    return found
+
+
+def sites(lines: Sequence[Line], plan: Plan) -> list[Site]:
+    """Return each place that learns among lines, and inside the author's functions that they call."""
+    found: list[Site] = []
+    for line in lines:
+        for part, what in learning(line.statement.node, plan.inference):
+            found.append(_site(line.statement.cell, part, what))
+        for name in functions_called(line.statement.node, plan):
+            statement = plan.functions[name].statement
+            for part, what in learning(statement.node, plan.inference):
+                found.append(_site(statement.cell, part, what, name))
+    return list(dict.fromkeys(found))
+
+
+def _site(cell: int, part: ast.AST, what: str, function: str = "") -> Site:
+    return Site(cell + 1, getattr(part, "lineno", 1), what, function)
+
+
+def advice(found: Sequence[Site]) -> str:
+    """Say what to do about code that learns on the way from a record to its features."""
+    listed = ", ".join(str(each) for each in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+    return (
+        f"{listed} learns from all rows at once, so a record asked alone would get other features than in the training; "
+        "fit it once on the training rows in a cell of its own, and only apply it to other rows"
+    )

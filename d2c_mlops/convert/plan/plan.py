@@ -1,0 +1,298 @@
+"""Read a notebook into a plan: what becomes a function, what stays a cell, which names go in and out of each."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from d2c_mlops.convert.meaning.api_signatures import is_model
+from d2c_mlops.convert.meaning.inference import Inference, infer
+from d2c_mlops.convert.meaning.roles import Fit, Structure, structure
+from d2c_mlops.convert.plan.authored import Authored, Definition, authored
+from d2c_mlops.convert.source.commenting import commented, untitled
+from d2c_mlops.convert.source.dataflow import BUILTINS
+from d2c_mlops.convert.source.imports import Imports, collect, is_import
+from d2c_mlops.convert.source.notebook import KERNEL_NAMES, Notebook
+from d2c_mlops.convert.source.sections import sectioned
+from d2c_mlops.convert.source.statements import Facts, Statement, facts, normalised, statements
+from d2c_mlops.errors import DataRefused, Failure
+
+KERNEL_ONLY = KERNEL_NAMES - {"display", "__name__", "__doc__", "__builtins__", "open", "quit", "exit"}
+PLOTS = ("matplotlib.", "seaborn.", "plotly.", "missingno.", "bokeh.", "altair.", "wordcloud.", "pylab.", "folium.")
+PLOT_METHODS = frozenset({"plot", "hist", "boxplot", "show", "savefig", "scatter"})
+_SETTINGS = ("warnings.", "pandas.set_option", "pandas.options", "numpy.set_printoptions", "matplotlib.", "seaborn.")
+_SEEDS = (
+    "numpy.random.seed",
+    "random.seed",
+    "tensorflow.random.set_seed",
+    "tensorflow.set_random_seed",
+    "torch.manual_seed",
+)
+
+
+@dataclass(eq=False)
+class Line:
+    """A statement with what the plan says about it."""
+
+    statement: Statement
+    kind: str  # import, definition, work, show or plain
+    role: str
+    live: frozenset[str] = frozenset()  # names read after it
+    before: frozenset[str] = frozenset()  # names that have a value before it
+    imports: tuple[str, ...] = ()  # import lines that hold only here
+    reason: str = ""  # why it stays a plain cell
+    titles: tuple[str, ...] = ()  # of the sections that begin here, where the author marked them by comments
+
+    @property
+    def facts(self) -> Facts:
+        """What the statement does with names."""
+        return self.statement.facts
+
+
+@dataclass
+class Plan:
+    """All that writing needs to know of a notebook; nothing of it was run."""
+
+    notebook: Notebook
+    inference: Inference
+    structure: Structure
+    lines: list[Line]
+    imports: Imports
+    functions: dict[str, Authored]
+    dropped: list[str] = field(default_factory=list)  # magics that were left out
+
+    @property
+    def fits(self) -> tuple[Fit, ...]:
+        """Every fit, in document order."""
+        return self.structure.fits
+
+    def of_cell(self, cell: int) -> list[Line]:
+        """Return the lines of a cell."""
+        return [each for each in self.lines if each.statement.cell == cell]
+
+    @property
+    def names(self) -> set[str]:
+        """Every name that the notebook binds or reads."""
+        own = {name for each in self.lines for name in (*each.facts.binds, *each.facts.loads)}
+        return own | set(self.imports.paths) | set(self.functions)
+
+
+def read(notebook: Notebook) -> Plan:
+    """Plan a notebook. Raises DataRefused where a cell cannot be read as Python."""
+    if not notebook.is_python:
+        raise DataRefused(
+            f"the kernel speaks {notebook.language}, not Python", where=str(notebook.path), next="convert it by hand"
+        )
+    broken = [cell for cell in notebook.code if cell.problem is not None]
+    if broken:
+        raise DataRefused(
+            "cells cannot be read as Python",
+            where=str(notebook.path),
+            failures=[
+                Failure(c.problem.message, f"cell {c.number}, line {c.problem.line}") for c in broken if c.problem
+            ],
+            next=f"d2c check {notebook.path}",
+        )
+    notebook = normalised(notebook)
+    inference = infer(notebook)
+    every = [each for cell in notebook.code for each in statements(cell)]
+    imports = collect(every)
+    every = [_unstarred(each, imports) for each in every]
+    kept = commented([each for each in every if not (is_import(each.node) and each.place in imports.hoisted)], every)
+    titles = {each.place: sectioned(each.source)[0] for each in kept}
+    kept = [untitled(each) if titles[each.place] else each for each in kept]
+    before = _bound_before(kept, every)
+    free = frozenset(imports.paths) - imports.contested
+    functions = authored(kept, free, before)
+    extras = {name: frozenset(f.extras) for name, f in functions.items() if not f.reason and f.extras}
+    kept = [_unstarred(replace(each, facts=facts(each.node, extras)), imports) for each in kept]
+    roles = _roles(notebook, every, inference)
+    lines = [
+        Line(each, "", roles.get(each.place, "prepare"), before=before[each.place], titles=titles[each.place])
+        for each in kept
+    ]
+    plan = Plan(notebook, inference, structure(notebook, inference), lines, imports, functions)
+    _live(lines, _watched(lines, functions, free))
+    _kinds(plan)
+    plan.dropped = [
+        f"cell {cell.number}: {magic.command}"
+        for cell in notebook.code
+        for magic in cell.magics
+        if magic.kind != "help"
+    ]
+    return plan
+
+
+def _unstarred(statement: Statement, imports: Imports) -> Statement:
+    """A star import that stays where it is binds names that can be told."""
+    names = imports.staying.get(statement.place)
+    if names is None:
+        return statement
+    told = replace(statement.facts, binds=names, definite=frozenset(names), opaque=False)
+    return replace(statement, facts=told)
+
+
+def visible(plan: Plan) -> frozenset[str]:
+    """Names that exported code sees by itself: builtins, imports, exported functions."""
+    exported = {name for name, each in plan.functions.items() if not each.reason}
+    bound = {name for each in plan.lines for name in each.facts.binds} - exported
+    return frozenset(((BUILTINS | {"display"}) - bound) | (set(plan.imports.paths) - plan.imports.contested) | exported)
+
+
+def _bound_before(kept: Sequence[Statement], every: Sequence[Statement]) -> dict[tuple[int, int], frozenset[str]]:
+    found: dict[tuple[int, int], frozenset[str]] = {}
+    bound: frozenset[str] = frozenset()
+    for each in kept:
+        found[each.place] = bound
+        bound = (bound | frozenset(each.facts.binds)) - (each.facts.deletes - set(each.facts.binds))
+    return found
+
+
+def _roles(notebook: Notebook, every: Sequence[Statement], inference: Inference) -> dict[tuple[int, int], str]:
+    """The role of each statement, read as if it had a cell of its own."""
+    cells = {cell.index: cell for cell in notebook.code}
+    alone = tuple(
+        replace(cells[each.cell], index=number, tree=ast.Module([each.node], []), outputs=())
+        for number, each in enumerate(every)
+    )
+    found = structure(replace(notebook, cells=alone), inference)
+    kinds: dict[int, set[str]] = {}
+    for fit in found.fits:
+        kinds.setdefault(fit.cell, set()).add(fit.kind)
+    roles = {}
+    for number, each in enumerate(every):
+        role = found.roles[number].role if number in found.roles else "prepare"
+        if role == "fit" and kinds.get(number, {"model"}) <= {"transformer", "sampler"}:
+            role = "prepare"
+        if role == "prepare" and _builds_model(each, inference):
+            role = "fit"
+        roles[each.place] = role if role not in ("explore", "import") else "prepare"
+    return roles
+
+
+def _builds_model(statement: Statement, inference: Inference) -> bool:
+    value = getattr(statement.node, "value", None)
+    return isinstance(value, ast.Call) and is_model(inference.path(value.func))
+
+
+def _watched(lines: Sequence[Line], functions: dict[str, Authored], free: frozenset[str]) -> frozenset[str]:
+    """Names that functions which stay in the notebook read when they are called."""
+    watched: set[str] = set()
+    names = {name for each in lines for name in each.facts.binds}
+    bound_after: set[str] = set()
+    for each in reversed(lines):
+        node = each.statement.node
+        if isinstance(node, Definition):
+            if functions[node.name].reason:
+                watched |= set(facts(node).loads) & names
+        elif each.facts.captured & bound_after:
+            each.reason = "it keeps a function that reads names which change later"
+            watched |= each.facts.captured & names
+        bound_after |= set(each.facts.binds)
+    return frozenset(watched - free)
+
+
+def _live(lines: Sequence[Line], watched: frozenset[str]) -> None:
+    live: frozenset[str] = watched
+    for each in reversed(lines):
+        each.live = live
+        live = (live - each.facts.definite) | each.facts.reads | watched
+    for each in lines:
+        if watched & set(each.facts.binds) and not isinstance(each.statement.node, Definition):
+            each.reason = each.reason or "a function that stays in the notebook reads what it sets"
+
+
+def _kinds(plan: Plan) -> None:
+    """Tell work from what only shows; what cannot move safely stays plain."""
+    drawn: set[str] = set()  # names of figures, axes and the like
+    seen = visible(plan)
+    for each in plan.lines:
+        node = each.statement.node
+        if isinstance(node, Definition):
+            each.kind = "plain" if plan.functions[node.name].reason else "definition"
+            each.reason = plan.functions[node.name].reason
+        elif reason := _stays(each, seen):
+            each.kind, each.reason = "plain", reason
+        elif is_import(node):
+            each.kind = "show"
+        elif _shows(each, plan, drawn):
+            each.kind = "show"
+            if plots(each.statement, plan.inference):
+                drawn |= set(each.facts.binds)
+        else:
+            each.kind = "work"
+    for place, each in enumerate(plan.lines):
+        if each.kind == "work" and each.role == "constant" and _only_shown(each, plan.lines[place + 1 :]):
+            each.kind = "show"
+
+
+def _only_shown(line: Line, later: Sequence[Line]) -> bool:
+    """Whether nothing but figures and prints reads what a line sets."""
+    readers = []
+    for name in line.facts.binds:
+        for each in later:
+            if name in each.facts.loads or name in each.facts.mutates:
+                readers.append(each)
+            if name in each.facts.definite:
+                break
+    return bool(readers) and all(each.kind == "show" for each in readers)
+
+
+def _stays(line: Line, seen: frozenset[str]) -> str:
+    if line.reason:
+        return line.reason
+    found = line.facts
+    if found.opaque:
+        return "it evaluates code, waits, or sets names inside an expression"
+    if found.deletes:
+        return f"it deletes {', '.join(sorted(found.deletes))}"
+    if odd := (found.loads & KERNEL_ONLY) - line.before:
+        return f"it reads {', '.join(sorted(odd))}, which only a notebook has"
+    if lost := found.reads - seen - line.before:
+        return f"it reads {', '.join(sorted(lost))}, which has no value before"
+    return ""
+
+
+def _shows(line: Line, plan: Plan, drawn: set[str]) -> bool:
+    node, found = line.statement.node, line.facts
+    changes = {name for name in found.mutates if name in line.before} - drawn
+    if isinstance(node, ast.Expr):
+        if not isinstance(node.value, ast.Call):
+            return True
+        path = plan.inference.path(node.value.func)
+        if path in _SEEDS:
+            return False
+        return not changes or path.startswith(_SETTINGS)
+    if isinstance(node, ast.Assert | ast.Pass):
+        return True
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+        value = node.value
+        if value is not None and plots(line.statement, plan.inference) and not changes:
+            return True
+        return bool(found.reads & drawn) and not changes
+    used = {name for name in found.binds if name in line.live} | changes
+    if plots(line.statement, plan.inference) or _prints(node):
+        return not (used - drawn)
+    return False
+
+
+def plots(statement: Statement, inference: Inference) -> bool:
+    """Whether a statement draws."""
+    for each in ast.walk(statement.node):
+        if isinstance(each, ast.Call):
+            path = inference.path(each.func)
+            if path.startswith(PLOTS) and not path.endswith((".linspace", ".color_palette")):
+                return True
+            if isinstance(each.func, ast.Attribute) and each.func.attr in PLOT_METHODS:
+                return True
+        elif isinstance(each, ast.Attribute) and each.attr == "plot":
+            return True
+    return False
+
+
+def _prints(node: ast.AST) -> bool:
+    return any(
+        isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id in ("print", "display")
+        for each in ast.walk(node)
+    )

@@ -1,0 +1,69 @@
+"""What reading a notebook finds: for each cell its role and the names that go through it, and every fit. Nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from d2c_mlops.convert.meaning.columns import Selection
+from d2c_mlops.convert.plan.plan import Plan
+from d2c_mlops.convert.source.dataflow import Flow, is_given, trace
+
+
+def reading(plan: Plan) -> dict[str, Any]:
+    """Return the cells and the fits of a notebook as JSON values; cells count from 1."""
+    flow = trace(plan.notebook)
+    return {
+        "cells": [_cell(plan, flow, index) for index in flow.cells],
+        "fits": [
+            {
+                "cell": fit.cell + 1,
+                "estimator": fit.path or fit.name or "unknown",
+                "kind": fit.kind,
+                "features": _columns(fit.features, fit.feature_columns),
+                "target": _columns(fit.target, fit.target_columns),
+            }
+            for fit in plan.fits
+        ],
+        "functions_that_read_globals": {
+            name: sorted(reads)
+            for name, function in flow.functions.items()
+            if (reads := {each.name for each in function.reads} & (set(flow.definers) - set(flow.functions)))
+        },
+    }
+
+
+def _cell(plan: Plan, flow: Flow, index: int) -> dict[str, Any]:
+    cell = flow.cells[index]
+    imported = {one.bound for one in cell.imports}
+    modules = {one.bound for each in flow.cells.values() for one in each.imports}
+    role = plan.structure.roles.get(index)
+    return {
+        "cell": index + 1,
+        "role": role.role if role else "",
+        "reads": [name for name in cell.reads if name not in modules and not is_given(name)],
+        "changes": [name for name in cell.mutates if name not in modules],
+        "defines": [name for name in cell.defines if name not in imported],
+        "imports": sorted(imported),
+    }
+
+
+def _columns(text: str, chosen: Selection | None) -> str:
+    """Return the words of the notebook, and the columns where they are known."""
+    return f"{text} ({chosen})" if chosen is not None and (chosen.only or chosen.without) else text
+
+
+def to_text(found: Mapping[str, Any]) -> str:
+    """Return the reading as a table for a terminal."""
+    lines = [f"{'cell':>4}  {'role':10}  reads → changes, defines"]
+    for each in found["cells"]:
+        made = ", ".join([*(f"{name} (changed)" for name in each["changes"]), *each["defines"]])
+        taken = ", ".join(each["reads"])
+        names = f"{taken} → {made}" if made else taken
+        lines.append(f"{each['cell']:4}  {each['role']:10}  {names or ', '.join(each['imports'])}"[:160].rstrip())
+    for fit in found["fits"]:
+        target = f" for {fit['target']}" if fit["target"] else ""
+        lines.append(f"fit   cell {fit['cell']}: {fit['estimator']} ({fit['kind']}) on {fit['features']}{target}")
+    for name, reads in found["functions_that_read_globals"].items():
+        lines.append(f"note  {name}() reads {', '.join(reads)} without being given it")
+    return "\n".join(lines)

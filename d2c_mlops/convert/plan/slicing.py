@@ -1,0 +1,255 @@
+"""Follow a notebook from its end to its start: which statements make the names, and the columns, that are wanted."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from d2c_mlops.convert.meaning.api_signatures import SERIES
+from d2c_mlops.convert.meaning.columns import dropped, texts
+from d2c_mlops.convert.meaning.inference import Inference
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.source.statements import Facts, Statement
+
+_CHANCE = ("numpy.random.", "random.")
+_ROWS = frozenset(
+    "dropna drop_duplicates sample head tail query nlargest nsmallest sort_values sort_index truncate".split()  # noqa: SIM905
+)
+_MASKS = frozenset({"isin", "between", "notna", "notnull", "isna", "isnull", "duplicated"})
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns in `only`, or all of them but `without`."""
+
+    only: frozenset[str] | None = None
+    without: frozenset[str] = frozenset()
+
+    def __or__(self, other: Columns) -> Columns:
+        if self.only is not None and other.only is not None:
+            return Columns(self.only | other.only)
+        if self.only is None and other.only is None:
+            return Columns(None, self.without & other.without)
+        whole, part = (self, other) if self.only is None else (other, self)
+        return Columns(None, whole.without - (part.only or frozenset()))
+
+    def __sub__(self, names: frozenset[str]) -> Columns:
+        return Columns(None, self.without | names) if self.only is None else Columns(self.only - names)
+
+    def __and__(self, names: frozenset[str]) -> frozenset[str]:
+        return names - self.without if self.only is None else names & self.only
+
+
+ALL, NONE = Columns(), Columns(frozenset())
+
+
+@dataclass
+class Wanted:
+    """Names that are wanted at one place, each with the columns that are; statements are taken from the last to the first."""
+
+    inference: Inference
+    seen: frozenset[str] = frozenset()  # names that need no statement: builtins, imports, functions of the module
+    columns: dict[str, Columns] = field(default_factory=dict)
+    every: bool = False  # whether each row is wanted, whatever the code chooses
+
+    def want(self, name: str, columns: Columns = ALL) -> None:
+        """Want a name, or some columns of it."""
+        if name not in self.seen:
+            self.columns[name] = self.columns.get(name, NONE) | columns
+
+    def read(self, node: ast.AST, among: Collection[str] | None = None) -> None:
+        """Want what a piece of code reads; with `among` no other names."""
+        for name, columns in self.reads(node):
+            if among is None or name in among:
+                self.want(name, columns)
+
+    def reads(self, node: ast.AST) -> Iterator[tuple[str, Columns]]:
+        """Yield each name in a piece of code with the columns that are read of it."""
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Load):
+                yield node.id, ALL
+            return
+        if self.every and (base := row_choice(node)) is not None:
+            yield from self.reads(base)
+            return
+        owner = getattr(node, "value", None)
+        if isinstance(owner, ast.Name) and isinstance(getattr(node, "ctx", None), ast.Load):
+            if isinstance(node, ast.Subscript) and (names := texts(node.slice, self.inference)) is not None:
+                yield owner.id, Columns(frozenset(names))
+                yield from self.reads(node.slice)
+                return
+            if isinstance(node, ast.Attribute) and self.inference.kind(node) == SERIES:
+                yield owner.id, Columns(frozenset([node.attr]))
+                return
+        for child in ast.iter_child_nodes(node):
+            yield from self.reads(child)
+
+    def touches(self, statement: Statement, facts: Facts | None = None, among: Collection[str] | None = None) -> bool:
+        """Whether a statement makes or changes something that is wanted; with `among` only of those names."""
+        facts = facts or statement.facts
+        touched = {*facts.binds, *facts.mutates} & set(self.columns)
+        touched = touched if among is None else touched & set(among)
+        if self.every and rows_in_place(getattr(statement.node, "value", None)) is not None:
+            return False
+        stored = stored_in(statement.node, self.inference)
+        if not touched or stored is None or touched != {stored.name} or self._by_chance(statement.node):
+            return bool(touched)
+        return bool(self.columns[stored.name] & stored.columns)
+
+    def take(self, statement: Statement, facts: Facts | None = None) -> None:
+        """Want what a statement reads instead of what it makes."""
+        facts = facts or statement.facts
+        node, around = statement.node, {*facts.reads, *facts.mutates}
+        for name in facts.reads - {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}:
+            self.want(name)  # what a function of the author reads from the notebook
+        stored = stored_in(node, self.inference)
+        if stored is not None:
+            before = self.columns.get(stored.name, NONE)
+            self.columns[stored.name] = before | Columns(stored.columns) if stored.kept else before - stored.columns
+            for part in stored.reads:
+                self.read(part, around)
+            return
+        if (passed := self._passed(node)) is not None:
+            target, source, gone = passed
+            wanted = self.columns.pop(target, NONE)
+            self.want(source, wanted - gone if self.every else wanted | Columns(gone))
+            return
+        if (parts := split_parts(node, self.inference)) is not None:
+            for target, part in parts:
+                if self.every and target not in self.columns:
+                    continue
+                wanted = self.columns.pop(target, NONE)
+                if isinstance(part, ast.Name):
+                    self.want(part.id, wanted)
+                else:
+                    self.read(part, around)
+            if self.every:
+                return
+        for name in facts.definite:
+            self.columns.pop(name, None)
+        self.read(node if parts is None else ast.Module(_options(node), []), around)
+        for name in facts.mutates:
+            self.want(name)
+
+    def _passed(self, node: ast.stmt) -> tuple[str, str, frozenset[str]] | None:
+        """`a = b`, `a = b.copy()`, `a = b.drop(columns=…)`, `b.drop(…, inplace=True)`: the names, and the columns dropped."""
+        if not isinstance(node, ast.Assign | ast.Expr):
+            return None
+        source, gone = node.value, frozenset[str]()
+        while not isinstance(source, ast.Name):
+            base = row_choice(source) if self.every else None
+            if base is None:
+                if not (isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute)):
+                    return None
+                if source.func.attr == "drop" and (names := dropped(source, self.inference)):
+                    gone |= frozenset(names)
+                elif source.func.attr not in ("copy", "reset_index") or source.args:
+                    return None
+                base = source.func.value
+            source = base
+        if isinstance(node, ast.Expr):
+            return (source.id, source.id, gone) if gone else None
+        target = node.targets[0] if len(node.targets) == 1 else None
+        return (target.id, source.id, gone) if isinstance(target, ast.Name) else None
+
+    def _by_chance(self, node: ast.AST) -> bool:
+        calls = (each for each in ast.walk(node) if isinstance(each, ast.Call))
+        return any(self.inference.path(call.func).startswith(_CHANCE) for call in calls)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """`table["column"] = …`: the columns that are set; `kept` where rows keep what they had."""
+
+    name: str
+    columns: frozenset[str]
+    reads: tuple[ast.AST, ...]
+    kept: bool = False
+
+
+def stored_in(node: ast.stmt, inference: Inference) -> Stored | None:
+    """Return the columns that a statement sets, where that is all it does."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target, kept = node.targets[0], False
+    elif isinstance(node, ast.AugAssign):
+        target, kept = node.target, True
+    else:
+        return None
+    if not isinstance(target, ast.Subscript):
+        return None
+    owner, key = target.value, target.slice
+    reads: tuple[ast.AST, ...] = (node.value, key)
+    if isinstance(owner, ast.Attribute) and owner.attr == "loc" and isinstance(key, ast.Tuple) and len(key.elts) == 2:
+        owner, key, kept = owner.value, key.elts[1], True
+    names = texts(key, inference)
+    return Stored(owner.id, frozenset(names), reads, kept) if isinstance(owner, ast.Name) and names else None
+
+
+def split_parts(node: ast.stmt, inference: Inference) -> list[tuple[str, ast.expr]] | None:
+    """`a, b, c, d = train_test_split(X, y)`: each name with what it is a part of."""
+    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
+        return None
+    target = node.targets[0]
+    if not (inference.path(node.value.func).endswith(".train_test_split") and isinstance(target, ast.Tuple | ast.List)):
+        return None
+    given = node.value.args
+    named = [(part, given[place // 2]) for place, part in enumerate(target.elts) if place // 2 < len(given)]
+    return [(part.id, whole) for part, whole in named if isinstance(part, ast.Name)]
+
+
+def _options(node: ast.stmt) -> list[ast.stmt]:
+    call = getattr(node, "value", None)
+    return [ast.Expr(word.value) for word in call.keywords] if isinstance(call, ast.Call) else []
+
+
+def row_choice(node: ast.AST | None) -> ast.expr | None:
+    """Return the table of which an expression only chooses or orders rows: `df[df.a > 1]`, `df.iloc[:9]`, `df.dropna()`."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.value if node.func.attr in _ROWS and not across(node) else None
+    if not (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load)):
+        return None
+    base, key = node.value, node.slice
+    method = key.func.attr if isinstance(key, ast.Call) and isinstance(key.func, ast.Attribute) else ""
+    either = isinstance(key, ast.BinOp) and isinstance(key.op, ast.BitAnd | ast.BitOr)
+    not_so = isinstance(key, ast.UnaryOp) and isinstance(key.op, ast.Invert)
+    if not (isinstance(key, ast.Compare | ast.Slice) or either or not_so or method in _MASKS):
+        return None
+    return base.value if isinstance(base, ast.Attribute) and base.attr in ("loc", "iloc") else base
+
+
+def rows_in_place(node: ast.AST | None) -> str | None:
+    """Return the table in which `df.dropna(inplace=True)` or `df.drop(rows, inplace=True)` chooses rows."""
+    function = node.func if isinstance(node, ast.Call) else None
+    if not (
+        isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and isinstance(node, ast.Call)
+    ):
+        return None
+    inside = any(word.arg == "inplace" for word in node.keywords)
+    chooses = function.attr in _ROWS or function.attr == "drop"
+    return function.value.id if inside and chooses and not across(node) else None
+
+
+def across(call: ast.Call) -> bool:
+    """Whether a call works on columns."""
+    for word in call.keywords:
+        if word.arg == "columns" or (
+            word.arg == "axis" and isinstance(word.value, ast.Constant) and word.value.value in (1, "columns")
+        ):
+            return True
+    named = isinstance(call.func, ast.Attribute) and call.func.attr == "drop"
+    return named and len(call.args) > 1 and isinstance(call.args[1], ast.Constant) and call.args[1].value == 1
+
+
+def takes(piece: Piece, wanted: Wanted) -> bool:
+    """Whether a step makes something that is wanted; if so, all that it is given is wanted before it."""
+    if not any(wanted.touches(line.statement, line.facts, piece.outputs) for line in piece.lines):
+        return False
+    before = set(wanted.columns) - {name for line in piece.lines for name in line.facts.binds}
+    for line in reversed(piece.lines):
+        wanted.take(line.statement, line.facts)
+    for name in set(wanted.columns) - before - set(piece.inputs):
+        del wanted.columns[name]
+    for name in set(piece.inputs) - set(wanted.columns):
+        wanted.want(name)
+    return True

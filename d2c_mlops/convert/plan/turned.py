@@ -1,0 +1,386 @@
+"""Rewrite statements that learn from the training data into ones that replay on a record what was learned."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from d2c_mlops.convert.meaning.api_signatures import SERIES
+from d2c_mlops.convert.meaning.inference import Inference
+from d2c_mlops.convert.plan.learning import edges_given, is_grouped, of_rows
+from d2c_mlops.convert.plan.plan import Line, plots
+from d2c_mlops.convert.plan.slicing import across, row_choice, rows_in_place
+
+_STATISTICS = frozenset(
+    [
+        "mean",
+        "median",
+        "mode",
+        "std",
+        "var",
+        "min",
+        "max",
+        "quantile",
+        "sum",
+        "nunique",
+        "unique",
+        "idxmax",
+        "idxmin",
+        "mad",
+        "count",
+    ]
+)
+_NUMPY_STATISTICS = frozenset(
+    f"{prefix}{name}"
+    for prefix in ("", "nan")
+    for name in ("mean", "median", "std", "var", "percentile", "quantile", "max", "min", "sum")
+) | {"unique", "ptp", "amax", "amin"}
+
+
+_GROUP_FIGURES = _STATISTICS | {"agg", "aggregate", "size", "first", "last", "value_counts"}
+_TABLES = ("describe", "pivot_table", "corr", "cov", "skew", "kurt")  # methods that sum up a whole table
+_FIGURES = frozenset("mean median std var min max count sum nunique size first last".split())  # noqa: SIM905
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The author's functions: what each reads from the notebook, and the one that replays it where it learns."""
+
+    extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    served: Mapping[str, str] = field(default_factory=dict)  # name -> name of the function that takes `learned`
+    inner: bool = False  # whether what learns inside functions, and what no other manner knows, is learned once
+
+
+class Turned(ast.NodeTransformer):
+    """Rewrites what learns; it works on copies, so meanings are looked up on the original nodes first."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        fitted: set[str],  # transformers whose fitted state comes from the training
+        key: str,  # under which figures are kept
+        every: bool = False,  # whether choices of rows are left out
+        undone: frozenset[str] = frozenset(),  # columns that are never set, so need not be dropped
+        functions: Functions = Functions(),
+    ) -> None:
+        self.functions = functions
+        self.inference, self.fitted, self.key, self.every, self.undone = inference, fitted, key, every, undone
+        self.count, self.inside = 0, 0
+        self.paths: dict[int, str] = {}
+        self.kinds: dict[int, str] = {}
+        self.grouped: set[int] = set()
+        self.originals: list[ast.AST] = []
+
+    def statement(self, line: Line) -> list[ast.stmt] | None:
+        node = line.statement.node
+        if plots(line.statement, self.inference) and not isinstance(node, ast.Assign):
+            return None
+        if split := self.split(node):
+            return split
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr) and self.is_preparing(node):
+            return None
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            rows = self.rows_in_place(node.value)
+            if rows is not None:
+                return [] if self.every else rows
+        made = self.copied(node)
+        chosen = None if self.every else self.rows(made)
+        if chosen is not None:
+            return [chosen]
+        done = self.visit(made)
+        alone = isinstance(done, ast.Expr) and isinstance(done.value, ast.Name)
+        return [done] if isinstance(done, ast.stmt) and not alone else None
+
+    def copied(self, node: ast.stmt) -> ast.stmt:
+        """Return a copy to rewrite; what its parts stand for is looked up on the original."""
+        made = copy.deepcopy(node)
+        pairs = list(_pairs(node, made))
+        self.paths |= {id(b): self.inference.path(a.func) for a, b in pairs if isinstance(a, ast.Call)}
+        self.kinds |= {id(b): self.inference.kind(a) for a, b in pairs}
+        self.grouped |= {id(b) for a, b in pairs if isinstance(a, ast.expr) and is_grouped(a, self.inference)}
+        self.originals.append(made)  # ids stay taken as long as the copies live
+        return made
+
+    def split(self, node: ast.stmt) -> list[ast.stmt] | None:
+        """`a, b, c, d = train_test_split(X, y)`: every part is the whole."""
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
+            return None
+        if not self.inference.path(node.value.func).endswith(".train_test_split"):
+            return None
+        target = node.targets[0]
+        if not isinstance(target, ast.Tuple | ast.List):
+            return None
+        made: list[ast.stmt] = []
+        for place, part in enumerate(target.elts):
+            if place // 2 < len(node.value.args):
+                made.append(ast.Assign([copy.deepcopy(part)], copy.deepcopy(node.value.args[place // 2])))
+        return made
+
+    def is_preparing(self, node: ast.Assign | ast.AnnAssign | ast.Expr) -> bool:
+        """Whether a statement only builds or fits a transformer whose fitted state comes from the training."""
+        value = node.value
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            return node.targets[0].id in self.fitted
+        if isinstance(node, ast.Expr) and isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+            owner = value.func.value
+            return value.func.attr == "fit" and isinstance(owner, ast.Name) and owner.id in self.fitted
+        return False
+
+    def rows_in_place(self, call: ast.Call) -> list[ast.stmt] | None:
+        """`df.dropna(inplace=True)`: the same choice, bound to the name."""
+        if rows_in_place(call) is None:
+            return None
+        kept = copy.deepcopy(call)
+        kept.keywords = [word for word in kept.keywords if word.arg != "inplace"]
+        return [_rows(rows_in_place(call) or "", kept)]
+
+    def rows(self, node: ast.stmt) -> ast.stmt | None:
+        """`df = df[condition]`, `df = df.dropna()`: the training chose rows, records are all answered."""
+        if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
+            return None
+        base = row_choice(node.value)
+        return None if base is None else ast.Assign(node.targets, call_of("rows", [copy.deepcopy(base), node.value]))
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        inner = node.value
+        if node.attr == "codes" and isinstance(inner, ast.Attribute) and inner.attr == "cat":
+            cast = inner.value
+            if isinstance(cast, ast.Call) and isinstance(cast.func, ast.Attribute) and cast.func.attr == "astype":
+                return call_of("codes", [self.next_key(), cast.func.value])
+            if self.functions.inner:
+                return call_of("codes", [self.next_key(), cast])
+        if node.attr == "codes" and isinstance(inner, ast.Call) and self.functions.inner:
+            if self.paths.get(id(inner)) == "pandas.Categorical" and len(inner.args) == 1 and not inner.keywords:
+                return call_of("codes", [self.next_key(), inner.args[0]])
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        path = self.paths.get(id(node), "")
+        function = node.func
+        if isinstance(function, ast.Name) and function.id in {*self.functions.extras, *self.functions.served}:
+            return self.author(node, function)
+        if self.functions.inner and (made := self.learner(node, path)) is not None:
+            return made
+        if self.every and (base := row_choice(node)) is not None:
+            return self.visit(base)  # type: ignore[no-any-return]
+        if self.undone and isinstance(function, ast.Attribute) and function.attr == "drop":
+            if self.spared(node):
+                return self.visit(function.value)  # type: ignore[no-any-return]
+        if path == "pandas.get_dummies":
+            self.generic_visit(node)
+            return ast.Call(learned_method("dummies"), [self.next_key(), *node.args], node.keywords)
+        if path in ("pandas.cut", "pandas.qcut") and len(node.args) <= 3 and not edges_given(node):
+            self.generic_visit(node)
+            return ast.Call(learned_method("cut"), [self.next_key(), function, *node.args], node.keywords)
+        if path.startswith("statsmodels.") and path.endswith(".add_constant") and len(node.args) == 1:
+            self.generic_visit(node)
+            return ast.Call(learned_method("constant"), [self.next_key(), *node.args], node.keywords)
+        if path.removeprefix("numpy.") in _NUMPY_STATISTICS and path.startswith("numpy.") and not across(node):
+            if not self.inside and not _returns_several(node) and _over_all(node):
+                return self.kept(node)
+        if isinstance(function, ast.Attribute):
+            owner = function.value
+            if (
+                function.attr in ("fit_transform", "transform")
+                and isinstance(owner, ast.Name)
+                and owner.id in self.fitted
+            ):
+                node.args = [self.visit(each) for each in node.args[:1]]
+                return ast.Call(ast.Attribute(owner, "transform", ast.Load()), node.args, [])
+            if function.attr == "fit_transform":
+                self.generic_visit(node)
+                return call_of("encode", [self.next_key(), owner, *node.args])
+            kind = self.kinds.get(id(owner), "")
+            if (
+                function.attr in _STATISTICS
+                and not self.inside
+                and not of_rows(node)
+                and not (isinstance(owner, ast.Attribute) and owner.attr == "str")  # counts in each text
+                and "GroupBy" not in kind
+                and id(owner) not in self.grouped
+                and not path.startswith(("numpy.", "builtins."))
+            ):
+                return self.kept(node)
+        self.generic_visit(node)
+        return node
+
+    def author(self, node: ast.Call, function: ast.Name) -> ast.AST:
+        """A call of the author's function: with what it reads from the notebook, and with what was learned inside it."""
+        self.generic_visit(node)
+        name = function.id
+        handed = [ast.keyword(each, ast.Name(each, ast.Load())) for each in self.functions.extras.get(name, ())]
+        node.keywords += [word for word in handed if word.arg not in {each.arg for each in node.keywords}]
+        if name in self.functions.served and not self.inside:
+            function.id = self.functions.served[name]
+            node.keywords.append(ast.keyword("learned", ast.Name("learned", ast.Load())))
+        return node
+
+    def learner(self, node: ast.Call, path: str) -> ast.AST | None:
+        """The call that replays what learns in a way of its own; None for any other call."""
+        if self.inside:
+            return None
+        function, key = node.func, self.next_key
+        if path == "pandas.factorize" and len(node.args) == 1 and not node.keywords:
+            self.generic_visit(node)
+            return call_of("factorize", [key(), *node.args])
+        if path in ("pandas.crosstab", "pandas.pivot_table"):
+            return self.kept(node)
+        if not isinstance(function, ast.Attribute):
+            return None
+        owner, name = function.value, function.attr
+        if name == "assign":
+            return self.assigned(node)
+        if name in _TABLES and not across(node) and id(owner) not in self.grouped:
+            return self.kept(node)
+        if name in ("apply", "pipe", "transform") and node.args and not of_rows(node):
+            return self.applied(node, owner)
+        if name == "factorize" and not node.args and not node.keywords:
+            return call_of("factorize", [key(), self.visit(owner)])
+        if name == "rank" and not node.args and not across(node):
+            return ast.Call(learned_method("rank"), [key(), self.visit(owner)], node.keywords)
+        if name == "fit_predict" and len(node.args) == 1:
+            return call_of("predict", [key(), self.visit(owner), self.visit(node.args[0])])
+        if name == "value_counts" or (name in _GROUP_FIGURES and id(owner) in self.grouped):
+            return self.kept(node)
+        return None
+
+    def assigned(self, node: ast.Call) -> ast.AST:
+        """`.assign(z=lambda d: ...)`: such a lambda is handed the whole table, once."""
+        node.func = self.visit(node.func)
+        node.args = [self.visit(each) for each in node.args]
+        for word in node.keywords:
+            if isinstance(word.value, ast.Lambda):
+                word.value.body = self.visit(word.value.body)
+            else:
+                word.value = self.visit(word.value)
+        return node
+
+    def applied(self, node: ast.Call, owner: ast.expr) -> ast.AST | None:
+        """`.apply(f)` to columns, `.pipe(f)`, and `.groupby(keys)[column].transform("mean")`."""
+        first = node.args[0]
+        if isinstance(first, ast.Name) and first.id in self.functions.served:
+            self.generic_visit(node)
+            first.id = self.functions.served[first.id]
+            node.keywords.append(ast.keyword("learned", ast.Name("learned", ast.Load())))
+            return node
+        if isinstance(first, ast.Lambda) and id(owner) not in self.grouped and self.kinds.get(id(owner)) != SERIES:
+            first.body = self.visit(first.body)
+            node.func = self.visit(node.func)
+            return node
+        if not (isinstance(first, ast.Constant) and first.value in _FIGURES and len(node.args) == 1):
+            return None
+        column = owner.slice if isinstance(owner, ast.Subscript) else None
+        groups = owner.value if isinstance(owner, ast.Subscript) else None
+        if not (isinstance(column, ast.Constant) and isinstance(groups, ast.Call) and len(groups.args) == 1):
+            return None
+        if not (isinstance(groups.func, ast.Attribute) and groups.func.attr == "groupby") or groups.keywords:
+            return None
+        return call_of("groups", [self.next_key(), self.visit(groups.func.value), groups.args[0], column, first])
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        """A share of all rows is a share of those of the training: `counts / len(df)`, `counts / df.shape[0]`."""
+        right = node.right
+        if self.functions.inner and not self.inside and isinstance(node.op, ast.Div) and _is_size(right):
+            node.left = self.visit(node.left)
+            node.right = self.kept(right)  # type: ignore[assignment]
+            return node
+        self.generic_visit(node)
+        return node
+
+    def spared(self, call: ast.Call) -> bool:
+        """Take columns that are never set out of what `drop` names; whether none is left."""
+        named = [word.value for word in call.keywords if word.arg in ("columns", "labels")] or call.args[:1]
+        if not named or not across(call):
+            return False
+        if isinstance(named[0], ast.Constant):
+            return named[0].value in self.undone
+        if isinstance(named[0], ast.List):
+            kept = [each for each in named[0].elts if getattr(each, "value", None) not in self.undone]
+            named[0].elts[:] = kept
+            return not kept
+        return False
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        """What a lambda computes it computes for each record, not once for all of them."""
+        self.inside += 1
+        self.generic_visit(node)
+        self.inside -= 1
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        inner = node.value
+        if self.every and isinstance(node.ctx, ast.Load) and (base := row_choice(node)) is not None:
+            return self.visit(base)  # type: ignore[no-any-return]
+        if (
+            isinstance(inner, ast.Call)
+            and isinstance(inner.func, ast.Attribute)
+            and inner.func.attr == "mode"
+            and not self.inside
+        ):
+            return self.kept(node)
+        if self.functions.inner and not self.inside and (values := self.inverse_of(node)) is not None:
+            return call_of("inverse", [self.next_key(), self.visit(values)])
+        self.generic_visit(node)
+        return node
+
+    def inverse_of(self, node: ast.Subscript) -> ast.expr | None:
+        """The values of `np.unique(values, return_inverse=True)[1]`."""
+        inner = node.value
+        if not (isinstance(inner, ast.Call) and self.paths.get(id(inner)) == "numpy.unique" and len(inner.args) == 1):
+            return None
+        second = isinstance(node.slice, ast.Constant) and node.slice.value == 1
+        return inner.args[0] if second and [word.arg for word in inner.keywords] == ["return_inverse"] else None
+
+    def kept(self, node: ast.expr) -> ast.AST:
+        nothing = ast.arguments([], [], None, [], [], None, [])
+        return call_of("keep", [self.next_key(), ast.Lambda(nothing, node)])
+
+    def next_key(self) -> ast.Constant:
+        self.count += 1
+        return ast.Constant(f"cell_{self.key}" + (f"_{self.count}" if self.count > 1 else ""))
+
+
+def learned_method(method: str) -> ast.Attribute:
+    """Return `learned.method`."""
+    return ast.Attribute(ast.Name("learned", ast.Load()), method, ast.Load())
+
+
+def call_of(method: str, given: list[ast.expr]) -> ast.Call:
+    """Return `learned.method(...)`."""
+    return ast.Call(learned_method(method), given, [])
+
+
+def _returns_several(call: ast.Call) -> bool:
+    """Whether numpy hands out more than the statistic: places or counts of each value."""
+    return any(word.arg is None or word.arg.startswith("return_") for word in call.keywords)
+
+
+def _over_all(call: ast.Call) -> bool:
+    """Whether a function of numpy takes all rows together: without an axis, or along the first one of a table."""
+    axis = next((word.value for word in call.keywords if word.arg == "axis"), None)
+    first = call.args[0] if call.args else None
+    return axis is None or (
+        isinstance(axis, ast.Constant)
+        and axis.value == 0
+        and isinstance(first, ast.Name | ast.Subscript | ast.Attribute)
+    )
+
+
+def _is_size(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "len"
+    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
+
+
+def _rows(name: str, chosen: ast.expr) -> ast.stmt:
+    return ast.Assign([ast.Name(name, ast.Store())], call_of("rows", [ast.Name(name, ast.Load()), chosen]))
+
+
+def _pairs(left: ast.AST, right: ast.AST) -> Iterable[tuple[ast.AST, ast.AST]]:
+    """Walk two copies of one tree together."""
+    yield left, right
+    for one, other in zip(ast.iter_child_nodes(left), ast.iter_child_nodes(right), strict=True):
+        yield from _pairs(one, other)

@@ -1,0 +1,1 @@
+"""Repair a notebook until it runs on the installed libraries."""

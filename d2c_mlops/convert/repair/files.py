@@ -1,0 +1,197 @@
+"""Match a file that a notebook wants with what lies in its folder and in the data folder, by name and by content."""
+
+from __future__ import annotations
+
+import csv
+import re
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from d2c_mlops.convert.run.isolated_run import files_below
+
+_COPY = re.compile(r"(?:[ _-]?\(\d+\)|[ _-]copy(?: \d+)?|[_-]\d)$", re.IGNORECASE)
+_LEAST_PART = 5  # letters and digits that two names must share
+LEAST_SHARE = 3  # one in so many of a table's columns must be named in a notebook that is said to mean it
+_TABLES = frozenset(
+    {".csv", ".tsv", ".txt", ".xls", ".xlsx", ".xlsm", ".parquet", ".json", ".data", ".zip", ".gz", ".feather", ".dat"}
+)
+
+
+@dataclass
+class Shelf:
+    """The files that a notebook may be given: beside it, in its data folder, around it."""
+
+    folders: Sequence[Path]  # searched in this order; the first is the copy that the notebook runs in
+    original: Path | None = None  # where relative paths of the original started
+    _listed: dict[Path, list[Path]] = field(default_factory=dict, repr=False)
+
+    def files(self, folder: Path) -> list[Path]:
+        """List a folder once."""
+        if folder not in self._listed:
+            self._listed[folder] = list(files_below(folder))
+        return self._listed[folder]
+
+    def forget(self) -> None:
+        """Look again: files were added."""
+        self._listed.clear()
+
+    def find(self, wanted: str, columns: Iterable[str] = (), results: Iterable[str] = ()) -> tuple[Path, str] | None:
+        """Return the file that `wanted` most likely means, and by what it was matched; never one of the notebook's results."""
+        name = base_of(wanted)
+        if self.original is not None and "://" not in wanted:
+            try:
+                there = (self.original / wanted.replace("\\", "/")).resolve()
+                if there.is_file():
+                    return there, "the path, seen from the original notebook"
+            except (OSError, ValueError):
+                pass
+        if not name:
+            return None
+        for how, key in _KEYS:
+            want = key(name)
+            if not want:
+                continue
+            for folder in self.folders:
+                found = [file for file in self.files(folder) if key(file.name) == want]
+                if found:
+                    return max(found, key=lambda file: _common(file, wanted)), how
+        return self.by_part(name, frozenset(results)) or self.by_content(frozenset(columns), frozenset(results))
+
+    def by_part(self, name: str, results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
+        """Return the one table of the same kind whose name holds the wanted one, or is held by it."""
+        stem, _, suffix = _plain(name).rpartition(".")
+        if len(stem) < _LEAST_PART:
+            return None
+        for folder in self.folders:
+            near: dict[str, Path] = {}
+            for file in self.files(folder):
+                own, _, kind = _plain(file.name).rpartition(".")
+                if (
+                    file.name not in results
+                    and kind == suffix
+                    and len(own) >= _LEAST_PART
+                    and (stem in own or own in stem)
+                ):
+                    near.setdefault(file.name, file)
+            if len(near) == 1:
+                return next(iter(near.values())), "a part of its name"
+        return None
+
+    def by_content(self, columns: frozenset[str], results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
+        """Return the one table that has columns that the notebook names: two, a third of its own, and no other as many."""
+        scored: list[tuple[int, int, Path]] = []  # columns in common, columns of its own, the file
+        for folder in self.folders:
+            for file in self.files(folder):
+                if file.suffix.lower() in _TABLES and columns and file.name not in results:
+                    own = set(header(file))
+                    scored.append((len(columns & own), len(own), file))
+        shared = max((count for count, _, _ in scored), default=0)
+        best = [(own, file) for count, own, file in scored if count == shared]
+        if shared < 2 or len({file.name for _, file in best}) > 1 or shared * LEAST_SHARE < best[0][0]:
+            return None
+        return best[0][1], f"its columns ({shared} that the notebook uses)"
+
+
+def base_of(wanted: str) -> str:
+    """Return the file name of a path or an address, whatever its separators."""
+    if re.match(r"\w+://", wanted):
+        parts = urlsplit(wanted)
+        wanted = unquote(parts.path)
+    return PurePosixPath(wanted.replace("\\", "/")).name
+
+
+def _plain(name: str) -> str:
+    """A name without case, separators and the ' (1)' of a second download."""
+    stem, dot, suffix = name.lower().rpartition(".")
+    stem = _COPY.sub("", stem if dot else suffix)
+    return re.sub(r"[\W_]+", "", stem) + (f".{suffix}" if dot else "")
+
+
+def _stem(name: str) -> str:
+    plain = _plain(name)
+    stem, dot, suffix = plain.rpartition(".")
+    return stem if dot and f".{suffix}" in _TABLES else ""
+
+
+_KEYS = (
+    ("its name", lambda name: name),
+    ("its name in another case", str.lower),
+    ("its name, separators and copy marks aside", _plain),
+    ("its name with another suffix", _stem),
+)
+
+
+def _common(file: Path, wanted: str) -> int:
+    """How many folders at the end of two paths agree."""
+    ours, theirs = list(reversed(file.parts)), list(reversed(re.split(r"[\\/]", wanted)))
+    return next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+
+
+def kind_of_file(path: Path) -> str:
+    """Tell what a file is by its content: xlsx, xls, parquet, zip, gzip, html, json, text or unknown."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return "unknown"
+    if start.startswith(b"PK\x03\x04"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return "xlsx" if any(one.startswith("xl/") for one in archive.namelist()) else "zip"
+        except zipfile.BadZipFile:
+            return "unknown"
+    for mark, kind in ((b"\xd0\xcf\x11\xe0", "xls"), (b"PAR1", "parquet"), (b"\x1f\x8b", "gzip")):
+        if start.startswith(mark):
+            return kind
+    text = start.lstrip(b"\xef\xbb\xbf \r\n\t")
+    if re.match(rb"(?i)<(!doctype html|html|table)", text):
+        return "html"
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "text"
+    if b"\x00" in start:
+        return "unknown"
+    return "json" if text.startswith((b"[{", b"{")) else "text"
+
+
+def encoding_of(path: Path) -> str:
+    """Return the encoding that reads the whole of a text file: utf-8, utf-16, cp1252 or latin-1."""
+    raw = path.read_bytes()
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return "latin-1"
+
+
+def separator_of(path: Path) -> str:
+    """Return the sign between the columns of a text file; a comma where nothing else is certain."""
+    with path.open("rb") as file:
+        sample = file.read(65536).decode("latin-1")
+    lines = [line for line in sample.splitlines()[:20] if line.strip()]
+    counts = {sign: [line.count(sign) for line in lines] for sign in (",", ";", "\t", "|")}
+    best = max(counts, key=lambda sign: (min(counts[sign], default=0) > 0, sum(counts[sign])))
+    return best if sum(counts[best]) else ","
+
+
+def header(path: Path) -> list[str]:
+    """Return the column names of a table without reading the rest of it; empty where that fails."""
+    kind = kind_of_file(path)
+    try:
+        if kind == "text":
+            with path.open(encoding=encoding_of(path), newline="") as file:
+                line = file.readline(100_000)
+            return [one.strip() for one in next(csv.reader([line], delimiter=separator_of(path)), [])]
+        if kind == "parquet":
+            import pyarrow.parquet as parquet
+
+            return list(parquet.read_schema(path).names)
+    except (OSError, UnicodeError, csv.Error, ValueError, StopIteration):
+        return []
+    return []

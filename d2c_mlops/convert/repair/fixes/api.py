@@ -1,0 +1,279 @@
+"""APIs that the installed versions took away: the table of changes, before the run and as the answer to its failures."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from d2c_mlops.convert.api_changes.change import Change, live_changes
+from d2c_mlops.convert.check.rules.drift import changes
+from d2c_mlops.convert.repair.importing import imported
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    argument_added,
+    before,
+    last_name,
+    replaced,
+    spelled,
+)
+from d2c_mlops.convert.repair.rewrites import IMPORTED, call_of, rewritten
+from d2c_mlops.convert.source.finding import Edit, Hit, renaming
+from d2c_mlops.convert.source.notebook import Cell
+
+
+@before("api", "", "", "the installed library no longer has it", order=10)
+def api_before(scene: Scene) -> Iterator[Proposal]:
+    for hit, change in changes(scene.subject):
+        if hit.cell is None:
+            continue
+        cell = scene.cell(hit.cell)
+        if change.kind == "behaviour" and change.path != "seaborn.distplot":
+            continue
+        edits = hit.edits or _rewritten(scene, cell, hit, change)
+        if edits:
+            yield Proposal(edits, f"{hit.message}: use {change.instead}")
+
+
+def _rewritten(scene: Scene, cell: Cell, hit: Hit, change: Change) -> tuple[Edit, ...]:
+    """Rewrite at the place of a hit that has no simple edit."""
+    key = change.path + (f"|{change.argument}" if change.kind == "keyword" else "")
+    for kind in (ast.Call, ast.Attribute):
+        for _, node in scene.nodes(kind, cell):
+            if (node.lineno, node.col_offset + 1) != (hit.line, hit.column):
+                continue
+            func = node.func if isinstance(node, ast.Call) else node
+            same = scene.subject.inference.path(func)
+            if same == change.path or (change.pattern and change.pattern.match(same)):
+                real = node if change.kind in ("keyword", "value") else func
+                if isinstance(real, ast.Call | ast.Attribute) and (edits := rewritten(key, cell, real)):
+                    return plainly(scene, cell, edits)
+    return ()
+
+
+def aliased(scene: Scene, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Write the name under which the notebook imported pandas."""
+    name = alias_of(scene, "pandas")
+    if name == "pd":
+        return edits
+    return tuple(replace(one, text=re.sub(r"(?<![\w.])pd\.", f"{name}.", one.text)) for one in edits)
+
+
+def plainly(scene: Scene, cell: Cell, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Write edits in the names that the notebook has, and import what it lacks."""
+    return imported(scene, cell, aliased(scene, edits))
+
+
+def alias_of(scene: Scene, module: str) -> str:
+    """Return the name of an imported module, or an expression that imports it."""
+    for _, node in scene.nodes(ast.Import):
+        for one in node.names:
+            if one.name == module:
+                return one.asname or module
+    return f"__import__('{module}')"
+
+
+@before("moved-import", "", "", "the name has moved", order=5)
+def moved_imports(scene: Scene) -> Iterator[Proposal]:
+    for cell, node in scene.nodes(ast.ImportFrom):
+        if node.level or not node.module:
+            continue
+        kept: list[str] = []
+        lines: dict[str, list[str]] = {}
+        uses: list[tuple[str, str]] = []
+        reasons: list[str] = []
+        for one in node.names:
+            path = f"{node.module}.{one.name}"
+            change = _gone(path)
+            new, use = IMPORTED.get(path, ("", ""))
+            if change is None or not (new or change.to):
+                kept.append(_bound(one.name, one.asname))
+                continue
+            new = new or change.to + path[len(change.path) :]
+            parent, _, last = new.rpartition(".")
+            bound = one.asname or one.name
+            if use and use != bound and ("." in use or one.asname is None):
+                uses.append((bound, use))
+                bound = last
+            lines.setdefault(parent, []).append(_bound(last, bound))
+            reasons.append(f"`{path}` is gone since {change.library} {change.since}: use {new}")
+        if not lines:
+            continue
+        moved = [
+            f"from {module} import {', '.join(dict.fromkeys(names))}" if module else f"import {', '.join(names)}"
+            for module, names in lines.items()
+        ]
+        first = [f"from {node.module} import {', '.join(kept)}"] if kept else []
+        text = ("\n" + " " * node.col_offset).join([*first, *moved])
+        edits = [replaced(cell, node, text), *_used(scene, uses)]
+        yield Proposal(tuple(edits), "; ".join(reasons))
+
+
+def _bound(name: str, asname: str | None) -> str:
+    return name if asname in (None, name) else f"{name} as {asname}"
+
+
+def _gone(path: str) -> Change | None:
+    found = [c for c in live_changes() if c.kind == "gone" and (path == c.path or path.startswith(c.path + "."))]
+    return max(found, key=lambda change: len(change.path), default=None)
+
+
+def _used(scene: Scene, uses: list[tuple[str, str]]) -> Iterator[Edit]:
+    new = dict(uses)
+    for cell, node in scene.nodes(ast.Name):
+        if node.id in new and isinstance(node.ctx, ast.Load):
+            yield replaced(cell, node, new[node.id])
+
+
+@before("moved-attribute", "", "", "the name has moved", order=6)
+def moved_attributes(scene: Scene) -> Iterator[Proposal]:
+    """`metrics.plot_confusion_matrix(...)`: the module is there, the name in it is not."""
+    for cell, node in scene.nodes(ast.Attribute):
+        path = scene.subject.inference.path(node)
+        new, use = IMPORTED.get(path, ("", ""))
+        change = _gone(path) if new else None
+        if change is None:
+            continue
+        if new.rpartition(".")[0] == path.rpartition(".")[0]:
+            text = f"{spelled(cell, node.value)}.{use}"
+        else:
+            module, _, name = new.rpartition(".")
+            text = f"__import__('{module}', fromlist=['{name}']).{use}"
+        edits = plainly(scene, cell, (replaced(cell, node, text),))
+        yield Proposal(edits, f"`{path}` is gone since {change.library} {change.since}")
+
+
+@after("gone-attribute", "", "", "the installed library no longer has it", order=20)
+def gone_attribute(scene: Scene, trouble: Trouble) -> Proposal | None:
+    if trouble.kind != "AttributeError" or not trouble.name:
+        return None
+    holder = trouble.holder.removeprefix("module:").removeprefix("class:")
+    short = holder.rpartition(".")[2]
+    for change in live_changes():
+        parent, _, name = change.path.rpartition(".")
+        if change.kind != "gone" or name != trouble.name:
+            continue
+        if parent != holder and parent.rpartition(".")[2] != short:
+            continue
+        for cell, node in scene.failing(trouble, ast.Attribute):
+            if node.attr != name:
+                continue
+            edits = _simple(cell, node, change) or plainly(scene, cell, rewritten(change.path, cell, node))
+            edits = edits or _elsewhere(scene, cell, node, change)
+            if edits:
+                return Proposal(edits, says(change))
+    return None
+
+
+def _simple(cell: Cell, node: ast.Attribute, change: Change) -> tuple[Edit, ...]:
+    if change.text:
+        return (replaced(cell, node, change.text),)
+    if change.to and change.to.rpartition(".")[0] == change.path.rpartition(".")[0]:
+        return (renaming(cell.index, node, change.to.rpartition(".")[2]),)
+    return ()
+
+
+def _elsewhere(scene: Scene, cell: Cell, node: ast.Attribute, change: Change) -> tuple[Edit, ...]:
+    """A name that lives in another module now."""
+    module, _, name = change.to.rpartition(".")
+    if not module or module[0].isupper() or module.rpartition(".")[2][:1].isupper():
+        return ()
+    text = f"__import__('{module}', fromlist=['{name}']).{name}"
+    return imported(scene, cell, (replaced(cell, node, text),))
+
+
+def says(change: Change) -> str:
+    """Return the sentence that a mend by the table gives as its reason."""
+    return f"`{change.title[:90]}` is gone since {change.library} {change.since}: use {change.instead}"
+
+
+@after("cannot-import", "", "", "the name has moved", order=30)
+def cannot_import(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A name that its module no longer has: taken from where the table says, or left out where nothing uses it."""
+    found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", trouble.message)
+    if trouble.kind != "ImportError" or found is None:
+        return None
+    for cell, node in scene.failing(trouble, ast.ImportFrom):
+        if node.module is None or not any(one.name == found[1] for one in node.names):
+            continue
+        bound = next(one.asname or one.name for one in node.names if one.name == found[1])
+        used = any(name.id == bound for _, name in scene.nodes(ast.Name))
+        if used:
+            continue
+        rest = [_bound(one.name, one.asname) for one in node.names if one.name != found[1]]
+        text = f"from {node.module} import {', '.join(rest)}" if rest else "pass"
+        return Proposal((replaced(cell, node, text),), f"`{found[1]}` is gone from {found[2]}, and nothing uses it")
+    return None
+
+
+@after("numeric-only", "pandas", "2.0", "columns of text are no longer left out silently", order=15)
+def numbers_only(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """Means, correlations and the like over frames that hold texts."""
+    names = {
+        "corr",
+        "cov",
+        "mean",
+        "median",
+        "std",
+        "var",
+        "sem",
+        "skew",
+        "kurt",
+        "kurtosis",
+        "quantile",
+        "sum",
+        "prod",
+        "max",
+        "min",
+        "corrwith",
+    }
+    text = (
+        "could not convert string to float",
+        "does not support operation",
+        "agg function failed",
+        "Could not convert",
+        "Cannot perform reduction",
+        "unsupported operand type",
+        "not supported for the input types",
+        "can't multiply",
+        "Cannot convert",
+        "complex() arg",
+        "cannot perform",
+        "not supported between instances of",
+        "datetime64 type does not",
+        "does not support reduction",
+        "Invalid value",
+        "could not convert",
+        "has no kernel matching input types",
+        "does not support aggregation",
+        "Cannot aggregate non-numeric type",
+        "Cannot interpolate with",
+    )
+    if not trouble.says(*text) or not {"TypeError", "ValueError", "NotImplementedError"} & set(trouble.bases):
+        return None
+    if not trouble.through("pandas/"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        name = last_name(call.func)
+        taken = {word.arg for word in call.keywords}
+        if name in names and isinstance(call.func, ast.Attribute) and "numeric_only" not in taken:
+            return Proposal(
+                (argument_added(cell, call, "numeric_only=True"),),
+                f"{name}() over columns of text raises since pandas 2",
+            )
+        first = call.args[0] if call.args else None
+        plain = isinstance(first, ast.Constant) or (first is not None and last_name(first) in names)
+        if name in ("agg", "aggregate") and plain and "numeric_only" not in taken:
+            return Proposal(
+                (argument_added(cell, call, "numeric_only=True"),), "agg() over columns of text raises since pandas 2"
+            )
+        inner_call = call_of(cell, call)
+        if inner_call is not None and last_name(inner_call.func) in names:
+            return Proposal(
+                (argument_added(cell, inner_call, "numeric_only=True"),), "columns of text raise since pandas 2"
+            )
+    return None

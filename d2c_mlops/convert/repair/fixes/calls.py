@@ -1,0 +1,234 @@
+"""Calls whose arguments or answers are others now, and that fail only where they run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from d2c_mlops.convert.api_changes.library_versions import before_version
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    argument_added,
+    before,
+    insertion,
+    last_name,
+    line_before,
+    replaced,
+    spelled,
+    statement_of,
+)
+from d2c_mlops.convert.repair.rewrites import inner, recalled
+
+
+@before("clusters", "scikit-learn", "1.4", "KMeans starts once by itself, where it started ten times", order=20)
+def ten_starts(scene: Scene) -> Iterator[Proposal]:
+    """`n_init=10` was the default of an author whose scikit-learn was older, or warned of the change."""
+    warned = any(
+        "n_init" in output.text and "will change from 10" in output.text
+        for cell in scene.notebook.code
+        for output in cell.outputs
+    )
+    if not warned and not before_version(scene.notebook.metadata, "scikit-learn", "1.4"):
+        return
+    for cell, call in scene.nodes(ast.Call):
+        if last_name(call.func) != "KMeans" or any(word.arg in ("n_init", None) for word in call.keywords):
+            continue
+        if len(call.args) < 3 and keyword(call, "init") is None:
+            yield Proposal((argument_added(cell, call, "n_init=10"),))
+
+
+@after("ragged", "numpy", "1.24", "rows of unequal length make an array of objects only where that is said", order=40)
+def ragged(scene: Scene, trouble: Trouble) -> Proposal | None:
+    if not trouble.says("inhomogeneous shape"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if last_name(call.func) in ("array", "asarray") and keyword(call, "dtype") is None:
+            return Proposal((argument_added(cell, call, "dtype=object"),), "rows of unequal length make objects")
+    return None
+
+
+@after("most-frequent", "scipy", "1.11", "stats.mode gives numbers, no longer arrays of one", order=40)
+def most_frequent(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`stats.mode(x)[0][0]`; of texts, the mode of pandas."""
+    if trouble.says("is not recognized as numeric", "Argument `a` is not"):
+        for cell, node in scene.failing(trouble, ast.Subscript):
+            inside = node.value
+            while isinstance(inside, ast.Subscript | ast.Attribute):
+                inside = inside.value
+            if isinstance(inside, ast.Call) and last_name(inside.func) == "mode" and inside.args:
+                text = f"{spelled(cell, inside.args[0])}.mode()[0]"
+                return Proposal(
+                    (replaced(cell, node, text),), "stats.mode counts numbers only; pandas counts texts too"
+                )
+    if not trouble.says("invalid index to scalar variable", "object is not subscriptable"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if last_name(call.func) == "mode" and call.args and keyword(call, "keepdims") is None:
+            edit = argument_added(cell, call, "keepdims=True")
+            return Proposal((edit,), "stats.mode gives numbers unless the axis is kept")
+    return None
+
+
+@after("labels-not-there", "pandas", "1.0", ".loc no longer takes labels that are not there", order=62)
+def labels_not_there(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`series.loc[['a', 'z']]` gave NaN for what is not there: `.reindex(['a', 'z'])`."""
+    if trouble.kind != "KeyError" or "not in index" not in trouble.message or not trouble.through("pandas/"):
+        return None
+    for cell, node in scene.failing(trouble, ast.Subscript):
+        holder = node.value
+        if isinstance(holder, ast.Attribute) and holder.attr == "loc" and isinstance(node.ctx, ast.Load):
+            if not isinstance(node.slice, ast.Tuple | ast.Slice):
+                text = f"{spelled(cell, holder.value)}.reindex({spelled(cell, node.slice)})"
+                return Proposal((replaced(cell, node, text),), "labels that are not there are asked for by reindex()")
+    return None
+
+
+@after("not-in-place", "pandas", "1.5", "the method no longer works in place", order=19)
+def not_in_place(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`df.set_axis(names, axis=1, inplace=True)` as `df = df.set_axis(names, axis=1)`."""
+    if not trouble.says("unexpected keyword argument 'inplace'"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if keyword(call, "inplace") is None or not isinstance(call.func, ast.Attribute):
+            continue
+        statement = statement_of(cell, call)
+        owner: ast.expr = call.func.value
+        if isinstance(owner, ast.Attribute) and owner.attr == "cat":
+            owner = owner.value
+        new = recalled(cell, call, spelled(cell, call.func), inner(cell, call, "inplace"))
+        if isinstance(statement, ast.Expr) and statement.value is call:
+            place = insertion(cell, call.lineno, call.col_offset, f"{spelled(cell, owner)} = ")
+            return Proposal((place, *new), f"{call.func.attr}() no longer works in place")
+        return Proposal(new, f"{call.func.attr}() no longer works in place")
+    return None
+
+
+@after("date-parser", "pandas", "3.0", "read_csv no longer takes a parser of dates", order=19)
+def date_parser(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`parse_dates=['day'], date_parser=f` as `converters={'day': f}`: f reads each value of these columns."""
+    if not trouble.says("unexpected keyword argument 'date_parser'"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        given = keyword(call, "date_parser")
+        if given is None:
+            continue
+        columns = keyword(call, "parse_dates")
+        index = keyword(call, "index_col")
+        parser = spelled(cell, given)
+        rest = inner(cell, call, "date_parser")
+        keys: list[ast.expr] = []
+        if isinstance(columns, ast.List | ast.Tuple):
+            keys = [one for one in columns.elts if isinstance(one, ast.Constant)]
+        elif isinstance(columns, ast.Constant) and columns.value is True and index is not None:
+            keys = [index] if isinstance(index, ast.Constant) else []
+        if keys and keyword(call, "converters") is None:
+            rest.append(f"converters={{{', '.join(f'{spelled(cell, key)}: {parser}' for key in keys)}}}")
+        elif columns is not None:
+            return None
+        return Proposal(recalled(cell, call, spelled(cell, call.func), rest), "the parser of dates is a converter now")
+    return None
+
+
+@after("errors-ignored", "pandas", "3.0", "errors='ignore' is gone: what cannot be read stays as it is", order=24)
+def errors_ignored(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`pd.to_numeric(x, errors='ignore')`: a function that gives back what it cannot read."""
+    if not trouble.says("invalid error value specified", "errors must be one of 'raise'"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        given = keyword(call, "errors")
+        if not (isinstance(given, ast.Constant) and given.value == "ignore") or cell.tree is None:
+            continue
+        handed = last_name(call.func) == "apply" and bool(call.args)
+        asked = call.args[0] if handed else call.func
+        name = last_name(asked)
+        if name not in ("to_numeric", "to_datetime", "to_timedelta"):
+            continue
+        made = f"{name}_or_same"
+        arguments = inner(cell, call, "errors")
+        if handed:
+            arguments[0] = made
+        edits = recalled(cell, call, spelled(cell, call.func) if handed else made, arguments)
+        if not any(node.name == made for _, node in scene.nodes(ast.FunctionDef)):
+            text = (
+                f"def {made}(values, **options):\n    try:\n        return {spelled(cell, asked)}(values, **options)\n"
+                "    except (ValueError, TypeError):\n        return values\n\n"
+            )
+            edits = (line_before(cell, cell.tree.body[0], text), *edits)
+        return Proposal(edits, "errors='ignore' is gone: what cannot be read stays as it is")
+    return None
+
+
+@after("one-against-the-rest", "scikit-learn", "1.8", "liblinear no longer takes several classes", order=40)
+def several_classes(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """The solver fitted one model for each class against the rest: so does OneVsRestClassifier."""
+    if not trouble.says("'liblinear' solver does not support multiclass"):
+        return None
+    from d2c_mlops.convert.repair.importing import imported
+
+    for cell, call in scene.nearest(trouble, ast.Call):
+        solver = keyword(call, "solver")
+        if (
+            last_name(call.func).startswith("LogisticRegression")
+            and isinstance(solver, ast.Constant)
+            and solver.value == "liblinear"
+        ):
+            text = f"__import__('sklearn.multiclass', fromlist=['OneVsRestClassifier']).OneVsRestClassifier({spelled(cell, call)})"
+            edits = imported(scene, cell, (replaced(cell, call, text),))
+            return Proposal(edits, "liblinear fitted each class against the rest: so does OneVsRestClassifier")
+    return None
+
+
+@after("smoothing-names", "statsmodels", "0.13", "arguments of exponential smoothing were renamed or moved", order=18)
+def smoothing_names(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`fit(smoothing_slope=...)` is `smoothing_trend`; the Box-Cox transformation is said to the model."""
+    found = re.search(
+        r"unexpected keyword argument '(smoothing_slope|use_boxcox|use_basinhopping|damping_slope)'", trouble.message
+    )
+    if found is None:
+        return None
+    renamed = {"smoothing_slope": "smoothing_trend", "damping_slope": "damping_trend"}
+    for cell, call in scene.failing(trouble, ast.Call):
+        given = keyword(call, found[1])
+        if given is None or not isinstance(call.func, ast.Attribute):
+            continue
+        rest = inner(cell, call, found[1])
+        if found[1] in renamed:
+            rest.append(f"{renamed[found[1]]}={spelled(cell, given)}")
+        owner = call.func.value
+        start = spelled(cell, call.func)
+        if found[1] == "use_boxcox":
+            if not isinstance(owner, ast.Call):
+                return None
+            model = (
+                f"{spelled(cell, owner.func)}({', '.join([*inner(cell, owner), f'use_boxcox={spelled(cell, given)}'])})"
+            )
+            start = f"{model}.{call.func.attr}"
+        return Proposal(recalled(cell, call, start, rest), "arguments of exponential smoothing were renamed or moved")
+    return None
+
+
+@before("ljung-box", "statsmodels", "0.12", "acorr_ljungbox gives a table", order=20)
+def ljung_box(scene: Scene) -> Iterator[Proposal]:
+    """`statistic, p = acorr_ljungbox(...)` would bind the names of the columns."""
+    for cell, node in scene.nodes(ast.Assign):
+        call = node.value
+        if isinstance(node.targets[0], ast.Tuple) and isinstance(call, ast.Call):
+            if last_name(call.func) == "acorr_ljungbox" and keyword(call, "return_df") is None:
+                yield Proposal((insertion(cell, call.end_lineno or 0, call.end_col_offset or 0, ".to_numpy().T"),))
+
+
+@after("old-objective", "xgboost", "1.0", "the objective was renamed", order=40)
+def old_objective(scene: Scene, trouble: Trouble) -> Proposal | None:
+    if "reg:linear" not in trouble.message:
+        return None
+    edits = tuple(
+        replaced(cell, text, "'reg:squarederror'")
+        for cell, text in scene.nodes(ast.Constant)
+        if text.value == "reg:linear"
+    )
+    return Proposal(edits, "reg:linear is now called reg:squarederror", restart=True) if edits else None

@@ -1,0 +1,113 @@
+"""Counts of values, whose column has another name."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from d2c_mlops.convert.api_changes.library_versions import before_version
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    before,
+    insertion,
+    last_name,
+    parent_of,
+    replaced,
+    spelled,
+    statement_of,
+)
+from d2c_mlops.convert.source.notebook import Cell
+
+
+@before("counted-columns", "pandas", "2.0", "value_counts() is called `count`, no longer by its column", order=20)
+def counted_columns(scene: Scene) -> Iterator[Proposal]:
+    """Give the columns of counts the names that they had: `index` and the name of the data."""
+    if _knows_count(scene):
+        return
+    yield from _counts_in_frames(scene)
+    for cell, call in scene.nodes(ast.Call):
+        if last_name(call.func) != "reset_index" or call.args or call.keywords:
+            continue
+        counts = call.func.value if isinstance(call.func, ast.Attribute) else None
+        if not (isinstance(counts, ast.Call) and last_name(counts.func) == "value_counts"):
+            continue
+        column = counts.func.value if isinstance(counts.func, ast.Attribute) else None
+        name = _column_name(cell, column)
+        if (
+            not name
+            or _is_renamed(scene, cell, call)
+            or scene.subject.inference.kind(column or call) == "pandas.DataFrame"
+        ):
+            continue
+        new = f"{spelled(cell, counts)}.rename_axis('index').reset_index(name={name})"
+        yield Proposal((replaced(cell, call, new),))
+
+
+def _knows_count(scene: Scene) -> bool:
+    """Whether the author had the new names already: `counts['count']`, and nowhere 'index'."""
+    if before_version(scene.notebook.metadata, "pandas", "2.0"):
+        return False
+    said = {node.value for _, node in scene.nodes(ast.Constant) if node.value in ("count", "index")}
+    return said == {"count"}
+
+
+def _counts_in_frames(scene: Scene) -> Iterator[Proposal]:
+    """Counts that become a frame by to_frame(), by DataFrame(), or later under their own name."""
+    for cell, counts in scene.nodes(ast.Call):
+        column = counts.func.value if isinstance(counts.func, ast.Attribute) else None
+        name = _column_name(cell, column) if last_name(counts.func) == "value_counts" else ""
+        if not name or scene.subject.inference.kind(column or counts) == "pandas.DataFrame":
+            continue
+        above = parent_of(cell, counts)
+        further = parent_of(cell, above) if isinstance(above, ast.Attribute) else None
+        framed = isinstance(above, ast.Attribute) and above.attr == "to_frame" and not getattr(further, "args", True)
+        framed = framed or (
+            isinstance(above, ast.Call) and last_name(above.func) == "DataFrame" and above.args[:1] == [counts]
+        )
+        if isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Name):
+            framed = _framed_later(scene, above.targets[0].id)
+        if framed:
+            end = (counts.end_lineno or 0, counts.end_col_offset or 0)
+            yield Proposal((insertion(cell, *end, f".rename_axis(None).rename({name})"),))
+
+
+def _framed_later(scene: Scene, name: str) -> bool:
+    """Whether a name is made a frame anywhere: `counts.reset_index()`, `counts.to_frame()`, `pd.DataFrame(counts)`."""
+    for _, call in scene.nodes(ast.Call):
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+        plain = not call.args and not call.keywords
+        if (
+            last_name(call.func) in ("reset_index", "to_frame")
+            and plain
+            and isinstance(owner, ast.Name)
+            and owner.id == name
+        ):
+            return True
+        if last_name(call.func) == "DataFrame" and len(call.args) == 1 and isinstance(call.args[0], ast.Name):
+            if call.args[0].id == name and not call.keywords:
+                return True
+    return False
+
+
+def _column_name(cell: Cell, column: ast.expr | None) -> str:
+    if isinstance(column, ast.Subscript) and isinstance(column.slice, ast.Constant | ast.Name):
+        return (
+            spelled(cell, column.slice)
+            if not isinstance(column.slice, ast.Constant) or isinstance(column.slice.value, str)
+            else ""
+        )
+    return repr(column.attr) if isinstance(column, ast.Attribute) else ""
+
+
+def _is_renamed(scene: Scene, cell: Cell, call: ast.Call) -> bool:
+    """Whether all columns get new names right away, so that the old ones do not matter."""
+    statement = statement_of(cell, call)
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+        return False
+    name = statement.targets[0].id
+    return any(
+        isinstance(target, ast.Attribute) and target.attr == "columns" and last_name(target.value) == name
+        for _, assign in scene.nodes(ast.Assign)
+        for target in assign.targets
+    )

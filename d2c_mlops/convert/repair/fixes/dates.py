@@ -1,0 +1,98 @@
+"""Dates and lengths of time whose units and forms changed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    before,
+    insertion,
+    last_name,
+    parent_of,
+    replaced,
+    spelled,
+)
+
+
+@before("ten-digits", "pandas", "3.0", "dates are counted in microseconds, no longer in nanoseconds", order=20)
+def nanoseconds(scene: Scene) -> Iterator[Proposal]:
+    """`dates.astype('int64') // 10**9` counts seconds only from nanoseconds."""
+    for cell, node in scene.nodes(ast.BinOp):
+        if not isinstance(node.op, ast.Div | ast.FloorDiv) or not _is_billion(node.right):
+            continue
+        call = node.left
+        if (
+            isinstance(call, ast.Call)
+            and last_name(call.func) in ("astype", "view")
+            and isinstance(call.func, ast.Attribute)
+        ):
+            start = spelled(cell, call.func.value)
+            if call.args and "int" in spelled(cell, call.args[0]) and "datetime64" not in start:
+                where = call.func.value
+                yield Proposal(
+                    (insertion(cell, where.end_lineno or 0, where.end_col_offset or 0, ".astype('datetime64[ns]')"),)
+                )
+
+
+def _is_billion(node: ast.expr) -> bool:
+    """Return whether an expression is 1e9, 10**9 or a million, written out."""
+    if isinstance(node, ast.Constant):
+        return node.value in (10**9, 10**6)
+    return ast.unparse(node) in ("10 ** 9", "10 ** 6")
+
+
+@before("month-unit", "pandas", "2.0", "months and years have no fixed length", order=20)
+def month_units(scene: Scene) -> Iterator[Proposal]:
+    """`/ np.timedelta64(1, 'M')`: a mean month is 2,629,746 seconds, a mean year 31,556,952."""
+    seconds = {"M": 2629746, "Y": 31556952}
+    for cell, call in scene.nodes(ast.Call):
+        if last_name(call.func) != "timedelta64" or len(call.args) != 2:
+            continue
+        unit = call.args[1]
+        above = parent_of(cell, call)
+        if (
+            isinstance(unit, ast.Constant)
+            and unit.value in seconds
+            and isinstance(above, ast.BinOp)
+            and isinstance(above.op, ast.Div | ast.FloorDiv)
+        ):
+            count = spelled(cell, call.args[0])
+            size = f"{seconds[unit.value]}" if count == "1" else f"{seconds[unit.value]} * {count}"
+            yield Proposal((replaced(cell, call.args[0], size), replaced(cell, unit, "'s'")))
+
+
+@after("days-of-differences", "pandas", "2.0", "differences of dates are not cast to days", order=15)
+def days_of_differences(scene: Scene, trouble: Trouble) -> Proposal | None:
+    if not trouble.says(
+        "Cannot convert from timedelta64", "Supported resolutions are", "Units 'M', 'Y'", "Cannot cast"
+    ):
+        return None
+    from d2c_mlops.convert.repair.rewrites import rewritten
+
+    for cell, call in scene.failing(trouble, ast.Call):
+        if last_name(call.func) == "astype" and (edits := rewritten("pandas.Series.astype", cell, call)):
+            return Proposal(edits, "pandas keeps only seconds and smaller units")
+    return None
+
+
+@after("text-dates", "pandas", "2.0", "all dates of a column must have one form", order=40)
+def mixed_dates(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """to_datetime over dates of several forms: each by itself, as before."""
+    if not trouble.says(
+        "doesn't match format", "does not match format", "unconverted data remains"
+    ) or not trouble.through("pandas/"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        taken = {word.arg for word in call.keywords}
+        if last_name(call.func) == "to_datetime" and not taken & {"format"}:
+            from d2c_mlops.convert.repair.mending import argument_added
+
+            return Proposal(
+                (argument_added(cell, call, "format='mixed'"),), "dates of several forms are read one by one"
+            )
+    return None

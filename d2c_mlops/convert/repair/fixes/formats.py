@@ -1,0 +1,174 @@
+"""Files that are not what their name says: read by what they hold."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.files import encoding_of, kind_of_file, separator_of
+from d2c_mlops.convert.repair.fixes.paths import columns_used
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    argument_added,
+    last_name,
+    replaced,
+    spelled,
+)
+from d2c_mlops.convert.repair.rewrites import inner, recalled
+from d2c_mlops.convert.source.existence import is_file
+from d2c_mlops.convert.source.finding import Edit
+from d2c_mlops.convert.source.notebook import Cell
+
+_READERS = {
+    "xlsx": "read_excel",
+    "xls": "read_excel",
+    "parquet": "read_parquet",
+    "json": "read_json",
+    "text": "read_csv",
+}
+_EXCEL_ONLY = ("sheet_name", "engine", "sheetname")
+_TEXT_ONLY = (
+    "sep",
+    "delimiter",
+    "encoding",
+    "engine",
+    "error_bad_lines",
+    "on_bad_lines",
+    "low_memory",
+    "lineterminator",
+    "quotechar",
+)
+
+
+def file_read(scene: Scene, trouble: Trouble, cell: Cell, call: ast.Call) -> Path | None:
+    """Return the file that a reader was given, where it lies in the notebook's folder."""
+    given = call.args[0] if call.args else keyword(call, "filepath_or_buffer") or keyword(call, "io")
+    text = given.value if isinstance(given, ast.Constant) else None
+    if isinstance(given, ast.Name):
+        text = trouble.strings.get(given.id)
+    if not isinstance(text, str):
+        return None
+    place = scene.shelf.folders[0] / text
+    return place if is_file(place) else None
+
+
+@after("file-type", "", "", "the file is not what its name says", order=11)
+def file_type(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A workbook named .csv, a text named .xls: read with the reader of its content."""
+    for cell, call in scene.failing(trouble, ast.Call):
+        name = last_name(call.func)
+        if not name.startswith("read_"):
+            continue
+        file = file_read(scene, trouble, cell, call)
+        if file is None:
+            continue
+        kind = kind_of_file(file)
+        reader = _READERS.get(kind)
+        if reader is None or reader == name or (name == "read_table" and reader == "read_csv"):
+            continue
+        gone = _TEXT_ONLY if reader == "read_excel" else _EXCEL_ONLY
+        arguments = inner(cell, call, *gone)
+        if reader == "read_csv" and separator_of(file) != ",":
+            arguments.append(f"sep={separator_of(file)!r}")
+        if reader == "read_csv" and encoding_of(file) != "utf-8":
+            arguments.append(f"encoding={encoding_of(file)!r}")
+        start = spelled(cell, call.func).removesuffix(name)
+        return Proposal(recalled(cell, call, start + reader, arguments), f"{file.name} holds {kind}")
+    return None
+
+
+@after("encoding", "", "", "the text is not UTF-8", order=12)
+def encoding(scene: Scene, trouble: Trouble) -> Proposal | None:
+    if "UnicodeDecodeError" not in trouble.bases and "UnicodeError" not in trouble.bases:
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        name = last_name(call.func)
+        if name not in ("read_csv", "read_table", "open"):
+            continue
+        file = file_read(scene, trouble, cell, call)
+        found = encoding_of(file) if file is not None else "latin-1"
+        given = keyword(call, "encoding")
+        if given is not None:
+            return Proposal((replaced(cell, given, repr(found)),), f"the file is written in {found}")
+        return Proposal((argument_added(cell, call, f"encoding={found!r}"),), f"the file is written in {found}")
+    return None
+
+
+@after("engine", "pandas", "2.0", "the reader is chosen by the file's content", order=11)
+def engine(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`engine='xlrd'` for an .xlsx: the reader chooses by itself."""
+    if not trouble.says("Excel xlsx file; not supported", "xlsx file; not supported", "xlrd", "engine"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        word = keyword(call, "engine")
+        if last_name(call.func) in ("read_excel", "ExcelFile") and word is not None:
+            file = file_read(scene, trouble, cell, call)
+            if file is not None and kind_of_file(file) == "xls":
+                return None
+            return Proposal(
+                recalled(cell, call, spelled(cell, call.func), inner(cell, call, "engine")),
+                "the reader is chosen by the file's content",
+            )
+    return None
+
+
+@after("separator", "", "", "the columns are separated by another sign", order=13)
+def separator(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A table that came as one column, or in lines of unequal length."""
+    if "ParserError" not in trouble.bases:
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        file = file_read(scene, trouble, cell, call) if last_name(call.func) in ("read_csv", "read_table") else None
+        if file is None:
+            continue
+        sign = separator_of(file)
+        given = keyword(call, "sep") or keyword(call, "delimiter")
+        if given is None and sign != ",":
+            return Proposal((argument_added(cell, call, f"sep={sign!r}"),), f"the columns are separated by {sign!r}")
+    return None
+
+
+@after("one-column", "", "", "the columns are separated by another sign", order=55)
+def one_column(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A KeyError because a `;` table was read as one column: the separator is written where it was read."""
+    if trouble.kind not in ("KeyError", "AttributeError"):
+        return None
+    for cell, call in scene.nodes(ast.Call):
+        if last_name(call.func) != "read_csv" or keyword(call, "sep") is not None or len(call.args) > 1:
+            continue
+        file = file_read(scene, trouble, cell, call)
+        if file is None or separator_of(file) == ",":
+            continue
+        from d2c_mlops.convert.repair.files import header
+
+        if columns_used(scene) & set(header(file)):
+            sign = separator_of(file)
+            return Proposal(
+                (argument_added(cell, call, f"sep={sign!r}"),), f"the columns are separated by {sign!r}", restart=True
+            )
+    return None
+
+
+@after("padded-names", "", "", "names of columns have blanks around them", order=56)
+def nothing_fits(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A column wanted under its name in another case, or without the blanks around it, of a file that was matched."""
+    wanted = trouble.arguments[0] if trouble.kind == "KeyError" and trouble.arguments else None
+    if not isinstance(wanted, str):
+        return None
+    from d2c_mlops.convert.repair.files import header
+
+    for file in scene.shelf.files(scene.shelf.folders[0]):
+        names = header(file)
+        if wanted in names:
+            return None
+        same = [one for one in names if one.strip().lower() == wanted.strip().lower()]
+        if len(same) == 1:
+            edits: list[Edit] = [
+                replaced(cell, text, repr(same[0])) for cell, text in scene.nodes(ast.Constant) if text.value == wanted
+            ]
+            return Proposal(tuple(edits), f"{file.name} has the column {same[0]!r}", restart=True) if edits else None
+    return None

@@ -1,0 +1,277 @@
+"""Frames: columns of groups, assignments in chains, arrays taken out of a frame, options that are gone."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from d2c_mlops.convert.meaning.api_signatures import GROUPS
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    before,
+    insertion,
+    last_name,
+    replaced,
+    spelled,
+    statement_of,
+    without_statement,
+)
+from d2c_mlops.convert.source.finding import Edit
+from d2c_mlops.convert.source.notebook import Cell
+
+
+@before("grouped-columns", "pandas", "2.0", "several columns of a groupby need a list", order=20)
+def grouped_columns(scene: Scene) -> Iterator[Proposal]:
+    for cell, node in scene.nodes(ast.Subscript):
+        if isinstance(node.slice, ast.Tuple) and node.slice.elts and _is_groups(scene, node.value):
+            first, last = node.slice.elts[0], node.slice.elts[-1]
+            end = (last.end_lineno or 0, last.end_col_offset or 0)
+            if (first.lineno, first.col_offset) > (node.slice.lineno, node.slice.col_offset):
+                continue
+            yield Proposal((insertion(cell, first.lineno, first.col_offset, "["), insertion(cell, *end, "]")))
+
+
+def _is_groups(scene: Scene, node: ast.expr) -> bool:
+    called = isinstance(node, ast.Call) and last_name(node.func) in ("groupby", "resample", "rolling")
+    return called or scene.subject.inference.kind(node) == GROUPS
+
+
+@after("grouped-columns-late", "pandas", "2.0", "several columns of a groupby need a list", order=15)
+def grouped_columns_late(scene: Scene, trouble: Trouble) -> Proposal | None:
+    if not trouble.says("Cannot subset columns with a tuple"):
+        return None
+    for cell, node in scene.failing(trouble, ast.Subscript):
+        if isinstance(node.slice, ast.Tuple):
+            return Proposal((replaced(cell, node.slice, f"[{spelled(cell, node.slice)}]"),), "write a list of columns")
+    return None
+
+
+def chained(scene: Scene, cell: Cell, line: int, end_line: int) -> Proposal | None:
+    """Mend an assignment to a copy, seen while the cell ran: the parts of one statement, in one step."""
+    for node in ast.walk(cell.tree) if cell.tree else ():
+        if not isinstance(node, ast.stmt) or node.lineno > line or (node.end_lineno or 0) < end_line:
+            continue
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            edits = inplace_on_part(cell, node, node.value)
+        elif isinstance(node, ast.Assign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            edits = tuple(edit for target in targets for edit in one_step(cell, target))
+        else:
+            continue
+        if edits:
+            return Proposal(edits, "under copy-on-write the value went into a copy; the frame stayed as it was")
+    return None
+
+
+def inplace_on_part(cell: Cell, statement: ast.Expr, call: ast.Call) -> tuple[Edit, ...]:
+    """`df['a'].fillna(0, inplace=True)` as `df['a'] = df['a'].fillna(0)`."""
+    given = keyword(call, "inplace")
+    if not isinstance(call.func, ast.Attribute):
+        return ()
+    part = call.func.value
+    if not isinstance(part, ast.Subscript | ast.Attribute):
+        return ()
+    target = spelled(cell, part)
+    if given is None:
+        if call.func.attr != "update" or not call.args:
+            return ()
+        new = f"{target} = {spelled(cell, call.args[0])}.combine_first({target})"
+        return (replaced(cell, statement, new),)
+    word = next(word for word in call.keywords if word.arg == "inplace")
+    given_all: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
+    order = sorted(given_all, key=lambda one: (one.lineno, one.col_offset))
+    at = order.index(word)
+    ends = (word.end_lineno or 0, word.end_col_offset or 0)
+    if at:
+        start = (order[at - 1].end_lineno or 0, order[at - 1].end_col_offset or 0)
+    else:
+        start = (word.lineno, word.col_offset)
+        if len(order) > 1:
+            ends = (order[1].lineno, order[1].col_offset)
+    if isinstance(part, ast.Attribute):
+        target = f"{spelled(cell, part.value)}[{part.attr!r}]"
+    head = insertion(cell, statement.lineno, statement.col_offset, f"{target} = ")
+    return head, Edit(cell.index, *start, *ends, "")
+
+
+def one_step(cell: Cell, target: ast.expr) -> tuple[Edit, ...]:
+    """`df['a'][mask] = v` and `df[mask]['a'] = v` as `df.loc[mask, 'a'] = v`; `.iloc` keeps positions."""
+    if not isinstance(target, ast.Subscript):
+        return ()
+    middle, accessor = target.value, ""
+    if isinstance(middle, ast.Attribute) and middle.attr in ("loc", "iloc", "at", "iat"):
+        accessor, middle = middle.attr, middle.value
+    key = spelled(cell, target.slice)
+    if isinstance(middle, ast.Attribute) and middle.attr not in ("loc", "iloc", "values"):
+        base, column = spelled(cell, middle.value), repr(middle.attr)
+    elif isinstance(middle, ast.Subscript):
+        base, column = spelled(cell, middle.value), spelled(cell, middle.slice)
+    else:
+        return ()
+    if base.endswith((".loc", ".iloc")):
+        base = base.rpartition(".")[0]
+        if isinstance(target.slice, ast.Constant) and isinstance(target.slice.value, str):
+            return (replaced(cell, target, f"{base}.loc[{column}, {key}]"),)
+        return ()
+    if accessor in ("iloc", "iat"):
+        return (replaced(cell, target, f"{base}.loc[{base}.index[{key}], {column}]"),)
+    text = isinstance(target.slice, ast.Constant) and isinstance(target.slice.value, str)
+    names = isinstance(middle, ast.Subscript) and not _is_name(middle.slice)
+    if text and names and isinstance(middle, ast.Subscript):
+        return (replaced(cell, target, f"{base}.loc[{column}, {key}]"),)
+    return (replaced(cell, target, f"{base}.loc[{key}, {column}]"),)
+
+
+def _is_name(node: ast.expr) -> bool:
+    """Whether a subscript picks a column: a text, or a plain name that is no mask."""
+    return isinstance(node, ast.Constant | ast.Name | ast.List | ast.JoinedStr)
+
+
+@after("read-only", "pandas", "3.0", "arrays taken out of a frame are read-only", order=40)
+def read_only(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`a = df.values; a[0] = 1`: the array is copied where it is taken."""
+    if not trouble.says("read-only", "is read only", "WRITEABLE"):
+        return None
+    names = {one.id for _, one in scene.failing(trouble, ast.Name)}
+    for cell, node in reversed(list(scene.nodes(ast.Assign))):
+        taken = node.value
+        given = isinstance(taken, ast.Attribute) and taken.attr == "values"
+        given = given or (isinstance(taken, ast.Call) and last_name(taken.func) in ("to_numpy", "asarray"))
+        if given and {last_name(one) for one in node.targets} & names:
+            end = (taken.end_lineno or 0, taken.end_col_offset or 0)
+            return Proposal(
+                (insertion(cell, *end, ".copy()"),), "arrays taken out of a frame are read-only", restart=True
+            )
+    return None
+
+
+@after("plain-array", "pandas", "3.0", "the method is gone from Series", order=35)
+def plain_array(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """Methods of arrays called on a Series: `.reshape`, `.ravel`, `.nonzero`, `.flatten`."""
+    if trouble.kind != "AttributeError" or trouble.holder not in ("pandas.Series", "pandas.DataFrame"):
+        return None
+    if trouble.name not in (
+        "reshape",
+        "ravel",
+        "nonzero",
+        "flatten",
+        "tolist",
+        "item",
+        "argsort",
+        "compress",
+        "itemsize",
+        "data",
+        "strides",
+    ):
+        return None
+    for cell, node in scene.failing(trouble, ast.Attribute):
+        if node.attr == trouble.name:
+            end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
+            return Proposal((insertion(cell, *end, ".to_numpy()"),), f"Series.{trouble.name} is gone: ask its array")
+    return None
+
+
+@after("rank-two", "pandas", "1.0", "a Series has no second axis to be made", order=35)
+def second_axis(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`series[:, None]`: asked of its array."""
+    if not trouble.says("Multi-dimensional indexing", "key of type tuple not found", "tuple not found"):
+        return None
+    for cell, node in scene.failing(trouble, ast.Subscript):
+        if isinstance(node.slice, ast.Tuple) and any(_is_none(one) for one in node.slice.elts):
+            end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
+            return Proposal((insertion(cell, *end, ".to_numpy()"),), "a Series takes no second axis: ask its array")
+    return None
+
+
+def _is_none(node: ast.expr) -> bool:
+    return (isinstance(node, ast.Constant) and node.value is None) or last_name(node) == "newaxis"
+
+
+@after("positions-by-number", "pandas", "3.0", "a number in brackets is a label, no longer a position", order=40)
+def by_position(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`series[0]` where the index holds no numbers: `.iloc[0]`."""
+    if trouble.kind != "KeyError" or not trouble.arguments or not re.fullmatch(r"-?\d+", str(trouble.arguments[0])):
+        return None
+    if not trouble.through("pandas/"):
+        return None
+    for cell, node in scene.failing(trouble, ast.Subscript):
+        holder = spelled(cell, node.value)
+        if holder.endswith((".loc", ".iloc", ".at")) or isinstance(node.slice, ast.Slice):
+            continue
+        kind = scene.kinds([holder, f"{holder}.index"])
+        if trouble.kinds.get(holder, kind.get(holder)) == "pandas.Series" and "Range" not in kind.get(
+            f"{holder}.index", ""
+        ):
+            end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
+            return Proposal((insertion(cell, *end, ".iloc"),), "a number in brackets is a label, no longer a position")
+    return None
+
+
+@after("infer-objects", "pandas", "3.0", "an option that no longer exists", order=40)
+def gone_option(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`pd.set_option` and `pd.options` of names that are gone: what they set, pandas does by itself or not at all."""
+    if "OptionError" not in trouble.bases and "No such keys" not in trouble.message:
+        return None
+    for cell, node in [*scene.failing(trouble, ast.Call), *scene.failing(trouble, ast.Attribute)]:
+        statement = statement_of(cell, node)
+        known = {
+            "'display.max_colwidth', -1": "None",
+            "mode.chained_assignment": "",
+        }
+        if isinstance(statement, ast.Expr | ast.Assign) and known:
+            return Proposal((without_statement(cell, statement, ""),), "pandas no longer has this option")
+    return None
+
+
+@after("colwidth", "pandas", "1.0", "no limit is None, no longer -1", order=40)
+def no_limit(scene: Scene, trouble: Trouble) -> Proposal | None:
+    if not trouble.says("Value must be a nonnegative integer or None"):
+        return None
+    for cell, node in scene.failing(trouble, ast.UnaryOp):
+        return Proposal((replaced(cell, node, "None"),), "no limit is None, no longer -1")
+    return None
+
+
+@after("aggregate-renamed", "pandas", "1.0", "names inside agg() are given by keywords", order=40)
+def nested_renamer(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`agg({'total': 'sum'})` on one column, which renamed: `agg(total='sum')`."""
+    if "nested renamer is not supported" not in trouble.message:
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        given = call.args[0] if call.args else None
+        if last_name(call.func) not in ("agg", "aggregate") or not isinstance(given, ast.Dict):
+            continue
+        pairs = list(zip(given.keys, given.values, strict=True))
+        if all(
+            isinstance(key, ast.Constant) and isinstance(value, ast.Constant | ast.Attribute | ast.Lambda | ast.Name)
+            for key, value in pairs
+        ):
+            words = ", ".join(
+                f"{key.value!r}: {spelled(cell, value)}" for key, value in pairs if isinstance(key, ast.Constant)
+            )
+            return Proposal((replaced(cell, given, f"**{{{words}}}"),), "names inside agg() are given by keywords")
+    return None
+
+
+@after("dummies-are-true", "pandas", "2.0", "dummies are True and False, no longer 0 and 1", order=45)
+def dummies(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """Code that wants numbers of get_dummies: asked for as numbers."""
+    if not trouble.says(
+        "numpy boolean subtract", "dtype('bool')", "dtype bool", "bool_", "dtype of object", "object to float"
+    ):
+        return None
+    from d2c_mlops.convert.repair.mending import argument_added
+
+    edits = tuple(
+        argument_added(cell, call, "dtype=int")
+        for cell, call in scene.nodes(ast.Call)
+        if last_name(call.func) == "get_dummies" and keyword(call, "dtype") is None
+    )
+    return (
+        Proposal(edits, "dummies are True and False since pandas 2; 0 and 1 are meant", restart=True) if edits else None
+    )

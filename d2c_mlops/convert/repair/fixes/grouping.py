@@ -1,0 +1,154 @@
+"""Groups and tables by group: which groups there are, which columns they hold."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    argument_added,
+    before,
+    insertion,
+    last_name,
+    spelled,
+)
+from d2c_mlops.convert.source.notebook import Cell
+
+_BANDS = ("cut", "qcut", "Categorical")
+_TEXT = (
+    "does not support operation",
+    "does not support aggregation",
+    "agg function failed",
+    "Could not convert",
+    "Cannot perform reduction",
+)
+
+
+@before("observed", "pandas", "3.0", "groups without a row are left out unless observed=False", order=20)
+def empty_groups(scene: Scene) -> Iterator[Proposal]:
+    """A groupby over bands and categories keeps those that are empty, as it did by itself."""
+    bands = _bands(scene)
+    for cell, call in scene.nodes(ast.Call):
+        name = last_name(call.func)
+        if name not in ("groupby", "pivot_table") or keyword(call, "observed") is not None:
+            continue
+        if any(word.arg is None for word in call.keywords):
+            continue
+        words = (keyword(call, one) for one in ("by", "index", "columns"))
+        keys = [*(call.args[:1] if name == "groupby" else []), *(word for word in words if word is not None)]
+        if any(_is_band(key, bands) for key in keys):
+            yield Proposal((argument_added(cell, call, "observed=False"),))
+
+
+def _bands(scene: Scene) -> set[str]:
+    """Names and columns that are bound to bands: `df['age'] = pd.cut(...)`, `.astype('category')`."""
+    found: set[str] = set()
+    for _, node in scene.nodes(ast.Assign):
+        if _makes_bands(node.value):
+            for target in node.targets:
+                part = target.slice if isinstance(target, ast.Subscript) else None
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    found.add(part.value)
+                elif part is None and (name := last_name(target)):
+                    found.add(name)
+    return found
+
+
+def _makes_bands(node: ast.expr) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    name = last_name(node.func)
+    if name == "astype" and node.args:
+        given = node.args[0]
+        return isinstance(given, ast.Constant) and given.value == "category"
+    return name in _BANDS and keyword(node, "retbins") is None
+
+
+def _is_band(key: ast.expr, bands: set[str]) -> bool:
+    parts = key.elts if isinstance(key, ast.List | ast.Tuple) else [key]
+    for part in parts:
+        if _makes_bands(part):
+            return True
+        if isinstance(part, ast.Subscript):
+            part = part.slice
+        name = part.value if isinstance(part, ast.Constant) else last_name(part)
+        if name in bands:
+            return True
+    return False
+
+
+@after("grouped-keys", "pandas", "3.0", "apply() no longer hands the columns of the groups on", order=44)
+def grouped_keys(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`df.groupby('shop').apply(f)`: f, or what comes after, wants the column 'shop'."""
+    wanted = str(trouble.arguments[0]) if trouble.kind == "KeyError" and trouble.arguments else trouble.name
+    if trouble.kind not in ("KeyError", "AttributeError") or not wanted:
+        return None
+    for cell, call in scene.nodes(ast.Call):
+        groups = call.func.value if isinstance(call.func, ast.Attribute) else None
+        if last_name(call.func) != "apply" or not isinstance(groups, ast.Call) or last_name(groups.func) != "groupby":
+            continue
+        keys = {one.value for part in groups.args[:1] for one in ast.walk(part) if isinstance(one, ast.Constant)}
+        owner = groups.func.value if isinstance(groups.func, ast.Attribute) else None
+        if wanted in keys and isinstance(owner, ast.Name):
+            end = (groups.end_lineno or 0, groups.end_col_offset or 0)
+            edit = insertion(cell, *end, f"[list({owner.id}.columns)]")
+            reason = f"apply() no longer hands the column {wanted!r} of the groups on, unless it is asked for"
+            return Proposal((edit,), reason, restart=cell.index < trouble.cell)
+    return None
+
+
+@after("several-aggregates", "pandas", "2.0", "columns of text are no longer left out silently", order=16)
+def several_aggregates(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`df.groupby('shop').agg(['mean', 'std'])` over text: the columns of numbers are picked."""
+    if not trouble.says(*_TEXT) or not trouble.through("pandas/"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if last_name(call.func) not in ("agg", "aggregate", "apply") or not isinstance(call.func, ast.Attribute):
+            continue
+        groups, given = call.func.value, call.args[0] if call.args else None
+        if not isinstance(given, ast.List | ast.Attribute | ast.Name):
+            continue
+        if (
+            isinstance(groups, ast.Call)
+            and last_name(groups.func) == "groupby"
+            and isinstance(groups.func, ast.Attribute)
+        ):
+            text = _numbers(cell, groups)
+            end = (groups.end_lineno or 0, groups.end_col_offset or 0)
+            if text:
+                return Proposal((insertion(cell, *end, text),), "columns of text are no longer left out silently")
+        elif isinstance(groups, ast.Name) and scene.kinds([groups.id]).get(groups.id) == "pandas.DataFrame":
+            edit = insertion(cell, groups.end_lineno or 0, groups.end_col_offset or 0, ".select_dtypes('number')")
+            return Proposal((edit,), "columns of text are no longer left out silently")
+    return None
+
+
+def _numbers(cell: Cell, groups: ast.Call) -> str:
+    """The selection of the columns of numbers behind a groupby, its keys left out."""
+    owner = groups.func.value if isinstance(groups.func, ast.Attribute) else None
+    if not isinstance(owner, ast.Name) or not groups.args:
+        return ""
+    key = groups.args[0]
+    parts = key.elts if isinstance(key, ast.List | ast.Tuple) else [key]
+    if not all(isinstance(part, ast.Constant) for part in parts):
+        return ""
+    keys = ", ".join(spelled(cell, part) for part in parts)
+    return f"[{owner.id}.select_dtypes('number').columns.difference([{keys}], sort=False)]"
+
+
+@after("pivoted-texts", "pandas", "2.0", "columns of text are no longer left out silently", order=16)
+def pivoted_texts(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`df.pivot_table(index='shop')` over text."""
+    if not trouble.says(*_TEXT) or not trouble.through("pandas/"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if last_name(call.func) == "pivot_table" and keyword(call, "numeric_only") is None:
+            if not any(isinstance(one, ast.List | ast.Dict) for one in [keyword(call, "aggfunc")] if one is not None):
+                edit = argument_added(cell, call, "numeric_only=True")
+                return Proposal((edit,), "columns of text are no longer left out silently")
+    return None

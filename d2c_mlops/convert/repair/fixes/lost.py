@@ -1,0 +1,206 @@
+"""What the author's session still had, or had no longer, when a cell ran: columns, dropped twice or by then gone."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    argument_added,
+    before,
+    insertion,
+    last_name,
+    parent_of,
+    replaced,
+    spelled,
+    statement_of,
+)
+
+_MISSING = ("not in index", "are in the [columns]")
+
+
+def _names(message: str) -> list[str]:
+    """The labels that a KeyError names."""
+    return re.findall(r"'((?:[^'\\]|\\.)+)'", message.replace('"', "'") if "[" not in message else message)
+
+
+_HABITS = {
+    "pd": "import pandas as pd",
+    "np": "import numpy as np",
+    "plt": "import matplotlib.pyplot as plt",
+    "sns": "import seaborn as sns",
+    "sm": "import statsmodels.api as sm",
+    "smf": "import statsmodels.formula.api as smf",
+    "px": "import plotly.express as px",
+    "go": "import plotly.graph_objects as go",
+    **{name: f"import {name}" for name in ("json", "math", "os", "random", "re", "sys", "time", "warnings")},
+}  # what these names stand for wherever people write notebooks
+
+
+@after("never-imported", "", "", "the author's session had imported it", order=30)
+def never_imported(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`pd` and the like, which no cell imports: the import that everybody means."""
+    if trouble.kind != "NameError" or trouble.name not in _HABITS or scene.subject.flow.definers.get(trouble.name):
+        return None
+    cell = scene.notebook.cells[trouble.cell]
+    if cell.tree is None or not cell.tree.body:
+        return None
+    first, text = cell.tree.body[0], _HABITS[trouble.name]
+    edit = insertion(cell, first.lineno, 0, f"{text}\n")
+    return Proposal((edit,), f"no cell imports `{trouble.name}`, so its usual meaning is taken: {text}")
+
+
+@after("dropped-already", "", "", "the column was made by a cell that is no longer there", order=45)
+def dropped_already(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`drop` of a column that no cell makes: it is gone already."""
+    if trouble.kind != "KeyError" or "not found in axis" not in trouble.message:
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if last_name(call.func) == "drop" and not any(word.arg in ("errors", None) for word in call.keywords):
+            lost = ", ".join(_names(trouble.message.split(" not found")[0])) or "it"
+            return Proposal(
+                (argument_added(cell, call, "errors='ignore'"),), f"no cell makes {lost}, so there is nothing to drop"
+            )
+    return None  # fmt: skip
+
+
+@after("lost-columns", "", "", "the table had lost columns by then", order=60)
+def lost_columns(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """Columns that an earlier cell took away, and that a copy made before still has: `Original = df.copy()`."""
+    if trouble.kind != "KeyError":
+        return None
+    lost = (
+        set(_names(trouble.message))
+        if any(text in trouble.message for text in _MISSING)
+        else {str(trouble.message).strip("'\"")}
+    )
+    place = max((frame.cell for frame in trouble.frames), default=trouble.cell)
+    for _, part in scene.failing(trouble, ast.Subscript):
+        if not isinstance(part.value, ast.Name):
+            continue
+        wanted = {
+            node.value
+            for node in ast.walk(part.slice)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        copy = _copy_of(scene, part.value.id, place) if wanted & lost else ""
+        if copy:
+            same = [
+                replaced(here, node.value, copy)
+                for here, node in scene.nodes(ast.Subscript, scene.cell(place))
+                if isinstance(node.value, ast.Name)
+                and node.value.id == part.value.id
+                and isinstance(node.ctx, ast.Load)
+            ]
+            return Proposal(
+                tuple(same),
+                f"`{part.value.id}` has lost {', '.join(sorted(wanted & lost))} by then; `{copy}` is its copy from before",
+            )
+    return None  # fmt: skip
+
+
+def _copy_of(scene: Scene, name: str, before: int) -> str:
+    """The first copy of a table that is kept under another name and not bound again."""
+    bound: list[str] = []
+    for cell, node in scene.nodes(ast.Assign):
+        target = node.targets[0]
+        if cell.index >= before or not isinstance(target, ast.Name):
+            continue
+        bound.append(target.id)
+        value = node.value
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "copy":
+            value = value.func.value
+            if isinstance(value, ast.Name) and value.id == name and target.id != name:
+                later = [c for c, n in scene.nodes(ast.Name) if n.id == target.id and isinstance(n.ctx, ast.Store)]
+                if len(later) == 1:
+                    return target.id
+    return ""
+
+
+_MISMATCH = re.compile(r"time data ['\"](.{1,99}?)['\"] (?:doesn't|does not) match format ['\"](.{1,99}?)['\"]")
+
+
+@after("separated-otherwise", "", "", "the dates of the file at hand have another separator", order=38)
+def date_separators(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A format that fits once its separators are those of the file: `%d-%m-%Y` for 01/05/2017."""
+    found = _MISMATCH.search(trouble.message)
+    if found is None:
+        return None
+    value, form = found[1], found[2]
+    signs = re.findall(r"[^\w%: ]", value)
+    own = re.findall(r"(?<=[a-zA-Z])[^\w%: ]", form)
+    if not signs or not own or signs[0] == own[0]:
+        return None
+    new = form.replace(own[0], signs[0])
+    if not _reads(value, new):
+        return None
+    for cell, text in scene.failing(trouble, ast.Constant):
+        if text.value == form:
+            return Proposal((replaced(cell, text, repr(new)),), f"the file at hand writes its dates as {value}")
+    return None
+
+
+def _reads(value: str, form: str) -> bool:
+    from datetime import datetime
+
+    try:
+        datetime.strptime(value, form)
+    except ValueError:
+        return False
+    return True
+
+
+@before(
+    "numbers-for-texts", "pandas", "3.0", "a column of texts stays one of objects when numbers replace them", order=20
+)
+def numbers_for_texts(scene: Scene) -> Iterator[Proposal]:
+    """`replace({'no': 0, 'yes': 1})` made a column of integers; since pandas 3 that takes infer_objects()."""
+    for cell, call in scene.nodes(ast.Call):
+        if not _by_numbers(call) or isinstance(parent_of(cell, call), ast.Attribute):
+            continue
+        place = next((word for word in call.keywords if word.arg == "inplace"), None)
+        if place is None:
+            end, line = call.end_col_offset or 0, call.end_lineno or 0
+            yield Proposal((insertion(cell, line, end, ".infer_objects()"),), _NUMBERS)
+            continue
+        statement = statement_of(cell, call)
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+        alone = isinstance(statement, ast.Expr) and statement.value is call
+        if alone and isinstance(owner, ast.Name | ast.Subscript) and _is(place.value, True):
+            rest = ", ".join(
+                spelled(cell, part) for part in [*call.args, *(w for w in call.keywords if w is not place)]
+            )
+            text = f"{spelled(cell, owner)} = {spelled(cell, call.func)}({rest}).infer_objects()"
+            yield Proposal((replaced(cell, call, text),), _NUMBERS)
+
+
+_NUMBERS = "numbers that replace texts make a column of numbers, as before pandas 3"
+
+
+def _by_numbers(call: ast.Call) -> bool:
+    """Whether it is a `replace` of texts by numbers alone."""
+    if last_name(call.func) != "replace" or not isinstance(call.func, ast.Attribute) or not call.args:
+        return False
+    given = call.args[0]
+    if isinstance(given, ast.Dict):
+        old, new = [key for key in given.keys if key is not None], given.values
+    elif len(call.args) > 1:
+        old, new = _parts(given), _parts(call.args[1])
+    else:
+        return False
+    numbers = [one for one in new if isinstance(one, ast.Constant) and type(one.value) in (int, float)]
+    texts = [one for one in old if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return bool(numbers) and len(numbers) == len(new) and bool(texts)
+
+
+def _parts(node: ast.expr) -> list[ast.expr]:
+    return node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+
+
+def _is(node: ast.expr, value: object) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value

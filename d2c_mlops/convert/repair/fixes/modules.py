@@ -1,0 +1,307 @@
+"""Modules that are not there: installed into the run's own folder where that is allowed, left out where nothing uses them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from d2c_mlops.convert.repair.importing import imported
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    before,
+    last_name,
+    replaced,
+    spelled,
+    statement_of,
+    without_statement,
+)
+from d2c_mlops.convert.source.existence import exists, is_folder
+from d2c_mlops.convert.source.finding import Edit
+from d2c_mlops.convert.source.notebook import Cell
+
+DISTRIBUTIONS = {
+    "Bio": "biopython", "Crypto": "pycryptodome", "MySQLdb": "mysqlclient", "PIL": "pillow", "bs4": "beautifulsoup4",
+    "category_encoders": "category-encoders", "cv2": "opencv-python-headless", "dateutil": "python-dateutil",
+    "docx": "python-docx", "dotenv": "python-dotenv", "factor_analyzer": "factor-analyzer", "fbprophet": "prophet",
+    "feature_engine": "feature-engine", "fitz": "pymupdf", "graphviz": "graphviz", "haversine": "haversine",
+    "imblearn": "imbalanced-learn", "keras": "tensorflow", "kmodes": "kmodes", "lifetimes": "lifetimes",
+    "mpl_toolkits.basemap": "basemap", "pandas_datareader": "pandas-datareader", "pandas_profiling": "ydata-profiling",
+    "plotly_express": "plotly", "pptx": "python-pptx", "psycopg2": "psycopg2-binary", "pyramid": "pmdarima",
+    "scikitplot": "scikit-plot", "serial": "pyserial", "skimage": "scikit-image", "sklearn": "scikit-learn",
+    "skopt": "scikit-optimize", "surprise": "scikit-surprise", "tensorflow": "tensorflow-cpu", "umap": "umap-learn", "wx": "wxPython",
+    "yaml": "pyyaml", "ydata_profiling": "ydata-profiling", "yfinance": "yfinance", "zmq": "pyzmq",
+    "chart_studio": "chart-studio", "implicit": "implicit", "squarify": "squarify", "wordcloud": "wordcloud",
+    "apyori": "apyori", "mlxtend": "mlxtend", "catboost": "catboost", "pmdarima": "pmdarima", "shap": "shap", "tables": "tables",
+}  # fmt: skip
+DISTRIBUTIONS["keras"] = "tensorflow-cpu"
+DISTRIBUTIONS["pkg_resources"] = "setuptools<81"
+OWN_NAMES = frozenset(  # of packages that authors write themselves: what an index has under them is somebody else's
+    "src utils util config configs settings helpers helper common lib libs core tools models features data preprocessing "  # noqa: SIM905
+    "pipeline pipelines scripts modules functions constants paths my_utils utilities".split()
+)
+_MISSING = re.compile(r"No module named '([\w.]+)'")
+_OPTIONAL = re.compile(
+    r"Missing optional dependency '([\w.-]+)'|`?Import (\w+) failed|requires? (?:the )?`?(\w+)`? (?:library|package|to be installed)"
+)
+_INSTALL = re.compile(r"^(?:-m\s+pip\s+|3?\s*)?install\s+(.+)$")
+_COLAB = ("google.colab", "kaggle_datasets", "kaggle_secrets")
+
+
+def distribution_of(module: str) -> str:
+    """Return the distribution that holds a module; by the module's own name where no table knows better."""
+    top = module.partition(".")[0]
+    return DISTRIBUTIONS.get(module) or DISTRIBUTIONS.get(top) or top.replace("_", "-")
+
+
+@before("notebook-of-colab", "", "", "the module is only there on Colab or Kaggle", order=2)
+def hosted(scene: Scene) -> Iterator[Proposal]:
+    """Take out what only works on a hosted notebook service: its import, the mounted drive, the upload form."""
+    names: set[str] = set()
+    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*scene.nodes(ast.Import), *scene.nodes(ast.ImportFrom)]
+    for cell, node in imports:
+        module = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
+        path = f"{module}.{node.names[0].name}" if isinstance(node, ast.ImportFrom) else module
+        if path.startswith(_COLAB) or module.startswith(_COLAB):
+            names |= {one.asname or one.name.partition(".")[0] for one in node.names}
+            yield Proposal((without_statement(cell, node, ""),))
+    for cell, said in scene.nodes(ast.Expr):
+        call = said.value
+        if isinstance(call, ast.Call) and names & {one.id for one in ast.walk(call.func) if isinstance(one, ast.Name)}:
+            yield Proposal((without_statement(cell, said, ""),))
+    for cell, assign in scene.nodes(ast.Assign):
+        call = assign.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "upload":
+            if last_name(call.func.value) in names | {"files"}:
+                made = "{p.name: p.read_bytes() for p in __import__('pathlib').Path('.').iterdir() if p.is_file()}"
+                edits = imported(scene, cell, (replaced(cell, call, made),))
+                yield Proposal(edits, "there is no upload form: the files of the folder are read")
+
+
+@before("install-in-a-cell", "", "", "packages are installed by the environment, not by a cell", order=1)
+def installs(scene: Scene) -> Iterator[Proposal]:
+    """Take out `!pip install x`; what it names is listed, and installed where that is allowed."""
+    for cell in scene.notebook.code:
+        for magic in cell.magics:
+            wanted = _INSTALL.match(magic.argument)
+            tool = magic.name.lstrip("!%")
+            if (
+                tool not in ("pip", "pip3", "conda", "mamba", "uv", "python", "python3")
+                or wanted is None
+                or magic.target
+            ):
+                continue
+            edit = Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), "")
+            yield Proposal((edit,), f"`{magic.command}`: packages are installed by the environment, not by a cell")
+
+
+def _length(cell: Cell, line: int) -> int:
+    return len(cell.source.split("\n")[line - 1].encode())
+
+
+@after("unused-module", "", "", "the module is missing, and nothing uses it", order=4)
+def unused(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """Take out the import of a missing module that no cell uses."""
+    found = _MISSING.search(trouble.message)
+    if "ImportError" not in trouble.bases or found is None:
+        return None
+    plain, named = scene.failing(trouble, ast.Import), scene.failing(trouble, ast.ImportFrom)
+    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*plain, *named]
+    for cell, node in imports:
+        names = [one.asname or one.name.partition(".")[0] for one in node.names]
+        if isinstance(node, ast.ImportFrom):
+            if not (node.module or "").startswith(found[1].partition(".")[0]) or "*" in names:
+                continue
+            gone = node.names
+        else:
+            gone = [one for one in node.names if one.name.partition(".")[0] == found[1].partition(".")[0]]
+        bound = {one.asname or one.name.partition(".")[0] for one in gone}
+        if not bound or _is_used(scene, bound):
+            continue
+        kept = [one for one in node.names if one not in gone]
+        if kept and isinstance(node, ast.Import):
+            text = "import " + ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in kept)
+            return Proposal((replaced(cell, node, text),), f"`{found[1]}` is not installed, and nothing uses it")
+        return Proposal(
+            (without_statement(cell, node, "unused"),), f"`{found[1]}` is not installed, and nothing uses it"
+        )
+    return None
+
+
+def _is_used(scene: Scene, names: set[str]) -> bool:
+    return any(node.id in names and isinstance(node.ctx, ast.Load) for _, node in scene.nodes(ast.Name)) or any(
+        cell.problem is not None for cell in scene.notebook.code
+    )
+
+
+@after("own-module", "", "", "a module of the author's own", order=5)
+def own_module(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A missing module that lies as a file in one of the folders."""
+    found = _MISSING.search(trouble.message)
+    if "ImportError" not in trouble.bases or found is None:
+        return None
+    name = found[1].partition(".")[0]
+    for folder in scene.shelf.folders:
+        for file in scene.shelf.files(folder):
+            if file.name == f"{name}.py" and not (scene.shelf.folders[0] / file.name).exists():
+                return Proposal(files=((file, file.name),), reason=f"{file.name} is laid beside the notebook")
+    return None
+
+
+_PYTHON_2_MODULES = {
+    "StringIO": "io", "cStringIO": "io", "cPickle": "pickle", "urllib2": "urllib.request", "Queue": "queue",
+    "ConfigParser": "configparser", "__builtin__": "builtins", "HTMLParser": "html.parser",
+}  # fmt: skip
+
+
+@after("python-2-module", "", "", "the module has another name in Python 3", order=3)
+def python_two_module(scene: Scene, trouble: Trouble) -> Proposal | None:
+    found = _MISSING.search(trouble.message)
+    new = _PYTHON_2_MODULES.get(found[1], "") if found is not None and "ImportError" in trouble.bases else ""
+    if found is None or not new:
+        return None
+    reason = f"`{found[1]}` is `{new}` in Python 3"
+    for cell, node in scene.failing(trouble, ast.ImportFrom):
+        if node.module == found[1]:
+            names = ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in node.names)
+            return Proposal((replaced(cell, node, f"from {new} import {names}"),), reason)
+    for cell, plain in scene.failing(trouble, ast.Import):
+        one = plain.names[0]
+        if one.name == found[1] and len(plain.names) == 1:
+            return Proposal((replaced(cell, plain, f"import {new} as {one.asname or one.name}"),), reason)
+    return None
+
+
+@after("inner-module", "", "", "the module inside the package has moved or is private", order=7)
+def inner_module(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`from sklearn.ensemble.forest import X`: the package around it hands the name out too."""
+    found = _MISSING.search(trouble.message)
+    if "ImportError" not in trouble.bases or found is None or "." not in found[1]:
+        return None
+    for cell, node in scene.failing(trouble, ast.ImportFrom):
+        if node.module is None or not node.module.startswith(found[1]):
+            continue
+        package = found[1].rpartition(".")[0]
+        while package:
+            asked = [f"__import__('{package}', fromlist=['x']).{one.name}" for one in node.names]
+            if all(scene.kinds(asked).values()):
+                names = ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in node.names)
+                return Proposal((replaced(cell, node, f"from {package} import {names}"),), f"{package} hands it out")
+            package = package.rpartition(".")[0]
+    return None
+
+
+@after("missing-module", "", "", "the module is not installed", order=60)
+def missing(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """Install what holds a missing module into the run's own folder, where that is allowed."""
+    name = missing_module(trouble)
+    if not name or not scene.install:
+        return None
+    wanted = distribution_of(name)
+    if wanted in scene.tried or name.partition(".")[0] in OWN_NAMES:
+        return None
+    return Proposal(distributions=(wanted,), reason=f"`{name}` comes with {wanted}", restart=False)
+
+
+def missing_module(trouble: Trouble) -> str:
+    """Return the module that a failure asks for; empty where it is none."""
+    if "ImportError" not in trouble.bases:
+        return ""
+    found = _MISSING.search(trouble.message)
+    if found is not None:
+        return found[1]
+    optional = _OPTIONAL.search(trouble.message)
+    return next((one for one in optional.groups() if one), "") if optional is not None else ""
+
+
+def needed(scene: Scene, here: Path, own: Collection[str] = ()) -> list[str]:
+    """List the distributions of all imports that are not installed; modules of the author's own are not among them."""
+    from importlib.util import find_spec
+
+    found: list[str] = []
+    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*scene.nodes(ast.Import), *scene.nodes(ast.ImportFrom)]
+    for _, node in imports:
+        modules = [one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        if isinstance(node, ast.ImportFrom) and node.level:
+            continue
+        for module in modules:
+            top = module.partition(".")[0]
+            if (
+                not top
+                or top in own
+                or top in OWN_NAMES
+                or exists(here / f"{top}.py")
+                or is_folder(here / top)
+                or top in ("google", "kaggle_datasets")
+            ):
+                continue
+            try:
+                absent = find_spec(top) is None
+            except (ImportError, ValueError):
+                absent = True
+            if absent:
+                found.append(distribution_of(module))
+    return list(dict.fromkeys(found))
+
+
+@after("no-change-of-folder", "", "", "the folder is not there", order=12)
+def change_of_folder(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`os.chdir` into a folder of another machine: the notebook runs where its data is."""
+    if not {"FileNotFoundError", "NotADirectoryError", "PermissionError"} & set(trouble.bases):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if spelled(cell, call.func) in ("os.chdir", "chdir", "os.listdir", "listdir") and call.args:
+            if last_name(call.func) == "listdir":
+                return Proposal((replaced(cell, call.args[0], "'.'"),), "the notebook runs in the folder of its data")
+            statement = statement_of(cell, call)
+            if isinstance(statement, ast.Expr):
+                return Proposal(
+                    (without_statement(cell, statement, ""),), "the notebook runs in the folder of its data"
+                )
+    return None
+
+
+@before("folder-magic", "", "", "the notebook runs in the folder of its data", order=3)
+def folder_magics(scene: Scene) -> Iterator[Proposal]:
+    """`%cd /content/drive/...`: taken out."""
+    for cell in scene.notebook.code:
+        for magic in cell.magics:
+            if (
+                magic.name == "cd"
+                and magic.kind in ("line", "automagic", "shell")
+                and magic.argument.startswith(("/", "~", "C:", '"', "'"))
+            ):
+                yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
+
+
+@before("gone-extension", "", "", "the extension is not there", order=3)
+def extensions(scene: Scene) -> Iterator[Proposal]:
+    """Formatters and profilers that only serve the author's screen."""
+    for cell in scene.notebook.code:
+        for magic in cell.magics:
+            if magic.kind == "line" and magic.name == "load_ext" and magic.argument.split()[:1] and magic.argument.split()[0] in (
+                "nb_black", "lab_black", "jupyternotify", "autotime", "google.cloud.bigquery", "tensorboard", "watermark", "google.colab.data_table",
+            ):  # fmt: skip
+                yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
+            if magic.kind == "line" and magic.name in (
+                "watermark",
+                "tensorflow_version",
+                "tensorboard",
+                "autotime",
+                "nb_black",
+            ):
+                yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
+            if (
+                magic.kind == "line"
+                and magic.name == "matplotlib"
+                and magic.argument.split()[:1]
+                in (["notebook"], ["widget"], ["qt"], ["ipympl"], ["nbagg"], ["qt5"], ["tk"])
+            ):
+                edit = Edit(
+                    cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), "%matplotlib inline"
+                )
+                yield Proposal((edit,), "plots that move need a person and a browser")

@@ -1,0 +1,53 @@
+"""Neural networks in the words of Keras 1 and 2."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from d2c_mlops.convert.repair.mending import Proposal, Scene, Trouble, after, before, last_name, replaced
+from d2c_mlops.convert.source.finding import Edit, rekeying
+
+_RENAMED = {
+    "Dense": {"output_dim": "units", "init": "kernel_initializer", "W_regularizer": "kernel_regularizer"},
+    "LSTM": {"output_dim": "units", "init": "kernel_initializer", "batch_input_shape": "batch_shape"},
+    "GRU": {"output_dim": "units", "init": "kernel_initializer", "batch_input_shape": "batch_shape"},
+    "Dropout": {"p": "rate"},
+    "fit": {"nb_epoch": "epochs"},
+}
+_SCORES = {"acc": "accuracy", "val_acc": "val_accuracy", "accuracy": "acc", "val_accuracy": "val_acc"}
+
+
+@before("keras-words", "keras", "2.0", "arguments of layers were renamed", order=12)
+def renamed_words(scene: Scene) -> Iterator[Proposal]:
+    """`Dense(output_dim=6, init='uniform')` as `Dense(units=6, kernel_initializer='uniform')`."""
+    imports: list[ast.Import | ast.ImportFrom] = [node for _, node in scene.nodes(ast.ImportFrom)]
+    imports += [node for _, node in scene.nodes(ast.Import)]
+    named = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
+    if not any("keras" in name or name.startswith("tensorflow") for name in named):
+        return
+    for cell, call in scene.nodes(ast.Call):
+        renamed = _RENAMED.get(last_name(call.func), {})
+        words = [word for word in call.keywords if word.arg in renamed]
+        if words:
+            edits = tuple(rekeying(cell.index, word, renamed[word.arg or ""]) for word in words)
+            yield Proposal(edits, "; ".join(f"`{word.arg}=` is now `{renamed[word.arg or '']}=`" for word in words))
+
+
+@after("history-names", "keras", "2.3", "the history names its scores as the metrics are named", order=40)
+def history_names(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`history.history['acc']` as `['accuracy']`."""
+    wanted = trouble.arguments[0] if trouble.kind == "KeyError" and trouble.arguments else None
+    if wanted not in _SCORES:
+        return None
+    edits: list[Edit] = []
+    for cell, node in scene.nodes(ast.Subscript):
+        part = node.slice
+        if (
+            last_name(node.value) in ("history", "hist", "h")
+            and isinstance(part, ast.Constant)
+            and part.value in _SCORES
+        ):
+            if ("acc" in _SCORES[str(part.value)]) and (str(part.value).endswith("acc") == str(wanted).endswith("acc")):
+                edits.append(replaced(cell, part, repr(_SCORES[str(part.value)])))
+    return Proposal(tuple(edits), f"the history calls it {_SCORES[wanted]!r}") if edits else None

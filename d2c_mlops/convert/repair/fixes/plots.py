@@ -1,0 +1,145 @@
+"""Plots whose arguments have to be named, and styles that were renamed."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    insertion,
+    last_name,
+    replaced,
+    spelled,
+    statement_of,
+    without_statement,
+)
+from d2c_mlops.convert.source.finding import Edit
+
+_NAMED = {"pairplot": ("data",), "heatmap": ("data",)}
+_XY = [
+    "barplot",
+    "boxplot",
+    "boxenplot",
+    "catplot",
+    "countplot",
+    "kdeplot",
+    "lineplot",
+    "lmplot",
+    "pointplot",
+    "regplot",
+    "relplot",
+    "residplot",
+    "scatterplot",
+    "stripplot",
+    "swarmplot",
+    "violinplot",
+    "jointplot",
+    "histplot",
+    "displot",
+    "ecdfplot",
+]
+
+
+@after("named-axes", "seaborn", "0.12", "only the data may stand without a name", order=14)
+def named_axes(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`sns.countplot(df['a'])` and `sns.barplot(a, b)`: `x=`, `y=`."""
+    if not trouble.through("seaborn/") and not re.search(
+        r"takes (?:from 0 to )?\d+ positional|got multiple values", trouble.message
+    ):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if last_name(call.func) not in _XY or not call.args:
+            continue
+        taken = {word.arg for word in call.keywords}
+        names = (
+            [name for name in ("x", "y", "hue") if name not in taken]
+            if len(call.args) > 1 or "data" in taken
+            else ["x"]
+        )
+        if len(call.args) > 1 and len(call.args) <= 4:
+            names = [
+                *names[: min(2, len(call.args))],
+                *(["data"] if len(call.args) == 3 and "data" not in taken else names[2:]),
+            ]
+        if len(names) < len(call.args) or (len(call.args) == 1 and "x" in taken):
+            continue
+        edits = tuple(
+            Edit(cell.index, one.lineno, one.col_offset, one.lineno, one.col_offset, f"{name}=")
+            for one, name in zip(call.args, names, strict=False)
+        )
+        return Proposal(edits, "seaborn takes only the data without a name")
+    return None
+
+
+@after("gone-style", "matplotlib", "3.8", "the style was renamed", order=14)
+def gone_style(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A style under a name that is gone: under its new name, or left out, since it only colours."""
+    if not trouble.says("is not a valid package style"):
+        return None
+    import matplotlib.style as style
+
+    for cell, call in scene.failing(trouble, ast.Call):
+        for text in ast.walk(call):
+            if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value not in style.available:
+                new = text.value.replace("seaborn", "seaborn-v0_8", 1)
+                if new in style.available:
+                    return Proposal((replaced(cell, text, repr(new)),), f"the style {text.value!r} is now {new!r}")
+                statement = statement_of(cell, call)
+                if isinstance(statement, ast.Expr):
+                    return Proposal(
+                        (without_statement(cell, statement, ""),), f"there is no style {text.value!r}: it only colours"
+                    )
+    return None
+
+
+@after("plot-argument", "matplotlib", "3.0", "the argument is gone, and it only changed the look", order=58)
+def plot_argument(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """An argument that a drawing function no longer knows: left out."""
+    found = re.search(
+        r"(?:unexpected keyword argument|no property|Unknown property|invalid keyword) '?(\w+)'?", trouble.message
+    )
+    if found is None or not (
+        trouble.through("matplotlib/", "seaborn/", "plotting/")
+        or "set()" in trouble.message
+        or ".set(" in trouble.message
+    ):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        for word in call.keywords:
+            if word.arg == found[1] and word.arg not in ("x", "y", "data", "hue"):
+                rest = [spelled(cell, one) for one in call.args] + [
+                    spelled(cell, one) for one in call.keywords if one is not word
+                ]
+                text = f"{spelled(cell, call.func)}({', '.join(rest)})"
+                return Proposal(
+                    (replaced(cell, call, text),), f"`{word.arg}` is no longer known, and it only changed the look"
+                )
+    return None
+
+
+@after("three-dimensions", "matplotlib", "3.7", "axes in space are added to their figure", order=14)
+def three_dimensions(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`Axes3D(fig)` no longer adds itself to the figure; `fig.gca(projection='3d')` is gone."""
+    if "gca() got an unexpected" not in trouble.message:
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "gca":
+            end, line = call.func.end_col_offset or 0, call.func.end_lineno or 0
+            return Proposal((Edit(cell.index, line, end - 3, line, end, "add_subplot"),), "axes in space are added")
+    return None
+
+
+@after("interpret-index", "seaborn", "0.12", "the frame's index was renamed by counting", order=50)
+def wide_index(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`sns.barplot(x=counts.index, y=counts)` with unequal names is fine; a Series as `data` with x and y is not."""
+    if not trouble.says("DataFrame constructor not properly called", "must be passed as keyword"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if last_name(call.func) in _XY and len(call.args) == 1:
+            first = call.args[0]
+            return Proposal((insertion(cell, first.lineno, first.col_offset, "x="),), "name what is drawn")
+    return None

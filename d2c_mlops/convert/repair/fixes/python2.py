@@ -1,0 +1,93 @@
+"""Python 2: the print statement and its kin, line by line; names and methods that are gone."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from d2c_mlops.convert.repair.mending import Proposal, Scene, Trouble, after, before, replaced
+from d2c_mlops.convert.source.finding import Edit, renaming
+from d2c_mlops.convert.source.notebook import code_cell
+
+_PRINT = re.compile(
+    r"^(?P<indent>\s*(?:[^#'\"]*:\s)?)print(?:(?P<gap>[ \t]+)(?P<rest>(?!\().*?|\(.*\)\s*[%,+].*?))?(?P<end>\s*;?\s*)$"
+)
+_LONGEST = 500  # characters of a line; longer ones are data
+_EXCEPT = re.compile(r"^(\s*except\s+[\w.]+|\s*except\s*\([^)]*\))\s*,\s*(\w+)\s*:")
+_RAISE = re.compile(r"^(\s*raise\s+[\w.]+)\s*,\s*(.+)$")
+
+
+@before("python-2", "", "", "the cell is written in Python 2", order=1)
+def python_two(scene: Scene) -> Iterator[Proposal]:
+    """Rewrite lines until the cell can be read; a cell that stays unreadable is left as it is."""
+    for cell in scene.notebook.code:
+        if cell.problem is None or cell.problem.kind == "automagic":
+            continue
+        lines = cell.source.split("\n")
+        made = [modern(line) for line in lines]
+        if made != lines and code_cell(cell.index, "\n".join(made)).problem is None:
+            edits = tuple(
+                Edit(cell.index, number, 0, number, len(old.encode()), new)
+                for number, (old, new) in enumerate(zip(lines, made, strict=True), 1)
+                if old != new
+            )
+            yield Proposal(edits)
+
+
+def modern(line: str) -> str:
+    """Return a line of Python 2 as Python 3; other lines as they are."""
+    if len(line) > _LONGEST:
+        return line
+    line = _EXCEPT.sub(r"\1 as \2:", line)
+    raised = _RAISE.match(line)
+    if raised:
+        return f"{raised[1]}({raised[2].strip()})"
+    left, *more = line.split("<>")
+    line = " != ".join([left.rstrip(), *(part.strip() for part in more[:-1]), more[-1].lstrip()]) if more else line
+    if "'" not in line and '"' not in line:
+        line = re.sub(r"(?<![\w.])0([0-7]+)(?![\w.])", r"0o\1", line)
+        line = re.sub(r"(?<![\w.])(\d+)[lL]\b", r"\1", line)
+        line = re.sub(r"`([\w.]+)`", r"repr(\1)", line)
+    line = re.sub(r"\bur(['\"])", r"r\1", line)
+    found = _PRINT.match(line)
+    if found and (found["rest"] or line.strip() == "print"):
+        rest = (found["rest"] or "").strip()
+        if rest.startswith(">>"):
+            target, _, rest = rest[2:].partition(",")
+            return f"{found['indent']}print({rest.strip()}, file={target.strip()})"
+        if not re.match(r"[=.,\[)]|(?:in|is|and|or|not|if)\b", rest):
+            tail = rest.endswith(",")
+            inside = rest.rstrip(",").rstrip() + (", end=' '" if tail else "")
+            return f"{found['indent']}print({inside}){found['end']}"
+    return line
+
+
+@after("no-numpy-alias", "", "", "the name is Python's own", order=30)
+def python_two_names(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """Names of Python 2 that no longer exist."""
+    names = {
+        "xrange": "range",
+        "unicode": "str",
+        "raw_input": "input",
+        "basestring": "str",
+        "long": "int",
+        "unichr": "chr",
+    }
+    if trouble.kind != "NameError" or trouble.name not in names:
+        return None
+    edits = tuple(
+        replaced(cell, node, names[node.id]) for cell, node in scene.nodes(ast.Name) if node.id == trouble.name
+    )
+    return Proposal(edits, f"`{trouble.name}` was Python 2: use {names[trouble.name]}") if edits else None
+
+
+@after("old-method", "", "", "dictionaries have no such method in Python 3", order=30)
+def old_methods(scene: Scene, trouble: Trouble) -> Proposal | None:
+    names = {"iteritems": "items", "itervalues": "values", "iterkeys": "keys"}
+    if trouble.kind != "AttributeError" or trouble.name not in names:
+        return None
+    for cell, node in scene.failing(trouble, ast.Attribute):
+        if node.attr == trouble.name:
+            return Proposal((renaming(cell.index, node, names[node.attr]),), f"use .{names[node.attr]}()")
+    return None

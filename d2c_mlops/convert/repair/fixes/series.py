@@ -1,0 +1,229 @@
+"""Models of series: what statsmodels and Prophet give back now."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    before,
+    last_name,
+    line_before,
+    replaced,
+    spelled,
+    statement_of,
+)
+from d2c_mlops.convert.repair.rewrites import IMPORTED, inner, recalled, receiver
+from d2c_mlops.convert.source.notebook import Cell
+
+_OLD = "statsmodels.tsa.arima_model"
+_FIT = (
+    "disp",
+    "transparams",
+    "solver",
+    "trend",
+    "method",
+    "maxiter",
+    "full_output",
+    "callback",
+    "tol",
+    "start_ar_lags",
+    "css_tol",
+)
+
+
+@before("old-arima", "statsmodels", "0.13", "the ARIMA of old is gone; its successor takes other arguments", order=4)
+def old_arima(scene: Scene) -> Iterator[Proposal]:
+    """`ARMA(y, (p, q))` as an ARIMA, the constant of differences as a trend, `fit()` without the old options."""
+    names = {
+        one.asname or one.name: one.name
+        for _, node in scene.nodes(ast.ImportFrom)
+        if node.module == _OLD
+        for one in node.names
+    }
+    if not names:
+        return
+    for cell, call in scene.nodes(ast.Call):
+        kind = names.get(last_name(call.func))
+        if kind not in ("ARIMA", "ARMA"):
+            continue
+        order = keyword(call, "order") or (call.args[1] if len(call.args) > 1 else None)
+        fits = list(_fits(scene, cell, call))
+        trend = next((keyword(one, "trend") for _, one in fits if keyword(one, "trend") is not None), None)
+        none = isinstance(trend, ast.Constant) and trend.value == "nc"
+        arguments = [spelled(cell, one) for one in call.args if one is not order] + inner(
+            cell, ast.Call(call.func, [], call.keywords), "order"
+        )
+        text = spelled(cell, order) if order is not None else ""
+        if kind == "ARMA" and isinstance(order, ast.Tuple) and len(order.elts) == 2:
+            p, q = (spelled(cell, one) for one in order.elts)
+            text = f"({p}, 0, {q})"
+        differences = order.elts[1] if isinstance(order, ast.Tuple) and len(order.elts) == 3 else None
+        once = isinstance(differences, ast.Constant) and differences.value == 1
+        given = ", trend='n'" if none else ", trend='t'" if once else ""
+        name = "ARIMA" if kind == "ARMA" and isinstance(call.func, ast.Name) else spelled(cell, call.func)
+        if keyword(call, "trend") is not None:
+            continue
+        made = f"{name}({', '.join([*arguments, f'order={text}'])}{given})"
+        if made == spelled(cell, call):
+            continue
+        yield Proposal(
+            (replaced(cell, call, made),), "the ARIMA of old is gone; the constant of its differences is a trend now"
+        )
+
+
+@before("old-autoregression", "statsmodels", "0.13", "AR chose its lags; AutoReg wants their number", order=4)
+def old_autoregression(scene: Scene) -> Iterator[Proposal]:
+    """`AR(y).fit()` as an AutoReg with as many lags as AR took for the length of its series."""
+    names = {
+        one.asname or one.name
+        for _, node in scene.nodes(ast.ImportFrom)
+        if node.module == "statsmodels.tsa.ar_model"
+        for one in node.names
+        if one.name == "AR"
+    }
+    for cell, call in scene.nodes(ast.Call):
+        if last_name(call.func) in names and len(call.args) == 1 and keyword(call, "lags") is None:
+            values = spelled(cell, call.args[0])
+            lags = f"lags=round(12 * (len({values}) / 100) ** 0.25)"
+            start = "AutoReg" if isinstance(call.func, ast.Name) and call.func.id == "AR" else spelled(cell, call.func)
+            yield Proposal(recalled(cell, call, start, [*inner(cell, call), lags]))
+
+
+@before("old-arima-fit", "statsmodels", "0.13", "fit() no longer takes these options", order=3)
+def old_arima_fit(scene: Scene) -> Iterator[Proposal]:
+    names = {
+        one.asname or one.name for _, node in scene.nodes(ast.ImportFrom) if node.module == _OLD for one in node.names
+    }
+    for cell, call in scene.nodes(ast.Call):
+        if last_name(call.func) in names:
+            for where, fit in _fits(scene, cell, call):
+                rest = inner(where, fit, *_FIT)
+                if len(rest) < len(fit.args) + len(fit.keywords):
+                    start = receiver(where, fit)
+                    if fit.func.value is call:  # type: ignore[attr-defined]
+                        end = (fit.func.end_lineno or 0, fit.func.end_col_offset or 0)
+                        from d2c_mlops.convert.source.finding import Edit
+
+                        text = f"({', '.join(rest)})"
+                        yield Proposal((Edit(where.index, *end, fit.end_lineno or 0, fit.end_col_offset or 0, text),))
+                    else:
+                        yield Proposal(recalled(where, fit, f"{start}.fit", rest))
+
+
+def _fits(scene: Scene, cell: Cell, call: ast.Call) -> Iterator[tuple[Cell, ast.Call]]:
+    """Yield the calls of fit on a model: at once, or on the name that it was given."""
+    statement = statement_of(cell, call)
+    bound = (
+        {last_name(one) for one in statement.targets}
+        if isinstance(statement, ast.Assign) and statement.value is call
+        else set()
+    )
+    for where, fit in scene.nodes(ast.Call):
+        if isinstance(fit.func, ast.Attribute) and fit.func.attr == "fit":
+            if fit.func.value is call or (isinstance(fit.func.value, ast.Name) and fit.func.value.id in bound):
+                yield where, fit
+
+
+@after("forecast-triple", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
+def forecast_triple(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`forecast, error, interval = fitted.forecast(n)`: from get_forecast, which knows all three."""
+    if not trouble.says("to unpack", "unexpected keyword argument 'alpha'", "Unknown keyword arguments: ['alpha']"):
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if last_name(call.func) == "forecast" and isinstance(call.func, ast.Attribute):
+            return _triple(cell, call)
+    for cell, node in scene.failing(trouble, ast.Assign):
+        made = node.value
+        if isinstance(made, ast.Call) and last_name(made.func) == "forecast" and isinstance(made.func, ast.Attribute):
+            return _triple(cell, made)
+    return None
+
+
+@before("three-answers", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
+def three_answers(scene: Scene) -> Iterator[Proposal]:
+    """Three names bound to a forecast: for three steps this would not even fail."""
+    for cell, node in scene.nodes(ast.Assign):
+        call, target = node.value, node.targets[0]
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "forecast":
+            if isinstance(target, ast.Tuple) and len(target.elts) == 3 and len(call.args) + len(call.keywords) == 1:
+                yield _triple(cell, call)
+
+
+def _triple(cell: Cell, call: ast.Call) -> Proposal:
+    alpha = keyword(call, "alpha")
+    level = f"alpha={spelled(cell, alpha)}" if alpha is not None else ""
+    rest = ", ".join(inner(cell, call, "alpha"))
+    made = f"(lambda made: (made.predicted_mean, made.se_mean, made.conf_int({level})))({receiver(cell, call)}.get_forecast({rest}))"
+    return Proposal(
+        (replaced(cell, call, made),), "forecast() gives only the forecast; get_forecast() knows error and interval"
+    )
+
+
+@after("first-forecast", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
+def first_forecast(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`fitted.forecast(n)[0]` was the forecast itself."""
+    if trouble.kind not in ("KeyError", "TypeError", "IndexError"):
+        return None
+    for cell, node in scene.failing(trouble, ast.Subscript):
+        call = node.value
+        if (
+            isinstance(call, ast.Call)
+            and last_name(call.func) == "forecast"
+            and isinstance(node.slice, ast.Constant)
+            and node.slice.value == 0
+        ):
+            return Proposal((replaced(cell, node, spelled(cell, call)),), "forecast() gives only the forecast")
+    return None
+
+
+@after("plot-predict", "statsmodels", "0.13", "plot_predict is a function now", order=14)
+def plot_predict(scene: Scene, trouble: Trouble) -> Proposal | None:
+    if trouble.name != "plot_predict":
+        return None
+    for cell, node in scene.failing(trouble, ast.Attribute):
+        call = next((one for _, one in scene.nodes(ast.Call, cell) if one.func is node), None)
+        statement = statement_of(cell, node)
+        if call is not None and statement is not None:
+            rest = [spelled(cell, node.value), *inner(cell, call, "plot_insample", "typ")]
+            head = line_before(cell, statement, "from statsmodels.graphics.tsaplots import plot_predict")
+            return Proposal(
+                (head, replaced(cell, call, f"plot_predict({', '.join(rest)})")), "plot_predict is a function now"
+            )
+    return None
+
+
+@after("gone-criterion", "statsmodels", "0.13", "the argument is gone", order=30)
+def old_types(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`predict(typ='levels')`: levels are what it gives."""
+    found = re.search(r"unexpected keyword argument '(typ|transparams|disp|dynamic_only)'", trouble.message)
+    found = found or re.search(r"Unknown keyword arguments.*'(typ)'", trouble.message)
+    if found is None:
+        return None
+    for cell, call in scene.failing(trouble, ast.Call):
+        if keyword(call, found[1]) is not None:
+            return Proposal(
+                recalled(cell, call, spelled(cell, call.func), inner(cell, call, found[1])), f"`{found[1]}` is gone"
+            )
+    return None
+
+
+@after("label-out-of-range", "statsmodels", "0.13", "the names of the imported functions", order=90)
+def renamed_later(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """A module of old imported as a whole."""
+    if trouble.kind not in ("NotImplementedError", "AttributeError") or not trouble.says("arima_model"):
+        return None
+    for cell, node in scene.failing(trouble, ast.ImportFrom):
+        name = node.names[0].name
+        new = IMPORTED.get(f"{node.module}.{name}")
+        if new is not None:
+            return Proposal(
+                (replaced(cell, node, f"from {new[0].rpartition('.')[0]} import {new[1]}"),), "the module is gone"
+            )
+    return None

@@ -1,0 +1,162 @@
+"""Columns of text, which have a dtype of their own since pandas 3."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.fixes.frames import inplace_on_part
+from d2c_mlops.convert.repair.mending import (
+    Proposal,
+    Scene,
+    Trouble,
+    after,
+    before,
+    insertion,
+    last_name,
+    line_before,
+    replaced,
+    spelled,
+)
+from d2c_mlops.convert.source.notebook import Cell
+
+_OBJECT = ("object", "O", "object_")
+
+
+@before("text-is-str", "pandas", "3.0", "columns of text have the dtype `str`, no longer `object`", order=20)
+def object_means_text(scene: Scene) -> Iterator[Proposal]:
+    """`df[c].dtype == object` as `(df[c].dtype == object or ...)`, so that it holds for texts again."""
+    for cell, node in scene.nodes(ast.Compare):
+        if len(node.ops) != 1:
+            continue
+        left, right, op = node.left, node.comparators[0], node.ops[0]
+        typed = left if _is_dtype(left) else right if _is_dtype(right) else None
+        other = right if typed is left else left
+        if typed is None:
+            continue
+        text = spelled(cell, typed)
+        if f"({text} == 'str')" in cell.source or f"({text} != 'str')" in cell.source:
+            continue
+        if isinstance(op, ast.Eq | ast.NotEq | ast.Is | ast.IsNot) and _is_object(other):
+            same = isinstance(op, ast.Eq | ast.Is)
+            sign, joint = ("==", "|") if same else ("!=", "&")
+            plain = f"({text} {sign} {spelled(cell, other)}) {joint} ({text} {sign} 'str')"
+            yield Proposal((replaced(cell, node, f"({plain})"),))
+        elif isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.List | ast.Tuple | ast.Set):
+            if any(_is_object(one) for one in right.elts) and not _names_str(right.elts):
+                last = right.elts[-1]
+                yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
+
+
+def _is_dtype(node: ast.expr) -> bool:
+    """`x.dtype`, `df.dtypes`, `df.dtypes[c]`, `df[c].dtype.name`, `str(df[c].dtype)`."""
+    if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "name"):
+        return _is_dtype(node.value)
+    if isinstance(node, ast.Call) and last_name(node.func) in ("str", "get_dtype") and node.args:
+        return _is_dtype(node.args[0])
+    return isinstance(node, ast.Attribute) and node.attr in ("dtype", "dtypes")
+
+
+def _is_object(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call) and last_name(node.func) == "dtype" and node.args:
+        return _is_object(node.args[0])
+    if isinstance(node, ast.Constant):
+        return node.value in _OBJECT
+    return last_name(node) in _OBJECT
+
+
+def _names_str(nodes: list[ast.expr]) -> bool:
+    return any(
+        (isinstance(one, ast.Constant) and one.value in ("str", "string")) or last_name(one) == "str" for one in nodes
+    )
+
+
+@before("select-texts", "pandas", "3.0", "columns of text have the dtype `str`, no longer `object`", order=20)
+def select_texts(scene: Scene) -> Iterator[Proposal]:
+    """`select_dtypes(include='object')` takes texts too, and says so by a warning that will be an error."""
+    for cell, call in scene.nodes(ast.Call):
+        if last_name(call.func) != "select_dtypes":
+            continue
+        given = [*call.args, *(word.value for word in call.keywords)]
+        for one in given:
+            parts = one.elts if isinstance(one, ast.List | ast.Tuple | ast.Set) else [one]
+            if _names_str(parts) or not any(_is_object(part) for part in parts):
+                continue
+            if isinstance(one, ast.List | ast.Tuple | ast.Set):
+                last = parts[-1]
+                yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
+            else:
+                yield Proposal((replaced(cell, one, f"[{spelled(cell, one)}, 'str']"),))
+
+
+@after("texts-take-no-numbers", "pandas", "3.0", "a column of one dtype no longer takes values of another", order=40)
+def other_values(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """Values of another kind set into a column: it becomes `object` before, as it did by itself."""
+    if not trouble.says("Invalid value", "Cannot set non-string value") or not trouble.through("pandas/"):
+        return None
+    for frame in reversed(trouble.frames):
+        cell = scene.cell(frame.cell)
+        for node in ast.walk(cell.tree) if cell.tree else ():
+            if not isinstance(node, ast.Assign | ast.Expr) or not node.lineno <= frame.line <= (node.end_lineno or 0):
+                continue
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                if edits := inplace_on_part(cell, node, node.value):
+                    return Proposal(edits, trouble.message[:120])
+            column = _column_set(cell, node.targets[0] if isinstance(node, ast.Assign) else node.value)
+            if column:
+                text = _as_objects(column, scene.kinds([column]).get(column, "") if trouble.says("'str'") else "")
+                if text not in cell.source:
+                    return Proposal((line_before(cell, _outermost(cell, node), text),), trouble.message[:120])
+    return None
+
+
+def _as_objects(name: str, kind: str) -> str:
+    """Return the cast of a column; of a frame only the columns of text are cast."""
+    if kind != "pandas.DataFrame":
+        return f"{name} = {name}.astype(object)"
+    texts = f"{name}.select_dtypes(include='str')"
+    return f"{name}[{texts}.columns] = {texts}.astype(object)"
+
+
+def _outermost(cell: Cell, node: ast.stmt) -> ast.stmt:
+    """Return the loop around a statement, or itself: a cast inside a loop would be made again and again."""
+    loops = (one for one in ast.walk(cell.tree or node) if isinstance(one, ast.For | ast.While))
+    return next((one for one in loops if any(part is node for part in ast.walk(one))), node)
+
+
+def _column_set(cell: Cell, target: ast.expr) -> str:
+    """Return what is set: a column where it can be told, else the name that is changed in place."""
+    if isinstance(target, ast.Call) and isinstance(target.func, ast.Attribute):
+        changes = keyword(target, "inplace") is not None or target.func.attr == "update"
+        return target.func.value.id if changes and isinstance(target.func.value, ast.Name) else ""
+    if not isinstance(target, ast.Subscript):
+        return ""
+    holder = target.value
+    if isinstance(holder, ast.Attribute) and holder.attr in ("loc", "at"):
+        if (
+            isinstance(target.slice, ast.Tuple)
+            and len(target.slice.elts) == 2
+            and isinstance(target.slice.elts[1], ast.Constant)
+        ):
+            return f"{spelled(cell, holder.value)}[{spelled(cell, target.slice.elts[1])}]"
+        return spelled(cell, holder.value) if not isinstance(target.slice, ast.Tuple) else ""
+    if isinstance(holder, ast.Attribute) and holder.attr in ("iloc", "iat"):
+        return spelled(cell, holder.value)
+    return spelled(cell, holder) if isinstance(holder, ast.Subscript | ast.Name | ast.Attribute) else ""
+
+
+@after("array-methods", "pandas", "3.0", "columns of text give their own kind of array", order=40)
+def array_methods(scene: Scene, trouble: Trouble) -> Proposal | None:
+    """`.unique().sort()` and the like on arrays of text: made a plain array first."""
+    if trouble.kind != "AttributeError" or (
+        "StringArray" not in trouble.message and "ArrowStringArray" not in trouble.message
+    ):
+        return None
+    for cell, node in scene.failing(trouble, ast.Attribute):
+        if node.attr == trouble.name:
+            end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
+            return Proposal(
+                (insertion(cell, *end, ".to_numpy(dtype=object)"),), "texts are kept in an array of their own kind"
+            )
+    return None

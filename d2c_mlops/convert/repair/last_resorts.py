@@ -1,0 +1,76 @@
+"""Last resorts: a statement that failed before, or that only draws, is taken out, because no result depends on it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from d2c_mlops.convert.plan.plan import PLOT_METHODS, PLOTS
+from d2c_mlops.convert.repair.mending import Proposal, Scene, Trouble, without_statement
+from d2c_mlops.convert.source.finding import Edit
+from d2c_mlops.convert.source.notebook import Cell
+
+_DRAWERS = ("matplotlib/", "seaborn/", "plotly/", "pandas/plotting", "wordcloud/", "missingno/")
+
+
+@dataclass(frozen=True)
+class Omission:
+    """What is to be taken out of a cell, and under which name it is listed."""
+
+    id: str
+    proposal: Proposal
+    whole: bool = False  # whether the edit is of the source as it was written, magics included
+
+
+Resort = Callable[[Scene, Trouble], Omission | None]
+
+
+def failed_before(scene: Scene, facts: Trouble) -> Omission | None:
+    """A statement that failed in the same way when the notebook was saved never had an effect: it is commented out."""
+    cell = scene.cell(facts.cell)
+    saved = [output for output in cell.outputs if output.kind == "error"]
+    failed = _statement(cell, facts) if any(facts.kind in output.text for output in saved) else None
+    if failed is None:
+        return None
+    source = cell.source.split("\n")
+    made = "\n".join(line if number < failed.lineno else f"# {line}" for number, line in enumerate(source, 1))
+    edit = Edit(cell.index, 1, 0, len(source), len(source[-1].encode()), made)
+    reason = f"it failed with {facts.kind} when the notebook was saved too"
+    return Omission("failed-before", Proposal((edit,), reason), whole=True)
+
+
+def undrawn(scene: Scene, facts: Trouble) -> Omission | None:
+    """A statement that only draws and cannot be drawn any more changes no result: it is commented out."""
+    cell = scene.cell(facts.cell)
+    failed = _statement(cell, facts)
+    if not isinstance(failed, ast.Expr) or facts.kind in ("NameError", "KeyboardInterrupt", "MemoryError"):
+        return None
+    inference = scene.subject.inference
+    calls = [node for node in ast.walk(failed) if isinstance(node, ast.Call)]
+    drawn = any(inference.path(call.func).startswith(PLOTS) or _draws(call) for call in calls)
+    if not drawn or not facts.through(*_DRAWERS):
+        return None
+    first = facts.message.splitlines()[0][:120] if facts.message else ""
+    reason = f"the plot cannot be drawn ({facts.kind}: {first}); no result depends on it"
+    return Omission("undrawn", Proposal((without_statement(cell, failed, ""),), reason))
+
+
+def _statement(cell: Cell, facts: Trouble) -> ast.stmt | None:
+    """Return the statement of a cell that failed."""
+    lines = [frame.line for frame in facts.frames if frame.cell == facts.cell]
+    body = cell.tree.body if cell.tree is not None and lines else []
+    return next((one for one in body if one.lineno <= lines[0] <= (one.end_lineno or 0)), None)
+
+
+def _draws(call: ast.Call) -> bool:
+    """Whether a call is a plot method of pandas: `frame.plot(...)`, `frame.plot.bar()`, `frame.hist()`."""
+    function = call.func
+    if not isinstance(function, ast.Attribute):
+        return False
+    return function.attr in PLOT_METHODS or (
+        isinstance(function.value, ast.Attribute) and function.value.attr == "plot"
+    )
+
+
+RESORTS: tuple[Resort, ...] = (failed_before, undrawn)

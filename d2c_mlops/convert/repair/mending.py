@@ -1,0 +1,337 @@
+"""What a mend is: exact edits with a reason, proposed before a run or as the answer to its failure; found by discovery."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from d2c_mlops.convert.api_changes.change import at_least, installed
+from d2c_mlops.convert.check.rule import Subject
+from d2c_mlops.convert.repair.files import Shelf
+from d2c_mlops.convert.source.finding import Edit
+from d2c_mlops.convert.source.notebook import Cell, Notebook, code_cell
+
+MENDS_PACKAGE = "d2c_mlops.convert.repair.fixes"
+Node = TypeVar("Node", bound=ast.AST)
+
+
+@dataclass(frozen=True)
+class Mend:
+    """One mend that was made; `cell` counts from 0, None for what touches no cell."""
+
+    cell: int | None
+    kind: str
+    before: str
+    after: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the mend as plain JSON values; `cell` counts from 1."""
+        return asdict(self) | {"cell": None if self.cell is None else self.cell + 1}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a mender wants done: edits of cells, files to lay beside the notebook, distributions to install."""
+
+    edits: tuple[Edit, ...] = ()
+    reason: str = ""
+    files: tuple[tuple[Path, str], ...] = ()
+    distributions: tuple[str, ...] = ()
+    restart: bool = False  # cells before the failing one have to run again
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A place in a cell that was being run: lines from 1, columns in bytes."""
+
+    cell: int
+    line: int
+    end_line: int
+    column: int | None
+    end_column: int | None
+    function: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """The facts of a failure in a cell."""
+
+    cell: int
+    kind: str
+    message: str
+    bases: tuple[str, ...] = ()
+    arguments: tuple[Any, ...] = ()
+    name: str = ""  # the attribute or module that was not there
+    holder: str = ""  # class of the object without that attribute
+    filename: str = ""
+    frames: tuple[Frame, ...] = ()
+    library: tuple[str, ...] = ()
+    strings: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+    def says(self, *texts: str) -> bool:
+        """Whether the message holds any of the texts."""
+        return any(text in self.message for text in texts)
+
+    def through(self, *texts: str) -> bool:
+        """Whether the failure came up inside a library file or function of that name."""
+        return any(text in place for text in texts for place in self.library)
+
+
+def trouble(cell: int, facts: Mapping[str, Any]) -> Trouble:
+    """Read the facts of an exception as a child sent them; what is malformed is left out."""
+    names = ("cell", "line", "end_line", "column", "end_column", "function")
+    frames = tuple(Frame(**{name: one.get(name) for name in names}) for one in facts.get("frames", ()))
+    return Trouble(
+        cell,
+        str(facts.get("kind", "")),
+        str(facts.get("message", "")),
+        tuple(map(str, facts.get("bases", ()))),
+        tuple(facts.get("arguments", ())),
+        str(facts.get("name", "")),
+        str(facts.get("holder", "")),
+        str(facts.get("filename", "")),
+        frames,
+        tuple(map(str, facts.get("library", ()))),
+        dict(facts.get("strings", {})),
+        dict(facts.get("kinds", {})),
+    )
+
+
+@dataclass
+class Scene:
+    """A notebook between two runs, with all that a mender may ask."""
+
+    notebook: Notebook
+    shelf: Shelf
+    install: bool = False
+    tried: frozenset[str] = frozenset()  # distributions that could not be installed
+    kinds: Callable[[Sequence[str]], Mapping[str, str]] = lambda names: {}
+    executed: int = 0  # cells up to this index have run
+
+    def __post_init__(self) -> None:
+        self.subject = Subject(self.notebook)
+
+    def cell(self, index: int) -> Cell:
+        """Return a cell by its place."""
+        return self.notebook.cells[index]
+
+    def nodes(self, kind: type[Node], cell: Cell | None = None) -> Iterator[tuple[Cell, Node]]:
+        """Yield all nodes of a kind, in one cell or in all."""
+        for here, node in self.subject.nodes:
+            if isinstance(node, kind) and (cell is None or here.index == cell.index):
+                yield here, node
+
+    def failing(self, trouble: Trouble, kind: type[Node]) -> Iterator[tuple[Cell, Node]]:
+        """Yield the nodes of a kind at the place of the failure, most likely first, innermost frame first."""
+        for frame in reversed(trouble.frames):
+            if not 0 <= frame.cell < len(self.notebook.cells):
+                continue
+            cell = self.cell(frame.cell)
+            ranked = [(rank, node) for _, node in self.nodes(kind, cell) if (rank := _rank(frame, node)) < 9]
+            for _, node in sorted(ranked, key=lambda pair: pair[0]):
+                yield cell, node
+
+    def nearest(self, trouble: Trouble, kind: type[Node]) -> Iterator[tuple[Cell, Node]]:
+        """Yield the nodes of a kind at the place of the failure, then those of the cells that ran, the last one first."""
+        near = list(self.failing(trouble, kind))
+        yield from near
+        seen = {id(node) for _, node in near}
+        ran = [(cell, node) for cell, node in self.nodes(kind) if cell.index <= trouble.cell and id(node) not in seen]
+        yield from sorted(ran, key=lambda pair: -pair[0].index)
+
+
+def _rank(frame: Frame, node: ast.AST) -> int:
+    """0 the very node, 1 inside it, 2 around it, 3 on the same lines, 9 elsewhere."""
+    line = getattr(node, "lineno", None)
+    if line is None:
+        return 9
+    end = getattr(node, "end_lineno", line) or line
+    column, end_column = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", 0)
+    if frame.column is not None and frame.end_column is not None:
+        mine, its = (line, column, end, end_column), (frame.line, frame.column, frame.end_line, frame.end_column)
+        if mine == its:
+            return 0
+        if (frame.line, frame.column) <= (line, column) and (end, end_column) <= (frame.end_line, frame.end_column):
+            return 1
+        if (line, column) <= (frame.line, frame.column) and (frame.end_line, frame.end_column) <= (end, end_column):
+            return 2
+    return 3 if line <= frame.end_line and end >= frame.line else 9
+
+
+Find = Callable[[Scene], Iterator[Proposal]]
+React = Callable[[Scene, Trouble], Proposal | None]
+
+
+@dataclass(frozen=True)
+class Mender:
+    """One kind of mend: for which library, from which version on, and why."""
+
+    id: str
+    library: str
+    since: str
+    reason: str
+    find: Find | None = None  # proposals that need no failure: changes that are silent, or certain
+    react: React | None = None
+    order: int = 50  # lower is asked first
+
+    @property
+    def live(self) -> bool:
+        """Whether the installed version is past the change; an absent library would come in its newest."""
+        have = installed(self.library) if self.library else None
+        return not self.since or have is None or at_least(have, self.since)
+
+
+def before(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[Find], Mender]:
+    """Turn a generator of proposals into a mender that acts before a run."""
+    return lambda find: Mender(id, library, since, reason, find=find, order=order)
+
+
+def after(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[React], Mender]:
+    """Turn an answer to a failure into a mender."""
+    return lambda react: Mender(id, library, since, reason, react=react, order=order)
+
+
+@cache
+def menders() -> tuple[Mender, ...]:
+    """Find all menders of the modules under convert/mends."""
+    package = importlib.import_module(MENDS_PACKAGE)
+    found: dict[str, Mender] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        for value in vars(importlib.import_module(f"{MENDS_PACKAGE}.{module.name}")).values():
+            if isinstance(value, Mender) and found.setdefault(value.id, value) is not value:
+                raise ValueError(f"two menders share the id {value.id}")
+    return tuple(sorted(found.values(), key=lambda one: (one.order, one.id)))
+
+
+def spelled(cell: Cell, node: ast.AST) -> str:
+    """Return a node's text as the author wrote it."""
+    return ast.get_source_segment(cell.python, node) or ast.unparse(node)
+
+
+def last_name(node: ast.expr) -> str:
+    """Return `c` of `a.b.c`, or a plain name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def insertion(cell: Cell, line: int, column: int, text: str) -> Edit:
+    """Put a text in before a place."""
+    return Edit(cell.index, line, column, line, column, text)
+
+
+def argument_added(cell: Cell, call: ast.Call, text: str) -> Edit:
+    """Add an argument at the end of a call, whatever its commas and comments look like."""
+    parts: list[ast.expr | ast.keyword] = sorted(
+        [*call.args, *call.keywords], key=lambda part: (part.lineno, part.col_offset)
+    )
+    if parts:
+        last = parts[-1]
+        line, column = last.end_lineno or last.lineno, last.end_col_offset or 0
+        if isinstance(last, ast.GeneratorExp) and len(parts) == 1:
+            return insertion(cell, line, column, f", {text}")
+        closed = _after_brackets(cell, call, line, column)
+        return insertion(cell, *closed, f", {text}")
+    return insertion(cell, call.end_lineno or 0, (call.end_col_offset or 0) - 1, text)
+
+
+def _after_brackets(cell: Cell, call: ast.Call, line: int, column: int) -> tuple[int, int]:
+    """Move behind brackets that close around the last argument itself: `f((a))`."""
+    lines = [text.encode() for text in cell.python.split("\n")]
+    end = (call.end_lineno or line, (call.end_col_offset or 0) - 1)
+    rest = lines[line - 1][column : end[1] if end[0] == line else None].decode("utf-8", "replace")
+    stripped = rest.lstrip()
+    if stripped.startswith(")"):
+        return line, column + len(rest[: len(rest) - len(stripped)].encode()) + 1
+    return line, column
+
+
+def replaced(cell: Cell, node: ast.AST, text: str) -> Edit:
+    """Replace a whole node; brackets around it stay."""
+    spot: Any = node
+    return Edit(cell.index, spot.lineno, spot.col_offset, spot.end_lineno, spot.end_col_offset, text)
+
+
+def statement_of(cell: Cell, node: ast.AST) -> ast.stmt | None:
+    """Return the innermost statement around a node."""
+    if cell.tree is None:
+        return None
+    best: ast.stmt | None = None
+    for one in ast.walk(cell.tree):
+        if isinstance(one, ast.stmt) and any(part is node for part in ast.walk(one)):
+            best = one
+    return best
+
+
+def parent_of(cell: Cell, node: ast.AST) -> ast.AST | None:
+    """Return the node right above another."""
+    for one in ast.walk(cell.tree) if cell.tree is not None else ():
+        if any(child is node for child in ast.iter_child_nodes(one)):
+            return one
+    return None
+
+
+def line_before(cell: Cell, statement: ast.stmt, text: str) -> Edit:
+    """Put a line in before a statement, indented like it."""
+    return insertion(cell, statement.lineno, statement.col_offset, text + "\n" + " " * statement.col_offset)
+
+
+def without_statement(cell: Cell, statement: ast.stmt, note: str) -> Edit:
+    """Turn a whole statement into a comment; inside a block `pass` keeps the block alive."""
+    text = spelled(cell, statement).replace("\n", "\n# ")
+    inside = cell.tree is not None and statement not in cell.tree.body
+    lines = cell.python.split("\n")
+    rest = lines[(statement.end_lineno or 1) - 1].encode()[statement.end_col_offset or 0 :].strip()
+    kept = "pass  # " if inside else "# "
+    if rest.startswith(b";") or (inside and "\n" in text):
+        return replaced(cell, statement, "pass")
+    return replaced(cell, statement, f"{kept}{text}" + (f"  ({note})" if note and "\n" not in text else ""))
+
+
+def apply(notebook: Notebook, edits: Iterable[Edit]) -> Notebook:
+    """Return the notebook with edits made; everything else stays byte for byte."""
+    changed: dict[int, list[Edit]] = {}
+    for edit in edits:
+        changed.setdefault(edit.cell, []).append(edit)
+    cells = list(notebook.cells)
+    for index, mine in changed.items():
+        old = cells[index]
+        made = code_cell(index, edited(old, mine), tags=old.tags, id=old.id)
+        cells[index] = replace(made, outputs=old.outputs, execution_count=old.execution_count)
+    return replace(notebook, cells=tuple(cells))
+
+
+def edited(cell: Cell, edits: Iterable[Edit]) -> str:
+    """Return a cell's source with edits made, placed by its Python; overlapping ones are left out, the first stays."""
+    lines = [line.encode() for line in cell.source.split("\n")]
+    python = [line.encode() for line in cell.python.split("\n")]
+    taken: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    kept: list[Edit] = []
+    for edit in dict.fromkeys(edits):
+        start, end = (edit.line, edit.column), (edit.end_line, edit.end_column)
+        if any((start < high and low < end) or (start, end) == (low, high) for low, high in taken):
+            continue
+        taken.append((start, end))
+        kept.append(edit)
+    # From the end to the start; what is put in at a place comes before what replaces the text there.
+    for edit in sorted(kept, key=lambda one: (one.line, one.column, one.end_line, one.end_column), reverse=True):
+        first = edit.column + _shift(lines, python, edit.line)
+        last = edit.end_column + _shift(lines, python, edit.end_line)
+        head, tail = lines[edit.line - 1][:first], lines[edit.end_line - 1][last:]
+        lines[edit.line - 1 : edit.end_line] = (head + edit.text.encode() + tail).split(b"\n")
+        python = lines if len(lines) != len(python) else python
+    return b"\n".join(lines).decode("utf-8", "replace")
+
+
+def _shift(lines: Sequence[bytes], python: Sequence[bytes], line: int) -> int:
+    """How far a line stands to the right in the source: dedented cells, `%time x = f()`."""
+    if line > len(lines) or line > len(python):
+        return 0
+    ours, theirs = lines[line - 1], python[line - 1]
+    return len(ours) - len(theirs) if theirs and ours.endswith(theirs) else 0

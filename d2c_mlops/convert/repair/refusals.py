@@ -1,0 +1,71 @@
+"""Why a notebook cannot be revived, in words that name the cell and what a person can do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops.convert.api_changes.change import live_changes
+from d2c_mlops.convert.repair import fetching
+from d2c_mlops.convert.repair.fixes.modules import OWN_NAMES, distribution_of
+from d2c_mlops.convert.repair.fixes.paths import wants_network
+from d2c_mlops.convert.repair.mending import Trouble
+from d2c_mlops.convert.repair.revived import Refusal
+
+
+def absent(
+    facts: Trouble, cell: int, module: str, missing: Sequence[str], tried: Mapping[str, str], image: str = ""
+) -> Refusal:
+    """Return the refusal of a cell whose module is not there; `tried` says why an installation failed; `image` is that of a container."""
+    name = distribution_of(module)
+    if module.startswith("ipywidgets"):
+        why, step = "it is interactive: it waits for a person at its widgets", "put the values into a parameters cell"
+    elif module.partition(".")[0] in OWN_NAMES:
+        why = f"`{module}` is not there; its name is that of a package of the author's own, so none is fetched from an index"
+        step = "give the folder that holds it: --data FOLDER (the repository's root)"
+    elif name in tried:
+        why, step = f"`{module}` is missing and {name} cannot be installed: {tried[name]}", "replace the package"
+    elif image:
+        why, step = f"the image {image} has no `{module}`", f"add {name} to the image, and convert again"
+    else:
+        why = f"missing packages: {', '.join(missing)}"
+        step = "install them into the run's own folder: add --install"
+    return Refusal(cell, why, step, facts.kind)
+
+
+def failed(
+    facts: Trouble, cell: int, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None = None
+) -> Refusal:
+    """Return the refusal of a cell that fails, and that no mend fits; `fetched` is None where nothing was to be downloaded."""
+    text = facts.message.splitlines()[0][:300] if facts.message else ""
+    return Refusal(cell, f"{facts.kind}: {text}", _advice(facts, too_large, fetched), facts.kind)
+
+
+def _advice(facts: Trouble, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None) -> str:
+    """What a person can do about a failure that no mend fits."""
+    if wants_network(facts):
+        return fetching.advice(fetched)
+    if "OSError" in facts.bases and "FileNotFoundError" in facts.bases:
+        if beside := re.search(r"/convert/[^/]+/local/([^'\"]+)", facts.message):
+            return (
+                f"a module of yours looks for {beside[1]} beside its own file, and only modules are copied: let the notebook hand "
+                "it the folder, or find the file from the working folder"
+            )
+        large = ", ".join(one.name for one in too_large)
+        return (
+            f"these files are too large to be copied: {large}"
+            if large
+            else "give the folder of its data: --data FOLDER"
+        )
+    gone = re.search(r"\b(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", facts.message)
+    for change in live_changes() if gone else ():
+        if gone and change.argument == gone[2] and change.path.rpartition(".")[2] == gone[1]:
+            return f"{gone[1]} has no `{gone[2]}` since {change.library} {change.since}: write {change.instead}, and convert again"
+    if facts.kind == "EOFError":
+        return "put the value into a parameters cell"
+    if facts.kind == "NameError":
+        return "define the name above this cell, or take the cell out"
+    where = next((f"line {frame.line}" for frame in reversed(facts.frames)), "the cell")
+    return f"mend {where} of the cell, and convert again"

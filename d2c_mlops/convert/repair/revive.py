@@ -1,0 +1,448 @@
+"""Bring a copy of a notebook back to life on the installed libraries: run, mend what fails, run again; the original stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from d2c_mlops.convert.repair import fetching, saving
+from d2c_mlops.convert.repair.files import Shelf
+from d2c_mlops.convert.repair.fixes.frames import chained
+from d2c_mlops.convert.repair.fixes.modules import distribution_of, missing_module, needed
+from d2c_mlops.convert.repair.last_resorts import RESORTS, Resort
+from d2c_mlops.convert.repair.mending import (
+    Mend,
+    Mender,
+    Proposal,
+    Scene,
+    Trouble,
+    apply,
+    menders,
+    trouble,
+)
+from d2c_mlops.convert.repair.packages import install as install_packages
+from d2c_mlops.convert.repair.refusals import absent, failed
+from d2c_mlops.convert.repair.revived import Refusal, Refused, Revived
+from d2c_mlops.convert.run.containers import PREFIX
+from d2c_mlops.convert.run.isolated_run import CellRun, Limits, Session, Stopped, Workplace, copy_folder
+from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
+from d2c_mlops.errors import D2CError
+
+MOST_MENDS = 120
+MOST_RUNS = 25
+Progress = Callable[[str], None]
+
+
+def revive(
+    notebook: Path,
+    work: Path,
+    *,
+    data: Path | None = None,
+    install: bool = False,
+    index: Sequence[str] = (),  # names that mean a package, though a module beside the notebook has them too
+    timeout: float = 600.0,
+    memory: int = 4 << 30,
+    isolation: str = "",  # name of a mode; the best that works here when empty
+    fetch: bool = False,  # whether addresses that it reads are downloaded first, outside of the isolation
+    fetch_from: Sequence[str] = (),  # hosts of this network that may be asked
+    progress: Progress = lambda text: None,
+) -> Revived:
+    """Run a copy of a notebook, mending it until it runs; refused with the cell and the reason where that cannot be.
+
+    `timeout` is seconds for each run, `memory` bytes; `data` is a folder whose files may be laid beside the copy.
+    """
+    notebook, work = Path(notebook), Path(work)
+    try:
+        read = read_notebook(notebook)
+        limits = Limits(timeout, memory, isolation)
+        doctor = Doctor(
+            read, work, data, install, limits, progress, index=tuple(index), fetch=fetch, fetch_from=fetch_from
+        )
+        return doctor.revive()
+    except D2CError as error:
+        return Revived("refused", notebook, None, refusal=Refusal(None, error.what, error.next))
+
+
+def workplace(work: Path) -> Workplace:
+    """Return the folders of a conversion."""
+    packages = work / "packages"
+    packages.mkdir(parents=True, exist_ok=True)
+    local = work / "local"
+    return Workplace(work / "revived", work / "runs", work / "home", (*((local,) if local.is_dir() else ()), packages))
+
+
+@dataclass
+class Doctor:
+    """One revival: the notebook as it stands, what was mended, and the session it runs in."""
+
+    notebook: Notebook
+    work: Path
+    data: Path | None
+    install: bool
+    limits: Limits
+    progress: Progress
+    index: tuple[str, ...] = ()
+    fetch: bool = False
+    fetch_from: Sequence[str] = ()
+    fetched: list[fetching.Fetched] = field(default_factory=list)
+    mends: list[Mend] = field(default_factory=list)
+    installed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    tried: dict[str, str] = field(default_factory=dict)
+    results: dict[int, CellRun] = field(default_factory=dict)
+    runs: int = 0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.original = self.notebook
+        self.order = list(range(len(self.notebook.cells)))
+        self.seen: set[int] = set()
+        self.place = workplace(self.work)
+        self.folder = self.place.pristine
+
+    def revive(self) -> Revived:
+        """Go the whole way; whatever happens the original is not written to."""
+        try:
+            self.refuse_what_never_ran()
+            self.prepare()
+            self.before()
+            self.run_until_it_runs()
+        except Refused as refused:
+            return self.result("refused", refused.refusal)
+        finally:
+            shutil.rmtree(self.place.scratch, ignore_errors=True)
+        return self.result("revived" if self.mends else "as is", None)
+
+    def result(self, status: str, refusal: Refusal | None) -> Revived:
+        """Write the copy as far as it ran, and say what was done."""
+        path = None
+        if self.folder.exists() and self.notebook.is_python:
+            path = self.folder / f"{self.original.path.stem}.ipynb"
+            saving.save(self.notebook, self.original, self.order, self.results, path)
+        made = Revived(
+            status,
+            self.original.path,
+            path,
+            tuple(self.mends),
+            tuple(self.missing),
+            tuple(self.installed),
+            refusal,
+            tuple(self.order),
+            self.seconds,
+            self.runs,
+            tuple(self.fetched),
+        )
+        self.work.mkdir(parents=True, exist_ok=True)
+        (self.work / "revived.json").write_text(json.dumps(made.to_dict(), indent=1), encoding="utf-8")
+        return made
+
+    def refuse_what_never_ran(self) -> None:
+        """Other kernels, and notebooks without code."""
+        if not self.notebook.is_python:
+            what = f"its kernel speaks {self.notebook.language.upper() if self.notebook.language == 'r' else self.notebook.language}, not Python"
+            raise Refused(Refusal(None, what, "rewrite it in Python, or run it as it is with its own kernel"))
+        if not any(cell.source.strip() for cell in self.notebook.code):
+            raise Refused(Refusal(None, "it has no code", "nothing is to be converted"))
+
+    def prepare(self) -> None:
+        """Copy the folder; the files left out for their size are named if a cell wants them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        source = self.original.path.resolve().parent
+        self.too_large = copy_folder(source, self.folder)
+        for name in self.index:
+            (self.folder / f"{name}.py").unlink(missing_ok=True)
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        folders = [self.folder, *([self.data] if self.data is not None else [])]
+        self.shelf = Shelf([*folders, source.parent], source)
+        saving.keep_reference(self.original, self.work / "reference.json")
+        if self.fetch:
+            self.fetch_sources()
+
+    def fetch_sources(self) -> None:
+        """Download the addresses that can be told, and let the notebook read the copies."""
+        beside = {each.relative_to(self.folder).as_posix() for each in self.folder.rglob("*") if each.is_file()}
+        place = self.work / "fetched"
+        found = list(fetching.sources(self.scene(None).subject))
+        self.fetched = fetching.fetch(found, place, allowed=self.fetch_from, taken=beside, progress=self.progress)
+        for each in self.fetched:
+            self.progress(each.text)
+        shutil.copytree(place, self.folder, dirs_exist_ok=True)  # in place of older copies that lay beside it
+        self.shelf.forget()
+        self.accept(fetching.offers(self.scene(None), self.fetched))
+
+    def before(self) -> None:
+        """Make the mends that need no failure, until none is left; install what is allowed."""
+        for _ in range(12):
+            scene = self.scene(None)
+            found = [(one, offer) for one in menders() if one.live and one.find for offer in self.offers(one, scene)]
+            edits = _compatible([offer for _, offer in found])
+            accepted = [(one, offer) for one, offer in found if offer in edits]
+            if not accepted or not self.accept(accepted):
+                break
+        problem = next((cell for cell in self.notebook.code if cell.problem is not None), None)
+        if problem is not None and problem.problem is not None:
+            why = f"line {problem.problem.line}: {problem.problem.message}"
+            kind = "it was never valid Python" if problem.problem.kind == "invalid" else "it is written in Python 2"
+            raise Refused(Refusal(self.at(problem.index), f"{kind}: {why}", "mend the cell by hand", "SyntaxError"))
+        own = [each.stem for folder in self.place.packages[:-1] for each in folder.iterdir()]
+        self.missing = needed(self.scene(None), self.folder, own)
+        if self.install and self.missing:
+            self.add_packages(self.missing)
+
+    def offers(self, mender: Mender, scene: Scene) -> list[Proposal]:
+        """Ask one mender; what goes wrong inside it is its own affair."""
+        try:
+            return list(mender.find(scene)) if mender.find else []
+        except Exception:
+            self.progress(f"{mender.id} failed: {traceback.format_exc(limit=1).splitlines()[-1]}")
+            return []
+
+    def accept(self, offers: Sequence[tuple[Mender, Proposal]]) -> bool:
+        """Make proposals at once and write them down; False where nothing changed or the state was there before."""
+        old = self.notebook
+        new = apply(old, [edit for _, offer in offers for edit in offer.edits])
+        laid = [pair for _, offer in offers for pair in offer.files if not (self.folder / pair[1]).exists()]
+        if new == old and not laid:
+            return False
+        state = hash((tuple(cell.source for cell in new.cells), len(laid)))
+        if state in self.seen and not laid:
+            return False
+        self.seen.add(state)
+        for mender, offer in offers:
+            self.note(mender, offer, old)
+        for file, name in laid:
+            place = self.folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+        self.notebook = new
+        self.shelf.forget()
+        return True
+
+    def note(self, mender: Mender, offer: Proposal, old: Notebook) -> None:
+        """Write down a mend with the lines that it changed, before and after."""
+        cells = list(dict.fromkeys(edit.cell for edit in offer.edits))
+        reason = offer.reason or mender.reason
+        for index in cells:
+            mine = [edit for edit in offer.edits if edit.cell == index]
+            new = apply(old, mine).cells[index]
+            was, now = _changed_lines(old.cells[index].source, new.source)
+            if was == now:
+                continue
+            self.mends.append(Mend(self.at(index), mender.id, was, now, reason))
+        for file, name in offer.files:
+            self.mends.append(Mend(None, mender.id, "", name, reason or f"{file.name} is laid beside the notebook"))
+
+    def at(self, index: int) -> int:
+        """Return the place that a cell had in the original."""
+        return self.order[index]
+
+    def scene(self, session: Session | None) -> Scene:
+        """Show the menders the notebook as it stands."""
+        kinds: Callable[[Sequence[str]], Mapping[str, str]] = session.kinds if session is not None else lambda names: {}
+        return Scene(self.notebook, self.shelf, self.install, frozenset(self.tried), kinds)
+
+    def add_packages(self, wanted: Sequence[str]) -> list[str]:
+        """Install distributions into the run's own folder; remember those for which none fits."""
+        self.progress(f"installing {', '.join(wanted)}")
+        done = install_packages(wanted, self.place.packages[-1])
+        self.installed += [one for one in done.made if one not in self.installed]
+        self.tried |= {name: done.failed.get(name, "") for name in wanted}
+        self.missing = [
+            name
+            for name in dict.fromkeys([*self.missing, *wanted])
+            if done.failed.get(name) or (name in self.missing and name in done.failed)
+        ]
+        return [name for name in wanted if name not in done.failed]
+
+    def run_until_it_runs(self) -> None:
+        """Run; mend and go on in the same session; end with one clean run from the top."""
+        while self.runs < MOST_RUNS:
+            if self.run_once():
+                return
+        raise Refused(
+            Refusal(None, f"it still fails after {self.runs} runs", "read the mends, and mend the rest by hand")
+        )
+
+    def run_once(self) -> bool:
+        """Run from the top, going on after mends; True where all cells ran without any mend on the way."""
+        self.runs += 1
+        self.results.clear()
+        folder = self.place.fresh()
+        clean, retried = True, -1
+        failed_line = 0
+        with Session(folder, self.place.home, self.limits, extra=self.place.packages, plots=True) as session:
+            index = 0
+            while index < len(self.notebook.cells):
+                cell = self.notebook.cells[index]
+                if cell.kind != "code" or not cell.source.strip():
+                    index += 1
+                    continue
+                self.progress(f"run {self.runs}: cell {index + 1} of {len(self.notebook.cells)}")
+                done = self.run_cell(session, cell)
+                if done.error is None:
+                    self.results[index] = done
+                    if self.mend_copies(session, done):
+                        clean, retried = False, index
+                        continue
+                    index += 1
+                    continue
+                facts = trouble(index, done.error)
+                line = max((frame.line for frame in facts.frames if frame.cell == index), default=0)
+                if retried == index and line <= failed_line:
+                    return False  # perhaps only because the cell ran twice
+                self.results[index] = done
+                restart = self.mend(session, facts)
+                clean, retried, failed_line = False, index, line
+                if restart:
+                    return False
+                self.lay(folder)
+        return clean
+
+    def lay(self, folder: Path) -> None:
+        """Lay files that were added to the copied folder into the running one too."""
+        for file in self.shelf.files(self.folder):
+            place = folder / file.relative_to(self.folder)
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)
+
+    def run_cell(self, session: Session, cell: Cell) -> CellRun:
+        """Run one cell; a child that does not come back is a refusal."""
+        try:
+            done = session.run(cell.index, cell.source)
+        except Stopped as stopped:
+            ended = stopped.ended
+            self.seconds += ended.seconds
+            steps = {
+                "timeout": "shorten the loop or the data of this cell, or give it longer: --timeout SECONDS",
+                "memory": "work on a part of the data, or give it more: --memory GB",
+            }
+            step = steps.get(ended.status, "run the cell by itself and see what ends the process")
+            raise Refused(Refusal(self.at(cell.index), ended.says, step, ended.status)) from stopped
+        self.seconds += done.seconds
+        return done
+
+    def mend_copies(self, session: Session, done: CellRun) -> bool:
+        """Mend assignments to copies that pandas warned about while a cell ran."""
+        accepted = False
+        for place in done.chained:
+            index = place["cell"]
+            if isinstance(index, int) and 0 <= index < len(self.notebook.cells):
+                offer = chained(self.scene(session), self.notebook.cells[index], place["line"], place["end_line"])
+                mender = Mender("copy-on-write", "pandas", "3.0", "the value went into a copy")
+                accepted = (offer is not None and self.accept([(mender, offer)])) or accepted
+        return accepted
+
+    def mend(self, session: Session, facts: Trouble) -> bool:
+        """Ask the menders in turn until one changes something; True where the run has to start again."""
+        if len(self.mends) >= MOST_MENDS:
+            self.refuse(facts)
+        for mender in menders():
+            if mender.react is None or not mender.live:
+                continue
+            try:
+                offer = mender.react(self.scene(session), facts)
+            except Stopped:
+                return True
+            except Exception:
+                self.progress(f"{mender.id} failed: {traceback.format_exc(limit=2).splitlines()[-1]}")
+                continue
+            if offer is None:
+                continue
+            if offer.distributions:
+                if self.add_packages(offer.distributions):
+                    return True
+                continue
+            if self.accept([(mender, offer)]):
+                self.progress(f"cell {facts.cell + 1}: {mender.id}: {offer.reason or mender.reason}")
+                first = min((edit.cell for edit in offer.edits), default=facts.cell)
+                return offer.restart or first < facts.cell
+        if self.move_definition(facts) or any(self.resort(each, facts) for each in RESORTS):
+            return True
+        self.refuse(facts)
+        return True
+
+    def move_definition(self, facts: Trouble) -> bool:
+        """A name that only a later cell defines: that cell is moved before the one that needs it, once."""
+        if facts.kind != "NameError" or not facts.name:
+            return False
+        flow = self.scene(None).subject.flow
+        later = [index for index in flow.definers.get(facts.name, ()) if index > facts.cell]
+        if not later:
+            return False
+        source, target = later[0], facts.cell
+        if any(edge.user == source and target <= edge.definer < source for edge in flow.edges):
+            return False
+        cells = list(self.notebook.cells)
+        moved = cells.pop(source)
+        cells.insert(target, moved)
+        order = [*self.order]
+        order.insert(target, order.pop(source))
+        state = hash(tuple(order))
+        if state in self.seen:
+            return False
+        self.seen.add(state)
+        why = f"`{facts.name}` is used in cell {self.at(target) + 1} and defined in cell {self.at(source) + 1}: it ran out of order"
+        self.mends.append(Mend(self.at(source), "order", f"cell {source + 1}", f"cell {target + 1}", why))
+        self.order = order
+        self.notebook = replace(self.notebook, cells=tuple(replace(cell, index=i) for i, cell in enumerate(cells)))
+        return True
+
+    def resort(self, leave_out: Resort, facts: Trouble) -> bool:
+        """Take what failed out of the cell, where that changes no result."""
+        scene = self.scene(None)
+        offer = leave_out(scene, facts)
+        if offer is None:
+            return False
+        if offer.whole:  # lines of the source are replaced, whatever magics they hold
+            cells = [replace(one, python=one.source) if one.index == facts.cell else one for one in self.notebook.cells]
+            self.notebook = replace(self.notebook, cells=tuple(cells))
+        mender = Mender(offer.id, "", "", offer.proposal.reason)
+        return self.accept([(mender, offer.proposal)])
+
+    def refuse(self, facts: Trouble) -> None:
+        """Say which cell fails, why, and what a person can do about it."""
+        module = missing_module(facts)
+        if module:
+            self.missing = list(dict.fromkeys([*self.missing, distribution_of(module)]))
+            image = self.limits.isolation.removeprefix(PREFIX) if self.limits.isolation.startswith(PREFIX) else ""
+            raise Refused(absent(facts, self.at(facts.cell), module, self.missing, self.tried, image))
+        here = [each for each in self.fetched if each.cell == self.at(facts.cell) + 1] or self.fetched
+        told = [each.to_dict() for each in here] if self.fetch else None
+        raise Refused(failed(facts, self.at(facts.cell), self.too_large, told))
+
+
+def _compatible(offers: Sequence[Proposal]) -> list[Proposal]:
+    """Keep proposals whose edits do not overlap with those before; the others get their turn in the next round."""
+    kept: list[Proposal] = []
+    taken: dict[int, list[tuple[tuple[int, int], tuple[int, int]]]] = {}
+    for offer in offers:
+        spans = [(edit.cell, (edit.line, edit.column), (edit.end_line, edit.end_column)) for edit in offer.edits]
+        if any(
+            (start < high and low < end)
+            or (start, end) == (low, high)
+            or low <= start == end <= high
+            or start <= low == high <= end
+            for cell, start, end in spans
+            for low, high in taken.get(cell, ())
+        ):
+            continue
+        for cell, start, end in spans:
+            taken.setdefault(cell, []).append((start, end))
+        kept.append(offer)
+    return kept
+
+
+def _changed_lines(old: str, new: str) -> tuple[str, str]:
+    """Return the lines that differ between two sources."""
+    was, now = old.split("\n"), new.split("\n")
+    while was and now and was[0] == now[0]:
+        was, now = was[1:], now[1:]
+    while was and now and was[-1] == now[-1]:
+        was, now = was[:-1], now[:-1]
+    return "\n".join(was), "\n".join(now)

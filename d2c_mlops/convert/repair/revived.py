@@ -1,0 +1,66 @@
+"""What came of a revival: the copy that runs, with every mend, or the cell and the reason why it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops.convert.repair.fetching import Fetched
+from d2c_mlops.convert.repair.mending import Mend
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a notebook cannot be revived: which cell (from 0), what is the matter, what a person can do."""
+
+    cell: int | None
+    why: str
+    next: str
+    error: str = ""  # the exception's name, where a cell failed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the refusal as plain JSON values; `cell` counts from 1."""
+        cell = None if self.cell is None else self.cell + 1
+        return {"cell": cell, "why": self.why, "next": self.next, "error": self.error}
+
+
+@dataclass(frozen=True)
+class Revived:
+    """A revived notebook; `order` tells for each of its cells the place that it had in the original."""
+
+    status: str  # as is, revived or refused
+    original: Path
+    notebook: Path | None
+    mends: tuple[Mend, ...] = ()
+    missing: tuple[str, ...] = ()  # distributions that are not installed
+    installed: tuple[str, ...] = ()  # what was added to the run's own folder
+    refusal: Refusal | None = None
+    order: tuple[int, ...] = ()
+    seconds: float = 0.0
+    runs: int = 0
+    fetched: tuple[Fetched, ...] = ()  # addresses that were to be downloaded before the runs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        return {
+            "status": self.status,
+            "original": str(self.original),
+            "notebook": None if self.notebook is None else str(self.notebook),
+            "mends": [mend.to_dict() for mend in self.mends],
+            "missing": list(self.missing),
+            "installed": list(self.installed),
+            "refusal": None if self.refusal is None else self.refusal.to_dict(),
+            "order": list(self.order),
+            "seconds": round(self.seconds, 2),
+            "runs": self.runs,
+            "fetched": [each.to_dict() for each in self.fetched],
+        }
+
+
+class Refused(Exception):
+    """The way out of the loop, with the refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.why)
+        self.refusal = refusal

@@ -1,0 +1,234 @@
+"""Frames and columns of pandas."""
+
+from __future__ import annotations
+
+import ast
+
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.mending import parent_of, replaced, spelled
+from d2c_mlops.convert.repair.rewrites import call_of, inner, is_value, recalled, receiver, rewrite, word_of
+from d2c_mlops.convert.source.finding import Edit
+from d2c_mlops.convert.source.notebook import Cell
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.append")
+def _append(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """`a.append(b, ignore_index=True)` as `pd.concat([a, b], ignore_index=True)`; a dict becomes a row first."""
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return ()
+    given = call.args[0] if call.args else keyword(call, "other")
+    if given is None:
+        return ()
+    start, other = receiver(cell, call), spelled(cell, given)
+    if isinstance(given, ast.Dict) or (isinstance(given, ast.Call) and spelled(cell, given.func) == "dict"):
+        other = f"pd.DataFrame([{other}])"
+    elif isinstance(given, ast.Call) and spelled(cell, given.func) in ("pd.Series", "Series"):
+        other = f"{other}.to_frame().T"
+    parts = f"[{start}, *{other}]" if isinstance(given, ast.ListComp) else f"[{start}, {other}]"
+    if isinstance(given, ast.List):
+        parts = f"[{start}, {other[1:-1].strip()}]"
+    rest = inner(cell, ast.Call(call.func, [], call.keywords), "other", "verify_integrity")
+    rest += [f"ignore_index={spelled(cell, call.args[1])}"] if len(call.args) > 1 else []
+    return recalled(cell, call, "pd.concat", [parts, *rest])
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.ix")
+def _ix(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """`.ix[...]` by positions where all it holds are whole numbers, by labels otherwise."""
+    above = parent_of(cell, node)
+    if not isinstance(node, ast.Attribute) or not isinstance(above, ast.Subscript):
+        return ()
+    parts = above.slice.elts if isinstance(above.slice, ast.Tuple) else [above.slice]
+    whole = all(_is_position(part) for part in parts) and len(parts) > 1
+    end, line = node.end_col_offset or 0, node.end_lineno or 0
+    return (Edit(cell.index, line, end - 2, line, end, "iloc" if whole else "loc"),)
+
+
+def _is_position(node: ast.expr) -> bool:
+    if isinstance(node, ast.Slice):
+        return all(part is None or _is_position(part) for part in (node.lower, node.upper, node.step))
+    if isinstance(node, ast.UnaryOp):
+        node = node.operand
+    return isinstance(node, ast.Constant) and isinstance(node.value, int)
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.(sum|mean|count|max|min|median)\|level")
+def _level(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    word = word_of(call, "level") if call is not None else None
+    if call is None or word is None or not isinstance(call.func, ast.Attribute):
+        return ()
+    start = f"{receiver(cell, call)}.groupby(level={spelled(cell, word.value)}).{call.func.attr}"
+    return recalled(cell, call, start, inner(cell, call, "level", "axis"))
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.mad")
+def _mad(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or call.args or call.keywords:
+        return ()
+    start = receiver(cell, call)
+    return (replaced(cell, call, f"({start} - {start}.mean()).abs().mean()"),)
+
+
+@rewrite(r"pandas\.DataFrame\.lookup")
+def _lookup(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or len(call.args) != 2:
+        return ()
+    start, (rows, columns) = receiver(cell, call), map(lambda one: spelled(cell, one), call.args)
+    text = f"{start}.to_numpy()[{start}.index.get_indexer({rows}), {start}.columns.get_indexer({columns})]"
+    return (replaced(cell, call, text),)
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.(fillna|replace)\|method")
+def _fill_method(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """`fillna(method='ffill')` as `ffill()`."""
+    call = call_of(cell, node)
+    method = keyword(call, "method") if call is not None else None
+    if call is None or not isinstance(method, ast.Constant) or call.args:
+        return ()
+    name = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}.get(str(method.value))
+    if name is None or not isinstance(call.func, ast.Attribute) or call.func.attr != "fillna":
+        return ()
+    return recalled(cell, call, f"{receiver(cell, call)}.{name}", inner(cell, call, "method", "value"))
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.(interpolate|pct_change)")
+def _filled_first(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return ()
+    word = "method" if call.func.attr == "interpolate" else "fill_method"
+    given = keyword(call, word) or (call.args[0] if call.args and word == "method" else None)
+    if not isinstance(given, ast.Constant):
+        return ()
+    name = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}.get(str(given.value))
+    if name is None:
+        return ()
+    rest = [spelled(cell, one) for one in call.keywords if one.arg != word]
+    behind = f".pct_change({', '.join([*map(lambda one: spelled(cell, one), call.args), *rest])})"
+    return (replaced(cell, call, f"{receiver(cell, call)}.{name}()" + (behind if word == "fill_method" else "")),)
+
+
+@rewrite(r"pandas\.read_(csv|table)\|(error_bad_lines|warn_bad_lines|squeeze|prefix|delim_whitespace)")
+def _read_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None:
+        return ()
+    words = {word.arg: word for word in call.keywords if word.arg}
+    old = ("error_bad_lines", "warn_bad_lines", "squeeze", "prefix", "delim_whitespace")
+    arguments = inner(cell, call, *old)
+    behind = ""
+    if is_value(words.get("error_bad_lines"), False) and "on_bad_lines" not in words:
+        arguments.append("on_bad_lines='skip'")
+    if is_value(words.get("delim_whitespace"), True):
+        arguments.append(r"sep=r'\s+'")
+    if is_value(words.get("squeeze"), True):
+        behind = ".squeeze('columns')"
+    if "prefix" in words and not is_value(words["prefix"], None):
+        behind = f".add_prefix({spelled(cell, words['prefix'].value)})"
+    return (replaced(cell, call, f"{spelled(cell, call.func)}({', '.join(arguments)}){behind}"),)
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.astype")
+def _astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """Casts to units that pandas no longer keeps."""
+    call = call_of(cell, node)
+    given = (call.args[0] if call.args else keyword(call, "dtype")) if call is not None else None
+    if call is None or not isinstance(given, ast.Constant):
+        return ()
+    start, text = receiver(cell, call), str(given.value)
+    if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.BinOp) and not start.startswith("("):
+        start = f"({start})"
+    seconds = {"h": 3600, "m": 60, "W": 604800, "M": 2629746, "Y": 31556952}
+    unit = text[-2:-1]
+    if text == "timedelta64[D]":
+        return (replaced(cell, call, f"{start}.dt.days.astype(float)"),)
+    if text.startswith("timedelta64[") and unit in seconds:
+        return (replaced(cell, call, f"({start}.dt.total_seconds() // {seconds[unit]})"),)
+    if text == "datetime64[D]":
+        return (replaced(cell, call, f"{start}.dt.normalize()"),)
+    if text in ("datetime64[M]", "datetime64[Y]"):
+        return (replaced(cell, call, f"{start}.dt.to_period('{unit}').dt.to_timestamp()"),)
+    if text in ("datetime64", "timedelta64"):
+        return (replaced(cell, given, f"'{text}[ns]'"),)
+    return ()
+
+
+@rewrite(r"pandas\.value_counts")
+def _counts(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or not call.args:
+        return ()
+    rest = ", ".join(spelled(cell, word) for word in call.keywords)
+    return (replaced(cell, call, f"pd.Series({spelled(cell, call.args[0])}).value_counts({rest})"),)
+
+
+@rewrite(r"pandas\.(Int64|Float64|UInt64)Index")
+def _index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute) or keyword(call, "dtype") is not None:
+        return ()
+    kind = call.func.attr.removesuffix("Index").lower()
+    return recalled(cell, call, f"{receiver(cell, call)}.Index", [*inner(cell, call), f"dtype='{kind}'"])
+
+
+@rewrite(r"pandas\.DataFrame\.sort")
+def _sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None:
+        return ()
+    words = [
+        f"by={spelled(cell, word.value)}" if word.arg in ("columns", "column") else spelled(cell, word)
+        for word in call.keywords
+    ]
+    named = [f"{name}={spelled(cell, one)}" for name, one in zip(("by", "ascending"), call.args, strict=False)]
+    by = any(word.startswith("by=") for word in [*named, *words])
+    return recalled(cell, call, f"{receiver(cell, call)}.sort_{'values' if by else 'index'}", named + words)
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.(get|set)_value")
+def _one_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute) or call.keywords:
+        return ()
+    setting = call.func.attr == "set_value"
+    parts = [spelled(cell, one) for one in call.args]
+    above = parent_of(cell, call)
+    if len(parts) < 1 + setting or (setting and not isinstance(above, ast.Expr)):
+        return ()
+    where = parts[:-1] if setting else parts
+    text = f"{receiver(cell, call)}.at[{', '.join(where)}]"
+    return (replaced(cell, call, f"{text} = {parts[-1]}" if setting else text),)
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.from_csv")
+def _from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """Its first column was an index of dates; a Series had no names unless `header=0`."""
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return ()
+    series = spelled(cell, call.func.value).endswith("Series")
+    given = {word.arg for word in call.keywords}
+    more = ["index_col=0"] if "index_col" not in given else []
+    more += ["parse_dates=[0]"] if "parse_dates" not in given else []
+    more += ["header=None"] if series and "header" not in given else []
+    text = f"pd.read_csv({', '.join([*inner(cell, call, 'infer_datetime_format'), *more])})"
+    return (replaced(cell, call, text + (".squeeze('columns')" if series else "")),)
+
+
+@rewrite(r"pandas\.np")
+def _pandas_numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    return (replaced(cell, node, "__import__('numpy')"),) if isinstance(node, ast.Attribute) else ()
+
+
+@rewrite(r"pandas\.tools\.plotting|pandas\.tools")
+def _tools(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    if isinstance(node, ast.Attribute) and node.attr == "tools":
+        above = parent_of(cell, node)
+        if isinstance(above, ast.Attribute) and above.attr == "plotting":
+            return (replaced(cell, above, f"{spelled(cell, node.value)}.plotting"),)
+        return (replaced(cell, node, spelled(cell, node.value)),)
+    return ()

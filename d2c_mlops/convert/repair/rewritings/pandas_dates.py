@@ -1,0 +1,84 @@
+"""Dates and moving windows of pandas."""
+
+from __future__ import annotations
+
+import ast
+
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.mending import replaced, spelled
+from d2c_mlops.convert.repair.rewrites import call_of, inner, recalled, receiver, rewrite
+from d2c_mlops.convert.source.finding import Edit
+from d2c_mlops.convert.source.notebook import Cell
+
+
+@rewrite(r"pandas\.(DataFrame|Series)\.resample\|(how|fill_method)")
+def _resample(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None:
+        return ()
+    how = keyword(call, "how") or keyword(call, "fill_method")
+    rest = ", ".join(inner(cell, call, "how", "fill_method"))
+    name = (
+        f".{how.value}()"
+        if isinstance(how, ast.Constant) and isinstance(how.value, str)
+        else f".agg({spelled(cell, how)})"
+        if how
+        else ""
+    )
+    return (replaced(cell, call, f"{spelled(cell, call.func)}({rest}){name}"),) if how else ()
+
+
+@rewrite(r"pandas\.(Index|DatetimeIndex|Series\.dt)\.(week|weekofyear)")
+def _week(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    if not isinstance(node, ast.Attribute):
+        return ()
+    end, line = node.end_col_offset or 0, node.end_lineno or 0
+    return (Edit(cell.index, line, end - len(node.attr), line, end, "isocalendar().week"),)
+
+
+@rewrite(r"pandas\.(DatetimeIndex|Series\.dt)\.weekday_name")
+def _weekday_name(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    if not isinstance(node, ast.Attribute):
+        return ()
+    end, line = node.end_col_offset or 0, node.end_lineno or 0
+    return (Edit(cell.index, line, end - len(node.attr), line, end, "day_name()"),)
+
+
+@rewrite(r"pandas\.rolling_(mean|std|sum|var|median|min|max)")
+def _rolling(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or not call.args or not isinstance(call.func, ast.Attribute):
+        return ()
+    window = call.args[1] if len(call.args) > 1 else keyword(call, "window")
+    if window is None:
+        return ()
+    rest = [spelled(cell, window)] + [spelled(cell, w) for w in call.keywords if w.arg != "window"]
+    name = call.func.attr.removeprefix("rolling_")
+    return (replaced(cell, call, f"{spelled(cell, call.args[0])}.rolling({', '.join(rest)}).{name}()"),)
+
+
+@rewrite(r"pandas\.ewma")
+def _ewma(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or not call.args:
+        return ()
+    rest = ", ".join(
+        [*(f"com={spelled(cell, one)}" for one in call.args[1:2]), *map(lambda w: spelled(cell, w), call.keywords)]
+    )
+    return (replaced(cell, call, f"{spelled(cell, call.args[0])}.ewm({rest}).mean()"),)
+
+
+@rewrite(r"pandas\.datetime(\..*)?")
+def _datetime(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    return (replaced(cell, node, "__import__('datetime').datetime"),) if isinstance(node, ast.Attribute) else ()
+
+
+@rewrite(r"pandas\.TimeGrouper")
+def _time_groups(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """Its first argument was the frequency; that of Grouper is a key."""
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return ()
+    arguments = inner(cell, call)
+    first = [f"freq={arguments[0]}"] if call.args else arguments[:1]
+    return recalled(cell, call, f"{receiver(cell, call)}.Grouper", first + arguments[1:])

@@ -1,0 +1,98 @@
+"""matplotlib and seaborn."""
+
+from __future__ import annotations
+
+import ast
+
+from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.repair.mending import replaced, spelled
+from d2c_mlops.convert.repair.rewrites import call_of, inner, recalled, receiver, rewrite
+from d2c_mlops.convert.source.finding import Edit
+from d2c_mlops.convert.source.notebook import Cell
+
+
+@rewrite(r"matplotlib\.(pyplot\.)?cm\.get_cmap")
+def _colours(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    if not isinstance(node, ast.Attribute):
+        return ()
+    start = spelled(cell, node.value)
+    plots = start.removesuffix(".cm") if start.endswith(".cm") and start.count(".") == 1 else ""
+    text = f"{plots}.get_cmap" if plots else "__import__('matplotlib.pyplot', fromlist=['get_cmap']).get_cmap"
+    return (replaced(cell, node, text),)
+
+
+@rewrite(r"seaborn\.distplot")
+def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """A histogram with a density, as distplot drew it; without its `kde=False` the scale is the density."""
+    call = call_of(cell, node)
+    if call is None or any(word.arg is None for word in call.keywords):
+        return ()
+    words = {word.arg: word.value for word in call.keywords}
+    hist, kde = words.get("hist"), words.get("kde")
+    start = spelled(cell, call.func).removesuffix("distplot")
+    old = (
+        "hist",
+        "kde",
+        "rug",
+        "fit",
+        "norm_hist",
+        "kde_kws",
+        "hist_kws",
+        "rug_kws",
+        "fit_kws",
+        "axlabel",
+        "a",
+        "vertical",
+    )
+    arguments = [spelled(cell, words["a"])] if "a" in words else []
+    arguments += [spelled(cell, one) for one in call.args[:1]]
+    arguments += [f"bins={spelled(cell, one)}" for one in call.args[1:2]]
+    arguments += [spelled(cell, word) for word in call.keywords if word.arg not in old]
+    if isinstance(hist, ast.Constant) and hist.value is False:
+        return (replaced(cell, call, f"{start}kdeplot({', '.join(one for one in arguments if 'bins=' not in one)})"),)
+    if not (isinstance(kde, ast.Constant) and kde.value is False):
+        arguments += ["kde=True", "stat='density'"]
+    return (replaced(cell, call, f"{start}histplot({', '.join(arguments)})"),)
+
+
+@rewrite(r"seaborn\.factorplot")
+def _factorplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    """catplot, which draws strips where factorplot drew points."""
+    call = call_of(cell, node)
+    if call is None:
+        return ()
+    words = [spelled(cell, w) if w.arg != "size" else f"height={spelled(cell, w.value)}" for w in call.keywords]
+    if keyword(call, "kind") is None:
+        words.append("kind='point'")
+    named = [f"{name}={spelled(cell, one)}" for name, one in zip(("x", "y", "hue", "data"), call.args, strict=False)]
+    return recalled(cell, call, spelled(cell, call.func).removesuffix("factorplot") + "catplot", named + words)
+
+
+@rewrite(r"seaborn\.tsplot")
+def _tsplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or len(call.args) != 1 or call.keywords:
+        return ()
+    return recalled(cell, call, spelled(cell, call.func).removesuffix("tsplot") + "lineplot", inner(cell, call))
+
+
+@rewrite(r"matplotlib\.pyplot\.(hold|plot_date)")
+def _pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return ()
+    if call.func.attr == "hold":
+        return (replaced(cell, call, "None"),)
+    marked = [] if len(call.args) > 2 or keyword(call, "fmt") else ["'o'"]
+    parts = (
+        [spelled(cell, one) for one in call.args]
+        + marked
+        + [spelled(cell, word) for word in call.keywords if word.arg not in ("xdate", "ydate", "tz", "fmt")]
+    )
+    return recalled(cell, call, f"{receiver(cell, call)}.plot", parts)
+
+
+@rewrite(r"matplotlib\.figure\.Figure\.gca\|projection")
+def _projection(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = call_of(cell, node)
+    return recalled(cell, call, f"{receiver(cell, call)}.add_subplot", inner(cell, call)) if call else ()

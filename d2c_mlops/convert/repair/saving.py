@@ -1,0 +1,86 @@
+"""Write a revived notebook in nbformat 4, and keep aside what the original showed when it was saved."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from d2c_mlops.convert.run.isolated_run import CellRun
+from d2c_mlops.convert.source.notebook import Cell, Notebook
+
+_SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def save(
+    notebook: Notebook, original: Notebook, order: Sequence[int], results: Mapping[int, CellRun], path: Path
+) -> None:
+    """Write the cells with the outputs of their runs; attachments and tags come from the original."""
+    raw = _raw_cells(original.path)
+    used: set[str] = set()
+    cells = []
+    for cell in notebook.cells:
+        at = order[cell.index]
+        old = raw[at] if at < len(raw) and original.nbformat >= 4 else {}
+        cells.append(_cell(cell, old, results.get(cell.index), used))
+    document = {
+        "cells": cells,
+        "metadata": {"kernelspec": _SPEC, "language_info": {"name": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _cell(cell: Cell, old: Mapping[str, Any], done: CellRun | None, used: set[str]) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "cell_type": cell.kind,
+        "id": _id(cell, used),
+        "metadata": {"tags": list(cell.tags)} if cell.tags else {},
+        "source": cell.source.splitlines(keepends=True),
+    }
+    if isinstance(old.get("attachments"), dict) and cell.kind == "markdown":
+        made["attachments"] = old["attachments"]
+    if cell.kind == "code":
+        made["execution_count"] = done.count if done is not None else None
+        made["outputs"] = [_output(one) for one in done.outputs] if done is not None else []
+    return made
+
+
+def _id(cell: Cell, used: set[str]) -> str:
+    name = re.sub(r"[^\w-]", "", cell.id)[:60] or f"cell-{cell.index}"
+    while name in used:
+        name += "x"
+    used.add(name)
+    return name
+
+
+def _output(output: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an output with texts as nbformat wants them."""
+    made = dict(output)
+    if "text" in made:
+        made["text"] = str(made["text"]).splitlines(keepends=True)
+    return made
+
+
+def _raw_cells(path: Path) -> list[dict[str, Any]]:
+    try:
+        cells = json.loads(path.read_bytes()).get("cells", [])
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
+
+
+def keep_reference(notebook: Notebook, path: Path) -> None:
+    """Write the saved texts of every cell, by its place in the original."""
+    texts = {
+        str(cell.index): [output.text for output in cell.outputs if output.kind in ("stream", "result", "display")]
+        for cell in notebook.code
+        if cell.outputs
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(texts, ensure_ascii=False, indent=0), encoding="utf-8")

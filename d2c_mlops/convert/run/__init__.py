@@ -1,0 +1,1 @@
+"""Run foreign code in isolation and observe it."""

@@ -1,0 +1,274 @@
+"""Isolation in a container of docker or podman: the engine, the image, the command line, and the proof that it isolates."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from d2c_mlops.errors import Failure, UsageError
+
+PREFIX = "container:"  # a mode's name is this and the image
+ENGINES = ("docker", "podman")
+PACKAGE = Path(__file__).parents[2]
+CODE = "/opt/d2c-code"  # where our own package is seen inside
+INIT = f"{CODE}/{PACKAGE.name}/convert/container_init.py"
+SCRATCH = 1 << 30  # bytes of memory that /tmp and /dev/shm may take, each
+ROOM = 64 << 20  # bytes beyond the limit of a run, for the first process of its container
+MOST = 1 << 14  # open files, and processes of a user: no limit of ours, which is lower
+PATIENCE = 60.0  # seconds for a question to an engine
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")  # docker hands on those of its settings
+# Modules that our code in the container imports; versions of LIBRARIES decide what a conversion computes.
+MODULES = (
+    "IPython",
+    "matplotlib_inline",
+    "nbformat",
+    "numpy",
+    "pandas",
+    "psutil",
+    "sklearn",
+    "skops",
+    "statsmodels",
+    "libcst",
+)
+LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "statsmodels", "lightgbm", "matplotlib")
+BUILD = "docs/operations.md, 'An image for --container'"
+# Asks inside: what is missing, which versions there are, and what should not be possible.
+CHECK = """
+import importlib.util, json, os, sys
+from importlib import metadata
+modules, libraries = json.loads(sys.argv[1])
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+found = {"python": "%d.%d" % sys.version_info[:2], "versions": {}, "open": []}
+found["missing"] = [name for name in modules if importlib.util.find_spec(name) is None]
+for name in libraries:
+    try:
+        found["versions"][name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
+for place in ("/", "/etc", "/usr", "/var/tmp", sys.prefix, sys.argv[2]):
+    try:
+        with open(os.path.join(place, ".d2c-check"), "w"):
+            found["open"].append("files of %s can be written" % place)
+    except OSError:
+        pass
+if [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line] not in ([], ["lo"]):
+    found["open"].append("it has a network")
+if int(status["CapEff"], 16) or status["NoNewPrivs"].strip() != "1":
+    found["open"].append("it has privileges, or may gain some")
+if os.path.exists("/proc/%s/environ" % sys.argv[3]) and sys.argv[4] in open("/proc/%s/cmdline" % sys.argv[3]).read():
+    found["open"].append("processes of this machine are seen")
+with open("answer.json", "w") as file:
+    json.dump(found, file)
+"""
+
+
+@dataclass(frozen=True)
+class Box:
+    """An image, and the engine that runs it."""
+
+    engine: str
+    image: str
+    options: tuple[str, ...]  # those that this engine has, or that this machine supports
+    versions: tuple[tuple[str, str], ...] = ()  # of LIBRARIES in the image
+    python: str = ""
+
+    @property
+    def differences(self) -> list[str]:
+        """Libraries whose version in the image is another than here: what was converted there may compute something else here."""
+        here = {name: _version(name) for name in LIBRARIES}
+        there = dict(self.versions)
+        return [
+            f"{name} {there.get(name) or 'missing'} in the image, {version} here"
+            for name, version in here.items()
+            if version and there.get(name) != version
+        ]
+
+    def command(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        writable: Sequence[str],
+        readable: Sequence[str],
+        *,
+        name: str,
+        variables: Mapping[str, str],
+        seconds: float,
+        memory: int,
+        file_size: int,
+        processes: int,
+    ) -> list[str]:
+        """Return the engine's command line: `command` (its first word is this interpreter) runs with the image's Python.
+
+        Folders are seen under their own paths. The caller holds standard input open for as long as the container may live.
+        """
+        spec = {
+            "command": list(command),
+            "environment": {**variables, "PYTHONPATH": CODE},
+            "seconds": seconds,
+            "memory": memory,
+            "file_size": file_size,
+            "processes": processes,
+        }
+        line = [self.engine, "run", "--rm", "--interactive", "--pull=never", f"--name={name}", "--hostname=notebook"]
+        line += ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+        line += [f"--shm-size={SCRATCH}", f"--tmpfs=/tmp:rw,nosuid,nodev,size={SCRATCH}", "--log-driver=none"]
+        line += [f"--workdir={folder.resolve()}", "--entrypoint=python3"]
+        line += [
+            f"--ulimit={kind}={_ceiling(what)}"
+            for kind, what in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
+        ]
+        line += [f"--env={each}=" for proxy in PROXIES for each in (proxy, proxy.lower())]
+        line += [each.format(memory=memory + ROOM, processes=processes + 16) for each in self.options]
+        line += [_mount(str(PACKAGE), f"{CODE}/{PACKAGE.name}", writable=False)]
+        line += [_mount(path, path, writable=False) for path in readable if path not in writable]
+        line += [_mount(path, path, writable=True) for path in writable]
+        return [*line, self.image, "-I", "-S", INIT, json.dumps(spec)]
+
+    def remove(self, name: str) -> None:
+        """End a container by force; one that is gone already is no error."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run([self.engine, "rm", "--force", "--volumes", name], capture_output=True, timeout=PATIENCE)
+
+
+def _ceiling(what: int) -> str:
+    """Return a limit that this machine can hand on: engines ask for more than one that is a container itself may give."""
+    hard = resource.getrlimit(what)[1]
+    number = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    return f"{number}:{number}"
+
+
+def _mount(source: str, target: str, *, writable: bool) -> str:
+    """Return the option that shows a path inside; commas in it are quoted as CSV."""
+    row = io.StringIO()
+    parts = ["type=bind", f"source={os.path.realpath(source)}", f"target={target}"]
+    csv.writer(row, lineterminator="").writerow([*parts, *(() if writable else ("readonly",))])
+    return f"--mount={row.getvalue()}"
+
+
+@cache
+def box(image: str) -> Box:
+    """Return the image ready to run, once it was seen to isolate; raises UsageError where no engine or the image cannot."""
+    running = [engine for engine in ENGINES if _answers(engine)]
+    if not running:
+        said = [Failure(f"{engine}: {_reason(engine)}") for engine in ENGINES]
+        raise UsageError(
+            "neither docker nor podman works on this machine, so that no container can be started",
+            where=f"--container {image}", failures=said, next="start Docker, install podman, or pass --trust if you trust its author",
+        )  # fmt: skip
+    holding = [engine for engine in running if _ask(engine, "image", "inspect", image).returncode == 0]
+    if not holding:
+        raise UsageError(
+            f"{' and '.join(running)} {'hold' if len(running) > 1 else 'holds'} no image {image}",
+            where=f"--container {image}", next=f"{running[0]} pull {image}, or build it: {BUILD}",
+        )  # fmt: skip
+    engine = holding[0]
+    why = ""
+    for options in _options(engine):
+        trial = Box(engine, image, options)
+        found, why = _check(trial)
+        if found is None:
+            continue
+        if found["open"]:
+            raise UsageError(f"{engine} does not isolate on this machine: {'; '.join(found['open'])}",
+                             where=f"--container {image}", next="update the engine, or use another one")  # fmt: skip
+        if found["missing"]:
+            raise UsageError(f"the image lacks what a notebook is run with: {', '.join(found['missing'])}",
+                             where=f"--container {image}", next=f"build an image that has it: {BUILD}")  # fmt: skip
+        return Box(engine, image, options, tuple(sorted(found["versions"].items())), found["python"])
+    raise UsageError(f"{engine} cannot run Python in the image {image}: {why}", where=f"--container {image}",
+                     next=f"use an image with python3 and the libraries: {BUILD}")  # fmt: skip
+
+
+def _options(engine: str) -> list[tuple[str, ...]]:
+    """Return the options of an engine to try, best first: limits of the kernel's control groups are not everywhere to be had.
+
+    Without them the first process in the container watches memory and processes alone.
+    """
+    # Labels of SELinux keep containers from folders that are mounted; relabelling would change files of yours.
+    own: tuple[str, ...] = (f"--user={os.getuid()}:{os.getgid()}", "--security-opt=label=disable")
+    if engine == "docker" and "rootless" in _ask(engine, "info", "--format", "{{.SecurityOptions}}").stdout:
+        own = ("--user=0:0", *own[1:])  # the root of such a container is the user that started it
+    if engine == "podman":
+        own = (*own, "--read-only-tmpfs=false", "--http-proxy=false", "--image-volume=ignore")
+        if os.getuid():
+            own = (*own, "--userns=keep-id")
+    return [(*own, "--memory={memory}", "--pids-limit={processes}"), own]
+
+
+def _check(trial: Box) -> tuple[dict[str, Any] | None, str]:
+    """Run CHECK in the image; return what it found, or why it did not run."""
+    with TemporaryDirectory(prefix="d2c-isolation-") as name:
+        folder, mark = Path(name), f"d2c-check-{os.getpid()}"
+        (folder / "in").mkdir()
+        question = json.dumps([MODULES, LIBRARIES])
+        command = [sys.executable, "-P", "-c", CHECK, question, CODE, str(os.getpid()), sys.argv[0] or mark]
+        line = trial.command(command, folder / "in", [str(folder / "in")], [], name=mark, variables={"LANG": "C.UTF-8"},
+                             seconds=PATIENCE, memory=1 << 30, file_size=1 << 20, processes=64)  # fmt: skip
+        began = time.monotonic()
+        try:
+            with subprocess.Popen(
+                line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            ) as asked:
+                assert asked.stdout is not None
+                timer = threading.Timer(PATIENCE, asked.kill)
+                timer.start()
+                said = asked.stdout.read().decode("utf-8", "replace").strip()
+                timer.cancel()
+        except OSError as error:
+            return None, str(error)
+        answer = folder / "in" / "answer.json"
+        if asked.returncode or not answer.exists():
+            trial.remove(mark)
+            late = time.monotonic() - began > PATIENCE
+            why = f"no answer within {PATIENCE:.0f} s" if late else said[-400:] or f"exit code {asked.returncode}"
+            return (
+                None,
+                why
+                if asked.returncode
+                else f"what it wrote into {folder} is not seen here: share the folder with the engine",
+            )
+        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        return found, ""
+
+
+def _ask(engine: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run([engine, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(engine, 127, "", str(error))
+
+
+def _answers(engine: str) -> bool:
+    """Return whether an engine can be asked: docker's client alone cannot start anything."""
+    return _ask(engine, "info").returncode == 0
+
+
+def _reason(engine: str) -> str:
+    """Return why an engine does not answer, in a line."""
+    done = _ask(engine, "info")
+    if done.returncode == 127:
+        return "not installed"
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else f"exit code {done.returncode}"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,94 @@
+"""Whether the rows that a model is judged on are rows that it was fitted on, seen while it is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from d2c_mlops.convert.run.agreement import dense
+
+SHARED = 0.5  # share of equal rows from which tables without labels always overlap
+CHANCE = 0.05  # share of equal rows that chance may give where no fitted row repeats another
+Rows = dict[int, tuple[Any, Any]]
+
+
+def regression_rows(results: Any) -> tuple[Any, Any] | None:
+    """Return the features and the target from which a regression of statsmodels was made, as it was handed them."""
+    data = getattr(getattr(results, "model", None), "data", None)
+    features = getattr(data, "orig_exog", None)
+    return None if features is None else (features, getattr(data, "orig_endog", None))
+
+
+@contextmanager
+def watched(kind: type) -> Iterator[Rows]:
+    """Note features and target of every `fit` of a class, by the identity of the object that was fitted last."""
+    seen: Rows = {}
+    plain = {name: getattr(kind, name) for name in ("fit", "fit_predict") if callable(getattr(kind, name, None))}
+
+    def noting(name: str) -> Any:
+        def call(self: Any, X: Any = None, y: Any = None, *rest: Any, **named: Any) -> Any:  # noqa: N803
+            seen[id(self)] = (X, y)
+            return plain[name](self, X, y, *rest, **named) if y is not None else plain[name](self, X, *rest, **named)
+
+        return call
+
+    own = {name: name in vars(kind) for name in plain}
+    try:
+        for name in plain:
+            setattr(kind, name, noting(name))
+        yield seen
+    finally:
+        for name, inherited in own.items():
+            if inherited:
+                setattr(kind, name, plain[name])
+            else:
+                delattr(kind, name)
+
+
+def overlap(fitted: tuple[Any, Any], features: Any, answers: Any) -> float:
+    """Return the share of judged rows that are among the fitted ones: same label and same values where labels hold.
+
+    Labels do not hold where a table was numbered anew after the split: one label then belongs to two different rows. Such
+    tables and arrays are compared by their values alone; a share counts from SHARED on, or where it is far above the share of
+    fitted rows that repeat each other, which may be equal by chance.
+    """
+    labels, judged = _labels(*fitted), _labels(features, answers)
+    mine, theirs = _rows(fitted[0], fitted[1]), _rows(features, answers)
+    if not len(theirs):
+        return 0.0
+    if labels is not None and judged is not None:
+        pairs, known = set(zip(labels, mine, strict=True)), set(labels)
+        among = [(label, row) for label, row in zip(judged, theirs, strict=True) if label in known]
+        if all(each in pairs for each in among):
+            return len(among) / len(theirs)
+    counts = Counter(mine)
+    share = float(sum(row in counts for row in theirs)) / len(theirs)
+    repeated = sum(count for count in counts.values() if count > 1) / max(len(mine), 1)
+    return share if share >= min(SHARED, 2 * repeated + CHANCE) else 0.0
+
+
+def _labels(features: Any, answers: Any) -> pd.Index | None:
+    for each in (features, answers):
+        if isinstance(each, pd.DataFrame | pd.Series):
+            return each.index
+    return None
+
+
+def _rows(features: Any, answers: Any) -> list[bytes]:
+    parts = [_bytes(dense(features))]
+    if answers is not None and len(np.shape(answers)):
+        parts.append(_bytes(dense(answers)))
+    return [b"|".join(row) for row in zip(*parts, strict=True)]
+
+
+def _bytes(values: np.ndarray) -> list[bytes]:
+    flat = values.reshape(len(values), -1)
+    try:
+        return [row.tobytes() for row in np.round(flat.astype(float), 9) + 0.0]
+    except (TypeError, ValueError):
+        return [repr(row.tolist()).encode() for row in flat]

@@ -1,0 +1,218 @@
+"""Packages of the author's own, beside the notebook or above it: found, copied for its runs, never fetched from an index."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from d2c_mlops.convert.repair.fixes.modules import DISTRIBUTIONS as MORE_DISTRIBUTIONS
+from d2c_mlops.convert.run.isolated_run import PACKAGE_ROOT, copy_folder
+from d2c_mlops.convert.source.environment import DISTRIBUTIONS
+from d2c_mlops.convert.source.existence import is_file, is_folder
+from d2c_mlops.convert.source.notebook import Notebook
+from d2c_mlops.errors import DataRefused, Failure
+
+FOLDER = "local"
+MARKERS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "settings.ini", "requirements.txt", "environment.yml")
+MOST_LEVELS = 6  # folders upwards in which a repository's root is looked for
+LARGEST_PACKAGE = 64 << 20  # bytes of a package that is copied
+_INSTALL = re.compile(r"(?:pip3?|conda|mamba)\s+install\s+(.*)")
+
+
+@dataclass(frozen=True)
+class Local:
+    """One top-level module or package of the author: its name and the file or folder that holds it."""
+
+    name: str
+    place: Path
+
+
+def import_roots(folder: Path, notebook: Notebook, data: Path | None = None) -> list[Path]:
+    """Return the folders from which a notebook may import: its own, those it adds to sys.path, `data`, its repository's.
+
+    The repository's root is the nearest folder upwards with one of MARKERS; the folders on the way and its `src` count too.
+    """
+    folder = folder.resolve()
+    found = [folder, *_added(notebook, folder)]
+    if data is not None:
+        found.append(data.resolve())
+    for start in (folder, *([data.resolve()] if data is not None else [])):
+        upwards = [start, *list(start.parents)[:MOST_LEVELS]]
+        top = next((i for i, each in enumerate(upwards) if any((each / mark).exists() for mark in MARKERS)), None)
+        if top is not None:
+            found += upwards[: top + 1]
+            if (upwards[top] / "src").is_dir():
+                found.append(upwards[top] / "src")
+    return [each for each in dict.fromkeys(found) if is_folder(each) and each != Path(each.anchor)]
+
+
+def find_local(name: str, roots: Sequence[Path]) -> Local | None:
+    """Return the author's module of a name, nearest root first: NAME.py, or a folder that holds Python files."""
+    for root in roots:
+        if is_file(root / name / "__init__.py"):
+            return Local(name, root / name)
+        if is_file(root / f"{name}.py"):
+            return Local(name, root / f"{name}.py")
+    for root in roots:
+        if is_folder(root / name) and _holds_python(root / name):
+            return Local(name, root / name)
+    return None
+
+
+def _holds_python(folder: Path) -> bool:
+    return any(folder.glob("*.py")) or any(folder.glob("*/*.py"))
+
+
+def imported(notebook: Notebook) -> dict[str, int]:
+    """Return the top-level modules that a notebook imports, each with the first cell that does (from 1)."""
+    found: dict[str, int] = {}
+    for cell in notebook.code:
+        for name in _tops(cell.tree) if cell.tree is not None else ():
+            found.setdefault(name, cell.index + 1)
+    return found
+
+
+def _tops(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def locals_of(notebook: Notebook, roots: Sequence[Path]) -> dict[str, Local]:
+    """Return the author's modules that a notebook imports, and those that they import."""
+    found: dict[str, Local] = {}
+    todo = list(imported(notebook))
+    while todo:
+        name = todo.pop()
+        if name in found or name in sys.stdlib_module_names or not name.isidentifier():
+            continue
+        local = find_local(name, roots)
+        if local is None or _is_ours(local):
+            continue
+        found[name] = local
+        files = [local.place] if local.place.is_file() else sorted(local.place.rglob("*.py"))[:500]
+        for file in files:
+            try:
+                todo += _tops(ast.parse(file.read_text(encoding="utf-8", errors="replace")))
+            except (SyntaxError, ValueError, OSError):
+                continue
+    return dict(sorted(found.items()))
+
+
+def _is_ours(local: Local) -> bool:
+    return local.place.resolve().is_relative_to(PACKAGE_ROOT / "d2c_mlops")
+
+
+def on_index(name: str, notebook: Notebook, roots: Sequence[Path]) -> str:
+    """Return the distribution that a name stands for elsewhere: installed, well known, or asked for by the author; or "".
+
+    No index is asked: what is not known here is not fetched for a name that is local.
+    """
+    try:
+        spec = PathFinder.find_spec(name, [each for each in sys.path if each and not _among(Path(each), roots)])
+    except (ImportError, ValueError):
+        spec = None
+    places = [spec.origin] if spec is not None and spec.origin else []
+    if places and not any(_among(Path(each), roots) for each in places):
+        return f"the installed {DISTRIBUTIONS.get(name, name)}"
+    known = {**DISTRIBUTIONS, **MORE_DISTRIBUTIONS}
+    if name in known or _plain(name) in {_plain(each) for each in known.values()}:
+        return f"{known.get(name, name)} on the package index"
+    for text, where in _asked(notebook, roots):
+        if _plain(name) in {_plain(re.split(r"[=<>!~\[; ]", word)[0]) for word in text.split()}:
+            return f"{name} on the package index, which {where} asks for"
+    return ""
+
+
+def _among(place: Path, roots: Sequence[Path]) -> bool:
+    resolved = place.resolve()
+    inside = any(resolved == root or resolved.is_relative_to(root) for root in roots)
+    return inside and "site-packages" not in resolved.parts
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-").partition("<")[0]
+
+
+def _asked(notebook: Notebook, roots: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """What the author wants installed, with the place that says so."""
+    for cell in notebook.code:
+        for magic in cell.magics:
+            if wanted := _INSTALL.search(magic.command):
+                yield wanted[1], f"cell {cell.number}"
+    for root in roots:
+        for file in sorted(root.glob("requirements*.txt")):
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            names = [line.split("#")[0].strip() for line in lines if not line.startswith("-")]
+            yield " ".join(re.split(r"[=<>!~\[; ]", each)[0] for each in names if each), file.name
+
+
+def decide(
+    notebook: Notebook, roots: Sequence[Path], *, local: Collection[str] = (), index: Collection[str] = ()
+) -> dict[str, Local]:
+    """Return the author's modules to use. Raises DataRefused where a name is local and on the index, and nobody chose.
+
+    `local` and `index` hold the names for which the user has chosen.
+    """
+    found = locals_of(notebook, roots)
+    cells = imported(notebook)
+    twice: list[tuple[str, Failure]] = []
+    for name, each in found.items():
+        other = "" if name in local or name in index else on_index(name, notebook, roots)
+        if other:
+            text = f"`{name}` is both {each.place} and {other}"
+            twice.append((name, Failure(text, f"cell {cells[name]}" if name in cells else str(each.place))))
+    if twice:
+        name = twice[0][0]
+        raise DataRefused(
+            "a name of the author's own is also a package of others",
+            where=str(notebook.path),
+            failures=[failure for _, failure in twice],
+            next=f"say which is meant: --local {name} for the file beside the notebook, --index {name} for the package",
+        )
+    return {name: each for name, each in found.items() if name not in index}
+
+
+def lay_out(found: Collection[Local], folder: Path) -> list[str]:
+    """Copy modules into a folder from which they can be imported; what was there is gone. Returns their names."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for each in found:
+        if each.place.is_file():
+            shutil.copyfile(each.place, folder / each.place.name)
+        else:
+            copy_folder(each.place, folder / each.name, total=LARGEST_PACKAGE)
+    return sorted(each.name for each in found)
+
+
+def _added(notebook: Notebook, folder: Path) -> list[Path]:
+    """The folders that cells add to sys.path, or change into, as far as they are written down."""
+    from d2c_mlops.convert.meaning.path_values import Values
+
+    found: list[Path] = []
+    values = Values(folder)
+    for cell in notebook.code:
+        for magic in cell.magics:
+            if magic.name in ("%cd", "cd") and magic.argument:
+                found.append(folder / magic.argument.strip("'\""))
+        for statement in cell.tree.body if cell.tree is not None else ():
+            values.take(statement)
+            for node in ast.walk(statement):
+                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                    continue
+                text = ast.unparse(node.func)
+                if text in ("sys.path.append", "sys.path.insert", "sys.path.extend", "os.chdir", "site.addsitedir"):
+                    given = node.args[-1:] if node.args else []
+                    parts = given[0].elts if given and isinstance(given[0], ast.List | ast.Tuple) else given
+                    for part in parts:
+                        if (value := values.of(part)) is not None:
+                            found.append(folder / value)
+    return [each.resolve() for each in found if is_folder(each)]

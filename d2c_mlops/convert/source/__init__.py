@@ -1,0 +1,1 @@
+"""Notebooks as source text: cells, magics, names, statements and edits."""

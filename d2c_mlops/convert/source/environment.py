@@ -1,0 +1,138 @@
+"""What is installed here, seen from the outside: no module is imported to find out."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
+from pathlib import Path
+
+from d2c_mlops.convert.source.existence import is_file, is_folder
+
+DISTRIBUTIONS = {
+    "Bio": "biopython",
+    "PIL": "pillow",
+    "apyori": "apyori",
+    "attr": "attrs",
+    "bs4": "beautifulsoup4",
+    "category_encoders": "category-encoders",
+    "community": "python-louvain",
+    "cv2": "opencv-python",
+    "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv",
+    "factor_analyzer": "factor-analyzer",
+    "fbprophet": "prophet",
+    "feature_engine": "feature-engine",
+    "fuzzywuzzy": "fuzzywuzzy",
+    "gensim": "gensim",
+    "git": "gitpython",
+    "google.cloud": "google-cloud-storage",
+    "imblearn": "imbalanced-learn",
+    "jwt": "pyjwt",
+    "kmodes": "kmodes",
+    "linearmodels": "linearmodels",
+    "magic": "python-magic",
+    "mpl_toolkits": "matplotlib",
+    "mysql": "mysql-connector-python",
+    "mysqldb": "mysqlclient",
+    "pandas_profiling": "ydata-profiling",
+    "pandas_datareader": "pandas-datareader",
+    "plotly": "plotly",
+    "psycopg2": "psycopg2-binary",
+    "pylab": "matplotlib",
+    "pyramid": "pmdarima",
+    "scikitplot": "scikit-plot",
+    "serial": "pyserial",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "sklearn_pandas": "sklearn-pandas",
+    "skopt": "scikit-optimize",
+    "surprise": "scikit-surprise",
+    "umap": "umap-learn",
+    "win32com": "pywin32",
+    "xgboost": "xgboost",
+    "yaml": "pyyaml",
+    "ydata_profiling": "ydata-profiling",
+    "yellowbrick": "yellowbrick",
+    "zmq": "pyzmq",
+}
+_DYNAMIC = re.compile(
+    r"\b(?:def __getattr__|lazy_loader|_LazyModule|globals\(\)|sys\.modules|__path__|exec\(|setattr\()|^[ \t]*(?:from[ \t]+\S+[ \t]+)?import[ \t]+\*",
+    re.MULTILINE,
+)
+
+
+def distribution_of(module: str) -> str:
+    """Return the name under which a package is installed: scikit-learn for sklearn."""
+    return DISTRIBUTIONS.get(module, module.replace("_", "-"))
+
+
+@cache
+def is_installed(module: str) -> bool:
+    """Whether a top-level module can be found."""
+    if module in sys.builtin_module_names or module in sys.stdlib_module_names or module in sys.modules:
+        return True
+    try:
+        return PathFinder.find_spec(module) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+@cache
+def member_gone(module: str, member: str) -> str:
+    """Say what an import will not find in an installed package, by its files; empty where all is well or unsure."""
+    top, *inner = module.split(".")
+    if top in sys.builtin_module_names or not is_installed(top):
+        return ""
+    try:
+        spec = PathFinder.find_spec(top)
+    except (ImportError, ValueError, AttributeError):
+        return ""
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ""
+    place = Path(spec.origin)
+    for part in inner:
+        if place.name != "__init__.py":
+            return "" if _is_dynamic(place) or part in _read(place) else f"`{module}` is no package"
+        step = _inside(place.parent, part)
+        if step is None:
+            return (
+                ""
+                if _is_dynamic(place) or _says(place, part)
+                else f"`{module}` is not in the installed {distribution_of(top)}"
+            )
+        if step.suffix != ".py":
+            return ""
+        place = step
+    if not member or _is_dynamic(place) or _says(place, member):
+        return ""
+    if place.name == "__init__.py" and _inside(place.parent, member) is not None:
+        return ""
+    return f"`{member}` is not in `{module}` of the installed {distribution_of(top)}"
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """The file behind a submodule; a folder without __init__ counts as itself."""
+    if is_file(folder / name / "__init__.py"):
+        return folder / name / "__init__.py"
+    for suffix in (".py", *EXTENSION_SUFFIXES, ".pyi"):
+        if is_file(folder / f"{name}{suffix}"):
+            return folder / f"{name}{suffix}"
+    return folder / name if is_folder(folder / name) else None
+
+
+def _says(place: Path, name: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", _read(place)) is not None
+
+
+def _is_dynamic(place: Path) -> bool:
+    return _DYNAMIC.search(_read(place)) is not None
+
+
+@cache
+def _read(place: Path) -> str:
+    try:
+        return place.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,104 @@
+"""The imports of a notebook, each once, and the names that mean one module here and something else there."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from d2c_mlops.convert.source.star_imports import public_names
+from d2c_mlops.convert.source.statements import Statement
+
+Place = tuple[int, int]
+
+
+@dataclass
+class Imports:
+    """What goes to the top; `contested` names stand for different things in the notebook and stay where they are."""
+
+    lines: list[str] = field(default_factory=list)
+    paths: dict[str, str] = field(default_factory=dict)  # bound name -> dotted path
+    contested: set[str] = field(default_factory=set)
+    hoisted: set[Place] = field(default_factory=set)
+    staying: dict[Place, tuple[str, ...]] = field(default_factory=dict)  # what a star import that stays binds
+    stars: list[str] = field(default_factory=list)  # modules whose names could not be listed
+
+
+def is_import(node: ast.stmt) -> bool:
+    """Whether a statement only imports: an import, or a try around imports."""
+    if isinstance(node, ast.Try):
+        parts = [*node.body, *node.orelse, *(one for handler in node.handlers for one in handler.body)]
+        return (
+            bool(node.body)
+            and all(is_import(each) for each in node.body)
+            and all(is_import(each) or isinstance(each, ast.Pass) for each in parts)
+        )
+    return isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def collect(every: Sequence[Statement]) -> Imports:
+    """Collect the imports of all statements; star imports are resolved to the names that the notebook uses."""
+    found = Imports()
+    paths: dict[str, set[str]] = {}
+    first: dict[str, Place] = {}
+    used = {name for each in every for name in each.facts.loads}
+    bound = {name for each in every if not is_import(each.node) for name in each.facts.binds}
+    entries: list[tuple[Place, str, str, str]] = []  # place, bound name, path, line
+    for each in every:
+        if not is_import(each.node):
+            continue
+        for name, path, line in _names(each.node, used, found):
+            entries.append((each.place, name, path, line))
+            paths.setdefault(name, set()).add(path)
+            first.setdefault(name, each.place)
+    for name, where in paths.items():
+        early = any(name in each.facts.loads and each.place < first[name] for each in every) and hasattr(builtins, name)
+        if len(where) > 1 or name in bound or early:
+            found.contested.add(name)
+    stay = {place for place, name, _, _ in entries if name in found.contested}
+    for _, name, path, line in entries:
+        if name in found.contested:
+            continue
+        found.paths[name] = path
+        if line not in found.lines:
+            found.lines.append(line)
+    stars = {each.place for each in every if isinstance(each.node, ast.ImportFrom) and each.node.names[0].name == "*"}
+    for place, name, _, _ in entries:
+        if place in stay & stars and name in found.contested:
+            found.staying[place] = (*found.staying.get(place, ()), name)
+    found.hoisted = {each.place for each in every if is_import(each.node) and each.place not in stay}
+    return found
+
+
+def _names(node: ast.stmt, used: set[str], found: Imports) -> list[tuple[str, str, str]]:
+    if isinstance(node, ast.Try):
+        text = ast.unparse(node)
+        inner = [each for part in ast.walk(node) if isinstance(part, ast.Import | ast.ImportFrom)
+                 for each in _names(part, used, found)]  # fmt: skip
+        return [(name, f"try {text}", text) for name, _, _ in inner]
+    if isinstance(node, ast.Import):
+        made = []
+        for alias in node.names:
+            name = alias.asname or alias.name.split(".")[0]
+            path = alias.name if alias.asname else name
+            made.append((name, path, f"import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")))
+        return made
+    assert isinstance(node, ast.ImportFrom)
+    module = "." * node.level + (node.module or "")
+    if module == "__future__":
+        return []
+    made = []
+    for alias in node.names:
+        if alias.name == "*":
+            listed = public_names(module)
+            if listed is None:
+                found.stars.append(module)
+                found.lines.append(f"from {module} import *")
+                continue
+            made += [(each, f"{module}.{each}", f"from {module} import {each}") for each in listed if each in used]
+            continue
+        name = alias.asname or alias.name
+        tail = f" as {alias.asname}" if alias.asname else ""
+        made.append((name, f"{module}.{alias.name}", f"from {module} import {alias.name}{tail}"))
+    return made

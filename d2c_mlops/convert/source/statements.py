@@ -1,0 +1,221 @@
+"""Statements of a notebook in document order, each with the names that it reads, binds and changes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from d2c_mlops.convert.source.notebook import Cell, Notebook, code_cell
+from d2c_mlops.convert.source.scopes import names_in, target_names
+
+_OPAQUE = frozenset({"exec", "eval", "globals", "locals", "vars", "get_ipython"})
+_NOW = frozenset(
+    "agg aggregate apply applymap assign filter groupby map pipe rename sort sort_values transform pivot_table".split()  # noqa: SIM905
+)
+_NOW_FUNCTIONS = frozenset({"sorted", "max", "min", "any", "all", "sum", "list", "dict", "set", "tuple", "len", "next"})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a statement does with names; `reads` may happen before the statement itself has bound the name."""
+
+    reads: frozenset[str] = frozenset()
+    loads: frozenset[str] = frozenset()  # every name read anywhere inside
+    binds: tuple[str, ...] = ()  # in order of appearance, loop variables last
+    definite: frozenset[str] = frozenset()  # bound whatever happens
+    mutates: tuple[str, ...] = ()
+    deletes: frozenset[str] = frozenset()
+    passing: frozenset[str] = frozenset()  # loop variables, handlers and the like
+    captured: frozenset[str] = frozenset()  # free names of functions that outlive the statement
+    opaque: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """One top-level statement; `source` holds its lines with the comments above it."""
+
+    cell: int
+    order: int
+    node: ast.stmt
+    source: str
+    first: int  # line of the cell at which `source` starts, from 1
+    comment: str
+    facts: Facts = field(default_factory=Facts)
+
+    @property
+    def lines(self) -> int:
+        """How many lines the statement itself has."""
+        return (self.node.end_lineno or self.node.lineno) - self.node.lineno + 1
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Cell and order within the cell."""
+        return self.cell, self.order
+
+
+def normalised(notebook: Notebook) -> Notebook:
+    """Return the notebook with one statement a line at most and without IPython's own syntax."""
+    cells = tuple(_normalised(cell) if cell.kind == "code" else cell for cell in notebook.cells)
+    return replace(notebook, cells=cells)
+
+
+def _normalised(cell: Cell) -> Cell:
+    if cell.tree is None:
+        return cell
+    source, body = cell.python, cell.tree.body
+    shared = any(a.end_lineno == _start(b) for a, b in pairwise(body))
+    if shared or any(node.col_offset for node in body):
+        source = "\n".join(ast.unparse(node) for node in body)
+    made = code_cell(cell.index, source, outputs=cell.outputs, id=cell.id, tags=cell.tags)
+    return replace(made, magics=cell.magics)
+
+
+def _start(node: ast.stmt) -> int:
+    decorators = getattr(node, "decorator_list", [])
+    first: int = min([node.lineno, *(each.lineno for each in decorators)])
+    return first
+
+
+def statements(cell: Cell) -> list[Statement]:
+    """Return the top-level statements of a normalised cell; every line of the cell belongs to one of them."""
+    if cell.tree is None:
+        return []
+    lines = cell.python.split("\n")
+    found: list[Statement] = []
+    first = 1
+    body = cell.tree.body
+    for order, node in enumerate(body):
+        last = len(lines) if order == len(body) - 1 else node.end_lineno or node.lineno
+        text = "\n".join(lines[first - 1 : last]).rstrip()
+        above = [line.strip() for line in lines[first - 1 : _start(node) - 1]]
+        comment = " ".join(line.lstrip("# ").strip() for line in above if line.startswith("#"))
+        found.append(Statement(cell.index, order, node, text, first, comment, facts(node)))
+        first = last + 1
+    return found
+
+
+def facts(node: ast.stmt, extras: dict[str, frozenset[str]] | None = None) -> Facts:
+    """Read the names of one statement; mentioning a function in `extras` reads what it takes from outside."""
+    names = names_in([node])
+    walk = _Definite(extras or {})
+    definite = walk.block([node], frozenset())
+    handlers = {each.name for each in ast.walk(node) if isinstance(each, ast.ExceptHandler) and each.name}
+    passing = {name.id for each in ast.walk(node) for name in _passing(each)} | handlers
+    binds = tuple(dict.fromkeys(use.name for use in names.binds if use.name not in handlers))
+    loads = frozenset(names.loads) | walk.reads | frozenset(names.deferred)
+    awaits = any(isinstance(each, ast.Await | ast.NamedExpr | ast.Global) for each in ast.walk(node))
+    return Facts(
+        reads=frozenset(walk.reads),
+        loads=loads,
+        binds=binds,
+        definite=definite,
+        mutates=tuple(names.mutates),
+        deletes=frozenset(names.deletes),
+        passing=frozenset(passing),
+        captured=frozenset(_captured(node)),
+        opaque=awaits or bool(_OPAQUE & loads) or bool(names.stars),
+    )
+
+
+def _passing(node: ast.AST) -> Iterator[ast.Name]:
+    if isinstance(node, ast.For | ast.AsyncFor):
+        yield from target_names(node.target)
+    elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+        yield from target_names(node.optional_vars)
+
+
+class _Definite:
+    """Follows a block and collects what may be read before it is bound for certain."""
+
+    def __init__(self, extras: dict[str, frozenset[str]]) -> None:
+        self.reads: set[str] = set()
+        self.extras = extras
+
+    def block(self, body: Sequence[ast.stmt], known: frozenset[str]) -> frozenset[str]:
+        for node in body:
+            known = self.one(node, known)
+        return known
+
+    def read(self, names: Iterable[str], known: frozenset[str]) -> None:
+        for name in names:
+            self.reads |= ({name} | self.extras.get(name, frozenset())) - known
+
+    def plain(self, nodes: Iterable[ast.AST | None], known: frozenset[str]) -> frozenset[str]:
+        for node in nodes:
+            if isinstance(node, ast.expr):
+                node = ast.copy_location(ast.Expr(node), node)
+            if isinstance(node, ast.stmt):
+                names = names_in([node])
+                self.read([*names.reads, *names.deferred, *names.mutates], known)
+                known = known | frozenset(names.defines)
+                self.read([name for name in names.loads if name in self.extras], known)
+        return known
+
+    def one(self, node: ast.stmt, known: frozenset[str]) -> frozenset[str]:
+        if isinstance(node, ast.If):
+            self.plain([node.test], known)
+            return self.block(node.body, known) & self.block(node.orelse, known)
+        if isinstance(node, ast.For | ast.AsyncFor):
+            self.plain([node.iter], known)
+            inside = known | {name.id for name in target_names(node.target)}
+            self.plain([ast.copy_location(ast.Assign([node.target], ast.Constant(0)), node)], known)
+            done = self.block(node.body, inside)
+            self.block(node.orelse, known)
+            leaves = any(isinstance(each, ast.Break | ast.Continue) for each in ast.walk(node))
+            return done if _runs(node.iter) and not leaves else known
+        if isinstance(node, ast.While):
+            self.plain([node.test], known)
+            self.block(node.body, known)
+            self.block(node.orelse, known)
+            return known
+        if isinstance(node, ast.With | ast.AsyncWith):
+            for item in node.items:
+                self.plain([item.context_expr], known)
+                if item.optional_vars is not None:
+                    known = known | {name.id for name in target_names(item.optional_vars)}
+            return self.block(node.body, known)
+        if isinstance(node, ast.Try | ast.TryStar):
+            done = self.block([*node.body, *node.orelse], known)
+            for handler in node.handlers:
+                self.plain([handler.type], known)
+                caught = known | ({handler.name} if handler.name else set())
+                done &= self.block(handler.body, caught)
+            return self.block(node.finalbody, done)
+        if isinstance(node, ast.Match):
+            self.plain([node.subject], known)
+            for case in node.cases:
+                bound = {n for part in ast.walk(case.pattern) if (n := getattr(part, "name", None))}
+                self.plain([case.guard], known | bound)
+                self.block(case.body, known | bound)
+            return known
+        return self.plain([node], known)
+
+
+def _runs(iterated: ast.expr) -> bool:
+    """Whether a loop over it runs at least once."""
+    if isinstance(iterated, ast.List | ast.Tuple):
+        return any(not isinstance(each, ast.Starred) for each in iterated.elts)
+    if isinstance(iterated, ast.Call) and isinstance(iterated.func, ast.Name) and iterated.func.id == "range":
+        try:
+            return len(range(*(ast.literal_eval(each) for each in iterated.args))) > 0
+        except (ValueError, TypeError):
+            return False
+    return False
+
+
+def _captured(node: ast.AST, now: bool = False) -> Iterator[str]:
+    """Yield the free names of lambdas, generators and inner functions that may be called after the statement."""
+    if isinstance(node, ast.Lambda | ast.GeneratorExp) and not now:
+        yield from names_in([ast.copy_location(ast.Expr(node), node)]).reads
+        return
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield from names_in([node]).deferred
+        return
+    calls = isinstance(node, ast.Call) and (
+        (isinstance(node.func, ast.Attribute) and node.func.attr in (_NOW | {"join", "fromkeys"}))
+        or (isinstance(node.func, ast.Name) and node.func.id in _NOW_FUNCTIONS)
+    )
+    for child in ast.iter_child_nodes(node):
+        yield from _captured(child.value if isinstance(child, ast.keyword) and calls else child, calls)

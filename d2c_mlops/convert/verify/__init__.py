@@ -1,0 +1,1 @@
+"""Compare the results of a conversion with those of its notebook."""

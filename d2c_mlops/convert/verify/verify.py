@@ -1,0 +1,395 @@
+"""Run the revived notebook twice and its conversion once, and compare every result that they share. A verdict is never guessed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from d2c_mlops.convert.repair.revived import Revived
+from d2c_mlops.convert.repair.saving import save
+from d2c_mlops.convert.run.capture import IN_MEMORY
+from d2c_mlops.convert.run.isolated_run import CellRun, Limits, Session, Stopped, clone_folder, copy_folder
+from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
+from d2c_mlops.convert.write.file_parameters import FOLDERS
+from d2c_mlops.convert.write.writing import Written
+
+RTOL, ATOL = 1e-6, 1e-9
+_PLAIN_DTYPE = re.compile(r"[<>|=][biufcmM]\d{1,2}(\[\d*\w+\])?")
+SAVED_RTOL = 2e-3  # outputs are rounded
+MOST_FIGURES = 2000
+AT_ONCE = 2  # executions side by side
+AGAIN = 4  # further runs of the original where a difference was found
+Forms = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One name after one cell, and how it compares."""
+
+    name: str
+    cell: int  # of the original, from 1
+    status: str  # equal, differs, random, not compared
+    values: int  # numbers and texts that were compared
+    difference: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison found: 'equivalent', 'differs' or 'not comparable', and why."""
+
+    status: str
+    reason: str
+    items: tuple[Item, ...] = ()
+    saved: dict[str, Any] = field(default_factory=dict)  # cells whose figures are those of the saved outputs
+    tolerance: str = f"relative {RTOL:g}, absolute {ATOL:g}"
+    runs: int = 0  # times that the two notebooks were run, in all
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON values."""
+        return asdict(self)
+
+
+class Incomparable(Exception):
+    """A run ended before the results were there."""
+
+
+def verify(
+    revived: Revived,
+    written: Written,
+    work: Path,
+    *,
+    timeout: float = 600.0,
+    memory: int = 4 << 30,
+    isolation: str = "",
+) -> Verdict:
+    """Compare a conversion with the notebook that it was made from; raises nothing for what the notebooks do.
+
+    The conversion keeps the outputs of its run, so that it can be read with its tables and figures in place.
+    """
+    if revived.notebook is None:
+        return Verdict("not comparable", "the original does not run")
+    wanted = [entry for entry in written.alignment if entry["names"]]
+    if not wanted:
+        return Verdict("not comparable", "the two notebooks bind no name in common")
+    limits = Limits(timeout * AT_ONCE, memory, isolation)  # side by side, each may take as long
+    packages = [each for name in ("local", "packages") if (each := work / name).is_dir()]
+    with TemporaryDirectory(prefix="d2c-verify-") as name:
+        place = Path(name)
+        copy_folder(revived.notebook.parent, place / "files")
+        (place / "files").mkdir(exist_ok=True)
+        original, converted = read_notebook(revived.notebook), read_notebook(written.notebook)
+        after = {max(e["original"]): sorted({n for o in wanted if max(o["original"]) == max(e["original"]) for n in o["names"]})
+                 for e in wanted}  # fmt: skip
+        mine = {entry["converted"]: list(entry["names"]) for entry in wanted}
+        shop = project_copy(written, place / "shop")
+        runner = Runner(place, limits, packages)
+        count = 3
+        try:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                first, second = (pool.submit(runner.run, original, after, label) for label in ("first", "second"))
+                third = pool.submit(
+                    runner.run, converted, mine, "third", shop, Path(written.notebook), data_elsewhere(written)
+                )
+                runs, other = [first.result(), second.result()], third.result()
+                items = _items(wanted, runs, other)
+                if any(item.status == "differs" for item in items):
+                    # What is drawn by chance may be the same twice: only what stays the same more often can differ.
+                    count += AGAIN
+                    again = [pool.submit(runner.run, original, after, f"again-{i}") for i in range(AGAIN)]
+                    items = _items(wanted, [*runs, *(each.result() for each in again)], other)
+        except Incomparable as why:
+            return Verdict("not comparable", str(why), saved=_saved(revived), runs=count)
+        return replace(_verdict(items), saved=_saved(revived), runs=count)
+
+
+def project_copy(written: Written, target: Path) -> Path | None:
+    """Copy what a conversion runs with: its package, settings and data; return the folder in which `d2c run` runs it.
+
+    None where the conversion stands in no project.
+    """
+    module = getattr(written, "module_file", None)
+    if module is None:
+        return None
+    root = Path(module).parents[2]
+    notebook = Path(written.notebook)
+    copy_folder(root / Path(module).parents[1].name, target / Path(module).parents[1].name)
+    for name in ("settings.ini", "pyproject.toml"):
+        if (root / name).is_file():
+            shutil.copyfile(root / name, target / name)
+    for data in _data_folders(written):
+        if not data.is_absolute() and (root / data).is_dir() and data != Path():
+            copy_folder(root / data, target / data)
+    here = target / notebook.parent.relative_to(root)
+    here.mkdir(parents=True, exist_ok=True)
+    return here
+
+
+def data_elsewhere(written: Written) -> list[Path]:
+    """Return the data's folder where it was too large to be copied into the project."""
+    return [each for each in _data_folders(written) if each.is_absolute() and each.is_dir()]
+
+
+def _data_folders(written: Written) -> list[Path]:
+    found = []
+    for line in written.parameters:
+        name, _, rest = line.partition(":")
+        default = re.match(r"\s*str = ('[^']*'|\"[^\"]*\")", rest)
+        if name in FOLDERS and default:
+            found.append(Path(ast.literal_eval(default[1])))
+    return found
+
+
+def _items(wanted: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[int, Snapshot]], other: Any) -> list[Item]:
+    found = []
+    for entry in wanted:
+        cell = max(entry["original"])
+        for each in entry["names"]:
+            try:
+                found.append(_item(each, cell, [run[cell] for run in runs], other[entry["converted"]]))
+            except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+                raise Incomparable(f"{each} after cell {cell} cannot be compared ({type(error).__name__})") from None
+    return found
+
+
+def _verdict(items: Sequence[Item]) -> Verdict:
+    different = [item for item in items if item.status == "differs"]
+    equal = [item for item in items if item.status == "equal"]
+    count = sum(item.values for item in equal)
+    if different:
+        names = ", ".join(f"{i.name} after cell {i.cell} ({i.difference})" for i in different[:5])
+        return Verdict(
+            "differs", f"{len(different)} of {len(different) + len(equal)} results differ: {names}", tuple(items)
+        )
+    if not count:
+        return Verdict("not comparable", "no result of the two can be compared", tuple(items))
+    chance = sorted({i.name for i in items if i.status == "random"})
+    more = f"; random by itself and left out: {', '.join(chance)}" if chance else ""
+    models = sorted({i.name for i in items if i.difference == IN_MEMORY})
+    more += f"; not compared: {', '.join(models)} ({IN_MEMORY})" if models else ""
+    return Verdict("equivalent", f"{len(equal)} results with {count:,} values are the same{more}", tuple(items))
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs notebooks side by side, each in a copy of the files."""
+
+    place: Path
+    limits: Limits
+    packages: Sequence[Path]
+
+    def folders(self, here: Path) -> list[Path]:
+        """The folders from which the paths of a run are compared: those of its data, then the one that it runs in."""
+        shop = self.place / "shop"
+        return [*(each for each in sorted(shop.glob("data/*")) if each.is_dir()), here]
+
+    def run(
+        self,
+        notebook: Notebook,
+        after: Mapping[int, Sequence[str]],
+        label: str,
+        folder: Path | None = None,
+        keep: Path | None = None,
+        data: Sequence[Path] = (),
+    ) -> dict[int, Snapshot]:
+        """Run a notebook; return the named values after the cells asked for (from 1). `keep` takes the outputs.
+
+        It runs in `folder`, from which it sees `data` where that lies elsewhere, or in a copy of the original's files.
+        """
+        here = folder or self.place / label
+        if folder is None:
+            clone_folder(self.place / "files", here)
+        found: dict[int, Snapshot] = {}
+        shown: dict[int, CellRun] = {}
+        which = "the conversion" if keep is not None else "the original"
+        home = self.place / f"home-{label}"
+        seen = [self.place / "shop", *data] if folder is not None else []
+        with Session(
+            here, home, self.limits, extra=self.packages, plots=keep is not None, readable=seen, proof=True
+        ) as session:
+            try:
+                for cell in notebook.cells:
+                    number = cell.index + 1
+                    if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false")):
+                        done = shown[cell.index] = session.run(number, cell.source)
+                        if done.error is not None:
+                            told = f"{done.error['kind']}: {str(done.error['message'])[:200]}"
+                            raise Incomparable(f"cell {number} of {which} raised {told}")
+                    if number in after:
+                        found[number] = Snapshot.read(session.snapshot(after[number]), self.folders(here))
+                        if changed := found[number].replaced:
+                            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+                            raise Incomparable(f"{which} replaced {changed[0]}{more}: results can be forged with that")
+                    if len(found) == len(after) and keep is None:
+                        break
+            except Stopped as stopped:
+                raise Incomparable(f"{which} did not come to its end: {stopped}") from None
+        missing = sorted(set(after) - set(found))
+        if missing:
+            raise Incomparable(f"cell {missing[0]} of {which} was not reached")
+        if keep is not None:
+            save(notebook, notebook, [cell.index for cell in notebook.cells], shown, keep)
+        return found
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Comparable forms of named values, with their arrays; read without running anything of the child's."""
+
+    forms: Forms
+    arrays: Sequence[Any]
+    folders: tuple[str, ...] = ()  # where it ran: paths below them are compared from there
+    replaced: tuple[str, ...] = ()  # functions of Python and its libraries that were replaced
+
+    @classmethod
+    def read(cls, data: bytes, folders: Sequence[Path] = ()) -> Snapshot:
+        """Read what the child sent; raises Incomparable where it cannot be read."""
+        line, _, rest = data.partition(b"\n")
+        try:
+            head = json.loads(line)
+            arrays, start = [], 0
+            for dtype, shape, size in head["arrays"]:
+                arrays.append(_array(dtype, shape, rest[start : start + size]))
+                start += size
+            replaced = tuple(str(name) for name in head["replaced"])
+            return cls(dict(head["forms"]), arrays, tuple(f"{each}/" for each in folders), replaced)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise Incomparable(f"its results cannot be read ({type(error).__name__})") from None
+
+    def plain(self, text: str) -> str:
+        """Return a text with the paths in it as seen from the data's folder."""
+        for each in self.folders:
+            text = text.replace(each, "")
+        return text
+
+
+def _array(dtype: str, shape: Sequence[int], data: bytes) -> Any:
+    """Return an array of its bytes; one of texts is a JSON list."""
+    if dtype == "text":
+        return np.array(json.loads(data), dtype=str).reshape(shape)
+    if not _PLAIN_DTYPE.fullmatch(dtype):
+        raise ValueError(dtype)
+    array = np.frombuffer(data, dtype=np.dtype(dtype)).reshape(shape)
+    if array.dtype.kind in "mM":  # in one unit, whatever theirs is
+        return array.astype(f"{array.dtype.kind}8[ns]").astype("int64")
+    return array
+
+
+def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> Item:
+    first = runs[0]
+    if name not in first.forms or name not in third.forms:
+        absent = "the original" if name not in first.forms else "the conversion"
+        return Item(name, cell, "not compared", 0, f"{absent} does not bind it there")
+    for again in runs[1:]:
+        if name not in again.forms or _compare(first, first.forms[name], again, again.forms[name])[1]:
+            return Item(name, cell, "random", 0, "it differs between two runs of the original")
+    values, difference = _compare(first, first.forms[name], third, third.forms[name])
+    if difference:
+        return Item(name, cell, "differs", values, difference)
+    why = "" if values else str(first.forms[name].get("why") or "nothing in it compares")
+    return Item(name, cell, "equal" if values else "not compared", values, why)
+
+
+def _compare(left: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, str]:
+    """Return how many values were compared, and the first difference."""
+    if a["t"] != b["t"]:
+        return 0, f"a {a['t']} became a {b['t']}"
+    if a["t"] == "other":
+        return 0, ""
+    if a["t"] == "text":
+        same = left.plain(str(a["v"])) == right.plain(str(b["v"]))
+        return 1, "" if same else f"{str(a['v'])[:60]!r} became {str(b['v'])[:60]!r}"
+    if a["t"] == "number":
+        close = bool(np.isclose(a["v"], b["v"], rtol=RTOL, atol=ATOL))
+        return 1, "" if close else f"{a['v']} became {b['v']}"
+    if a["t"] == "array":
+        return _compare_arrays(_placed(left, a["key"]), _placed(right, b["key"]))
+    if a.get("names") != b.get("names") or a.get("class") != b.get("class"):
+        return 0, "other names inside" if a.get("class") == b.get("class") else f"{a['class']} became {b['class']}"
+    if len(a["parts"]) != len(b["parts"]):
+        return 0, f"{len(a['parts'])} parts became {len(b['parts'])}"
+    total = 0
+    for index, (one, other) in enumerate(zip(a["parts"], b["parts"], strict=True)):
+        count, difference = _compare(left, one, right, other)
+        total += count
+        if difference:
+            inside = a["names"][index] if a.get("names") else index
+            return total, f"{inside}: {difference}"
+    return total, ""
+
+
+def _placed(snapshot: Snapshot, key: str) -> Any:
+    """An array of a snapshot, paths in it as seen from the data's folder."""
+    array = snapshot.arrays[int(key)]
+    if array.dtype.kind != "U" or not snapshot.folders:
+        return array
+    return np.array([snapshot.plain(each) for each in array.ravel().tolist()], dtype=str).reshape(array.shape)
+
+
+def _compare_arrays(a: Any, b: Any) -> tuple[int, str]:
+    if a.shape != b.shape:
+        return 0, f"shape {a.shape} became {b.shape}"
+    if a.dtype.kind in "biufc" and b.dtype.kind in "biufc":
+        wrong = ~np.isclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True)
+    else:
+        wrong = np.asarray(a.astype(str) != b.astype(str))
+    if not wrong.any():
+        return int(a.size), ""
+    where = tuple(int(i[0]) for i in np.nonzero(wrong))
+    return int(a.size), f"{int(wrong.sum())} of {a.size} values differ, first {a[where]} became {b[where]}"
+
+
+def _saved(revived: Revived) -> dict[str, Any]:
+    """How the figures that the original showed when it was saved compare with those of the revived run."""
+    assert revived.notebook is not None
+    then, now = read_notebook(revived.original), read_notebook(revived.notebook)
+    same: list[int] = []
+    other: list[int] = []
+    for cell in now.code:
+        at = revived.order[cell.index] if cell.index < len(revived.order) else cell.index
+        old, new = _figures(then.cells[at]), _figures(cell)
+        if old:
+            (same if _alike(old, new) else other).append(at + 1)
+    return {"cells": len(same) + len(other), "same": len(same), "other": other}
+
+
+_NOT_RESULTS = re.compile(
+    r"<[^<>]*>|0x[0-9a-f]+|shape=\([^()]*\)|dtype=\w+|\b\d{4}-\d{2}-\d{2}\b|\d{1,2}:\d{2}:\d{2}|(Date|Time):.*",
+    re.S,
+)
+_FIGURE = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[+-]?\d+)?(?![\w.])")
+
+
+def _figures(cell: Cell) -> list[float]:
+    """The numbers that a cell's results show; warnings, sizes, times and days are none."""
+    texts = []
+    for output in cell.outputs:
+        if output.kind == "stream" and "Warning" in output.text:
+            continue
+        if output.kind in ("result", "display", "stream"):
+            texts.append(output.data.get("text/html") or output.text)
+    plain = "\n".join(_NOT_RESULTS.sub(" ", line) for text in texts for line in _lines(text))
+    return [float(each) for each in _FIGURE.findall(plain)][:MOST_FIGURES]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines of a text; each row of an HTML table is one."""
+    first, *styles = text.split("<style")
+    flat = first + "".join(style.partition("</style>")[2] if "</style>" in style else style for style in styles)
+    lines = flat.split("\n")
+    if "<table" not in flat:
+        return lines
+    return " ".join(line.strip() for line in lines).replace("</tr>", "\n").split("\n")
+
+
+def _alike(old: Sequence[float], new: Sequence[float]) -> bool:
+    return len(old) == len(new) and bool(np.allclose(old, new, rtol=SAVED_RTOL, atol=1e-9))

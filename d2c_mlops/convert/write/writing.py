@@ -1,0 +1,322 @@
+"""Write a plan as a literate notebook with its module and, where an estimator allows it, its model."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from d2c_mlops.convert.plan import naming
+from d2c_mlops.convert.plan.learning import advice
+from d2c_mlops.convert.plan.model_plan import Chosen, choose, find_ways, settle
+from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.plan import Plan
+from d2c_mlops.convert.plan.steps import pieces
+from d2c_mlops.convert.run.isolated_run import Limits, clone_folder, run_program
+from d2c_mlops.convert.write.document import Out, joined, lay_out, with_guard
+from d2c_mlops.convert.write.functions import call_source
+from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells, score_source
+from d2c_mlops.convert.write.model_text import class_name
+from d2c_mlops.convert.write.parameters import Parameter, Parameters, extract
+from d2c_mlops.convert.write.project import Project, attachments, check_import, export, take_local, write_notebook
+from d2c_mlops.convert.write.sharing import share
+from d2c_mlops.errors import Failure, NotebookFailed
+
+TRAININGS = 3  # the cells are run once, then a model is trained and trained again
+
+
+@dataclass(frozen=True)
+class Written:
+    """A converted notebook and where its parts are."""
+
+    notebook: Path
+    module: str  # dotted
+    module_file: Path
+    model: str  # package.module:Class, "" without one
+    no_model: str  # why there is none
+    parameters: tuple[str, ...]
+    functions: tuple[str, ...]
+    alignment: tuple[dict[str, Any], ...]  # cells of both notebooks from 1, and the names that both bind
+    plain: tuple[Failure, ...]  # cells that stay as they are, and why
+    dropped: tuple[str, ...]  # magics left out
+    structure: Mapping[str, Any] = field(default_factory=dict)
+    tried: tuple[str, ...] = ()  # ways to build the model that did not hold
+    agreement: Mapping[str, Any] = field(default_factory=dict)  # records that were asked alone and in pairs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
+
+
+def write(
+    plan: Plan,
+    project: Project,
+    name: str,
+    *,
+    data: Path | None = None,  # folder in which the notebook finds its files
+    keep: str = "",  # folder of the project, relative to its root, that takes copies of the files; none when empty
+    day: str = "2024-01-01",  # as_of noted with the model
+    run: bool = True,  # whether code may be executed: types and models need it
+    timeout: float = 600.0,  # seconds for one execution of the notebook
+    memory: int = Limits.memory,  # bytes for one execution of the notebook
+    isolation: str = "",  # name of a mode; the best that works here when empty
+    packages: Sequence[Path] = (),  # folders with what was installed for this notebook alone
+    local: Path | None = None,  # folder with the author's own modules, which the project's package takes in
+) -> Written:
+    """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
+    found = pieces(plan)
+    parameters = extract(plan, found, data, _folder(project, keep, data))
+    choices = choose(plan, found) if run else "nothing was run, so no model could be tried"
+    chosen: Chosen | str = choices if isinstance(choices, str) else choices[0]
+    module = f"models.{name}"
+    types: dict[tuple[str, str], str] = {}
+    model: list[Out] = []
+    tried: list[str] = []
+    built: Mapping[str, Any] | None = None
+    share(found, plan, parameters)
+    if run:
+        cells = lay_out(plan, found, parameters, types, module)
+        ways = [] if isinstance(choices, str) else [way for each in choices for way in _ways(plan, each, parameters)]
+        refused = [way for way, _, _ in ways if way.skipped]
+        specs = [way.spec(i, name, score) for i, (way, score, _) in enumerate(ways) if not way.skipped]
+        overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
+        answer = probe(cells, found, specs, data, timeout, overrides, packages, memory, isolation)
+        types = _types(answer["types"], plan)
+        parameters.files += answer.get("files", [])
+        tried, built = answer["tried"], answer["model"]
+        if built is not None:
+            way, _, taken = ways[built["index"]]
+            if built.get("overlap") and taken.fit.kind != "clusterer":
+                taken.held_out = False
+            if taken.kept != "estimator":
+                built = {**built, "estimator": taken.fit.path.rpartition(".")[2]}
+            way = _settled(way, taken, plan, found, parameters)
+            chosen, model = taken, model_cells(name, taken, way, built, parameters, day)
+            parameters.every.append(Parameter("as_of", "str", repr(day), "day of the data, noted with the model"))
+        elif isinstance(chosen, Chosen):
+            what = chosen.fit.path.rpartition(".")[2]
+            why = "; ".join(dict.fromkeys(each.partition("\n")[0] for each in tried))
+            chosen = f"no way to ask {what} about records could be proved right" + (f": {why}" if why else "")
+            if refused:
+                chosen = f"{what} cannot be asked about raw records: {advice(refused[-1].skipped)}"
+        if built is None:
+            settle(found, None)
+    cells = with_guard(joined(lay_out(plan, found, parameters, types, module)), parameters)
+    cells = _with_model(cells, model, chosen, built)
+    if local is not None:
+        cells[2:2] = [Out("code", take_local(project, local))]
+    if keep and data is not None:
+        copy_files(data, parameters.files, project.root / keep)
+    notebook = project.notebooks / "models" / f"{name}.ipynb"
+    write_notebook(notebook, cells, attachments(plan.notebook.path))
+    export(project, notebook)
+    dotted = f"{project.lib}.{module}"
+    if run:
+        check_import(project, dotted, packages, isolation)
+    return Written(
+        notebook=notebook,
+        module=dotted,
+        module_file=project.package / "models" / f"{name}.py",
+        model=f"{dotted}:{class_name(name)}" if model else "",
+        no_model="" if model else str(chosen),
+        parameters=tuple(str(each) for each in parameters.every),
+        functions=tuple(dict.fromkeys(cell.step for cell in cells if cell.exported and cell.step)),
+        alignment=tuple(_alignment(cells)),
+        plain=(
+            *(Failure(reason, f"cell {p.cells[0] + 1}") for p in found if p.kind == "plain" for reason in dict.fromkeys(p.reasons)),
+            *(Failure(f"{own} reads its files from {_folder(project, keep, data)}, whatever {parameters.folder} says", f"cell {cell + 1}")
+              for cell, own in dict.fromkeys(parameters.fixed)),
+        ),
+        dropped=tuple(plan.dropped),
+        structure=_structure(plan, cells, parameters),
+        tried=tuple(tried),
+        agreement=built["agreement"] if built is not None else {},
+    )  # fmt: skip
+
+
+def _folder(project: Project, keep: str, data: Path | None) -> str:
+    if keep:
+        return keep
+    return str(data.resolve()) if data is not None else "."
+
+
+def copy_files(data: Path, files: Sequence[str], target: Path) -> None:
+    """Copy the files that the notebook reads into the project; a file that is there already stays."""
+    for file in dict.fromkeys(files):
+        source, copy = data / file, target / file
+        if source.is_file() and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+
+
+def _ways(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[tuple[Candidate, str | None, Chosen]]:
+    """The ways to build one estimator's model, with the source of its metric."""
+    classes = "Classifier" in chosen.fit.path or bool(
+        re.search(r"Logistic|SVC|NB$|SGDClassifier|Perceptron", chosen.fit.path)
+    )
+    text = None
+    if chosen.kept != "forecast":
+        _, score, _, line = score_source(chosen, classes)
+        text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
+        chosen.ways = find_ways(plan, chosen, lambda piece: call_source(piece, parameters))
+    return [(each, text, chosen) for each in candidates(plan, chosen, parameters)]
+
+
+def _settled(way: Candidate, chosen: Chosen, plan: Plan, found: Sequence[Piece], parameters: Parameters) -> Candidate:
+    """The same way, where steps hand out no more than it wants."""
+    settle(found, chosen, way.way.start if way.way is not None else "")
+    again = [each for each, _, _ in _ways(plan, chosen, parameters)]
+    return next(each for each in again if each.key == way.key)
+
+
+def probe(
+    cells: list[Out],
+    found: list[Piece],
+    specs: list[dict[str, Any]],
+    data: Path | None,
+    timeout: float,
+    overrides: Mapping[str, str],
+    packages: Sequence[Path] = (),
+    memory: int = Limits.memory,
+    isolation: str = "",
+) -> dict[str, Any]:
+    """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
+    returns = {piece.name: piece.outputs for piece in found if piece.kind == "step" and piece.like is None}
+    code = [
+        cell
+        for cell in cells
+        if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false"))
+    ]
+    listed = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, []), "tags": c.tags}
+              for c in code]  # fmt: skip
+    with TemporaryDirectory() as name:
+        home = Path(name, "home")
+        home.mkdir()
+        spec, answer = home / "spec.json", home / "answer.json"
+        kernel = any(
+            re.search(r"get_ipython\(|\b(_|__|_\d+|In|Out)\b", cell.source) for cell in code if not cell.exported
+        )
+        spec.write_text(
+            json.dumps({"cells": listed, "candidates": specs, "kernel": kernel, "overrides": dict(overrides)}),
+            encoding="utf-8",
+        )
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "d2c_mlops.convert.run.probe",
+            str(spec),
+            str(answer),
+            *map(str, packages),
+        ]
+        folder = Path(name, "run")
+        if data is not None:
+            clone_folder(data, folder)
+        else:
+            folder.mkdir()
+        ended = run_program(command, folder, home, Limits(timeout * TRAININGS, memory, isolation), extra=packages)
+        if not answer.exists():
+            raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
+                                 next="d2c convert --no-run shows the conversion without running it")  # fmt: skip
+        found_out: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+    if ended.status in ("timeout", "memory"):
+        found_out["tried"].append(f"while a model was tried, {ended.says}")
+    if error := found_out["error"]:
+        cell = code[error["cell"]]
+        place = f"cell {cell.cells[0] + 1}" if cell.cells else "the first cells"
+        raise NotebookFailed(
+            error["what"], where=place, next="d2c convert --no-run shows the conversion without running it"
+        )
+    return found_out
+
+
+def _types(seen: Mapping[str, str], plan: Plan) -> dict[tuple[str, str], str]:
+    bound = {
+        path.rpartition(".")[2]: name for name, path in plan.imports.paths.items() if name not in plan.imports.contested
+    }
+    made = {}
+    for place, text in seen.items():
+        step, _, name = place.partition(" ")
+        if text.startswith("class:"):
+            text = bound.get(text.removeprefix("class:"), "Any")
+        made[(step, name)] = text
+    return made
+
+
+def _with_model(cells: list[Out], model: list[Out], chosen: Chosen | str, built: Mapping[str, Any] | None) -> list[Out]:
+    """Add the model and its imports; split the imports into what is exported and what only the cells here need."""
+    if model and isinstance(chosen, Chosen) and built is not None:
+        _, _, _, line = score_source(chosen, built["classes"])
+        extra = f"{NEEDS}\n{line}\nfrom pathlib import Path\nfrom typing import ClassVar\nimport numpy as np\nimport pandas as pd"
+    else:
+        extra = ""
+        if isinstance(chosen, str):
+            model = [
+                Out(
+                    "markdown",
+                    f"## No model\nThis notebook has no model to serve: {chosen}. Its steps are exported all the same.",
+                )
+            ]
+    cells = [*cells, *model]
+    place = next(i for i, cell in enumerate(cells) if cell.source.startswith("#| export\nfrom __future__"))
+    lines = [*cells[place].source.split("\n")[3:], *extra.split("\n")]
+    code = "\n".join(cell.source for i, cell in enumerate(cells) if cell.exported and i != place)
+    kept = [line for line in dict.fromkeys(lines) if line.strip() and _needed(line, code, lines)]
+    here = "\n".join(cell.source for cell in cells if cell.kind == "code" and not cell.exported)
+    shown = [each for each in dict.fromkeys(lines) if each.strip() and each not in kept and _needed(each, here, lines)]
+    head = [Out("code", "\n".join(["#| export", "from __future__ import annotations", "", *kept]))]
+    if shown:
+        head.append(Out("code", "\n".join(shown)))
+    return [*cells[:place], *head, *cells[place + 1 :]]
+
+
+def _needed(line: str, code: str, lines: list[str]) -> bool:
+    if line.startswith((" ", "try", "except", "else", "finally")) or "import *" in line:
+        return True
+    names = re.findall(r"\w+", line.partition(" as ")[2] or line.rpartition("import ")[2])
+    return any(re.search(rf"\b{re.escape(name)}\b", code) for name in names)
+
+
+def _alignment(cells: list[Out]) -> list[dict[str, Any]]:
+    """For each cell of the author: the last cell that stands for it, and every name that its parts bind."""
+    found: dict[int, dict[str, Any]] = {}
+    for number, out in enumerate(cells, 1):
+        if out.kind == "code" and out.cells and not out.exported:
+            last = found.setdefault(max(out.cells), {"converted": number, "original": [], "names": []})
+            last["converted"] = number
+            last["original"] = sorted({*last["original"], *(cell + 1 for cell in out.cells)})
+            last["names"] += [name for name in out.names if name not in last["names"]]
+    return [entry for entry in found.values() if entry["names"]]
+
+
+def _structure(plan: Plan, cells: list[Out], parameters: Parameters) -> dict[str, Any]:
+    before = plan.notebook
+    return {
+        "before": {
+            "cells": len(before.cells),
+            "code cells": len(before.code),
+            "functions": sum(1 for line in plan.lines if line.kind == "definition"),
+            "parameters": 0,
+            "exports": 0,
+        },
+        "after": {
+            "cells": len(cells),
+            "code cells": sum(cell.kind == "code" for cell in cells),
+            "functions": len({cell.step for cell in cells if cell.exported and cell.step}),
+            "parameters": len(parameters.every),
+            "exports": sum(cell.exported for cell in cells),
+        },
+    }
+
+
+def default_name(plan: Plan) -> str:
+    """Return a module name for a notebook: its file's name."""
+    made = naming.snake(plan.notebook.path.stem)
+    made = re.sub(r"[^a-z0-9_]", "", made).strip("_")
+    return made if re.fullmatch(r"[a-z][a-z0-9_]*", made) else "notebook"
