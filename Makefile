@@ -95,10 +95,10 @@ test-rollout: $(READY)  ## champion and challenger under load: 10 % of 100,000 k
 
 test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by node, Python by mypy, C# against a golden file
 	@test -x .bench/node/node_modules/.bin/tsc || npm install --silent --no-audit --no-fund --prefix .bench/node typescript @types/node
-	$(BIN)/python -m pytest -q -n 0 tests/test_clients.py
+	$(BIN)/python -m pytest -q -n 0 tests/serving/package/test_clients.py
 
 test-serving-crash: $(READY)  ## kill -9 of a prediction log, of its collector, of a batch and of who applies decisions, 50 trials each
-	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/test_collect.py tests/test_score.py tests/test_decisions.py
+	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/serving/log/test_collect.py tests/serving/batch/test_score.py tests/decisions/test_decisions.py
 
 test-full-disk: $(READY)  ## 50 kills of a two-worker service under load on a nearly full disk: no acknowledged answer is lost
 	STRICT=1 $(BIN)/python bench/full_disk.py $(OPTIONS)
@@ -129,7 +129,7 @@ test-s3: $(READY)  ## outputs of runs on a real S3-speaking server
 		grep -E '^[a-z0-9]' requirements.lock | sed 's/ \\$$//' | grep -v python-dateutil > .bench/s3/lock.txt && .bench/s3/bin/python -m pip install -q \
 		--disable-pip-version-check -r .bench/s3/lock.txt "s3fs==2026.9.0" "aiobotocore==3.10.*" "botocore==1.43.117" "boto3==1.43.117" \
 		"moto[server]==5.2.*" && .bench/s3/bin/python -m pip install -q --no-deps -e .; }
-	.bench/s3/bin/python -m pytest -q -n 0 tests/test_history.py -k s3 -rs
+	.bench/s3/bin/python -m pytest -q -n 0 tests/runs/execution/test_history.py -k s3 -rs
 
 bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and mlflow models serve, in one run
 	@test -x .bench/serving/bin/mlflow || { $(PYTHON) -m venv .bench/serving && .bench/serving/bin/python -m pip install -q \

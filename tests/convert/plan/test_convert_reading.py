@@ -10,7 +10,7 @@ from d2c_mlops.convert.plan.plan import read
 from d2c_mlops.convert.plan.reading import reading, to_text
 from d2c_mlops.convert.source.notebook import read_notebook
 
-NOTEBOOKS = Path(__file__).parent / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 def found(name: str) -> dict:

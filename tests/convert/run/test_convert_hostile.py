@@ -9,7 +9,7 @@ import pytest
 
 from d2c_mlops.convert.run.isolation import TRUSTED, best
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "bench"))
 import hostile
 
 NAMES = ("delete a file", "write through a hard link", "TCP", "an abstract socket", "the environment of all processes",

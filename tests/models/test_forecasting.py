@@ -32,7 +32,7 @@ from d2c_mlops.models.forecasting.smoothing import Array
 
 matplotlib.use("Agg")
 NAN = float("nan")
-SHARED = Path(os.environ.get("D2C_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SHARED = Path(os.environ.get("D2C_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def panel(values: Array, freq: Freq = "D") -> Panel:

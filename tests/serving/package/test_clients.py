@@ -29,7 +29,7 @@ from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.clients import client, languages
 from d2c_mlops.settings import Settings
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[2]
 TSC = HERE.parent / ".bench" / "node" / "node_modules" / ".bin" / "tsc"
 AWKWARD = Contract(
     name="awkward", version="2.1.0", key="customer id",

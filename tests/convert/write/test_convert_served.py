@@ -31,7 +31,7 @@ from d2c_mlops.serving.package.bento import package
 from d2c_mlops.settings import Settings, load
 
 pytestmark = pytest.mark.timeout(900)  # it runs, packages and ejects
-NOTEBOOKS = Path(__file__).parent / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHARTER = """
 [model:churn_2019]
 charter.owner = Head of CRM

@@ -54,7 +54,7 @@ def test_the_lab_is_started_with_scheduler_server_and_extension(project: Path) -
 
 
 def test_make_lab_is_d2c_lab() -> None:
-    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    makefile = (Path(__file__).parents[3] / "Makefile").read_text()
     assert "\n\t$(BIN)/d2c lab" in makefile.partition("\nlab:")[2].partition("\n\n")[0]
 
 

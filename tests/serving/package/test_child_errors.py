@@ -21,7 +21,7 @@ from d2c_mlops.serving.package.container import builders
 from d2c_mlops.serving.package.container.prepare import reason
 from d2c_mlops.serving.package.requirements import pins
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parents[3]
 WORDS = st.text(
     st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="`"), min_size=1, max_size=30
 )

@@ -31,7 +31,7 @@ from d2c_mlops.models.forecasting.smoothing import Array
 from d2c_mlops.registry.evaluators import Trial, evaluator_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-SHARED = Path(os.environ.get("D2C_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SHARED = Path(os.environ.get("D2C_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FIRST = {"D": "2023-01-02", "W": "2023-01-02", "M": "2019-01-01"}
 STEP = {"D": "D", "W": "7D", "M": "MS"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-BENCH = Path(__file__).parents[1] / "bench"
+BENCH = Path(__file__).parents[3] / "bench"
 
 
 @pytest.fixture

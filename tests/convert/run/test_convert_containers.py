@@ -23,7 +23,7 @@ from d2c_mlops.convert.run.isolated_run import Child, Limits, Session, Stopped, 
 from d2c_mlops.errors import UsageError
 from d2c_mlops.settings import load
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "bench"))
 import hostile
 
 IMAGE = "shop/notebooks:1"
@@ -333,7 +333,7 @@ class TestPodman:
 
     def test_a_conversion_is_equivalent_and_says_where_it_ran(self, limits: Limits, tmp_path: Path) -> None:
         (tmp_path / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
-        notebook = Path(__file__).parent / "notebooks" / "churn_2019.ipynb"
+        notebook = Path(__file__).parents[2] / "notebooks" / "churn_2019.ipynb"
         done = convert(notebook, settings=load(tmp_path, environ={}), isolation=limits.isolation)
         assert done.verdict.status == "equivalent", done.to_text()
         assert f"isolation container of {hostile.image()} (podman)" in done.to_text()

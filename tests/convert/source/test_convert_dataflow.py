@@ -11,7 +11,7 @@ from d2c_mlops.convert.meaning.roles import structure
 from d2c_mlops.convert.source.dataflow import Flow, trace
 from d2c_mlops.convert.source.notebook import Notebook, code_cell, read_notebook
 
-HERE = Path(__file__).parent / "notebooks"
+HERE = Path(__file__).parents[2] / "notebooks"
 
 
 def notebook(*cells: str) -> Notebook:

@@ -350,7 +350,7 @@ def test_a_collection_on_a_full_disk_says_so_and_loses_nothing(tmp_path: Path, m
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # half a minute alone, many on a machine that does much else
 def test_kills_on_a_nearly_full_disk_lose_nothing_that_was_acknowledged() -> None:
-    bench = Path(__file__).parents[1] / "bench/full_disk.py"
+    bench = Path(__file__).parents[3] / "bench/full_disk.py"
     done = subprocess.run([sys.executable, str(bench), "--kills", "2"], capture_output=True, text=True,
                           env=os.environ | {"STRICT": "1"}, timeout=1150)  # fmt: skip
     if done.returncode == 77:

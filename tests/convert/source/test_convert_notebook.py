@@ -14,7 +14,7 @@ from d2c_mlops.convert.source.magics import split_magics
 from d2c_mlops.convert.source.notebook import code_cell, parse_notebook, read_notebook
 from d2c_mlops.errors import DataRefused, UsageError
 
-HERE = Path(__file__).parent / "notebooks"
+HERE = Path(__file__).parents[2] / "notebooks"
 
 
 def notebook_of(*cells: dict[str, Any], **top: Any) -> bytes:

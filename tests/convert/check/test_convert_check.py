@@ -19,7 +19,7 @@ from d2c_mlops.convert.check.rule import subject_of
 from d2c_mlops.convert.source.finding import SEVERITIES
 from d2c_mlops.errors import UsageError
 
-HERE = Path(__file__).parent / "notebooks"
+HERE = Path(__file__).parents[2] / "notebooks"
 EXPECTED: dict[str, set[str]] = {
     "automagic": {"D2C403", "D2C501"},
     "churn_2019": {"D2C501", "D2C512", "D2C516", "D2C701", "D2C801"},
