@@ -40,7 +40,7 @@ PARAMETERS = "slot: str = ''"
 WORK = """
 import fcntl, os, random, time
 from pathlib import Path
-from d2c_mlops.runs.run_events import record
+from d2c_mlops.runs.recording import record
 effects = Path("effects"); effects.mkdir(exist_ok=True)
 lock = (effects / f"{slot}.lock").open("a")
 try:

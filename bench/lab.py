@@ -24,7 +24,7 @@ FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --d
 FLAGS += " --disable-component-update --disable-sync"
 TEXT = """it's "quoted"; print(1) # {x} \\n ü"""
 PARAMETERS = "from datetime import date\nwho: str = 'nobody'\ndays: int = 7\nday: date = date(2026, 1, 31)"
-CELLS = (PARAMETERS, "from d2c_mlops.runs.run_events import record\nrecord(who=who, days=days)\nprint('seen', who)")
+CELLS = (PARAMETERS, "from d2c_mlops.runs.recording import record\nrecord(who=who, days=days)\nprint('seen', who)")
 OFFERED = [("who", "nobody"), ("days", "7"), ("day", "2026-01-31")]
 FORM = Path("/tmp/d2c-lab-form.png")
 PATIENCE = 90_000  # ms

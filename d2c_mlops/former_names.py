@@ -79,7 +79,7 @@ MODULES: dict[str, str] = {
     "models.statistical": "models.converted.statistical",
     "models.treatments": "models.segmentation.treatments",
     "options": "settings.schema",
-    "runs.values": "runs.run_events",
+    "runs.values": "runs.recording",
     "serving.service": "serving.app.service",
     "serving.sinks": "serving.batch.sinks",
     "values": "settings.parsing",

@@ -256,7 +256,7 @@ def _checks(
             f'assert answers["{found["contract"]["key"]}"].tolist() == asked["{found["contract"]["key"]}"].tolist()\n'
             f"assert {MODEL_NAME}.predict(asked.iloc[[0]])[\"prediction\"].tolist() == answers[\"prediction\"].tolist()[:1]{measured}\nanswers.head()"),
         Out("markdown", f"## On record\n`d2c run` on this notebook registers what it fitted as a version of `{name}`; opened in JupyterLab, nothing is registered."),
-        Out("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.run_events import record, run_id\nfrom d2c_mlops.settings import load\n\n"
+        Out("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.recording import record, run_id\nfrom d2c_mlops.settings import load\n\n"
             "record(**{evaluation.metric: evaluation.value}, **{f\"baseline_{key}\": value for key, value in evaluation.baselines.items()})\n"
             "if run_id():\n    settings = load()\n"
             f"    fitted = new_model(\"{name}\", settings, {{{listed}}}).fit(Tables({{}}), {MODEL_NAME}.as_of)\n"

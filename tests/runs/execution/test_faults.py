@@ -23,7 +23,7 @@ from d2c_mlops.runs.execution.supervise import Limits
 from d2c_mlops.settings import Settings, load
 
 __all__ = ["scheduled"]
-CPUS = "import os\nfrom d2c_mlops.runs.run_events import record\nrecord(cpus=len(os.sched_getaffinity(0)), omp=os.environ['OMP_NUM_THREADS'])"
+CPUS = "import os\nfrom d2c_mlops.runs.recording import record\nrecord(cpus=len(os.sched_getaffinity(0)), omp=os.environ['OMP_NUM_THREADS'])"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from d2c_mlops.runs.execution.records import close_lost, find, latest
 from d2c_mlops.settings import Settings, load
 
 PARAMETERS = "from datetime import date\nwho: str = 'x'\nday: date = date(2024, 1, 1)\nn: int = 3\nseed: int = 1"
-RECORD = "from d2c_mlops.runs.run_events import record\nrecord(who=who, day=day, twice=2 * n)"
+RECORD = "from d2c_mlops.runs.recording import record\nrecord(who=who, day=day, twice=2 * n)"
 
 
 def write(path: Path, *cells: str) -> Path:

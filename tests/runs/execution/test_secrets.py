@@ -22,7 +22,7 @@ import base64, os, sys, json
 from IPython.display import HTML, display
 from urllib.parse import quote
 from d2c_mlops.runs.secrets.secrets import secret
-from d2c_mlops.runs.run_events import record
+from d2c_mlops.runs.recording import record
 other = secret("SHOP_PASSWORD")
 for each in (token, other):
     print(each, repr(each), json.dumps(each), quote(each), base64.b64encode(each.encode()).decode())

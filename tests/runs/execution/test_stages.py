@@ -16,7 +16,7 @@ STAGED = """
 from pathlib import Path
 import numpy as np, pandas as pd
 from d2c_mlops.runs.execution.stages import stage
-from d2c_mlops.runs.run_events import record
+from d2c_mlops.runs.recording import record
 
 @stage
 def cleaned(n):

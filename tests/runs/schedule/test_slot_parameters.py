@@ -151,7 +151,7 @@ def test_the_key_is_in_the_environment_of_a_slots_run_and_in_no_other(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = (
-        "from d2c_mlops.runs.run_events import record, slot_key as key\nrecord(parameter=slot_key, environment=key())"
+        "from d2c_mlops.runs.recording import record, slot_key as key\nrecord(parameter=slot_key, environment=key())"
     )
     settings = with_job(project)
     write(project / "nb.ipynb", TRAIN, cell)

@@ -1,0 +1,64 @@
+"""What a notebook records with its run: values worth keeping and the datasets that it read."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from d2c_mlops.errors import UsageError
+from d2c_mlops.runs.run_events import RUN_ID, SLOT_KEY, tell
+from d2c_mlops.runs.secrets.redaction import clean, forms
+from d2c_mlops.runs.secrets.secrets import resolved
+from d2c_mlops.settings import load
+
+if TYPE_CHECKING:
+    from d2c_mlops.data.tables import Tables
+
+
+def record(**values: Any) -> None:
+    """Keep named values (numbers, texts, lists, dicts) with the run; outside of a run they are only printed."""
+    plain = clean({name: _plain(value, name) for name, value in values.items()}, forms(resolved()))
+    tell("values", plain)
+    print(" · ".join(f"{name} = {_short(value)}" for name, value in plain.items()))
+
+
+def open_tables(name: str, digest: str | None = None) -> Tables:
+    """Open a dataset that `d2c ingest` wrote; the run remembers which content it was."""
+    from d2c_mlops.data.tables import Tables
+
+    tables = Tables.open(load().store, name, digest)
+    if tables.manifest is not None:
+        tell("input", {"name": name, "digest": tables.manifest.digest})
+    return tables
+
+
+def run_id() -> str | None:
+    """Return the id of the run that this notebook is executed in; None in JupyterLab."""
+    return os.environ.get(RUN_ID)
+
+
+def slot_key() -> str:
+    """Return the key of the job and slot that this run is for, the same at every attempt; empty outside of the schedule."""
+    return os.environ.get(SLOT_KEY, "")
+
+
+def _plain(value: Any, name: str) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _plain(each, name) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, name) for each in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise UsageError(f"a value of type {type(value).__name__} cannot be recorded", where=name,
+                     next="record numbers, texts, dates, lists or dicts")  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
