@@ -24,7 +24,7 @@ from d2c_mlops.forgetting.forget import Forgetting
 from d2c_mlops.forgetting.forget import forget as _forget
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.gate import Clause
-from d2c_mlops.registry.promotions import Promotion, live
+from d2c_mlops.registry.promotion_history import Promotion, live
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.runs.execution.execute import run as _run
 from d2c_mlops.runs.execution.records import Run

@@ -61,7 +61,7 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
     """
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.models.core.contract_changes import broken_clauses, changes
-    from d2c_mlops.registry.promotions import champion
+    from d2c_mlops.registry.promotion_history import champion
 
     new, live = _contract(model, number), champion(Ledger.of(settings()), model)
     if live is None:

@@ -33,7 +33,7 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
     takes. The figures are written beside the Bento; `d2c deploy` takes limits from them.
     """
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.registry.promotions import live
+    from d2c_mlops.registry.promotion_history import live
     from d2c_mlops.registry.versions import find_version
     from d2c_mlops.serving.local.loadtest import FILE
     from d2c_mlops.serving.local.loadtest import loadtest as measure
@@ -104,7 +104,7 @@ def deploy(
     """
     from d2c_mlops.decisions.server import deployed
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.registry.promotions import live
+    from d2c_mlops.registry.promotion_history import live
     from d2c_mlops.registry.versions import find_version
     from d2c_mlops.serving.deploy import Plan, size_of, targets
     from d2c_mlops.serving.deploy import deploy as write

@@ -19,7 +19,7 @@ def models(context: click.Context, as_json: bool) -> None:
     """List the versions of all models, champions marked."""
     if context.invoked_subcommand:
         return None
-    from d2c_mlops.registry.promotions import champion
+    from d2c_mlops.registry.promotion_history import champion
     from d2c_mlops.registry.versions import all_versions
 
     ledger = _ledger()

@@ -48,7 +48,7 @@ def score(
     """
     from d2c_mlops.data.sources.files import FileFormat
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.registry.promotions import live
+    from d2c_mlops.registry.promotion_history import live
     from d2c_mlops.registry.versions import find_version
     from d2c_mlops.serving.batch.score import score as answer
     from d2c_mlops.serving.rollout.history import beside

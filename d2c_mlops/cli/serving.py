@@ -128,7 +128,7 @@ def serve(
 
 def _version(model: str, number: int | None) -> Version:
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.registry.promotions import live
+    from d2c_mlops.registry.promotion_history import live
     from d2c_mlops.registry.versions import find_version
 
     ledger = Ledger.of(settings())

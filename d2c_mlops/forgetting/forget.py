@@ -18,7 +18,7 @@ from d2c_mlops.file_lock import lock
 from d2c_mlops.forgetting import databases, datasets, ledger_rows, places, records
 from d2c_mlops.forgetting.person import MARKER, Person
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry.promotions import champion
+from d2c_mlops.registry.promotion_history import champion
 from d2c_mlops.registry.versions import Version, all_versions
 from d2c_mlops.runs.execution.records import latest
 from d2c_mlops.runs.recording import run_id

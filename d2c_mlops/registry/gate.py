@@ -20,6 +20,7 @@ from d2c_mlops.registry.charters import Example, example_of
 from d2c_mlops.registry.evaluators import Evaluator, Metric
 from d2c_mlops.registry.evidence import Asked, Evidence, evaluator, evidence
 from d2c_mlops.registry.figures import Measured, Pair, pairs_of, reported
+from d2c_mlops.registry.promotion_history import former_champions, history
 from d2c_mlops.registry.versions import Version, find_version, load_version, zone_of_days
 from d2c_mlops.settings import Settings
 
@@ -438,8 +439,6 @@ def _other_units(champion: Version, version: Version) -> str:
 
 def _former(question: Question) -> int | None:
     """Return the last former champion whose contract the version keeps."""
-    from d2c_mlops.registry.promotions import former_champions, history
-
     ledger = Ledger.of(question.settings)
     for number in reversed(former_champions(history(ledger, question.version.model))):
         if not broken_clauses(find_version(ledger, question.version.model, number).schema, question.version.schema):

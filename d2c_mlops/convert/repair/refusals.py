@@ -9,10 +9,11 @@ from typing import Any
 
 from d2c_mlops.convert.api_changes.change import live_changes
 from d2c_mlops.convert.repair import fetching
-from d2c_mlops.convert.repair.fixes.modules import OWN_NAMES, distribution_of
+from d2c_mlops.convert.repair.fixes.modules import distribution_of
 from d2c_mlops.convert.repair.fixes.paths import wants_network
 from d2c_mlops.convert.repair.mending import Trouble
 from d2c_mlops.convert.repair.revived import Refusal
+from d2c_mlops.convert.source.environment import OWN_NAMES
 
 
 def absent(

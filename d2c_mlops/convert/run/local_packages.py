@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from d2c_mlops.convert.repair.fixes.modules import DISTRIBUTIONS as MORE_DISTRIBUTIONS
 from d2c_mlops.convert.run.isolated_run import PACKAGE_ROOT, copy_folder
-from d2c_mlops.convert.source.environment import DISTRIBUTIONS
+from d2c_mlops.convert.source.environment import DISTRIBUTIONS, TO_INSTALL
 from d2c_mlops.convert.source.existence import is_file, is_folder
 from d2c_mlops.convert.source.notebook import Notebook
 from d2c_mlops.errors import DataRefused, Failure
@@ -123,7 +122,7 @@ def on_index(name: str, notebook: Notebook, roots: Sequence[Path]) -> str:
     places = [spec.origin] if spec is not None and spec.origin else []
     if places and not any(_among(Path(each), roots) for each in places):
         return f"the installed {DISTRIBUTIONS.get(name, name)}"
-    known = {**DISTRIBUTIONS, **MORE_DISTRIBUTIONS}
+    known = {**DISTRIBUTIONS, **TO_INSTALL}
     if name in known or _plain(name) in {_plain(each) for each in known.values()}:
         return f"{known.get(name, name)} on the package index"
     for text, where in _asked(notebook, roots):

@@ -136,3 +136,26 @@ def _read(place: Path) -> str:
         return place.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+OWN_NAMES = frozenset(  # of packages that authors write themselves: what an index has under them is somebody else's
+    "src utils util config configs settings helpers helper common lib libs core tools models features data preprocessing "  # noqa: SIM905
+    "pipeline pipelines scripts modules functions constants paths my_utils utilities".split()
+)
+# Module: the distribution to install for it, where that is another one than is known above or than its name says.
+TO_INSTALL = {
+    "Bio": "biopython", "Crypto": "pycryptodome", "MySQLdb": "mysqlclient", "PIL": "pillow", "bs4": "beautifulsoup4",
+    "category_encoders": "category-encoders", "cv2": "opencv-python-headless", "dateutil": "python-dateutil",
+    "docx": "python-docx", "dotenv": "python-dotenv", "factor_analyzer": "factor-analyzer", "fbprophet": "prophet",
+    "feature_engine": "feature-engine", "fitz": "pymupdf", "graphviz": "graphviz", "haversine": "haversine",
+    "imblearn": "imbalanced-learn", "keras": "tensorflow", "kmodes": "kmodes", "lifetimes": "lifetimes",
+    "mpl_toolkits.basemap": "basemap", "pandas_datareader": "pandas-datareader", "pandas_profiling": "ydata-profiling",
+    "plotly_express": "plotly", "pptx": "python-pptx", "psycopg2": "psycopg2-binary", "pyramid": "pmdarima",
+    "scikitplot": "scikit-plot", "serial": "pyserial", "skimage": "scikit-image", "sklearn": "scikit-learn",
+    "skopt": "scikit-optimize", "surprise": "scikit-surprise", "tensorflow": "tensorflow-cpu", "umap": "umap-learn", "wx": "wxPython",
+    "yaml": "pyyaml", "ydata_profiling": "ydata-profiling", "yfinance": "yfinance", "zmq": "pyzmq",
+    "chart_studio": "chart-studio", "implicit": "implicit", "squarify": "squarify", "wordcloud": "wordcloud",
+    "apyori": "apyori", "mlxtend": "mlxtend", "catboost": "catboost", "pmdarima": "pmdarima", "shap": "shap", "tables": "tables",
+}  # fmt: skip
+TO_INSTALL["keras"] = "tensorflow-cpu"
+TO_INSTALL["pkg_resources"] = "setuptools<81"

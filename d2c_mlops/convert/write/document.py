@@ -17,7 +17,7 @@ from d2c_mlops.convert.write.functions import (
     function_source,
     line_source,
 )
-from d2c_mlops.convert.write.parameters import Parameters
+from d2c_mlops.convert.write.parameter_list import Parameters
 
 FIND_DATA = '''def find_data(folder: str) -> Path:
     """Return the folder with the data: as given, or as seen from the nearest folder upwards that holds it."""

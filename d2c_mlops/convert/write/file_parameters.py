@@ -14,7 +14,7 @@ from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.source.existence import exists, is_file
 from d2c_mlops.convert.source.rewrite import Change, replacing
-from d2c_mlops.convert.write.parameters import Parameters
+from d2c_mlops.convert.write.parameter_list import Parameters
 
 FOLDERS = ("data_folder", "data_dir", "input_folder", "files_folder")
 _READERS = ("pandas.read_", "numpy.load", "numpy.genfromtxt", "numpy.fromfile", "pandas.ExcelFile", "pandas.HDFStore",

@@ -13,7 +13,7 @@ from d2c_mlops.convert.plan.authored import mentions
 from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import Line, Plan
 from d2c_mlops.convert.source.rewrite import Change, calling, changed, indented, returning, with_extras
-from d2c_mlops.convert.write.parameters import Parameters
+from d2c_mlops.convert.write.parameter_list import Parameters
 
 Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from d2c_mlops.convert.plan.evaluation_plan import SCORES
 from d2c_mlops.convert.plan.learning import Site
 from d2c_mlops.convert.plan.model_plan import Chosen, Way, skipped
 from d2c_mlops.convert.plan.piece import Piece
@@ -18,7 +17,8 @@ from d2c_mlops.convert.source.rewrite import indented, returning
 from d2c_mlops.convert.write.case import charter_source
 from d2c_mlops.convert.write.document import Out, exported
 from d2c_mlops.convert.write.functions import call_source, line_source
-from d2c_mlops.convert.write.parameters import Parameters
+from d2c_mlops.convert.write.model_text import class_source, contract_source, judged_by, prose
+from d2c_mlops.convert.write.parameter_list import Parameters
 
 TRAININGS = ("train", "train_model", "train_again", "train_the_model")  # names for the function that trains
 NEEDS = """from datetime import date
@@ -246,26 +246,10 @@ def _signature(names: Sequence[str], parameters: Parameters) -> str:
     return ", ".join(str(parameters.of(name)).partition(" = ")[0] for name in names)
 
 
-def score_source(chosen: Chosen, classes: bool) -> tuple[str, str, bool, str]:
-    """Return the metric's name, its source over (answers, predicted, features), whether lower is better, its import."""
-    metric = chosen.score if chosen.score in SCORES else ""
-    if chosen.fit.kind == "clusterer":
-        metric = "silhouette_score"
-    elif metric == "silhouette_score" or not metric:
-        metric = "accuracy_score" if classes else "r2_score"
-    if chosen.kept == "regression" and chosen.fit.path.endswith((".Logit", ".Probit")):
-        return "roc_auc", "roc_auc_score(answers, predicted)", False, "from sklearn.metrics import roc_auc_score"
-    name, lower = SCORES[metric]
-    given = "features, predicted" if metric == "silhouette_score" else "answers, predicted"
-    return name, f"{metric}({given})", lower, f"from sklearn.metrics import {metric}"
-
-
 def model_cells(
     name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, Any], parameters: Parameters, day: str
 ) -> list[Out]:
     """Return the cells of the model, its assertions included."""
-    from d2c_mlops.convert.write.model_text import class_source, contract_source, judged_by, prose
-
     words = prose(name, chosen, candidate, found)
     helper = [exported(candidate.load)] if candidate.load else []
     cells = [

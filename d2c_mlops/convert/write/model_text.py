@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from d2c_mlops.convert.plan.model_plan import Chosen
 from d2c_mlops.convert.write.document import Out
-from d2c_mlops.convert.write.parameters import Parameters
+from d2c_mlops.convert.write.parameter_list import Parameters
+from d2c_mlops.convert.write.scores import score_source
 
 if TYPE_CHECKING:
     from d2c_mlops.convert.write.model import Candidate
@@ -133,8 +134,6 @@ def _about(chosen: Chosen, estimator: str, columns: int) -> str:
 
 def judged_by(chosen: Chosen, classes: bool) -> tuple[str, str]:
     """Return the name of the metric that evaluate() reports, and of the baseline beside it."""
-    from d2c_mlops.convert.write.model import score_source
-
     if chosen.kept == "forecast":
         return "mean_absolute_error_in_sample", "last value"
     metric = score_source(chosen, classes)[0]
@@ -148,8 +147,6 @@ def judged_by(chosen: Chosen, classes: bool) -> tuple[str, str]:
 
 def _evaluate(chosen: Chosen, classes: bool, training: str) -> list[str]:
     """Return the method that judges the model."""
-    from d2c_mlops.convert.write.model import score_source
-
     head = "    def evaluate(self, tables: Tables, as_of: date) -> Evaluation:"
     if chosen.kept == "forecast":
         return [

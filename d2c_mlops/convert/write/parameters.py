@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import PLOTS, Line, Plan
 from d2c_mlops.convert.source.rewrite import Change, replacing
+from d2c_mlops.convert.write.file_parameters import FileReads
+from d2c_mlops.convert.write.parameter_list import Parameter, Parameters
 
 FLOATS = frozenset(
     "C alpha beta gamma eta learning_rate l1_ratio test_size train_size min_support min_threshold threshold contamination eps "  # noqa: SIM905
@@ -23,55 +24,11 @@ WORDS = FLOATS | frozenset(
     "max_iter max_features max_leaf_nodes num_leaves epochs batch_size n_splits cv periods steps horizon order seasonal_order "
     "seasonal_periods n_init min_samples min_child_weight k_neighbors degree tol n_bins lags nlags".split()
 )
-LINE = 106  # letters of a parameter and its note; a longer one goes without the note
 _DATE = re.compile(r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T]\d{1,2}:\d{2}(:\d{2})?)?$")
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One line of the parameters cell."""
-
-    name: str
-    annotation: str
-    default: str
-    note: str = ""
-    word: str = ""  # what a library calls it
-
-    def __str__(self) -> str:
-        line = f"{self.name}: {self.annotation} = {self.default}"
-        return f"{line}  # {self.note}" if self.note and len(line) + len(self.note) < LINE else line
-
-
-@dataclass
-class Parameters:
-    """All parameters, and the changes that put them into the code."""
-
-    every: list[Parameter] = field(default_factory=list)
-    changes: dict[tuple[int, int], list[Change]] = field(default_factory=dict)
-    folder: str = ""  # the parameter that holds the data's folder, where files are read
-    files: list[str] = field(default_factory=list)
-    computed: bool = False  # whether paths are only known when the code runs: they are looked up by in_data()
-    fixed: list[tuple[int, str]] = field(
-        default_factory=list
-    )  # cell and name of what reads from the default folder only
-
-    def note(self, parameter: Parameter) -> None:
-        """Take a parameter in; one that is known is noted with what else it is for."""
-        known = self.of(parameter.name)
-        if known is None:
-            self.every.append(parameter)
-        elif parameter.note and parameter.note not in known.note.split(", "):
-            self.every[self.every.index(known)] = replace(known, note=f"{known.note}, {parameter.note}")
-
-    def of(self, name: str) -> Parameter | None:
-        """Return the parameter of a name."""
-        return next((each for each in self.every if each.name == name), None)
 
 
 def extract(plan: Plan, found: list[Piece], data: Path | None, default_folder: str) -> Parameters:
     """Take literals out of the steps; constants that a cell sets once move to the parameters cell as they are."""
-    from d2c_mlops.convert.write.file_parameters import FileReads
-
     made = Parameters()
     reads = FileReads(plan, data)
     taken = plan.names | {piece.name for piece in found}

@@ -12,7 +12,7 @@ from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.write.functions import function_source, own_parameters
-from d2c_mlops.convert.write.parameters import Parameters
+from d2c_mlops.convert.write.parameter_list import Parameters
 
 
 def share(found: Sequence[Piece], plan: Plan, parameters: Parameters) -> None:

@@ -21,10 +21,12 @@ from d2c_mlops.convert.plan.steps import pieces
 from d2c_mlops.convert.run.isolated_run import Limits, clone_folder, run_program
 from d2c_mlops.convert.write.document import Out, joined, lay_out, with_guard
 from d2c_mlops.convert.write.functions import call_source
-from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells, score_source
+from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells
 from d2c_mlops.convert.write.model_text import class_name
-from d2c_mlops.convert.write.parameters import Parameter, Parameters, extract
+from d2c_mlops.convert.write.parameter_list import Parameter, Parameters
+from d2c_mlops.convert.write.parameters import extract
 from d2c_mlops.convert.write.project import Project, attachments, check_import, export, take_local, write_notebook
+from d2c_mlops.convert.write.scores import score_source
 from d2c_mlops.convert.write.sharing import share
 from d2c_mlops.errors import Failure, NotebookFailed
 

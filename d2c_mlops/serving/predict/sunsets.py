@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import zip_longest
 
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry.promotions import history
+from d2c_mlops.registry.promotion_history import history
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.serving.predict.older_contracts import Older
 from d2c_mlops.settings import Settings

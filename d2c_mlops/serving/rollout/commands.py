@@ -17,7 +17,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.registry import artifacts, promotions
 from d2c_mlops.registry.gate import Clause
-from d2c_mlops.registry.promotions import Promotion, live
+from d2c_mlops.registry.promotion_history import Promotion, live
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.serving.rollout.history import carry, current, history, place_of, state
 from d2c_mlops.serving.rollout.state_file import Rollout, read, write

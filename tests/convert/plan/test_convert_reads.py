@@ -25,7 +25,8 @@ from d2c_mlops.convert.write.case import charter_source
 from d2c_mlops.convert.write.document import joined, lay_out
 from d2c_mlops.convert.write.functions import call_source
 from d2c_mlops.convert.write.model import candidates
-from d2c_mlops.convert.write.parameters import Parameters, extract
+from d2c_mlops.convert.write.parameter_list import Parameters
+from d2c_mlops.convert.write.parameters import extract
 from d2c_mlops.convert.write.sharing import share
 
 IMPORTS = """import numpy as np

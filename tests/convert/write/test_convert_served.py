@@ -23,7 +23,8 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.models.core.model import discover
 from d2c_mlops.registry.gate import judge
-from d2c_mlops.registry.promotions import live, promote
+from d2c_mlops.registry.promotion_history import live
+from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.serving.app.app import Served, create_app

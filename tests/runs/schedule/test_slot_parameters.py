@@ -150,9 +150,7 @@ def test_keys_of_slots_tell_moments_apart_whatever_their_zone() -> None:
 def test_the_key_is_in_the_environment_of_a_slots_run_and_in_no_other(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell = (
-        "from d2c_mlops.runs.recording import record, slot_key as key\nrecord(parameter=slot_key, environment=key())"
-    )
+    cell = "from d2c_mlops.runs.recording import record, slot_key as key\nrecord(parameter=slot_key, environment=key())"
     settings = with_job(project)
     write(project / "nb.ipynb", TRAIN, cell)
     (slot,) = call(settings, clock=Clock(NOW.replace(hour=6)), name="train_it")

@@ -28,7 +28,7 @@ from d2c_mlops.errors import DataRefused, GateRefused, SettingsError, UsageError
 from d2c_mlops.ledger.schema import predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import contract_to_dict
-from d2c_mlops.registry.promotions import champion
+from d2c_mlops.registry.promotion_history import champion
 from d2c_mlops.registry.promotions import promote as promote_alone
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.serving.app.app import App, Keeping, Served, create_app

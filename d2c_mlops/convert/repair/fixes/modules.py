@@ -20,30 +20,11 @@ from d2c_mlops.convert.repair.mending import (
     statement_of,
     without_statement,
 )
+from d2c_mlops.convert.source.environment import OWN_NAMES, TO_INSTALL
 from d2c_mlops.convert.source.existence import exists, is_folder
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
-DISTRIBUTIONS = {
-    "Bio": "biopython", "Crypto": "pycryptodome", "MySQLdb": "mysqlclient", "PIL": "pillow", "bs4": "beautifulsoup4",
-    "category_encoders": "category-encoders", "cv2": "opencv-python-headless", "dateutil": "python-dateutil",
-    "docx": "python-docx", "dotenv": "python-dotenv", "factor_analyzer": "factor-analyzer", "fbprophet": "prophet",
-    "feature_engine": "feature-engine", "fitz": "pymupdf", "graphviz": "graphviz", "haversine": "haversine",
-    "imblearn": "imbalanced-learn", "keras": "tensorflow", "kmodes": "kmodes", "lifetimes": "lifetimes",
-    "mpl_toolkits.basemap": "basemap", "pandas_datareader": "pandas-datareader", "pandas_profiling": "ydata-profiling",
-    "plotly_express": "plotly", "pptx": "python-pptx", "psycopg2": "psycopg2-binary", "pyramid": "pmdarima",
-    "scikitplot": "scikit-plot", "serial": "pyserial", "skimage": "scikit-image", "sklearn": "scikit-learn",
-    "skopt": "scikit-optimize", "surprise": "scikit-surprise", "tensorflow": "tensorflow-cpu", "umap": "umap-learn", "wx": "wxPython",
-    "yaml": "pyyaml", "ydata_profiling": "ydata-profiling", "yfinance": "yfinance", "zmq": "pyzmq",
-    "chart_studio": "chart-studio", "implicit": "implicit", "squarify": "squarify", "wordcloud": "wordcloud",
-    "apyori": "apyori", "mlxtend": "mlxtend", "catboost": "catboost", "pmdarima": "pmdarima", "shap": "shap", "tables": "tables",
-}  # fmt: skip
-DISTRIBUTIONS["keras"] = "tensorflow-cpu"
-DISTRIBUTIONS["pkg_resources"] = "setuptools<81"
-OWN_NAMES = frozenset(  # of packages that authors write themselves: what an index has under them is somebody else's
-    "src utils util config configs settings helpers helper common lib libs core tools models features data preprocessing "  # noqa: SIM905
-    "pipeline pipelines scripts modules functions constants paths my_utils utilities".split()
-)
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 _OPTIONAL = re.compile(
     r"Missing optional dependency '([\w.-]+)'|`?Import (\w+) failed|requires? (?:the )?`?(\w+)`? (?:library|package|to be installed)"
@@ -55,7 +36,7 @@ _COLAB = ("google.colab", "kaggle_datasets", "kaggle_secrets")
 def distribution_of(module: str) -> str:
     """Return the distribution that holds a module; by the module's own name where no table knows better."""
     top = module.partition(".")[0]
-    return DISTRIBUTIONS.get(module) or DISTRIBUTIONS.get(top) or top.replace("_", "-")
+    return TO_INSTALL.get(module) or TO_INSTALL.get(top) or top.replace("_", "-")
 
 
 @before("notebook-of-colab", "", "", "the module is only there on Colab or Kaggle", order=2)

@@ -1,0 +1,51 @@
+"""The parameters of a converted notebook: names, types, defaults, and the literals that they replace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from d2c_mlops.convert.source.rewrite import Change
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the parameters cell."""
+
+    name: str
+    annotation: str
+    default: str
+    note: str = ""
+    word: str = ""  # what a library calls it
+
+    def __str__(self) -> str:
+        line = f"{self.name}: {self.annotation} = {self.default}"
+        return f"{line}  # {self.note}" if self.note and len(line) + len(self.note) < LINE else line
+
+
+@dataclass
+class Parameters:
+    """All parameters, and the changes that put them into the code."""
+
+    every: list[Parameter] = field(default_factory=list)
+    changes: dict[tuple[int, int], list[Change]] = field(default_factory=dict)
+    folder: str = ""  # the parameter that holds the data's folder, where files are read
+    files: list[str] = field(default_factory=list)
+    computed: bool = False  # whether paths are only known when the code runs: they are looked up by in_data()
+    fixed: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # cell and name of what reads from the default folder only
+
+    def note(self, parameter: Parameter) -> None:
+        """Take a parameter in; one that is known is noted with what else it is for."""
+        known = self.of(parameter.name)
+        if known is None:
+            self.every.append(parameter)
+        elif parameter.note and parameter.note not in known.note.split(", "):
+            self.every[self.every.index(known)] = replace(known, note=f"{known.note}, {parameter.note}")
+
+    def of(self, name: str) -> Parameter | None:
+        """Return the parameter of a name."""
+        return next((each for each in self.every if each.name == name), None)
+
+
+LINE = 106  # letters of a parameter and its note; a longer one goes without the note

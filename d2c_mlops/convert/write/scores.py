@@ -1,0 +1,20 @@
+"""Which metric judges a converted model, and the source that computes it."""
+
+from __future__ import annotations
+
+from d2c_mlops.convert.plan.evaluation_plan import SCORES
+from d2c_mlops.convert.plan.model_plan import Chosen
+
+
+def score_source(chosen: Chosen, classes: bool) -> tuple[str, str, bool, str]:
+    """Return the metric's name, its source over (answers, predicted, features), whether lower is better, its import."""
+    metric = chosen.score if chosen.score in SCORES else ""
+    if chosen.fit.kind == "clusterer":
+        metric = "silhouette_score"
+    elif metric == "silhouette_score" or not metric:
+        metric = "accuracy_score" if classes else "r2_score"
+    if chosen.kept == "regression" and chosen.fit.path.endswith((".Logit", ".Probit")):
+        return "roc_auc", "roc_auc_score(answers, predicted)", False, "from sklearn.metrics import roc_auc_score"
+    name, lower = SCORES[metric]
+    given = "features, predicted" if metric == "silhouette_score" else "answers, predicted"
+    return name, f"{metric}({given})", lower, f"from sklearn.metrics import {metric}"
