@@ -40,10 +40,10 @@ from d2c_mlops import verbs
 from d2c_mlops.ledger.schema import predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import register
 from d2c_mlops.serving.local.server import Server
 from d2c_mlops.serving.log.collect import collect
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parents[1]

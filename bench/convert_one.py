@@ -148,9 +148,9 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.models.core.contract import to_records
     from d2c_mlops.registry.promotion_history import live
-    from d2c_mlops.registry.promotions import promote
     from d2c_mlops.registry.versions import load_version
     from d2c_mlops.runs.execution.execute import run
+    from d2c_mlops.serving.rollout.promotion import promote
     from d2c_mlops.settings import load
     from d2c_mlops.verbs import serve
 

@@ -24,7 +24,6 @@ from d2c_mlops import verbs
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.model import Evaluation
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import new_model, register
 from d2c_mlops.serving.app.app import Keeping, create_app
 from d2c_mlops.serving.http.metrics import Metrics
@@ -33,6 +32,7 @@ from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.serving.rollout.commands import abort, finish, rollout
 from d2c_mlops.serving.rollout.counters import Tally
 from d2c_mlops.serving.rollout.history import place_of
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.serving.rollout.status import standing, workers
 from d2c_mlops.serving.rollout.variants import Split

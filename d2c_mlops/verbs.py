@@ -40,12 +40,12 @@ from d2c_mlops.serving.package.container import containerize as _containerize
 from d2c_mlops.serving.rollout.commands import abort as _abort
 from d2c_mlops.serving.rollout.commands import challenger as _challenger
 from d2c_mlops.serving.rollout.commands import finish as _finish
-from d2c_mlops.serving.rollout.commands import promote as _promote
-from d2c_mlops.serving.rollout.commands import rollback as _rollback
 from d2c_mlops.serving.rollout.commands import rollout as _rollout
 from d2c_mlops.serving.rollout.history import beside
 from d2c_mlops.serving.rollout.lookup import Answerer, moments
 from d2c_mlops.serving.rollout.lookup import served as _served
+from d2c_mlops.serving.rollout.promotion import promote as _promote
+from d2c_mlops.serving.rollout.promotion import rollback as _rollback
 from d2c_mlops.serving.rollout.status import Standing
 from d2c_mlops.serving.rollout.status import standing as _standing
 from d2c_mlops.settings import Settings, load

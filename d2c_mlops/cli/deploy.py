@@ -110,7 +110,8 @@ def deploy(
     from d2c_mlops.serving.deploy import deploy as write
     from d2c_mlops.serving.deploy.project import given, parts
     from d2c_mlops.serving.local.loadtest import measured
-    from d2c_mlops.serving.package.bento import image_files, keys_file
+    from d2c_mlops.serving.package.bento import image_files
+    from d2c_mlops.serving.paths import keys_file
 
     held = settings()
     ledger = Ledger.of(held)

@@ -119,7 +119,7 @@ def _list(as_json: bool) -> None:
 
 
 def _file() -> Path:
-    from d2c_mlops.serving.package.bento import keys_file
+    from d2c_mlops.serving.paths import keys_file
 
     return keys_file(settings())
 

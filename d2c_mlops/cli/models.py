@@ -47,9 +47,9 @@ def models(context: click.Context, as_json: bool) -> None:
 @json_option
 def history(model: str, at: str | None, as_json: bool) -> None:
     """Tell which version of MODEL became champion when, why and by whom."""
-    from d2c_mlops.registry import promotions
+    from d2c_mlops.registry.promotion_history import history
 
-    found = promotions.history(_ledger(), model, _moment(at) if at else None)
+    found = history(_ledger(), model, _moment(at) if at else None)
     if at:
         found = found[-1:]
     if as_json:
@@ -81,7 +81,7 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
     Where its contract has a new major version, the champion before it goes on being served at /v1, /v2, … until its day: [service]
     keep_majors days from now, or `sunset.1 = 2027-03-31` in the model's section of settings.ini.
     """
-    from d2c_mlops.serving.rollout.commands import promote as decide
+    from d2c_mlops.serving.rollout.promotion import promote as decide
 
     made, clauses = decide(model, settings(), number=number, by=by, reason=reason, override=override)
     if as_json:
@@ -139,7 +139,7 @@ def check_model(model: str, number: int | None, as_json: bool) -> None:
 @json_option
 def rollback(model: str, number: int | None, by: str | None, reason: str, as_json: bool) -> None:
     """Make the champion before the present one live again."""
-    from d2c_mlops.serving.rollout.commands import rollback as back
+    from d2c_mlops.serving.rollout.promotion import rollback as back
 
     made = back(model, settings(), number=number, by=by, reason=reason)
     text = f"version {made.version} of {model} is champion again, instead of {made.previous}"

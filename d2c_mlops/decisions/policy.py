@@ -17,7 +17,7 @@ from d2c_mlops.decisions.words import NAMES, Words
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Contract, Field, record_model
 from d2c_mlops.serving.batch.score import identity_of
-from d2c_mlops.serving.package.bento import keys_file
+from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.settings import PolicySettings, Settings
 from d2c_mlops.settings.parsing import age
 

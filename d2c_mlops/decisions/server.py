@@ -16,7 +16,7 @@ from d2c_mlops.serving.deploy import Deciding
 from d2c_mlops.serving.http import json_logging as journal
 from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
 from d2c_mlops.serving.local.server import check_port
-from d2c_mlops.serving.package.bento import keys_file
+from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.settings import Settings
 
 

@@ -19,11 +19,11 @@ from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.registry.promotion_history import live
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import load_version
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
 
 NOTEBOOK = Path(__file__).parent / "churn_2019.ipynb"

@@ -23,11 +23,11 @@ from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.registry.promotion_history import live
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
 
 MODEL, DATASET, SOURCE = "demand", "sample", "sample"

@@ -22,7 +22,7 @@ from d2c_mlops.registry.promotion_history import champion
 from d2c_mlops.registry.versions import Version, all_versions
 from d2c_mlops.runs.execution.records import latest
 from d2c_mlops.runs.recording import run_id
-from d2c_mlops.serving.package.bento import log_secret
+from d2c_mlops.serving.paths import log_secret
 from d2c_mlops.settings import Settings
 from d2c_mlops.suppression import ERASE, FOLDER, PREFIX, PSEUDONYMISE, canonical, keyed_hash
 

@@ -29,7 +29,7 @@ def ignore(promotion: Promotion) -> None:
     """Do nothing about a promotion."""
 
 
-def promote(
+def judge_and_promote(
     model: str,
     settings: Settings,
     *,
@@ -90,7 +90,7 @@ def keep_evidence(version: Version, clauses: list[Clause], settings: Settings) -
     artifacts.keep(settings, version.artifact_uri, "gate.json", document)
 
 
-def rollback(
+def revert_promotion(
     model: str,
     settings: Settings,
     *,

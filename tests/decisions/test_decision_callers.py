@@ -19,7 +19,7 @@ from d2c_mlops.ledger.schema import predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.log.collect import _predictions
-from d2c_mlops.serving.package.bento import keys_file
+from d2c_mlops.serving.paths import keys_file
 
 
 def key(held, name: str, *scopes: str, models: tuple[str, ...] = ("price",)) -> str:

@@ -688,7 +688,7 @@ def test_what_is_served_applies_at_once_what_people_decide(tmp_path: Path, recei
 
     from d2c_mlops.serving.http import api_keys as keys
     from d2c_mlops.serving.local.server import free_port
-    from d2c_mlops.serving.package.bento import keys_file
+    from d2c_mlops.serving.paths import keys_file
 
     held, ledger, _ = shop(tmp_path, f"apply = {receiver.url}")
     predicted(ledger, "P-1", 20.0, at=datetime.now(UTC))

@@ -35,12 +35,12 @@ from d2c_mlops.forgetting.forget import forget
 from d2c_mlops.forgetting.person import Person
 from d2c_mlops.ledger.schema import decisions, feedback, forgettings, predictions, runs, versions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.runs.execution import processes
 from d2c_mlops.serving.batch.webhook_sink import Letter, Sent, _digest
 from d2c_mlops.serving.http.idempotency import Kept
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict.privacy import pseudonym
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
 
 WHO, MAIL, LEAD = "Canary-7001", "canary.jane@example.com", "L-canary-9"

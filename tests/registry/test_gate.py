@@ -30,7 +30,8 @@ from d2c_mlops.registry.evaluators.leads import LeadEvaluator
 from d2c_mlops.registry.figures import Measured, Pair
 from d2c_mlops.registry.gate import Clause, judge
 from d2c_mlops.registry.promotion_history import champion, history, live
-from d2c_mlops.registry.promotions import promote, rollback
+from d2c_mlops.registry.promotions import judge_and_promote as promote
+from d2c_mlops.registry.promotions import revert_promotion as rollback
 from d2c_mlops.registry.versions import Version, find_version, new_model, register
 from d2c_mlops.settings import Settings, load
 

@@ -12,7 +12,8 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.gate import judge
 from d2c_mlops.registry.promotion_history import champion, former_champions, history, live
-from d2c_mlops.registry.promotions import promote, rollback
+from d2c_mlops.registry.promotions import judge_and_promote as promote
+from d2c_mlops.registry.promotions import revert_promotion as rollback
 from d2c_mlops.registry.versions import Version, files_of, find_version, load_version, new_model, register
 from d2c_mlops.settings import Settings
 

@@ -36,7 +36,8 @@ from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict import synthetic
 from d2c_mlops.serving.predict.older_contracts import loaded as load
 from d2c_mlops.serving.predict.older_contracts import older
-from d2c_mlops.serving.rollout.watcher import Watcher, place
+from d2c_mlops.serving.rollout.state_file import place
+from d2c_mlops.serving.rollout.watcher import Watcher
 from d2c_mlops.settings import service_settings
 
 HOME = Path(__file__).parents[3]

@@ -17,7 +17,7 @@ from d2c_mlops.ledger.schema import BATCH, predictions
 from d2c_mlops.ledger.store import Ledger, insert_new
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.serving.batch.sinks import Batch, Out, Written
-from d2c_mlops.serving.package.bento import log_secret
+from d2c_mlops.serving.paths import log_secret
 from d2c_mlops.serving.predict.predictor import Mask, masking
 from d2c_mlops.serving.predict.privacy import veiled
 from d2c_mlops.settings import Settings

@@ -20,8 +20,9 @@ from d2c_mlops.errors import UsageError, child_error
 from d2c_mlops.private_files import private_file, private_folder
 from d2c_mlops.serving.bento_files import VARIABLE
 from d2c_mlops.serving.http.api_keys import Keyring
-from d2c_mlops.serving.package.bento import Bento, environment, keys_file, service_environment
+from d2c_mlops.serving.package.bento import Bento, environment
 from d2c_mlops.serving.package.requirements import bare_environment
+from d2c_mlops.serving.paths import keys_file, service_environment
 from d2c_mlops.settings import Settings
 
 

@@ -18,9 +18,9 @@ from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.schema import BATCH, by_callers, feedback, predictions, rollouts
 from d2c_mlops.ledger.store import CHUNK, Ledger, insert_new
 from d2c_mlops.serving.http.api_keys import PROBE
+from d2c_mlops.serving.log.aborted import abort_row, marks
 from d2c_mlops.serving.log.files import intact, recover
 from d2c_mlops.serving.predict.prediction_ids import UNSIGNED
-from d2c_mlops.serving.rollout.state_file import marks
 from d2c_mlops.settings import Settings
 
 Rows = list[dict[str, Any]]
@@ -185,12 +185,6 @@ def _feedback(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _text(value: Any) -> str | None:
     """Return a text that every database takes: PostgreSQL's cannot hold a NUL."""
     return str(value).replace("\0", "\ufffd") if value is not None else None
-
-
-def abort_row(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the ledger's row of what a service said when it ended a rollout."""
-    names = [column.name for column in rollouts.columns if column.name not in ("id", "at")]
-    return {**{name: line[name] for name in names}, "at": datetime.fromisoformat(line["at"])}
 
 
 READERS: dict[str, Callable[[dict[str, Any]], Iterable[dict[str, Any]]]] = {

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
 from contextlib import suppress
-from datetime import UTC, datetime
-from secrets import token_hex
-from typing import Any
 
-from sqlalchemy import insert
-
-from d2c_mlops.errors import D2CError, Failure, GateRefused, UsageError
-from d2c_mlops.file_lock import lock
-from d2c_mlops.ledger.schema import rollouts
+from d2c_mlops.errors import Failure, GateRefused, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract_changes import broken_clauses
-from d2c_mlops.registry import artifacts, promotions
-from d2c_mlops.registry.gate import Clause
-from d2c_mlops.registry.promotion_history import Promotion, live
+from d2c_mlops.registry import artifacts, promotion_history
+from d2c_mlops.registry.promotion_history import live
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.serving.rollout.history import carry, current, history, place_of, state
-from d2c_mlops.serving.rollout.state_file import Rollout, read, write
+from d2c_mlops.serving.rollout.history import carry, current, history, place_of
+from d2c_mlops.serving.rollout.promotion import alias_notes, append_event, promote
+from d2c_mlops.serving.rollout.state_file import Rollout, read
 from d2c_mlops.serving.rollout.status import Standing, standing
 from d2c_mlops.settings import Settings
 
@@ -89,13 +81,13 @@ def rollout(
     action = "shadow" if shadow else "start"
     if same and now and now.mode == "share" and not shadow:
         action = "widen" if part >= now.share else "narrow"
-    _append(
+    append_event(
         ledger, settings, model, action, reason or "by hand", by,
         champion=champion.version, challenger=version.version, mode=mode, share=part,
     )  # fmt: skip
     told = standing(model, settings, wait=True)
     if not same:
-        told.notes += _alias(lambda: artifacts.set_alias(settings, model, "challenger", version.version))
+        told.notes += alias_notes(lambda: artifacts.set_alias(settings, model, "challenger", version.version))
     return told
 
 
@@ -106,11 +98,11 @@ def abort(model: str, settings: Settings, *, by: str | None = None, reason: str 
     champion, now = live(ledger, model), current(ledger, model, settings)
     if now is None or not now.going:
         return standing(model, settings, notes=["nothing changes: no rollout is going"], wait=True)
-    _append(
+    append_event(
         ledger, settings, model, "abort", reason or "by hand", by, champion=champion.version, challenger=now.challenger
     )
     told = standing(model, settings, wait=True)
-    told.notes += _alias(lambda: artifacts.drop_alias(settings, model, "challenger"))
+    told.notes += alias_notes(lambda: artifacts.drop_alias(settings, model, "challenger"))
     return told
 
 
@@ -130,32 +122,8 @@ def finish(
         return told
     told = standing(model, settings, wait=True)
     told.gate = clauses
-    told.notes += _alias(lambda: artifacts.drop_alias(settings, model, "challenger"))
+    told.notes += alias_notes(lambda: artifacts.drop_alias(settings, model, "challenger"))
     return told
-
-
-def promote(
-    model: str,
-    settings: Settings,
-    *,
-    number: int | None = None,
-    by: str | None = None,
-    reason: str = "",
-    override: bool = False,
-) -> tuple[Promotion | None, list[Clause]]:
-    """Promote as the registry does; services that have the version loaded follow without a restart."""
-    return promotions.promote(
-        model, settings, number=number, by=by, reason=reason, override=override, moved=lambda p: _moved(p, settings)
-    )
-
-
-def rollback(
-    model: str, settings: Settings, *, number: int | None = None, by: str | None = None, reason: str = ""
-) -> Promotion:
-    """Go back as the registry does; services that have the version loaded follow without a restart."""
-    return promotions.rollback(
-        model, settings, number=number, by=by, reason=reason, moved=lambda p: _moved(p, settings)
-    )
 
 
 def check(champion: Version, version: Version) -> None:
@@ -188,7 +156,7 @@ def left(ledger: Ledger, version: Version) -> str:
     met = [each for each in history(ledger, version.model) if each.challenger == version.version]
     if met and met[-1].action == "abort":
         return f"its rollout was aborted on {met[-1].at:%Y-%m-%d}, by {met[-1].by}: {met[-1].reason}"
-    over = [each for each in promotions.history(ledger, version.model) if each.previous == version.version]
+    over = [each for each in promotion_history.history(ledger, version.model) if each.previous == version.version]
     if over:
         return f"version {over[-1].version} took its place as champion on {over[-1].at:%Y-%m-%d}, by {over[-1].by}: {over[-1].reason}"
     return ""
@@ -219,57 +187,3 @@ def _guards_hold(model: str, now: Rollout, settings: Settings) -> bool:
         return read(file).guards == now.guards
     except (FileNotFoundError, UsageError):
         return False
-
-
-def _append(
-    ledger: Ledger,
-    settings: Settings,
-    model: str,
-    action: str,
-    reason: str,
-    by: str | None,
-    *,
-    champion: int,
-    challenger: int | None,
-    mode: str = "off",
-    share: float = 0.0,
-) -> None:
-    """Add a decision to the history and tell the services. The ledger comes first; the file can be made again from it."""
-    row: dict[str, Any] = {
-        "event": token_hex(12), "model": model, "at": datetime.now(UTC), "by": by or getpass.getuser(),
-        "reason": reason, "action": action, "mode": mode, "share": share, "champion": champion,
-        "challenger": challenger, "salt": str(challenger or ""), "stage": token_hex(8), "evidence": {},
-    }  # fmt: skip
-    file, _ = place_of(model, settings)
-    with lock(file.parent, "the rollout", 10.0):
-        with ledger.write() as connection:
-            connection.execute(insert(rollouts).values(row))
-        now = current(ledger, model, settings)
-        assert now is not None
-        write(file, now)
-
-
-def _moved(promotion: Promotion, settings: Settings) -> None:
-    """End a rollout whose champion has moved, and let services that have the new champion loaded follow."""
-    ledger, model = Ledger.of(settings), promotion.model
-    event = state(history(ledger, model))
-    if event is not None and event.mode != "off":
-        won = promotion.version == event.challenger
-        why = promotion.reason if won else f"version {promotion.version} became champion"
-        action = "promote" if won else "end"
-        _append(
-            ledger, settings, model, action, why, promotion.by, champion=promotion.version, challenger=event.challenger
-        )
-        return
-    file, folder = place_of(model, settings)
-    if file.exists() or folder.exists():
-        write(file, current(ledger, model, settings) or Rollout(model, promotion.version))
-
-
-def _alias(change: Any) -> list[str]:
-    """Move the registry's alias; a registry that is away ends nothing."""
-    try:
-        change()
-    except D2CError as err:
-        return [f"the alias `challenger` could not be moved: {err.what}"]
-    return []

@@ -14,12 +14,11 @@ from sqlalchemy import select
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import rollouts
 from d2c_mlops.ledger.store import Ledger, insert_new
-from d2c_mlops.registry import promotions
+from d2c_mlops.registry.promotion_history import champion as champion_at
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.serving.log.collect import abort_row
-from d2c_mlops.serving.package.bento import state_folder
-from d2c_mlops.serving.rollout.state_file import Rollout, ended, marks, read, write
-from d2c_mlops.serving.rollout.watcher import place
+from d2c_mlops.serving.log.aborted import abort_row, marks
+from d2c_mlops.serving.paths import state_folder
+from d2c_mlops.serving.rollout.state_file import Rollout, ended, place, read, write
 from d2c_mlops.settings import Settings
 
 
@@ -72,7 +71,7 @@ def state(events: Sequence[Event]) -> Event | None:
 
 def current(ledger: Ledger, model: str, settings: Settings, at: datetime | None = None) -> Rollout | None:
     """Return the rollout that holds, or held; None when there never was one."""
-    event, champion = state(history(ledger, model, at)), promotions.champion(ledger, model, at)
+    event, champion = state(history(ledger, model, at)), champion_at(ledger, model, at)
     if event is None or champion is None:
         return None
     made = Rollout(

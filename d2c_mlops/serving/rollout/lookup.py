@@ -12,9 +12,9 @@ from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import by_callers, predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.registry import promotions
+from d2c_mlops.registry import promotion_history
 from d2c_mlops.registry.versions import find_version
-from d2c_mlops.serving.package.bento import log_secret
+from d2c_mlops.serving.paths import log_secret
 from d2c_mlops.serving.predict.privacy import pseudonym
 from d2c_mlops.serving.rollout import history
 from d2c_mlops.settings import Settings
@@ -75,7 +75,7 @@ def computed(
     ledger: Ledger, model: str, key: str, settings: Settings, start: datetime, end: datetime
 ) -> list[Answerer]:
     """Return who would have answered, by the champions and the rollouts of the time, each with the moment it began."""
-    changes = [each.at for each in promotions.history(ledger, model)] + [
+    changes = [each.at for each in promotion_history.history(ledger, model)] + [
         each.at for each in history.history(ledger, model)
     ]
     moments = [start, *sorted(each for each in changes if start < each <= end)]
@@ -90,7 +90,7 @@ def computed(
 
 def who(ledger: Ledger, model: str, key: str, settings: Settings, at: datetime) -> tuple[int | None, str]:
     """Return the version and the variant that answer a key at a moment."""
-    champion = promotions.champion(ledger, model, at)
+    champion = promotion_history.champion(ledger, model, at)
     if champion is None:
         return None, "none"
     now = history.current(ledger, model, settings, at)

@@ -7,7 +7,6 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -158,15 +157,15 @@ def mark(folder: Path, stage: str, event: dict[str, Any]) -> bool:
     return True
 
 
-def marks(folder: Path) -> list[dict[str, Any]]:
-    """Return what services said about stages that they ended."""
-    found = []
-    for file in sorted(folder.glob("aborted-*.json")):
-        with suppress(OSError, ValueError):
-            found.append(json.loads(file.read_text(encoding="utf-8")))
-    return found
-
-
 def ended(rollout: Rollout) -> Rollout:
     """Return the same with nothing left for the challenger to do."""
     return replace(rollout, mode="off", share=0.0)
+
+
+BEAT = 5.0  # seconds between two signs of life, for those who share the folder and not the machine
+
+
+def place(rollout: str, state: str, model: str) -> tuple[Path | None, Path | None]:
+    """Return the rollout file of a model's service and the folder that its workers share, by the service's settings."""
+    folder = Path(state) / "rollout" / model if state else None
+    return (Path(rollout.replace("{model}", model)) if rollout else folder / FILE if folder else None), folder

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry import promotions
+from d2c_mlops.registry import promotion_history
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.versions import find_version
 from d2c_mlops.serving.rollout.counters import summary, total
 from d2c_mlops.serving.rollout.history import Event, carry, current, history, place_of
-from d2c_mlops.serving.rollout.state_file import Rollout, here
-from d2c_mlops.serving.rollout.watcher import BEAT
+from d2c_mlops.serving.rollout.state_file import BEAT, Rollout, here
 from d2c_mlops.settings import Settings
 
 PATIENCE = 4.0  # seconds in which running services are waited for
@@ -64,7 +63,7 @@ def standing(model: str, settings: Settings, *, wait: bool = False, notes: Seque
     """Return how a rollout stands; with `wait` as soon as the services on this machine follow it, or PATIENCE is over."""
     ledger, start = Ledger.of(settings), time.monotonic()
     carry(ledger, model, settings)
-    champion, now = promotions.champion(ledger, model), current(ledger, model, settings)
+    champion, now = promotion_history.champion(ledger, model), current(ledger, model, settings)
     told = Standing(model, champion.version if champion else None, now, history(ledger, model), notes=list(notes))
     told.file = str(place_of(model, settings)[0])
     if champion is None:

@@ -22,11 +22,10 @@ from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.serving.rollout.counters import Tally, summary, total, verdict
-from d2c_mlops.serving.rollout.state_file import FILE, Rollout, here, mark, marker, put, read
+from d2c_mlops.serving.rollout.state_file import BEAT, Rollout, here, mark, marker, put, read
 from d2c_mlops.serving.rollout.variants import PATIENCE, Shadowed, Shadows, Split
 
 LOOK = 0.5  # seconds between two looks at the file
-BEAT = 5.0  # seconds between two signs of life, for those who share the folder and not the machine
 STALE = 30 * 24 * 3600.0  # seconds
 LOG = logging.getLogger("d2c.service")
 
@@ -220,9 +219,3 @@ class Watcher:
             self._tell()
             if self.own is not None and len(self.applied) <= 2:
                 self.own.unlink(missing_ok=True)
-
-
-def place(rollout: str, state: str, model: str) -> tuple[Path | None, Path | None]:
-    """Return the rollout file of a model's service and the folder that its workers share, by the service's settings."""
-    folder = Path(state) / "rollout" / model if state else None
-    return (Path(rollout.replace("{model}", model)) if rollout else folder / FILE if folder else None), folder

@@ -24,11 +24,11 @@ from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.models.core.model import discover
 from d2c_mlops.registry.gate import judge
 from d2c_mlops.registry.promotion_history import live
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
 
 pytestmark = pytest.mark.timeout(900)  # it runs, packages and ejects

@@ -16,13 +16,14 @@ from test_registry import train
 
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import load_version, new_model
 from d2c_mlops.serving.app.app import Keeping, Served, create_app
 from d2c_mlops.serving.http.api_keys import create
 from d2c_mlops.serving.local.server import free_port, serving
-from d2c_mlops.serving.package.bento import keys_file, package
+from d2c_mlops.serving.package.bento import package
 from d2c_mlops.serving.package.requirements import FORBIDDEN, closure
+from d2c_mlops.serving.paths import keys_file
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import ServiceSettings, Settings
 
 

@@ -27,7 +27,6 @@ from d2c_mlops.cli import main
 from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.errors import DataRefused, Temporary, UsageError
 from d2c_mlops.models.core.contract import Contract, column
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.batch import sql_sink, webhook_sink
@@ -35,6 +34,7 @@ from d2c_mlops.serving.batch.coerce import checked
 from d2c_mlops.serving.batch.score import identity_of, score
 from d2c_mlops.serving.batch.source import read_records
 from d2c_mlops.serving.predict.predictor import Unfit
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "3"))

@@ -29,7 +29,7 @@ from d2c_mlops.serving.app.app import Keeping, Served, create_app
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import ASK as ASKING
 from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
-from d2c_mlops.serving.package.bento import keys_file
+from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.settings import Settings
 
 SECRET = "a-secret-for-links-of-more-than-sixteen-bytes"

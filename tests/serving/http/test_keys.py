@@ -11,7 +11,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import UsageError
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.local.server import check_keys
-from d2c_mlops.serving.package.bento import keys_file
+from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.settings import Settings
 
 NOW, DAY = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)

@@ -14,12 +14,12 @@ from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, DataRefused, Failure, SettingsError, Temporary, UsageError, child_error
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.serving.http import api_keys as keys
-from d2c_mlops.serving.package.bento import keys_file
 from d2c_mlops.serving.package.container import builders
 from d2c_mlops.serving.package.container.prepare import reason
 from d2c_mlops.serving.package.requirements import pins
+from d2c_mlops.serving.paths import keys_file
+from d2c_mlops.serving.rollout.promotion import promote
 
 HERE = Path(__file__).parents[3]
 WORDS = st.text(

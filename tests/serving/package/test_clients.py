@@ -23,10 +23,10 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import new_model
 from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.clients import client, languages
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
 
 HERE = Path(__file__).parents[2]

@@ -15,7 +15,6 @@ from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, GateRefused, Temporary, UsageError
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import Version
 from d2c_mlops.serving.deploy import Plan, deploy, size_of
 from d2c_mlops.serving.local.contract_check import smoke
@@ -26,6 +25,7 @@ from d2c_mlops.serving.package.bento import Bento
 from d2c_mlops.serving.package.container import builders, containerize, find_builder, packages, prepare
 from d2c_mlops.serving.package.container.containerfile import USER
 from d2c_mlops.serving.package.requirements import FORBIDDEN
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
 
 FAKE = """#!{python}

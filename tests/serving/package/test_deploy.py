@@ -20,16 +20,15 @@ from d2c_mlops.decisions.server import deployed
 from d2c_mlops.decisions.stats import exposition, stats
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.serving.deploy import Deciding, Plan, Size, deploy, size_of, targets
 from d2c_mlops.serving.http.metrics import _counters
 from d2c_mlops.serving.local.loadtest import Load
-from d2c_mlops.serving.package.bento import keys_file
+from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.rollout import commands as rollouts
 from d2c_mlops.serving.rollout.history import place_of
-from d2c_mlops.serving.rollout.state_file import FILE, read
+from d2c_mlops.serving.rollout.promotion import promote
+from d2c_mlops.serving.rollout.state_file import FILE, place, read
 from d2c_mlops.serving.rollout.status import standing
-from d2c_mlops.serving.rollout.watcher import place
 from d2c_mlops.settings import load, service_settings
 
 PLAN = Plan("mean_units", 3, "registry.example/mean_units:v3", Size(cpu=0.5, memory_mb=600, least=3, most=9))

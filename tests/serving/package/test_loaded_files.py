@@ -15,13 +15,13 @@ from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.model import MODEL_FILE, load, resolve
 from d2c_mlops.registry import versions
 from d2c_mlops.registry.clean_process import perform
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import files_of, load_version
 from d2c_mlops.serving.app import service
 from d2c_mlops.serving.bento_files import LIST, VARIABLE, check, digest, listing, packed
 from d2c_mlops.serving.deploy import Plan, Size, targets
 from d2c_mlops.serving.local.server import serving
 from d2c_mlops.serving.package.bento import image_files, package
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
 
 CANARY = "import pathlib\npathlib.Path('imported').touch()\nfrom toyshop import *\n"

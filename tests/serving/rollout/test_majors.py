@@ -19,7 +19,6 @@ from test_service import Lead
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry.promotions import promote
 from d2c_mlops.registry.versions import find_version
 from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
 from d2c_mlops.serving.http.api_keys import Keyring
@@ -28,6 +27,7 @@ from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.serving.predict.older_contracts import Older
 from d2c_mlops.serving.predict.sunsets import promised, said
+from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
 
 SINCE, UNTIL = datetime(2026, 11, 1, 12, tzinfo=UTC), datetime(2099, 3, 31, 23, 59, 59, tzinfo=UTC)

@@ -41,8 +41,9 @@ from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.local.contract_check import smoke
 from d2c_mlops.serving.log.collect import collect, followed_up
 from d2c_mlops.serving.log.files import Logbook
-from d2c_mlops.serving.package.bento import _copy_code, keys_file, package
+from d2c_mlops.serving.package.bento import _copy_code, package
 from d2c_mlops.serving.package.requirements import pins
+from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.predict import synthetic
 from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.serving.rollout.lookup import logged as served_to

@@ -29,21 +29,22 @@ from d2c_mlops.ledger.schema import predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import contract_to_dict
 from d2c_mlops.registry.promotion_history import champion
-from d2c_mlops.registry.promotions import promote as promote_alone
+from d2c_mlops.registry.promotions import judge_and_promote as promote_alone
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.serving.http.metrics import Metrics
+from d2c_mlops.serving.log.aborted import marks
 from d2c_mlops.serving.log.collect import collect
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.rollout import commands as rollouts
 from d2c_mlops.serving.rollout import history, variants
 from d2c_mlops.serving.rollout import watcher as watch
 from d2c_mlops.serving.rollout.counters import Tally, summary, total, verdict
-from d2c_mlops.serving.rollout.state_file import FILE, Rollout, here, key_text, marks, position, read, write
+from d2c_mlops.serving.rollout.state_file import FILE, Rollout, here, key_text, place, position, read, write
 from d2c_mlops.serving.rollout.status import standing, workers
 from d2c_mlops.serving.rollout.variants import Shadows, version_in
-from d2c_mlops.serving.rollout.watcher import Watcher, place
+from d2c_mlops.serving.rollout.watcher import Watcher
 from d2c_mlops.settings import RolloutSettings, ServiceSettings, Settings, load
 
 LOOSE = RolloutSettings(min_answers=10_000, slow_ms=1e9)

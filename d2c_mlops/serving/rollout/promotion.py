@@ -1,0 +1,97 @@
+"""Promote a version or roll back: the champion moves, its rollout ends, and running services follow."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Any
+
+from sqlalchemy import insert
+
+from d2c_mlops.errors import D2CError
+from d2c_mlops.file_lock import lock
+from d2c_mlops.ledger.schema import rollouts
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.registry.gate import Clause
+from d2c_mlops.registry.promotion_history import Promotion
+from d2c_mlops.registry.promotions import judge_and_promote, revert_promotion
+from d2c_mlops.serving.rollout.history import current, history, place_of, state
+from d2c_mlops.serving.rollout.state_file import Rollout, write
+from d2c_mlops.settings import Settings
+
+
+def promote(
+    model: str,
+    settings: Settings,
+    *,
+    number: int | None = None,
+    by: str | None = None,
+    reason: str = "",
+    override: bool = False,
+) -> tuple[Promotion | None, list[Clause]]:
+    """Promote the version that the gate agrees to, end the rollout, and let running services follow without a restart."""
+    return judge_and_promote(
+        model, settings, number=number, by=by, reason=reason, override=override, moved=lambda p: _moved(p, settings)
+    )
+
+
+def rollback(
+    model: str, settings: Settings, *, number: int | None = None, by: str | None = None, reason: str = ""
+) -> Promotion:
+    """Roll back to a former champion, end the rollout, and let running services follow without a restart."""
+    return revert_promotion(model, settings, number=number, by=by, reason=reason, moved=lambda p: _moved(p, settings))
+
+
+def append_event(
+    ledger: Ledger,
+    settings: Settings,
+    model: str,
+    action: str,
+    reason: str,
+    by: str | None,
+    *,
+    champion: int,
+    challenger: int | None,
+    mode: str = "off",
+    share: float = 0.0,
+) -> None:
+    """Add a decision to the history and tell the services. The ledger comes first; the file can be made again from it."""
+    row: dict[str, Any] = {
+        "event": token_hex(12), "model": model, "at": datetime.now(UTC), "by": by or getpass.getuser(),
+        "reason": reason, "action": action, "mode": mode, "share": share, "champion": champion,
+        "challenger": challenger, "salt": str(challenger or ""), "stage": token_hex(8), "evidence": {},
+    }  # fmt: skip
+    file, _ = place_of(model, settings)
+    with lock(file.parent, "the rollout", 10.0):
+        with ledger.write() as connection:
+            connection.execute(insert(rollouts).values(row))
+        now = current(ledger, model, settings)
+        assert now is not None
+        write(file, now)
+
+
+def _moved(promotion: Promotion, settings: Settings) -> None:
+    """End a rollout whose champion has moved, and let services that have the new champion loaded follow."""
+    ledger, model = Ledger.of(settings), promotion.model
+    event = state(history(ledger, model))
+    if event is not None and event.mode != "off":
+        won = promotion.version == event.challenger
+        why = promotion.reason if won else f"version {promotion.version} became champion"
+        action = "promote" if won else "end"
+        append_event(
+            ledger, settings, model, action, why, promotion.by, champion=promotion.version, challenger=event.challenger
+        )
+        return
+    file, folder = place_of(model, settings)
+    if file.exists() or folder.exists():
+        write(file, current(ledger, model, settings) or Rollout(model, promotion.version))
+
+
+def alias_notes(change: Any) -> list[str]:
+    """Move the registry's alias; a registry that is away ends nothing."""
+    try:
+        change()
+    except D2CError as err:
+        return [f"the alias `challenger` could not be moved: {err.what}"]
+    return []
