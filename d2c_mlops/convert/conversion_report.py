@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.convert.repair.fetching import shown
+from d2c_mlops.convert.check.addresses import shown
 from d2c_mlops.convert.run.isolation import PROPERTIES, TRUSTED, protection_table
 
 STYLE = """

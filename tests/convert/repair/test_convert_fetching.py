@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import nbformat
 import pytest
 
+from d2c_mlops.convert.check.addresses import shown, sources
 from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.repair.fetching import fetch, offers, safe_name, shown, sources
+from d2c_mlops.convert.repair.fetching import fetch, offers, safe_name
 from d2c_mlops.convert.repair.files import Shelf
 from d2c_mlops.convert.repair.mending import Scene, apply
 from d2c_mlops.convert.source.downloading import NotFetched, download, is_public

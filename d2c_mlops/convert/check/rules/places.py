@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from d2c_mlops.convert.check.addresses import shown, sources, text_of
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
-from d2c_mlops.convert.repair.fetching import shown, sources, text_of
 from d2c_mlops.convert.source.existence import exists, is_file, is_folder
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.notebook import Cell
