@@ -15,7 +15,7 @@ import yaml
 from aims import Aim
 from machine import Podman, get, wait
 
-from d2c_mlops.serving.deploy import Plan, deploy
+from d2c_mlops.serving.deploy import DeployPlan, deploy
 from d2c_mlops.serving.local.server import free_port
 
 # Minutes are seconds here, so that the test does not take an hour; the expressions and thresholds are what is written.
@@ -23,7 +23,7 @@ SHORTER = {"[5m]": "[10s]", "for: 5m": "for: 3s", "for: 10m": "for: 10s", "15s":
 
 
 @contextmanager
-def prometheus(plan: Plan, port: int) -> Iterator[str]:
+def prometheus(plan: DeployPlan, port: int) -> Iterator[str]:
     """Run Prometheus on the written configuration, with the service at a port of this machine."""
     folder = Path("watched").resolve()
     deploy(plan, "compose", folder)
@@ -53,7 +53,7 @@ def alarm(
     fast: dict[str, Any],
     slow: dict[str, Any],
     hard: Sequence[str],
-    plan: Plan,
+    plan: DeployPlan,
     asking: Callable[..., Any],
 ) -> Iterator[Aim]:
     """Serve the fast version, then the slow one at the same address, both under load."""

@@ -20,7 +20,7 @@ from deploy import written
 from machine import BASE, PYTHON, Podman, base_image, get, run, wait
 from team import team
 
-from d2c_mlops.serving.deploy import Plan, Size
+from d2c_mlops.serving.deploy import DeployPlan, Size
 from d2c_mlops.serving.local.server import free_port
 from d2c_mlops.serving.package.requirements import FORBIDDEN
 from d2c_mlops.serving.paths import service_environment
@@ -245,15 +245,15 @@ def main() -> int:
         said = f"peak {load['service_mb']} MB, {load['cpu_ms']} ms a request; manifests ask for {size.memory_mb} MB"
         aims.append(Aim("limits of the manifests are those of the load test", said, right))
         aims += said_aloud(service(podman, first, size, secrets))
-        aims += said_aloud(alarm(podman, first, build(2)[0], HARD, Plan(MODEL, 2, f"{MODEL}:v2", size), asking))
+        aims += said_aloud(alarm(podman, first, build(2)[0], HARD, DeployPlan(MODEL, 2, f"{MODEL}:v2", size), asking))
         both = f"{MODEL}:v1-beside-v2"
         build(1, "--with-challenger", "2", "--tag", both)
         train = TRAIN.format(model=MODEL, delays=f"0.0, {SLOW}")
-        aims += said_aloud(team(podman, Plan(MODEL, 1, both, size), train))
+        aims += said_aloud(team(podman, DeployPlan(MODEL, 1, both, size), train))
         os.chdir(tools)
         for tag in (f"{MODEL}:v1", f"{MODEL}:v2", both):
             run("podman", "rmi", "--force", tag, check=False)
-    aims += written(Plan(MODEL, 1, "registry.example/delayed:v1", size))
+    aims += written(DeployPlan(MODEL, 1, "registry.example/delayed:v1", size))
     return close(aims)
 
 

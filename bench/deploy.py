@@ -12,12 +12,12 @@ import yaml
 from aims import Aim, close
 from exports import workflows
 
-from d2c_mlops.serving.deploy import Deciding, Plan, Size, deploy
+from d2c_mlops.serving.deploy import Deciding, DeployPlan, Size, deploy
 
 TOOLS = Path(__file__).resolve().parents[1] / ".bench/exports/bin"
 ABORTED = "D2CRolloutAborted"
 KUBERNETES = ("1.31", "1.33")  # versions whose published schemas are asked
-PLAN = Plan("lead_scoring", 3, "registry.example/lead_scoring:v3", Size())
+PLAN = DeployPlan("lead_scoring", 3, "registry.example/lead_scoring:v3", Size())
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     return close(written(PLAN))
 
 
-def written(plan: Plan) -> list[Aim]:
+def written(plan: DeployPlan) -> list[Aim]:
     """Write the files of a plan for every platform and return what the platforms' tools say."""
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,7 +54,7 @@ def written(plan: Plan) -> list[Aim]:
         return [*aims, workflows(deploy(plan, "github-actions", folder / "github"))]
 
 
-def aborted(folder: Path, rules: Path, plan: Plan) -> Aim:
+def aborted(folder: Path, rules: Path, plan: DeployPlan) -> Aim:
     """Let promtool play a service that ends a rollout: the counter is not there, then it is 1, later it goes with a new pod."""
     series = f'd2c_rollout_aborts_total{{model="{plan.model}",version="2",reason="errors"}}'
     labels = {"severity": "ticket", "model": plan.model}

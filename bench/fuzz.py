@@ -34,7 +34,7 @@ from uvicorn.server import ServerState
 
 from d2c_mlops.convert.check.check import rules
 from d2c_mlops.convert.check.rule import subject_of
-from d2c_mlops.decisions.rules import Rule, Unknown
+from d2c_mlops.decisions.rules import DecisionRule, Unknown
 from d2c_mlops.errors import D2CError
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
@@ -180,7 +180,7 @@ def rule_reader() -> Callable[[bytes], None]:
     """Return what reads a rule and applies it."""
 
     def read(data: bytes) -> None:
-        rule = Rule.of(data.decode("utf-8", "replace"), "[decisions:price] auto")
+        rule = DecisionRule.of(data.decode("utf-8", "replace"), "[decisions:price] auto")
         for values in ({"price": 3.0}, {"price": None}, {"price": "²"}, {"price": 1e308}):
             with contextlib.suppress(Unknown):  # neither true nor false
                 assert rule.holds({"stock": 5}, values) in (True, False)

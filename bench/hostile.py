@@ -28,7 +28,7 @@ import psutil
 from aims import Aim, close, table
 
 from d2c_mlops.convert.run.containers import PREFIX
-from d2c_mlops.convert.run.isolated_run import Limits, Session, Stopped
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Session, Stopped
 from d2c_mlops.convert.run.isolation import TRUSTED, modes, works
 from d2c_mlops.convert.verify.verify import Incomparable, Snapshot
 
@@ -39,7 +39,7 @@ NUMBERS = count(
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
 USER = "20417"  # an id that belongs to nobody
 MODES: dict[str, str] = {}  # names of modes, and what the converter calls them
-ROOM = Limits(60.0, 600 << 20)
+ROOM = ChildLimits(60.0, 600 << 20)
 SLOWER = 0.05  # of a conversion's time that isolation may cost
 DAEMON = "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.execve('/bin/sleep', ['sleep', '{mark}'], {{}})\n    os._exit(0)\nos.wait()\nimport time; time.sleep(0.3)"
 TRACE = "import ctypes, time\nlibc = ctypes.CDLL(None, use_errno=True)\nassert libc.ptrace(16, {pid}, 0, 0) == 0\ntime.sleep(0.2)\nlibc.ptrace(17, {pid}, 0, 9)"
@@ -275,7 +275,7 @@ def attack(source: str, isolation: str) -> list[str]:
         )
         before, shown = state(victim), ""
         with (
-            Session(here, Path(name, "home"), Limits(ROOM.seconds, ROOM.memory, isolation)) as session,
+            Session(here, Path(name, "home"), ChildLimits(ROOM.seconds, ROOM.memory, isolation)) as session,
             contextlib.suppress(Stopped),
         ):
             alive(session)
@@ -304,7 +304,7 @@ def greed(source: str, isolation: str) -> list[str]:
         (here := Path(name, "here")).mkdir()
         seconds = 4.0 if "end = time" in source else ROOM.seconds
         with (
-            Session(here, Path(name, "home"), Limits(seconds, ROOM.memory, isolation)) as session,
+            Session(here, Path(name, "home"), ChildLimits(seconds, ROOM.memory, isolation)) as session,
             contextlib.suppress(Stopped),
         ):
             alive(session)
@@ -316,7 +316,7 @@ def forged(source: str, isolation: str) -> list[str]:
     """Whether another result is taken for the same: asked of the notebook, or read from memory by verify."""
     with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as name:
         (here := Path(name, "here")).mkdir()
-        limits = Limits(ROOM.seconds, ROOM.memory, isolation or TRUSTED)
+        limits = ChildLimits(ROOM.seconds, ROOM.memory, isolation or TRUSTED)
         with Session(here, Path(name, "home"), limits, proof=bool(isolation)) as session:
             alive(session)
             session.run(1, source)

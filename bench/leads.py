@@ -26,7 +26,7 @@ from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.layouts.leads import pack
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.lead_scoring.additive import Pace, share
+from d2c_mlops.models.lead_scoring.additive import LearningPace, share
 from d2c_mlops.models.lead_scoring.answers import score
 from d2c_mlops.models.lead_scoring.baselines import Logit
 from d2c_mlops.models.lead_scoring.evaluation import judge
@@ -114,7 +114,7 @@ def prepared_of(recipe: Recipe, train: Frame, won: Any) -> Prepared:
 def chosen(recipe: Recipe, train: Frame, won: Any) -> Recipe:
     """Return the recipe with the paces that the training data choose."""
     about = learn(recipe, prepared_of(recipe, train, won), MONEY).about
-    return replace(recipe, paces=tuple(Pace(*each) for each in about["paces"]))
+    return replace(recipe, paces=tuple(LearningPace(*each) for each in about["paces"]))
 
 
 def verdict(name: str, won: Any, said: Any) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def speed() -> dict[str, float]:
     from lightgbm import LGBMClassifier
 
     frame, won = bank()
-    recipe = Recipe(lifetime=EVERY, paces=(Pace(100, 2000),))
+    recipe = Recipe(lifetime=EVERY, paces=(LearningPace(100, 2000),))
     model = LeadScorer()
     model.take(learn(recipe, prepared_of(recipe, frame, won), MONEY))
     coded, _ = categories(frame, frame)

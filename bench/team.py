@@ -22,7 +22,7 @@ from aims import Aim
 from machine import BASE, HERE, Podman, get, run, wait
 
 from d2c_mlops.decisions.server import deployed
-from d2c_mlops.serving.deploy import Plan, deploy
+from d2c_mlops.serving.deploy import DeployPlan, deploy
 from d2c_mlops.serving.local.server import check_port
 from d2c_mlops.serving.package.requirements import closure
 from d2c_mlops.settings import load
@@ -34,7 +34,7 @@ POLICY = "[decisions]\nlinks = secret:LINKS\n[decisions:{model}]\nfield = score\
 CELLS = [("day: str = ''", ["parameters"]), ("print(day)", [])]
 
 
-def team(podman: Podman, plan: Plan, train: str) -> Iterator[Aim]:
+def team(podman: Podman, plan: DeployPlan, train: str) -> Iterator[Aim]:
     """Start the services as the compose file says, those whose images are here or can be made here."""
     folder = Path("team").resolve()
     notebook()
@@ -90,7 +90,7 @@ def team(podman: Podman, plan: Plan, train: str) -> Iterator[Aim]:
         yield from decided(podman, plan, services["decisions"], folder, json.loads(made.stdout)["token"])
 
 
-def decided(podman: Podman, plan: Plan, told: dict[str, Any], folder: Path, token: str) -> Iterator[Aim]:
+def decided(podman: Podman, plan: DeployPlan, told: dict[str, Any], folder: Path, token: str) -> Iterator[Aim]:
     """Run what people decide on as compose starts it, and approve something."""
     with service(podman, "decisions", told, folder, IMAGE) as started:
         url = f"http://127.0.0.1:{plan.deciding.port}"
@@ -113,7 +113,7 @@ def decided(podman: Podman, plan: Plan, told: dict[str, Any], folder: Path, toke
         yield Aim("people decide about what the service answered, as compose starts it", said, right)
 
 
-def served(podman: Podman, plan: Plan, told: dict[str, Any], folder: Path, scheduler: str) -> Iterator[Aim]:
+def served(podman: Podman, plan: DeployPlan, told: dict[str, Any], folder: Path, scheduler: str) -> Iterator[Aim]:
     """Run the model's service as compose starts it, and decide about a rollout in the scheduler's container."""
     with service(podman, plan.slug, told, folder, plan.image) as started:
         url = f"http://127.0.0.1:{plan.port}"

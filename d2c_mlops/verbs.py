@@ -28,7 +28,7 @@ from d2c_mlops.registry.promotion_history import Promotion, live
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.runs.execution.execute import run as _run
 from d2c_mlops.runs.execution.records import Run
-from d2c_mlops.serving.batch.score import Scored
+from d2c_mlops.serving.batch.score import BatchResult
 from d2c_mlops.serving.batch.score import score as _score
 from d2c_mlops.serving.local.loadtest import Load
 from d2c_mlops.serving.local.loadtest import loadtest as _loadtest
@@ -238,7 +238,7 @@ def score(
     decimal: str = "",
     dates: str = "",
     settings: Settings | None = None,
-) -> Scored:
+) -> BatchResult:
     """Answer every record of `source` and write the answers to `sink`; see `d2c score`."""
     held = settings or load()
     both = beside(Ledger.of(held), model, held) if version is None else None

@@ -106,7 +106,7 @@ def deploy(
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.promotion_history import live
     from d2c_mlops.registry.versions import find_version
-    from d2c_mlops.serving.deploy import Plan, size_of, targets
+    from d2c_mlops.serving.deploy import DeployPlan, size_of, targets
     from d2c_mlops.serving.deploy import deploy as write
     from d2c_mlops.serving.deploy.project import given, parts
     from d2c_mlops.serving.local.loadtest import measured
@@ -125,7 +125,7 @@ def deploy(
     if files and not re.fullmatch("[0-9a-f]{64}", files):
         raise UsageError(f"{files!r} is no SHA-256", where="--files", next="give the one that `d2c package` prints")
     files = files or image_files(version, image, held)
-    plan = Plan(
+    plan = DeployPlan(
         model, version.version, image, size, files=files, sized=sized, project=parts(held),
         context=os.path.relpath(held.root, folder), place=os.path.relpath(folder, held.root), deciding=deployed(held),
         environment=given(held), secrets=_secrets(held), keys=os.path.relpath(keys_file(held), held.root),

@@ -16,11 +16,11 @@ from d2c_mlops.convert.conversion_report import served_text, write_report
 from d2c_mlops.convert.plan import reading
 from d2c_mlops.convert.plan.plan import Plan, read
 from d2c_mlops.convert.run.containers import PREFIX
-from d2c_mlops.convert.run.isolated_run import Limits
+from d2c_mlops.convert.run.isolated_run import ChildLimits
 from d2c_mlops.convert.run.isolation import best, mode
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.convert.write.project import find_or_make
-from d2c_mlops.convert.write.writing import Written, default_name, write
+from d2c_mlops.convert.write.writing import WrittenNotebook, default_name, write
 from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
 from d2c_mlops.settings import Settings
 
@@ -30,7 +30,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Refused:
+class ConversionRefused:
     """Where it ended: the stage, the cell (as a reader counts, 0 for none), why, and what a person can do."""
 
     stage: str
@@ -48,9 +48,9 @@ class Conversion:
     work: Path
     revived: Any = None
     plan: Plan | None = None
-    written: Written | None = None
+    written: WrittenNotebook | None = None
     verdict: Any = None
-    refusal: Refused | None = None
+    refusal: ConversionRefused | None = None
     findings: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     report: Path | None = None
@@ -195,7 +195,7 @@ def convert(
     folder = Path(data) if data is not None else path.parent
     if run and any(stage in stages for stage in ("revive", "write", "verify")):
         isolation = (mode(isolation) if isolation else best()).name  # before anything else: it may be refused
-    limits = Limits(timeout, memory, isolation)
+    limits = ChildLimits(timeout, memory, isolation)
     done.isolation = isolation if run else ""
     stage = STAGES[0]
     try:
@@ -217,7 +217,7 @@ def convert(
         raise
     except BaseException as error:  # a notebook never crashes the converter: whatever it was, it is reported
         what = f"{type(error).__name__}: {str(error)[:300]}"
-        done.refusal = Refused(
+        done.refusal = ConversionRefused(
             stage, 0, f"the converter cannot handle this notebook yet ({what})", "convert it by hand"
         )
     done.findings = [each.to_dict() for each in _findings(path)]
@@ -253,7 +253,7 @@ def _name(path: Path) -> str:
 
 
 def _revive(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: ChildLimits, progress: Progress
 ) -> None:
     from d2c_mlops.convert.repair.revive import revive
 
@@ -273,17 +273,17 @@ def _revive(
     refusal = done.revived.refusal
     if refusal is not None:
         cell = 0 if refusal.cell is None else refusal.cell + 1
-        done.refusal = Refused("revive", cell, refusal.why, refusal.next)
+        done.refusal = ConversionRefused("revive", cell, refusal.why, refusal.next)
 
 
 def _read(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: ChildLimits, progress: Progress
 ) -> None:
     done.plan = read(read_notebook(_source(done)))
 
 
 def _write(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: ChildLimits, progress: Progress
 ) -> None:
     if done.plan is None:
         _read(done, data, settings, install, run, limits, progress)
@@ -313,7 +313,7 @@ def _write(
 
 
 def _verify(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: Limits, progress: Progress
+    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: ChildLimits, progress: Progress
 ) -> None:
     from d2c_mlops.convert.verify.verify import verify
 
@@ -323,7 +323,7 @@ def _verify(
     )
 
 
-_STAGES: dict[str, Callable[[Conversion, Path, Settings, bool, bool, Limits, Progress], None]] = {
+_STAGES: dict[str, Callable[[Conversion, Path, Settings, bool, bool, ChildLimits, Progress], None]] = {
     "revive": _revive,
     "read": _read,
     "write": _write,
@@ -337,13 +337,15 @@ def _source(done: Conversion) -> Path:
     return Path(found) if found is not None else done.notebook
 
 
-def _refused(stage: str, error: D2CError) -> Refused:
+def _refused(stage: str, error: D2CError) -> ConversionRefused:
     import re
 
     text = " ".join([error.where, *(str(failure) for failure in error.failures)])
     cell = re.search(r"cell (\d+)", text)
     why = "; ".join([error.what, *(str(failure) for failure in error.failures)])
-    return Refused(stage, int(cell[1]) if cell else 0, why, error.next or "d2c check shows what is wrong with it")
+    return ConversionRefused(
+        stage, int(cell[1]) if cell else 0, why, error.next or "d2c check shows what is wrong with it"
+    )
 
 
 def _findings(path: Path) -> Sequence[Any]:
@@ -357,4 +359,4 @@ def _plain(value: Any) -> Any:
     return value.to_dict() if hasattr(value, "to_dict") else value
 
 
-__all__ = ["STAGES", "Conversion", "Refused", "convert", "default_name"]
+__all__ = ["STAGES", "Conversion", "ConversionRefused", "convert", "default_name"]

@@ -16,11 +16,11 @@ from typing import Any
 from ..errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ['NAME', 'DIGEST', 'Part', 'TableParts', 'Manifest', 'dataset_folder', 'list_datasets', 'read_manifest']
+__all__ = ['NAME', 'DIGEST', 'TablePart', 'TableParts', 'Manifest', 'dataset_folder', 'list_datasets', 'read_manifest']
 
 # %% ../../nbs/data/manifest.ipynb #019b2e96
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """One Parquet file of a table; `path` is relative to the dataset's folder, `sha256` is that of the content."""
 
     path: str
@@ -42,7 +42,7 @@ class TableParts:
     min_date: date | None
     max_date: date | None
     columns: tuple[str, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[TablePart, ...]
 
 # %% ../../nbs/data/manifest.ipynb #bcf864ca
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Manifest:
 
 def _table(raw: dict[str, Any]) -> TableParts:
     days = {key: date.fromisoformat(raw[key]) if raw[key] else None for key in ("min_date", "max_date")}
-    parts = tuple(Part(**part) for part in raw["parts"])
+    parts = tuple(TablePart(**part) for part in raw["parts"])
     return TableParts(rows=raw["rows"], columns=tuple(raw["columns"]), parts=parts, **days)
 
 # %% ../../nbs/data/manifest.ipynb #d744daa4

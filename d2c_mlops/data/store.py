@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .days import local_days
-from .manifest import Manifest, Part, TableParts, dataset_folder, list_datasets, read_manifest
+from .manifest import Manifest, TablePart, TableParts, dataset_folder, list_datasets, read_manifest
 from .schemas import KEYS, SCHEMAS, TIME_COLUMN
 from ..errors import DataRefused, Temporary, UsageError
 from ..file_lock import lock
@@ -184,7 +184,7 @@ def write_table(folder: Path, table: str, frame: pd.DataFrame, zone: str = "UTC"
             sink = pa.BufferOutputStream()
             pq.write_table(content, sink, compression="lz4", row_group_size=ROWS_A_GROUP)
             write_atomic(folder / path, memoryview(sink.getvalue()), private=True)
-        parts.append(Part(path, len(rows), digest))
+        parts.append(TablePart(path, len(rows), digest))
     first, last = _span(table, frame, zone)
     return TableParts(len(frame), first, last, tuple(schema.names), tuple(parts))
 

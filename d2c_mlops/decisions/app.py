@@ -38,8 +38,8 @@ from d2c_mlops.serving.http.messages import (
     TEXT,
     Answer,
     Gone,
+    HttpRefused,
     Receive,
-    Refused,
     Request,
     Scope,
     Send,
@@ -96,7 +96,7 @@ class Visit:
         return b"text/html" in (self.request.header(b"accept") or b"")
 
 
-class App:
+class DecisionApp:
     """An ASGI application; everything that waits for the ledger is done in threads."""
 
     def __init__(self, desk: Desk) -> None:
@@ -125,7 +125,7 @@ class App:
             answer = await self._answer(visit)
         except Gone:
             return
-        except Refused as err:
+        except HttpRefused as err:
             answer = err.answer
         except Exception as err:
             LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": visit.path}})
@@ -165,7 +165,7 @@ class App:
     def _done(self, handler: Handler, visit: Visit) -> Answer:
         try:
             return handler(visit)
-        except Refused as err:
+        except HttpRefused as err:
             return err.answer
         except BadLink as err:
             self._refused(visit, err.reason, "")
@@ -187,14 +187,14 @@ class App:
     # --- with an API key
 
     def _holder(self, visit: Visit, model: str | None = None) -> Key:
-        """Return the key of who asks. Raises Refused unless it opens decisions, upon this model where one is named."""
+        """Return the key of who asks. Raises HttpRefused unless it opens decisions, upon this model where one is named."""
         key, reason = self.desk.keyring.holder(token_of(visit.request), self.desk.clock())
         visit.request.caller = key.id if key else None
         if key is not None and reason is None:
             reason = refused(key, model or (key.models[0] if key.models else ""), DECIDE)
         if reason is not None or key is None:
             self._refused(visit, reason or "no key", model or "")
-            raise Refused(unwelcome(reason or "no key", model or "decisions"))
+            raise HttpRefused(unwelcome(reason or "no key", model or "decisions"))
         return key
 
     def list(self, visit: Visit) -> Answer:
@@ -232,7 +232,7 @@ class App:
         try:
             decision = find(self.desk.ledger, visit.found["id"])
         except UsageError as err:
-            raise Refused(problem(404, "There is no such decision", err.what)) from None
+            raise HttpRefused(problem(404, "There is no such decision", err.what)) from None
         visit.model = decision.model
         return decision
 
@@ -351,18 +351,18 @@ def _contract(ledger: Ledger, decision: Decision) -> Contract | None:
 
 
 def _fields(text: str, where: str) -> dict[str, list[str]]:
-    """Return the fields of a query or a form. Raises Refused where there are too many."""
+    """Return the fields of a query or a form. Raises HttpRefused where there are too many."""
     try:
         return parse_qs(text, max_num_fields=FIELDS)
     except ValueError:
-        raise Refused(problem(400, f"The {where} has too many fields", f"it takes at most {FIELDS}")) from None
+        raise HttpRefused(problem(400, f"The {where} has too many fields", f"it takes at most {FIELDS}")) from None
 
 
 def _number(text: str) -> int:
-    """Return how many decisions are wanted. Raises Refused."""
+    """Return how many decisions are wanted. Raises HttpRefused."""
     if text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= MOST:
         return int(text)
-    raise Refused(problem(400, "This is no limit", f"limit is a number from 0 to {MOST}"))
+    raise HttpRefused(problem(400, "This is no limit", f"limit is a number from 0 to {MOST}"))
 
 
 def _said(err: D2CError | ValidationError) -> tuple[int, str, str]:

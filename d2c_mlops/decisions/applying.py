@@ -11,7 +11,7 @@ from sqlalchemy import and_, or_, select, update
 
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.decisions.records import DUE, Decision, basis, contract_of, find, heard, note
-from d2c_mlops.decisions.targets import Outcome, Target, open_target
+from d2c_mlops.decisions.targets import ApplyOutcome, DecisionTarget, open_target
 from d2c_mlops.errors import D2CError, Temporary, UsageError
 from d2c_mlops.ledger.schema import BATCH, decisions, predictions
 from d2c_mlops.ledger.store import Ledger
@@ -46,7 +46,12 @@ def now_utc() -> datetime:
 
 
 def apply_due(
-    ledger: Ledger, policy: Policy, *, clock: Clock = now_utc, lease: timedelta = LEASE, target: Target | None = None
+    ledger: Ledger,
+    policy: Policy,
+    *,
+    clock: Clock = now_utc,
+    lease: timedelta = LEASE,
+    target: DecisionTarget | None = None,
 ) -> Applied:
     """Apply all that is due, oldest prediction first.
 
@@ -125,7 +130,7 @@ def _claim(ledger: Ledger, found: Decision, now: datetime, lease: timedelta) -> 
 
 
 def _apply(
-    ledger: Ledger, policy: Policy, claimed: Decision, target: Target, clock: Clock, contracts: Contracts
+    ledger: Ledger, policy: Policy, claimed: Decision, target: DecisionTarget, clock: Clock, contracts: Contracts
 ) -> str:
     outdated = _outdated(ledger, policy, claimed, clock())
     if outdated:
@@ -135,9 +140,9 @@ def _apply(
             contracts[claimed.version] = contract_of(ledger, claimed.model, claimed.version)
         outcome = target.apply(claimed, contracts[claimed.version], clock())
     except Temporary as err:
-        outcome = Outcome(err.what, away=True)
+        outcome = ApplyOutcome(err.what, away=True)
     except D2CError as err:
-        outcome = Outcome(err.what)
+        outcome = ApplyOutcome(err.what)
     now = clock()
     if outcome.absent:
         return _ask(ledger, policy, claimed, now, outcome.what)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from d2c_mlops.decisions.records import Decision
-from d2c_mlops.decisions.rules import Rule
+from d2c_mlops.decisions.rules import DecisionRule
 from d2c_mlops.decisions.words import Words, shown, typed, unit_of
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract
@@ -122,7 +122,7 @@ def reason_of(decision: Decision, words: Words) -> str:
         rule = decision.policy.get(name)
         if rule and decision.reason == f"{head}{rule}":
             with suppress(UsageError):
-                return f"{head}{words.sentence(Rule.of(rule))}"
+                return f"{head}{words.sentence(DecisionRule.of(rule))}"
     return decision.reason
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from d2c_mlops.decisions.callers import Callers
-from d2c_mlops.decisions.rules import Rule, Unknown
+from d2c_mlops.decisions.rules import DecisionRule, Unknown
 from d2c_mlops.decisions.words import NAMES, Words
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Contract, Field, record_model
@@ -39,8 +39,8 @@ class Policy:
 
     model: str
     said: PolicySettings
-    auto: Rule | None
-    allow: Rule | None
+    auto: DecisionRule | None
+    allow: DecisionRule | None
     deadline: timedelta
     max_age: timedelta
     keys: Path  # file of API keys
@@ -57,7 +57,7 @@ class Policy:
                 next=f"write a section [decisions:{model}] with `field = …`",
             )
         auto, allow = (
-            Rule.of(text, f"[decisions:{model}] {name}") if text else None
+            DecisionRule.of(text, f"[decisions:{model}] {name}") if text else None
             for name, text in (("auto", said.auto), ("allow", said.allow))
         )
         deadline, max_age = (timedelta(seconds=age(text)) for text in (said.deadline, said.max_age))

@@ -48,7 +48,7 @@ class Unknown(Exception):
 
 
 @dataclass(frozen=True)
-class Rule:
+class DecisionRule:
     """A rule that was read."""
 
     text: str
@@ -56,7 +56,7 @@ class Rule:
     names: frozenset[tuple[str, str]]  # (side, name); side is empty where the text does not say it
 
     @classmethod
-    def of(cls, text: str, where: str = "rule") -> Rule:
+    def of(cls, text: str, where: str = "rule") -> DecisionRule:
         """Read a rule. Raises UsageError with everything in it that no rule may have."""
         if len(text) > LONGEST:
             raise UsageError(f"a rule has at most {LONGEST} characters", where=where)
@@ -108,7 +108,7 @@ class Rule:
         parts = (
             self.tree.values if isinstance(self.tree, ast.BoolOp) and isinstance(self.tree.op, ast.And) else [self.tree]
         )
-        return [each for each in parts if not Rule(self.text, each, self.names)._certain(inputs, outputs)]
+        return [each for each in parts if not DecisionRule(self.text, each, self.names)._certain(inputs, outputs)]
 
     def _certain(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
         try:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from d2c_mlops.decisions.app import LOG, App, Desk
+from d2c_mlops.decisions.app import LOG, DecisionApp, Desk
 from d2c_mlops.decisions.links import keys
 from d2c_mlops.decisions.turn import policies, turn
 from d2c_mlops.errors import UsageError
@@ -84,7 +84,7 @@ def serve(settings: Settings, ready: Callable[[], None], *, host: str, port: int
     check_port(host, port)
     ledger = Ledger.of(settings)
     turns = Turns(ledger, settings, every)
-    app = App(desk(settings, ledger, turns.wake if every else lambda: None))
+    app = DecisionApp(desk(settings, ledger, turns.wake if every else lambda: None))
     listener = journal.start("d2c.decisions")
 
     class Told(uvicorn.Server):

@@ -29,7 +29,7 @@ OURS: dict[str, Any] = {"decision_id": sa.String(32), "decided_by": sa.String(25
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ApplyOutcome:
     """What came of an attempt: nothing to complain about when `what` is empty."""
 
     what: str = ""
@@ -38,21 +38,21 @@ class Outcome:
     absent: bool = False  # the target has nothing for the decision's subject, and nothing may be added without asking
 
 
-class Target(Protocol):
+class DecisionTarget(Protocol):
     """Something that takes decisions."""
 
     @property
     def shown(self) -> str:
         """Where that is, without secrets."""
 
-    def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
+    def apply(self, decision: Decision, contract: Contract, now: datetime) -> ApplyOutcome:
         """Apply a decision; the same decision again changes nothing. Raises Temporary, UsageError."""
 
     def close(self) -> None:
         """Give back what was opened."""
 
 
-def open_target(policy: Policy) -> Target:
+def open_target(policy: Policy) -> DecisionTarget:
     """Return where a policy's decisions go. Raises UsageError where that is nothing that takes any."""
     written = policy.said.apply
     location = resolve(written)
@@ -91,7 +91,7 @@ class Hook:
     key: str
     allow_new: bool = False
 
-    def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
+    def apply(self, decision: Decision, contract: Contract, now: datetime) -> ApplyOutcome:
         asked = {"automatic": decision.automatic, "allow_new": self.allow_new or not decision.automatic}
         body = json.dumps(message(decision) | asked, ensure_ascii=False).encode()
         headers = {"content-type": "application/json", "idempotency-key": decision.id, "webhook-id": decision.id}
@@ -102,7 +102,7 @@ class Hook:
             headers |= {"webhook-timestamp": str(moment)}
             headers |= {"webhook-signature": signature(self.key, decision.id, moment, body)}
         said = post(self.url, body, headers)
-        return Outcome(said.what, said.away, said.retry_after)
+        return ApplyOutcome(said.what, said.away, said.retry_after)
 
     def close(self) -> None:
         """Nothing is kept open between calls."""
@@ -121,24 +121,24 @@ class SqlTable:
     allow_new: bool = False
     opened: tuple[sa.Engine, sa.Table, sa.Table] | None = None
 
-    def apply(self, decision: Decision, contract: Contract, now: datetime) -> Outcome:
+    def apply(self, decision: Decision, contract: Contract, now: datetime) -> ApplyOutcome:
         with sql_trouble(self.location):
             engine, notes, target = self._opened(decision, contract)
             try:
                 with engine.begin() as connection:
                     naive = now.astimezone(UTC).replace(tzinfo=None)
                     if self._taken(connection, notes, decision.id, naive):
-                        return Outcome()
+                        return ApplyOutcome()
                     if not self._upsert(connection, target, decision, contract, naive):
                         connection.rollback()
-                        return Outcome(f"{self.shown} has no row for {decision.title}", absent=True)
+                        return ApplyOutcome(f"{self.shown} has no row for {decision.title}", absent=True)
             except sa.exc.IntegrityError as err:
                 with engine.connect() as connection:  # another process that took the claim over may have been faster
                     known = sa.select(notes.c.decision_id).where(notes.c.decision_id == decision.id)
                     if connection.execute(known).first():
-                        return Outcome()
-                return Outcome(f"the table refused it: {str(err.orig).strip().splitlines()[0]}")
-        return Outcome()
+                        return ApplyOutcome()
+                return ApplyOutcome(f"the table refused it: {str(err.orig).strip().splitlines()[0]}")
+        return ApplyOutcome()
 
     def close(self) -> None:
         if self.opened is not None:

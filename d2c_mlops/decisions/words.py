@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal, localcontext
 from math import isfinite
 from typing import Any
 
-from d2c_mlops.decisions.rules import EXACT, Rule
+from d2c_mlops.decisions.rules import EXACT, DecisionRule
 from d2c_mlops.models.core.contract import Contract, Field
 
 CURRENCY = re.compile(r"([A-Z]{3}|[€$£])(?![A-Za-z])(.*)")
@@ -230,7 +230,7 @@ class Words:
         text = self.label(name, side)
         return f"{text[:1].upper()}{text[1:]}"
 
-    def sentence(self, rule: Rule, node: ast.expr | None = None) -> str:
+    def sentence(self, rule: DecisionRule, node: ast.expr | None = None) -> str:
         """Return a rule, or a part of it, as a sentence without a full stop."""
         part = rule.tree if node is None else node
         node_, text = self.memory.get(id(part), (None, ""))

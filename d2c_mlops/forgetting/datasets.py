@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from d2c_mlops.data.days import local_days
-from d2c_mlops.data.manifest import Manifest, Part, TableParts
+from d2c_mlops.data.manifest import Manifest, TablePart, TableParts
 from d2c_mlops.data.schemas import KEYS, TIME_COLUMN
 from d2c_mlops.data.store import content_digest, dataset_digest, disk_trouble, sweep, write_atomic
 from d2c_mlops.file_lock import lock
@@ -158,7 +158,7 @@ def _table(folder: Path, manifest: Manifest, table: str, person: Person, gone: s
     return TableParts(sum(p.rows for p in parts), first, last, about.columns, tuple(parts))
 
 
-def _part(folder: Path, part: Part, table: str, person: Person, gone: set[str]) -> Iterator[Part]:
+def _part(folder: Path, part: TablePart, table: str, person: Person, gone: set[str]) -> Iterator[TablePart]:
     """Yield the part without the person: the same one where it does not hold the person, none where nothing is left."""
     file = folder / part.path
     if table == "orders":  # their lines are looked for by the orders
@@ -180,10 +180,10 @@ def _part(folder: Path, part: Part, table: str, person: Person, gone: set[str]) 
         sink = pa.BufferOutputStream()
         pq.write_table(made, sink, compression="lz4", row_group_size=65_536)
         write_atomic(folder / path, memoryview(sink.getvalue()), private=True)
-    yield Part(path, len(frame), digest)
+    yield TablePart(path, len(frame), digest)
 
 
-def _span(folder: Path, manifest: Manifest, table: str, parts: list[Part]) -> tuple[date | None, date | None]:
+def _span(folder: Path, manifest: Manifest, table: str, parts: list[TablePart]) -> tuple[date | None, date | None]:
     """Return the first and the last day of the rows in the dataset's zone, as a dataset that is written has them."""
     column = TIME_COLUMN[table]
     ends = []

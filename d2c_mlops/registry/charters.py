@@ -14,7 +14,7 @@ SHIPPED = "d2c_mlops."
 
 
 @dataclass(frozen=True)
-class Example:
+class CharterExample:
     """The questions of a charter that nobody answered for this shop, and where the shipped answers come from."""
 
     module: str = ""
@@ -41,15 +41,15 @@ class Example:
         return f"answer it in settings.ini, [model:{model}] {lines}{more}, and train again"
 
 
-def example_of(version: Version, settings: Settings) -> Example:
+def example_of(version: Version, settings: Settings) -> CharterExample:
     """Return which answers of a version's charter are the shipped example's; none for a charter of the project's own."""
     try:
         model_class(version.model, settings)
         shipped, module = _shipped(resolve(version.model_class, settings.packages))
     except D2CError:
-        return Example()
+        return CharterExample()
     if shipped is None:
-        return Example()
+        return CharterExample()
     answered = settings.model(version.model).charter
     case, wanted = version.case.to_dict(), shipped.to_dict()
     same = tuple(
@@ -57,7 +57,7 @@ def example_of(version: Version, settings: Settings) -> Example:
         for name, value in wanted.items()
         if value not in (None, "") and case[name] == value and name not in answered
     )
-    return Example(module, same)
+    return CharterExample(module, same)
 
 
 def _shipped(cls: type[Model]) -> tuple[Charter | None, str]:

@@ -21,7 +21,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import D2CError, DataRefused, Failure
 from d2c_mlops.models.core.conformance import Case, check_model, examined
 from d2c_mlops.models.core.model import Model, load, resolve
-from d2c_mlops.registry.evaluators import CAME, MODEL, Trial, evaluator_of
+from d2c_mlops.registry.evaluators import CAME, MODEL, EvaluationTrial, evaluator_of
 from d2c_mlops.registry.versions import copy_files
 
 INTERVALS = "an interval is not turned round and holds its answer"
@@ -71,7 +71,7 @@ def outside_its_interval(answers: pd.DataFrame) -> Iterator[str]:
 def observe(task: Mapping[str, Any], cls: type[Model], disguised: bool = False) -> dict[str, Any]:
     """Fit at past cutoffs, ask for what came after, and write it beside what came."""
     day = date.fromisoformat(task["as_of"])
-    trial = Trial(cls, task["params"], task["charter"], _tables(task), day, task["spacing"], disguised)
+    trial = EvaluationTrial(cls, task["params"], task["charter"], _tables(task), day, task["spacing"], disguised)
     evaluator = evaluator_of(trial.contract, task["packages"])
     if evaluator is None:
         raise DataRefused("no evaluator knows this kind of model")

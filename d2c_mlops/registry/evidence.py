@@ -47,7 +47,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvidenceRequest:
     """A question about a version: which rules it keeps, or what it would have answered on the data of `ground`."""
 
     kind: str  # rules, answers, observe, disguise
@@ -55,7 +55,7 @@ class Asked:
     ground: Version
 
 
-def evidence(asked: Sequence[Asked], settings: Settings) -> list[Evidence]:
+def evidence(asked: Sequence[EvidenceRequest], settings: Settings) -> list[Evidence]:
     """Return what is known of each question; what is not known yet is found out in one clean process."""
     tasks = [_task(each, settings) for each in asked]
     wanted = [task for task in tasks if "error" not in task and not Path(task["file"]).exists()]
@@ -83,7 +83,9 @@ def check(model: str, settings: Settings, number: int | None = None) -> Checked:
     if number is None and not all_versions(ledger, model):
         return _class_alone(model, settings)
     version = find_version(ledger, model, number)
-    found = evidence([Asked("rules", version, version), Asked("answers", version, version)], settings)
+    found = evidence(
+        [EvidenceRequest("rules", version, version), EvidenceRequest("answers", version, version)], settings
+    )
     failures = [Failure(each.error.strip(), "clean process") for each in found if each.error]
     failures += [Failure(**failure) for each in found for failure in each.failures]
     rules = [rule for each in found for rule in each.found.get("rules", []) if rule not in {f.where for f in failures}]
@@ -110,7 +112,7 @@ def evaluator(version: Version, settings: Settings) -> Evaluator | None:
     return evaluator_of(version.schema, settings.packages)
 
 
-def _task(asked: Asked, settings: Settings) -> dict[str, Any]:
+def _task(asked: EvidenceRequest, settings: Settings) -> dict[str, Any]:
     """Return a question as the clean process reads it, and the file that is named by all that the answer depends on."""
     version, data = asked.version, (asked.ground.inputs or [{"name": "", "digest": ""}])[0]
     try:
@@ -143,7 +145,7 @@ def _task(asked: Asked, settings: Settings) -> dict[str, Any]:
     return {**defaults, **of, **here, "store": str(settings.store), "packages": list(settings.packages)}
 
 
-def _on_files_of(asked: Asked, settings: Settings) -> dict[str, Any]:
+def _on_files_of(asked: EvidenceRequest, settings: Settings) -> dict[str, Any]:
     """Return the parameters of a version with those that name a file or folder taken from the ground."""
     theirs = asked.ground.params
     files = {

@@ -16,7 +16,7 @@ MONEY = re.compile(r"profit|revenue|margin|cost|money|spend|turnover", re.IGNORE
 
 
 @dataclass(frozen=True)
-class Pair:
+class FigurePair:
     """Two figures of one metric on the same rows."""
 
     metric: Metric
@@ -81,7 +81,7 @@ class Measured:
         """The metric over all rows that the model answers."""
         return self.metric.score(self.answered, MODEL)
 
-    def baselines(self) -> dict[str, Pair]:
+    def baselines(self) -> dict[str, FigurePair]:
         """Return the model beside each baseline, on the rows that both answer."""
         found = {}
         for column in self.seen.columns:
@@ -90,17 +90,17 @@ class Measured:
                 if len(both):
                     name = column.removeprefix(BASELINE)
                     value, other = self.metric.score(both, MODEL), self.metric.score(both, column)
-                    found[name] = Pair(self.metric, value, other, name)
+                    found[name] = FigurePair(self.metric, value, other, name)
         return found
 
-    def beside(self, other: Measured, name: str) -> Pair | None:
+    def beside(self, other: Measured, name: str) -> FigurePair | None:
         """Return this model beside another on the rows that both answer; None where there is no such row."""
         keys = list(self.evaluator.row)
         theirs = other.answered[[*keys, MODEL]].rename(columns={MODEL: "other"})
         both = self.answered.merge(theirs, on=keys)
         if both.empty:
             return None
-        return Pair(self.metric, self.metric.score(both, MODEL), self.metric.score(both, "other"), name)
+        return FigurePair(self.metric, self.metric.score(both, MODEL), self.metric.score(both, "other"), name)
 
     def keys(self) -> set[str]:
         """Return the series (customers, leads) that the model answers."""
@@ -113,6 +113,6 @@ def reported(score: Evaluation, currency: str) -> Metric:
     return Metric(score.metric, lambda seen, column: float("nan"), score.lower_is_better, unit)
 
 
-def pairs_of(score: Evaluation, metric: Metric) -> Mapping[str, Pair]:
+def pairs_of(score: Evaluation, metric: Metric) -> Mapping[str, FigurePair]:
     """Return the figure that evaluate() reports beside each of its baselines."""
-    return {name: Pair(metric, score.value, value, name) for name, value in score.baselines.items()}
+    return {name: FigurePair(metric, score.value, value, name) for name, value in score.baselines.items()}

@@ -16,10 +16,10 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import PERIODS
 from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.models.core.model import Evaluation
-from d2c_mlops.registry.charters import Example, example_of
+from d2c_mlops.registry.charters import CharterExample, example_of
 from d2c_mlops.registry.evaluators import Evaluator, Metric
-from d2c_mlops.registry.evidence import Asked, Evidence, evaluator, evidence
-from d2c_mlops.registry.figures import Measured, Pair, pairs_of, reported
+from d2c_mlops.registry.evidence import Evidence, EvidenceRequest, evaluator, evidence
+from d2c_mlops.registry.figures import FigurePair, Measured, pairs_of, reported
 from d2c_mlops.registry.promotion_history import former_champions, history
 from d2c_mlops.registry.versions import Version, find_version, load_version, zone_of_days
 from d2c_mlops.settings import Settings
@@ -54,7 +54,7 @@ class Question:
     settings: Settings
 
     @cached_property
-    def example(self) -> Example:
+    def example(self) -> CharterExample:
         """The answers of the charter that are the shipped example's."""
         return example_of(self.version, self.settings)
 
@@ -67,13 +67,16 @@ class Question:
     def evidence(self) -> dict[str, Evidence]:
         """What a clean process found out: the rules of the class, of the version's answers, and both measured."""
         version, champion = self.version, self.champion
-        asked = {CHECK: Asked("rules", version, version), ANSWERS: Asked("answers", version, version)}
+        asked = {
+            CHECK: EvidenceRequest("rules", version, version),
+            ANSWERS: EvidenceRequest("answers", version, version),
+        }
         if self.evaluator is not None and (version.inputs or self.evaluator.own_files):
-            asked[OURS] = Asked("observe", version, version)
+            asked[OURS] = EvidenceRequest("observe", version, version)
             if type(self.evaluator).disguise is not Evaluator.disguise or self.evaluator.own_files:
-                asked[OTHER] = Asked("disguise", version, version)
+                asked[OTHER] = EvidenceRequest("disguise", version, version)
             if champion is not None and self.incomparable == "":
-                asked[THEIRS] = Asked("observe", champion, version)
+                asked[THEIRS] = EvidenceRequest("observe", champion, version)
         return dict(zip(asked, evidence(list(asked.values()), self.settings), strict=True))
 
     @cached_property
@@ -259,11 +262,13 @@ def _repeated(question: Question, ours: Measured) -> Iterator[str]:
     if own is None:
         return
     if ours.repeated is not None and len(ours.repeated):
-        pair = Pair(own, version.score.value, own.score(ours.repeated, "model"), "same rows, computed by the gate")
+        pair = FigurePair(
+            own, version.score.value, own.score(ours.repeated, "model"), "same rows, computed by the gate"
+        )
         if pair.gain > ALIKE * max(abs(pair.value), abs(pair.other)) or not np.isfinite(pair.gain):
             yield f"evaluate() reports {pair}"
         return
-    pair = Pair(own, version.score.value, own.score(ours.answered, "model"), "gate's own measurement")
+    pair = FigurePair(own, version.score.value, own.score(ours.answered, "model"), "gate's own measurement")
     if pair.better and pair.gain > FLATTERED * max(abs(pair.value), abs(pair.other)):
         yield f"evaluate() reports {pair}"
 
@@ -318,7 +323,7 @@ def better_than_the_baseline(question: Question) -> Iterator[Clause]:
         text = f"evaluate() reports the charter's baseline {named!r} as {version.score.metric}, the gate measures {own.metric.name}"
         yield Clause("baseline", False, text)
         return
-    pair = Pair(own.metric, own.value, value, named)
+    pair = FigurePair(own.metric, own.value, value, named)
     yield Clause("baseline", pair.better, f"{pair}, the charter's, which only evaluate() reports")
 
 
@@ -339,7 +344,7 @@ def it_pays(question: Question) -> Iterator[Clause]:
         how = f"; set charter.metric ({names}) and charter.break_even in [model:{version.model}]" if names else ""
         yield Clause("break-even", False, text + how)
         return
-    pair = Pair(metric, value, needed, "break-even")
+    pair = FigurePair(metric, value, needed, "break-even")
     yield Clause("break-even", not pair.worse, f"{pair}" + ("" if ours is not None else ", as evaluate() reports it"))
 
 
@@ -372,7 +377,7 @@ def not_worse_than_the_champion(question: Question) -> Iterator[Clause]:
         why = str(err).splitlines()[0]
         yield Clause("champion", moved, f"not compared with {name}: {why}" + _what_to_do(question, moved))
         return
-    pair = Pair(reported(version.score, version.case.currency), version.score.value, other.value, name)
+    pair = FigurePair(reported(version.score, version.case.currency), version.score.value, other.value, name)
     yield Clause("champion", not pair.worse, f"{pair}, as evaluate() reports it")
 
 
@@ -394,7 +399,7 @@ def judge(version: Version, champion: Version | None, settings: Settings) -> lis
     return [clause for check in CLAUSES for clause in check(question)]
 
 
-def _reported(version: Version) -> Mapping[str, Pair]:
+def _reported(version: Version) -> Mapping[str, FigurePair]:
     return pairs_of(version.score, reported(version.score, version.case.currency))
 
 

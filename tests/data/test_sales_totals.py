@@ -28,7 +28,7 @@ from d2c_mlops.models.forecasting.forecasts import learn
 from d2c_mlops.models.forecasting.intervals import forecast
 from d2c_mlops.models.forecasting.panel import Freq, Panel, panel_of
 from d2c_mlops.models.forecasting.smoothing import Array
-from d2c_mlops.registry.evaluators import Trial, evaluator_of
+from d2c_mlops.registry.evaluators import EvaluationTrial, evaluator_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SHARED = Path(os.environ.get("D2C_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -409,7 +409,7 @@ def test_totals_are_trained_promoted_and_scored_by_the_commands(
 def test_the_gate_measures_months_against_months(tmp_path: Path, day: str) -> None:
     tables, as_of = opened(tmp_path, totals("M", 48)), date.fromisoformat(day)
     params = DemandForecaster.suited(tables) | {"horizon": 3, "cutoffs": 2}
-    trial = Trial(DemandForecaster, params, {}, tables, as_of)
+    trial = EvaluationTrial(DemandForecaster, params, {}, tables, as_of)
     evaluator = evaluator_of(trial.contract)
     assert evaluator is not None and evaluator.name == "demand"
     seen = evaluator.observe(trial)

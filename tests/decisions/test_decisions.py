@@ -26,7 +26,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.decisions.applying import apply_due, retry
 from d2c_mlops.decisions.deciding import Closed, NotAllowed, decide, propose, settle
 from d2c_mlops.decisions.records import find, id_of, listed
-from d2c_mlops.decisions.rules import Rule, Unknown
+from d2c_mlops.decisions.rules import DecisionRule, Unknown
 from d2c_mlops.decisions.stats import exposition, quantile, stats
 from d2c_mlops.decisions.targets import signature
 from d2c_mlops.decisions.telling import tell
@@ -64,7 +64,7 @@ def statuses(ledger: Ledger) -> dict[str, str]:
 )  # fmt: skip
 def test_what_could_run_code_is_no_rule(text: str) -> None:
     with pytest.raises(UsageError, match="rule"):
-        Rule.of(text)
+        DecisionRule.of(text)
 
 
 WORDS = ["price", "cost", "inputs", "outputs", "abs", "min", "eval", "__class__", "__import__", "1", "2.5", "'a'", "(", ")",
@@ -82,7 +82,7 @@ class Trap(dict):
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)))
 def test_any_text_is_refused_as_a_rule_or_walks_known_names_only(text: str) -> None:
     try:
-        rule = Rule.of(text)
+        rule = DecisionRule.of(text)
     except UsageError:
         return
     assert all(side in ("", "inputs", "outputs") for side, _ in rule.names)
@@ -93,7 +93,7 @@ def test_any_text_is_refused_as_a_rule_or_walks_known_names_only(text: str) -> N
 @given(st.decimals(1, 1000, places=2), st.integers(-5000, 5000))
 def test_five_percent_is_within_five_percent_to_the_last_cent(current, points) -> None:
     price = float(current * (10_000 + points) / 10_000)
-    inside = Rule.of(AUTO).holds({"current_price": float(current)}, {"price": price})
+    inside = DecisionRule.of(AUTO).holds({"current_price": float(current)}, {"price": price})
     from decimal import Decimal
 
     assert inside == (abs(Decimal(repr(price)) - current) / current <= Decimal("0.05"))
@@ -111,7 +111,7 @@ def test_five_percent_is_within_five_percent_to_the_last_cent(current, points) -
 )  # fmt: skip
 def test_a_rule_holds_does_not_or_cannot_be_told(text: str, holds: bool | None) -> None:
     inputs = {"sku": "P-1", "cost": 5, "missing": None, "odd": float("nan")}
-    rule = Rule.of(text)
+    rule = DecisionRule.of(text)
     if holds is None:
         with pytest.raises(Unknown):
             rule.holds(inputs, {"price": 10.0, "call": True})

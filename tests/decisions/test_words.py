@@ -16,12 +16,12 @@ from pricing import AUTO, CONTRACT, NOW, clock, predicted, shop
 from starlette.testclient import TestClient
 
 from d2c_mlops.cli import main
-from d2c_mlops.decisions.app import App, Desk
+from d2c_mlops.decisions.app import DecisionApp, Desk
 from d2c_mlops.decisions.deciding import propose
 from d2c_mlops.decisions.links import links_of
 from d2c_mlops.decisions.pages import facts, reason_of
 from d2c_mlops.decisions.records import listed
-from d2c_mlops.decisions.rules import Rule
+from d2c_mlops.decisions.rules import DecisionRule
 from d2c_mlops.decisions.telling import message
 from d2c_mlops.decisions.words import Words, shown, typed
 from d2c_mlops.ledger.schema import decisions, versions
@@ -126,7 +126,7 @@ def test_what_is_typed_can_be_read_again(value, unit) -> None:
     ],
 )  # fmt: skip
 def test_a_rule_is_a_sentence(rule: str, text: str) -> None:
-    assert Words.of(STOCK).sentence(Rule.of(rule)) == text
+    assert Words.of(STOCK).sentence(DecisionRule.of(rule)) == text
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,13 @@ def test_a_rule_is_a_sentence(rule: str, text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_sentence_means_what_the_brackets_of_its_rule_mean(rule: str, text: str) -> None:
-    assert Words.of(STOCK).sentence(Rule.of(rule)) == text
+    assert Words.of(STOCK).sentence(DecisionRule.of(rule)) == text
 
 
 def test_a_sentence_is_of_its_own_rule_also_where_other_rules_are_gone() -> None:
     words = Words.of(STOCK)
     for n in range(1000):  # a rule that is gone leaves its place in memory to the next
-        assert words.sentence(Rule.of(f"forecast > {n + 1000}")) == f"the forecast is above {n + 1000:,} units"
+        assert words.sentence(DecisionRule.of(f"forecast > {n + 1000}")) == f"the forecast is above {n + 1000:,} units"
     assert len(words.memory) <= 256
 
 
@@ -246,7 +246,7 @@ RULES = st.recursive(
 
 @given(RULES)
 def test_no_syntax_of_any_rule_is_in_its_sentence(rule: str) -> None:
-    text = Words.of(STOCK).sentence(Rule.of(rule))
+    text = Words.of(STOCK).sentence(DecisionRule.of(rule))
     assert not set("<>=()*_{}") & set(text) and "abs" not in text and "None" not in text and text == text.strip()
 
 
@@ -255,7 +255,7 @@ def test_no_syntax_of_any_rule_is_in_its_sentence(rule: str) -> None:
     st.booleans(),
 )
 def test_without_a_contract_names_stand_in_the_sentence(rule: str, known: bool) -> None:
-    assert "_" not in Words.of(STOCK if known else None).sentence(Rule.of(rule))
+    assert "_" not in Words.of(STOCK if known else None).sentence(DecisionRule.of(rule))
 
 
 # --- where people read it
@@ -286,7 +286,9 @@ def test_the_desk_and_its_messages_show_words_and_rounded_values(waiting, tmp_pa
     held, ledger, policy = waiting
     (found,) = [each for each in listed(ledger) if each.status == "pending"]
     token = keys.create(tmp_path / "keys.json", "jo", ["price"], now=NOW, scopes=["decide"])[1]
-    client = TestClient(App(Desk(held, ledger, Keyring(tmp_path / "keys.json"), [b"x" * 20], clock=clock(minutes=1))))
+    client = TestClient(
+        DecisionApp(Desk(held, ledger, Keyring(tmp_path / "keys.json"), [b"x" * 20], clock=clock(minutes=1)))
+    )
     head = {"authorization": f"Bearer {token}"}
     (listed_,) = client.get("/decisions?status=pending", headers=head).json()["decisions"]
     assert listed_["shown"] == {

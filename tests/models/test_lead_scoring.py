@@ -21,7 +21,7 @@ from d2c_mlops.models.core.contract import to_frame, to_records
 from d2c_mlops.models.core.model import load
 from d2c_mlops.models.lead_scoring import lead_scoring
 from d2c_mlops.models.lead_scoring import training as lead_training
-from d2c_mlops.models.lead_scoring.additive import Pace, fit_additive, levels, share, terms_of
+from d2c_mlops.models.lead_scoring.additive import LearningPace, fit_additive, levels, share, terms_of
 from d2c_mlops.models.lead_scoring.fields import Numeric, learn_fields
 from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer, call_list, draft_words, paired
 from d2c_mlops.models.lead_scoring.leakage_guard import clocks
@@ -31,7 +31,7 @@ from d2c_mlops.serving.predict.predictor import Served
 
 AS_OF = date(2023, 11, 30)
 MONEY = Money(45, 5)
-QUICK = (Pace(0, 0),)
+QUICK = (LearningPace(0, 0),)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from d2c_mlops.models.core.model import Evaluation, discover, load
 from d2c_mlops.models.segmentation.answers import contributions
 from d2c_mlops.models.segmentation.choice import (
     Candidate,
-    Limits,
+    SegmentLimits,
     assign,
     choose,
     cluster,
@@ -71,27 +71,27 @@ def one(segments: int, gain: float, stability: float = 0.9, migration: float = 0
 
 
 def test_the_fewest_segments_near_the_best_gain_are_chosen() -> None:
-    assert choose([one(2, 50), one(3, 99), one(4, 100)], Limits())[0] == 1
+    assert choose([one(2, 50), one(3, 99), one(4, 100)], SegmentLimits())[0] == 1
 
 
 @pytest.mark.parametrize("fault", [{"stability": 0.5}, {"migration": 0.6}, {"smallest": 0.01}])
 def test_gain_does_not_excuse_what_is_unstable_restless_or_tiny(fault: dict[str, float]) -> None:
-    assert choose([one(2, 50), one(3, 100, **fault)], Limits())[0] == 0
+    assert choose([one(2, 50), one(3, 100, **fault)], SegmentLimits())[0] == 0
 
 
 def test_a_high_silhouette_decides_nothing() -> None:
     shiny = Candidate(2, 50, 0.9, 0.1, 0.1, silhouette=0.94)
-    assert choose([shiny, one(3, 100)], Limits())[0] == 1
+    assert choose([shiny, one(3, 100)], SegmentLimits())[0] == 1
 
 
 def test_the_number_in_use_is_kept_while_it_is_nearly_as_good() -> None:
     tried = [one(2, 100), one(3, 91), one(4, 79)]
-    assert choose(tried, Limits(), former=3)[0] == 1
-    assert choose(tried, Limits(), former=4)[0] == 0
+    assert choose(tried, SegmentLimits(), former=3)[0] == 1
+    assert choose(tried, SegmentLimits(), former=4)[0] == 0
 
 
 def test_when_none_keeps_to_the_limits_it_is_said() -> None:
-    chosen, why = choose([one(2, 5, stability=0.6), one(3, 9, stability=0.5)], Limits())
+    chosen, why = choose([one(2, 5, stability=0.6), one(3, 9, stability=0.5)], SegmentLimits())
     assert chosen == 0 and "no number" in why
 
 

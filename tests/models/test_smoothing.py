@@ -12,13 +12,22 @@ from hypothesis.extra.numpy import arrays
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 from statsmodels.tsa.holtwinters import ExponentialSmoothing
 
-from d2c_mlops.models.forecasting.smoothing import Array, Parameters, State, fit, project, smooth, start, to_parameters
+from d2c_mlops.models.forecasting.smoothing import (
+    Array,
+    SmoothingParameters,
+    State,
+    fit,
+    project,
+    smooth,
+    start,
+    to_parameters,
+)
 
 UNITS = st.floats(0, 1e6, allow_nan=False, width=32)
 
 
-def constants(alpha: float, beta: float, gamma: float, phi: float) -> Parameters:
-    return Parameters(*(np.array([value]) for value in (alpha, beta, gamma, phi)))
+def constants(alpha: float, beta: float, gamma: float, phi: float) -> SmoothingParameters:
+    return SmoothingParameters(*(np.array([value]) for value in (alpha, beta, gamma, phi)))
 
 
 def weekly(seed: int, days: int = 140, slope: float = 0.0, wander: float = 0.0) -> Array:

@@ -25,9 +25,9 @@ from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.models.core.model import Evaluation, Model, class_path
 from d2c_mlops.models.forecasting.forecasting import demand_contract
 from d2c_mlops.registry.clean_process import outside_its_interval
-from d2c_mlops.registry.evaluators import Metric, Trial, evaluator_of
+from d2c_mlops.registry.evaluators import EvaluationTrial, Metric, evaluator_of
 from d2c_mlops.registry.evaluators.leads import LeadEvaluator
-from d2c_mlops.registry.figures import Measured, Pair
+from d2c_mlops.registry.figures import FigurePair, Measured
 from d2c_mlops.registry.gate import Clause, judge
 from d2c_mlops.registry.promotion_history import champion, history, live
 from d2c_mlops.registry.promotions import judge_and_promote as promote
@@ -259,7 +259,7 @@ def test_the_measured_figure_is_what_a_forecast_at_the_cutoffs_gives(settings: S
     version = train(settings)
     model = new_model("demand", settings, {})
     tables, as_of = example(type(model))
-    seen = evaluator_of(version.schema).observe(Trial(type(model), version.params, {}, tables, as_of))
+    seen = evaluator_of(version.schema).observe(EvaluationTrial(type(model), version.params, {}, tables, as_of))
     cutoff = as_of - timedelta(days=28)
     early = new_model("demand", settings, {}).fit(tables.before(cutoff), cutoff)
     asked = early.records(tables.before(cutoff), cutoff)
@@ -286,7 +286,8 @@ def test_no_cutoff_sees_what_came_after_it(settings: Settings) -> None:
     evaluator = evaluator_of(model.contract)
     columns = ["cutoff", "step", "series", "model", "baseline.weekday_mean_8w"]
     honest, tempted = (
-        evaluator.observe(Trial(type(model), model.params(), {}, each, as_of))[columns] for each in (tables, other)
+        evaluator.observe(EvaluationTrial(type(model), model.params(), {}, each, as_of))[columns]
+        for each in (tables, other)
     )
     assert honest["model"].notna().all()
     pd.testing.assert_frame_equal(honest, tempted)
@@ -301,7 +302,7 @@ def test_a_model_is_handed_no_row_after_its_cutoff(settings: Settings) -> None:
             return super().fit(tables, as_of)
 
     tables, as_of = example(base)
-    evaluator_of(base.contract).observe(Trial(Spy, base().params(), {}, tables, as_of))
+    evaluator_of(base.contract).observe(EvaluationTrial(Spy, base().params(), {}, tables, as_of))
     assert len(seen) == 3
     assert all(last < pd.Timestamp(cutoff + timedelta(days=1), tz="UTC") for cutoff, last in seen)
 
@@ -499,7 +500,7 @@ def test_what_differs_is_judged_again(settings: Settings, what: str) -> None:
     ],
 )
 def test_money_zero_and_less_are_compared_in_their_units(value: float, other: float, unit: str, text: str) -> None:
-    said = str(Pair(Metric("profit", lambda seen, column: 0.0, False, unit), value, other, "call_everyone"))
+    said = str(FigurePair(Metric("profit", lambda seen, column: 0.0, False, unit), value, other, "call_everyone"))
     assert said.endswith(text) and ("%" in said) == ("%" in text)
 
 

@@ -16,7 +16,7 @@ import pytest
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, GateRefused
-from d2c_mlops.registry.evaluators import Trial, evaluator_of
+from d2c_mlops.registry.evaluators import EvaluationTrial, evaluator_of
 from d2c_mlops.registry.evaluators.forecasts import ForecastEvaluator
 from d2c_mlops.registry.figures import Measured
 from d2c_mlops.registry.promotions import promote
@@ -32,7 +32,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Evaluation, Model
-from d2c_mlops.models.converted.recorded_steps import Learned, steady
+from d2c_mlops.models.converted.recorded_steps import LearnedSteps, steady
 from d2c_mlops.models.converted.statistical import forecast_of
 
 
@@ -88,7 +88,7 @@ class AheadModel(Model):
 
     def fit(self, tables, as_of):
         done = train(data=self.data)
-        self.estimator, self.as_of, self.learned = done["model"], as_of, Learned()
+        self.estimator, self.as_of, self.learned = done["model"], as_of, LearnedSteps()
         prepare_records(done["records"], self.learned)
         self.learned.learning = False
         return self
@@ -147,7 +147,7 @@ def converted(
 
 
 def observed(module: ModuleType, disguised: bool = False, spacing: int = 0) -> Measured:
-    trial = Trial(module.AheadModel, {}, {}, Tables({}), date(2024, 1, 1), spacing, disguised)
+    trial = EvaluationTrial(module.AheadModel, {}, {}, Tables({}), date(2024, 1, 1), spacing, disguised)
     found = evaluator_of(trial.contract)
     assert isinstance(found, ForecastEvaluator)
     return Measured(found, found.metrics(trial.case, {})[0], found.observe(trial))
@@ -231,7 +231,9 @@ def test_the_report_is_computed_again(place: Path) -> None:
     found = observed(module)
     own = next(
         each
-        for each in found.evaluator.metrics(Trial(module.AheadModel, {}, {}, Tables({}), date(2024, 1, 1)).case, {})
+        for each in found.evaluator.metrics(
+            EvaluationTrial(module.AheadModel, {}, {}, Tables({}), date(2024, 1, 1)).case, {}
+        )
         if each.judged_as
     )
     report = module.AheadModel().evaluate(Tables({}), date(2024, 1, 1))

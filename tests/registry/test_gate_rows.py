@@ -13,7 +13,7 @@ import pytest
 
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.registry.evaluators import Trial, evaluator_of
+from d2c_mlops.registry.evaluators import EvaluationTrial, evaluator_of
 from d2c_mlops.registry.evaluators.converted import ConvertedEvaluator
 from d2c_mlops.registry.figures import Measured
 
@@ -27,7 +27,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Evaluation, Model
-from d2c_mlops.models.converted.recorded_steps import Learned, steady
+from d2c_mlops.models.converted.recorded_steps import LearnedSteps, steady
 
 
 def as_frame(features):
@@ -63,7 +63,7 @@ class RowsModel(Model):
 
     def fit(self, tables, as_of):
         done = train(data=self.data)
-        self.estimator, self.as_of, self.learned = done["model"], as_of, Learned()
+        self.estimator, self.as_of, self.learned = done["model"], as_of, LearnedSteps()
         for name, value in done["given"].items():
             self.learned.give(name, value)
         prepare_records(done["records"], self.learned)
@@ -145,7 +145,7 @@ def converted(
 
 
 def observed(module: ModuleType, disguised: bool = False) -> Measured:
-    trial = Trial(module.RowsModel, {}, {}, Tables({}), date(2024, 1, 1), 0, disguised)
+    trial = EvaluationTrial(module.RowsModel, {}, {}, Tables({}), date(2024, 1, 1), 0, disguised)
     found = evaluator_of(trial.contract)
     assert isinstance(found, ConvertedEvaluator)
     metric = next(each for each in found.metrics(trial.case, {}) if each.name == module.RowsModel.charter.metric)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.registry.evaluators import Evaluator, Metric, Trial, answers_of
+from d2c_mlops.registry.evaluators import EvaluationTrial, Evaluator, Metric, answers_of
 
 
 class UnitsEvaluator(Evaluator):
@@ -23,7 +23,7 @@ class UnitsEvaluator(Evaluator):
     def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
         return (Metric("mae", lambda seen, column: float((seen[column] - seen["came"]).abs().mean())),)
 
-    def observe(self, trial: Trial) -> pd.DataFrame:
+    def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         model = trial.fitted(trial.as_of - timedelta(days=60))
         key, day = (field.name for field in model.contract.input_fields[:2])
         lines = trial.tables.before(trial.as_of)["order_lines"]

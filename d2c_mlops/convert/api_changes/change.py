@@ -18,7 +18,7 @@ ChangeKind = Literal["gone", "keyword", "value", "positional", "behaviour"]
 
 
 @dataclass(frozen=True)
-class Change:
+class ApiChange:
     """One change. `path` is dotted; a method stands behind its class, `*` stands for any class or module.
 
     gone: the name is no longer there; `to` is its new path, `text` an expression that means the same.
@@ -66,17 +66,17 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 @cache
-def every_change() -> tuple[Change, ...]:
+def every_change() -> tuple[ApiChange, ...]:
     """Find the changes of all modules under convert/changes."""
     package = importlib.import_module(CHANGES_PACKAGE)
-    found: list[Change] = []
+    found: list[ApiChange] = []
     for module in pkgutil.iter_modules(package.__path__):
         found.extend(importlib.import_module(f"{CHANGES_PACKAGE}.{module.name}").CHANGES)
     return tuple(found)
 
 
 @cache
-def live_changes() -> tuple[Change, ...]:
+def live_changes() -> tuple[ApiChange, ...]:
     """Return the changes that the installed versions have made; a library that is absent would come in its newest."""
     return tuple(
         change

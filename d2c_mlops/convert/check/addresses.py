@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.meaning.inference import Inference
@@ -39,7 +40,7 @@ _SECRET_OPTIONS = {
 
 
 @dataclass(frozen=True)
-class Source:
+class AddressSource:
     """An address in a cell: what reads it, and the nodes or the line to rewrite."""
 
     url: str
@@ -59,7 +60,7 @@ def shown(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", head)[:200]
 
 
-def sources(subject: Subject) -> Iterator[Source]:
+def sources(subject: Subject) -> Iterator[AddressSource]:
     """Yield the addresses that can be told without running the notebook, in document order."""
     for cell, call, path in subject.calls:
         reads = any(each.match(path) for each in (_TABLE, OPENED, RESPONSE, HTTPX, WGET))
@@ -72,7 +73,7 @@ def sources(subject: Subject) -> Iterator[Source]:
         if path.endswith((".urlopen", ".Request")) and len(call.args) > 1:
             refusal = "it is asked for with data"
         output = _retrieved(subject.inference, call) if path.endswith(".urlretrieve") else ""
-        yield Source(url, cell, call.lineno, path, call, given, output=output, refusal=refusal)
+        yield AddressSource(url, cell, call.lineno, path, call, given, output=output, refusal=refusal)
     for cell in subject.notebook.code:
         for magic in cell.magics:
             if magic.kind == "shell" and magic.name in ("wget", "curl"):
@@ -130,7 +131,7 @@ def _inside(path: str) -> bool:
     )
 
 
-def _of_shell(cell: Cell, magic: Magic) -> Iterator[Source]:
+def _of_shell(cell: Cell, magic: Magic) -> Iterator[AddressSource]:
     """`!wget [-O FILE] URL`, `!curl -o FILE URL`; lines that do more are left as they are, and told."""
     try:
         words = shlex.split(magic.argument)
@@ -155,7 +156,7 @@ def _of_shell(cell: Cell, magic: Magic) -> Iterator[Source]:
     inside = _inside(output)
     refusal = "" if plain and inside else f"`!{magic.name}` with these words is not followed"
     for url in urls:
-        yield Source(url, cell, magic.line, f"!{magic.name}", magic=magic, output=output, refusal=refusal)
+        yield AddressSource(url, cell, magic.line, f"!{magic.name}", magic=magic, output=output, refusal=refusal)
 
 
 def base_name(url: str) -> str:

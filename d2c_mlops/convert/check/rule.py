@@ -72,7 +72,7 @@ Check = Callable[[Subject], Iterator[Hit]]
 
 
 @dataclass(frozen=True)
-class Example:
+class RuleExample:
     """A small notebook: code cells, or prose where a text starts with `md:`."""
 
     cells: tuple[str, ...]
@@ -117,8 +117,8 @@ class Rule:
     why: str
     fix: str
     check: Check
-    bad: Example
-    good: Example
+    bad: RuleExample
+    good: RuleExample
 
 
 def example(
@@ -129,13 +129,13 @@ def example(
     files: Mapping[str, bytes] | None = None,
     raw: str = "",
     failed: Mapping[str, str] | None = None,
-) -> Example:
+) -> RuleExample:
     """Write an example in one line."""
-    return Example(cells, outputs or {}, counts, language, files or {}, raw, failed or {})
+    return RuleExample(cells, outputs or {}, counts, language, files or {}, raw, failed or {})
 
 
 def rule(
-    id: str, name: str, severity: Severity, *, why: str, fix: str, bad: Example, good: Example
+    id: str, name: str, severity: Severity, *, why: str, fix: str, bad: RuleExample, good: RuleExample
 ) -> Callable[[Check], Rule]:
     """Turn a generator of hits into a rule; a module under convert/rules holding one is all that it takes."""
     return lambda check: Rule(id, name, severity, why, fix, check, bad, good)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from d2c_mlops.convert.api_changes.change import Change, every_change
+from d2c_mlops.convert.api_changes.change import ApiChange, every_change
 from d2c_mlops.convert.check.linter import CODES
-from d2c_mlops.convert.check.rule import Example, Rule, rules
+from d2c_mlops.convert.check.rule import Rule, RuleExample, rules
 
 _GROUPS = {
     "D2C0": "Reading",
@@ -56,7 +56,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _shown(example: Example) -> str:
+def _shown(example: RuleExample) -> str:
     if example.raw:
         return f"```text\n{example.raw}\n```"
     shown = [_cell(example, index) for index in range(min(3, len(example.cells)))]
@@ -66,7 +66,7 @@ def _shown(example: Example) -> str:
     return f"```{language}\n" + "\n# next cell\n".join(shown) + "\n```"
 
 
-def _cell(example: Example, index: int) -> str:
+def _cell(example: RuleExample, index: int) -> str:
     text = example.cells[index]
     lines = ["# " + line for line in text[3:].split("\n")] if text.startswith("md:") else text.split("\n")
     if len(lines) > 12:
@@ -102,12 +102,12 @@ def _changes() -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _short(change: Change) -> str:
+def _short(change: ApiChange) -> str:
     title = change.title
     return title if len(title) < 110 else f"{change.path}({change.argument or change.position}=...)"
 
 
-def _mends(change: Change) -> bool:
+def _mends(change: ApiChange) -> bool:
     return bool(change.to or change.text or change.droppable or change.names or any(change.values.values()))
 
 

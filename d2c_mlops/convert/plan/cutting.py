@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from d2c_mlops.convert.plan.learning import sites
 from d2c_mlops.convert.plan.piece import Piece
-from d2c_mlops.convert.plan.plan import Line, Plan, plots
+from d2c_mlops.convert.plan.plan import Plan, PlanLine, plots
 from d2c_mlops.convert.source.imports import is_import
 
 LONGEST = 25  # lines of a step that was not written as one
@@ -61,9 +61,9 @@ def raw_pieces(plan: Plan) -> Iterator[Piece]:
         last = ""
 
 
-def _sections(lines: Sequence[Line]) -> Iterator[tuple[tuple[str, ...], list[Line]]]:
+def _sections(lines: Sequence[PlanLine]) -> Iterator[tuple[tuple[str, ...], list[PlanLine]]]:
     """Cut a cell where its author set a title by a comment."""
-    part: list[Line] = []
+    part: list[PlanLine] = []
     for line in lines:
         if line.titles and part:
             yield part[0].titles, part
@@ -79,12 +79,12 @@ def _heading(markdown: str) -> str:
     return (titles or lines or [""])[-1 if titles else 0]
 
 
-def _section_pieces(plan: Plan, cell: int, lines: Sequence[Line]) -> Iterator[Piece]:
+def _section_pieces(plan: Plan, cell: int, lines: Sequence[PlanLine]) -> Iterator[Piece]:
     for line in lines:
         if line.kind == "definition":
             yield Piece("definition", [cell], [line], name=line.statement.node.name)  # type: ignore[attr-defined]
     ordered = _hoisted([line for line in lines if line.kind != "definition"], plan)
-    group: list[Line] = []
+    group: list[PlanLine] = []
     for line in ordered:
         if group and (_breaks(group, line) or _begins_to_learn(group, [line], plan)):
             yield _piece(group, cell)
@@ -94,20 +94,20 @@ def _section_pieces(plan: Plan, cell: int, lines: Sequence[Line]) -> Iterator[Pi
         yield _piece(group, cell)
 
 
-def _piece(group: Sequence[Line], cell: int) -> Piece:
+def _piece(group: Sequence[PlanLine], cell: int) -> Piece:
     kind = "step" if group[0].kind == "work" else "plain"
     reasons = [line.reason for line in group if line.reason]
     return Piece(kind, [cell], list(group), role=_role(group), reasons=reasons)
 
 
-def _role(group: Iterable[Line]) -> str:
+def _role(group: Iterable[PlanLine]) -> str:
     plays = {line.role for line in group}
     return next((r for r in ("fit", "split", "predict", "evaluate", "load", "save") if r in plays), "prepare")
 
 
-def _hoisted(lines: Sequence[Line], plan: Plan) -> list[Line]:
+def _hoisted(lines: Sequence[PlanLine], plan: Plan) -> list[PlanLine]:
     """Move work in front of what only shows, where neither sees the other; a figure is never torn apart."""
-    done: list[Line] = []
+    done: list[PlanLine] = []
     for line in lines:
         place = len(done)
         while line.kind == "work" and place and done[place - 1].kind == "show":
@@ -125,13 +125,13 @@ def _hoisted(lines: Sequence[Line], plan: Plan) -> list[Line]:
     return done
 
 
-def _closes(line: Line, plan: Plan) -> bool:
+def _closes(line: PlanLine, plan: Plan) -> bool:
     """Whether a line shows a figure, so that what follows begins a new one."""
     value = getattr(line.statement.node, "value", None)
     return isinstance(value, ast.Call) and plan.inference.path(value.func) == "matplotlib.pyplot.show"
 
 
-def _independent(work: Line, shown: Line) -> bool:
+def _independent(work: PlanLine, shown: PlanLine) -> bool:
     changed = {*work.facts.binds, *work.facts.mutates}
     seen = shown.facts.loads | {*shown.facts.binds, *shown.facts.mutates}
     bound = {*shown.facts.binds, *shown.facts.mutates} & (work.facts.loads | set(work.facts.binds))
@@ -140,12 +140,12 @@ def _independent(work: Line, shown: Line) -> bool:
     return not (changed & seen) and not bound and not chance and not files and not is_import(shown.statement.node)
 
 
-def _writes_file(line: Line) -> bool:
+def _writes_file(line: PlanLine) -> bool:
     methods = {node.attr for node in ast.walk(line.statement.node) if isinstance(node, ast.Attribute)}
     return any(each.startswith("to_") or each in ("dump", "save", "savetxt", "write") for each in methods)
 
 
-def _uses_chance(line: Line) -> bool:
+def _uses_chance(line: PlanLine) -> bool:
     return any(
         getattr(node, "attr", getattr(node, "id", "")) in _RANDOM
         for node in ast.walk(line.statement.node)
@@ -153,7 +153,7 @@ def _uses_chance(line: Line) -> bool:
     )
 
 
-def _breaks(group: Sequence[Line], line: Line) -> bool:
+def _breaks(group: Sequence[PlanLine], line: PlanLine) -> bool:
     last = group[-1]
     if (line.kind == "work") != (last.kind == "work"):
         return True
@@ -178,7 +178,7 @@ def _breaks(group: Sequence[Line], line: Line) -> bool:
     return {role, line.role} != {"predict", "evaluate"}
 
 
-def _begins_to_learn(group: Sequence[Line], lines: Sequence[Line], plan: Plan) -> bool:
+def _begins_to_learn(group: Sequence[PlanLine], lines: Sequence[PlanLine], plan: Plan) -> bool:
     """Whether lines learn from a table that the group before them makes: its rows are the records of a model."""
     work = all(line.kind == "work" for line in (*group, *lines))
     if not work or not any(_makes_table(line, plan) for line in group):
@@ -186,7 +186,7 @@ def _begins_to_learn(group: Sequence[Line], lines: Sequence[Line], plan: Plan) -
     return not sites(group, plan) and bool(sites(lines, plan))
 
 
-def _makes_table(line: Line, plan: Plan) -> bool:
+def _makes_table(line: PlanLine, plan: Plan) -> bool:
     for node in ast.walk(line.statement.node):
         if isinstance(node, ast.Call):
             path = plan.inference.path(node.func)
@@ -197,7 +197,7 @@ def _makes_table(line: Line, plan: Plan) -> bool:
     return False
 
 
-def _titled(line: Line) -> bool:
+def _titled(line: PlanLine) -> bool:
     """Whether the author set a statement apart by a comment with an empty line above it."""
     return bool(line.statement.comment) and line.statement.source.startswith(("\n", "# -", "# =", "#-", "#=", "###"))
 

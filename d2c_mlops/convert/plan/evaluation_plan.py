@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from d2c_mlops.convert.meaning.roles import Fit, construction
-from d2c_mlops.convert.plan.plan import Line, Plan
+from d2c_mlops.convert.plan.plan import Plan, PlanLine
 
 SCORES = {
     "accuracy_score": ("accuracy", False),
@@ -23,7 +23,7 @@ _SAME_OBJECT = ("best_estimator_", "best_estimator")
 
 
 @dataclass(frozen=True)
-class Asked:
+class JudgedRows:
     """One question to an estimator: for which features, in which statement, and by which name of it."""
 
     features: ast.expr
@@ -39,7 +39,7 @@ class Evaluated:
     answers: ast.expr | None
     held_out: bool
     score: str = ""
-    asked: Asked | None = None
+    asked: JudgedRows | None = None
 
 
 def names_of(node: ast.AST) -> set[str]:
@@ -47,7 +47,7 @@ def names_of(node: ast.AST) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
-def bound_name(line: Line, position: int | None = None) -> str:
+def bound_name(line: PlanLine, position: int | None = None) -> str:
     """Return the name that a statement binds, or the one at a place of its tuple; empty where there is none."""
     node = line.statement.node
     target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
@@ -56,7 +56,7 @@ def bound_name(line: Line, position: int | None = None) -> str:
     return target.id if isinstance(target, ast.Name) else ""
 
 
-def with_aliases(lines: Sequence[Line], names: Iterable[str]) -> tuple[list[Line], dict[int, frozenset[str]]]:
+def with_aliases(lines: Sequence[PlanLine], names: Iterable[str]) -> tuple[list[PlanLine], dict[int, frozenset[str]]]:
     """Return the lines until the fitted object changes, and the names that it has in each of them.
 
     `model = reg.fit(...)`, `clf2 = clf`, `a, b = clf, other` and `best = search.best_estimator_` give it further names.
@@ -92,9 +92,9 @@ def _aliases(node: ast.stmt, known: set[str]) -> set[str]:
     return found
 
 
-def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, Line, str]]:
+def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, PlanLine, str]]:
     """Return the calls of the author's function in which a fit stands, as fits of what they return, with their names."""
-    found: list[tuple[Fit, Line, str]] = []
+    found: list[tuple[Fit, PlanLine, str]] = []
     for name, function in plan.functions.items():
         node = function.statement.node
         if not isinstance(node, ast.FunctionDef) or fit.call is None or fit.call not in list(ast.walk(node)):
@@ -167,7 +167,7 @@ def trained_on(plan: Plan, fit: Fit) -> list[ast.expr]:
     return [each for each in (features, target) if each is not None] if features is not None else []
 
 
-def evaluated(plan: Plan, lines: Sequence[Line], names: dict[int, frozenset[str]], fit: Fit) -> Evaluated:
+def evaluated(plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], fit: Fit) -> Evaluated:
     """Return how the author judged an estimator: held-out rows before others; the training rows where there is nothing else."""
     trained = trained_on(plan, fit)
     target = trained[1] if len(trained) > 1 else None
@@ -189,10 +189,10 @@ def evaluated(plan: Plan, lines: Sequence[Line], names: dict[int, frozenset[str]
 
 
 def asked_for(
-    plan: Plan, lines: Sequence[Line], names: dict[int, frozenset[str]], trained: Sequence[ast.expr]
-) -> list[Asked]:
+    plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], trained: Sequence[ast.expr]
+) -> list[JudgedRows]:
     """Return what the estimator is asked for: by their names held-out rows first, then others than those of the fit."""
-    found: list[Asked] = []
+    found: list[JudgedRows] = []
     for line in lines:
         for node in ast.walk(line.statement.node):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
@@ -203,11 +203,11 @@ def asked_for(
                     owner = owner.func.value  # reg.fit(X_train, y_train).predict(X_test)
                 known = isinstance(owner, ast.Name) and owner.id in names[id(line)]
                 if known and node.func.attr in _ASKS and isinstance(line.statement.node, ast.Assign | ast.Expr):
-                    found.append(Asked(node.args[0], line.statement.node, owner.id))  # type: ignore[attr-defined]
+                    found.append(JudgedRows(node.args[0], line.statement.node, owner.id))  # type: ignore[attr-defined]
     own = ast.dump(trained[0]) if trained else ""
     parts = _siblings(plan, trained[0]) if trained else set()
 
-    def rank(each: Asked) -> int:
+    def rank(each: JudgedRows) -> int:
         read = names_of(each.features)
         if ast.dump(each.features) == own:
             return 3
@@ -236,7 +236,7 @@ def _siblings(plan: Plan, part: ast.expr) -> set[str]:
 
 
 def _handed_to_function(
-    plan: Plan, lines: Sequence[Line], names: dict[int, frozenset[str]], trained: Sequence[ast.expr]
+    plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], trained: Sequence[ast.expr]
 ) -> Evaluated | None:
     """`report(model, X_test, y_test)`: the author's function is handed the other part of the split."""
     if len(trained) < 2:
@@ -251,13 +251,13 @@ def _handed_to_function(
             if read & names[id(line)] and read & features and read & answers:
                 by_name = {each.id: each for each in given if isinstance(each, ast.Name)}
                 first, second = (by_name[next(iter(read & part))] for part in (features, answers))
-                asked = Asked(first, line.statement.node, next(iter(read & names[id(line)])))
+                asked = JudgedRows(first, line.statement.node, next(iter(read & names[id(line)])))
                 return Evaluated(first, second, True, "", asked)
     return None
 
 
 def _truth(
-    plan: Plan, lines: Sequence[Line], names: dict[int, frozenset[str]], asked: Asked
+    plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], asked: JudgedRows
 ) -> tuple[ast.expr | None, str]:
     """The answers with which the author compared the predictions, and his metric."""
     predicted = {use for line in lines if line.statement.node is asked.statement for use in line.facts.binds}
@@ -285,7 +285,7 @@ def _truth(
     return (plain[0] if plain else None), score
 
 
-def _is_answer(guess: ast.expr, predicted: set[str], names: frozenset[str], asked: Asked) -> bool:
+def _is_answer(guess: ast.expr, predicted: set[str], names: frozenset[str], asked: JudgedRows) -> bool:
     """Whether an expression is the whole of what was predicted; a part of it belongs to other rows."""
     if isinstance(guess, ast.Subscript):
         key = guess.slice
@@ -300,7 +300,7 @@ def _is_answer(guess: ast.expr, predicted: set[str], names: frozenset[str], aske
     return bool(names_of(guess) & predicted)
 
 
-def _derived(line: Line, predicted: set[str], plan: Plan) -> set[str]:
+def _derived(line: PlanLine, predicted: set[str], plan: Plan) -> set[str]:
     """Names that are made of predictions alone: `labels = (chance > 0.5).astype(int)`."""
     node = line.statement.node
     if not isinstance(node, ast.Assign) or not predicted:

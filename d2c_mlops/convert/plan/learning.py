@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from d2c_mlops.convert.meaning.api_signatures import is_sampler, is_transformer
 from d2c_mlops.convert.meaning.inference import Inference
-from d2c_mlops.convert.plan.plan import Line, Plan
+from d2c_mlops.convert.plan.plan import Plan, PlanLine
 from d2c_mlops.convert.plan.slicing import across
 
 STATISTICS = frozenset("mean median mode std var min max quantile sum mad".split())  # noqa: SIM905
@@ -173,7 +173,7 @@ def functions_called(node: ast.AST, plan: Plan) -> list[str]:
     return found
 
 
-def sites(lines: Sequence[Line], plan: Plan) -> list[Site]:
+def sites(lines: Sequence[PlanLine], plan: Plan) -> list[Site]:
     """Return each place that learns among lines, and inside the author's functions that they call."""
     found: list[Site] = []
     for line in lines:

@@ -18,8 +18,8 @@ from d2c_mlops.convert.plan.evaluation_plan import (
 )
 from d2c_mlops.convert.plan.learning import Site, sites
 from d2c_mlops.convert.plan.piece import Piece, in_order
-from d2c_mlops.convert.plan.plan import Line, Plan, plots, visible
-from d2c_mlops.convert.plan.replay import Manner, Replay, Words, replayed
+from d2c_mlops.convert.plan.plan import Plan, PlanLine, plots, visible
+from d2c_mlops.convert.plan.replay import Manner, ReplayPlan, Words, replayed
 from d2c_mlops.convert.plan.slicing import Wanted, takes
 
 FAMILIES = ("sklearn.", "xgboost.", "lightgbm.", "imblearn.")
@@ -57,7 +57,7 @@ class Way:
 
     start: str
     after: int  # index among the chosen pieces
-    replay: Replay
+    replay: ReplayPlan
     manner: Manner
 
     @property
@@ -147,7 +147,13 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
 
 
 def _for_judged(
-    fit: Fit, name: str, line: Line, judged: Evaluated, later: Sequence[Line], plan: Plan, found: Sequence[Piece]
+    fit: Fit,
+    name: str,
+    line: PlanLine,
+    judged: Evaluated,
+    later: Sequence[PlanLine],
+    plan: Plan,
+    found: Sequence[Piece],
 ) -> Chosen | str:
     """The estimator with the steps that lead to it and to what it is judged on."""
     features, answers, asked, kept = judged.features, judged.answers, judged.asked, kept_as(fit)
@@ -210,7 +216,7 @@ def _constants(plan: Plan) -> set[str]:
     return {name for line in plan.lines if line.role == "constant" for name in line.facts.binds}
 
 
-def _returns_itself(line: Line, fit: Fit) -> bool:
+def _returns_itself(line: PlanLine, fit: Fit) -> bool:
     """Whether a statement binds what `estimator.fit(...)` returns, which is the estimator."""
     return getattr(line.statement.node, "value", None) is fit.call and fit.method == "fit"
 
@@ -222,7 +228,7 @@ def _slice(found: Sequence[Piece], wanted: Wanted) -> list[Piece] | str:
         if piece.kind == "step" and takes(piece, wanted):
             chosen.insert(0, piece)
         elif piece.kind == "plain":
-            lines: list[Line] = []
+            lines: list[PlanLine] = []
             for line in reversed(piece.lines):
                 touched = {*line.facts.binds, *line.facts.mutates} & set(wanted.columns)
                 if not wanted.touches(line.statement, line.facts):
@@ -259,7 +265,7 @@ def find_ways(plan: Plan, chosen: Chosen, words: Words) -> list[Way]:
     return found
 
 
-def _reaches(replay: Replay) -> bool:
+def _reaches(replay: ReplayPlan) -> bool:
     """Whether the features are made from the start."""
     text = "\n".join([*replay.lines, replay.features])
     return replay.start in names_of(ast.parse(text))
@@ -274,7 +280,7 @@ def skipped(plan: Plan, chosen: Chosen, way: Way | None) -> list[Site]:
     before = {id(line) for piece in pieces for line in piece.lines}
     wanted = Wanted(plan.inference, visible(plan), every=True)
     wanted.read(chosen.features)
-    taken: list[Line] = []
+    taken: list[PlanLine] = []
     for line in reversed([line for piece in chosen.pieces for line in piece.lines]):
         if wanted.touches(line.statement, line.facts):
             if id(line) in before and chosen.fit.call not in list(ast.walk(line.statement.node)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from d2c_mlops.convert.plan.plan import Line
+from d2c_mlops.convert.plan.plan import PlanLine
 
 
 @dataclass
@@ -14,7 +14,7 @@ class Piece:
 
     kind: str  # prose, raw, definition, step or plain
     cells: list[int]
-    lines: list[Line] = field(default_factory=list)
+    lines: list[PlanLine] = field(default_factory=list)
     text: str = ""
     role: str = ""
     name: str = ""  # of the function

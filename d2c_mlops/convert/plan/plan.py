@@ -32,7 +32,7 @@ _SEEDS = (
 
 
 @dataclass(eq=False)
-class Line:
+class PlanLine:
     """A statement with what the plan says about it."""
 
     statement: Statement
@@ -57,7 +57,7 @@ class Plan:
     notebook: Notebook
     inference: Inference
     structure: Structure
-    lines: list[Line]
+    lines: list[PlanLine]
     imports: Imports
     functions: dict[str, Authored]
     dropped: list[str] = field(default_factory=list)  # magics that were left out
@@ -67,7 +67,7 @@ class Plan:
         """Every fit, in document order."""
         return self.structure.fits
 
-    def of_cell(self, cell: int) -> list[Line]:
+    def of_cell(self, cell: int) -> list[PlanLine]:
         """Return the lines of a cell."""
         return [each for each in self.lines if each.statement.cell == cell]
 
@@ -109,7 +109,7 @@ def read(notebook: Notebook) -> Plan:
     kept = [_unstarred(replace(each, facts=facts(each.node, extras)), imports) for each in kept]
     roles = _roles(notebook, every, inference)
     lines = [
-        Line(each, "", roles.get(each.place, "prepare"), before=before[each.place], titles=titles[each.place])
+        PlanLine(each, "", roles.get(each.place, "prepare"), before=before[each.place], titles=titles[each.place])
         for each in kept
     ]
     plan = Plan(notebook, inference, structure(notebook, inference), lines, imports, functions)
@@ -176,7 +176,7 @@ def _builds_model(statement: Statement, inference: Inference) -> bool:
     return isinstance(value, ast.Call) and is_model(inference.path(value.func))
 
 
-def _watched(lines: Sequence[Line], functions: dict[str, Authored], free: frozenset[str]) -> frozenset[str]:
+def _watched(lines: Sequence[PlanLine], functions: dict[str, Authored], free: frozenset[str]) -> frozenset[str]:
     """Names that functions which stay in the notebook read when they are called."""
     watched: set[str] = set()
     names = {name for each in lines for name in each.facts.binds}
@@ -193,7 +193,7 @@ def _watched(lines: Sequence[Line], functions: dict[str, Authored], free: frozen
     return frozenset(watched - free)
 
 
-def _live(lines: Sequence[Line], watched: frozenset[str]) -> None:
+def _live(lines: Sequence[PlanLine], watched: frozenset[str]) -> None:
     live: frozenset[str] = watched
     for each in reversed(lines):
         each.live = live
@@ -227,7 +227,7 @@ def _kinds(plan: Plan) -> None:
             each.kind = "show"
 
 
-def _only_shown(line: Line, later: Sequence[Line]) -> bool:
+def _only_shown(line: PlanLine, later: Sequence[PlanLine]) -> bool:
     """Whether nothing but figures and prints reads what a line sets."""
     readers = []
     for name in line.facts.binds:
@@ -239,7 +239,7 @@ def _only_shown(line: Line, later: Sequence[Line]) -> bool:
     return bool(readers) and all(each.kind == "show" for each in readers)
 
 
-def _stays(line: Line, seen: frozenset[str]) -> str:
+def _stays(line: PlanLine, seen: frozenset[str]) -> str:
     if line.reason:
         return line.reason
     found = line.facts
@@ -254,7 +254,7 @@ def _stays(line: Line, seen: frozenset[str]) -> str:
     return ""
 
 
-def _shows(line: Line, plan: Plan, drawn: set[str]) -> bool:
+def _shows(line: PlanLine, plan: Plan, drawn: set[str]) -> bool:
     node, found = line.statement.node, line.facts
     changes = {name for name in found.mutates if name in line.before} - drawn
     if isinstance(node, ast.Expr):

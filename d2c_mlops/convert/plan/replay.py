@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from d2c_mlops.convert.plan.inside import functions_of, served_sources
 from d2c_mlops.convert.plan.piece import Piece
-from d2c_mlops.convert.plan.plan import Line, Plan
+from d2c_mlops.convert.plan.plan import Plan, PlanLine
 from d2c_mlops.convert.plan.slicing import Wanted, stored_in, takes
 from d2c_mlops.convert.plan.turned import Functions, Turned
 
@@ -16,7 +16,7 @@ Words = Callable[[Piece], str]  # how a step is called, as source
 
 
 @dataclass
-class Replay:
+class ReplayPlan:
     """Source of the statements between a frame and the features, and the names that they take from the training."""
 
     start: str  # the frame that a record stands for
@@ -37,7 +37,7 @@ class Manner:
 
 def replayed(
     plan: Plan, pieces: Sequence[Piece], start: str, features: ast.expr, seen: frozenset[str], manner: Manner
-) -> Replay | None:
+) -> ReplayPlan | None:
     """Return how to get from `start` to `features` by the steps after it; None where that cannot be told."""
     lines = [line for piece in pieces for line in piece.lines]
     wanted = Wanted(plan.inference, seen, every=manner.every)
@@ -79,10 +79,10 @@ def replayed(
     return replay
 
 
-def _needed(lines: Sequence[Line], wanted: Wanted, called: Sequence[Piece] = ()) -> list[Line] | None:
+def _needed(lines: Sequence[PlanLine], wanted: Wanted, called: Sequence[Piece] = ()) -> list[PlanLine] | None:
     """The lines that make what is wanted; of a step that is called, all of them."""
     whole = {id(line): piece for piece in called for line in piece.lines}
-    chosen: list[Line] = []
+    chosen: list[PlanLine] = []
     for line in reversed(lines):
         piece = whole.get(id(line))
         if piece is not None:
@@ -102,7 +102,7 @@ def _callable(piece: Piece, plan: Plan, fitted: set[str], every: bool, functions
     return prepares and all(_pure(line, plan, fitted, every, functions) for line in piece.lines)
 
 
-def _pure(line: Line, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
+def _pure(line: PlanLine, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
     node = line.statement.node
     if line.facts.opaque or any(
         isinstance(each, ast.Attribute) and each.attr.startswith(("fit", "predict", "score")) for each in ast.walk(node)
@@ -117,7 +117,7 @@ class _Made:
     """Collects the statements of a replay, each with the step that it repeats."""
 
     def __init__(self, start: str, seen: frozenset[str]) -> None:
-        self.replay, self.seen = Replay(start), seen
+        self.replay, self.seen = ReplayPlan(start), seen
         self.lines: list[tuple[str, Piece | None]] = []
 
     def add(self, statements: Sequence[ast.stmt], known: set[str], piece: Piece | None = None) -> None:
@@ -128,7 +128,7 @@ class _Made:
             self.lines.append((ast.unparse(ast.fix_missing_locations(turn.visit(each))), piece))
         self.replay.given += [name for name in turn.given if name not in self.replay.given]
 
-    def done(self, features: ast.AST, known: set[str]) -> Replay:
+    def done(self, features: ast.AST, known: set[str]) -> ReplayPlan:
         """Return the replay: no statement whose value nothing uses, no second name for one thing, a word on what is repeated."""
         turn, made = _Given(known, self.seen), self.replay
         text = ast.unparse(ast.fix_missing_locations(turn.visit(features)))
@@ -204,7 +204,7 @@ def _named_once(lines: Sequence[tuple[str, Piece | None]], features: str) -> tup
     return done, features
 
 
-def _fitted_once(plan: Plan, lines: Iterable[Line]) -> set[str]:
+def _fitted_once(plan: Plan, lines: Iterable[PlanLine]) -> set[str]:
     """Transformers that are fitted at one place among the lines, outside of loops: their last state is the right one."""
     places: dict[str, list[tuple[int, int]]] = {}
     looped: set[str] = set()
@@ -231,7 +231,7 @@ def _fitted_once(plan: Plan, lines: Iterable[Line]) -> set[str]:
     return found
 
 
-def _spans(line: Line, at: int) -> bool:
+def _spans(line: PlanLine, at: int) -> bool:
     node = line.statement.node
     return node.lineno <= at <= (node.end_lineno or node.lineno)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.cutting import merged, raw_pieces
 from d2c_mlops.convert.plan.piece import Piece, in_order
-from d2c_mlops.convert.plan.plan import Line, Plan, visible
+from d2c_mlops.convert.plan.plan import Plan, PlanLine, visible
 
 ASIDE = 5  # lines at most of a preparation that is left plain because it is only looked at
 
@@ -34,7 +34,7 @@ def pieces(plan: Plan) -> list[Piece]:
 
 def _with_lists_before(piece: Piece) -> Iterator[Piece]:
     """Put lists that a step writes down and later ones read before it, so that they go into the function."""
-    moved: list[Line] = []
+    moved: list[PlanLine] = []
     known: set[str] = set()
     for line in piece.lines if piece.kind == "step" else ():
         own = set(line.facts.binds)
@@ -140,13 +140,13 @@ def _leave_asides(found: Sequence[Piece]) -> None:
                 line.kind = "show"
 
 
-def _looks(piece: Piece, line: Line) -> bool:
+def _looks(piece: Piece, line: PlanLine) -> bool:
     """Whether a line that reads something only shows it: it asks no model, judges none, and stays for no other reason."""
     judges = line.role in ("fit", "predict", "evaluate", "split")
     return piece.kind == "plain" and not judges and not any(each.reason for each in piece.lines)
 
 
-def _readers(name: str, later: Sequence[Piece]) -> Iterator[tuple[Piece, Line]]:
+def _readers(name: str, later: Sequence[Piece]) -> Iterator[tuple[Piece, PlanLine]]:
     """The lines that read or change a name before it is bound anew."""
     for piece in later:
         for line in piece.lines:

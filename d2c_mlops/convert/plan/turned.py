@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from d2c_mlops.convert.meaning.api_signatures import SERIES
 from d2c_mlops.convert.meaning.inference import Inference
 from d2c_mlops.convert.plan.learning import edges_given, is_grouped, of_rows
-from d2c_mlops.convert.plan.plan import Line, plots
+from d2c_mlops.convert.plan.plan import PlanLine, plots
 from d2c_mlops.convert.plan.slicing import across, row_choice, rows_in_place
 
 _STATISTICS = frozenset(
@@ -73,7 +73,7 @@ class Turned(ast.NodeTransformer):
         self.grouped: set[int] = set()
         self.originals: list[ast.AST] = []
 
-    def statement(self, line: Line) -> list[ast.stmt] | None:
+    def statement(self, line: PlanLine) -> list[ast.stmt] | None:
         node = line.statement.node
         if plots(line.statement, self.inference) and not isinstance(node, ast.Assign):
             return None

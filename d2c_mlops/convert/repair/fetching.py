@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.convert.check.addresses import HTTPX, OPENED, RESPONSE, WGET, Source, base_name, shown, sources
+from d2c_mlops.convert.check.addresses import HTTPX, OPENED, RESPONSE, WGET, AddressSource, base_name, shown, sources
 from d2c_mlops.convert.repair.importing import imported
 from d2c_mlops.convert.repair.mending import Mender, Proposal, Scene, replaced, spelled, statement_of, without_statement
 from d2c_mlops.convert.source.downloading import LARGEST, NotFetched, checked, download
@@ -60,7 +60,7 @@ def safe_name(url: str, taken: Collection[str]) -> str:
 
 
 def fetch(
-    found: Sequence[Source],
+    found: Sequence[AddressSource],
     folder: Path,
     *,
     allowed: Collection[str] = (),  # HOST or HOST:PORT that may be inside this network
@@ -111,7 +111,7 @@ def offers(scene: Scene, fetched: Sequence[Fetched]) -> list[tuple[Mender, Propo
     return made
 
 
-def _edits(scene: Scene, source: Source, name: str) -> tuple[Edit, ...]:
+def _edits(scene: Scene, source: AddressSource, name: str) -> tuple[Edit, ...]:
     cell, call, given = source.cell, source.call, source.given
     if source.magic is not None:
         lines = cell.source.split("\n")

@@ -26,9 +26,9 @@ from d2c_mlops.convert.repair.mending import (
 )
 from d2c_mlops.convert.repair.packages import install as install_packages
 from d2c_mlops.convert.repair.refusals import absent, failed
-from d2c_mlops.convert.repair.revived import Refusal, Refused, Revived
+from d2c_mlops.convert.repair.revived import Refusal, RepairRefused, Revived
 from d2c_mlops.convert.run.containers import PREFIX
-from d2c_mlops.convert.run.isolated_run import CellRun, Limits, Session, Stopped, Workplace, copy_folder
+from d2c_mlops.convert.run.isolated_run import CellRun, ChildLimits, Session, Stopped, Workplace, copy_folder
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.errors import D2CError
 
@@ -58,7 +58,7 @@ def revive(
     notebook, work = Path(notebook), Path(work)
     try:
         read = read_notebook(notebook)
-        limits = Limits(timeout, memory, isolation)
+        limits = ChildLimits(timeout, memory, isolation)
         doctor = Doctor(
             read, work, data, install, limits, progress, index=tuple(index), fetch=fetch, fetch_from=fetch_from
         )
@@ -83,7 +83,7 @@ class Doctor:
     work: Path
     data: Path | None
     install: bool
-    limits: Limits
+    limits: ChildLimits
     progress: Progress
     index: tuple[str, ...] = ()
     fetch: bool = False
@@ -111,7 +111,7 @@ class Doctor:
             self.prepare()
             self.before()
             self.run_until_it_runs()
-        except Refused as refused:
+        except RepairRefused as refused:
             return self.result("refused", refused.refusal)
         finally:
             shutil.rmtree(self.place.scratch, ignore_errors=True)
@@ -144,9 +144,9 @@ class Doctor:
         """Other kernels, and notebooks without code."""
         if not self.notebook.is_python:
             what = f"its kernel speaks {self.notebook.language.upper() if self.notebook.language == 'r' else self.notebook.language}, not Python"
-            raise Refused(Refusal(None, what, "rewrite it in Python, or run it as it is with its own kernel"))
+            raise RepairRefused(Refusal(None, what, "rewrite it in Python, or run it as it is with its own kernel"))
         if not any(cell.source.strip() for cell in self.notebook.code):
-            raise Refused(Refusal(None, "it has no code", "nothing is to be converted"))
+            raise RepairRefused(Refusal(None, "it has no code", "nothing is to be converted"))
 
     def prepare(self) -> None:
         """Copy the folder; the files left out for their size are named if a cell wants them."""
@@ -188,7 +188,9 @@ class Doctor:
         if problem is not None and problem.problem is not None:
             why = f"line {problem.problem.line}: {problem.problem.message}"
             kind = "it was never valid Python" if problem.problem.kind == "invalid" else "it is written in Python 2"
-            raise Refused(Refusal(self.at(problem.index), f"{kind}: {why}", "mend the cell by hand", "SyntaxError"))
+            raise RepairRefused(
+                Refusal(self.at(problem.index), f"{kind}: {why}", "mend the cell by hand", "SyntaxError")
+            )
         own = [each.stem for folder in self.place.packages[:-1] for each in folder.iterdir()]
         self.missing = needed(self.scene(None), self.folder, own)
         if self.install and self.missing:
@@ -264,7 +266,7 @@ class Doctor:
         while self.runs < MOST_RUNS:
             if self.run_once():
                 return
-        raise Refused(
+        raise RepairRefused(
             Refusal(None, f"it still fails after {self.runs} runs", "read the mends, and mend the rest by hand")
         )
 
@@ -323,7 +325,7 @@ class Doctor:
                 "memory": "work on a part of the data, or give it more: --memory GB",
             }
             step = steps.get(ended.status, "run the cell by itself and see what ends the process")
-            raise Refused(Refusal(self.at(cell.index), ended.says, step, ended.status)) from stopped
+            raise RepairRefused(Refusal(self.at(cell.index), ended.says, step, ended.status)) from stopped
         self.seconds += done.seconds
         return done
 
@@ -411,10 +413,10 @@ class Doctor:
         if module:
             self.missing = list(dict.fromkeys([*self.missing, distribution_of(module)]))
             image = self.limits.isolation.removeprefix(PREFIX) if self.limits.isolation.startswith(PREFIX) else ""
-            raise Refused(absent(facts, self.at(facts.cell), module, self.missing, self.tried, image))
+            raise RepairRefused(absent(facts, self.at(facts.cell), module, self.missing, self.tried, image))
         here = [each for each in self.fetched if each.cell == self.at(facts.cell) + 1] or self.fetched
         told = [each.to_dict() for each in here] if self.fetch else None
-        raise Refused(failed(facts, self.at(facts.cell), self.too_large, told))
+        raise RepairRefused(failed(facts, self.at(facts.cell), self.too_large, told))
 
 
 def _compatible(offers: Sequence[Proposal]) -> list[Proposal]:

@@ -58,7 +58,7 @@ class Revived:
         }
 
 
-class Refused(Exception):
+class RepairRefused(Exception):
     """The way out of the loop, with the refusal."""
 
     def __init__(self, refusal: Refusal) -> None:

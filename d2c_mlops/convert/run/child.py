@@ -54,7 +54,7 @@ class Recorder:
         return [one | {"text": "".join(one["text"])} if "text" in one else one for one in self.outputs]
 
 
-class Stream:
+class CapturedStream:
     """Stand in for stdout or stderr while cells run."""
 
     encoding, errors, newlines, closed, mode = "utf-8", "strict", None, False, "w"
@@ -204,7 +204,7 @@ def refuse_questions() -> None:
     getpass.getpass = refused
 
 
-class Watch:
+class AssignmentWatch:
     """Note every assignment to a copy that pandas warns about, even where warnings are silenced."""
 
     def __init__(self) -> None:
@@ -309,7 +309,7 @@ def kind_of(value: object) -> str:
     return known.get(path, path)
 
 
-def run_cell(shell: Any, recorder: Recorder, watch: Watch, index: int, source: str) -> dict[str, Any]:
+def run_cell(shell: Any, recorder: Recorder, watch: AssignmentWatch, index: int, source: str) -> dict[str, Any]:
     """Run one cell and return its outputs, its error if any, and the chained assignments seen."""
     recorder.outputs, recorder.size = [], 0
     watch.places.clear()
@@ -319,8 +319,8 @@ def run_cell(shell: Any, recorder: Recorder, watch: Watch, index: int, source: s
     shell.compile.get_code_name = lambda *_: CELL_FILE.format(index)
     began = time.perf_counter()
     real = sys.stdout, sys.stderr
-    sys.stdout = Stream(recorder, "stdout", real[0])
-    sys.stderr = Stream(recorder, "stderr", real[1])
+    sys.stdout = CapturedStream(recorder, "stdout", real[0])
+    sys.stderr = CapturedStream(recorder, "stderr", real[1])
     try:
         result = shell.run_cell(source, store_history=True)
         error = result.error_before_exec or result.error_in_exec
@@ -353,7 +353,7 @@ def serve(source: int, sink: int, plots: bool, extra: list[str], proof: bool) ->
     os.set_inheritable(source, False)
     os.set_inheritable(sink, False)
     tools = private("capture") if proof else None
-    recorder, watch = Recorder(), Watch()
+    recorder, watch = Recorder(), AssignmentWatch()
     refuse_questions()
     shell = start_shell(recorder, plots)
     commands: dict[str, Callable[[dict[str, Any]], Any]] = {

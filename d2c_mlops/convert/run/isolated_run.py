@@ -43,7 +43,7 @@ _LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "mlruns",
 
 
 @dataclass(frozen=True)
-class Limits:
+class ChildLimits:
     """What a run may use: seconds of wall time in all, bytes of memory of all its processes together; how it is isolated."""
 
     seconds: float = 600.0
@@ -52,7 +52,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChildEnded:
     """How a process ended: 'done', 'failed', 'timeout', 'memory', 'processes', 'forged'."""
 
     status: str
@@ -88,7 +88,7 @@ class Ended:
 class Stopped(Exception):
     """The child is gone before it answered."""
 
-    def __init__(self, ended: Ended) -> None:
+    def __init__(self, ended: ChildEnded) -> None:
         super().__init__(ended.says)
         self.ended = ended
 
@@ -208,7 +208,7 @@ class Child:
         command: Sequence[str],
         folder: Path,
         home: Path,
-        limits: Limits,
+        limits: ChildLimits,
         *,
         extra: Sequence[Path] = (),
         plots: bool = False,
@@ -293,7 +293,7 @@ class Child:
                 total += one.memory_info().rss
         return total
 
-    def end(self, status: str) -> Ended:
+    def end(self, status: str) -> ChildEnded:
         """Kill what is left of it, wherever it went, and say how it ended."""
         if self.box is not None:
             return self._end_container(self.box, status)
@@ -326,9 +326,9 @@ class Child:
                     stray.kill()
             time.sleep(_SETTLE)
         output = self.log.read_bytes()[-_OUTPUT:].decode("utf-8", "replace") if self.log.exists() else ""
-        return Ended(status, code, time.monotonic() - self.began, output)
+        return ChildEnded(status, code, time.monotonic() - self.began, output)
 
-    def _end_container(self, box: Box, status: str) -> Ended:
+    def _end_container(self, box: Box, status: str) -> ChildEnded:
         """End a container: it ends when nobody holds its standard input any more, or by force."""
         self.hang_up()
         try:
@@ -338,7 +338,7 @@ class Child:
             self.process.kill()
             code = self.process.wait()
         output = self.log.read_bytes()[-_OUTPUT:].decode("utf-8", "replace") if self.log.exists() else ""
-        return Ended(status, 128 - code if 128 < code < MEMORY else code, time.monotonic() - self.began, output)
+        return ChildEnded(status, 128 - code if 128 < code < MEMORY else code, time.monotonic() - self.began, output)
 
     def hang_up(self) -> None:
         """Close our end of its standard input."""
@@ -355,7 +355,7 @@ class Child:
         self.log.unlink(missing_ok=True)
 
 
-def _confine(limits: Limits) -> None:
+def _confine(limits: ChildLimits) -> None:
     """Between fork and exec: no longer life than ours, no core files, no endless files; first to go where memory runs out."""
     die_with_parent()
     processor = int(limits.seconds * (os.cpu_count() or 1)) + 1
@@ -385,7 +385,9 @@ def marked(token: str) -> list[psutil.Process]:
     return found
 
 
-def run_program(command: Sequence[str], folder: Path, home: Path, limits: Limits, extra: Sequence[Path] = ()) -> Ended:
+def run_program(
+    command: Sequence[str], folder: Path, home: Path, limits: ChildLimits, extra: Sequence[Path] = ()
+) -> ChildEnded:
     """Run a program to its end within limits; its output's last part comes with the answer."""
     with Child(command, folder, home, limits, extra=extra) as child:
         try:
@@ -404,7 +406,7 @@ class Session(Child):
         self,
         folder: Path,
         home: Path,
-        limits: Limits,
+        limits: ChildLimits,
         *,
         extra: Sequence[Path] = (),
         plots: bool = False,
@@ -522,7 +524,7 @@ class Session(Child):
             os.close(self.sink)
             self.sink = -1
 
-    def end(self, status: str) -> Ended:
+    def end(self, status: str) -> ChildEnded:
         """End the child and close both pipes."""
         ended = super().end(status)
         for name in ("source", "sink"):

@@ -12,7 +12,7 @@ from d2c_mlops.convert.source.statements import Statement
 
 
 @dataclass(frozen=True, order=True)
-class Change:
+class TextChange:
     """Replace a stretch of a cell: lines from 1, columns from 0 in UTF-8 bytes; an empty stretch inserts."""
 
     line: int
@@ -22,12 +22,12 @@ class Change:
     text: str
 
 
-def replacing(node: ast.expr, text: str) -> Change:
+def replacing(node: ast.expr, text: str) -> TextChange:
     """Replace a node."""
-    return Change(node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0, text)
+    return TextChange(node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0, text)
 
 
-def calling(call: ast.Call, extras: Iterable[str], source: Sequence[str]) -> Change:
+def calling(call: ast.Call, extras: Iterable[str], source: Sequence[str]) -> TextChange:
     """Add `name=name` for every extra to the end of a call's arguments."""
     line, column = call.end_lineno or call.lineno, (call.end_col_offset or 1) - 1
     given = [*call.args, *(word.value for word in call.keywords)]
@@ -38,7 +38,7 @@ def calling(call: ast.Call, extras: Iterable[str], source: Sequence[str]) -> Cha
         bare = "".join(part.partition("#")[0] for part in between.split("\n"))
         if "," not in bare:
             words = f", {words}"
-    return Change(line, column, line, column, words)
+    return TextChange(line, column, line, column, words)
 
 
 def _between(lines: Sequence[str], line: int, column: int, end_line: int, end_column: int) -> str:
@@ -48,7 +48,7 @@ def _between(lines: Sequence[str], line: int, column: int, end_line: int, end_co
     return b"\n".join(part).decode()
 
 
-def changed(statement: Statement, changes: Iterable[Change]) -> str:
+def changed(statement: Statement, changes: Iterable[TextChange]) -> str:
     """Return the statement's source with changes applied."""
     lines = [line.encode() for line in statement.source.split("\n")]
     for change in sorted(set(changes), reverse=True):

@@ -18,10 +18,10 @@ import numpy as np
 from d2c_mlops.convert.repair.revived import Revived
 from d2c_mlops.convert.repair.saving import save
 from d2c_mlops.convert.run.capture import IN_MEMORY
-from d2c_mlops.convert.run.isolated_run import CellRun, Limits, Session, Stopped, clone_folder, copy_folder
+from d2c_mlops.convert.run.isolated_run import CellRun, ChildLimits, Session, Stopped, clone_folder, copy_folder
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.write.file_parameters import FOLDERS
-from d2c_mlops.convert.write.writing import Written
+from d2c_mlops.convert.write.writing import WrittenNotebook
 
 RTOL, ATOL = 1e-6, 1e-9
 _PLAIN_DTYPE = re.compile(r"[<>|=][biufcmM]\d{1,2}(\[\d*\w+\])?")
@@ -65,7 +65,7 @@ class Incomparable(Exception):
 
 def verify(
     revived: Revived,
-    written: Written,
+    written: WrittenNotebook,
     work: Path,
     *,
     timeout: float = 600.0,
@@ -81,7 +81,7 @@ def verify(
     wanted = [entry for entry in written.alignment if entry["names"]]
     if not wanted:
         return Verdict("not comparable", "the two notebooks bind no name in common")
-    limits = Limits(timeout * AT_ONCE, memory, isolation)  # side by side, each may take as long
+    limits = ChildLimits(timeout * AT_ONCE, memory, isolation)  # side by side, each may take as long
     packages = [each for name in ("local", "packages") if (each := work / name).is_dir()]
     with TemporaryDirectory(prefix="d2c-verify-") as name:
         place = Path(name)
@@ -112,7 +112,7 @@ def verify(
         return replace(_verdict(items), saved=_saved(revived), runs=count)
 
 
-def project_copy(written: Written, target: Path) -> Path | None:
+def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
     """Copy what a conversion runs with: its package, settings and data; return the folder in which `d2c run` runs it.
 
     None where the conversion stands in no project.
@@ -134,12 +134,12 @@ def project_copy(written: Written, target: Path) -> Path | None:
     return here
 
 
-def data_elsewhere(written: Written) -> list[Path]:
+def data_elsewhere(written: WrittenNotebook) -> list[Path]:
     """Return the data's folder where it was too large to be copied into the project."""
     return [each for each in _data_folders(written) if each.is_absolute() and each.is_dir()]
 
 
-def _data_folders(written: Written) -> list[Path]:
+def _data_folders(written: WrittenNotebook) -> list[Path]:
     found = []
     for line in written.parameters:
         name, _, rest = line.partition(":")
@@ -184,7 +184,7 @@ class Runner:
     """Runs notebooks side by side, each in a copy of the files."""
 
     place: Path
-    limits: Limits
+    limits: ChildLimits
     packages: Sequence[Path]
 
     def folders(self, here: Path) -> list[Path]:

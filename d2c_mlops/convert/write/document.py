@@ -17,7 +17,7 @@ from d2c_mlops.convert.write.functions import (
     function_source,
     line_source,
 )
-from d2c_mlops.convert.write.parameter_list import Parameters
+from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 FIND_DATA = '''def find_data(folder: str) -> Path:
     """Return the folder with the data: as given, or as seen from the nearest folder upwards that holds it."""
@@ -36,7 +36,7 @@ GUARD = """if find_data({folder}).resolve() != find_data({default}).resolve():
 
 
 @dataclass
-class Out:
+class CellSource:
     """One cell of the new notebook and the cells of the original that it stands for (indices from 0)."""
 
     kind: str  # code or markdown
@@ -52,23 +52,27 @@ class Out:
         return self.source.startswith("#| export")
 
 
-def exported(source: str, **given: Any) -> Out:
+def exported(source: str, **given: Any) -> CellSource:
     """Return an exported code cell."""
-    return Out("code", f"#| export\n{source}", **given)
+    return CellSource("code", f"#| export\n{source}", **given)
 
 
-def lay_out(plan: Plan, found: Sequence[Piece], parameters: Parameters, types: Types, module: str) -> list[Out]:
+def lay_out(
+    plan: Plan, found: Sequence[Piece], parameters: CodeParameters, types: Types, module: str
+) -> list[CellSource]:
     """Return the cells of the notebook without its model."""
     title, lead, rest = _title(plan, found)
-    cells = [Out("markdown", f"# {title}\n> {lead}"), Out("code", f"#| default_exp {module}")]
-    body: list[Out] = []
+    cells = [CellSource("markdown", f"# {title}\n> {lead}"), CellSource("code", f"#| default_exp {module}")]
+    body: list[CellSource] = []
     for piece in rest:
         body += _piece_cells(piece, plan, parameters, types)
     _levels(body)
     cells.append(exported(_import_lines(plan, parameters, body), cells=[]))
     if parameters.every:
         lines = [str(each) for each in parameters.every]
-        cells.append(Out("code", "\n".join(lines), tags=["parameters"], names=[p.name for p in parameters.every]))
+        cells.append(
+            CellSource("code", "\n".join(lines), tags=["parameters"], names=[p.name for p in parameters.every])
+        )
     if parameters.folder:
         cells.append(exported(FIND_DATA))
         if parameters.computed:
@@ -76,14 +80,14 @@ def lay_out(plan: Plan, found: Sequence[Piece], parameters: Parameters, types: T
     return cells + body
 
 
-def with_guard(cells: Sequence[Out], parameters: Parameters) -> list[Out]:
+def with_guard(cells: Sequence[CellSource], parameters: CodeParameters) -> list[CellSource]:
     """Return the cells with one that refuses another data folder, where classes or functions read from the default one only."""
     folder = parameters.of(parameters.folder)
     if folder is None or not parameters.fixed:
         return list(cells)
     names = ", ".join(dict.fromkeys(name for _, name in parameters.fixed))
     text = folder.default.strip("'\"")
-    guard = Out("code", GUARD.format(folder=folder.name, default=folder.default, names=names, text=text))
+    guard = CellSource("code", GUARD.format(folder=folder.name, default=folder.default, names=names, text=text))
     place = next(i for i, cell in enumerate(cells) if "def find_data(" in cell.source)
     return [*cells[: place + 1], guard, *cells[place + 1 :]]
 
@@ -114,7 +118,7 @@ def _lead(plan: Plan) -> str:
     return f"{what}: the steps of {plan.notebook.path.name}, as functions."
 
 
-def _import_lines(plan: Plan, parameters: Parameters, body: Sequence[Out]) -> str:
+def _import_lines(plan: Plan, parameters: CodeParameters, body: Sequence[CellSource]) -> str:
     lines = list(plan.imports.lines)
     text = "\n".join(cell.source for cell in body if cell.exported)
     if parameters.folder:
@@ -131,11 +135,11 @@ def _import_lines(plan: Plan, parameters: Parameters, body: Sequence[Out]) -> st
     return "\n".join(["from __future__ import annotations", "", *lines])
 
 
-def _piece_cells(piece: Piece, plan: Plan, parameters: Parameters, types: Types) -> list[Out]:
+def _piece_cells(piece: Piece, plan: Plan, parameters: CodeParameters, types: Types) -> list[CellSource]:
     if piece.kind == "prose":
-        return [Out("markdown", piece.text, cells=piece.cells)]
+        return [CellSource("markdown", piece.text, cells=piece.cells)]
     if piece.kind == "raw":
-        return [Out("code", "#| eval: false\n" + piece.text, cells=piece.cells)]
+        return [CellSource("code", "#| eval: false\n" + piece.text, cells=piece.cells)]
     if piece.kind == "definition":
         return [
             exported(definition_source(piece, plan, parameters), cells=piece.cells, names=[piece.name], step=piece.name)
@@ -143,17 +147,17 @@ def _piece_cells(piece: Piece, plan: Plan, parameters: Parameters, types: Types)
     if piece.kind == "plain":
         text = "\n".join(line_source(line, plan, parameters) for line in piece.lines).strip("\n")
         names = list(dict.fromkeys(name for line in piece.lines for name in line.facts.binds))
-        return [Out("code", text, cells=piece.cells, names=names)] if text else []
+        return [CellSource("code", text, cells=piece.cells, names=names)] if text else []
     text = call_source(piece, parameters)
     if piece.spoken_above and (above := comment_above(piece)):
         text = f"{above}\n{text}"
-    call = Out("code", text, cells=piece.cells, names=list(piece.outputs), step=piece.called)
+    call = CellSource("code", text, cells=piece.cells, names=list(piece.outputs), step=piece.called)
     if piece.like is not None:
         return [call]
     return [exported(function_source(piece, plan, parameters, types), cells=piece.cells, step=piece.name), call]
 
 
-def _levels(cells: Sequence[Out]) -> None:
+def _levels(cells: Sequence[CellSource]) -> None:
     """Only the first cell keeps a title of the first level: where there are more, every heading goes one level down."""
     prose = [cell for cell in cells if cell.kind == "markdown"]
     if any(_FIRST_LEVEL.search(_FENCE.sub("", cell.source)) for cell in prose):
@@ -167,9 +171,9 @@ _FIRST_LEVEL = re.compile(r"(?m)^#\s")
 _FENCE = re.compile(r"(?ms)(^```.*?^```)")
 
 
-def joined(cells: Sequence[Out]) -> list[Out]:
+def joined(cells: Sequence[CellSource]) -> list[CellSource]:
     """Put a call and what the same cell of the author showed afterwards into one cell, where that is short."""
-    done: list[Out] = []
+    done: list[CellSource] = []
     for cell in cells:
         last = done[-1] if done else None
         shown = cell.kind == "code" and not (cell.exported or cell.tags or cell.step or cell.source.startswith("#|"))

@@ -13,8 +13,8 @@ from d2c_mlops.convert.plan.learning import functions_called
 from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.source.existence import exists, is_file
-from d2c_mlops.convert.source.rewrite import Change, replacing
-from d2c_mlops.convert.write.parameter_list import Parameters
+from d2c_mlops.convert.source.rewrite import TextChange, replacing
+from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 FOLDERS = ("data_folder", "data_dir", "input_folder", "files_folder")
 _READERS = ("pandas.read_", "numpy.load", "numpy.genfromtxt", "numpy.fromfile", "pandas.ExcelFile", "pandas.HDFStore",
@@ -45,7 +45,7 @@ class FileReads:
                     texts = [value for each in given if (value := self.values.of(each)) is not None]
                     self.written |= {PurePosixPath(text.replace("\\", "/")).name for text in texts}
 
-    def put(self, found: Sequence[Piece], made: Parameters, taken: set[str], default: str) -> None:
+    def put(self, found: Sequence[Piece], made: CodeParameters, taken: set[str], default: str) -> None:
         """Put the changes into `made`; pieces that read files take the folder as a parameter."""
         functions = self._functions()
         readers = {name for name, read in functions.items() if list(self._sites(read))}
@@ -133,7 +133,7 @@ class FileReads:
         text = file or (self.values.of(node) or "").replace("\\", "/")
         return [text] if text and (file or (self.data is not None and is_file(self.data / text))) else []
 
-    def _change(self, node: ast.expr, file: str, pattern: bool, folder: str, source: str, first: int) -> Change:
+    def _change(self, node: ast.expr, file: str, pattern: bool, folder: str, source: str, first: int) -> TextChange:
         if file:
             return replacing(node, f"find_data({folder}) / {file!r}")
         lines = [line.encode() for line in source.split("\n")]

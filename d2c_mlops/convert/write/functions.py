@@ -11,14 +11,14 @@ from dataclasses import replace
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.authored import mentions
 from d2c_mlops.convert.plan.piece import Piece
-from d2c_mlops.convert.plan.plan import Line, Plan
-from d2c_mlops.convert.source.rewrite import Change, calling, changed, indented, returning, with_extras
-from d2c_mlops.convert.write.parameter_list import Parameters
+from d2c_mlops.convert.plan.plan import Plan, PlanLine
+from d2c_mlops.convert.source.rewrite import TextChange, calling, changed, indented, returning, with_extras
+from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation
 
 
-def line_source(line: Line, plan: Plan, parameters: Parameters, words: Mapping[str, str] | None = None) -> str:
+def line_source(line: PlanLine, plan: Plan, parameters: CodeParameters, words: Mapping[str, str] | None = None) -> str:
     """Return a statement with parameters put in, by the words of its function, and calls of the author's functions adapted."""
     put = [
         replace(change, text=words.get(change.text, change.text)) if words else change
@@ -27,7 +27,7 @@ def line_source(line: Line, plan: Plan, parameters: Parameters, words: Mapping[s
     return changed(line.statement, [*put, *adapted(line.statement.node, plan)])
 
 
-def adapted(node: ast.AST, plan: Plan, source: str = "") -> list[Change]:
+def adapted(node: ast.AST, plan: Plan, source: str = "") -> list[TextChange]:
     """Return the changes that hand over to the author's functions what they used to read from the notebook."""
     found = []
     for name, function in plan.functions.items():
@@ -44,7 +44,7 @@ def _cell_lines(plan: Plan, node: ast.AST) -> Sequence[str]:
     return next((c.python.split("\n") for c in plan.notebook.code if c.index == cell), [])
 
 
-def definition_source(piece: Piece, plan: Plan, parameters: Parameters) -> str:
+def definition_source(piece: Piece, plan: Plan, parameters: CodeParameters) -> str:
     """Return an author's function with keyword arguments for what it read from the notebook."""
     line = piece.lines[0]
     node = line.statement.node
@@ -72,7 +72,7 @@ def _own_line(lines: Sequence[str], node: ast.stmt) -> bool:
     return not lines[node.lineno - 1].encode()[: node.col_offset].decode().strip()
 
 
-def function_source(piece: Piece, plan: Plan, parameters: Parameters, types: Types) -> str:
+def function_source(piece: Piece, plan: Plan, parameters: CodeParameters, types: Types) -> str:
     """Return the function of a step."""
     arguments = [
         f"{name}: {_type(piece, name, parameters, types)}" for name in piece.inputs if parameters.of(name) is None
@@ -115,25 +115,25 @@ def _says(comment: str) -> bool:
     return len(words) >= 2 and len(comment) <= 100 and bool(naming.base_verb(words[0].lower().strip(":,.")))
 
 
-def call_source(piece: Piece, parameters: Parameters) -> str:
+def call_source(piece: Piece, parameters: CodeParameters) -> str:
     """Return the call that binds the same names as the original did."""
     return f"{', '.join(piece.outputs)} = {call_text(piece, parameters)}"
 
 
-def call_text(piece: Piece, parameters: Parameters) -> str:
+def call_text(piece: Piece, parameters: CodeParameters) -> str:
     """Return the call alone."""
     words = [name for name in piece.inputs if parameters.of(name) is None]
     words += [f"{piece.words.get(name, name)}={name}" for name in own_parameters(piece, parameters)]
     return f"{piece.called}({', '.join(words)})"
 
 
-def own_parameters(piece: Piece, parameters: Parameters) -> list[str]:
+def own_parameters(piece: Piece, parameters: CodeParameters) -> list[str]:
     """Return the parameters of the notebook that a step takes, after the values that go in."""
     names = [name for name in piece.inputs if parameters.of(name) is not None]
     return [*(name for name in piece.parameters if name not in names), *names]
 
 
-def _type(piece: Piece, name: str, parameters: Parameters, types: Types) -> str:
+def _type(piece: Piece, name: str, parameters: CodeParameters, types: Types) -> str:
     known = parameters.of(name)
     return known.annotation if known is not None else types.get((piece.name, name), "Any")
 

@@ -15,10 +15,10 @@ from d2c_mlops.convert.plan.plan import Plan, visible
 from d2c_mlops.convert.plan.slicing import Wanted, takes
 from d2c_mlops.convert.source.rewrite import indented, returning
 from d2c_mlops.convert.write.case import charter_source
-from d2c_mlops.convert.write.document import Out, exported
+from d2c_mlops.convert.write.document import CellSource, exported
 from d2c_mlops.convert.write.functions import call_source, line_source
 from d2c_mlops.convert.write.model_text import class_source, contract_source, judged_by, prose
-from d2c_mlops.convert.write.parameter_list import Parameters
+from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 TRAININGS = ("train", "train_model", "train_again", "train_the_model")  # names for the function that trains
 NEEDS = """from datetime import date
@@ -30,12 +30,12 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Evaluation, Model
-from d2c_mlops.models.converted.recorded_steps import Learned, load_fitted, save_fitted, steady
+from d2c_mlops.models.converted.recorded_steps import LearnedSteps, load_fitted, save_fitted, steady
 from d2c_mlops.models.converted.statistical import forecast_of, regression_of"""
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ModelSource:
     """Source of one way to build the model, for trying it and for writing it."""
 
     way: Way | None  # None: the features themselves are the record
@@ -65,12 +65,12 @@ class Candidate:
         return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": self.name,
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score, "estimator": self.estimator,
                 "load": self.load_name, "load_parameters": list(self.load_parameters),
-                "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.converted.recorded_steps import Learned\n"
+                "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.converted.recorded_steps import LearnedSteps\n"
                             "from d2c_mlops.models.converted.statistical import forecast_of, regression_of",
                             self.train, self.load, "\n\n".join([*self.functions, self.prepare])]}  # fmt: skip
 
 
-def candidates(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[Candidate]:
+def candidates(plan: Plan, chosen: Chosen, parameters: CodeParameters) -> list[ModelSource]:
     """Return the ways to try, the rawest records first, the features themselves last."""
     return [
         replace(
@@ -82,7 +82,7 @@ def candidates(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[Candi
     ]
 
 
-def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Parameters) -> Candidate:
+def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: CodeParameters) -> ModelSource:
     name = _training(plan)
     given = list(way.replay.given) if way is not None else []
     needed = [name for name in given if parameters.of(name) is None]
@@ -108,11 +108,11 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Paramete
         + "\n".join(indented(each) for each in [*body, result])
     )
     if way is None:
-        return Candidate(None, train, _AS_FRAME, _features_only(), tuple(order), (), name)
+        return ModelSource(None, train, _AS_FRAME, _features_only(), tuple(order), (), name)
     load, load_call, load_order = _loading(plan, chosen, parameters, way)
     lines = returning([f"{way.start} = learned.records(records)", *way.replay.lines], way.replay.features)
     prepare = (
-        "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
+        "def prepare_records(records: pd.DataFrame, learned: LearnedSteps) -> Any:\n"
         '    """Return the features of records, prepared as the training data was."""\n'
         + "\n".join(indented(each) for each in lines)
     )
@@ -121,10 +121,10 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: Paramete
     if step.kind == "step":
         first = step.like or step
         seen = f"{first.name} -> {first.outputs[step.outputs.index(way.start)]}"
-    return Candidate(way, train, load, prepare, tuple(order), tuple(load_order), name, load_call, seen)
+    return ModelSource(way, train, load, prepare, tuple(order), tuple(load_order), name, load_call, seen)
 
 
-def _loading(plan: Plan, chosen: Chosen, parameters: Parameters, way: Way) -> tuple[str, str, list[str]]:
+def _loading(plan: Plan, chosen: Chosen, parameters: CodeParameters, way: Way) -> tuple[str, str, list[str]]:
     """The function that returns the records, its name, and its parameters; a step that does just that is taken as it is."""
     pieces = _leading(chosen, plan, way)
     used = _used(pieces, parameters)
@@ -163,8 +163,8 @@ def _training(plan: Plan) -> str:
 
 
 def _forecast(
-    name: str, chosen: Chosen, parameters: Parameters, body: Sequence[str], order: Sequence[str]
-) -> Candidate:
+    name: str, chosen: Chosen, parameters: CodeParameters, body: Sequence[str], order: Sequence[str]
+) -> ModelSource:
     """A record is a step ahead: the fitted model is kept as the table of what it says of them."""
     freq = f', "{chosen.freq}"' if chosen.freq else ""
     result = [
@@ -177,11 +177,11 @@ def _forecast(
         + "\n".join(indented(each) for each in [*body, *result])
     )
     prepare = (
-        "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
+        "def prepare_records(records: pd.DataFrame, learned: LearnedSteps) -> Any:\n"
         '    """Return the steps ahead that are asked for, from 1."""\n'
         "    return learned.records(records)"
     )
-    return Candidate(None, train, "", prepare, tuple(order), (), name)
+    return ModelSource(None, train, "", prepare, tuple(order), (), name)
 
 
 _AS_FRAME = '''def as_frame(features: Any) -> pd.DataFrame:
@@ -194,14 +194,14 @@ _AS_FRAME = '''def as_frame(features: Any) -> pd.DataFrame:
 
 def _features_only() -> str:
     return (
-        "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
+        "def prepare_records(records: pd.DataFrame, learned: LearnedSteps) -> Any:\n"
         '    """Return the features: a record is what the estimator was trained on, already prepared."""\n'
         "    features = learned.records(records)\n"
         '    return features.to_numpy() if learned["plain"] else features'
     )
 
 
-def _steps(plan: Plan, chosen: Chosen, parameters: Parameters, way: Way | None) -> tuple[list[str], list[str]]:
+def _steps(plan: Plan, chosen: Chosen, parameters: CodeParameters, way: Way | None) -> tuple[list[str], list[str]]:
     """The calls that lead to the model, and the parameters that they take."""
     pieces = list(chosen.pieces)
     if way is None:
@@ -221,7 +221,7 @@ def _steps(plan: Plan, chosen: Chosen, parameters: Parameters, way: Way | None) 
     return [*begin, f"records_seen = {way.start}.copy()", *_lines(rest, plan, parameters)], used
 
 
-def _lines(pieces: Sequence[Piece], plan: Plan, parameters: Parameters) -> list[str]:
+def _lines(pieces: Sequence[Piece], plan: Plan, parameters: CodeParameters) -> list[str]:
     made: list[str] = []
     for piece in pieces:
         if piece.kind == "step":
@@ -231,7 +231,7 @@ def _lines(pieces: Sequence[Piece], plan: Plan, parameters: Parameters) -> list[
     return made
 
 
-def _used(pieces: Sequence[Piece], parameters: Parameters) -> list[str]:
+def _used(pieces: Sequence[Piece], parameters: CodeParameters) -> list[str]:
     """The parameters that pieces take."""
     used: list[str] = []
     for piece in pieces:
@@ -242,29 +242,29 @@ def _used(pieces: Sequence[Piece], parameters: Parameters) -> list[str]:
     return used
 
 
-def _signature(names: Sequence[str], parameters: Parameters) -> str:
+def _signature(names: Sequence[str], parameters: CodeParameters) -> str:
     return ", ".join(str(parameters.of(name)).partition(" = ")[0] for name in names)
 
 
 def model_cells(
-    name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, Any], parameters: Parameters, day: str
-) -> list[Out]:
+    name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str, Any], parameters: CodeParameters, day: str
+) -> list[CellSource]:
     """Return the cells of the model, its assertions included."""
     words = prose(name, chosen, candidate, found)
     helper = [exported(candidate.load)] if candidate.load else []
     cells = [
-        Out("markdown", words["head"]),
+        CellSource("markdown", words["head"]),
         *helper,
         exported(candidate.train),
-        Out("markdown", words["prepare"]),
+        CellSource("markdown", words["prepare"]),
         *(exported(each) for each in candidate.functions),
         exported(candidate.prepare),
-        Out("markdown", words["contract"]),
+        CellSource("markdown", words["contract"]),
         *[exported(part) for part in contract_source(name, found["contract"])],
-        Out("markdown", words["charter"]),
+        CellSource("markdown", words["charter"]),
         exported(charter_source(*judged_by(chosen, found["classes"]))),
-        Out("markdown", words["model"]),
+        CellSource("markdown", words["model"]),
         exported(class_source(name, chosen, candidate, found, parameters)),
     ]
-    checks: list[Out] = words["checks"](parameters, candidate, found, day)
+    checks: list[CellSource] = words["checks"](parameters, candidate, found, day)
     return cells + checks

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from d2c_mlops.convert.plan.model_plan import Chosen
-from d2c_mlops.convert.write.document import Out
-from d2c_mlops.convert.write.parameter_list import Parameters
+from d2c_mlops.convert.write.document import CellSource
+from d2c_mlops.convert.write.parameter_list import CodeParameters
 from d2c_mlops.convert.write.scores import score_source
 
 if TYPE_CHECKING:
-    from d2c_mlops.convert.write.model import Candidate
+    from d2c_mlops.convert.write.model import ModelSource
 
 A_CELL = 25  # columns of a contract in one cell
 
@@ -48,7 +48,7 @@ def _field(field: Mapping[str, Any]) -> str:
 
 
 def class_source(
-    name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, Any], parameters: Parameters
+    name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str, Any], parameters: CodeParameters
 ) -> str:
     """Return the model's class."""
 
@@ -188,7 +188,7 @@ def _baseline(chosen: Chosen, score: str, classes: bool) -> list[str]:
     ]
 
 
-def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, Any]) -> dict[str, Any]:
+def prose(name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the words between the cells."""
     estimator = found["estimator"]
     unused = found["unused"]
@@ -233,8 +233,8 @@ def prose(name: str, chosen: Chosen, candidate: Candidate, found: Mapping[str, A
 
 
 def _checks(
-    name: str, chosen: Chosen, parameters: Parameters, candidate: Candidate, found: Mapping[str, Any], day: str
-) -> list[Out]:
+    name: str, chosen: Chosen, parameters: CodeParameters, candidate: ModelSource, found: Mapping[str, Any], day: str
+) -> list[CellSource]:
     own = {each: ("data" if each == parameters.folder else each) for each in candidate.parameters}
     handed = ", ".join(f"{word}={each}" for each, word in own.items())
     listed = ", ".join(f'"{word}": {each}' for each, word in own.items())
@@ -247,13 +247,13 @@ def _checks(
     if chosen.kept == "forecast":
         seen = "Asked for a step ahead, it answers as the notebook's own forecast does."
     return [
-        Out("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
-        Out("markdown", seen),
-        Out("code", f"asked = {MODEL_NAME}.records(Tables({{}}), {MODEL_NAME}.as_of)\nanswers = {MODEL_NAME}.predict(asked)\n"
+        CellSource("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
+        CellSource("markdown", seen),
+        CellSource("code", f"asked = {MODEL_NAME}.records(Tables({{}}), {MODEL_NAME}.as_of)\nanswers = {MODEL_NAME}.predict(asked)\n"
             f'assert answers["{found["contract"]["key"]}"].tolist() == asked["{found["contract"]["key"]}"].tolist()\n'
             f"assert {MODEL_NAME}.predict(asked.iloc[[0]])[\"prediction\"].tolist() == answers[\"prediction\"].tolist()[:1]{measured}\nanswers.head()"),
-        Out("markdown", f"## On record\n`d2c run` on this notebook registers what it fitted as a version of `{name}`; opened in JupyterLab, nothing is registered."),
-        Out("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.recording import record, run_id\nfrom d2c_mlops.settings import load\n\n"
+        CellSource("markdown", f"## On record\n`d2c run` on this notebook registers what it fitted as a version of `{name}`; opened in JupyterLab, nothing is registered."),
+        CellSource("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.recording import record, run_id\nfrom d2c_mlops.settings import load\n\n"
             "record(**{evaluation.metric: evaluation.value}, **{f\"baseline_{key}\": value for key, value in evaluation.baselines.items()})\n"
             "if run_id():\n    settings = load()\n"
             f"    fitted = new_model(\"{name}\", settings, {{{listed}}}).fit(Tables({{}}), {MODEL_NAME}.as_of)\n"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from d2c_mlops.convert.source.rewrite import Change
+from d2c_mlops.convert.source.rewrite import TextChange
 
 
 @dataclass(frozen=True)
-class Parameter:
+class CodeParameter:
     """One line of the parameters cell."""
 
     name: str
@@ -23,11 +23,11 @@ class Parameter:
 
 
 @dataclass
-class Parameters:
+class CodeParameters:
     """All parameters, and the changes that put them into the code."""
 
-    every: list[Parameter] = field(default_factory=list)
-    changes: dict[tuple[int, int], list[Change]] = field(default_factory=dict)
+    every: list[CodeParameter] = field(default_factory=list)
+    changes: dict[tuple[int, int], list[TextChange]] = field(default_factory=dict)
     folder: str = ""  # the parameter that holds the data's folder, where files are read
     files: list[str] = field(default_factory=list)
     computed: bool = False  # whether paths are only known when the code runs: they are looked up by in_data()
@@ -35,7 +35,7 @@ class Parameters:
         default_factory=list
     )  # cell and name of what reads from the default folder only
 
-    def note(self, parameter: Parameter) -> None:
+    def note(self, parameter: CodeParameter) -> None:
         """Take a parameter in; one that is known is noted with what else it is for."""
         known = self.of(parameter.name)
         if known is None:
@@ -43,7 +43,7 @@ class Parameters:
         elif parameter.note and parameter.note not in known.note.split(", "):
             self.every[self.every.index(known)] = replace(known, note=f"{known.note}, {parameter.note}")
 
-    def of(self, name: str) -> Parameter | None:
+    def of(self, name: str) -> CodeParameter | None:
         """Return the parameter of a name."""
         return next((each for each in self.every if each.name == name), None)
 

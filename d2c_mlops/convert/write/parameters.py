@@ -9,10 +9,10 @@ from pathlib import Path
 
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.piece import Piece
-from d2c_mlops.convert.plan.plan import PLOTS, Line, Plan
-from d2c_mlops.convert.source.rewrite import Change, replacing
+from d2c_mlops.convert.plan.plan import PLOTS, Plan, PlanLine
+from d2c_mlops.convert.source.rewrite import TextChange, replacing
 from d2c_mlops.convert.write.file_parameters import FileReads
-from d2c_mlops.convert.write.parameter_list import Parameter, Parameters
+from d2c_mlops.convert.write.parameter_list import CodeParameter, CodeParameters
 
 FLOATS = frozenset(
     "C alpha beta gamma eta learning_rate l1_ratio test_size train_size min_support min_threshold threshold contamination eps "  # noqa: SIM905
@@ -27,9 +27,9 @@ WORDS = FLOATS | frozenset(
 _DATE = re.compile(r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T]\d{1,2}:\d{2}(:\d{2})?)?$")
 
 
-def extract(plan: Plan, found: list[Piece], data: Path | None, default_folder: str) -> Parameters:
+def extract(plan: Plan, found: list[Piece], data: Path | None, default_folder: str) -> CodeParameters:
     """Take literals out of the steps; constants that a cell sets once move to the parameters cell as they are."""
-    made = Parameters()
+    made = CodeParameters()
     reads = FileReads(plan, data)
     taken = plan.names | {piece.name for piece in found}
     _constants(plan, found, made)
@@ -44,11 +44,13 @@ def extract(plan: Plan, found: list[Piece], data: Path | None, default_folder: s
                     piece.parameters.append(name)
     reads.put(found, made, taken, default_folder)
     if made.folder:
-        made.every.insert(0, Parameter(made.folder, "str", repr(default_folder), "folder with the files that are read"))
+        made.every.insert(
+            0, CodeParameter(made.folder, "str", repr(default_folder), "folder with the files that are read")
+        )
     return made
 
 
-def _constants(plan: Plan, found: list[Piece], made: Parameters) -> None:
+def _constants(plan: Plan, found: list[Piece], made: CodeParameters) -> None:
     """Move `name = literal` to the parameters where the name never means anything else."""
     counts: dict[str, int] = {}
     for line in plan.lines:
@@ -70,7 +72,7 @@ def _constants(plan: Plan, found: list[Piece], made: Parameters) -> None:
             if literal is None or line.kind not in ("work", "plain") or line.facts.opaque:
                 continue
             note = line.statement.comment[:90] or _trailing(line)
-            made.every.append(Parameter(name, type(literal).__name__, repr(literal), note))
+            made.every.append(CodeParameter(name, type(literal).__name__, repr(literal), note))
             piece.lines.remove(line)
             piece.outputs = [each for each in piece.outputs if each != name]
             used = any(name in each.facts.loads for each in piece.lines)
@@ -100,7 +102,7 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def _trailing(line: Line) -> str:
+def _trailing(line: PlanLine) -> str:
     last = line.statement.source.rstrip().split("\n")[-1]
     return last.rpartition("#")[2].strip()[:90] if "#" in last and "'" not in last and '"' not in last else ""
 
@@ -118,8 +120,8 @@ def _scalar(node: ast.expr) -> int | float | str | bool | None:
 
 
 def _literals(
-    line: Line, plan: Plan, seen: dict[tuple[str, str], str], taken: set[str], made: Parameters
-) -> Sequence[tuple[str, Change]]:
+    line: PlanLine, plan: Plan, seen: dict[tuple[str, str], str], taken: set[str], made: CodeParameters
+) -> Sequence[tuple[str, TextChange]]:
     found = []
     for call in (node for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)):
         path = plan.inference.path(call.func)
@@ -136,13 +138,13 @@ def _literals(
             kind = "float" if word.arg in FLOATS and isinstance(literal, int | float) else _annotation(literal)
             owner = naming.estimator_name(path) if path else ""
             name = _named(word.arg, text, owner, seen, taken)
-            made.note(Parameter(name, kind, text, _owner(call, path), _word(word.arg)))
+            made.note(CodeParameter(name, kind, text, _owner(call, path), _word(word.arg)))
             found.append((name, replacing(word.value, name)))
         for part, name in _dates(call, path):
             text = repr(part.value)
             known = _named(name, text, "", seen, taken)
             if made.of(known) is None:
-                made.every.append(Parameter(known, "str", text))
+                made.every.append(CodeParameter(known, "str", text))
             found.append((known, replacing(part, known)))
     return found
 

@@ -18,8 +18,8 @@ from typing import Any
 import nbformat
 
 from d2c_mlops import settings as settings_of
-from d2c_mlops.convert.run.isolated_run import Limits, run_program
-from d2c_mlops.convert.write.document import Out
+from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program
+from d2c_mlops.convert.write.document import CellSource
 from d2c_mlops.errors import DataRefused, Failure, child_error, child_reason
 
 PYPROJECT = """[build-system]
@@ -188,7 +188,7 @@ def attachments(path: Path) -> dict[int, Any]:
     return {number: cell["attachments"] for number, cell in enumerate(cells) if cell.get("attachments")}
 
 
-def write_notebook(path: Path, cells: list[Out], pictures: Mapping[int, Any]) -> None:
+def write_notebook(path: Path, cells: list[CellSource], pictures: Mapping[int, Any]) -> None:
     """Write the cells as a notebook and let ruff set it; the file appears whole or not at all."""
     made = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
         metadata={
@@ -236,7 +236,7 @@ def check_import(project: Project, module: str, packages: Sequence[Path] = (), i
         site = Path(home, "site")
         shutil.copytree(project.package, site / project.lib, ignore=shutil.ignore_patterns("__pycache__"))
         command = [sys.executable, "-P", "-c", SIDE_EFFECTS, str(site), module, *map(str, packages)]
-        limits = Limits(IMPORT_SECONDS, isolation=isolation)
+        limits = ChildLimits(IMPORT_SECONDS, isolation=isolation)
         ended = run_program(command, Path(empty), Path(home), limits, extra=packages)
         answer = Path(home, "import.json")
         found = json.loads(answer.read_text(encoding="utf-8")) if ended.status == "done" and answer.exists() else None

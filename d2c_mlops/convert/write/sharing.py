@@ -12,10 +12,10 @@ from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.write.functions import function_source, own_parameters
-from d2c_mlops.convert.write.parameter_list import Parameters
+from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 
-def share(found: Sequence[Piece], plan: Plan, parameters: Parameters) -> None:
+def share(found: Sequence[Piece], plan: Plan, parameters: CodeParameters) -> None:
     """Find for each step the earlier one that does the same but for the names of what goes in and out."""
     firsts: dict[str, Piece] = {}
     for piece in found:
@@ -43,7 +43,7 @@ def share(found: Sequence[Piece], plan: Plan, parameters: Parameters) -> None:
                 first.name = naming.unique(first.quiet, taken, ())
 
 
-def _words(piece: Piece, plan: Plan, parameters: Parameters) -> dict[str, str]:
+def _words(piece: Piece, plan: Plan, parameters: CodeParameters) -> dict[str, str]:
     """What a function calls its parameters: the words of the library, where they mean one thing in it."""
     own = {name: known.word or name for name in own_parameters(piece, parameters) if (known := parameters.of(name))}
     used = {name for line in piece.lines for name in (*line.facts.loads, *line.facts.binds)} | set(plan.imports.paths)
@@ -51,7 +51,7 @@ def _words(piece: Piece, plan: Plan, parameters: Parameters) -> dict[str, str]:
     return {name: word for name, word in own.items() if word != name and counts[word] == 1 and word not in used}
 
 
-def _alike(first: Piece, piece: Piece, exact: str, plan: Plan, parameters: Parameters) -> bool:
+def _alike(first: Piece, piece: Piece, exact: str, plan: Plan, parameters: CodeParameters) -> bool:
     tree = ast.parse(function_source(first, plan, parameters, {})).body[0]
     assert isinstance(tree, ast.FunctionDef)
     tree.name, tree.body = "f", tree.body[1:]

@@ -18,12 +18,12 @@ from d2c_mlops.convert.plan.model_plan import Chosen, choose, find_ways, settle
 from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.plan.steps import pieces
-from d2c_mlops.convert.run.isolated_run import Limits, clone_folder, run_program
-from d2c_mlops.convert.write.document import Out, joined, lay_out, with_guard
+from d2c_mlops.convert.run.isolated_run import ChildLimits, clone_folder, run_program
+from d2c_mlops.convert.write.document import CellSource, joined, lay_out, with_guard
 from d2c_mlops.convert.write.functions import call_source
-from d2c_mlops.convert.write.model import NEEDS, Candidate, candidates, model_cells
+from d2c_mlops.convert.write.model import NEEDS, ModelSource, candidates, model_cells
 from d2c_mlops.convert.write.model_text import class_name
-from d2c_mlops.convert.write.parameter_list import Parameter, Parameters
+from d2c_mlops.convert.write.parameter_list import CodeParameter, CodeParameters
 from d2c_mlops.convert.write.parameters import extract
 from d2c_mlops.convert.write.project import Project, attachments, check_import, export, take_local, write_notebook
 from d2c_mlops.convert.write.scores import score_source
@@ -34,7 +34,7 @@ TRAININGS = 3  # the cells are run once, then a model is trained and trained aga
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenNotebook:
     """A converted notebook and where its parts are."""
 
     notebook: Path
@@ -66,11 +66,11 @@ def write(
     day: str = "2024-01-01",  # as_of noted with the model
     run: bool = True,  # whether code may be executed: types and models need it
     timeout: float = 600.0,  # seconds for one execution of the notebook
-    memory: int = Limits.memory,  # bytes for one execution of the notebook
+    memory: int = ChildLimits.memory,  # bytes for one execution of the notebook
     isolation: str = "",  # name of a mode; the best that works here when empty
     packages: Sequence[Path] = (),  # folders with what was installed for this notebook alone
     local: Path | None = None,  # folder with the author's own modules, which the project's package takes in
-) -> Written:
+) -> WrittenNotebook:
     """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
     found = pieces(plan)
     parameters = extract(plan, found, data, _folder(project, keep, data))
@@ -78,7 +78,7 @@ def write(
     chosen: Chosen | str = choices if isinstance(choices, str) else choices[0]
     module = f"models.{name}"
     types: dict[tuple[str, str], str] = {}
-    model: list[Out] = []
+    model: list[CellSource] = []
     tried: list[str] = []
     built: Mapping[str, Any] | None = None
     share(found, plan, parameters)
@@ -100,7 +100,7 @@ def write(
                 built = {**built, "estimator": taken.fit.path.rpartition(".")[2]}
             way = _settled(way, taken, plan, found, parameters)
             chosen, model = taken, model_cells(name, taken, way, built, parameters, day)
-            parameters.every.append(Parameter("as_of", "str", repr(day), "day of the data, noted with the model"))
+            parameters.every.append(CodeParameter("as_of", "str", repr(day), "day of the data, noted with the model"))
         elif isinstance(chosen, Chosen):
             what = chosen.fit.path.rpartition(".")[2]
             why = "; ".join(dict.fromkeys(each.partition("\n")[0] for each in tried))
@@ -112,7 +112,7 @@ def write(
     cells = with_guard(joined(lay_out(plan, found, parameters, types, module)), parameters)
     cells = _with_model(cells, model, chosen, built)
     if local is not None:
-        cells[2:2] = [Out("code", take_local(project, local))]
+        cells[2:2] = [CellSource("code", take_local(project, local))]
     if keep and data is not None:
         copy_files(data, parameters.files, project.root / keep)
     notebook = project.notebooks / "models" / f"{name}.ipynb"
@@ -121,7 +121,7 @@ def write(
     dotted = f"{project.lib}.{module}"
     if run:
         check_import(project, dotted, packages, isolation)
-    return Written(
+    return WrittenNotebook(
         notebook=notebook,
         module=dotted,
         module_file=project.package / "models" / f"{name}.py",
@@ -157,7 +157,7 @@ def copy_files(data: Path, files: Sequence[str], target: Path) -> None:
             shutil.copyfile(source, copy)
 
 
-def _ways(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[tuple[Candidate, str | None, Chosen]]:
+def _ways(plan: Plan, chosen: Chosen, parameters: CodeParameters) -> list[tuple[ModelSource, str | None, Chosen]]:
     """The ways to build one estimator's model, with the source of its metric."""
     classes = "Classifier" in chosen.fit.path or bool(
         re.search(r"Logistic|SVC|NB$|SGDClassifier|Perceptron", chosen.fit.path)
@@ -170,7 +170,9 @@ def _ways(plan: Plan, chosen: Chosen, parameters: Parameters) -> list[tuple[Cand
     return [(each, text, chosen) for each in candidates(plan, chosen, parameters)]
 
 
-def _settled(way: Candidate, chosen: Chosen, plan: Plan, found: Sequence[Piece], parameters: Parameters) -> Candidate:
+def _settled(
+    way: ModelSource, chosen: Chosen, plan: Plan, found: Sequence[Piece], parameters: CodeParameters
+) -> ModelSource:
     """The same way, where steps hand out no more than it wants."""
     settle(found, chosen, way.way.start if way.way is not None else "")
     again = [each for each, _, _ in _ways(plan, chosen, parameters)]
@@ -178,14 +180,14 @@ def _settled(way: Candidate, chosen: Chosen, plan: Plan, found: Sequence[Piece],
 
 
 def probe(
-    cells: list[Out],
+    cells: list[CellSource],
     found: list[Piece],
     specs: list[dict[str, Any]],
     data: Path | None,
     timeout: float,
     overrides: Mapping[str, str],
     packages: Sequence[Path] = (),
-    memory: int = Limits.memory,
+    memory: int = ChildLimits.memory,
     isolation: str = "",
 ) -> dict[str, Any]:
     """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
@@ -202,7 +204,7 @@ def probe(
         home.mkdir()
         spec, answer = home / "spec.json", home / "answer.json"
         kernel = any(
-            re.search(r"get_ipython\(|\b(_|__|_\d+|In|Out)\b", cell.source) for cell in code if not cell.exported
+            re.search(r"get_ipython\(|\b(_|__|_\d+|In|CellSource)\b", cell.source) for cell in code if not cell.exported
         )
         spec.write_text(
             json.dumps({"cells": listed, "candidates": specs, "kernel": kernel, "overrides": dict(overrides)}),
@@ -222,7 +224,7 @@ def probe(
             clone_folder(data, folder)
         else:
             folder.mkdir()
-        ended = run_program(command, folder, home, Limits(timeout * TRAININGS, memory, isolation), extra=packages)
+        ended = run_program(command, folder, home, ChildLimits(timeout * TRAININGS, memory, isolation), extra=packages)
         if not answer.exists():
             raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
                                  next="d2c convert --no-run shows the conversion without running it")  # fmt: skip
@@ -251,7 +253,9 @@ def _types(seen: Mapping[str, str], plan: Plan) -> dict[tuple[str, str], str]:
     return made
 
 
-def _with_model(cells: list[Out], model: list[Out], chosen: Chosen | str, built: Mapping[str, Any] | None) -> list[Out]:
+def _with_model(
+    cells: list[CellSource], model: list[CellSource], chosen: Chosen | str, built: Mapping[str, Any] | None
+) -> list[CellSource]:
     """Add the model and its imports; split the imports into what is exported and what only the cells here need."""
     if model and isinstance(chosen, Chosen) and built is not None:
         _, _, _, line = score_source(chosen, built["classes"])
@@ -260,7 +264,7 @@ def _with_model(cells: list[Out], model: list[Out], chosen: Chosen | str, built:
         extra = ""
         if isinstance(chosen, str):
             model = [
-                Out(
+                CellSource(
                     "markdown",
                     f"## No model\nThis notebook has no model to serve: {chosen}. Its steps are exported all the same.",
                 )
@@ -272,9 +276,9 @@ def _with_model(cells: list[Out], model: list[Out], chosen: Chosen | str, built:
     kept = [line for line in dict.fromkeys(lines) if line.strip() and _needed(line, code, lines)]
     here = "\n".join(cell.source for cell in cells if cell.kind == "code" and not cell.exported)
     shown = [each for each in dict.fromkeys(lines) if each.strip() and each not in kept and _needed(each, here, lines)]
-    head = [Out("code", "\n".join(["#| export", "from __future__ import annotations", "", *kept]))]
+    head = [CellSource("code", "\n".join(["#| export", "from __future__ import annotations", "", *kept]))]
     if shown:
-        head.append(Out("code", "\n".join(shown)))
+        head.append(CellSource("code", "\n".join(shown)))
     return [*cells[:place], *head, *cells[place + 1 :]]
 
 
@@ -285,7 +289,7 @@ def _needed(line: str, code: str, lines: list[str]) -> bool:
     return any(re.search(rf"\b{re.escape(name)}\b", code) for name in names)
 
 
-def _alignment(cells: list[Out]) -> list[dict[str, Any]]:
+def _alignment(cells: list[CellSource]) -> list[dict[str, Any]]:
     """For each cell of the author: the last cell that stands for it, and every name that its parts bind."""
     found: dict[int, dict[str, Any]] = {}
     for number, out in enumerate(cells, 1):
@@ -297,7 +301,7 @@ def _alignment(cells: list[Out]) -> list[dict[str, Any]]:
     return [entry for entry in found.values() if entry["names"]]
 
 
-def _structure(plan: Plan, cells: list[Out], parameters: Parameters) -> dict[str, Any]:
+def _structure(plan: Plan, cells: list[CellSource], parameters: CodeParameters) -> dict[str, Any]:
     before = plan.notebook
     return {
         "before": {

@@ -24,7 +24,7 @@ from ..validation import Mask, read_number, read_time
 from ...errors import Failure
 
 # %% auto #0
-__all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'Told', 'identifiers_of', 'numbers_in', 'Shown', 'decided', 'without_signs',
+__all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'CellNotes', 'identifiers_of', 'numbers_in', 'Shown', 'decided', 'without_signs',
            'marks_of', 'plain_numbers', 'iso_dates', 'plain_cells', 'unreadable']
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #cca421a3
@@ -34,7 +34,7 @@ SCIENTIFIC = r"\s*[+-]?\d(?:[.,]\d+)?[eE]\+\d{2,3}\s*"
 
 
 @dataclass
-class Told:
+class CellNotes:
     """Notes and failures about the cells of files."""
 
     origin: Origin
@@ -51,7 +51,7 @@ class Told:
         self.failures.append(Failure(f"{what}: {rows.names(at)} ({examples})", f"{part.name}: {column}"))
 
 
-def identifiers_of(part: Part, raw: RawTable, told: Told) -> None:
+def identifiers_of(part: Part, raw: RawTable, told: CellNotes) -> None:
     """Refuse identifiers in scientific notation: a spreadsheet has cut their last digits, so that different ones are equal."""
     for column in (name for name in raw.identifiers if name in part.frame):
         cells = part.frame[column]
@@ -62,7 +62,7 @@ def identifiers_of(part: Part, raw: RawTable, told: Told) -> None:
             _note_spaces(part, column, told)
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #d5c8c8ca
-def numbers_in(part: Part, raw: RawTable, told: Told) -> list[str]:
+def numbers_in(part: Part, raw: RawTable, told: CellNotes) -> list[str]:
     """Return the columns of a part that hold numbers as text."""
     names = [name for name in raw.numbers if name in part.frame]
     if raw.name == "leads":
@@ -73,7 +73,7 @@ def numbers_in(part: Part, raw: RawTable, told: Told) -> list[str]:
     return [name for name in names if texts_of(part.frame[name])]
 
 
-def _note_spaces(part: Part, column: str, told: Told) -> None:
+def _note_spaces(part: Part, column: str, told: CellNotes) -> None:
     """Tell of identifiers that differ from others only by the blanks around them."""
     texts = [str(text) for text in part.frame[column].dropna().unique()]
     times = Counter(text.strip() for text in texts)
@@ -86,7 +86,7 @@ def _note_spaces(part: Part, column: str, told: Told) -> None:
         )
 
 
-def _note_texts(part: Part, names: Sequence[str], told: Told) -> None:
+def _note_texts(part: Part, names: Sequence[str], told: CellNotes) -> None:
     """Tell of the fields that are text because of a few cells that are no numbers."""
     for name in (n for n in part.frame if n not in names and n not in SCHEMAS["leads"].columns):
         column = part.frame[name]
@@ -130,7 +130,7 @@ def decided(column: str, shown: Shown, siblings: Sequence[Shown]) -> str:
     return ""
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #b1c0ffe2
-def without_signs(part: Part, names: Sequence[str], raw: RawTable, told: Told) -> Part:
+def without_signs(part: Part, names: Sequence[str], raw: RawTable, told: CellNotes) -> Part:
     """Return a part with amounts of money without their currency signs; a sign that is not the currency of its row is refused."""
     columns = SCHEMAS[raw.name].columns if raw.name in SCHEMAS else {}
     money = [n for n in names if n in columns and (columns[n].metadata or {}).get("unit") == "money in currency"]
@@ -170,7 +170,7 @@ def marks_of(part: Part, names: Sequence[str], raw: RawTable) -> Shown:
     return Shown(found)
 
 
-def plain_numbers(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: Told) -> list[Part]:
+def plain_numbers(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: CellNotes) -> list[Part]:
     """Return the parts with the numbers of text files in plain notation."""
     names = [numbers_in(part, raw, told) for part in parts]
     parts = [without_signs(part, own, raw, told) for part, own in zip(parts, names, strict=True)]
@@ -181,7 +181,7 @@ def plain_numbers(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: 
 
 
 def _plain(
-    part: Part, names: Sequence[str], shown: Shown, siblings: Sequence[Shown], form: FileFormat, told: Told
+    part: Part, names: Sequence[str], shown: Shown, siblings: Sequence[Shown], form: FileFormat, told: CellNotes
 ) -> Part:
     changed, commas, grouped = {}, [], []
     for name in names:
@@ -218,7 +218,7 @@ def _plain(
     return replace(part, frame=part.frame.assign(**changed)) if changed else part
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #c9dddc58
-def iso_dates(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: Told) -> list[Part]:
+def iso_dates(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: CellNotes) -> list[Part]:
     """Return the parts with the dates of text files in ISO 8601."""
     names = [[name for name in raw.times if name in part.frame] for part in parts]
     other = [{name: other_dates(part.frame[name]) for name in own} for part, own in zip(parts, names, strict=True)]
@@ -228,7 +228,7 @@ def iso_dates(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: Told
 
 
 def _dated(
-    part: Part, texts: Mapping[str, list[str]], shown: Shown, siblings: Sequence[Shown], form: FileFormat, told: Told
+    part: Part, texts: Mapping[str, list[str]], shown: Shown, siblings: Sequence[Shown], form: FileFormat, told: CellNotes
 ) -> Part:
     changed = {}
     for name, cells in texts.items():
@@ -258,7 +258,7 @@ def _dated(
     return replace(part, frame=part.frame.assign(**changed)) if changed else part
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #e2193101
-def plain_cells(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: Told) -> list[Part]:
+def plain_cells(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: CellNotes) -> list[Part]:
     """Return the parts of one raw table with numbers and dates in one notation; what cannot be decided is added to the failures."""
     for part in parts:
         identifiers_of(part, raw, told)
@@ -269,7 +269,7 @@ def plain_cells(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: To
     return plain
 
 
-def unreadable(part: Part, raw: RawTable, told: Told) -> None:
+def unreadable(part: Part, raw: RawTable, told: CellNotes) -> None:
     """Refuse cells that are no numbers or times. The check of a canonical table does so itself; other layouts would lose them."""
     for names, reader, what in ((raw.numbers, read_number, "number"), (raw.times, _time, "time (ISO 8601)")):
         for name in (n for n in names if n in part.frame and part.frame[n].dtype == "str"):

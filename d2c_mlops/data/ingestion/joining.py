@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .cells import Told, plain_cells
+from .cells import CellNotes, plain_cells
 from ..sources.files import FileFormat, Part, stem_of
 from ..layouts.discovery import ASSUMED, LIKELY, Layout, RawTable, canonical_name, canonical_table, likely
 from ..origin import LINE, Origin, label_of
@@ -276,7 +276,7 @@ def join(
     frames: dict[str, pd.DataFrame] = {}
     files: dict[str, tuple[str, ...]] = {}
     notes: list[str] = []
-    told = Told(origin or Origin())
+    told = CellNotes(origin or Origin())
     plain = [
         (name, raw, plain_cells(members, raw, form or FileFormat(), told)) for name, raw, members in groups.values()
     ]

@@ -13,7 +13,8 @@ import numpy as np
 from .money import Ints, spread
 
 # %% auto #0
-__all__ = ['MOST_SUMS', 'Choice', 'Line', 'reachable', 'merged', 'returned_units', 'Piece', 'pieces', 'refunded_lines']
+__all__ = ['MOST_SUMS', 'Choice', 'RefundedLine', 'reachable', 'merged', 'returned_units', 'RefundPiece', 'pieces',
+           'refunded_lines']
 
 # %% ../../../nbs/data/layouts/shopify_refunds.ipynb #4140a45f
 MOST_SUMS = 5_000  # reachable sums of one order; beyond that the units are not worked out
@@ -21,7 +22,7 @@ Choice = tuple[int, ...]  # units of each line that came back
 
 
 @dataclass(frozen=True)
-class Line:
+class RefundedLine:
     """A line of an order: units, and what they are worth after discounts, in minor units."""
 
     product: str
@@ -34,7 +35,7 @@ class Line:
         return {down, down + 1} if rest else {down}
 
 
-def reachable(lines: list[Line], most: int) -> dict[int, Choice | None] | None:
+def reachable(lines: list[RefundedLine], most: int) -> dict[int, Choice | None] | None:
     """Return each sum up to `most` that whole units are worth with the units of each line, None where several choices fit.
 
     Lines that are worth nothing never come back. None for an order with more than MOST_SUMS sums.
@@ -56,7 +57,7 @@ def reachable(lines: list[Line], most: int) -> dict[int, Choice | None] | None:
     return sums
 
 # %% ../../../nbs/data/layouts/shopify_refunds.ipynb #0baaf4a8
-def merged(lines: list[Line]) -> tuple[list[Line], list[list[int]]]:
+def merged(lines: list[RefundedLine]) -> tuple[list[RefundedLine], list[list[int]]]:
     """Return lines of the same product and the same whole value of a unit as one, and the positions of their parts."""
     found: dict[tuple[str, int, int], list[int]] = {}
     for i, line in enumerate(lines):
@@ -64,11 +65,11 @@ def merged(lines: list[Line]) -> tuple[list[Line], list[list[int]]]:
         found.setdefault((line.product, line.net // line.quantity, -1 if whole else i), []).append(i)
     groups = list(found.values())
     return [
-        Line(lines[g[0]].product, sum(lines[i].quantity for i in g), sum(lines[i].net for i in g)) for g in groups
+        RefundedLine(lines[g[0]].product, sum(lines[i].quantity for i in g), sum(lines[i].net for i in g)) for g in groups
     ], groups
 
 
-def returned_units(lines: list[Line], refund: int, taxes: int) -> tuple[Choice, int] | None:
+def returned_units(lines: list[RefundedLine], refund: int, taxes: int) -> tuple[Choice, int] | None:
     """Return the units of each line that came back and what they are worth, None where it cannot be told.
 
     `taxes` are those that the order adds to the value of its lines, 0 where prices include them.
@@ -94,7 +95,7 @@ def returned_units(lines: list[Line], refund: int, taxes: int) -> tuple[Choice, 
 
 # %% ../../../nbs/data/layouts/shopify_refunds.ipynb #593b9ef4
 @dataclass(frozen=True)
-class Piece:
+class RefundPiece:
     """A line, or a part of it, after the refund: units, units that came back, and the discount in minor units."""
 
     position: int  # of the line within the order
@@ -103,37 +104,37 @@ class Piece:
     discount: int
 
 
-def pieces(position: int, line: Line, discount: int, units: int, worth: int) -> Iterable[Piece]:
+def pieces(position: int, line: RefundedLine, discount: int, units: int, worth: int) -> Iterable[RefundPiece]:
     """Yield the one or two pieces of a line of which `units` came back that were worth `worth`."""
     rest = line.quantity - units
     if not units or not rest or (line.net - worth) * line.quantity == line.net * rest:
-        yield Piece(position, line.quantity, units, discount)
+        yield RefundPiece(position, line.quantity, units, discount)
         return
     price = (line.net + discount) // line.quantity
-    yield Piece(position, rest, 0, rest * price - (line.net - worth))
-    yield Piece(position, units, units, units * price - worth)
+    yield RefundPiece(position, rest, 0, rest * price - (line.net - worth))
+    yield RefundPiece(position, units, units, units * price - worth)
 
 
 def refunded_lines(
-    lines: list[Line], discounts: list[int], refund: int, taxes: int, full: bool
-) -> tuple[list[Piece], str]:
+    lines: list[RefundedLine], discounts: list[int], refund: int, taxes: int, full: bool
+) -> tuple[list[RefundPiece], str]:
     """Return the pieces of an order after its refund, and how it was read: all, units or money.
 
     `full` says that the order is marked as refunded. Raises nothing: what cannot be told is money off the lines.
     """
     net = sum(line.net for line in lines)
     if full or refund >= net:
-        return [Piece(i, line.quantity, line.quantity, discounts[i]) for i, line in enumerate(lines)], "all"
+        return [RefundPiece(i, line.quantity, line.quantity, discounts[i]) for i, line in enumerate(lines)], "all"
     found = returned_units(lines, refund, taxes)
     if found is None:
         worths = np.array([max(line.net, 0) for line in lines], np.int64)
         off: Ints = spread(np.array([refund]), worths, np.zeros(len(lines), np.int64))
-        return [Piece(i, line.quantity, 0, discounts[i] + int(off[i])) for i, line in enumerate(lines)], "money"
+        return [RefundPiece(i, line.quantity, 0, discounts[i] + int(off[i])) for i, line in enumerate(lines)], "money"
     units, worth = found
     exact = [line.net * count // line.quantity for line, count in zip(lines, units, strict=True)]
     fractions = [int(bool(line.net * count % line.quantity)) for line, count in zip(lines, units, strict=True)]
     left = worth - sum(exact)
-    result: list[Piece] = []
+    result: list[RefundPiece] = []
     for i, line in enumerate(lines):
         extra = min(left, fractions[i])
         left -= extra

@@ -11,11 +11,11 @@ from ...errors import Failure
 from .contract import PERIODS, TERMS, Contract, Field
 
 # %% auto #0
-__all__ = ['Change', 'changes', 'broken_clauses']
+__all__ = ['ContractChange', 'changes', 'broken_clauses']
 
 # %% ../../../nbs/models/core/contract_changes.ipynb #3e9e2a7a
 @dataclass(frozen=True)
-class Change:
+class ContractChange:
     """One difference between two contracts."""
 
     what: str
@@ -26,31 +26,31 @@ class Change:
         return f"{'breaking' if self.breaking else 'compatible'}: {self.where}: {self.what}"
 
 
-def changes(old: Contract, new: Contract) -> list[Change]:
+def changes(old: Contract, new: Contract) -> list[ContractChange]:
     """Return every difference between two contracts, each with whether it breaks a caller."""
     found = []
     if old.key != new.key:
-        found.append(Change(f"the key {old.key!r} became {new.key!r}", "key", True))
+        found.append(ContractChange(f"the key {old.key!r} became {new.key!r}", "key", True))
     found += _term_changes(old, new)
     for side in ("inputs", "outputs"):
         before = {f.name: f for f in getattr(old, f"{side[:-1]}_fields")}
         after = {f.name: f for f in getattr(new, f"{side[:-1]}_fields")}
         for name in before.keys() - after.keys():
-            found.append(Change("is gone", f"{side}.{name}", True))
+            found.append(ContractChange("is gone", f"{side}.{name}", True))
         for name in after.keys() - before.keys():
             demanded = side == "inputs" and not after[name].nullable
-            found.append(Change("is new and required" if demanded else "is new", f"{side}.{name}", demanded))
+            found.append(ContractChange("is new and required" if demanded else "is new", f"{side}.{name}", demanded))
         for name in before.keys() & after.keys():
             found += _field_changes(side, before[name], after[name])
     return sorted(found, key=lambda change: (not change.breaking, change.where, change.what))
 
 # %% ../../../nbs/models/core/contract_changes.ipynb #47d2dd7e
-def _term_changes(old: Contract, new: Contract) -> list[Change]:
+def _term_changes(old: Contract, new: Contract) -> list[ContractChange]:
     """Return the differences of frequency and horizon: answers keep their period and reach as far as before."""
     was, now = (PERIODS.get(each.frequency, "no periods") for each in (old, new))
     if old.frequency and old.frequency != new.frequency:
-        return [Change(f"answers were for {was} and are for {now}", "frequency", True)]
-    found = [] if old.frequency == new.frequency else [Change(f"answers are for {now}", "frequency", False)]
+        return [ContractChange(f"answers were for {was} and are for {now}", "frequency", True)]
+    found = [] if old.frequency == new.frequency else [ContractChange(f"answers are for {now}", "frequency", False)]
     if old.horizon != new.horizon:
         reach = [
             f"{each.horizon} {now if new.frequency else 'periods'}" if each.horizon else "any" for each in (old, new)
@@ -58,36 +58,36 @@ def _term_changes(old: Contract, new: Contract) -> list[Change]:
         shorter = (
             bool(new.horizon) and (not old.horizon or new.horizon < old.horizon) and bool(old.frequency or old.horizon)
         )
-        found.append(Change(f"the horizon was {reach[0]} and is {reach[1]}", "horizon", shorter))
+        found.append(ContractChange(f"the horizon was {reach[0]} and is {reach[1]}", "horizon", shorter))
     return found
 
 
-def _field_changes(side: str, old: Field, new: Field) -> list[Change]:
+def _field_changes(side: str, old: Field, new: Field) -> list[ContractChange]:
     """Return the differences of one field: inputs must not get narrower, outputs must not get wider."""
     where = f"{side}.{new.name}"
     found = []
     for name in ("kind", "unit", "pattern"):
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
-            found.append(Change(f"{name} was {was!r} and is {now!r}", where, True))
+            found.append(ContractChange(f"{name} was {was!r} and is {now!r}", where, True))
     for name, wide, narrow in (("ge", _below, _above), ("le", _above, _below), ("max_length", _above, _below)):
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
             breaks = narrow(now, was, name) if side == "inputs" else wide(now, was, name)
-            found.append(Change(f"{name} was {was} and is {now}", where, breaks))
+            found.append(ContractChange(f"{name} was {was} and is {now}", where, breaks))
     if old.choices != new.choices:
         lost, added = _set(old) - _set(new), _set(new) - _set(old)
         opened = old.choices is None or new.choices is None
         breaks = bool(lost) if side == "inputs" else bool(added)
         if opened:
             breaks = (new.choices is not None) == (side == "inputs")
-        found.append(Change(f"choices lost {sorted(lost)} and gained {sorted(added)}", where, breaks))
+        found.append(ContractChange(f"choices lost {sorted(lost)} and gained {sorted(added)}", where, breaks))
     if old.nullable != new.nullable:
-        found.append(Change(f"nullable is now {new.nullable}", where, new.nullable == (side == "outputs")))
+        found.append(ContractChange(f"nullable is now {new.nullable}", where, new.nullable == (side == "outputs")))
     if old.personal != new.personal:
-        found.append(Change(f"personal was {old.personal} and is {new.personal}", where, False))
+        found.append(ContractChange(f"personal was {old.personal} and is {new.personal}", where, False))
     if old.description != new.description:
-        found.append(Change("the description changed", where, False))
+        found.append(ContractChange("the description changed", where, False))
     return found
 
 # %% ../../../nbs/models/core/contract_changes.ipynb #223b8af8

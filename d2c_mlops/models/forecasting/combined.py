@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .baselines import last_weeks, repeat, weekday_profile
 from .panel import Panel
-from .smoothing import Array, Parameters, fit, smooth, start
+from .smoothing import Array, SmoothingParameters, fit, smooth, start
 
 # %% auto #0
 __all__ = ['BLOCK', 'REACH', 'TYPICAL', 'GROSS', 'FADE', 'FLAT', 'RETURNED', 'MOST', 'trim', 'without_weekdays', 'recent_level',
@@ -92,13 +92,13 @@ class Combined:
     level: Array  # units of a normal step [series]
     earlier: Array  # the same as seen 8 weeks before [series]
     profile: Array  # factor of each weekday [period, series]; position 0 = the day after the last one
-    parameters: Parameters  # pace of the smoothing
+    parameters: SmoothingParameters  # pace of the smoothing
 
 
 def combine(
     panel: Panel,
     horizon: int,
-    parameters: Parameters | None = None,  # pace of the smoothing; chosen by its one-step errors when absent
+    parameters: SmoothingParameters | None = None,  # pace of the smoothing; chosen by its one-step errors when absent
 ) -> Combined:
     """Forecast every series of a panel at once."""
     period = panel.period

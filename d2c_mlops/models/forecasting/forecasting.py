@@ -26,7 +26,7 @@ from .backtest import Backtest, Forecaster, backtest, by_step, summary
 from .baselines import seasonal_naive, weekday_mean
 from ..core.charter import Charter
 from ..core.contract import Contract, column
-from .forecasts import BASES, Learned
+from .forecasts import BASES, LearnedDemand
 from .intervals import VALUES, forecast
 from ..core.model import Evaluation, Model, same_zone
 from .panel import Panel, columns_of, panel_of
@@ -95,17 +95,17 @@ DEMAND_CHARTER = Charter(
 class Forecasts(Model):
     """A model whose answers lie ready for the whole horizon."""
 
-    _learned: Learned | None = None
+    _learned: LearnedDemand | None = None
     _position: dict[str, int]
 
     @property
-    def learned(self) -> Learned:
+    def learned(self) -> LearnedDemand:
         """Return what was learned; raises UsageError before fit."""
         if self._learned is None:
             raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
         return self._learned
 
-    def take(self, learned: Learned) -> None:
+    def take(self, learned: LearnedDemand) -> None:
         """Answer from `learned` from now on."""
         self._learned, self._position = learned, {name: i for i, name in enumerate(learned.panel.series)}
 
@@ -214,7 +214,7 @@ def check(freq: str, by: str, **limits: tuple[int, int]) -> None:
     columns_of(by)
 
 
-def horizon_records(learned: Learned, as_of: date) -> pd.DataFrame:
+def horizon_records(learned: LearnedDemand, as_of: date) -> pd.DataFrame:
     """Return every series on the last day of every step of the horizon; it begins where the panel ends, `as_of` or before."""
     days = ends_after(learned.as_of, len(learned.answers), learned.panel.freq).astype("datetime64[us]")
     names = pd.array(learned.panel.series, dtype="str")

@@ -26,15 +26,15 @@ from .periods import WORDS, ends_after, steps_after
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['BASES', 'KEPT_WEEKS', 'ARRAYS', 'Learned', 'learn', 'locate', 'look_up', 'days_of', 'reasons', 'plot_series', 'write',
-           'read']
+__all__ = ['BASES', 'KEPT_WEEKS', 'ARRAYS', 'LearnedDemand', 'learn', 'locate', 'look_up', 'days_of', 'reasons', 'plot_series',
+           'write', 'read']
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #0da6a91d
 BASES = ("model", "baseline", "unknown series")
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedDemand:
     """All answers for the horizon, and the parts that explain them."""
 
     as_of: date
@@ -50,7 +50,7 @@ class Learned:
 KEPT_WEEKS = 26  # weeks of history kept for pictures
 
 
-def learn(panel: Panel, horizon: int, least: int) -> Learned:
+def learn(panel: Panel, horizon: int, least: int) -> LearnedDemand:
     """Forecast every series of a panel; the ones with too little history by what little there is."""
     recent, full = alive(panel, 1), alive(panel, least)
     count = len(panel.series)
@@ -66,11 +66,11 @@ def learn(panel: Panel, horizon: int, least: int) -> Learned:
     known = (~np.isnan(panel.units)).sum(axis=0)
     kept = slice(max(0, len(panel.dates) - KEPT_WEEKS * 7 // panel.days), None)
     history = Panel(panel.freq, panel.dates[kept], panel.series, panel.units[kept])
-    return Learned(panel.as_of, history, values, basis, known, level, earlier, profile)
+    return LearnedDemand(panel.as_of, history, values, basis, known, level, earlier, profile)
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #58943080
 def locate(
-    learned: Learned, position: dict[str, int], records: pd.DataFrame
+    learned: LearnedDemand, position: dict[str, int], records: pd.DataFrame
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return for each record the index of its series (-1 = unknown) and its step of the horizon (0 = the first)."""
     absent = [Failure("is missing", name) for name in ("series", "date") if name not in records]
@@ -94,7 +94,7 @@ def locate(
     return code, after - 1
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #8a173584
-def look_up(learned: Learned, position: dict[str, int], records: pd.DataFrame) -> pd.DataFrame:
+def look_up(learned: LearnedDemand, position: dict[str, int], records: pd.DataFrame) -> pd.DataFrame:
     """Return the answers for records (series, date), in their order and with their index."""
     code, step = locate(learned, position, records)
     found = learned.answers[step, code]
@@ -120,7 +120,7 @@ def days_of(dates: pd.Series[Any]) -> NDArray[np.datetime64]:
     return np.asarray(known.to_numpy(), dtype="datetime64[us]")
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #3200c808
-def reasons(learned: Learned, code: int, step: int) -> list[str]:
+def reasons(learned: LearnedDemand, code: int, step: int) -> list[str]:
     """Return why the forecast of a series (by its index) for a step of the horizon (0 = the first) is what it is."""
     if code < 0:
         return ["never sold before: there is nothing to forecast from"]
@@ -170,7 +170,7 @@ def _weekday(day: str, factor: float) -> str:
     return f"{day} sell {abs(factor - 1):.0%} {'more' if factor > 1 else 'less'} than a normal day"
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #712fd7f5
-def plot_series(learned: Learned, series: str, weeks: int = 12, ax: Axes | None = None) -> Axes:
+def plot_series(learned: LearnedDemand, series: str, weeks: int = 12, ax: Axes | None = None) -> Axes:
     """Draw the last weeks of a series, its forecast and its intervals."""
     if series not in learned.panel.series:
         raise UsageError(f"{series!r} is not a series of this forecast", next=f"try {learned.panel.series[0]!r}")
@@ -194,7 +194,7 @@ def plot_series(learned: Learned, series: str, weeks: int = 12, ax: Axes | None 
 ARRAYS = ("answers", "basis", "known", "level", "earlier", "profile")
 
 
-def write(learned: Learned, folder: Path) -> None:
+def write(learned: LearnedDemand, folder: Path) -> None:
     """Write what was learned into `folder`: forecasts.npz and forecasts.json."""
     panel = learned.panel
     arrays = {name: getattr(learned, name) for name in ARRAYS} | {
@@ -206,11 +206,11 @@ def write(learned: Learned, folder: Path) -> None:
     (folder / "forecasts.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
 
-def read(folder: Path) -> Learned:
+def read(folder: Path) -> LearnedDemand:
     """Return what `write` wrote."""
     about = json.loads((folder / "forecasts.json").read_text(encoding="utf-8"))
     with np.load(folder / "forecasts.npz", allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in kept.files}
     dates = arrays.pop("dates").astype("datetime64[D]")
     panel = Panel(about["freq"], dates, tuple(about["series"]), arrays.pop("sold"))
-    return Learned(as_of=date.fromisoformat(about["as_of"]), panel=panel, **arrays)
+    return LearnedDemand(as_of=date.fromisoformat(about["as_of"]), panel=panel, **arrays)

@@ -10,7 +10,7 @@ import numpy as np
 from .baselines import repeat
 from .combined import FLAT, Combined, combine
 from .panel import Panel
-from .smoothing import Array, Parameters
+from .smoothing import Array, SmoothingParameters
 
 # %% auto #0
 __all__ = ['ORIGINS', 'LEVELS', 'VALUES', 'PER_GROUP', 'OWN', 'NORMAL', 'past_errors', 'scales', 'groups', 'scaled_errors',
@@ -23,7 +23,7 @@ ORIGINS = 8  # past days from which the method is tried
 def past_errors(
     panel: Panel,
     horizon: int,
-    parameters: Parameters,  # pace of the smoothing, as fitted today
+    parameters: SmoothingParameters,  # pace of the smoothing, as fitted today
     least: int,  # steps of history that a trial needs
 ) -> Array:
     """Return actual minus forecast [origin, horizon, series] from recent days; NaN where not known or not on sale."""

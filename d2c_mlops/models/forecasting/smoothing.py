@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # %% auto #0
-__all__ = ['Array', 'ALPHAS', 'TRENDS', 'SEASONS', 'LOWEST', 'HIGHEST', 'Parameters', 'State', 'start', 'mean', 'Walk', 'smooth',
-           'project', 'to_parameters', 'Fitted', 'fit']
+__all__ = ['Array', 'ALPHAS', 'TRENDS', 'SEASONS', 'LOWEST', 'HIGHEST', 'SmoothingParameters', 'State', 'start', 'mean', 'Walk',
+           'smooth', 'project', 'to_parameters', 'FittedSmoothing', 'fit']
 
 # %% ../../../nbs/models/forecasting/smoothing.ipynb #2e5c3eb5
 @dataclass(frozen=True)
-class Parameters:
+class SmoothingParameters:
     """How fast each part of the state follows the errors; arrays of shape [..., series]."""
 
     alpha: Array  # level, 0..1
@@ -76,7 +76,7 @@ class Walk:
 # %% ../../../nbs/models/forecasting/smoothing.ipynb #f592abfe
 def smooth(
     y: Array,  # values [time, series]; NaN = not on sale
-    parameters: Parameters,  # arrays [..., series]
+    parameters: SmoothingParameters,  # arrays [..., series]
     begin: State,  # where each series starts
     keep: Collection[int] = (),  # after how many steps a copy of the state is kept
     errors: bool = False,  # keep the one-step errors too
@@ -117,7 +117,7 @@ def _spread(begin: State, shape: tuple[int, ...]) -> State:
     )
 
 
-def _learn(state: State, season: Array, parameters: Parameters, error: Array, moving: bool) -> None:
+def _learn(state: State, season: Array, parameters: SmoothingParameters, error: Array, moving: bool) -> None:
     np.add(state.level, parameters.alpha * error, out=state.level)
     if moving:
         np.add(state.trend, parameters.beta * error, out=state.trend)
@@ -130,7 +130,7 @@ def _turned(state: State, steps: int) -> State:
     return State(state.level.copy(), state.trend.copy(), np.roll(state.season, -(steps % period), axis=0))
 
 # %% ../../../nbs/models/forecasting/smoothing.ipynb #555d358d
-def project(state: State, parameters: Parameters, horizon: int) -> Array:
+def project(state: State, parameters: SmoothingParameters, horizon: int) -> Array:
     """Return the forecasts [horizon, ..., series] that follow from a state."""
     phi = parameters.phi
     steps = np.arange(1, horizon + 1).reshape((-1, *[1] * phi.ndim))
@@ -147,17 +147,17 @@ LOWEST = np.array([0.005, 0.0, 0.0, 0.7])
 HIGHEST = np.array([0.98, 0.98, 0.98, 0.99])
 
 
-def to_parameters(shares: Array) -> Parameters:
+def to_parameters(shares: Array) -> SmoothingParameters:
     """Return the parameters for candidates [..., 4] of alpha, beta / alpha, gamma / (1 - alpha) and phi."""
     alpha, beta, gamma, phi = np.moveaxis(np.ascontiguousarray(shares), -1, 0)
-    return Parameters(alpha.copy(), alpha * beta, (1 - alpha) * gamma, phi.copy())
+    return SmoothingParameters(alpha.copy(), alpha * beta, (1 - alpha) * gamma, phi.copy())
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedSmoothing:
     """The best parameters found for each series, where it started, and its sum of squared one-step errors."""
 
-    parameters: Parameters
+    parameters: SmoothingParameters
     begin: State
     sse: Array
 
@@ -168,7 +168,7 @@ def fit(
     trend: bool = True,  # may there be a damped trend?
     rounds: int = 2,  # rounds of refinement after the grid
     begin: State | None = None,  # where the series start; by default from their own first values
-) -> Fitted:
+) -> FittedSmoothing:
     """Choose parameters for every series at once by the sum of squared one-step errors."""
     begin = start(y, period) if begin is None else begin
     grid = [(a, 0.0, g, 0.9) for a in ALPHAS for g in (SEASONS if period > 1 else (0.0,))]
@@ -179,7 +179,7 @@ def fit(
     free = [0] + [1, 3] * trend + [2] * (period > 1)
     for number in range(rounds):
         best, sse = _better(y, begin, best, sse, [n for j in free for n in _neighbours(best, j, 0.5**number)])
-    return Fitted(to_parameters(best), begin, sse)
+    return FittedSmoothing(to_parameters(best), begin, sse)
 
 # %% ../../../nbs/models/forecasting/smoothing.ipynb #8c7e938a
 def _better(y: Array, begin: State, best: Array, sse: Array, candidates: Sequence[Array]) -> tuple[Array, Array]:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from .fields import LEAST, Category, Codes, Field, Floats
 
 # %% auto #0
-__all__ = ['ROUNDS', 'DOUBT', 'Pace', 'logit', 'share', 'levels', 'ages', 'Term', 'terms_of', 'Additive', 'average',
+__all__ = ['ROUNDS', 'DOUBT', 'LearningPace', 'logit', 'share', 'levels', 'ages', 'Term', 'terms_of', 'Additive', 'average',
            'recalibrated', 'codes_matrix', 'fit_booster', 'fit_additive', 'read_tables']
 
 # %% ../../../nbs/models/lead_scoring/additive.ipynb #2a865c25
 @dataclass(frozen=True)
-class Pace:
+class LearningPace:
     """How fast the past is forgotten, as half-lives in leads; 0 = never."""
 
     memory: int  # of the level

@@ -20,7 +20,7 @@ from .fields import Codes, Field, Floats
 
 # %% auto #0
 __all__ = ['TIERS', 'BASES', 'TOLD', 'WEAK', 'BLOCK', 'BITS', 'MASK', 'NOTHING', 'tier_bars', 'marked', 'term_in', 'insert',
-           'Sheet', 'Scored', 'score', 'too_little', 'difference']
+           'Sheet', 'ScoredLeads', 'score', 'too_little', 'difference']
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #be2f48bb
 TIERS = ("A", "B", "C", "D")
@@ -163,7 +163,7 @@ def _better(table: Floats, seen: NDArray[np.bool_], code: int, ordered: bool) ->
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #376a4743
 @dataclass(frozen=True)
-class Scored:
+class ScoredLeads:
     """Log-odds, standard deviation and known fields of leads, and their largest summands."""
 
     margin: Floats
@@ -172,12 +172,12 @@ class Scored:
     reasons: list[list[str]] | None
 
 
-def score(sheet: Sheet, frame: pd.DataFrame, why: bool = False) -> Scored:
+def score(sheet: Sheet, frame: pd.DataFrame, why: bool = False) -> ScoredLeads:
     """Return the scores of leads; the columns of `frame` are the fields."""
     columns = [frame[field.name] for field in sheet.fields]
     parts = [_block(sheet, columns, slice(i, i + BLOCK), why) for i in range(0, max(1, len(frame)), BLOCK)]
     margin, deviation, known = (np.concatenate([p[k] for p in parts]) for k in range(3))
-    return Scored(margin, deviation, known, [each for p in parts for each in p[3]] if why else None)
+    return ScoredLeads(margin, deviation, known, [each for p in parts for each in p[3]] if why else None)
 
 
 def _block(

@@ -24,7 +24,7 @@ from .answers import Sheet, score
 from .baselines import Logit
 from .fields import Category
 from d2c_mlops.models.lead_scoring.learning import (
-    Learned,
+    LearnedLeads,
     Money,
     Prepared,
     Recipe,
@@ -155,10 +155,10 @@ class _Parameters(Model):
 class _Answers(_Parameters):
     """A lead score that was learned: asked for many leads or for one."""
 
-    _learned: Learned | None = None
+    _learned: LearnedLeads | None = None
 
     @property
-    def learned(self) -> Learned:
+    def learned(self) -> LearnedLeads:
         """Return what was learned; raises UsageError before fit."""
         if self._learned is None:
             raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
@@ -169,7 +169,7 @@ class _Answers(_Parameters):
         """Return the look-ups."""
         return self.learned.sheet
 
-    def take(self, learned: Learned) -> None:
+    def take(self, learned: LearnedLeads) -> None:
         """Answer from `learned` from now on."""
         self._learned = learned
         self.contract = learned.contract  # type: ignore[misc]
@@ -232,7 +232,7 @@ class LeadScorer(_Kept):
         prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
         learned = learn(recipe, prepared, self.money)
         contract = lead_contract(asked_for(prepared), recipe.words, self.contract_version)
-        self.take(Learned(learned.sheet, contract, learned.about))
+        self.take(LearnedLeads(learned.sheet, contract, learned.about))
         self.zone = tables.zone
         return self
 

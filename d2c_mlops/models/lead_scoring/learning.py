@@ -15,19 +15,19 @@ import pandera.pandas as pa
 
 from ...data.layouts.leads import unpack
 from ...errors import DataRefused, Failure, UsageError
-from .additive import Additive, Pace, ages, share, terms_of
+from .additive import Additive, LearningPace, ages, share, terms_of
 from ..core.charter import break_even_precision
 from ..core.contract import Contract, column
 from .answers import BASES, TIERS, Sheet, marked
 from .baselines import source_rates
 from .fields import Category, Field, field_from_dict, field_to_dict, learn_fields
 from .leakage_guard import clocks, filled_afterwards, leaks, refuse_leaks
-from .training import PACES, Fitted, Plan, Sample, sample_of, train, variances
+from .training import PACES, FittedScore, TrainingPlan, Sample, sample_of, train, variances
 from .wording import Word, phrases, words_for
 
 # %% auto #0
-__all__ = ['RECENT', 'Recipe', 'Prepared', 'prepare', 'lead_contract', 'asked_for', 'Money', 'Learned', 'learn', 'capacity_bar',
-           'learned_to_dict', 'learned_from_dict']
+__all__ = ['RECENT', 'Recipe', 'Prepared', 'prepare', 'lead_contract', 'asked_for', 'Money', 'LearnedLeads', 'learn',
+           'capacity_bar', 'learned_to_dict', 'learned_from_dict']
 
 # %% ../../../nbs/models/lead_scoring/learning.ipynb #49e1713c
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Recipe:
     min_fields: int = 2
     capacity: int = 0  # calls a day; 0 = no limit
     lifetime: int = 0  # leads that a version scores; 0 = those of a week
-    paces: tuple[Pace, ...] = PACES
+    paces: tuple[LearningPace, ...] = PACES
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Money:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedLeads:
     """A score, and how it came about."""
 
     sheet: Sheet
@@ -150,7 +150,7 @@ class Learned:
     about: Mapping[str, Any]  # leads, won, paces, slope, notes
 
 
-def learn(recipe: Recipe, prepared: Prepared, money: Money) -> Learned:
+def learn(recipe: Recipe, prepared: Prepared, money: Money) -> LearnedLeads:
     """Return the score learned from all prepared leads; raises DataRefused where all were won or all were lost."""
     sample = prepared.sample
     wins = int(sample.won.sum())
@@ -165,33 +165,33 @@ def learn(recipe: Recipe, prepared: Prepared, money: Money) -> Learned:
     if wanting:
         why = f"rate by source only: {wins} leads were won, a score of its own needs {recipe.min_wins}"
         sheet = _sheet(*_by_source(prepared), recipe, words, money, sample, why)
-        return Learned(sheet, lead_contract(asked_for(prepared), recipe.words), _about(prepared, None, why))
+        return LearnedLeads(sheet, lead_contract(asked_for(prepared), recipe.words), _about(prepared, None, why))
     fitted = train(plan, sample)
     sheet = _sheet(plan, fitted, recipe, words, money, sample, "")
-    return Learned(sheet, lead_contract(asked_for(prepared), recipe.words), _about(prepared, fitted, ""))
+    return LearnedLeads(sheet, lead_contract(asked_for(prepared), recipe.words), _about(prepared, fitted, ""))
 
 # %% ../../../nbs/models/lead_scoring/learning.ipynb #3d81808d
-def _plan(recipe: Recipe, prepared: Prepared, words: Mapping[str, Word]) -> Plan:
+def _plan(recipe: Recipe, prepared: Prepared, words: Mapping[str, Word]) -> TrainingPlan:
     names = [f.name for f in prepared.fields]
     pairs = [(names.index(a), names.index(b)) for a, b in recipe.pairs if a in names and b in names]
     monotone = {name: word.direction for name, word in words.items() if word.direction}
     last = prepared.sample.scored_at[-1] - np.timedelta64(7, "D")
     week = int((prepared.sample.scored_at > last).sum())
     terms = terms_of(prepared.fields, pairs)
-    return Plan(tuple(prepared.fields), terms, monotone, recipe.paces, recipe.lifetime or max(1, week))
+    return TrainingPlan(tuple(prepared.fields), terms, monotone, recipe.paces, recipe.lifetime or max(1, week))
 
 
-def _by_source(prepared: Prepared) -> tuple[Plan, Fitted]:
+def _by_source(prepared: Prepared) -> tuple[TrainingPlan, FittedScore]:
     sample = prepared.sample
     fields = tuple(f for f in prepared.fields if f.name == "source") or (Category("source", ()),)
     codes = [fields[0].codes(sample.frame["source"])] if "source" in sample.frame else [np.zeros(len(sample), np.intp)]
     model = source_rates(codes[0], fields[0].size, sample.won)
-    plan = Plan(fields, terms_of(fields), {}, PACES[:1])
+    plan = TrainingPlan(fields, terms_of(fields), {}, PACES[:1])
     level, spread = variances(model, codes, ages(len(sample), 0), PACES[0])
-    return plan, Fitted(model, level, spread, PACES[:1], 1.0)
+    return plan, FittedScore(model, level, spread, PACES[:1], 1.0)
 
 
-def _about(prepared: Prepared, fitted: Fitted | None, why: str) -> dict[str, Any]:
+def _about(prepared: Prepared, fitted: FittedScore | None, why: str) -> dict[str, Any]:
     sample = prepared.sample
     found = {"leads": len(sample), "won": int(sample.won.sum()), "notes": [*prepared.notes, *([why] if why else [])]}
     if fitted:
@@ -203,7 +203,7 @@ RECENT = 0.2  # of the leads, the last ones, which say what a usual day is
 
 
 def _sheet(
-    plan: Plan, fitted: Fitted, recipe: Recipe, words: Mapping[str, Word], money: Money, sample: Sample, baseline: str
+    plan: TrainingPlan, fitted: FittedScore, recipe: Recipe, words: Mapping[str, Word], money: Money, sample: Sample, baseline: str
 ) -> Sheet:
     codes = plan.codes(sample.frame) if "source" in sample.frame or len(plan.fields) > 1 else []
     asked = [term.codes(codes) for term in plan.terms] if codes else []
@@ -240,7 +240,7 @@ def capacity_bar(capacity: int, model: Additive, asked: Sequence[Any], sample: S
     return float(scores[-wanted])
 
 # %% ../../../nbs/models/lead_scoring/learning.ipynb #733b1698
-def learned_to_dict(learned: Learned) -> dict[str, Any]:
+def learned_to_dict(learned: LearnedLeads) -> dict[str, Any]:
     """Return a score as JSON values; numbers come back to the last digit."""
     sheet = learned.sheet
     return {
@@ -261,7 +261,7 @@ def learned_to_dict(learned: Learned) -> dict[str, Any]:
     }
 
 
-def learned_from_dict(values: Mapping[str, Any], contract: Contract) -> Learned:
+def learned_from_dict(values: Mapping[str, Any], contract: Contract) -> LearnedLeads:
     """Return the score that `learned_to_dict` wrote."""
     fields = tuple(field_from_dict(f) for f in values["fields"])
     sheet = Sheet(
@@ -271,4 +271,4 @@ def learned_from_dict(values: Mapping[str, Any], contract: Contract) -> Learned:
         tuple(values["changeable"]), tuple(np.array(s, bool) for s in values["seen"]),
         values["break_even"], values["bar"], values["least"], values["baseline"],
     )  # fmt: skip
-    return Learned(sheet, contract, values["about"])
+    return LearnedLeads(sheet, contract, values["about"])

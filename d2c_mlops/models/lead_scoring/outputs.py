@@ -19,7 +19,7 @@ from d2c_mlops.models.lead_scoring.answers import (
     TIERS,
     TOLD,
     WEAK,
-    Scored,
+    ScoredLeads,
     Sheet,
     difference,
     too_little,
@@ -39,7 +39,7 @@ def chances(margin: Floats, deviation: Floats, wanted: float) -> tuple[Floats, F
     return np.round(both[0], 6), np.round(both[1], 4)
 
 
-def answers(sheet: Sheet, ids: pd.Series[str], scored: Scored) -> pd.DataFrame:
+def answers(sheet: Sheet, ids: pd.Series[str], scored: ScoredLeads) -> pd.DataFrame:
     """Return the answers to leads as a frame in the contract's types."""
     values, sure = chances(scored.margin, scored.deviation, sheet.wanted)
     enough = scored.known >= sheet.least

@@ -15,12 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...errors import DataRefused
-from .additive import Pace, ages, codes_matrix, fit_booster, share
+from .additive import LearningPace, ages, codes_matrix, fit_booster, share
 from .answers import score
 from .baselines import Logit, source_rates
 from .evaluation import judge, lift
 from .fields import Floats
-from .learning import Learned, Money, Prepared, Recipe, learn
+from .learning import LearnedLeads, Money, Prepared, Recipe, learn
 from .training import Sample
 
 # %% auto #0
@@ -74,14 +74,14 @@ def replay(recipe: Recipe, prepared: Prepared, money: Money, cutoffs: int) -> Re
             learned = learn(recipe, past, money)
             values = {"score": share(score(learned.sheet, asked.frame).margin), **beside(past, asked, learned)}
             if paces := learned.about.get("paces"):  # chosen at the first moment, kept for the later ones
-                recipe = replace(recipe, paces=tuple(Pace(*pace) for pace in paces))
+                recipe = replace(recipe, paces=tuple(LearningPace(*pace) for pace in paces))
         for name, each in values.items():
             found.setdefault(name, []).append(each)
     days = sample.days[first:]
     return Replay(sample.won[first:], days, {name: np.concatenate(each) for name, each in found.items()})
 
 # %% ../../../nbs/models/lead_scoring/replay.ipynb #690c6ce3
-def beside(past: Prepared, asked: Sample, learned: Learned) -> dict[str, Floats]:
+def beside(past: Prepared, asked: Sample, learned: LearnedLeads) -> dict[str, Floats]:
     """Return what the baselines say of leads after learning from the past."""
     sample = past.sample
     everyone = np.full(len(asked), sample.won.mean())
@@ -96,7 +96,7 @@ def beside(past: Prepared, asked: Sample, learned: Learned) -> dict[str, Floats]
     return found
 
 
-def unrestricted(past: Prepared, asked: Sample, learned: Learned) -> Floats:
+def unrestricted(past: Prepared, asked: Sample, learned: LearnedLeads) -> Floats:
     """Return what trees without restriction say, with the level and the weights of the score."""
     sample = past.sample
     memory, recency = learned.about.get("paces", [[0, 0]])[0]

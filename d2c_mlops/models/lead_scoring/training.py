@@ -18,7 +18,7 @@ from ...data.days import local_days
 from ...data.layouts.leads import unpack
 from d2c_mlops.models.lead_scoring.additive import (
     Additive,
-    Pace,
+    LearningPace,
     Term,
     ages,
     average,
@@ -30,8 +30,8 @@ from d2c_mlops.models.lead_scoring.additive import (
 from .fields import Codes, Field, Floats
 
 # %% auto #0
-__all__ = ['PACES', 'BLOCKS', 'SHORTER', 'TRIED', 'FEWEST', 'RIDGE', 'RECENT', 'DOUBTS', 'Sample', 'sample_of', 'Plan', 'Trial',
-           'trial', 'slope_of', 'offset_and_slope', 'correction', 'variances', 'Fitted', 'train']
+__all__ = ['PACES', 'BLOCKS', 'SHORTER', 'TRIED', 'FEWEST', 'RIDGE', 'RECENT', 'DOUBTS', 'Sample', 'sample_of', 'TrainingPlan',
+           'TrainingTrial', 'trial', 'slope_of', 'offset_and_slope', 'correction', 'variances', 'FittedScore', 'train']
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #f60cea03
 @dataclass(frozen=True)
@@ -77,27 +77,27 @@ def sample_of(leads: pd.DataFrame, zone: str = "UTC") -> Sample:
     return Sample(unpack(closed), (closed["outcome"] == "won").to_numpy(bool), scored, came, zone)
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #217c12c6
-PACES = (Pace(0, 0), Pace(0, 6000), Pace(1000, 6000), Pace(300, 6000), Pace(300, 2000), Pace(100, 2000))
+PACES = (LearningPace(0, 0), LearningPace(0, 6000), LearningPace(1000, 6000), LearningPace(300, 6000), LearningPace(300, 2000), LearningPace(100, 2000))
 BLOCKS, SHORTER = 6, 0.45  # each block and all after it take this share of what was left before
 TRIED = 0.4  # of the leads, the last ones
 FEWEST = 200  # leads to learn from in a trial
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a score is learned with."""
 
     fields: tuple[Field, ...]
     terms: tuple[Term, ...]
     monotone: Mapping[str, int]
-    paces: tuple[Pace, ...] = PACES
+    paces: tuple[LearningPace, ...] = PACES
     lifetime: int = 100  # leads that a version scores before the next one is trained
 
     def codes(self, frame: pd.DataFrame) -> list[Codes]:
         """Return the codes of the fields."""
         return [field.codes(frame[field.name]) for field in self.fields]
 
-    def fit(self, sample: Sample, codes: Sequence[Codes], pace: Pace) -> Additive:
+    def fit(self, sample: Sample, codes: Sequence[Codes], pace: LearningPace) -> Additive:
         """Return the tables learned at one pace."""
         weights = ages(len(sample), pace.recency) if pace.recency else None
         level = sample.level(pace.memory)
@@ -105,30 +105,30 @@ class Plan:
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #b806797e
 @dataclass(frozen=True)
-class Trial:
+class TrainingTrial:
     """What each pace would have said of the last leads, before their outcome was known."""
 
     won: NDArray[np.bool_]
     block: NDArray[np.intp]
-    margins: Mapping[Pace, Floats]  # log-odds
+    margins: Mapping[LearningPace, Floats]  # log-odds
 
-    def loss(self, pace: Pace) -> float:
+    def loss(self, pace: LearningPace) -> float:
         """Return the mean log loss."""
         return float(np.logaddexp(0, np.where(self.won, -1, 1) * self.margins[pace]).mean())
 
-    def best(self, count: int = 2) -> list[Pace]:
+    def best(self, count: int = 2) -> list[LearningPace]:
         """Return the paces with the least loss, the best first."""
         return sorted(self.margins, key=self.loss)[:count]
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #73f9ca61
-def trial(plan: Plan, sample: Sample, codes: Sequence[Codes]) -> Trial | None:
+def trial(plan: TrainingPlan, sample: Sample, codes: Sequence[Codes]) -> TrainingTrial | None:
     """Return the trial of a plan's paces; None where the leads are too few."""
     first = max(FEWEST, int(len(sample) * (1 - TRIED)))
     left = (len(sample) - first) * SHORTER ** np.arange(BLOCKS)
     starts = np.r_[len(sample) - left.astype(int), len(sample)]
     if len(sample) - first < 10 * BLOCKS or sample.won[sample.known_before(first)].sum() < BLOCKS:
         return None
-    found: dict[Pace, list[Floats]] = {pace: [] for pace in plan.paces}
+    found: dict[LearningPace, list[Floats]] = {pace: [] for pace in plan.paces}
     levels_seen = {pace: sample.level(pace.memory) for pace in plan.paces}
     for start, end in pairwise(starts.tolist()):
         known = sample.known_before(start)
@@ -139,7 +139,7 @@ def trial(plan: Plan, sample: Sample, codes: Sequence[Codes]) -> Trial | None:
             moved = levels_seen[pace][trained] - levels_seen[pace][start]
             margins.append(plan.fit(past, seen, pace).margin(asked) + moved)
     blocks = np.repeat(np.arange(BLOCKS), np.diff(starts))
-    return Trial(sample.won[first:], blocks, {pace: np.concatenate(m) for pace, m in found.items()})
+    return TrainingTrial(sample.won[first:], blocks, {pace: np.concatenate(m) for pace, m in found.items()})
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #066d9167
 RIDGE = 50.0
@@ -178,7 +178,7 @@ def offset_and_slope(won: NDArray[np.bool_], margin: Floats, weights: Floats) ->
     return float(found[0]) - (slope - 1) * middle, slope
 
 
-def correction(tried: Trial, paces: Sequence[Pace], level: float) -> tuple[float, float]:
+def correction(tried: TrainingTrial, paces: Sequence[LearningPace], level: float) -> tuple[float, float]:
     """Return offset and slope for the log-odds of these paces; a level for which nothing is forgotten is left as it is."""
     margin = np.mean([tried.margins[pace] for pace in paces], axis=0)
     if any(pace.memory for pace in paces):
@@ -187,7 +187,7 @@ def correction(tried: Trial, paces: Sequence[Pace], level: float) -> tuple[float
     return level * (1 - slope), slope
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #a5320c44
-def variances(model: Additive, codes: Sequence[Codes], weights: Floats, pace: Pace) -> tuple[float, tuple[Floats, ...]]:
+def variances(model: Additive, codes: Sequence[Codes], weights: Floats, pace: LearningPace) -> tuple[float, tuple[Floats, ...]]:
     """Return the variance of the level and of each entry of the tables."""
     chance = share(model.margin(codes))
     known = weights * chance * (1 - chance)
@@ -203,17 +203,17 @@ def variances(model: Additive, codes: Sequence[Codes], weights: Floats, pace: Pa
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedScore:
     """Tables, how sure they are, and how they came about."""
 
     model: Additive
     level_variance: float
     variances: tuple[Floats, ...]
-    paces: tuple[Pace, ...]
+    paces: tuple[LearningPace, ...]
     slope: float
 
 
-def train(plan: Plan, sample: Sample) -> Fitted:
+def train(plan: TrainingPlan, sample: Sample) -> FittedScore:
     """Return the tables learned from all leads, at the paces and with the correction that the last of them chose."""
     codes = plan.codes(sample.frame)
     tried = trial(plan, sample, codes) if len(plan.paces) > 1 or len(sample) >= 5 * FEWEST else None
@@ -222,4 +222,4 @@ def train(plan: Plan, sample: Sample) -> Fitted:
     offset, slope = correction(tried, best, found.level) if tried else (0.0, 1.0)
     model = recalibrated(found, slope, offset)
     asked = [term.codes(codes) for term in plan.terms]
-    return Fitted(model, *variances(model, asked, ages(len(sample), best[0].recency), best[0]), best, slope)
+    return FittedScore(model, *variances(model, asked, ages(len(sample), best[0].recency), best[0]), best, slope)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import DataRefused, Failure
 from .choice import Array, numbers, squared_distances
-from .segments import Learned
+from .segments import LearnedSegments
 
 # %% auto #0
 __all__ = ['NEEDED', 'PHRASES', 'SHORT', 'REASONS', 'check_records', 'answers', 'confidence', 'contributions', 'reasons',
@@ -48,7 +48,7 @@ def check_records(records: pd.DataFrame) -> None:
         )
 
 # %% ../../../nbs/models/segmentation/answers.ipynb #1e4f6157
-def answers(learned: Learned, records: pd.DataFrame) -> pd.DataFrame:
+def answers(learned: LearnedSegments, records: pd.DataFrame) -> pd.DataFrame:
     """Return segment, treatment and value for records, in their order and with their index."""
     check_records(records)
     distances = squared_distances(learned.scale.points(records), learned.centroids)
@@ -78,11 +78,11 @@ def confidence(distances: Array, spread: float) -> Array:
     return np.asarray(1.0 / total)
 
 
-def _column(learned: Learned, name: str) -> Array:
+def _column(learned: LearnedSegments, name: str) -> Array:
     return np.array([getattr(one, name) for one in learned.segments], dtype=float)
 
 
-def _texts(learned: Learned, name: str, nearest: NDArray[np.int64]) -> pd.api.extensions.ExtensionArray:
+def _texts(learned: LearnedSegments, name: str, nearest: NDArray[np.int64]) -> pd.api.extensions.ExtensionArray:
     texts = np.array([getattr(one, name) for one in learned.segments], dtype=object)
     return pd.array(texts[nearest], dtype="str")
 
@@ -102,7 +102,7 @@ SHORT = {name: phrase.split("{value")[1].split("}", 1)[0] for name, phrase in PH
 REASONS = 3
 
 
-def contributions(learned: Learned, points: Array) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+def contributions(learned: LearnedSegments, points: Array) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
     """Return how much each feature speaks for the nearest segment against the runner-up, and which two these are."""
     order = np.argsort(squared_distances(points, learned.centroids), axis=1, kind="stable")
     first, second = order[:, 0], order[:, min(1, order.shape[1] - 1)]
@@ -110,7 +110,7 @@ def contributions(learned: Learned, points: Array) -> tuple[Array, NDArray[np.in
     return shares, first, second
 
 
-def reasons(learned: Learned, records: pd.DataFrame) -> list[list[str]]:
+def reasons(learned: LearnedSegments, records: pd.DataFrame) -> list[list[str]]:
     """Return for each record the two or three features that put it in its segment, and what would move it."""
     check_records(records)
     points = learned.scale.points(records)
@@ -127,7 +127,7 @@ def reasons(learned: Learned, records: pd.DataFrame) -> list[list[str]]:
     return said
 
 
-def _reason(learned: Learned, i: int, value: float, first: int, second: int) -> str:
+def _reason(learned: LearnedSegments, i: int, value: float, first: int, second: int) -> str:
     name = learned.scale.names[i]
     typical = [learned.scale.value(i, float(learned.centroids[s, i])) for s in (first, second)]
     here, there = (f"{max(each, 0.0):{SHORT[name].removeprefix(':')}}" for each in typical)
@@ -138,7 +138,7 @@ def _reason(learned: Learned, i: int, value: float, first: int, second: int) -> 
     return f"{missing} (typical here {here}, in {learned.segments[second].name!r} {there})"
 
 # %% ../../../nbs/models/segmentation/answers.ipynb #52c72be2
-def movers(learned: Learned, records: pd.DataFrame, first: NDArray[np.int64]) -> list[str]:
+def movers(learned: LearnedSegments, records: pd.DataFrame, first: NDArray[np.int64]) -> list[str]:
     """Return for each record which steps would bring it to another segment."""
     recency, tenure, purchases, order_value, _ = (numbers(records, name) for name in NEEDED)
     steps = {

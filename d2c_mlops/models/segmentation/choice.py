@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 # %% auto #0
 __all__ = ['Array', 'Labels', 'LOGGED', 'WEIGHTS', 'CUT', 'RESAMPLES', 'SAMPLE', 'Scale', 'numbers', 'fit_scale',
-           'squared_distances', 'assign', 'cluster', 'Candidate', 'stability', 'silhouette', 'candidate', 'Limits',
-           'choose', 'table', 'match', 'migrations']
+           'squared_distances', 'assign', 'cluster', 'Candidate', 'stability', 'silhouette', 'candidate',
+           'SegmentLimits', 'choose', 'table', 'match', 'migrations']
 
 # %% ../../../nbs/models/segmentation/choice.ipynb #c25860a5
 Array = NDArray[np.float64]
@@ -166,7 +166,7 @@ def candidate(
 
 # %% ../../../nbs/models/segmentation/choice.ipynb #c9fc46b1
 @dataclass(frozen=True)
-class Limits:
+class SegmentLimits:
     """What a division must keep to."""
 
     stability: float = 0.75
@@ -180,7 +180,7 @@ class Limits:
         return steady and one.smallest >= self.smallest * (1 - slack)
 
 
-def choose(candidates: Sequence[Candidate], limits: Limits, former: int | None = None) -> tuple[int, str]:
+def choose(candidates: Sequence[Candidate], limits: SegmentLimits, former: int | None = None) -> tuple[int, str]:
     """Return the index of the chosen candidate and why; `former` is the number in use, kept while it does."""
     passing = [i for i, one in enumerate(candidates) if limits.keeps(one)]
     if not passing:

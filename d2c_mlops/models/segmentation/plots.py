@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from .segments import Learned, Segment
+from .segments import LearnedSegments, Segment
 
 # %% auto #0
 __all__ = ['plot_plan', 'plot_choice', 'plot_moves', 'plot_calibration']
@@ -23,7 +23,7 @@ def _label(one: Segment) -> str:
     return f"{one.label}  {name}"
 
 
-def plot_plan(learned: Learned, axes: Sequence[Axes]) -> None:
+def plot_plan(learned: LearnedSegments, axes: Sequence[Axes]) -> None:
     """Draw planned profit by segment, and the response that its treatment must have beside the assumed one."""
     ranked = learned.ranked()[::-1]
     names = [_label(one) for one in ranked]
@@ -45,7 +45,7 @@ def plot_plan(learned: Learned, axes: Sequence[Axes]) -> None:
         ax.spines[["top", "right"]].set_visible(False)
 
 # %% ../../../nbs/models/segmentation/plots.ipynb #1f88fb1f
-def plot_choice(learned: Learned, axes: Sequence[Axes]) -> None:
+def plot_choice(learned: LearnedSegments, axes: Sequence[Axes]) -> None:
     """Draw gain, and stability, migration and silhouette, by number of segments."""
     k = [one.segments for one in learned.candidates]
     colours = ["C0" if one.chosen else "0.75" for one in learned.candidates]
@@ -65,7 +65,7 @@ def plot_choice(learned: Learned, axes: Sequence[Axes]) -> None:
         ax.set_xticks(k)
 
 # %% ../../../nbs/models/segmentation/plots.ipynb #79bea0da
-def plot_moves(learned: Learned, ax: Axes) -> Axes:
+def plot_moves(learned: LearnedSegments, ax: Axes) -> Axes:
     """Draw the shares of the customers of each segment 30 days ago by their segment today."""
     moves = np.array(learned.moves, dtype=float)
     share = 100 * moves / np.maximum(moves.sum(axis=1, keepdims=True), 1)

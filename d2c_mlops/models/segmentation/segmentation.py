@@ -26,8 +26,8 @@ from .lifetime_value import fit_lifetime_value
 from ..core.model import Evaluation, Model, same_zone
 from .rfm import Rfm, segment_mean
 from .answers import answers, reasons
-from .choice import Limits
-from .segments import Learned, Options, learn
+from .choice import SegmentLimits
+from .segments import LearnedSegments, Options, learn
 from .treatments import catalogue
 
 # %% auto #0
@@ -108,11 +108,11 @@ SEGMENTATION_CHARTER = Charter(
 class _Kept(Model):
     """A segmentation that was learned: asked, reported, written and read."""
 
-    _learned: Learned | None = None
-    _former: Learned | None = None
+    _learned: LearnedSegments | None = None
+    _former: LearnedSegments | None = None
 
     @property
-    def learned(self) -> Learned:
+    def learned(self) -> LearnedSegments:
         """Return what was learned; raises UsageError before fit."""
         if self._learned is None:
             raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
@@ -162,7 +162,7 @@ class Segmenter(_Kept):
         check(segments, margin, smallest, cutoffs)
         self.segments, self.margin, self.treatments, self.smallest = segments, margin, treatments, smallest
         self.cutoffs = cutoffs
-        self.options = Options(catalogue(treatments), margin, Limits(smallest=smallest), segments)
+        self.options = Options(catalogue(treatments), margin, SegmentLimits(smallest=smallest), segments)
 
     def follow(self, champion: Model) -> None:
         """Keep the labels of a fitted segmentation in the next fit."""

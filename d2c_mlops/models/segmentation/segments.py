@@ -20,7 +20,7 @@ from d2c_mlops.models.segmentation.choice import (
     Array,
     Candidate,
     Labels,
-    Limits,
+    SegmentLimits,
     Scale,
     assign,
     candidate,
@@ -35,8 +35,8 @@ from d2c_mlops.models.segmentation.choice import (
 from .treatments import PROFILE, Treatment, best, gain_of
 
 # %% auto #0
-__all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'FITS', 'SEGMENTS_FILE', 'Segment', 'Learned', 'standing', 'names', 'Options',
-           'margins', 'renewed', 'divide', 'describe', 'medians', 'labelled', 'learn', 'write', 'read']
+__all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'FITS', 'SEGMENTS_FILE', 'Segment', 'LearnedSegments', 'standing', 'names',
+           'Options', 'margins', 'renewed', 'divide', 'describe', 'medians', 'labelled', 'learn', 'write', 'read']
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #31d7fa16
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Segment:
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #175c5966
 @dataclass(frozen=True)
-class Learned:
+class LearnedSegments:
     """Everything that a fitted segmentation answers from."""
 
     as_of: date
@@ -132,7 +132,7 @@ class Options:
 
     treatments: tuple[Treatment, ...]
     margin: float  # share of revenue, assumed where costs are unknown
-    limits: Limits
+    limits: SegmentLimits
     segments: int = 0  # 0: choose among 2 to 8
 
 
@@ -165,7 +165,7 @@ def renewed(points: Array, k: int, former: Array) -> Array:
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #6c27f9b7
 def divide(
-    features: pd.DataFrame, earlier: pd.DataFrame | None, value_90d: Array, options: Options, former: Learned | None
+    features: pd.DataFrame, earlier: pd.DataFrame | None, value_90d: Array, options: Options, former: LearnedSegments | None
 ) -> tuple[Scale, Array, list[Candidate], list[str]]:
     """Return the scale, the chosen centroids, all candidates and notes."""
     scale, silent = fit_scale(features) if former is None else (former.scale, ())
@@ -234,7 +234,7 @@ def medians(features: pd.DataFrame) -> dict[str, float]:
     return {str(name): float(value) for name, value in found.items()}
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #cbcfa210
-def labelled(centroids: Array, segments: Sequence[Segment], former: Learned | None) -> tuple[list[str], int]:
+def labelled(centroids: Array, segments: Sequence[Segment], former: LearnedSegments | None) -> tuple[list[str], int]:
     """Return the label of each segment and the highest number that a label ever had."""
     if former is None:
         order = np.argsort([-one.planned_profit for one in segments], kind="stable").tolist()
@@ -252,8 +252,8 @@ def learn(
     as_of: date,
     currency: str,
     options: Options,
-    former: Learned | None = None,
-) -> Learned:
+    former: LearnedSegments | None = None,
+) -> LearnedSegments:
     """Divide customers into segments, describe and rank them."""
     value = fit_lifetime_value(features)
     chance, _, worth = value.expect(features, 90)
@@ -279,7 +279,7 @@ def learn(
     if both is not None:
         moves = migrations(assign(both[0], centroids), assign(both[1], centroids), len(centroids))
         rows = tuple(tuple(row) for row in moves.tolist())
-    return Learned(
+    return LearnedSegments(
         as_of, currency, scale, centroids, max(spread, 1e-6), segments, value, tuple(tried), rows, tuple(notes), last
     )
 
@@ -287,7 +287,7 @@ def learn(
 SEGMENTS_FILE = "segments.json"
 
 
-def write(learned: Learned, folder: Path) -> None:
+def write(learned: LearnedSegments, folder: Path) -> None:
     """Write what was learned into `folder` as segments.json; floats are kept to the last digit."""
     values = {
         **{name: getattr(learned, name) for name in ("currency", "spread", "moves", "notes", "last_label")},
@@ -301,11 +301,11 @@ def write(learned: Learned, folder: Path) -> None:
     (folder / SEGMENTS_FILE).write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def read(folder: Path) -> Learned:
+def read(folder: Path) -> LearnedSegments:
     """Return what `write` wrote."""
     values: dict[str, Any] = json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))
     scale = Scale(**{name: tuple(each) for name, each in values["scale"].items()})
-    return Learned(
+    return LearnedSegments(
         as_of=date.fromisoformat(values["as_of"]),
         currency=values["currency"],
         scale=scale,

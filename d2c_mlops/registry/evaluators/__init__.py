@@ -44,7 +44,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Trial:
+class EvaluationTrial:
     """A model class with a version's parameters, and the data and the day on which it is measured."""
 
     cls: type[Model]
@@ -93,7 +93,7 @@ class Evaluator(ABC):
         """Return whether models of this contract are measured here."""
 
     @abstractmethod
-    def observe(self, trial: Trial) -> pd.DataFrame:
+    def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         """Return one row per question at a past cutoff: `row`, came, model (NaN = no answer), baseline.NAME (NaN = none)."""
 
     @abstractmethod

@@ -17,10 +17,10 @@ from d2c_mlops.errors import D2CError, DataRefused
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.registry.evaluators import BASELINE, CAME, MODEL, REPORTED, Evaluator, Metric, Trial, apart
+from d2c_mlops.registry.evaluators import BASELINE, CAME, MODEL, REPORTED, EvaluationTrial, Evaluator, Metric, apart
 from d2c_mlops.registry.evaluators.forecasts import is_forecast
 from d2c_mlops.registry.evaluators.outcomes import Outcome, in_form, outcome_of
-from d2c_mlops.registry.evaluators.rows import Rows, rows_in
+from d2c_mlops.registry.evaluators.rows import PreparedRows, rows_in
 from d2c_mlops.registry.evaluators.series import by_series
 from d2c_mlops.registry.evaluators.steps import Steps, dates_of, functions_called
 
@@ -60,14 +60,14 @@ class ConvertedEvaluator(Evaluator):
         known += [replace(metric, name=metric.name + SUFFIX) for metric in known]
         return sorted(known, key=lambda metric: metric.name != plain)
 
-    def observe(self, trial: Trial) -> pd.DataFrame:
+    def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         learning = apart(lambda: _whole(trial))
         records, outcome, reported = learning.records, learning.outcome, learning.reported
         inputs = [name for name in trial.contract.inputs.columns if name != trial.contract.key]
         if trial.disguised:
             records = outcome.disguised(records)
         usable = records[outcome.known(records)]
-        parts = learning.rows or Parts.of(trial.cls)
+        parts = learning.rows or ConvertedParts.of(trial.cls)
         found = []
         for kept, out in _splits(usable, inputs, outcome.column):
             found.append(apart(partial(_observed, trial, parts, kept, out, outcome)))
@@ -75,14 +75,14 @@ class ConvertedEvaluator(Evaluator):
 
 
 @dataclass(frozen=True)
-class Parts:
+class ConvertedParts:
     """The functions of a converted module that train and load the records, by name, and where they are looked up."""
 
     steps: Steps
     load: str
 
     @classmethod
-    def of(cls, model: type[Model]) -> Parts:
+    def of(cls, model: type[Model]) -> ConvertedParts:
         """Return the functions that fit() and records() call."""
         load = loading_function(model)
         if load is None:
@@ -121,10 +121,10 @@ class Learning:
     records: pd.DataFrame
     outcome: Outcome
     reported: pd.DataFrame
-    rows: Rows | None  # where the steps hand the records out; None where a function loads them
+    rows: PreparedRows | None  # where the steps hand the records out; None where a function loads them
 
 
-def _whole(trial: Trial) -> Learning:
+def _whole(trial: EvaluationTrial) -> Learning:
     """Train on all records; they are those that a function loads, else those that a step hands out."""
     steps = Steps.of(trial.cls)
     with steps.watched() as seen:
@@ -198,7 +198,11 @@ def _folds(records: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray[Any, Any]
 
 
 def _observed(
-    trial: Trial, parts: Parts | Rows, kept: pd.DataFrame, out: pd.DataFrame, outcome: Outcome
+    trial: EvaluationTrial,
+    parts: ConvertedParts | PreparedRows,
+    kept: pd.DataFrame,
+    out: pd.DataFrame,
+    outcome: Outcome,
 ) -> pd.DataFrame:
     """Return the answers to records that were held back, beside what became of them."""
     with parts.loading(kept) as asked:

@@ -19,9 +19,9 @@ from d2c_mlops.registry.evaluators import (
     CAME,
     FACTOR,
     MODEL,
+    EvaluationTrial,
     Evaluator,
     Metric,
-    Trial,
     answers_of,
     multiplied,
 )
@@ -48,7 +48,7 @@ class CustomerValueEvaluator(Evaluator):
         """Everything costs three times as much."""
         return multiplied(tables, ("order_lines", "orders"), FACTOR, but=("quantity", "returned_quantity"))
 
-    def observe(self, trial: Trial) -> pd.DataFrame:
+    def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         found = []
         for k in reversed(range(trial.cutoffs(CUTOFFS))):
             cutoff = trial.as_of - timedelta(days=WINDOW + APART * k)

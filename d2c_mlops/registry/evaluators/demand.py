@@ -22,9 +22,9 @@ from d2c_mlops.registry.evaluators import (
     CAME,
     FACTOR,
     MODEL,
+    EvaluationTrial,
     Evaluator,
     Metric,
-    Trial,
     answers_of,
     apart,
     multiplied,
@@ -56,7 +56,7 @@ class DemandEvaluator(Evaluator):
         """Everything sold and returned is three times as much."""
         return multiplied(tables, ("order_lines", "sales_totals", "orders"), FACTOR, but=("unit_price", "list_price"))
 
-    def observe(self, trial: Trial) -> pd.DataFrame:
+    def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         contract = trial.contract
         freq = next(each for each in LEAST if each == contract.frequency)
         days, found = LENGTH[freq], []
@@ -102,7 +102,9 @@ def rmse(seen: pd.DataFrame, column: str) -> float:
     return float(np.sqrt(((seen[column] - seen[CAME]) ** 2).mean()))
 
 
-def _observed(model: Model, trial: Trial, cutoff: date, horizon: int, known: Panel, came: Panel) -> pd.DataFrame:
+def _observed(
+    model: Model, trial: EvaluationTrial, cutoff: date, horizon: int, known: Panel, came: Panel
+) -> pd.DataFrame:
     """Return forecasts, baselines and sales of every series that was on sale at a cutoff, for each period after it."""
     series = known.series
     shape = (horizon, len(series))
@@ -120,7 +122,7 @@ def _observed(model: Model, trial: Trial, cutoff: date, horizon: int, known: Pan
     return frame.reset_index().assign(cutoff=cutoff.isoformat())
 
 
-def _asked(model: Model, trial: Trial, cutoff: date, horizon: int, known: Panel) -> pd.Series[float]:
+def _asked(model: Model, trial: EvaluationTrial, cutoff: date, horizon: int, known: Panel) -> pd.Series[float]:
     """Return what a model answers to its own records, by step and series."""
     contract = model.contract
     when = _date(contract)
@@ -144,7 +146,7 @@ def _known(tables: Tables, cutoff: date, by: str, freq: Freq) -> Panel | None:
     return panel.only(scored) if scored.any() else None
 
 
-def _by(trial: Trial, freq: Freq) -> str:
+def _by(trial: EvaluationTrial, freq: Freq) -> str:
     """Return the columns that name a series: the parameter `by`, the key, else those whose values the records carry."""
     by = trial.params.get("by")
     if isinstance(by, str) and by:
@@ -166,7 +168,7 @@ def _by(trial: Trial, freq: Freq) -> str:
     )
 
 
-def _reach(trial: Trial, days: int) -> int:
+def _reach(trial: EvaluationTrial, days: int) -> int:
     """Return the periods that the records of a model without a horizon reach ahead."""
     model = trial.fitted(trial.as_of)
     last = pd.to_datetime(model.records(trial.tables, trial.as_of)[_date(model.contract)]).max()

@@ -14,7 +14,17 @@ from d2c_mlops.models.converted.statistical import Forecast, in_sample
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.registry.evaluators import BASELINE, CAME, MODEL, REPORTED, Evaluator, Metric, Trial, answers_of, apart
+from d2c_mlops.registry.evaluators import (
+    BASELINE,
+    CAME,
+    MODEL,
+    REPORTED,
+    EvaluationTrial,
+    Evaluator,
+    Metric,
+    answers_of,
+    apart,
+)
 from d2c_mlops.registry.evaluators.demand import mae, rmse, wape
 from d2c_mlops.registry.evaluators.series import Whole, naive, series_of, whole_of
 from d2c_mlops.registry.evaluators.steps import Change, Steps, unchanged
@@ -45,7 +55,7 @@ class ForecastEvaluator(Evaluator):
     def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
         return (Metric("wape", wape), Metric("mae", mae), Metric("rmse", rmse), Metric(IN_SAMPLE, mae, judged_as="mae"))
 
-    def observe(self, trial: Trial) -> pd.DataFrame:
+    def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         steps, horizon = Steps.of(trial.cls), self.horizon(trial.contract)
         whole, reported = apart(lambda: _trained(trial, steps, unchanged))
         if trial.disguised:
@@ -76,7 +86,7 @@ def _backwards(periods: int, horizon: int) -> list[int]:
     return sorted({round(back) for back in np.linspace(horizon, most, CUTOFFS)}, reverse=True)
 
 
-def _trained(trial: Trial, steps: Steps, change: Change) -> tuple[Whole, pd.DataFrame]:
+def _trained(trial: EvaluationTrial, steps: Steps, change: Change) -> tuple[Whole, pd.DataFrame]:
     """Train on all periods; return the series, and the rows that evaluate() judges by."""
     with steps.watched(change) as seen:
         trial.fitted(trial.as_of)
@@ -93,7 +103,9 @@ def _trained(trial: Trial, steps: Steps, change: Change) -> tuple[Whole, pd.Data
     return whole_of(seen), frame.assign(**nowhere, **{REPORTED: True})
 
 
-def _observed(trial: Trial, steps: Steps, whole: Whole, back: int, horizon: int, needed: bool) -> pd.DataFrame:
+def _observed(
+    trial: EvaluationTrial, steps: Steps, whole: Whole, back: int, horizon: int, needed: bool
+) -> pd.DataFrame:
     """Train without the last periods; return the forecasts of them beside what came.
 
     An empty frame where it cannot be trained on so few periods, unless that is `needed`.

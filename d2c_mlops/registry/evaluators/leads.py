@@ -19,7 +19,7 @@ from d2c_mlops.models.lead_scoring.additive import share
 from d2c_mlops.models.lead_scoring.baselines import source_rates
 from d2c_mlops.models.lead_scoring.evaluation import called, profit
 from d2c_mlops.models.lead_scoring.leakage_guard import auc
-from d2c_mlops.registry.evaluators import BASELINE, CAME, MODEL, Evaluator, Metric, Trial, answers_of
+from d2c_mlops.registry.evaluators import BASELINE, CAME, MODEL, EvaluationTrial, Evaluator, Metric, answers_of
 
 CUTOFFS, SHARE, FEWEST = 2, 0.4, 40  # cutoffs in the last share of the leads with an outcome; leads below which none
 MONEY = ("right_value", "wrong_cost")
@@ -58,7 +58,7 @@ class LeadEvaluator(Evaluator):
         other = leads["outcome"].map({"won": "lost", "lost": "won"}).astype(leads["outcome"].dtype)
         return Tables({**dict(tables), "leads": leads.assign(outcome=other)}, tables.zone)
 
-    def observe(self, trial: Trial) -> pd.DataFrame:
+    def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         known = trial.tables.before(trial.as_of)
         leads = known["leads"].sort_values("scored_at", kind="stable") if "leads" in known else pd.DataFrame()
         closed = leads[leads["outcome"].notna()].reset_index(drop=True) if len(leads) else leads
@@ -81,7 +81,7 @@ class LeadEvaluator(Evaluator):
         return pd.concat(found, ignore_index=True)
 
 
-def _observed(trial: Trial, cutoff: date, asked: pd.DataFrame) -> pd.DataFrame:
+def _observed(trial: EvaluationTrial, cutoff: date, asked: pd.DataFrame) -> pd.DataFrame:
     past = trial.tables.before(cutoff)["leads"]
     past = past[past["outcome"].notna()]
     won = (past["outcome"] == "won").to_numpy(bool)

@@ -12,16 +12,16 @@ import pandas as pd
 
 from ...errors import DataRefused
 from .outcomes import Outcome, outcome_of
-from .steps import Seen, Slot, Steps, dates_of, rows_of, taken
+from .steps import Seen, Steps, StepSlot, dates_of, rows_of, taken
 
 WHEN = "(date)"  # column of the rows with the dates that label them
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """What a step returned that holds a part of the rows: the columns of the rows by those of the step's value."""
 
-    slot: Slot
+    slot: StepSlot
     columns: dict[Any, Any]  # name in the rows: name in a table, number in an array, None of a series
 
     def frame(self) -> pd.DataFrame:
@@ -55,12 +55,12 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Rows:
+class PreparedRows:
     """The rows that a training learns from, where its steps hand them out, and which column is the outcome."""
 
     steps: Steps
-    features: Source
-    outcomes: Source
+    features: RowSource
+    outcomes: RowSource
     outcome: Outcome
 
     @property
@@ -87,7 +87,7 @@ class Rows:
         parts = {source.slot.where: source for source in (self.features, self.outcomes)}
         asked: list[int] = []
 
-        def change(slot: Slot) -> Any:
+        def change(slot: StepSlot) -> Any:
             if slot.where in parts:
                 asked.append(len(places))
                 return parts[slot.where].of(places, self.outcome.column, records[self.outcome.column])
@@ -97,7 +97,7 @@ class Rows:
             yield asked
 
 
-def rows_in(seen: Seen, steps: Steps, inputs: Sequence[str]) -> Rows:
+def rows_in(seen: Seen, steps: Steps, inputs: Sequence[str]) -> PreparedRows:
     """Return the rows of a training; raises DataRefused where no step hands them out with their outcome."""
     done = seen.results[-1]
     records, answers = done["records"], done["answers"]
@@ -124,8 +124,8 @@ def rows_in(seen: Seen, steps: Steps, inputs: Sequence[str]) -> Rows:
             if outcomes is None:
                 continue
             if other is slot:
-                outcomes = Source(slot, features.columns | outcomes.columns)
-            rows = Rows(steps, outcomes if other is slot else features, outcomes, Outcome("", {}))
+                outcomes = RowSource(slot, features.columns | outcomes.columns)
+            rows = PreparedRows(steps, outcomes if other is slot else features, outcomes, Outcome("", {}))
             try:
                 return replace(rows, outcome=outcome_of(_labelled(rows), answers, inputs, slot.step))
             except DataRefused as err:
@@ -142,7 +142,7 @@ def _fitting(seen: Seen, model: Any) -> int:
     return min(calls or [slot.call for slot in seen.slots if hasattr(slot.value, "predict")], default=seen.calls)
 
 
-def _labelled(rows: Rows) -> pd.DataFrame:
+def _labelled(rows: PreparedRows) -> pd.DataFrame:
     """Return the rows with the labels that the steps give them, where those of features and outcomes are the same."""
     frame = rows.frame()
     values = [each.slot.value for each in (rows.features, rows.outcomes)]
@@ -152,7 +152,7 @@ def _labelled(rows: Rows) -> pd.DataFrame:
     return frame
 
 
-def _features(slot: Slot, wanted: pd.DataFrame) -> Source | None:
+def _features(slot: StepSlot, wanted: pd.DataFrame) -> RowSource | None:
     """Return what a step returned, if it has a row for each of the wanted ones, with their values."""
     value = slot.value
     if rows_of(value) < len(wanted):
@@ -160,12 +160,12 @@ def _features(slot: Slot, wanted: pd.DataFrame) -> Source | None:
     if isinstance(value, pd.DataFrame):
         if not value.columns.is_unique or not set(wanted.columns) <= set(value.columns):
             return None
-        source = Source(slot, {name: name for name in wanted.columns})
+        source = RowSource(slot, {name: name for name in wanted.columns})
     elif isinstance(value, np.ndarray) and value.ndim == 2:
         own = _matched(value, wanted)
         if own is None:
             return None
-        source = Source(slot, dict(zip(wanted.columns, own, strict=True)))
+        source = RowSource(slot, dict(zip(wanted.columns, own, strict=True)))
     else:
         return None
     return source if _digests(wanted).isin(_digests(source.frame())).all() else None
@@ -184,21 +184,21 @@ def _matched(value: Any, wanted: pd.DataFrame) -> list[int] | None:
     return found
 
 
-def _others(slot: Slot, features: Source | None, inputs: Sequence[str]) -> Source | None:
+def _others(slot: StepSlot, features: RowSource | None, inputs: Sequence[str]) -> RowSource | None:
     """Return the columns of what a step returned that are no features."""
     value = slot.value
     if isinstance(value, pd.DataFrame):
         if not value.columns.is_unique:
             return None
         names = [name for name in value.columns if isinstance(name, str) and name not in inputs]
-        return Source(slot, {name: name for name in names}) if names else None
+        return RowSource(slot, {name: name for name in names}) if names else None
     if features is None and value.ndim == 1:
         name = str(value.name) if isinstance(value, pd.Series) and value.name not in (None, *inputs) else "(outcome)"
-        return Source(slot, {name: None})
+        return RowSource(slot, {name: None})
     if isinstance(value, np.ndarray) and value.ndim == 2:
         used = set(features.columns.values()) if features is not None else set()
         return (
-            Source(slot, {f"(column {n + 1})": n for n in range(value.shape[1]) if n not in used})
+            RowSource(slot, {f"(column {n + 1})": n for n in range(value.shape[1]) if n not in used})
             if len(used) < value.shape[1]
             else None
         )

@@ -15,7 +15,7 @@ from d2c_mlops.models.forecasting.panel import Panel
 from d2c_mlops.models.forecasting.periods import Freq
 from d2c_mlops.registry.evaluators import FACTOR
 from d2c_mlops.registry.evaluators.outcomes import FORMS, Outcome
-from d2c_mlops.registry.evaluators.steps import Change, Seen, Slot, dates_of, rows_of
+from d2c_mlops.registry.evaluators.steps import Change, Seen, StepSlot, dates_of, rows_of
 
 FEWEST, MOST = 4, 1000  # periods of a series; series in one table of records
 PERIODS: Mapping[Freq, tuple[float, float]] = {
@@ -57,7 +57,7 @@ class Whole:
             return [f"period {number:06d}" for number in range(1, len(self.numbers) + 1)]
         return [f"{day:%Y-%m-%d}" if day == day.normalize() else day.isoformat() for day in self.dates]
 
-    def multiplied(self, slot: Slot) -> Any:
+    def multiplied(self, slot: StepSlot) -> Any:
         """Return what a step returned, with the numbers of the series multiplied."""
         if self.column is not None:
             return _times(slot.value, [self.column.name]) if slot.where == self.column.where else slot.value
@@ -230,7 +230,7 @@ def by_series(kept: pd.DataFrame, out: pd.DataFrame, days: np.ndarray[Any, Any],
     return found
 
 
-def _column(slot: Slot, values: Array) -> Column | None:
+def _column(slot: StepSlot, values: Array) -> Column | None:
     """Return the column of what a step returned in which the values stand one after another."""
     if rows_of(slot.value) < len(values):
         return None

@@ -23,7 +23,7 @@ NO_STEP = "as_frame"  # function of a converted module that only names the colum
 
 
 @dataclass(frozen=True)
-class Slot:
+class StepSlot:
     """One value that a step returned: which call of the training, which step, which place among its values."""
 
     call: int
@@ -41,16 +41,16 @@ class Slot:
 class Seen:
     """What a training did: the values of its steps in their order, its results, the fitted objects that became forecasts."""
 
-    slots: list[Slot] = field(default_factory=list)
+    slots: list[StepSlot] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     fitted: list[Any] = field(default_factory=list)
     calls: int = 0
 
 
-Change = Callable[[Slot], Any]
+Change = Callable[[StepSlot], Any]
 
 
-def unchanged(slot: Slot) -> Any:
+def unchanged(slot: StepSlot) -> Any:
     """Return what the step returned."""
     return slot.value
 
@@ -98,9 +98,9 @@ class Steps:
                 values = returned if isinstance(returned, tuple) else (returned,)
                 changed = []
                 for place, value in enumerate(values):
-                    slot = Slot(seen.calls, name, place, _copy(value))
+                    slot = StepSlot(seen.calls, name, place, _copy(value))
                     changed.append(change(slot))
-                    seen.slots.append(Slot(slot.call, name, place, _copy(changed[-1])))
+                    seen.slots.append(StepSlot(slot.call, name, place, _copy(changed[-1])))
                 seen.calls += 1
                 return tuple(changed) if isinstance(returned, tuple) else changed[0]
 

@@ -33,7 +33,7 @@ from d2c_mlops.runs.execution.records import Run, close_lost, close_row, find, m
 from d2c_mlops.runs.execution.scratch import scratch_folder
 from d2c_mlops.runs.execution.slots import slot_key
 from d2c_mlops.runs.execution.stages import RESUME, STAGES
-from d2c_mlops.runs.execution.supervise import Limits, Progress, follow
+from d2c_mlops.runs.execution.supervise import Progress, RunLimits, follow
 from d2c_mlops.runs.parameters.parameters import (
     check,
     default_model,
@@ -51,7 +51,7 @@ from d2c_mlops.settings.parsing import size
 
 
 @dataclass(frozen=True)
-class Job:
+class RunJob:
     """A run that is about to start: everything about it has been checked."""
 
     id: str
@@ -81,7 +81,7 @@ def run(
     *,
     ledger: Ledger | None = None,
     timeout: float | None = None,  # seconds; the settings' run_timeout when None
-    limits: Limits | None = None,  # instead of timeout and the settings' limits
+    limits: RunLimits | None = None,  # instead of timeout and the settings' limits
     progress: Progress = lambda event: None,  # called with each event: {"event": "cell", "index": …, "total": …}
     mark: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
     stop: Stop = lambda: None,  # asked now and then; why the run must stop, None while it may go on
@@ -122,10 +122,10 @@ def run(
     return finished
 
 
-def limits_of(settings: Settings, job: JobSettings | None = None, seconds: float | None = None) -> Limits:
+def limits_of(settings: Settings, job: JobSettings | None = None, seconds: float | None = None) -> RunLimits:
     """Return the limits of a run: a job's own, else those of all runs."""
     memory = (job.memory if job else "") or settings.run_memory
-    return Limits(
+    return RunLimits(
         seconds=job.timeout if job else settings.run_timeout if seconds is None else seconds,
         memory_bytes=size(memory) if memory else None,
         cpus=(job.cpus if job else 0) or settings.run_cpus or None,
@@ -147,7 +147,7 @@ def checked(name: str, given: Mapping[str, Any], settings: Settings) -> tuple[Pa
     return notebook, content, check(parameters_of(content, str(notebook)), given, str(notebook))
 
 
-def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
+def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> RunJob:
     """Check all that can be checked before anything is written. Raises UsageError."""
     notebook, content, values = checked(name, given, settings)
     kernel = choose(content.get("metadata", {}), str(notebook))
@@ -177,7 +177,7 @@ def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> Job:
     notes += untyped(parameters_of(content, str(notebook)), given)
     sources = {parameter: to_source(value) for parameter, value in values.items()}
     cwd = settings.root if shipped else notebook.parent
-    return Job(id, row["runbook"], notebook, plain, sources, folder, cwd, kernel.name, kernel.language, notes, row)
+    return RunJob(id, row["runbook"], notebook, plain, sources, folder, cwd, kernel.name, kernel.language, notes, row)
 
 
 OUTPUTS = {"notebook": "output.ipynb", "html": "output.html", "log": "log.txt"}
@@ -195,7 +195,7 @@ def failure(run: Run) -> D2CError:
     return of_code(run.exit_code or 0)(what, where=where, next="\n        ".join([advice(run), f"details: {details}"]))
 
 
-def _open(ledger: Ledger, job: Job, mark: Mapping[str, Any]) -> None:
+def _open(ledger: Ledger, job: RunJob, mark: Mapping[str, Any]) -> None:
     try:
         private_folder(job.folder.parent)
         job.folder.mkdir(0o700)
@@ -209,9 +209,9 @@ def _open(ledger: Ledger, job: Job, mark: Mapping[str, Any]) -> None:
 
 
 def _supervise(
-    job: Job,
+    job: RunJob,
     settings: Settings,
-    limits: Limits,
+    limits: RunLimits,
     usage: processes.Usage,
     progress: Progress,
     stop: Stop,
@@ -248,7 +248,7 @@ def _supervise(
         if full or (job.folder / OUTPUTS["html"]).exists() or not (job.folder / OUTPUTS["notebook"]).exists():
             break
         rendering = {**spec, "render_only": True}
-        worker(rendering, limits=Limits(60.0), usage=processes.Usage(), stop=lambda: None)
+        worker(rendering, limits=RunLimits(60.0), usage=processes.Usage(), stop=lambda: None)
     if ended.error:
         return ended.error
     error = ended.done["error"] if ended.done else _died(job, ended.code)
@@ -263,7 +263,7 @@ def _stages_of(run: Run) -> Path | None:
     return run.folder if (run.folder / STAGES).is_dir() else None
 
 
-def _died(job: Job, code: int) -> dict[str, Any]:
+def _died(job: RunJob, code: int) -> dict[str, Any]:
     if code in (-signal.SIGKILL, -signal.SIGTERM):
         name = signal.Signals(-code).name
         return {"kind": "Killed", "message": f"the worker was killed from outside ({name})"}
@@ -272,7 +272,12 @@ def _died(job: Job, code: int) -> dict[str, Any]:
 
 
 def _close(
-    ledger: Ledger, job: Job, error: dict[str, Any] | None, usage: processes.Usage, limits: Limits, settings: Settings
+    ledger: Ledger,
+    job: RunJob,
+    error: dict[str, Any] | None,
+    usage: processes.Usage,
+    limits: RunLimits,
+    settings: Settings,
 ) -> None:
     redaction = Redaction(job.folder, references(job.parameters))
     recorded, inputs = read_events(job.folder)
@@ -305,7 +310,7 @@ def _close(
         ledger.insist(lambda: move_outputs(ledger, job.id, outputs))
 
 
-def _finish_page(ledger: Ledger, job: Job, values: Mapping[str, Any], settings: Settings) -> None:
+def _finish_page(ledger: Ledger, job: RunJob, values: Mapping[str, Any], settings: Settings) -> None:
     """Put the facts of the run at the top of its page; a full disk costs the page and nothing else."""
     run = replace(ledger.insist(lambda: find(ledger, job.id)), **values)
     zone = settings.jobs[run.job].zone if run.job and run.job in settings.jobs else None
@@ -321,7 +326,7 @@ def user() -> str:
         return f"user {os.getuid()}"
 
 
-def _last_line(job: Job) -> str:
+def _last_line(job: RunJob) -> str:
     lines = (job.folder / OUTPUTS["log"]).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 

@@ -88,7 +88,7 @@ class Pulse:
 
 
 @dataclass
-class Watch:
+class LeaseWatch:
     """Finds claims whose process is gone: at once on this machine, by its silence on another.
 
     Silence is measured on this machine's own clock from one look to the next, because clocks differ and are set.

@@ -15,7 +15,7 @@ CONTROL = re.compile(r"((?<!\r)\r+\n|[\r\n\b]|\x1b\[[0-9;?]*[A-Za-ln-z])")  # wi
 SURROGATES = re.compile(r"[\ud800-\udfff]")  # halves of characters, which UTF-8 cannot hold
 
 
-class Stream:
+class PrintedStream:
     """The text of one output, as a terminal shows it at the end: a carriage return starts the line anew."""
 
     def __init__(self, redaction: Redaction) -> None:
@@ -114,7 +114,9 @@ class Printed:
 
     def __init__(self, redaction: Redaction) -> None:
         self.redaction = redaction
-        self.streams: dict[int, tuple[Any, Stream]] = {}  # by the identity of the output, which is kept alive here
+        self.streams: dict[
+            int, tuple[Any, PrintedStream]
+        ] = {}  # by the identity of the output, which is kept alive here
 
     def content(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return the parts of a kernel's message that are shown, without secrets and without what is far too large."""
@@ -130,7 +132,7 @@ class Printed:
             return out
         held = self._before(outs, out)
         if held is None:
-            held = out, Stream(self.redaction)
+            held = out, PrintedStream(self.redaction)
             self.streams[id(out)] = held
         else:
             outs.pop()
@@ -144,7 +146,7 @@ class Printed:
                 out.text = self.streams[id(out)][1].text
         self.streams.clear()
 
-    def _before(self, outs: list[Any], out: Any) -> tuple[Any, Stream] | None:
+    def _before(self, outs: list[Any], out: Any) -> tuple[Any, PrintedStream] | None:
         """Return the output that a print goes on with: the one before it, or the progress bar that it renews."""
         if len(outs) > 1 and (held := self.streams.get(id(outs[-2]))) and held[0].name == out.name:
             return held

@@ -28,7 +28,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXP
 
 
 @dataclass(frozen=True)
-class Limits:
+class RunLimits:
     """What a run may take."""
 
     seconds: float
@@ -51,7 +51,7 @@ class Limits:
 
 
 @dataclass
-class Ended:
+class RunEnding:
     """How a worker ended."""
 
     code: int
@@ -88,13 +88,13 @@ def follow(
     folder: Path,
     run_id: str,
     settings: Settings,
-    limits: Limits,
+    limits: RunLimits,
     usage: processes.Usage,
     hear: Progress,
     stop: Stop,
     environment: Mapping[str, str],
     spare: subprocess.Popen[bytes] | None = None,  # a worker that was started before and waits
-) -> Ended:
+) -> RunEnding:
     """Start a worker in a session of its own and follow it to its end; nothing of it is left when this returns."""
     (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     marks = {RUN_ID: run_id, FOLDER: str(folder), "TMPDIR": spec["scratch"], **settings.environment(), **environment}
@@ -105,7 +105,7 @@ def follow(
     with suppress(BrokenPipeError):  # it died; that is found out below
         worker.stdin.write(told.encode())
         worker.stdin.close()
-    ended = Ended(0)
+    ended = RunEnding(0)
     try:
         log = Log(folder / "log.txt", Redaction.of(folder))
         ended.error = _listen(worker, limits, usage, log, _hearing(ended, hear), stop)
@@ -159,7 +159,7 @@ class Log:
 
 
 def _listen(
-    worker: subprocess.Popen[bytes], limits: Limits, usage: processes.Usage, log: Log, hear: Progress, stop: Stop
+    worker: subprocess.Popen[bytes], limits: RunLimits, usage: processes.Usage, log: Log, hear: Progress, stop: Stop
 ) -> dict[str, Any] | None:
     """Read events and prints until the worker closes its end; return the error when it has to be stopped first."""
     assert worker.stdout is not None and worker.stderr is not None
@@ -205,7 +205,7 @@ def _stopped(stop: Stop) -> dict[str, Any] | None:
     return _error("Stopped", f"the run was stopped: {why}") if why else None
 
 
-def _hearing(ended: Ended, hear: Progress) -> Progress:
+def _hearing(ended: RunEnding, hear: Progress) -> Progress:
     def take(event: dict[str, Any]) -> None:
         if event["event"] == "done":
             ended.done = event

@@ -35,7 +35,7 @@ SLACK = 2**30  # bytes that a process may map beyond twice its limit before it i
 PASSING = frozenset([errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE])
 
 
-class Written(str):
+class WrittenOutput(str):
     """A parameter as text for the notebook's metadata, with the source that makes its value."""
 
     source: str
@@ -46,14 +46,14 @@ class Translator(PythonTranslator):  # type: ignore[misc]
 
     @classmethod
     def translate(cls, val: Any) -> str:
-        return val.source if isinstance(val, Written) else super().translate(val)
+        return val.source if isinstance(val, WrittenOutput) else super().translate(val)
 
 
 def written(value: Any, source: str) -> Any:
     """Return a parameter as papermill can keep it: as JSON where its source says the same."""
     if repr(value) == source:
         return value
-    text = Written(value if isinstance(value, str) else json.dumps(value))
+    text = WrittenOutput(value if isinstance(value, str) else json.dumps(value))
     text.source = source
     return text
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.exports.common import MARK, Place, Target
+from d2c_mlops.runs.exports.common import MARK, ExportTarget, Place
 from d2c_mlops.runs.schedule.jobs import Job
 
 
-def targets() -> dict[str, Target]:
+def targets() -> dict[str, ExportTarget]:
     """Return the targets by name."""
     modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
     listed = [module.TARGET for module in modules if hasattr(module, "TARGET")]

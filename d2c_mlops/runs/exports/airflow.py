@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 
 from d2c_mlops.runs.exports.clock import MINUTE, text, wakes
-from d2c_mlops.runs.exports.common import Place, Target, about, header, together
+from d2c_mlops.runs.exports.common import ExportTarget, Place, about, header, together
 from d2c_mlops.runs.schedule.cadence import Cadence
 from d2c_mlops.runs.schedule.jobs import Job
 
@@ -139,4 +139,4 @@ def expression(cadence: Cadence, place: Place) -> str:
     return text([moments[MINUTE], None, None, None, None]) if cadence.follows_clock else text(moments)
 
 
-TARGET = Target("airflow", "a DAG per group of jobs", files)
+TARGET = ExportTarget("airflow", "a DAG per group of jobs", files)

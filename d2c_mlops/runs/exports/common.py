@@ -25,7 +25,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Target:
+class ExportTarget:
     """A scheduler that files can be written for."""
 
     name: str

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
 from d2c_mlops.runs.exports.clock import MINUTE, text, wakes
-from d2c_mlops.runs.exports.common import Place, Target, about, due, header
+from d2c_mlops.runs.exports.common import ExportTarget, Place, about, due, header
 from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
@@ -31,4 +31,4 @@ def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
     return {"crontab": "".join(lines)}
 
 
-TARGET = Target("cron", "a crontab", files)
+TARGET = ExportTarget("cron", "a crontab", files)

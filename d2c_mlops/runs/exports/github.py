@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from d2c_mlops.runs.exports.clock import text, wakes
-from d2c_mlops.runs.exports.common import Place, Target, about, due, header, longest, together
+from d2c_mlops.runs.exports.common import ExportTarget, Place, about, due, header, longest, together
 from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
@@ -62,4 +62,4 @@ def _job(job: Job, group: list[Job], place: Place) -> dict[str, Any]:
     }
 
 
-TARGET = Target("github-actions", "a workflow per group of jobs", files)
+TARGET = ExportTarget("github-actions", "a workflow per group of jobs", files)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from d2c_mlops.runs.exports.clock import expression
-from d2c_mlops.runs.exports.common import FINAL, Place, Target, about, due, header, longest
+from d2c_mlops.runs.exports.common import FINAL, ExportTarget, Place, about, due, header, longest
 from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
@@ -90,4 +90,4 @@ def _pod(job: Job, place: Place) -> dict[str, Any]:
     }
 
 
-TARGET = Target("kubernetes", "a CronJob per job", files)
+TARGET = ExportTarget("kubernetes", "a CronJob per job", files)

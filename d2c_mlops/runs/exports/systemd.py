@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
 from d2c_mlops.runs.exports.clock import DATE, DAY, HOUR, MINUTE, MONTH, Fields, wakes
-from d2c_mlops.runs.exports.common import FINAL, START, Place, Target, about, due, header
+from d2c_mlops.runs.exports.common import FINAL, START, ExportTarget, Place, about, due, header
 from d2c_mlops.runs.schedule.jobs import Job
 
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
@@ -92,4 +92,4 @@ def _calendar(found: Fields, zone: str) -> str:
     return f"{named}*-{values[MONTH]}-{values[DATE]} {values[HOUR]}:{values[MINUTE]}:00 {zone}"
 
 
-TARGET = Target("systemd", "a service and a timer per job", files)
+TARGET = ExportTarget("systemd", "a service and a timer per job", files)

@@ -13,7 +13,7 @@ from d2c_mlops.errors import D2CError, Failure, Temporary
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slots
 from d2c_mlops.runs.execution.execute import limits_of, run
-from d2c_mlops.runs.execution.leases import Clock, Pulse, Say, Watch
+from d2c_mlops.runs.execution.leases import Clock, LeaseWatch, Pulse, Say
 from d2c_mlops.runs.execution.records import Run, close_lost, find, lose
 from d2c_mlops.runs.execution.slots import Slot
 from d2c_mlops.runs.schedule.ahead import TOLERANCE, ignore_ahead, since_now
@@ -60,7 +60,7 @@ class Scheduler:
         self.ledger = Ledger.of(self.settings)
         self.pool = ThreadPoolExecutor(64, thread_name_prefix="run")
         self.pulse = Pulse(self.ledger, self.say, self.clock)
-        self.watch = Watch()
+        self.watch = LeaseWatch()
         self._written = self._changed_at()
         file = self.settings.root / FILE
         self._own_section = file.is_file() and has_own_section(file)

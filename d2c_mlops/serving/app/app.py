@@ -27,8 +27,8 @@ from d2c_mlops.serving.http.messages import (
     TEXT,
     Answer,
     Gone,
+    HttpRefused,
     Receive,
-    Refused,
     Request,
     Scope,
     Send,
@@ -136,7 +136,7 @@ class App:
                 self.going += 1
                 counted = True
             return await handler(request, self.served() if request.older is None else request.older.served)
-        except Refused as err:
+        except HttpRefused as err:
             return err.answer
         except Gone:
             raise
@@ -184,7 +184,7 @@ class App:
         if request.probe:
             served = served.for_probes
         if reasons and not served.explains:
-            raise Refused(problem(404, "This model gives no reasons", "POST /predict asks for predictions alone"))
+            raise HttpRefused(problem(404, "This model gives no reasons", "POST /predict asks for predictions alone"))
         if (request.header(b"content-type") or b"").lower().startswith(STREAM):
             await Streamed(self, request, served, reasons).run()
             return None
@@ -212,7 +212,7 @@ class App:
     async def guarded(self, work: Callable[[], Any], served: Served, size: Size, at_once: bool = True) -> Any:
         """Run the model once: on the event loop where it is known to be quick, else in the thread pool within `max_seconds`.
 
-        Raises Refused for what the model refuses and for what takes too long.
+        Raises HttpRefused for what the model refuses and for what takes too long.
         """
         timed, start, complete = Timed(work), perf_counter(), False
         asked = estimates = served.estimates
@@ -231,7 +231,7 @@ class App:
             raise refused(err, served) from None
         except DataRefused as err:
             errors = [{"where": f.where, "message": f.what} for f in err.failures] or [{"message": err.what}]
-            raise Refused(problem(422, "The model cannot answer this", err.what, errors=errors)) from None
+            raise HttpRefused(problem(422, "The model cannot answer this", err.what, errors=errors)) from None
         finally:
             seconds = perf_counter() - start if timed.seconds is None else timed.seconds
             for estimate in asked if at_once else ():
@@ -256,10 +256,10 @@ class App:
         if told.given is not None and (former := self.told.get(told.id)) is not None:
             if former != told.content:
                 why = f"{told.action} was told of this prediction before, with another reason, value or time: the first holds"
-                raise Refused(problem(409, "This was told before", why))
+                raise HttpRefused(problem(409, "This was told before", why))
             return Answer(answer, 200, idempotency_replayed="true")
         if self.keeping.logbook is None or not self.keeping.logbook.append(told.line):
-            raise Refused(problem(503, "Feedback cannot be kept now", "send it again later", {"retry_after": "5"}))
+            raise HttpRefused(problem(503, "Feedback cannot be kept now", "send it again later", {"retry_after": "5"}))
         if told.given is not None:
             if len(self.told) >= REMEMBERED:
                 del self.told[next(iter(self.told))]
@@ -319,7 +319,7 @@ class App:
     # --- who asks, and what is kept of it
 
     def authorise(self, request: Request, served: Served) -> None:
-        """Raise Refused unless the caller has a key for this model; without any key everybody is let in."""
+        """Raise HttpRefused unless the caller has a key for this model; without any key everybody is let in."""
         ring = self.keeping.keyring
         if ring is not None and (ring.guards() or self.settings.mode == "production"):
             admit(ring, request, served, self.metrics)

@@ -14,7 +14,7 @@ import orjson
 
 from d2c_mlops.serving.http.api_keys import ASK, Keyring, refused
 from d2c_mlops.serving.http.idempotency import Conflict, Full, Kept, identity
-from d2c_mlops.serving.http.messages import Answer, Refused, Request, problem
+from d2c_mlops.serving.http.messages import Answer, HttpRefused, Request, problem
 from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.serving.predict.privacy import body_key, sealed, unsealed
@@ -29,7 +29,7 @@ FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")  # the call
 
 
 def admit(ring: Keyring, request: Request, served: Served, metrics: Metrics) -> None:
-    """Raise Refused, log and count unless the caller has an API key for the model."""
+    """Raise HttpRefused, log and count unless the caller has an API key for the model."""
     key, reason = ring.holder(token_of(request), datetime.now(UTC))
     if key is not None:
         request.caller, request.probe = key.id, key.probes
@@ -39,7 +39,7 @@ def admit(ring: Keyring, request: Request, served: Served, metrics: Metrics) -> 
     metrics.refused.labels(served.name, served.label, reason).inc()
     facts = {"request_id": request.id, "reason": reason, "caller": request.caller, "model": served.name}
     LOG.warning("caller refused", extra={"facts": facts})
-    raise Refused(unwelcome(reason, served.name))
+    raise HttpRefused(unwelcome(reason, served.name))
 
 
 def token_of(request: Request) -> str | None:
@@ -76,13 +76,13 @@ async def once(
     """Answer a call that carries an Idempotency-Key: the same answer again, done once.
 
     What is kept of a model with personal fields is encrypted under the log's secret and the request's body; without a secret
-    nothing of it is kept, and a call that is repeated is done again under the same ids. Raises Refused with 503 where no answer can
+    nothing of it is kept, and a call that is repeated is done again under the same ids. Raises HttpRefused with 503 where no answer can
     be kept.
     """
     text = key.decode("latin-1")
     if not KEY_FORM.fullmatch(text):
         why = "1 to 200 visible characters of ASCII, without spaces"
-        raise Refused(problem(400, "The Idempotency-Key is not well formed", why))
+        raise HttpRefused(problem(400, "The Idempotency-Key is not well formed", why))
     digest = former = blake2b(body, digest_size=16).hexdigest()
     secret = b""
     if served.mask is not None:
@@ -107,10 +107,10 @@ async def once(
                 return answer
     except Conflict:
         why = "a key stands for one body; use another key"
-        raise Refused(problem(422, "This Idempotency-Key was used for another body", why)) from None
+        raise HttpRefused(problem(422, "This Idempotency-Key was used for another body", why)) from None
     except Full as err:
         why, wait = f"{err.why}; send the call again later, or without the key", {"retry_after": str(ceil(err.wait))}
-        raise Refused(problem(503, "The answer cannot be kept", why, wait)) from None
+        raise HttpRefused(problem(503, "The answer cannot be kept", why, wait)) from None
     head, _, body = unsealed(found, secret).partition(b"\n")
     status, logged = orjson.loads(head)
     again = {"x_prediction_logged": logged} if logged else {}

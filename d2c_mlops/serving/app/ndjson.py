@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import ValidationError
 
-from d2c_mlops.serving.http.messages import NDJSON, Refused, Request, new_id, problem, too_large
+from d2c_mlops.serving.http.messages import NDJSON, HttpRefused, Request, new_id, problem, too_large
 from d2c_mlops.serving.predict.predictor import LINE, Answered, Served, refused
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ class Streamed:
         request, settings = self.request, self.app.settings
         if request.header(b"idempotency-key") is not None:
             why = "send the records as one JSON body, or without the key"
-            raise Refused(problem(400, "A stream takes no Idempotency-Key", why))
+            raise HttpRefused(problem(400, "A stream takes no Idempotency-Key", why))
         rest, waiting, error = b"", [], None
         parts = request.stream(settings.max_body, settings.read_seconds)
         try:
             async for part in parts:
                 *lines, rest = (rest + part).split(b"\n")
                 if len(rest) > LONGEST:
-                    raise Refused(too_large(LONGEST))
+                    raise HttpRefused(too_large(LONGEST))
                 waiting += lines
                 while len(waiting) >= LINE:
                     await self._send(waiting[:LINE])
@@ -49,7 +49,7 @@ class Streamed:
                 await self._send(waiting)
                 waiting.clear()
             await self._send([rest])
-        except Refused as err:
+        except HttpRefused as err:
             if not request.sent:
                 raise
             error = orjson.loads(err.answer.body)  # the status is gone; the last line tells it

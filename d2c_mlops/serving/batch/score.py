@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]  # records done, records in all
 
 
 @dataclass(frozen=True)
-class Scored:
+class BatchResult:
     """What came of scoring a table."""
 
     model: str
@@ -77,7 +77,7 @@ def score(
     beside: tuple[Rollout, Version] | None = None,  # a rollout that is going: its keys are the challenger's here too
     chunk: int = CHUNK,
     progress: Progress = lambda done, total: None,
-) -> Scored:
+) -> BatchResult:
     """Answer every record of a source and write the answers; what was written before is not written again.
 
     Raises DataRefused with every fault where records break the contract (nothing is written then), UsageError where source
@@ -117,7 +117,7 @@ def score(
             progress(min(first + chunk, len(frame)), len(frame))
         written = out.finish()
     told = (both.beside.version, both.challenged, both.failed) if both else ()
-    done = Scored(
+    done = BatchResult(
         version.model, version.version, len(frame), written, batch.id, shown(sink), start, tuple(out.columns), *told
     )
     return replace(done, notes=read.notes)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from d2c_mlops.data.ingestion.cells import Told, plain_cells
+from d2c_mlops.data.ingestion.cells import CellNotes, plain_cells
 from d2c_mlops.data.ingestion.joining import labelled
 from d2c_mlops.data.ingestion.reading import parts_at
 from d2c_mlops.data.layouts.discovery import RawTable
@@ -17,7 +17,7 @@ from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Contract
 
 
-class Records(NamedTuple):
+class RecordSource(NamedTuple):
     """The rows of a source, whether all their cells are text, and what is to be told about them."""
 
     frame: pd.DataFrame  # rows of a text file have their line there as index, named `line`
@@ -25,7 +25,7 @@ class Records(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read_records(source: str, contract: Contract, form: FileFormat | None = None) -> Records:
+def read_records(source: str, contract: Contract, form: FileFormat | None = None) -> RecordSource:
     """Return the records of a source with the numbers and dates of text files in one notation.
 
     Raises UsageError where source or table cannot be told, DataRefused where a cell can be read in two ways.
@@ -35,9 +35,9 @@ def read_records(source: str, contract: Contract, form: FileFormat | None = None
     part = read.parts[0] if len(read.parts) == 1 else _fitting(read.parts, source, contract)
     notes = (*part.notes, *(f"{name}: not read, no source reads such a file" for name in read.unread))
     if part.unit != "line":
-        return Records(part.frame.reset_index(drop=True), False, notes)
+        return RecordSource(part.frame.reset_index(drop=True), False, notes)
     (marked,), origin = labelled([part])
-    told = Told(origin)
+    told = CellNotes(origin)
     (plain,) = plain_cells([marked], cells_of(contract), form, told)
     if told.failures:
         raise DataRefused(
@@ -46,7 +46,7 @@ def read_records(source: str, contract: Contract, form: FileFormat | None = None
             next="mend them at their source, or declare what they mean: --decimal , or --decimal . for numbers, --dates dmy or --dates mdy for dates",
             failures=told.failures,
         )
-    return Records(plain.frame, True, (*notes, *told.notes))
+    return RecordSource(plain.frame, True, (*notes, *told.notes))
 
 
 def cells_of(contract: Contract) -> RawTable:

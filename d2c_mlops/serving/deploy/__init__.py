@@ -45,7 +45,7 @@ class Deciding:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeployPlan:
     """What is deployed."""
 
     model: str
@@ -82,12 +82,12 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Target:
+class DeployTarget:
     """A platform that files can be written for."""
 
     name: str
     about: str
-    files: Callable[[Plan], dict[str, str]]
+    files: Callable[[DeployPlan], dict[str, str]]
     next: str  # the command that brings them there; {folder} is where they are
     rollout: Callable[[Rollout], str] | None = None  # what tells services there how a rollout stands
 
@@ -97,14 +97,14 @@ def slug(model: str) -> str:
     return model.replace("_", "-")
 
 
-def targets() -> dict[str, Target]:
+def targets() -> dict[str, DeployTarget]:
     """Return the targets by name."""
     modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
     listed = [module.TARGET for module in modules if hasattr(module, "TARGET")]
     return {target.name: target for target in sorted(listed, key=lambda target: target.name)}
 
 
-def deploy(plan: Plan, target: str, folder: Path) -> list[Path]:
+def deploy(plan: DeployPlan, target: str, folder: Path) -> list[Path]:
     """Write the files of a target and return their paths; what an earlier call wrote is replaced, nothing else."""
     known = targets()
     if target not in known:
@@ -169,14 +169,14 @@ def size_of(
     return Size(held, memory, least, most, request_ms), figures
 
 
-def needs(plan: Plan, wheels: str = "wheels") -> str:
+def needs(plan: DeployPlan, wheels: str = "wheels") -> str:
     """Return what pip is asked for so that the project's commands run; wheels of the project's folder come first."""
     found = f"--find-links {wheels} " if "wheels" in plan.project else ""
     own = "-r requirements.txt" if REQUIREMENTS in plan.project else f'"d2c_mlops[notify]=={version("d2c_mlops")}"'
     return f'{found}{own} "psycopg[binary]>=3.2,<4"'
 
 
-def unpinned(plan: Plan) -> list[str]:
+def unpinned(plan: DeployPlan) -> list[str]:
     """Return what a person has to know where the project has no requirements.txt."""
     if REQUIREMENTS in plan.project:
         return []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Plan
+from . import DeployPlan
 
 # What callers ask, also below /v1, /v2, …; probes, scrapes and drains at /readyz say nothing about answers.
 ASKED = "/predict|/explain|/feedback"
 
 
-def rules(plan: Plan) -> dict[str, Any]:
+def rules(plan: DeployPlan) -> dict[str, Any]:
     """Return the rules of a model as Prometheus reads them."""
     own = f'model="{plan.model}"'
     asked = f'{own},path=~"{ASKED}"'

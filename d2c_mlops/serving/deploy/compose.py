@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from d2c_mlops.serving.deploy import Deciding, Plan, Target, header, unpinned
+from d2c_mlops.serving.deploy import Deciding, DeployPlan, DeployTarget, header, unpinned
 from d2c_mlops.serving.deploy.alerts import rules
 from d2c_mlops.serving.deploy.dashboard import dashboard
 from d2c_mlops.serving.deploy.project import recipe
@@ -21,7 +21,7 @@ URL = 'postgresql+psycopg://d2c:"$$(cat /run/secrets/postgres)"@postgres/mlflow'
 LEDGER = "postgresql+psycopg://d2c:$(cat secrets/postgres)@{host}/ledger"
 
 
-def said(plan: Plan) -> list[str]:
+def said(plan: DeployPlan) -> list[str]:
     """Return what is left to a person."""
     deciding = plan.deciding
     keys = f"{plan.context}/{plan.keys}"
@@ -58,7 +58,7 @@ def said(plan: Plan) -> list[str]:
     ]
 
 
-def _about(plan: Plan) -> list[str]:
+def _about(plan: DeployPlan) -> list[str]:
     others = [*(plan.deciding.secrets if plan.deciding else ()), *plan.secrets]
     files = ", ".join(f"secrets/{name}" for name in dict.fromkeys(others))
     own = [f"Those that policies and the schedule name are yours to bring: {files}"] if files else []
@@ -71,7 +71,7 @@ def _about(plan: Plan) -> list[str]:
     ]
 
 
-def called(plan: Plan) -> str:
+def called(plan: DeployPlan) -> str:
     """Return the name of the model's service among the others."""
     return f"model-{plan.slug}" if plan.slug in OTHERS else plan.slug
 
@@ -81,7 +81,7 @@ def published(name: str, port: int, inside: int | None = None) -> list[str]:
     return [f"127.0.0.1:${{D2C_{name}_PORT:-{port}}}:{inside or port}"]
 
 
-def files(plan: Plan) -> dict[str, str]:
+def files(plan: DeployPlan) -> dict[str, str]:
     """Return the files by name."""
     provider = {"name": "d2c", "type": "file", "options": {"path": "/etc/grafana/provisioning/dashboards"}}
     source = {
@@ -111,7 +111,7 @@ def files(plan: Plan) -> dict[str, str]:
     }
 
 
-def compose(plan: Plan) -> dict[str, Any]:
+def compose(plan: DeployPlan) -> dict[str, Any]:
     """Return the services of the team, each with its limits."""
     own = {
         "image": f"${{D2C_IMAGE:-d2c-{plan.slug}-project}}",
@@ -188,7 +188,7 @@ def compose(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def service(plan: Plan) -> dict[str, Any]:
+def service(plan: DeployPlan) -> dict[str, Any]:
     """Return the model's service: no root, nothing written but its state."""
     ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{plan.port}/readyz', timeout=2)"
     return {
@@ -254,7 +254,7 @@ def alertmanager() -> dict[str, Any]:
     }
 
 
-def _secrets(plan: Plan) -> list[str]:
+def _secrets(plan: DeployPlan) -> list[str]:
     """Return the secrets of all services, each once."""
     deciding = (*plan.deciding.links, *plan.deciding.secrets) if plan.deciding else ()
     return list(dict.fromkeys(("postgres", "ledger", "grafana", "log", "keys", "alerts", *deciding, *plan.secrets)))
@@ -267,7 +267,7 @@ def _limits(cpus: float, memory_mb: int) -> dict[str, Any]:
     }
 
 
-def prometheus(plan: Plan) -> dict[str, Any]:
+def prometheus(plan: DeployPlan) -> dict[str, Any]:
     """Return whom Prometheus asks, and how often."""
     at = {called(plan): plan.port} | ({"decisions": plan.deciding.port} if plan.deciding else {})
     asked = [{"job_name": name, "static_configs": [{"targets": [f"{name}:{port}"]}]} for name, port in at.items()]
@@ -279,7 +279,7 @@ def prometheus(plan: Plan) -> dict[str, Any]:
     }
 
 
-TARGET = Target(
+TARGET = DeployTarget(
     "compose",
     "service, scheduler, decisions, PostgreSQL, MLflow, Prometheus, Alertmanager, Grafana on one machine",
     files,

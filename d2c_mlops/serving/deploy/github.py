@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from . import REQUIREMENTS, Plan, Target, header, needs, unpinned
+from . import REQUIREMENTS, DeployPlan, DeployTarget, header, needs, unpinned
 from .kubernetes import STAGE, followed, labels
 
 SAID = (
@@ -59,13 +59,13 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Plain.add_representer(str, _text)
 
 
-def files(plan: Plan) -> dict[str, str]:
+def files(plan: DeployPlan) -> dict[str, str]:
     """Return the workflow."""
     text = yaml.dump(workflow(plan), Dumper=_Plain, sort_keys=False, width=120)
     return {f"d2c-{plan.slug}.yml": header([*SAID, *unpinned(plan)]) + text}
 
 
-def workflow(plan: Plan) -> dict[str, Any]:
+def workflow(plan: DeployPlan) -> dict[str, Any]:
     """Return the workflow of a model: one job a stage, each needs the one before."""
     return {
         "name": f"d2c {plan.model}",
@@ -96,13 +96,13 @@ def workflow(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reach(plan: Plan) -> str:
+def reach(plan: DeployPlan) -> str:
     """Return the commands that let a tenth of the keys meet the challenger and wait until every replica knows."""
     chosen = ",".join(f"{name}={value}" for name, value in labels(plan).items())
     return REACH.format(map=followed(plan.model), annotation=STAGE, chosen=chosen)
 
 
-def image(plan: Plan) -> dict[str, Any]:
+def image(plan: DeployPlan) -> dict[str, Any]:
     """Return the job that builds the Bento and its image and hands it over with its bill of materials."""
     host = registry(plan.image)
     github = host == "ghcr.io"
@@ -129,7 +129,7 @@ def image(plan: Plan) -> dict[str, Any]:
     return _job(plan, 45, steps, needs=["test"], **more)
 
 
-def stage(name: str, before: str, plan: Plan, then: list[dict[str, Any]]) -> dict[str, Any]:
+def stage(name: str, before: str, plan: DeployPlan, then: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the job that brings the image to an environment and asks it whether it keeps its contract."""
     sizes = f"--cpu {plan.size.cpu:g} --memory {plan.size.memory_mb} --replicas {plan.size.least} {plan.size.most} --latency {plan.size.request_ms:g}"
     write = f'd2c deploy "$MODEL" --to kubernetes --image "$IMAGE" --files "$FILES" --out manifests {sizes}'
@@ -165,7 +165,7 @@ def registry(image: str) -> str:
     return first if slash and (set(first) & set(".:") or first == "localhost") else "docker.io"
 
 
-def _job(plan: Plan, minutes: int, steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+def _job(plan: DeployPlan, minutes: int, steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     cached = {"cache": "pip"} if REQUIREMENTS in plan.project else {}  # the action fails where it finds no such file
     first = [
         CHECKOUT,
@@ -179,7 +179,7 @@ def _ledger() -> dict[str, str]:
     return {name: f"${{{{ secrets.{name} }}}}" for name in ("D2C_LEDGER_URL", "D2C_TRACKING_URI")}
 
 
-TARGET = Target(
+TARGET = DeployTarget(
     "github-actions",
     "tests, Bento, image, staging, contract, production by rollout on every push",
     files,

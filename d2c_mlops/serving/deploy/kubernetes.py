@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from d2c_mlops.serving.deploy import BUSY, Plan, Target, header, slug
+from d2c_mlops.serving.deploy import BUSY, DeployPlan, DeployTarget, header, slug
 from d2c_mlops.serving.deploy.alerts import rules
 from d2c_mlops.serving.package.container.containerfile import USER
 from d2c_mlops.serving.rollout.state_file import FILE, Rollout
@@ -29,7 +29,7 @@ SAID = (
 STAGE = "d2c/stage"  # annotation that names a step of a rollout
 
 
-def files(plan: Plan) -> dict[str, str]:
+def files(plan: DeployPlan) -> dict[str, str]:
     """Return the manifests by file name."""
     made = {
         "statefulset.yaml": stateful(plan),
@@ -55,12 +55,12 @@ def files(plan: Plan) -> dict[str, str]:
     return texts
 
 
-def meta(plan: Plan) -> dict[str, Any]:
+def meta(plan: DeployPlan) -> dict[str, Any]:
     """Return a name with its labels."""
     return {"name": plan.slug, "labels": labels(plan) | {"app.kubernetes.io/version": str(plan.version)}}
 
 
-def labels(plan: Plan) -> dict[str, str]:
+def labels(plan: DeployPlan) -> dict[str, str]:
     """Return what selects the replicas."""
     return selector(plan.model)
 
@@ -91,7 +91,7 @@ def rollout(now: Rollout) -> str:
     return "".join(f"# {line}\n" for line in lines) + "\n" + body
 
 
-def stateful(plan: Plan) -> dict[str, Any]:
+def stateful(plan: DeployPlan) -> dict[str, Any]:
     """Return the replicas: each has a disk of its own for what it logs, so that nothing acknowledged is lost with a pod."""
     annotations = {
         "prometheus.io/scrape": "true",
@@ -119,7 +119,7 @@ def stateful(plan: Plan) -> dict[str, Any]:
     }
 
 
-def pod(plan: Plan) -> dict[str, Any]:
+def pod(plan: DeployPlan) -> dict[str, Any]:
     """Return a replica: no root, nothing written but its state, probes that tell starting, living and ready apart."""
     secret = {"secretKeyRef": {"name": "d2c-service", "key": "log-secret"}}
     environment = [
@@ -183,7 +183,7 @@ def pod(plan: Plan) -> dict[str, Any]:
     }
 
 
-def probe(path: str, plan: Plan, every: int, failures: int) -> dict[str, Any]:
+def probe(path: str, plan: DeployPlan, every: int, failures: int) -> dict[str, Any]:
     """Return a probe; seconds between two of them and how many may fail."""
     return {
         "httpGet": {"path": path, "port": "http"},
@@ -193,7 +193,7 @@ def probe(path: str, plan: Plan, every: int, failures: int) -> dict[str, Any]:
     }
 
 
-def service(plan: Plan) -> dict[str, Any]:
+def service(plan: DeployPlan) -> dict[str, Any]:
     """Return the address inside the cluster."""
     ports = [{"name": "http", "port": 80, "targetPort": "http"}]
     return {
@@ -204,7 +204,7 @@ def service(plan: Plan) -> dict[str, Any]:
     }
 
 
-def autoscaler(plan: Plan) -> dict[str, Any]:
+def autoscaler(plan: DeployPlan) -> dict[str, Any]:
     """Return the autoscaler: by processor time, which is what a model uses up."""
     target = {"type": "Utilization", "averageUtilization": round(100 * BUSY)}
     return {
@@ -221,13 +221,13 @@ def autoscaler(plan: Plan) -> dict[str, Any]:
     }
 
 
-def disruption(plan: Plan) -> dict[str, Any]:
+def disruption(plan: DeployPlan) -> dict[str, Any]:
     """Return how many replicas may be away when nodes are drained."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": labels(plan)}}
     return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta(plan), "spec": spec}
 
 
-def network(plan: Plan) -> dict[str, Any]:
+def network(plan: DeployPlan) -> dict[str, Any]:
     """Return who may talk to whom: callers of this namespace and those marked as clients; replicas only to where traces go."""
     marked = {"namespaceSelector": {"matchLabels": {"d2c/client": "true"}}}
     return {
@@ -243,7 +243,7 @@ def network(plan: Plan) -> dict[str, Any]:
     }
 
 
-def traces(plan: Plan) -> list[dict[str, Any]]:
+def traces(plan: DeployPlan) -> list[dict[str, Any]]:
     """Return the ways out: names, and the port of the address that traces are sent to, where they are."""
     address = dict(plan.environment).get("D2C_SERVICE_TRACES")
     if not address:
@@ -253,6 +253,6 @@ def traces(plan: Plan) -> list[dict[str, Any]]:
     return [{"ports": [*names, {"port": url.port or (443 if url.scheme == "https" else 80), "protocol": "TCP"}]}]
 
 
-TARGET = Target(
+TARGET = DeployTarget(
     "kubernetes", "StatefulSet, Service, autoscaler, policies, alert rules", files, "kubectl apply -f {folder}", rollout
 )

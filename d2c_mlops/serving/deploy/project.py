@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from d2c_mlops.serving.deploy import REQUIREMENTS, Plan, needs
+from d2c_mlops.serving.deploy import REQUIREMENTS, DeployPlan, needs
 from d2c_mlops.serving.package.container import BASE
 from d2c_mlops.serving.package.container.containerfile import HOME, LIBRARY, SBOM, SYSTEM, USER
 from d2c_mlops.settings import ServiceSettings, Settings
@@ -38,7 +38,7 @@ KINDS = (
 OWN = ("mode", "state", "keys", "rollout", "log_secret", "drain_seconds")  # what the platform's files say by themselves
 
 
-def recipe(plan: Plan) -> str:
+def recipe(plan: DeployPlan) -> str:
     """Return the recipe of the project's image: what it needs, then what changes more often."""
     first = [part for part in (REQUIREMENTS, "wheels") if part in plan.project]
     install = f"RUN python3 -m pip install --no-cache-dir {needs(plan)}"

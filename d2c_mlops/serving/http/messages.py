@@ -60,7 +60,7 @@ class Answer:
         self.headers = headers  # an underscore stands for a hyphen
 
 
-class Refused(Exception):
+class HttpRefused(Exception):
     """A request that gets this answer and no other."""
 
     def __init__(self, answer: Answer) -> None:
@@ -96,23 +96,23 @@ class Request:
         self.older: Any = None  # majors.Older that is asked
 
     async def body(self, limit: int, seconds: float) -> bytes:
-        """Return the body, unpacked. Raises Refused when it is too large or comes too slowly."""
+        """Return the body, unpacked. Raises HttpRefused when it is too large or comes too slowly."""
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and (len(length) > 18 or int(length) > limit):
-            raise Refused(too_large(limit))
+            raise HttpRefused(too_large(limit))
         message = await self._first(seconds)
         packed = self.header(b"content-encoding")
         if not message.get("more_body") and not packed:
             body = bytes(message.get("body", b""))
             if len(body) > limit:
-                raise Refused(too_large(limit))
+                raise HttpRefused(too_large(limit))
             return body
         parts, size = [], 0
         async with _patience(seconds):
             async for part in self._unpacked(message, limit):
                 size += len(part)
                 if size > limit:
-                    raise Refused(too_large(limit))
+                    raise HttpRefused(too_large(limit))
                 parts.append(part)
         return b"".join(parts)
 
@@ -137,7 +137,7 @@ class Request:
     ) -> AsyncIterator[bytes]:
         packed = (self.header(b"content-encoding") or b"identity").strip().lower()
         if packed not in (b"identity", b"gzip"):
-            raise Refused(problem(415, "The encoding of the body is not known", "send it as it is, or with gzip"))
+            raise HttpRefused(problem(415, "The encoding of the body is not known", "send it as it is, or with gzip"))
         zipped, got, since = _Members() if packed == b"gzip" else None, 0, monotonic()
         total = 0
         while True:
@@ -145,7 +145,7 @@ class Request:
             got += len(part)
             total += len(part)
             if seconds is None and total > limit:
-                raise Refused(too_large(limit))
+                raise HttpRefused(too_large(limit))
             if got >= SLOWEST:
                 got, since = 0, monotonic()
             if zipped is not None:
@@ -158,7 +158,7 @@ class Request:
             async with _patience(seconds and max(0.0, seconds - (monotonic() - since))):
                 message = _whole(await self.receive())
         if zipped is not None and not zipped.whole:
-            raise Refused(problem(400, "The body ends before its gzip stream does", "send it whole"))
+            raise HttpRefused(problem(400, "The body ends before its gzip stream does", "send it whole"))
 
     async def reply(self, answer: Answer, closing: bool = False) -> None:
         """Send an answer, packed when the caller takes gzip and it pays."""
@@ -212,10 +212,10 @@ def too_large(limit: int) -> Answer:
 
 
 def check_json(request: Request) -> None:
-    """Raise Refused unless the body is called JSON: a web page may send other types to any service without asking it first."""
+    """Raise HttpRefused unless the body is called JSON: a web page may send other types to any service without asking it first."""
     given = request.header(b"content-type") or b""
     if given != b"application/json" and not JSON_TYPE.fullmatch(given):
-        raise Refused(problem(415, "The body is not called JSON", "send Content-Type: application/json"))
+        raise HttpRefused(problem(415, "The body is not called JSON", "send Content-Type: application/json"))
 
 
 @cache
@@ -252,7 +252,7 @@ class _Members:
         return self.one.eof
 
     def unpack(self, part: bytes) -> Iterator[bytes]:
-        """Yield what a part holds, at most UNPACK bytes at a time. Raises Refused for what is not gzip, or too many members."""
+        """Yield what a part holds, at most UNPACK bytes at a time. Raises HttpRefused for what is not gzip, or too many members."""
         for start in range(0, len(part), SLICE):
             yield from self._slice(part[start : start + SLICE])
 
@@ -265,11 +265,11 @@ class _Members:
                 self.one = zlib.decompressobj(wbits=31)
                 self.count += 1
                 if self.count > MEMBERS + self.size // MEMBER:
-                    raise Refused(problem(400, "The body has too many gzip members", "pack it as one"))
+                    raise HttpRefused(problem(400, "The body has too many gzip members", "pack it as one"))
             try:
                 unpacked = self.one.decompress(part, UNPACK)
             except zlib.error:
-                raise Refused(problem(400, "The body is not gzip", "its Content-Encoding says so")) from None
+                raise HttpRefused(problem(400, "The body is not gzip", "its Content-Encoding says so")) from None
             part = self.one.unconsumed_tail or self.one.unused_data
             self.size += len(unpacked)
             if unpacked:
@@ -289,7 +289,7 @@ def _whole(message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
 
 
 class _patience:  # noqa: N801
-    """Raise Refused with 408 when a caller takes longer than `seconds` to send; None waits for ever."""
+    """Raise HttpRefused with 408 when a caller takes longer than `seconds` to send; None waits for ever."""
 
     def __init__(self, seconds: float | None) -> None:
         self.timer = asyncio.timeout(seconds)
@@ -304,7 +304,7 @@ class _patience:  # noqa: N801
         except TimeoutError:
             slow = problem(408, "The body did not arrive in time", "send it faster, or in smaller parts")
             slow.headers["connection"] = "close"
-            raise Refused(slow) from None
+            raise HttpRefused(slow) from None
 
 
 def _gzip(body: bytes) -> bytes:

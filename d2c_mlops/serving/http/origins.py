@@ -6,13 +6,13 @@ import socket
 from functools import cache, lru_cache
 from ipaddress import ip_address
 
-from d2c_mlops.serving.http.messages import Refused, Request, problem
+from d2c_mlops.serving.http.messages import HttpRefused, Request, problem
 
 OPEN = frozenset({"/livez", "/readyz", "/healthz"})  # ask nothing of a model, and are asked under any name
 
 
 def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
-    """Raise Refused for a call that a page of another site may have made a browser send.
+    """Raise HttpRefused for a call that a page of another site may have made a browser send.
 
     A name other than this machine's in Host is what DNS rebinding looks like: a site's own name that leads to this address.
     An address needs no name and cannot be rebound. `hosts` are further names, with or without a port.
@@ -20,7 +20,7 @@ def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
     host = request.header(b"host")
     if host is not None and not known_host(host, hosts):
         shown = host[:100].decode("latin-1")
-        raise Refused(
+        raise HttpRefused(
             problem(
                 403,
                 "The service is not known by this name",
@@ -29,7 +29,7 @@ def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
         )
     origin = request.header(b"origin")
     if origin is not None and not known_origin(origin, host or b"", hosts):
-        raise Refused(
+        raise HttpRefused(
             problem(
                 403,
                 "Pages of other sites are not answered",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from d2c_mlops.serving.http.messages import Refused, in_a_task, problem
+from d2c_mlops.serving.http.messages import HttpRefused, in_a_task, problem
 
 COUNT = 16  # a worker
 T = TypeVar("T")
@@ -21,9 +21,9 @@ class Threads:
         self.pool = ThreadPoolExecutor(count, "model")
 
     async def do(self, work: Callable[[], T], seconds: float) -> T:
-        """Do work. Raises Refused when it takes longer than `seconds`, and at once while every thread runs such a call."""
+        """Do work. Raises HttpRefused when it takes longer than `seconds`, and at once while every thread runs such a call."""
         if self.stuck >= self.count:
-            raise Refused(problem(503, "Model worker threads exhausted", "retry later", {"retry_after": "5"}))
+            raise HttpRefused(problem(503, "Model worker threads exhausted", "retry later", {"retry_after": "5"}))
         await in_a_task()
         making = self.pool.submit(work)
         answer = asyncio.wrap_future(making)
@@ -32,7 +32,7 @@ class Threads:
         answer.cancel()  # nobody reads what it will say
         self._leave(making)
         took = f"it would take more than {seconds:g} s; send fewer records a call"
-        raise Refused(problem(504, "This takes too long", took))
+        raise HttpRefused(problem(504, "This takes too long", took))
 
     def _leave(self, making: Future[Any]) -> None:
         if making.cancel():

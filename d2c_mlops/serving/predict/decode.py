@@ -17,7 +17,7 @@ KINDS: dict[Kind, Any] = {"string": str, "integer": int, "number": float, "boole
 VERBATIM = 2**20  # bytes of a body whose records may be logged as they were sent, blanks included
 
 
-class Records(Sequence[dict[str, Any]]):
+class DecodedRecords(Sequence[dict[str, Any]]):
     """Records that were read: columns for who wants those, dicts for who looks at a record."""
 
     def __init__(self, read: list[Any]) -> None:
@@ -72,7 +72,7 @@ class Reader:
             read = self._decoders[0].decode(body).records
         except (MsgspecError, UnicodeDecodeError):
             return None
-        return Records(read) if len(read) > 1 else [asdict(read[0])]
+        return DecodedRecords(read) if len(read) > 1 else [asdict(read[0])]
 
     def record(self, line: bytes) -> dict[str, Any] | None:
         """Return the one record that a line holds."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from d2c_mlops.models.core.contract import Moment, Personal
 from d2c_mlops.serving.http.api_keys import PROBE
 from d2c_mlops.serving.http.idempotency import identity
-from d2c_mlops.serving.http.messages import Refused, problem
+from d2c_mlops.serving.http.messages import HttpRefused, problem
 from d2c_mlops.serving.predict.prediction_ids import Given
 from d2c_mlops.serving.predict.privacy import pseudonym
 
@@ -63,7 +63,7 @@ class Feedback(RootModel[Annotated[_Followed | _Overridden | _Outcome, Field(dis
 
 
 @dataclass(frozen=True)
-class Told:
+class FeedbackMessage:
     """Feedback that was read: what is logged of it, and what it is about."""
 
     id: str
@@ -85,8 +85,8 @@ def id_of(model: str, prediction_id: str, action: str) -> str:
     return identity("feedback", model, prediction_id, action)
 
 
-def read(body: bytes, id: str, served: Served, request: Request, now: datetime) -> Told:
-    """Read a body; `id` names feedback by key. Raises ValidationError, and Refused where it could never join."""
+def read(body: bytes, id: str, served: Served, request: Request, now: datetime) -> FeedbackMessage:
+    """Read a body; `id` names feedback by key. Raises ValidationError, and HttpRefused where it could never join."""
     said: Any = Feedback.model_validate_json(body, strict=True).root
     key, personal = said.key, _personal(served)
     given = None
@@ -94,7 +94,7 @@ def read(body: bytes, id: str, served: Served, request: Request, now: datetime) 
         given = served.signer.given(said.prediction_id)
         if given is None:
             why = f"no service of {served.name} gave a prediction with this id: send the one that the answer had"
-            raise Refused(problem(422, "This prediction is not known", why))
+            raise HttpRefused(problem(422, "This prediction is not known", why))
         id = id_of(served.name, said.prediction_id, said.action)
     if key is not None and personal:
         key = pseudonym(key, served.secret) if served.secret and personal != "drop" else None
@@ -102,7 +102,7 @@ def read(body: bytes, id: str, served: Served, request: Request, now: datetime) 
             why = (
                 "the keys of this model are personal and not logged, so that none can be met again: send prediction_id"
             )
-            raise Refused(problem(422, "Feedback by key joins nothing here", why))
+            raise HttpRefused(problem(422, "Feedback by key joins nothing here", why))
     reason, value = getattr(said, "reason", None), getattr(said, "value", None)
     version = served.version_about(given, said.key)
     values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": said.at or now,
@@ -111,7 +111,7 @@ def read(body: bytes, id: str, served: Served, request: Request, now: datetime) 
     if request.probe:
         values["origin"] = PROBE
     content = hash((said.at, reason, repr(value)))
-    return Told(id, orjson.dumps(values), said.action, said.prediction_id, said.key, given, content)
+    return FeedbackMessage(id, orjson.dumps(values), said.action, said.prediction_id, said.key, given, content)
 
 
 def schema() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import orjson
 
 from d2c_mlops.models.core.contract import contract_from_dict, to_frame
 from d2c_mlops.models.core.model import EXAMPLE_FILE, MODEL_FILE, Model, load
-from d2c_mlops.serving.http.messages import Answer, Refused, Request, problem
+from d2c_mlops.serving.http.messages import Answer, HttpRefused, Request, problem
 from d2c_mlops.serving.predict import openapi
 from d2c_mlops.serving.predict.predictor import Served
 
@@ -73,7 +73,7 @@ class Older:
 def of_major(request: Request, served: Callable[[], Served], majors: Mapping[int, Older]) -> str:
     """Return the path behind /v1, /v2, …, and note in the request which version of the contract is asked; empty where none is.
 
-    Raises Refused with 410 for one that is over.
+    Raises HttpRefused with 410 for one that is over.
     """
     found = PATH.fullmatch(request.path)
     if found is None or (path := found[2] or "/") in WITHOUT:
@@ -84,7 +84,7 @@ def of_major(request: Request, served: Callable[[], Served], majors: Mapping[int
         if old is None:
             return ""
         if old.over(datetime.now(UTC)):
-            raise Refused(old.gone())
+            raise HttpRefused(old.gone())
     request.path = path
     return path
 

@@ -17,7 +17,7 @@ from d2c_mlops.models.core.contract import Contract, to_frame, to_records, value
 from d2c_mlops.models.core.contract import Field as ContractField
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.serving.http.latency import LatencyEstimate
-from d2c_mlops.serving.http.messages import Refused, problem
+from d2c_mlops.serving.http.messages import HttpRefused, problem
 from d2c_mlops.serving.predict import openapi
 from d2c_mlops.serving.predict.decode import Reader
 from d2c_mlops.serving.predict.prediction_ids import Given, Signer
@@ -308,7 +308,7 @@ def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
     return mask
 
 
-def refused(err: ValidationError, served: Served) -> Refused:
+def refused(err: ValidationError, served: Served) -> HttpRefused:
     """Return the faults, each with the record's index and the field; what was sent is not repeated, it may be personal."""
     faults, status = [], 400
     for each in err.errors(include_url=False, include_input=False, include_context=False)[: LISTED + 1]:
@@ -320,4 +320,4 @@ def refused(err: ValidationError, served: Served) -> Refused:
             status = 413
     title = "The request breaks the contract" if status == 400 else "There are too many records in a request"
     see = f"faults are listed; GET /contract describes what {served.name} takes"
-    return Refused(problem(status, title, see, errors=faults))
+    return HttpRefused(problem(status, title, see, errors=faults))

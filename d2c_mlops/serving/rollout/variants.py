@@ -35,7 +35,7 @@ LOG = logging.getLogger("d2c.service")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair(Served):
+class VariantPair(Served):
     """A champion that answers as before, with a challenger beside it."""
 
     challenger: Served
@@ -54,7 +54,7 @@ class Pair(Served):
         tally: Tally,
         metrics: Metrics,
         patience: float = PATIENCE,
-    ) -> Pair:
+    ) -> VariantPair:
         """Join two; what the champion has worked out already (request model, OpenAPI document) is kept."""
         given = {each.name: getattr(champion, each.name) for each in fields(Served)}
         beside = replace(challenger)
@@ -71,7 +71,7 @@ class Pair(Served):
         return made
 
     @cached_property
-    def for_probes(self) -> Pair:
+    def for_probes(self) -> VariantPair:
         """What answers probes: the same two, of which nothing is counted, and no shadow."""
         made = copy.copy(self)
         vars(made).update(counted=False, shadow=None)
@@ -130,7 +130,7 @@ class Pair(Served):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split(Pair):
+class Split(VariantPair):
     """The challenger answers the keys that the rollout chooses; where it fails, the champion does."""
 
     @cached_property
@@ -306,7 +306,7 @@ class Shadows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shadowed(Pair):
+class Shadowed(VariantPair):
     """The champion answers all; the challenger answers too, later, and is only logged."""
 
     shadows: Shadows | None = None

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from d2c_mlops.convert.api_changes.change import Change, every_change, installed, live_changes
+from d2c_mlops.convert.api_changes.change import ApiChange, every_change, installed, live_changes
 from d2c_mlops.convert.check.check import examine
 from d2c_mlops.convert.check.fix import mend
 from d2c_mlops.convert.check.rule import Rule, Subject, example, rules
@@ -28,12 +28,12 @@ def test_rules_have_unique_names_and_say_why_and_how() -> None:
         assert rule.why and rule.fix and not rule.why.endswith(".") and rule.severity in ("error", "warning", "info")
 
 
-def _title(change: Change) -> str:
+def _title(change: ApiChange) -> str:
     return f"{change.path}-{change.kind}-{change.argument}"
 
 
 @pytest.mark.parametrize("change", live_changes(), ids=_title)
-def test_a_change_is_found_in_its_example_and_gone_after_its_edit(change: Change) -> None:
+def test_a_change_is_found_in_its_example_and_gone_after_its_edit(change: ApiChange) -> None:
     subject = Subject(example(change.example).notebook())
     hits = [hit for hit, found in changes(subject) if found is change]
     assert hits
@@ -89,7 +89,7 @@ _TOLD = (
     ],
     ids=_title,
 )
-def test_what_is_said_to_be_gone_is_gone_from_the_installed_version(change: Change) -> None:
+def test_what_is_said_to_be_gone_is_gone_from_the_installed_version(change: ApiChange) -> None:
     assert not _lookup(change.path)
     if change.to and not change.to.endswith("_") and installed(distribution_of(change.to.split(".")[0])):
         assert _lookup(change.to), f"{change.to} does not exist"

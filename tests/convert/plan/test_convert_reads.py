@@ -25,7 +25,7 @@ from d2c_mlops.convert.write.case import charter_source
 from d2c_mlops.convert.write.document import joined, lay_out
 from d2c_mlops.convert.write.functions import call_source
 from d2c_mlops.convert.write.model import candidates
-from d2c_mlops.convert.write.parameter_list import Parameters
+from d2c_mlops.convert.write.parameter_list import CodeParameters
 from d2c_mlops.convert.write.parameters import extract
 from d2c_mlops.convert.write.sharing import share
 
@@ -40,7 +40,7 @@ from sklearn.preprocessing import StandardScaler
 import matplotlib.pyplot as plt"""
 
 
-def plan_of(*cells: str) -> tuple[Plan, list[Piece], Parameters]:
+def plan_of(*cells: str) -> tuple[Plan, list[Piece], CodeParameters]:
     """Plan cells; a cell that begins with `#:` is prose."""
     made = [
         {"cell_type": "markdown", "metadata": {}, "source": text[2:]}
@@ -60,7 +60,7 @@ def cells_of(*cells: str) -> list[str]:
     return [cell.source for cell in joined(lay_out(plan, found, parameters, {}, "models.shop"))][3:]
 
 
-def model_of(*cells: str) -> tuple[Plan, Chosen, Parameters]:
+def model_of(*cells: str) -> tuple[Plan, Chosen, CodeParameters]:
     plan, found, parameters = plan_of(*cells)
     chosen = choose(plan, found)
     assert not isinstance(chosen, str), chosen

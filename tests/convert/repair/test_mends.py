@@ -16,7 +16,7 @@ from d2c_mlops.convert.repair import revive as reviving
 from d2c_mlops.convert.repair.mending import menders
 from d2c_mlops.convert.repair.revive import revive
 from d2c_mlops.convert.repair.revived import Revived
-from d2c_mlops.convert.run.isolated_run import Limits, Session
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Session
 
 PANDAS = "import pandas as pd, numpy as np"
 SHOP = f"""{PANDAS}
@@ -48,9 +48,9 @@ class Shared(Session):
     def __new__(cls, *_: Any, **__: Any) -> "Shared":
         return cls.held[0] if cls.held else super().__new__(cls)
 
-    def __init__(self, folder: Path, home: Path, limits: Limits, **given: Any) -> None:
+    def __init__(self, folder: Path, home: Path, limits: ChildLimits, **given: Any) -> None:
         if not self.held:
-            super().__init__(Path("/"), home, Limits(3600.0, limits.memory), **given)
+            super().__init__(Path("/"), home, ChildLimits(3600.0, limits.memory), **given)
             self.held.append(self)
         self.run(0, CLEAN.format(folder=str(folder)))
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from d2c_mlops.convert.run.capture import IN_MEMORY, plain_json, snapshot
 from d2c_mlops.convert.verify.verify import Item, Snapshot, _item, _verdict
-from d2c_mlops.convert.write.document import Out
+from d2c_mlops.convert.write.document import CellSource
 from d2c_mlops.convert.write.writing import probe
 
 
@@ -145,7 +145,7 @@ def test_modules_of_the_folder_do_not_stand_in_for_ours_where_cells_are_tried(tm
     for name in ("json", "d2c_mlops", "pandas", "sitecustomize", "warnings", "io"):
         (folder / f"{name}.py").write_text(f"open({str(tmp_path / name)!r}, 'w')\nraise SystemExit\n")
     (folder / "shop.py").write_text("rows = 3\n")
-    found = probe([Out("code", "from shop import rows")], [], [], folder, 60.0, {}, [folder], isolation="none")
+    found = probe([CellSource("code", "from shop import rows")], [], [], folder, 60.0, {}, [folder], isolation="none")
     assert found["error"] is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
 

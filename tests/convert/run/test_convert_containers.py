@@ -19,7 +19,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.run import container_init, containers, isolation
 from d2c_mlops.convert.run.containers import CODE, PREFIX, Box, box
-from d2c_mlops.convert.run.isolated_run import Child, Limits, Session, Stopped, run_program
+from d2c_mlops.convert.run.isolated_run import Child, ChildLimits, Session, Stopped, run_program
 from d2c_mlops.errors import UsageError
 from d2c_mlops.settings import load
 
@@ -168,17 +168,17 @@ def test_other_versions_in_the_image_are_told() -> None:
 
 
 @pytest.fixture
-def trusted(engines: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Limits:
+def trusted(engines: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> ChildLimits:
     """Limits of a mode that runs through the engine, whose isolation is taken for granted."""
     engines("docker")
     monkeypatch.setattr(
         containers, "_check", lambda trial: ({"missing": [], "open": [], "versions": {}, "python": "3"}, "")
     )
-    return Limits(60.0, 1 << 30, f"{PREFIX}{IMAGE}")
+    return ChildLimits(60.0, 1 << 30, f"{PREFIX}{IMAGE}")
 
 
 def test_cells_run_through_the_standard_streams(
-    trusted: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trusted: ChildLimits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_TOKEN", "geheim")
     (tmp_path / "here").mkdir()
@@ -197,17 +197,17 @@ def test_cells_run_through_the_standard_streams(
 
 @pytest.mark.parametrize(("code", "status", "says"), [("pass", "done", "0"), ("raise SystemExit(3)", "failed", "exit code 3"),
                                                       ("import os; os.kill(os.getpid(), 9)", "failed", "SIGKILL")])  # fmt: skip
-def test_programs_end_as_elsewhere(trusted: Limits, tmp_path: Path, code: str, status: str, says: str) -> None:
+def test_programs_end_as_elsewhere(trusted: ChildLimits, tmp_path: Path, code: str, status: str, says: str) -> None:
     (tmp_path / "here").mkdir()
     ended = run_program([sys.executable, "-c", code], tmp_path / "here", tmp_path / "home", trusted)
     assert ended.status == status and says in ended.says
 
 
-def test_a_program_that_does_not_end_is_ended(trusted: Limits, tmp_path: Path) -> None:
+def test_a_program_that_does_not_end_is_ended(trusted: ChildLimits, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     began = time.monotonic()
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-    ended = run_program(sleep, tmp_path / "here", tmp_path / "home", Limits(1.0, 1 << 30, trusted.isolation))
+    ended = run_program(sleep, tmp_path / "here", tmp_path / "home", ChildLimits(1.0, 1 << 30, trusted.isolation))
     assert ended.status == "timeout" and time.monotonic() - began < 15
 
 
@@ -298,26 +298,26 @@ class TestPodman:
     """With a real engine; the image is built where it is not here yet."""
 
     @pytest.fixture
-    def limits(self) -> Limits:
-        return Limits(60.0, 600 << 20, f"{PREFIX}{hostile.image()}")
+    def limits(self) -> ChildLimits:
+        return ChildLimits(60.0, 600 << 20, f"{PREFIX}{hostile.image()}")
 
     @pytest.mark.parametrize(
         "name", ["delete a file", "TCP", "the environment of all processes", "outlive it by a double fork"]
     )
-    def test_an_attack_fails(self, limits: Limits, name: str) -> None:
+    def test_an_attack_fails(self, limits: ChildLimits, name: str) -> None:
         assert hostile.attack(hostile.ATTACKS[name], limits.isolation) == []
 
-    def test_greed_is_ended_with_its_reason(self, limits: Limits, tmp_path: Path) -> None:
+    def test_greed_is_ended_with_its_reason(self, limits: ChildLimits, tmp_path: Path) -> None:
         (tmp_path / "here").mkdir()
         with Session(tmp_path / "here", tmp_path / "home", limits) as session, pytest.raises(Stopped) as stopped:
             session.run(1, "x = b'x' * (900 << 20)\nimport time; time.sleep(9)")
         assert stopped.value.ended.status == "memory"
 
-    def test_a_container_ends_when_who_started_it_is_killed(self, limits: Limits, tmp_path: Path) -> None:
+    def test_a_container_ends_when_who_started_it_is_killed(self, limits: ChildLimits, tmp_path: Path) -> None:
         (tmp_path / "here").mkdir()
         code = (
-            "import sys, time\nfrom pathlib import Path\nfrom d2c_mlops.convert.run.isolated_run import Limits, Session\n"
-            f"s = Session(Path('here'), Path('home'), Limits(60.0, 1 << 30, {limits.isolation!r}))\n"
+            "import sys, time\nfrom pathlib import Path\nfrom d2c_mlops.convert.run.isolated_run import ChildLimits, Session\n"
+            f"s = Session(Path('here'), Path('home'), ChildLimits(60.0, 1 << 30, {limits.isolation!r}))\n"
             "s.run(1, 'x = 1')\nprint(s.container, flush=True)\ntime.sleep(60)"
         )
         parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -331,7 +331,7 @@ class TestPodman:
             time.sleep(0.2)
         assert name not in running()
 
-    def test_a_conversion_is_equivalent_and_says_where_it_ran(self, limits: Limits, tmp_path: Path) -> None:
+    def test_a_conversion_is_equivalent_and_says_where_it_ran(self, limits: ChildLimits, tmp_path: Path) -> None:
         (tmp_path / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
         notebook = Path(__file__).parents[2] / "notebooks" / "churn_2019.ipynb"
         done = convert(notebook, settings=load(tmp_path, environ={}), isolation=limits.isolation)

@@ -9,7 +9,7 @@ import pytest
 from test_convert_verify import compared, notebook
 
 from d2c_mlops.convert.repair.revived import Revived
-from d2c_mlops.convert.run.isolated_run import Limits, Session, Stopped
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Session, Stopped
 from d2c_mlops.convert.verify.verify import Snapshot, verify
 
 TRUE = (
@@ -153,7 +153,7 @@ def test_what_a_module_of_the_author_does_at_the_start_forges_nothing(tmp_path: 
 @pytest.fixture
 def proving(tmp_path: Path):  # type: ignore[no-untyped-def]
     (tmp_path / "here").mkdir()
-    with Session(tmp_path / "here", tmp_path / "home", Limits(60.0), proof=True) as session:
+    with Session(tmp_path / "here", tmp_path / "home", ChildLimits(60.0), proof=True) as session:
         yield session
 
 

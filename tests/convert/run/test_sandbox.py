@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from d2c_mlops.convert.run.isolated_run import (
-    Limits,
+    ChildLimits,
     Session,
     Stopped,
     Workplace,
@@ -25,11 +25,11 @@ from d2c_mlops.convert.run.isolated_run import (
 )
 from d2c_mlops.convert.run.isolation import works
 
-ROOM = Limits(120.0, 2 << 30)
+ROOM = ChildLimits(120.0, 2 << 30)
 HERE = [name for name in ("bubblewrap", "namespaces", "landlock", "none") if name == "none" or works(name)]
 
 
-def session(folder: Path, limits: Limits = ROOM) -> Session:
+def session(folder: Path, limits: ChildLimits = ROOM) -> Session:
     (folder / "here").mkdir(exist_ok=True)
     return Session(folder / "here", folder / "home", limits)
 
@@ -121,7 +121,7 @@ def test_a_process_that_ends_itself_is_told(source: str, says: str, tmp_path: Pa
 @pytest.mark.slow
 def test_an_endless_cell_is_stopped_with_all_it_started(tmp_path: Path) -> None:
     began = time.monotonic()
-    with session(tmp_path, Limits(4.0, 2 << 30)) as held:
+    with session(tmp_path, ChildLimits(4.0, 2 << 30)) as held:
         token = held.token
         with pytest.raises(Stopped) as stopped:
             held.run(1, "import subprocess, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -140,7 +140,7 @@ def test_an_endless_cell_is_stopped_with_all_it_started(tmp_path: Path) -> None:
     ids=["its own", "of what it started"],
 )
 def test_memory_is_limited(source: str, tmp_path: Path) -> None:
-    with session(tmp_path, Limits(60.0, 600 << 20)) as held, pytest.raises(Stopped) as stopped:
+    with session(tmp_path, ChildLimits(60.0, 600 << 20)) as held, pytest.raises(Stopped) as stopped:
         held.run(1, source)
     assert stopped.value.ended.status == "memory" and "memory" in str(stopped.value)
 
@@ -159,7 +159,7 @@ def test_what_was_started_ends_with_the_session(tmp_path: Path) -> None:
 def test_a_program_runs_to_its_end_or_its_limit(tmp_path: Path) -> None:
     done = run_program(["sh", "-c", "echo said; exit 4"], tmp_path, tmp_path / "home", ROOM)
     assert (done.status, done.returncode, done.output) == ("failed", 4, "said\n")
-    assert run_program(["sleep", "60"], tmp_path, tmp_path / "home", Limits(1.0)).status == "timeout"
+    assert run_program(["sleep", "60"], tmp_path, tmp_path / "home", ChildLimits(1.0)).status == "timeout"
 
 
 def test_a_copy_takes_files_and_leaves_links_out_and_notebooks_behind(tmp_path: Path) -> None:
@@ -199,10 +199,10 @@ def test_a_large_file_is_linked_to_the_copy_and_cannot_be_written(tmp_path: Path
 @pytest.mark.parametrize("isolation", HERE)
 def test_a_program_does_not_outlive_who_started_it(tmp_path: Path, isolation: str) -> None:
     code = (
-        "import sys; from pathlib import Path; from d2c_mlops.convert.run.isolated_run import Limits, run_program\n"
+        "import sys; from pathlib import Path; from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program\n"
         "here = Path(sys.argv[1])\n"
         "run_program(['sh', '-c', 'touch ready; setsid sleep 1000 & exec sleep 1000'], here, here / 'home',"
-        " Limits(600.0, isolation=sys.argv[2]))"
+        " ChildLimits(600.0, isolation=sys.argv[2]))"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), isolation])
     end = time.monotonic() + 60
@@ -230,7 +230,7 @@ def test_what_is_mounted_below_a_readable_folder_cannot_be_written(mode: str, pl
     for name in ("here", "home", f"libraries/{place}"):
         (tmp_path / name).mkdir(parents=True)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom d2c_mlops.convert.run.isolated_run import Limits, run_program\n"
+        "import sys\nfrom pathlib import Path\nfrom d2c_mlops.convert.run.isolated_run import ChildLimits, run_program\n"
         f"root = Path({str(tmp_path)!r})\n"
         f"target = root / 'libraries' / {place!r} / 'new'\n"
         f"ended = run_program([sys.executable, '-c', f'open({{str(target)!r}}, \"w\")'], root / 'here', root / 'home', "

@@ -17,9 +17,9 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import execute, processes, slots
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.failures import classify
-from d2c_mlops.runs.execution.leases import FENCE, LEASE, Pulse, Watch
+from d2c_mlops.runs.execution.leases import FENCE, LEASE, LeaseWatch, Pulse
 from d2c_mlops.runs.execution.records import latest, open_row
-from d2c_mlops.runs.execution.supervise import Limits
+from d2c_mlops.runs.execution.supervise import RunLimits
 from d2c_mlops.settings import Settings, load
 
 __all__ = ["scheduled"]
@@ -32,7 +32,7 @@ def test_a_run_keeps_to_its_processors_and_ends_at_its_memory(project: Path) -> 
     write(project / "nb.ipynb", PARAMETERS, CPUS, grow)
     held = load(project, environ={})
     with pytest.raises(NotebookFailed, match="its limit is 600 MiB"):
-        run("nb.ipynb", {}, held, limits=Limits(60, memory_bytes=600 * 2**20, cpus=1))
+        run("nb.ipynb", {}, held, limits=RunLimits(60, memory_bytes=600 * 2**20, cpus=1))
     (row,) = latest(Ledger.of(held))
     assert row.recorded == {"cpus": 1, "omp": "1"}
     assert (row.status, row.failure, row.exit_code) == ("failed", "out_of_memory", 5)
@@ -93,7 +93,7 @@ def test_a_claim_elsewhere_is_taken_over_only_after_silence_on_our_own_clock(sch
     slots.claim(made.ledger, slot, NOW)
     elsewhere = [replace(s, host="other#1.2.3") for s in slots.running(made.ledger)]
     time_here = [1000.0]
-    watch = Watch(lambda: time_here[0])
+    watch = LeaseWatch(lambda: time_here[0])
     assert watch.abandoned(elsewhere) == []  # whatever its clock said in heartbeat_at
     time_here[0] += LEASE - 1
     assert watch.abandoned([replace(s, heartbeat_at=NOW + timedelta(days=1)) for s in elsewhere]) == []

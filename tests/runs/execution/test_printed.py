@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2c_mlops.runs.execution.printed import HEAD, LIVE, Printed, Stream, encodable
+from d2c_mlops.runs.execution.printed import HEAD, LIVE, Printed, PrintedStream, encodable
 from d2c_mlops.runs.secrets.redaction import Redaction
 
 
@@ -19,7 +19,7 @@ class Secrets(Redaction):
 
 
 def shown(*chunks: str) -> str:
-    stream = Stream(Secrets(Path()))
+    stream = PrintedStream(Secrets(Path()))
     for chunk in chunks:
         stream.feed(chunk)
     return stream.text
@@ -43,7 +43,7 @@ def test_nested_bars_are_shown_as_they_ended() -> None:
 
 
 def test_a_bar_of_a_million_steps_needs_no_room() -> None:
-    stream = Stream(Secrets(Path()))
+    stream = PrintedStream(Secrets(Path()))
     for n in range(30_000):
         stream.feed(f"\r{n:06} of 030000 {'=' * 30}")
     assert stream.text == f"029999 of 030000 {'=' * 30}" and stream.left_out == 0

@@ -16,7 +16,7 @@ from pricing import listening, predicted, shop
 from sqlalchemy import func, select
 from test_service import ASK, Lead
 
-from d2c_mlops.decisions.app import App, Desk
+from d2c_mlops.decisions.app import DecisionApp, Desk
 from d2c_mlops.decisions.deciding import propose, settle
 from d2c_mlops.decisions.links import keys as link_keys
 from d2c_mlops.decisions.links import links_of
@@ -161,7 +161,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     predicted(ledger, "P-1", 20.0, at=NOW)
     propose(ledger, policy, NOW)
     at = desk(held, ledger)
-    with listening(App(at)) as url:
+    with listening(DecisionApp(at)) as url:
         yield Place(url, made, held, ledger, listed(ledger)[0].id, at)
     ledger.close()
 
@@ -232,7 +232,7 @@ def modern(schema: Any, whole: dict[str, Any]) -> Any:
 
 def test_the_openapi_document_describes_what_is_answered(place: Place) -> None:
     told = httpx.get(f"{place.url}/openapi.json").json()
-    patterns = [pattern for pattern, _ in App(place.desk).routes]
+    patterns = [pattern for pattern, _ in DecisionApp(place.desk).routes]
     verdicts = [f"/decisions/{{id}}/{action}" for action in ("approve", "reject", "edit")]
     asked = ["/decisions", "/decisions/{id}", *verdicts, "/d/{id}/{action}"]
     assert set(told["paths"]) == set(asked), "what people open and what machines watch is not described"

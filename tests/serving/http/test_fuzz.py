@@ -14,11 +14,11 @@ from pricing import NOW, clock, predicted, shop
 from starlette.testclient import TestClient
 from test_service import ASK, asking
 
-from d2c_mlops.decisions.app import App, Desk
+from d2c_mlops.decisions.app import DecisionApp, Desk
 from d2c_mlops.decisions.deciding import propose
 from d2c_mlops.decisions.policy import read_value
 from d2c_mlops.decisions.records import listed
-from d2c_mlops.decisions.rules import Rule
+from d2c_mlops.decisions.rules import DecisionRule
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Field
 from d2c_mlops.serving.app.app import Keeping
@@ -145,7 +145,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
     (found,) = listed(ledger)
     file = folder / "keys.json"
     token = keys.create(file, "jo", ["price"], now=NOW, scopes=["decide"])[1]
-    app = App(Desk(held, ledger, Keyring(file), [b"x" * 20], clock=clock(minutes=1)))
+    app = DecisionApp(Desk(held, ledger, Keyring(file), [b"x" * 20], clock=clock(minutes=1)))
     yield TestClient(app, raise_server_exceptions=False), found.id, {"authorization": f"Bearer {token}"}
     ledger.close()
 
@@ -216,16 +216,16 @@ LONG = {
 @pytest.mark.parametrize("text", LONG.values(), ids=LONG.keys())
 def test_a_long_rule_is_refused_with_what_is_wrong(text: str) -> None:
     with pytest.raises(UsageError) as err:
-        Rule.of(text, "[decisions:price] auto")
+        DecisionRule.of(text, "[decisions:price] auto")
     assert "rule" in err.value.what and "[decisions:price] auto" in err.value.where
 
 
 @pytest.mark.parametrize("value", [10**5000, -(10**400), 2**64, 1e308, 10**34 - 1], ids="abcde")
 def test_a_rule_holds_for_any_number_of_a_prediction(value: float) -> None:
-    rule = Rule.of("price * 2 > 1 or price < 0")
+    rule = DecisionRule.of("price * 2 > 1 or price < 0")
     assert rule.holds({}, {"price": value}) is True
 
 
 def test_a_wide_rule_of_a_thousand_characters_is_read() -> None:
-    assert Rule.of("price in (" + "1, " * 300 + "10)").holds({}, {"price": 10.0})
-    assert not Rule.of("price > 1" + " and price > 1" * 60 + " and price > 99").holds({}, {"price": 10.0})
+    assert DecisionRule.of("price in (" + "1, " * 300 + "10)").holds({}, {"price": 10.0})
+    assert not DecisionRule.of("price > 1" + " and price > 1" * 60 + " and price > 99").holds({}, {"price": 10.0})

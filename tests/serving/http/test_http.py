@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from d2c_mlops.serving.http.messages import Gone, Refused, Request
+from d2c_mlops.serving.http.messages import Gone, HttpRefused, Request
 
 Message = dict[str, Any]
 BODY: Message = {"type": "http.request", "body": b"{}", "more_body": False}
@@ -34,7 +34,7 @@ def test_a_body_is_taken_whenever_it_comes(pauses: tuple[float, ...]) -> None:
 
 
 def test_a_body_that_does_not_come_is_refused_with_408() -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(HttpRefused) as caught:
         asyncio.run(asked(after(BODY, 5.0), seconds=0.05))  # type: ignore[arg-type]
     assert caught.value.answer.status == 408 and caught.value.answer.headers["connection"] == "close"
 

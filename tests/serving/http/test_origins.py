@@ -15,7 +15,7 @@ from test_wire import Shop, exchange, served
 
 from d2c_mlops.serving.app.app import Keeping, Served, create_app
 from d2c_mlops.serving.http import uvicorn_protocol as wire
-from d2c_mlops.serving.http.messages import Refused, Request
+from d2c_mlops.serving.http.messages import HttpRefused, Request
 from d2c_mlops.serving.http.origins import own_names
 from d2c_mlops.settings import ServiceSettings, service_settings
 
@@ -136,7 +136,7 @@ def read(parts: list[bytes], limit: int = 10**6, stream: bool = False) -> int:
 def test_a_million_gzip_members_that_hold_next_to_nothing_are_refused(member: bytes, stream: bool) -> None:
     body = packed(member, 1_000_000)
     start = time.process_time()
-    with pytest.raises(Refused) as err:
+    with pytest.raises(HttpRefused) as err:
         read([body[i : i + 65_536] for i in range(0, len(body), 65_536)], 10**9, stream)
     assert err.value.answer.status == 400 and time.process_time() - start < 0.5
 
@@ -156,7 +156,7 @@ def test_gzip_of_a_line_per_member_is_read_in_time_by_its_length() -> None:
 def test_packed_bytes_count_against_the_limit_where_no_length_says_them() -> None:
     head, nothing = gzip.compress(b"", mtime=0)[:10], b"\0\0\0\xff\xff"  # a stored block without a byte
     body = head + nothing * 100_000
-    with pytest.raises(Refused) as err:
+    with pytest.raises(HttpRefused) as err:
         read([body[i : i + 1000] for i in range(0, len(body), 1000)], 10_000)
     assert err.value.answer.status == 413
     assert read([gzip.compress(b"a" * 9_000)], 10_000) == 9_000

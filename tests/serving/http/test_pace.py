@@ -18,7 +18,7 @@ from test_service import ASK, Lead
 from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
 from d2c_mlops.serving.http import latency as pace
 from d2c_mlops.serving.http.latency import DECLARED, LIMIT, LONG, MEASURED, PAUSE, QUICK, LatencyEstimate
-from d2c_mlops.serving.http.messages import Refused
+from d2c_mlops.serving.http.messages import HttpRefused
 from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.http.thread_pool import Threads
 from d2c_mlops.serving.rollout.counters import Tally
@@ -283,7 +283,7 @@ def test_while_every_thread_runs_a_late_call_callers_get_503_at_once() -> None:
     async def main() -> list[int]:
         late = await asyncio.gather(*(stuck.do(over.wait, 0.1) for _ in range(2)), return_exceptions=True)
         start = time.perf_counter()
-        with pytest.raises(Refused) as full:
+        with pytest.raises(HttpRefused) as full:
             await stuck.do(over.wait, 5.0)
         assert time.perf_counter() - start < 1.0
         assert json.loads(full.value.answer.body)["title"] == "Model worker threads exhausted"
@@ -292,7 +292,7 @@ def test_while_every_thread_runs_a_late_call_callers_get_503_at_once() -> None:
         while stuck.stuck:
             await asyncio.sleep(0.01)
         assert await stuck.do(lambda: 7, 5.0) == 7
-        return [*(each.answer.status for each in late if isinstance(each, Refused)), full.value.answer.status]
+        return [*(each.answer.status for each in late if isinstance(each, HttpRefused)), full.value.answer.status]
 
     assert asyncio.run(main()) == [504, 504, 503]
 
@@ -314,7 +314,7 @@ def test_what_a_thread_raises_is_told_once_and_not_complained_about_later(caplog
 
     async def main() -> None:
         threads = Threads()
-        with pytest.raises(Refused):
+        with pytest.raises(HttpRefused):
             await threads.do(fail, 0.05)
         over.set()
         with pytest.raises(ValueError, match="no such feature"):

@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from d2c_mlops.serving.http import uvicorn_protocol as wire
-from d2c_mlops.serving.http.messages import WHOLE, Answer, Refused, Request, in_a_task
+from d2c_mlops.serving.http.messages import WHOLE, Answer, HttpRefused, Request, in_a_task
 from d2c_mlops.serving.local.server import free_port
 
 ABOUT: ContextVar[str] = ContextVar("ABOUT", default="nothing")
@@ -34,7 +34,7 @@ class Shop:
         path, headers = scope["path"], {}
         try:
             body = await request.body(10**6, 2.0)
-        except Refused as err:
+        except HttpRefused as err:
             await request.reply(err.answer)
             return
         if path == "/wait":

@@ -16,7 +16,7 @@ from test_registry import train
 from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, GateRefused, Temporary, UsageError
 from d2c_mlops.registry.versions import Version
-from d2c_mlops.serving.deploy import Plan, deploy, size_of
+from d2c_mlops.serving.deploy import DeployPlan, deploy, size_of
 from d2c_mlops.serving.local.contract_check import smoke
 from d2c_mlops.serving.local.loadtest import FILE, Load, measured
 from d2c_mlops.serving.local.server import serving
@@ -332,7 +332,9 @@ def _port() -> int:
 
 def test_the_workflow_goes_from_push_to_production_by_way_of_staging_and_contract(tmp_path: Path):
     size, sized = size_of(LOAD)
-    (file,) = deploy(Plan("mean_units", 3, "ghcr.io/acme/units:v3", size, sized=sized), "github-actions", tmp_path)
+    (file,) = deploy(
+        DeployPlan("mean_units", 3, "ghcr.io/acme/units:v3", size, sized=sized), "github-actions", tmp_path
+    )
     flow = yaml.safe_load(file.read_text())
     jobs = flow["jobs"]
     assert flow["on"] == {"push": {"branches": ["main"]}, "workflow_dispatch": {}}

@@ -20,7 +20,7 @@ from d2c_mlops.decisions.server import deployed
 from d2c_mlops.decisions.stats import exposition, stats
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.deploy import Deciding, Plan, Size, deploy, size_of, targets
+from d2c_mlops.serving.deploy import Deciding, DeployPlan, Size, deploy, size_of, targets
 from d2c_mlops.serving.http.metrics import _counters
 from d2c_mlops.serving.local.loadtest import Load
 from d2c_mlops.serving.paths import keys_file
@@ -31,7 +31,7 @@ from d2c_mlops.serving.rollout.state_file import FILE, place, read
 from d2c_mlops.serving.rollout.status import standing
 from d2c_mlops.settings import load, service_settings
 
-PLAN = Plan("mean_units", 3, "registry.example/mean_units:v3", Size(cpu=0.5, memory_mb=600, least=3, most=9))
+PLAN = DeployPlan("mean_units", 3, "registry.example/mean_units:v3", Size(cpu=0.5, memory_mb=600, least=3, most=9))
 
 
 def written(target: str) -> dict[str, str]:
@@ -162,7 +162,7 @@ def test_the_workflow_brings_a_rollout_to_every_replica():
     assert subprocess.run(["bash", "-n"], input=last, text=True, capture_output=True).returncode == 0
 
 
-def steps_of(plan: Plan, job: str) -> list[dict]:
+def steps_of(plan: DeployPlan, job: str) -> list[dict]:
     (text,) = targets()["github-actions"].files(plan).values()
     return yaml.safe_load(text)["jobs"][job]["steps"]
 
@@ -275,7 +275,7 @@ def test_people_decide_under_compose_where_the_project_has_a_policy(tmp_path: Pa
     assert [each["job_name"] for each in scraped] == ["mean-units", "decisions"]
 
 
-def composed(plan: Plan = PLAN) -> dict:
+def composed(plan: DeployPlan = PLAN) -> dict:
     return yaml.safe_load(targets()["compose"].files(plan)["compose.yaml"])
 
 

@@ -18,7 +18,7 @@ from d2c_mlops.registry.clean_process import perform
 from d2c_mlops.registry.versions import files_of, load_version
 from d2c_mlops.serving.app import service
 from d2c_mlops.serving.bento_files import LIST, VARIABLE, check, digest, listing, packed
-from d2c_mlops.serving.deploy import Plan, Size, targets
+from d2c_mlops.serving.deploy import DeployPlan, Size, targets
 from d2c_mlops.serving.local.server import serving
 from d2c_mlops.serving.package.bento import image_files, package
 from d2c_mlops.serving.rollout.promotion import promote
@@ -173,13 +173,13 @@ def test_a_service_ends_with_the_files_name_and_without_a_digest_says_unverified
 @pytest.mark.parametrize("target", ["compose", "kubernetes"])
 def test_manifests_say_which_files_the_service_has(target: str) -> None:
     for files in ("", "a" * 64):
-        plan = Plan("mean_units", 3, "mean-units:v3", Size(), files=files)
+        plan = DeployPlan("mean_units", 3, "mean-units:v3", Size(), files=files)
         text = "".join(targets()[target].files(plan).values())
         assert (VARIABLE in text, "a" * 64 in text) == (bool(files), bool(files))
 
 
 def test_a_workflow_hands_on_the_digest_of_what_it_packaged() -> None:
-    (text,) = targets()["github-actions"].files(Plan("mean_units", 3, "ghcr.io/x/mean-units:v3", Size())).values()
+    (text,) = targets()["github-actions"].files(DeployPlan("mean_units", 3, "ghcr.io/x/mean-units:v3", Size())).values()
     jobs = yaml.safe_load(text)["jobs"]
     assert jobs["image"]["outputs"]["files"] == "${{ steps.package.outputs.files }}"
     for name in ("staging", "production"):

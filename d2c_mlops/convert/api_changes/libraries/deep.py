@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from d2c_mlops.convert.api_changes.change import Change
+from d2c_mlops.convert.api_changes.change import ApiChange
 
 
-def _moved(library: str, path: str, since: str, instead: str, *, to: str = "") -> Change:
+def _moved(library: str, path: str, since: str, instead: str, *, to: str = "") -> ApiChange:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}" if module else f"import {path}"
-    return Change(library, path, since, "gone", instead, example, to=to)
+    return ApiChange(library, path, since, "gone", instead, example, to=to)
 
 
-def _method(library: str, module: str, name: str, method: str, since: str, instead: str, *, to: str = "") -> Change:
+def _method(library: str, module: str, name: str, method: str, since: str, instead: str, *, to: str = "") -> ApiChange:
     example = f"from {module} import {name}\nm = {name}()\nm.{method}(X, y)"
-    return Change(
+    return ApiChange(
         library,
         f"{module}.{name}.{method}",
         since,
@@ -32,7 +32,7 @@ _KERAS_MODULES = {
     "layers.normalization": "layers",
     "layers.advanced_activations": "layers",
 }
-CHANGES: tuple[Change, ...] = (
+CHANGES: tuple[ApiChange, ...] = (
     *(
         _moved("keras", f"{start}.{old}", "3.0", f"keras.{new}", to=f"{start}.{new}")
         for start in ("keras", "tensorflow.keras")
@@ -98,7 +98,7 @@ CHANGES: tuple[Change, ...] = (
         )
     ),
     *(
-        Change(
+        ApiChange(
             "keras",
             f"{start}.optimizers.{name}",
             "3.0",
@@ -146,7 +146,7 @@ CHANGES: tuple[Change, ...] = (
         for method in ("fit_sample",)
     ),
     *(
-        Change(
+        ApiChange(
             "imbalanced-learn",
             f"imblearn.{module}.{name}",
             "0.8",
@@ -163,7 +163,7 @@ CHANGES: tuple[Change, ...] = (
         )
     ),
     *(
-        Change(
+        ApiChange(
             "xgboost",
             f"xgboost.{name}.fit",
             "2.1",
@@ -179,7 +179,7 @@ CHANGES: tuple[Change, ...] = (
         )
     ),
     *(
-        Change(
+        ApiChange(
             "lightgbm",
             path,
             "4.0",

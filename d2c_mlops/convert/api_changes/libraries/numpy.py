@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from d2c_mlops.convert.api_changes.change import Change
+from d2c_mlops.convert.api_changes.change import ApiChange
 
 
-def _gone(name: str, since: str, instead: str, *, to: str = "", text: str = "", example: str = "") -> Change:
+def _gone(name: str, since: str, instead: str, *, to: str = "", text: str = "", example: str = "") -> ApiChange:
     example = example or f"import numpy as np\nx = np.{name}"
-    return Change("numpy", f"numpy.{name}", since, "gone", instead, example, to=to, text=text)
+    return ApiChange("numpy", f"numpy.{name}", since, "gone", instead, example, to=to, text=text)
 
 
 CHANGES = (
@@ -57,7 +57,7 @@ CHANGES = (
     _gone("typeDict", "1.24", "np.sctypeDict", to="numpy.sctypeDict"),
     _gone("lookfor", "2.0", "the search of numpy.org"),
     *(
-        Change(
+        ApiChange(
             "numpy",
             f"numpy.{name}",
             "2.4",

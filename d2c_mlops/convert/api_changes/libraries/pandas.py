@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from d2c_mlops.convert.api_changes.change import Change
+from d2c_mlops.convert.api_changes.change import ApiChange
 from d2c_mlops.convert.source.finding import Severity
 
 _START = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
 
 
-def _gone(name: str, since: str, instead: str, *, to: str = "", use: str = "") -> Change:
+def _gone(name: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
     example = f"import pandas as pd\nx = pd.{name}{use}"
-    return Change("pandas", f"pandas.{name}", since, "gone", instead, example, to=to)
+    return ApiChange("pandas", f"pandas.{name}", since, "gone", instead, example, to=to)
 
 
-def _method(holders: str, name: str, since: str, instead: str, *, to: str = "", use: str = "()") -> tuple[Change, ...]:
+def _method(
+    holders: str, name: str, since: str, instead: str, *, to: str = "", use: str = "()"
+) -> tuple[ApiChange, ...]:
     starts = {"DataFrame": "df", "Series": "df['a']"}
     return tuple(
-        Change(
+        ApiChange(
             "pandas",
             f"pandas.{holder}.{name}",
             since,
@@ -39,8 +41,8 @@ def _keyword(
     to: str = "",
     droppable: tuple[object, ...] = (),
     severity: Severity = "error",
-) -> Change:
-    return Change(
+) -> ApiChange:
+    return ApiChange(
         "pandas",
         f"pandas.{path}",
         since,
@@ -54,16 +56,16 @@ def _keyword(
     )
 
 
-def _positional(path: str, position: int, names: str, use: str, since: str = "2.0") -> Change:
+def _positional(path: str, position: int, names: str, use: str, since: str = "2.0") -> ApiChange:
     words = tuple(names.split())
     instead = f"name them: {', '.join(f'{word}=' for word in words)}"
-    return Change(
+    return ApiChange(
         "pandas", f"pandas.{path}", since, "positional", instead, _START + use, position=position, names=words
     )
 
 
 _BOTH = "DataFrame Series"
-CHANGES: tuple[Change, ...] = (
+CHANGES: tuple[ApiChange, ...] = (
     _gone("datetime", "2.0", "datetime.datetime, after `from datetime import datetime`", use=".now()"),
     _gone("np", "2.0", "numpy itself: import numpy as np", use=".nan"),
     _gone("Panel", "1.0", "a DataFrame with a MultiIndex, or xarray"),
@@ -113,7 +115,7 @@ CHANGES: tuple[Change, ...] = (
     *_method("Series", "dt.weekofyear", "2.0", ".dt.isocalendar().week", use=""),
     *_method("Series", "dt.weekday_name", "1.0", ".dt.day_name()", use=""),
     *(
-        Change(
+        ApiChange(
             "pandas", f"pandas.DatetimeIndex.{name}", since, "gone", instead, f"{_START}x = pd.DatetimeIndex([]).{name}"
         )
         for name, since, instead in (
@@ -127,7 +129,7 @@ CHANGES: tuple[Change, ...] = (
         for position in (0, 1)
         for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
         for change in [
-            Change(
+            ApiChange(
                 "pandas",
                 f"pandas.{holder}.{('interpolate', 'pct_change')[position]}",
                 "3.0",
@@ -350,7 +352,7 @@ CHANGES: tuple[Change, ...] = (
             ("Series.str.rsplit", 1, "n expand", "x = df['a'].str.rsplit(',', 1)"),
         )
     ),
-    Change(
+    ApiChange(
         "pandas",
         "pandas.Series.between",
         "2.0",
@@ -360,7 +362,7 @@ CHANGES: tuple[Change, ...] = (
         argument="inclusive",
         values={"True": "both", "False": "neither"},
     ),
-    Change(
+    ApiChange(
         "pandas",
         "pandas.set_option",
         "2.0",
@@ -375,7 +377,7 @@ CHANGES: tuple[Change, ...] = (
             "display.line_width": None,
         },
     ),
-    Change(
+    ApiChange(
         "pandas",
         "pandas.get_dummies",
         "2.0",

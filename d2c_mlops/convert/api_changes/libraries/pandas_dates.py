@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d2c_mlops.convert.api_changes.change import Change
+from d2c_mlops.convert.api_changes.change import ApiChange
 
 _START = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
 FREQUENCIES: dict[str, str | None] = {
@@ -43,9 +43,9 @@ def _frequency(
     use: str,
     values: dict[str, str | None],
     since: str = "3.0",
-) -> Change:
+) -> ApiChange:
     instead = "the new alias: " + ", ".join(f"{old} is {new}" for old, new in values.items() if "-" not in old)
-    return Change(
+    return ApiChange(
         "pandas",
         f"pandas.{path}",
         since,
@@ -58,7 +58,7 @@ def _frequency(
     )
 
 
-CHANGES: tuple[Change, ...] = (
+CHANGES: tuple[ApiChange, ...] = (
     *(
         _frequency(f"{holder}.{name}", argument, 0, f"x = {start}.{name}('M')", FREQUENCIES)
         for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
@@ -81,7 +81,7 @@ CHANGES: tuple[Change, ...] = (
         for name in ("floor", "ceil", "round")
     ),
     *(
-        Change(
+        ApiChange(
             "pandas",
             f"pandas.{name}",
             "2.0",
@@ -95,7 +95,7 @@ CHANGES: tuple[Change, ...] = (
         for name in ("Timedelta", "to_timedelta")
     ),
     *(
-        Change(
+        ApiChange(
             "pandas",
             f"pandas.{holder}.astype",
             "2.0",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d2c_mlops.convert.api_changes.change import Change
+from d2c_mlops.convert.api_changes.change import ApiChange
 from d2c_mlops.convert.source.finding import Severity
 from d2c_mlops.convert.source.scopes import words
 
@@ -18,8 +18,8 @@ STYLES |= {
 }
 
 
-def _gone(path: str, since: str, instead: str, example: str, *, to: str = "") -> Change:
-    return Change("matplotlib", path, since, "gone", instead, example, to=to)
+def _gone(path: str, since: str, instead: str, example: str, *, to: str = "") -> ApiChange:
+    return ApiChange("matplotlib", path, since, "gone", instead, example, to=to)
 
 
 def _keyword(
@@ -33,8 +33,8 @@ def _keyword(
     to: str = "",
     droppable: tuple[object, ...] = (),
     severity: Severity = "error",
-) -> Change:
-    return Change(
+) -> ApiChange:
+    return ApiChange(
         library,
         path,
         since,
@@ -48,9 +48,9 @@ def _keyword(
     )
 
 
-CHANGES: tuple[Change, ...] = (
+CHANGES: tuple[ApiChange, ...] = (
     *(
-        Change(
+        ApiChange(
             "matplotlib",
             path,
             "3.8",
@@ -192,7 +192,7 @@ CHANGES: tuple[Change, ...] = (
         "fig.add_subplot(projection=...)",
         f"{_PLOT}fig = plt.figure()\nfig.gca(projection='3d')",
     ),
-    Change(
+    ApiChange(
         "seaborn",
         "seaborn.factorplot",
         "0.11",
@@ -200,7 +200,7 @@ CHANGES: tuple[Change, ...] = (
         "catplot(kind='point')",
         f"{_SEABORN}sns.factorplot(x='a', y='b', data=df)",
     ),
-    Change(
+    ApiChange(
         "seaborn",
         "seaborn.distplot",
         "0.11",
@@ -209,9 +209,9 @@ CHANGES: tuple[Change, ...] = (
         f"{_SEABORN}sns.distplot(x)",
         severity="warning",
     ),
-    Change("seaborn", "seaborn.tsplot", "0.11", "gone", "lineplot", f"{_SEABORN}sns.tsplot(x)"),
+    ApiChange("seaborn", "seaborn.tsplot", "0.11", "gone", "lineplot", f"{_SEABORN}sns.tsplot(x)"),
     *(
-        Change(
+        ApiChange(
             "seaborn",
             f"seaborn.{name}",
             "0.13",

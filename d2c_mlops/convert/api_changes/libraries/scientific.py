@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from d2c_mlops.convert.api_changes.change import Change
+from d2c_mlops.convert.api_changes.change import ApiChange
 
 
-def _moved(library: str, path: str, since: str, instead: str, *, to: str = "") -> Change:
+def _moved(library: str, path: str, since: str, instead: str, *, to: str = "") -> ApiChange:
     module, _, name = path.rpartition(".")
-    return Change(library, path, since, "gone", instead, f"from {module} import {name}", to=to)
+    return ApiChange(library, path, since, "gone", instead, f"from {module} import {name}", to=to)
 
 
 def _keyword(
     library: str, path: str, argument: str, since: str, instead: str, *, to: str = "", value: str = "1"
-) -> Change:
+) -> ApiChange:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}\nx = {name}(y, {argument}={value})"
-    return Change(library, path, since, "keyword", instead, example, argument=argument, to=to)
+    return ApiChange(library, path, since, "keyword", instead, example, argument=argument, to=to)
 
 
 _COX = "lifelines.CoxPHFitter"
 _FITTED = "from lifelines import CoxPHFitter\nc = CoxPHFitter()\nx = c."
 _OLD_ARIMA = "the model of statsmodels.tsa.arima.model or SARIMAX; .fit(disp=...) and the forecast's tuple are gone too"
-CHANGES: tuple[Change, ...] = (
+CHANGES: tuple[ApiChange, ...] = (
     *(
-        Change("lifelines", f"{_COX}.{old}", "0.25", "gone", f".{new}", f"{_FITTED}{old}", to=f"{_COX}.{new}")
+        ApiChange("lifelines", f"{_COX}.{old}", "0.25", "gone", f".{new}", f"{_FITTED}{old}", to=f"{_COX}.{new}")
         for old, new in (
             ("score_", "concordance_index_"),
             ("plot_covariate_groups", "plot_partial_effects_on_outcome"),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from d2c_mlops.convert.api_changes.change import Change
+from d2c_mlops.convert.api_changes.change import ApiChange
 from d2c_mlops.convert.source.scopes import words
 
 _LIBRARY = "scikit-learn"
 
 
-def _moved(path: str, since: str, instead: str, *, to: str = "", use: str = "") -> Change:
+def _moved(path: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}" if module else f"import {path}"
-    return Change(_LIBRARY, path, since, "gone", instead, example + use, to=to)
+    return ApiChange(_LIBRARY, path, since, "gone", instead, example + use, to=to)
 
 
 def _keyword(
@@ -23,17 +23,17 @@ def _keyword(
     to: str = "",
     droppable: tuple[object, ...] = (),
     value: str = "1",
-) -> Change:
+) -> ApiChange:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}\nx = {name}({argument}={value})"
-    return Change(_LIBRARY, path, since, "keyword", instead, example, argument=argument, to=to, droppable=droppable)
+    return ApiChange(_LIBRARY, path, since, "keyword", instead, example, argument=argument, to=to, droppable=droppable)
 
 
-def _value(path: str, argument: str, since: str, values: dict[str, str | None], instead: str = "") -> Change:
+def _value(path: str, argument: str, since: str, values: dict[str, str | None], instead: str = "") -> ApiChange:
     module, _, name = path.rpartition(".")
     instead = instead or ", ".join(f"{argument}={new!r} for {old!r}" for old, new in values.items())
     example = f"from {module} import {name}\nx = {name}({argument}={next(iter(values))!r})"
-    return Change(_LIBRARY, path, since, "value", instead, example, argument=argument, values=values)
+    return ApiChange(_LIBRARY, path, since, "value", instead, example, argument=argument, values=values)
 
 
 _MODEL_SELECTION = words(
@@ -60,7 +60,7 @@ _TREES = tuple(
 )
 _VECTORIZERS = ("CountVectorizer", "TfidfVectorizer")
 
-CHANGES: tuple[Change, ...] = (
+CHANGES: tuple[ApiChange, ...] = (
     *(
         _moved(
             f"sklearn.{old}.{name}",
@@ -330,7 +330,7 @@ CHANGES: tuple[Change, ...] = (
         for name in ("cross_val_score", "GridSearchCV", "RandomizedSearchCV")
     ),
     *(
-        Change(
+        ApiChange(
             _LIBRARY,
             f"sklearn.feature_extraction.text.{name}.get_feature_names",
             "1.2",
@@ -341,7 +341,7 @@ CHANGES: tuple[Change, ...] = (
         for name in _VECTORIZERS
     ),
     *(
-        Change(
+        ApiChange(
             _LIBRARY,
             f"sklearn.{module}.{name}.get_feature_names",
             "1.2",
@@ -356,7 +356,7 @@ CHANGES: tuple[Change, ...] = (
             ("feature_extraction", "DictVectorizer"),
         )
     ),
-    Change(
+    ApiChange(
         _LIBRARY,
         "sklearn.preprocessing.StandardScaler.std_",
         "0.19",
@@ -366,7 +366,7 @@ CHANGES: tuple[Change, ...] = (
         to="sklearn.preprocessing.StandardScaler.scale_",
     ),
     *(
-        Change(
+        ApiChange(
             _LIBRARY,
             f"sklearn.ensemble.{name}.n_features_",
             "1.2",
@@ -377,7 +377,7 @@ CHANGES: tuple[Change, ...] = (
         )
         for name in _FORESTS
     ),
-    Change(
+    ApiChange(
         _LIBRARY,
         "sklearn.utils.class_weight.compute_class_weight",
         "1.0",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from d2c_mlops.convert.api_changes.change import Change, installed, live_changes
+from d2c_mlops.convert.api_changes.change import ApiChange, installed, live_changes
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.meaning.roles import keyword
 from d2c_mlops.convert.source.finding import Edit, Hit, rekeying, renaming, replacing
@@ -43,7 +43,7 @@ def api_changed(subject: Subject) -> Iterator[Hit]:
     yield from (one for one, change in changes(subject) if change.kind == "behaviour")
 
 
-def changes(subject: Subject) -> Iterator[tuple[Hit, Change]]:
+def changes(subject: Subject) -> Iterator[tuple[Hit, ApiChange]]:
     """Yield every place where a change bites, with the change."""
     for cell, node in subject.nodes:
         if isinstance(node, ast.ImportFrom | ast.Import):
@@ -76,7 +76,7 @@ def _unmistakable(subject: Subject, node: ast.Attribute) -> str:
 
 
 @cache
-def _found(path: str, kind: str) -> tuple[Change, ...]:
+def _found(path: str, kind: str) -> tuple[ApiChange, ...]:
     if not path:
         return ()
     return tuple(
@@ -86,7 +86,7 @@ def _found(path: str, kind: str) -> tuple[Change, ...]:
     )
 
 
-def _hit(subject: Subject, cell: Cell, node: ast.AST, change: Change, edits: tuple[Edit, ...]) -> Hit:
+def _hit(subject: Subject, cell: Cell, node: ast.AST, change: ApiChange, edits: tuple[Edit, ...]) -> Hit:
     have = installed(change.library)
     said = {"gone": "is gone", "behaviour": "has changed"}.get(change.kind, "is no longer accepted")
     if change.kind != "behaviour" and change.severity != "error":
@@ -104,8 +104,8 @@ def _hit(subject: Subject, cell: Cell, node: ast.AST, change: Change, edits: tup
     )
 
 
-def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hit, Change]]:
-    found: list[tuple[ast.alias, Change, str]] = []
+def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hit, ApiChange]]:
+    found: list[tuple[ast.alias, ApiChange, str]] = []
     for alias in node.names:
         module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -128,7 +128,7 @@ def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hi
 
 
 @cache
-def _longest(path: str) -> Change | None:
+def _longest(path: str) -> ApiChange | None:
     fitting = [
         change
         for change in live_changes()
@@ -137,7 +137,7 @@ def _longest(path: str) -> Change | None:
     return max(fitting, key=lambda change: len(change.path), default=None)
 
 
-def _import_text(found: list[tuple[ast.alias, Change, str]]) -> str:
+def _import_text(found: list[tuple[ast.alias, ApiChange, str]]) -> str:
     """The statement that imports the same names from their new places; empty where one line cannot."""
     modules = {new.rpartition(".")[0] for _, _, new in found}
     if len(modules) != 1:
@@ -153,7 +153,7 @@ def _import_text(found: list[tuple[ast.alias, Change, str]]) -> str:
     return f"from {module} import {', '.join(parts)}" if module else f"import {', '.join(parts)}"
 
 
-def _attribute_edits(cell: Cell, node: ast.Attribute, path: str, change: Change) -> tuple[Edit, ...]:
+def _attribute_edits(cell: Cell, node: ast.Attribute, path: str, change: ApiChange) -> tuple[Edit, ...]:
     if change.text:
         return (replacing(cell.index, node, change.text),)
     new_parent, _, new = change.to.rpartition(".")
@@ -162,7 +162,7 @@ def _attribute_edits(cell: Cell, node: ast.Attribute, path: str, change: Change)
     return ()
 
 
-def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: Change) -> tuple[Edit, ...] | None:
+def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: ApiChange) -> tuple[Edit, ...] | None:
     """Edits that mend the call, none where nothing is safe; None where the change does not bite."""
     if change.kind == "behaviour":
         return () if not change.argument or keyword(call, change.argument) is None else None
@@ -189,7 +189,7 @@ def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: Change) ->
     return _value_edits(cell, given, change)
 
 
-def _value_edits(cell: Cell, given: ast.Constant, change: Change) -> tuple[Edit, ...] | None:
+def _value_edits(cell: Cell, given: ast.Constant, change: ApiChange) -> tuple[Edit, ...] | None:
     text = str(given.value)
     count, name = "", text
     if text not in change.values and (numbered := re.match(r"^(-?\d+)(\D.*)$", text)):
@@ -200,7 +200,7 @@ def _value_edits(cell: Cell, given: ast.Constant, change: Change) -> tuple[Edit,
     return (replacing(cell.index, given, repr(count + new)),) if new is not None else ()
 
 
-def _positional_edits(cell: Cell, call: ast.Call, change: Change) -> tuple[Edit, ...] | None:
+def _positional_edits(cell: Cell, call: ast.Call, change: ApiChange) -> tuple[Edit, ...] | None:
     position = change.position or 0
     extra = call.args[position:]
     if not extra or any(isinstance(part, ast.Starred) for part in call.args):
@@ -229,6 +229,6 @@ def _removal(cell: Cell, call: ast.Call, word: ast.keyword) -> Edit:
     return Edit(cell.index, word.lineno, word.col_offset, end_line, end, "")
 
 
-def import_change(one: Import) -> Change | None:
+def import_change(one: Import) -> ApiChange | None:
     """Return the change that took an import away, if any."""
     return _longest(one.path)

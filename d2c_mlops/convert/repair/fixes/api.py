@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from d2c_mlops.convert.api_changes.change import Change, live_changes
+from d2c_mlops.convert.api_changes.change import ApiChange, live_changes
 from d2c_mlops.convert.check.rules.drift import changes
 from d2c_mlops.convert.repair.importing import imported
 from d2c_mlops.convert.repair.mending import (
@@ -39,7 +39,7 @@ def api_before(scene: Scene) -> Iterator[Proposal]:
             yield Proposal(edits, f"{hit.message}: use {change.instead}")
 
 
-def _rewritten(scene: Scene, cell: Cell, hit: Hit, change: Change) -> tuple[Edit, ...]:
+def _rewritten(scene: Scene, cell: Cell, hit: Hit, change: ApiChange) -> tuple[Edit, ...]:
     """Rewrite at the place of a hit that has no simple edit."""
     key = change.path + (f"|{change.argument}" if change.kind == "keyword" else "")
     for kind in (ast.Call, ast.Attribute):
@@ -117,7 +117,7 @@ def _bound(name: str, asname: str | None) -> str:
     return name if asname in (None, name) else f"{name} as {asname}"
 
 
-def _gone(path: str) -> Change | None:
+def _gone(path: str) -> ApiChange | None:
     found = [c for c in live_changes() if c.kind == "gone" and (path == c.path or path.startswith(c.path + "."))]
     return max(found, key=lambda change: len(change.path), default=None)
 
@@ -169,7 +169,7 @@ def gone_attribute(scene: Scene, trouble: Trouble) -> Proposal | None:
     return None
 
 
-def _simple(cell: Cell, node: ast.Attribute, change: Change) -> tuple[Edit, ...]:
+def _simple(cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, ...]:
     if change.text:
         return (replaced(cell, node, change.text),)
     if change.to and change.to.rpartition(".")[0] == change.path.rpartition(".")[0]:
@@ -177,7 +177,7 @@ def _simple(cell: Cell, node: ast.Attribute, change: Change) -> tuple[Edit, ...]
     return ()
 
 
-def _elsewhere(scene: Scene, cell: Cell, node: ast.Attribute, change: Change) -> tuple[Edit, ...]:
+def _elsewhere(scene: Scene, cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, ...]:
     """A name that lives in another module now."""
     module, _, name = change.to.rpartition(".")
     if not module or module[0].isupper() or module.rpartition(".")[2][:1].isupper():
@@ -186,7 +186,7 @@ def _elsewhere(scene: Scene, cell: Cell, node: ast.Attribute, change: Change) ->
     return imported(scene, cell, (replaced(cell, node, text),))
 
 
-def says(change: Change) -> str:
+def says(change: ApiChange) -> str:
     """Return the sentence that a mend by the table gives as its reason."""
     return f"`{change.title[:90]}` is gone since {change.library} {change.since}: use {change.instead}"
 

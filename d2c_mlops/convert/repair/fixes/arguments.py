@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Sequence
 
-from d2c_mlops.convert.api_changes.change import Change, live_changes
+from d2c_mlops.convert.api_changes.change import ApiChange, live_changes
 from d2c_mlops.convert.repair.fixes.api import plainly, says
 from d2c_mlops.convert.repair.mending import (
     Proposal,
@@ -195,7 +195,7 @@ def old_value(scene: Scene, trouble: Trouble) -> Proposal | None:
     return None
 
 
-def _changed(change: Change, old: str, new: str) -> str:
+def _changed(change: ApiChange, old: str, new: str) -> str:
     return f"{change.path} no longer takes {old!r} since {change.library} {change.since}: use {new!r}"
 
 

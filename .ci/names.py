@@ -1,0 +1,91 @@
+"""Count names that do not say what they hold, and public classes that are defined twice. Run as a script it prints the counts."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "d2c_mlops"
+# Names that say what was done to a thing, or that it is one of many, instead of what it is.
+VAGUE = frozenset(
+    [
+        "asked",
+        "done",
+        "each",
+        "found",
+        "given",
+        "got",
+        "heard",
+        "held",
+        "here",
+        "kept",
+        "known",
+        "left",
+        "made",
+        "more",
+        "named",
+        "one",
+        "other",
+        "own",
+        "put",
+        "rest",
+        "said",
+        "seen",
+        "taken",
+        "thing",
+        "told",
+        "wanted",
+    ]
+)
+MOST = 0  # vague names that the package may have: lower it as they go, never raise it
+
+
+def modules() -> Iterator[tuple[Path, ast.Module]]:
+    """Yield the modules of the package that are written by hand or exported, as syntax trees."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if file.name != "_modidx.py":
+            yield file, ast.parse(file.read_text(encoding="utf-8"))
+
+
+def bound(tree: ast.AST) -> Iterator[str]:
+    """Yield the local names and the arguments that the functions of a module bind, once for each function and name."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            names = set()
+            for node in ast.walk(function):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    names.add(node.id)
+                elif isinstance(node, ast.arg):
+                    names.add(node.arg)
+            yield from names
+
+
+def vague() -> Counter[str]:
+    """Return how often each vague name is bound in the package."""
+    return Counter(name for _, tree in modules() for name in bound(tree) if name in VAGUE)
+
+
+def classes_defined_twice() -> dict[str, list[str]]:
+    """Return the public classes of the package that more than one module defines, with these modules."""
+    places: dict[str, list[str]] = {}
+    for file, tree in modules():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(file.relative_to(PACKAGE).as_posix())
+    return {name: found for name, found in sorted(places.items()) if len(found) > 1}
+
+
+def main() -> None:
+    """Print what was counted."""
+    counts = vague()
+    print(
+        f"vague names: {sum(counts.values())} ({', '.join(f'{name} {count}' for name, count in counts.most_common())})"
+    )
+    for name, places in classes_defined_twice().items():
+        print(f"class {name}: {', '.join(places)}")
+
+
+if __name__ == "__main__":
+    main()
