@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ def saved_response(path: str | Path, url: str) -> Any:
     """
     import requests
 
+    content = Path(path).read_bytes()
     made = requests.Response()
-    made._content = Path(path).read_bytes()
+    made.raw = BytesIO(content)
     made.status_code, made.reason, made.url = 200, "OK", url
     kind = mimetypes.guess_type(str(path))[0] or "application/octet-stream"
     made.headers["Content-Type"] = kind
-    made.headers["Content-Length"] = str(len(made._content))
+    made.headers["Content-Length"] = str(len(content))
     made.encoding = "utf-8" if kind.startswith("text/") or kind.endswith("json") else None
     return made
 

@@ -1,5 +1,6 @@
 """In the child: read values as they lie in memory, without calling any Python code of the notebook or of its libraries."""
 
+# All private names of pandas are used here; tested with pandas >=3.0,<3.2, to which settings.ini bounds it.
 # The child executes this source before the first cell in a namespace with builtins of its own, which no module, class or frame
 # of the notebook refers to. Hence the rules here: import names, not modules; define no class; read a foreign object only
 # through its exact type, its instance dictionary and descriptors that are written in C.

@@ -160,7 +160,6 @@ def start_shell(recorder: Recorder, plots: bool) -> Any:
     Shell.display_pub_class.default_value = Publisher
     Shell.displayhook_class.default_value = Hook
     shell = Shell.instance(config=config, user_module=main, user_ns=main.__dict__)
-    InteractiveShell._instance = shell  # type: ignore[assignment]
     shell.events.register("post_run_cell", lambda *_: _close_figures())
     if not plots:
         for name in ("matplotlib", "pylab"):

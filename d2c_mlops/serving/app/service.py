@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import bentoml
-from _bentoml_sdk import Service as Bare
-from bentoml._internal.configuration.containers import BentoMLContainer
 from pydantic import ValidationError
 
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.parent_death import die_with_parent
 from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.app.bentoml_internals import make_service
 from d2c_mlops.serving.bento_files import VARIABLE, check
 from d2c_mlops.serving.http import json_logging as journal
 from d2c_mlops.serving.http import uvicorn_protocol as wire
@@ -223,21 +222,12 @@ def drain_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, drain)
 
 
-class Lean(Bare[Any]):  # type: ignore[misc]
-    """A Bento service whose requests go straight to the application.
-
-    BentoML's own layers (traces, metrics, access log, a timer of a minute for each request) cost three times what the model costs,
-    and the timers pile up until the collector has to walk through them. Its supervisor, its workers and its life cycle stay.
-    """
-
-    def to_asgi(self, is_main: bool = True) -> ASGI:
-        """Return the application; BentoML's own runs start and stop."""
-        wire.install()
-        BentoMLContainer.metrics_client.get()  # sets the folder that the workers' metrics share
-        made: App = create_app(served, keeping, super().to_asgi(is_main))
-        return made
+def application(inner: ASGI | None) -> App:
+    """Return the application of a worker; `inner` is BentoML's own, which runs start and stop."""
+    wire.install()
+    return create_app(served, keeping, inner)
 
 
 FILES = keeping.files = checked_files()  # before anything of the model is read, its class imported
-Service = Lean(name="d2c", inner=Inner, config={"traffic": {"timeout": 60}, "workers": settings.workers})
+Service = make_service(Inner, application, traffic={"timeout": 60}, workers=settings.workers)
 open_keyring()

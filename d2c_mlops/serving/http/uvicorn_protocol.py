@@ -1,4 +1,7 @@
-"""The server's side of HTTP/1.1: uvicorn's protocol, with a short way for requests that have arrived whole."""
+"""The server's side of HTTP/1.1: uvicorn's protocol, with a short way for requests that have arrived whole.
+
+All private names of uvicorn are used here. Tested with uvicorn >=0.45,<0.55; outside of that range uvicorn keeps its own protocol.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,17 @@ from inspect import signature
 from typing import Any
 
 import uvicorn.config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from d2c_mlops.library_versions import VersionRange
 from d2c_mlops.serving.http.messages import WHOLE, Headers, Receive, Request, Scope, Send, problem, resumed
 
+try:
+    from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+except ImportError:  # install() says so
+    STATUS_LINE, HttpToolsProtocol, RequestResponseCycle = {}, object, object  # type: ignore[misc,assignment]
+
+TESTED = VersionRange("uvicorn", (0, 45), (0, 55))
+INSTEAD = "uvicorn answers with its own protocol, which is slower"
 HEADING = 65_536  # bytes that a request's line and headers may have, more or less
 MOST_HEADERS = 256  # of a request, trailers of its body included
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")  # RFC 9110, section 7.2
@@ -164,9 +174,24 @@ async def _rest(going: Generator[Any, Any, None], waits_for: Any) -> None:
     await resumed(going, waits_for)
 
 
-def install() -> None:
-    """Let uvicorn use this protocol where nobody chose another; a uvicorn that starts its tasks otherwise keeps its own."""
-    start = getattr(HttpToolsProtocol, "_start_asgi_task", None)
-    if start is None or list(signature(start).parameters) != ["self", "cycle", "app"]:
-        return
+def missing() -> str:
+    """Return the first name of uvicorn that `Wire` needs and that is not there as it was tested; "" where all are."""
+    protocol = (
+        "_start_asgi_task", "connection_made", "connection_lost", "data_received", "on_body", "on_message_complete",
+        "send_400_response",
+    )  # fmt: skip
+    for owner, names in ((HttpToolsProtocol, protocol), (RequestResponseCycle, ("run_asgi",))):
+        for name in names:
+            if not callable(getattr(owner, name, None)):
+                return f"{getattr(owner, '__name__', owner)}.{name}"
+    if list(signature(HttpToolsProtocol._start_asgi_task).parameters) != ["self", "cycle", "app"]:
+        return "HttpToolsProtocol._start_asgi_task(self, cycle, app)"
+    return "" if "auto" in getattr(uvicorn.config, "HTTP_PROTOCOLS", ()) else "uvicorn.config.HTTP_PROTOCOLS"
+
+
+def install() -> bool:
+    """Let uvicorn use this protocol where nobody chose another, and return True; warn and return False where it keeps its own."""
+    if not TESTED.usable(missing(), INSTEAD):
+        return False
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Wire.__name__}"
+    return True

@@ -35,6 +35,7 @@ PARTS = (
     "errors.py",
     "file_lock.py",
     "former_names.py",
+    "library_versions.py",
     "parent_death.py",
     "private_files.py",
     "settings",

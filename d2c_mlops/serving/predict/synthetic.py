@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from re import _constants as codes  # type: ignore[attr-defined]
-from re import _parser as patterns  # type: ignore[attr-defined]
+from functools import cache
 from typing import Any
 
 from d2c_mlops.models.core.contract import Contract, Field
 
+try:  # private modules of the standard library, tested with Python 3.11 to 3.13
+    from re import _constants as codes  # type: ignore[attr-defined]
+    from re import _parser as patterns  # type: ignore[attr-defined]
+except ImportError:
+    codes = patterns = None
+
+LOG = logging.getLogger("d2c.service")
 KEY = "d2c-probe"
 LARGEST = 2**53 - 1  # the largest integer that JSON keeps in every language
 
@@ -42,12 +49,20 @@ def value_of(field: Field) -> Any:
 
 def matching(pattern: str, field: Field) -> Any:
     """Return a text of the pattern: the shortest choice at each place. The field's own sample where none is found."""
+    if patterns is None:
+        _warn()
+        return field.sample()
     try:
         text = "".join(_texts(patterns.parse(pattern)))
     except (KeyError, ValueError, TypeError, RecursionError, re.error):
         return field.sample()
     fits = re.fullmatch(pattern, text) and (field.max_length is None or len(text) <= field.max_length)
     return text if fits else field.sample()
+
+
+@cache
+def _warn() -> None:
+    LOG.warning("re._parser is missing in this Python: keys of probes do not follow the pattern of their field")
 
 
 def _texts(parsed: Any) -> list[str]:

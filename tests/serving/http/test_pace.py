@@ -99,6 +99,7 @@ def answers(app: App, count: int, **more: Any) -> list[int]:
 
 
 def test_the_first_request_runs_in_the_pool_and_a_model_measured_as_quick_on_the_loop(clock: Clock) -> None:
+    assert MEASURED >= 20
     model = Timing(clock, QUICK * 0.9)
     assert answers(app_of(model), MEASURED + 5) == [200] * (MEASURED + 5)
     assert LOOP not in model.threads[:MEASURED] and model.threads[MEASURED:] == [LOOP] * 5

@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from d2c_mlops.serving.http import uvicorn_protocol as wire
-from d2c_mlops.serving.http.messages import WHOLE, Answer, HttpRefused, Request, in_a_task
+from d2c_mlops.serving.http.messages import Answer, HttpRefused, Request, in_a_task
 from d2c_mlops.serving.local.server import free_port
 
 ABOUT: ContextVar[str] = ContextVar("ABOUT", default="nothing")
@@ -217,18 +217,3 @@ def test_requests_leave_nothing_for_the_collector() -> None:
             assert gc.collect() < 200
         finally:
             gc.enable()
-
-
-def test_another_uvicorn_keeps_its_own_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    protocols = dict(uvicorn.config.HTTP_PROTOCOLS)
-    monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", protocols)
-    before = protocols["auto"]
-    monkeypatch.setattr(wire.HttpToolsProtocol, "_start_asgi_task", lambda self, cycle: None)
-    wire.install()
-    assert protocols["auto"] == before
-    monkeypatch.undo()
-    monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", protocols)
-    wire.install()
-    config = uvicorn.Config(Shop(), lifespan="off")
-    config.load()
-    assert config.http_protocol_class is wire.Wire and WHOLE
