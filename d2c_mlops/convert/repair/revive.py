@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from d2c_mlops.convert.check import addresses
 from d2c_mlops.convert.repair import fetching, saving
 from d2c_mlops.convert.repair.files import Shelf
 from d2c_mlops.convert.repair.fixes.frames import chained
@@ -167,7 +168,7 @@ class Doctor:
         """Download the addresses that can be told, and let the notebook read the copies."""
         beside = {each.relative_to(self.folder).as_posix() for each in self.folder.rglob("*") if each.is_file()}
         place = self.work / "fetched"
-        found = list(fetching.sources(self.scene(None).subject))
+        found = list(addresses.sources(self.scene(None).subject))
         self.fetched = fetching.fetch(found, place, allowed=self.fetch_from, taken=beside, progress=self.progress)
         for each in self.fetched:
             self.progress(each.text)

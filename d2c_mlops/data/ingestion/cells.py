@@ -228,7 +228,12 @@ def iso_dates(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: Cell
 
 
 def _dated(
-    part: Part, texts: Mapping[str, list[str]], shown: Shown, siblings: Sequence[Shown], form: FileFormat, told: CellNotes
+    part: Part,
+    texts: Mapping[str, list[str]],
+    shown: Shown,
+    siblings: Sequence[Shown],
+    form: FileFormat,
+    told: CellNotes,
 ) -> Part:
     changed = {}
     for name, cells in texts.items():

@@ -65,7 +65,8 @@ def merged(lines: list[RefundedLine]) -> tuple[list[RefundedLine], list[list[int
         found.setdefault((line.product, line.net // line.quantity, -1 if whole else i), []).append(i)
     groups = list(found.values())
     return [
-        RefundedLine(lines[g[0]].product, sum(lines[i].quantity for i in g), sum(lines[i].net for i in g)) for g in groups
+        RefundedLine(lines[g[0]].product, sum(lines[i].quantity for i in g), sum(lines[i].net for i in g))
+        for g in groups
     ], groups
 
 

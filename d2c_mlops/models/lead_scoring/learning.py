@@ -203,7 +203,13 @@ RECENT = 0.2  # of the leads, the last ones, which say what a usual day is
 
 
 def _sheet(
-    plan: TrainingPlan, fitted: FittedScore, recipe: Recipe, words: Mapping[str, Word], money: Money, sample: Sample, baseline: str
+    plan: TrainingPlan,
+    fitted: FittedScore,
+    recipe: Recipe,
+    words: Mapping[str, Word],
+    money: Money,
+    sample: Sample,
+    baseline: str,
 ) -> Sheet:
     codes = plan.codes(sample.frame) if "source" in sample.frame or len(plan.fields) > 1 else []
     asked = [term.codes(codes) for term in plan.terms] if codes else []

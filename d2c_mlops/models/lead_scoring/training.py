@@ -77,7 +77,14 @@ def sample_of(leads: pd.DataFrame, zone: str = "UTC") -> Sample:
     return Sample(unpack(closed), (closed["outcome"] == "won").to_numpy(bool), scored, came, zone)
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #217c12c6
-PACES = (LearningPace(0, 0), LearningPace(0, 6000), LearningPace(1000, 6000), LearningPace(300, 6000), LearningPace(300, 2000), LearningPace(100, 2000))
+PACES = (
+    LearningPace(0, 0),
+    LearningPace(0, 6000),
+    LearningPace(1000, 6000),
+    LearningPace(300, 6000),
+    LearningPace(300, 2000),
+    LearningPace(100, 2000),
+)
 BLOCKS, SHORTER = 6, 0.45  # each block and all after it take this share of what was left before
 TRIED = 0.4  # of the leads, the last ones
 FEWEST = 200  # leads to learn from in a trial
@@ -187,7 +194,9 @@ def correction(tried: TrainingTrial, paces: Sequence[LearningPace], level: float
     return level * (1 - slope), slope
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #a5320c44
-def variances(model: Additive, codes: Sequence[Codes], weights: Floats, pace: LearningPace) -> tuple[float, tuple[Floats, ...]]:
+def variances(
+    model: Additive, codes: Sequence[Codes], weights: Floats, pace: LearningPace
+) -> tuple[float, tuple[Floats, ...]]:
     """Return the variance of the level and of each entry of the tables."""
     chance = share(model.margin(codes))
     known = weights * chance * (1 - chance)

@@ -165,7 +165,11 @@ def renewed(points: Array, k: int, former: Array) -> Array:
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #6c27f9b7
 def divide(
-    features: pd.DataFrame, earlier: pd.DataFrame | None, value_90d: Array, options: Options, former: LearnedSegments | None
+    features: pd.DataFrame,
+    earlier: pd.DataFrame | None,
+    value_90d: Array,
+    options: Options,
+    former: LearnedSegments | None,
 ) -> tuple[Scale, Array, list[Candidate], list[str]]:
     """Return the scale, the chosen centroids, all candidates and notes."""
     scale, silent = fit_scale(features) if former is None else (former.scale, ())
