@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import licences
+import names
+import structure
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "d2c_mlops"
@@ -152,6 +154,32 @@ def lock_has_hashes() -> Iterator[str]:
             yield f"{entry.split()[0]} has no version or no hash: run make lock"
 
 
+def folders_stay_small() -> Iterator[str]:
+    """no folder of the package has more files than a newcomer can look through"""
+    for place, count in structure.largest_folders():
+        if count > structure.MOST_FILES:
+            yield f"{place} has {count} files: make packages of it ({structure.MOST_FILES} at most)"
+
+
+def no_imports_in_circles() -> Iterator[str]:
+    """no modules import each other in a circle, and a promotion reaches few"""
+    imports = structure.graph()
+    for group in structure.circles(imports):
+        yield f"import each other: {', '.join(group)}"
+    behind = structure.acting(structure.reached(imports, structure.promotion_module()))
+    if len(behind) > structure.MOST_REACHED:
+        yield f"`d2c promote` reaches {len(behind)} modules ({structure.MOST_REACHED} at most): {', '.join(behind)}"
+
+
+def names_are_plain() -> Iterator[str]:
+    """public classes have names of their own, and names that do not say what they hold become fewer"""
+    for name, places in names.classes_defined_twice().items():
+        yield f"class {name} is defined in {' and '.join(places)}"
+    count = names.vague().total()
+    if count > names.MOST:
+        yield f"{count} vague names, {names.MOST} at most: name what the thing is (.ci/names.py lists the words)"
+
+
 def rules() -> str:
     """Return the page of rules."""
     from d2c_mlops.convert.check.rulebook import rules_markdown
@@ -206,6 +234,9 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     ruff_agrees,
     types_hold,
     layers_hold,
+    folders_stay_small,
+    no_imports_in_circles,
+    names_are_plain,
     commands_are_documented,
     readme_is_in_sync,
     rules_are_in_sync,

@@ -1,0 +1,65 @@
+"""The measures of the house find what they are there to find."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from d2c_mlops.serving.package.bento import code_files
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def script(name: str) -> ModuleType:
+    """Return a script of .ci as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f".ci/{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Imports:
+    """An import graph from a dictionary, with the two questions that are asked of grimp's."""
+
+    def __init__(self, edges: dict[str, list[str]]) -> None:
+        self.edges = edges
+        self.modules = set(edges)
+
+    def find_modules_directly_imported_by(self, module: str) -> list[str]:
+        return self.edges[module]
+
+
+def test_modules_that_import_each_other_are_found_directly_and_through_others() -> None:
+    circles = script("structure").circles
+    assert circles(Imports({"a": ["b"], "b": ["c"], "c": []})) == []
+    assert circles(Imports({"a": ["b"], "b": ["a"], "c": ["a"]})) == [["a", "b"]]
+    assert circles(Imports({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["e"], "e": ["d"]})) == [
+        ["a", "b", "c"],
+        ["d", "e"],
+    ]
+
+
+def test_vague_names_are_counted_once_a_function_and_attributes_are_not() -> None:
+    import ast
+
+    bound = script("names").bound
+    tree = ast.parse(
+        "def f(found, *each):\n    for one in found:\n        self.kept = one\n    found = 1\n    return [row for row in each]\n"
+    )
+    assert sorted(bound(tree)) == ["each", "found", "one", "row"]
+
+
+def test_every_module_that_the_service_imports_enters_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    imports = script("structure").graph()
+    needed = imports.find_upstream_modules("d2c_mlops.serving.app.service") | {"d2c_mlops.serving.app.service"}
+    places = {place.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for place in code_files()}
+    lazily = {"d2c_mlops.verbs"}  # of the package's own __getattr__; a service calls none
+    assert not needed - places - lazily
+    assert {"d2c_mlops.former_names", "d2c_mlops.serving.http.messages"} <= places
+    assert not any(
+        place.startswith(("d2c_mlops.cli", "d2c_mlops.convert", "d2c_mlops.serving.package")) for place in places
+    )
