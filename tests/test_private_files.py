@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.data.simulate import shop
@@ -21,6 +20,7 @@ from d2c_mlops.serving.batch.webhook_sink import Sent
 from d2c_mlops.serving.http.idempotency import Kept
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.settings import Settings
+from support.training import train
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)

@@ -7,7 +7,6 @@ import orjson
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
-from pricing import AUTO, NOW, Receiver, clock, predicted, shop
 from sqlalchemy import update
 
 from d2c_mlops.cli import main
@@ -20,6 +19,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.log.collect import _predictions
 from d2c_mlops.serving.paths import keys_file
+from support.decisions_shop import AUTO, NOW, Receiver, clock, predicted, shop
 
 
 def key(held, name: str, *scopes: str, models: tuple[str, ...] = ("price",)) -> str:

@@ -19,7 +19,6 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from pricing import AUTO, CONTRACT, NOW, Receiver, clock, predicted, shop
 from sqlalchemy import func, select
 
 from d2c_mlops.cli import main
@@ -34,6 +33,7 @@ from d2c_mlops.decisions.turn import turn
 from d2c_mlops.errors import DataRefused, SettingsError, UsageError
 from d2c_mlops.ledger.schema import decision_events, decisions, feedback, versions
 from d2c_mlops.ledger.store import Ledger
+from support.decisions_shop import AUTO, CONTRACT, NOW, Receiver, clock, predicted, shop
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "2"))
 
@@ -627,10 +627,11 @@ def test_the_commands_lead_from_a_prediction_to_its_action(tmp_path: Path, monke
 
 
 def test_a_batch_becomes_decisions(settings, tmp_path: Path) -> None:
-    from test_score import asked, promote, train
-
     from d2c_mlops.serving.batch.score import score
+    from d2c_mlops.serving.rollout.promotion import promote
     from d2c_mlops.settings import load
+    from support.batches import asked
+    from support.training import train
 
     version = train(settings)
     promote("mean_units", settings)

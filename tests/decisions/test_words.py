@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from pricing import AUTO, CONTRACT, NOW, clock, predicted, shop
 from starlette.testclient import TestClient
 
 from d2c_mlops.cli import main
@@ -28,6 +27,7 @@ from d2c_mlops.ledger.schema import decisions, versions
 from d2c_mlops.models.core.contract import Contract, Field, column
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
+from support.decisions_shop import AUTO, CONTRACT, NOW, clock, predicted, shop
 
 STOCK = Contract(
     name="stock", version="1.0.0", key="sku",

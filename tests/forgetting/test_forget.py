@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import insert, select
-from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.data import simulate
@@ -42,6 +41,7 @@ from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict.privacy import pseudonym
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
+from support.training import train
 
 WHO, MAIL, LEAD = "Canary-7001", "canary.jane@example.com", "L-canary-9"
 NEAR = ("Canary-70012", "XCanary-7001", "Canary-7001-2")  # ids of others that the person's is a part of

@@ -13,8 +13,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from local_client import LocalClient
-from test_customer_features import bought, on
 
 from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.simulate import shop
@@ -44,6 +42,8 @@ from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.settings import Settings
+from support.local_client import LocalClient
+from support.purchases import bought, on
 
 matplotlib.use("Agg")
 

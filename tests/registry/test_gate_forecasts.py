@@ -19,7 +19,7 @@ from d2c_mlops.errors import DataRefused, GateRefused
 from d2c_mlops.registry.evaluators import EvaluationTrial, evaluator_of
 from d2c_mlops.registry.evaluators.forecasts import ForecastEvaluator
 from d2c_mlops.registry.figures import Measured
-from d2c_mlops.registry.promotions import promote
+from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.versions import new_model, register
 from d2c_mlops.settings import load
 

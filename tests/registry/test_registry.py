@@ -1,35 +1,19 @@
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
 
 from d2c_mlops.cli import main
-from d2c_mlops.data.simulate import shop
-from d2c_mlops.data.store import write
 from d2c_mlops.errors import DataRefused, GateRefused, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.gate import judge
 from d2c_mlops.registry.promotion_history import champion, former_champions, history, live
 from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.promotions import revert_promotion as rollback
-from d2c_mlops.registry.versions import Version, files_of, find_version, load_version, new_model, register
+from d2c_mlops.registry.versions import files_of, find_version, load_version, new_model, register
 from d2c_mlops.settings import Settings
-
-SHOP = shop(seed=1), date(2023, 12, 31)  # the example of the model
-
-
-def train(settings: Settings, evaluation: Evaluation | None = None, **params: float) -> Version:
-    """Register a fitted model on the simulated shop, which is a dataset of the project."""
-    model = new_model("mean_units", settings, params)
-    tables, as_of = SHOP
-    manifest, _ = write(
-        settings.store, "shop", dict(tables), source="simulated", layout="canonical", created_at=datetime.now(UTC)
-    )
-    found = evaluation or model.evaluate(tables, as_of)
-    inputs = [{"name": "shop", "digest": manifest.digest}]
-    return register("mean_units", model.fit(tables, as_of), found, settings=settings, as_of=as_of, inputs=inputs)
+from support.training import train
 
 
 def test_a_version_carries_its_evidence_and_loads_unchanged(settings: Settings) -> None:

@@ -4,10 +4,9 @@ The cells of a row run in one child that all rows share; the last cell asserts w
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,62 +15,12 @@ from d2c_mlops.convert.repair import revive as reviving
 from d2c_mlops.convert.repair.mending import menders
 from d2c_mlops.convert.repair.revive import revive
 from d2c_mlops.convert.repair.revived import Revived
-from d2c_mlops.convert.run.isolated_run import ChildLimits, Session
+from support.notebook_cells import LEARN, PANDAS, PLOT, SHOP
+from support.notebooks import notebook
+from support.shared_session import Shared
 
-PANDAS = "import pandas as pd, numpy as np"
-SHOP = f"""{PANDAS}
-df = pd.DataFrame({{'shop': ['a', 'a', 'b', 'b'], 'day': pd.date_range('2020-01-01', periods=4), 'units': [1, 2, 3, 5],
-                   'price': [1.0, 2.5, np.nan, 4.0]}})"""
-LEARN = f"""{PANDAS}
-X = pd.DataFrame({{'a': [0.0, 1, 2, 3, 4, 5, 6, 7], 'b': [1.0, 0, 1, 0, 1, 0, 1, 1]}})
-y = pd.Series([0, 0, 0, 1, 0, 1, 1, 1])"""
-PLOT = "import matplotlib\nmatplotlib.use('Agg')\nimport matplotlib.pyplot as plt"
 SERIES = f"""{PANDAS}
 y = pd.Series(100 + np.arange(48.0) + 10 * np.sin(np.arange(48)), index=pd.date_range('2015-01-01', periods=48, freq='MS'))"""
-
-CLEAN = """import os, sys, warnings
-for name in [name for name in globals() if not name.startswith('_') and name not in get_ipython().user_ns_hidden]:
-    del globals()[name]
-import os, sys, warnings
-warnings.resetwarnings()
-os.chdir({folder!r})
-sys.modules.pop('shopkit', None)
-'matplotlib' in sys.modules and sys.modules['matplotlib'].rcdefaults()
-del os, sys, warnings"""
-
-
-class Shared(Session):
-    """One child for all rows: a new folder and no names each time."""
-
-    held: ClassVar[list["Shared"]] = []
-
-    def __new__(cls, *_: Any, **__: Any) -> "Shared":
-        return cls.held[0] if cls.held else super().__new__(cls)
-
-    def __init__(self, folder: Path, home: Path, limits: ChildLimits, **given: Any) -> None:
-        if not self.held:
-            super().__init__(Path("/"), home, ChildLimits(3600.0, limits.memory), **given)
-            self.held.append(self)
-        self.run(0, CLEAN.format(folder=str(folder)))
-
-    def __exit__(self, *_: Any) -> None: ...
-    def __enter__(self) -> Self:
-        return self
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_child() -> Iterator[None]:
-    yield
-    while Shared.held:
-        Shared.held.pop().end("done")
-
-
-def notebook(path: Path, *cells: str, outputs: dict[int, Any] | None = None, **metadata: Any) -> Path:
-    made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": source, "execution_count": None,
-             "outputs": (outputs or {}).get(i, [])} for i, source in enumerate(cells)]  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
-    return path
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_mends import LEARN, PLOT, SHOP, Shared, notebook
 
 from d2c_mlops.convert.repair import revive as reviving
 from d2c_mlops.convert.repair.packages import Installed
 from d2c_mlops.convert.repair.revive import revive
 from d2c_mlops.convert.repair.revived import Revived
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_child() -> Any:
-    yield
-    while Shared.held:
-        Shared.held.pop().end("done")
+from support.notebook_cells import LEARN, PLOT, SHOP
+from support.notebooks import notebook
+from support.shared_session import Shared
 
 
 @pytest.fixture

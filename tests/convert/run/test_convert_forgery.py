@@ -6,11 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_convert_verify import compared, notebook
 
 from d2c_mlops.convert.repair.revived import Revived
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Session, Stopped
 from d2c_mlops.convert.verify.verify import Snapshot, verify
+from support.conversions import compared
+from support.notebooks import notebook
 
 TRUE = (
     "import numpy as np, pandas as pd\ntotal = 3\ntable = pd.DataFrame({'a': [1.0, 2.0]})\narray = np.array([1.0, 2.0])"

@@ -7,26 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from d2c_mlops.convert.repair.revived import Revived
-from d2c_mlops.convert.verify.verify import Verdict, verify
-
-
-def notebook(path: Path, *cells: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
-            for i, s in enumerate(cells)]  # fmt: skip
-    path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    return path
-
-
-def compared(folder: Path, original: list[str], converted: list[str], names: list[list[str]]) -> Verdict:
-    """Verify a conversion whose cells stand beside the original's, one by one."""
-    old = notebook(folder / "old" / "x.ipynb", *original)
-    revived = Revived("as is", old, old, order=tuple(range(len(original))))
-    alignment = [{"converted": i + 1, "original": [i + 1], "names": each} for i, each in enumerate(names)]
-    path = notebook(folder / "new" / "x.ipynb", *converted)
-    written = SimpleNamespace(notebook=path, alignment=alignment, parameters=())
-    return verify(revived, written, folder / "work", timeout=300)  # type: ignore[arg-type]
-
+from d2c_mlops.convert.verify.verify import verify
+from support.conversions import compared
+from support.notebooks import notebook
 
 FRAME = "import pandas as pd, numpy as np\ndf = pd.DataFrame({'a': [1.0, 2.0, np.nan], 'b': ['x', 'y', None]})\nn = 3"
 

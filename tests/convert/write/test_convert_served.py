@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from local_client import LocalClient
 
 from d2c_mlops.convert.conversion_report import page
 from d2c_mlops.convert.convert import Conversion, convert
@@ -30,6 +29,7 @@ from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
+from support.local_client import LocalClient
 
 pytestmark = pytest.mark.timeout(900)  # it runs, packages and ejects
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_runs import PARAMETERS, RECORD, write
-from test_schedule import NOW, SLOT, Clock, finish, scheduled, scheduler
 
 from d2c_mlops.errors import NotebookFailed, Temporary
 from d2c_mlops.ledger.store import Ledger
@@ -21,8 +19,9 @@ from d2c_mlops.runs.execution.leases import FENCE, LEASE, LeaseWatch, Pulse
 from d2c_mlops.runs.execution.records import latest, open_row
 from d2c_mlops.runs.execution.supervise import RunLimits
 from d2c_mlops.settings import Settings, load
+from support.notebooks import PARAMETERS, RECORD, write
+from support.scheduling import NOW, SLOT, Clock, finish, scheduler
 
-__all__ = ["scheduled"]
 CPUS = "import os\nfrom d2c_mlops.runs.recording import record\nrecord(cpus=len(os.sched_getaffinity(0)), omp=os.environ['OMP_NUM_THREADS'])"
 
 

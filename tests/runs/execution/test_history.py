@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import insert
-from test_runs import PARAMETERS, RECORD, write
 
 from d2c_mlops.cli import main
 from d2c_mlops.ledger.schema import promotions, versions
@@ -22,6 +21,7 @@ from d2c_mlops.runs.execution.execute import prepare, run
 from d2c_mlops.runs.execution.records import Run, close_row, find, latest, open_row
 from d2c_mlops.runs.history import Filter, compare, found, prunable, prune
 from d2c_mlops.settings import Settings, load
+from support.notebooks import PARAMETERS, RECORD, write
 
 NOW = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

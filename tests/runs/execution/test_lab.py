@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from test_running import write
 
 from d2c_mlops.cli import main
 from d2c_mlops.cli.lab import EXTENSIONS
 from d2c_mlops.runs.parameters.parameters import check, default_text, parameters_of
+from support.tagged_notebooks import write
 
 PARAMETERS = """#tags:parameters
 from datetime import date

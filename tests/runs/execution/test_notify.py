@@ -7,15 +7,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from test_runs import write
-from test_schedule import Clock, finish, scheduled, scheduler
-from test_slot_run import quick
 
 from d2c_mlops.errors import NotebookFailed, SettingsError, Temporary
 from d2c_mlops.runs.schedule.notify import notify
 from d2c_mlops.settings import Settings, load
-
-__all__ = ["quick", "scheduled"]
+from support.notebooks import write
+from support.scheduling import Clock, finish, scheduler
 
 
 @pytest.fixture

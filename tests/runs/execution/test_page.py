@@ -10,7 +10,6 @@ from typing import Any
 import nbformat
 import pytest
 from click.testing import CliRunner
-from test_running import ran, write
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed
@@ -20,6 +19,7 @@ from d2c_mlops.runs.execution.page import FACTS, advice, document, duration, fin
 from d2c_mlops.runs.execution.page_body import render, without_loads
 from d2c_mlops.runs.execution.records import Run, latest
 from d2c_mlops.settings import load
+from support.tagged_notebooks import ran, write
 
 AT = datetime(2026, 11, 29, 5, 0, tzinfo=UTC)
 ERROR = {"kind": "KeyError", "message": "'skuu' <b>", "cell": 4, "traceback": []}

@@ -24,29 +24,9 @@ from d2c_mlops.runs.execution.kernels import choose
 from d2c_mlops.runs.execution.records import Run, close_lost, latest
 from d2c_mlops.runs.execution.scratch import LONGEST, remove_scratch, scratch_folder
 from d2c_mlops.settings import Settings, load
+from support.tagged_notebooks import ran, write
 
 REACHED = "open('reached', 'a').write('x')"
-
-
-def write(path: Path, *cells: str, metadata: dict[str, Any] | None = None) -> None:
-    """Write a notebook; a cell that begins with `#tags:a,b` gets those tags."""
-    made = []
-    for number, source in enumerate(cells):
-        head, _, rest = source.partition("\n")
-        tags = head.removeprefix("#tags:").split(",") if head.startswith("#tags:") else []
-        made.append({"cell_type": "code", "id": f"c{number}", "metadata": {"tags": tags}, "outputs": [],
-                     "source": rest if tags else source, "execution_count": None})  # fmt: skip
-    path.write_text(json.dumps({"cells": made, "metadata": metadata or {}, "nbformat": 4, "nbformat_minor": 5}))
-
-
-def ran(project: Path, *cells: str, given: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> Run:
-    """Run a notebook of these cells and return its row, however it ended."""
-    write(project / "nb.ipynb", *cells, metadata=metadata)
-    held = load(project, environ={})
-    try:
-        return run("nb.ipynb", given or {}, held)
-    except NotebookFailed:
-        return latest(Ledger.of(held))[0]
 
 
 def printed(row: Run) -> str:

@@ -3,11 +3,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -17,31 +15,8 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.records import close_lost, find, latest
 from d2c_mlops.settings import Settings, load
-
-PARAMETERS = "from datetime import date\nwho: str = 'x'\nday: date = date(2024, 1, 1)\nn: int = 3\nseed: int = 1"
-RECORD = "from d2c_mlops.runs.recording import record\nrecord(who=who, day=day, twice=2 * n)"
-
-
-def write(path: Path, *cells: str) -> Path:
-    """Write a notebook whose first cell is tagged parameters."""
-    made = [
-        {"cell_type": "code", "id": f"c{i}", "metadata": {"tags": ["parameters"]} if i == 0 else {}, "source": source,
-         "outputs": [], "execution_count": None}
-        for i, source in enumerate(cells)
-    ]  # fmt: skip
-    content = {"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    path.write_text(json.dumps(content))
-    return path
-
-
-def marked(text: str) -> list[psutil.Process]:
-    """Return the living processes with a text in their command line, or that belong to the run of this id."""
-    return [
-        p for p in psutil.process_iter(["cmdline", "status", "environ"])
-        if text in (*(p.info["cmdline"] or []), (p.info["environ"] or {}).get("D2C_RUN_ID"))
-        or text in " ".join(p.info["cmdline"] or [])
-        if p.info["status"] != psutil.STATUS_ZOMBIE
-    ]  # fmt: skip
+from support.notebooks import PARAMETERS, RECORD, write
+from support.processes import marked, wait_for
 
 
 def test_a_run_is_on_record_with_typed_parameters_and_recorded_values(settings: Settings, project: Path) -> None:
@@ -152,10 +127,3 @@ def test_the_command_lists_and_shows_runs(settings: Settings, project: Path) -> 
     assert shown["id"] == done.id and shown["notebook_sha256"] == done.notebook_sha256
     unknown = runner.invoke(main, ["runs", "show", "nope", "--json"])
     assert unknown.exit_code == 2 and json.loads(unknown.output)["error"] == "UsageError"
-
-
-def wait_for(condition, patience: float = 180.0) -> None:
-    limit = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.1)

@@ -5,7 +5,6 @@ from types import ModuleType
 from urllib.parse import quote
 
 import pytest
-from test_runs import write
 
 from d2c_mlops.errors import NotebookFailed, UsageError
 from d2c_mlops.ledger.store import Ledger
@@ -15,6 +14,7 @@ from d2c_mlops.runs.parameters.parameters import to_source
 from d2c_mlops.runs.secrets.redaction import clean, forms
 from d2c_mlops.runs.secrets.secrets import secret
 from d2c_mlops.settings import load
+from support.notebooks import write
 
 TOKEN, PASSWORD = 'pa"ss w&rd<1>', "file-secret-42"
 SHOW = """

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_runs import write
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed
@@ -11,6 +10,7 @@ from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.records import latest
 from d2c_mlops.runs.execution.stages import stage
 from d2c_mlops.settings import load
+from support.notebooks import write
 
 STAGED = """
 from pathlib import Path

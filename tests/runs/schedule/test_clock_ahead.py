@@ -4,8 +4,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from test_schedule import NOW, SLOT, Clock, finish, scheduled, scheduler
-from test_slot_run import call, quick
 
 from d2c_mlops.errors import Temporary
 from d2c_mlops.ledger.store import Ledger
@@ -13,8 +11,7 @@ from d2c_mlops.runs.execution import slots
 from d2c_mlops.runs.execution.records import latest
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.settings import Settings, load
-
-__all__ = ["quick", "scheduled"]
+from support.scheduling import NOW, SLOT, Clock, call, finish, scheduler
 
 
 def ran(ledger: Ledger) -> list[datetime]:

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from cronsim import CronSim
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_runs import PARAMETERS, write
 
 from d2c_mlops.cli import main
 from d2c_mlops.runs.exports import targets
 from d2c_mlops.runs.exports.clock import expression
 from d2c_mlops.runs.schedule.cadence import Cadence, cadence
+from support.notebooks import PARAMETERS, write
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Auckland")

@@ -10,9 +10,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_runs import PARAMETERS, RECORD, wait_for, write
-from test_schedule import NOW, SLOT, Clock, finish, scheduled, scheduler
-from test_slot_run import quick
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, Temporary, UsageError
@@ -23,8 +20,10 @@ from d2c_mlops.runs.schedule.reread import reread
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.runs.schedule.slot_run import run_job
 from d2c_mlops.settings import Settings, load
+from support.notebooks import PARAMETERS, RECORD, write
+from support.processes import wait_for
+from support.scheduling import NOW, SLOT, Clock, finish, scheduler
 
-__all__ = ["quick", "scheduled"]
 GOOD = "[schedule:good]\nrun = nb.ipynb\nat = every 15 minutes\n"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_runs import PARAMETERS, RECORD, marked, wait_for, write
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, UsageError
@@ -18,37 +17,9 @@ from d2c_mlops.runs.execution.records import latest
 from d2c_mlops.runs.schedule.jobs import due, fill, jobs_of
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.settings import Settings, load
-
-JOB = "[schedule:report]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nparams.day = {slot:%Y-%m-%d}\nbackoff = 10\n"
-NOW = datetime(2026, 11, 22, 5, 0, 30, tzinfo=UTC)
-SLOT = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self, now: datetime = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def scheduled(project: Path) -> Settings:
-    write(project / "nb.ipynb", PARAMETERS, RECORD)
-    with (project / "settings.ini").open("a") as file:
-        file.write(JOB)
-    return load(project, environ={})
-
-
-def scheduler(settings: Settings, clock: Clock, known_since: datetime = NOW - timedelta(days=1)) -> Scheduler:
-    made = Scheduler(settings, say=lambda text: None, clock=clock)
-    slots.known_jobs(made.ledger, made.jobs, known_since)
-    return made
-
-
-def finish(made: Scheduler) -> None:
-    for future in list(made.running):
-        future.result(60)
+from support.notebooks import PARAMETERS, RECORD, write
+from support.processes import marked, wait_for
+from support.scheduling import NOW, SLOT, Clock, finish, scheduler
 
 
 def test_a_due_slot_runs_once_with_its_parameters(scheduled: Settings) -> None:

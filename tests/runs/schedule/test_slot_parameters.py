@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_runs import write
-from test_schedule import NOW, SLOT, Clock, finish, scheduled, scheduler
-from test_slot_run import call, quick
 
 from d2c_mlops.cli import main
 from d2c_mlops.data.manifest import Manifest, TableParts
@@ -21,8 +18,9 @@ from d2c_mlops.runs.execution.records import latest
 from d2c_mlops.runs.schedule.jobs import job_of
 from d2c_mlops.runs.schedule.slot_parameters import slot_parameters
 from d2c_mlops.settings import Settings, load
+from support.notebooks import write
+from support.scheduling import NOW, SLOT, Clock, call, finish, scheduler
 
-__all__ = ["quick", "scheduled"]
 TRAIN = 'from datetime import date\nmodel: str = "mean_units"\ndata: str = ""\nas_of: date | None = None\nslot_key: str = ""'
 
 

@@ -4,46 +4,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from test_runs import PARAMETERS, RECORD, wait_for, write
-from test_schedule import NOW, SLOT, Clock, finish, scheduled, scheduler
 
 from d2c_mlops.errors import DataRefused, NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.execute import prepare
-from d2c_mlops.runs.execution.records import Run, close_row, find, latest, open_row
+from d2c_mlops.runs.execution.records import latest
 from d2c_mlops.runs.schedule.slot_run import run_job
 from d2c_mlops.settings import Settings, load
-
-__all__ = ["scheduled"]
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
-    """Put runs on record without a kernel; the errors in the list are raised first, one a run."""
-    errors: list[Exception] = []
-
-    def fake(name: str, given: dict, settings: Settings, *, ledger: Ledger, mark: dict, **_: object) -> Run:
-        job = prepare(name, given, settings)
-        open_row(ledger, {**job.row, **mark, "started_at": NOW})
-        error = errors.pop(0) if errors else None
-        ended = {"status": "failed", "exit_code": error.exit_code} if error else {"status": "succeeded", "exit_code": 0}
-        close_row(ledger, job.id, {**ended, "ended_at": NOW, "recorded": dict(job.parameters)})
-        if error:
-            raise error
-        return find(ledger, job.id)
-
-    monkeypatch.setattr("d2c_mlops.runs.schedule.schedule.run", fake)
-    return errors
-
-
-def call(settings: Settings, when: str = "due", clock: Clock | None = None, name: str = "report", **more: object):
-    clock = clock or Clock()
-
-    def sleep(seconds: float) -> None:
-        clock.now += timedelta(seconds=max(seconds, 5))
-
-    return run_job(name, when, settings, say=lambda text: None, clock=clock, sleep=sleep, **more)
+from support.notebooks import PARAMETERS, RECORD, write
+from support.processes import wait_for
+from support.scheduling import NOW, SLOT, Clock, call, finish, scheduler
 
 
 def test_the_first_call_runs_the_slot_and_the_second_finds_it_done(scheduled: Settings, quick: list[Exception]) -> None:

@@ -2,9 +2,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from test_runs import write
-from test_schedule import NOW, SLOT, Clock, scheduler
-from test_slot_run import quick
 
 from d2c_mlops.errors import UsageError
 from d2c_mlops.runs.execution import slots
@@ -12,8 +9,9 @@ from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.records import latest
 from d2c_mlops.runs.schedule.jobs import jobs_of
 from d2c_mlops.settings import load
+from support.notebooks import write
+from support.scheduling import NOW, SLOT, Clock, scheduler
 
-__all__ = ["quick"]
 JOBS = """[schedule:orders]
 run = source.ipynb
 at = daily at 05:00

@@ -10,9 +10,6 @@ import httpx
 import pytest
 from bentoml.exceptions import BentoMLException
 from jsonschema import Draft202012Validator
-from pricing import NOW, listening
-from test_registry import train
-from test_service import ASK, Lead
 
 from d2c_mlops.serving.app.app import Keeping, create_app
 from d2c_mlops.serving.http import api_keys as keys
@@ -21,6 +18,10 @@ from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.serving.predict.predictor import Served
+from support.decisions_shop import NOW
+from support.http_server import listening
+from support.lead_service import ASK, Lead
+from support.training import train
 
 RECORDS = [ASK, {**ASK, "lead_id": "L-2", "visits": 7}]
 

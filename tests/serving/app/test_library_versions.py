@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import uvicorn
 from packaging.requirements import Requirement
-from test_wire import Shop
 
 from d2c_mlops import library_versions
 from d2c_mlops.library_versions import VersionRange, release
@@ -24,6 +23,7 @@ from d2c_mlops.saved_response import saved_response
 from d2c_mlops.serving.app import bentoml_internals
 from d2c_mlops.serving.http import uvicorn_protocol as wire
 from d2c_mlops.serving.predict import synthetic
+from support.http_server import Shop
 
 CONFIG: dict[str, Any] = {
     "workers": 1,

@@ -12,9 +12,7 @@ import pandera.pandas as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from local_client import LocalClient
 from pydantic import TypeAdapter, ValidationError
-from test_registry import train
 
 from d2c_mlops.models.core.contract import Contract, column, to_frame, values_of
 from d2c_mlops.registry.versions import load_version
@@ -23,6 +21,8 @@ from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict.decode import Reader
 from d2c_mlops.serving.predict.predictor import LINE, Served
 from d2c_mlops.settings import Settings
+from support.local_client import LocalClient
+from support.training import train
 
 COLUMNS: dict[str, Any] = {
     "key": column("string", "Key", max_length=5),

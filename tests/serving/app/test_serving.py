@@ -11,8 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_client import LocalClient
-from test_registry import train
 
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.models.core.model import Model
@@ -25,6 +23,8 @@ from d2c_mlops.serving.package.requirements import FORBIDDEN, closure
 from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import ServiceSettings, Settings
+from support.local_client import LocalClient
+from support.training import train
 
 
 @pytest.fixture

@@ -20,8 +20,6 @@ import pandera.pandas as pa
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
-from local_client import LocalClient
-from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.data.sources.files import FileFormat
@@ -36,6 +34,9 @@ from d2c_mlops.serving.batch.source import read_records
 from d2c_mlops.serving.predict.predictor import Unfit
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
+from support.batches import asked
+from support.local_client import LocalClient
+from support.training import train
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "3"))
 
@@ -45,13 +46,6 @@ def version(settings: Settings) -> Version:
     made = train(settings)
     promote("mean_units", settings)
     return made
-
-
-def asked(folder: Path, count: int = 50, name: str = "ask.parquet", day: str = "2024-01-01") -> str:
-    path = folder / name
-    frame = pd.DataFrame({"product_id": [f"P{i:05}" for i in range(count)], "day": pd.Timestamp(day), "note": "more"})
-    frame.to_parquet(path)
-    return str(path)
 
 
 def table(url: str, name: str = "forecasts") -> pd.DataFrame:

@@ -12,9 +12,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 import jsonschema
 import pytest
-from pricing import listening, predicted, shop
 from sqlalchemy import func, select
-from test_service import ASK, Lead
 
 from d2c_mlops.decisions.app import DecisionApp, Desk
 from d2c_mlops.decisions.deciding import propose, settle
@@ -31,6 +29,9 @@ from d2c_mlops.serving.http.api_keys import ASK as ASKING
 from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
 from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.settings import Settings
+from support.decisions_shop import predicted, shop
+from support.http_server import listening
+from support.lead_service import ASK, Lead
 
 SECRET = "a-secret-for-links-of-more-than-sixteen-bytes"
 NOW = datetime.now(UTC)

@@ -10,9 +10,6 @@ from statistics import median
 
 import psutil
 import pytest
-from local_client import LocalClient
-from test_service import ASK, Lead, asking, keeping
-from test_wire import exchange, served
 
 from d2c_mlops.serving.app.app import Keeping, create_app
 from d2c_mlops.serving.http import uvicorn_protocol as wire
@@ -20,8 +17,10 @@ from d2c_mlops.serving.predict import feedback
 from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.serving.predict.validation import LISTED, MORE
 from d2c_mlops.settings import ServiceSettings
+from support.http_server import exchange, served
+from support.lead_service import ASK, Lead, asking
+from support.local_client import LocalClient
 
-__all__ = ["keeping"]
 MILLION = b",".join(b'"k%d":1' % i for i in range(1_000_000))
 NDJSON = {"Content-Type": "application/x-ndjson"}
 LEVELS = 100_000

@@ -14,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from test_service import ASK, asking, keeping, logged
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError
@@ -27,8 +26,8 @@ from d2c_mlops.serving.log.collect import collect
 from d2c_mlops.serving.log.files import Logbook, recover
 from d2c_mlops.serving.predict.privacy import body_key, sealed, unsealed
 from d2c_mlops.settings import load
+from support.lead_service import ASK, asking, logged
 
-__all__ = ["keeping"]
 SCOPE = "leads/predict {}"
 
 

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from pricing import NOW, clock, predicted, shop
 from starlette.testclient import TestClient
-from test_service import ASK, asking
 
 from d2c_mlops.decisions.app import DecisionApp, Desk
 from d2c_mlops.decisions.deciding import propose
@@ -25,6 +23,8 @@ from d2c_mlops.serving.app.app import Keeping
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.log.files import Logbook
+from support.decisions_shop import NOW, clock, predicted, shop
+from support.lead_service import ASK, asking
 
 REPEATED = given_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HUGE = "9" * 5000

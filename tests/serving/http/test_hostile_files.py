@@ -12,7 +12,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_service import ASK, asking
 
 from d2c_mlops.data.sources import fetch as parquet
 from d2c_mlops.data.sources import text_encoding
@@ -27,6 +26,7 @@ from d2c_mlops.serving.batch.sinks import _File
 from d2c_mlops.serving.batch.webhook_sink import check_line, post, shown_hook, with_password
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.package.bento import copy_inside
+from support.lead_service import ASK, asking
 
 # --- bombs
 

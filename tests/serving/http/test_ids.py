@@ -11,10 +11,6 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from local_client import LocalClient
-from test_collect import line, said
-from test_rollout import Keen, Service, going, leads
-from test_service import ASK, Lead, asking, logged
 
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
@@ -24,6 +20,10 @@ from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict.prediction_ids import Signer
 from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.settings import RolloutSettings
+from support.lead_service import ASK, Lead, asking, logged
+from support.local_client import LocalClient
+from support.log_lines import line, said
+from support.rollouts import Keen, Service, going, leads
 
 NO = {"action": "overridden", "reason": "no"}
 EAGER = RolloutSettings(min_feedback=5)

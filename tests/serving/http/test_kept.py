@@ -4,13 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
-from test_service import ASK, asking, keeping, logged
 
 from d2c_mlops.serving.app.app import Keeping
 from d2c_mlops.serving.http import idempotency as kept
 from d2c_mlops.serving.http.idempotency import Conflict, Kept
-
-__all__ = ["keeping"]
+from support.lead_service import ASK, asking, logged
 
 
 def test_a_key_of_yesterday_is_as_if_never_used(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from local_client import LocalClient
-from test_service import ASK, Lead, asking
-from test_wire import Shop, exchange, served
 
 from d2c_mlops.serving.app.app import Keeping, Served, create_app
 from d2c_mlops.serving.http import uvicorn_protocol as wire
 from d2c_mlops.serving.http.messages import HttpRefused, Request
 from d2c_mlops.serving.http.origins import own_names
 from d2c_mlops.settings import ServiceSettings, service_settings
+from support.http_server import Shop, exchange, served
+from support.lead_service import ASK, Lead, asking
+from support.local_client import LocalClient
 
 BODY = json.dumps({"records": [ASK]})
 

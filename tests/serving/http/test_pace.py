@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from test_service import ASK, Lead
 
 from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
 from d2c_mlops.serving.http import latency as pace
@@ -25,6 +24,7 @@ from d2c_mlops.serving.rollout.counters import Tally
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.serving.rollout.variants import Split
 from d2c_mlops.settings import ServiceSettings
+from support.lead_service import ASK, Lead
 
 LOOP = threading.main_thread().name
 SIZE = (False, 100)

@@ -1,6 +1,5 @@
 """Prediction logs end up in the ledger once, whatever is killed when."""
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.log.collect import collect, followed_up
 from d2c_mlops.serving.log.files import Logbook
+from support.log_lines import line, said
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "4"))
 WRITER = """
@@ -43,19 +43,6 @@ ledger = Ledger(sys.argv[2])
 while True:
     collect(ledger, Path(sys.argv[1]))
 """
-
-
-def line(id: str, at: datetime, **more: object) -> bytes:
-    row = {"kind": "predictions", "id": id, "first": 0, "model": "m", "version": 1, "contract": "1.0.0", "key": "k",
-           "variant": "champion", "caller": None, "request_id": "r", "at": at.isoformat(),
-           "inputs": [{"k": "a"}, {"k": "b"}], "outputs": [{"k": "a", "y": 1}, {"k": "b", "y": 2}]}  # fmt: skip
-    return json.dumps(row | more).encode()
-
-
-def said(id: str, at: datetime, **more: object) -> bytes:
-    row = {"kind": "feedback", "id": id, "model": "m", "prediction_id": None, "key": None, "action": "followed",
-           "reason": None, "value": None, "caller": None, "at": at.isoformat()}  # fmt: skip
-    return json.dumps(row | more).encode()
 
 
 def ids(ledger: Ledger) -> list[str]:

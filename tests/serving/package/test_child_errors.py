@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, DataRefused, Failure, SettingsError, Temporary, UsageError, child_error
@@ -20,6 +19,7 @@ from d2c_mlops.serving.package.container.prepare import reason
 from d2c_mlops.serving.package.requirements import pins
 from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.rollout.promotion import promote
+from support.training import train
 
 HERE = Path(__file__).parents[3]
 WORDS = st.text(

@@ -16,8 +16,6 @@ import pandera.pandas as pa
 import pytest
 import uvicorn
 from click.testing import CliRunner
-from local_client import LocalClient
-from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import UsageError
@@ -28,6 +26,8 @@ from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.clients import client, languages
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
+from support.local_client import LocalClient
+from support.training import train
 
 HERE = Path(__file__).parents[2]
 TSC = HERE.parent / ".bench" / "node" / "node_modules" / ".bin" / "tsc"

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, GateRefused, Temporary, UsageError
@@ -27,6 +26,7 @@ from d2c_mlops.serving.package.container.containerfile import USER
 from d2c_mlops.serving.package.requirements import FORBIDDEN
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
+from support.training import train
 
 FAKE = """#!{python}
 import json, os, shutil, sys

@@ -13,7 +13,6 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from sqlalchemy import make_url
-from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.decisions.server import deployed
@@ -30,6 +29,7 @@ from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.serving.rollout.state_file import FILE, place, read
 from d2c_mlops.serving.rollout.status import standing
 from d2c_mlops.settings import load, service_settings
+from support.training import train
 
 PLAN = DeployPlan("mean_units", 3, "registry.example/mean_units:v3", Size(cpu=0.5, memory_mb=600, least=3, most=9))
 

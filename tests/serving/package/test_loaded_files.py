@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from test_registry import train
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, UsageError
@@ -23,6 +22,7 @@ from d2c_mlops.serving.local.server import serving
 from d2c_mlops.serving.package.bento import image_files, package
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
+from support.training import train
 
 CANARY = "import pathlib\npathlib.Path('imported').touch()\nfrom toyshop import *\n"
 

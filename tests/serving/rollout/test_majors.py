@@ -12,9 +12,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from local_client import LocalClient
-from test_registry import train
-from test_service import Lead
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, UsageError
@@ -29,6 +26,9 @@ from d2c_mlops.serving.predict.older_contracts import Older
 from d2c_mlops.serving.predict.sunsets import promised, said
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
+from support.lead_service import Lead
+from support.local_client import LocalClient
+from support.training import train
 
 SINCE, UNTIL = datetime(2026, 11, 1, 12, tzinfo=UTC), datetime(2099, 3, 31, 23, 59, 59, tzinfo=UTC)
 RECORD = {"lead_id": "L-1", "visits": 3}
@@ -172,7 +172,7 @@ def moved(settings: Settings, project: Path) -> Settings:
     promote("mean_units", settings)
     module = project / "toyshop" / "__init__.py"
     module.write_text(module.read_text() + NEXT)
-    text = "from test_registry import train; from d2c_mlops.settings import load; train(load())"
+    text = "from support.training import train; from d2c_mlops.settings import load; train(load())"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=project,
                           env={**__import__("os").environ, "PYTHONPATH": f"{project}:{Path(__file__).parents[2]}"})  # fmt: skip
     assert done.returncode == 0, done.stderr

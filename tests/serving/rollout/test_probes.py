@@ -18,11 +18,6 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from local_client import LocalClient
-from pricing import CONTRACT, listening, predicted, shop
-from test_registry import train
-from test_rollout import Service, going, leads
-from test_service import ASK, Lead
 
 from d2c_mlops.cli import main
 from d2c_mlops.convert.run.observed import contract_of
@@ -47,6 +42,12 @@ from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.predict import synthetic
 from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.serving.rollout.lookup import logged as served_to
+from support.decisions_shop import CONTRACT, predicted, shop
+from support.http_server import listening
+from support.lead_service import ASK, Lead
+from support.local_client import LocalClient
+from support.rollouts import Service, going, leads
+from support.training import train
 
 
 class Pricer(Lead):

@@ -17,10 +17,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from local_client import LocalClient
 from sqlalchemy import select
-from test_registry import train
-from test_service import Lead
 
 from d2c_mlops import verbs
 from d2c_mlops.cli import main
@@ -31,7 +28,7 @@ from d2c_mlops.models.core.contract import contract_to_dict
 from d2c_mlops.registry.promotion_history import champion
 from d2c_mlops.registry.promotions import judge_and_promote as promote_alone
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.app.app import Served
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.log.aborted import marks
@@ -46,14 +43,9 @@ from d2c_mlops.serving.rollout.status import standing, workers
 from d2c_mlops.serving.rollout.variants import Shadows, version_in
 from d2c_mlops.serving.rollout.watcher import Watcher
 from d2c_mlops.settings import RolloutSettings, ServiceSettings, Settings, load
-
-LOOSE = RolloutSettings(min_answers=10_000, slow_ms=1e9)
-KEYS = [f"C-{i:06}" for i in range(100_000)]
-
-
-def going(share: float = 0.1, mode: str = "share", **more: object) -> Rollout:
-    return Rollout("leads", 1, 2, mode, share, "2", **{"stage": "s1", "guards": LOOSE, **more})
-
+from support.lead_service import Lead
+from support.rollouts import KEYS, Service, going, leads
+from support.training import train
 
 # --- which keys
 
@@ -97,58 +89,12 @@ def test_a_key_is_the_same_text_in_a_request_a_table_and_a_command(value: object
 # --- two in one service
 
 
-class Keen(Lead):
-    """Says a hundred more; fails on leads with 13 visits, refuses the same as the other."""
-
-    def predict_records(self, records):
-        if any(r["visits"] == 13 for r in records):
-            raise ZeroDivisionError("thirteen")
-        return [{**row, "score": row["score"] + 100} for row in super().predict_records(records)]
-
-
-class Service:
-    """Two versions behind the application, as in a worker."""
-
-    def __init__(self, folder: Path, challenger: Lead | None = None) -> None:
-        self.folder = folder
-        sides = (Lead(), challenger or Keen())
-        self.versions = {n: Served(m, "leads", n, {}, {}, secret=b"s") for n, m in enumerate(sides, 1)}
-        self.loaded = [self.versions[1]]
-        self.keeping = Keeping(logbook=Logbook(folder / "log", segment=2**18))
-        self.app: App = create_app(lambda: self.loaded[0], self.keeping)
-        self.client = LocalClient(self.app, raise_server_exceptions=False)
-        self.watcher = self.watch()
-
-    def watch(self, install: Callable[[Served], None] | None = None) -> Watcher:
-        file, folder = place("", str(self.folder), "leads")
-        made = install or (lambda served: self.loaded.__setitem__(0, served))
-        return Watcher(self.versions, 1, made, self.app.metrics, file, folder, self.keeping.logbook)
-
-    def says(self, rollout: Rollout) -> None:
-        assert self.watcher.file is not None
-        write(self.watcher.file, rollout)
-        self.watcher.look()
-
-    def ask(self, *records: dict, path: str = "/predict", **more: object):
-        return self.client.post(path, json={"records": list(records)}, **more)
-
-    def logged(self) -> list[dict]:
-        self.watcher.close()
-        self.keeping.logbook.close()
-        files = sorted((self.folder / "log").glob("*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
-
-
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     made = Service(tmp_path)
     yield made
     made.watcher.close()
     made.keeping.logbook.close()
-
-
-def leads(count: int, visits: int = 3) -> list[dict]:
-    return [{"lead_id": key, "visits": visits} for key in KEYS[:count]]
 
 
 def test_without_a_rollout_the_champion_itself_answers(service: Service) -> None:

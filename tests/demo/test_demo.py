@@ -78,10 +78,9 @@ def test_an_interrupted_demo_leaves_no_process_and_no_half_written_file(walked: 
 
 
 def test_every_verb_is_a_call_too(settings, project: Path) -> None:
-    from test_registry import train
-    from test_runs import PARAMETERS, RECORD, write
-
     import d2c_mlops as d2c
+    from support.notebooks import PARAMETERS, RECORD, write
+    from support.training import train
 
     write(project / "nb.ipynb", PARAMETERS, RECORD)
     assert d2c.run("nb.ipynb", n=4).recorded["twice"] == 8
@@ -95,9 +94,8 @@ def test_every_verb_is_a_call_too(settings, project: Path) -> None:
 
 @pytest.mark.slow
 def test_serve_is_a_call_too(settings, project: Path) -> None:
-    from test_registry import train
-
     import d2c_mlops as d2c
+    from support.training import train
 
     train(settings)
     d2c.promote("mean_units", by="Jo")

@@ -1,18 +1,14 @@
 """A shop whose prices are decided upon: a model on record, what it predicted, a receiver, a server."""
 
 import json
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pandera.pandas as pa
-import uvicorn
 from sqlalchemy import insert
 
 from d2c_mlops.decisions.policy import Policy
@@ -110,23 +106,3 @@ class Receiver:
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
-
-
-@contextmanager
-def listening(app: Any) -> Iterator[str]:
-    """Serve an application over real HTTP while the block lasts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    limit = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
