@@ -243,7 +243,7 @@ def test_forgetting_is_chosen_where_the_world_turns_and_the_future_is_not_seen()
     known = sample.known_before(500)
     assert (sample.outcome_at[known] <= sample.scored_at[500]).all() and known.max() < 500
     fields, _ = learn_fields(sample.frame)
-    plan = lead_training.Plan(tuple(fields), terms_of(fields), {}, QUICK)
+    plan = lead_training.TrainingPlan(tuple(fields), terms_of(fields), {}, QUICK)
     tried = lead_training.trial(plan, sample, plan.codes(sample.frame))
     turned = dataclasses.replace(sample, won=np.r_[sample.won[:740], ~sample.won[740:]])
     again = lead_training.trial(plan, turned, plan.codes(turned.frame))

@@ -549,7 +549,7 @@ def test_a_refusal_says_whose_charter_it_rests_on(settings: Settings) -> None:
     promote("demand", settings)
     train(settings, freq="W")
     with pytest.raises(
-        GateRefused, match=r"shipped example d2c_mlops\.models\.forecasting, not answered for this shop"
+        GateRefused, match=r"shipped example d2c_mlops\.models\.forecasting\.forecasting, not answered for this shop"
     ):
         promote("demand", settings)
 

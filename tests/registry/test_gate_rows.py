@@ -27,7 +27,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Evaluation, Model
-from d2c_mlops.models.converted.recorded_steps import LearnedSteps, steady
+from d2c_mlops.models.converted.recorded_steps import Learned, steady
 
 
 def as_frame(features):
@@ -63,7 +63,7 @@ class RowsModel(Model):
 
     def fit(self, tables, as_of):
         done = train(data=self.data)
-        self.estimator, self.as_of, self.learned = done["model"], as_of, LearnedSteps()
+        self.estimator, self.as_of, self.learned = done["model"], as_of, Learned()
         for name, value in done["given"].items():
             self.learned.give(name, value)
         prepare_records(done["records"], self.learned)

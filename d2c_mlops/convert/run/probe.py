@@ -200,7 +200,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     from d2c_mlops.convert.plan.entry import learned_column
     from d2c_mlops.convert.run.agreement import agree
     from d2c_mlops.convert.run.observed import contract_of, keyed, output_of
-    from d2c_mlops.models.converted.recorded_steps import LearnedSteps
+    from d2c_mlops.models.converted.recorded_steps import Learned
     from d2c_mlops.models.converted.statistical import Forecast
     from d2c_mlops.models.core.contract import contract_from_dict, to_frame, to_records
 
@@ -216,7 +216,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
         raw.index.is_unique, "rows are repeated before the record enters; repeat those of the training after the split"
     )
     _need(hasattr(model, "predict"), "the estimator cannot predict")
-    learned = LearnedSteps()
+    learned = Learned()
     for name, value in done["given"].items():
         learned.give(name, value)
     prepare = space[candidate["prepare"]]

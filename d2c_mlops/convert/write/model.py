@@ -30,7 +30,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Evaluation, Model
-from d2c_mlops.models.converted.recorded_steps import LearnedSteps, load_fitted, save_fitted, steady
+from d2c_mlops.models.converted.recorded_steps import Learned, load_fitted, save_fitted, steady
 from d2c_mlops.models.converted.statistical import forecast_of, regression_of"""
 
 
@@ -65,7 +65,7 @@ class ModelSource:
         return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": self.name,
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score, "estimator": self.estimator,
                 "load": self.load_name, "load_parameters": list(self.load_parameters),
-                "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.converted.recorded_steps import LearnedSteps\n"
+                "sources": ["from typing import Any\nimport pandas as pd\nfrom d2c_mlops.models.converted.recorded_steps import Learned\n"
                             "from d2c_mlops.models.converted.statistical import forecast_of, regression_of",
                             self.train, self.load, "\n\n".join([*self.functions, self.prepare])]}  # fmt: skip
 
@@ -112,7 +112,7 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: CodePara
     load, load_call, load_order = _loading(plan, chosen, parameters, way)
     lines = returning([f"{way.start} = learned.records(records)", *way.replay.lines], way.replay.features)
     prepare = (
-        "def prepare_records(records: pd.DataFrame, learned: LearnedSteps) -> Any:\n"
+        "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
         '    """Return the features of records, prepared as the training data was."""\n'
         + "\n".join(indented(each) for each in lines)
     )
@@ -177,7 +177,7 @@ def _forecast(
         + "\n".join(indented(each) for each in [*body, *result])
     )
     prepare = (
-        "def prepare_records(records: pd.DataFrame, learned: LearnedSteps) -> Any:\n"
+        "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
         '    """Return the steps ahead that are asked for, from 1."""\n'
         "    return learned.records(records)"
     )
@@ -194,7 +194,7 @@ _AS_FRAME = '''def as_frame(features: Any) -> pd.DataFrame:
 
 def _features_only() -> str:
     return (
-        "def prepare_records(records: pd.DataFrame, learned: LearnedSteps) -> Any:\n"
+        "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
         '    """Return the features: a record is what the estimator was trained on, already prepared."""\n'
         "    features = learned.records(records)\n"
         '    return features.to_numpy() if learned["plain"] else features'

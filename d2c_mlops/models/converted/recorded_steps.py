@@ -21,7 +21,7 @@ from .learned_columns import codes_among, group_figures, of_groups, ranks_among
 from .statistical import Forecast, Regression, read_statistical, write_statistical
 
 # %% auto #0
-__all__ = ['to_plain', 'from_plain', 'written', 'save_fitted', 'load_fitted', 'LearnedSteps', 'as_type', 'steady']
+__all__ = ['to_plain', 'from_plain', 'written', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
 
 # %% ../../../nbs/models/converted/recorded_steps.ipynb #ffa25e96
 def to_plain(value: Any) -> Any:
@@ -258,7 +258,7 @@ class _Inside(_Transforms):
         return choose() if self.learning else tuple(whole for whole in wholes for _ in range(each))
 
 # %% ../../../nbs/models/converted/recorded_steps.ipynb #d4b67e64
-class LearnedSteps(_Inside):
+class Learned(_Inside):
     """What a preparation took from the training data: statistics, categories, fitted objects, the shape of a record."""
 
     def write(self, folder: Path) -> None:
@@ -269,7 +269,7 @@ class LearnedSteps(_Inside):
             save_fitted(fitted, folder / f"{name}.skops")
 
     @classmethod
-    def read(cls, folder: Path, trusted: Sequence[str]) -> LearnedSteps:
+    def read(cls, folder: Path, trusted: Sequence[str]) -> Learned:
         """Read what `write` wrote."""
         plain = json.loads((folder / "learned.json").read_text(encoding="utf-8"))
         made = cls()

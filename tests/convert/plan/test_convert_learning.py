@@ -16,7 +16,7 @@ from d2c_mlops.convert.plan.learning import advice, sites
 from d2c_mlops.convert.plan.plan import Plan, read
 from d2c_mlops.convert.run.agreement import Disagreement, agree, rare_first
 from d2c_mlops.convert.source.notebook import read_notebook
-from d2c_mlops.models.converted.recorded_steps import LearnedSteps
+from d2c_mlops.models.converted.recorded_steps import Learned
 
 rng = np.random.default_rng(7)
 SHOP = pd.DataFrame({
@@ -160,7 +160,7 @@ def ways(tmp_path: Path, source: str) -> tuple[Any, Any]:
     """The author's function, and the one that takes what was learned."""
     plan = planned(tmp_path, IMPORTS, source, "X = f(shop)")
     functions = functions_of(plan, inner=True)
-    space: dict[str, Any] = {"Learned": LearnedSteps}
+    space: dict[str, Any] = {"Learned": Learned}
     body = "\n".join(line for line in IMPORTS.split("\n") if "read_csv" not in line)
     exec(f"{body}\n{source}", space)
     for text in served_sources(f"{functions.served['f']}(shop)", plan, functions):
@@ -171,7 +171,7 @@ def ways(tmp_path: Path, source: str) -> tuple[Any, Any]:
 @pytest.mark.parametrize("what", LEARNING)
 def test_a_function_that_learns_gives_a_record_its_features_of_the_whole_table(what: str, tmp_path: Path) -> None:
     own, served = ways(tmp_path, LEARNING[what])
-    learned = LearnedSteps()
+    learned = Learned()
 
     def prepare(records: pd.DataFrame) -> Any:
         return served(learned.records(records), learned=learned)
@@ -306,7 +306,7 @@ def test_last_digits_of_a_product_are_no_difference(size: float, rest: float, sa
 def test_threads_that_ask_at_once_do_not_share_their_place_in_the_notes() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    learned = LearnedSteps()
+    learned = Learned()
 
     def prepare(records: pd.DataFrame) -> pd.DataFrame:
         frame = learned.records(records)

@@ -347,6 +347,6 @@ def running() -> str:
 def test_what_runs_foreign_code_has_one_door() -> None:
     """Every place that runs cells or the exported module starts a Child: there the container is chosen."""
     package = Path(containers.PACKAGE) / "convert"
-    own = {"isolation.py", "containers.py", "container_init.py", "isolation_launcher.py", "sandbox.py"}
+    own = {"isolation.py", "containers.py", "container_init.py", "isolation_launcher.py", "isolated_run.py"}
     calls = [path.name for path in package.rglob("*.py") if path.name not in own and "View(" in path.read_text()]
     assert calls == [] and issubclass(Session, Child)

@@ -79,8 +79,10 @@ def test_a_service_that_cannot_be_imported_is_told_with_its_own_next_step(tmp_pa
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "models").mkdir()
-    (package / "serving").mkdir()
-    (package / "serving/majors.py").write_text("raise SystemExit('the model is gone\\n  next: train it again')")
+    (package / "serving" / "predict").mkdir(parents=True)
+    (package / "serving/predict/older_contracts.py").write_text(
+        "raise SystemExit('the model is gone\\n  next: train it again')"
+    )
     with pytest.raises(D2CError, match="the model is gone") as err:
         pins(tmp_path)
     assert err.value.next == "train it again"

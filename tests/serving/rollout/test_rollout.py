@@ -38,6 +38,7 @@ from d2c_mlops.serving.rollout import commands as rollouts
 from d2c_mlops.serving.rollout import history, variants
 from d2c_mlops.serving.rollout import watcher as watch
 from d2c_mlops.serving.rollout.counters import Tally, summary, total, verdict
+from d2c_mlops.serving.rollout.promotion import rollback
 from d2c_mlops.serving.rollout.state_file import FILE, Rollout, here, key_text, place, position, read, write
 from d2c_mlops.serving.rollout.status import standing, workers
 from d2c_mlops.serving.rollout.variants import Shadows, version_in
@@ -466,7 +467,7 @@ def test_a_rollout_from_start_to_promotion_is_on_record(two, settings: Settings)
     assert champion(ledger, "mean_units").version == 2 and (read(file).champion, read(file).mode) == (2, "off")
     actions = [(each.action, each.by) for each in history.history(ledger, "mean_units")]
     assert actions == [("shadow", "Jo"), ("start", "Jo"), ("widen", "Jo"), ("promote", "Jo")]
-    rollouts.rollback("mean_units", settings)
+    rollback("mean_units", settings)
     assert read(file).champion == 1
 
 
@@ -539,7 +540,7 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
 
 def test_what_was_rolled_back_from_or_aborted_by_hand_does_not_go_out_again(two, settings: Settings) -> None:
     rollouts.promote("mean_units", settings, number=2)
-    rollouts.rollback("mean_units", settings, by="Jo", reason="complaints")
+    rollback("mean_units", settings, by="Jo", reason="complaints")
     with pytest.raises(UsageError, match=r"version 1 took its place as champion .* by Jo: complaints"):
         rollouts.rollout("mean_units", settings, share=0.1)
     assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).going
