@@ -15,16 +15,11 @@ from d2c_mlops.models.forecasting.baselines import (
     weekday_mean,
     weekday_profile,
 )
-from d2c_mlops.models.forecasting.panel import Freq, Panel
 from d2c_mlops.models.forecasting.smoothing import Array
+from support.panels import panel
 
 NAN = float("nan")
 METHODS = [seasonal_naive, weekday_mean, level_and_profile]
-
-
-def panel(values: Array, freq: Freq = "D") -> Panel:
-    dates = np.datetime64("2024-01-01", "D") + np.arange(len(values)) * (1 if freq == "D" else 7)
-    return Panel(freq, dates, tuple(f"s{i}" for i in range(values.shape[1])), values)
 
 
 def test_seasonal_naive_repeats_the_last_week_from_the_right_weekday() -> None:

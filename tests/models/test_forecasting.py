@@ -27,17 +27,13 @@ from d2c_mlops.models.forecasting.combined import combine, spikes, trim
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.models.forecasting.forecasts import learn
 from d2c_mlops.models.forecasting.intervals import VALUES, forecast, past_errors
-from d2c_mlops.models.forecasting.panel import Freq, Panel, closed_days, on_sale, panel_of
+from d2c_mlops.models.forecasting.panel import Freq, closed_days, on_sale, panel_of
 from d2c_mlops.models.forecasting.smoothing import Array
+from support.panels import panel
 
 matplotlib.use("Agg")
 NAN = float("nan")
 SHARED = Path(os.environ.get("D2C_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-
-
-def panel(values: Array, freq: Freq = "D") -> Panel:
-    dates = np.datetime64("2024-01-01", "D") + np.arange(len(values)) * (1 if freq == "D" else 7)
-    return Panel(freq, dates, tuple(f"s{i}" for i in range(values.shape[1])), values)
 
 
 def lines(rows: list[dict[str, Any]]) -> Tables:

@@ -127,13 +127,6 @@ def sales(start: str, periods: int, freq: str, season: int, name: str = "day") -
     return pd.DataFrame({name: dates.strftime("%Y-%m-%d"), "units": units.round(1)})
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
-
-
 def converted(
     place: Path, table: pd.DataFrame, steps: str, train: str, horizon: int = 6, answer: str = ANSWER
 ) -> ModuleType:

@@ -1,8 +1,6 @@
 """The gate holds rows back where the steps of a converted notebook hand out features and outcomes, later ones where they have dates."""
 
 import importlib
-import sys
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from types import ModuleType
@@ -123,13 +121,6 @@ KINDS = {
         "def read(data):\n    return pd.read_csv(data, dtype=float)\n" + SPLIT + LOGIT,
         "df = read(data)\n    X, y = df[['visits', 'spend']], df['bought']\n    " + END, NAMES),
 }  # fmt: skip
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
 
 
 def converted(

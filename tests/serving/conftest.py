@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.registry.versions import new_model
 from d2c_mlops.serving.app.app import Keeping
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.http.idempotency import Kept
 from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.settings import Settings
+from support.lead_service import asking
+from support.local_client import LocalClient
+from support.rollouts import Service
 
 
 @pytest.fixture
@@ -20,3 +26,22 @@ def keeping(tmp_path: Path) -> Iterator[Keeping]:
     yield held
     held.logbook.close()
     held.kept.close()
+
+
+@pytest.fixture
+def client(keeping: Keeping) -> LocalClient:
+    return asking(keeping)
+
+
+@pytest.fixture
+def model(settings: Settings) -> Model:
+    made = new_model("mean_units", settings, {})
+    return made.fit(*type(made).example())
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path)
+    yield made
+    made.watcher.close()
+    made.keeping.logbook.close()

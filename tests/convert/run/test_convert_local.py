@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,7 @@ from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.settings import load
-
-
-def notebook(path: Path, *cells: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
-            for i, s in enumerate(cells)]  # fmt: skip
-    path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    return path
+from support.notebooks import notebook
 
 
 def written(root: Path, files: dict[str, str]) -> Path:

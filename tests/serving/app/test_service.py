@@ -25,11 +25,6 @@ from support.local_client import LocalClient
 NOW = datetime.now(UTC)
 
 
-@pytest.fixture
-def client(keeping: Keeping) -> LocalClient:
-    return asking(keeping)
-
-
 def test_explain_answers_as_predict_does_with_reasons(client: LocalClient) -> None:
     predicted, explained = (client.post(p, json={"records": [ASK]}).json() for p in ("/predict", "/explain"))
     (plain,), (said,) = predicted["predictions"], explained["predictions"]

@@ -14,7 +14,7 @@ import pytest
 
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.registry.versions import load_version, new_model
+from d2c_mlops.registry.versions import load_version
 from d2c_mlops.serving.app.app import Keeping, Served, create_app
 from d2c_mlops.serving.http.api_keys import create
 from d2c_mlops.serving.local.server import free_port, serving
@@ -25,12 +25,6 @@ from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import ServiceSettings, Settings
 from support.local_client import LocalClient
 from support.training import train
-
-
-@pytest.fixture
-def model(settings: Settings) -> Model:
-    made = new_model("mean_units", settings, {})
-    return made.fit(*type(made).example())
 
 
 @pytest.fixture

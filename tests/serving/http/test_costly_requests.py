@@ -18,17 +18,12 @@ from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.serving.predict.validation import LISTED, MORE
 from d2c_mlops.settings import ServiceSettings
 from support.http_server import exchange, served
-from support.lead_service import ASK, Lead, asking
+from support.lead_service import ASK, Lead
 from support.local_client import LocalClient
 
 MILLION = b",".join(b'"k%d":1' % i for i in range(1_000_000))
 NDJSON = {"Content-Type": "application/x-ndjson"}
 LEVELS = 100_000
-
-
-@pytest.fixture
-def client(keeping: Keeping) -> LocalClient:
-    return asking(keeping)
 
 
 class Cost:

@@ -29,14 +29,6 @@ NO = {"action": "overridden", "reason": "no"}
 EAGER = RolloutSettings(min_feedback=5)
 
 
-@pytest.fixture
-def service(tmp_path: Path):
-    made = Service(tmp_path)
-    yield made
-    made.watcher.close()
-    made.keeping.logbook.close()
-
-
 def tell(service: Service, **body: object) -> int:
     return service.client.post("/feedback", json={**NO, **body}).status_code
 

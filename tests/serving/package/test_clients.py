@@ -21,11 +21,9 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.registry.versions import new_model
 from d2c_mlops.serving.app.app import Served, create_app
 from d2c_mlops.serving.clients import client, languages
 from d2c_mlops.serving.rollout.promotion import promote
-from d2c_mlops.settings import Settings
 from support.local_client import LocalClient
 from support.training import train
 
@@ -40,12 +38,6 @@ AWKWARD = Contract(
     }),
     outputs=pa.DataFrameSchema({"customer id": column("string", "Who"), "day": column("date", "When", nullable=True)}),
 )  # fmt: skip
-
-
-@pytest.fixture
-def model(settings: Settings) -> Model:
-    made = new_model("mean_units", settings, {})
-    return made.fit(*type(made).example())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,14 +88,6 @@ def test_a_key_is_the_same_text_in_a_request_a_table_and_a_command(value: object
 
 
 # --- two in one service
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    made = Service(tmp_path)
-    yield made
-    made.watcher.close()
-    made.keeping.logbook.close()
 
 
 def test_without_a_rollout_the_champion_itself_answers(service: Service) -> None:
