@@ -30,14 +30,16 @@ class D2CError(Exception):
         what: str,  # what is wrong, in one line
         *,
         where: str = "",  # file, cell, row or column
-        next: str = "",  # the command or the edit that mends it
+        next: str = "",  # the command or the edit that fixes it
         failures: Sequence[Failure] = (),  # everything that a check collected before it stopped
+        cell: int = 0,  # number of the notebook's cell that failed, from 1; 0 for none
     ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.next = next
         self.failures = tuple(failures)
+        self.cell = cell
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
@@ -58,11 +60,13 @@ class D2CError(Exception):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.what, self.where, self.next, self.failures)
+        return _rebuild, (type(self), self.what, self.where, self.next, self.failures, self.cell)
 
 
-def _rebuild(kind: type[D2CError], what: str, where: str, next: str, failures: Sequence[Failure]) -> D2CError:
-    return kind(what, where=where, next=next, failures=failures)
+def _rebuild(
+    kind: type[D2CError], what: str, where: str, next: str, failures: Sequence[Failure], cell: int
+) -> D2CError:
+    return kind(what, where=where, next=next, failures=failures, cell=cell)
 
 
 class UsageError(D2CError):

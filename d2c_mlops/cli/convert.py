@@ -34,8 +34,8 @@ def check(
     Hidden state, paths and secrets, libraries that changed, leakage, what is missing before it can be scheduled: each
     finding says why it matters and what mends it. docs/rules.md describes the rules.
     """
+    from d2c_mlops.convert.check.apply_fixes import write_fixed_copy
     from d2c_mlops.convert.check.check import check as examine
-    from d2c_mlops.convert.check.fix import fix
     from d2c_mlops.convert.check.report import Report
 
     reports = [examine(path, select=select or None, ignore=ignore or None) for path in notebooks]
@@ -51,7 +51,7 @@ def check(
         copy = path.with_stem(f"{path.stem}_fixed")
         if copy.exists():
             raise UsageError("the copy is there already", where=str(copy), next="move it away")
-        fixed = fix(path, copy)
+        fixed = write_fixed_copy(path, copy)
         if not (sarif or as_json):
             click.echo(f"{here(copy.resolve())}\n{fixed.to_text()}")
     raise click.exceptions.Exit(report.exit_code_for(fail_on))

@@ -129,7 +129,7 @@ def _model(written: Mapping[str, Any] | None) -> str:
 
 def served_text(agreement: Mapping[str, Any]) -> str:
     """Say how many records were asked alone and in pairs, and had the features of the whole table."""
-    from d2c_mlops.convert.run.agreement import PAIRS, SINGLES
+    from d2c_mlops.convert.run.feature_agreement import PAIRS, SINGLES
 
     wanted = min(agreement["rows"], SINGLES)
     missing = agreement["singles"] < wanted or agreement["pairs"] < (PAIRS if agreement["rows"] > 1 else 0)

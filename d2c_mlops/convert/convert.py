@@ -1,4 +1,4 @@
-"""The whole way: bring back to life, read, write, verify, report. A refusal at any stage is an answer."""
+"""Convert a notebook: repair and run it, read it, write the conversion, verify it, report. Any stage may refuse it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.conversion_report import served_text, write_report
-from d2c_mlops.convert.plan import reading
+from d2c_mlops.convert.plan import data_flow
 from d2c_mlops.convert.plan.plan import Plan, read
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits
@@ -24,6 +24,10 @@ from d2c_mlops.convert.write.writing import WrittenNotebook, default_name, write
 from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
 from d2c_mlops.settings import Settings
 
+if TYPE_CHECKING:
+    from d2c_mlops.convert.repair.repair_result import RepairResult
+    from d2c_mlops.convert.verify.verify import Verdict
+
 STAGES = ("revive", "read", "write", "verify", "report")
 LARGEST_COPY = 512 << 20  # bytes of data that are copied into the project
 Progress = Callable[[str], None]
@@ -31,7 +35,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ConversionRefused:
-    """Where it ended: the stage, the cell (as a reader counts, 0 for none), why, and what a person can do."""
+    """Why a conversion stopped: the stage, the cell (from 1, 0 for none), the reason and the next step."""
 
     stage: str
     cell: int
@@ -41,15 +45,15 @@ class ConversionRefused:
 
 @dataclass
 class Conversion:
-    """What each stage gave; `work` holds the artefacts and the report."""
+    """The result of each stage; `work` is the folder of the artefacts and the report."""
 
     notebook: Path
     name: str
     work: Path
-    revived: Any = None
+    repair: RepairResult | None = None
     plan: Plan | None = None
     written: WrittenNotebook | None = None
-    verdict: Any = None
+    verdict: Verdict | None = None
     refusal: ConversionRefused | None = None
     findings: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -75,54 +79,58 @@ class Conversion:
     def runs(self) -> dict[str, int]:
         """How often the notebook or its conversion was run, by stage."""
         counts = {
-            "to repair it": getattr(self.revived, "runs", 0),
-            "to see its types and try its model": int(self.written is not None and bool(self.isolation)),
-            "to verify it": getattr(self.verdict, "runs", 0),
+            "to repair it": self.repair.runs if self.repair else 0,
+            "to infer its types and test its model": int(self.written is not None and bool(self.isolation)),
+            "to verify it": self.verdict.runs if self.verdict else 0,
         }
         return {stage: count for stage, count in counts.items() if count}
 
     @property
     def exit_code(self) -> int:
-        """3 where the notebook was refused or the conversion computes something else, else 0."""
-        return DataRefused.exit_code if self.refusal or getattr(self.verdict, "status", "") == "differs" else 0
+        """3 if the notebook was refused or the conversion gives other results, else 0."""
+        return (
+            DataRefused.exit_code
+            if self.refusal or (self.verdict is not None and self.verdict.status == "differs")
+            else 0
+        )
 
     def to_text(self) -> str:
-        """Return what came of it in a few lines for a terminal."""
+        """Return the result as a few lines for a terminal."""
         if self.refusal is not None:
             cell = f", cell {self.refusal.cell}" if self.refusal.cell else ""
             lines = [f"refused at {self.refusal.stage}{cell}: {self.refusal.why}"]
         else:
-            lines = [f"mend: {mend.reason}" for mend in getattr(self.revived, "mends", ())]
+            lines = [f"fix: {fix.reason}" for fix in (self.repair.fixes if self.repair else ())]
             if self.written is None and self.plan is not None:
-                lines.append(reading.to_text(reading.reading(self.plan)))
-            elif self.written is None and self.revived is not None:
-                lines.append(f"revived   {self.revived.notebook}")
+                lines.append(data_flow.to_text(data_flow.reading(self.plan)))
+            elif self.written is None and self.repair is not None:
+                lines.append(f"repaired  {self.repair.notebook}")
             if self.written is not None:
                 lines.append(f"notebook  {self.written.notebook}\nmodule    {self.written.module_file}")
                 lines.append(f"model     {self.written.model or 'none: ' + self.written.no_model}")
                 if self.local:
                     place = self.written.module_file.parents[1] / "local"
-                    lines.append(f"local     {', '.join(self.local)} copied into {place}: change them there")
+                    lines.append(f"local     {', '.join(self.local)} copied into {place}: edit the copies")
                 if self.written.agreement:
                     lines.append(f"served    {served_text(self.written.agreement)}")
             if self.verdict is not None:
                 lines.append(f"verdict   {self.verdict.status}: {self.verdict.reason}")
                 if saved := self.verdict.saved.get("cells"):
                     same = self.verdict.saved["same"]
-                    lines.append(f"then      {same} of {saved} cells show the figures of their saved outputs")
-        lines += [f"fetched   {each.text}" for each in getattr(self.revived, "fetched", ())]
+                    lines.append(f"saved     {same} of {saved} cells give the figures of their saved outputs")
+        lines += [f"fetched   {source.text}" for source in (self.repair.fetched if self.repair else ())]
         if self.isolation:
             lines.append(f"isolation {mode(self.isolation).summary}")
         if self.runs:
             stages = ", ".join(f"{count} {stage}" for stage, count in self.runs.items())
-            lines.append(f"runs      {sum(self.runs.values())} in copies of its folder: {stages}")
+            lines.append(f"runs      {sum(self.runs.values())} in copies of the notebook's folder: {stages}")
         if self.report is not None:
             lines.append(f"report    {self.report}")
         return "\n".join([*lines, f"next      {self.next}"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return all results as JSON values."""
-        made = {
+        values = {
             "notebook": str(self.notebook),
             "name": self.name,
             "status": "refused"
@@ -133,8 +141,8 @@ class Conversion:
             if self.plan
             else "revived",
             "refusal": None if self.refusal is None else vars(self.refusal),
-            "revived": _plain(self.revived),
-            "read": None if self.plan is None else reading.reading(self.plan),
+            "revived": _plain(self.repair),
+            "read": None if self.plan is None else data_flow.reading(self.plan),
             "written": None if self.written is None else self.written.to_dict(),
             "verdict": _plain(self.verdict),
             "local": self.local,
@@ -146,14 +154,31 @@ class Conversion:
             "report": None if self.report is None else str(self.report),
             "next": self.next,
         }
-        return json.loads(json.dumps(made, default=str))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(values, default=str))  # type: ignore[no-any-return]
 
     def raise_for_refusal(self) -> None:
         """Raise DataRefused (exit code 3) where the notebook was refused."""
         if self.refusal is not None:
             where = f"{self.notebook}, cell {self.refusal.cell}" if self.refusal.cell else str(self.notebook)
-            shown = [Failure(f"the report is {self.report}")] if self.report else []
-            raise DataRefused(self.refusal.why, where=where, failures=shown, next=self.refusal.next)
+            report = [Failure(f"report: {self.report}")] if self.report else []
+            raise DataRefused(
+                self.refusal.why, where=where, failures=report, next=self.refusal.next, cell=self.refusal.cell
+            )
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What the caller of a conversion chose; the same for every stage."""
+
+    data: Path  # folder with the notebook's files
+    settings: Settings
+    install: bool
+    run: bool
+    limits: ChildLimits
+    progress: Progress
+
+
+Stage = Callable[[Conversion, StageOptions], None]
 
 
 def convert(
@@ -177,35 +202,36 @@ def convert(
     """Convert a notebook into the project of the settings; the original is never changed. Raises UsageError only."""
     path = Path(notebook)
     if wrong := set(stages) - set(STAGES):
-        raise UsageError(f"there is no stage {', '.join(sorted(wrong))}", next=f"use some of: {', '.join(STAGES)}")
+        raise UsageError(f"unknown stage: {', '.join(sorted(wrong))}", next=f"use some of: {', '.join(STAGES)}")
     if not path.is_file():
-        raise UsageError("there is no such notebook", where=str(path), next=f"ls {path.parent}")
+        raise UsageError("the notebook does not exist", where=str(path), next=f"ls {path.parent}")
     if data is not None and not Path(data).is_dir():
-        raise UsageError("there is no such folder", where=str(data), next="pass the folder with the notebook's files")
+        raise UsageError("the folder does not exist", where=str(data), next="pass the folder with the notebook's files")
     name = name or _name(path)
     if not name.isidentifier() or name != name.lower():
-        raise UsageError(f"{name!r} is no name for a module", next="use lower case letters, digits and _")
+        raise UsageError(f"{name!r} is not a valid module name", next="use lower case letters, digits and _")
     if install and isolation.startswith(PREFIX):
         image = isolation.removeprefix(PREFIX)
-        raise UsageError("packages cannot be installed into an image that is read-only", where=f"--container {image} --install",
-                         next=f"add them to the image {image}, and leave --install out")  # fmt: skip
+        raise UsageError("packages cannot be installed: the container image is read-only", where=f"--container {image} --install",
+                         next=f"add the packages to the image {image} and omit --install")  # fmt: skip
     work = settings.store / "convert" / name
     work.mkdir(parents=True, exist_ok=True)
     done = Conversion(path, name, work, fetch=fetch and run, fetch_from=tuple(fetch_from))
     folder = Path(data) if data is not None else path.parent
     if run and any(stage in stages for stage in ("revive", "write", "verify")):
-        isolation = (mode(isolation) if isolation else best()).name  # before anything else: it may be refused
+        isolation = (mode(isolation) if isolation else best()).name  # first, because it may raise
     limits = ChildLimits(timeout, memory, isolation)
     done.isolation = isolation if run else ""
+    options = StageOptions(folder, settings, install, run, limits, progress)
     stage = STAGES[0]
     try:
         done.local = _local(done, folder if data is not None else None, local, index)
-        for stage in [each for each in STAGES if each in stages and each != "report"]:
+        for stage in [name for name in STAGES if name in stages and name != "report"]:
             if not run and stage in ("revive", "verify"):
                 continue
             progress(stage)
             began = datetime.now(UTC)
-            _STAGES[stage](done, folder, settings, install, run, limits, progress)
+            _STAGES[stage](done, options)
             done.seconds[stage] = round((datetime.now(UTC) - began).total_seconds(), 2)
             if done.refusal is not None:
                 break
@@ -215,12 +241,12 @@ def convert(
         done.refusal = _refused(stage, error)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a notebook never crashes the converter: whatever it was, it is reported
+    except BaseException as error:  # no notebook may crash the converter: any error becomes a refusal
         what = f"{type(error).__name__}: {str(error)[:300]}"
         done.refusal = ConversionRefused(
-            stage, 0, f"the converter cannot handle this notebook yet ({what})", "convert it by hand"
+            stage, 0, f"the converter does not support this notebook yet ({what})", "convert it by hand"
         )
-    done.findings = [each.to_dict() for each in _findings(path)]
+    done.findings = [finding.to_dict() for finding in _findings(path)]
     if "report" in stages:
         done.report = work / "report.html"
         write_report(done.to_dict(), work)
@@ -228,21 +254,21 @@ def convert(
 
 
 def _local(done: Conversion, data: Path | None, local: Sequence[str], index: Sequence[str]) -> list[str]:
-    """Copy the author's own modules for the runs; raises DataRefused where a name is a package of others, too."""
+    """Copy the author's own modules for the runs; raises DataRefused where a name is also that of a package."""
     from d2c_mlops.convert.run.local_packages import FOLDER, decide, import_roots, lay_out
 
     done.index = tuple(index)
     try:
         notebook = read_notebook(done.notebook)
     except D2CError:
-        return []  # the first stage says why
+        return []  # the first stage reports the reason
     roots = import_roots(done.notebook.parent, notebook, data)
     return lay_out(decide(notebook, roots, local=local, index=index).values(), done.work / FOLDER)
 
 
 def _extra(done: Conversion) -> list[Path]:
-    """The folders from which the runs of a conversion import, beyond the environment."""
-    return [each for name in ("local", "packages") if (each := done.work / name).is_dir()]
+    """Return the folders from which the runs import, beyond the environment."""
+    return [folder for name in ("local", "packages") if (folder := done.work / name).is_dir()]
 
 
 def _name(path: Path) -> str:
@@ -252,47 +278,41 @@ def _name(path: Path) -> str:
     return made if made.isidentifier() else "notebook"
 
 
-def _revive(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: ChildLimits, progress: Progress
-) -> None:
-    from d2c_mlops.convert.repair.revive import revive
+def _repair(done: Conversion, options: StageOptions) -> None:
+    from d2c_mlops.convert.repair.repairing import repair_notebook
 
-    done.revived = revive(
+    done.repair = repair_notebook(
         done.notebook,
         done.work,
-        data=data,
-        install=install,
+        data=options.data,
+        install=options.install,
         index=done.index,
-        timeout=limits.seconds,
-        memory=limits.memory,
-        isolation=limits.isolation,
+        timeout=options.limits.seconds,
+        memory=options.limits.memory,
+        isolation=options.limits.isolation,
         fetch=done.fetch,
         fetch_from=done.fetch_from,
-        progress=progress,
+        progress=options.progress,
     )
-    refusal = done.revived.refusal
+    refusal = done.repair.refusal
     if refusal is not None:
         cell = 0 if refusal.cell is None else refusal.cell + 1
         done.refusal = ConversionRefused("revive", cell, refusal.why, refusal.next)
 
 
-def _read(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: ChildLimits, progress: Progress
-) -> None:
+def _read(done: Conversion, options: StageOptions) -> None:
     done.plan = read(read_notebook(_source(done)))
 
 
-def _write(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: ChildLimits, progress: Progress
-) -> None:
+def _write(done: Conversion, options: StageOptions) -> None:
     if done.plan is None:
-        _read(done, data, settings, install, run, limits, progress)
+        _read(done, options)
     assert done.plan is not None
-    project = find_or_make(settings.root)
-    folder = _source(done).parent if done.revived is not None else data
-    files = [each for each in folder.rglob("*") if each.is_file()] if folder.is_dir() else []
-    days = [date.fromtimestamp(each.stat().st_mtime) for each in files if each.suffix != ".ipynb"]
-    small = sum(each.stat().st_size for each in files) <= LARGEST_COPY
+    project = find_or_make(options.settings.root)
+    folder = _source(done).parent if done.repair is not None else options.data
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    days = [date.fromtimestamp(path.stat().st_mtime) for path in files if path.suffix != ".ipynb"]
+    small = sum(path.stat().st_size for path in files) <= LARGEST_COPY
     done.written = write(
         done.plan,
         project,
@@ -300,10 +320,10 @@ def _write(
         data=folder.resolve(),
         keep=f"data/{done.name}" if small else "",
         day=str(max(days, default=date(2024, 1, 1))),
-        run=run,
-        timeout=limits.seconds,
-        memory=limits.memory,
-        isolation=limits.isolation,
+        run=options.run,
+        timeout=options.limits.seconds,
+        memory=options.limits.memory,
+        isolation=options.limits.isolation,
         packages=_extra(done),
         local=done.work / "local" if done.local else None,
     )
@@ -312,19 +332,18 @@ def _write(
     (done.work / "alignment.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
 
 
-def _verify(
-    done: Conversion, data: Path, settings: Settings, install: bool, run: bool, limits: ChildLimits, progress: Progress
-) -> None:
+def _verify(done: Conversion, options: StageOptions) -> None:
     from d2c_mlops.convert.verify.verify import verify
 
-    assert done.written is not None
+    assert done.repair is not None and done.written is not None
+    limits = options.limits
     done.verdict = verify(
-        done.revived, done.written, done.work, timeout=limits.seconds, memory=limits.memory, isolation=limits.isolation
+        done.repair, done.written, done.work, timeout=limits.seconds, memory=limits.memory, isolation=limits.isolation
     )
 
 
-_STAGES: dict[str, Callable[[Conversion, Path, Settings, bool, bool, ChildLimits, Progress], None]] = {
-    "revive": _revive,
+_STAGES: dict[str, Stage] = {
+    "revive": _repair,
     "read": _read,
     "write": _write,
     "verify": _verify,
@@ -332,20 +351,14 @@ _STAGES: dict[str, Callable[[Conversion, Path, Settings, bool, bool, ChildLimits
 
 
 def _source(done: Conversion) -> Path:
-    """The notebook that is converted: the revived one where there is one."""
-    found = getattr(done.revived, "notebook", None)
-    return Path(found) if found is not None else done.notebook
+    """Return the notebook to convert: the repaired copy where there is one."""
+    repaired = done.repair.notebook if done.repair is not None else None
+    return done.notebook if repaired is None else repaired
 
 
 def _refused(stage: str, error: D2CError) -> ConversionRefused:
-    import re
-
-    text = " ".join([error.where, *(str(failure) for failure in error.failures)])
-    cell = re.search(r"cell (\d+)", text)
     why = "; ".join([error.what, *(str(failure) for failure in error.failures)])
-    return ConversionRefused(
-        stage, int(cell[1]) if cell else 0, why, error.next or "d2c check shows what is wrong with it"
-    )
+    return ConversionRefused(stage, error.cell, why, error.next or "d2c check lists what is wrong with the notebook")
 
 
 def _findings(path: Path) -> Sequence[Any]:

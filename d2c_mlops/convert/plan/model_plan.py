@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from d2c_mlops.convert.meaning.roles import Fit
+from d2c_mlops.convert.plan.block import Block, in_order
 from d2c_mlops.convert.plan.evaluation_plan import (
     Evaluated,
     bound_name,
@@ -16,10 +17,9 @@ from d2c_mlops.convert.plan.evaluation_plan import (
     trained_on,
     with_aliases,
 )
-from d2c_mlops.convert.plan.learning import Site, sites
-from d2c_mlops.convert.plan.piece import Piece, in_order
 from d2c_mlops.convert.plan.plan import Plan, PlanLine, plots, visible
 from d2c_mlops.convert.plan.replay import Manner, ReplayPlan, Words, replayed
+from d2c_mlops.convert.plan.row_dependence import Site, sites
 from d2c_mlops.convert.plan.slicing import Wanted, takes
 
 FAMILIES = ("sklearn.", "xgboost.", "lightgbm.", "imblearn.")
@@ -39,7 +39,7 @@ class Chosen:
 
     fit: Fit
     name: str
-    pieces: list[Piece]  # the steps that lead to it, in order
+    blocks: list[Block]  # the steps that lead to it, in order
     features: ast.expr  # what the notebook predicts for
     answers: ast.expr | None  # the truth that belongs to them
     held_out: bool  # whether they were kept from the fit
@@ -48,7 +48,7 @@ class Chosen:
     horizon: int = HORIZON  # of a forecast
     freq: str = ""  # of Prophet's dates
     ways: list[Way] = field(default_factory=list)
-    hands: list[tuple[Piece, set[str]]] = field(default_factory=list)  # names that steps must hand out for it
+    hands: list[tuple[Block, set[str]]] = field(default_factory=list)  # names that steps must hand out for it
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Way:
         return self.start, self.after, self.manner.every, self.manner.words is not None, self.manner.inner
 
 
-def choose(plan: Plan, found: Sequence[Piece]) -> list[Chosen] | str:
+def choose(plan: Plan, found: Sequence[Block]) -> list[Chosen] | str:
     """Return the estimators that may become the model, the last one of the notebook first, or why there is none."""
     fits = [fit for fit in plan.structure.models if kept_as(fit)]
     if not fits:
@@ -88,14 +88,14 @@ def choose(plan: Plan, found: Sequence[Piece]) -> list[Chosen] | str:
     return chosen or reasons[0]
 
 
-def settle(found: Sequence[Piece], chosen: Chosen | None, start: str = "") -> None:
+def settle(found: Sequence[Block], chosen: Chosen | None, start: str = "") -> None:
     """Let steps hand out no more than the notebook and the model that was built want; shared functions stay as they are."""
-    shared = [piece.like for piece in found if piece.like is not None]
-    for piece in found:
-        if piece.extra and piece.like is None and piece not in shared:
-            wanted = {name for each, names in (chosen.hands if chosen else ()) if each is piece for name in names}
+    shared = [block.like for block in found if block.like is not None]
+    for block in found:
+        if block.extra and block.like is None and block not in shared:
+            wanted = {name for each, names in (chosen.hands if chosen else ()) if each is block for name in names}
             wanted |= {start}
-            piece.outputs = [name for name in piece.outputs if name not in piece.extra - wanted] or piece.outputs
+            block.outputs = [name for name in block.outputs if name not in block.extra - wanted] or block.outputs
 
 
 def kept_as(fit: Fit) -> str:
@@ -110,7 +110,7 @@ def kept_as(fit: Fit) -> str:
     return "regression" if last in REGRESSIONS else ""
 
 
-def _for_fit(fit: Fit, plan: Plan, found: Sequence[Piece]) -> Chosen | str:
+def _for_fit(fit: Fit, plan: Plan, found: Sequence[Block]) -> Chosen | str:
     line = next(
         (
             each
@@ -153,38 +153,38 @@ def _for_judged(
     judged: Evaluated,
     later: Sequence[PlanLine],
     plan: Plan,
-    found: Sequence[Piece],
+    found: Sequence[Block],
 ) -> Chosen | str:
     """The estimator with the steps that lead to it and to what it is judged on."""
     features, answers, asked, kept = judged.features, judged.answers, judged.asked, kept_as(fit)
     if features is None:
         return "its features cannot be told"
     names = {name} | names_of(features) | (names_of(answers) if answers is not None else set())
-    end = next(i for i, piece in enumerate(found) if line in piece.lines)
+    end = next(i for i, block in enumerate(found) if line in block.lines)
     asking = next((each for each in later if each.statement.node is asked.statement), line) if asked else line
-    last = max(end, next((i for i, piece in enumerate(found) if asking in piece.lines), end))
+    last = max(end, next((i for i, block in enumerate(found) if asking in block.lines), end))
     if asking is not line:
         last = max(end, last - 1) if last > end else end
-    missing, hands = set(names), list[tuple[Piece, set[str]]]()
-    for piece in reversed(found[: last + 1]):
-        bound = {name for each in piece.lines for name in each.facts.binds}
-        if piece.kind == "step" and (handed := missing & bound):
-            piece.extra |= handed - set(piece.outputs)
-            piece.outputs = in_order(piece, {*piece.outputs, *handed})
-            hands.append((piece, handed))
+    missing, hands = set(names), list[tuple[Block, set[str]]]()
+    for block in reversed(found[: last + 1]):
+        bound = {name for each in block.lines for name in each.facts.binds}
+        if block.kind == "step" and (handed := missing & bound):
+            block.extra |= handed - set(block.outputs)
+            block.outputs = in_order(block, {*block.outputs, *handed})
+            hands.append((block, handed))
         missing -= bound
     wanted = Wanted(plan.inference, visible(plan))
     wanted.want(name)
     for part in (features, answers):
         if part is not None:
             wanted.read(part)
-    pieces = _slice(found[: last + 1], wanted)
-    if isinstance(pieces, str):
-        return pieces
-    bound = {each for piece in pieces for line in piece.lines for each in (*line.facts.binds, *line.facts.mutates)}
+    blocks = _slice(found[: last + 1], wanted)
+    if isinstance(blocks, str):
+        return blocks
+    bound = {each for block in blocks for line in block.lines for each in (*line.facts.binds, *line.facts.mutates)}
     if lost := names - bound - visible(plan) - _constants(plan):
         return f"{', '.join(sorted(lost))} is made after the steps that lead to it"
-    chosen = Chosen(fit, name, pieces, features, answers, judged.held_out, judged.score, kept, hands=hands)
+    chosen = Chosen(fit, name, blocks, features, answers, judged.held_out, judged.score, kept, hands=hands)
     if kept == "forecast":
         chosen.horizon, chosen.freq = _horizon(plan, name)
     return chosen
@@ -221,24 +221,24 @@ def _returns_itself(line: PlanLine, fit: Fit) -> bool:
     return getattr(line.statement.node, "value", None) is fit.call and fit.method == "fit"
 
 
-def _slice(found: Sequence[Piece], wanted: Wanted) -> list[Piece] | str:
+def _slice(found: Sequence[Block], wanted: Wanted) -> list[Block] | str:
     """The pieces that make what is wanted, in order."""
-    chosen: list[Piece] = []
-    for piece in reversed(found):
-        if piece.kind == "step" and takes(piece, wanted):
-            chosen.insert(0, piece)
-        elif piece.kind == "plain":
+    chosen: list[Block] = []
+    for block in reversed(found):
+        if block.kind == "step" and takes(block, wanted):
+            chosen.insert(0, block)
+        elif block.kind == "plain":
             lines: list[PlanLine] = []
-            for line in reversed(piece.lines):
+            for line in reversed(block.lines):
                 touched = {*line.facts.binds, *line.facts.mutates} & set(wanted.columns)
                 if not wanted.touches(line.statement, line.facts):
                     continue
                 if not isinstance(line.statement.node, ast.Assign) or line.facts.opaque:
-                    return f"{', '.join(sorted(touched))} is changed in cell {piece.cells[0] + 1}, which stays a plain cell"
+                    return f"{', '.join(sorted(touched))} is changed in cell {block.cells[0] + 1}, which stays a plain cell"
                 lines.insert(0, line)
                 wanted.take(line.statement, line.facts)
             if lines:
-                chosen.insert(0, Piece("inline", piece.cells, lines))
+                chosen.insert(0, Block("inline", block.cells, lines))
     return chosen
 
 
@@ -246,11 +246,11 @@ def find_ways(plan: Plan, chosen: Chosen, words: Words) -> list[Way]:
     """Every table on the way, the rawest first; where a step can be called it is tried so before it is written anew."""
     seen = visible(plan)
     found: list[Way] = []
-    for place, piece in enumerate(chosen.pieces):
-        rest = chosen.pieces[place + 1 :]
-        touched = [name for line in piece.lines for name in (*line.facts.binds, *line.facts.mutates)]
-        for start in piece.outputs if piece.kind == "step" else dict.fromkeys(touched):
-            if plots(piece.lines[-1].statement, plan.inference):
+    for place, block in enumerate(chosen.blocks):
+        rest = chosen.blocks[place + 1 :]
+        touched = [name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)]
+        for start in block.outputs if block.kind == "step" else dict.fromkeys(touched):
+            if plots(block.lines[-1].statement, plan.inference):
                 continue
             plain = (Manner(words, every=True), Manner(words), Manner())
             for manner in (*(replace(each, inner=True) for each in plain), *plain):
@@ -276,12 +276,12 @@ def skipped(plan: Plan, chosen: Chosen, way: Way | None) -> list[Site]:
 
     A caller who has to give a record there would have to learn it himself.
     """
-    pieces = chosen.pieces[: way.after + 1] if way is not None else chosen.pieces
-    before = {id(line) for piece in pieces for line in piece.lines}
+    blocks = chosen.blocks[: way.after + 1] if way is not None else chosen.blocks
+    before = {id(line) for block in blocks for line in block.lines}
     wanted = Wanted(plan.inference, visible(plan), every=True)
     wanted.read(chosen.features)
     taken: list[PlanLine] = []
-    for line in reversed([line for piece in chosen.pieces for line in piece.lines]):
+    for line in reversed([line for block in chosen.blocks for line in block.lines]):
         if wanted.touches(line.statement, line.facts):
             if id(line) in before and chosen.fit.call not in list(ast.walk(line.statement.node)):
                 taken.insert(0, line)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from d2c_mlops.convert.meaning.api_signatures import is_model
 from d2c_mlops.convert.meaning.inference import Inference, infer
 from d2c_mlops.convert.meaning.roles import Fit, Structure, structure
-from d2c_mlops.convert.plan.authored import Authored, Definition, authored
-from d2c_mlops.convert.source.commenting import commented, untitled
+from d2c_mlops.convert.plan.author_functions import Authored, Definition, authored
+from d2c_mlops.convert.source.comments import commented, untitled
 from d2c_mlops.convert.source.dataflow import BUILTINS
 from d2c_mlops.convert.source.imports import Imports, collect, is_import
 from d2c_mlops.convert.source.notebook import KERNEL_NAMES, Notebook
@@ -82,7 +82,9 @@ def read(notebook: Notebook) -> Plan:
     """Plan a notebook. Raises DataRefused where a cell cannot be read as Python."""
     if not notebook.is_python:
         raise DataRefused(
-            f"the kernel speaks {notebook.language}, not Python", where=str(notebook.path), next="convert it by hand"
+            f"the kernel language is {notebook.language}, not Python",
+            where=str(notebook.path),
+            next="convert it by hand",
         )
     broken = [cell for cell in notebook.code if cell.problem is not None]
     if broken:
@@ -93,6 +95,7 @@ def read(notebook: Notebook) -> Plan:
                 Failure(c.problem.message, f"cell {c.number}, line {c.problem.line}") for c in broken if c.problem
             ],
             next=f"d2c check {notebook.path}",
+            cell=broken[0].number,
         )
     notebook = normalised(notebook)
     inference = infer(notebook)

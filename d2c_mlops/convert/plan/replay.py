@@ -6,13 +6,13 @@ import ast
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from d2c_mlops.convert.plan.inside import functions_of, served_sources
-from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan, PlanLine
+from d2c_mlops.convert.plan.recorded_functions import functions_of, served_sources
+from d2c_mlops.convert.plan.recorded_transforms import Functions, Turned
 from d2c_mlops.convert.plan.slicing import Wanted, stored_in, takes
-from d2c_mlops.convert.plan.turned import Functions, Turned
 
-Words = Callable[[Piece], str]  # how a step is called, as source
+Words = Callable[[Block], str]  # how a step is called, as source
 
 
 @dataclass
@@ -36,10 +36,10 @@ class Manner:
 
 
 def replayed(
-    plan: Plan, pieces: Sequence[Piece], start: str, features: ast.expr, seen: frozenset[str], manner: Manner
+    plan: Plan, blocks: Sequence[Block], start: str, features: ast.expr, seen: frozenset[str], manner: Manner
 ) -> ReplayPlan | None:
     """Return how to get from `start` to `features` by the steps after it; None where that cannot be told."""
-    lines = [line for piece in pieces for line in piece.lines]
+    lines = [line for block in blocks for line in block.lines]
     wanted = Wanted(plan.inference, seen, every=manner.every)
     wanted.read(features)
     chosen = _needed(lines, replace(wanted, columns=dict(wanted.columns)))
@@ -47,7 +47,7 @@ def replayed(
         return None
     fitted = _fitted_once(plan, chosen)
     functions = functions_of(plan, manner.inner)
-    called = [piece for piece in pieces if manner.words and _callable(piece, plan, fitted, manner.every, functions)]
+    called = [block for block in blocks if manner.words and _callable(block, plan, fitted, manner.every, functions)]
     chosen = _needed(lines, replace(wanted, seen=seen | fitted), called) or []
     undone = frozenset(
         column
@@ -56,11 +56,11 @@ def replayed(
         for column in stored.columns
     )
     made, known = _Made(start, seen), {start, *functions.served.values()}
-    for piece in pieces:
-        kept = [line for line in piece.lines if line in chosen]
-        if manner.words and piece in called and kept:
-            made.add(ast.parse(manner.words(piece)).body, known | {piece.called})
-            known |= set(piece.outputs)
+    for block in blocks:
+        kept = [line for line in block.lines if line in chosen]
+        if manner.words and block in called and kept:
+            made.add(ast.parse(manner.words(block)).body, known | {block.called})
+            known |= set(block.outputs)
             continue
         for line in kept:
             key = f"{line.statement.cell + 1}_{line.statement.order + 1}"
@@ -68,7 +68,7 @@ def replayed(
             turned = Turned(plan.inference, fitted, key, manner.every, gone, functions)
             statement = turned.statement(line)
             if statement is not None:
-                made.add(statement, known, piece)
+                made.add(statement, known, block)
                 known |= {name for name in line.facts.binds if name not in fitted}
     turned = Turned(plan.inference, fitted, "features", manner.every, functions=functions)
     asked = turned.copied(ast.Expr(features))
@@ -79,15 +79,15 @@ def replayed(
     return replay
 
 
-def _needed(lines: Sequence[PlanLine], wanted: Wanted, called: Sequence[Piece] = ()) -> list[PlanLine] | None:
+def _needed(lines: Sequence[PlanLine], wanted: Wanted, called: Sequence[Block] = ()) -> list[PlanLine] | None:
     """The lines that make what is wanted; of a step that is called, all of them."""
-    whole = {id(line): piece for piece in called for line in piece.lines}
+    whole = {id(line): block for block in called for line in block.lines}
     chosen: list[PlanLine] = []
     for line in reversed(lines):
-        piece = whole.get(id(line))
-        if piece is not None:
-            if line is piece.lines[-1] and takes(piece, wanted):
-                chosen = [*piece.lines, *chosen]
+        block = whole.get(id(line))
+        if block is not None:
+            if line is block.lines[-1] and takes(block, wanted):
+                chosen = [*block.lines, *chosen]
         elif wanted.touches(line.statement, line.facts):
             if line.facts.opaque or line.kind == "definition":
                 return None
@@ -96,10 +96,10 @@ def _needed(lines: Sequence[PlanLine], wanted: Wanted, called: Sequence[Piece] =
     return chosen
 
 
-def _callable(piece: Piece, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
+def _callable(block: Block, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
     """Whether a step does with a record what it does with the training data."""
-    prepares = piece.kind == "step" and piece.role == "prepare"
-    return prepares and all(_pure(line, plan, fitted, every, functions) for line in piece.lines)
+    prepares = block.kind == "step" and block.role == "prepare"
+    return prepares and all(_pure(line, plan, fitted, every, functions) for line in block.lines)
 
 
 def _pure(line: PlanLine, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
@@ -118,14 +118,14 @@ class _Made:
 
     def __init__(self, start: str, seen: frozenset[str]) -> None:
         self.replay, self.seen = ReplayPlan(start), seen
-        self.lines: list[tuple[str, Piece | None]] = []
+        self.lines: list[tuple[str, Block | None]] = []
 
-    def add(self, statements: Sequence[ast.stmt], known: set[str], piece: Piece | None = None) -> None:
+    def add(self, statements: Sequence[ast.stmt], known: set[str], block: Block | None = None) -> None:
         """Add statements; what they read and nobody before them made is given by the training."""
         turn = _Given(known, self.seen)
         turn.before(statements)
         for each in statements:
-            self.lines.append((ast.unparse(ast.fix_missing_locations(turn.visit(each))), piece))
+            self.lines.append((ast.unparse(ast.fix_missing_locations(turn.visit(each))), block))
         self.replay.given += [name for name in turn.given if name not in self.replay.given]
 
     def done(self, features: ast.AST, known: set[str]) -> ReplayPlan:
@@ -137,11 +137,11 @@ class _Made:
         lines = _unpacked(lines, made.features)
         text = "\n".join([*(line for line, _ in lines), made.features])
         made.given = [name for name in dict.fromkeys([*made.given, *turn.given]) if f"learned['{name}']" in text]
-        said: Piece | None = None
-        for line, piece in lines:
-            why = _why(piece, lines) if piece is not None and piece is not said and piece.kind == "step" else ""
+        said: Block | None = None
+        for line, block in lines:
+            why = _why(block, lines) if block is not None and block is not said and block.kind == "step" else ""
             made.lines.append(f"# {why}\n{line}" if why else line)
-            said = piece
+            said = block
         return made
 
 
@@ -156,28 +156,28 @@ _WHY = (
 )
 
 
-def _why(piece: Piece, lines: Sequence[tuple[str, Piece | None]]) -> str:
+def _why(block: Block, lines: Sequence[tuple[str, Block | None]]) -> str:
     """Say why a step is repeated instead of called."""
-    text = "\n".join(line for line, each in lines if each is piece)
+    text = "\n".join(line for line, each in lines if each is block)
     whys = dict.fromkeys(why for sign, why in _WHY if sign in text)
-    return f"As {piece.name} does, {' and '.join(whys)}" if whys else f"Of {piece.name}, what a record needs"
+    return f"As {block.name} does, {' and '.join(whys)}" if whys else f"Of {block.name}, what a record needs"
 
 
-def _living(lines: Sequence[tuple[str, Piece | None]], features: str) -> list[tuple[str, Piece | None]]:
+def _living(lines: Sequence[tuple[str, Block | None]], features: str) -> list[tuple[str, Block | None]]:
     """Leave out assignments whose value nothing uses and which learn nothing."""
     used = {node.id for node in ast.walk(ast.parse(features)) if isinstance(node, ast.Name)}
-    kept: list[tuple[str, Piece | None]] = []
-    for text, piece in reversed(lines):
+    kept: list[tuple[str, Block | None]] = []
+    for text, block in reversed(lines):
         node = ast.parse(text).body[0]
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(target, ast.Name) and target.id not in used and "learned." not in text:
             continue
-        kept.insert(0, (text, piece))
+        kept.insert(0, (text, block))
         used |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
     return kept
 
 
-def _named_once(lines: Sequence[tuple[str, Piece | None]], features: str) -> tuple[list[tuple[str, Piece | None]], str]:
+def _named_once(lines: Sequence[tuple[str, Block | None]], features: str) -> tuple[list[tuple[str, Block | None]], str]:
     """Where `b = a` is all that still happens to `a`, go on with `a`."""
     done = list(lines)
     place = 0
@@ -197,7 +197,7 @@ def _named_once(lines: Sequence[tuple[str, Piece | None]], features: str) -> tup
                 if isinstance(each, ast.Name) and each.id == target.id:
                     each.id = node.value.id
             texts = [ast.unparse(each) for each in later.body]
-            done[place:] = [(text, piece) for text, (_, piece) in zip(texts[:-1], done[place + 1 :], strict=True)]
+            done[place:] = [(text, block) for text, (_, block) in zip(texts[:-1], done[place + 1 :], strict=True)]
             features = texts[-1]
         else:
             place += 1
@@ -236,22 +236,22 @@ def _spans(line: PlanLine, at: int) -> bool:
     return node.lineno <= at <= (node.end_lineno or node.lineno)
 
 
-def _unpacked(lines: Sequence[tuple[str, Piece | None]], features: str) -> list[tuple[str, Piece | None]]:
+def _unpacked(lines: Sequence[tuple[str, Block | None]], features: str) -> list[tuple[str, Block | None]]:
     """Call `_` what a step hands out and nothing uses."""
     used = {node.id for node in ast.walk(ast.parse(features)) if isinstance(node, ast.Name)}
-    done: list[tuple[str, Piece | None]] = []
-    for text, piece in reversed(lines):
+    done: list[tuple[str, Block | None]] = []
+    for text, block in reversed(lines):
         node = ast.parse(text).body[0]
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         loaded = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
-        if piece is None and isinstance(target, ast.Tuple):
+        if block is None and isinstance(target, ast.Tuple):
             target.elts[:] = [
                 ast.Name("_", ast.Store()) if isinstance(each, ast.Name) and each.id not in used else each
                 for each in target.elts
             ]
             text = ast.unparse(node)
         used |= loaded
-        done.insert(0, (text, piece))
+        done.insert(0, (text, block))
     return done
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from d2c_mlops.convert.meaning.api_signatures import SERIES
 from d2c_mlops.convert.meaning.columns import dropped, texts
 from d2c_mlops.convert.meaning.inference import Inference
-from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.source.statements import Facts, Statement
 
 _CHANCE = ("numpy.random.", "random.")
@@ -241,15 +241,15 @@ def across(call: ast.Call) -> bool:
     return named and len(call.args) > 1 and isinstance(call.args[1], ast.Constant) and call.args[1].value == 1
 
 
-def takes(piece: Piece, wanted: Wanted) -> bool:
+def takes(block: Block, wanted: Wanted) -> bool:
     """Whether a step makes something that is wanted; if so, all that it is given is wanted before it."""
-    if not any(wanted.touches(line.statement, line.facts, piece.outputs) for line in piece.lines):
+    if not any(wanted.touches(line.statement, line.facts, block.outputs) for line in block.lines):
         return False
-    before = set(wanted.columns) - {name for line in piece.lines for name in line.facts.binds}
-    for line in reversed(piece.lines):
+    before = set(wanted.columns) - {name for line in block.lines for name in line.facts.binds}
+    for line in reversed(block.lines):
         wanted.take(line.statement, line.facts)
-    for name in set(wanted.columns) - before - set(piece.inputs):
+    for name in set(wanted.columns) - before - set(block.inputs):
         del wanted.columns[name]
-    for name in set(piece.inputs) - set(wanted.columns):
+    for name in set(block.inputs) - set(wanted.columns):
         wanted.want(name)
     return True

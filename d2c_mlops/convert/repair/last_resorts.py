@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from d2c_mlops.convert.plan.plan import PLOT_METHODS, PLOTS
-from d2c_mlops.convert.repair.mending import Proposal, Scene, Trouble, without_statement
+from d2c_mlops.convert.repair.fix_registry import CellFailure, Proposal, RepairContext, without_statement
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -23,42 +23,42 @@ class Omission:
     whole: bool = False  # whether the edit is of the source as it was written, magics included
 
 
-Resort = Callable[[Scene, Trouble], Omission | None]
+Resort = Callable[[RepairContext, CellFailure], Omission | None]
 
 
-def failed_before(scene: Scene, facts: Trouble) -> Omission | None:
+def failed_before(context: RepairContext, failure: CellFailure) -> Omission | None:
     """A statement that failed in the same way when the notebook was saved never had an effect: it is commented out."""
-    cell = scene.cell(facts.cell)
+    cell = context.cell(failure.cell)
     saved = [output for output in cell.outputs if output.kind == "error"]
-    failed = _statement(cell, facts) if any(facts.kind in output.text for output in saved) else None
+    failed = _statement(cell, failure) if any(failure.kind in output.text for output in saved) else None
     if failed is None:
         return None
     source = cell.source.split("\n")
     made = "\n".join(line if number < failed.lineno else f"# {line}" for number, line in enumerate(source, 1))
     edit = Edit(cell.index, 1, 0, len(source), len(source[-1].encode()), made)
-    reason = f"it failed with {facts.kind} when the notebook was saved too"
+    reason = f"it failed with {failure.kind} when the notebook was saved too"
     return Omission("failed-before", Proposal((edit,), reason), whole=True)
 
 
-def undrawn(scene: Scene, facts: Trouble) -> Omission | None:
+def undrawn(context: RepairContext, failure: CellFailure) -> Omission | None:
     """A statement that only draws and cannot be drawn any more changes no result: it is commented out."""
-    cell = scene.cell(facts.cell)
-    failed = _statement(cell, facts)
-    if not isinstance(failed, ast.Expr) or facts.kind in ("NameError", "KeyboardInterrupt", "MemoryError"):
+    cell = context.cell(failure.cell)
+    failed = _statement(cell, failure)
+    if not isinstance(failed, ast.Expr) or failure.kind in ("NameError", "KeyboardInterrupt", "MemoryError"):
         return None
-    inference = scene.subject.inference
+    inference = context.subject.inference
     calls = [node for node in ast.walk(failed) if isinstance(node, ast.Call)]
     drawn = any(inference.path(call.func).startswith(PLOTS) or _draws(call) for call in calls)
-    if not drawn or not facts.through(*_DRAWERS):
+    if not drawn or not failure.through(*_DRAWERS):
         return None
-    first = facts.message.splitlines()[0][:120] if facts.message else ""
-    reason = f"the plot cannot be drawn ({facts.kind}: {first}); no result depends on it"
+    first = failure.message.splitlines()[0][:120] if failure.message else ""
+    reason = f"the plot cannot be drawn ({failure.kind}: {first}); no result depends on it"
     return Omission("undrawn", Proposal((without_statement(cell, failed, ""),), reason))
 
 
-def _statement(cell: Cell, facts: Trouble) -> ast.stmt | None:
+def _statement(cell: Cell, failure: CellFailure) -> ast.stmt | None:
     """Return the statement of a cell that failed."""
-    lines = [frame.line for frame in facts.frames if frame.cell == facts.cell]
+    lines = [frame.line for frame in failure.frames if frame.cell == failure.cell]
     body = cell.tree.body if cell.tree is not None and lines else []
     return next((one for one in body if one.lineno <= lines[0] <= (one.end_lineno or 0)), None)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from d2c_mlops.convert.run.agreement import dense
+from d2c_mlops.convert.run.feature_agreement import dense
 
 SHARED = 0.5  # share of equal rows from which tables without labels always overlap
 CHANCE = 0.05  # share of equal rows that chance may give where no fitted row repeats another

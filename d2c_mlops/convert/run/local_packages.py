@@ -13,8 +13,8 @@ from pathlib import Path
 
 from d2c_mlops.convert.run.isolated_run import PACKAGE_ROOT, copy_folder
 from d2c_mlops.convert.source.environment import DISTRIBUTIONS, TO_INSTALL
-from d2c_mlops.convert.source.existence import is_file, is_folder
 from d2c_mlops.convert.source.notebook import Notebook
+from d2c_mlops.convert.source.path_exists import is_file, is_folder
 from d2c_mlops.errors import DataRefused, Failure
 
 FOLDER = "local"
@@ -176,6 +176,7 @@ def decide(
             where=str(notebook.path),
             failures=[failure for _, failure in twice],
             next=f"say which is meant: --local {name} for the file beside the notebook, --index {name} for the package",
+            cell=next((cells[ambiguous] for ambiguous, _ in twice if ambiguous in cells), 0),
         )
     return {name: each for name, each in found.items() if name not in index}
 

@@ -23,9 +23,9 @@ SLOW = 20.0  # seconds of a training that is not repeated
 
 def main(spec_file: str, answer_file: str, *folders: str) -> None:
     """Run the spec, importing from this folder and from `folders`; the answer says `error` where a cell failed."""
-    import d2c_mlops.convert.run.agreement
+    import d2c_mlops.convert.run.feature_agreement
     import d2c_mlops.convert.run.held_out
-    import d2c_mlops.convert.run.observed
+    import d2c_mlops.convert.run.inferred_contract
     import d2c_mlops.models.converted.recorded_steps
     import d2c_mlops.models.converted.statistical  # noqa: F401
 
@@ -197,9 +197,9 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     import numpy as np
     import pandas as pd
 
-    from d2c_mlops.convert.plan.entry import learned_column
-    from d2c_mlops.convert.run.agreement import agree
-    from d2c_mlops.convert.run.observed import contract_of, keyed, output_of
+    from d2c_mlops.convert.plan.record_entry import learned_column
+    from d2c_mlops.convert.run.feature_agreement import agree
+    from d2c_mlops.convert.run.inferred_contract import contract_of, keyed, output_of
     from d2c_mlops.models.converted.recorded_steps import Learned
     from d2c_mlops.models.converted.statistical import Forecast
     from d2c_mlops.models.core.contract import contract_from_dict, to_frame, to_records
@@ -376,7 +376,7 @@ def _again(
 
 def _used(raw: Any, learned: Any, prepare: Callable[..., Any]) -> list[str]:
     """Columns on which the features depend: others may hold the first value throughout."""
-    from d2c_mlops.convert.run.agreement import rare_first
+    from d2c_mlops.convert.run.feature_agreement import rare_first
 
     rows = raw.iloc[rare_first(raw)[0][:SAMPLE]].reset_index(drop=True)
     before = prepare(rows.copy(), learned)
@@ -412,7 +412,7 @@ def _same(whole: Any, features: Any) -> None:
 
 
 def _array(values: Any) -> Any:
-    from d2c_mlops.convert.run.agreement import dense
+    from d2c_mlops.convert.run.feature_agreement import dense
 
     return dense(values)
 

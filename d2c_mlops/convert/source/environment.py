@@ -8,7 +8,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
 
-from d2c_mlops.convert.source.existence import is_file, is_folder
+from d2c_mlops.convert.source.path_exists import is_file, is_folder
 
 DISTRIBUTIONS = {
     "Bio": "biopython",

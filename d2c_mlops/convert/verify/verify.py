@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from d2c_mlops.convert.repair.revived import Revived
+from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.repair.saving import save
 from d2c_mlops.convert.run.capture import IN_MEMORY
 from d2c_mlops.convert.run.isolated_run import CellRun, ChildLimits, Session, Stopped, clone_folder, copy_folder
@@ -64,7 +64,7 @@ class Incomparable(Exception):
 
 
 def verify(
-    revived: Revived,
+    revived: RepairResult,
     written: WrittenNotebook,
     work: Path,
     *,
@@ -348,7 +348,7 @@ def _compare_arrays(a: Any, b: Any) -> tuple[int, str]:
     return int(a.size), f"{int(wrong.sum())} of {a.size} values differ, first {a[where]} became {b[where]}"
 
 
-def _saved(revived: Revived) -> dict[str, Any]:
+def _saved(revived: RepairResult) -> dict[str, Any]:
     """How the figures that the original showed when it was saved compare with those of the revived run."""
     assert revived.notebook is not None
     then, now = read_notebook(revived.original), read_notebook(revived.notebook)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.write.functions import (
     Types,
@@ -58,14 +58,14 @@ def exported(source: str, **given: Any) -> CellSource:
 
 
 def lay_out(
-    plan: Plan, found: Sequence[Piece], parameters: CodeParameters, types: Types, module: str
+    plan: Plan, found: Sequence[Block], parameters: CodeParameters, types: Types, module: str
 ) -> list[CellSource]:
     """Return the cells of the notebook without its model."""
     title, lead, rest = _title(plan, found)
     cells = [CellSource("markdown", f"# {title}\n> {lead}"), CellSource("code", f"#| default_exp {module}")]
     body: list[CellSource] = []
-    for piece in rest:
-        body += _piece_cells(piece, plan, parameters, types)
+    for block in rest:
+        body += _piece_cells(block, plan, parameters, types)
     _levels(body)
     cells.append(exported(_import_lines(plan, parameters, body), cells=[]))
     if parameters.every:
@@ -92,7 +92,7 @@ def with_guard(cells: Sequence[CellSource], parameters: CodeParameters) -> list[
     return [*cells[: place + 1], guard, *cells[place + 1 :]]
 
 
-def _title(plan: Plan, found: Sequence[Piece]) -> tuple[str, str, list[Piece]]:
+def _title(plan: Plan, found: Sequence[Block]) -> tuple[str, str, list[Block]]:
     """The author's own title where the notebook begins with one; it is taken out of the prose."""
     rest = list(found)
     first = rest[0] if rest else None
@@ -102,7 +102,7 @@ def _title(plan: Plan, found: Sequence[Piece]) -> tuple[str, str, list[Piece]]:
         match = re.match(r"#{1,6}\s*(.+)", lines[0].strip())
         if match and not match[1].strip().startswith(("<", "[")):
             body = "\n".join(lines[1:]).strip()
-            rest[0] = Piece("prose", first.cells, text=body)
+            rest[0] = Block("prose", first.cells, text=body)
             return _clean(match[1]), _lead(plan), rest if body else rest[1:]
     return _clean(plan.notebook.path.stem.replace("_", " ")), _lead(plan), rest
 
@@ -135,26 +135,26 @@ def _import_lines(plan: Plan, parameters: CodeParameters, body: Sequence[CellSou
     return "\n".join(["from __future__ import annotations", "", *lines])
 
 
-def _piece_cells(piece: Piece, plan: Plan, parameters: CodeParameters, types: Types) -> list[CellSource]:
-    if piece.kind == "prose":
-        return [CellSource("markdown", piece.text, cells=piece.cells)]
-    if piece.kind == "raw":
-        return [CellSource("code", "#| eval: false\n" + piece.text, cells=piece.cells)]
-    if piece.kind == "definition":
+def _piece_cells(block: Block, plan: Plan, parameters: CodeParameters, types: Types) -> list[CellSource]:
+    if block.kind == "prose":
+        return [CellSource("markdown", block.text, cells=block.cells)]
+    if block.kind == "raw":
+        return [CellSource("code", "#| eval: false\n" + block.text, cells=block.cells)]
+    if block.kind == "definition":
         return [
-            exported(definition_source(piece, plan, parameters), cells=piece.cells, names=[piece.name], step=piece.name)
+            exported(definition_source(block, plan, parameters), cells=block.cells, names=[block.name], step=block.name)
         ]
-    if piece.kind == "plain":
-        text = "\n".join(line_source(line, plan, parameters) for line in piece.lines).strip("\n")
-        names = list(dict.fromkeys(name for line in piece.lines for name in line.facts.binds))
-        return [CellSource("code", text, cells=piece.cells, names=names)] if text else []
-    text = call_source(piece, parameters)
-    if piece.spoken_above and (above := comment_above(piece)):
+    if block.kind == "plain":
+        text = "\n".join(line_source(line, plan, parameters) for line in block.lines).strip("\n")
+        names = list(dict.fromkeys(name for line in block.lines for name in line.facts.binds))
+        return [CellSource("code", text, cells=block.cells, names=names)] if text else []
+    text = call_source(block, parameters)
+    if block.spoken_above and (above := comment_above(block)):
         text = f"{above}\n{text}"
-    call = CellSource("code", text, cells=piece.cells, names=list(piece.outputs), step=piece.called)
-    if piece.like is not None:
+    call = CellSource("code", text, cells=block.cells, names=list(block.outputs), step=block.called)
+    if block.like is not None:
         return [call]
-    return [exported(function_source(piece, plan, parameters, types), cells=piece.cells, step=piece.name), call]
+    return [exported(function_source(block, plan, parameters, types), cells=block.cells, step=block.name), call]
 
 
 def _levels(cells: Sequence[CellSource]) -> None:

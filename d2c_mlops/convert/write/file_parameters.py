@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from d2c_mlops.convert.meaning.path_values import Values
-from d2c_mlops.convert.plan.authored import mentions
-from d2c_mlops.convert.plan.learning import functions_called
-from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.author_functions import mentions
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan
-from d2c_mlops.convert.source.existence import exists, is_file
-from d2c_mlops.convert.source.rewrite import TextChange, replacing
+from d2c_mlops.convert.plan.row_dependence import functions_called
+from d2c_mlops.convert.source.path_exists import exists, is_file
+from d2c_mlops.convert.source.source_edits import TextChange, replacing
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 FOLDERS = ("data_folder", "data_dir", "input_folder", "files_folder")
@@ -45,17 +45,17 @@ class FileReads:
                     texts = [value for each in given if (value := self.values.of(each)) is not None]
                     self.written |= {PurePosixPath(text.replace("\\", "/")).name for text in texts}
 
-    def put(self, found: Sequence[Piece], made: CodeParameters, taken: set[str], default: str) -> None:
+    def put(self, found: Sequence[Block], made: CodeParameters, taken: set[str], default: str) -> None:
         """Put the changes into `made`; pieces that read files take the folder as a parameter."""
         functions = self._functions()
         readers = {name for name, read in functions.items() if list(self._sites(read))}
         calling = {name for name, read in functions.items() if readers & {name, *functions_called(read, self.plan)}}
         handed = self._can_take(calling)
-        for piece in found:
-            if piece.kind not in ("step", "plain", "definition"):
+        for block in found:
+            if block.kind not in ("step", "plain", "definition"):
                 continue
-            for line in piece.lines:
-                definition = piece.kind == "definition"
+            for line in block.lines:
+                definition = block.kind == "definition"
                 sites = list(self._sites(line.statement.node))
                 calls = bool(handed and calling & set(functions_called(line.statement.node, self.plan)))
                 if not (sites or (calls and not definition)):
@@ -72,8 +72,8 @@ class FileReads:
                     made.changes.setdefault(line.statement.place, []).append(change)
                     made.files += self._files(node, file)
                     made.computed = made.computed or not (file or pattern)
-                if piece.kind != "definition" and made.folder not in piece.parameters:
-                    piece.parameters.insert(0, made.folder)
+                if block.kind != "definition" and made.folder not in block.parameters:
+                    block.parameters.insert(0, made.folder)
         for name in calling if handed and made.folder else ():
             own = self.plan.functions[name]
             self.plan.functions[name] = replace(own, extras=(*own.extras, made.folder))

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from d2c_mlops.convert.plan import naming
-from d2c_mlops.convert.plan.authored import mentions
-from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.author_functions import mentions
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan, PlanLine
-from d2c_mlops.convert.source.rewrite import TextChange, calling, changed, indented, returning, with_extras
+from d2c_mlops.convert.source.source_edits import TextChange, calling, changed, indented, returning, with_extras
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation
@@ -44,13 +44,13 @@ def _cell_lines(plan: Plan, node: ast.AST) -> Sequence[str]:
     return next((c.python.split("\n") for c in plan.notebook.code if c.index == cell), [])
 
 
-def definition_source(piece: Piece, plan: Plan, parameters: CodeParameters) -> str:
+def definition_source(block: Block, plan: Plan, parameters: CodeParameters) -> str:
     """Return an author's function with keyword arguments for what it read from the notebook."""
-    line = piece.lines[0]
+    line = block.lines[0]
     node = line.statement.node
     put = parameters.changes.get(line.statement.place, ())
     source = changed(line.statement, [*put, *adapted(node, plan)]).strip("\n")
-    extras = plan.functions[piece.name].extras
+    extras = plan.functions[block.name].extras
     if not extras or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return source
     lines = source.split("\n")
@@ -72,35 +72,35 @@ def _own_line(lines: Sequence[str], node: ast.stmt) -> bool:
     return not lines[node.lineno - 1].encode()[: node.col_offset].decode().strip()
 
 
-def function_source(piece: Piece, plan: Plan, parameters: CodeParameters, types: Types) -> str:
+def function_source(block: Block, plan: Plan, parameters: CodeParameters, types: Types) -> str:
     """Return the function of a step."""
     arguments = [
-        f"{name}: {_type(piece, name, parameters, types)}" for name in piece.inputs if parameters.of(name) is None
+        f"{name}: {_type(block, name, parameters, types)}" for name in block.inputs if parameters.of(name) is None
     ]
-    for name in own_parameters(piece, parameters):
-        arguments.append(f"{piece.words.get(name, name)}: {_type(piece, name, parameters, types)}")
-    returned = [types.get((piece.name, f"-> {name}"), "Any") for name in piece.outputs]
+    for name in own_parameters(block, parameters):
+        arguments.append(f"{block.words.get(name, name)}: {_type(block, name, parameters, types)}")
+    returned = [types.get((block.name, f"-> {name}"), "Any") for name in block.outputs]
     arrow = returned[0] if len(returned) == 1 else f"tuple[{', '.join(returned)}]"
-    sources = [line_source(line, plan, parameters, piece.words).strip("\n") for line in piece.lines]
-    told = _told(piece, plan)
-    spoken, sources[0] = _spoken(sources[0], piece, told)
-    sentence = _sentence(spoken or told or (piece.quiet if piece.spoken_above else piece.base).replace("_", " "))
-    body = [f'"""{sentence}"""', *piece.imports]
-    text = "\n".join(indented(part) for part in [*body, *returning(sources, ", ".join(piece.outputs))] if part)
-    return f"def {piece.name}({', '.join(arguments)}) -> {arrow}:\n{text}"
+    sources = [line_source(line, plan, parameters, block.words).strip("\n") for line in block.lines]
+    told = _told(block, plan)
+    spoken, sources[0] = _spoken(sources[0], block, told)
+    sentence = _sentence(spoken or told or (block.quiet if block.spoken_above else block.base).replace("_", " "))
+    body = [f'"""{sentence}"""', *block.imports]
+    text = "\n".join(indented(part) for part in [*body, *returning(sources, ", ".join(block.outputs))] if part)
+    return f"def {block.name}({', '.join(arguments)}) -> {arrow}:\n{text}"
 
 
-def comment_above(piece: Piece) -> str:
+def comment_above(block: Block) -> str:
     """Return the author's comment above a step, as he wrote it."""
-    lines = piece.lines[0].statement.source.lstrip("\n").split("\n")
+    lines = block.lines[0].statement.source.lstrip("\n").split("\n")
     return "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
-def _spoken(source: str, piece: Piece, otherwise: str) -> tuple[str, str]:
+def _spoken(source: str, block: Block, otherwise: str) -> tuple[str, str]:
     """The comment above a step that says in a sentence what it does, and the source without it."""
-    spoken = piece.lines[0].statement.comment
-    if piece.spoken_above:
-        return "", source.removeprefix(comment_above(piece)).lstrip("\n")
+    spoken = block.lines[0].statement.comment
+    if block.spoken_above:
+        return "", source.removeprefix(comment_above(block)).lstrip("\n")
     alone = source.startswith("#") and not re.match(r"#[^\n]*\n#", source)
     if alone and (_says(spoken) or (not otherwise and len(spoken.split()) >= 2 and len(spoken) <= 100)):
         return spoken, source.split("\n", 1)[1].lstrip("\n")
@@ -115,27 +115,27 @@ def _says(comment: str) -> bool:
     return len(words) >= 2 and len(comment) <= 100 and bool(naming.base_verb(words[0].lower().strip(":,.")))
 
 
-def call_source(piece: Piece, parameters: CodeParameters) -> str:
+def call_source(block: Block, parameters: CodeParameters) -> str:
     """Return the call that binds the same names as the original did."""
-    return f"{', '.join(piece.outputs)} = {call_text(piece, parameters)}"
+    return f"{', '.join(block.outputs)} = {call_text(block, parameters)}"
 
 
-def call_text(piece: Piece, parameters: CodeParameters) -> str:
+def call_text(block: Block, parameters: CodeParameters) -> str:
     """Return the call alone."""
-    words = [name for name in piece.inputs if parameters.of(name) is None]
-    words += [f"{piece.words.get(name, name)}={name}" for name in own_parameters(piece, parameters)]
-    return f"{piece.called}({', '.join(words)})"
+    words = [name for name in block.inputs if parameters.of(name) is None]
+    words += [f"{block.words.get(name, name)}={name}" for name in own_parameters(block, parameters)]
+    return f"{block.called}({', '.join(words)})"
 
 
-def own_parameters(piece: Piece, parameters: CodeParameters) -> list[str]:
+def own_parameters(block: Block, parameters: CodeParameters) -> list[str]:
     """Return the parameters of the notebook that a step takes, after the values that go in."""
-    names = [name for name in piece.inputs if parameters.of(name) is not None]
-    return [*(name for name in piece.parameters if name not in names), *names]
+    names = [name for name in block.inputs if parameters.of(name) is not None]
+    return [*(name for name in block.parameters if name not in names), *names]
 
 
-def _type(piece: Piece, name: str, parameters: CodeParameters, types: Types) -> str:
+def _type(block: Block, name: str, parameters: CodeParameters, types: Types) -> str:
     known = parameters.of(name)
-    return known.annotation if known is not None else types.get((piece.name, name), "Any")
+    return known.annotation if known is not None else types.get((block.name, name), "Any")
 
 
 def _sentence(text: str) -> str:
@@ -144,16 +144,16 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _told(piece: Piece, plan: Plan) -> str:
+def _told(block: Block, plan: Plan) -> str:
     """What is known of a step beyond its name."""
-    name = piece.quiet if piece.spoken_above else piece.base
-    return _file_read(piece) or _fitted(name, piece, plan) or naming.SENTENCES.get(name, "")
+    name = block.quiet if block.spoken_above else block.base
+    return _file_read(block) or _fitted(name, block, plan) or naming.SENTENCES.get(name, "")
 
 
-def _fitted(name: str, piece: Piece, plan: Plan) -> str:
+def _fitted(name: str, block: Block, plan: Plan) -> str:
     """Name the estimators of `fit_random_forest` as their library does."""
     verb, _, rest = name.partition("_")
-    calls = [node for line in piece.lines for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)]
+    calls = [node for line in block.lines for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)]
     owners = [call.func.value for call in calls if isinstance(call.func, ast.Attribute) and "fit" in call.func.attr]
     paths = dict.fromkeys(
         [*(plan.inference.path(call.func) for call in calls), *(plan.inference.kind(owner) for owner in owners)]
@@ -165,12 +165,12 @@ def _fitted(name: str, piece: Piece, plan: Plan) -> str:
     return f"{verb} {' and '.join(named)}" if verb in ("fit", "build") and named else ""
 
 
-def _file_read(piece: Piece) -> str:
+def _file_read(block: Block) -> str:
     """Say which file a step reads, where it does little else."""
-    if piece.role != "load" or len(piece.lines) > 3:
+    if block.role != "load" or len(block.lines) > 3:
         return ""
     texts = (
-        node.value for line in piece.lines for node in ast.walk(line.statement.node) if isinstance(node, ast.Constant)
+        node.value for line in block.lines for node in ast.walk(line.statement.node) if isinstance(node, ast.Constant)
     )
     files = [text for text in texts if isinstance(text, str) and re.search(r"[^/\\\s]\.[A-Za-z]{2,7}$", text)]
     name = re.split(r"[/\\]", files[0])[-1] if len(files) == 1 else ""

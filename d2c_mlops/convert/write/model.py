@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from d2c_mlops.convert.plan.learning import Site
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.model_plan import Chosen, Way, skipped
-from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import Plan, visible
+from d2c_mlops.convert.plan.row_dependence import Site
 from d2c_mlops.convert.plan.slicing import Wanted, takes
-from d2c_mlops.convert.source.rewrite import indented, returning
-from d2c_mlops.convert.write.case import charter_source
+from d2c_mlops.convert.source.source_edits import indented, returning
+from d2c_mlops.convert.write.charter import charter_source
 from d2c_mlops.convert.write.document import CellSource, exported
 from d2c_mlops.convert.write.functions import call_source, line_source
 from d2c_mlops.convert.write.model_text import class_source, contract_source, judged_by, prose
@@ -116,7 +116,7 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: CodePara
         '    """Return the features of records, prepared as the training data was."""\n'
         + "\n".join(indented(each) for each in lines)
     )
-    step = chosen.pieces[way.after]
+    step = chosen.blocks[way.after]
     seen = ""
     if step.kind == "step":
         first = step.like or step
@@ -126,34 +126,34 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: CodePara
 
 def _loading(plan: Plan, chosen: Chosen, parameters: CodeParameters, way: Way) -> tuple[str, str, list[str]]:
     """The function that returns the records, its name, and its parameters; a step that does just that is taken as it is."""
-    pieces = _leading(chosen, plan, way)
-    used = _used(pieces, parameters)
+    blocks = _leading(chosen, plan, way)
+    used = _used(blocks, parameters)
     order = [p.name for p in parameters.every if p.name in used]
-    if len(pieces) == 1 and pieces[0].kind == "step" and pieces[0].outputs == [way.start]:
-        if not [name for name in pieces[0].inputs if parameters.of(name) is None]:
-            return "", pieces[0].called, order
+    if len(blocks) == 1 and blocks[0].kind == "step" and blocks[0].outputs == [way.start]:
+        if not [name for name in blocks[0].inputs if parameters.of(name) is None]:
+            return "", blocks[0].called, order
     text = (
         f"def load_records({_signature(order, parameters)}) -> pd.DataFrame:\n"
         f'    """Return the records that the model learns from, before they are prepared."""\n'
-        + "\n".join(indented(each) for each in returning(_lines(pieces, plan, parameters), way.start))
+        + "\n".join(indented(each) for each in returning(_lines(blocks, plan, parameters), way.start))
     )
     return text, "load_records", order
 
 
-def _leading(chosen: Chosen, plan: Plan, way: Way) -> list[Piece]:
+def _leading(chosen: Chosen, plan: Plan, way: Way) -> list[Block]:
     """The pieces that make the records."""
     wanted = Wanted(plan.inference, visible(plan))
     wanted.want(way.start)
-    kept: list[Piece] = []
-    for piece in reversed(chosen.pieces[: way.after + 1]):
-        if piece.kind == "step":
-            taken = takes(piece, wanted)
+    kept: list[Block] = []
+    for block in reversed(chosen.blocks[: way.after + 1]):
+        if block.kind == "step":
+            taken = takes(block, wanted)
         else:
-            taken = any(wanted.touches(line.statement, line.facts) for line in piece.lines)
-            for line in reversed(piece.lines) if taken else ():
+            taken = any(wanted.touches(line.statement, line.facts) for line in block.lines)
+            for line in reversed(block.lines) if taken else ():
                 wanted.take(line.statement, line.facts)
         if taken:
-            kept.insert(0, piece)
+            kept.insert(0, block)
     return kept
 
 
@@ -203,13 +203,13 @@ def _features_only() -> str:
 
 def _steps(plan: Plan, chosen: Chosen, parameters: CodeParameters, way: Way | None) -> tuple[list[str], list[str]]:
     """The calls that lead to the model, and the parameters that they take."""
-    pieces = list(chosen.pieces)
+    blocks = list(chosen.blocks)
     if way is None:
-        return _lines(pieces, plan, parameters), _used(pieces, parameters)
-    first, rest = pieces[: way.after + 1], pieces[way.after + 1 :]
+        return _lines(blocks, plan, parameters), _used(blocks, parameters)
+    first, rest = blocks[: way.after + 1], blocks[way.after + 1 :]
     load, name, order = _loading(plan, chosen, parameters, way)
-    made = {n for piece in first for n in (piece.outputs or [n for line in piece.lines for n in line.facts.binds])}
-    wanted = {n for piece in rest for n in [*piece.inputs, *(n for line in piece.lines for n in line.facts.loads)]}
+    made = {n for block in first for n in (block.outputs or [n for line in block.lines for n in line.facts.binds])}
+    wanted = {n for block in rest for n in [*block.inputs, *(n for line in block.lines for n in line.facts.loads)]}
     wanted |= {n for n in re.findall(r"\w+", f"{chosen.name} {ast.unparse(chosen.features)}")}
     wanted |= {n for n in re.findall(r"\w+", ast.unparse(chosen.answers))} if chosen.answers is not None else set()
     wanted |= set(way.replay.given)
@@ -217,28 +217,28 @@ def _steps(plan: Plan, chosen: Chosen, parameters: CodeParameters, way: Way | No
         begin = [f"{way.start} = {name}({', '.join(f'{each}={each}' for each in order)})"]
         used = [*order, *_used(rest, parameters)]
     else:
-        begin, used = _lines(first, plan, parameters), _used(pieces, parameters)
+        begin, used = _lines(first, plan, parameters), _used(blocks, parameters)
     return [*begin, f"records_seen = {way.start}.copy()", *_lines(rest, plan, parameters)], used
 
 
-def _lines(pieces: Sequence[Piece], plan: Plan, parameters: CodeParameters) -> list[str]:
+def _lines(blocks: Sequence[Block], plan: Plan, parameters: CodeParameters) -> list[str]:
     made: list[str] = []
-    for piece in pieces:
-        if piece.kind == "step":
-            made.append(call_source(piece, parameters))
+    for block in blocks:
+        if block.kind == "step":
+            made.append(call_source(block, parameters))
         else:
-            made += [line_source(line, plan, parameters).strip("\n") for line in piece.lines]
+            made += [line_source(line, plan, parameters).strip("\n") for line in block.lines]
     return made
 
 
-def _used(pieces: Sequence[Piece], parameters: CodeParameters) -> list[str]:
+def _used(blocks: Sequence[Block], parameters: CodeParameters) -> list[str]:
     """The parameters that pieces take."""
     used: list[str] = []
-    for piece in pieces:
-        if piece.kind == "step":
-            used += [name for name in [*piece.inputs, *piece.parameters] if parameters.of(name) is not None]
+    for block in blocks:
+        if block.kind == "step":
+            used += [name for name in [*block.inputs, *block.parameters] if parameters.of(name) is not None]
         else:
-            used += [n for line in piece.lines for n in line.facts.reads if parameters.of(n) is not None]
+            used += [n for line in block.lines for n in line.facts.reads if parameters.of(n) is not None]
     return used
 
 

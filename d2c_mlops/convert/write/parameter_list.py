@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from d2c_mlops.convert.source.rewrite import TextChange
+from d2c_mlops.convert.source.source_edits import TextChange
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2c_mlops.convert.plan import naming
-from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import PLOTS, Plan, PlanLine
-from d2c_mlops.convert.source.rewrite import TextChange, replacing
+from d2c_mlops.convert.source.source_edits import TextChange, replacing
 from d2c_mlops.convert.write.file_parameters import FileReads
 from d2c_mlops.convert.write.parameter_list import CodeParameter, CodeParameters
 
@@ -27,21 +27,21 @@ WORDS = FLOATS | frozenset(
 _DATE = re.compile(r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T]\d{1,2}:\d{2}(:\d{2})?)?$")
 
 
-def extract(plan: Plan, found: list[Piece], data: Path | None, default_folder: str) -> CodeParameters:
+def extract(plan: Plan, found: list[Block], data: Path | None, default_folder: str) -> CodeParameters:
     """Take literals out of the steps; constants that a cell sets once move to the parameters cell as they are."""
     made = CodeParameters()
     reads = FileReads(plan, data)
-    taken = plan.names | {piece.name for piece in found}
+    taken = plan.names | {block.name for block in found}
     _constants(plan, found, made)
     seen: dict[tuple[str, str], str] = {}
-    for piece in found:
-        if piece.kind not in ("step", "plain"):
+    for block in found:
+        if block.kind not in ("step", "plain"):
             continue
-        for line in piece.lines:
+        for line in block.lines:
             for name, change in _literals(line, plan, seen, taken, made):
                 made.changes.setdefault(line.statement.place, []).append(change)
-                if name not in piece.parameters:
-                    piece.parameters.append(name)
+                if name not in block.parameters:
+                    block.parameters.append(name)
     reads.put(found, made, taken, default_folder)
     if made.folder:
         made.every.insert(
@@ -50,17 +50,17 @@ def extract(plan: Plan, found: list[Piece], data: Path | None, default_folder: s
     return made
 
 
-def _constants(plan: Plan, found: list[Piece], made: CodeParameters) -> None:
+def _constants(plan: Plan, found: list[Block], made: CodeParameters) -> None:
     """Move `name = literal` to the parameters where the name never means anything else."""
     counts: dict[str, int] = {}
     for line in plan.lines:
         for name in line.facts.binds:
             counts[name] = counts.get(name, 0) + 1
     deleted = {name for line in plan.lines for name in line.facts.deletes} | _keys(plan)
-    for piece in found:
-        if piece.kind not in ("step", "plain"):
+    for block in found:
+        if block.kind not in ("step", "plain"):
             continue
-        for line in list(piece.lines):
+        for line in list(block.lines):
             node = line.statement.node
             if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
                 continue
@@ -73,11 +73,11 @@ def _constants(plan: Plan, found: list[Piece], made: CodeParameters) -> None:
                 continue
             note = line.statement.comment[:90] or _trailing(line)
             made.every.append(CodeParameter(name, type(literal).__name__, repr(literal), note))
-            piece.lines.remove(line)
-            piece.outputs = [each for each in piece.outputs if each != name]
-            used = any(name in each.facts.loads for each in piece.lines)
-            if piece.kind == "step" and used and name not in piece.inputs:
-                piece.inputs.append(name)
+            block.lines.remove(line)
+            block.outputs = [each for each in block.outputs if each != name]
+            used = any(name in each.facts.loads for each in block.lines)
+            if block.kind == "step" and used and name not in block.inputs:
+                block.inputs.append(name)
     found[:] = [each for each in found if each.lines or each.kind in ("prose", "raw")]
 
 

@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from d2c_mlops.convert.plan import naming
-from d2c_mlops.convert.plan.learning import advice
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.model_plan import Chosen, choose, find_ways, settle
-from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import Plan
-from d2c_mlops.convert.plan.steps import pieces
+from d2c_mlops.convert.plan.row_dependence import advice
+from d2c_mlops.convert.plan.steps import blocks
 from d2c_mlops.convert.run.isolated_run import ChildLimits, clone_folder, run_program
 from d2c_mlops.convert.write.document import CellSource, joined, lay_out, with_guard
 from d2c_mlops.convert.write.functions import call_source
@@ -27,7 +27,7 @@ from d2c_mlops.convert.write.parameter_list import CodeParameter, CodeParameters
 from d2c_mlops.convert.write.parameters import extract
 from d2c_mlops.convert.write.project import Project, attachments, check_import, export, take_local, write_notebook
 from d2c_mlops.convert.write.scores import score_source
-from d2c_mlops.convert.write.sharing import share
+from d2c_mlops.convert.write.shared_steps import share
 from d2c_mlops.errors import Failure, NotebookFailed
 
 TRAININGS = 3  # the cells are run once, then a model is trained and trained again
@@ -72,7 +72,7 @@ def write(
     local: Path | None = None,  # folder with the author's own modules, which the project's package takes in
 ) -> WrittenNotebook:
     """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
-    found = pieces(plan)
+    found = blocks(plan)
     parameters = extract(plan, found, data, _folder(project, keep, data))
     choices = choose(plan, found) if run else "nothing was run, so no model could be tried"
     chosen: Chosen | str = choices if isinstance(choices, str) else choices[0]
@@ -166,12 +166,12 @@ def _ways(plan: Plan, chosen: Chosen, parameters: CodeParameters) -> list[tuple[
     if chosen.kept != "forecast":
         _, score, _, line = score_source(chosen, classes)
         text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
-        chosen.ways = find_ways(plan, chosen, lambda piece: call_source(piece, parameters))
+        chosen.ways = find_ways(plan, chosen, lambda block: call_source(block, parameters))
     return [(each, text, chosen) for each in candidates(plan, chosen, parameters)]
 
 
 def _settled(
-    way: ModelSource, chosen: Chosen, plan: Plan, found: Sequence[Piece], parameters: CodeParameters
+    way: ModelSource, chosen: Chosen, plan: Plan, found: Sequence[Block], parameters: CodeParameters
 ) -> ModelSource:
     """The same way, where steps hand out no more than it wants."""
     settle(found, chosen, way.way.start if way.way is not None else "")
@@ -181,7 +181,7 @@ def _settled(
 
 def probe(
     cells: list[CellSource],
-    found: list[Piece],
+    found: list[Block],
     specs: list[dict[str, Any]],
     data: Path | None,
     timeout: float,
@@ -191,7 +191,7 @@ def probe(
     isolation: str = "",
 ) -> dict[str, Any]:
     """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
-    returns = {piece.name: piece.outputs for piece in found if piece.kind == "step" and piece.like is None}
+    returns = {block.name: block.outputs for block in found if block.kind == "step" and block.like is None}
     code = [
         cell
         for cell in cells
@@ -233,9 +233,12 @@ def probe(
         found_out["tried"].append(f"while a model was tried, {ended.says}")
     if error := found_out["error"]:
         cell = code[error["cell"]]
-        place = f"cell {cell.cells[0] + 1}" if cell.cells else "the first cells"
+        number = cell.cells[0] + 1 if cell.cells else 0
         raise NotebookFailed(
-            error["what"], where=place, next="d2c convert --no-run shows the conversion without running it"
+            error["what"],
+            where=f"cell {number}" if number else "the first cells",
+            next="d2c convert --no-run shows the conversion without running it",
+            cell=number,
         )
     return found_out
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from d2c_mlops.convert.check.apply_fixes import write_fixed_copy
 from d2c_mlops.convert.check.check import check, examine
-from d2c_mlops.convert.check.fix import fix
 from d2c_mlops.convert.check.magic import d2c
 from d2c_mlops.convert.check.report import Report
 from d2c_mlops.convert.check.rule import subject_of
@@ -143,7 +143,7 @@ def test_html_links_to_cells_and_escapes() -> None:
 def test_fix_writes_a_copy_that_has_the_renames_and_leaves_the_original(tmp_path: Path) -> None:
     path, out = HERE / "churn_2019.ipynb", tmp_path / "copy" / "churn.ipynb"
     before = path.read_bytes()
-    done = fix(path, out)
+    done = write_fixed_copy(path, out)
     assert path.read_bytes() == before
     source = "\n".join("".join(cell["source"]) for cell in json.loads(out.read_text())["cells"])
     for gone, new in {
@@ -158,7 +158,7 @@ def test_fix_writes_a_copy_that_has_the_renames_and_leaves_the_original(tmp_path
     }.items():
         assert gone not in source and new in source, gone
     assert "%matplotlib inline" in source
-    assert len(done.mended) >= 8 and "mended" in done.to_text()
+    assert len(done.fixed) >= 8 and "mended" in done.to_text()
     assert {one.rule for one in done.report.findings} < {one.rule for one in check(path).findings} | {"F401"}
 
 
@@ -166,11 +166,11 @@ def test_fix_refuses_to_replace_the_original(tmp_path: Path) -> None:
     path = tmp_path / "a.ipynb"
     path.write_bytes((HERE / "automagic.ipynb").read_bytes())
     with pytest.raises(UsageError, match="original"):
-        fix(path, path)
+        write_fixed_copy(path, path)
 
 
 def test_fixed_notebooks_of_format_3_stay_format_3(tmp_path: Path) -> None:
-    fix(HERE / "nbformat3.ipynb", tmp_path / "a.ipynb")
+    write_fixed_copy(HERE / "nbformat3.ipynb", tmp_path / "a.ipynb")
     document = json.loads((tmp_path / "a.ipynb").read_text())
     assert document["nbformat"] == 3
     assert "".join(document["worksheets"][0]["cells"][3]["input"]).endswith("per_till.sort_values()")

@@ -7,10 +7,10 @@ from types import ModuleType
 import pytest
 
 from d2c_mlops.convert.api_changes.change import ApiChange, every_change, installed, live_changes
+from d2c_mlops.convert.check.apply_fixes import apply_fixes
 from d2c_mlops.convert.check.check import examine
-from d2c_mlops.convert.check.fix import mend
 from d2c_mlops.convert.check.rule import Rule, Subject, example, rules
-from d2c_mlops.convert.check.rules.drift import changes
+from d2c_mlops.convert.check.rules.library_changes import changes
 from d2c_mlops.convert.check.secret_scan import luhn, masked, personal_in, secrets_in
 from d2c_mlops.convert.source.environment import distribution_of
 from d2c_mlops.convert.source.notebook import Notebook, code_cell
@@ -39,7 +39,7 @@ def test_a_change_is_found_in_its_example_and_gone_after_its_edit(change: ApiCha
     assert hits
     if hits[0].edits:
         findings = [one for one in examine(subject) if one.edits]
-        sources, applied = mend(subject.notebook.cells, findings)
+        sources, applied = apply_fixes(subject.notebook.cells, findings)
         assert applied, "the edit could not be applied"
         after = Subject(Notebook(Path("x.ipynb"), (code_cell(0, sources[0]),), "python", "", 4))
         assert change not in [found for _, found in changes(after)]

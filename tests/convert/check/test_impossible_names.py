@@ -9,7 +9,7 @@ from d2c_mlops.convert.check.check import rules
 from d2c_mlops.convert.check.rule import subject_of
 from d2c_mlops.convert.run.local_packages import find_local
 from d2c_mlops.convert.source.environment import _inside
-from d2c_mlops.convert.source.existence import exists, is_file, is_folder
+from d2c_mlops.convert.source.path_exists import exists, is_file, is_folder
 
 LONG = "n" * 300
 CELLS = [

@@ -11,13 +11,13 @@ import pytest
 
 from d2c_mlops.convert.check.check import examine
 from d2c_mlops.convert.check.rule import subject_of
-from d2c_mlops.convert.check.rules.ending import _QUOTED, _STRICT
+from d2c_mlops.convert.check.rules.exit_status import _QUOTED, _STRICT
 from d2c_mlops.convert.check.rules.modules import _INSTALL
 from d2c_mlops.convert.check.rules.pandas3 import _TEXT_COLUMN
 from d2c_mlops.convert.check.rules.secrets import _TAGS
 from d2c_mlops.convert.plan.naming import command
-from d2c_mlops.convert.repair.fixes.lost import _MISMATCH
 from d2c_mlops.convert.repair.fixes.python2 import modern
+from d2c_mlops.convert.repair.fixes.session_state import _MISMATCH
 from d2c_mlops.convert.source.magics import split_magics
 from d2c_mlops.convert.source.sections import sectioned, title_of
 from d2c_mlops.convert.verify.verify import _FIGURE, _NOT_RESULTS, _lines

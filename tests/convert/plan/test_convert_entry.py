@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.convert.plan.entry import learned_column
+from d2c_mlops.convert.plan.record_entry import learned_column
 
 rng = np.random.default_rng(11)
 SHOP = pd.DataFrame({

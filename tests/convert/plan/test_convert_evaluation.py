@@ -13,7 +13,7 @@ import pytest
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.plan.model_plan import Chosen, choose
 from d2c_mlops.convert.plan.plan import read
-from d2c_mlops.convert.plan.steps import pieces
+from d2c_mlops.convert.plan.steps import blocks
 from d2c_mlops.convert.run.held_out import overlap, regression_rows, watched
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.settings import load
@@ -79,7 +79,7 @@ def chosen(folder: Path, *cells: str) -> Chosen:
             for i, s in enumerate((IMPORTS, SPLIT, *cells))]  # fmt: skip
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     plan = read(read_notebook(path))
-    found = choose(plan, pieces(plan))
+    found = choose(plan, blocks(plan))
     assert not isinstance(found, str), found
     return found[0]
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.convert.conversion_report import served_text
-from d2c_mlops.convert.plan.inside import functions_of, served_sources
-from d2c_mlops.convert.plan.learning import advice, sites
 from d2c_mlops.convert.plan.plan import Plan, read
-from d2c_mlops.convert.run.agreement import Disagreement, agree, rare_first
+from d2c_mlops.convert.plan.recorded_functions import functions_of, served_sources
+from d2c_mlops.convert.plan.row_dependence import advice, sites
+from d2c_mlops.convert.run.feature_agreement import Disagreement, agree, rare_first
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.models.converted.recorded_steps import Learned
 

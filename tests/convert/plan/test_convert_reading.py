@@ -1,14 +1,19 @@
 """Reading alone: `d2c convert --until read` says what every cell takes and gives, and runs nothing."""
 
 import json
+import pickle
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from d2c_mlops.cli import main
+from d2c_mlops.convert.convert import convert
+from d2c_mlops.convert.plan.data_flow import reading, to_text
 from d2c_mlops.convert.plan.plan import read
-from d2c_mlops.convert.plan.reading import reading, to_text
 from d2c_mlops.convert.source.notebook import read_notebook
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.settings import Settings
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -49,3 +54,22 @@ def test_until_read_shows_the_reading_and_writes_no_notebook(tmp_path, monkeypat
     assert made["status"] == "read"
     assert made["read"]["cells"][0]["cell"] == 2
     assert not list(tmp_path.glob("nbs/**/*.ipynb"))
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "number"),
+    [
+        ("cell 7", ["x = 1", "y = (1 +"], 2),
+        ("plain", ["x = 1", "x = 2", "print(cell 1)"], 3),
+        ("only the name says cell 4", ["total = )"], 1),
+    ],
+)
+def test_the_refused_cell_is_the_one_that_failed_whatever_the_texts_say(tmp_path, name, cells, number):
+    path = tmp_path / f"{name}.ipynb"
+    listed = [{"cell_type": "code", "source": text, "metadata": {}, "outputs": []} for text in cells]
+    path.write_text(json.dumps({"cells": listed, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    with pytest.raises(DataRefused) as refused:
+        read(read_notebook(path))
+    assert refused.value.cell == number
+    assert pickle.loads(pickle.dumps(refused.value)).cell == number  # it survives the way out of another process
+    assert convert(path, name="orders", settings=Settings(root=tmp_path), run=False).refusal.cell == number

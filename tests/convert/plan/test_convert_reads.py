@@ -13,21 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2c_mlops.convert.plan import naming
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.model_plan import Chosen, choose, find_ways, settle
-from d2c_mlops.convert.plan.piece import Piece
 from d2c_mlops.convert.plan.plan import Plan, read
 from d2c_mlops.convert.plan.slicing import Columns, Wanted
-from d2c_mlops.convert.plan.steps import pieces
+from d2c_mlops.convert.plan.steps import blocks
 from d2c_mlops.convert.run.probe import _learned_from, _same
 from d2c_mlops.convert.source.notebook import parse_notebook
-from d2c_mlops.convert.source.rewrite import returning
-from d2c_mlops.convert.write.case import charter_source
+from d2c_mlops.convert.source.source_edits import returning
+from d2c_mlops.convert.write.charter import charter_source
 from d2c_mlops.convert.write.document import joined, lay_out
 from d2c_mlops.convert.write.functions import call_source
 from d2c_mlops.convert.write.model import candidates
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 from d2c_mlops.convert.write.parameters import extract
-from d2c_mlops.convert.write.sharing import share
+from d2c_mlops.convert.write.shared_steps import share
 
 IMPORTS = """import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ from sklearn.preprocessing import StandardScaler
 import matplotlib.pyplot as plt"""
 
 
-def plan_of(*cells: str) -> tuple[Plan, list[Piece], CodeParameters]:
+def plan_of(*cells: str) -> tuple[Plan, list[Block], CodeParameters]:
     """Plan cells; a cell that begins with `#:` is prose."""
     made = [
         {"cell_type": "markdown", "metadata": {}, "source": text[2:]}
@@ -49,7 +49,7 @@ def plan_of(*cells: str) -> tuple[Plan, list[Piece], CodeParameters]:
         for text in (IMPORTS, *cells)
     ]
     plan = read(parse_notebook(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode(), Path("shop.ipynb")))  # fmt: skip
-    found = pieces(plan)
+    found = blocks(plan)
     return plan, found, extract(plan, found, None, "data")
 
 
@@ -65,7 +65,7 @@ def model_of(*cells: str) -> tuple[Plan, Chosen, CodeParameters]:
     chosen = choose(plan, found)
     assert not isinstance(chosen, str), chosen
     share(found, plan, parameters)
-    chosen[0].ways = find_ways(plan, chosen[0], lambda piece: call_source(piece, parameters))
+    chosen[0].ways = find_ways(plan, chosen[0], lambda block: call_source(block, parameters))
     return plan, chosen[0], parameters
 
 
@@ -116,7 +116,7 @@ def test_a_column_that_no_feature_is_made_of_is_neither_trained_for_nor_replayed
         FIT,
     )
     plan, chosen, parameters = model_of(*cells)
-    assert [piece.name for piece in chosen.pieces] == ["load_sales", "split_train_test", "fit_logistic_regression"]
+    assert [block.name for block in chosen.blocks] == ["load_sales", "split_train_test", "fit_logistic_regression"]
     first = candidates(plan, chosen, parameters)[0]
     assert "n_clusters" not in first.train
     assert first.load == "" and first.load_name == "load_sales", "the step that loads is taken as it is"
@@ -235,7 +235,7 @@ def test_a_list_that_later_cells_read_goes_into_the_function() -> None:
     assert functions(made).count("KMeans(n_clusters=n_clusters)") == 1
     assert "groups = fit_kmeans(df, used, n_clusters=n_clusters)" in made
     _, found, _ = plan_of(LOAD, fit, "used")
-    assert next(piece for piece in found if piece.name == "fit_kmeans").inputs == ["df", "used"]
+    assert next(block for block in found if block.name == "fit_kmeans").inputs == ["df", "used"]
 
 
 def test_steps_hand_out_what_the_model_wants_and_no_more() -> None:
@@ -243,7 +243,7 @@ def test_steps_hand_out_what_the_model_wants_and_no_more() -> None:
     plan, found, _ = plan_of(LOAD, clean, SPLIT, FIT)
     chosen = choose(plan, found)
     assert not isinstance(chosen, str)
-    step = next(piece for piece in found if any("basis" in line.facts.binds for line in piece.lines))
+    step = next(block for block in found if any("basis" in line.facts.binds for line in block.lines))
     assert "basis" in step.outputs, "it may yet become the model"
     settle(found, chosen[0])
     assert "basis" not in step.outputs and "df" in step.outputs
@@ -304,7 +304,7 @@ def test_parameters_say_what_they_are_for_and_of_figures_there_are_none() -> Non
 def test_a_step_hands_out_the_same_the_second_time() -> None:
     text = "probs = clf.predict_proba(X_test)\nlate = probs[:, 1]\nmean = late.mean()\nprint(mean)"
     _, found, _ = plan_of(LOAD, SPLIT, FIT, text, text)
-    handed = [piece.outputs for piece in found if piece.kind == "step" and "probs" in piece.lines[0].facts.binds]
+    handed = [block.outputs for block in found if block.kind == "step" and "probs" in block.lines[0].facts.binds]
     assert handed == [["mean"], ["mean"]]
 
 
@@ -376,7 +376,7 @@ def test_rows_chosen_by_date_are_a_split() -> None:
     _, found, _ = plan_of(
         LOAD, "X = df[['price']]\nX.head()", day, "clf = KMeans(n_clusters=2)\nclf.fit(X_train)\nclf.predict(X_test)"
     )
-    assert "split_train_test" in [piece.name for piece in found]
+    assert "split_train_test" in [block.name for block in found]
 
 
 def test_a_charter_asks_beside_its_fields_and_knows_its_metric() -> None:

@@ -17,10 +17,10 @@ from d2c_mlops.convert.check.addresses import shown, sources
 from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.repair.fetching import fetch, offers, safe_name
-from d2c_mlops.convert.repair.files import Shelf
-from d2c_mlops.convert.repair.mending import Scene, apply
-from d2c_mlops.convert.source.downloading import NotFetched, download, is_public
+from d2c_mlops.convert.repair.data_files import DataFiles
+from d2c_mlops.convert.repair.downloads import fetch, offers, safe_name
+from d2c_mlops.convert.repair.fix_registry import RepairContext, apply
+from d2c_mlops.convert.source.download import NotFetched, download, is_public
 from d2c_mlops.convert.source.notebook import code_cell, read_notebook
 from d2c_mlops.saved_response import saved_response, saved_url
 from d2c_mlops.settings import load
@@ -256,12 +256,12 @@ def test_the_notebook_reads_the_copies(host: str, tmp_path: Path) -> None:
         f"if True:\n    !wget -q http://{host}/fourth.csv",
         f"gone = pd.read_csv('http://{host}/gone')",
     )
-    scene = Scene(read_notebook(path), Shelf([tmp_path]))
-    done = fetch(list(sources(scene.subject)), tmp_path / "got", allowed=[host], taken=["fetched/rate.json"])
+    context = RepairContext(read_notebook(path), DataFiles([tmp_path]))
+    done = fetch(list(sources(context.subject)), tmp_path / "got", allowed=[host], taken=["fetched/rate.json"])
     assert [bool(each.file) for each in done] == [True, True, True, True, False, True]
     assert "404" in done[4].reason and done[0].sha256 and done[0].size == len(TABLE)
     assert all((tmp_path / "got" / each.file).exists() for each in done if each.file)
-    new = apply(scene.notebook, [edit for _, offer in offers(scene, done) for edit in offer.edits])
+    new = apply(context.notebook, [edit for _, offer in offers(context, done) for edit in offer.edits])
     cells = [cell.source for cell in new.cells]
     assert cells[1] == "sales = pd.read_csv('fetched/sales.csv', sep=',')"
     assert (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from d2c_mlops.convert.repair.mending import Trouble
-from d2c_mlops.convert.repair.refusals import failed
+from d2c_mlops.convert.repair.fix_registry import CellFailure
+from d2c_mlops.convert.repair.refusal_messages import failed
 
 
 @pytest.mark.parametrize(("path", "advice"), [
@@ -16,7 +16,7 @@ from d2c_mlops.convert.repair.refusals import failed
     ("/home/ann/leads.csv", "--data FOLDER"),
 ])  # fmt: skip
 def test_a_missing_file_leads_to_the_folder_or_to_the_module_that_looks_for_it(path: str, advice: str) -> None:
-    trouble = Trouble(
+    failure = CellFailure(
         1, "FileNotFoundError", f"[Errno 2] No such file or directory: '{path}'", bases=("OSError", "FileNotFoundError")
     )
-    assert advice in failed(trouble, 1, ()).next
+    assert advice in failed(failure, 1, ()).next

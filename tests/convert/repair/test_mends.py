@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from d2c_mlops.convert.repair import revive as reviving
-from d2c_mlops.convert.repair.mending import menders
-from d2c_mlops.convert.repair.revive import revive
-from d2c_mlops.convert.repair.revived import Revived
+from d2c_mlops.convert.repair import repairing as reviving
+from d2c_mlops.convert.repair.fix_registry import registered_fixes
+from d2c_mlops.convert.repair.repair_result import RepairResult
+from d2c_mlops.convert.repair.repairing import repair_notebook
 from support.notebook_cells import LEARN, PANDAS, PLOT, SHOP
 from support.notebooks import notebook
 from support.shared_session import Shared
@@ -27,7 +27,7 @@ y = pd.Series(100 + np.arange(48.0) + 10 * np.sin(np.arange(48)), index=pd.date_
 class Row:
     """A mender's id, the cells before, a text that must stand in the mended cells, a cell that asserts the result."""
 
-    mender: str
+    fix: str
     cells: str | list[str]
     after: str
     check: str = ""
@@ -36,10 +36,10 @@ class Row:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.mender}: {self.after[:40]}"
+        return f"{self.fix}: {self.after[:40]}"
 
 
-def cured(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Revived, str]:
+def cured(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RepairResult, str]:
     """Revive the row's notebook; return what came of it and its code."""
     monkeypatch.setattr(reviving, "Session", Shared)
     cells = [row.cells] if isinstance(row.cells, str) else list(row.cells)
@@ -49,7 +49,7 @@ def cured(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Revi
     for name, content in row.data.items():
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_bytes(content)
-    made = revive(path, folder / "work", data=data, timeout=60)
+    made = repair_notebook(path, folder / "work", data=data, timeout=60)
     code = ""
     if made.notebook is not None:
         raw = json.loads(made.notebook.read_text())["cells"]
@@ -357,11 +357,11 @@ def test_a_mend_runs_and_computes_what_it_did(row: Row, tmp_path: Path, monkeypa
     if row.needs:
         pytest.importorskip(row.needs)
     made, code = cured(row, tmp_path, monkeypatch)
-    assert made.status == "revived", (made.refusal, [m.to_dict() for m in made.mends], code)
+    assert made.status == "revived", (made.refusal, [m.to_dict() for m in made.fixes], code)
     assert row.after in code, code
-    kinds = {mend.kind for mend in made.mends}
-    assert row.mender in kinds, kinds
-    assert all(mend.reason for mend in made.mends)
+    kinds = {fix.kind for fix in made.fixes}
+    assert row.fix in kinds, kinds
+    assert all(fix.reason for fix in made.fixes)
 
 
 def test_the_call_that_fails_is_mended_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +388,7 @@ def test_what_is_absent_is_mended_before_it_runs(row: Row, tmp_path: Path, monke
 
 
 def test_every_mender_has_a_row() -> None:
-    missing = {mender.id for mender in menders()} - {row.mender for row in [*ROWS, *ABSENT]} - ELSEWHERE
+    missing = {fix.id for fix in registered_fixes()} - {row.fix for row in [*ROWS, *ABSENT]} - ELSEWHERE
     assert not missing
 
 
@@ -408,5 +408,5 @@ def test_what_runs_is_left_as_it_is(cells: list[str], tmp_path: Path, monkeypatc
     made, code = cured(
         Row("", cells, "", metadata={"language_info": {"name": "python", "version": "3.12.1"}}), tmp_path, monkeypatch
     )
-    assert (made.status, made.mends, made.refusal) == ("as is", (), None)
+    assert (made.status, made.fixes, made.refusal) == ("as is", (), None)
     assert code == "\n".join(cells)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from d2c_mlops.convert.repair import revive as reviving
+from d2c_mlops.convert.repair import repairing as reviving
 from d2c_mlops.convert.repair.packages import Installed
-from d2c_mlops.convert.repair.revive import revive
-from d2c_mlops.convert.repair.revived import Revived
+from d2c_mlops.convert.repair.repair_result import RepairResult
+from d2c_mlops.convert.repair.repairing import repair_notebook
 from support.notebook_cells import LEARN, PLOT, SHOP
 from support.notebooks import notebook
 from support.shared_session import Shared
@@ -21,10 +21,10 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reviving, "Session", Shared)
 
 
-def tried(folder: Path, *cells: str, outputs: dict[int, Any] | None = None, **given: Any) -> Revived:
+def tried(folder: Path, *cells: str, outputs: dict[int, Any] | None = None, **given: Any) -> RepairResult:
     path = notebook(folder / "old" / "x.ipynb", *cells, outputs=outputs)
     before = path.read_bytes()
-    made = revive(path, folder / "work", **{"timeout": 60.0, **given})
+    made = repair_notebook(path, folder / "work", **{"timeout": 60.0, **given})
     assert path.read_bytes() == before and [one.name for one in path.parent.iterdir() if one.suffix == ".ipynb"] == [
         "x.ipynb"
     ]
@@ -36,7 +36,7 @@ def tried(folder: Path, *cells: str, outputs: dict[int, Any] | None = None, **gi
 @pytest.mark.usefixtures("shared")
 def test_what_runs_is_as_it_is_and_keeps_its_outputs(tmp_path: Path) -> None:
     made = tried(tmp_path, "x = 41", "x + 1", f"{PLOT}\nplt.plot([1, 2]);")
-    assert (made.status, made.mends, made.runs, made.order) == ("as is", (), 1, (0, 1, 2))
+    assert (made.status, made.fixes, made.runs, made.order) == ("as is", (), 1, (0, 1, 2))
     assert made.notebook is not None
     cells = json.loads(made.notebook.read_text())["cells"]
     assert cells[1]["outputs"][0]["data"]["text/plain"] in ("42", ["42"])
@@ -46,8 +46,8 @@ def test_what_runs_is_as_it_is_and_keeps_its_outputs(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("shared")
 def test_a_mend_says_where_what_and_why(tmp_path: Path) -> None:
     made = tried(tmp_path, SHOP, "# counts\na = df.append(df)\nn = len(a)")
-    assert made.status == "revived" and len(made.mends) == 1
-    told = made.mends[0].to_dict()
+    assert made.status == "revived" and len(made.fixes) == 1
+    told = made.fixes[0].to_dict()
     assert told == {
         "cell": 2,
         "kind": "api",
@@ -61,9 +61,9 @@ def test_a_mend_says_where_what_and_why(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("shared")
 def test_cells_that_ran_out_of_order_are_moved(tmp_path: Path) -> None:
     made = tried(tmp_path, "total = price * units", "print(total)", "price = 2", "units = 3")
-    assert made.status == "revived" and [mend.kind for mend in made.mends] == ["order", "order"]
+    assert made.status == "revived" and [fix.kind for fix in made.fixes] == ["order", "order"]
     assert sorted(made.order) == [0, 1, 2, 3] and made.order.index(2) < made.order.index(0) > made.order.index(3)
-    assert "ran out of order" in made.mends[0].reason
+    assert "ran out of order" in made.fixes[0].reason
 
 
 @pytest.mark.usefixtures("shared")
@@ -71,13 +71,13 @@ def test_several_failures_in_one_cell_are_mended_one_after_the_other(tmp_path: P
     cell = "m = df.corr()\ndf['units'][0] = 7\nr = df['units'].reshape(-1, 1)\nq = df['shop'].value_counts()[0]"
     made = tried(tmp_path, SHOP, cell, "assert df['units'][0] == 7 and r.shape == (4, 1) and q == 2")
     assert made.status == "revived"
-    assert {mend.kind for mend in made.mends} == {"numeric-only", "copy-on-write", "plain-array", "positions-by-number"}
+    assert {fix.kind for fix in made.fixes} == {"numeric-only", "copy-on-write", "plain-array", "positions-by-number"}
 
 
 @pytest.mark.usefixtures("shared")
 def test_a_plot_that_cannot_be_drawn_is_left_out_and_nothing_else(tmp_path: Path) -> None:
     made = tried(tmp_path, f"{PLOT}\n{SHOP}", "df['shop'].plot()\nn = 1", "assert n == 1")
-    assert made.status == "revived" and made.mends[0].kind == "undrawn" and made.mends[0].after == "# df['shop'].plot()"
+    assert made.status == "revived" and made.fixes[0].kind == "undrawn" and made.fixes[0].after == "# df['shop'].plot()"
     assert tried(tmp_path / "b", SHOP, "x = df['shop'].astype(float)").status == "refused"
 
 
@@ -91,8 +91,8 @@ def test_what_failed_when_it_was_saved_is_left_out(tmp_path: Path) -> None:
         "w = x",
         outputs={0: [error | {"ename": "AttributeError", "traceback": ["AttributeError: no"]}], 1: [error]},
     )
-    assert made.status == "revived" and [mend.kind for mend in made.mends] == ["failed-before"] * 2
-    assert made.mends[0].after == "# x.nothing = 2" and made.mends[1].after == "# y = nowhere\n# z = 3"
+    assert made.status == "revived" and [fix.kind for fix in made.fixes] == ["failed-before"] * 2
+    assert made.fixes[0].after == "# x.nothing = 2" and made.fixes[1].after == "# y = nowhere\n# z = 3"
 
 
 def test_the_data_are_read_and_never_written(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_data_are_read_and_never_written(tmp_path: Path) -> None:
     (data / "sales.csv").write_text("units\n1\n2\n")
     cell = "import pandas as pd\ndf = pd.read_csv('/home/me/Sales.csv')\ndf.to_csv('sales.csv')\nopen('new.txt', 'w').write('a')"
     made = tried(tmp_path, cell, data=data)
-    assert made.status == "revived" and {mend.kind for mend in made.mends} == {"path"}
+    assert made.status == "revived" and {fix.kind for fix in made.fixes} == {"path"}
     assert (data / "sales.csv").read_text() == "units\n1\n2\n"
     assert [one.name for one in data.iterdir()] == ["sales.csv"]
 
@@ -164,14 +164,14 @@ def test_what_is_not_python_is_refused_before_anything_runs(
     metadata: dict[str, Any], cells: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reviving, "Session", None)
-    made = revive(notebook(tmp_path / "x.ipynb", *cells, **metadata), tmp_path / "work")
+    made = repair_notebook(notebook(tmp_path / "x.ipynb", *cells, **metadata), tmp_path / "work")
     assert made.status == "refused" and made.refusal is not None and why in made.refusal.why and made.refusal.next
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"<html>", b'{"cells": 3}', b"\x89PNG", b'{"cells": [], "nbformat": 9}'])
 def test_what_is_no_notebook_is_refused(raw: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_bytes(raw)
-    made = revive(tmp_path / "x.ipynb", tmp_path / "work")
+    made = repair_notebook(tmp_path / "x.ipynb", tmp_path / "work")
     assert made.status == "refused" and made.refusal is not None and made.refusal.why and made.notebook is None
 
 
@@ -207,4 +207,4 @@ def test_a_default_that_the_author_was_warned_about_is_kept(tmp_path: Path) -> N
         "text": "FutureWarning: The default value of `n_init` will change from 10 to 'auto' in 1.4.",
     }
     made = tried(tmp_path, f"{LEARN}\nfrom sklearn.cluster import KMeans\nm = KMeans(2).fit(X)", outputs={0: [warning]})
-    assert [mend.kind for mend in made.mends] == ["clusters"] and "n_init=10" in made.mends[0].after
+    assert [fix.kind for fix in made.fixes] == ["clusters"] and "n_init=10" in made.fixes[0].after

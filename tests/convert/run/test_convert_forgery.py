@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from d2c_mlops.convert.repair.revived import Revived
+from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Session, Stopped
 from d2c_mlops.convert.verify.verify import Snapshot, verify
 from support.conversions import compared
@@ -147,7 +147,7 @@ def test_what_a_module_of_the_author_does_at_the_start_forges_nothing(tmp_path: 
     written = SimpleNamespace(
         notebook=new, alignment=[{"converted": 1, "original": [1], "names": ["seen"]}], parameters=()
     )
-    found = verify(Revived("as is", old, old, order=(0,)), written, tmp_path / "work", timeout=300)  # type: ignore[arg-type]
+    found = verify(RepairResult("as is", old, old, order=(0,)), written, tmp_path / "work", timeout=300)  # type: ignore[arg-type]
     assert found.status == "equivalent", found.reason
 
 

@@ -9,7 +9,7 @@ import pytest
 from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.convert import Conversion, convert
 from d2c_mlops.convert.meaning.path_values import Values
-from d2c_mlops.convert.repair import revive as reviving
+from d2c_mlops.convert.repair import repairing as reviving
 from d2c_mlops.convert.repair.packages import Installed
 from d2c_mlops.convert.run.local_packages import decide, import_roots, lay_out, locals_of
 from d2c_mlops.convert.source.notebook import read_notebook

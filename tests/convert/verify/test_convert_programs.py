@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from d2c_mlops.convert.plan.plan import read
-from d2c_mlops.convert.plan.steps import pieces
+from d2c_mlops.convert.plan.steps import blocks
 from d2c_mlops.convert.source.notebook import parse_notebook
 from d2c_mlops.convert.write.document import joined, lay_out
 from d2c_mlops.convert.write.parameters import extract
@@ -30,7 +30,7 @@ def notebook(cells: list[str]) -> bytes:
 
 def converted(cells: list[str]) -> list[str]:
     plan = read(parse_notebook(notebook(cells), Path("program.ipynb")))
-    found = pieces(plan)
+    found = blocks(plan)
     parameters = extract(plan, found, None, ".")
     out = joined(lay_out(plan, found, parameters, {}, "models.program"))
     return [cell.source for cell in out if cell.kind == "code"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from d2c_mlops.convert.repair.revived import Revived
+from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.verify.verify import verify
 from support.conversions import compared
 from support.notebooks import notebook
@@ -86,7 +86,7 @@ def test_saved_figures_are_compared_with_those_of_today(tmp_path: Path) -> None:
             }
             cell["outputs"] = [shown]
         path.write_text(json.dumps(raw))
-    revived = Revived("as is", old, new, order=(0, 1, 2))
+    revived = RepairResult("as is", old, new, order=(0, 1, 2))
     written = SimpleNamespace(
         notebook=new, alignment=[{"converted": 1, "original": [1], "names": ["x"]}], parameters=()
     )
@@ -108,5 +108,5 @@ def test_a_secret_of_the_environment_is_not_seen(tmp_path: Path, monkeypatch: py
 
 
 def test_a_notebook_that_does_not_run_is_not_comparable(tmp_path: Path) -> None:
-    revived = replace(Revived("refused", tmp_path / "x.ipynb", None))
+    revived = replace(RepairResult("refused", tmp_path / "x.ipynb", None))
     assert verify(revived, SimpleNamespace(alignment=()), tmp_path).status == "not comparable"  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from d2c_mlops.cli import main
-from d2c_mlops.convert.run.observed import contract_of
+from d2c_mlops.convert.run.inferred_contract import contract_of
 from d2c_mlops.decisions.applying import now_utc
 from d2c_mlops.decisions.deciding import propose
 from d2c_mlops.errors import D2CError, DataRefused, UsageError

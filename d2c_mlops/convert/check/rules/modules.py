@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
-from d2c_mlops.convert.check.rules.drift import import_change
+from d2c_mlops.convert.check.rules.library_changes import import_change
 from d2c_mlops.convert.meaning.roles import keyword
 from d2c_mlops.convert.run.local_packages import find_local, import_roots, on_index
 from d2c_mlops.convert.source.environment import OWN_NAMES, distribution_of, is_installed, member_gone

@@ -7,17 +7,17 @@ import re
 from collections.abc import Sequence
 
 from d2c_mlops.convert.api_changes.change import ApiChange, live_changes
-from d2c_mlops.convert.repair.fixes.api import plainly, says
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     last_name,
     replaced,
     spelled,
 )
-from d2c_mlops.convert.repair.rewrites import inner, recalled, rewritten
+from d2c_mlops.convert.repair.fixes.removed_api import plainly, says
+from d2c_mlops.convert.repair.replacement_registry import inner, recalled, replacement_edits
 from d2c_mlops.convert.source.finding import Edit, rekeying
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -65,17 +65,17 @@ _HARMLESS = frozenset(
 
 
 @after("unexpected-keyword", "", "", "the argument is no longer accepted", order=20)
-def unexpected_keyword(scene: Scene, trouble: Trouble) -> Proposal | None:
-    found = _UNEXPECTED.search(trouble.message) if trouble.kind in ("TypeError", "AttributeError") else None
-    if found is None and trouble.kind == "AttributeError":
+def unexpected_keyword(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    found = _UNEXPECTED.search(failure.message) if failure.kind in ("TypeError", "AttributeError") else None
+    if found is None and failure.kind == "AttributeError":
         found = re.search(
-            r"\b(?P<function>\w+)\.set\(\) got an unexpected keyword argument '(?P<word>\w+)'", trouble.message
+            r"\b(?P<function>\w+)\.set\(\) got an unexpected keyword argument '(?P<word>\w+)'", failure.message
         )
     if found is None:
         return None
     word, function = found["word"], (found["function"] or "").split(".")
     names = {one for one in function if one and one != "__init__"}
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         given = next((one for one in call.keywords if one.arg == word), None)
         if given is None:
             continue
@@ -87,7 +87,7 @@ def unexpected_keyword(scene: Scene, trouble: Trouble) -> Proposal | None:
                 continue
             if change.to:
                 return Proposal((rekeying(cell.index, given, change.to),), says(change))
-            edits = plainly(scene, cell, rewritten(f"{change.path}|{change.argument}", cell, call))
+            edits = plainly(context, cell, replacement_edits(f"{change.path}|{change.argument}", cell, call))
             if edits:
                 return Proposal(edits, says(change))
         if word in _HARMLESS:
@@ -97,17 +97,17 @@ def unexpected_keyword(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("positional", "", "", "arguments have to be named", order=20)
-def positional(scene: Scene, trouble: Trouble) -> Proposal | None:
+def positional(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Name positional arguments by the signature of the table; else by the words of the installed function's own error."""
-    if trouble.kind != "TypeError":
+    if failure.kind != "TypeError":
         return None
-    found = _MANY.search(trouble.message)
+    found = _MANY.search(failure.message)
     if found is None:
-        return _unbound(scene, trouble)
+        return _unbound(context, failure)
     wanted = found["function"].rpartition(".")[2]
     if wanted == "__init__":
         wanted = found["function"].split(".")[-2] if "." in found["function"] else ""
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         called = last_name(call.func)
         if not call.args or (wanted and called != wanted):
             continue
@@ -117,7 +117,7 @@ def positional(scene: Scene, trouble: Trouble) -> Proposal | None:
                 extra = call.args[position:]
                 if len(change.names) >= len(extra) > 0:
                     return _named(cell, called, extra, change.names)
-        names = signature(scene, cell, call)
+        names = signature(context, cell, call)
         count = int(found["count"]) - (1 if "." in found["function"] or called != wanted else 0)
         for keep in dict.fromkeys((count, count - 1, int(found["count"]))):
             extra = call.args[keep:] if 0 <= keep < len(call.args) else []
@@ -126,16 +126,16 @@ def positional(scene: Scene, trouble: Trouble) -> Proposal | None:
     return None
 
 
-def _unbound(scene: Scene, trouble: Trouble) -> Proposal | None:
+def _unbound(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A call that a signature's own check refuses: it does not say of which function, so each call is asked."""
-    if _BOUND not in trouble.message:
+    if _BOUND not in failure.message:
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
-        keep = len(signature(scene, cell, call, positional=True))
+    for cell, call in context.failing(failure, ast.Call):
+        keep = len(signature(context, cell, call, positional=True))
         extra = call.args[keep:]
         if not extra or any(isinstance(one, ast.Starred) for one in call.args):
             continue
-        names = signature(scene, cell, call)[keep:]
+        names = signature(context, cell, call)[keep:]
         if len(names) >= len(extra) and not set(names[: len(extra)]) & {word.arg for word in call.keywords}:
             return _named(cell, last_name(call.func), extra, names)
     return None
@@ -149,25 +149,25 @@ def _named(cell: Cell, called: str, values: Sequence[ast.expr], names: Sequence[
     return Proposal(edits, f"{called}() takes these arguments by name only")
 
 
-def signature(scene: Scene, cell: Cell, call: ast.Call, *, positional: bool = False) -> list[str]:
+def signature(context: RepairContext, cell: Cell, call: ast.Call, *, positional: bool = False) -> list[str]:
     """Ask the child for the parameter names of what is called; with `positional` only those that need no name."""
     text = spelled(cell, call.func)
     which = " if p.kind < p.VAR_POSITIONAL" if positional else ""
     names = f"' '.join(n for n, p in __import__('inspect').signature({text}).parameters.items(){which})"
     asked = f"type('S', (), {{}}) if not callable({text}) else type({names}, (), {{}})"
-    answer = scene.kinds([asked]).get(asked, "")
+    answer = context.kinds([asked]).get(asked, "")
     return answer.removeprefix("class:").partition(".")[2].split() if answer.startswith("class:") else []
 
 
 @after("value", "", "", "the value is no longer accepted", order=25)
-def old_value(scene: Scene, trouble: Trouble) -> Proposal | None:
+def old_value(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A value that the table knows, given through a name or a dictionary: the text is changed where it stands."""
-    if not {"ValueError", "TypeError", "KeyError", "OSError"} & set(trouble.bases):
+    if not {"ValueError", "TypeError", "KeyError", "OSError"} & set(failure.bases):
         return None
-    said = set(re.findall(r"'([\w-]+)'", trouble.message)) | set(re.findall(r"frequency: (\w+)", trouble.message))
+    said = set(re.findall(r"'([\w-]+)'", failure.message)) | set(re.findall(r"frequency: (\w+)", failure.message))
     if not said:
         return None
-    around = {last_name(call.func) for _, call in scene.failing(trouble, ast.Call)}
+    around = {last_name(call.func) for _, call in context.failing(failure, ast.Call)}
     for change in live_changes():
         if change.kind != "value":
             continue
@@ -175,18 +175,18 @@ def old_value(scene: Scene, trouble: Trouble) -> Proposal | None:
         if not known:
             continue
         named = change.path.rpartition(".")[2] in around
-        for cell, text in scene.failing(trouble, ast.Constant):
+        for cell, text in context.failing(failure, ast.Constant):
             if text.value in known and named:
                 new = known[text.value]
                 if new is not None:
                     return Proposal((replaced(cell, text, repr(new)),), _changed(change, str(text.value), new))
-                for _, call in scene.failing(trouble, ast.Call):
+                for _, call in context.failing(failure, ast.Call):
                     if last_name(call.func) == change.path.rpartition(".")[2] and (
-                        edits := rewritten(change.path, cell, call)
+                        edits := replacement_edits(change.path, cell, call)
                     ):
                         return Proposal(edits, _changed(change, str(text.value), change.instead))
-        held = {name for name, value in trouble.strings.items() if value in known}
-        for cell, assigned in scene.nodes(ast.Assign):
+        held = {name for name, value in failure.strings.items() if value in known}
+        for cell, assigned in context.nodes(ast.Assign):
             value = assigned.value
             if isinstance(value, ast.Constant) and value.value in known and named:
                 if {last_name(one) for one in assigned.targets} & held and (new := known[value.value]):
@@ -200,7 +200,7 @@ def _changed(change: ApiChange, old: str, new: str) -> str:
 
 
 @after("show-counts", "pandas", "2.0", "the argument was renamed", order=15)
-def renamed_arguments(scene: Scene, trouble: Trouble) -> Proposal | None:
+def renamed_arguments(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Arguments that were renamed in methods whose class cannot be told from the text."""
     renamed = {"null_counts": "show_counts", "sheetname": "sheet_name", "line_terminator": "lineterminator"}
     renamed |= {
@@ -211,10 +211,10 @@ def renamed_arguments(scene: Scene, trouble: Trouble) -> Proposal | None:
         "lr": "learning_rate",
     }
     renamed |= {"nb_epoch": "epochs", "b": "visible", "closed": "inclusive", "vertical_labels": "labels"}
-    found = _UNEXPECTED.search(trouble.message)
+    found = _UNEXPECTED.search(failure.message)
     if found is None or found["word"] not in renamed:
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         for word in call.keywords:
             if word.arg == found["word"]:
                 edit = rekeying(cell.index, word, renamed[found["word"]])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     before,
     insertion,
@@ -20,9 +20,9 @@ from d2c_mlops.convert.repair.mending import (
 
 
 @before("ten-digits", "pandas", "3.0", "dates are counted in microseconds, no longer in nanoseconds", order=20)
-def nanoseconds(scene: Scene) -> Iterator[Proposal]:
+def nanoseconds(context: RepairContext) -> Iterator[Proposal]:
     """`dates.astype('int64') // 10**9` counts seconds only from nanoseconds."""
-    for cell, node in scene.nodes(ast.BinOp):
+    for cell, node in context.nodes(ast.BinOp):
         if not isinstance(node.op, ast.Div | ast.FloorDiv) or not _is_billion(node.right):
             continue
         call = node.left
@@ -47,10 +47,10 @@ def _is_billion(node: ast.expr) -> bool:
 
 
 @before("month-unit", "pandas", "2.0", "months and years have no fixed length", order=20)
-def month_units(scene: Scene) -> Iterator[Proposal]:
+def month_units(context: RepairContext) -> Iterator[Proposal]:
     """`/ np.timedelta64(1, 'M')`: a mean month is 2,629,746 seconds, a mean year 31,556,952."""
     seconds = {"M": 2629746, "Y": 31556952}
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         if last_name(call.func) != "timedelta64" or len(call.args) != 2:
             continue
         unit = call.args[1]
@@ -67,30 +67,30 @@ def month_units(scene: Scene) -> Iterator[Proposal]:
 
 
 @after("days-of-differences", "pandas", "2.0", "differences of dates are not cast to days", order=15)
-def days_of_differences(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if not trouble.says(
+def days_of_differences(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    if not failure.says(
         "Cannot convert from timedelta64", "Supported resolutions are", "Units 'M', 'Y'", "Cannot cast"
     ):
         return None
-    from d2c_mlops.convert.repair.rewrites import rewritten
+    from d2c_mlops.convert.repair.replacement_registry import replacement_edits
 
-    for cell, call in scene.failing(trouble, ast.Call):
-        if last_name(call.func) == "astype" and (edits := rewritten("pandas.Series.astype", cell, call)):
+    for cell, call in context.failing(failure, ast.Call):
+        if last_name(call.func) == "astype" and (edits := replacement_edits("pandas.Series.astype", cell, call)):
             return Proposal(edits, "pandas keeps only seconds and smaller units")
     return None
 
 
 @after("text-dates", "pandas", "2.0", "all dates of a column must have one form", order=40)
-def mixed_dates(scene: Scene, trouble: Trouble) -> Proposal | None:
+def mixed_dates(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """to_datetime over dates of several forms: each by itself, as before."""
-    if not trouble.says(
+    if not failure.says(
         "doesn't match format", "does not match format", "unconverted data remains"
-    ) or not trouble.through("pandas/"):
+    ) or not failure.through("pandas/"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         taken = {word.arg for word in call.keywords}
         if last_name(call.func) == "to_datetime" and not taken & {"format"}:
-            from d2c_mlops.convert.repair.mending import argument_added
+            from d2c_mlops.convert.repair.fix_registry import argument_added
 
             return Proposal(
                 (argument_added(cell, call, "format='mixed'"),), "dates of several forms are read one by one"

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     argument_added,
     before,
@@ -18,20 +18,20 @@ from d2c_mlops.convert.repair.mending import (
     replaced,
     spelled,
 )
-from d2c_mlops.convert.repair.rewrites import inner, recalled
+from d2c_mlops.convert.repair.replacement_registry import inner, recalled
 
 
 @before("old-imputer", "scikit-learn", "0.22", "Imputer is gone; SimpleImputer works on columns", order=4)
-def old_imputer(scene: Scene) -> Iterator[Proposal]:
+def old_imputer(context: RepairContext) -> Iterator[Proposal]:
     """`Imputer(missing_values='NaN', axis=0)` as SimpleImputer, whose columns are axis 0."""
     names = {
         one.asname or one.name
-        for _, node in scene.nodes(ast.ImportFrom)
+        for _, node in context.nodes(ast.ImportFrom)
         if (node.module or "").startswith("sklearn.preprocessing")
         for one in node.names
         if one.name == "Imputer"
     }
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         if last_name(call.func) not in names:
             continue
         rest = [
@@ -53,40 +53,40 @@ def _is_nan(node: ast.expr) -> bool:
 
 
 @before("old-boosting", "scikit-learn", "0.22", "names of classes used for the moved imports", order=4)
-def old_mixture(scene: Scene) -> Iterator[Proposal]:
+def old_mixture(context: RepairContext) -> Iterator[Proposal]:
     """`LDA`, `QDA` and `GMM` under their full names, where they were imported by the short ones."""
     names = {"LDA": "LinearDiscriminantAnalysis", "QDA": "QuadraticDiscriminantAnalysis", "GMM": "GaussianMixture"}
     modules = {"sklearn.lda": "LDA", "sklearn.qda": "QDA", "sklearn.mixture": "GMM"}
     bound = {
         one.name
-        for _, node in scene.nodes(ast.ImportFrom)
+        for _, node in context.nodes(ast.ImportFrom)
         if node.module in modules
         for one in node.names
         if one.name == modules[node.module or ""] and one.asname is None
     }
-    for cell, node in scene.nodes(ast.Name):
+    for cell, node in context.nodes(ast.Name):
         if node.id in bound and isinstance(node.ctx, ast.Load):
             yield Proposal((replaced(cell, node, names[node.id]),), f"`{node.id}` is now called {names[node.id]}")
 
 
 @after("feature-names", "scikit-learn", "1.2", "get_feature_names is gone", order=14)
-def feature_names(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if trouble.name != "get_feature_names":
+def feature_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    if failure.name != "get_feature_names":
         return None
-    from d2c_mlops.convert.repair.rewrites import rewritten
+    from d2c_mlops.convert.repair.replacement_registry import replacement_edits
 
-    for cell, node in scene.failing(trouble, ast.Attribute):
-        if node.attr == "get_feature_names" and (edits := rewritten("sklearn.x.get_feature_names", cell, node)):
+    for cell, node in context.failing(failure, ast.Attribute):
+        if node.attr == "get_feature_names" and (edits := replacement_edits("sklearn.x.get_feature_names", cell, node)):
             return Proposal(edits, "get_feature_names() is now get_feature_names_out(), an array")
     return None
 
 
 @after("two-dimensions", "scikit-learn", "0.19", "a single column has to be given as a table", order=40)
-def two_dimensions(scene: Scene, trouble: Trouble) -> Proposal | None:
+def two_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A Series where a table is wanted: the array of one column."""
-    if not trouble.says("Expected 2D array, got 1D array", "Expected a 2-dimensional container but got"):
+    if not failure.says("Expected 2D array, got 1D array", "Expected a 2-dimensional container but got"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if (
             last_name(call.func) not in ("fit", "transform", "fit_transform", "predict", "inverse_transform")
             or not call.args
@@ -94,7 +94,7 @@ def two_dimensions(scene: Scene, trouble: Trouble) -> Proposal | None:
             continue
         first = call.args[0]
         text = spelled(cell, first)
-        kind = scene.kinds([text]).get(text, "")
+        kind = context.kinds([text]).get(text, "")
         new = (
             f"{text}.to_frame()"
             if kind == "pandas.Series"
@@ -108,11 +108,11 @@ def two_dimensions(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("names-are-text", "scikit-learn", "1.2", "names of features are all text", order=40)
-def text_names(scene: Scene, trouble: Trouble) -> Proposal | None:
+def text_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Frames whose columns are partly numbers: given as texts."""
-    if not trouble.says("Feature names are only supported if all input features have string names"):
+    if not failure.says("Feature names are only supported if all input features have string names"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if (
             last_name(call.func)
             in ("fit", "transform", "fit_transform", "predict", "score", "fit_predict", "predict_proba")
@@ -126,13 +126,13 @@ def text_names(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("solver", "scikit-learn", "1.6", "the solver does not know the penalty or the classes", order=40)
-def solver(scene: Scene, trouble: Trouble) -> Proposal | None:
+def solver(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`penalty='l1'` was possible with the solver of old, liblinear."""
-    if not trouble.says(
+    if not failure.says(
         "supports only 'l2' or None penalties", "supports only 'l2' or 'none' penalties", "got l1 penalty"
     ):
         return None
-    for cell, call in scene.nearest(trouble, ast.Call):
+    for cell, call in context.nearest(failure, ast.Call):
         if last_name(call.func) in ("LogisticRegression", "LogisticRegressionCV") and keyword(call, "solver") is None:
             penalty = keyword(call, "penalty")
             if isinstance(penalty, ast.Constant) and penalty.value == "l1":
@@ -141,9 +141,9 @@ def solver(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("loaded-data", "scikit-learn", "1.2", "the data set is gone", order=40)
-def gone_parameter(scene: Scene, trouble: Trouble) -> Proposal | None:
+def gone_parameter(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A parameter of an estimator whose old value its check names: the one that it means."""
-    found = re.search(r"The '(\w+)' parameter of (\w+) must be .*Got '(\w+)' instead", trouble.message, re.DOTALL)
+    found = re.search(r"The '(\w+)' parameter of (\w+) must be .*Got '(\w+)' instead", failure.message, re.DOTALL)
     known = {
         ("criterion", "mse"): "'squared_error'", ("criterion", "mae"): "'absolute_error'", ("loss", "ls"): "'squared_error'",
         ("loss", "deviance"): "'log_loss'", ("loss", "log"): "'log_loss'", ("max_features", "auto"): "'sqrt'",
@@ -156,14 +156,14 @@ def gone_parameter(scene: Scene, trouble: Trouble) -> Proposal | None:
     if found[1] == "max_features" and found[2].endswith("Regressor"):
         new = "1.0"
     edits = []
-    for cell, word in scene.nodes(ast.keyword):
+    for cell, word in context.nodes(ast.keyword):
         if word.arg and word.arg.rpartition("__")[2] == found[1]:
             edits += [
                 replaced(cell, one, new)
                 for one in ast.walk(word.value)
                 if isinstance(one, ast.Constant) and one.value == found[3]
             ]
-    for cell, table in scene.nodes(ast.Dict):
+    for cell, table in context.nodes(ast.Dict):
         for key, value in zip(table.keys, table.values, strict=True):
             if isinstance(key, ast.Constant) and str(key.value).rpartition("__")[2] == found[1]:
                 edits += [
@@ -179,11 +179,11 @@ def gone_parameter(scene: Scene, trouble: Trouble) -> Proposal | None:
 @after(
     "seed-without-shuffle", "scikit-learn", "0.24", "a seed without shuffling has no effect and is refused", order=40
 )
-def idle_seed(scene: Scene, trouble: Trouble) -> Proposal | None:
+def idle_seed(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`KFold(random_state=0)` without `shuffle=True`: the seed never had an effect."""
-    if not trouble.says("Setting a random_state has no effect since shuffle is False"):
+    if not failure.says("Setting a random_state has no effect since shuffle is False"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if keyword(call, "random_state") is not None:
             edits = recalled(cell, call, spelled(cell, call.func), inner(cell, call, "random_state"))
             return Proposal(edits, "without shuffle=True the seed has no effect")

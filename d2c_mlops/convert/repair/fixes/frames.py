@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from d2c_mlops.convert.meaning.api_signatures import GROUPS
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     before,
     insertion,
@@ -26,9 +26,9 @@ from d2c_mlops.convert.source.notebook import Cell
 
 
 @before("grouped-columns", "pandas", "2.0", "several columns of a groupby need a list", order=20)
-def grouped_columns(scene: Scene) -> Iterator[Proposal]:
-    for cell, node in scene.nodes(ast.Subscript):
-        if isinstance(node.slice, ast.Tuple) and node.slice.elts and _is_groups(scene, node.value):
+def grouped_columns(context: RepairContext) -> Iterator[Proposal]:
+    for cell, node in context.nodes(ast.Subscript):
+        if isinstance(node.slice, ast.Tuple) and node.slice.elts and _is_groups(context, node.value):
             first, last = node.slice.elts[0], node.slice.elts[-1]
             end = (last.end_lineno or 0, last.end_col_offset or 0)
             if (first.lineno, first.col_offset) > (node.slice.lineno, node.slice.col_offset):
@@ -36,22 +36,22 @@ def grouped_columns(scene: Scene) -> Iterator[Proposal]:
             yield Proposal((insertion(cell, first.lineno, first.col_offset, "["), insertion(cell, *end, "]")))
 
 
-def _is_groups(scene: Scene, node: ast.expr) -> bool:
+def _is_groups(context: RepairContext, node: ast.expr) -> bool:
     called = isinstance(node, ast.Call) and last_name(node.func) in ("groupby", "resample", "rolling")
-    return called or scene.subject.inference.kind(node) == GROUPS
+    return called or context.subject.inference.kind(node) == GROUPS
 
 
 @after("grouped-columns-late", "pandas", "2.0", "several columns of a groupby need a list", order=15)
-def grouped_columns_late(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if not trouble.says("Cannot subset columns with a tuple"):
+def grouped_columns_late(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    if not failure.says("Cannot subset columns with a tuple"):
         return None
-    for cell, node in scene.failing(trouble, ast.Subscript):
+    for cell, node in context.failing(failure, ast.Subscript):
         if isinstance(node.slice, ast.Tuple):
             return Proposal((replaced(cell, node.slice, f"[{spelled(cell, node.slice)}]"),), "write a list of columns")
     return None
 
 
-def chained(scene: Scene, cell: Cell, line: int, end_line: int) -> Proposal | None:
+def chained(context: RepairContext, cell: Cell, line: int, end_line: int) -> Proposal | None:
     """Mend an assignment to a copy, seen while the cell ran: the parts of one statement, in one step."""
     for node in ast.walk(cell.tree) if cell.tree else ():
         if not isinstance(node, ast.stmt) or node.lineno > line or (node.end_lineno or 0) < end_line:
@@ -133,12 +133,12 @@ def _is_name(node: ast.expr) -> bool:
 
 
 @after("read-only", "pandas", "3.0", "arrays taken out of a frame are read-only", order=40)
-def read_only(scene: Scene, trouble: Trouble) -> Proposal | None:
+def read_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`a = df.values; a[0] = 1`: the array is copied where it is taken."""
-    if not trouble.says("read-only", "is read only", "WRITEABLE"):
+    if not failure.says("read-only", "is read only", "WRITEABLE"):
         return None
-    names = {one.id for _, one in scene.failing(trouble, ast.Name)}
-    for cell, node in reversed(list(scene.nodes(ast.Assign))):
+    names = {one.id for _, one in context.failing(failure, ast.Name)}
+    for cell, node in reversed(list(context.nodes(ast.Assign))):
         taken = node.value
         given = isinstance(taken, ast.Attribute) and taken.attr == "values"
         given = given or (isinstance(taken, ast.Call) and last_name(taken.func) in ("to_numpy", "asarray"))
@@ -151,11 +151,11 @@ def read_only(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("plain-array", "pandas", "3.0", "the method is gone from Series", order=35)
-def plain_array(scene: Scene, trouble: Trouble) -> Proposal | None:
+def plain_array(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Methods of arrays called on a Series: `.reshape`, `.ravel`, `.nonzero`, `.flatten`."""
-    if trouble.kind != "AttributeError" or trouble.holder not in ("pandas.Series", "pandas.DataFrame"):
+    if failure.kind != "AttributeError" or failure.holder not in ("pandas.Series", "pandas.DataFrame"):
         return None
-    if trouble.name not in (
+    if failure.name not in (
         "reshape",
         "ravel",
         "nonzero",
@@ -169,19 +169,19 @@ def plain_array(scene: Scene, trouble: Trouble) -> Proposal | None:
         "strides",
     ):
         return None
-    for cell, node in scene.failing(trouble, ast.Attribute):
-        if node.attr == trouble.name:
+    for cell, node in context.failing(failure, ast.Attribute):
+        if node.attr == failure.name:
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
-            return Proposal((insertion(cell, *end, ".to_numpy()"),), f"Series.{trouble.name} is gone: ask its array")
+            return Proposal((insertion(cell, *end, ".to_numpy()"),), f"Series.{failure.name} is gone: ask its array")
     return None
 
 
 @after("rank-two", "pandas", "1.0", "a Series has no second axis to be made", order=35)
-def second_axis(scene: Scene, trouble: Trouble) -> Proposal | None:
+def second_axis(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`series[:, None]`: asked of its array."""
-    if not trouble.says("Multi-dimensional indexing", "key of type tuple not found", "tuple not found"):
+    if not failure.says("Multi-dimensional indexing", "key of type tuple not found", "tuple not found"):
         return None
-    for cell, node in scene.failing(trouble, ast.Subscript):
+    for cell, node in context.failing(failure, ast.Subscript):
         if isinstance(node.slice, ast.Tuple) and any(_is_none(one) for one in node.slice.elts):
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
             return Proposal((insertion(cell, *end, ".to_numpy()"),), "a Series takes no second axis: ask its array")
@@ -193,18 +193,18 @@ def _is_none(node: ast.expr) -> bool:
 
 
 @after("positions-by-number", "pandas", "3.0", "a number in brackets is a label, no longer a position", order=40)
-def by_position(scene: Scene, trouble: Trouble) -> Proposal | None:
+def by_position(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`series[0]` where the index holds no numbers: `.iloc[0]`."""
-    if trouble.kind != "KeyError" or not trouble.arguments or not re.fullmatch(r"-?\d+", str(trouble.arguments[0])):
+    if failure.kind != "KeyError" or not failure.arguments or not re.fullmatch(r"-?\d+", str(failure.arguments[0])):
         return None
-    if not trouble.through("pandas/"):
+    if not failure.through("pandas/"):
         return None
-    for cell, node in scene.failing(trouble, ast.Subscript):
+    for cell, node in context.failing(failure, ast.Subscript):
         holder = spelled(cell, node.value)
         if holder.endswith((".loc", ".iloc", ".at")) or isinstance(node.slice, ast.Slice):
             continue
-        kind = scene.kinds([holder, f"{holder}.index"])
-        if trouble.kinds.get(holder, kind.get(holder)) == "pandas.Series" and "Range" not in kind.get(
+        kind = context.kinds([holder, f"{holder}.index"])
+        if failure.kinds.get(holder, kind.get(holder)) == "pandas.Series" and "Range" not in kind.get(
             f"{holder}.index", ""
         ):
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
@@ -213,11 +213,11 @@ def by_position(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("infer-objects", "pandas", "3.0", "an option that no longer exists", order=40)
-def gone_option(scene: Scene, trouble: Trouble) -> Proposal | None:
+def gone_option(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`pd.set_option` and `pd.options` of names that are gone: what they set, pandas does by itself or not at all."""
-    if "OptionError" not in trouble.bases and "No such keys" not in trouble.message:
+    if "OptionError" not in failure.bases and "No such keys" not in failure.message:
         return None
-    for cell, node in [*scene.failing(trouble, ast.Call), *scene.failing(trouble, ast.Attribute)]:
+    for cell, node in [*context.failing(failure, ast.Call), *context.failing(failure, ast.Attribute)]:
         statement = statement_of(cell, node)
         known = {
             "'display.max_colwidth', -1": "None",
@@ -229,20 +229,20 @@ def gone_option(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("colwidth", "pandas", "1.0", "no limit is None, no longer -1", order=40)
-def no_limit(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if not trouble.says("Value must be a nonnegative integer or None"):
+def no_limit(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    if not failure.says("Value must be a nonnegative integer or None"):
         return None
-    for cell, node in scene.failing(trouble, ast.UnaryOp):
+    for cell, node in context.failing(failure, ast.UnaryOp):
         return Proposal((replaced(cell, node, "None"),), "no limit is None, no longer -1")
     return None
 
 
 @after("aggregate-renamed", "pandas", "1.0", "names inside agg() are given by keywords", order=40)
-def nested_renamer(scene: Scene, trouble: Trouble) -> Proposal | None:
+def nested_renamer(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`agg({'total': 'sum'})` on one column, which renamed: `agg(total='sum')`."""
-    if "nested renamer is not supported" not in trouble.message:
+    if "nested renamer is not supported" not in failure.message:
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         given = call.args[0] if call.args else None
         if last_name(call.func) not in ("agg", "aggregate") or not isinstance(given, ast.Dict):
             continue
@@ -259,17 +259,17 @@ def nested_renamer(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("dummies-are-true", "pandas", "2.0", "dummies are True and False, no longer 0 and 1", order=45)
-def dummies(scene: Scene, trouble: Trouble) -> Proposal | None:
+def dummies(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Code that wants numbers of get_dummies: asked for as numbers."""
-    if not trouble.says(
+    if not failure.says(
         "numpy boolean subtract", "dtype('bool')", "dtype bool", "bool_", "dtype of object", "object to float"
     ):
         return None
-    from d2c_mlops.convert.repair.mending import argument_added
+    from d2c_mlops.convert.repair.fix_registry import argument_added
 
     edits = tuple(
         argument_added(cell, call, "dtype=int")
-        for cell, call in scene.nodes(ast.Call)
+        for cell, call in context.nodes(ast.Call)
         if last_name(call.func) == "get_dummies" and keyword(call, "dtype") is None
     )
     return (

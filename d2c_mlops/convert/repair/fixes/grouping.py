@@ -6,10 +6,10 @@ import ast
 from collections.abc import Iterator
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     argument_added,
     before,
@@ -30,10 +30,10 @@ _TEXT = (
 
 
 @before("observed", "pandas", "3.0", "groups without a row are left out unless observed=False", order=20)
-def empty_groups(scene: Scene) -> Iterator[Proposal]:
+def empty_groups(context: RepairContext) -> Iterator[Proposal]:
     """A groupby over bands and categories keeps those that are empty, as it did by itself."""
-    bands = _bands(scene)
-    for cell, call in scene.nodes(ast.Call):
+    bands = _bands(context)
+    for cell, call in context.nodes(ast.Call):
         name = last_name(call.func)
         if name not in ("groupby", "pivot_table") or keyword(call, "observed") is not None:
             continue
@@ -45,10 +45,10 @@ def empty_groups(scene: Scene) -> Iterator[Proposal]:
             yield Proposal((argument_added(cell, call, "observed=False"),))
 
 
-def _bands(scene: Scene) -> set[str]:
+def _bands(context: RepairContext) -> set[str]:
     """Names and columns that are bound to bands: `df['age'] = pd.cut(...)`, `.astype('category')`."""
     found: set[str] = set()
-    for _, node in scene.nodes(ast.Assign):
+    for _, node in context.nodes(ast.Assign):
         if _makes_bands(node.value):
             for target in node.targets:
                 part = target.slice if isinstance(target, ast.Subscript) else None
@@ -83,12 +83,12 @@ def _is_band(key: ast.expr, bands: set[str]) -> bool:
 
 
 @after("grouped-keys", "pandas", "3.0", "apply() no longer hands the columns of the groups on", order=44)
-def grouped_keys(scene: Scene, trouble: Trouble) -> Proposal | None:
+def grouped_keys(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.groupby('shop').apply(f)`: f, or what comes after, wants the column 'shop'."""
-    wanted = str(trouble.arguments[0]) if trouble.kind == "KeyError" and trouble.arguments else trouble.name
-    if trouble.kind not in ("KeyError", "AttributeError") or not wanted:
+    wanted = str(failure.arguments[0]) if failure.kind == "KeyError" and failure.arguments else failure.name
+    if failure.kind not in ("KeyError", "AttributeError") or not wanted:
         return None
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         groups = call.func.value if isinstance(call.func, ast.Attribute) else None
         if last_name(call.func) != "apply" or not isinstance(groups, ast.Call) or last_name(groups.func) != "groupby":
             continue
@@ -98,16 +98,16 @@ def grouped_keys(scene: Scene, trouble: Trouble) -> Proposal | None:
             end = (groups.end_lineno or 0, groups.end_col_offset or 0)
             edit = insertion(cell, *end, f"[list({owner.id}.columns)]")
             reason = f"apply() no longer hands the column {wanted!r} of the groups on, unless it is asked for"
-            return Proposal((edit,), reason, restart=cell.index < trouble.cell)
+            return Proposal((edit,), reason, restart=cell.index < failure.cell)
     return None
 
 
 @after("several-aggregates", "pandas", "2.0", "columns of text are no longer left out silently", order=16)
-def several_aggregates(scene: Scene, trouble: Trouble) -> Proposal | None:
+def several_aggregates(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.groupby('shop').agg(['mean', 'std'])` over text: the columns of numbers are picked."""
-    if not trouble.says(*_TEXT) or not trouble.through("pandas/"):
+    if not failure.says(*_TEXT) or not failure.through("pandas/"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) not in ("agg", "aggregate", "apply") or not isinstance(call.func, ast.Attribute):
             continue
         groups, given = call.func.value, call.args[0] if call.args else None
@@ -122,7 +122,7 @@ def several_aggregates(scene: Scene, trouble: Trouble) -> Proposal | None:
             end = (groups.end_lineno or 0, groups.end_col_offset or 0)
             if text:
                 return Proposal((insertion(cell, *end, text),), "columns of text are no longer left out silently")
-        elif isinstance(groups, ast.Name) and scene.kinds([groups.id]).get(groups.id) == "pandas.DataFrame":
+        elif isinstance(groups, ast.Name) and context.kinds([groups.id]).get(groups.id) == "pandas.DataFrame":
             edit = insertion(cell, groups.end_lineno or 0, groups.end_col_offset or 0, ".select_dtypes('number')")
             return Proposal((edit,), "columns of text are no longer left out silently")
     return None
@@ -142,11 +142,11 @@ def _numbers(cell: Cell, groups: ast.Call) -> str:
 
 
 @after("pivoted-texts", "pandas", "2.0", "columns of text are no longer left out silently", order=16)
-def pivoted_texts(scene: Scene, trouble: Trouble) -> Proposal | None:
+def pivoted_texts(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.pivot_table(index='shop')` over text."""
-    if not trouble.says(*_TEXT) or not trouble.through("pandas/"):
+    if not failure.says(*_TEXT) or not failure.through("pandas/"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "pivot_table" and keyword(call, "numeric_only") is None:
             if not any(isinstance(one, ast.List | ast.Dict) for one in [keyword(call, "aggfunc")] if one is not None):
                 edit = argument_added(cell, call, "numeric_only=True")

@@ -7,11 +7,11 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from d2c_mlops.convert.repair.importing import imported
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.added_imports import imported
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     before,
     last_name,
@@ -21,9 +21,9 @@ from d2c_mlops.convert.repair.mending import (
     without_statement,
 )
 from d2c_mlops.convert.source.environment import OWN_NAMES, TO_INSTALL
-from d2c_mlops.convert.source.existence import exists, is_folder
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
+from d2c_mlops.convert.source.path_exists import exists, is_folder
 
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 _OPTIONAL = re.compile(
@@ -40,33 +40,36 @@ def distribution_of(module: str) -> str:
 
 
 @before("notebook-of-colab", "", "", "the module is only there on Colab or Kaggle", order=2)
-def hosted(scene: Scene) -> Iterator[Proposal]:
+def hosted(context: RepairContext) -> Iterator[Proposal]:
     """Take out what only works on a hosted notebook service: its import, the mounted drive, the upload form."""
     names: set[str] = set()
-    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*scene.nodes(ast.Import), *scene.nodes(ast.ImportFrom)]
+    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [
+        *context.nodes(ast.Import),
+        *context.nodes(ast.ImportFrom),
+    ]
     for cell, node in imports:
         module = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
         path = f"{module}.{node.names[0].name}" if isinstance(node, ast.ImportFrom) else module
         if path.startswith(_COLAB) or module.startswith(_COLAB):
             names |= {one.asname or one.name.partition(".")[0] for one in node.names}
             yield Proposal((without_statement(cell, node, ""),))
-    for cell, said in scene.nodes(ast.Expr):
+    for cell, said in context.nodes(ast.Expr):
         call = said.value
         if isinstance(call, ast.Call) and names & {one.id for one in ast.walk(call.func) if isinstance(one, ast.Name)}:
             yield Proposal((without_statement(cell, said, ""),))
-    for cell, assign in scene.nodes(ast.Assign):
+    for cell, assign in context.nodes(ast.Assign):
         call = assign.value
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "upload":
             if last_name(call.func.value) in names | {"files"}:
                 made = "{p.name: p.read_bytes() for p in __import__('pathlib').Path('.').iterdir() if p.is_file()}"
-                edits = imported(scene, cell, (replaced(cell, call, made),))
+                edits = imported(context, cell, (replaced(cell, call, made),))
                 yield Proposal(edits, "there is no upload form: the files of the folder are read")
 
 
 @before("install-in-a-cell", "", "", "packages are installed by the environment, not by a cell", order=1)
-def installs(scene: Scene) -> Iterator[Proposal]:
+def installs(context: RepairContext) -> Iterator[Proposal]:
     """Take out `!pip install x`; what it names is listed, and installed where that is allowed."""
-    for cell in scene.notebook.code:
+    for cell in context.notebook.code:
         for magic in cell.magics:
             wanted = _INSTALL.match(magic.argument)
             tool = magic.name.lstrip("!%")
@@ -85,12 +88,12 @@ def _length(cell: Cell, line: int) -> int:
 
 
 @after("unused-module", "", "", "the module is missing, and nothing uses it", order=4)
-def unused(scene: Scene, trouble: Trouble) -> Proposal | None:
+def unused(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Take out the import of a missing module that no cell uses."""
-    found = _MISSING.search(trouble.message)
-    if "ImportError" not in trouble.bases or found is None:
+    found = _MISSING.search(failure.message)
+    if "ImportError" not in failure.bases or found is None:
         return None
-    plain, named = scene.failing(trouble, ast.Import), scene.failing(trouble, ast.ImportFrom)
+    plain, named = context.failing(failure, ast.Import), context.failing(failure, ast.ImportFrom)
     imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*plain, *named]
     for cell, node in imports:
         names = [one.asname or one.name.partition(".")[0] for one in node.names]
@@ -101,7 +104,7 @@ def unused(scene: Scene, trouble: Trouble) -> Proposal | None:
         else:
             gone = [one for one in node.names if one.name.partition(".")[0] == found[1].partition(".")[0]]
         bound = {one.asname or one.name.partition(".")[0] for one in gone}
-        if not bound or _is_used(scene, bound):
+        if not bound or _is_used(context, bound):
             continue
         kept = [one for one in node.names if one not in gone]
         if kept and isinstance(node, ast.Import):
@@ -113,22 +116,22 @@ def unused(scene: Scene, trouble: Trouble) -> Proposal | None:
     return None
 
 
-def _is_used(scene: Scene, names: set[str]) -> bool:
-    return any(node.id in names and isinstance(node.ctx, ast.Load) for _, node in scene.nodes(ast.Name)) or any(
-        cell.problem is not None for cell in scene.notebook.code
+def _is_used(context: RepairContext, names: set[str]) -> bool:
+    return any(node.id in names and isinstance(node.ctx, ast.Load) for _, node in context.nodes(ast.Name)) or any(
+        cell.problem is not None for cell in context.notebook.code
     )
 
 
 @after("own-module", "", "", "a module of the author's own", order=5)
-def own_module(scene: Scene, trouble: Trouble) -> Proposal | None:
+def own_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A missing module that lies as a file in one of the folders."""
-    found = _MISSING.search(trouble.message)
-    if "ImportError" not in trouble.bases or found is None:
+    found = _MISSING.search(failure.message)
+    if "ImportError" not in failure.bases or found is None:
         return None
     name = found[1].partition(".")[0]
-    for folder in scene.shelf.folders:
-        for file in scene.shelf.files(folder):
-            if file.name == f"{name}.py" and not (scene.shelf.folders[0] / file.name).exists():
+    for folder in context.data_files.folders:
+        for file in context.data_files.files(folder):
+            if file.name == f"{name}.py" and not (context.data_files.folders[0] / file.name).exists():
                 return Proposal(files=((file, file.name),), reason=f"{file.name} is laid beside the notebook")
     return None
 
@@ -140,17 +143,17 @@ _PYTHON_2_MODULES = {
 
 
 @after("python-2-module", "", "", "the module has another name in Python 3", order=3)
-def python_two_module(scene: Scene, trouble: Trouble) -> Proposal | None:
-    found = _MISSING.search(trouble.message)
-    new = _PYTHON_2_MODULES.get(found[1], "") if found is not None and "ImportError" in trouble.bases else ""
+def python_two_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    found = _MISSING.search(failure.message)
+    new = _PYTHON_2_MODULES.get(found[1], "") if found is not None and "ImportError" in failure.bases else ""
     if found is None or not new:
         return None
     reason = f"`{found[1]}` is `{new}` in Python 3"
-    for cell, node in scene.failing(trouble, ast.ImportFrom):
+    for cell, node in context.failing(failure, ast.ImportFrom):
         if node.module == found[1]:
             names = ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in node.names)
             return Proposal((replaced(cell, node, f"from {new} import {names}"),), reason)
-    for cell, plain in scene.failing(trouble, ast.Import):
+    for cell, plain in context.failing(failure, ast.Import):
         one = plain.names[0]
         if one.name == found[1] and len(plain.names) == 1:
             return Proposal((replaced(cell, plain, f"import {new} as {one.asname or one.name}"),), reason)
@@ -158,18 +161,18 @@ def python_two_module(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("inner-module", "", "", "the module inside the package has moved or is private", order=7)
-def inner_module(scene: Scene, trouble: Trouble) -> Proposal | None:
+def inner_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`from sklearn.ensemble.forest import X`: the package around it hands the name out too."""
-    found = _MISSING.search(trouble.message)
-    if "ImportError" not in trouble.bases or found is None or "." not in found[1]:
+    found = _MISSING.search(failure.message)
+    if "ImportError" not in failure.bases or found is None or "." not in found[1]:
         return None
-    for cell, node in scene.failing(trouble, ast.ImportFrom):
+    for cell, node in context.failing(failure, ast.ImportFrom):
         if node.module is None or not node.module.startswith(found[1]):
             continue
         package = found[1].rpartition(".")[0]
         while package:
             asked = [f"__import__('{package}', fromlist=['x']).{one.name}" for one in node.names]
-            if all(scene.kinds(asked).values()):
+            if all(context.kinds(asked).values()):
                 names = ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in node.names)
                 return Proposal((replaced(cell, node, f"from {package} import {names}"),), f"{package} hands it out")
             package = package.rpartition(".")[0]
@@ -177,34 +180,37 @@ def inner_module(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("missing-module", "", "", "the module is not installed", order=60)
-def missing(scene: Scene, trouble: Trouble) -> Proposal | None:
+def missing(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Install what holds a missing module into the run's own folder, where that is allowed."""
-    name = missing_module(trouble)
-    if not name or not scene.install:
+    name = missing_module(failure)
+    if not name or not context.install:
         return None
     wanted = distribution_of(name)
-    if wanted in scene.tried or name.partition(".")[0] in OWN_NAMES:
+    if wanted in context.tried or name.partition(".")[0] in OWN_NAMES:
         return None
     return Proposal(distributions=(wanted,), reason=f"`{name}` comes with {wanted}", restart=False)
 
 
-def missing_module(trouble: Trouble) -> str:
+def missing_module(failure: CellFailure) -> str:
     """Return the module that a failure asks for; empty where it is none."""
-    if "ImportError" not in trouble.bases:
+    if "ImportError" not in failure.bases:
         return ""
-    found = _MISSING.search(trouble.message)
+    found = _MISSING.search(failure.message)
     if found is not None:
         return found[1]
-    optional = _OPTIONAL.search(trouble.message)
+    optional = _OPTIONAL.search(failure.message)
     return next((one for one in optional.groups() if one), "") if optional is not None else ""
 
 
-def needed(scene: Scene, here: Path, own: Collection[str] = ()) -> list[str]:
+def needed(context: RepairContext, here: Path, own: Collection[str] = ()) -> list[str]:
     """List the distributions of all imports that are not installed; modules of the author's own are not among them."""
     from importlib.util import find_spec
 
     found: list[str] = []
-    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*scene.nodes(ast.Import), *scene.nodes(ast.ImportFrom)]
+    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [
+        *context.nodes(ast.Import),
+        *context.nodes(ast.ImportFrom),
+    ]
     for _, node in imports:
         modules = [one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -230,11 +236,11 @@ def needed(scene: Scene, here: Path, own: Collection[str] = ()) -> list[str]:
 
 
 @after("no-change-of-folder", "", "", "the folder is not there", order=12)
-def change_of_folder(scene: Scene, trouble: Trouble) -> Proposal | None:
+def change_of_folder(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`os.chdir` into a folder of another machine: the notebook runs where its data is."""
-    if not {"FileNotFoundError", "NotADirectoryError", "PermissionError"} & set(trouble.bases):
+    if not {"FileNotFoundError", "NotADirectoryError", "PermissionError"} & set(failure.bases):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if spelled(cell, call.func) in ("os.chdir", "chdir", "os.listdir", "listdir") and call.args:
             if last_name(call.func) == "listdir":
                 return Proposal((replaced(cell, call.args[0], "'.'"),), "the notebook runs in the folder of its data")
@@ -247,9 +253,9 @@ def change_of_folder(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @before("folder-magic", "", "", "the notebook runs in the folder of its data", order=3)
-def folder_magics(scene: Scene) -> Iterator[Proposal]:
+def folder_magics(context: RepairContext) -> Iterator[Proposal]:
     """`%cd /content/drive/...`: taken out."""
-    for cell in scene.notebook.code:
+    for cell in context.notebook.code:
         for magic in cell.magics:
             if (
                 magic.name == "cd"
@@ -260,9 +266,9 @@ def folder_magics(scene: Scene) -> Iterator[Proposal]:
 
 
 @before("gone-extension", "", "", "the extension is not there", order=3)
-def extensions(scene: Scene) -> Iterator[Proposal]:
+def extensions(context: RepairContext) -> Iterator[Proposal]:
     """Formatters and profilers that only serve the author's screen."""
-    for cell in scene.notebook.code:
+    for cell in context.notebook.code:
         for magic in cell.magics:
             if magic.kind == "line" and magic.name == "load_ext" and magic.argument.split()[:1] and magic.argument.split()[0] in (
                 "nb_black", "lab_black", "jupyternotify", "autotime", "google.cloud.bigquery", "tensorboard", "watermark", "google.colab.data_table",

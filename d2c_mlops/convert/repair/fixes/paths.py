@@ -6,8 +6,16 @@ import ast
 import re
 from pathlib import Path
 
-from d2c_mlops.convert.repair.files import base_of
-from d2c_mlops.convert.repair.mending import Proposal, Scene, Trouble, after, last_name, replaced, spelled
+from d2c_mlops.convert.repair.data_files import base_of
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
+    Proposal,
+    RepairContext,
+    after,
+    last_name,
+    replaced,
+    spelled,
+)
 from d2c_mlops.convert.source.notebook import Cell
 
 _ADDRESS = re.compile(r"^(?:https?|ftp|s3|gs|file)://", re.IGNORECASE)
@@ -29,81 +37,81 @@ _SUFFIX = re.compile(
 
 
 @after("path", "", "", "the file is not where the notebook looks for it", order=10)
-def path(scene: Scene, trouble: Trouble) -> Proposal | None:
+def path(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Match a missing file, and write its name where the notebook wrote the old one."""
     if not {"FileNotFoundError", "NotADirectoryError", "PermissionError", "IsADirectoryError", "OSError"} & set(
-        trouble.bases
+        failure.bases
     ):
         return None
-    wanted = wanted_file(scene, trouble)
+    wanted = wanted_file(context, failure)
     if not wanted:
         return None
-    found = scene.shelf.find(wanted, columns_used(scene), files_written(scene))
-    return laid(scene, trouble, wanted, *found) if found is not None else None
+    found = context.data_files.find(wanted, columns_used(context), files_written(context))
+    return laid(context, failure, wanted, *found) if found is not None else None
 
 
 @after("uploaded", "", "", "the file came by an upload form", order=10)
-def uploaded(scene: Scene, trouble: Trouble) -> Proposal | None:
+def uploaded(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`uploaded['sales (1).csv']`: the file of the data folder that is meant."""
-    wanted = trouble.arguments[0] if trouble.kind == "KeyError" and trouble.arguments else None
+    wanted = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
     if not isinstance(wanted, str) or not _SUFFIX.search(wanted):
         return None
-    found = scene.shelf.find(wanted, columns_used(scene), files_written(scene))
-    return laid(scene, trouble, wanted, *found) if found is not None else None
+    found = context.data_files.find(wanted, columns_used(context), files_written(context))
+    return laid(context, failure, wanted, *found) if found is not None else None
 
 
 @after("address", "", "", "the address cannot be reached, and its file is at hand", order=10)
-def address(scene: Scene, trouble: Trouble) -> Proposal | None:
+def address(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A file read from the web whose name is in the data folder."""
-    if not wants_network(trouble):
+    if not wants_network(failure):
         return None
-    for wanted in addresses(scene, trouble):
-        found = scene.shelf.find(wanted, columns_used(scene), files_written(scene))
+    for wanted in addresses(context, failure):
+        found = context.data_files.find(wanted, columns_used(context), files_written(context))
         if found is not None:
-            return laid(scene, trouble, wanted, *found)
+            return laid(context, failure, wanted, *found)
     return None
 
 
-def wants_network(trouble: Trouble) -> bool:
+def wants_network(failure: CellFailure) -> bool:
     """Whether a cell failed because it opened a connection, which there is none in isolation."""
-    return bool(set(_NETWORK) & set(trouble.bases)) or trouble.through(
+    return bool(set(_NETWORK) & set(failure.bases)) or failure.through(
         "urllib", "requests/", "http/client", "fsspec", "httpx/"
     )
 
 
-def addresses(scene: Scene, trouble: Trouble) -> list[str]:
+def addresses(context: RepairContext, failure: CellFailure) -> list[str]:
     """Return the addresses around a failure: in its statement, in the values of its names."""
-    near = [one.value for _, one in scene.failing(trouble, ast.Constant) if isinstance(one.value, str)]
-    near += list(trouble.strings.values())
+    near = [one.value for _, one in context.failing(failure, ast.Constant) if isinstance(one.value, str)]
+    near += list(failure.strings.values())
     return [one for one in dict.fromkeys(near) if _ADDRESS.match(one)]
 
 
-def wanted_file(scene: Scene, trouble: Trouble) -> str:
+def wanted_file(context: RepairContext, failure: CellFailure) -> str:
     """Return the path that was not found: from the exception, its message, or the text in the failing call."""
-    if trouble.filename and not trouble.filename.endswith((".so", ".py")):
-        return trouble.filename
+    if failure.filename and not failure.filename.endswith((".so", ".py")):
+        return failure.filename
     for pattern in (
         r"No such file or directory: '(.+?)'", r"File b?'(.+?)' does not exist", r"'(.+?)' does not exist",
         r"(?m)^\s*(\S.*?) not found\.?$", r"File (\S+) does not exist", r"No such file or directory:? (.+)$",
     ):  # fmt: skip
-        found = re.search(pattern, trouble.message)
+        found = re.search(pattern, failure.message)
         if found:
             return found[1]
-    texts = [one.value for _, one in scene.failing(trouble, ast.Constant) if isinstance(one.value, str)]
+    texts = [one.value for _, one in context.failing(failure, ast.Constant) if isinstance(one.value, str)]
     return next((text for text in texts if _SUFFIX.search(text)), "")
 
 
-def columns_used(scene: Scene) -> set[str]:
+def columns_used(context: RepairContext) -> set[str]:
     """Return the texts and the attributes of the notebook: names of columns are among them."""
-    texts = {node.value for _, node in scene.nodes(ast.Constant) if isinstance(node.value, str)}
-    return texts | {node.attr for _, node in scene.nodes(ast.Attribute)}
+    texts = {node.value for _, node in context.nodes(ast.Constant) if isinstance(node.value, str)}
+    return texts | {node.attr for _, node in context.nodes(ast.Attribute)}
 
 
-def files_written(scene: Scene) -> set[str]:
+def files_written(context: RepairContext) -> set[str]:
     """Return the names of the files that the notebook writes: what it gives cannot be what it wants."""
     writes = [
         call
-        for _, call in scene.nodes(ast.Call)
+        for _, call in context.nodes(ast.Call)
         if last_name(call.func).startswith("to_") or last_name(call.func) in ("dump", "savefig", "save")
     ]
     given = [one for call in writes for one in [*call.args, *(word.value for word in call.keywords)]]
@@ -111,43 +119,48 @@ def files_written(scene: Scene) -> set[str]:
     return {base_of(text) for text in texts}
 
 
-def laid(scene: Scene, trouble: Trouble, wanted: str, file: Path, how: str) -> Proposal | None:
+def laid(context: RepairContext, failure: CellFailure, wanted: str, file: Path, how: str) -> Proposal | None:
     """Lay the file beside the notebook, and point the notebook to it."""
-    here = scene.shelf.folders[0]
+    here = context.data_files.folders[0]
     inside = file.is_relative_to(here)
     name = file.relative_to(here).as_posix() if inside else file.name
     files = () if inside else ((file, name),)
     reason = f"{base_of(wanted) or wanted} is matched with {name} by {how}"
-    texts = list(_texts(scene, trouble, wanted))
-    formatted = {id(part) for _, one in scene.nodes(ast.JoinedStr) for part in one.values}
+    texts = list(_texts(context, failure, wanted))
+    formatted = {id(part) for _, one in context.nodes(ast.JoinedStr) for part in one.values}
     if formatted & {id(text) for _, text in texts}:
         inside_text = [(cell, text) for cell, text in texts if id(text) in formatted]
-        made = _formatted(scene, trouble, wanted, name, reason, files)
-        if made := made or _one_whole(scene, inside_text, name, reason, files, trouble):
+        made = _formatted(context, failure, wanted, name, reason, files)
+        if made := made or _one_whole(context, inside_text, name, reason, files, failure):
             return made
         texts = [pair for pair in texts if id(pair[1]) not in formatted]
     for cell, text in texts:
         if text.value == wanted or _same(str(text.value), wanted):
-            return Proposal((replaced(cell, text, repr(name)),), reason, files, restart=cell.index < trouble.cell)
+            return Proposal((replaced(cell, text, repr(name)),), reason, files, restart=cell.index < failure.cell)
     for cell, text in texts:  # the text is the start of the path, or its end
         value = str(text.value)
         rest = wanted[len(value) :]
         if wanted.startswith(value) and rest and name.endswith(rest.lstrip("/\\")):
             start = name[: len(name) - len(rest.lstrip("/\\"))]
             new = start if rest[0] not in "/\\" else start.rstrip("/") or "."
-            return Proposal((replaced(cell, text, repr(new)),), reason, files, restart=cell.index < trouble.cell)
+            return Proposal((replaced(cell, text, repr(new)),), reason, files, restart=cell.index < failure.cell)
         if _SUFFIX.search(value) and wanted.endswith(value):
-            return _one_whole(scene, [(cell, text)], name, reason, files, trouble)
+            return _one_whole(context, [(cell, text)], name, reason, files, failure)
     if not inside and not Path(wanted).is_absolute() and ".." not in wanted:
         return Proposal((), reason, ((file, wanted.replace("\\", "/")),))
     return None
 
 
 def _formatted(
-    scene: Scene, trouble: Trouble, wanted: str, name: str, reason: str, files: tuple[tuple[Path, str], ...]
+    context: RepairContext,
+    failure: CellFailure,
+    wanted: str,
+    name: str,
+    reason: str,
+    files: tuple[tuple[Path, str], ...],
 ) -> Proposal | None:
     """`f'/data/{shop}.csv'` keeps its parts: only the folder that it starts with is another."""
-    for cell, node in scene.failing(trouble, ast.JoinedStr):
+    for cell, node in context.failing(failure, ast.JoinedStr):
         first = node.values[0] if node.values else None
         start = first.value if isinstance(first, ast.Constant) else None
         if not isinstance(start, str) or not wanted.startswith(start) or start.count("{"):
@@ -162,29 +175,29 @@ def _formatted(
 
 
 def _one_whole(
-    scene: Scene,
+    context: RepairContext,
     texts: list[tuple[Cell, ast.Constant]],
     name: str,
     reason: str,
     files: tuple[tuple[Path, str], ...],
-    trouble: Trouble,
+    failure: CellFailure,
 ) -> Proposal | None:
     """Replace a joined path by one name, unless its parts change from use to use: loops, functions."""
     varying = {
-        node.id for _, loop in scene.nodes(ast.For) for node in ast.walk(loop.target) if isinstance(node, ast.Name)
+        node.id for _, loop in context.nodes(ast.For) for node in ast.walk(loop.target) if isinstance(node, ast.Name)
     }
     varying |= {
         node.id
-        for _, one in scene.nodes(ast.comprehension)
+        for _, one in context.nodes(ast.comprehension)
         for node in ast.walk(one.target)
         if isinstance(node, ast.Name)
     }
-    varying |= {node.arg for _, node in scene.nodes(ast.arg)}
+    varying |= {node.arg for _, node in context.nodes(ast.arg)}
     for cell, text in texts:
-        made = _whole(cell, text, name, reason, files, trouble)
+        made = _whole(cell, text, name, reason, files, failure)
         if made is not None and not any(
             isinstance(part, ast.Name) and part.id in varying
-            for _, node in scene.nodes(ast.expr, cell)
+            for _, node in context.nodes(ast.expr, cell)
             if (node.lineno, node.col_offset) == (made.edits[0].line, made.edits[0].column)
             for part in ast.walk(node)
         ):
@@ -193,7 +206,7 @@ def _one_whole(
 
 
 def _whole(
-    cell: Cell, text: ast.Constant, name: str, reason: str, files: tuple[tuple[Path, str], ...], trouble: Trouble
+    cell: Cell, text: ast.Constant, name: str, reason: str, files: tuple[tuple[Path, str], ...], failure: CellFailure
 ) -> Proposal | None:
     """Replace a whole expression that joins folders and a name: `folder + 'x.csv'`, `os.path.join(folder, 'x.csv')`."""
     if cell.tree is None:
@@ -205,19 +218,19 @@ def _whole(
         if isinstance(node, ast.expr) and (joins or isinstance(node, ast.JoinedStr)):
             if any(part is text for part in ast.walk(node)) and not isinstance(best, ast.Call | ast.JoinedStr):
                 best = node if best is text else best
-    return Proposal((replaced(cell, best, repr(name)),), reason, files, restart=cell.index < trouble.cell)
+    return Proposal((replaced(cell, best, repr(name)),), reason, files, restart=cell.index < failure.cell)
 
 
 def _same(text: str, wanted: str) -> bool:
     return text.replace("\\", "/").lstrip("./") == wanted.replace("\\", "/").lstrip("./") and text != ""
 
 
-def _texts(scene: Scene, trouble: Trouble, wanted: str) -> list[tuple[Cell, ast.Constant]]:
+def _texts(context: RepairContext, failure: CellFailure, wanted: str) -> list[tuple[Cell, ast.Constant]]:
     """Return the texts of the notebook that may be the path, those at the failure first."""
     near = [
-        (cell, one) for cell, one in scene.failing(trouble, ast.Constant) if isinstance(one.value, str) and one.value
+        (cell, one) for cell, one in context.failing(failure, ast.Constant) if isinstance(one.value, str) and one.value
     ]
-    rest = [(cell, one) for cell, one in scene.nodes(ast.Constant) if isinstance(one.value, str) and one.value]
+    rest = [(cell, one) for cell, one in context.nodes(ast.Constant) if isinstance(one.value, str) and one.value]
     return near + [
         pair for pair in rest if base_of(str(pair[1].value)) == base_of(wanted) or wanted.startswith(str(pair[1].value))
     ]

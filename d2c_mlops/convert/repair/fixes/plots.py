@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import re
 
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     insertion,
     last_name,
@@ -45,13 +45,13 @@ _XY = [
 
 
 @after("named-axes", "seaborn", "0.12", "only the data may stand without a name", order=14)
-def named_axes(scene: Scene, trouble: Trouble) -> Proposal | None:
+def named_axes(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`sns.countplot(df['a'])` and `sns.barplot(a, b)`: `x=`, `y=`."""
-    if not trouble.through("seaborn/") and not re.search(
-        r"takes (?:from 0 to )?\d+ positional|got multiple values", trouble.message
+    if not failure.through("seaborn/") and not re.search(
+        r"takes (?:from 0 to )?\d+ positional|got multiple values", failure.message
     ):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) not in _XY or not call.args:
             continue
         taken = {word.arg for word in call.keywords}
@@ -76,13 +76,13 @@ def named_axes(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("gone-style", "matplotlib", "3.8", "the style was renamed", order=14)
-def gone_style(scene: Scene, trouble: Trouble) -> Proposal | None:
+def gone_style(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A style under a name that is gone: under its new name, or left out, since it only colours."""
-    if not trouble.says("is not a valid package style"):
+    if not failure.says("is not a valid package style"):
         return None
     import matplotlib.style as style
 
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         for text in ast.walk(call):
             if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value not in style.available:
                 new = text.value.replace("seaborn", "seaborn-v0_8", 1)
@@ -97,18 +97,18 @@ def gone_style(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("plot-argument", "matplotlib", "3.0", "the argument is gone, and it only changed the look", order=58)
-def plot_argument(scene: Scene, trouble: Trouble) -> Proposal | None:
+def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """An argument that a drawing function no longer knows: left out."""
     found = re.search(
-        r"(?:unexpected keyword argument|no property|Unknown property|invalid keyword) '?(\w+)'?", trouble.message
+        r"(?:unexpected keyword argument|no property|Unknown property|invalid keyword) '?(\w+)'?", failure.message
     )
     if found is None or not (
-        trouble.through("matplotlib/", "seaborn/", "plotting/")
-        or "set()" in trouble.message
-        or ".set(" in trouble.message
+        failure.through("matplotlib/", "seaborn/", "plotting/")
+        or "set()" in failure.message
+        or ".set(" in failure.message
     ):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         for word in call.keywords:
             if word.arg == found[1] and word.arg not in ("x", "y", "data", "hue"):
                 rest = [spelled(cell, one) for one in call.args] + [
@@ -122,11 +122,11 @@ def plot_argument(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("three-dimensions", "matplotlib", "3.7", "axes in space are added to their figure", order=14)
-def three_dimensions(scene: Scene, trouble: Trouble) -> Proposal | None:
+def three_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`Axes3D(fig)` no longer adds itself to the figure; `fig.gca(projection='3d')` is gone."""
-    if "gca() got an unexpected" not in trouble.message:
+    if "gca() got an unexpected" not in failure.message:
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if isinstance(call.func, ast.Attribute) and call.func.attr == "gca":
             end, line = call.func.end_col_offset or 0, call.func.end_lineno or 0
             return Proposal((Edit(cell.index, line, end - 3, line, end, "add_subplot"),), "axes in space are added")
@@ -134,11 +134,11 @@ def three_dimensions(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("interpret-index", "seaborn", "0.12", "the frame's index was renamed by counting", order=50)
-def wide_index(scene: Scene, trouble: Trouble) -> Proposal | None:
+def wide_index(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`sns.barplot(x=counts.index, y=counts)` with unequal names is fine; a Series as `data` with x and y is not."""
-    if not trouble.says("DataFrame constructor not properly called", "must be passed as keyword"):
+    if not failure.says("DataFrame constructor not properly called", "must be passed as keyword"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) in _XY and len(call.args) == 1:
             first = call.args[0]
             return Proposal((insertion(cell, first.lineno, first.col_offset, "x="),), "name what is drawn")

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.repair.mending import Proposal, Scene, Trouble, after, before, replaced
+from d2c_mlops.convert.repair.fix_registry import CellFailure, Proposal, RepairContext, after, before, replaced
 from d2c_mlops.convert.source.finding import Edit, renaming
 from d2c_mlops.convert.source.notebook import code_cell
 
@@ -19,9 +19,9 @@ _RAISE = re.compile(r"^(\s*raise\s+[\w.]+)\s*,\s*(.+)$")
 
 
 @before("python-2", "", "", "the cell is written in Python 2", order=1)
-def python_two(scene: Scene) -> Iterator[Proposal]:
+def python_two(context: RepairContext) -> Iterator[Proposal]:
     """Rewrite lines until the cell can be read; a cell that stays unreadable is left as it is."""
-    for cell in scene.notebook.code:
+    for cell in context.notebook.code:
         if cell.problem is None or cell.problem.kind == "automagic":
             continue
         lines = cell.source.split("\n")
@@ -64,7 +64,7 @@ def modern(line: str) -> str:
 
 
 @after("no-numpy-alias", "", "", "the name is Python's own", order=30)
-def python_two_names(scene: Scene, trouble: Trouble) -> Proposal | None:
+def python_two_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Names of Python 2 that no longer exist."""
     names = {
         "xrange": "range",
@@ -74,20 +74,20 @@ def python_two_names(scene: Scene, trouble: Trouble) -> Proposal | None:
         "long": "int",
         "unichr": "chr",
     }
-    if trouble.kind != "NameError" or trouble.name not in names:
+    if failure.kind != "NameError" or failure.name not in names:
         return None
     edits = tuple(
-        replaced(cell, node, names[node.id]) for cell, node in scene.nodes(ast.Name) if node.id == trouble.name
+        replaced(cell, node, names[node.id]) for cell, node in context.nodes(ast.Name) if node.id == failure.name
     )
-    return Proposal(edits, f"`{trouble.name}` was Python 2: use {names[trouble.name]}") if edits else None
+    return Proposal(edits, f"`{failure.name}` was Python 2: use {names[failure.name]}") if edits else None
 
 
 @after("old-method", "", "", "dictionaries have no such method in Python 3", order=30)
-def old_methods(scene: Scene, trouble: Trouble) -> Proposal | None:
+def old_methods(context: RepairContext, failure: CellFailure) -> Proposal | None:
     names = {"iteritems": "items", "itervalues": "values", "iterkeys": "keys"}
-    if trouble.kind != "AttributeError" or trouble.name not in names:
+    if failure.kind != "AttributeError" or failure.name not in names:
         return None
-    for cell, node in scene.failing(trouble, ast.Attribute):
-        if node.attr == trouble.name:
+    for cell, node in context.failing(failure, ast.Attribute):
+        if node.attr == failure.name:
             return Proposal((renaming(cell.index, node, names[node.attr]),), f"use .{names[node.attr]}()")
     return None

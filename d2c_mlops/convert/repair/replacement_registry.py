@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from d2c_mlops.convert.repair.mending import parent_of, replaced, spelled
+from d2c_mlops.convert.repair.fix_registry import parent_of, replaced, spelled
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
-REWRITINGS_PACKAGE = "d2c_mlops.convert.repair.rewritings"
-Rewrite = Callable[[Cell, ast.Attribute | ast.Call], tuple[Edit, ...]]
+REPLACEMENTS_PACKAGE = "d2c_mlops.convert.repair.replacements"
+Replace = Callable[[Cell, ast.Attribute | ast.Call], tuple[Edit, ...]]
 IMPORTED: dict[str, tuple[str, str]] = {  # path that is gone: what to import, what to write where it is used
     **{
         f"sklearn.metrics.{old}": (f"sklearn.metrics.{new}", f"{new}.from_estimator")
@@ -74,40 +74,40 @@ IMPORTED: dict[str, tuple[str, str]] = {  # path that is gone: what to import, w
 
 
 @dataclass(frozen=True)
-class Rewriting:
+class Replacement:
     """One rewrite for the changes whose path matches."""
 
     pattern: re.Pattern[str]
-    rewrite: Rewrite
+    replacement: Replace
 
 
-_KNOWN: list[Rewriting] = []
+_REPLACEMENTS: list[Replacement] = []
 
 
-def rewrite(pattern: str) -> Callable[[Rewrite], Rewrite]:
+def replacement(pattern: str) -> Callable[[Replace], Replace]:
     """Register a function for changes whose path, and argument behind a `|`, match wholly."""
 
-    def register(function: Rewrite) -> Rewrite:
-        _KNOWN.append(Rewriting(re.compile(pattern), function))
+    def register(function: Replace) -> Replace:
+        _REPLACEMENTS.append(Replacement(re.compile(pattern), function))
         return function
 
     return register
 
 
 @cache
-def _known() -> list[Rewriting]:
+def _replacements() -> list[Replacement]:
     """Find the rewrites of all modules under convert/rewritings."""
-    package = importlib.import_module(REWRITINGS_PACKAGE)
+    package = importlib.import_module(REPLACEMENTS_PACKAGE)
     for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{REWRITINGS_PACKAGE}.{module.name}")
-    return _KNOWN
+        importlib.import_module(f"{REPLACEMENTS_PACKAGE}.{module.name}")
+    return _REPLACEMENTS
 
 
-def rewritten(path: str, cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def replacement_edits(path: str, cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Return the edits of the first rewrite that knows the path; none where no rewrite does."""
-    for one in _known():
+    for one in _replacements():
         if one.pattern.fullmatch(path):
-            edits = one.rewrite(cell, node)
+            edits = one.replacement(cell, node)
             if edits:
                 return edits
     return ()

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Iterator
 
 from d2c_mlops.convert.api_changes.library_versions import before_version
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
     Proposal,
-    Scene,
+    RepairContext,
     before,
     insertion,
     last_name,
@@ -21,12 +21,12 @@ from d2c_mlops.convert.source.notebook import Cell
 
 
 @before("counted-columns", "pandas", "2.0", "value_counts() is called `count`, no longer by its column", order=20)
-def counted_columns(scene: Scene) -> Iterator[Proposal]:
+def counted_columns(context: RepairContext) -> Iterator[Proposal]:
     """Give the columns of counts the names that they had: `index` and the name of the data."""
-    if _knows_count(scene):
+    if _knows_count(context):
         return
-    yield from _counts_in_frames(scene)
-    for cell, call in scene.nodes(ast.Call):
+    yield from _counts_in_frames(context)
+    for cell, call in context.nodes(ast.Call):
         if last_name(call.func) != "reset_index" or call.args or call.keywords:
             continue
         counts = call.func.value if isinstance(call.func, ast.Attribute) else None
@@ -36,28 +36,28 @@ def counted_columns(scene: Scene) -> Iterator[Proposal]:
         name = _column_name(cell, column)
         if (
             not name
-            or _is_renamed(scene, cell, call)
-            or scene.subject.inference.kind(column or call) == "pandas.DataFrame"
+            or _is_renamed(context, cell, call)
+            or context.subject.inference.kind(column or call) == "pandas.DataFrame"
         ):
             continue
         new = f"{spelled(cell, counts)}.rename_axis('index').reset_index(name={name})"
         yield Proposal((replaced(cell, call, new),))
 
 
-def _knows_count(scene: Scene) -> bool:
+def _knows_count(context: RepairContext) -> bool:
     """Whether the author had the new names already: `counts['count']`, and nowhere 'index'."""
-    if before_version(scene.notebook.metadata, "pandas", "2.0"):
+    if before_version(context.notebook.metadata, "pandas", "2.0"):
         return False
-    said = {node.value for _, node in scene.nodes(ast.Constant) if node.value in ("count", "index")}
+    said = {node.value for _, node in context.nodes(ast.Constant) if node.value in ("count", "index")}
     return said == {"count"}
 
 
-def _counts_in_frames(scene: Scene) -> Iterator[Proposal]:
+def _counts_in_frames(context: RepairContext) -> Iterator[Proposal]:
     """Counts that become a frame by to_frame(), by DataFrame(), or later under their own name."""
-    for cell, counts in scene.nodes(ast.Call):
+    for cell, counts in context.nodes(ast.Call):
         column = counts.func.value if isinstance(counts.func, ast.Attribute) else None
         name = _column_name(cell, column) if last_name(counts.func) == "value_counts" else ""
-        if not name or scene.subject.inference.kind(column or counts) == "pandas.DataFrame":
+        if not name or context.subject.inference.kind(column or counts) == "pandas.DataFrame":
             continue
         above = parent_of(cell, counts)
         further = parent_of(cell, above) if isinstance(above, ast.Attribute) else None
@@ -66,15 +66,15 @@ def _counts_in_frames(scene: Scene) -> Iterator[Proposal]:
             isinstance(above, ast.Call) and last_name(above.func) == "DataFrame" and above.args[:1] == [counts]
         )
         if isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Name):
-            framed = _framed_later(scene, above.targets[0].id)
+            framed = _framed_later(context, above.targets[0].id)
         if framed:
             end = (counts.end_lineno or 0, counts.end_col_offset or 0)
             yield Proposal((insertion(cell, *end, f".rename_axis(None).rename({name})"),))
 
 
-def _framed_later(scene: Scene, name: str) -> bool:
+def _framed_later(context: RepairContext, name: str) -> bool:
     """Whether a name is made a frame anywhere: `counts.reset_index()`, `counts.to_frame()`, `pd.DataFrame(counts)`."""
-    for _, call in scene.nodes(ast.Call):
+    for _, call in context.nodes(ast.Call):
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         plain = not call.args and not call.keywords
         if (
@@ -100,7 +100,7 @@ def _column_name(cell: Cell, column: ast.expr | None) -> str:
     return repr(column.attr) if isinstance(column, ast.Attribute) else ""
 
 
-def _is_renamed(scene: Scene, cell: Cell, call: ast.Call) -> bool:
+def _is_renamed(context: RepairContext, cell: Cell, call: ast.Call) -> bool:
     """Whether all columns get new names right away, so that the old ones do not matter."""
     statement = statement_of(cell, call)
     if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
@@ -108,6 +108,6 @@ def _is_renamed(scene: Scene, cell: Cell, call: ast.Call) -> bool:
     name = statement.targets[0].id
     return any(
         isinstance(target, ast.Attribute) and target.attr == "columns" and last_name(target.value) == name
-        for _, assign in scene.nodes(ast.Assign)
+        for _, assign in context.nodes(ast.Assign)
         for target in assign.targets
     )

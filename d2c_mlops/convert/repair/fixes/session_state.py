@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     argument_added,
     before,
@@ -43,26 +43,26 @@ _HABITS = {
 
 
 @after("never-imported", "", "", "the author's session had imported it", order=30)
-def never_imported(scene: Scene, trouble: Trouble) -> Proposal | None:
+def never_imported(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`pd` and the like, which no cell imports: the import that everybody means."""
-    if trouble.kind != "NameError" or trouble.name not in _HABITS or scene.subject.flow.definers.get(trouble.name):
+    if failure.kind != "NameError" or failure.name not in _HABITS or context.subject.flow.definers.get(failure.name):
         return None
-    cell = scene.notebook.cells[trouble.cell]
+    cell = context.notebook.cells[failure.cell]
     if cell.tree is None or not cell.tree.body:
         return None
-    first, text = cell.tree.body[0], _HABITS[trouble.name]
+    first, text = cell.tree.body[0], _HABITS[failure.name]
     edit = insertion(cell, first.lineno, 0, f"{text}\n")
-    return Proposal((edit,), f"no cell imports `{trouble.name}`, so its usual meaning is taken: {text}")
+    return Proposal((edit,), f"no cell imports `{failure.name}`, so its usual meaning is taken: {text}")
 
 
 @after("dropped-already", "", "", "the column was made by a cell that is no longer there", order=45)
-def dropped_already(scene: Scene, trouble: Trouble) -> Proposal | None:
+def dropped_already(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`drop` of a column that no cell makes: it is gone already."""
-    if trouble.kind != "KeyError" or "not found in axis" not in trouble.message:
+    if failure.kind != "KeyError" or "not found in axis" not in failure.message:
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "drop" and not any(word.arg in ("errors", None) for word in call.keywords):
-            lost = ", ".join(_names(trouble.message.split(" not found")[0])) or "it"
+            lost = ", ".join(_names(failure.message.split(" not found")[0])) or "it"
             return Proposal(
                 (argument_added(cell, call, "errors='ignore'"),), f"no cell makes {lost}, so there is nothing to drop"
             )
@@ -70,17 +70,17 @@ def dropped_already(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("lost-columns", "", "", "the table had lost columns by then", order=60)
-def lost_columns(scene: Scene, trouble: Trouble) -> Proposal | None:
+def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Columns that an earlier cell took away, and that a copy made before still has: `Original = df.copy()`."""
-    if trouble.kind != "KeyError":
+    if failure.kind != "KeyError":
         return None
     lost = (
-        set(_names(trouble.message))
-        if any(text in trouble.message for text in _MISSING)
-        else {str(trouble.message).strip("'\"")}
+        set(_names(failure.message))
+        if any(text in failure.message for text in _MISSING)
+        else {str(failure.message).strip("'\"")}
     )
-    place = max((frame.cell for frame in trouble.frames), default=trouble.cell)
-    for _, part in scene.failing(trouble, ast.Subscript):
+    place = max((frame.cell for frame in failure.frames), default=failure.cell)
+    for _, part in context.failing(failure, ast.Subscript):
         if not isinstance(part.value, ast.Name):
             continue
         wanted = {
@@ -88,11 +88,11 @@ def lost_columns(scene: Scene, trouble: Trouble) -> Proposal | None:
             for node in ast.walk(part.slice)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
-        copy = _copy_of(scene, part.value.id, place) if wanted & lost else ""
+        copy = _copy_of(context, part.value.id, place) if wanted & lost else ""
         if copy:
             same = [
                 replaced(here, node.value, copy)
-                for here, node in scene.nodes(ast.Subscript, scene.cell(place))
+                for here, node in context.nodes(ast.Subscript, context.cell(place))
                 if isinstance(node.value, ast.Name)
                 and node.value.id == part.value.id
                 and isinstance(node.ctx, ast.Load)
@@ -104,10 +104,10 @@ def lost_columns(scene: Scene, trouble: Trouble) -> Proposal | None:
     return None  # fmt: skip
 
 
-def _copy_of(scene: Scene, name: str, before: int) -> str:
+def _copy_of(context: RepairContext, name: str, before: int) -> str:
     """The first copy of a table that is kept under another name and not bound again."""
     bound: list[str] = []
-    for cell, node in scene.nodes(ast.Assign):
+    for cell, node in context.nodes(ast.Assign):
         target = node.targets[0]
         if cell.index >= before or not isinstance(target, ast.Name):
             continue
@@ -116,7 +116,7 @@ def _copy_of(scene: Scene, name: str, before: int) -> str:
         if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "copy":
             value = value.func.value
             if isinstance(value, ast.Name) and value.id == name and target.id != name:
-                later = [c for c, n in scene.nodes(ast.Name) if n.id == target.id and isinstance(n.ctx, ast.Store)]
+                later = [c for c, n in context.nodes(ast.Name) if n.id == target.id and isinstance(n.ctx, ast.Store)]
                 if len(later) == 1:
                     return target.id
     return ""
@@ -126,9 +126,9 @@ _MISMATCH = re.compile(r"time data ['\"](.{1,99}?)['\"] (?:doesn't|does not) mat
 
 
 @after("separated-otherwise", "", "", "the dates of the file at hand have another separator", order=38)
-def date_separators(scene: Scene, trouble: Trouble) -> Proposal | None:
+def date_separators(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A format that fits once its separators are those of the file: `%d-%m-%Y` for 01/05/2017."""
-    found = _MISMATCH.search(trouble.message)
+    found = _MISMATCH.search(failure.message)
     if found is None:
         return None
     value, form = found[1], found[2]
@@ -139,7 +139,7 @@ def date_separators(scene: Scene, trouble: Trouble) -> Proposal | None:
     new = form.replace(own[0], signs[0])
     if not _reads(value, new):
         return None
-    for cell, text in scene.failing(trouble, ast.Constant):
+    for cell, text in context.failing(failure, ast.Constant):
         if text.value == form:
             return Proposal((replaced(cell, text, repr(new)),), f"the file at hand writes its dates as {value}")
     return None
@@ -158,9 +158,9 @@ def _reads(value: str, form: str) -> bool:
 @before(
     "numbers-for-texts", "pandas", "3.0", "a column of texts stays one of objects when numbers replace them", order=20
 )
-def numbers_for_texts(scene: Scene) -> Iterator[Proposal]:
+def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
     """`replace({'no': 0, 'yes': 1})` made a column of integers; since pandas 3 that takes infer_objects()."""
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         if not _by_numbers(call) or isinstance(parent_of(cell, call), ast.Attribute):
             continue
         place = next((word for word in call.keywords if word.arg == "inplace"), None)

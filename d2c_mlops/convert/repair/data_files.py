@@ -21,7 +21,7 @@ _TABLES = frozenset(
 
 
 @dataclass
-class Shelf:
+class DataFiles:
     """The files that a notebook may be given: beside it, in its data folder, around it."""
 
     folders: Sequence[Path]  # searched in this order; the first is the copy that the notebook runs in

@@ -8,8 +8,8 @@ import copy
 from d2c_mlops.convert.meaning.api_signatures import ARRAY, FRAME, SERIES
 from d2c_mlops.convert.meaning.inference import Inference
 from d2c_mlops.convert.plan.plan import Plan
+from d2c_mlops.convert.plan.recorded_transforms import Functions, Turned, call_of, learned_method
 from d2c_mlops.convert.plan.slicing import row_choice, rows_in_place
-from d2c_mlops.convert.plan.turned import Functions, Turned, call_of, learned_method
 
 _NOT_FITTED = ("matplotlib.", "seaborn.", "builtins.", "numpy.", "pandas.")
 

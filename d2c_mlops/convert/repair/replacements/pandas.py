@@ -5,13 +5,21 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.mending import parent_of, replaced, spelled
-from d2c_mlops.convert.repair.rewrites import call_of, inner, is_value, recalled, receiver, rewrite, word_of
+from d2c_mlops.convert.repair.fix_registry import parent_of, replaced, spelled
+from d2c_mlops.convert.repair.replacement_registry import (
+    call_of,
+    inner,
+    is_value,
+    recalled,
+    receiver,
+    replacement,
+    word_of,
+)
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.append")
+@replacement(r"pandas\.(DataFrame|Series)\.append")
 def _append(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`a.append(b, ignore_index=True)` as `pd.concat([a, b], ignore_index=True)`; a dict becomes a row first."""
     call = call_of(cell, node)
@@ -33,7 +41,7 @@ def _append(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return recalled(cell, call, "pd.concat", [parts, *rest])
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.ix")
+@replacement(r"pandas\.(DataFrame|Series)\.ix")
 def _ix(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`.ix[...]` by positions where all it holds are whole numbers, by labels otherwise."""
     above = parent_of(cell, node)
@@ -53,7 +61,7 @@ def _is_position(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, int)
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.(sum|mean|count|max|min|median)\|level")
+@replacement(r"pandas\.(DataFrame|Series)\.(sum|mean|count|max|min|median)\|level")
 def _level(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     word = word_of(call, "level") if call is not None else None
@@ -63,7 +71,7 @@ def _level(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return recalled(cell, call, start, inner(cell, call, "level", "axis"))
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.mad")
+@replacement(r"pandas\.(DataFrame|Series)\.mad")
 def _mad(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or call.args or call.keywords:
@@ -72,7 +80,7 @@ def _mad(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, f"({start} - {start}.mean()).abs().mean()"),)
 
 
-@rewrite(r"pandas\.DataFrame\.lookup")
+@replacement(r"pandas\.DataFrame\.lookup")
 def _lookup(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or len(call.args) != 2:
@@ -82,7 +90,7 @@ def _lookup(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, text),)
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.(fillna|replace)\|method")
+@replacement(r"pandas\.(DataFrame|Series)\.(fillna|replace)\|method")
 def _fill_method(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`fillna(method='ffill')` as `ffill()`."""
     call = call_of(cell, node)
@@ -95,7 +103,7 @@ def _fill_method(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]
     return recalled(cell, call, f"{receiver(cell, call)}.{name}", inner(cell, call, "method", "value"))
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.(interpolate|pct_change)")
+@replacement(r"pandas\.(DataFrame|Series)\.(interpolate|pct_change)")
 def _filled_first(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
@@ -112,7 +120,7 @@ def _filled_first(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...
     return (replaced(cell, call, f"{receiver(cell, call)}.{name}()" + (behind if word == "fill_method" else "")),)
 
 
-@rewrite(r"pandas\.read_(csv|table)\|(error_bad_lines|warn_bad_lines|squeeze|prefix|delim_whitespace)")
+@replacement(r"pandas\.read_(csv|table)\|(error_bad_lines|warn_bad_lines|squeeze|prefix|delim_whitespace)")
 def _read_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None:
@@ -132,7 +140,7 @@ def _read_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, f"{spelled(cell, call.func)}({', '.join(arguments)}){behind}"),)
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.astype")
+@replacement(r"pandas\.(DataFrame|Series)\.astype")
 def _astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Casts to units that pandas no longer keeps."""
     call = call_of(cell, node)
@@ -157,7 +165,7 @@ def _astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return ()
 
 
-@rewrite(r"pandas\.value_counts")
+@replacement(r"pandas\.value_counts")
 def _counts(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not call.args:
@@ -166,7 +174,7 @@ def _counts(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, f"pd.Series({spelled(cell, call.args[0])}).value_counts({rest})"),)
 
 
-@rewrite(r"pandas\.(Int64|Float64|UInt64)Index")
+@replacement(r"pandas\.(Int64|Float64|UInt64)Index")
 def _index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute) or keyword(call, "dtype") is not None:
@@ -175,7 +183,7 @@ def _index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return recalled(cell, call, f"{receiver(cell, call)}.Index", [*inner(cell, call), f"dtype='{kind}'"])
 
 
-@rewrite(r"pandas\.DataFrame\.sort")
+@replacement(r"pandas\.DataFrame\.sort")
 def _sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None:
@@ -189,7 +197,7 @@ def _sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return recalled(cell, call, f"{receiver(cell, call)}.sort_{'values' if by else 'index'}", named + words)
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.(get|set)_value")
+@replacement(r"pandas\.(DataFrame|Series)\.(get|set)_value")
 def _one_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute) or call.keywords:
@@ -204,7 +212,7 @@ def _one_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, f"{text} = {parts[-1]}" if setting else text),)
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.from_csv")
+@replacement(r"pandas\.(DataFrame|Series)\.from_csv")
 def _from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Its first column was an index of dates; a Series had no names unless `header=0`."""
     call = call_of(cell, node)
@@ -219,12 +227,12 @@ def _from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, text + (".squeeze('columns')" if series else "")),)
 
 
-@rewrite(r"pandas\.np")
+@replacement(r"pandas\.np")
 def _pandas_numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, node, "__import__('numpy')"),) if isinstance(node, ast.Attribute) else ()
 
 
-@rewrite(r"pandas\.tools\.plotting|pandas\.tools")
+@replacement(r"pandas\.tools\.plotting|pandas\.tools")
 def _tools(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if isinstance(node, ast.Attribute) and node.attr == "tools":
         above = parent_of(cell, node)

@@ -6,11 +6,10 @@ import ast
 from collections.abc import Iterator
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.fixes.frames import inplace_on_part
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     before,
     insertion,
@@ -19,15 +18,16 @@ from d2c_mlops.convert.repair.mending import (
     replaced,
     spelled,
 )
+from d2c_mlops.convert.repair.fixes.frames import inplace_on_part
 from d2c_mlops.convert.source.notebook import Cell
 
 _OBJECT = ("object", "O", "object_")
 
 
 @before("text-is-str", "pandas", "3.0", "columns of text have the dtype `str`, no longer `object`", order=20)
-def object_means_text(scene: Scene) -> Iterator[Proposal]:
+def object_means_text(context: RepairContext) -> Iterator[Proposal]:
     """`df[c].dtype == object` as `(df[c].dtype == object or ...)`, so that it holds for texts again."""
-    for cell, node in scene.nodes(ast.Compare):
+    for cell, node in context.nodes(ast.Compare):
         if len(node.ops) != 1:
             continue
         left, right, op = node.left, node.comparators[0], node.ops[0]
@@ -73,9 +73,9 @@ def _names_str(nodes: list[ast.expr]) -> bool:
 
 
 @before("select-texts", "pandas", "3.0", "columns of text have the dtype `str`, no longer `object`", order=20)
-def select_texts(scene: Scene) -> Iterator[Proposal]:
+def select_texts(context: RepairContext) -> Iterator[Proposal]:
     """`select_dtypes(include='object')` takes texts too, and says so by a warning that will be an error."""
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         if last_name(call.func) != "select_dtypes":
             continue
         given = [*call.args, *(word.value for word in call.keywords)]
@@ -91,23 +91,23 @@ def select_texts(scene: Scene) -> Iterator[Proposal]:
 
 
 @after("texts-take-no-numbers", "pandas", "3.0", "a column of one dtype no longer takes values of another", order=40)
-def other_values(scene: Scene, trouble: Trouble) -> Proposal | None:
+def other_values(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Values of another kind set into a column: it becomes `object` before, as it did by itself."""
-    if not trouble.says("Invalid value", "Cannot set non-string value") or not trouble.through("pandas/"):
+    if not failure.says("Invalid value", "Cannot set non-string value") or not failure.through("pandas/"):
         return None
-    for frame in reversed(trouble.frames):
-        cell = scene.cell(frame.cell)
+    for frame in reversed(failure.frames):
+        cell = context.cell(frame.cell)
         for node in ast.walk(cell.tree) if cell.tree else ():
             if not isinstance(node, ast.Assign | ast.Expr) or not node.lineno <= frame.line <= (node.end_lineno or 0):
                 continue
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 if edits := inplace_on_part(cell, node, node.value):
-                    return Proposal(edits, trouble.message[:120])
+                    return Proposal(edits, failure.message[:120])
             column = _column_set(cell, node.targets[0] if isinstance(node, ast.Assign) else node.value)
             if column:
-                text = _as_objects(column, scene.kinds([column]).get(column, "") if trouble.says("'str'") else "")
+                text = _as_objects(column, context.kinds([column]).get(column, "") if failure.says("'str'") else "")
                 if text not in cell.source:
-                    return Proposal((line_before(cell, _outermost(cell, node), text),), trouble.message[:120])
+                    return Proposal((line_before(cell, _outermost(cell, node), text),), failure.message[:120])
     return None
 
 
@@ -147,14 +147,14 @@ def _column_set(cell: Cell, target: ast.expr) -> str:
 
 
 @after("array-methods", "pandas", "3.0", "columns of text give their own kind of array", order=40)
-def array_methods(scene: Scene, trouble: Trouble) -> Proposal | None:
+def array_methods(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`.unique().sort()` and the like on arrays of text: made a plain array first."""
-    if trouble.kind != "AttributeError" or (
-        "StringArray" not in trouble.message and "ArrowStringArray" not in trouble.message
+    if failure.kind != "AttributeError" or (
+        "StringArray" not in failure.message and "ArrowStringArray" not in failure.message
     ):
         return None
-    for cell, node in scene.failing(trouble, ast.Attribute):
-        if node.attr == trouble.name:
+    for cell, node in context.failing(failure, ast.Attribute):
+        if node.attr == failure.name:
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
             return Proposal(
                 (insertion(cell, *end, ".to_numpy(dtype=object)"),), "texts are kept in an array of their own kind"

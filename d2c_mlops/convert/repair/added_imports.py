@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from d2c_mlops.convert.repair.mending import Scene, line_before
+from d2c_mlops.convert.repair.fix_registry import RepairContext, line_before
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -15,12 +15,12 @@ _INLINE = re.compile(r"__import__\('([\w.]+)'(?:, fromlist=\['\w+'\])?\)(?:\.(\w
 _SHORT = {"numpy": "np", "pandas": "pd"}
 
 
-def imported(scene: Scene, cell: Cell, edits: Iterable[Edit]) -> tuple[Edit, ...]:
+def imported(context: RepairContext, cell: Cell, edits: Iterable[Edit]) -> tuple[Edit, ...]:
     """Return edits whose `__import__('m').x` became names: imported already, or by a line at the top of the cell."""
     lines: list[str] = []
 
     def named(found: re.Match[str]) -> str:
-        name, line = _name(scene, cell, found[1], found[2] or "")
+        name, line = _name(context, cell, found[1], found[2] or "")
         if line and line not in lines:
             lines.append(line)
         return name or found[0]
@@ -32,33 +32,33 @@ def imported(scene: Scene, cell: Cell, edits: Iterable[Edit]) -> tuple[Edit, ...
     return (line_before(cell, first, "\n".join(lines)), *made) if first is not None else tuple(edits)
 
 
-def _name(scene: Scene, cell: Cell, module: str, name: str) -> tuple[str, str]:
+def _name(context: RepairContext, cell: Cell, module: str, name: str) -> tuple[str, str]:
     """Return the name to write and the line that binds it; both empty where another thing has that name."""
     bound = name or _SHORT.get(module, module)
     same = False
-    for here, node in scene.nodes(ast.ImportFrom):
+    for here, node in context.nodes(ast.ImportFrom):
         for one in node.names:
             if node.module == module and one.name == name and name:
                 same = True
                 if here.index <= cell.index:
                     return one.asname or one.name, ""
-    for here, plain in scene.nodes(ast.Import):
+    for here, plain in context.nodes(ast.Import):
         for one in plain.names:
             if one.name == module and here.index <= cell.index:
                 alias = one.asname or one.name
                 return (f"{alias}.{name}" if name else alias), ""
             same = same or (one.name == module and (one.asname or one.name) == bound)
-    if not bound.isidentifier() or (bound in _bound(scene) and not same):
+    if not bound.isidentifier() or (bound in _bound(context) and not same):
         return "", ""
     if name:
         return name, f"from {module} import {name}"
     return bound, f"import {module}" + (f" as {bound}" if bound != module else "")
 
 
-def _bound(scene: Scene) -> set[str]:
+def _bound(context: RepairContext) -> set[str]:
     """Return all names that the notebook binds anywhere."""
-    found = {node.id for _, node in scene.nodes(ast.Name) if not isinstance(node.ctx, ast.Load)}
-    found |= {node.name for _, node in scene.nodes(ast.FunctionDef)}
-    found |= {node.name for _, node in scene.nodes(ast.ClassDef)}
-    found |= {node.arg for _, node in scene.nodes(ast.arg)}
-    return found | {one.asname or one.name.partition(".")[0] for _, one in scene.nodes(ast.alias)}
+    found = {node.id for _, node in context.nodes(ast.Name) if not isinstance(node.ctx, ast.Load)}
+    found |= {node.name for _, node in context.nodes(ast.FunctionDef)}
+    found |= {node.name for _, node in context.nodes(ast.ClassDef)}
+    found |= {node.arg for _, node in context.nodes(ast.arg)}
+    return found | {one.asname or one.name.partition(".")[0] for _, one in context.nodes(ast.alias)}

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     before,
     last_name,
@@ -19,7 +19,7 @@ from d2c_mlops.convert.repair.mending import (
     spelled,
     statement_of,
 )
-from d2c_mlops.convert.repair.rewrites import IMPORTED, inner, recalled, receiver
+from d2c_mlops.convert.repair.replacement_registry import IMPORTED, inner, recalled, receiver
 from d2c_mlops.convert.source.notebook import Cell
 
 _OLD = "statsmodels.tsa.arima_model"
@@ -39,22 +39,22 @@ _FIT = (
 
 
 @before("old-arima", "statsmodels", "0.13", "the ARIMA of old is gone; its successor takes other arguments", order=4)
-def old_arima(scene: Scene) -> Iterator[Proposal]:
+def old_arima(context: RepairContext) -> Iterator[Proposal]:
     """`ARMA(y, (p, q))` as an ARIMA, the constant of differences as a trend, `fit()` without the old options."""
     names = {
         one.asname or one.name: one.name
-        for _, node in scene.nodes(ast.ImportFrom)
+        for _, node in context.nodes(ast.ImportFrom)
         if node.module == _OLD
         for one in node.names
     }
     if not names:
         return
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         kind = names.get(last_name(call.func))
         if kind not in ("ARIMA", "ARMA"):
             continue
         order = keyword(call, "order") or (call.args[1] if len(call.args) > 1 else None)
-        fits = list(_fits(scene, cell, call))
+        fits = list(_fits(context, cell, call))
         trend = next((keyword(one, "trend") for _, one in fits if keyword(one, "trend") is not None), None)
         none = isinstance(trend, ast.Constant) and trend.value == "nc"
         arguments = [spelled(cell, one) for one in call.args if one is not order] + inner(
@@ -79,16 +79,16 @@ def old_arima(scene: Scene) -> Iterator[Proposal]:
 
 
 @before("old-autoregression", "statsmodels", "0.13", "AR chose its lags; AutoReg wants their number", order=4)
-def old_autoregression(scene: Scene) -> Iterator[Proposal]:
+def old_autoregression(context: RepairContext) -> Iterator[Proposal]:
     """`AR(y).fit()` as an AutoReg with as many lags as AR took for the length of its series."""
     names = {
         one.asname or one.name
-        for _, node in scene.nodes(ast.ImportFrom)
+        for _, node in context.nodes(ast.ImportFrom)
         if node.module == "statsmodels.tsa.ar_model"
         for one in node.names
         if one.name == "AR"
     }
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         if last_name(call.func) in names and len(call.args) == 1 and keyword(call, "lags") is None:
             values = spelled(cell, call.args[0])
             lags = f"lags=round(12 * (len({values}) / 100) ** 0.25)"
@@ -97,13 +97,13 @@ def old_autoregression(scene: Scene) -> Iterator[Proposal]:
 
 
 @before("old-arima-fit", "statsmodels", "0.13", "fit() no longer takes these options", order=3)
-def old_arima_fit(scene: Scene) -> Iterator[Proposal]:
+def old_arima_fit(context: RepairContext) -> Iterator[Proposal]:
     names = {
-        one.asname or one.name for _, node in scene.nodes(ast.ImportFrom) if node.module == _OLD for one in node.names
+        one.asname or one.name for _, node in context.nodes(ast.ImportFrom) if node.module == _OLD for one in node.names
     }
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         if last_name(call.func) in names:
-            for where, fit in _fits(scene, cell, call):
+            for where, fit in _fits(context, cell, call):
                 rest = inner(where, fit, *_FIT)
                 if len(rest) < len(fit.args) + len(fit.keywords):
                     start = receiver(where, fit)
@@ -117,7 +117,7 @@ def old_arima_fit(scene: Scene) -> Iterator[Proposal]:
                         yield Proposal(recalled(where, fit, f"{start}.fit", rest))
 
 
-def _fits(scene: Scene, cell: Cell, call: ast.Call) -> Iterator[tuple[Cell, ast.Call]]:
+def _fits(context: RepairContext, cell: Cell, call: ast.Call) -> Iterator[tuple[Cell, ast.Call]]:
     """Yield the calls of fit on a model: at once, or on the name that it was given."""
     statement = statement_of(cell, call)
     bound = (
@@ -125,21 +125,21 @@ def _fits(scene: Scene, cell: Cell, call: ast.Call) -> Iterator[tuple[Cell, ast.
         if isinstance(statement, ast.Assign) and statement.value is call
         else set()
     )
-    for where, fit in scene.nodes(ast.Call):
+    for where, fit in context.nodes(ast.Call):
         if isinstance(fit.func, ast.Attribute) and fit.func.attr == "fit":
             if fit.func.value is call or (isinstance(fit.func.value, ast.Name) and fit.func.value.id in bound):
                 yield where, fit
 
 
 @after("forecast-triple", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
-def forecast_triple(scene: Scene, trouble: Trouble) -> Proposal | None:
+def forecast_triple(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`forecast, error, interval = fitted.forecast(n)`: from get_forecast, which knows all three."""
-    if not trouble.says("to unpack", "unexpected keyword argument 'alpha'", "Unknown keyword arguments: ['alpha']"):
+    if not failure.says("to unpack", "unexpected keyword argument 'alpha'", "Unknown keyword arguments: ['alpha']"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "forecast" and isinstance(call.func, ast.Attribute):
             return _triple(cell, call)
-    for cell, node in scene.failing(trouble, ast.Assign):
+    for cell, node in context.failing(failure, ast.Assign):
         made = node.value
         if isinstance(made, ast.Call) and last_name(made.func) == "forecast" and isinstance(made.func, ast.Attribute):
             return _triple(cell, made)
@@ -147,9 +147,9 @@ def forecast_triple(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @before("three-answers", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
-def three_answers(scene: Scene) -> Iterator[Proposal]:
+def three_answers(context: RepairContext) -> Iterator[Proposal]:
     """Three names bound to a forecast: for three steps this would not even fail."""
-    for cell, node in scene.nodes(ast.Assign):
+    for cell, node in context.nodes(ast.Assign):
         call, target = node.value, node.targets[0]
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "forecast":
             if isinstance(target, ast.Tuple) and len(target.elts) == 3 and len(call.args) + len(call.keywords) == 1:
@@ -167,11 +167,11 @@ def _triple(cell: Cell, call: ast.Call) -> Proposal:
 
 
 @after("first-forecast", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
-def first_forecast(scene: Scene, trouble: Trouble) -> Proposal | None:
+def first_forecast(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`fitted.forecast(n)[0]` was the forecast itself."""
-    if trouble.kind not in ("KeyError", "TypeError", "IndexError"):
+    if failure.kind not in ("KeyError", "TypeError", "IndexError"):
         return None
-    for cell, node in scene.failing(trouble, ast.Subscript):
+    for cell, node in context.failing(failure, ast.Subscript):
         call = node.value
         if (
             isinstance(call, ast.Call)
@@ -184,11 +184,11 @@ def first_forecast(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("plot-predict", "statsmodels", "0.13", "plot_predict is a function now", order=14)
-def plot_predict(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if trouble.name != "plot_predict":
+def plot_predict(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    if failure.name != "plot_predict":
         return None
-    for cell, node in scene.failing(trouble, ast.Attribute):
-        call = next((one for _, one in scene.nodes(ast.Call, cell) if one.func is node), None)
+    for cell, node in context.failing(failure, ast.Attribute):
+        call = next((one for _, one in context.nodes(ast.Call, cell) if one.func is node), None)
         statement = statement_of(cell, node)
         if call is not None and statement is not None:
             rest = [spelled(cell, node.value), *inner(cell, call, "plot_insample", "typ")]
@@ -200,13 +200,13 @@ def plot_predict(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("gone-criterion", "statsmodels", "0.13", "the argument is gone", order=30)
-def old_types(scene: Scene, trouble: Trouble) -> Proposal | None:
+def old_types(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`predict(typ='levels')`: levels are what it gives."""
-    found = re.search(r"unexpected keyword argument '(typ|transparams|disp|dynamic_only)'", trouble.message)
-    found = found or re.search(r"Unknown keyword arguments.*'(typ)'", trouble.message)
+    found = re.search(r"unexpected keyword argument '(typ|transparams|disp|dynamic_only)'", failure.message)
+    found = found or re.search(r"Unknown keyword arguments.*'(typ)'", failure.message)
     if found is None:
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if keyword(call, found[1]) is not None:
             return Proposal(
                 recalled(cell, call, spelled(cell, call.func), inner(cell, call, found[1])), f"`{found[1]}` is gone"
@@ -215,11 +215,11 @@ def old_types(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("label-out-of-range", "statsmodels", "0.13", "the names of the imported functions", order=90)
-def renamed_later(scene: Scene, trouble: Trouble) -> Proposal | None:
+def renamed_later(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A module of old imported as a whole."""
-    if trouble.kind not in ("NotImplementedError", "AttributeError") or not trouble.says("arima_model"):
+    if failure.kind not in ("NotImplementedError", "AttributeError") or not failure.says("arima_model"):
         return None
-    for cell, node in scene.failing(trouble, ast.ImportFrom):
+    for cell, node in context.failing(failure, ast.ImportFrom):
         name = node.names[0].name
         new = IMPORTED.get(f"{node.module}.{name}")
         if new is not None:

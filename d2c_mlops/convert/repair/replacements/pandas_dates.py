@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.mending import replaced, spelled
-from d2c_mlops.convert.repair.rewrites import call_of, inner, recalled, receiver, rewrite
+from d2c_mlops.convert.repair.fix_registry import replaced, spelled
+from d2c_mlops.convert.repair.replacement_registry import call_of, inner, recalled, receiver, replacement
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@rewrite(r"pandas\.(DataFrame|Series)\.resample\|(how|fill_method)")
+@replacement(r"pandas\.(DataFrame|Series)\.resample\|(how|fill_method)")
 def _resample(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None:
@@ -28,7 +28,7 @@ def _resample(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, f"{spelled(cell, call.func)}({rest}){name}"),) if how else ()
 
 
-@rewrite(r"pandas\.(Index|DatetimeIndex|Series\.dt)\.(week|weekofyear)")
+@replacement(r"pandas\.(Index|DatetimeIndex|Series\.dt)\.(week|weekofyear)")
 def _week(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
@@ -36,7 +36,7 @@ def _week(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (Edit(cell.index, line, end - len(node.attr), line, end, "isocalendar().week"),)
 
 
-@rewrite(r"pandas\.(DatetimeIndex|Series\.dt)\.weekday_name")
+@replacement(r"pandas\.(DatetimeIndex|Series\.dt)\.weekday_name")
 def _weekday_name(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
@@ -44,7 +44,7 @@ def _weekday_name(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...
     return (Edit(cell.index, line, end - len(node.attr), line, end, "day_name()"),)
 
 
-@rewrite(r"pandas\.rolling_(mean|std|sum|var|median|min|max)")
+@replacement(r"pandas\.rolling_(mean|std|sum|var|median|min|max)")
 def _rolling(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not call.args or not isinstance(call.func, ast.Attribute):
@@ -57,7 +57,7 @@ def _rolling(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, f"{spelled(cell, call.args[0])}.rolling({', '.join(rest)}).{name}()"),)
 
 
-@rewrite(r"pandas\.ewma")
+@replacement(r"pandas\.ewma")
 def _ewma(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not call.args:
@@ -68,12 +68,12 @@ def _ewma(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, f"{spelled(cell, call.args[0])}.ewm({rest}).mean()"),)
 
 
-@rewrite(r"pandas\.datetime(\..*)?")
+@replacement(r"pandas\.datetime(\..*)?")
 def _datetime(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, node, "__import__('datetime').datetime"),) if isinstance(node, ast.Attribute) else ()
 
 
-@rewrite(r"pandas\.TimeGrouper")
+@replacement(r"pandas\.TimeGrouper")
 def _time_groups(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Its first argument was the frequency; that of Grouper is a key."""
     call = call_of(cell, node)

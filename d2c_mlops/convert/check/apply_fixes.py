@@ -28,43 +28,43 @@ _PASSES = 5  # an edit may uncover another on the same line
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedCopy:
     """The copy, what was mended in it, and what is left."""
 
     path: Path
-    mended: tuple[Finding, ...]
+    fixed: tuple[Finding, ...]
     report: Report
 
     def to_text(self) -> str:
         """Return one line per mend, then what is left."""
-        lines = [f"{one.where}: {one.rule} {one.message}: {one.fix}" for one in self.mended]
+        lines = [f"{one.where}: {one.rule} {one.message}: {one.fix}" for one in self.fixed]
         head = f"{len(lines)} mended in {self.path}" if lines else f"nothing to mend; {self.path} is a plain copy"
         return "\n".join([head, *(f"  {line}" for line in lines), "", self.report.to_text()])
 
 
-def fix(path: Path | str, out: Path) -> Fixed:
+def write_fixed_copy(path: Path | str, out: Path) -> FixedCopy:
     """Write `out` with every safe edit of `check` applied; raises UsageError if it would replace the original."""
     path = Path(path)
     notebook = read_notebook(path)
     if out.exists() and out.samefile(path):
         raise UsageError("the copy would replace the original", where=str(out), next="name another file for the copy")
     raw = path.read_bytes()
-    mended: list[Finding] = []
+    fixed: list[Finding] = []
     for _ in range(_PASSES):
         subject = Subject(notebook, path.parent)
         findings = examine(subject)
-        sources, applied = mend(notebook.cells, findings)
+        sources, applied = apply_fixes(notebook.cells, findings)
         if not applied:
             break
-        mended.extend(applied)
+        fixed.extend(applied)
         raw = _with_sources(raw, path, sources)
         notebook = parse_notebook(raw, path)
     _write(raw, out)
     left = examine(Subject(notebook, path.parent))
-    return Fixed(out, tuple(mended), Report((str(path),), left))
+    return FixedCopy(out, tuple(fixed), Report((str(path),), left))
 
 
-def mend(cells: Iterable[Cell], findings: Iterable[Finding]) -> tuple[dict[int, str], list[Finding]]:
+def apply_fixes(cells: Iterable[Cell], findings: Iterable[Finding]) -> tuple[dict[int, str], list[Finding]]:
     """Apply edits to sources; all edits of a finding or none, and only where the cell can still be parsed."""
     by_index = {cell.index: cell for cell in cells}
     chosen: dict[int, list[Edit]] = {}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.convert.repair.fetching import Fetched
-from d2c_mlops.convert.repair.mending import Mend
+from d2c_mlops.convert.repair.downloads import Fetched
+from d2c_mlops.convert.repair.fix_registry import AppliedFix
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Revived:
+class RepairResult:
     """A revived notebook; `order` tells for each of its cells the place that it had in the original."""
 
     status: str  # as is, revived or refused
     original: Path
     notebook: Path | None
-    mends: tuple[Mend, ...] = ()
+    fixes: tuple[AppliedFix, ...] = ()
     missing: tuple[str, ...] = ()  # distributions that are not installed
     installed: tuple[str, ...] = ()  # what was added to the run's own folder
     refusal: Refusal | None = None
@@ -47,7 +47,7 @@ class Revived:
             "status": self.status,
             "original": str(self.original),
             "notebook": None if self.notebook is None else str(self.notebook),
-            "mends": [mend.to_dict() for mend in self.mends],
+            "mends": [mend.to_dict() for mend in self.fixes],
             "missing": list(self.missing),
             "installed": list(self.installed),
             "refusal": None if self.refusal is None else self.refusal.to_dict(),

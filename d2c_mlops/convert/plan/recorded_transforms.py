@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from d2c_mlops.convert.meaning.api_signatures import SERIES
 from d2c_mlops.convert.meaning.inference import Inference
-from d2c_mlops.convert.plan.learning import edges_given, is_grouped, of_rows
 from d2c_mlops.convert.plan.plan import PlanLine, plots
+from d2c_mlops.convert.plan.row_dependence import edges_given, is_grouped, of_rows
 from d2c_mlops.convert.plan.slicing import across, row_choice, rows_in_place
 
 _STATISTICS = frozenset(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.mending import replaced, spelled
-from d2c_mlops.convert.repair.rewrites import call_of, inner, recalled, receiver, rewrite
+from d2c_mlops.convert.repair.fix_registry import replaced, spelled
+from d2c_mlops.convert.repair.replacement_registry import call_of, inner, recalled, receiver, replacement
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@rewrite(r"matplotlib\.(pyplot\.)?cm\.get_cmap")
+@replacement(r"matplotlib\.(pyplot\.)?cm\.get_cmap")
 def _colours(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
@@ -21,7 +21,7 @@ def _colours(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, node, text),)
 
 
-@rewrite(r"seaborn\.distplot")
+@replacement(r"seaborn\.distplot")
 def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """A histogram with a density, as distplot drew it; without its `kde=False` the scale is the density."""
     call = call_of(cell, node)
@@ -55,7 +55,7 @@ def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, f"{start}histplot({', '.join(arguments)})"),)
 
 
-@rewrite(r"seaborn\.factorplot")
+@replacement(r"seaborn\.factorplot")
 def _factorplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """catplot, which draws strips where factorplot drew points."""
     call = call_of(cell, node)
@@ -68,7 +68,7 @@ def _factorplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return recalled(cell, call, spelled(cell, call.func).removesuffix("factorplot") + "catplot", named + words)
 
 
-@rewrite(r"seaborn\.tsplot")
+@replacement(r"seaborn\.tsplot")
 def _tsplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or len(call.args) != 1 or call.keywords:
@@ -76,7 +76,7 @@ def _tsplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return recalled(cell, call, spelled(cell, call.func).removesuffix("tsplot") + "lineplot", inner(cell, call))
 
 
-@rewrite(r"matplotlib\.pyplot\.(hold|plot_date)")
+@replacement(r"matplotlib\.pyplot\.(hold|plot_date)")
 def _pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
@@ -92,7 +92,7 @@ def _pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return recalled(cell, call, f"{receiver(cell, call)}.plot", parts)
 
 
-@rewrite(r"matplotlib\.figure\.Figure\.gca\|projection")
+@replacement(r"matplotlib\.figure\.Figure\.gca\|projection")
 def _projection(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     return recalled(cell, call, f"{receiver(cell, call)}.add_subplot", inner(cell, call)) if call else ()

@@ -13,16 +13,16 @@ from typing import Any, TypeVar
 
 from d2c_mlops.convert.api_changes.change import at_least, installed
 from d2c_mlops.convert.check.rule import Subject
-from d2c_mlops.convert.repair.files import Shelf
+from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell, Notebook, code_cell
 
-MENDS_PACKAGE = "d2c_mlops.convert.repair.fixes"
+FIXES_PACKAGE = "d2c_mlops.convert.repair.fixes"
 Node = TypeVar("Node", bound=ast.AST)
 
 
 @dataclass(frozen=True)
-class Mend:
+class AppliedFix:
     """One mend that was made; `cell` counts from 0, None for what touches no cell."""
 
     cell: int | None
@@ -60,7 +60,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class CellFailure:
     """The facts of a failure in a cell."""
 
     cell: int
@@ -85,32 +85,32 @@ class Trouble:
         return any(text in place for text in texts for place in self.library)
 
 
-def trouble(cell: int, facts: Mapping[str, Any]) -> Trouble:
+def cell_failure(cell: int, failure: Mapping[str, Any]) -> CellFailure:
     """Read the facts of an exception as a child sent them; what is malformed is left out."""
     names = ("cell", "line", "end_line", "column", "end_column", "function")
-    frames = tuple(Frame(**{name: one.get(name) for name in names}) for one in facts.get("frames", ()))
-    return Trouble(
+    frames = tuple(Frame(**{name: one.get(name) for name in names}) for one in failure.get("frames", ()))
+    return CellFailure(
         cell,
-        str(facts.get("kind", "")),
-        str(facts.get("message", "")),
-        tuple(map(str, facts.get("bases", ()))),
-        tuple(facts.get("arguments", ())),
-        str(facts.get("name", "")),
-        str(facts.get("holder", "")),
-        str(facts.get("filename", "")),
+        str(failure.get("kind", "")),
+        str(failure.get("message", "")),
+        tuple(map(str, failure.get("bases", ()))),
+        tuple(failure.get("arguments", ())),
+        str(failure.get("name", "")),
+        str(failure.get("holder", "")),
+        str(failure.get("filename", "")),
         frames,
-        tuple(map(str, facts.get("library", ()))),
-        dict(facts.get("strings", {})),
-        dict(facts.get("kinds", {})),
+        tuple(map(str, failure.get("library", ()))),
+        dict(failure.get("strings", {})),
+        dict(failure.get("kinds", {})),
     )
 
 
 @dataclass
-class Scene:
+class RepairContext:
     """A notebook between two runs, with all that a mender may ask."""
 
     notebook: Notebook
-    shelf: Shelf
+    data_files: DataFiles
     install: bool = False
     tried: frozenset[str] = frozenset()  # distributions that could not be installed
     kinds: Callable[[Sequence[str]], Mapping[str, str]] = lambda names: {}
@@ -129,9 +129,9 @@ class Scene:
             if isinstance(node, kind) and (cell is None or here.index == cell.index):
                 yield here, node
 
-    def failing(self, trouble: Trouble, kind: type[Node]) -> Iterator[tuple[Cell, Node]]:
+    def failing(self, failure: CellFailure, kind: type[Node]) -> Iterator[tuple[Cell, Node]]:
         """Yield the nodes of a kind at the place of the failure, most likely first, innermost frame first."""
-        for frame in reversed(trouble.frames):
+        for frame in reversed(failure.frames):
             if not 0 <= frame.cell < len(self.notebook.cells):
                 continue
             cell = self.cell(frame.cell)
@@ -139,12 +139,12 @@ class Scene:
             for _, node in sorted(ranked, key=lambda pair: pair[0]):
                 yield cell, node
 
-    def nearest(self, trouble: Trouble, kind: type[Node]) -> Iterator[tuple[Cell, Node]]:
+    def nearest(self, failure: CellFailure, kind: type[Node]) -> Iterator[tuple[Cell, Node]]:
         """Yield the nodes of a kind at the place of the failure, then those of the cells that ran, the last one first."""
-        near = list(self.failing(trouble, kind))
+        near = list(self.failing(failure, kind))
         yield from near
         seen = {id(node) for _, node in near}
-        ran = [(cell, node) for cell, node in self.nodes(kind) if cell.index <= trouble.cell and id(node) not in seen]
+        ran = [(cell, node) for cell, node in self.nodes(kind) if cell.index <= failure.cell and id(node) not in seen]
         yield from sorted(ran, key=lambda pair: -pair[0].index)
 
 
@@ -166,12 +166,12 @@ def _rank(frame: Frame, node: ast.AST) -> int:
     return 3 if line <= frame.end_line and end >= frame.line else 9
 
 
-Find = Callable[[Scene], Iterator[Proposal]]
-React = Callable[[Scene, Trouble], Proposal | None]
+Find = Callable[[RepairContext], Iterator[Proposal]]
+React = Callable[[RepairContext, CellFailure], Proposal | None]
 
 
 @dataclass(frozen=True)
-class Mender:
+class Fix:
     """One kind of mend: for which library, from which version on, and why."""
 
     id: str
@@ -189,24 +189,24 @@ class Mender:
         return not self.since or have is None or at_least(have, self.since)
 
 
-def before(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[Find], Mender]:
+def before(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[Find], Fix]:
     """Turn a generator of proposals into a mender that acts before a run."""
-    return lambda find: Mender(id, library, since, reason, find=find, order=order)
+    return lambda find: Fix(id, library, since, reason, find=find, order=order)
 
 
-def after(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[React], Mender]:
+def after(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[React], Fix]:
     """Turn an answer to a failure into a mender."""
-    return lambda react: Mender(id, library, since, reason, react=react, order=order)
+    return lambda react: Fix(id, library, since, reason, react=react, order=order)
 
 
 @cache
-def menders() -> tuple[Mender, ...]:
+def registered_fixes() -> tuple[Fix, ...]:
     """Find all menders of the modules under convert/mends."""
-    package = importlib.import_module(MENDS_PACKAGE)
-    found: dict[str, Mender] = {}
+    package = importlib.import_module(FIXES_PACKAGE)
+    found: dict[str, Fix] = {}
     for module in pkgutil.iter_modules(package.__path__):
-        for value in vars(importlib.import_module(f"{MENDS_PACKAGE}.{module.name}")).values():
-            if isinstance(value, Mender) and found.setdefault(value.id, value) is not value:
+        for value in vars(importlib.import_module(f"{FIXES_PACKAGE}.{module.name}")).values():
+            if isinstance(value, Fix) and found.setdefault(value.id, value) is not value:
                 raise ValueError(f"two menders share the id {value.id}")
     return tuple(sorted(found.values(), key=lambda one: (one.order, one.id)))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from d2c_mlops.convert.check.addresses import shown, sources, text_of
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
-from d2c_mlops.convert.source.existence import exists, is_file, is_folder
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.notebook import Cell
+from d2c_mlops.convert.source.path_exists import exists, is_file, is_folder
 
 _ABSOLUTE = re.compile(
     r"^(?:/(?:home|Users|mnt|media|data|tmp|var|opt|root|Volumes|dbfs|srv|private|work|export|scratch)/[^\n]+"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 
-from d2c_mlops.convert.plan.learning import sites
-from d2c_mlops.convert.plan.piece import Piece
+from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan, PlanLine, plots
+from d2c_mlops.convert.plan.row_dependence import sites
 from d2c_mlops.convert.source.imports import is_import
 
 LONGEST = 25  # lines of a step that was not written as one
@@ -32,7 +32,7 @@ _TABLE_METHODS = frozenset({"groupby", "pivot_table", "pivot", "merge", "join", 
 _JOINS = {("prepare", "split"), ("prepare", "fit"), ("prepare", "predict"), ("constant", "fit"), ("constant", "split")}
 
 
-def raw_pieces(plan: Plan) -> Iterator[Piece]:
+def raw_blocks(plan: Plan) -> Iterator[Block]:
     """Yield the pieces of every cell in document order."""
     heading = chapter = last = ""
     headed = any(cell.kind == "markdown" and "#" in cell.source for cell in plan.notebook.cells)
@@ -42,21 +42,21 @@ def raw_pieces(plan: Plan) -> Iterator[Piece]:
             if cell.source.strip():
                 heading = _heading(cell.source) or heading
                 chapter, last = (last or chapter), (heading if "#" in cell.source else "")
-                yield Piece("prose", [cell.index], text=cell.source)
+                yield Block("prose", [cell.index], text=cell.source)
             continue
         if cell.kind == "raw":
-            yield Piece("raw", [cell.index], text=cell.source)
+            yield Block("raw", [cell.index], text=cell.source)
             continue
         if any(magic.kind == "cell" and cell.tree is not None and not cell.python.strip() for magic in cell.magics):
-            yield Piece("raw", [cell.index], text=cell.source)
+            yield Block("raw", [cell.index], text=cell.source)
             continue
         for titles, lines in _sections(plan.of_cell(cell.index)):
             for title in titles:
-                yield Piece("prose", [cell.index], text=f"{level} {title}")
+                yield Block("prose", [cell.index], text=f"{level} {title}")
             heading = titles[-1] if titles else heading
-            for piece in _section_pieces(plan, cell.index, lines):
-                piece.heading, piece.chapter = heading, chapter
-                yield piece
+            for block in _section_blocks(plan, cell.index, lines):
+                block.heading, block.chapter = heading, chapter
+                yield block
         heading = "" if plan.of_cell(cell.index) else heading
         last = ""
 
@@ -79,10 +79,10 @@ def _heading(markdown: str) -> str:
     return (titles or lines or [""])[-1 if titles else 0]
 
 
-def _section_pieces(plan: Plan, cell: int, lines: Sequence[PlanLine]) -> Iterator[Piece]:
+def _section_blocks(plan: Plan, cell: int, lines: Sequence[PlanLine]) -> Iterator[Block]:
     for line in lines:
         if line.kind == "definition":
-            yield Piece("definition", [cell], [line], name=line.statement.node.name)  # type: ignore[attr-defined]
+            yield Block("definition", [cell], [line], name=line.statement.node.name)  # type: ignore[attr-defined]
     ordered = _hoisted([line for line in lines if line.kind != "definition"], plan)
     group: list[PlanLine] = []
     for line in ordered:
@@ -94,10 +94,10 @@ def _section_pieces(plan: Plan, cell: int, lines: Sequence[PlanLine]) -> Iterato
         yield _piece(group, cell)
 
 
-def _piece(group: Sequence[PlanLine], cell: int) -> Piece:
+def _piece(group: Sequence[PlanLine], cell: int) -> Block:
     kind = "step" if group[0].kind == "work" else "plain"
     reasons = [line.reason for line in group if line.reason]
-    return Piece(kind, [cell], list(group), role=_role(group), reasons=reasons)
+    return Block(kind, [cell], list(group), role=_role(group), reasons=reasons)
 
 
 def _role(group: Iterable[PlanLine]) -> str:
@@ -202,33 +202,33 @@ def _titled(line: PlanLine) -> bool:
     return bool(line.statement.comment) and line.statement.source.startswith(("\n", "# -", "# =", "#-", "#=", "###"))
 
 
-def merged(found: list[Piece], plan: Plan) -> list[Piece]:
+def merged(found: list[Block], plan: Plan) -> list[Block]:
     """Join steps of neighbouring cells that do one thing, with nothing shown between them."""
-    done: list[Piece] = []
-    for piece in found:
+    done: list[Block] = []
+    for block in found:
         last = done[-1] if done else None
-        if last is not None and piece.kind == last.kind == "step" and piece.cells != last.cells:
-            same = last.role == piece.role == "prepare" and not piece.lines[0].statement.comment
-            built = piece.role == "fit" and last.size <= 6 and _builds(last, piece)
-            apart = _begins_to_learn(last.lines, piece.lines, plan)
-            if (same or built or _asks(last, piece)) and last.size + piece.size <= LONGEST and not apart:
-                last.lines += piece.lines
-                last.cells += [cell for cell in piece.cells if cell not in last.cells]
-                last.role = piece.role
+        if last is not None and block.kind == last.kind == "step" and block.cells != last.cells:
+            same = last.role == block.role == "prepare" and not block.lines[0].statement.comment
+            built = block.role == "fit" and last.size <= 6 and _builds(last, block)
+            apart = _begins_to_learn(last.lines, block.lines, plan)
+            if (same or built or _asks(last, block)) and last.size + block.size <= LONGEST and not apart:
+                last.lines += block.lines
+                last.cells += [cell for cell in block.cells if cell not in last.cells]
+                last.role = block.role
                 continue
-        done.append(piece)
+        done.append(block)
     return done
 
 
-def _asks(last: Piece, piece: Piece) -> bool:
+def _asks(last: Block, block: Block) -> bool:
     """Whether a few lines only prepare what the next step predicts for."""
     made = {name for line in last.lines for name in (*line.facts.binds, *line.facts.mutates)}
-    used = {name for line in piece.lines for name in line.facts.loads}
-    roles = (last.role, piece.role) == ("prepare", "predict")
-    return roles and last.size <= 3 and made <= used and not made & piece.lines[-1].live
+    used = {name for line in block.lines for name in line.facts.loads}
+    roles = (last.role, block.role) == ("prepare", "predict")
+    return roles and last.size <= 3 and made <= used and not made & block.lines[-1].live
 
 
-def _builds(last: Piece, piece: Piece) -> bool:
+def _builds(last: Block, block: Block) -> bool:
     """Whether a piece fits what the one before it only builds."""
     fits = any(
         isinstance(node, ast.Attribute) and node.attr.startswith("fit")
@@ -238,4 +238,4 @@ def _builds(last: Piece, piece: Piece) -> bool:
     if fits or last.role not in ("prepare", "fit"):
         return False
     made = {name for line in last.lines for name in line.facts.binds}
-    return len(made) == 1 and bool(made & {name for line in piece.lines for name in line.facts.mutates})
+    return len(made) == 1 and bool(made & {name for line in block.lines for name in line.facts.mutates})

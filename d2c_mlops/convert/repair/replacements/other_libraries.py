@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 
-from d2c_mlops.convert.repair.mending import replaced, spelled
-from d2c_mlops.convert.repair.rewrites import call_of, inner, recalled, receiver, rewrite, word_of
+from d2c_mlops.convert.repair.fix_registry import replaced, spelled
+from d2c_mlops.convert.repair.replacement_registry import call_of, inner, recalled, receiver, replacement, word_of
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@rewrite(r"numpy\.(NINF|NZERO|asscalar|asfarray|msort|cast)")
+@replacement(r"numpy\.(NINF|NZERO|asscalar|asfarray|msort|cast)")
 def _numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
@@ -28,13 +28,13 @@ def _numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, new),) if new else ()
 
 
-@rewrite(r"(tensorflow\.)?keras\..*\|decay")
+@replacement(r"(tensorflow\.)?keras\..*\|decay")
 def _decay(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     return recalled(cell, call, spelled(cell, call.func), inner(cell, call, "decay")) if call else ()
 
 
-@rewrite(r"(tensorflow\.)?keras\..*\.predict_classes")
+@replacement(r"(tensorflow\.)?keras\..*\.predict_classes")
 def _classes(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None:
@@ -44,7 +44,7 @@ def _classes(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replaced(cell, call, text),)
 
 
-@rewrite(r"xgboost\.XGB\w+\.fit\|\w+")
+@replacement(r"xgboost\.XGB\w+\.fit\|\w+")
 def _boosters(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Arguments of fit that moved to the constructor are set there by set_params."""
     call = call_of(cell, node)
@@ -55,7 +55,7 @@ def _boosters(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return recalled(cell, call, f"{receiver(cell, call)}.set_params({', '.join(moved)}).fit", rest) if moved else ()
 
 
-@rewrite(r"lightgbm\.(LGBM\w+\.fit|train)\|\w+")
+@replacement(r"lightgbm\.(LGBM\w+\.fit|train)\|\w+")
 def _lightgbm(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or word_of(call, "callbacks"):
@@ -69,7 +69,7 @@ def _lightgbm(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return recalled(cell, call, spelled(cell, call.func), rest + ([f"callbacks=[{', '.join(parts)}]"] if parts else []))
 
 
-@rewrite(r"statsmodels\.tsa\.stattools\.grangercausalitytests\|verbose")
+@replacement(r"statsmodels\.tsa\.stattools\.grangercausalitytests\|verbose")
 def _granger(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     return recalled(cell, call, spelled(cell, call.func), inner(cell, call, "verbose")) if call else ()

@@ -12,15 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from d2c_mlops.convert.check.addresses import HTTPX, OPENED, RESPONSE, WGET, AddressSource, base_name, shown, sources
-from d2c_mlops.convert.repair.importing import imported
-from d2c_mlops.convert.repair.mending import Mender, Proposal, Scene, replaced, spelled, statement_of, without_statement
-from d2c_mlops.convert.source.downloading import LARGEST, NotFetched, checked, download
+from d2c_mlops.convert.repair.added_imports import imported
+from d2c_mlops.convert.repair.fix_registry import (
+    Fix,
+    Proposal,
+    RepairContext,
+    replaced,
+    spelled,
+    statement_of,
+    without_statement,
+)
+from d2c_mlops.convert.source.download import LARGEST, NotFetched, checked, download
 from d2c_mlops.convert.source.finding import Edit
 
 FOLDER = "fetched"  # beside the notebook: a cell may write a file of the same name
 TOTAL = 4 << 30  # bytes of all files of a notebook
 _SAVED = "__import__('d2c_mlops.saved_response', fromlist=['{0}']).{0}"
-_MENDER = Mender("fetched", "", "", "the address is downloaded before the notebook runs, which has no network")
+_FIX = Fix("fetched", "", "", "the address is downloaded before the notebook runs, which has no network")
 
 
 @dataclass(frozen=True)
@@ -99,19 +107,19 @@ def fetch(
     return done
 
 
-def offers(scene: Scene, fetched: Sequence[Fetched]) -> list[tuple[Mender, Proposal]]:
+def offers(context: RepairContext, fetched: Sequence[Fetched]) -> list[tuple[Fix, Proposal]]:
     """Return proposals that let the notebook read the local copies; each is a mend that the report names."""
     files = {(each.url, each.cell): each.file for each in fetched if each.file}
     made = []
-    for source in sources(scene.subject):
+    for source in sources(context.subject):
         name = files.get((source.url, source.cell.index + 1))
-        if name and not source.refusal and (edits := _edits(scene, source, name)):
+        if name and not source.refusal and (edits := _edits(context, source, name)):
             reason = f"{shown(source.url)} was downloaded before, and is read from {name}"
-            made.append((_MENDER, Proposal(edits, reason)))
+            made.append((_FIX, Proposal(edits, reason)))
     return made
 
 
-def _edits(scene: Scene, source: AddressSource, name: str) -> tuple[Edit, ...]:
+def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Edit, ...]:
     cell, call, given = source.cell, source.call, source.given
     if source.magic is not None:
         lines = cell.source.split("\n")
@@ -130,14 +138,14 @@ def _edits(scene: Scene, source: AddressSource, name: str) -> tuple[Edit, ...]:
             return (without_statement(cell, around, ""),)
         return (replaced(cell, call, f"({name!r}, None)"),)
     if OPENED.match(source.reader):
-        return imported(scene, cell, (replaced(cell, given, f"{_SAVED.format('saved_url')}({name!r})"),))
+        return imported(context, cell, (replaced(cell, given, f"{_SAVED.format('saved_url')}({name!r})"),))
     if RESPONSE.match(source.reader):
         text = f"{_SAVED.format('saved_response')}({name!r}, {source.url!r})"
-        return imported(scene, cell, (replaced(cell, call, text),))
+        return imported(context, cell, (replaced(cell, call, text),))
     if HTTPX.match(source.reader):
         module = "__import__('httpx')"
         text = f"{module}.Response(200, content={path}.read_bytes(), request={module}.Request('GET', {source.url!r}))"
-        return imported(scene, cell, (replaced(cell, call, text),))
+        return imported(context, cell, (replaced(cell, call, text),))
     if WGET.match(source.reader):
         out = (
             call.args[1]
@@ -145,7 +153,7 @@ def _edits(scene: Scene, source: AddressSource, name: str) -> tuple[Edit, ...]:
             else next((word.value for word in call.keywords if word.arg == "out"), None)
         )
         text = repr(name) if out is None else f"__import__('shutil').copyfile({name!r}, {spelled(cell, out)})"
-        return imported(scene, cell, (replaced(cell, call, text),))
+        return imported(context, cell, (replaced(cell, call, text),))
     if any(word.arg == "storage_options" for word in call.keywords):  # refused by pandas for a file
         words = [word for word in call.keywords if word.arg != "storage_options" and word.value is not given]
         plain = [repr(name), *(ast.unparse(each) for each in call.args[1:])]

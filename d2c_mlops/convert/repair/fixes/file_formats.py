@@ -6,22 +6,22 @@ import ast
 from pathlib import Path
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.files import encoding_of, kind_of_file, separator_of
-from d2c_mlops.convert.repair.fixes.paths import columns_used
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.data_files import encoding_of, kind_of_file, separator_of
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     argument_added,
     last_name,
     replaced,
     spelled,
 )
-from d2c_mlops.convert.repair.rewrites import inner, recalled
-from d2c_mlops.convert.source.existence import is_file
+from d2c_mlops.convert.repair.fixes.paths import columns_used
+from d2c_mlops.convert.repair.replacement_registry import inner, recalled
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
+from d2c_mlops.convert.source.path_exists import is_file
 
 _READERS = {
     "xlsx": "read_excel",
@@ -44,26 +44,26 @@ _TEXT_ONLY = (
 )
 
 
-def file_read(scene: Scene, trouble: Trouble, cell: Cell, call: ast.Call) -> Path | None:
+def file_read(context: RepairContext, failure: CellFailure, cell: Cell, call: ast.Call) -> Path | None:
     """Return the file that a reader was given, where it lies in the notebook's folder."""
     given = call.args[0] if call.args else keyword(call, "filepath_or_buffer") or keyword(call, "io")
     text = given.value if isinstance(given, ast.Constant) else None
     if isinstance(given, ast.Name):
-        text = trouble.strings.get(given.id)
+        text = failure.strings.get(given.id)
     if not isinstance(text, str):
         return None
-    place = scene.shelf.folders[0] / text
+    place = context.data_files.folders[0] / text
     return place if is_file(place) else None
 
 
 @after("file-type", "", "", "the file is not what its name says", order=11)
-def file_type(scene: Scene, trouble: Trouble) -> Proposal | None:
+def file_type(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A workbook named .csv, a text named .xls: read with the reader of its content."""
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         name = last_name(call.func)
         if not name.startswith("read_"):
             continue
-        file = file_read(scene, trouble, cell, call)
+        file = file_read(context, failure, cell, call)
         if file is None:
             continue
         kind = kind_of_file(file)
@@ -82,14 +82,14 @@ def file_type(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("encoding", "", "", "the text is not UTF-8", order=12)
-def encoding(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if "UnicodeDecodeError" not in trouble.bases and "UnicodeError" not in trouble.bases:
+def encoding(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    if "UnicodeDecodeError" not in failure.bases and "UnicodeError" not in failure.bases:
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         name = last_name(call.func)
         if name not in ("read_csv", "read_table", "open"):
             continue
-        file = file_read(scene, trouble, cell, call)
+        file = file_read(context, failure, cell, call)
         found = encoding_of(file) if file is not None else "latin-1"
         given = keyword(call, "encoding")
         if given is not None:
@@ -99,14 +99,14 @@ def encoding(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("engine", "pandas", "2.0", "the reader is chosen by the file's content", order=11)
-def engine(scene: Scene, trouble: Trouble) -> Proposal | None:
+def engine(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`engine='xlrd'` for an .xlsx: the reader chooses by itself."""
-    if not trouble.says("Excel xlsx file; not supported", "xlsx file; not supported", "xlrd", "engine"):
+    if not failure.says("Excel xlsx file; not supported", "xlsx file; not supported", "xlrd", "engine"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         word = keyword(call, "engine")
         if last_name(call.func) in ("read_excel", "ExcelFile") and word is not None:
-            file = file_read(scene, trouble, cell, call)
+            file = file_read(context, failure, cell, call)
             if file is not None and kind_of_file(file) == "xls":
                 return None
             return Proposal(
@@ -117,12 +117,12 @@ def engine(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("separator", "", "", "the columns are separated by another sign", order=13)
-def separator(scene: Scene, trouble: Trouble) -> Proposal | None:
+def separator(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A table that came as one column, or in lines of unequal length."""
-    if "ParserError" not in trouble.bases:
+    if "ParserError" not in failure.bases:
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
-        file = file_read(scene, trouble, cell, call) if last_name(call.func) in ("read_csv", "read_table") else None
+    for cell, call in context.failing(failure, ast.Call):
+        file = file_read(context, failure, cell, call) if last_name(call.func) in ("read_csv", "read_table") else None
         if file is None:
             continue
         sign = separator_of(file)
@@ -133,19 +133,19 @@ def separator(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("one-column", "", "", "the columns are separated by another sign", order=55)
-def one_column(scene: Scene, trouble: Trouble) -> Proposal | None:
+def one_column(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A KeyError because a `;` table was read as one column: the separator is written where it was read."""
-    if trouble.kind not in ("KeyError", "AttributeError"):
+    if failure.kind not in ("KeyError", "AttributeError"):
         return None
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         if last_name(call.func) != "read_csv" or keyword(call, "sep") is not None or len(call.args) > 1:
             continue
-        file = file_read(scene, trouble, cell, call)
+        file = file_read(context, failure, cell, call)
         if file is None or separator_of(file) == ",":
             continue
-        from d2c_mlops.convert.repair.files import header
+        from d2c_mlops.convert.repair.data_files import header
 
-        if columns_used(scene) & set(header(file)):
+        if columns_used(context) & set(header(file)):
             sign = separator_of(file)
             return Proposal(
                 (argument_added(cell, call, f"sep={sign!r}"),), f"the columns are separated by {sign!r}", restart=True
@@ -154,21 +154,23 @@ def one_column(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("padded-names", "", "", "names of columns have blanks around them", order=56)
-def nothing_fits(scene: Scene, trouble: Trouble) -> Proposal | None:
+def nothing_fits(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A column wanted under its name in another case, or without the blanks around it, of a file that was matched."""
-    wanted = trouble.arguments[0] if trouble.kind == "KeyError" and trouble.arguments else None
+    wanted = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
     if not isinstance(wanted, str):
         return None
-    from d2c_mlops.convert.repair.files import header
+    from d2c_mlops.convert.repair.data_files import header
 
-    for file in scene.shelf.files(scene.shelf.folders[0]):
+    for file in context.data_files.files(context.data_files.folders[0]):
         names = header(file)
         if wanted in names:
             return None
         same = [one for one in names if one.strip().lower() == wanted.strip().lower()]
         if len(same) == 1:
             edits: list[Edit] = [
-                replaced(cell, text, repr(same[0])) for cell, text in scene.nodes(ast.Constant) if text.value == wanted
+                replaced(cell, text, repr(same[0]))
+                for cell, text in context.nodes(ast.Constant)
+                if text.value == wanted
             ]
             return Proposal(tuple(edits), f"{file.name} has the column {same[0]!r}", restart=True) if edits else None
     return None

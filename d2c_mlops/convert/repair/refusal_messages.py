@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from d2c_mlops.convert.api_changes.change import live_changes
-from d2c_mlops.convert.repair import fetching
+from d2c_mlops.convert.repair import downloads
+from d2c_mlops.convert.repair.fix_registry import CellFailure
 from d2c_mlops.convert.repair.fixes.modules import distribution_of
 from d2c_mlops.convert.repair.fixes.paths import wants_network
-from d2c_mlops.convert.repair.mending import Trouble
-from d2c_mlops.convert.repair.revived import Refusal
+from d2c_mlops.convert.repair.repair_result import Refusal
 from d2c_mlops.convert.source.environment import OWN_NAMES
 
 
 def absent(
-    facts: Trouble, cell: int, module: str, missing: Sequence[str], tried: Mapping[str, str], image: str = ""
+    failure: CellFailure, cell: int, module: str, missing: Sequence[str], tried: Mapping[str, str], image: str = ""
 ) -> Refusal:
     """Return the refusal of a cell whose module is not there; `tried` says why an installation failed; `image` is that of a container."""
     name = distribution_of(module)
@@ -33,23 +33,23 @@ def absent(
     else:
         why = f"missing packages: {', '.join(missing)}"
         step = "install them into the run's own folder: add --install"
-    return Refusal(cell, why, step, facts.kind)
+    return Refusal(cell, why, step, failure.kind)
 
 
 def failed(
-    facts: Trouble, cell: int, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None = None
+    failure: CellFailure, cell: int, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None = None
 ) -> Refusal:
     """Return the refusal of a cell that fails, and that no mend fits; `fetched` is None where nothing was to be downloaded."""
-    text = facts.message.splitlines()[0][:300] if facts.message else ""
-    return Refusal(cell, f"{facts.kind}: {text}", _advice(facts, too_large, fetched), facts.kind)
+    text = failure.message.splitlines()[0][:300] if failure.message else ""
+    return Refusal(cell, f"{failure.kind}: {text}", _advice(failure, too_large, fetched), failure.kind)
 
 
-def _advice(facts: Trouble, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None) -> str:
+def _advice(failure: CellFailure, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None) -> str:
     """What a person can do about a failure that no mend fits."""
-    if wants_network(facts):
-        return fetching.advice(fetched)
-    if "OSError" in facts.bases and "FileNotFoundError" in facts.bases:
-        if beside := re.search(r"/convert/[^/]+/local/([^'\"]+)", facts.message):
+    if wants_network(failure):
+        return downloads.advice(fetched)
+    if "OSError" in failure.bases and "FileNotFoundError" in failure.bases:
+        if beside := re.search(r"/convert/[^/]+/local/([^'\"]+)", failure.message):
             return (
                 f"a module of yours looks for {beside[1]} beside its own file, and only modules are copied: let the notebook hand "
                 "it the folder, or find the file from the working folder"
@@ -60,13 +60,13 @@ def _advice(facts: Trouble, too_large: Sequence[Path], fetched: Sequence[Mapping
             if large
             else "give the folder of its data: --data FOLDER"
         )
-    gone = re.search(r"\b(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", facts.message)
+    gone = re.search(r"\b(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", failure.message)
     for change in live_changes() if gone else ():
         if gone and change.argument == gone[2] and change.path.rpartition(".")[2] == gone[1]:
             return f"{gone[1]} has no `{gone[2]}` since {change.library} {change.since}: write {change.instead}, and convert again"
-    if facts.kind == "EOFError":
+    if failure.kind == "EOFError":
         return "put the value into a parameters cell"
-    if facts.kind == "NameError":
+    if failure.kind == "NameError":
         return "define the name above this cell, or take the cell out"
-    where = next((f"line {frame.line}" for frame in reversed(facts.frames)), "the cell")
+    where = next((f"line {frame.line}" for frame in reversed(failure.frames)), "the cell")
     return f"mend {where} of the cell, and convert again"

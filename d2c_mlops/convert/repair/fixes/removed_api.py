@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from d2c_mlops.convert.api_changes.change import ApiChange, live_changes
-from d2c_mlops.convert.check.rules.drift import changes
-from d2c_mlops.convert.repair.importing import imported
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.check.rules.library_changes import changes
+from d2c_mlops.convert.repair.added_imports import imported
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     argument_added,
     before,
@@ -21,56 +21,56 @@ from d2c_mlops.convert.repair.mending import (
     replaced,
     spelled,
 )
-from d2c_mlops.convert.repair.rewrites import IMPORTED, call_of, rewritten
+from d2c_mlops.convert.repair.replacement_registry import IMPORTED, call_of, replacement_edits
 from d2c_mlops.convert.source.finding import Edit, Hit, renaming
 from d2c_mlops.convert.source.notebook import Cell
 
 
 @before("api", "", "", "the installed library no longer has it", order=10)
-def api_before(scene: Scene) -> Iterator[Proposal]:
-    for hit, change in changes(scene.subject):
+def api_before(context: RepairContext) -> Iterator[Proposal]:
+    for hit, change in changes(context.subject):
         if hit.cell is None:
             continue
-        cell = scene.cell(hit.cell)
+        cell = context.cell(hit.cell)
         if change.kind == "behaviour" and change.path != "seaborn.distplot":
             continue
-        edits = hit.edits or _rewritten(scene, cell, hit, change)
+        edits = hit.edits or _rewritten(context, cell, hit, change)
         if edits:
             yield Proposal(edits, f"{hit.message}: use {change.instead}")
 
 
-def _rewritten(scene: Scene, cell: Cell, hit: Hit, change: ApiChange) -> tuple[Edit, ...]:
+def _rewritten(context: RepairContext, cell: Cell, hit: Hit, change: ApiChange) -> tuple[Edit, ...]:
     """Rewrite at the place of a hit that has no simple edit."""
     key = change.path + (f"|{change.argument}" if change.kind == "keyword" else "")
     for kind in (ast.Call, ast.Attribute):
-        for _, node in scene.nodes(kind, cell):
+        for _, node in context.nodes(kind, cell):
             if (node.lineno, node.col_offset + 1) != (hit.line, hit.column):
                 continue
             func = node.func if isinstance(node, ast.Call) else node
-            same = scene.subject.inference.path(func)
+            same = context.subject.inference.path(func)
             if same == change.path or (change.pattern and change.pattern.match(same)):
                 real = node if change.kind in ("keyword", "value") else func
-                if isinstance(real, ast.Call | ast.Attribute) and (edits := rewritten(key, cell, real)):
-                    return plainly(scene, cell, edits)
+                if isinstance(real, ast.Call | ast.Attribute) and (edits := replacement_edits(key, cell, real)):
+                    return plainly(context, cell, edits)
     return ()
 
 
-def aliased(scene: Scene, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+def aliased(context: RepairContext, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
     """Write the name under which the notebook imported pandas."""
-    name = alias_of(scene, "pandas")
+    name = alias_of(context, "pandas")
     if name == "pd":
         return edits
     return tuple(replace(one, text=re.sub(r"(?<![\w.])pd\.", f"{name}.", one.text)) for one in edits)
 
 
-def plainly(scene: Scene, cell: Cell, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+def plainly(context: RepairContext, cell: Cell, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
     """Write edits in the names that the notebook has, and import what it lacks."""
-    return imported(scene, cell, aliased(scene, edits))
+    return imported(context, cell, aliased(context, edits))
 
 
-def alias_of(scene: Scene, module: str) -> str:
+def alias_of(context: RepairContext, module: str) -> str:
     """Return the name of an imported module, or an expression that imports it."""
-    for _, node in scene.nodes(ast.Import):
+    for _, node in context.nodes(ast.Import):
         for one in node.names:
             if one.name == module:
                 return one.asname or module
@@ -78,8 +78,8 @@ def alias_of(scene: Scene, module: str) -> str:
 
 
 @before("moved-import", "", "", "the name has moved", order=5)
-def moved_imports(scene: Scene) -> Iterator[Proposal]:
-    for cell, node in scene.nodes(ast.ImportFrom):
+def moved_imports(context: RepairContext) -> Iterator[Proposal]:
+    for cell, node in context.nodes(ast.ImportFrom):
         if node.level or not node.module:
             continue
         kept: list[str] = []
@@ -109,7 +109,7 @@ def moved_imports(scene: Scene) -> Iterator[Proposal]:
         ]
         first = [f"from {node.module} import {', '.join(kept)}"] if kept else []
         text = ("\n" + " " * node.col_offset).join([*first, *moved])
-        edits = [replaced(cell, node, text), *_used(scene, uses)]
+        edits = [replaced(cell, node, text), *_used(context, uses)]
         yield Proposal(tuple(edits), "; ".join(reasons))
 
 
@@ -122,18 +122,18 @@ def _gone(path: str) -> ApiChange | None:
     return max(found, key=lambda change: len(change.path), default=None)
 
 
-def _used(scene: Scene, uses: list[tuple[str, str]]) -> Iterator[Edit]:
+def _used(context: RepairContext, uses: list[tuple[str, str]]) -> Iterator[Edit]:
     new = dict(uses)
-    for cell, node in scene.nodes(ast.Name):
+    for cell, node in context.nodes(ast.Name):
         if node.id in new and isinstance(node.ctx, ast.Load):
             yield replaced(cell, node, new[node.id])
 
 
 @before("moved-attribute", "", "", "the name has moved", order=6)
-def moved_attributes(scene: Scene) -> Iterator[Proposal]:
+def moved_attributes(context: RepairContext) -> Iterator[Proposal]:
     """`metrics.plot_confusion_matrix(...)`: the module is there, the name in it is not."""
-    for cell, node in scene.nodes(ast.Attribute):
-        path = scene.subject.inference.path(node)
+    for cell, node in context.nodes(ast.Attribute):
+        path = context.subject.inference.path(node)
         new, use = IMPORTED.get(path, ("", ""))
         change = _gone(path) if new else None
         if change is None:
@@ -143,27 +143,27 @@ def moved_attributes(scene: Scene) -> Iterator[Proposal]:
         else:
             module, _, name = new.rpartition(".")
             text = f"__import__('{module}', fromlist=['{name}']).{use}"
-        edits = plainly(scene, cell, (replaced(cell, node, text),))
+        edits = plainly(context, cell, (replaced(cell, node, text),))
         yield Proposal(edits, f"`{path}` is gone since {change.library} {change.since}")
 
 
 @after("gone-attribute", "", "", "the installed library no longer has it", order=20)
-def gone_attribute(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if trouble.kind != "AttributeError" or not trouble.name:
+def gone_attribute(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    if failure.kind != "AttributeError" or not failure.name:
         return None
-    holder = trouble.holder.removeprefix("module:").removeprefix("class:")
+    holder = failure.holder.removeprefix("module:").removeprefix("class:")
     short = holder.rpartition(".")[2]
     for change in live_changes():
         parent, _, name = change.path.rpartition(".")
-        if change.kind != "gone" or name != trouble.name:
+        if change.kind != "gone" or name != failure.name:
             continue
         if parent != holder and parent.rpartition(".")[2] != short:
             continue
-        for cell, node in scene.failing(trouble, ast.Attribute):
+        for cell, node in context.failing(failure, ast.Attribute):
             if node.attr != name:
                 continue
-            edits = _simple(cell, node, change) or plainly(scene, cell, rewritten(change.path, cell, node))
-            edits = edits or _elsewhere(scene, cell, node, change)
+            edits = _simple(cell, node, change) or plainly(context, cell, replacement_edits(change.path, cell, node))
+            edits = edits or _elsewhere(context, cell, node, change)
             if edits:
                 return Proposal(edits, says(change))
     return None
@@ -177,13 +177,13 @@ def _simple(cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, .
     return ()
 
 
-def _elsewhere(scene: Scene, cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, ...]:
+def _elsewhere(context: RepairContext, cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, ...]:
     """A name that lives in another module now."""
     module, _, name = change.to.rpartition(".")
     if not module or module[0].isupper() or module.rpartition(".")[2][:1].isupper():
         return ()
     text = f"__import__('{module}', fromlist=['{name}']).{name}"
-    return imported(scene, cell, (replaced(cell, node, text),))
+    return imported(context, cell, (replaced(cell, node, text),))
 
 
 def says(change: ApiChange) -> str:
@@ -192,16 +192,16 @@ def says(change: ApiChange) -> str:
 
 
 @after("cannot-import", "", "", "the name has moved", order=30)
-def cannot_import(scene: Scene, trouble: Trouble) -> Proposal | None:
+def cannot_import(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A name that its module no longer has: taken from where the table says, or left out where nothing uses it."""
-    found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", trouble.message)
-    if trouble.kind != "ImportError" or found is None:
+    found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", failure.message)
+    if failure.kind != "ImportError" or found is None:
         return None
-    for cell, node in scene.failing(trouble, ast.ImportFrom):
+    for cell, node in context.failing(failure, ast.ImportFrom):
         if node.module is None or not any(one.name == found[1] for one in node.names):
             continue
         bound = next(one.asname or one.name for one in node.names if one.name == found[1])
-        used = any(name.id == bound for _, name in scene.nodes(ast.Name))
+        used = any(name.id == bound for _, name in context.nodes(ast.Name))
         if used:
             continue
         rest = [_bound(one.name, one.asname) for one in node.names if one.name != found[1]]
@@ -211,7 +211,7 @@ def cannot_import(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("numeric-only", "pandas", "2.0", "columns of text are no longer left out silently", order=15)
-def numbers_only(scene: Scene, trouble: Trouble) -> Proposal | None:
+def numbers_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Means, correlations and the like over frames that hold texts."""
     names = {
         "corr",
@@ -253,11 +253,11 @@ def numbers_only(scene: Scene, trouble: Trouble) -> Proposal | None:
         "Cannot aggregate non-numeric type",
         "Cannot interpolate with",
     )
-    if not trouble.says(*text) or not {"TypeError", "ValueError", "NotImplementedError"} & set(trouble.bases):
+    if not failure.says(*text) or not {"TypeError", "ValueError", "NotImplementedError"} & set(failure.bases):
         return None
-    if not trouble.through("pandas/"):
+    if not failure.through("pandas/"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         name = last_name(call.func)
         taken = {word.arg for word in call.keywords}
         if name in names and isinstance(call.func, ast.Attribute) and "numeric_only" not in taken:

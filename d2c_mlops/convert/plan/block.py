@@ -9,7 +9,7 @@ from d2c_mlops.convert.plan.plan import PlanLine
 
 
 @dataclass
-class Piece:
+class Block:
     """A part of the notebook to write, in the order of the original."""
 
     kind: str  # prose, raw, definition, step or plain
@@ -30,7 +30,7 @@ class Piece:
     base: str = ""  # its name before it is told apart from others
     quiet: str = ""  # the name that it would have without the author's words
     spoken_above: bool = False  # whether the author's comment stands above the call, not in the function
-    like: Piece | None = None  # the earlier step whose function does the same
+    like: Block | None = None  # the earlier step whose function does the same
 
     @property
     def called(self) -> str:
@@ -43,7 +43,7 @@ class Piece:
         return sum(line.statement.lines for line in self.lines)
 
 
-def in_order(piece: Piece, names: Collection[str]) -> list[str]:
+def in_order(block: Block, names: Collection[str]) -> list[str]:
     """Order names as the step binds them, what it only changes last."""
-    bound = [name for line in piece.lines for name in line.facts.binds]
+    bound = [name for line in block.lines for name in line.facts.binds]
     return sorted(names, key=lambda name: (bound.index(name) if name in bound else len(bound), name))

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from d2c_mlops.convert.api_changes.library_versions import before_version
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.mending import (
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
     Proposal,
-    Scene,
-    Trouble,
+    RepairContext,
     after,
     argument_added,
     before,
@@ -22,20 +22,20 @@ from d2c_mlops.convert.repair.mending import (
     spelled,
     statement_of,
 )
-from d2c_mlops.convert.repair.rewrites import inner, recalled
+from d2c_mlops.convert.repair.replacement_registry import inner, recalled
 
 
 @before("clusters", "scikit-learn", "1.4", "KMeans starts once by itself, where it started ten times", order=20)
-def ten_starts(scene: Scene) -> Iterator[Proposal]:
+def ten_starts(context: RepairContext) -> Iterator[Proposal]:
     """`n_init=10` was the default of an author whose scikit-learn was older, or warned of the change."""
     warned = any(
         "n_init" in output.text and "will change from 10" in output.text
-        for cell in scene.notebook.code
+        for cell in context.notebook.code
         for output in cell.outputs
     )
-    if not warned and not before_version(scene.notebook.metadata, "scikit-learn", "1.4"):
+    if not warned and not before_version(context.notebook.metadata, "scikit-learn", "1.4"):
         return
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         if last_name(call.func) != "KMeans" or any(word.arg in ("n_init", None) for word in call.keywords):
             continue
         if len(call.args) < 3 and keyword(call, "init") is None:
@@ -43,20 +43,20 @@ def ten_starts(scene: Scene) -> Iterator[Proposal]:
 
 
 @after("ragged", "numpy", "1.24", "rows of unequal length make an array of objects only where that is said", order=40)
-def ragged(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if not trouble.says("inhomogeneous shape"):
+def ragged(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    if not failure.says("inhomogeneous shape"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) in ("array", "asarray") and keyword(call, "dtype") is None:
             return Proposal((argument_added(cell, call, "dtype=object"),), "rows of unequal length make objects")
     return None
 
 
 @after("most-frequent", "scipy", "1.11", "stats.mode gives numbers, no longer arrays of one", order=40)
-def most_frequent(scene: Scene, trouble: Trouble) -> Proposal | None:
+def most_frequent(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`stats.mode(x)[0][0]`; of texts, the mode of pandas."""
-    if trouble.says("is not recognized as numeric", "Argument `a` is not"):
-        for cell, node in scene.failing(trouble, ast.Subscript):
+    if failure.says("is not recognized as numeric", "Argument `a` is not"):
+        for cell, node in context.failing(failure, ast.Subscript):
             inside = node.value
             while isinstance(inside, ast.Subscript | ast.Attribute):
                 inside = inside.value
@@ -65,9 +65,9 @@ def most_frequent(scene: Scene, trouble: Trouble) -> Proposal | None:
                 return Proposal(
                     (replaced(cell, node, text),), "stats.mode counts numbers only; pandas counts texts too"
                 )
-    if not trouble.says("invalid index to scalar variable", "object is not subscriptable"):
+    if not failure.says("invalid index to scalar variable", "object is not subscriptable"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "mode" and call.args and keyword(call, "keepdims") is None:
             edit = argument_added(cell, call, "keepdims=True")
             return Proposal((edit,), "stats.mode gives numbers unless the axis is kept")
@@ -75,11 +75,11 @@ def most_frequent(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("labels-not-there", "pandas", "1.0", ".loc no longer takes labels that are not there", order=62)
-def labels_not_there(scene: Scene, trouble: Trouble) -> Proposal | None:
+def labels_not_there(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`series.loc[['a', 'z']]` gave NaN for what is not there: `.reindex(['a', 'z'])`."""
-    if trouble.kind != "KeyError" or "not in index" not in trouble.message or not trouble.through("pandas/"):
+    if failure.kind != "KeyError" or "not in index" not in failure.message or not failure.through("pandas/"):
         return None
-    for cell, node in scene.failing(trouble, ast.Subscript):
+    for cell, node in context.failing(failure, ast.Subscript):
         holder = node.value
         if isinstance(holder, ast.Attribute) and holder.attr == "loc" and isinstance(node.ctx, ast.Load):
             if not isinstance(node.slice, ast.Tuple | ast.Slice):
@@ -89,11 +89,11 @@ def labels_not_there(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("not-in-place", "pandas", "1.5", "the method no longer works in place", order=19)
-def not_in_place(scene: Scene, trouble: Trouble) -> Proposal | None:
+def not_in_place(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.set_axis(names, axis=1, inplace=True)` as `df = df.set_axis(names, axis=1)`."""
-    if not trouble.says("unexpected keyword argument 'inplace'"):
+    if not failure.says("unexpected keyword argument 'inplace'"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         if keyword(call, "inplace") is None or not isinstance(call.func, ast.Attribute):
             continue
         statement = statement_of(cell, call)
@@ -109,11 +109,11 @@ def not_in_place(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("date-parser", "pandas", "3.0", "read_csv no longer takes a parser of dates", order=19)
-def date_parser(scene: Scene, trouble: Trouble) -> Proposal | None:
+def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`parse_dates=['day'], date_parser=f` as `converters={'day': f}`: f reads each value of these columns."""
-    if not trouble.says("unexpected keyword argument 'date_parser'"):
+    if not failure.says("unexpected keyword argument 'date_parser'"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         given = keyword(call, "date_parser")
         if given is None:
             continue
@@ -135,11 +135,11 @@ def date_parser(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("errors-ignored", "pandas", "3.0", "errors='ignore' is gone: what cannot be read stays as it is", order=24)
-def errors_ignored(scene: Scene, trouble: Trouble) -> Proposal | None:
+def errors_ignored(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`pd.to_numeric(x, errors='ignore')`: a function that gives back what it cannot read."""
-    if not trouble.says("invalid error value specified", "errors must be one of 'raise'"):
+    if not failure.says("invalid error value specified", "errors must be one of 'raise'"):
         return None
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         given = keyword(call, "errors")
         if not (isinstance(given, ast.Constant) and given.value == "ignore") or cell.tree is None:
             continue
@@ -153,7 +153,7 @@ def errors_ignored(scene: Scene, trouble: Trouble) -> Proposal | None:
         if handed:
             arguments[0] = made
         edits = recalled(cell, call, spelled(cell, call.func) if handed else made, arguments)
-        if not any(node.name == made for _, node in scene.nodes(ast.FunctionDef)):
+        if not any(node.name == made for _, node in context.nodes(ast.FunctionDef)):
             text = (
                 f"def {made}(values, **options):\n    try:\n        return {spelled(cell, asked)}(values, **options)\n"
                 "    except (ValueError, TypeError):\n        return values\n\n"
@@ -164,13 +164,13 @@ def errors_ignored(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @after("one-against-the-rest", "scikit-learn", "1.8", "liblinear no longer takes several classes", order=40)
-def several_classes(scene: Scene, trouble: Trouble) -> Proposal | None:
+def several_classes(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """The solver fitted one model for each class against the rest: so does OneVsRestClassifier."""
-    if not trouble.says("'liblinear' solver does not support multiclass"):
+    if not failure.says("'liblinear' solver does not support multiclass"):
         return None
-    from d2c_mlops.convert.repair.importing import imported
+    from d2c_mlops.convert.repair.added_imports import imported
 
-    for cell, call in scene.nearest(trouble, ast.Call):
+    for cell, call in context.nearest(failure, ast.Call):
         solver = keyword(call, "solver")
         if (
             last_name(call.func).startswith("LogisticRegression")
@@ -178,21 +178,21 @@ def several_classes(scene: Scene, trouble: Trouble) -> Proposal | None:
             and solver.value == "liblinear"
         ):
             text = f"__import__('sklearn.multiclass', fromlist=['OneVsRestClassifier']).OneVsRestClassifier({spelled(cell, call)})"
-            edits = imported(scene, cell, (replaced(cell, call, text),))
+            edits = imported(context, cell, (replaced(cell, call, text),))
             return Proposal(edits, "liblinear fitted each class against the rest: so does OneVsRestClassifier")
     return None
 
 
 @after("smoothing-names", "statsmodels", "0.13", "arguments of exponential smoothing were renamed or moved", order=18)
-def smoothing_names(scene: Scene, trouble: Trouble) -> Proposal | None:
+def smoothing_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`fit(smoothing_slope=...)` is `smoothing_trend`; the Box-Cox transformation is said to the model."""
     found = re.search(
-        r"unexpected keyword argument '(smoothing_slope|use_boxcox|use_basinhopping|damping_slope)'", trouble.message
+        r"unexpected keyword argument '(smoothing_slope|use_boxcox|use_basinhopping|damping_slope)'", failure.message
     )
     if found is None:
         return None
     renamed = {"smoothing_slope": "smoothing_trend", "damping_slope": "damping_trend"}
-    for cell, call in scene.failing(trouble, ast.Call):
+    for cell, call in context.failing(failure, ast.Call):
         given = keyword(call, found[1])
         if given is None or not isinstance(call.func, ast.Attribute):
             continue
@@ -213,9 +213,9 @@ def smoothing_names(scene: Scene, trouble: Trouble) -> Proposal | None:
 
 
 @before("ljung-box", "statsmodels", "0.12", "acorr_ljungbox gives a table", order=20)
-def ljung_box(scene: Scene) -> Iterator[Proposal]:
+def ljung_box(context: RepairContext) -> Iterator[Proposal]:
     """`statistic, p = acorr_ljungbox(...)` would bind the names of the columns."""
-    for cell, node in scene.nodes(ast.Assign):
+    for cell, node in context.nodes(ast.Assign):
         call = node.value
         if isinstance(node.targets[0], ast.Tuple) and isinstance(call, ast.Call):
             if last_name(call.func) == "acorr_ljungbox" and keyword(call, "return_df") is None:
@@ -223,12 +223,12 @@ def ljung_box(scene: Scene) -> Iterator[Proposal]:
 
 
 @after("old-objective", "xgboost", "1.0", "the objective was renamed", order=40)
-def old_objective(scene: Scene, trouble: Trouble) -> Proposal | None:
-    if "reg:linear" not in trouble.message:
+def old_objective(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    if "reg:linear" not in failure.message:
         return None
     edits = tuple(
         replaced(cell, text, "'reg:squarederror'")
-        for cell, text in scene.nodes(ast.Constant)
+        for cell, text in context.nodes(ast.Constant)
         if text.value == "reg:linear"
     )
     return Proposal(edits, "reg:linear is now called reg:squarederror", restart=True) if edits else None

@@ -10,35 +10,35 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from d2c_mlops.convert.check import addresses
-from d2c_mlops.convert.repair import fetching, saving
-from d2c_mlops.convert.repair.files import Shelf
+from d2c_mlops.convert.repair import downloads, saving
+from d2c_mlops.convert.repair.data_files import DataFiles
+from d2c_mlops.convert.repair.fix_registry import (
+    AppliedFix,
+    CellFailure,
+    Fix,
+    Proposal,
+    RepairContext,
+    apply,
+    cell_failure,
+    registered_fixes,
+)
 from d2c_mlops.convert.repair.fixes.frames import chained
 from d2c_mlops.convert.repair.fixes.modules import distribution_of, missing_module, needed
 from d2c_mlops.convert.repair.last_resorts import RESORTS, Resort
-from d2c_mlops.convert.repair.mending import (
-    Mend,
-    Mender,
-    Proposal,
-    Scene,
-    Trouble,
-    apply,
-    menders,
-    trouble,
-)
 from d2c_mlops.convert.repair.packages import install as install_packages
-from d2c_mlops.convert.repair.refusals import absent, failed
-from d2c_mlops.convert.repair.revived import Refusal, RepairRefused, Revived
+from d2c_mlops.convert.repair.refusal_messages import absent, failed
+from d2c_mlops.convert.repair.repair_result import Refusal, RepairRefused, RepairResult
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import CellRun, ChildLimits, Session, Stopped, Workplace, copy_folder
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.errors import D2CError
 
-MOST_MENDS = 120
-MOST_RUNS = 25
+MAX_FIXES = 120
+MAX_RUNS = 25
 Progress = Callable[[str], None]
 
 
-def revive(
+def repair_notebook(
     notebook: Path,
     work: Path,
     *,
@@ -51,7 +51,7 @@ def revive(
     fetch: bool = False,  # whether addresses that it reads are downloaded first, outside of the isolation
     fetch_from: Sequence[str] = (),  # hosts of this network that may be asked
     progress: Progress = lambda text: None,
-) -> Revived:
+) -> RepairResult:
     """Run a copy of a notebook, mending it until it runs; refused with the cell and the reason where that cannot be.
 
     `timeout` is seconds for each run, `memory` bytes; `data` is a folder whose files may be laid beside the copy.
@@ -60,12 +60,12 @@ def revive(
     try:
         read = read_notebook(notebook)
         limits = ChildLimits(timeout, memory, isolation)
-        doctor = Doctor(
+        repair = NotebookRepair(
             read, work, data, install, limits, progress, index=tuple(index), fetch=fetch, fetch_from=fetch_from
         )
-        return doctor.revive()
+        return repair.run()
     except D2CError as error:
-        return Revived("refused", notebook, None, refusal=Refusal(None, error.what, error.next))
+        return RepairResult("refused", notebook, None, refusal=Refusal(None, error.what, error.next))
 
 
 def workplace(work: Path) -> Workplace:
@@ -77,7 +77,7 @@ def workplace(work: Path) -> Workplace:
 
 
 @dataclass
-class Doctor:
+class NotebookRepair:
     """One revival: the notebook as it stands, what was mended, and the session it runs in."""
 
     notebook: Notebook
@@ -89,8 +89,8 @@ class Doctor:
     index: tuple[str, ...] = ()
     fetch: bool = False
     fetch_from: Sequence[str] = ()
-    fetched: list[fetching.Fetched] = field(default_factory=list)
-    mends: list[Mend] = field(default_factory=list)
+    fetched: list[downloads.Fetched] = field(default_factory=list)
+    fixes: list[AppliedFix] = field(default_factory=list)
     installed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     tried: dict[str, str] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Doctor:
         self.place = workplace(self.work)
         self.folder = self.place.pristine
 
-    def revive(self) -> Revived:
+    def run(self) -> RepairResult:
         """Go the whole way; whatever happens the original is not written to."""
         try:
             self.refuse_what_never_ran()
@@ -116,19 +116,19 @@ class Doctor:
             return self.result("refused", refused.refusal)
         finally:
             shutil.rmtree(self.place.scratch, ignore_errors=True)
-        return self.result("revived" if self.mends else "as is", None)
+        return self.result("revived" if self.fixes else "as is", None)
 
-    def result(self, status: str, refusal: Refusal | None) -> Revived:
+    def result(self, status: str, refusal: Refusal | None) -> RepairResult:
         """Write the copy as far as it ran, and say what was done."""
         path = None
         if self.folder.exists() and self.notebook.is_python:
             path = self.folder / f"{self.original.path.stem}.ipynb"
             saving.save(self.notebook, self.original, self.order, self.results, path)
-        made = Revived(
+        made = RepairResult(
             status,
             self.original.path,
             path,
-            tuple(self.mends),
+            tuple(self.fixes),
             tuple(self.missing),
             tuple(self.installed),
             refusal,
@@ -159,7 +159,7 @@ class Doctor:
             (self.folder / f"{name}.py").unlink(missing_ok=True)
             shutil.rmtree(self.folder / name, ignore_errors=True)
         folders = [self.folder, *([self.data] if self.data is not None else [])]
-        self.shelf = Shelf([*folders, source.parent], source)
+        self.data_files = DataFiles([*folders, source.parent], source)
         saving.keep_reference(self.original, self.work / "reference.json")
         if self.fetch:
             self.fetch_sources()
@@ -168,19 +168,24 @@ class Doctor:
         """Download the addresses that can be told, and let the notebook read the copies."""
         beside = {each.relative_to(self.folder).as_posix() for each in self.folder.rglob("*") if each.is_file()}
         place = self.work / "fetched"
-        found = list(addresses.sources(self.scene(None).subject))
-        self.fetched = fetching.fetch(found, place, allowed=self.fetch_from, taken=beside, progress=self.progress)
+        found = list(addresses.sources(self.context(None).subject))
+        self.fetched = downloads.fetch(found, place, allowed=self.fetch_from, taken=beside, progress=self.progress)
         for each in self.fetched:
             self.progress(each.text)
         shutil.copytree(place, self.folder, dirs_exist_ok=True)  # in place of older copies that lay beside it
-        self.shelf.forget()
-        self.accept(fetching.offers(self.scene(None), self.fetched))
+        self.data_files.forget()
+        self.accept(downloads.offers(self.context(None), self.fetched))
 
     def before(self) -> None:
         """Make the mends that need no failure, until none is left; install what is allowed."""
         for _ in range(12):
-            scene = self.scene(None)
-            found = [(one, offer) for one in menders() if one.live and one.find for offer in self.offers(one, scene)]
+            context = self.context(None)
+            found = [
+                (one, offer)
+                for one in registered_fixes()
+                if one.live and one.find
+                for offer in self.offers(one, context)
+            ]
             edits = _compatible([offer for _, offer in found])
             accepted = [(one, offer) for one, offer in found if offer in edits]
             if not accepted or not self.accept(accepted):
@@ -193,19 +198,19 @@ class Doctor:
                 Refusal(self.at(problem.index), f"{kind}: {why}", "mend the cell by hand", "SyntaxError")
             )
         own = [each.stem for folder in self.place.packages[:-1] for each in folder.iterdir()]
-        self.missing = needed(self.scene(None), self.folder, own)
+        self.missing = needed(self.context(None), self.folder, own)
         if self.install and self.missing:
             self.add_packages(self.missing)
 
-    def offers(self, mender: Mender, scene: Scene) -> list[Proposal]:
+    def offers(self, fix: Fix, context: RepairContext) -> list[Proposal]:
         """Ask one mender; what goes wrong inside it is its own affair."""
         try:
-            return list(mender.find(scene)) if mender.find else []
+            return list(fix.find(context)) if fix.find else []
         except Exception:
-            self.progress(f"{mender.id} failed: {traceback.format_exc(limit=1).splitlines()[-1]}")
+            self.progress(f"{fix.id} failed: {traceback.format_exc(limit=1).splitlines()[-1]}")
             return []
 
-    def accept(self, offers: Sequence[tuple[Mender, Proposal]]) -> bool:
+    def accept(self, offers: Sequence[tuple[Fix, Proposal]]) -> bool:
         """Make proposals at once and write them down; False where nothing changed or the state was there before."""
         old = self.notebook
         new = apply(old, [edit for _, offer in offers for edit in offer.edits])
@@ -216,38 +221,38 @@ class Doctor:
         if state in self.seen and not laid:
             return False
         self.seen.add(state)
-        for mender, offer in offers:
-            self.note(mender, offer, old)
+        for fix, offer in offers:
+            self.note(fix, offer, old)
         for file, name in laid:
             place = self.folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
         self.notebook = new
-        self.shelf.forget()
+        self.data_files.forget()
         return True
 
-    def note(self, mender: Mender, offer: Proposal, old: Notebook) -> None:
+    def note(self, fix: Fix, offer: Proposal, old: Notebook) -> None:
         """Write down a mend with the lines that it changed, before and after."""
         cells = list(dict.fromkeys(edit.cell for edit in offer.edits))
-        reason = offer.reason or mender.reason
+        reason = offer.reason or fix.reason
         for index in cells:
             mine = [edit for edit in offer.edits if edit.cell == index]
             new = apply(old, mine).cells[index]
             was, now = _changed_lines(old.cells[index].source, new.source)
             if was == now:
                 continue
-            self.mends.append(Mend(self.at(index), mender.id, was, now, reason))
+            self.fixes.append(AppliedFix(self.at(index), fix.id, was, now, reason))
         for file, name in offer.files:
-            self.mends.append(Mend(None, mender.id, "", name, reason or f"{file.name} is laid beside the notebook"))
+            self.fixes.append(AppliedFix(None, fix.id, "", name, reason or f"{file.name} is laid beside the notebook"))
 
     def at(self, index: int) -> int:
         """Return the place that a cell had in the original."""
         return self.order[index]
 
-    def scene(self, session: Session | None) -> Scene:
+    def context(self, session: Session | None) -> RepairContext:
         """Show the menders the notebook as it stands."""
         kinds: Callable[[Sequence[str]], Mapping[str, str]] = session.kinds if session is not None else lambda names: {}
-        return Scene(self.notebook, self.shelf, self.install, frozenset(self.tried), kinds)
+        return RepairContext(self.notebook, self.data_files, self.install, frozenset(self.tried), kinds)
 
     def add_packages(self, wanted: Sequence[str]) -> list[str]:
         """Install distributions into the run's own folder; remember those for which none fits."""
@@ -264,7 +269,7 @@ class Doctor:
 
     def run_until_it_runs(self) -> None:
         """Run; mend and go on in the same session; end with one clean run from the top."""
-        while self.runs < MOST_RUNS:
+        while self.runs < MAX_RUNS:
             if self.run_once():
                 return
         raise RepairRefused(
@@ -289,17 +294,17 @@ class Doctor:
                 done = self.run_cell(session, cell)
                 if done.error is None:
                     self.results[index] = done
-                    if self.mend_copies(session, done):
+                    if self.fix_copies(session, done):
                         clean, retried = False, index
                         continue
                     index += 1
                     continue
-                facts = trouble(index, done.error)
-                line = max((frame.line for frame in facts.frames if frame.cell == index), default=0)
+                failure = cell_failure(index, done.error)
+                line = max((frame.line for frame in failure.frames if frame.cell == index), default=0)
                 if retried == index and line <= failed_line:
                     return False  # perhaps only because the cell ran twice
                 self.results[index] = done
-                restart = self.mend(session, facts)
+                restart = self.fix_failure(session, failure)
                 clean, retried, failed_line = False, index, line
                 if restart:
                     return False
@@ -308,7 +313,7 @@ class Doctor:
 
     def lay(self, folder: Path) -> None:
         """Lay files that were added to the copied folder into the running one too."""
-        for file in self.shelf.files(self.folder):
+        for file in self.data_files.files(self.folder):
             place = folder / file.relative_to(self.folder)
             if not place.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -330,30 +335,30 @@ class Doctor:
         self.seconds += done.seconds
         return done
 
-    def mend_copies(self, session: Session, done: CellRun) -> bool:
+    def fix_copies(self, session: Session, done: CellRun) -> bool:
         """Mend assignments to copies that pandas warned about while a cell ran."""
         accepted = False
         for place in done.chained:
             index = place["cell"]
             if isinstance(index, int) and 0 <= index < len(self.notebook.cells):
-                offer = chained(self.scene(session), self.notebook.cells[index], place["line"], place["end_line"])
-                mender = Mender("copy-on-write", "pandas", "3.0", "the value went into a copy")
-                accepted = (offer is not None and self.accept([(mender, offer)])) or accepted
+                offer = chained(self.context(session), self.notebook.cells[index], place["line"], place["end_line"])
+                fix = Fix("copy-on-write", "pandas", "3.0", "the value went into a copy")
+                accepted = (offer is not None and self.accept([(fix, offer)])) or accepted
         return accepted
 
-    def mend(self, session: Session, facts: Trouble) -> bool:
+    def fix_failure(self, session: Session, failure: CellFailure) -> bool:
         """Ask the menders in turn until one changes something; True where the run has to start again."""
-        if len(self.mends) >= MOST_MENDS:
-            self.refuse(facts)
-        for mender in menders():
-            if mender.react is None or not mender.live:
+        if len(self.fixes) >= MAX_FIXES:
+            self.refuse(failure)
+        for fix in registered_fixes():
+            if fix.react is None or not fix.live:
                 continue
             try:
-                offer = mender.react(self.scene(session), facts)
+                offer = fix.react(self.context(session), failure)
             except Stopped:
                 return True
             except Exception:
-                self.progress(f"{mender.id} failed: {traceback.format_exc(limit=2).splitlines()[-1]}")
+                self.progress(f"{fix.id} failed: {traceback.format_exc(limit=2).splitlines()[-1]}")
                 continue
             if offer is None:
                 continue
@@ -361,24 +366,24 @@ class Doctor:
                 if self.add_packages(offer.distributions):
                     return True
                 continue
-            if self.accept([(mender, offer)]):
-                self.progress(f"cell {facts.cell + 1}: {mender.id}: {offer.reason or mender.reason}")
-                first = min((edit.cell for edit in offer.edits), default=facts.cell)
-                return offer.restart or first < facts.cell
-        if self.move_definition(facts) or any(self.resort(each, facts) for each in RESORTS):
+            if self.accept([(fix, offer)]):
+                self.progress(f"cell {failure.cell + 1}: {fix.id}: {offer.reason or fix.reason}")
+                first = min((edit.cell for edit in offer.edits), default=failure.cell)
+                return offer.restart or first < failure.cell
+        if self.move_definition(failure) or any(self.resort(each, failure) for each in RESORTS):
             return True
-        self.refuse(facts)
+        self.refuse(failure)
         return True
 
-    def move_definition(self, facts: Trouble) -> bool:
+    def move_definition(self, failure: CellFailure) -> bool:
         """A name that only a later cell defines: that cell is moved before the one that needs it, once."""
-        if facts.kind != "NameError" or not facts.name:
+        if failure.kind != "NameError" or not failure.name:
             return False
-        flow = self.scene(None).subject.flow
-        later = [index for index in flow.definers.get(facts.name, ()) if index > facts.cell]
+        flow = self.context(None).subject.flow
+        later = [index for index in flow.definers.get(failure.name, ()) if index > failure.cell]
         if not later:
             return False
-        source, target = later[0], facts.cell
+        source, target = later[0], failure.cell
         if any(edge.user == source and target <= edge.definer < source for edge in flow.edges):
             return False
         cells = list(self.notebook.cells)
@@ -390,34 +395,36 @@ class Doctor:
         if state in self.seen:
             return False
         self.seen.add(state)
-        why = f"`{facts.name}` is used in cell {self.at(target) + 1} and defined in cell {self.at(source) + 1}: it ran out of order"
-        self.mends.append(Mend(self.at(source), "order", f"cell {source + 1}", f"cell {target + 1}", why))
+        why = f"`{failure.name}` is used in cell {self.at(target) + 1} and defined in cell {self.at(source) + 1}: it ran out of order"
+        self.fixes.append(AppliedFix(self.at(source), "order", f"cell {source + 1}", f"cell {target + 1}", why))
         self.order = order
         self.notebook = replace(self.notebook, cells=tuple(replace(cell, index=i) for i, cell in enumerate(cells)))
         return True
 
-    def resort(self, leave_out: Resort, facts: Trouble) -> bool:
+    def resort(self, leave_out: Resort, failure: CellFailure) -> bool:
         """Take what failed out of the cell, where that changes no result."""
-        scene = self.scene(None)
-        offer = leave_out(scene, facts)
+        context = self.context(None)
+        offer = leave_out(context, failure)
         if offer is None:
             return False
         if offer.whole:  # lines of the source are replaced, whatever magics they hold
-            cells = [replace(one, python=one.source) if one.index == facts.cell else one for one in self.notebook.cells]
+            cells = [
+                replace(one, python=one.source) if one.index == failure.cell else one for one in self.notebook.cells
+            ]
             self.notebook = replace(self.notebook, cells=tuple(cells))
-        mender = Mender(offer.id, "", "", offer.proposal.reason)
-        return self.accept([(mender, offer.proposal)])
+        fix = Fix(offer.id, "", "", offer.proposal.reason)
+        return self.accept([(fix, offer.proposal)])
 
-    def refuse(self, facts: Trouble) -> None:
+    def refuse(self, failure: CellFailure) -> None:
         """Say which cell fails, why, and what a person can do about it."""
-        module = missing_module(facts)
+        module = missing_module(failure)
         if module:
             self.missing = list(dict.fromkeys([*self.missing, distribution_of(module)]))
             image = self.limits.isolation.removeprefix(PREFIX) if self.limits.isolation.startswith(PREFIX) else ""
-            raise RepairRefused(absent(facts, self.at(facts.cell), module, self.missing, self.tried, image))
-        here = [each for each in self.fetched if each.cell == self.at(facts.cell) + 1] or self.fetched
+            raise RepairRefused(absent(failure, self.at(failure.cell), module, self.missing, self.tried, image))
+        here = [each for each in self.fetched if each.cell == self.at(failure.cell) + 1] or self.fetched
         told = [each.to_dict() for each in here] if self.fetch else None
-        raise RepairRefused(failed(facts, self.at(facts.cell), self.too_large, told))
+        raise RepairRefused(failed(failure, self.at(failure.cell), self.too_large, told))
 
 
 def _compatible(offers: Sequence[Proposal]) -> list[Proposal]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from d2c_mlops.convert.repair.mending import Proposal, Scene, Trouble, after, before, last_name, replaced
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
+    Proposal,
+    RepairContext,
+    after,
+    before,
+    last_name,
+    replaced,
+)
 from d2c_mlops.convert.source.finding import Edit, rekeying
 
 _RENAMED = {
@@ -19,14 +27,14 @@ _SCORES = {"acc": "accuracy", "val_acc": "val_accuracy", "accuracy": "acc", "val
 
 
 @before("keras-words", "keras", "2.0", "arguments of layers were renamed", order=12)
-def renamed_words(scene: Scene) -> Iterator[Proposal]:
+def renamed_words(context: RepairContext) -> Iterator[Proposal]:
     """`Dense(output_dim=6, init='uniform')` as `Dense(units=6, kernel_initializer='uniform')`."""
-    imports: list[ast.Import | ast.ImportFrom] = [node for _, node in scene.nodes(ast.ImportFrom)]
-    imports += [node for _, node in scene.nodes(ast.Import)]
+    imports: list[ast.Import | ast.ImportFrom] = [node for _, node in context.nodes(ast.ImportFrom)]
+    imports += [node for _, node in context.nodes(ast.Import)]
     named = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
     if not any("keras" in name or name.startswith("tensorflow") for name in named):
         return
-    for cell, call in scene.nodes(ast.Call):
+    for cell, call in context.nodes(ast.Call):
         renamed = _RENAMED.get(last_name(call.func), {})
         words = [word for word in call.keywords if word.arg in renamed]
         if words:
@@ -35,13 +43,13 @@ def renamed_words(scene: Scene) -> Iterator[Proposal]:
 
 
 @after("history-names", "keras", "2.3", "the history names its scores as the metrics are named", order=40)
-def history_names(scene: Scene, trouble: Trouble) -> Proposal | None:
+def history_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`history.history['acc']` as `['accuracy']`."""
-    wanted = trouble.arguments[0] if trouble.kind == "KeyError" and trouble.arguments else None
+    wanted = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
     if wanted not in _SCORES:
         return None
     edits: list[Edit] = []
-    for cell, node in scene.nodes(ast.Subscript):
+    for cell, node in context.nodes(ast.Subscript):
         part = node.slice
         if (
             last_name(node.value) in ("history", "hist", "h")
