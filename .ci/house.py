@@ -9,12 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import licences
 import names
 import structure
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "d2c_mlops"
@@ -194,6 +198,20 @@ def names_are_plain() -> Iterator[str]:
         yield f"{count} vague names, {names.MOST} at most: name what the thing is (.ci/names.py lists the words)"
 
 
+def imports_are_listed() -> Iterator[str]:
+    """what the package imports is listed in settings.ini, not only brought along by something else"""
+    ini = ConfigParser(interpolation=None)
+    ini.read(ROOT / "settings.ini", encoding="utf-8")
+    lines = [
+        line for key in ini["package"] if key.endswith("requirements") for line in ini["package"][key].splitlines()
+    ]
+    listed = {canonicalize_name(Requirement(line).name) for line in lines if line.strip()}
+    holders = packages_distributions()
+    for name, file in sorted(structure.foreign_imports().items()):
+        if name not in structure.OPTIONAL and not {canonicalize_name(each) for each in holders.get(name, [])} & listed:
+            yield f"{file} imports {name}, which no requirement of settings.ini names"
+
+
 def rules() -> str:
     """Return the page of rules."""
     from d2c_mlops.convert.check.rulebook import rules_markdown
@@ -252,6 +270,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     folders_stay_small,
     no_imports_in_circles,
     names_are_plain,
+    imports_are_listed,
     commands_are_documented,
     readme_is_in_sync,
     rules_are_in_sync,

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = "d2c_mlops"
 MOST_FILES = 20  # in a folder
 MOST_REACHED = 15  # modules that act (registry, serving, runs) behind `d2c promote`
+# Imported only where somebody has installed it, with a message that says so where it is missing.
+OPTIONAL = frozenset({"opentelemetry"})
 ACTING = ("registry", "serving", "runs", "decisions", "convert")
 
 
@@ -83,6 +85,18 @@ def acting(modules: set[str]) -> list[str]:
     rooms = tuple(f"{NAME}.{room}." for room in ACTING)
     packages = {module.rpartition(".")[0] for module in modules}
     return sorted(module for module in modules if module.startswith(rooms) and module not in packages)
+
+
+def foreign_imports(root: Path = ROOT) -> dict[str, str]:
+    """Return the top-level packages of others that the package imports, each with a file that does."""
+    found: dict[str, str] = {}
+    for file in sorted((root / NAME).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            for top in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {NAME}:
+                found.setdefault(top, file.relative_to(root).as_posix())
+    return found
 
 
 def main() -> None:
