@@ -32,7 +32,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Evaluation, Model
-from d2c_mlops.models.converted.recorded_steps import LearnedSteps, steady
+from d2c_mlops.models.converted.recorded_steps import Learned, steady
 from d2c_mlops.models.converted.statistical import forecast_of
 
 
@@ -88,7 +88,7 @@ class AheadModel(Model):
 
     def fit(self, tables, as_of):
         done = train(data=self.data)
-        self.estimator, self.as_of, self.learned = done["model"], as_of, LearnedSteps()
+        self.estimator, self.as_of, self.learned = done["model"], as_of, Learned()
         prepare_records(done["records"], self.learned)
         self.learned.learning = False
         return self
