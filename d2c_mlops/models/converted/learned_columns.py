@@ -5,7 +5,7 @@
 # %% ../../../nbs/models/converted/learned_columns.ipynb #1c010004
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['ranks_among', 'group_figures', 'of_groups', 'codes_among']
+__all__ = ['ranks_among', 'group_figures', 'of_groups', 'codes_among', 'category_codes', 'columns_among', 'cut_at']
 
 # %% ../../../nbs/models/converted/learned_columns.ipynb #1c010006
 def ranks_among(
@@ -54,3 +54,23 @@ def codes_among(values: Any, known: Sequence[Any]) -> np.ndarray:
     places = {value: place for place, value in enumerate(known)}
     flat = pd.Series(values).astype(object)
     return np.array([-1 if pd.isna(each) else places.get(each, -1) for each in flat], dtype="int64")
+
+# %% ../../../nbs/models/converted/learned_columns.ipynb #1c01000e
+def category_codes(values: pd.Series, known: Sequence[Any]) -> pd.Series:
+    """Return the code of each value among the `known` categories of the training data; -1 where it is not among them."""
+    kind = values.cat.categories.dtype if isinstance(values.dtype, pd.CategoricalDtype) else values.dtype
+    plain = values.astype(kind) if kind is not values.dtype else values
+    return plain.astype(pd.CategoricalDtype(pd.Index(known, dtype=kind))).cat.codes
+
+
+def columns_among(dummies: pd.DataFrame, known: pd.Index | list[str]) -> pd.DataFrame:
+    """Return dummy columns as those of the training data: further ones dropped, missing ones 0 (or False)."""
+    empty = 0.0 if dummies.dtypes.map(lambda kind: kind == "float64").all() else False
+    return dummies.reindex(columns=known, fill_value=empty)
+
+
+def cut_at(function: Callable[..., Any], values: Any, edges: Any, options: Mapping[str, Any]) -> Any:
+    """Return `pd.cut` or `pd.qcut` of values with the options that it was called with, at the edges of the training data."""
+    further = {name: options[name] for name in ("labels", "right", "ordered", "precision") if name in options}
+    lowest = function is pd.qcut or bool(options.get("include_lowest"))
+    return pd.cut(values, edges, include_lowest=lowest, **further)

@@ -17,11 +17,20 @@ import numpy as np
 import pandas as pd
 
 from ...errors import DataRefused, UsageError
-from .learned_columns import codes_among, group_figures, of_groups, ranks_among
+from d2c_mlops.models.converted.learned_columns import (
+    category_codes,
+    codes_among,
+    columns_among,
+    cut_at,
+    group_figures,
+    of_groups,
+    ranks_among,
+)
 from .statistical import Forecast, Regression, read_statistical, write_statistical
 
 # %% auto #0
-__all__ = ['to_plain', 'from_plain', 'written', 'save_fitted', 'load_fitted', 'Learned', 'as_type', 'steady']
+__all__ = ['STEPS_FILE', 'to_plain', 'from_plain', 'written', 'save_fitted', 'load_fitted', 'Learned', 'write_steps',
+           'read_steps', 'as_type', 'steady']
 
 # %% ../../../nbs/models/converted/recorded_steps.ipynb #ffa25e96
 def to_plain(value: Any) -> Any:
@@ -115,8 +124,11 @@ def load_fitted(file: Path, trusted: Sequence[str]) -> Any:
     return load(file, trusted=list(trusted))
 
 # %% ../../../nbs/models/converted/recorded_steps.ipynb #13ab9d28
-class _Notes:
-    """Statistics and fitted objects in the order in which a preparation took them; given back in the same order."""
+class Learned:
+    """What a preparation took from the training data: statistics, categories, fitted objects, the shape of a record.
+
+    It is given back in the same order.
+    """
 
     def __init__(self) -> None:
         self.learning = True
@@ -149,9 +161,9 @@ class _Notes:
             self.notes.setdefault(key, []).append(to_plain(learn()))
         return from_plain(self.notes[key][turn])
 
-# %% ../../../nbs/models/converted/recorded_steps.ipynb #bce9be0c
-class _Shapes(_Notes):
-    """The shape of a record, its codes and its columns, as they were in the training data."""
+    def _next(self, key: str) -> str:
+        self._turn[key] += 1
+        return f"{key}_{self._turn[key] - 1}"
 
     def records(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Begin: return a copy of `frame` with the columns and types of the training data, new records numbered from 0."""
@@ -160,7 +172,7 @@ class _Shapes(_Notes):
             self.columns = [_column(name, frame[name]) for name in frame.columns]
             return frame.copy()
         frame = frame.reset_index(drop=True)  # the author's code may join tables by the number of the row
-        return pd.DataFrame({each["name"]: _filled(frame, each) for each in self.columns}, index=frame.index)
+        return pd.DataFrame({column["name"]: _filled(frame, column) for column in self.columns}, index=frame.index)
 
     def rows(self, frame: Any, chosen: Any) -> Any:
         """Return the rows that the training chose; every row of new records."""
@@ -168,47 +180,27 @@ class _Shapes(_Notes):
 
     def codes(self, key: str, values: pd.Series) -> pd.Series:
         """Return `values.astype("category").cat.codes`; a value that the training did not see is -1."""
-        known = self.keep(key, lambda: values.astype("category").cat.categories)
-        kind = values.cat.categories.dtype if isinstance(values.dtype, pd.CategoricalDtype) else values.dtype
-        plain = values.astype(kind) if kind is not values.dtype else values
-        return plain.astype(pd.CategoricalDtype(pd.Index(known, dtype=kind))).cat.codes
+        return category_codes(values, self.keep(key, lambda: values.astype("category").cat.categories))
 
     def dummies(self, key: str, *given: Any, **options: Any) -> pd.DataFrame:
         """Return `pd.get_dummies(...)` with the columns of the training data."""
-        if self.learning:
-            made = pd.get_dummies(*given, **options)
-            self.keep(key, lambda: made.columns)
-            return made
-        made = pd.get_dummies(*given, **{**options, "drop_first": False})
-        empty = 0.0 if made.dtypes.map(lambda kind: kind == "float64").all() else False
-        return made.reindex(columns=self.keep(key, list), fill_value=empty)
-
-# %% ../../../nbs/models/converted/recorded_steps.ipynb #07cd8e5d
-class _Transforms(_Shapes):
-    """Bins, constants and transformers, as they were in the training data."""
+        dummies = pd.get_dummies(*given, **(options if self.learning else {**options, "drop_first": False}))
+        columns = self.keep(key, lambda: dummies.columns)
+        return dummies if self.learning else columns_among(dummies, columns)
 
     def cut(self, key: str, function: Callable[..., Any], values: Any, *given: Any, **options: Any) -> Any:
         """Return `pd.cut(values, ...)` or `pd.qcut(values, ...)`; the edges are those of the training data."""
-        first = "q" if function is pd.qcut else "bins"
-        options = dict(zip((first, "labels"), given, strict=False)) | options
+        options = dict(zip(("q" if function is pd.qcut else "bins", "labels"), given, strict=False)) | options
         edges = self.keep(key, lambda: function(values, **{**options, "retbins": True})[1])
-        if self.learning:
-            return function(values, **options)
-        words = {name: options[name] for name in ("labels", "right", "ordered", "precision") if name in options}
-        lowest = function is pd.qcut or bool(options.get("include_lowest"))
-        return pd.cut(values, edges, include_lowest=lowest, **words)
+        return function(values, **options) if self.learning else cut_at(function, values, edges, options)
 
     def constant(self, key: str, data: Any, **options: Any) -> Any:
         """Return `sm.add_constant(data)`; a single record gets the column too, though all its columns are constant."""
         from statsmodels.tools import add_constant
 
-        made = add_constant(data, **options)
-        grown = self.keep(key, lambda: np.shape(made)[-1] > np.shape(data)[-1] or np.ndim(data) < 2)
-        return made if self.learning else add_constant(data, **{**options, "has_constant": "add"}) if grown else data
-
-    def _next(self, key: str) -> str:
-        self._turn[key] += 1
-        return f"{key}_{self._turn[key] - 1}"
+        table = add_constant(data, **options)
+        grown = self.keep(key, lambda: np.shape(table)[-1] > np.shape(data)[-1] or np.ndim(data) < 2)
+        return table if self.learning else add_constant(data, **{**options, "has_constant": "add"}) if grown else data
 
     def encode(self, key: str, transformer: Any, *values: Any) -> Any:
         """Return `transformer.fit_transform(values)`; the fitted copy is kept."""
@@ -217,10 +209,6 @@ class _Transforms(_Shapes):
             transformer.fit(*values)
             self.fitted[name] = copy.deepcopy(transformer)
         return self.fitted[name].transform(values[0])
-
-# %% ../../../nbs/models/converted/recorded_steps.ipynb #1c020002
-class _Inside(_Transforms):
-    """What an author's function learned: fitted objects, ranks, figures of groups, and the rows that it chose."""
 
     def fit(self, key: str, transformer: Any, *values: Any, **options: Any) -> Any:
         """Return the transformer as `transformer.fit(...)` left it in the training."""
@@ -257,25 +245,34 @@ class _Inside(_Transforms):
         """Return what a split or a resampling chose in the training; afterwards `each` times every whole table."""
         return choose() if self.learning else tuple(whole for whole in wholes for _ in range(each))
 
-# %% ../../../nbs/models/converted/recorded_steps.ipynb #d4b67e64
-class Learned(_Inside):
-    """What a preparation took from the training data: statistics, categories, fitted objects, the shape of a record."""
-
     def write(self, folder: Path) -> None:
         """Write notes as JSON, fitted objects by skops."""
-        plain = {"notes": self.notes, "columns": self.columns, "fitted": sorted(self.fitted)}
-        (folder / "learned.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
-        for name, fitted in self.fitted.items():
-            save_fitted(fitted, folder / f"{name}.skops")
+        write_steps(self, folder)
 
     @classmethod
     def read(cls, folder: Path, trusted: Sequence[str]) -> Learned:
         """Read what `write` wrote."""
-        plain = json.loads((folder / "learned.json").read_text(encoding="utf-8"))
-        made = cls()
-        made.learning, made.notes, made.columns = False, plain["notes"], plain["columns"]
-        made.fitted = {name: load_fitted(folder / f"{name}.skops", trusted) for name in plain["fitted"]}
-        return made
+        steps = cls()
+        read_steps(steps, folder, trusted)
+        return steps
+
+# %% ../../../nbs/models/converted/recorded_steps.ipynb #d4b67e64
+STEPS_FILE = "learned.json"
+
+
+def write_steps(steps: Learned, folder: Path) -> None:
+    """Write notes as JSON, fitted objects by skops, into `folder`."""
+    document = {"notes": steps.notes, "columns": steps.columns, "fitted": sorted(steps.fitted)}
+    (folder / STEPS_FILE).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    for name, fitted in steps.fitted.items():
+        save_fitted(fitted, folder / f"{name}.skops")
+
+
+def read_steps(steps: Learned, folder: Path, trusted: Sequence[str]) -> None:
+    """Fill empty steps with what `write_steps` wrote; raises DataRefused for types beyond `trusted`."""
+    document = json.loads((folder / STEPS_FILE).read_text(encoding="utf-8"))
+    steps.learning, steps.notes, steps.columns = False, document["notes"], document["columns"]
+    steps.fitted = {name: load_fitted(folder / f"{name}.skops", trusted) for name in document["fitted"]}
 
 # %% ../../../nbs/models/converted/recorded_steps.ipynb #17a15f8a
 def _column(name: Any, values: pd.Series) -> dict[str, Any]:

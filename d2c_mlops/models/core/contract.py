@@ -30,8 +30,8 @@ from ...errors import DataRefused, Failure, UsageError
 
 # %% auto #0
 __all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'PERIODS', 'OURS', 'TERMS', 'column', 'Field',
-           'fields', 'in_calendar', 'annotated', 'record_model', 'check_frame', 'Contract', 'values_of', 'to_frame',
-           'to_records', 'contract_to_dict', 'contract_from_dict']
+           'fields', 'in_calendar', 'annotated', 'record_model', 'check_frame', 'Contract', 'contract_failures',
+           'values_of', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict']
 
 # %% ../../../nbs/models/core/contract.ipynb #822a8f89
 Kind = Literal["string", "integer", "number", "boolean", "date", "date-time"]
@@ -223,8 +223,8 @@ def _failures(err: pa.errors.SchemaErrors) -> list[Failure]:
 
 # %% ../../../nbs/models/core/contract.ipynb #f76fd1da
 @dataclass(frozen=True)
-class _Terms:
-    """What is agreed between a model and its callers, and all that is derived from it once."""
+class Contract:
+    """A model's input and output schema with units, key and a semantic version, and what is derived from them once."""
 
     name: str
     version: str
@@ -233,6 +233,10 @@ class _Terms:
     outputs: pa.DataFrameSchema
     frequency: str = ""  # period that one answer covers: D (day), W (week), M (month); "" = no periods
     horizon: int = 0  # periods after as_of that are answered; 0 = not limited
+
+    def __post_init__(self) -> None:
+        if failures := contract_failures(self):
+            raise UsageError(f"contract {self.name!r} is not well formed", failures=failures)
 
     @cached_property
     def input_fields(self) -> tuple[Field, ...]:
@@ -257,6 +261,25 @@ class _Terms:
     def example(self) -> dict[str, Any]:
         """Return one input record that the contract accepts, as JSON values."""
         return {field.name: field.sample() for field in self.input_fields}
+
+    def check_inputs(self, frame: pd.DataFrame, where: str = "inputs") -> pd.DataFrame:
+        """Return `frame` coerced to the input schema; raises DataRefused with every failure."""
+        return check_frame(self.inputs, frame, f"{self.name} {self.version} {where}")
+
+    def check_outputs(self, frame: pd.DataFrame, where: str = "outputs") -> pd.DataFrame:
+        """Return `frame` coerced to the output schema; raises DataRefused with every failure."""
+        return check_frame(self.outputs, frame, f"{self.name} {self.version} {where}")
+
+    @property
+    def major(self) -> int:
+        """The first number of the version: callers break only when it grows."""
+        return self.order[0]
+
+    @cached_property
+    def order(self) -> tuple[int, int, int]:
+        """The version as numbers, for comparing two."""
+        major, minor, patch = map(int, self.version.split("."))
+        return major, minor, patch
 
 # %% ../../../nbs/models/core/contract.ipynb #4fe44386
 PERIODS = {"D": "days", "W": "weeks", "M": "months"}
@@ -287,46 +310,23 @@ def _faults(side: str, field: Field) -> list[Failure]:
         found.append(Failure(f"cannot be checked: {' '.join(what.split())}", where))
     return found
 
-# %% ../../../nbs/models/core/contract.ipynb #362b3e7e
-@dataclass(frozen=True)
-class Contract(_Terms):
-    """A model's input and output schema with units, key and a semantic version."""
-
-    def __post_init__(self) -> None:
-        failures: list[Failure] = []
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            failures.append(Failure(f"{self.name!r} is not of the form [a-z][a-z0-9_]*", "name"))
-        if not re.fullmatch(r"\d+\.\d+\.\d+", self.version):
-            failures.append(Failure(f"{self.version!r} is not a semantic version such as 1.0.0", "version"))
-        if self.frequency not in ("", *PERIODS):
-            failures.append(Failure(f"{self.frequency!r} is not one of {', '.join(PERIODS)}", "frequency"))
-        if self.horizon < 0:
-            failures.append(Failure(f"{self.horizon} is not a number of periods", "horizon"))
-        for side, schema in (("inputs", self.inputs), ("outputs", self.outputs)):
-            if self.key not in schema.columns:
-                failures.append(Failure(f"the key {self.key!r} is not among the columns", side))
-            failures += [fault for field in fields(schema) for fault in _faults(side, field)]
-        if failures:
-            raise UsageError(f"contract {self.name!r} is not well formed", failures=failures)
-
-    def check_inputs(self, frame: pd.DataFrame, where: str = "inputs") -> pd.DataFrame:
-        """Return `frame` coerced to the input schema; raises DataRefused with every failure."""
-        return check_frame(self.inputs, frame, f"{self.name} {self.version} {where}")
-
-    def check_outputs(self, frame: pd.DataFrame, where: str = "outputs") -> pd.DataFrame:
-        """Return `frame` coerced to the output schema; raises DataRefused with every failure."""
-        return check_frame(self.outputs, frame, f"{self.name} {self.version} {where}")
-
-    @property
-    def major(self) -> int:
-        """The first number of the version: callers break only when it grows."""
-        return self.order[0]
-
-    @cached_property
-    def order(self) -> tuple[int, int, int]:
-        """The version as numbers, for comparing two."""
-        major, minor, patch = map(int, self.version.split("."))
-        return major, minor, patch
+# %% ../../../nbs/models/core/contract.ipynb #c0a7fa11
+def contract_failures(contract: Contract) -> list[Failure]:
+    """Return all that is not well formed in a contract."""
+    failures: list[Failure] = []
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", contract.name):
+        failures.append(Failure(f"{contract.name!r} is not of the form [a-z][a-z0-9_]*", "name"))
+    if not re.fullmatch(r"\d+\.\d+\.\d+", contract.version):
+        failures.append(Failure(f"{contract.version!r} is not a semantic version such as 1.0.0", "version"))
+    if contract.frequency not in ("", *PERIODS):
+        failures.append(Failure(f"{contract.frequency!r} is not one of {', '.join(PERIODS)}", "frequency"))
+    if contract.horizon < 0:
+        failures.append(Failure(f"{contract.horizon} is not a number of periods", "horizon"))
+    for side, schema in (("inputs", contract.inputs), ("outputs", contract.outputs)):
+        if contract.key not in schema.columns:
+            failures.append(Failure(f"the key {contract.key!r} is not among the columns", side))
+        failures += [fault for field in fields(schema) for fault in _faults(side, field)]
+    return failures
 
 # %% ../../../nbs/models/core/contract.ipynb #a901b6ea
 def _camel(name: str) -> str:

@@ -30,8 +30,8 @@ from .contract import Contract, contract_to_dict
 from ...settings import load as load_settings
 
 # %% auto #0
-__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'CLASS_PATH', 'Evaluation', 'Promises', 'Answering', 'Model', 'parameters', 'build',
-           'class_path', 'code_digest', 'save', 'load', 'same_zone', 'confine', 'resolve', 'discover']
+__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'CLASS_PATH', 'Evaluation', 'Model', 'parameters', 'build', 'class_path', 'code_digest',
+           'save', 'load', 'same_zone', 'confine', 'resolve', 'discover']
 
 # %% ../../../nbs/models/core/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -54,11 +54,15 @@ class Evaluation:
         return asdict(self)
 
 # %% ../../../nbs/models/core/model.ipynb #4012de0c
-class Promises(ABC):
-    """What every model must do; nothing of it has a default."""
+class Model(ABC):
+    """A model with a contract and a charter. Subclasses keep what they learned in attributes and never in globals."""
 
     contract: ClassVar[Contract]
     charter: ClassVar[Charter]
+    zone: str = "UTC"  # of the tables that it learned from: its days are days there
+    quick: ClassVar[bool | None] = None  # True: every answer takes less than 2.5 ms; False: may wait; None: measured
+
+    # what every model must do
 
     @abstractmethod
     def fit(self, tables: Tables, as_of: date) -> Self:
@@ -89,9 +93,7 @@ class Promises(ABC):
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return the records that one would ask this fitted model about."""
 
-# %% ../../../nbs/models/core/model.ipynb #4d22b995
-class Answering(Promises):
-    """The ways to ask a model that it may offer or leave out."""
+    # what a model may offer or leave out
 
     def explain(self, records: pd.DataFrame) -> list[list[str]] | None:
         """Return reasons per record in the words of the person who acts on them; None when there are none."""
@@ -116,13 +118,6 @@ class Answering(Promises):
         outputs = self.predict_records(records)
         reasons = None if outputs is None else self.explain_records(records)
         return None if outputs is None or reasons is None else (outputs, reasons)
-
-# %% ../../../nbs/models/core/model.ipynb #d34e2312
-class Model(Answering):
-    """A model with a contract and a charter. Subclasses hold what they learned in attributes and never in globals."""
-
-    zone: str = "UTC"  # of the tables that it learned from: its days are days there
-    quick: ClassVar[bool | None] = None  # True: every answer takes less than 2.5 ms; False: may wait; None: measured
 
     @classmethod
     def suited(cls, tables: Tables) -> dict[str, Any]:

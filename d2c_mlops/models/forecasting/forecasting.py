@@ -34,8 +34,8 @@ from .periods import USUAL, Freq, ends_after
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['DEMAND_CHARTER', 'METHODS', 'demand_contract', 'Forecasts', 'DemandForecaster', 'promised', 'check',
-           'horizon_records', 'replay', 'judge']
+__all__ = ['DEMAND_CHARTER', 'METHODS', 'demand_contract', 'DemandForecaster', 'promised', 'check', 'horizon_records',
+           'suited_to_totals', 'replay', 'judge']
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #03729c21
 def _units(description: str) -> pa.Column:
@@ -92,50 +92,13 @@ DEMAND_CHARTER = Charter(
 )
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #db4b2527
-class Forecasts(Model):
-    """A model whose answers lie ready for the whole horizon."""
-
-    _learned: LearnedDemand | None = None
-    _position: dict[str, int]
-
-    @property
-    def learned(self) -> LearnedDemand:
-        """Return what was learned; raises UsageError before fit."""
-        if self._learned is None:
-            raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
-        return self._learned
-
-    def take(self, learned: LearnedDemand) -> None:
-        """Answer from `learned` from now on."""
-        self._learned, self._position = learned, {name: i for i, name in enumerate(learned.panel.series)}
-
-    def predict(self, records: pd.DataFrame) -> pd.DataFrame:
-        """Look up the answers; raises DataRefused with the row of each date outside of the horizon."""
-        return forecasts.look_up(self.learned, self._position, records)
-
-    def explain(self, records: pd.DataFrame) -> list[list[str]]:
-        """Return the reasons for each record in the words of a planner."""
-        codes, steps = forecasts.locate(self.learned, self._position, records)
-        return [forecasts.reasons(self.learned, c, s) for c, s in zip(codes.tolist(), steps.tolist(), strict=True)]
-
-    def plot(self, series: str, weeks: int = 12, ax: Axes | None = None) -> Axes:
-        """Draw the last weeks of a series, its forecast and its intervals."""
-        return forecasts.plot_series(self.learned, series, weeks, ax)
-
-    def write(self, folder: Path) -> None:
-        """Write forecasts.npz and forecasts.json."""
-        forecasts.write(self.learned, folder)
-
-    def read(self, folder: Path) -> None:
-        """Take over what `write` wrote."""
-        self.take(forecasts.read(folder))
-
-# %% ../../../nbs/models/forecasting/forecasting.ipynb #ae798fef
-class DemandForecaster(Forecasts):
+class DemandForecaster(Model):
     """Units per series and day, week or month, with intervals; history and outcomes may be negative, forecasts are not."""
 
     contract: ClassVar[Contract] = demand_contract()
     charter: ClassVar[Charter] = DEMAND_CHARTER
+    _learned: LearnedDemand | None = None
+    _position: dict[str, int]
 
     def __init__(
         self,
@@ -180,16 +143,44 @@ class DemandForecaster(Forecasts):
     @classmethod
     def suited(cls, tables: Tables) -> dict[str, Any]:
         """Return frequency and keys of sales_totals where there are no orders."""
-        if "order_lines" in tables or "sales_totals" not in tables or tables["sales_totals"].empty:
-            return {}
-        totals = tables["sales_totals"]
-        freq, keys = str(totals["frequency"].iloc[0]), orjson.loads(totals["keys"].iloc[0])
-        return {"freq": freq, "by": ",".join(keys)} | ({"history": 3650} if freq == "M" else {})
+        return suited_to_totals(tables)
 
     @classmethod
     def example(cls) -> tuple[Tables, date]:
         """Return a simulated shop of 200 days."""
         return shop(days=200, customers=400), date(2023, 7, 19)
+
+    @property
+    def learned(self) -> LearnedDemand:
+        """Return what was learned; raises UsageError before fit."""
+        if self._learned is None:
+            raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
+        return self._learned
+
+    def take(self, learned: LearnedDemand) -> None:
+        """Answer from `learned` from now on."""
+        self._learned, self._position = learned, {name: i for i, name in enumerate(learned.panel.series)}
+
+    def predict(self, records: pd.DataFrame) -> pd.DataFrame:
+        """Look up the answers; raises DataRefused with the row of each date outside of the horizon."""
+        return forecasts.look_up(self.learned, self._position, records)
+
+    def explain(self, records: pd.DataFrame) -> list[list[str]]:
+        """Return the reasons for each record in the words of a planner."""
+        codes, steps = forecasts.locate(self.learned, self._position, records)
+        return [forecasts.reasons(self.learned, c, s) for c, s in zip(codes.tolist(), steps.tolist(), strict=True)]
+
+    def plot(self, series: str, weeks: int = 12, ax: Axes | None = None) -> Axes:
+        """Draw the last weeks of a series, its forecast and its intervals."""
+        return forecasts.plot_series(self.learned, series, weeks, ax)
+
+    def write(self, folder: Path) -> None:
+        """Write forecasts.npz and forecasts.json."""
+        forecasts.write(self.learned, folder)
+
+    def read(self, folder: Path) -> None:
+        """Take over what `write` wrote."""
+        self.take(forecasts.read(folder))
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #82661e1c
 def promised(contract: Contract, frequency: str, horizon: int, version: str = "") -> Contract:
@@ -219,6 +210,15 @@ def horizon_records(learned: LearnedDemand, as_of: date) -> pd.DataFrame:
     days = ends_after(learned.as_of, len(learned.answers), learned.panel.freq).astype("datetime64[us]")
     names = pd.array(learned.panel.series, dtype="str")
     return pd.DataFrame({"series": names.repeat(len(days)), "date": np.tile(days, len(names))})
+
+
+def suited_to_totals(tables: Tables) -> dict[str, Any]:
+    """Return frequency and keys of sales_totals as parameters where there are no orders, else nothing."""
+    if "order_lines" in tables or "sales_totals" not in tables or tables["sales_totals"].empty:
+        return {}
+    totals = tables["sales_totals"]
+    freq, keys = str(totals["frequency"].iloc[0]), orjson.loads(totals["keys"].iloc[0])
+    return {"freq": freq, "by": ",".join(keys)} | ({"history": 3650} if freq == "M" else {})
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #d087d9d0
 METHODS: dict[str, Forecaster] = {"seasonal_naive": seasonal_naive, "weekday_mean_8w": weekday_mean}

@@ -20,7 +20,7 @@ from .fields import Codes, Field, Floats
 
 # %% auto #0
 __all__ = ['TIERS', 'BASES', 'TOLD', 'WEAK', 'BLOCK', 'BITS', 'MASK', 'NOTHING', 'tier_bars', 'marked', 'term_in', 'insert',
-           'Sheet', 'ScoredLeads', 'score', 'too_little', 'difference']
+           'Sheet', 'reason_texts', 'shortfalls', 'better_codes', 'ScoredLeads', 'score', 'too_little', 'difference']
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #be2f48bb
 TIERS = ("A", "B", "C", "D")
@@ -58,8 +58,8 @@ def insert(best: list[Floats], values: Floats) -> None:
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #7902f676
 @dataclass(frozen=True)
-class _Entries:
-    """The tables of a score and where its decisions begin."""
+class Sheet:
+    """The tables of a score, where its decisions begin, and all that is looked up beside them."""
 
     fields: tuple[Field, ...]
     terms: tuple[Term, ...]
@@ -91,42 +91,20 @@ class _Entries:
         ends: NDArray[np.intp] = np.cumsum([len(table) for table in self.tables], dtype=np.intp)
         return np.concatenate([np.zeros(1, np.intp), ends[:-1]])
 
-# %% ../../../nbs/models/lead_scoring/answers.ipynb #5232b24c
-class _Advice(_Entries):
-    """What can be said of every entry: the reason that it is, and what would be better."""
-
     @cached_property
     def reasons(self) -> NDArray[Any]:
         """Return the reason of every code of every term, counted through: its words and what it does to the odds."""
-        texts = [
-            f"{'+' if entry > 0 else '−'} {phrase} (odds × {np.exp(entry):.2f})"
-            for table, said in zip(self.tables, self.phrases, strict=True)
-            for entry, phrase in zip(table.tolist(), said, strict=True)
-        ]
-        return np.array(texts, dtype=object)
+        return reason_texts(self)
 
     @cached_property
     def rooms(self) -> list[Floats]:
         """Return how much each code of each term is short of the best one, marked."""
-        found = []
-        for i, (table, may, seen) in enumerate(zip(self.tables, self.changeable, self.seen, strict=True)):
-            top = table[seen].max() if may and seen.any() else -np.inf
-            found.append(marked(np.maximum(top - table, 0.0), i))
-        return found
+        return shortfalls(self)
 
     @cached_property
     def steps(self) -> list[list[tuple[list[float], list[int]]]]:
         """Return per term and code the better codes, the nearest first, each better than those before."""
-        return [
-            [_better(table, seen, code, hasattr(self.fields[term.parts[0]], "edges")) for code in range(len(table))]
-            if may
-            else []
-            for term, table, seen, may in zip(self.terms, self.tables, self.seen, self.changeable, strict=True)
-        ]
-
-# %% ../../../nbs/models/lead_scoring/answers.ipynb #143aada5
-class Sheet(_Advice):
-    """The tables of a score with all that is looked up beside them."""
+        return better_codes(self)
 
     @cached_property
     def lists(self) -> list[list[float]]:
@@ -147,6 +125,34 @@ class Sheet(_Advice):
     def room_lists(self) -> list[list[float]]:
         """Return the rooms as lists."""
         return [each.tolist() for each in self.rooms]
+
+# %% ../../../nbs/models/lead_scoring/answers.ipynb #5232b24c
+def reason_texts(sheet: Sheet) -> NDArray[Any]:
+    """Return the reason of every code of every term, counted through: its words and what it does to the odds."""
+    texts = [
+        f"{'+' if entry > 0 else '−'} {phrase} (odds × {np.exp(entry):.2f})"
+        for table, phrases in zip(sheet.tables, sheet.phrases, strict=True)
+        for entry, phrase in zip(table.tolist(), phrases, strict=True)
+    ]
+    return np.array(texts, dtype=object)
+
+
+def shortfalls(sheet: Sheet) -> list[Floats]:
+    """Return how much each code of each term is short of the best one that may be named, marked with its term."""
+    rooms = []
+    for i, (table, may, seen) in enumerate(zip(sheet.tables, sheet.changeable, sheet.seen, strict=True)):
+        top = table[seen].max() if may and seen.any() else -np.inf
+        rooms.append(marked(np.maximum(top - table, 0.0), i))
+    return rooms
+
+
+def better_codes(sheet: Sheet) -> list[list[tuple[list[float], list[int]]]]:
+    """Return per term and code the entries and codes that are better, the nearest first; none for a fixed term."""
+    steps = []
+    for term, table, seen, may in zip(sheet.terms, sheet.tables, sheet.seen, sheet.changeable, strict=True):
+        ordered = hasattr(sheet.fields[term.parts[0]], "edges")
+        steps.append([_better(table, seen, code, ordered) for code in range(len(table))] if may else [])
+    return steps
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #d843eb51
 def _better(table: Floats, seen: NDArray[np.bool_], code: int, ordered: bool) -> tuple[list[float], list[int]]:

@@ -35,14 +35,15 @@ from d2c_mlops.models.lead_scoring.learning import (
     learned_to_dict,
     prepare,
 )
-from .outputs import answers, record_answer, record_answers, record_parts, record_reasons
+from .outputs import answers, explained_answers, record_answers
 from .replay import BASELINES, Replay, replay
 from .wording import read_words, words_for, write_words
 from ..core.model import Evaluation, Model, same_zone
 
 # %% auto #0
-__all__ = ['LEAD_CHARTER', 'LEAST', 'FEW', 'example_leads', 'named', 'paired', 'leads_in', 'in_range', 'LeadScorer', 'judged',
-           'call_list', 'draft_words', 'odds_ratios', 'plot_field']
+__all__ = ['LEAD_CHARTER', 'LEAST', 'LEARNED_FILE', 'FEW', 'example_leads', 'named', 'paired', 'leads_in', 'in_range', 'money_of',
+           'open_leads', 'write_learned', 'read_learned', 'LeadScorer', 'judged', 'call_list', 'draft_words',
+           'odds_ratios', 'plot_field']
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #8367befd
 LEAD_CHARTER = Charter(
@@ -113,8 +114,46 @@ def in_range(**given: int) -> None:
         raise UsageError("parameters of the lead score are out of range", failures=wrong)
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #d93fd420
-class _Parameters(Model):
-    """What the owner of a lead score decides, and what calls are worth to her."""
+LEARNED_FILE = "lead_scoring.json"
+
+
+def money_of(charter: Charter) -> Money:
+    """Return what calls are worth by a charter; raises UsageError where that is open."""
+    right, wrong = charter.right_value, charter.wrong_cost
+    if right is None or wrong is None:
+        raise UsageError("the charter does not say what calls are worth", where="charter.right_value, wrong_cost")
+    return Money(right, wrong)
+
+
+def open_leads(leads: pd.DataFrame) -> pd.DataFrame:
+    """Return the fields of the leads without an outcome in the order of their times; where there is none, the last hundred."""
+    leads = leads.sort_values("scored_at", kind="stable")
+    fields = unpack(leads)
+    undecided = leads["outcome"].isna().to_numpy(bool)
+    return (fields[undecided] if undecided.any() else fields.tail(100)).reset_index(drop=True)
+
+
+def write_learned(learned: LearnedLeads, folder: Path) -> None:
+    """Write what was learned, its contract included, into `folder`."""
+    document = {"contract": contract_to_dict(learned.contract), **learned_to_dict(learned)}
+    (folder / LEARNED_FILE).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+
+
+def read_learned(folder: Path) -> LearnedLeads:
+    """Return what `write_learned` wrote."""
+    document = json.loads((folder / LEARNED_FILE).read_text(encoding="utf-8"))
+    return learned_from_dict(document, contract_from_dict(document["contract"]))
+
+# %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #edd367ef
+FEW = 64  # leads up to which a frame would take longer
+
+
+class LeadScorer(Model):
+    """The chance that a lead becomes a customer, with its reasons."""
+
+    contract: ClassVar[Contract] = lead_contract(unpack(example_leads()), {})
+    charter: ClassVar[Charter] = LEAD_CHARTER
+    _learned: LearnedLeads | None = None
 
     def __init__(
         self,
@@ -146,16 +185,33 @@ class _Parameters(Model):
     @property
     def money(self) -> Money:
         """Return the charter's values; raises UsageError where they are open."""
-        right, wrong = self.charter.right_value, self.charter.wrong_cost
-        if right is None or wrong is None:
-            raise UsageError("the charter does not say what calls are worth", where="charter.right_value, wrong_cost")
-        return Money(right, wrong)
+        return money_of(self.charter)
 
-# %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #edd367ef
-class _Answers(_Parameters):
-    """A lead score that was learned: asked for many leads or for one."""
+    def fit(self, tables: Tables, as_of: date) -> Self:
+        """Learn from the leads whose outcome was known at the end of `as_of`."""
+        recipe = self.recipe()
+        prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
+        learned = learn(recipe, prepared, self.money)
+        contract = lead_contract(asked_for(prepared), recipe.words, self.contract_version)
+        self.take(LearnedLeads(learned.sheet, contract, learned.about))
+        self.zone = tables.zone
+        return self
 
-    _learned: LearnedLeads | None = None
+    def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
+        """Replay the last leads before `as_of` beside the rate by source, a regression and unrestricted trees."""
+        recipe = self.recipe()
+        prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
+        return judged(replay(recipe, prepared, self.money, self.cutoffs), prepared, self.money, self.capacity)
+
+    def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
+        """Return the open leads; where there is none, the last hundred."""
+        same_zone(self, tables)
+        return self.contract.check_inputs(open_leads(leads_in(tables, as_of)))
+
+    @classmethod
+    def example(cls) -> tuple[Tables, date]:
+        """Return a simulated campaign of eleven months."""
+        return Tables({"leads": example_leads()}), date(2023, 11, 30)
 
     @property
     def learned(self) -> LearnedLeads:
@@ -187,13 +243,6 @@ class _Answers(_Parameters):
         scored = score(self.sheet, records, why=True)
         return answers(self.sheet, records["lead_id"], scored), scored.reasons or []
 
-# %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #253a6109
-FEW = 64  # leads up to which a frame would take longer
-
-
-class _Kept(_Answers):
-    """A lead score that answers record by record, is written, and read again."""
-
     def predict_records(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
         """Return the answers to a few checked records, without a frame; None for many."""
         return record_answers(self.sheet, records) if len(records) <= FEW else None
@@ -202,59 +251,15 @@ class _Kept(_Answers):
         self, records: Sequence[Mapping[str, Any]]
     ) -> tuple[list[dict[str, Any]], list[list[str]]] | None:
         """Return answers and reasons for a few checked records, without a frame; None for many."""
-        if len(records) > FEW:
-            return None
-        parts = [record_parts(self.sheet, record) for record in records]
-        outputs = [record_answer(self.sheet, r["lead_id"], p) for r, p in zip(records, parts, strict=True)]
-        return outputs, [record_reasons(self.sheet, each) for each in parts]
+        return explained_answers(self.sheet, records) if len(records) <= FEW else None
 
     def write(self, folder: Path) -> None:
-        """Write lead_scoring.json, and words.toml for the owner to copy and edit."""
-        learned = self.learned
-        held = {"contract": contract_to_dict(learned.contract), **learned_to_dict(learned)}
-        (folder / "lead_scoring.json").write_text(json.dumps(held, ensure_ascii=False), encoding="utf-8")
+        """Write what was learned as lead_scoring.json."""
+        write_learned(self.learned, folder)
 
     def read(self, folder: Path) -> None:
         """Take over what `write` wrote."""
-        held = json.loads((folder / "lead_scoring.json").read_text(encoding="utf-8"))
-        self.take(learned_from_dict(held, contract_from_dict(held["contract"])))
-
-# %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #b2a325fe
-class LeadScorer(_Kept):
-    """The chance that a lead becomes a customer, with its reasons."""
-
-    contract: ClassVar[Contract] = lead_contract(unpack(example_leads()), {})
-    charter: ClassVar[Charter] = LEAD_CHARTER
-
-    def fit(self, tables: Tables, as_of: date) -> Self:
-        """Learn from the leads whose outcome was known at the end of `as_of`."""
-        recipe = self.recipe()
-        prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
-        learned = learn(recipe, prepared, self.money)
-        contract = lead_contract(asked_for(prepared), recipe.words, self.contract_version)
-        self.take(LearnedLeads(learned.sheet, contract, learned.about))
-        self.zone = tables.zone
-        return self
-
-    def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
-        """Replay the last leads before `as_of` beside the rate by source, a regression and unrestricted trees."""
-        recipe = self.recipe()
-        prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
-        return judged(replay(recipe, prepared, self.money, self.cutoffs), prepared, self.money, self.capacity)
-
-    def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
-        """Return the open leads; where there is none, the last hundred."""
-        same_zone(self, tables)
-        leads = leads_in(tables, as_of).sort_values("scored_at", kind="stable")
-        fields = unpack(leads)
-        still = leads["outcome"].isna().to_numpy(bool)
-        rows = fields[still] if still.any() else fields.tail(100)
-        return self.contract.check_inputs(rows.reset_index(drop=True))
-
-    @classmethod
-    def example(cls) -> tuple[Tables, date]:
-        """Return a simulated campaign of eleven months."""
-        return Tables({"leads": example_leads()}), date(2023, 11, 30)
+        self.take(read_learned(folder))
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #5d07cc86
 def judged(past: Replay, prepared: Prepared, money: Money, capacity: int = 0) -> Evaluation:

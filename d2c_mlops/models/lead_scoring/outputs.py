@@ -27,7 +27,8 @@ from d2c_mlops.models.lead_scoring.answers import (
 from .fields import Floats
 
 # %% auto #0
-__all__ = ['PROBIT', 'Parts', 'chances', 'answers', 'record_parts', 'record_answer', 'record_answers', 'record_reasons']
+__all__ = ['PROBIT', 'Parts', 'chances', 'answers', 'record_parts', 'record_answer', 'record_answers', 'record_reasons',
+           'explained_answers']
 
 # %% ../../../nbs/models/lead_scoring/outputs.ipynb #ab4230c3
 PROBIT = 1.702  # the logistic curve that is closest to the normal distribution (Bowling et al. 2009)
@@ -121,3 +122,12 @@ def record_reasons(sheet: Sheet, parts: Parts) -> list[str]:
         second = room[b] if rest else -math.inf
         found.append(difference(sheet, sheet.wanted - margin, room[a], second, (a, codes[a]), (b, codes[b])))
     return [*found, sheet.baseline] if sheet.baseline else found
+
+
+def explained_answers(
+    sheet: Sheet, records: Sequence[Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[list[str]]]:
+    """Return answers and reasons for checked records as JSON values, both from the same parts."""
+    parts = [record_parts(sheet, record) for record in records]
+    outputs = [record_answer(sheet, record["lead_id"], part) for record, part in zip(records, parts, strict=True)]
+    return outputs, [record_reasons(sheet, part) for part in parts]

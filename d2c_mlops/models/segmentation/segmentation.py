@@ -105,50 +105,13 @@ SEGMENTATION_CHARTER = Charter(
 )
 
 # %% ../../../nbs/models/segmentation/segmentation.ipynb #0cfc6ea9
-class _Kept(Model):
-    """A segmentation that was learned: asked, reported, written and read."""
-
-    _learned: LearnedSegments | None = None
-    _former: LearnedSegments | None = None
-
-    @property
-    def learned(self) -> LearnedSegments:
-        """Return what was learned; raises UsageError before fit."""
-        if self._learned is None:
-            raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
-        return self._learned
-
-    def predict(self, records: pd.DataFrame) -> pd.DataFrame:
-        """Return segment, treatment and value of customers; raises DataRefused with the rows that describe none."""
-        return answers(self.learned, records)
-
-    def explain(self, records: pd.DataFrame) -> list[list[str]]:
-        """Return the two or three features that put each customer in the segment, and what would move them."""
-        return reasons(self.learned, records)
-
-    def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
-        """Return the features of every customer who bought up to the end of `as_of`."""
-        same_zone(self, tables)
-        return customer_features(tables, as_of)[list(self.contract.inputs.columns)]
-
-    def report(self) -> pd.DataFrame:
-        """Return the segments as their owner reads them, the most profitable first."""
-        return pd.DataFrame([asdict(one) for one in self.learned.ranked()]).drop(columns="medians")
-
-    def write(self, folder: Path) -> None:
-        """Write segments.json."""
-        segments.write(self.learned, folder)
-
-    def read(self, folder: Path) -> None:
-        """Take over what `write` wrote."""
-        self._learned = segments.read(folder)
-
-# %% ../../../nbs/models/segmentation/segmentation.ipynb #77f0a605
-class Segmenter(_Kept):
+class Segmenter(Model):
     """The segment of a customer, what is done for it, and the value of the next 90 days."""
 
     contract: ClassVar[Contract] = segmentation_contract()
     charter: ClassVar[Charter] = SEGMENTATION_CHARTER
+    _learned: LearnedSegments | None = None
+    _former: LearnedSegments | None = None
 
     def __init__(
         self,
@@ -184,6 +147,38 @@ class Segmenter(_Kept):
     def example(cls) -> tuple[Tables, date]:
         """Return a simulated shop of 450 days."""
         return shop(customers=400, days=450), date(2024, 3, 20)
+
+    @property
+    def learned(self) -> LearnedSegments:
+        """Return what was learned; raises UsageError before fit."""
+        if self._learned is None:
+            raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
+        return self._learned
+
+    def predict(self, records: pd.DataFrame) -> pd.DataFrame:
+        """Return segment, treatment and value of customers; raises DataRefused with the rows that describe none."""
+        return answers(self.learned, records)
+
+    def explain(self, records: pd.DataFrame) -> list[list[str]]:
+        """Return the two or three features that put each customer in the segment, and what would move them."""
+        return reasons(self.learned, records)
+
+    def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
+        """Return the features of every customer who bought up to the end of `as_of`."""
+        same_zone(self, tables)
+        return customer_features(tables, as_of)[list(self.contract.inputs.columns)]
+
+    def report(self) -> pd.DataFrame:
+        """Return the segments as their owner reads them, the most profitable first."""
+        return pd.DataFrame([asdict(segment) for segment in self.learned.ranked()]).drop(columns="medians")
+
+    def write(self, folder: Path) -> None:
+        """Write segments.json."""
+        segments.write(self.learned, folder)
+
+    def read(self, folder: Path) -> None:
+        """Take over what `write` wrote."""
+        self._learned = segments.read(folder)
 
 # %% ../../../nbs/models/segmentation/segmentation.ipynb #c6887300
 def check(count: int, margin: float, smallest: float, cutoffs: int) -> None:
