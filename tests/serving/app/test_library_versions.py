@@ -42,9 +42,7 @@ def warned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    own = [
-        record for record in caplog.records if record.name == "d2c.libraries"
-    ]  # other tests log Python's warnings too
+    own = [record for record in caplog.records if record.name.startswith("d2c.")]  # not those of Python
     return [record.getMessage() for record in own if record.levelno == logging.WARNING]
 
 
