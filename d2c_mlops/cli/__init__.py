@@ -1,4 +1,4 @@
-"""The `d2c` command: one thin command per verb, found by looking into this package."""
+"""The `d2c` command line: one thin module per verb; every module of this package is loaded."""
 
 from __future__ import annotations
 
@@ -22,30 +22,28 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 C = TypeVar("C", bound=click.Command)
-EXIT_CODES = (
-    "0 done · 1 our bug · 2 usage or settings · 3 data refused · 4 gate refused · 5 notebook failed · 75 try again"
-)
+EXIT_CODES = "0 success · 1 internal error · 2 usage or settings · 3 data refused · 4 gate refused · 5 notebook failed · 75 retry later"
 
 
 class Commands(click.Group):
-    """The group of all commands; errors of ours end with their exit code and, with --json, as JSON."""
+    """The group of all commands: D2CErrors set the exit code and are printed, with --json as JSON."""
 
-    def main(self, args: Sequence[str] | None = None, *pos: Any, **named: Any) -> Any:
-        given = list(sys.argv[1:] if args is None else args)
+    def main(self, args: Sequence[str] | None = None, *pos: Any, **options: Any) -> Any:
+        arguments = list(sys.argv[1:] if args is None else args)
         with suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C, nothing left behind
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: temporary files are removed
         try:
-            return super().main(given, *pos, **{**named, "standalone_mode": False})
+            return super().main(arguments, *pos, **{**options, "standalone_mode": False})
         except click.exceptions.Exit as err:
             code = err.exit_code
         except click.Abort:
-            code = _tell(given, {"error": "Cancelled", "exit_code": 130}, "cancelled")
+            code = _tell(arguments, {"error": "Cancelled", "exit_code": 130}, "cancelled")
         except click.ClickException as err:
-            code = _tell(given, {"error": "UsageError", "what": err.format_message(), "exit_code": 2}, None, err)
+            code = _tell(arguments, {"error": "UsageError", "what": err.format_message(), "exit_code": 2}, None, err)
         except D2CError as err:
-            code = _tell(given, err.to_dict(), str(err))
+            code = _tell(arguments, err.to_dict(), str(err))
         except KeyboardInterrupt:
-            code = _tell(given, {"error": "Cancelled", "exit_code": 130}, "cancelled")
+            code = _tell(arguments, {"error": "Cancelled", "exit_code": 130}, "cancelled")
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
@@ -53,14 +51,14 @@ class Commands(click.Group):
             full = full_disk(err)
             if full is None:
                 raise
-            code = _tell(given, full.to_dict(), str(full))
+            code = _tell(arguments, full.to_dict(), str(full))
         sys.exit(code)
 
 
 def _tell(
-    given: Sequence[str], values: dict[str, Any], text: str | None, err: click.ClickException | None = None
+    arguments: Sequence[str], values: dict[str, Any], text: str | None, err: click.ClickException | None = None
 ) -> int:
-    if "--json" in given:
+    if "--json" in arguments:
         print(json.dumps(values, ensure_ascii=False))
     elif err is not None:
         err.show()
@@ -83,7 +81,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def example(*lines: str) -> Callable[[C], C]:
-    """Show examples below a command's help."""
+    """Add examples to a command's help."""
 
     def add(command: C) -> C:
         command.epilog = "\b\nExample" + ("s" if len(lines) > 1 else "") + ":\n" + "\n".join(f"  {x}" for x in lines)
@@ -93,13 +91,13 @@ def example(*lines: str) -> Callable[[C], C]:
 
 
 def settings(**overrides: Any) -> Settings:
-    """Return the settings that hold here."""
+    """Return the effective settings of the current folder."""
     from ..private_files import tighten_store
     from ..settings import load
 
-    found = load(overrides=overrides)
-    tighten_store(found.store, found.root)
-    return found
+    config = load(overrides=overrides)
+    tighten_store(config.store, config.root)
+    return config
 
 
 def show(values: Any) -> None:
@@ -108,7 +106,7 @@ def show(values: Any) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows under a head, each column as wide as its widest cell."""
+    """Print a table; each column is as wide as its widest cell."""
     cells = [list(head), *([("" if cell is None else str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     for number, row in enumerate(cells):
@@ -117,7 +115,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def here(path: Path) -> str:
-    """Return a path as one would type it from the current folder."""
+    """Return a path relative to the current folder, if it is inside; else unchanged."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

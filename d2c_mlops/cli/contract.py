@@ -1,4 +1,4 @@
-"""Commands about what a model takes and gives: contract."""
+"""Commands for contracts, the input and output schemas of models: contract."""
 
 from __future__ import annotations
 
@@ -16,48 +16,51 @@ if TYPE_CHECKING:
 
 @main.group()
 def contract() -> None:
-    """Show a contract, compare it with the one in production, write typed clients."""
+    """Show a contract, compare it with the one in production, generate typed clients."""
 
 
 @example("d2c contract show demand", "d2c contract show demand --version 3 --json")
 @contract.command("show")
 @click.argument("model")
-@click.option("--version", "number", type=int, help="That of a version; that of the code when not given.")
+@click.option("--version", "number", type=int, help="Contract of this version; default: the contract in the code.")
 @json_option
 def show_contract(model: str, number: int | None, as_json: bool) -> None:
-    """Show what MODEL takes and gives, with units and limits."""
+    """Show the input and output fields of MODEL, with units and limits."""
     from d2c_mlops.models.core.contract import PERIODS, contract_to_dict
 
-    found = _contract(model, number)
+    schema = _contract(model, number)
     if as_json:
-        return show(contract_to_dict(found))
-    period = f", {PERIODS[found.frequency]}" if found.frequency else ""
-    reach = f", {found.horizon} {PERIODS.get(found.frequency, 'periods')} ahead" if found.horizon else period
-    click.echo(f"{found.name} {found.version}, key {found.key}{reach}")
-    for side, fields in (("takes", found.input_fields), ("gives", found.output_fields)):
+        return show(contract_to_dict(schema))
+    period = f", {PERIODS[schema.frequency]}" if schema.frequency else ""
+    reach = f", {schema.horizon} {PERIODS.get(schema.frequency, 'periods')} ahead" if schema.horizon else period
+    click.echo(f"{schema.name} {schema.version}, key {schema.key}{reach}")
+    for side, fields in (("inputs", schema.input_fields), ("outputs", schema.output_fields)):
         click.echo(side)
-        for one in fields:
-            limits = [f"{name} {value}" for name, value in (("from", one.ge), ("to", one.le)) if value is not None]
+        for field in fields:
+            limits = [f"{name} {value}" for name, value in (("from", field.ge), ("to", field.le)) if value is not None]
             facts = [
-                one.kind,
-                one.unit or "",
+                field.kind,
+                field.unit or "",
                 *limits,
-                "may be missing" if one.nullable else "",
-                ", ".join(one.choices or ()),
+                "may be missing" if field.nullable else "",
+                ", ".join(field.choices or ()),
             ]
-            click.echo(f"  {one.name:24} {', '.join(fact for fact in facts if fact)}: {one.description}")
+            click.echo(f"  {field.name:24} {', '.join(fact for fact in facts if fact)}: {field.description}")
     return None
 
 
 @example("d2c contract diff demand", "d2c contract diff demand --version 4")
 @contract.command("diff")
 @click.argument("model")
-@click.option("--version", "number", type=int, help="Compare this version; the code when not given.")
+@click.option(
+    "--version", "number", type=int, help="Compare the contract of this version; default: the contract in the code."
+)
 @json_option
 def diff(model: str, number: int | None, as_json: bool) -> None:
-    """Compare MODEL's contract with that of its champion; what breaks callers without a new major version ends with 4.
+    """Compare MODEL's contract with the contract of its champion.
 
-    Run it in CI: it needs no training, only the code and the ledger.
+    Ends with exit code 4 if a change breaks callers and the contract has no new major version. Run it in CI: it needs only
+    the code and the ledger, no training.
     """
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.models.core.contract_changes import broken_clauses, changes
@@ -68,31 +71,31 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
         return (
             show({"champion": None, "changes": []})
             if as_json
-            else click.echo(f"{model} has no champion: nothing to break")
+            else click.echo(f"{model} has no champion: there is no contract to compare with")
         )
-    found, broken = changes(live.schema, new), broken_clauses(live.schema, new)
+    differences, broken = changes(live.schema, new), broken_clauses(live.schema, new)
     if as_json:
-        told = [{"what": one.what, "where": one.where, "breaking": one.breaking} for one in found]
+        rows = [{"what": change.what, "where": change.where, "breaking": change.breaking} for change in differences]
         show(
             {
                 "champion": live.version,
                 "from": live.schema.version,
                 "to": new.version,
-                "changes": told,
+                "changes": rows,
                 "refused": bool(broken),
             }
         )
     else:
-        click.echo(f"{live.schema.version} of version {live.version} → {new.version}: {len(found)} changes")
-        for each in found:
-            click.echo(f"  {each}")
+        click.echo(f"{live.schema.version} of version {live.version} → {new.version}: {len(differences)} changes")
+        for change in differences:
+            click.echo(f"  {change}")
         if new.major > live.schema.major:
             click.echo(_beside(model, live.schema.version, live.schema.major))
     if broken:
         raise GateRefused(
             f"the contract of {model} breaks callers without a new major version",
-            failures=[Failure(one.what, one.where) for one in broken],
-            next=f"give it version {live.schema.major + 1}.0.0, or take the change back",
+            failures=[Failure(change.what, change.where) for change in broken],
+            next=f"set the contract's version to {live.schema.major + 1}.0.0, or undo the change",
         )
     return None
 
@@ -105,35 +108,35 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
 @click.argument("model")
 @click.argument("url")
 @click.option(
-    "--version", "number", type=int, help="The version that must answer; any with its contract when not given."
+    "--version", "number", type=int, help="The version that must answer; default: any version with this contract."
 )
 @click.option(
     "--key",
     envvar="D2C_API_KEY",
     show_envvar=True,
-    help="An API key with the scope `probe`, best by the environment; needed unless the service is on this machine and asks for none.",
+    help="An API key with the scope `probe`; better set it in the environment. Required unless the service runs on this machine without keys.",
 )
 @json_option
 def check(model: str, url: str, number: int | None, key: str | None, as_json: bool) -> None:
-    """Ask the service at URL whether it keeps MODEL's contract; a promise that does not hold ends with 4.
+    """Check that the service at URL follows MODEL's contract. Ends with exit code 4 if a check fails.
 
-    Run it in CI between staging and production: readiness, contract, a prediction, a repeated call, a wrong one, one without
-    a key, metrics. It asks about a made-up key as a probe: nothing is decided upon its predictions. Where the service would
-    take it for a caller, nothing is asked.
+    Run it in CI between staging and production. It checks readiness, the contract, a prediction, a repeated request, an
+    invalid request, a request without an API key, and metrics. Requests are probes with an invented record key: no decisions are made from
+    their predictions. If the service would treat them as requests of a real caller, no prediction is requested.
     """
     from d2c_mlops.serving.local.contract_check import smoke
 
-    found = smoke(url, _contract(model, number), number, key or "")
-    broken = [each for each in found if not each.holds]
+    checks = smoke(url, _contract(model, number), number, key or "")
+    broken = [result for result in checks if not result.holds]
     if not as_json:
-        for each in found:
-            click.echo(f"  {each}")
+        for result in checks:
+            click.echo(f"  {result}")
     elif not broken:
-        show({"url": url, "checks": [vars(each) for each in found]})
+        show({"url": url, "checks": [vars(result) for result in checks]})
     if broken:
-        failures = [Failure(each.said or "does not hold", each.what) for each in broken]
+        failures = [Failure(result.said or "does not hold", result.what) for result in broken]
         raise GateRefused(
-            f"{url} does not keep the contract of {model}", failures=failures, next="read the service's log"
+            f"{url} does not follow the contract of {model}", failures=failures, next="read the service's log"
         )
     return None
 
@@ -144,11 +147,11 @@ def check(model: str, url: str, number: int | None, key: str | None, as_json: bo
 @click.option(
     "--to", "language", type=click.Choice(["csharp", "python", "typescript"]), required=True, help="The language."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The file to write; printed when not given.")
-@click.option("--version", "number", type=int, help="For the contract of a version; that of the code when not given.")
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write; default: standard output.")
+@click.option("--version", "number", type=int, help="Contract of this version; default: the contract in the code.")
 @json_option
 def client(model: str, language: str, out: Path | None, number: int | None, as_json: bool) -> None:
-    """Write a typed client of MODEL's service: one file, nothing generated to keep beside it."""
+    """Generate a typed client for MODEL's service, in one file without further dependencies on generated code."""
     from d2c_mlops.data.store import write_atomic
     from d2c_mlops.models.core.model import Model
     from d2c_mlops.registry.versions import model_class
@@ -166,9 +169,12 @@ def client(model: str, language: str, out: Path | None, number: int | None, as_j
 
 
 def _beside(model: str, version: str, major: int) -> str:
-    held = settings()
-    day = held.model(model).sunset.get(str(major)) or f"{held.service.keep_majors} days after its successor's promotion"
-    return f"contract {version} stays served at /v{major} until {day} (sunset.{major} in [model:{model}], [service] keep_majors)"
+    config = settings()
+    day = (
+        config.model(model).sunset.get(str(major))
+        or f"{config.service.keep_majors} days after its successor's promotion"
+    )
+    return f"contract {version} stays available at /v{major} until {day} (sunset.{major} in [model:{model}], [service] keep_majors)"
 
 
 def _contract(model: str, number: int | None) -> Contract:

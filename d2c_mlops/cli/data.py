@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @main.command()
 @click.argument("source")
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the dataset that is written.")
-@click.option("--layout", metavar="NAME", help="How the source's columns are laid out; recognised when not given.")
+@click.option("--layout", metavar="NAME", help="Layout of the source's columns; default: detected.")
 @click.option("--encoding", default="", metavar="NAME", help="Encoding of text files, such as cp1252.")
 @click.option("--decimal", type=click.Choice([".", ","]), default=None, help="Decimal mark of numbers in text files.")
 @click.option("--dates", type=click.Choice(["dmy", "mdy", "ymd"]), help="Order of day, month and year in text files.")
@@ -33,9 +33,13 @@ if TYPE_CHECKING:
     type=click.Choice(["period", "orders", "all"]),
     default="period",
     show_default=True,
-    help="What an existing dataset gives up: rows of the period that is read, only orders that are read again, or all rows.",
+    help="Which rows of an existing dataset are replaced: those of the period in SOURCE, only the orders in SOURCE, or all.",
 )
-@click.option("--zone", metavar="ZONE", help="Time zone in which days are counted; found in the times when not given.")
+@click.option(
+    "--zone",
+    metavar="ZONE",
+    help="Time zone of the shop, in which days are counted; default: derived from the timestamps.",
+)
 @json_option
 def ingest(
     source: str,
@@ -50,27 +54,29 @@ def ingest(
 ) -> None:
     """Read SOURCE into canonical tables: CSV and Parquet files, a folder or a zip or tar file of them, a database URL, or `sample`.
 
-    Files of one table are joined: a file a month, parts, CSV beside Parquet. Rows that are the same in two files count once; where they
-    differ, the file with the later date in its name counts, and without dates both files are refused by name. Files that are not read
-    are named.
+    Several files of one table are combined, such as monthly files, parts, or CSV and Parquet files together. A row that is the same in
+    two files counts once. If two files disagree about a row, the file with the later date in its name is used; without dates in the
+    names, both files are refused. Files that were not read are listed.
 
-    What does not fit the tables' schemas is refused with every failure listed, by file and line. Encoding, decimal mark and order of
-    dates are taken from the files where they are clear, and refused where they are not, until they are declared. The same input twice
-    changes nothing. Where NAME exists, rows of the period that is read are replaced, and the rest stays.
+    Data that does not match the tables' schemas is refused, and every failure is listed with its file and line. Encoding, decimal mark and
+    order of dates are detected. If they are ambiguous, the source is refused until the option is given. Reading the same input twice
+    changes nothing. If NAME exists, rows of the period in SOURCE are replaced and all other rows stay.
 
-    Days are those of the shop: in the zone given here or in settings.ini ([data:NAME] zone, [d2c] zone), that of the last time,
-    or the one whose clocks have the UTC offsets of the times. Times without any are UTC.
+    Days are counted in the shop's time zone: --zone, else settings.ini ([data:NAME] zone, [d2c] zone), else the zone of the previous
+    ingest, else the zone that matches the UTC offsets of the timestamps. Timestamps without an offset are UTC.
     """
     from datetime import UTC, datetime
 
     from d2c_mlops.data.ingestion.ingest import ingest as read
     from d2c_mlops.data.sources.files import FileFormat
 
-    held = settings()
-    zone = zone or held.dataset_zone(name)
+    config = settings()
+    zone = zone or config.dataset_zone(name)
     form = FileFormat(encoding, decimal or "", dates or "")
     now = datetime.now(UTC)
-    result = read(source, name, store=held.store, layout=layout, form=form, replace=replace, zone=zone, created_at=now)
+    result = read(
+        source, name, store=config.store, layout=layout, form=form, replace=replace, zone=zone, created_at=now
+    )
     manifest = result.manifest
     if as_json:
         return show(
@@ -88,7 +94,7 @@ def ingest(
     table(("table", "rows", "from", "to"), rows)
     click.echo(f"rows: {result.news}")
     word = "written" if result.changed else "unchanged, nothing written"
-    click.echo(f"{name} {manifest.digest[:12]}: {word}, days of {manifest.zone}, {here(held.store / 'data' / name)}")
+    click.echo(f"{name} {manifest.digest[:12]}: {word}, days of {manifest.zone}, {here(config.store / 'data' / name)}")
     return None
 
 
@@ -99,16 +105,18 @@ def datasets(as_json: bool) -> None:
     """List the datasets that were ingested."""
     from d2c_mlops.data.manifest import list_datasets, read_manifest
 
-    held = settings()
-    found = [read_manifest(held.store, name) for name in list_datasets(held.store)]
+    config = settings()
+    manifests = [read_manifest(config.store, name) for name in list_datasets(config.store)]
     if as_json:
-        lines = [json.dumps(json.loads(each.to_json()), ensure_ascii=False) for each in found]
+        lines = [json.dumps(json.loads(manifest.to_json()), ensure_ascii=False) for manifest in manifests]
         click.echo(f"[{(',' + chr(10) + ' ').join(lines)}]")  # a line per dataset
         return None
-    if not found:
-        click.echo("no datasets yet; `d2c ingest sample --as sample` makes one")
+    if not manifests:
+        click.echo("no datasets yet; `d2c ingest sample --as sample` creates one")
         return None
-    rows = [(m.name, m.digest[:12], sum(t.rows for t in m.tables.values()), *_days(m), m.zone, m.source) for m in found]
+    rows = [
+        (m.name, m.digest[:12], sum(t.rows for t in m.tables.values()), *_days(m), m.zone, m.source) for m in manifests
+    ]
     table(("name", "digest", "rows", "from", "to", "zone", "source"), rows)
     return None
 
@@ -125,37 +133,31 @@ def _days(manifest: Manifest) -> tuple[date | None, date | None]:
 @main.command("settings")
 @json_option
 def settings_command(as_json: bool) -> None:
-    """Print the settings that hold here, wherever they come from."""
+    """Print the effective settings, from all sources."""
     from d2c_mlops.settings import MODEL_OPTIONS, OPTIONS, ROLLOUT_OPTIONS, SERVICE_OPTIONS
 
-    held = settings()
-    values = {"root": str(held.root), **{name: getattr(held, name) for name in OPTIONS}}
-    values |= {"store": str(held.store), "packages": list(held.packages)}
+    config = settings()
+    values = {"root": str(config.root), **{name: getattr(config, name) for name in OPTIONS}}
+    values |= {"store": str(config.store), "packages": list(config.packages)}
     models = {
         name: {
             **{k: getattr(m, k) for k in MODEL_OPTIONS},
             "params": dict(m.params),
             "charter": dict(m.charter),
-            "rollout": {k: getattr(held.guards(name), k) for k in ROLLOUT_OPTIONS} if m.rollout else {},
+            "rollout": {k: getattr(config.guards(name), k) for k in ROLLOUT_OPTIONS} if m.rollout else {},
         }
-        for name, m in held.models.items()
+        for name, m in config.models.items()
     }
-    service = {name: getattr(held.service, name) for name in SERVICE_OPTIONS if name != "log_secret"}
-    rollout = {name: getattr(held.rollout, name) for name in ROLLOUT_OPTIONS}
+    service = {name: getattr(config.service, name) for name in SERVICE_OPTIONS if name != "log_secret"}
+    rollout = {name: getattr(config.rollout, name) for name in ROLLOUT_OPTIONS}
     if as_json:
         return show({**values, "service": service, "rollout": rollout, "models": models})
     docs = {name: field.metadata["doc"] for name, field in OPTIONS.items()}
-    table(
-        ("setting", "value", "what it is"), [(k, v, docs.get(k, "folder of settings.ini")) for k, v in values.items()]
-    )
+    table(("setting", "value", "meaning"), [(k, v, docs.get(k, "folder of settings.ini")) for k, v in values.items()])
     click.echo()
-    table(
-        ("[service]", "value", "what it is"), [(k, v, SERVICE_OPTIONS[k].metadata["doc"]) for k, v in service.items()]
-    )
+    table(("[service]", "value", "meaning"), [(k, v, SERVICE_OPTIONS[k].metadata["doc"]) for k, v in service.items()])
     click.echo()
-    table(
-        ("[rollout]", "value", "what it is"), [(k, v, ROLLOUT_OPTIONS[k].metadata["doc"]) for k, v in rollout.items()]
-    )
+    table(("[rollout]", "value", "meaning"), [(k, v, ROLLOUT_OPTIONS[k].metadata["doc"]) for k, v in rollout.items()])
     for name, keys in models.items():
         click.echo(f"\n[model:{name}]")
         for key, value in keys.items():

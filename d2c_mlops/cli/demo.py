@@ -1,4 +1,4 @@
-"""The command that shows it all."""
+"""Command that runs the complete demo: demo."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .runs import Progress
 @main.command()
 @json_option
 def demo(as_json: bool) -> None:
-    """Walk the whole way on a real sample of 1.5 million sales lines: ingest, train, promote, package, serve, ask.
+    """Run the complete workflow on a real sample of 1.5 million sales lines: ingest, train, promote, package, serve, predict.
 
-    Then an old notebook of 2019 is checked, converted, verified, packaged, and asked over HTTP.
+    Then check, convert, verify and package a notebook from 2019, and request a prediction from it over HTTP.
 
-    Everything is written below the store (`d2c settings` says where), nothing else. Running it again is safe.
+    Files are written only in the store (`d2c settings` prints its path). It is safe to run the demo again.
     """
     from ..demo.walk import demo as walk
 
@@ -26,9 +26,9 @@ def demo(as_json: bool) -> None:
         if not as_json:
             click.echo(f"{click.style(step, bold=True):>20} {result}  ({seconds:.1f} s)")
 
-    held = settings()
+    config = settings()
     with Progress(quiet=as_json) as progress:
-        story = walk(held, say, progress)
+        story = walk(config, say, progress)
     if as_json:
         return show({"steps": story.steps, **story.facts})
     click.echo("\nAsked:    " + _one_line(story.facts["asked"]))
@@ -39,7 +39,7 @@ def demo(as_json: bool) -> None:
     if old := story.facts.get("old_notebook"):
         click.echo(f"Old notebook     {here(Path(old['notebook']))}")
         click.echo(f"Its conversion   {here(Path(old['report']))}")
-    click.echo(f"Everything else  {here(held.store)}")
+    click.echo(f"Everything else  {here(config.store)}")
     click.echo(
         '\nNext:\n  d2c models\n  d2c serve demand\n  d2c run train -p model=demand -p \'params={"freq": "W", "contract_version": "2.0.0"}\''
     )

@@ -1,4 +1,4 @@
-"""Commands about platforms: loadtest, deploy."""
+"""Commands for deployment: loadtest, deploy."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from d2c_mlops.settings import Settings
 @example("d2c loadtest demand", "d2c loadtest demand --seconds 30 --connections 32 --json")
 @main.command()
 @click.argument("model")
-@click.option("--version", "number", type=int, help="The version; the champion when not given.")
+@click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option(
-    "--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True, help="How long it is asked."
+    "--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True, help="Duration of the test."
 )
-@click.option("--connections", type=click.IntRange(1, 1000), default=8, show_default=True, help="Callers at a time.")
 @click.option(
-    "--path", type=click.Choice(["/predict", "/explain"]), help="What is asked; /explain where the model explains."
+    "--connections", type=click.IntRange(1, 1000), default=8, show_default=True, help="Concurrent connections."
+)
+@click.option(
+    "--path",
+    type=click.Choice(["/predict", "/explain"]),
+    help="The endpoint; default: /explain if the model has reasons, else /predict.",
 )
 @json_option
 def loadtest(model: str, number: int | None, seconds: float, connections: int, path: str | None, as_json: bool) -> None:
-    """Measure what MODEL's service takes: processor time a request, latency and peak memory.
+    """Measure MODEL's service: CPU time per request, latency and peak memory.
 
-    It is served here, without keys and with a log of its own, asked one record at a time, then for as many at once as it
-    takes. The figures are written beside the Bento; `d2c deploy` takes limits from them.
+    The service runs on this machine, without API keys and with a separate log. The test sends one record per request, then the
+    largest request that the service accepts. The figures are stored with the Bento; `d2c deploy` derives limits from them.
     """
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.promotion_history import live
@@ -39,18 +43,18 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
     from d2c_mlops.serving.local.loadtest import loadtest as measure
     from d2c_mlops.serving.package.bento import package
 
-    held = settings()
-    ledger = Ledger.of(held)
+    config = settings()
+    ledger = Ledger.of(config)
     version = find_version(ledger, model, number) if number is not None else live(ledger, model)
-    bento = package(version, held)
-    said = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
-    load = measure(bento, version, held, seconds=seconds, connections=connections, path=path or "", said=said)
+    bento = package(version, config)
+    log = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
+    load = measure(bento, version, config, seconds=seconds, connections=connections, path=path or "", said=log)
     if as_json:
         return show(load.to_dict())
     click.echo(
         f"{load.path} of {load.bento}: {load.rate:,.0f} requests/s, p50 {load.p50_ms:.2f} ms, p99 {load.p99_ms:.2f} ms"
     )
-    click.echo(f"{load.cpu_ms:.3f} ms of processor a request, {load.cores:g} processors busy")
+    click.echo(f"{load.cpu_ms:.3f} ms CPU per request, {load.cores:g} CPUs busy")
     click.echo(
         f"peak memory {load.service_mb:,.0f} MB, its worker {load.worker_mb:,.0f} MB ({load.records:,} records at once)"
     )
@@ -73,23 +77,28 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
     required=True,
     help="The platform.",
 )
-@click.option("--image", help="The image of the model's service; MODEL:vVERSION when not given.")
-@click.option("--version", "number", type=int, help="The version; the champion when not given.")
+@click.option("--image", help="The image of the model's service; default: MODEL:vVERSION.")
+@click.option("--version", "number", type=int, help="The version; default: the champion.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the files; default: deploy/TARGET/MODEL.")
+@click.option("--cpu", type=float, help="CPUs of a replica; default: from the load test, else 1.")
+@click.option("--memory", type=int, metavar="MB", help="Memory of a replica; default: from the load test, else 512.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for the files; deploy/TARGET/MODEL when not given."
+    "--rate", type=float, metavar="N", help="Requests per second at peak time; determines the number of replicas."
 )
-@click.option("--cpu", type=float, help="Processors of a replica; from the load test when not given, else 1.")
 @click.option(
-    "--memory", type=int, metavar="MB", help="Memory of a replica; from the load test when not given, else 512."
+    "--replicas", type=(int, int), metavar="MIN MAX", help="Minimum and maximum number of replicas; default: 2 to 6."
 )
-@click.option("--rate", type=float, metavar="N", help="Requests a second at the busiest time; says how many replicas.")
-@click.option("--replicas", type=(int, int), metavar="LEAST MOST", help="How many there are; 2 to 6 when not given.")
 @click.option(
-    "--files", "files", metavar="SHA256", help="Digest of the image's files, as `d2c package` prints it; found where the image was "
-    "built on this machine. The service refuses to start with other files.",
+    "--files", "files", metavar="SHA256", help="Digest of the image's files, as `d2c package` prints it; default: the digest of the "
+    "image built on this machine. The service refuses to start with other files.",
 )  # fmt: skip
 @click.option(
-    "--latency", type=float, default=500.0, show_default=True, metavar="MS", help="p99 above which somebody is woken."
+    "--latency",
+    type=float,
+    default=500.0,
+    show_default=True,
+    metavar="MS",
+    help="p99 latency above which an alert fires.",
 )
 @json_option
 def deploy(
@@ -97,10 +106,10 @@ def deploy(
     memory: int | None, rate: float | None, replicas: tuple[int, int] | None, files: str | None, latency: float,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Write what runs MODEL's image: probes, limits, no root, policies, alert rules, secrets by reference.
+    """Write the deployment files for MODEL's image: probes, resource limits, non-root user, policies, alert rules, secret references.
 
-    Limits are those that `d2c loadtest` measured; where nothing was measured, the command and the files say so.
-    github-actions writes the workflow from a push to production: tests, Bento, image, staging, contract, rollout.
+    Resource limits come from `d2c loadtest`; if there was no load test, the output and the files say so.
+    github-actions writes a workflow from push to production: tests, Bento, image, staging, contract check, rollout.
     """
     from d2c_mlops.decisions.server import deployed
     from d2c_mlops.ledger.store import Ledger
@@ -113,42 +122,44 @@ def deploy(
     from d2c_mlops.serving.package.bento import image_files
     from d2c_mlops.serving.paths import keys_file
 
-    held = settings()
-    ledger = Ledger.of(held)
+    config = settings()
+    ledger = Ledger.of(config)
     version = find_version(ledger, model, number) if number is not None else live(ledger, model)
-    load = measured(version, held)
+    load = measured(version, config)
     size, sized = size_of(
         load, cpu=cpu, memory_mb=memory, replicas=replicas, rate=rate, request_ms=latency, alone=target == "compose"
     )
-    folder = (out or held.root / "deploy" / target / model).resolve()
+    folder = (out or config.root / "deploy" / target / model).resolve()
     image = image or f"{model}:v{version.version}"
     if files and not re.fullmatch("[0-9a-f]{64}", files):
-        raise UsageError(f"{files!r} is no SHA-256", where="--files", next="give the one that `d2c package` prints")
-    files = files or image_files(version, image, held)
+        raise UsageError(
+            f"{files!r} is not a SHA-256 digest", where="--files", next="use the digest that `d2c package` prints"
+        )
+    files = files or image_files(version, image, config)
     plan = DeployPlan(
-        model, version.version, image, size, files=files, sized=sized, project=parts(held),
-        context=os.path.relpath(held.root, folder), place=os.path.relpath(folder, held.root), deciding=deployed(held),
-        environment=given(held), secrets=_secrets(held), keys=os.path.relpath(keys_file(held), held.root),
+        model, version.version, image, size, files=files, sized=sized, project=parts(config),
+        context=os.path.relpath(config.root, folder), place=os.path.relpath(folder, config.root), deciding=deployed(config),
+        environment=given(config), secrets=_secrets(config), keys=os.path.relpath(keys_file(config), config.root),
     )  # fmt: skip
-    made = write(plan, target, folder)
+    paths = write(plan, target, folder)
     step = targets()[target].next.format(folder=here(folder))
     if as_json:
-        told = load.to_dict() if load else None
-        return show({"files": [str(path) for path in made], "next": step, "size": asdict(size), "load": told})
-    for path in made:
+        measured_load = load.to_dict() if load else None
+        return show({"files": [str(path) for path in paths], "next": step, "size": asdict(size), "load": measured_load})
+    for path in paths:
         click.echo(here(path))
     click.echo(sized)
     if not files and target != "github-actions":
         click.echo(
-            f"{image} was not built on this machine: the service cannot verify its files; --files gives their digest"
+            f"{image} was not built on this machine, so the service cannot verify its files; pass their digest with --files"
         )
-    click.echo(f"next: read the head of {here(made[0])}, then {step}")
+    click.echo(f"next: read the head of {here(paths[0])}, then {step}")
     return None
 
 
-def _secrets(held: Settings) -> tuple[str, ...]:
+def _secrets(config: Settings) -> tuple[str, ...]:
     """Return the names of the secrets that jobs and models refer to."""
     from d2c_mlops.runs.secrets.secrets import references
     from d2c_mlops.serving.deploy.project import params
 
-    return tuple(sorted(references([*params(held), *(url for job in held.jobs.values() for url in job.notify)])))
+    return tuple(sorted(references([*params(config), *(url for job in config.jobs.values() for url in job.notify)])))

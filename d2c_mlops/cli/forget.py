@@ -1,4 +1,4 @@
-"""Command about people who want to be forgotten: forget."""
+"""Command that erases or pseudonymises a customer's data: forget."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
     "--also", multiple=True, metavar="ID", help="A further identifier, such as an e-mail address; repeatable."
 )
 @click.option(
-    "--dataset", multiple=True, metavar="NAME", help="Where CUSTOMER is this person; all datasets when not given."
+    "--dataset",
+    multiple=True,
+    metavar="NAME",
+    help="A dataset in which CUSTOMER is this person; repeatable; default: all datasets.",
 )
 @click.option(
     "--pseudonymise/--erase",
     default=True,
     help="Replace identifiers by pseudonyms, so that totals stay (default), or remove the rows.",
 )
-@click.option("--dry-run", is_flag=True, help="Change nothing, also with --yes.")
-@click.option("--yes", is_flag=True, help="Do it; without, the command lists what would be changed.")
-@click.option("--by", metavar="NAME", help="Who answers for it; the user of this machine when not given.")
+@click.option("--dry-run", is_flag=True, help="Change nothing, even with --yes.")
+@click.option("--yes", is_flag=True, help="Apply the changes; without it, the command only lists them.")
+@click.option("--by", metavar="NAME", help="The person responsible; default: the current user.")
 @json_option
 def forget(
     customer: str,
@@ -45,40 +48,44 @@ def forget(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Erase or pseudonymise CUSTOMER in datasets, ledger, logs, kept answers and outputs.
+    """Erase or pseudonymise CUSTOMER in datasets, ledger, logs, saved responses and outputs.
 
-    CUSTOMER is a customer_id or a lead_id, compared as a whole: 12 is not 123. Without --yes nothing is changed. What cannot be reached
-    (backups, sources, sinks, files of models) is listed, and so are the versions that were trained on data that held the customer.
-    Ingest leaves the customer out from then on. The ledger keeps a record with a keyed hash of CUSTOMER.
+    CUSTOMER is a customer_id or a lead_id. The whole ID must match: 12 does not match 123. Without --yes, nothing is changed. Places that the
+    command cannot change (backups, sources, sinks, model files) are listed, and so are the versions trained on data of this customer.
+    Later ingests skip the customer. The ledger keeps a record with a keyed hash of CUSTOMER.
     """
     from ..forgetting.forget import forget as do
 
-    found = do(customer, settings(), also=also, dataset=dataset, erase=not pseudonymise, yes=yes and not dry_run, by=by)
+    report = do(
+        customer, settings(), also=also, dataset=dataset, erase=not pseudonymise, yes=yes and not dry_run, by=by
+    )
     if as_json:
-        return show(found.to_dict())
-    _tell(found)
-    if not found.changed and found.found:
-        names = [f"--also {shlex.quote(each)}" for each in also] + [f"--dataset {each}" for each in dataset]
+        return show(report.to_dict())
+    _tell(report)
+    if not report.changed and report.found:
+        names = [f"--also {shlex.quote(identifier)}" for identifier in also] + [
+            f"--dataset {identifier}" for identifier in dataset
+        ]
         words = ["d2c forget", shlex.quote(customer), *names, *([] if pseudonymise else ["--erase"]), "--yes"]
-        click.echo(f"nothing was changed; to do it: {' '.join(words)}")
+        click.echo(f"nothing was changed; to apply the changes: {' '.join(words)}")
     return None
 
 
-def _tell(found: Forgetting) -> None:
-    word = {"erase": "erased", "pseudonymise": "pseudonymised"}[found.mode]
-    if found.found:
-        table(("place", word if found.changed else f"to be {word}"), [(k, f"{n:,}") for k, n in found.found.items()])
+def _tell(report: Forgetting) -> None:
+    word = {"erase": "erased", "pseudonymise": "pseudonymised"}[report.mode]
+    if report.found:
+        table(("place", word if report.changed else f"to be {word}"), [(k, f"{n:,}") for k, n in report.found.items()])
     else:
-        click.echo("nothing found" + (f"; forgotten at {found.done_before}" if found.done_before else ""))
-    if found.models:
-        click.echo("\ntrained on data that held the customer:")
+        click.echo("nothing found" + (f"; already processed at {report.done_before}" if report.done_before else ""))
+    if report.models:
+        click.echo("\nversions trained on data of this customer:")
         rows = [
             (m["model"], m["version"], m["created_at"][:16], "yes" if m["live"] else "", m["next"])
-            for m in found.models
+            for m in report.models
         ]
         table(("model", "version", "trained at", "live", "next"), rows)
-    click.echo("\nnot reached:")
-    for line in found.not_reached:
+    click.echo("\nnot changed by this command:")
+    for line in report.not_reached:
         click.echo(f"  {line}")
-    if found.changed:
-        click.echo(f"\non record as {found.request}; ingest leaves the customer out from now on")
+    if report.changed:
+        click.echo(f"\nrecorded as {report.request}; later ingests skip the customer")

@@ -1,4 +1,4 @@
-"""Commands about who may ask a service: keys."""
+"""Commands for the API keys of services: keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from d2c_mlops.settings.parsing import age
 @json_option
 @click.pass_context
 def keys(context: click.Context, as_json: bool) -> None:
-    """Make, list, renew and end the API keys of services."""
+    """Create, list, rotate and revoke the API keys of services."""
     if context.invoked_subcommand is None:
         _list(as_json)
 
@@ -38,21 +38,26 @@ def keys(context: click.Context, as_json: bool) -> None:
     type=click.Choice(["ask", "decide", "probe"]),
     default=("ask",),
     show_default=True,
-    help="What it opens: asking the model; deciding upon its predictions, and, together with ask, causing decisions by asking; probe: asking it with made-up keys, as "
-    "`d2c contract check` and monitors do. Nothing is decided upon a probe, and it counts in no figure.",
+    help="Scope; repeatable. ask: request predictions. decide: decide about predictions; together with ask, requests also create decisions. "
+    "probe: send test requests with invented record keys, as `d2c contract check` and monitors do; probes create no decisions and are in no statistics.",
 )
-@click.option("--model", "models", multiple=True, help="A model that the key is for; all of them when not given.")
-@click.option("--expires", metavar="AGE", help="How long it is valid, such as 90d or 12h; for ever when not given.")
+@click.option(
+    "--model", "models", multiple=True, help="A model that the key gives access to; repeatable; default: all models."
+)
+@click.option("--expires", metavar="AGE", help="How long the key is valid, such as 90d or 12h; default: no expiry.")
 @json_option
 def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires: str | None, as_json: bool) -> None:
-    """Make a key for NAME and print it, once: only its hash is kept. Running services take it within a second."""
+    """Create an API key for NAME and print it. It is shown only once: only its hash is stored.
+
+    Running services accept it within a second.
+    """
     from d2c_mlops.serving.http.api_keys import EVERY
     from d2c_mlops.serving.http.api_keys import create as make
 
     lasts = _lasting(expires)
     for unknown in _unknown(models):
         click.echo(
-            f"no version of {unknown} is on record: is it spelt right? `d2c models` lists those that are", err=True
+            f"warning: there is no version of a model {unknown}; check the name (`d2c models` lists all)", err=True
         )
     key, token = make(_file(), name, models or (EVERY,), now=datetime.now(UTC), lasts=lasts, scopes=scopes)
     if as_json:
@@ -66,7 +71,7 @@ def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires:
 @keys.command("list")
 @json_option
 def list_keys(as_json: bool) -> None:
-    """List the keys: whose, for which models, until when."""
+    """List the keys with their names, models, scopes and expiry."""
     _list(as_json)
 
 
@@ -75,7 +80,7 @@ def list_keys(as_json: bool) -> None:
 @click.argument("id")
 @json_option
 def revoke(id: str, as_json: bool) -> None:
-    """End the key ID now; services refuse it within a second."""
+    """Revoke the key ID. Services refuse it within a second."""
     from d2c_mlops.serving.http.api_keys import revoke as end
 
     key = end(_file(), id, now=datetime.now(UTC))
@@ -85,36 +90,36 @@ def revoke(id: str, as_json: bool) -> None:
 @example("d2c keys rotate 1f2e3d4c5b6a --grace 7d")
 @keys.command()
 @click.argument("id")
-@click.option("--grace", default="7d", show_default=True, metavar="AGE", help="How long the old key still works.")
-@click.option("--expires", metavar="AGE", help="How long the new key is valid; for ever when not given.")
+@click.option("--grace", default="7d", show_default=True, metavar="AGE", help="How long the old key stays valid.")
+@click.option("--expires", metavar="AGE", help="How long the new key is valid; default: no expiry.")
 @json_option
 def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
-    """Make a successor of the key ID and print it; both work until the grace is over."""
+    """Create a new key that replaces the key ID, and print it. Both are valid until the end of --grace."""
     from d2c_mlops.serving.http.api_keys import rotate as renew
 
-    left = _age(grace, "--grace") or timedelta(0)
+    remaining = _age(grace, "--grace") or timedelta(0)
     lasts = _lasting(expires)
-    key, token = renew(_file(), id, now=datetime.now(UTC), grace=left, lasts=lasts)
+    key, token = renew(_file(), id, now=datetime.now(UTC), grace=remaining, lasts=lasts)
     if as_json:
         return show({**key.to_dict(), "token": token})
     click.echo(token)
-    click.echo(f"key {key.id} for {key.name} follows {id}, which ends in {grace} at the latest", err=True)
+    click.echo(f"key {key.id} for {key.name} replaces {id}, which expires within {grace}", err=True)
     return None
 
 
 def _list(as_json: bool) -> None:
     from d2c_mlops.serving.http.api_keys import read
 
-    found = [key.to_dict() for key in read(_file()).values()]
+    key_rows = [key.to_dict() for key in read(_file()).values()]
     if as_json:
-        return show(found)
-    if not found:
-        click.echo("no keys yet: services of this machine let everybody in; `d2c keys create NAME` makes one")
+        return show(key_rows)
+    if not key_rows:
+        click.echo("no keys yet: services on this machine accept all requests; `d2c keys create NAME` creates a key")
         return None
     rows = [(k["id"], k["name"], " ".join(k["models"]), " ".join(k["scopes"]), k["state"], k["created_at"][:16], (k["expires_at"] or "")[:16])
-            for k in found]  # fmt: skip
+            for k in key_rows]  # fmt: skip
     table(("id", "name", "models", "scopes", "state", "created", "expires"), rows)
-    click.echo(f"in {here(_file())}")
+    click.echo(f"stored in {here(_file())}")
     return None
 
 
@@ -131,16 +136,16 @@ def _unknown(models: tuple[str, ...]) -> list[str]:
     if not models:
         return []
     try:
-        known = {version.model for version in all_versions(Ledger.of(settings()))}
-    except D2CError:  # keys are made without a ledger, too
+        models_on_record = {version.model for version in all_versions(Ledger.of(settings()))}
+    except D2CError:  # keys can be created without a ledger
         return []
-    return [name for name in models if name not in known]
+    return [name for name in models if name not in models_on_record]
 
 
 def _lasting(expires: str | None) -> timedelta | None:
     lasts = _age(expires, "--expires")
     if lasts is not None and lasts <= timedelta(0):
-        raise UsageError("the key would never work", where="--expires", next="give an age such as 90d")
+        raise UsageError("the key would already be expired", where="--expires", next="give an age such as 90d")
     return lasts
 
 

@@ -1,4 +1,4 @@
-"""Commands about models: models, check-model, promote, rollback."""
+"""Commands for models: models, check-model, promote, rollback."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from d2c_mlops.errors import GateRefused, UsageError
 @json_option
 @click.pass_context
 def models(context: click.Context, as_json: bool) -> None:
-    """List the versions of all models, champions marked."""
+    """List the versions of all models; champions are marked."""
     if context.invoked_subcommand:
         return None
     from d2c_mlops.registry.promotion_history import champion
     from d2c_mlops.registry.versions import all_versions
 
     ledger = _ledger()
-    found = all_versions(ledger)
-    live = {name: champion(ledger, name) for name in {v.model for v in found}}
+    versions = all_versions(ledger)
+    live = {name: champion(ledger, name) for name in {v.model for v in versions}}
     champions = {name: version.version for name, version in live.items() if version}
     if as_json:
-        return show([{**v.to_dict(), "champion": champions.get(v.model) == v.version} for v in found])
-    if not found:
-        click.echo("no versions yet; `d2c run train -p model=demand` makes one")
+        return show([{**v.to_dict(), "champion": champions.get(v.model) == v.version} for v in versions])
+    if not versions:
+        click.echo("no versions yet; `d2c run train -p model=demand` creates one")
         return None
     rows = [
         (v.model, v.version, "champion" if champions.get(v.model) == v.version else "", v.as_of,
          f"{v.score.metric} {v.score.value:.4f}", ", ".join(f"{k} {x:.4f}" for k, x in v.score.baselines.items()))
-        for v in found
+        for v in versions
     ]  # fmt: skip
     table(("model", "version", "", "as of", "metric", "baselines"), rows)
     return None
@@ -43,21 +43,23 @@ def models(context: click.Context, as_json: bool) -> None:
 @example("d2c models history demand", "d2c models history demand --at 2026-11-01")
 @models.command()
 @click.argument("model")
-@click.option("--at", metavar="DATE", help="Which version was live then, and who decided (a day means its end, UTC).")
+@click.option(
+    "--at", metavar="DATE", help="Only the version that was live at this time (a date means the end of the day, UTC)."
+)
 @json_option
 def history(model: str, at: str | None, as_json: bool) -> None:
-    """Tell which version of MODEL became champion when, why and by whom."""
+    """Show which version of MODEL became champion, when, why and by whom."""
     from d2c_mlops.registry.promotion_history import history
 
-    found = history(_ledger(), model, _moment(at) if at else None)
+    promotions = history(_ledger(), model, _moment(at) if at else None)
     if at:
-        found = found[-1:]
+        promotions = promotions[-1:]
     if as_json:
-        return show([each.to_dict() for each in found])
-    if not found:
+        return show([promotion.to_dict() for promotion in promotions])
+    if not promotions:
         click.echo(f"no version of {model} was live" + (f" at {at}" if at else " yet"))
         return None
-    rows = [(f"{p.at:%Y-%m-%d %H:%M:%S}Z", p.action, p.version, p.previous, p.by, p.reason) for p in found]
+    rows = [(f"{p.at:%Y-%m-%d %H:%M:%S}Z", p.action, p.version, p.previous, p.by, p.reason) for p in promotions]
     table(("at", "action", "version", "instead of", "by", "reason"), rows)
     return None
 
@@ -65,39 +67,39 @@ def history(model: str, at: str | None, as_json: bool) -> None:
 @example("d2c promote demand", "d2c promote demand --version 3 --override --by Jo --reason 'supplier changed'")
 @main.command()
 @click.argument("model")
-@click.option("--version", "number", type=int, help="The version; the newest when not given.")
-@click.option("--override", is_flag=True, help="Promote although a clause is broken; needs --by and --reason.")
-@click.option("--by", metavar="NAME", help="Who decides; the user of this machine when not given.")
+@click.option("--version", "number", type=int, help="The version; default: the newest.")
+@click.option("--override", is_flag=True, help="Promote although the gate refuses; requires --by and --reason.")
+@click.option("--by", metavar="NAME", help="Who decides; default: the current user.")
 @click.option("--reason", default="", metavar="TEXT", help="Why.")
 @json_option
 def promote(model: str, number: int | None, override: bool, by: str | None, reason: str, as_json: bool) -> None:
-    """Make a version of MODEL champion, when the gate agrees.
+    """Make a version of MODEL the champion, if the gate accepts it.
 
-    The gate wants a complete charter, an unbroken contract (frequency and horizon are part of it), the rules of `d2c check-model`,
-    forecasts that beat the strongest simple baseline and what people do today, and are not worse than those of the champion. It fits
-    the model at past cutoffs and computes all figures itself; evaluate() is not believed. A refusal names the clause and by how much
-    it is broken. A version that is the champion again (same data, parameters, code and figures) changes nothing.
+    The gate requires a complete charter, a compatible contract (including frequency and horizon), the rules of `d2c check-model`, and
+    forecasts that beat the strongest simple baseline and current practice and are not worse than the champion's. It fits the model at past
+    cutoffs and computes all metrics itself; it does not use the results of evaluate(). A refusal names each failed clause and the
+    margin. If the version equals the champion (same data, parameters, code and metrics), nothing changes.
 
-    Where its contract has a new major version, the champion before it goes on being served at /v1, /v2, … until its day: [service]
+    If the contract has a new major version, the previous champion stays available at /v1, /v2, … until its sunset: [service]
     keep_majors days from now, or `sunset.1 = 2027-03-31` in the model's section of settings.ini.
     """
     from d2c_mlops.serving.rollout.promotion import promote as decide
 
-    made, clauses = decide(model, settings(), number=number, by=by, reason=reason, override=override)
+    promotion, clauses = decide(model, settings(), number=number, by=by, reason=reason, override=override)
     if as_json:
-        return show({"promotion": made.to_dict() if made else None, "gate": [c.to_dict() for c in clauses]})
+        return show({"promotion": promotion.to_dict() if promotion else None, "gate": [c.to_dict() for c in clauses]})
     for clause in clauses:
         click.secho(f"  {clause}", fg=None if clause.holds else "yellow")
-    if made is None:
+    if promotion is None:
         click.echo(
-            f"no change: {'the champion is the same' if clauses else f'this version of {model} is champion already'}"
+            f"no change: {'the version equals the champion' if clauses else f'this version of {model} is already the champion'}"
         )
     else:
         from d2c_mlops.registry.versions import find_version
         from d2c_mlops.serving.predict.sunsets import said
 
-        click.echo(f"version {made.version} of {model} is champion ({made.action} by {made.by})")
-        for line in said(_ledger(), find_version(_ledger(), model, made.version), settings()):
+        click.echo(f"version {promotion.version} of {model} is champion ({promotion.action} by {promotion.by})")
+        for line in said(_ledger(), find_version(_ledger(), model, promotion.version), settings()):
             click.echo(line)
     return None
 
@@ -106,44 +108,44 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
 @main.command("check-model")
 @click.argument("model")
 @click.option(
-    "--version", "number", type=int, help="The version; the newest, or the class alone without one, when not given."
+    "--version", "number", type=int, help="The version; default: the newest; if there is none, only the class."
 )
 @json_option
 def check_model(model: str, number: int | None, as_json: bool) -> None:
-    """Check in a clean process that MODEL keeps the rules of a model; a rule that is broken ends with 4.
+    """Check in a clean process that MODEL follows the rules for models. Ends with exit code 4 if a rule is broken.
 
-    The rules look for answers out of order, changed inputs, a look into the future, pickles on disk, an evaluation that does not
-    depend on the data. The class is tried on its own example, a version also on the data that it was trained on. The gate asks the same.
+    The rules find predictions in the wrong order, changed inputs, use of future data, pickle files, and an evaluation that does not
+    depend on the data. The class is checked with its own example, a version also with its training data. The gate runs the same checks.
     """
     from d2c_mlops.registry.evidence import check
 
-    found = check(model, settings(), number)
-    if as_json and not found.failures:
-        return show(found.to_dict())
-    for rule in () if as_json else found.rules:
+    report = check(model, settings(), number)
+    if as_json and not report.failures:
+        return show(report.to_dict())
+    for rule in () if as_json else report.rules:
         click.echo(f"  holds  {rule}")
-    if found.failures:
+    if report.failures:
         raise GateRefused(
-            f"{found.name} breaks {len(found.failures)} rule(s) of a model", failures=found.failures,
-            next="correct the class; each line names the rule, the column and the record",
+            f"{report.name} breaks {len(report.failures)} of the rules for models", failures=report.failures,
+            next="fix the class; each line names the rule, the column and the record",
         )  # fmt: skip
-    return None if as_json else click.echo(f"{found.name} keeps {len(found.rules)} rules")
+    return None if as_json else click.echo(f"{report.name} follows all {len(report.rules)} rules")
 
 
 @example("d2c rollback demand --reason 'orders look wrong'")
 @main.command()
 @click.argument("model")
-@click.option("--to", "number", type=int, metavar="VERSION", help="A former champion; the last one when not given.")
-@click.option("--by", metavar="NAME", help="Who decides; the user of this machine when not given.")
+@click.option("--to", "number", type=int, metavar="VERSION", help="A former champion; default: the previous one.")
+@click.option("--by", metavar="NAME", help="Who decides; default: the current user.")
 @click.option("--reason", default="", metavar="TEXT", help="Why.")
 @json_option
 def rollback(model: str, number: int | None, by: str | None, reason: str, as_json: bool) -> None:
-    """Make the champion before the present one live again."""
+    """Roll back to the previous champion."""
     from d2c_mlops.serving.rollout.promotion import rollback as back
 
-    made = back(model, settings(), number=number, by=by, reason=reason)
-    text = f"version {made.version} of {model} is champion again, instead of {made.previous}"
-    return show(made.to_dict()) if as_json else click.echo(text)
+    promotion = back(model, settings(), number=number, by=by, reason=reason)
+    text = f"version {promotion.version} of {model} is champion again, instead of {promotion.previous}"
+    return show(promotion.to_dict()) if as_json else click.echo(text)
 
 
 def _ledger() -> Any:

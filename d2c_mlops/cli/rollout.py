@@ -1,4 +1,4 @@
-"""Commands about rollouts: rollout, served."""
+"""Commands for rollouts: rollout, served."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ if TYPE_CHECKING:
 )
 @main.command()
 @click.argument("model")
-@click.option("--percent", type=float, metavar="SHARE", help="Let the challenger answer this share of the keys.")
-@click.option("--shadow", is_flag=True, help="Let it answer all, unheard: it is logged and never returned.")
-@click.option("--promote", is_flag=True, help="Make it champion, when the gate agrees.")
-@click.option("--abort", is_flag=True, help="Send all keys to the champion.")
-@click.option("--version", "number", type=int, help="The challenger; the newest version when not given.")
+@click.option("--percent", type=float, metavar="SHARE", help="Serve this percentage of the keys with the challenger.")
+@click.option(
+    "--shadow", is_flag=True, help="Run the challenger in shadow mode: its predictions are logged, never returned."
+)
+@click.option("--promote", is_flag=True, help="Make the challenger the champion, if the gate accepts it.")
+@click.option("--abort", is_flag=True, help="End the rollout: serve all keys with the champion.")
+@click.option("--version", "number", type=int, help="The challenger; default: the newest version.")
 @click.option(
     "--begin",
     is_flag=True,
-    help="Only begin: never narrow a rollout, nor take up a version that was taken out; where none is new, change nothing.",
+    help="Only start a rollout: do not reduce the share of a running one, nor retry a version whose rollout ended; without a new version, change nothing.",
 )
-@click.option("--override", is_flag=True, help="Promote although a clause is broken; needs --by and --reason.")
-@click.option("--by", metavar="NAME", help="Who decides; the user of this machine when not given.")
+@click.option("--override", is_flag=True, help="Promote although the gate refuses; requires --by and --reason.")
+@click.option("--by", metavar="NAME", help="Who decides; default: the current user.")
 @click.option("--reason", default="", metavar="TEXT", help="Why.")
 @click.option(
     "--to",
     "target",
     type=click.Choice(["kubernetes"]),
-    help="Print what tells services there; all else goes to the standard error.",
+    help="Print the manifest for this platform on standard output; other output goes to standard error.",
 )
 @json_option
 def rollout(
@@ -59,113 +61,115 @@ def rollout(
     target: str | None,
     as_json: bool,
 ) -> None:
-    """Let MODEL's challenger meet a share of the keys, widen it, promote it or end it; without an option, how it stands.
+    """Roll out MODEL's challenger: start, change the share, promote or abort. Without options, show the status.
 
-    Running services follow within seconds, without a restart; they need both versions loaded, which `d2c serve` and
-    `d2c package` do while a rollout is going. A key that the challenger answers stays with it when the share grows. A challenger
-    that fails, is slow or is not followed, by the limits of [rollout] in settings.ini, is taken out by the service itself.
-    A version that was taken out, by it or by --abort or `d2c rollback`, is only tried again when --version names it.
+    Running services apply a change within seconds, without a restart. They need both versions loaded; `d2c serve` and
+    `d2c package` load both during a rollout. A key served by the challenger stays with it when the share grows. If the challenger
+    fails, is slow or is overridden too often ([rollout] limits in settings.ini), the service ends the rollout itself.
+    A version whose rollout was ended, by the service, --abort or `d2c rollback`, is only tried again if --version names it.
 
-    Services on this machine follow a file in the store. Those in Kubernetes follow a ConfigMap, which --to kubernetes prints for
-    `kubectl apply -f -`, with or without a decision. Under compose: docker compose exec scheduler d2c rollout MODEL …
+    Services on this machine read the state from a file in the store. Services in Kubernetes read it from a ConfigMap, which --to
+    kubernetes prints for `kubectl apply -f -`. With compose, run: docker compose exec scheduler d2c rollout MODEL …
     """
     from d2c_mlops.serving.rollout import commands as rollouts
     from d2c_mlops.serving.rollout.status import standing
 
     if sum((percent is not None, shadow, promote, abort)) > 1:
-        raise UsageError("one thing at a time: --percent, --shadow, --promote or --abort", where="d2c rollout")
+        raise UsageError("use only one of --percent, --shadow, --promote and --abort", where="d2c rollout")
     if begin and not (shadow or percent is not None):
-        raise UsageError("--begin goes with --percent or --shadow", where="d2c rollout")
-    held = settings()
+        raise UsageError("--begin requires --percent or --shadow", where="d2c rollout")
+    config = settings()
     if promote:
-        told = rollouts.finish(model, held, by=by, reason=reason, override=override)
+        status = rollouts.finish(model, config, by=by, reason=reason, override=override)
     elif abort:
-        told = rollouts.abort(model, held, by=by, reason=reason)
+        status = rollouts.abort(model, config, by=by, reason=reason)
     elif shadow or percent is not None:
         share = None if percent is None else percent / 100
-        told = rollouts.rollout(
-            model, held, share=share, shadow=shadow, number=number, by=by, reason=reason, begin=begin
+        status = rollouts.rollout(
+            model, config, share=share, shadow=shadow, number=number, by=by, reason=reason, begin=begin
         )
     else:
-        told = standing(model, held)
-    manifest = _manifest(told, target) if target else ""
+        status = standing(model, config)
+    manifest = _manifest(status, target) if target else ""
     if as_json:
-        return show({**told.to_dict(), **({"manifest": manifest} if manifest else {})})
+        return show({**status.to_dict(), **({"manifest": manifest} if manifest else {})})
     with redirect_stdout(sys.stderr) if manifest else nullcontext():
-        _tell(told, target)
+        _tell(status, target)
     if manifest:
         click.echo(manifest, nl=False)
     return None
 
 
-def _manifest(told: Standing, target: str) -> str:
-    """Return what tells services of a platform how a rollout stands."""
+def _manifest(status: Standing, target: str) -> str:
+    """Return the manifest that tells services of a platform the state of a rollout."""
     from d2c_mlops.serving.deploy import targets
     from d2c_mlops.serving.rollout.state_file import Rollout
 
-    now = told.rollout
-    if now is None and told.champion is None:
-        raise UsageError(f"{told.model} has no champion: nothing is served", next=f"`d2c promote {told.model}`")
+    now = status.rollout
+    if now is None and status.champion is None:
+        raise UsageError(f"{status.model} has no champion", next=f"`d2c promote {status.model}`")
     write = targets()[target].rollout
     assert write is not None
-    return write(now or Rollout(told.model, told.champion or 0))
+    return write(now or Rollout(status.model, status.champion or 0))
 
 
-def _tell(told: Standing, target: str | None = None) -> None:
-    for clause in told.gate:
+def _tell(status: Standing, target: str | None = None) -> None:
+    for clause in status.gate:
         click.secho(f"  {clause}", fg=None if clause.holds else "yellow")
-    click.echo(f"{told.model}: {_said(told)}")
-    if told.figures:
+    click.echo(f"{status.model}: {_said(status)}")
+    if status.figures:
         rows = []
-        for side, version in (("champion", told.rollout.champion), ("challenger", told.rollout.challenger)):  # type: ignore[union-attr]
-            one = told.figures[side]
-            followed = f"{one['followed']:.0%} of {one['feedback']}" if one["feedback"] else ""
-            rows.append((side, version, one["answers"], one["errors"], one["p95_ms"], followed))
+        for side, version in (("champion", status.rollout.champion), ("challenger", status.rollout.challenger)):  # type: ignore[union-attr]
+            figures = status.figures[side]
+            followed = f"{figures['followed']:.0%} of {figures['feedback']}" if figures["feedback"] else ""
+            rows.append((side, version, figures["answers"], figures["errors"], figures["p95_ms"], followed))
         click.echo()
-        table(("", "version", "answers", "errors", "p95 ms", "followed"), rows)
-    if told.events:
+        table(("", "version", "predictions", "errors", "p95 ms", "followed"), rows)
+    if status.events:
         click.echo()
         happened = [
             (f"{e.at:%Y-%m-%d %H:%M:%S}Z", e.action, e.challenger, e.champion, f"{e.share:.4g}" if e.share else "",
              e.by, e.reason)
-            for e in told.events
+            for e in status.events
         ]  # fmt: skip
         table(("at", "action", "version", "beside", "share", "by", "reason"), happened)
-    for line in [*([] if target else _effect(told)), *told.notes]:
+    for line in [*([] if target else _effect(status)), *status.notes]:
         click.echo(line)
 
 
-def _said(told: Standing) -> str:
-    now = told.rollout
+def _said(status: Standing) -> str:
+    now = status.rollout
     if now is None:
-        return f"version {told.champion} answers all keys; there was no rollout yet"
+        return f"version {status.champion} serves all keys; there was no rollout yet"
     since = f"since {now.at[:19].replace('T', ' ')}Z, by {now.by}: {now.reason}"
     if not now.going:
-        return f"version {told.champion} answers all keys ({since})"
+        return f"version {status.champion} serves all keys ({since})"
     if now.mode == "shadow":
-        return f"version {now.champion} answers all keys, version {now.challenger} too, unheard ({since})"
-    return f"version {now.challenger} answers {now.share * 100:g} % of the keys, version {now.champion} the others ({since})"
+        return f"version {now.champion} serves all keys, version {now.challenger} runs in shadow mode ({since})"
+    return f"version {now.challenger} serves {now.share * 100:g} % of the keys, version {now.champion} the others ({since})"
 
 
-def _effect(told: Standing) -> list[str]:
-    """Return what is to be said of the services on this machine."""
-    if not told.workers:
-        here = f"no service of {told.model} runs on this machine; `d2c serve {told.model}` starts one"
-        there = f"those in Kubernetes follow what `d2c rollout {told.model} --to kubernetes | kubectl apply -f -` tells them"
-        return [here, there] if told.going else []
+def _effect(status: Standing) -> list[str]:
+    """Return lines about the effect on the services on this machine."""
+    if not status.workers:
+        local_hint = f"no service of {status.model} is running on this machine; `d2c serve {status.model}` starts one"
+        cluster_hint = (
+            f"for services in Kubernetes, run `d2c rollout {status.model} --to kubernetes | kubectl apply -f -`"
+        )
+        return [local_hint, cluster_hint] if status.going else []
     lines = []
-    wanted = told.rollout.challenger if told.rollout and told.rollout.going else told.champion
-    unable = [each for each in told.behind if wanted not in each["versions"]]
-    after = f" after {told.seconds} s" if told.seconds is not None else ""
-    if done := len(told.workers) - len(told.behind):
-        lines.append(f"in effect in {done} worker{'s' * (done > 1)}{after}")
+    version = status.rollout.challenger if status.rollout and status.rollout.going else status.champion
+    unable = [worker for worker in status.behind if version not in worker["versions"]]
+    after = f" after {status.seconds} s" if status.seconds is not None else ""
+    if in_effect := len(status.workers) - len(status.behind):
+        lines.append(f"in effect in {in_effect} worker{'s' * (in_effect > 1)}{after}")
     if unable:
         lines.append(
-            f"{len(unable)} worker{'s' * (len(unable) > 1)} did not load version {wanted}: "
-            f"start it again, `d2c serve {told.model}`"
+            f"{len(unable)} worker{'s' * (len(unable) > 1)} did not load version {version}: "
+            f"restart the service, `d2c serve {status.model}`"
         )
-    elif told.behind:
-        lines.append(f"{len(told.behind)} worker{'s' * (len(told.behind) > 1)} did not follow yet")
+    elif status.behind:
+        lines.append(f"{len(status.behind)} worker{'s' * (len(status.behind) > 1)} did not apply the change yet")
     return lines
 
 
@@ -173,27 +177,37 @@ def _effect(told: Standing) -> list[str]:
 @main.command()
 @click.argument("model")
 @click.argument("key")
-@click.option("--at", metavar="DATE", help="The day (UTC), or a day until a moment; today when not given.")
+@click.option(
+    "--at",
+    metavar="DATE",
+    help="A day (UTC); with a time, only the part of the day before it; default: today until now.",
+)
 @json_option
 def served(model: str, key: str, at: str | None, as_json: bool) -> None:
-    """Tell which version of MODEL answered KEY on a day.
+    """Show which version of MODEL served KEY on a day.
 
-    From the predictions that were logged and collected; where there is none, from the history of champions and rollouts: who
-    would have answered. Each line says which of the two it is.
+    The answer comes from logged and collected predictions. If there is none, it is computed from the history of champions
+    and rollouts. Each line says which of the two applies.
     """
     from datetime import UTC, datetime
 
     from d2c_mlops.serving.rollout.lookup import moments
     from d2c_mlops.serving.rollout.lookup import served as look
 
-    found = look(model, key, settings(), *moments(at, datetime.now(UTC)))
+    served_versions = look(model, key, settings(), *moments(at, datetime.now(UTC)))
     if as_json:
-        return show([each.to_dict() for each in found])
+        return show([prediction.to_dict() for prediction in served_versions])
     rows = [
-        (f"{each.at:%Y-%m-%d %H:%M:%S}Z", each.version, each.variant, each.how, each.prediction_id or "")
-        for each in found
+        (
+            f"{prediction.at:%Y-%m-%d %H:%M:%S}Z",
+            prediction.version,
+            prediction.variant,
+            prediction.how,
+            prediction.prediction_id or "",
+        )
+        for prediction in served_versions
     ]
-    table(("at" if found[0].how == "logged" else "from", "version", "variant", "how", "prediction"), rows)
-    if found[0].how == "computed":
-        click.echo("no prediction was logged for this key then (or none is collected yet: `d2c collect`)")
+    table(("at" if served_versions[0].how == "logged" else "from", "version", "variant", "how", "prediction"), rows)
+    if served_versions[0].how == "computed":
+        click.echo("no logged prediction for this key at that time (or not yet collected: run `d2c collect`)")
     return None

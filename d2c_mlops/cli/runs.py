@@ -1,4 +1,4 @@
-"""Commands about runs: run, runs, runbook."""
+"""Commands for runs: run, runs, runbook."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ if TYPE_CHECKING:
 )
 @main.command()
 @click.argument("notebook")
-@click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="A parameter of the notebook.")
+@click.option(
+    "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the notebook."
+)
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop the run after this time.")
-@click.option("--resume", metavar="RUN", help="Take over the stages that a failed run had finished.")
-@click.option("--slot", metavar="TIME", help="Run a slot of the job [schedule:NOTEBOOK]: its time, or due.")
+@click.option("--resume", metavar="RUN", help="Reuse the stages that this failed run completed.")
+@click.option("--slot", metavar="TIME", help="Run a slot of the job [schedule:NOTEBOOK]: the slot's time, or `due`.")
 @click.option("--stay", is_flag=True, help="With --slot: wait for further attempts after a temporary failure.")
-@click.option("--grace", type=float, metavar="SECONDS", help="With --slot: a slot later than this was missed (3600).")
+@click.option("--grace", type=float, metavar="SECONDS", help="With --slot: skip a slot that is later than this (3600).")
 @json_option
 def run(
     notebook: str,
-    given: tuple[str, ...],
+    parameters: tuple[str, ...],
     timeout: float | None,
     resume: str | None,
     slot: str | None,
@@ -45,16 +47,16 @@ def run(
     grace: float | None,
     as_json: bool,
 ) -> None:
-    """Run a runbook or a notebook by papermill, on record.
+    """Run a runbook or a notebook with papermill and record the run in the ledger.
 
     Parameters are checked against the notebook's cell tagged `parameters` before a kernel starts. The output notebook
-    and an HTML rendering are kept, also when a cell fails.
+    and an HTML page are saved, even if a cell fails.
 
-    With --slot, run a slot of a scheduled job, for crontabs and orchestrators: the slot is claimed in the ledger, so
-    that no two of them run it. A slot that was done already, and nothing being due, end with 0.
+    With --slot, run one slot of a scheduled job, for use by cron and orchestrators. The slot is claimed in the ledger, so it runs
+    only once. If the slot is already done, or no slot is due, the exit code is 0.
     """
     if slot is not None:
-        if given or resume or timeout is not None:
+        if parameters or resume or timeout is not None:
             raise UsageError("a job's parameters and timeout come from its section", where=f"[schedule:{notebook}]")
         return _run_slot(notebook, slot, stay, grace, as_json)
     from d2c_mlops.runs.execution.supervise import spare
@@ -62,18 +64,18 @@ def run(
     with spare() as worker, Progress(quiet=as_json) as progress:
         from d2c_mlops.runs.execution.execute import run as execute
 
-        pairs, held = _pairs(given), settings()
-        done = execute(notebook, pairs, held, timeout=timeout, progress=progress, spare=worker, resume=resume)
+        pairs, config = _pairs(parameters), settings()
+        record = execute(notebook, pairs, config, timeout=timeout, progress=progress, spare=worker, resume=resume)
     if as_json:
-        return show(done.to_dict())
-    for name, value in done.recorded.items():
+        return show(record.to_dict())
+    for name, value in record.recorded.items():
         click.echo(f"  {name} = {value}")
-    for note in done.notes or ():
+    for note in record.notes or ():
         click.secho(f"note: {note}", fg="yellow", err=True)
-    page = done.outputs["html"]
-    click.echo(f"{done.id} succeeded in {done.seconds:.1f} s, {page if '://' in page else here(Path(page))}")
-    if "refused" in done.outputs:
-        click.secho(f"{done.outputs['refused']}; `d2c runs publish` tries again", fg="yellow", err=True)
+    page = record.outputs["html"]
+    click.echo(f"{record.id} succeeded in {record.seconds:.1f} s, {page if '://' in page else here(Path(page))}")
+    if "refused" in record.outputs:
+        click.secho(f"{record.outputs['refused']}; `d2c runs publish` retries", fg="yellow", err=True)
     return None
 
 
@@ -85,50 +87,50 @@ def _run_slot(job: str, slot: str, stay: bool, grace: float | None, as_json: boo
 
     late = GRACE if grace is None else timedelta(seconds=grace)
     say = lambda text: click.echo(text, err=True)  # noqa: E731
-    held = settings()
-    ended = run_job(job, slot, held, stay=stay, grace=late, say=say)
+    config = settings()
+    ended = run_job(job, slot, config, stay=stay, grace=late, say=say)
     if as_json:
-        return show([each.to_dict() for each in ended])
-    for each in ended:
-        click.echo(f"{job} {job_of(held, job).shown(each.slot)} {each.status}: {each.reason}")
+        return show([slot_record.to_dict() for slot_record in ended])
+    for slot_record in ended:
+        click.echo(f"{job} {job_of(config, job).shown(slot_record.slot)} {slot_record.status}: {slot_record.reason}")
     if not ended:
         click.echo(f"{job}: nothing is due")
     return None
 
 
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which runs are meant."""
+    """Add the options that filter runs."""
     options = (
         click.option("--model", metavar="NAME", help="Only runs of this model."),
         click.option("--job", metavar="NAME", help="Only runs of this job of the schedule."),
         click.option("--runbook", metavar="NAME", help="Only runs of this runbook or notebook."),
         click.option("--status", metavar="STATUS", help="running, succeeded, failed, timeout, cancelled or lost."),
         click.option("--failure", metavar="CLASS", help="notebook_error, data_refused, out_of_memory, temporary …"),
-        click.option("--since", metavar="DATE", help="Only runs that started then or later (UTC)."),
-        click.option("--until", metavar="DATE", help="Only runs that started before then."),
+        click.option("--since", metavar="DATE", help="Only runs that started at this time or later (UTC)."),
+        click.option("--until", metavar="DATE", help="Only runs that started before this time (UTC)."),
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def chosen(given: dict[str, Any]) -> Filter:
-    """Return the filter that the options mean."""
+def chosen(options: dict[str, Any]) -> Filter:
+    """Return the filter that the options describe."""
     from d2c_mlops.runs.history import Filter
 
-    since, until = moment(given.pop("since")), moment(given.pop("until"))
-    return Filter(**given, since=since, until=until)
+    since, until = moment(options.pop("since")), moment(options.pop("until"))
+    return Filter(**options, since=since, until=until)
 
 
 def moment(text: str | None) -> datetime | None:
-    """Return a day or a moment, in UTC where it has no zone."""
+    """Parse a date or a time; without a time zone it is UTC."""
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"{text!r} is not a date", next="write 2026-10-31 or 2026-10-31T06:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 @example(
@@ -136,27 +138,27 @@ def moment(text: str | None) -> datetime | None:
 )
 @main.group(invoke_without_command=True)
 @filters
-@click.option("-n", "--limit", default=20, show_default=True, help="At most this many.")
+@click.option("-n", "--limit", default=20, show_default=True, help="Maximum number of runs.")
 @json_option
 @click.pass_context
-def runs(context: click.Context, /, limit: int, as_json: bool, **given: Any) -> None:
+def runs(context: click.Context, /, limit: int, as_json: bool, **options: Any) -> None:
     """List the newest runs."""
     if context.invoked_subcommand:
         return None
     from d2c_mlops.runs.history import found as find
 
-    found = find(_ledger(), chosen(given), limit)
+    records = find(_ledger(), chosen(options), limit)
     if as_json:
-        return show([each.to_dict() for each in found])
-    if not found:
-        click.echo("no such run; `d2c run train -p model=demand` makes one")
+        return show([record.to_dict() for record in records])
+    if not records:
+        click.echo("no runs found; `d2c run train -p model=demand` starts one")
         return None
     from d2c_mlops.runs.execution.page import duration
 
     rows = [
         (r.id, r.status if r.status != "failed" else r.failure, duration(r.seconds) if r.seconds is not None else "",
          r.job or "", r.model or "", _error(r) or _values(r.recorded))
-        for r in found
+        for r in records
     ]  # fmt: skip
     table(("run", "status", "took", "job", "model", "error or results"), rows)
     return None
@@ -167,22 +169,22 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **given: Any) -> 
 @click.argument("run_id")
 @json_option
 def show_run(run_id: str, as_json: bool) -> None:
-    """Show how a run ended, what to do next, and its facts; the beginning of its id is enough.
+    """Show a run: its status, the next step and its details. RUN_ID may be the start of the id.
 
-    --json prints all that the ledger knows of it.
+    --json prints the complete ledger record.
     """
     from d2c_mlops.runs.execution.records import find
 
-    found = find(_ledger(), run_id)
+    record = find(_ledger(), run_id)
     if as_json:
-        return show(found.to_dict())
-    _print_run(found)
+        return show(record.to_dict())
+    _print_run(record)
     return None
 
 
 @main.group()
 def runbook() -> None:
-    """The notebooks that ship with d2c_mlops: list them, take a copy to change."""
+    """List the notebooks that come with d2c_mlops, or copy one to edit it."""
 
 
 @example("d2c runbook list")
@@ -193,13 +195,13 @@ def list_runbooks(as_json: bool) -> None:
     from d2c_mlops.runs.execution.execute import runbooks
     from d2c_mlops.runs.parameters.parameters import load_notebook, parameters_of
 
-    found = {
+    parameters_by_name = {
         name: [f"{p.name}: {p.annotation} = {p.default}" for p in parameters_of(load_notebook(path), str(path))]
         for name, path in runbooks(settings()).items()
     }
     if as_json:
-        return show(found)
-    table(("runbook", "parameters"), [(name, ", ".join(listed)) for name, listed in found.items()])
+        return show(parameters_by_name)
+    table(("runbook", "parameters"), [(name, ", ".join(listed)) for name, listed in parameters_by_name.items()])
     return None
 
 
@@ -208,18 +210,18 @@ def list_runbooks(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def pull(name: str, as_json: bool) -> None:
-    """Copy a runbook into the project's folder runbooks/, where it wins over the shipped one."""
+    """Copy a runbook into the project's folder runbooks/. The copy replaces the included runbook."""
     from d2c_mlops.runs.execution.execute import runbooks
 
-    held = settings()
-    known = runbooks(held)
-    if name not in known:
-        raise UsageError(f"there is no runbook {name!r}", next=f"use one of: {', '.join(known)}")
-    target = held.root / "runbooks" / f"{name}.ipynb"
+    config = settings()
+    available = runbooks(config)
+    if name not in available:
+        raise UsageError(f"there is no runbook {name!r}", next=f"use one of: {', '.join(available)}")
+    target = config.root / "runbooks" / f"{name}.ipynb"
     if target.exists():
-        raise UsageError("the copy is there already", where=str(target), next="move it away to take a new one")
+        raise UsageError("the copy already exists", where=str(target), next="move or delete it to get a new copy")
     target.parent.mkdir(exist_ok=True)
-    shutil.copyfile(known[name], target)
+    shutil.copyfile(available[name], target)
     return show({"path": str(target)}) if as_json else click.echo(f"copied to {here(target)}")
 
 
@@ -229,15 +231,15 @@ def _ledger() -> Any:
 
     ledger = Ledger.of(settings())
     for lost in close_lost(ledger, datetime.now(UTC)):
-        click.secho(f"{lost} was lost: its process is gone", fg="yellow", err=True)
+        click.secho(f"run {lost} was lost: its process no longer exists", fg="yellow", err=True)
     return ledger
 
 
-def _pairs(given: tuple[str, ...]) -> dict[str, str]:
-    wrong = [pair for pair in given if "=" not in pair]
+def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
+    wrong = [pair for pair in parameters if "=" not in pair]
     if wrong:
-        raise UsageError(f"a parameter is written NAME=VALUE, not {wrong[0]!r}", next="e.g. -p model=demand")
-    return {name: value for name, _, value in (pair.partition("=") for pair in given)}
+        raise UsageError(f"a parameter has the form NAME=VALUE, not {wrong[0]!r}", next="e.g. -p model=demand")
+    return {name: value for name, _, value in (pair.partition("=") for pair in parameters)}
 
 
 class Progress:
@@ -298,8 +300,8 @@ def _print_run(run: Run) -> None:
     from d2c_mlops.runs.execution.outputs import exists
     from d2c_mlops.runs.execution.page import advice, readable, rows, status_words, summary, title
 
-    held = settings()
-    zone = held.jobs[run.job].zone if run.job and run.job in held.jobs else None
+    config = settings()
+    zone = config.jobs[run.job].zone if run.job and run.job in config.jobs else None
     colour = {"succeeded": "green", "running": "yellow"}.get(run.status, "red")
     click.secho(title(run), bold=True)
     click.secho(status_words(run), fg=colour, bold=True)
@@ -312,19 +314,19 @@ def _print_run(run: Run) -> None:
     for note in run.notes or ():
         click.secho(f"note: {note}", fg="yellow")
     click.echo()
-    for name, value in rows(run, zone, held.cpu_hour_price):
+    for name, value in rows(run, zone, config.cpu_hour_price):
         click.echo(f"{name:22}{value}")
     for head, values in (("Results", run.recorded), ("Parameters", run.parameters)):
         for number, (name, value) in enumerate(values.items()):
             click.echo(f"{'' if number else head:22}{name} = {readable(value)}")
-    for each in run.inputs:
-        click.echo(f"{'Data':22}{each['name']}, content {each['digest'][:12]}")
+    for dataset in run.inputs:
+        click.echo(f"{'Data':22}{dataset['name']}, content {dataset['digest'][:12]}")
     if run.status != "running":
         for name, kind in (("Page", "html"), ("Output notebook", "notebook"), ("Log", "log")):
             path = run.outputs[kind]
             shown = path if "://" in path else here(Path(path))
-            click.echo(f"{name:22}{shown}{'' if exists(path) else ' (not there)'}")
+            click.echo(f"{name:22}{shown}{'' if exists(path) else ' (missing)'}")
     if "refused" in run.outputs:
-        click.secho(f"{run.outputs['refused']}; `d2c runs publish` tries again", fg="yellow")
+        click.secho(f"{run.outputs['refused']}; `d2c runs publish` retries", fg="yellow")
     if "pruned_at" in run.outputs:
-        click.echo(f"the outputs were removed at {run.outputs['pruned_at']}")
+        click.echo(f"outputs removed at {run.outputs['pruned_at']}")

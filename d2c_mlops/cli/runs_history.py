@@ -1,4 +1,4 @@
-"""Commands about past runs: runs compare, export, prune, publish."""
+"""Commands for past runs: runs compare, export, prune, publish."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ SPAN = {"d": "days", "w": "weeks", "h": "hours"}
 
 @example("d2c runs compare 20261122T2 20261115T2")
 @runs.command()
-@click.argument("one")
-@click.argument("other")
+@click.argument("first_id", metavar="RUN_1")
+@click.argument("second_id", metavar="RUN_2")
 @json_option
-def compare(one: str, other: str, as_json: bool) -> None:
-    """Say in what two runs differ: parameters, recorded values, inputs, code, package versions."""
+def compare(first_id: str, second_id: str, as_json: bool) -> None:
+    """Show the differences of two runs: parameters, recorded values, inputs, code, package versions."""
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.runs.execution.records import find
     from d2c_mlops.runs.history import compare as differ
 
-    held = settings()
-    ledger = Ledger.of(held)
-    first, second = find(ledger, one), find(ledger, other)
-    found = differ(held, first, second)
+    config = settings()
+    ledger = Ledger.of(config)
+    first, second = find(ledger, first_id), find(ledger, second_id)
+    differences = differ(config, first, second)
     if as_json:
-        return show({"one": first.id, "other": second.id, "differ": found})
-    if not found:
-        click.echo("they differ in nothing that is on record")
+        return show({"one": first.id, "other": second.id, "differ": differences})
+    if not differences:
+        click.echo("no recorded differences")
         return None
     rows = [
-        (f"{group}: {name}", *(_short(value) for value in pair)) for group, names in found.items() for name, pair in names.items()
+        (f"{group}: {name}", *(_short(value) for value in pair)) for group, names in differences.items() for name, pair in names.items()
     ]  # fmt: skip
     table(("", first.id, second.id), rows)
     return None
@@ -48,28 +48,28 @@ def compare(one: str, other: str, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @filters
 @json_option
-def export(file: Path, as_json: bool, **given: Any) -> None:
+def export(file: Path, as_json: bool, **options: Any) -> None:
     """Write runs to a .csv, .jsonl or .parquet FILE, the newest first."""
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.runs.history import export as write
     from d2c_mlops.runs.history import found
 
-    count = write(found(Ledger.of(settings()), chosen(given)), file)
+    count = write(found(Ledger.of(settings()), chosen(options)), file)
     return show({"file": str(file), "runs": count}) if as_json else click.echo(f"{count} runs are in {file}")
 
 
 @example("d2c runs prune --older-than 90d --dry-run", "d2c runs prune --older-than 52w --keep 3 --rows")
 @runs.command()
 @click.option("--older-than", "age", required=True, metavar="AGE", help="Such as 90d, 12w or 36h.")
-@click.option("--keep", default=1, show_default=True, help="Newest runs of each job and notebook that stay anyhow.")
-@click.option("--rows", is_flag=True, help="Remove the rows of the ledger, too; else only the outputs.")
-@click.option("--dry-run", is_flag=True, help="Say what would go and remove nothing.")
+@click.option("--keep", default=1, show_default=True, help="Number of newest runs per job and notebook to keep.")
+@click.option("--rows", is_flag=True, help="Also remove the ledger rows; default: only the outputs.")
+@click.option("--dry-run", is_flag=True, help="List the runs without removing anything.")
 @json_option
 def prune(age: str, keep: int, rows: bool, dry_run: bool, as_json: bool) -> None:
     """Remove the outputs of old runs.
 
-    What a version came from that is or was live, or is the newest of its model, stays, and so does the last success of
-    each job and notebook.
+    Runs that produced a version which is or was live, or the newest version of a model, are kept. The last successful run of
+    each job and notebook is kept too.
     """
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.runs.history import prunable
@@ -77,16 +77,16 @@ def prune(age: str, keep: int, rows: bool, dry_run: bool, as_json: bool) -> None
 
     match = re.fullmatch(r"(\d+)([hdw])", age)
     if not match:
-        raise UsageError(f"{age!r} is no age", next="write 90d, 12w or 36h")
-    held, now = settings(), datetime.now(UTC)
-    ledger = Ledger.of(held)
+        raise UsageError(f"{age!r} is not a valid age", next="write 90d, 12w or 36h")
+    config, now = settings(), datetime.now(UTC)
+    ledger = Ledger.of(config)
     gone = prunable(ledger, now - timedelta(**{SPAN[match[2]]: int(match[1])}), keep)
-    freed = 0 if dry_run else remove(ledger, held, gone, now, rows)
+    freed = 0 if dry_run else remove(ledger, config, gone, now, rows)
     if as_json:
         return show({"runs": [run.id for run in gone], "freed_bytes": freed, "dry_run": dry_run})
     for run in gone if dry_run else ():
         click.echo(run.id)
-    click.echo(f"{len(gone)} run(s) {'would go' if dry_run else f'are gone, {freed / 2**20:.1f} MiB are free'}")
+    click.echo(f"{len(gone)} run(s) {'would be pruned' if dry_run else f'pruned, {freed / 2**20:.1f} MiB freed'}")
     return None
 
 
@@ -94,13 +94,13 @@ def prune(age: str, keep: int, rows: bool, dry_run: bool, as_json: bool) -> None
 @runs.command()
 @json_option
 def publish(as_json: bool) -> None:
-    """Copy the outputs that [d2c] outputs refused, now that it may take them."""
+    """Retry copying outputs that could not be written to [d2c] outputs."""
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.runs.execution.outputs import publish_left
 
-    held = settings()
-    done = publish_left(Ledger.of(held), held)
-    return show({"runs": done}) if as_json else click.echo(f"{len(done)} run(s) published")
+    config = settings()
+    published = publish_left(Ledger.of(config), config)
+    return show({"runs": published}) if as_json else click.echo(f"{len(published)} run(s) published")
 
 
 def _short(value: Any) -> str:

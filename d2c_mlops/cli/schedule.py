@@ -1,4 +1,4 @@
-"""Commands about schedules: what runs when, by itself."""
+"""Commands for schedules: list, run, trigger, pause, resume, backfill."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 @example("d2c schedule list", "d2c schedule why train_demand 2026-11-23", "d2c schedule run")
 @main.group()
 def schedule() -> None:
-    """Run notebooks by themselves: each slot of each [schedule:NAME] of settings.ini once, on record.
+    """Run notebooks on a schedule: each slot of each [schedule:NAME] in settings.ini runs once and is recorded.
 
     \b
-    at = every 15 minutes · every 6 hours    counted from local midnight; what does not divide the day is refused
+    at = every 15 minutes · every 6 hours    counted from local midnight; must divide the day evenly
          hourly at :15 · daily at 06:00 · weekdays at 06:00 · weekly on Monday 06:00
          monthly on 31 06:00                 not in months without a 31st
          monthly on the last day 06:00       in every month
-         a cron expression                   as Debian's cron reads it
+         a cron expression                   with the rules of Debian's cron
 
-    An hour that the clock skips in spring is run once, when the clock has moved on, and one that it repeats in autumn once,
-    by jobs that name their hours; what runs every hour or every few minutes follows the clock.
+    Daylight saving: a job at a fixed hour runs once, even if the clock skips that hour (it runs right after) or repeats
+    it. Jobs that run hourly or every few minutes follow the clock.
 
     \b
-    params.NAME = text in which are filled in, on the clock of the job's zone:
-         {slot} {slot:%Y-%m-%d}              when the slot is due
-         {as_of}                             the last day that is over before the slot in the dataset's zone, and
-                                             as_of_offset days from it
-         {previous_success}                  the latest slot before that succeeded; empty when there is none
+    params.NAME = text with placeholders (times are in the job's zone):
+         {slot} {slot:%Y-%m-%d}              the time at which the slot is due
+         {as_of}                             the last complete day before the slot in the dataset's zone, plus
+                                             as_of_offset days
+         {previous_success}                  the last slot before it that succeeded; empty if there is none
          {slot_key} {job}                    a key that is the same at every attempt; the job's name
 
-    A notebook that declares as_of or slot_key among its parameters gets them unasked.
+    A notebook that declares as_of or slot_key as a parameter gets them automatically.
     """
 
 
@@ -48,31 +48,31 @@ def schedule() -> None:
 @schedule.command("list")
 @json_option
 def list_jobs(as_json: bool) -> None:
-    """List the jobs with their next slot and what became of the last five.
+    """List the jobs with their next slot and the status of the last five slots.
 
-    Ends with 2 and the reason where a job cannot run: a cadence that never comes, an unknown runbook, notebook, parameter or
-    job.
+    Ends with exit code 2 and the reason if a job cannot run: its schedule has no dates, or a runbook, notebook, parameter or
+    job is unknown.
     """
     from d2c_mlops.runs.execution import slots
     from d2c_mlops.runs.schedule.jobs import readable, refusal
     from d2c_mlops.runs.schedule.slot_parameters import troubles
 
-    held, now = settings(), datetime.now(UTC)
-    jobs, refused = readable(held)
-    refused |= troubles(jobs, held)
+    config, now = settings(), datetime.now(UTC)
+    jobs, refused = readable(config)
+    refused |= troubles(jobs, config)
     if refused and as_json:
         raise refusal(refused)
     ledger = ledger_here()
-    known = slots.known_jobs(ledger, jobs, now)
-    last = {name: found for name, found in slots.listed_all(ledger, now).items() if name in jobs}
+    states = slots.known_jobs(ledger, jobs, now)
+    last = {name: recent for name, recent in slots.listed_all(ledger, now).items() if name in jobs}
     rows: list[dict[str, Any]] = [
         {
             "job": name,
             "run": job.settings.run,
             "at": f"{job.settings.at} ({job.settings.zone})" if job.settings.at else "",
             "on": list(job.settings.on),
-            "paused": known[name][1],
-            "next": job.cadence.next(now).isoformat() if job.cadence.cron and not known[name][1] else None,
+            "paused": states[name][1],
+            "next": job.cadence.next(now).isoformat() if job.cadence.cron and not states[name][1] else None,
             "last": [s.to_dict() for s in last.get(name, [])],
             "note": job.cadence.note,
         }
@@ -81,7 +81,7 @@ def list_jobs(as_json: bool) -> None:
     if as_json:
         return show(rows)
     if not rows and not refused:
-        click.echo("no jobs; a section of settings.ini makes one:\n\n[schedule:train_demand]\nrun = train\n"
+        click.echo("no jobs; add a section to settings.ini:\n\n[schedule:train_demand]\nrun = train\n"
                    "at = weekly on Monday 06:00\nzone = Europe/Berlin\nparams.model = demand")  # fmt: skip
         return None
     marks = {"succeeded": "✓", "failed": "✗", "skipped": "-", "running": "▶", "waiting": "…"}
@@ -109,17 +109,17 @@ def list_jobs(as_json: bool) -> None:
 @schedule.command("run")
 @json_option
 def run(as_json: bool) -> None:
-    """Run what is due, until Ctrl-C or SIGTERM; then finish what runs. Any number may share a ledger.
+    """Start the scheduler: run due slots until Ctrl-C or SIGTERM, then wait for active runs. Several schedulers may share a ledger.
 
-    A second Ctrl-C or SIGTERM stops what runs, too; it is tried again by whoever runs the schedule next. Changes of
-    settings.ini are taken over while it runs; a job whose section is refused is named, the others go on.
+    A second Ctrl-C or SIGTERM also stops active runs; the next scheduler retries them. Changes to settings.ini are applied without a
+    restart. Jobs with an invalid section are reported, and the other jobs continue.
     """
     from d2c_mlops.runs.schedule.schedule import Scheduler
 
     say = lambda text: click.echo(json.dumps({"said": text}) if as_json else text)  # noqa: E731
     scheduler = Scheduler(settings(), say=say, reload=settings)
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: scheduler.stop())
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: scheduler.stop())
     scheduler.say(f"{len(scheduler.jobs)} job(s): {', '.join(scheduler.jobs) or 'none'}")
     scheduler.loop()
 
@@ -129,13 +129,13 @@ def run(as_json: bool) -> None:
 @click.argument("job")
 @json_option
 def trigger(job: str, as_json: bool) -> None:
-    """Put a slot of JOB on record that is due now; a running scheduler starts it."""
+    """Add a slot of JOB that is due now; a running scheduler starts it."""
     from d2c_mlops.runs.execution import slots
 
-    known = job_here(job)
+    definition = job_here(job)
     now = datetime.now(UTC).replace(microsecond=0)
-    made = slots.add(ledger_here(), job, {now: ("waiting", "triggered by hand")}, now)
-    return _added(known, made, as_json)
+    added = slots.add(ledger_here(), job, {now: ("waiting", "triggered by hand")}, now)
+    return _added(definition, added, as_json)
 
 
 @example("d2c schedule pause train_demand")
@@ -143,7 +143,7 @@ def trigger(job: str, as_json: bool) -> None:
 @click.argument("job")
 @json_option
 def pause(job: str, as_json: bool) -> None:
-    """Let JOB rest. Slots that pass meanwhile are not made up for."""
+    """Pause JOB. Slots that are due during the pause are not run later."""
     return _rest(job, True, as_json)
 
 
@@ -152,27 +152,29 @@ def pause(job: str, as_json: bool) -> None:
 @click.argument("job")
 @json_option
 def resume(job: str, as_json: bool) -> None:
-    """Let JOB go on, from now."""
+    """Resume a paused JOB, starting with its next slot."""
     return _rest(job, False, as_json)
 
 
 @example("d2c schedule backfill score_demand --from 2026-10-01 --to 2026-10-31")
 @schedule.command()
 @click.argument("job")
-@click.option("--from", "first", required=True, metavar="DATE", help="First day, on the clock of the job's zone.")
+@click.option("--from", "first", required=True, metavar="DATE", help="First day, in the job's time zone.")
 @click.option("--to", "last", required=True, metavar="DATE", help="Last day.")
-@click.option("--parallel", default=1, show_default=True, help="Slots of it that run at a time, up to [d2c] run_slots.")
+@click.option(
+    "--parallel", default=1, show_default=True, help="Number of slots to run in parallel, up to [d2c] run_slots."
+)
 @json_option
 def backfill(job: str, first: str, last: str, parallel: int, as_json: bool) -> None:
-    """Put the slots of JOB between two days on record, those that are there already left alone."""
+    """Add the slots of JOB between two days. Existing slots are not changed."""
     from d2c_mlops.runs.execution import slots
 
-    known = job_here(job)
-    begin, end = day_of(first, known), next_day(day_of(last, known), known)
+    definition = job_here(job)
+    begin, end = day_of(first, definition), next_day(day_of(last, definition), definition)
     now = datetime.now(UTC)
-    found = known.cadence.slots(begin - timedelta(microseconds=1), min(end - timedelta(microseconds=1), now))
-    made = slots.add(ledger_here(), job, dict.fromkeys(found, ("waiting", "backfill")), now, parallel=parallel)
-    return _added(known, made, as_json)
+    due = definition.cadence.slots(begin - timedelta(microseconds=1), min(end - timedelta(microseconds=1), now))
+    added = slots.add(ledger_here(), job, dict.fromkeys(due, ("waiting", "backfill")), now, parallel=parallel)
+    return _added(definition, added, as_json)
 
 
 def _rest(job: str, paused: bool, as_json: bool) -> None:
@@ -180,20 +182,24 @@ def _rest(job: str, paused: bool, as_json: bool) -> None:
 
     job_here(job)
     slots.pause(ledger_here(), job, paused, datetime.now(UTC))
-    return show({"job": job, "paused": paused}) if as_json else click.echo(f"{job} {'rests' if paused else 'goes on'}")
+    return (
+        show({"job": job, "paused": paused})
+        if as_json
+        else click.echo(f"{job} {'is paused' if paused else 'is resumed'}")
+    )
 
 
-def _added(job: Job, made: list[datetime], as_json: bool) -> None:
+def _added(job: Job, added: list[datetime], as_json: bool) -> None:
     if as_json:
-        return show({"job": job.name, "slots": [slot.isoformat() for slot in made]})
-    span = f", {job.shown(made[0])} to {job.shown(made[-1])}" if made else ""
-    click.echo(f"{job.name}: {len(made)} slot(s) wait{span}")
+        return show({"job": job.name, "slots": [slot.isoformat() for slot in added]})
+    span = f", {job.shown(added[0])} to {job.shown(added[-1])}" if added else ""
+    click.echo(f"{job.name}: {len(added)} slot(s) added{span}")
     click.echo("`d2c schedule run` runs them")
     return None
 
 
 def day_of(text: str, job: Job) -> datetime:
-    """Return the moment at which a day begins in the job's zone."""
+    """Return the time at which a day begins in the job's zone, in UTC."""
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=job.cadence.zone).astimezone(UTC)
     except ValueError:
@@ -201,20 +207,20 @@ def day_of(text: str, job: Job) -> datetime:
 
 
 def next_day(begin: datetime, job: Job) -> datetime:
-    """Return the moment at which the day after begins: days have 23 to 25 hours."""
+    """Return the time at which the next day begins, in UTC: days have 23 to 25 hours."""
     local = begin.astimezone(job.cadence.zone).replace(tzinfo=None) + timedelta(days=1)
     return local.replace(hour=0, minute=0, tzinfo=job.cadence.zone).astimezone(UTC)
 
 
 def job_here(name: str) -> Job:
-    """Return a job of the settings that hold here."""
+    """Return a job of the current settings."""
     from d2c_mlops.runs.schedule.jobs import job_of
 
     return job_of(settings(), name)
 
 
 def ledger_here() -> Ledger:
-    """Return the ledger of the settings that hold here."""
+    """Return the ledger of the current settings."""
     from d2c_mlops.ledger.store import Ledger
 
     return Ledger.of(settings())

@@ -1,4 +1,4 @@
-"""`d2c schedule export`: leave for another scheduler."""
+"""`d2c schedule export`: write the schedule for another scheduler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from d2c_mlops.cli import example, here, json_option, settings, show
 from d2c_mlops.cli.schedule import schedule
 from d2c_mlops.errors import UsageError
 
-LOCAL = ("cron", "systemd")  # targets on this machine: they know no path, so that the whole one is written
+LOCAL = ("cron", "systemd")  # targets on this machine: they have no PATH, so the full path of the command is written
 
 
 @example(
@@ -28,11 +28,18 @@ LOCAL = ("cron", "systemd")  # targets on this machine: they know no path, so th
     "--to", "target", required=True, metavar="TARGET", help="airflow, cron, github-actions, kubernetes or systemd."
 )
 @click.option(
-    "--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Where to write (schedule_export/TARGET)."
+    "--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Output folder; default: schedule_export/TARGET."
 )
-@click.option("--command", metavar="TEXT", help="What starts d2c there; for cron and systemd this environment's d2c.")
 @click.option(
-    "--root", metavar="FOLDER", type=click.Path(path_type=Path), help="The project's folder there, when not this one."
+    "--command",
+    metavar="TEXT",
+    help="Command that starts d2c; default for cron and systemd: the d2c of this environment.",
+)
+@click.option(
+    "--root",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="The project's folder on the target; default: this folder.",
 )
 @click.option("--image", metavar="NAME", help="Container image of the project, for Kubernetes.")
 @json_option
@@ -45,36 +52,36 @@ def export(
     image: str | None,
     as_json: bool,
 ) -> None:
-    """Write the schedule, or some JOBS of it, for another scheduler.
+    """Write the schedule, or only JOBS, for another scheduler.
 
-    The files call `d2c run JOB --slot`, so that a slot is run once whoever calls. What a target cannot express is left
-    to the ledger, or said in a comment at the head of its files.
+    The files call `d2c run JOB --slot`, so each slot runs only once. Rules that a target cannot express are applied by
+    the ledger or listed in a comment at the top of the files.
     """
     from d2c_mlops.runs.exports import export as write
     from d2c_mlops.runs.exports.common import Place
     from d2c_mlops.runs.schedule.jobs import readable, refusal
 
-    held = settings()
-    known, refused = readable(held)
+    config = settings()
+    available, refused = readable(config)
     if wrong := {name: failures for name, failures in refused.items() if not jobs or name in jobs}:
         raise refusal(wrong)
-    unknown = [name for name in jobs if name not in known]
+    unknown = [name for name in jobs if name not in available]
     if unknown:
-        raise UsageError(f"there is no job {unknown[0]!r}", next=f"settings.ini has: {', '.join(known) or 'none'}")
+        raise UsageError(f"there is no job {unknown[0]!r}", next=f"settings.ini has: {', '.join(available) or 'none'}")
     place = Place(
         command=command or (_d2c() if target in LOCAL else "d2c"),
-        root=root or held.root,
-        image=image or f"{held.root.name.lower() or 'd2c'}:{__version__}",
+        root=root or config.root,
+        image=image or f"{config.root.name.lower() or 'd2c'}:{__version__}",
         made_at=datetime.now(UTC),
     )
-    chosen = {name: job for name, job in known.items() if not jobs or name in jobs}
+    chosen = {name: job for name, job in available.items() if not jobs or name in jobs}
     for name in [name for name, job in chosen.items() if not job.cadence.cron]:
         del chosen[name]
-        click.echo(f"{name} has no cadence and is left out: `d2c schedule run` starts it on new data", err=True)
-    made = write(chosen, target, out or Path("schedule_export") / target, place)
+        click.echo(f"{name} has no cadence and is not exported: `d2c schedule run` starts it on new data", err=True)
+    paths = write(chosen, target, out or Path("schedule_export") / target, place)
     if as_json:
-        return show([str(path) for path in made])
-    for path in made:
+        return show([str(path) for path in paths])
+    for path in paths:
         click.echo(here(path))
     return None
 

@@ -1,4 +1,4 @@
-"""`d2c schedule why`: what became of the slots of a job, on the clock of its zone."""
+"""`d2c schedule why`: the history of a job's slots, in the job's time zone."""
 
 from __future__ import annotations
 
@@ -26,56 +26,56 @@ DAY = re.compile(r"\d{4}-\d\d-\d\d")
 @click.argument("slot", metavar="SLOT|DAY")
 @json_option
 def why(job: str, slot: str, as_json: bool) -> None:
-    """Say why a SLOT of JOB, or those of a DAY, ran, wait, were skipped or failed.
+    """Explain why a SLOT of JOB, or each slot of a DAY, ran, is waiting, was skipped or failed.
 
-    A time without an offset, and a day, are on the clock of the job's zone.
+    A day, or a time without an offset, is in the job's time zone.
     """
     from d2c_mlops.runs.execution import slots
 
     ledger = ledger_here()
-    known = _job_on_record(job, ledger)
+    definition = _job_on_record(job, ledger)
     try:
         moment = datetime.fromisoformat(slot)
     except ValueError:
         raise UsageError(
-            f"{slot!r} is neither a moment nor a day", next="write 2026-11-23 or 2026-11-23T05:00Z"
+            f"{slot!r} is neither a time nor a date", next="write 2026-11-23 or 2026-11-23T05:00Z"
         ) from None
     if DAY.fullmatch(slot):
-        return _why_day(known, day_of(slot, known), slot, as_json)
-    moment = moment.replace(tzinfo=known.cadence.zone) if moment.tzinfo is None else moment
+        return _why_day(definition, day_of(slot, definition), slot, as_json)
+    moment = moment.replace(tzinfo=definition.cadence.zone) if moment.tzinfo is None else moment
     try:
-        found = slots.find(ledger, job, moment.astimezone(UTC))
+        record = slots.find(ledger, job, moment.astimezone(UTC))
     except UsageError:
-        local = moment.astimezone(known.cadence.zone)
+        local = moment.astimezone(definition.cadence.zone)
         day = f"d2c schedule why {job} {local:%Y-%m-%d}"
         raise UsageError(
-            f"{job} has no slot {known.shown(moment)} on record", next=f"`{day}` shows those of the day"
+            f"{job} has no slot {definition.shown(moment)} on record", next=f"`{day}` shows the slots of the day"
         ) from None
     if as_json:
-        return show({**found.to_dict(), "history": slots.history(ledger, job, found.slot)})
-    _explain(known, found)
+        return show({**record.to_dict(), "history": slots.history(ledger, job, record.slot)})
+    _explain(definition, record)
     return None
 
 
 def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
-    """Say what became of the slots of a day of the job's zone, or why there is none."""
+    """Print the history of a day's slots in the job's zone, or why there are none."""
     from d2c_mlops.runs.execution import slots
 
     ledger, end = ledger_here(), next_day(begin, job)
-    found = slots.between(ledger, job.name, begin, end)
+    records = slots.between(ledger, job.name, begin, end)
     if as_json:
-        told = [{**each.to_dict(), "history": slots.history(ledger, job.name, each.slot)} for each in found]
-        return show({"job": job.name, "day": day, "zone": job.settings.zone, "slots": told})
-    for each in found:
-        _explain(job, each)
-    if found:
+        rows = [{**record.to_dict(), "history": slots.history(ledger, job.name, record.slot)} for record in records]
+        return show({"job": job.name, "day": day, "zone": job.settings.zone, "slots": rows})
+    for record in records:
+        _explain(job, record)
+    if records:
         return None
     due = list(job.cadence.slots(begin - timedelta(microseconds=1), end - timedelta(microseconds=1)))
     if due:
         when = (
             "not due yet"
             if due[0] > datetime.now(UTC)
-            else "not on record: nothing ran the schedule, or it was not known"
+            else "not on record: no scheduler was running, or the job was not known"
         )
         click.echo(f"{job.name}: {len(due)} slot(s) on {day}, from {job.shown(due[0])}, {when}")
         return None
@@ -84,13 +84,13 @@ def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
     click.echo(f"{job.name} has no slot on {day}{when}{note}")
     if job.cadence.cron:
         click.echo(
-            f"the one before: {job.shown(job.cadence.last(begin))}, the next: {job.shown(job.cadence.next(begin))}"
+            f"previous slot: {job.shown(job.cadence.last(begin))}, next slot: {job.shown(job.cadence.next(begin))}"
         )
     return None
 
 
 def _explain(job: Job, slot: Slot) -> None:
-    """Print what happened to a slot, on the clock of the job's zone."""
+    """Print the history of a slot, in the job's zone."""
     from d2c_mlops.runs.execution import slots
     from d2c_mlops.runs.schedule.jobs import readable
     from d2c_mlops.runs.schedule.waits import waits_for
@@ -108,7 +108,7 @@ def _explain(job: Job, slot: Slot) -> None:
 
 
 def _job_on_record(name: str, ledger: Ledger) -> Job:
-    """Return a job; one whose section is gone or refused, but whose slots are on record, with the defaults."""
+    """Return a job; with the defaults if its section is missing or invalid but its slots are on record."""
     from d2c_mlops.runs.execution import slots
     from d2c_mlops.runs.schedule.cadence import never
     from d2c_mlops.runs.schedule.jobs import Job

@@ -1,4 +1,4 @@
-"""Command that answers a whole table: score."""
+"""Command for batch predictions: score."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from d2c_mlops.errors import DataRefused
 @click.argument("model")
 @click.argument("source")
 @click.argument("sink")
-@click.option("--version", "number", type=int, help="The version; the champion when not given.")
-@click.option("--reasons", is_flag=True, help="Write why, too.")
+@click.option("--version", "number", type=int, help="The version; default: the champion.")
+@click.option("--reasons", is_flag=True, help="Also write the reasons of each prediction.")
 @click.option("--encoding", default="", metavar="NAME", help="Encoding of a text file, such as cp1252.")
 @click.option("--decimal", type=click.Choice([".", ","]), default=None, help="Decimal mark of numbers in a text file.")
 @click.option("--dates", type=click.Choice(["dmy", "mdy", "ymd"]), help="Order of day, month and year in a text file.")
@@ -38,13 +38,16 @@ def score(
     dates: str | None,
     as_json: bool,
 ) -> None:
-    """Answer every record of SOURCE as MODEL's service would, and write the answers to SINK.
+    """Predict every record of SOURCE, with the same results as MODEL's service, and write the predictions to SINK.
 
-    SOURCE is a Parquet or CSV file or URL::TABLE of a database; its columns are those of the contract, more are allowed.
-    Encoding, decimal mark and order of dates are taken from a text file where they are clear, and refused where they are not, until
-    they are declared. SINK is a file (replaced as a whole), URL::TABLE (one row per key and version; a row that is the same stays as it is), or
-    the URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; what it refuses is kept as dead letters), or `ledger:`, from where
-    `d2c decisions run` makes decisions of them. Interrupted, the same command goes on where it stopped; repeated, it changes nothing. While a rollout is going, its keys are the challenger's here too.
+    SOURCE is a Parquet or CSV file, or URL::TABLE of a database. It needs the columns of the contract and may have more.
+    Encoding, decimal mark and order of dates of a text file are detected; if they are ambiguous, the file is refused until the option
+    is given. SINK is one of: a file (replaced as a whole); URL::TABLE (one row per key and version; equal rows are not rewritten); the
+    URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; refused records are saved as dead letters); or `ledger:`, from which
+    `d2c decisions run` creates decisions.
+
+    After an interruption, the same command continues where it stopped. Repeating a finished command changes nothing. During a rollout, the
+    challenger predicts its keys here too.
     """
     from d2c_mlops.data.sources.files import FileFormat
     from d2c_mlops.ledger.store import Ledger
@@ -53,33 +56,33 @@ def score(
     from d2c_mlops.serving.batch.score import score as answer
     from d2c_mlops.serving.rollout.history import beside
 
-    held = settings()
-    ledger = Ledger.of(held)
+    config = settings()
+    ledger = Ledger.of(config)
     version = find_version(ledger, model, number) if number is not None else live(ledger, model)
     with click.progressbar(
         length=1, label="records", file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
     ) as bar:
 
-        def progress(done: int, total: int) -> None:
+        def progress(completed: int, total: int) -> None:
             bar.length = total
-            bar.update(done - bar.pos)
+            bar.update(completed - bar.pos)
 
-        both = beside(ledger, model, held) if number is None else None
+        both = beside(ledger, model, config) if number is None else None
         form = FileFormat(encoding, decimal or "", dates or "")
-        told = answer(version, source, sink, held, form=form, reasons=reasons, beside=both, progress=progress)
+        report = answer(version, source, sink, config, form=form, reasons=reasons, beside=both, progress=progress)
     if as_json:
-        show(told.to_dict())
+        show(report.to_dict())
     else:
-        counts = told.written
-        news = f"{counts.inserted} new, {counts.updated} changed, {counts.unchanged} as they were"
-        click.echo(f"{model} version {told.version} answered {told.records} records: {news} in {told.sink}")
-        for note in told.notes:
+        counts = report.written
+        news = f"{counts.inserted} new, {counts.updated} changed, {counts.unchanged} unchanged"
+        click.echo(f"{model} version {report.version} predicted {report.records} records: {news} in {report.sink}")
+        for note in report.notes:
             click.echo(f"  {note}")
-        if told.challenger is not None:
-            failed = f"; it failed on {told.failed}, the champion answered them" if told.failed else ""
-            click.echo(f"version {told.challenger} answered {told.challenged} of them, as in the rollout{failed}")
-    if told.written.dead:
+        if report.challenger is not None:
+            failed = f"; it failed on {report.failed}, which the champion predicted" if report.failed else ""
+            click.echo(f"version {report.challenger} predicted {report.challenged} of them, as in the rollout{failed}")
+    if report.written.dead:
         raise DataRefused(
-            f"{told.written.dead} answers were refused by the web hook", where=told.written.letters,
-            next="read why there, mend it, and run the same command again: it sends these alone",
+            f"{report.written.dead} predictions were refused by the web hook", where=report.written.letters,
+            next="read the reasons in this file, fix the cause and run the same command again: it sends only these",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Commands about services: package, serve."""
+"""Commands for services: package, serve."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 beside_option = click.option(
-    "--with-challenger", "wanted", is_flag=False, flag_value="alias", metavar="[VERSION]",
-    help="A version to load beside it, the registry's alias `challenger` without a number; when not given that of the "
-    "rollout that is going, else the newest that one may begin with.",
+    "--with-challenger", "with_challenger", is_flag=False, flag_value="alias", metavar="[VERSION]",
+    help="A challenger to load together with it; without a number, the version with the registry alias `challenger`. Default: the "
+    "challenger of the current rollout, else the newest version that a rollout may start with.",
 )  # fmt: skip
 
 
@@ -28,13 +28,11 @@ beside_option = click.option(
 )
 @main.command()
 @click.argument("model")
-@click.option("--version", "number", type=int, help="The version; the champion when not given.")
+@click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option("--containerize", is_flag=True, help="Build an image of the Bento as well.")
-@click.option(
-    "--backend", type=click.Choice(["docker", "podman", "buildah"]), help="The builder; found when not given."
-)
-@click.option("--tag", help="Name of the image; MODEL:vVERSION when not given.")
-@click.option("--base-image", "base", help="Image to start from; [d2c] base_image, else Python's slim one.")
+@click.option("--backend", type=click.Choice(["docker", "podman", "buildah"]), help="The builder; default: detected.")
+@click.option("--tag", help="Name of the image; default: MODEL:vVERSION.")
+@click.option("--base-image", "base", help="Base image; default: [d2c] base_image, else Python's slim image.")
 @click.option(
     "--opt", "options", multiple=True, metavar="NAME=VALUE", help="Further option of the builder; repeatable."
 )
@@ -42,39 +40,41 @@ beside_option = click.option(
 @json_option
 def package(
     model: str, number: int | None, containerize: bool, backend: str | None, tag: str | None, base: str | None,
-    options: tuple[str, ...], wanted: str | None, as_json: bool,
+    options: tuple[str, ...], with_challenger: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Build the Bento of MODEL's champion: offline, pinned, only what the service needs; a challenger beside it.
+    """Build the Bento of MODEL's champion, offline, with pinned versions and only the packages that the service needs.
 
-    With --containerize an image of it too, by docker, podman or buildah. It runs as user 1034, needs no writable root
-    (volumes: /state for the prediction log, /tmp), reads API keys from /keys/keys.json, listens on 3000 with /livez and
-    /readyz, and holds a bill of materials (CycloneDX), which is written beside the Bento as well. An image in which nbdev,
-    papermill, mlflow or JupyterLab can be imported, or a pin does not hold, is refused.
+    With --containerize, also build an image with docker, podman or buildah. The container runs as user 1034 with a read-only root
+    (volumes: /state for the prediction log, /tmp), reads API keys from /keys/keys.json and listens on port 3000 with /livez and
+    /readyz. The image contains a bill of materials (CycloneDX), which is also written to the Bento's folder. The build fails if nbdev,
+    papermill, mlflow or JupyterLab can be imported in the image, or if a package differs from its pin.
     """
     from d2c_mlops.serving.package.bento import package as build
 
     if not containerize and (backend or tag or base or options):
-        raise click.UsageError("--backend, --tag, --base-image and --opt go with --containerize")
-    held, version, challenger = settings(), _version(model, number), _beside(model, number, wanted)
+        raise click.UsageError("--backend, --tag, --base-image and --opt require --containerize")
+    config, version, challenger = settings(), _version(model, number), _beside(model, number, with_challenger)
     if not containerize:
-        made = build(version, held, challenger)
+        bento = build(version, config, challenger)
         if as_json:
-            return show(made.to_dict())
-        click.echo(f"{made.tag} {'built' if made.made else 'is there already'}, {here(made.folder)}")
-        click.echo(f"files: {made.sha256}")
+            return show(bento.to_dict())
+        click.echo(f"{bento.tag} {'built' if bento.made else 'already exists'}, {here(bento.folder)}")
+        click.echo(f"files: {bento.sha256}")
         return None
     from d2c_mlops.serving.package.container import containerize as pack
     from d2c_mlops.serving.package.container import find_builder
 
-    find_builder(backend or "")  # before the Bento is built: what is missing is said at once
-    made = build(version, held, challenger)
-    said = (lambda text: click.echo(text, err=True)) if not as_json else (lambda text: None)
-    image = pack(made, version, held, tag=tag or "", backend=backend or "", base=base or "", options=options, said=said)
+    find_builder(backend or "")  # before the Bento is built, so that a missing builder is reported at once
+    bento = build(version, config, challenger)
+    log = (lambda text: click.echo(text, err=True)) if not as_json else (lambda text: None)
+    image = pack(
+        bento, version, config, tag=tag or "", backend=backend or "", base=base or "", options=options, said=log
+    )
     if as_json:
-        return show(made.to_dict() | {"image": image.to_dict()})
-    click.echo(f"{image.tag} ({image.size / 1e6:,.0f} MB) of {made.tag}, {image.packages} pinned packages")
-    click.echo(f"files: {made.sha256}")
-    click.echo(f"bill of materials: {here(made.folder / 'sbom.cdx.json')}")
+        return show(bento.to_dict() | {"image": image.to_dict()})
+    click.echo(f"{image.tag} ({image.size / 1e6:,.0f} MB) of {bento.tag}, {image.packages} pinned packages")
+    click.echo(f"files: {bento.sha256}")
+    click.echo(f"bill of materials: {here(bento.folder / 'sbom.cdx.json')}")
     click.echo(f"next: d2c deploy {model} --to kubernetes --image {image.tag}")
     return None
 
@@ -82,39 +82,45 @@ def package(
 @example("d2c serve demand", "d2c serve demand --port 8080", "d2c serve demand --with-challenger 4")
 @main.command()
 @click.argument("model")
-@click.option("--version", "number", type=int, help="The version; the champion when not given.")
-@click.option("--port", type=int, help="Port to listen on; service_port of the model's settings when not given.")
+@click.option("--version", "number", type=int, help="The version; default: the champion.")
+@click.option("--port", type=int, help="Port to listen on; default: service_port of the model's settings.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--workers", type=click.IntRange(1), help="Processes that answer; [service] workers when not given.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes; default: [service] workers.")
 @beside_option
 @json_option
 def serve(
-    model: str, number: int | None, port: int | None, host: str, workers: int | None, wanted: str | None, as_json: bool
+    model: str,
+    number: int | None,
+    port: int | None,
+    host: str,
+    workers: int | None,
+    with_challenger: str | None,
+    as_json: bool,
 ) -> None:
-    """Serve MODEL's champion over HTTP until Ctrl-C, with the version beside it that a rollout is about or may begin with."""
+    """Serve MODEL's champion over HTTP until Ctrl-C, together with the challenger of a current or next rollout."""
     import signal
     import threading
 
     from d2c_mlops.serving.local.server import check_port, serving
     from d2c_mlops.serving.package.bento import package as build
 
-    held = settings()
-    port = port if port is not None else held.model(model).service_port
+    config = settings()
+    port = port if port is not None else config.model(model).service_port
     check_port(host, port)
     version = _version(model, number)
-    challenger = _beside(model, number, wanted)
-    bento = build(version, held, challenger)
+    challenger = _beside(model, number, with_challenger)
+    bento = build(version, config, challenger)
     stopped = threading.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: stopped.set())
-    with serving(bento, held, port=port, host=host, workers=workers) as server:
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stopped.set())
+    with serving(bento, config, port=port, host=host, workers=workers) as server:
         if as_json:
             show({"url": server.url, "tag": bento.tag, "pid": server.process.pid, "log": str(server.log)})
         else:
-            click.echo(f"{model} version {version.version} answers at {server.url} (log: {here(server.log)})")
+            click.echo(f"{model} version {version.version} is served at {server.url} (log: {here(server.log)})")
             if challenger is not None:
                 click.echo(
-                    f"version {challenger.version} is packaged beside it; `d2c rollout {model}` says whether it answers"
+                    f"version {challenger.version} is loaded as the challenger; `d2c rollout {model}` shows the rollout"
                 )
             click.echo("Ctrl-C stops it")
         while not stopped.wait(0.5) and server.process.poll() is None:
@@ -123,7 +129,9 @@ def serve(
     if ended is not None and not stopped.is_set():
         from d2c_mlops.errors import D2CError
 
-        raise D2CError(f"the service ended by itself with status {ended}", where=str(server.log), next="read the log")
+        raise D2CError(
+            f"the service exited unexpectedly with status {ended}", where=str(server.log), next="read the log"
+        )
 
 
 def _version(model: str, number: int | None) -> Version:
@@ -135,9 +143,13 @@ def _version(model: str, number: int | None) -> Version:
     return find_version(ledger, model, number) if number is not None else live(ledger, model)
 
 
-def _beside(model: str, number: int | None, wanted: str | None) -> Version | None:
+def _beside(model: str, number: int | None, with_challenger: str | None) -> Version | None:
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.serving.rollout.commands import challenger
 
-    held = settings()
-    return challenger(Ledger.of(held), model, held, wanted) if number is None or wanted is not None else None
+    config = settings()
+    return (
+        challenger(Ledger.of(config), model, config, with_challenger)
+        if number is None or with_challenger is not None
+        else None
+    )

@@ -118,10 +118,10 @@ def test_what_is_not_considered_is_told_with_what_to_do(tmp_path: Path, monkeypa
     done = CliRunner().invoke(main, ["decisions", "run", "price"])
     assert done.exit_code == 0, done.output
     text = " ".join(done.output.split())
-    assert "2 predictions by keys without scope decide were not considered (crm): give the key that scope" in text
-    assert "or list it under [decisions:price] keys =" in text
-    assert "1 predictions asked without a known API key were not considered" in text
-    assert "no API key of price is called nobody" in text
+    assert "2 predictions from API keys without the scope `decide` were ignored (crm): create a key with that scope" in text
+    assert "or list the key under [decisions:price] keys =" in text
+    assert "1 predictions without a known API key were ignored" in text
+    assert "price has no API key named nobody" in text
     (told,) = orjson.loads(CliRunner().invoke(main, ["decisions", "run", "price", "--json"]).output)
     assert (told["proposed"]["without_scope"], told["proposed"]["without_key"]) == (2, 1)
 

@@ -622,7 +622,7 @@ def test_the_commands_lead_from_a_prediction_to_its_action(tmp_path: Path, monke
     assert sorted(v for each in receiver.applied.values() for v in each) == [10.2, 20.0, 31.5]
     (figures,) = json.loads(d2c("stats", "--json"))
     assert figures["statuses"]["applied"] == 3 and figures["share_auto"] == 0.25 and figures["median_seconds"] < 60
-    assert "P-3" in d2c("show", ids["P-3"]) and "price" in d2c("stats") and "nothing waits" in d2c()
+    assert "P-3" in d2c("show", ids["P-3"]) and "price" in d2c("stats") and "no decision needs approval" in d2c()
     d2c("show", "nope", code=2)
 
 

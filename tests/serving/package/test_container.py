@@ -225,7 +225,7 @@ def test_without_a_builder_the_command_says_what_to_install(settings: Settings, 
     )
     assert not (settings.store / "bentoml/bentos").exists()  # said before anything was built
     alone = CliRunner().invoke(main, ["package", "mean_units", "--tag", "x"])
-    assert alone.exit_code == 2 and "go with --containerize" in alone.output
+    assert alone.exit_code == 2 and "require --containerize" in alone.output
 
 
 def test_wheels_come_by_uv_else_by_pip_else_it_says_so(fakes: Path, monkeypatch: pytest.MonkeyPatch):

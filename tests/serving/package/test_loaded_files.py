@@ -203,7 +203,7 @@ def test_deploy_takes_the_digest_of_an_image_that_was_built_here(settings: Setti
     assert "cannot verify its files" in other.output
     assert VARIABLE not in Path("deploy/compose/mean_units/compose.yaml").read_text()
     wrong = CliRunner().invoke(main, ["deploy", "mean_units", "--to", "compose", "--files", "abc"])
-    assert wrong.exit_code == 2 and "no SHA-256" in wrong.output
+    assert wrong.exit_code == 2 and "is not a SHA-256 digest" in wrong.output
 
 
 @pytest.mark.slow

@@ -661,7 +661,7 @@ def test_what_served_a_key_is_logged_or_computed_and_says_which(two, settings: S
     before = f"{now - timedelta(days=1):%Y-%m-%d}"
     assert [each.version for each in verbs.served("mean_units", theirs, at=before, settings=settings)] == [None]
     shown = CliRunner().invoke(main, ["served", "mean_units", ours])
-    assert "computed" in shown.output and "no prediction was logged" in shown.output
+    assert "computed" in shown.output and "no logged prediction for this key" in shown.output
 
 
 # --- batch
