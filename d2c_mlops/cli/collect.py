@@ -19,9 +19,9 @@ from d2c_mlops.cli import example, here, json_option, main, settings, show
 )
 @json_option
 def collect(folder: Path | None, as_json: bool) -> None:
-    """Load the logs of services into the ledger: predictions, feedback and outcomes, each exactly once.
+    """Load service logs into the ledger.
 
-    Services may keep running. A log file is removed after its rows are committed. Repeating the command changes nothing.
+    Predictions, feedback and outcomes are loaded exactly once. Services may keep running. A log file is removed after its rows are committed. Repeating the command changes nothing.
     """
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.serving.log.collect import collect as load

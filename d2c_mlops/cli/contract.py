@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @main.group()
 def contract() -> None:
-    """Show a contract, compare it with the one in production, generate typed clients."""
+    """Show, compare and check contracts; generate typed clients."""
 
 
 @example("d2c contract show demand", "d2c contract show demand --version 3 --json")

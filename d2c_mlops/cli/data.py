@@ -52,9 +52,9 @@ def ingest(
     zone: str | None,
     as_json: bool,
 ) -> None:
-    """Read SOURCE into canonical tables: CSV and Parquet files, a folder or a zip or tar file of them, a database URL, or `sample`.
+    """Read SOURCE into canonical tables.
 
-    Several files of one table are combined, such as monthly files, parts, or CSV and Parquet files together. A row that is the same in
+    SOURCE is a CSV or Parquet file, a folder, zip or tar file of them, a database URL, or `sample`. Several files of one table are combined, such as monthly files, parts, or CSV and Parquet files together. A row that is the same in
     two files counts once. If two files disagree about a row, the file with the later date in its name is used; without dates in the
     names, both files are refused. Files that were not read are listed.
 

@@ -25,9 +25,9 @@ model_argument = click.argument("model", required=False)
 @json_option
 @click.pass_context
 def decisions(context: click.Context, as_json: bool) -> None:
-    """Turn predictions into decisions: apply them automatically within guardrails, else ask for approval.
+    """Turn predictions into decisions.
 
-    A section [decisions:MODEL] of settings.ini is the policy. `field` is the output to decide about. `auto` is the rule for automatic
+    Decisions within guardrails are applied automatically, others need approval. A section [decisions:MODEL] of settings.ini is the policy. `field` is the output to decide about. `auto` is the rule for automatic
     approval, such as abs(price - current_price) / current_price <= 0.05. `allow` must hold for every decision that is
     applied. `deadline` and `at_deadline` limit the waiting time, `max_auto` limits automatic approvals per day, `deciders` lists the
     approvers. `apply` is the target: a web hook or URL::TABLE. Predictions become decisions if they come from batches

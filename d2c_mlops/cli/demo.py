@@ -14,8 +14,9 @@ from .runs import Progress
 @main.command()
 @json_option
 def demo(as_json: bool) -> None:
-    """Run the complete workflow on a real sample of 1.5 million sales lines: ingest, train, promote, package, serve, predict.
+    """Run the complete workflow on sample data.
 
+    Ingest 1.5 million real sales lines, train, promote, package and serve a model, and request a prediction.
     Then check, convert, verify and package a notebook from 2019, and request a prediction from it over HTTP.
 
     Files are written only in the store (`d2c settings` prints its path). It is safe to run the demo again.

@@ -31,9 +31,9 @@ from d2c_mlops.settings import Settings
 )
 @json_option
 def loadtest(model: str, number: int | None, seconds: float, connections: int, path: str | None, as_json: bool) -> None:
-    """Measure MODEL's service: CPU time per request, latency and peak memory.
+    """Measure the performance of MODEL's service.
 
-    The service runs on this machine, without API keys and with a separate log. The test sends one record per request, then the
+    The figures are CPU time per request, latency and peak memory. The service runs on this machine, without API keys and with a separate log. The test sends one record per request, then the
     largest request that the service accepts. The figures are stored with the Bento; `d2c deploy` derives limits from them.
     """
     from d2c_mlops.ledger.store import Ledger
@@ -106,9 +106,9 @@ def deploy(
     memory: int | None, rate: float | None, replicas: tuple[int, int] | None, files: str | None, latency: float,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Write the deployment files for MODEL's image: probes, resource limits, non-root user, policies, alert rules, secret references.
+    """Write deployment files for MODEL's image.
 
-    Resource limits come from `d2c loadtest`; if there was no load test, the output and the files say so.
+    They contain probes, resource limits, a non-root user, network policies, alert rules and secret references. Resource limits come from `d2c loadtest`; if there was no load test, the output and the files say so.
     github-actions writes a workflow from push to production: tests, Bento, image, staging, contract check, rollout.
     """
     from d2c_mlops.decisions.server import deployed

@@ -48,9 +48,9 @@ def forget(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Erase or pseudonymise CUSTOMER in datasets, ledger, logs, saved responses and outputs.
+    """Erase or pseudonymise the data of CUSTOMER.
 
-    CUSTOMER is a customer_id or a lead_id. The whole ID must match: 12 does not match 123. Without --yes, nothing is changed. Places that the
+    The command covers datasets, ledger, logs, saved responses and outputs. CUSTOMER is a customer_id or a lead_id. The whole ID must match: 12 does not match 123. Without --yes, nothing is changed. Places that the
     command cannot change (backups, sources, sinks, model files) are listed, and so are the versions trained on data of this customer.
     Later ingests skip the customer. The ledger keeps a record with a keyed hash of CUSTOMER.
     """

@@ -23,9 +23,9 @@ EXTENSIONS = Path(__file__).parents[1] / "runs" / "labextensions"
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @json_option
 def lab(arguments: tuple[str, ...], as_json: bool) -> None:
-    """Start JupyterLab on the project; its 'Create Notebook Job' records runs in the ledger.
+    """Start JupyterLab on the project.
 
-    The job form shows the notebook's parameters with their defaults and refuses invalid values.
+    'Create Notebook Job' records its runs in the ledger. The job form shows the notebook's parameters with their defaults and refuses invalid values.
     Arguments after -- go to JupyterLab. With --json, print the command and start nothing.
     """
     missing = [name for name in ("jupyterlab", "jupyter_scheduler") if find_spec(name) is None]

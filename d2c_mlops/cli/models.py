@@ -112,10 +112,9 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
 )
 @json_option
 def check_model(model: str, number: int | None, as_json: bool) -> None:
-    """Check in a clean process that MODEL follows the rules for models. Ends with exit code 4 if a rule is broken.
-
+    """Check that MODEL follows the rules for models. Ends with exit code 4 if a rule is broken.
     The rules find predictions in the wrong order, changed inputs, use of future data, pickle files, and an evaluation that does not
-    depend on the data. The class is checked with its own example, a version also with its training data. The gate runs the same checks.
+    depend on the data. The class is checked with its own example, a version also with its training data. The check runs in a clean process. The gate runs the same checks.
     """
     from d2c_mlops.registry.evidence import check
 

@@ -61,7 +61,7 @@ def rollout(
     target: str | None,
     as_json: bool,
 ) -> None:
-    """Roll out MODEL's challenger: start, change the share, promote or abort. Without options, show the status.
+    """Start, change, promote or abort a rollout of MODEL. Without options, show its status.
 
     Running services apply a change within seconds, without a restart. They need both versions loaded; `d2c serve` and
     `d2c package` load both during a rollout. A key served by the challenger stays with it when the share grows. If the challenger

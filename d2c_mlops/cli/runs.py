@@ -47,9 +47,9 @@ def run(
     grace: float | None,
     as_json: bool,
 ) -> None:
-    """Run a runbook or a notebook with papermill and record the run in the ledger.
+    """Run a notebook and record the run.
 
-    Parameters are checked against the notebook's cell tagged `parameters` before a kernel starts. The output notebook
+    NOTEBOOK is a path or the name of a runbook. It runs with papermill. Parameters are checked against the notebook's cell tagged `parameters` before a kernel starts. The output notebook
     and an HTML page are saved, even if a cell fails.
 
     With --slot, run one slot of a scheduled job, for use by cron and orchestrators. The slot is claimed in the ledger, so it runs
@@ -184,7 +184,7 @@ def show_run(run_id: str, as_json: bool) -> None:
 
 @main.group()
 def runbook() -> None:
-    """List the notebooks that come with d2c_mlops, or copy one to edit it."""
+    """List or copy the included notebooks (runbooks)."""
 
 
 @example("d2c runbook list")

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @example("d2c schedule list", "d2c schedule why train_demand 2026-11-23", "d2c schedule run")
 @main.group()
 def schedule() -> None:
-    """Run notebooks on a schedule: each slot of each [schedule:NAME] in settings.ini runs once and is recorded.
+    """Run notebooks on a schedule.
+
+    Each slot of each [schedule:NAME] in settings.ini runs once and is recorded.
 
     \b
     at = every 15 minutes · every 6 hours    counted from local midnight; must divide the day evenly

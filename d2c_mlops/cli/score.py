@@ -38,9 +38,9 @@ def score(
     dates: str | None,
     as_json: bool,
 ) -> None:
-    """Predict every record of SOURCE, with the same results as MODEL's service, and write the predictions to SINK.
+    """Predict all records of SOURCE and write them to SINK.
 
-    SOURCE is a Parquet or CSV file, or URL::TABLE of a database. It needs the columns of the contract and may have more.
+    The predictions equal those of MODEL's service. SOURCE is a Parquet or CSV file, or URL::TABLE of a database. It needs the columns of the contract and may have more.
     Encoding, decimal mark and order of dates of a text file are detected; if they are ambiguous, the file is refused until the option
     is given. SINK is one of: a file (replaced as a whole); URL::TABLE (one row per key and version; equal rows are not rewritten); the
     URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; refused records are saved as dead letters); or `ledger:`, from which

@@ -42,9 +42,9 @@ def package(
     model: str, number: int | None, containerize: bool, backend: str | None, tag: str | None, base: str | None,
     options: tuple[str, ...], with_challenger: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Build the Bento of MODEL's champion, offline, with pinned versions and only the packages that the service needs.
+    """Build the Bento of MODEL's champion.
 
-    With --containerize, also build an image with docker, podman or buildah. The container runs as user 1034 with a read-only root
+    The build works offline and contains only the packages that the service needs, with pinned versions. With --containerize, also build an image with docker, podman or buildah. The container runs as user 1034 with a read-only root
     (volumes: /state for the prediction log, /tmp), reads API keys from /keys/keys.json and listens on port 3000 with /livez and
     /readyz. The image contains a bill of materials (CycloneDX), which is also written to the Bento's folder. The build fails if nbdev,
     papermill, mlflow or JupyterLab can be imported in the image, or if a package differs from its pin.
@@ -97,7 +97,10 @@ def serve(
     with_challenger: str | None,
     as_json: bool,
 ) -> None:
-    """Serve MODEL's champion over HTTP until Ctrl-C, together with the challenger of a current or next rollout."""
+    """Serve MODEL's champion over HTTP until Ctrl-C.
+
+    The challenger of a current or next rollout is loaded too.
+    """
     import signal
     import threading
 

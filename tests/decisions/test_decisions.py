@@ -608,7 +608,7 @@ def test_the_commands_lead_from_a_prediction_to_its_action(tmp_path: Path, monke
         return done.output
 
     assert json.loads(d2c("collect", "--dry-run", "--json"))[0]["proposed"]["auto"] == 1
-    assert "4 new: 1 unasked, 3 to be asked about, 1 applied" in d2c("run")
+    assert "4 new: 1 applied automatically, 3 need approval, 1 applied" in d2c("run")
     ids = {each["about"]["sku"]: each["id"] for each in json.loads(d2c("list", "--json"))}
     assert set(ids) == {"P-2", "P-3", "P-4"}
     d2c("approve", ids["P-2"][:8], "--by", "jo")

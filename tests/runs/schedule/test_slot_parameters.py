@@ -194,7 +194,7 @@ def test_why_says_what_becomes_of_the_31st_in_a_short_month(scheduled: Settings,
     ini.write_text(ini.read_text().replace("daily at 06:00", "monthly on 31 06:00"))
     done = CliRunner().invoke(main, ["schedule", "why", "report", "2026-02-28"])
     assert "has no slot on 2026-02-28" in done.output and "not in February" in done.output
-    assert "the next: 2026-03-31T06:00+02:00" in done.output
+    assert "next slot: 2026-03-31T06:00+02:00" in done.output
     assert "not in February" in CliRunner().invoke(main, ["schedule", "list"]).output
     assert "31st" in CliRunner().invoke(main, ["schedule", "--help"]).output
 

@@ -531,7 +531,7 @@ def test_answers_do_not_go_over_an_open_line(settings, version, tmp_path):
 def test_the_command_tells_what_was_written(settings, version, tmp_path):
     done = CliRunner().invoke(main, ["score", "mean_units", asked(tmp_path), "out.csv"])
     assert done.exit_code == 0, done.output
-    assert "answered 50 records: 50 new, 0 changed, 0 as they were in out.csv" in done.output
+    assert "predicted 50 records: 50 new, 0 changed, 0 unchanged in out.csv" in done.output
     told = json.loads(CliRunner().invoke(main, ["score", "mean_units", asked(tmp_path), "out.csv", "--json"]).stdout)
     assert (told["records"], told["unchanged"]) == (50, 50)
     unknown = CliRunner().invoke(main, ["score", "mean_units", asked(tmp_path), "out.docx"])

@@ -565,7 +565,7 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
     assert not told.going and told.notes == ["nothing changes: another major"]
     with pytest.raises(GateRefused):
         rollouts.rollout("mean_units", settings, shadow=True)
-    with pytest.raises(UsageError, match="begin goes with"):
+    with pytest.raises(UsageError, match="begin requires"):
         verbs.rollout("mean_units", begin=True, settings=settings)
 
 
@@ -630,12 +630,12 @@ def test_the_command_tells_how_it_stands(two, settings: Settings) -> None:
     assert "there was no rollout yet" in run()
     assert "version 2 answers 10 % of the keys" in run("--percent", "10", "--reason", "a tenth")
     assert json.loads(run("--json"))["rollout"]["share"] == 0.1
-    assert "version 1 answers all keys" in run("--abort", "--reason", "enough")
+    assert "version 1 serves all keys" in run("--abort", "--reason", "enough")
     assert "enough" in run()
     with pytest.raises(UsageError, match="aborted on"):
         verbs.rollout("mean_units", percent=5, settings=settings)
     assert verbs.rollout("mean_units", percent=5, version=2, settings=settings).rollout.share == 0.05
-    with pytest.raises(UsageError, match="one thing"):
+    with pytest.raises(UsageError, match="only one of"):
         verbs.rollout("mean_units", percent=5, abort=True, settings=settings)
 
 
@@ -689,7 +689,7 @@ def test_a_batch_divides_the_keys_as_the_service_does(two, settings: Settings, t
     table = f"sqlite:///{tmp_path / 'shop.db'}::units"
     assert score(first, str(source), table, settings, beside=both).written.inserted == 200
     again = CliRunner().invoke(main, ["score", "mean_units", str(source), table])
-    assert "200 as they were" in again.output and "as in the rollout" in again.output
+    assert "200 unchanged" in again.output and "as in the rollout" in again.output
 
 
 def test_a_batch_falls_back_where_the_challenger_fails(two, settings: Settings, tmp_path: Path, monkeypatch) -> None:
