@@ -1,1 +1,1 @@
-"""Execute notebooks by papermill, on record."""
+"""Execute notebooks with papermill and record each run."""

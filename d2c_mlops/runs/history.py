@@ -1,4 +1,4 @@
-"""The past of the runs: find, compare, export, and let go of what nobody needs any more."""
+"""Past runs: find, compare, export and prune them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from d2c_mlops.settings import Settings
 
 @dataclass(frozen=True)
 class Filter:
-    """Which runs are meant; None means any."""
+    """Criteria for selecting runs; None matches every run."""
 
     model: str | None = None
     status: str | None = None
@@ -48,21 +48,21 @@ class Filter:
 
 
 def found(ledger: Ledger, which: Filter, limit: int | None = None) -> list[Run]:
-    """Return runs, the newest first."""
+    """Return runs, newest first."""
     query = which.apply(select(runs)).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
     with ledger.read() as connection:
         return [Run(**row._mapping) for row in connection.execute(query)]
 
 
-def compare(settings: Settings, one: Run, other: Run) -> dict[str, dict[str, tuple[Any, Any]]]:
-    """Return what differs between two runs, in groups; a name that one of them lacks has None there."""
+def compare(settings: Settings, first: Run, second: Run) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """Return the differences of two runs, by group; a name that is missing in one run has None there."""
     groups: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
-        "parameters": (one.parameters, other.parameters),
-        "recorded": (one.recorded, other.recorded),
-        "inputs": (_by_name(one.inputs), _by_name(other.inputs)),
-        "code": (_code(one), _code(other)),
-        "packages": (packages(settings, one.environment), packages(settings, other.environment)),
-        "run": (_outcome(one), _outcome(other)),
+        "parameters": (first.parameters, second.parameters),
+        "recorded": (first.recorded, second.recorded),
+        "inputs": (_by_name(first.inputs), _by_name(second.inputs)),
+        "code": (_code(first), _code(second)),
+        "packages": (packages(settings, first.environment), packages(settings, second.environment)),
+        "run": (_outcome(first), _outcome(second)),
     }
     differ = {
         group: {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}
@@ -77,10 +77,12 @@ FLAT = ("id", "job", "slot", "attempt", "runbook", "model", "status", "failure",
 
 
 def export(listed: Iterable[Run], file: Path) -> int:
-    """Write runs to a .csv, .jsonl or .parquet file as a whole and return how many there were."""
+    """Write runs to a .csv, .jsonl or .parquet file atomically and return the number of runs."""
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
     if file.suffix not in writers:
-        raise UsageError(f"{file.name} has no known ending", next=f"end it in one of: {', '.join(writers)}")
+        raise UsageError(
+            f"{file.name} has an unknown extension", next=f"use one of these extensions: {', '.join(writers)}"
+        )
     rows = [_flat(run) if file.suffix != ".jsonl" else run.to_dict() for run in listed]
     draft = file.with_name(f"{file.name}.tmp")
     try:
@@ -92,9 +94,9 @@ def export(listed: Iterable[Run], file: Path) -> int:
 
 
 def prunable(ledger: Ledger, before: datetime, keep: int) -> list[Run]:
-    """Return the ended runs from before a moment that may go, the oldest first.
+    """Return the ended runs before a time that may be pruned, oldest first.
 
-    Kept are: what a version came from that is or was live or is its model's newest; the last success of every job and
+    Excluded are: runs of a version that is or was live or is its model's newest; the last success of every job and
     notebook; and, of each job and notebook, the `keep` newest.
     """
     with ledger.read() as connection:
@@ -116,7 +118,7 @@ def prunable(ledger: Ledger, before: datetime, keep: int) -> list[Run]:
 
 
 def prune(ledger: Ledger, settings: Settings, gone: Iterable[Run], at: datetime, rows: bool = False) -> int:
-    """Remove the outputs of runs, and with `rows` their rows, too; return the bytes that were freed here."""
+    """Remove the outputs of runs, and with `rows` also their ledger rows; return the bytes freed on this machine."""
     freed = 0
     for run in gone:
         freed += sum(file.stat().st_size for file in _files(run.outputs["folder"]))
@@ -132,19 +134,19 @@ def prune(ledger: Ledger, settings: Settings, gone: Iterable[Run], at: datetime,
 
 
 def _origins() -> Any:
-    """Return a query of the runs that made a version which is or was live, or is its model's newest."""
+    """Return a query of the runs that created a version which is or was live, or is its model's newest."""
     newest = select(versions.c.model, func.max(versions.c.version)).group_by(versions.c.model)
     promoted = select(promotions.c.model, promotions.c.version)
     key = func.coalesce(versions.c.model, "")
-    wanted = select(versions.c.run_id).where(versions.c.run_id.is_not(None))
+    run_ids = select(versions.c.run_id).where(versions.c.run_id.is_not(None))
     live = promoted.where(promotions.c.model == versions.c.model, promotions.c.version == versions.c.version).exists()
     last = newest.subquery()
     is_last = select(last).where(last.c[0] == key, last.c[1] == versions.c.version).exists()
-    return wanted.where(live | is_last)
+    return run_ids.where(live | is_last)
 
 
 def _by_name(inputs: list[dict[str, str]]) -> dict[str, str]:
-    return {each["name"]: each["digest"] for each in inputs}
+    return {dataset["name"]: dataset["digest"] for dataset in inputs}
 
 
 def _code(run: Run) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a notebook records with its run: values worth keeping and the datasets that it read."""
+"""Functions with which a notebook records values and the datasets that it reads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def record(**values: Any) -> None:
-    """Keep named values (numbers, texts, lists, dicts) with the run; outside of a run they are only printed."""
+    """Record named values (numbers, texts, lists, dicts) with the run; outside of a run they are only printed."""
     plain = clean({name: _plain(value, name) for name, value in values.items()}, forms(resolved()))
     tell("values", plain)
     print(" · ".join(f"{name} = {_short(value)}" for name, value in plain.items()))
 
 
 def open_tables(name: str, digest: str | None = None) -> Tables:
-    """Open a dataset that `d2c ingest` wrote; the run remembers which content it was."""
+    """Open a dataset that `d2c ingest` wrote and record its content hash with the run."""
     from d2c_mlops.data.tables import Tables
 
     tables = Tables.open(load().store, name, digest)
@@ -34,12 +34,12 @@ def open_tables(name: str, digest: str | None = None) -> Tables:
 
 
 def run_id() -> str | None:
-    """Return the id of the run that this notebook is executed in; None in JupyterLab."""
+    """Return the id of the run that executes this notebook; None in JupyterLab."""
     return os.environ.get(RUN_ID)
 
 
 def slot_key() -> str:
-    """Return the key of the job and slot that this run is for, the same at every attempt; empty outside of the schedule."""
+    """Return the key of this run's job and slot, the same at every attempt; empty outside of a schedule."""
     return os.environ.get(SLOT_KEY, "")
 
 
@@ -49,9 +49,9 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): _plain(each, name) for key, each in value.items()}
+        return {str(key): _plain(item, name) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each, name) for each in value]
+        return [_plain(item, name) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if hasattr(value, "isoformat"):

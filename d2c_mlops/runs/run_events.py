@@ -1,4 +1,4 @@
-"""The events that a run tells the ledger while it goes, a JSON line each in the folder of the run."""
+"""Events of a run, written as JSON lines to a file in the run's folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVENTS = "events.jsonl"
 
 
 def events(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield what a run has told so far; a torn last line is passed over."""
+    """Yield the events of a run so far; an incomplete last line is skipped."""
     file = folder / EVENTS
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
@@ -28,7 +28,7 @@ def events(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_events(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Return the recorded values and the inputs that a run has told so far."""
+    """Return the values and the inputs that a run has recorded so far."""
     values: dict[str, Any] = {}
     inputs: list[dict[str, str]] = []
     for event in events(folder):
@@ -40,19 +40,19 @@ def read_events(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
 
 
 def tell(kind: str, value: Any) -> None:
-    """Tell the run that this process belongs to; outside of a run do nothing."""
+    """Write an event to the run of this process; outside of a run do nothing."""
     folder = os.environ.get(FOLDER)
     if folder:
         tell_in(Path(folder), kind, value)
 
 
 def tell_in(folder: Path, kind: str, value: Any) -> None:
-    """Tell the run whose outputs lie in a folder."""
+    """Write an event to the run with this output folder."""
     line = json.dumps({"kind": kind, "value": value}, ensure_ascii=False) + "\n"
     with (folder / EVENTS).open("a", encoding="utf-8") as file:
         file.write(line)
 
 
 def notes_of(folder: Path) -> list[str]:
-    """Return the notes about a run: what a reader of its result has to know."""
+    """Return the notes about a run: what readers of its results need to know."""
     return [str(event["value"]) for event in events(folder) if event["kind"] == "note"]

@@ -1,4 +1,4 @@
-"""Executes the cells of a notebook in a kernel: where it stops, why, and what it showed."""
+"""Executes the cells of a notebook in a kernel and reports where it stopped and why."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ COMMAND = re.compile(r"Command 'b(['\"])(.*)\1' (returned non-zero exit status|d
 
 
 class KernelManager(AsyncKernelManager):
-    """Start kernels that end with this process; Jupyter puts each in a session of its own, beyond the group's reach."""
+    """Start kernels that end with this process; Jupyter starts each in a separate session, so the process group does not include it."""
 
     process: ClassVar[Any] = None  # of the kernel started last; the client forgets it when it dies
 
     @property
     def kernel_spec(self) -> KernelSpec | None:
-        """The kernel's specification; the project's kernel is that of this very Python."""
+        """The kernel's specification; the project's kernel uses the current Python."""
         if self.kernel_name != PROJECT:
             return super().kernel_spec
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
     def client(self, **kw: Any) -> Any:
-        """Return a client whose sockets take whatever comes: ZeroMQ drops messages that are read too slowly otherwise."""
-        made = super().client(**kw)
-        made.context.setsockopt(zmq.RCVHWM, 0)
-        return made
+        """Return a client with unlimited receive queues: otherwise ZeroMQ drops messages that are read too slowly."""
+        client_kernel = super().client(**kw)
+        client_kernel.context.setsockopt(zmq.RCVHWM, 0)
+        return client_kernel
 
     async def start_kernel(self, **kw: Any) -> None:  # type: ignore[override]
         """Start a kernel that ends with this process."""
@@ -64,7 +64,7 @@ class KernelManager(AsyncKernelManager):
 
 
 class Client(PapermillNotebookClient):  # type: ignore[misc]
-    """papermill's client: stops where the notebook ends itself, and keeps what is printed within bounds."""
+    """papermill's client, which stops if the notebook calls exit(), and limits the size of printed output."""
 
     redaction: Redaction
     language: str
@@ -78,7 +78,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         self.notes: list[str] = []
 
     def papermill_execute_cells(self) -> None:
-        """Execute the cells up to the first that fails or ends the notebook."""
+        """Execute the cells until one fails or ends the notebook."""
         self._set_up()
         code = [cell for cell in self.nb.cells if cell.cell_type == "code"]
         following = {id(cell): after.source for cell, after in pairwise(code)}
@@ -98,7 +98,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 return
 
     def _failure(self, cell: Any, index: int) -> dict[str, Any] | None:
-        """Execute a cell and return its error, None when it succeeded or ended the notebook with success."""
+        """Execute a cell and return its error; None if it succeeded or ended the notebook successfully."""
         try:
             self.execute_cell(cell, index)
             content = next((o for o in cell.get("outputs", ()) if o.output_type == "error"), None)
@@ -123,7 +123,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             reply = self._silently(f"{inspect.getsource(kernel_setup.setup)}\nsetup(get_ipython())\ndel setup")
             if reply["status"] == "error":
                 self._shell_errors_allowed = True
-                self.notes.append(f"failing shell commands are not noticed: {reply['evalue']}")
+                self.notes.append(f"failing shell commands are not detected: {reply['evalue']}")
 
     def _allow_shell_errors(self, allowed: bool) -> None:
         if self.language == "python" and allowed != self._shell_errors_allowed:
@@ -131,7 +131,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             self._shell_errors_allowed = allowed
 
     def _silently(self, source: str) -> dict[str, Any]:
-        """Execute Python that is no cell; return the reply."""
+        """Execute Python code that is not a cell; return the reply."""
         reply = self.wait_for_reply(self.kc.execute(source, silent=True, store_history=False))
         content: dict[str, Any] = reply["content"]
         return content
@@ -155,28 +155,28 @@ class DeadKernel(Exception):
         super().__init__(f"the kernel ended with status {self.status}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the error for the supervisor: a kill from outside may pass, a crash will not."""
+        """Return the error for the supervisor: a kill by a signal is temporary, a crash is not."""
         if self.status is not None and -self.status in (signal.SIGKILL, signal.SIGTERM):
             name = signal.Signals(-self.status).name
-            return {"kind": "Killed", "message": f"the kernel was killed from outside ({name})"}
+            return {"kind": "Killed", "message": f"the kernel was killed by a signal ({name})"}
         if self.status is not None and self.status < 0:
             return {
                 "kind": "DeadKernelError",
                 "message": f"{self}: a library crashed ({signal.strsignal(-self.status)})",
             }
-        what = "the notebook ended its process (os._exit); exit() and sys.exit() end a notebook in order"
+        what = "the notebook ended its process (os._exit); use exit() or sys.exit() instead"
         return {"kind": "DeadKernelError", "message": f"{self}: {what}"}
 
 
 def without_machinery(traceback: list[str]) -> Iterator[str]:
-    """Yield the frames of a traceback but those of what executes cells: IPython, papermill and ours."""
+    """Yield the frames of a traceback without those of IPython, papermill and this package."""
     for frame in traceback:
         if not MACHINERY.match(strip_color(frame).lstrip()):
             yield frame
 
 
 def readable(message: str) -> str:
-    """Return the message of an error; the bytes that `%%bash` puts into it become the script's text."""
+    """Return the message of an error; bytes from `%%bash` are decoded to the script's text."""
     match = COMMAND.match(message)
     if not match:
         return message

@@ -1,4 +1,4 @@
-"""Which packages a run had: kept once per set of versions, under the digest of its list."""
+"""The packages of a run, stored once per set of versions under the digest of the list."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ INSTALLED = re.compile(r"(.+?)-([^-]+)\.(?:dist|egg)-info")
 @cache
 def installed() -> dict[str, str]:
     """Return the versions of the installed packages, by the names of their folders: reading each costs half a second."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for entry in sys.path:
         folder = Path(entry)
         for path in sorted(folder.glob("*-info")) if folder.is_dir() else ():
             if match := INSTALLED.fullmatch(path.name):
-                found.setdefault(match[1].lower().replace("_", "-"), match[2])
-    return dict(sorted(found.items()))
+                versions.setdefault(match[1].lower().replace("_", "-"), match[2])
+    return dict(sorted(versions.items()))
 
 
 def keep(settings: Settings) -> dict[str, str]:
-    """Keep the list of packages and return what a run says about it: Python's version and the list's digest."""
+    """Store the list of packages and return Python's version and the list's digest for the run's record."""
     text = "".join(f"{name}=={version}\n" for name, version in installed().items())
     digest = sha256(text.encode()).hexdigest()[:16]
     file = _file(settings, digest)
@@ -42,7 +42,7 @@ def keep(settings: Settings) -> dict[str, str]:
 
 
 def packages(settings: Settings, environment: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the packages of a run with their versions; none where the list is not here."""
+    """Return the packages of a run with their versions; empty if the list is not on this machine."""
     file = _file(settings, str((environment or {}).get("packages")))
     if not file.exists():
         return {}

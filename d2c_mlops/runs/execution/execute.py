@@ -52,7 +52,7 @@ from d2c_mlops.settings.parsing import size
 
 @dataclass(frozen=True)
 class RunJob:
-    """A run that is about to start: everything about it has been checked."""
+    """A validated run that is about to start."""
 
     id: str
     runbook: str
@@ -68,7 +68,7 @@ class RunJob:
 
 
 def runbooks(settings: Settings) -> dict[str, Path]:
-    """Return the runbooks by name: those that ship here, then the project's own, which win."""
+    """Return the runbooks by name: the included ones, replaced by the project's own of the same name."""
     shipped = Path(str(files("d2c_mlops") / "runbooks"))
     folders = (shipped, settings.root / "runbooks")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
@@ -89,7 +89,7 @@ def run(
     resume: str | None = None,  # id of a failed run whose finished stages are taken over
     by: str | None = None,  # who starts it; the user of the machine, or the schedule for its jobs, when None
 ) -> Run:
-    """Run a notebook on record and return its row. Raises an error of the notebook's class when a cell failed."""
+    """Run a notebook, record the run and return its record. If a cell failed, raises the error class of the failure."""
     job = prepare(name, given, settings)
     ledger = ledger or Ledger.of(settings)
     limits = limits or limits_of(settings, seconds=timeout)
@@ -123,7 +123,7 @@ def run(
 
 
 def limits_of(settings: Settings, job: JobSettings | None = None, seconds: float | None = None) -> RunLimits:
-    """Return the limits of a run: a job's own, else those of all runs."""
+    """Return the limits of a run: those of its job, else the general ones."""
     memory = (job.memory if job else "") or settings.run_memory
     return RunLimits(
         seconds=job.timeout if job else settings.run_timeout if seconds is None else seconds,
@@ -135,20 +135,20 @@ def limits_of(settings: Settings, job: JobSettings | None = None, seconds: float
 
 
 def checked(name: str, given: Mapping[str, Any], settings: Settings) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """Return the notebook of a name, its content and the parameters in their types. Raises UsageError."""
-    known = runbooks(settings)
-    notebook = known.get(name) or settings.root / name if not Path(name).exists() else Path(name)
-    if name not in known and notebook.suffix != ".ipynb":
+    """Return the path and the content of a notebook and the converted parameters. Raises UsageError."""
+    available = runbooks(settings)
+    notebook = available.get(name) or settings.root / name if not Path(name).exists() else Path(name)
+    if name not in available and notebook.suffix != ".ipynb":
         raise UsageError(
-            f"there is no runbook {name!r}", next=f"use a path ending in .ipynb or one of: {', '.join(known)}"
+            f"there is no runbook {name!r}", next=f"use a path ending in .ipynb or one of: {', '.join(available)}"
         )
-    notebook = (known.get(name) or notebook).resolve()
+    notebook = (available.get(name) or notebook).resolve()
     content = load_notebook(notebook)
     return notebook, content, check(parameters_of(content, str(notebook)), given, str(notebook))
 
 
 def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> RunJob:
-    """Check all that can be checked before anything is written. Raises UsageError."""
+    """Validate a run before anything is written. Raises UsageError."""
     notebook, content, values = checked(name, given, settings)
     kernel = choose(content.get("metadata", {}), str(notebook))
     shipped = name in runbooks(settings)
@@ -184,7 +184,7 @@ OUTPUTS = {"notebook": "output.ipynb", "html": "output.html", "log": "log.txt"}
 
 
 def failure(run: Run) -> D2CError:
-    """Return the error that says how a run failed; its class carries the exit code."""
+    """Return the error for a failed run; its class has the exit code."""
     error = run.error or {}
     where = run.outputs["notebook"]
     if error.get("cell") is not None:
@@ -220,7 +220,7 @@ def _supervise(
     mark: Mapping[str, Any],
     scratch: Path,
 ) -> dict[str, Any] | None:
-    """Run the worker to its end; return the error, None when all cells ran."""
+    """Run the worker until it ends; return the error, None if all cells ran."""
     spec = {
         "notebook": str(job.notebook),
         "parameters": job.parameters,
@@ -254,20 +254,20 @@ def _supervise(
     error = ended.done["error"] if ended.done else _died(job, ended.code)
     if error and error["kind"] in ("Killed", "DeadKernelError") and processes.oom_kills() > oom_kills:
         peak = f"{usage.peak_memory_bytes / 2**20:,.0f} MiB"
-        return {"kind": "OutOfMemory", "message": f"the machine ran out of memory; the run had held {peak}"}
+        return {"kind": "OutOfMemory", "message": f"the machine ran out of memory; the run used {peak}"}
     return error
 
 
 def _stages_of(run: Run) -> Path | None:
-    """Return the folder of a run that may have finished stages; None when its outputs are elsewhere or gone."""
+    """Return the folder of a run with completed stages; None if its outputs are not on this machine."""
     return run.folder if (run.folder / STAGES).is_dir() else None
 
 
 def _died(job: RunJob, code: int) -> dict[str, Any]:
     if code in (-signal.SIGKILL, -signal.SIGTERM):
         name = signal.Signals(-code).name
-        return {"kind": "Killed", "message": f"the worker was killed from outside ({name})"}
-    message = f"the worker ended with status {code} before the notebook was done: {_last_line(job)}"
+        return {"kind": "Killed", "message": f"the worker was killed by a signal ({name})"}
+    message = f"the worker exited with status {code} before the notebook was finished: {_last_line(job)}"
     return {"kind": "WorkerDied", "message": message}
 
 
@@ -311,7 +311,7 @@ def _close(
 
 
 def _finish_page(ledger: Ledger, job: RunJob, values: Mapping[str, Any], settings: Settings) -> None:
-    """Put the facts of the run at the top of its page; a full disk costs the page and nothing else."""
+    """Add the run's details to the top of its page; if the disk is full, only the page is lost."""
     run = replace(ledger.insist(lambda: find(ledger, job.id)), **values)
     zone = settings.jobs[run.job].zone if run.job and run.job in settings.jobs else None
     with suppress(OSError):
@@ -328,11 +328,11 @@ def user() -> str:
 
 def _last_line(job: RunJob) -> str:
     lines = (job.folder / OUTPUTS["log"]).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"
 
 
 def _commit(root: Path) -> str | None:
-    """Return the git commit of the project, with `+changes` when the work tree differs; None outside of git."""
+    """Return the git commit of the project, with `+changes` if the work tree has changes; None outside of git."""
     try:
         head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
         if head.returncode:

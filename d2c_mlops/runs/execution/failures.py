@@ -1,4 +1,4 @@
-"""What kind of failure a run had, and so whether another attempt may help."""
+"""Classes of failures of runs, and whether a retry may help."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ KINDS = {
 
 
 def classify(error: Mapping[str, Any] | None) -> tuple[str | None, int]:
-    """Return the class of a failure and its exit code; None and 0 without an error."""
+    """Return the class of a failure and its exit code; None and 0 if there is no error."""
     if error is None:
         return None, 0
     if error.get("cell") is not None and error.get("kind") in ("SystemExit", "KeyboardInterrupt"):
@@ -83,6 +83,6 @@ def classify(error: Mapping[str, Any] | None) -> tuple[str | None, int]:
 
 
 def of_code(code: int) -> type[D2CError]:
-    """Return the class of error that an exit code stands for."""
+    """Return the error class of an exit code."""
     kinds = {cls.exit_code: cls for cls in (UsageError, DataRefused, GateRefused, Temporary)}
     return kinds.get(code, NotebookFailed)

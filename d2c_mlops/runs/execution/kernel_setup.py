@@ -1,10 +1,10 @@
-"""What a Python kernel is told before the first cell. Its source is sent to the kernel, so it imports nothing of ours."""
+"""Setup of a Python kernel before the first cell. Its source is sent to the kernel, so it imports nothing from this package."""
 
 from __future__ import annotations
 
 
 def setup(shell):  # type: ignore[no-untyped-def]
-    """Make `exit()` end the notebook where it stands, and a failing shell command an error, as in a script."""
+    """Make `exit()` end the notebook at this point, and a failing shell command an error, as in a script."""
     import warnings
     from functools import partial
     from pathlib import Path
@@ -13,7 +13,7 @@ def setup(shell):  # type: ignore[no-untyped-def]
     from IPython.core.autocall import ExitAutocall
 
     class Exit(ExitAutocall):
-        """End the notebook here, as sys.exit() does: 0 or nothing succeeds, another status or a text fails."""
+        """End the notebook, like sys.exit(): 0 or no argument is success, another status or a text is failure."""
 
         def __call__(self, code=None, keep_kernel=False):  # type: ignore[no-untyped-def]
             raise SystemExit(code)
@@ -34,11 +34,11 @@ def setup(shell):  # type: ignore[no-untyped-def]
     cd = shell.find_line_magic("cd")
 
     def strict_cd(parameter_s=""):  # type: ignore[no-untyped-def]
-        """Change the folder; IPython's own goes on in the old one when there is no such folder."""
+        """Change the folder; raise an error if it does not exist, unlike IPython's own cd."""
         before = Path.cwd()
         cd(parameter_s)
         target = parameter_s.replace("-q", "").strip().strip("'\"")
         if target and target[0] != "-" and before == Path.cwd() and not Path(target).expanduser().is_dir():
-            raise FileNotFoundError(f"there is no folder {target!r}")
+            raise FileNotFoundError(f"folder {target!r} does not exist")
 
     shell.register_magic_function(strict_cd, "line", "cd")

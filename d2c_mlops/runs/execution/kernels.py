@@ -1,4 +1,4 @@
-"""Which kernel a notebook runs on: the project's Python, or another that is installed and that the notebook names."""
+"""The kernel of a notebook: the project's Python, or another installed kernel that the notebook names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LANGUAGES = {"ir": "R", "julia": "Julia", "bash": "bash", "scala": "scala", "alm
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel of a run; `note` says where it differs from the one that the notebook was saved with."""
+    """The kernel of a run; `note` says if it differs from the kernel with which the notebook was saved."""
 
     name: str
     language: str
@@ -30,24 +30,24 @@ class Kernel:
 
 
 def choose(metadata: Mapping[str, Any], where: str) -> Kernel:
-    """Return the kernel for a notebook's metadata. Raises UsageError when its language has no kernel here."""
+    """Return the kernel for a notebook's metadata. Raises UsageError if no kernel for its language is installed."""
     spec = metadata.get("kernelspec") or {}
     name = str(spec.get("name") or "")
     language = _language(name, spec, metadata.get("language_info") or {})
     if language == "python" and name in PYTHONS:
         return Kernel(PROJECT, language)
-    here = installed()
-    if name in here:
-        return Kernel(name, here[name])
+    languages = installed()
+    if name in languages:
+        return Kernel(name, languages[name])
     if language == "python":
         note = f"saved with the kernel {name!r}, which is not installed here; ran on the project's Python "
         return Kernel(PROJECT, language, f"{note}{platform.python_version()} ({sys.executable})")
-    same = sorted(other for other, spoken in here.items() if spoken.lower() == language.lower())
+    same = sorted(kernel for kernel, spoken in languages.items() if spoken.lower() == language.lower())
     if same:
         return Kernel(
             same[0], language, f"saved with the kernel {name!r}, which is not installed here; ran on {same[0]}"
         )
-    others = ", ".join(f"{other} ({spoken})" for other, spoken in sorted(here.items()))
+    others = ", ".join(f"{kernel} ({spoken})" for kernel, spoken in sorted(languages.items()))
     raise UsageError(
         f"the notebook is written in {language} and no kernel for it is installed (it names {name or 'none'!r})",
         where=where,
@@ -57,11 +57,11 @@ def choose(metadata: Mapping[str, Any], where: str) -> Kernel:
 
 
 def installed() -> dict[str, str]:
-    """Return the installed kernels with their languages, without those whose program is gone."""
+    """Return the installed kernels with their languages, without those whose program is missing."""
     from jupyter_client.kernelspec import KernelSpecManager
 
     manager = KernelSpecManager()
-    found = {PROJECT: "python"}
+    languages = {PROJECT: "python"}
     for name in manager.find_kernel_specs():
         try:
             spec = manager.get_kernel_spec(name)
@@ -69,8 +69,8 @@ def installed() -> dict[str, str]:
             continue
         program = str(spec.argv[0]) if spec.argv else ""
         if name not in PYTHONS and (program == "python" or Path(program).exists() or shutil.which(program)):
-            found[name] = "python" if str(spec.language).lower() in ("python", "ipython") else str(spec.language)
-    return found
+            languages[name] = "python" if str(spec.language).lower() in ("python", "ipython") else str(spec.language)
+    return languages
 
 
 def _language(name: str, spec: Mapping[str, Any], info: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Signs of life: a scheduler gives them for the claims that it holds, and judges by them whether others are gone."""
+"""Leases of claims: a scheduler sends heartbeats for its claims, and detects stopped schedulers by missing heartbeats."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Stop = Callable[[], str | None]
 
 
 def ticks() -> float:
-    """Return seconds that nobody can set, counted while the machine sleeps, too, where it can tell."""
+    """Return seconds of a monotonic clock, which includes the time that the machine sleeps, if available."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass
 class Pulse:
-    """Beats for the claims of this process, in a thread of its own, as long as there are any."""
+    """Sends heartbeats for the claims of this process from a separate thread, while there are any."""
 
     ledger: Ledger
     say: Say
@@ -46,7 +46,7 @@ class Pulse:
 
     @contextmanager
     def hold(self, slot: Slot) -> Iterator[Stop]:
-        """Give signs of life for a claim; what is yielded says why its run must stop, None while it may go on."""
+        """Send heartbeats for a claim; yields a function that returns why its run must stop, or None while it may continue."""
         with self._wake:
             if not self.held:
                 self._beaten = self.ticks()
@@ -66,7 +66,7 @@ class Pulse:
         if slot.key in self.lost:
             return "its claim was taken over"
         if self.ticks() - self._beaten > FENCE:
-            return f"the ledger has not heard of it for {FENCE:g} s, so that another scheduler may take it over"
+            return f"no heartbeat reached the ledger for {FENCE:g} s, so another scheduler may take over the claim"
         return self.stopping
 
     def _beat(self) -> None:
@@ -76,10 +76,10 @@ class Pulse:
                 mine = list(self.held.values())
                 self._wake.release()
                 try:
-                    asked = self.ticks()
+                    asked_at = self.ticks()
                     gone = slots.beat(self.ledger, mine, self.clock())
                     self.lost |= {slot.key for slot in gone if slot.key in self.held}
-                    self._beaten = asked
+                    self._beaten = asked_at
                 except Temporary as err:  # the ledger may be back at the next beat
                     self.say(str(err))
                 finally:
@@ -89,25 +89,25 @@ class Pulse:
 
 @dataclass
 class LeaseWatch:
-    """Finds claims whose process is gone: at once on this machine, by its silence on another.
+    """Finds claims of stopped processes: immediately on this machine, by missing heartbeats on others.
 
-    Silence is measured on this machine's own clock from one look to the next, because clocks differ and are set.
+    The time without heartbeats is measured with this machine's own clock, because clocks of machines differ and can be set.
     """
 
     ticks: Ticks = ticks
     seen: dict[tuple[str, datetime, int], tuple[datetime | None, float]] = field(default_factory=dict)
 
     def abandoned(self, running: Iterable[Slot]) -> list[Slot]:
-        """Return those of the running slots that nobody runs any more."""
-        found, seen = [], {}
+        """Return the running slots whose process has stopped."""
+        abandoned_slots, seen = [], {}
         for slot in running:
             if slot.host == processes.place():
                 if not processes.alive(slot.pid or 0, slot.pid_started or 0.0):
-                    found.append(slot)
+                    abandoned_slots.append(slot)
                 continue
             beat, since = self.seen.get(slot.key, (slot.heartbeat_at, self.ticks()))
             seen[slot.key] = (beat, since) if beat == slot.heartbeat_at else (slot.heartbeat_at, self.ticks())
             if self.ticks() - seen[slot.key][1] > LEASE:
-                found.append(slot)
+                abandoned_slots.append(slot)
         self.seen = seen
-        return found
+        return abandoned_slots

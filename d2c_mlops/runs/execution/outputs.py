@@ -1,4 +1,4 @@
-"""Where the outputs of runs are kept: below the store, or by any fsspec URL such as s3://bucket/runs."""
+"""Storage of run outputs: in the store, or at an fsspec URL such as s3://bucket/runs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}  # without folders; 
 
 
 def publish(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """Copy a run's folder to [d2c] outputs and return where its files are; without such a setting, where they were.
+    """Copy a run's folder to [d2c] outputs and return the locations of its files; without this setting, the local ones.
 
-    Raises Temporary when the place refuses; the folder stays in any case where it is until everything has arrived.
+    Raises Temporary if the output store fails; the local folder is kept until the copy is complete.
     """
     if not settings.outputs:
         return dict(files)
     target = f"{settings.outputs.rstrip('/')}/{folder.name}"
     system, path = place(target)
-    for left in reversed(range(TRIES)):
+    for tries_remaining in reversed(range(TRIES)):
         try:
             for file in sorted(f for f in folder.rglob("*") if f.is_file()):
                 remote = f"{path}/{file.relative_to(folder).as_posix()}"
@@ -34,11 +34,11 @@ def publish(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[
                     system.makedirs(remote.rpartition("/")[0], exist_ok=True)
                 system.put_file(str(file), remote)
                 if system.size(remote) != file.stat().st_size:
-                    raise OSError(f"{remote} did not arrive whole")
+                    raise OSError(f"the copy of {remote} is incomplete")
             break
         except Exception as err:  # each file system has its own errors; all of them mean that it refused
-            if not left:
-                what = f"the output store refuses: {type(err).__name__}: {err}"
+            if not tries_remaining:
+                what = f"the output store failed: {type(err).__name__}: {err}"
                 raise Temporary(what, where=target, next="d2c runs publish") from None
             time.sleep(0.5)
     shutil.rmtree(folder)
@@ -46,8 +46,8 @@ def publish(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[
 
 
 def publish_left(ledger: Ledger, settings: Settings) -> list[str]:
-    """Publish the folders of ended runs that are still here because the store refused; return the runs' ids."""
-    done = []
+    """Publish the folders of ended runs that could not be copied before; return the runs' ids."""
+    published = []
     for folder in sorted((settings.store / "runs").glob("*/")) if settings.outputs else ():
         try:
             run = find(ledger, folder.name)
@@ -56,8 +56,8 @@ def publish_left(ledger: Ledger, settings: Settings) -> list[str]:
         if run.status != "running" and run.outputs["folder"] == str(folder):
             files = {kind: file for kind, file in run.outputs.items() if kind != "refused"}
             move_outputs(ledger, run.id, publish(folder, files, settings))
-            done.append(run.id)
-    return done
+            published.append(run.id)
+    return published
 
 
 def place(url: str) -> tuple[Any, str]:
@@ -72,7 +72,7 @@ def place(url: str) -> tuple[Any, str]:
 
 
 def read(location: str) -> bytes:
-    """Return the content of an output, wherever it is."""
+    """Return the content of an output, local or remote."""
     if "://" not in location:
         return Path(location).read_bytes()
     system, path = place(location)
@@ -81,7 +81,7 @@ def read(location: str) -> bytes:
 
 
 def exists(location: str) -> bool:
-    """Return whether an output is there; one in a store that does not answer counts as absent."""
+    """Return whether an output exists; if the output store does not respond, False."""
     if "://" not in location:
         return Path(location).exists()
     system, path = place(location)
@@ -92,13 +92,13 @@ def exists(location: str) -> bool:
 
 
 def remove(folder: str, settings: Settings) -> None:
-    """Remove the outputs of a run, only from below the places where runs put them."""
+    """Remove the outputs of a run, only inside the output folders of runs."""
     if "://" in folder:
         if not settings.outputs or not folder.startswith(f"{settings.outputs.rstrip('/')}/"):
-            raise UsageError("these outputs are not in [d2c] outputs and stay", where=folder)
+            raise UsageError("these outputs are not in [d2c] outputs and are not removed", where=folder)
         system, path = place(folder)
         system.rm(path, recursive=True)
         return
     if not Path(folder).resolve().is_relative_to((settings.store / "runs").resolve()):
-        raise UsageError("these outputs are not in the store and stay", where=folder)
+        raise UsageError("these outputs are not in the store and are not removed", where=folder)
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The page of a run begins with its facts: how it ended, what to do next, who, when, how long, at what cost."""
+"""The header of a run's page: status, next step, user, time, duration and cost."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from zoneinfo import ZoneInfo
 from d2c_mlops.runs.execution.records import Run
 
 FACTS = "<!-- facts -->"  # the place in a page where they are put
-STATUS = {"succeeded": "Succeeded", "failed": "Failed", "timeout": "Stopped: it took too long", "cancelled": "Cancelled",
+STATUS = {"succeeded": "Succeeded", "failed": "Failed", "timeout": "Stopped: time limit exceeded", "cancelled": "Cancelled",
           "lost": "Lost", "running": "Running"}  # fmt: skip
 FAILURES = {
     "data_refused": "Failed: the data was refused",
     "gate_refused": "Not promoted: the gate refused",
     "out_of_memory": "Failed: out of memory",
-    "too_expensive": "Stopped: it cost too much",
+    "too_expensive": "Stopped: cost limit exceeded",
     "kernel_died": "Failed: the kernel died",
     "killed": "Stopped from outside",
     "stopped": "Stopped from outside",
-    "temporary": "Failed for now: another attempt may succeed",
+    "temporary": "Failed temporarily: a retry may succeed",
 }
 POLICY = (
     "default-src 'none'; img-src data:; media-src data:; font-src data:; frame-src data:; style-src 'unsafe-inline'; "
@@ -63,7 +63,7 @@ main { margin-bottom: 40px; padding-top: 12px; } main pre { margin: 0; overflow-
 
 
 def document(title: str, body: str, style: str = "") -> str:
-    """Return a whole page, which loads nothing and leaves a place for the facts."""
+    """Return a complete page without external resources, with a placeholder for the run's details."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -73,15 +73,15 @@ def document(title: str, body: str, style: str = "") -> str:
 
 
 def finish_page(run: Run, page: Path, zone: str | None, hour_price: float) -> None:
-    """Put the facts of an ended run at the top of its page; without a page, write one that has nothing else.
+    """Add the details of an ended run to the top of its page; if there is no page, write one with only the details.
 
-    `zone` is the time zone in which moments are shown, the machine's when None.
+    `zone` is the time zone for times, the machine's zone if None.
     """
     name = Path(run.notebook).stem
     empty = document(name, "<main><p>No cell has run.</p></main>")
     text = page.read_text(encoding="utf-8") if page.exists() else empty
-    top, found, bottom = text.partition(FACTS)
-    if not found:
+    top, placeholder, bottom = text.partition(FACTS)
+    if not placeholder:
         return
     status = STATUS.get(run.status, run.status)
     top = top.replace(f"<title>{escape(name)}</title>", f"<title>{escape(status)}: {escape(title(run))}</title>")
@@ -91,7 +91,7 @@ def finish_page(run: Run, page: Path, zone: str | None, hour_price: float) -> No
 
 
 def facts(run: Run, zone: str | None, hour_price: float) -> str:
-    """Return the facts of a run as HTML."""
+    """Return the details of a run as HTML."""
     kind = {"succeeded": "", "running": "waiting"}.get(run.status, "failed")
     parts = [
         f'<header class="{"waiting" if run.failure in ("temporary", "stopped", "killed") else kind}">',
@@ -105,25 +105,25 @@ def facts(run: Run, zone: str | None, hour_price: float) -> str:
         "</dl>",
         *_table("Results", run.recorded),
         *_table("Parameters", run.parameters),
-        *_table("Data", {each["name"]: f"content {each['digest'][:12]}" for each in run.inputs}),
+        *_table("Data", {dataset["name"]: f"content {dataset['digest'][:12]}" for dataset in run.inputs}),
         "</header>",
     ]
     return "\n".join(parts)
 
 
 def title(run: Run) -> str:
-    """Return what ran, in words: the job or the notebook, and the model."""
+    """Return the title of a run: the job or the notebook, and the model."""
     name = (run.job or Path(run.notebook).stem).replace("_", " ")
     return f"{name}: {run.model}" if run.model and run.model not in name else name
 
 
 def status_words(run: Run) -> str:
-    """Return how a run ended, in words."""
+    """Return the status of a run as text."""
     return FAILURES.get(run.failure or "", STATUS.get(run.status, run.status))
 
 
 def summary(run: Run, zone: str | None) -> str:
-    """Return one sentence about a run."""
+    """Return one sentence about the time and the end of a run."""
     if run.ended_at is None:
         return f"Running since {moment(run.started_at, zone)}."
     ended = f"Ended {moment(run.ended_at, zone)} after {duration(run.seconds or 0.0)}"
@@ -132,9 +132,9 @@ def summary(run: Run, zone: str | None) -> str:
 
 
 def rows(run: Run, zone: str | None, hour_price: float) -> list[tuple[str, str]]:
-    """Return the facts of a run by name, those that it has."""
+    """Return the details of a run by name, without empty ones."""
     memory = f", {run.peak_memory_bytes / 2**20:,.0f} MiB of memory" if run.peak_memory_bytes else ""
-    priced = f"{price(run.cost)} (at {hour_price:g} an hour of one processor)" if run.cost is not None else ""
+    priced = f"{price(run.cost)} (at {hour_price:g} per CPU hour)" if run.cost is not None else ""
     listed = [
         ("Model", run.model),
         ("Job", run.job),
@@ -156,17 +156,17 @@ def rows(run: Run, zone: str | None, hour_price: float) -> list[tuple[str, str]]
 
 
 def advice(run: Run) -> str:
-    """Return the next step after a failed run; an empty text for others."""
+    """Return the next step after a failed run; empty for other runs."""
     error, again = run.error or {}, command(run)
     cell = f"cell {error['cell']} of {Path(run.notebook).name}" if error.get("cell") is not None else run.notebook
     limits = f"[schedule:{run.job}]" if run.job else ""
     if run.status in ("succeeded", "running"):
         return ""
     if error.get("kind") == "CalledProcessError":
-        return (f"fix the command in {cell}; where it may fail, write `COMMAND || true` or give the cell the tag "
+        return (f"fix the command in {cell}; if it may fail, write `COMMAND || true` or give the cell the tag "
                 f"allow-shell-errors; then {again}")  # fmt: skip
     if error.get("kind") == "StdinNotImplementedError":
-        return f"nobody can answer input() in a run: make it a parameter in {cell}, then {again}"
+        return f"input() does not work in a run: use a parameter instead in {cell}, then {again}"
     steps = {
         "timeout": f"raise `timeout` in {limits}, then {again}" if limits else f"{again} --timeout SECONDS",
         "out_of_memory": f"raise `memory` in {limits or '[d2c] run_memory'} or read less data, then {again}",
@@ -180,25 +180,25 @@ def advice(run: Run) -> str:
 
 
 def command(run: Run) -> str:
-    """Return the command that runs it again."""
+    """Return the command that repeats a run."""
     if run.job and run.slot:
         return f"d2c schedule trigger {shlex.quote(run.job)}"
-    given = [f"-p {shlex.quote(f'{name}={_text(value)}')}" for name, value in run.parameters.items()]
-    return " ".join(["d2c run", shlex.quote(run.runbook), *given])
+    options = [f"-p {shlex.quote(f'{name}={_text(value)}')}" for name, value in run.parameters.items()]
+    return " ".join(["d2c run", shlex.quote(run.runbook), *options])
 
 
 def moment(at: datetime, zone: str | None) -> str:
-    """Return a moment in a time zone, the machine's when None, with the zone's name."""
+    """Return a time in a time zone (the machine's if None), with the zone's name."""
     local = at.astimezone(ZoneInfo(zone)) if zone else at.astimezone()
     return f"{local:%a %d %b %Y %H:%M} {zone or local.tzname()}"
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in words: 0.4 s, 12 s, 3 min 12 s, 1 h 05 min."""
+    """Return seconds as text: 0.4 s, 12 s, 3 min 12 s, 1 h 05 min."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+    minutes, remainder = divmod(round(seconds), 60)
+    return f"{minutes} min {remainder:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def price(cost: float) -> str:

@@ -1,4 +1,4 @@
-"""The cells of an executed notebook as a page that loads nothing from anywhere."""
+"""The cells of an executed notebook as a page without external resources."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TEMPLATE = """
 
 
 def render(notebook: Path, page: Path) -> None:
-    """Write the page of an executed notebook; the file appears whole or not at all."""
+    """Write the page of an executed notebook atomically."""
     content = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     _number(content)
     widgets = content.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
@@ -74,12 +74,12 @@ def render(notebook: Path, page: Path) -> None:
 
 
 def without_loads(html: str) -> str:
-    """Return HTML in which nothing is loaded from elsewhere; what was is named where it stood. Links stay."""
+    """Return HTML without external resources; each is replaced by its address. Links are kept."""
     return WRITTEN.sub(lambda match: f"{match[1]}{escape(match[2])}", _with_harmless_tags(STYLED.sub("none", html)))
 
 
 def by_library(traceback: list[str]) -> list[tuple[bool, list[str]]]:
-    """Return the frames of a traceback in groups: whether they are inside installed libraries, and their lines."""
+    """Group the frames of a traceback by whether they are inside installed libraries; return the groups with their lines."""
     groups: list[tuple[bool, list[str]]] = []
     for frame in traceback:
         library = bool(LIBRARY.match(strip_color(frame).lstrip()))
@@ -90,7 +90,7 @@ def by_library(traceback: list[str]) -> list[tuple[bool, list[str]]]:
 
 
 def _number(content: Any) -> None:
-    """Give each cell the number that it has in the notebook that was run as its id, for links to it."""
+    """Set each cell's id to its number in the original notebook, for links."""
     number = 0
     for cell in content.cells:
         injected = "injected-parameters" in cell.metadata.get("tags", [])
@@ -99,7 +99,7 @@ def _number(content: Any) -> None:
 
 
 def _shown(output: Any, widgets: Mapping[str, Any], numbers: Mapping[int, str]) -> Any:
-    """Return an output as the page shows it: what needs scripts from elsewhere becomes text."""
+    """Return an output for the page: outputs that need external scripts become text."""
     if output.output_type == "error" and output.ename == "SystemExit" and output.evalue in SUCCESS:
         return nbformat.v4.new_output("stream", name="stdout", text="The notebook ended here.\n")  # type: ignore[no-untyped-call]
     if output.output_type == "error":
@@ -150,33 +150,33 @@ class _Text(HTMLParser):
 
 
 def _with_harmless_tags(html: str) -> str:
-    """Replace the tags that load something, in time by the length of the text."""
+    """Replace the tags that load resources, in linear time."""
     places, ends = _tag_ends(html)
     parts: list[str] = []
-    done = 0
+    position = 0
     for match in TAG.finditer(html):
         place = bisect_left(places, match.end())
-        if match.start() >= done and place < len(places) and (end := ends[place]) is not None:
-            parts += (html[done : match.start()], _harmless(match[1], html[match.end() : end]))
-            done = end + 1
-    return "".join(parts) + html[done:]
+        if match.start() >= position and place < len(places) and (end := ends[place]) is not None:
+            parts += (html[position : match.start()], _harmless(match[1], html[match.end() : end]))
+            position = end + 1
+    return "".join(parts) + html[position:]
 
 
 def _tag_ends(html: str) -> tuple[list[int], list[int | None]]:
-    """Return where quotes and `>` are, and for each the `>` of a tag whose attributes begin there.
+    """Return the positions of quotes and `>`, and for each position the `>` that ends a tag whose attributes start there.
 
-    A `>` between two quotes ends no tag; where a quote has no second, the next `>` does.
+    A `>` between two quotes does not end a tag; after an unpaired quote, the next `>` does.
     """
-    found = [(match.start(), match[0]) for match in DELIMITER.finditer(html)]
-    ends: list[int | None] = [None] * (len(found) + 1)
+    delimiters = [(match.start(), match[0]) for match in DELIMITER.finditer(html)]
+    ends: list[int | None] = [None] * (len(delimiters) + 1)
     following: dict[str, int] = {}  # the next place of each delimiter
-    for place in range(len(found) - 1, -1, -1):
-        at, sign = found[place]
+    for place in range(len(delimiters) - 1, -1, -1):
+        at, sign = delimiters[place]
         quoted = ends[following[sign] + 1] if sign != ">" and sign in following else None
-        plain = found[following[">"]][0] if ">" in following else None
+        plain = delimiters[following[">"]][0] if ">" in following else None
         ends[place] = at if sign == ">" else plain if quoted is None else quoted
         following[sign] = place
-    return [at for at, _ in found], ends
+    return [at for at, _ in delimiters], ends
 
 
 def _harmless(tag: str, attributes: str) -> str:
@@ -187,11 +187,11 @@ def _harmless(tag: str, attributes: str) -> str:
     if not remote:
         return f"<{tag}{attributes}>"
     url = remote[0][2].strip("\"' ")
-    kept = LOADS.sub(lambda part: "" if REMOTE.match(part[2]) else part[0], attributes)
+    harmless = LOADS.sub(lambda part: "" if REMOTE.match(part[2]) else part[0], attributes)
     place = escape(urlsplit(url if "//" in url[:8] else f"//{url}").netloc or url)
     link = f'<a href="{escape(url)}">{place}</a>'
     if name == "img":
         return f'<span class="external">[picture at {link}, not loaded]</span>'
     if name in ("script", "iframe", "embed", "object", "video", "audio"):
-        return f'<span class="external">[{name} from {link}, not loaded]</span><{tag}{kept}>'
-    return f"<{tag}{kept}>"
+        return f'<span class="external">[{name} from {link}, not loaded]</span><{tag}{harmless}>'
+    return f"<{tag}{harmless}>"

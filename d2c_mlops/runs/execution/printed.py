@@ -1,4 +1,4 @@
-"""What cells print and show: without secrets, neighbouring prints as one, progress bars as they ended, within bounds."""
+"""Output of cells: secrets removed, adjacent prints merged, progress bars in their final state, size limited."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SURROGATES = re.compile(r"[\ud800-\udfff]")  # halves of characters, which UTF-8
 
 
 class PrintedStream:
-    """The text of one output, as a terminal shows it at the end: a carriage return starts the line anew."""
+    """The text of one output as a terminal finally shows it: a carriage return restarts the line."""
 
     def __init__(self, redaction: Redaction) -> None:
         self.redaction = redaction
@@ -30,12 +30,12 @@ class PrintedStream:
         self.size = 0
 
     def feed(self, text: str) -> None:
-        """Add what was printed."""
+        """Add printed text."""
         self.size += len(text)
         if not self.replace and self.row == len(self.rows) - 1 and not CONTROL.search(text.replace("\n", "")):
-            first, *more = text.split("\n")
+            first, *lines = text.split("\n")
             self.rows[-1] += first
-            self.rows += more
+            self.rows += lines
             self.row = len(self.rows) - 1
         else:
             for part in CONTROL.split(text):
@@ -45,18 +45,18 @@ class PrintedStream:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the last line may still be replaced, as a progress bar's."""
+        """Whether the last line may still be replaced, as in a progress bar."""
         return self.replace or self.rows[-1] != ""
 
     @property
     def text(self) -> str:
-        """The text, with how much was left out of its middle."""
+        """The text; if it is too long, the middle is replaced by the number of removed characters."""
         live = self.redaction.clean("\n".join(self.rows))
         head, tail = "".join(self.head), self.tail + live
         room = HEAD - self.head_size
         head, tail = head + tail[:room], tail[room:]
-        left = self.left_out + max(0, len(tail) - HEAD)
-        return f"{head}\n[{left:,} characters left out]\n{tail[-HEAD:]}" if left else head + tail
+        omitted = self.left_out + max(0, len(tail) - HEAD)
+        return f"{head}\n[{omitted:,} characters left out]\n{tail[-HEAD:]}" if omitted else head + tail
 
     def _take(self, part: str) -> None:
         if part.endswith("\n") and CONTROL.fullmatch(part):
@@ -76,7 +76,7 @@ class PrintedStream:
             self.replace = False
 
     def _move(self, sequence: str) -> None:
-        """Follow the cursor upwards and downwards, and lines that are erased."""
+        """Apply cursor movements up and down, and erased lines."""
         count = int(sequence[2:-1]) if sequence[2:-1].isdigit() else 1
         if sequence[-1] == "A":
             self.row = max(0, self.row - count)
@@ -86,7 +86,7 @@ class PrintedStream:
             self.rows[self.row] = ""
 
     def _settle(self) -> None:
-        """Give up the lines that are out of the cursor's reach, without secrets."""
+        """Release the lines that the cursor can no longer reach, with secrets removed."""
         cut = max(0, len(self.rows) - ROWS)
         lines = self.redaction.clean("\n".join(self.rows)).split("\n")
         if len(lines) != len(self.rows):  # a secret of several lines was taken out
@@ -110,7 +110,7 @@ class PrintedStream:
 
 
 class Printed:
-    """What the cell that runs has printed so far."""
+    """The output of the running cell so far."""
 
     def __init__(self, redaction: Redaction) -> None:
         self.redaction = redaction
@@ -119,7 +119,7 @@ class Printed:
         ] = {}  # by the identity of the output, which is kept alive here
 
     def content(self, content: dict[str, Any]) -> dict[str, Any]:
-        """Return the parts of a kernel's message that are shown, without secrets and without what is far too large."""
+        """Return the displayed parts of a kernel's message, without secrets and oversized parts."""
         names = {"text", "data", "ename", "evalue", "traceback"} & content.keys()
         clean: dict[str, Any] = {name: encodable(self.redaction.clean(content[name])) for name in names}
         if isinstance(clean.get("data"), dict):
@@ -127,34 +127,34 @@ class Printed:
         return clean
 
     def merged(self, outs: list[Any], out: Any) -> Any:
-        """Join a print with the one before it in the cell's outputs; `finish` puts the text there."""
+        """Merge a print with the previous one in the cell's outputs; `finish` sets the text."""
         if out is None or out.output_type != "stream" or len(outs) < 1 or outs[-1] is not out:
             return out
-        held = self._before(outs, out)
-        if held is None:
-            held = out, PrintedStream(self.redaction)
-            self.streams[id(out)] = held
+        stream = self._before(outs, out)
+        if stream is None:
+            stream = out, PrintedStream(self.redaction)
+            self.streams[id(out)] = stream
         else:
             outs.pop()
-        held[1].feed(out.text)
-        return held[0]
+        stream[1].feed(out.text)
+        return stream[0]
 
     def finish(self, cell: Any) -> None:
-        """Put the texts into the outputs of a cell that has ended."""
+        """Set the texts of the outputs of a finished cell."""
         for out in cell.get("outputs", ()):
             if id(out) in self.streams:
                 out.text = self.streams[id(out)][1].text
         self.streams.clear()
 
     def _before(self, outs: list[Any], out: Any) -> tuple[Any, PrintedStream] | None:
-        """Return the output that a print goes on with: the one before it, or the progress bar that it renews."""
-        if len(outs) > 1 and (held := self.streams.get(id(outs[-2]))) and held[0].name == out.name:
-            return held
+        """Return the output that a print continues: the previous one, or the progress bar that it updates."""
+        if len(outs) > 1 and (stream := self.streams.get(id(outs[-2]))) and stream[0].name == out.name:
+            return stream
         if out.text.startswith("\r"):
             for earlier in reversed(outs[:-1]):
-                held = self.streams.get(id(earlier))
-                if held and held[0].name == out.name:
-                    return held if held[1].unfinished else None
+                stream = self.streams.get(id(earlier))
+                if stream and stream[0].name == out.name:
+                    return stream if stream[1].unfinished else None
         return None
 
 

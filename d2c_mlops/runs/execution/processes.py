@@ -18,7 +18,7 @@ import psutil
 
 @dataclass
 class Usage:
-    """What a tree of processes has used so far."""
+    """Resources that a process tree has used so far."""
 
     cpu_seconds: float = 0.0
     memory_bytes: float = 0.0
@@ -26,7 +26,7 @@ class Usage:
     _cpu: dict[tuple[int, float], float] = field(default_factory=dict)
 
     def sample(self, pid: int) -> None:
-        """Add what the process `pid` and all below it use now."""
+        """Add the current use of the process `pid` and its descendants."""
         memory = 0.0
         for process in tree(pid):
             try:
@@ -42,7 +42,7 @@ class Usage:
 
 
 def oom_kills() -> int:
-    """Return how many processes of this control group the kernel has killed for want of memory; 0 where it is unknown."""
+    """Return how many processes of this control group the kernel has killed because memory ran out; 0 if unknown."""
     for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
         for line in _text(path).splitlines():
             name, _, count = line.partition(" ")
@@ -52,7 +52,7 @@ def oom_kills() -> int:
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """Return a process and all its descendants; an empty list when it is gone."""
+    """Return a process and all its descendants; an empty list if it has ended."""
     try:
         top = psutil.Process(pid)
         return [top, *_below(top)]
@@ -61,26 +61,26 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def _below(top: psutil.Process) -> list[psutil.Process]:
-    """Return the descendants of a process; where Linux lists them, without a look at every process there is."""
+    """Return the descendants of a process; on Linux without scanning all processes."""
     if not Path(f"/proc/{top.pid}/task/{top.pid}/children").exists():
         return list(top.children(recursive=True))
-    found: list[psutil.Process] = []
-    left = [top.pid]
-    while left:
-        for listing in Path(f"/proc/{left.pop()}/task").glob("*/children"):
+    descendants: list[psutil.Process] = []
+    queue = [top.pid]
+    while queue:
+        for listing in Path(f"/proc/{queue.pop()}/task").glob("*/children"):
             try:
                 numbers = [int(number) for number in listing.read_bytes().split()]
-                found += [psutil.Process(number) for number in numbers]
-                left += numbers
+                descendants += [psutil.Process(number) for number in numbers]
+                queue += numbers
             except (OSError, psutil.Error):
                 continue
-    return found
+    return descendants
 
 
 def place() -> str:
-    """Return where this process lives: host name, machine and boot, process namespace.
+    """Return the identity of this process's host: host name, machine and boot, process namespace.
 
-    A process number means the same process only to those that see the same namespace since the same boot.
+    A process id is unique only within the same namespace and boot.
     """
     return _place()
 
@@ -97,17 +97,17 @@ def _place() -> str:
 
 
 def rebooted(where: str) -> bool:
-    """Return whether a place was this machine before it was started again: nothing of then is left."""
-    host, _, rest = where.partition("#")
-    here, _, mine = place().partition("#")
-    machine, boot = [*rest.split("."), ""][:2]
-    return bool(machine) and host == here and mine.split(".")[0] == machine and mine.split(".")[1] != boot
+    """Return whether a place is this machine before its last reboot, so that its processes have ended."""
+    host, _, identity = where.partition("#")
+    host_here, _, mine = place().partition("#")
+    machine, boot = [*identity.split("."), ""][:2]
+    return bool(machine) and host == host_here and mine.split(".")[0] == machine and mine.split(".")[1] != boot
 
 
 def started(pid: int) -> float:
-    """Return when a process started, 0 when it is gone: pid and start name a process of one boot.
+    """Return the start time of a process, 0 if it has ended: pid and start time identify a process of one boot.
 
-    Seconds since the boot where Linux tells them: those do not change when somebody sets the clock.
+    On Linux in seconds since boot, which do not change if the clock is set.
     """
     try:
         if sys.platform == "linux":
@@ -134,29 +134,29 @@ def _text(path: str) -> str:
 
 
 def end(pid: int, patience: float = 3.0) -> None:
-    """End a process and all below it: politely, then after `patience` seconds for good."""
-    found = tree(pid)
-    _signal(found, signal.SIGTERM)
+    """End a process and its descendants: SIGTERM first, SIGKILL after `patience` seconds."""
+    processes = tree(pid)
+    _signal(processes, signal.SIGTERM)
     limit = time.monotonic() + patience
-    while any(_running(p) for p in found) and time.monotonic() < limit:
+    while any(_running(p) for p in processes) and time.monotonic() < limit:
         time.sleep(0.05)
-    _signal(found + tree(pid), signal.SIGKILL)
+    _signal(processes + tree(pid), signal.SIGKILL)
 
 
 def end_marked(name: str, value: str) -> int:
     """Kill every process of this user that carries an environment variable; return how many there were.
 
-    This reaches what a dead supervisor left behind: children of a kernel that were given to init.
+    This finds processes left by a dead supervisor: children of a kernel that were reparented to init.
     """
-    found: set[int] = set()
+    ended: set[int] = set()
     clean, limit = 0, time.monotonic() + 5.0
     while clean < 2 and time.monotonic() < limit:  # a program that is just being started shows no environment yet
-        left = list(_marked(name, value))
-        clean = 0 if left else clean + 1
-        found |= {process.pid for process in left}
-        _signal(left, signal.SIGKILL)
+        marked = list(_marked(name, value))
+        clean = 0 if marked else clean + 1
+        ended |= {process.pid for process in marked}
+        _signal(marked, signal.SIGKILL)
         time.sleep(0.02)
-    return len(found)
+    return len(ended)
 
 
 def _marked(name: str, value: str) -> Iterator[psutil.Process]:

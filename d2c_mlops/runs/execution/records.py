@@ -1,4 +1,4 @@
-"""Rows of the ledger that tell of runs: open, close, find, and find out which were lost."""
+"""Ledger rows of runs: open, close, find, and detect lost runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from d2c_mlops.runs.run_events import RUN_ID, notes_of, read_events
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a notebook, as the ledger knows it."""
+    """One execution of a notebook, as recorded in the ledger."""
 
     id: str
     runbook: str
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where its output notebook, HTML and log lie on this machine, while they do."""
+        """Folder of its output notebook, HTML page and log on this machine."""
         return Path(self.outputs["folder"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,42 +75,42 @@ class Run:
 
 
 def open_row(ledger: Ledger, values: Mapping[str, Any]) -> None:
-    """Write the row of a run that starts now in this process.
+    """Insert the row of a run that starts now in this process.
 
-    Raises Temporary when it is for an attempt at a slot that this process no longer holds.
+    Raises Temporary if the run is an attempt at a slot that this process no longer has claimed.
     """
     mine = {"host": processes.place(), "pid": os.getpid(), "pid_started": processes.started(os.getpid())}
     with ledger.write() as connection:
         if values.get("job"):
-            held = and_(slots.c.job == values["job"], slots.c.slot == values["slot"])
-            held = and_(held, slots.c.attempt == values["attempt"], slots.c.status == "running")
-            found = connection.execute(update(slots).where(held).values(status="running"))
-            if found.rowcount != 1:
+            claim = and_(slots.c.job == values["job"], slots.c.slot == values["slot"])
+            claim = and_(claim, slots.c.attempt == values["attempt"], slots.c.status == "running")
+            result = connection.execute(update(slots).where(claim).values(status="running"))
+            if result.rowcount != 1:
                 raise Temporary("the claim was taken over", where=f"{values['job']} {values['slot'].isoformat()}")
         connection.execute(insert(runs).values(status="running", **mine, **values))
 
 
 def close_row(ledger: Ledger, run: str, values: Mapping[str, Any]) -> None:
-    """Close the row of a run; one that is closed already stays as it is."""
+    """Close the row of a run; a row that is already closed is not changed."""
     with ledger.write() as connection:
         connection.execute(update(runs).where(runs.c.id == run, runs.c.status == "running").values(**values))
 
 
 def move_outputs(ledger: Ledger, run: str, outputs: Mapping[str, str]) -> None:
-    """Write down where the outputs of a run are now."""
+    """Record the new locations of a run's outputs."""
     with ledger.write() as connection:
         connection.execute(update(runs).where(runs.c.id == run).values(outputs=dict(outputs)))
 
 
 def find(ledger: Ledger, run: str) -> Run:
-    """Return a run by its id or the beginning of it. Raises UsageError when none or several match."""
+    """Return a run by its id or the start of it. Raises UsageError if none or several match."""
     with ledger.read() as connection:
         exact = connection.execute(select(runs).where(runs.c.id == run)).one_or_none()
         query = select(runs).where(runs.c.id.startswith(run, autoescape=True)).limit(5)
         rows = [exact] if exact else connection.execute(query).all()
     if len(rows) != 1:
-        found = "several runs begin" if rows else "no run begins"
-        raise UsageError(f"{found} with {run!r}", where=ledger.shown, next="`d2c runs` lists them")
+        reason = "several runs begin" if rows else "no run begins"
+        raise UsageError(f"{reason} with {run!r}", where=ledger.shown, next="`d2c runs` lists them")
     return Run(**rows[0]._mapping)
 
 
@@ -126,7 +126,7 @@ def latest(ledger: Ledger, limit: int = 20, model: str | None = None, status: st
 
 
 def close_lost(ledger: Ledger, at: datetime) -> list[str]:
-    """Mark the runs of this machine whose process is gone as lost, end what they left behind, return their ids."""
+    """Mark the runs of this machine whose process has ended as lost, end their remaining processes, return their ids."""
     query = select(runs).where(runs.c.status == "running")
     with ledger.read() as connection:
         rows = [Run(**row._mapping) for row in connection.execute(query)]
@@ -137,14 +137,14 @@ def close_lost(ledger: Ledger, at: datetime) -> list[str]:
 
 
 def lose(ledger: Ledger, run: Run, at: datetime) -> None:
-    """Mark a run as lost and end what it left behind on this machine."""
+    """Mark a run as lost and end its remaining processes on this machine."""
     processes.end_marked(RUN_ID, run.id)
     for draft in run.folder.glob("*.tmp"):
         draft.unlink(missing_ok=True)
     remove_scratch(run.folder)
     (run.folder / "spec.json").unlink(missing_ok=True)
     recorded, inputs = read_events(run.folder)
-    error = {"kind": "Lost", "message": "the process of the run is gone; it was killed or the machine stopped"}
+    error = {"kind": "Lost", "message": "the run's process no longer exists; it was killed or the machine stopped"}
     close_row(ledger, run.id, {"status": "lost", "ended_at": at, "recorded": recorded, "inputs": inputs,
                                "notes": notes_of(run.folder), "error": error, "exit_code": 75, "failure": "lost"})  # fmt: skip
 

@@ -17,7 +17,7 @@ LONGEST = 40  # bytes of the parent's path; sockets have 108 for all, multiproce
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Make a folder that only this user can enter, below the system's folder for temporary files or /tmp; remove it."""
+    """Create a private folder in the system's temporary folder or /tmp; remove it at the end."""
     candidates = (tempfile.gettempdir(), "/tmp", os.environ.get("XDG_RUNTIME_DIR", ""))  # noqa: S108
     usable = [each for each in candidates if each and len(os.fsencode(each)) <= LONGEST and os.access(each, os.W_OK)]
     folder = tempfile.mkdtemp(prefix=PREFIX, dir=usable[0] if usable else None)
@@ -28,12 +28,12 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def remove_scratch(folder: Path) -> None:
-    """Remove the temporary files that a killed process left; the specification in the run's folder says where they are."""
+    """Remove the temporary files of a killed process, found by the specification in the run's folder."""
     try:
         scratch = Path(json.loads((folder / "spec.json").read_text(encoding="utf-8"))["scratch"])
         owner = scratch.lstat().st_uid
     except (OSError, ValueError, KeyError):
         return
-    named = re.fullmatch(rf"{PREFIX}\w+", scratch.name)
-    if named and not scratch.is_symlink() and owner == os.getuid():
+    is_scratch = re.fullmatch(rf"{PREFIX}\w+", scratch.name)
+    if is_scratch and not scratch.is_symlink() and owner == os.getuid():
         shutil.rmtree(scratch, ignore_errors=True)

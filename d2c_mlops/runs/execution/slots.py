@@ -1,4 +1,4 @@
-"""Rows of the ledger that tell of slots: which are due, who has one, what became of it. One claim wins, whoever asks."""
+"""Ledger rows of slots: due times, claims and results. Of concurrent claims exactly one succeeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LISTED = 5
 
 @dataclass(frozen=True)
 class Slot:
-    """One time at which a job is due, and what became of it."""
+    """One time at which a job is due, and its status."""
 
     job: str
     slot: datetime
@@ -39,7 +39,7 @@ class Slot:
 
     @property
     def key(self) -> tuple[str, datetime, int]:
-        """The job, the slot and the attempt: what one claim is about."""
+        """The job, the slot and the attempt, which identify a claim."""
         return self.job, self.slot, self.attempt
 
     def __str__(self) -> str:
@@ -51,26 +51,26 @@ class Slot:
 
 
 def slot_key(job: str, slot: datetime) -> str:
-    """Return the key of a slot for writes that must happen once: the same at every attempt, another for every other slot."""
+    """Return the idempotency key of a slot: the same at every attempt, different for every slot."""
     moment = slot.astimezone(UTC)
     return f"{job}-{moment:%Y%m%dT%H%M%S}{f'.{moment.microsecond:06}' if moment.microsecond else ''}Z"
 
 
 def known_jobs(ledger: Ledger, names: Iterable[str], now: datetime) -> dict[str, tuple[datetime, bool]]:
-    """Return until when the slots of each job are decided and whether it is paused; a new job is due from now on."""
-    wanted = list(names)
+    """Return up to which time each job's slots are decided and whether the job is paused; a new job starts now."""
+    job_names = list(names)
     with ledger.read() as connection:
-        found = {row.name: (row.since, row.paused) for row in connection.execute(select(jobs))}
-    missing = [{"name": name, "since": now, "paused": False} for name in wanted if name not in found]
+        states = {row.name: (row.since, row.paused) for row in connection.execute(select(jobs))}
+    missing = [{"name": name, "since": now, "paused": False} for name in job_names if name not in states]
     if missing:
         with ledger.write() as connection:
             insert_new(connection, jobs, missing)
-        return known_jobs(ledger, wanted, now)
-    return found
+        return known_jobs(ledger, job_names, now)
+    return states
 
 
 def pause(ledger: Ledger, job: str, paused: bool, now: datetime) -> None:
-    """Let a job rest, or go on. Slots that pass while it rests are not made up for."""
+    """Pause or resume a job. Slots that are due during the pause are not run later."""
     known_jobs(ledger, [job], now)
     with ledger.write() as connection:
         connection.execute(update(jobs).where(jobs.c.name == job).values(paused=paused, since=now))
@@ -85,12 +85,12 @@ def add(
     until: datetime | None = None,  # the slots up to here are decided by this, so that nobody looks at them again
     parallel: int | None = None,
 ) -> list[datetime]:
-    """Put slots on record with their status and reason; those that are there already stay; return the new ones."""
+    """Add slots with their status and reason; existing slots are not changed; return the new ones."""
     with ledger.write() as connection:
-        made = add_in(connection, job, due, now, parallel)
+        added = add_in(connection, job, due, now, parallel)
         if until is not None:
             connection.execute(update(jobs).where(jobs.c.name == job, jobs.c.since < until).values(since=until))
-    return made
+    return added
 
 
 def add_in(
@@ -100,32 +100,32 @@ def add_in(
     now: datetime,
     parallel: int | None = None,
 ) -> list[datetime]:
-    """Put slots on record as part of a transaction; return the new ones in order."""
+    """Add slots as part of a transaction; return the new ones in order."""
     rows = [
         {"job": job, "slot": slot, "status": status, "reason": reason, "attempt": 0, "not_before": slot,
          "changed_at": now, "parallel": parallel}
         for slot, (status, reason) in sorted(due.items())
     ]  # fmt: skip
-    made = sorted(row.slot for row in insert_new(connection, slots, rows))
-    if made:
-        events = [_event(job, slot, 0, now, *due[slot]) for slot in made]
+    added = sorted(row.slot for row in insert_new(connection, slots, rows))
+    if added:
+        events = [_event(job, slot, 0, now, *due[slot]) for slot in added]
         connection.execute(insert(slot_events), events)
-    return made
+    return added
 
 
 def find(ledger: Ledger, job: str, slot: datetime) -> Slot:
-    """Return a slot. Raises UsageError when it is not on record."""
+    """Return a slot. Raises UsageError if it is not recorded."""
     with ledger.read() as connection:
         row = connection.execute(select(slots).where(slots.c.job == job, slots.c.slot == slot)).one_or_none()
     if row is None:
         raise UsageError(
-            f"{job} has no slot {slot.isoformat()} on record", next=f"`d2c schedule list` shows {job}'s last"
+            f"{job} has no slot {slot.isoformat()} on record", next=f"`d2c schedule list` shows the last slots of {job}"
         )
     return Slot(**row._mapping)
 
 
 def history(ledger: Ledger, job: str, slot: datetime) -> list[dict[str, Any]]:
-    """Return what happened to a slot, the first first: when, which attempt, what became of it, why, where."""
+    """Return the history of a slot, oldest first: time, attempt, status, reason, host."""
     query = select(slot_events).where(slot_events.c.job == job, slot_events.c.slot == slot).order_by(slot_events.c.id)
     names = ("at", "attempt", "status", "reason", "run_id", "host", "pid")
     with ledger.read() as connection:
@@ -143,57 +143,61 @@ def listed_all(ledger: Ledger, until: datetime, limit: int = LISTED) -> dict[str
     newest = select(inner.c.slot).where(inner.c.job == jobs.c.name, inner.c.slot <= until)
     newest = newest.order_by(inner.c.slot.desc()).limit(limit)
     query = select(slots).join_from(jobs, slots, and_(slots.c.job == jobs.c.name, slots.c.slot.in_(newest)))
-    found: dict[str, list[Slot]] = {}
+    slots_by_job: dict[str, list[Slot]] = {}
     for slot in _slots(ledger, query):
-        found.setdefault(slot.job, []).append(slot)
-    return {job: sorted(each, key=lambda s: s.slot, reverse=True) for job, each in found.items()}
+        slots_by_job.setdefault(slot.job, []).append(slot)
+    return {job: sorted(job_slots, key=lambda s: s.slot, reverse=True) for job, job_slots in slots_by_job.items()}
 
 
 def waiting(ledger: Ledger, now: datetime) -> list[Slot]:
-    """Return the slots of jobs that do not rest which may start now, the earliest first."""
+    """Return the slots of active jobs that may start now, earliest first."""
     query = select(slots).join(jobs, jobs.c.name == slots.c.job).where(~jobs.c.paused)
     return _slots(ledger, query.where(slots.c.status == "waiting", slots.c.not_before <= now).order_by(slots.c.slot))
 
 
 def latest(ledger: Ledger, job: str, until: datetime) -> Slot | None:
-    """Return the latest slot of a job on record that is not later than a moment."""
+    """Return the latest recorded slot of a job that is not later than a time."""
     query = select(slots).where(slots.c.job == job, slots.c.slot <= until).order_by(slots.c.slot.desc()).limit(1)
     return next(iter(_slots(ledger, query)), None)
 
 
 def between(ledger: Ledger, job: str, since: datetime, until: datetime) -> list[Slot]:
-    """Return the slots of a job on record from a moment on and before another, the earliest first."""
+    """Return the recorded slots of a job from one time (inclusive) to another (exclusive), earliest first."""
     query = select(slots).where(slots.c.job == job, slots.c.slot >= since, slots.c.slot < until)
     return _slots(ledger, query.order_by(slots.c.slot))
 
 
 def running(ledger: Ledger) -> list[Slot]:
-    """Return the slots that are running, wherever."""
+    """Return the slots that are running on any machine."""
     return _slots(ledger, select(slots).where(slots.c.status == "running"))
 
 
 def open_of(ledger: Ledger, job: str) -> list[datetime]:
-    """Return the slots of a job that wait or run, the earliest first."""
+    """Return the waiting and running slots of a job, earliest first."""
     query = select(slots).where(slots.c.job == job, slots.c.status.in_(OPEN)).order_by(slots.c.slot)
     return [slot.slot for slot in _slots(ledger, query)]
 
 
 def claim(ledger: Ledger, slot: Slot, now: datetime, concurrency: int = 1) -> Slot | None:
-    """Take a waiting slot for this process; None when somebody else was first or enough of the job are running."""
+    """Claim a waiting slot for this process; None if another process was first or the job's limit is reached."""
     mine = {"host": processes.place(), "pid": os.getpid(), "pid_started": processes.started(os.getpid())}
-    other = slots.alias()
-    going = select(func.count()).select_from(other).where(other.c.job == slot.job, other.c.status == "running")
+    other_slots = slots.alias()
+    going = (
+        select(func.count())
+        .select_from(other_slots)
+        .where(other_slots.c.job == slot.job, other_slots.c.status == "running")
+    )
     room = going.correlate(None).scalar_subquery() < max(concurrency, slot.parallel or 1)
     with ledger.write() as connection:
         # Claims of one job come one after the other, so that each sees what the others have taken.
         connection.execute(update(jobs).where(jobs.c.name == slot.job).values(name=slot.job))
-        taken = connection.execute(
+        result = connection.execute(
             update(slots)
             .where(slots.c.job == slot.job, slots.c.slot == slot.slot)
             .where(slots.c.status == "waiting", slots.c.attempt == slot.attempt, room)
             .values(status="running", attempt=slot.attempt + 1, heartbeat_at=now, changed_at=now, run_id=None, **mine)
         )
-        if taken.rowcount != 1:
+        if result.rowcount != 1:
             return None
         event = _event(slot.job, slot.slot, slot.attempt + 1, now, "running", "claimed")
         connection.execute(insert(slot_events).values({**event, "host": mine["host"], "pid": mine["pid"]}))
@@ -201,37 +205,37 @@ def claim(ledger: Ledger, slot: Slot, now: datetime, concurrency: int = 1) -> Sl
 
 
 def close(ledger: Ledger, slot: Slot, status: str, reason: str, now: datetime, **more: Any) -> bool:
-    """Change the status of a slot from the one that it is seen in; False when somebody else has changed it since."""
+    """Change the status of a slot; False if another process has changed it in the meantime."""
     with ledger.write() as connection:
         return close_in(connection, slot, status, reason, now, **more)
 
 
 def close_in(connection: Connection, slot: Slot, status: str, reason: str, now: datetime, **more: Any) -> bool:
     """Change the status of a slot as part of a transaction."""
-    done = connection.execute(
+    result = connection.execute(
         update(slots)
         .where(_claim(slot), slots.c.status == slot.status)
         .values(status=status, reason=reason, changed_at=now, **more)
     )
-    if done.rowcount == 1:
+    if result.rowcount == 1:
         event = _event(slot.job, slot.slot, slot.attempt, now, status, reason)
         connection.execute(insert(slot_events).values({**event, "run_id": more.get("run_id")}))
-    return done.rowcount == 1
+    return result.rowcount == 1
 
 
 def beat(ledger: Ledger, mine: Iterable[Slot], now: datetime) -> list[Slot]:
-    """Give a sign of life for claims of this process; return those that are no longer its own."""
+    """Send a heartbeat for claims of this process; return the claims that it has lost."""
     lost = []
     with ledger.write() as connection:
         for slot in mine:
-            held = update(slots).where(_claim(slot), slots.c.status == "running").values(heartbeat_at=now)
-            if connection.execute(held).rowcount != 1:
+            heartbeat = update(slots).where(_claim(slot), slots.c.status == "running").values(heartbeat_at=now)
+            if connection.execute(heartbeat).rowcount != 1:
                 lost.append(slot)
     return lost
 
 
 def runs_of(ledger: Ledger, slot: Slot) -> list[Any]:
-    """Return the runs of a slot, one an attempt, the latest attempt first."""
+    """Return the runs of a slot, one per attempt, latest attempt first."""
     query = select(runs.c.id, runs.c.status, runs.c.exit_code, runs.c.attempt, runs.c.recorded)
     query = query.where(runs.c.job == slot.job, runs.c.slot == slot.slot).order_by(runs.c.attempt.desc())
     with ledger.read() as connection:
@@ -239,13 +243,13 @@ def runs_of(ledger: Ledger, slot: Slot) -> list[Any]:
 
 
 def previous_success(ledger: Ledger, job: str, before: datetime) -> datetime | None:
-    """Return the latest slot before a moment that succeeded."""
+    """Return the latest successful slot before a time."""
     query = select(func.max(slots.c.slot)).where(
         slots.c.job == job, slots.c.status == "succeeded", slots.c.slot < before
     )
     with ledger.read() as connection:
-        found: datetime | None = connection.execute(query).scalar()
-    return found
+        slot_time: datetime | None = connection.execute(query).scalar()
+    return slot_time
 
 
 def _claim(slot: Slot) -> Any:

@@ -1,4 +1,4 @@
-"""Stages of a notebook: what was finished before a run failed is not computed again by the next attempt."""
+"""Stages of a notebook: completed stages of a failed run are reused by the next attempt."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ STAGES = "stages"
 
 
 def stage(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function a stage: its result is kept with the run, and a resumed run takes it from there.
+    """Make a function a stage: its result is saved with the run, and a resumed run loads it.
 
-    It is computed anew when the function's source or its arguments differ. Results are frames, arrays or JSON values.
+    It is computed again if the function's source or its arguments differ. Results are frames, arrays or JSON values.
     Outside of a run it is an ordinary function.
     """
 
@@ -34,17 +34,17 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
         if folder is None:
             return function(*args, **kwargs)
         name = f"{function.__name__}-{_digest(function, args, kwargs)}"
-        own = Path(folder) / STAGES / name
+        stage_folder = Path(folder) / STAGES / name
         former = Path(os.environ[RESUME]) / STAGES / name if os.environ.get(RESUME) else None
-        if not own.exists() and former is not None and former.exists():
-            shutil.copytree(former, own)
+        if not stage_folder.exists() and former is not None and former.exists():
+            shutil.copytree(former, stage_folder)
             tell("stage", {"name": function.__name__, "resumed": True})
-            print(f"stage {function.__name__}: taken from the run before")
-        if own.exists():
-            found: R = _load(own)
-            return found
+            print(f"stage {function.__name__}: reused from the previous run")
+        if stage_folder.exists():
+            result: R = _load(stage_folder)
+            return result
         value = function(*args, **kwargs)
-        _save(own, value)
+        _save(stage_folder, value)
         tell("stage", {"name": function.__name__, "resumed": False})
         return value
 
@@ -66,12 +66,12 @@ def _fingerprint(value: Any) -> bytes:
     if hasattr(value, "tobytes"):
         return bytes(value.tobytes())
     if isinstance(value, list | tuple):
-        return b"".join(_fingerprint(each) for each in value)
+        return b"".join(_fingerprint(item) for item in value)
     return repr(value).encode()
 
 
 def _save(target: Path, value: Any) -> None:
-    """Write a result under a temporary name, then rename: a stage is there as a whole or not at all."""
+    """Write a result atomically: to a temporary name, then rename."""
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.mkdir(parents=True)
     if hasattr(value, "to_parquet"):
@@ -85,7 +85,7 @@ def _save(target: Path, value: Any) -> None:
             text = json.dumps(value)
         except TypeError:
             shutil.rmtree(draft)
-            raise UsageError(f"a stage cannot keep a {type(value).__name__}", where=target.name.rpartition("-")[0],
+            raise UsageError(f"a stage cannot save a {type(value).__name__}", where=target.name.rpartition("-")[0],
                              next="return a frame, an array or JSON values") from None  # fmt: skip
         (draft / "value.json").write_text(text, encoding="utf-8")
     draft.rename(target)

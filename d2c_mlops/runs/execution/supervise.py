@@ -1,4 +1,4 @@
-"""Follow the worker of a run until it is done, dead, or past a limit; keep what it says in a log of limited size."""
+"""Supervise the worker of a run until it ends or exceeds a limit; write its output to a log of limited size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXP
 
 @dataclass(frozen=True)
 class RunLimits:
-    """What a run may take."""
+    """The limits of a run."""
 
     seconds: float
     memory_bytes: float | None = None  # resident, of all its processes together
@@ -38,12 +38,12 @@ class RunLimits:
     cpu_hour_price: float = 0.0
 
     def broken(self, usage: processes.Usage, since: float) -> dict[str, Any] | None:
-        """Return the error of the first limit that is broken."""
+        """Return the error of the first exceeded limit."""
         if time.monotonic() - since > self.seconds:
             return _error("Timeout", f"the run took longer than {self.seconds:g} s and was stopped")
         if self.memory_bytes and usage.memory_bytes > self.memory_bytes:
-            held, limit = (f"{n / 2**20:,.0f} MiB" for n in (usage.memory_bytes, self.memory_bytes))
-            return _error("OutOfMemory", f"the run held {held} and was stopped; its limit is {limit}")
+            used, limit = (f"{n / 2**20:,.0f} MiB" for n in (usage.memory_bytes, self.memory_bytes))
+            return _error("OutOfMemory", f"the run used {used} and was stopped; its limit is {limit}")
         cost = usage.cpu_seconds / 3600 * self.cpu_hour_price
         if self.cost is not None and cost > self.cost:
             return _error("TooExpensive", f"the run cost {cost:.4g} and was stopped; its limit is {self.cost:g}")
@@ -60,7 +60,7 @@ class RunEnding:
 
 
 def start(marks: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
-    """Start a worker that waits to be told what to do; its imports take a second in which others can be busy."""
+    """Start a worker that waits for its task, so that its imports (about a second) run in parallel."""
     return subprocess.Popen(
         [sys.executable, "-m", "d2c_mlops.runs.execution.worker", str(os.getpid())],
         stdin=subprocess.PIPE,
@@ -73,7 +73,7 @@ def start(marks: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[b
 
 @contextmanager
 def spare() -> Iterator[subprocess.Popen[bytes]]:
-    """A worker that waits; it is gone afterwards, whether it was needed or not."""
+    """A waiting worker; it is ended at exit, even if it was not used."""
     worker = start()
     try:
         yield worker
@@ -95,15 +95,15 @@ def follow(
     environment: Mapping[str, str],
     spare: subprocess.Popen[bytes] | None = None,  # a worker that was started before and waits
 ) -> RunEnding:
-    """Start a worker in a session of its own and follow it to its end; nothing of it is left when this returns."""
+    """Start a worker in its own session and supervise it until it ends; all its processes have ended on return."""
     (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     marks = {RUN_ID: run_id, FOLDER: str(folder), "TMPDIR": spec["scratch"], **settings.environment(), **environment}
     threads = {name: str(limits.cpus) for name in THREADS} if limits.cpus else {}
     worker = spare or start(marks)
-    told = json.dumps({"folder": str(folder), "environment": {**threads, **marks}}) + "\n"
+    message = json.dumps({"folder": str(folder), "environment": {**threads, **marks}}) + "\n"
     assert worker.stdin is not None
     with suppress(BrokenPipeError):  # it died; that is found out below
-        worker.stdin.write(told.encode())
+        worker.stdin.write(message.encode())
         worker.stdin.close()
     ended = RunEnding(0)
     try:
@@ -120,7 +120,7 @@ def follow(
 
 
 class Log:
-    """What a worker prints, secrets out, up to a size; a disk that is full costs lines of it and nothing else."""
+    """The log of a worker, with secrets removed and limited size; if the disk is full, only log lines are lost."""
 
     def __init__(self, file: Path, redaction: Redaction) -> None:
         self.file = file
@@ -130,24 +130,24 @@ class Log:
         self.rest = b""
 
     def write(self, chunk: bytes) -> None:
-        """Take what was printed; the end of it is held back, where a secret may have begun."""
+        """Write printed output; its end is buffered, because a secret may start there."""
         self.rest += chunk
         cut = max(self.rest.rfind(b"\n") + 1, len(self.rest) - 65536)
         self._keep(self.rest[:cut])
         self.rest = self.rest[cut:]
 
     def close(self) -> None:
-        """Write what was held back, and how much was left out."""
+        """Write the buffered output and the number of omitted bytes."""
         self._keep(self.rest)
         self.rest = b""
         if self.left_out:
-            self._append(f"\n[{self.left_out:,} bytes more left out]\n".encode())
+            self._append(f"\n[{self.left_out:,} more bytes omitted]\n".encode())
 
     def _keep(self, chunk: bytes) -> None:
         room = max(0, LOG_BYTES - self.kept)
-        kept = len(chunk[:room]) if self._append(self.redaction.clean_bytes(chunk[:room])) else 0
-        self.kept += kept
-        self.left_out += len(chunk) - kept
+        written = len(chunk[:room]) if self._append(self.redaction.clean_bytes(chunk[:room])) else 0
+        self.kept += written
+        self.left_out += len(chunk) - written
 
     def _append(self, text: bytes) -> bool:
         try:
@@ -161,10 +161,10 @@ class Log:
 def _listen(
     worker: subprocess.Popen[bytes], limits: RunLimits, usage: processes.Usage, log: Log, hear: Progress, stop: Stop
 ) -> dict[str, Any] | None:
-    """Read events and prints until the worker closes its end; return the error when it has to be stopped first."""
+    """Read events and output until the worker closes its pipe; return the error if it has to be stopped before."""
     assert worker.stdout is not None and worker.stderr is not None
     begun = sampled = time.monotonic()
-    rest = b""
+    remainder = b""
     with selectors.DefaultSelector() as selector:
         for pipe in (worker.stdout, worker.stderr):
             os.set_blocking(pipe.fileno(), False)
@@ -179,7 +179,7 @@ def _listen(
                     elif key.fileobj is worker.stderr:
                         log.write(chunk)
                     else:
-                        *lines, rest = (rest + chunk).split(b"\n")
+                        *lines, remainder = (remainder + chunk).split(b"\n")
                         for line in lines:
                             hear(json.loads(line))
                 if time.monotonic() - sampled >= SAMPLE_SECONDS:
@@ -194,7 +194,7 @@ def _listen(
 
 
 def _drain(pipe: int, log: Log) -> None:
-    """Read what was printed and not yet read, without waiting for processes that may still hold the other end."""
+    """Read remaining output without waiting for processes that may still have the pipe open."""
     with suppress(BlockingIOError):
         while chunk := os.read(pipe, 1 << 16):
             log.write(chunk)

@@ -1,4 +1,4 @@
-"""The process that a run lives in: papermill, one kernel, events for the supervisor on standard output."""
+"""The worker process of a run: papermill, one kernel, events for the supervisor on standard output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PASSING = frozenset([errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.
 
 
 class WrittenOutput(str):
-    """A parameter as text for the notebook's metadata, with the source that makes its value."""
+    """A parameter as text for the notebook's metadata, with the Python source of its value."""
 
     source: str
 
@@ -50,7 +50,7 @@ class Translator(PythonTranslator):  # type: ignore[misc]
 
 
 def written(value: Any, source: str) -> Any:
-    """Return a parameter as papermill can keep it: as JSON where its source says the same."""
+    """Return a parameter in a form that papermill can store: as JSON if that equals its source."""
     if repr(value) == source:
         return value
     text = WrittenOutput(value if isinstance(value, str) else json.dumps(value))
@@ -59,7 +59,7 @@ def written(value: Any, source: str) -> Any:
 
 
 class AtomicHandler(LocalHandler):  # type: ignore[misc]
-    """Replace the output notebook as a whole."""
+    """Write the output notebook atomically."""
 
     def write(self, buf: str, path: str) -> None:
         draft = f"{path}.tmp"
@@ -68,7 +68,7 @@ class AtomicHandler(LocalHandler):  # type: ignore[misc]
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]
-    """papermill's engine, which also reports the cell that runs and how the notebook ended."""
+    """papermill's engine, which also reports the running cell and the notebook's result."""
 
     client: ClassVar[Client]
 
@@ -101,7 +101,7 @@ def say(event: str, **values: Any) -> None:
 
 
 def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
-    """Execute the notebook of `spec`; return the error of the cell that failed, None when it succeeded."""
+    """Execute the notebook of `spec`; return the error of the failed cell, None on success."""
     papermill_translators.register("python", Translator)
     papermill_engines.register("d2c", Engine)
     papermill_io.register(spec["folder"], AtomicHandler())
@@ -123,7 +123,7 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
     except DeadKernel as err:
         return _placed(spec, err.to_dict())
     except CellTimeoutError:  # an OSError, but none of the disk
-        message = f"the outputs of the cell did not arrive within {Engine.client.iopub_timeout} s after it had ended"
+        message = f"the cell's outputs did not arrive within {Engine.client.iopub_timeout} s after its end"
         return _placed(spec, {"kind": "OutputTimeout", "message": message})
     except OSError:
         raise
@@ -135,7 +135,7 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
         tell_in(Path(spec["folder"]), "note", note)
     if client.exited:
         cell, _ = _position(spec, client.index)
-        tell_in(Path(spec["folder"]), "note", f"cell {cell} ended the notebook early; the cells below did not run")
+        tell_in(Path(spec["folder"]), "note", f"cell {cell} ended the notebook early; the following cells did not run")
     return _placed(spec, client.error) if client.error else None
 
 
@@ -148,7 +148,7 @@ def _placed(spec: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _position(spec: dict[str, Any], index: int | None) -> tuple[int, str]:
-    """Return the number of a cell in the notebook that was run, from 1, and its id; papermill injects one cell."""
+    """Return the number of a cell in the original notebook, from 1, and its id; papermill injects one cell."""
     cells = Engine.client.nb.cells
     before = cells[: index or 0]
     injected = sum("injected-parameters" in cell["metadata"].get("tags", []) for cell in before)
@@ -156,7 +156,7 @@ def _position(spec: dict[str, Any], index: int | None) -> tuple[int, str]:
 
 
 def restrict(cpus: int | None, memory_bytes: float | None) -> None:
-    """Keep this process and all that it starts to some processors, and from jumping far beyond their memory at once."""
+    """Restrict this process and its children to some CPUs, and limit their address space."""
     if cpus and hasattr(os, "sched_setaffinity"):
         usable = sorted(os.sched_getaffinity(0))
         first = os.getpid() % len(usable)
@@ -167,7 +167,7 @@ def restrict(cpus: int | None, memory_bytes: float | None) -> None:
 
 
 def main(folder: Path) -> None:
-    """Execute what `spec.json` in the run's folder says, then render the output."""
+    """Execute the run of `spec.json` in the run's folder, then render the output."""
     from d2c_mlops.runs.execution.page_body import render
 
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Files for other schedulers, which call the same `d2c run`. A module with TARGET here is a target: no list to edit."""
+"""Files for other schedulers, which call `d2c run`. Each module of this package with TARGET is an export target."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ def targets() -> dict[str, ExportTarget]:
 
 
 def export(jobs: Mapping[str, Job], target: str, folder: Path, place: Place) -> list[Path]:
-    """Write the files of a target and return their paths; what an earlier export wrote is replaced, nothing else."""
-    known = targets()
-    if target not in known:
-        raise UsageError(f"there is no target {target!r}", next=f"use one of: {', '.join(known)}")
+    """Write the files of a target and return their paths; only files of an earlier export are replaced."""
+    available = targets()
+    if target not in available:
+        raise UsageError(f"unknown target {target!r}", next=f"use one of: {', '.join(available)}")
     if not jobs:
-        raise UsageError("there is no job to export", next="write a section [schedule:NAME] in settings.ini")
-    made = {folder / name: text for name, text in known[target].files(jobs, place).items()}
-    foreign = [path for path in made if path.exists() and MARK not in path.read_text(encoding="utf-8").split("\n\n")[0]]
+        raise UsageError("no jobs to export", next="add a section [schedule:NAME] to settings.ini")
+    contents = {folder / name: text for name, text in available[target].files(jobs, place).items()}
+    foreign = [
+        path for path in contents if path.exists() and MARK not in path.read_text(encoding="utf-8").split("\n\n")[0]
+    ]
     if foreign:
         raise UsageError(
-            "this file is not from an export", where=str(foreign[0]), next="move it, or give another --out"
+            "this file was not written by an export", where=str(foreign[0]), next="move it, or use another --out"
         )
-    for path, text in made.items():
+    for path, text in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(path.name + ".tmp")
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
-    return list(made)
+    return list(contents)

@@ -13,12 +13,12 @@ from d2c_mlops.runs.schedule.jobs import Job
 SAID = (
     "",
     "Put this file into the DAG folder. The workers need d2c on their path, the project's folder, and D2C_LEDGER_URL naming",
-    "a database that all of them reach. Jobs that share a cadence and depend on each other are tasks of one DAG; for what",
-    "comes first in another DAG, d2c waits. Airflow tries again after temporary failures only; the wait between attempts",
-    "is the ledger's, whichever is longer. A run by hand means the latest slot before it: one that succeeded stays so.",
-    "missed = all is Airflow's catchup, from the day of the export on; skip and once both are its absence: the latest only.",
-    "A cadence that Airflow would read otherwise, or that no single expression says, wakes d2c a little more often, and",
-    "the ledger says whether a slot is due.",
+    "a database that all of them can reach. Jobs that share a cadence and depend on each other are tasks of one DAG; for",
+    "dependencies in other DAGs, d2c waits. Airflow retries temporary failures only; the delay between attempts is",
+    "that of Airflow or of the ledger, whichever is longer. A manual run uses the latest slot before it; a finished slot is not repeated.",
+    "missed = all uses Airflow's catchup, from the day of the export on; skip and once disable it: only the latest slot runs.",
+    "If Airflow interprets a cadence differently, or one expression is not enough, d2c is started more often, and",
+    "the ledger decides whether a slot is due.",
 )
 
 IMPORTS = """from __future__ import annotations
@@ -88,8 +88,8 @@ LOGICAL_DATE = "{{ (dag_run.logical_date or dag_run.run_after).isoformat() }}"
 def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
     """Return a file with the DAGs."""
     groups = together(jobs)
-    said = header([*SAID, *(line for group in groups for job in group for line in ("", *about(job)))])
-    parts = [said, IMPORTS.format(root=str(place.root), command=shlex.split(place.command))]
+    head = header([*SAID, *(line for group in groups for job in group for line in ("", *about(job)))])
+    parts = [head, IMPORTS.format(root=str(place.root), command=shlex.split(place.command))]
     return {"d2c_dags.py": "".join([*parts, *(_dag(group, place) for group in groups)])}
 
 
@@ -106,24 +106,24 @@ def _dag(group: list[Job], place: Place) -> str:
         catchup=any(job.settings.missed == "all" for job in group),
     )
     for job in group:
-        each = job.settings
+        options = job.settings
         dag += TASK.format(
             name=job.name,
             slot=slot,
-            retries=each.retries,
-            backoff=each.backoff,
+            retries=options.retries,
+            backoff=options.backoff,
             # waiting for another attempt's turn, or for what comes first, may take as long as a run
-            timeout=2 * each.timeout + each.backoff * 2**each.retries,
-            priority=max(1, 1 + each.priority),
+            timeout=2 * options.timeout + options.backoff * 2**options.retries,
+            priority=max(1, 1 + options.priority),
         )
     names = {job.name for job in group}
-    edges = [(other, job.name) for job in group for other in job.settings.after if other in names]
+    edges = [(dependency, job.name) for job in group for dependency in job.settings.after if dependency in names]
     return dag + "".join(f"    {first} >> {then}\n" for first, then in edges)
 
 
 def understood(cadence: Cadence) -> bool:
-    """Return whether Airflow's croniter gives the same slots: it knows no LW and no 5L, a date and a weekday of which one
-    has a star mean either to it, and it repeats the hours of the clock only for jobs of every hour."""
+    """Return whether Airflow's croniter gives the same slots: it does not support LW and 5L, combines a date and a weekday with a
+    star differently, and repeats hours of the clock only for hourly jobs."""
     _, hour, date, _, day = cadence.lines[0].split()
     either = date != "*" and day != "*" and (date.startswith("*") or day.startswith("*"))
     partly = cadence.follows_clock and hour != "*"
@@ -132,7 +132,7 @@ def understood(cadence: Cadence) -> bool:
 
 
 def expression(cadence: Cadence, place: Place) -> str:
-    """Return the cron expression at whose times Airflow has to wake a job."""
+    """Return the cron expression with which Airflow must start a job."""
     if understood(cadence):
         return cadence.cron
     moments = wakes(cadence, cadence.zone, place.made_at)

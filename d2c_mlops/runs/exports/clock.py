@@ -1,4 +1,4 @@
-"""When another scheduler has to wake `d2c run JOB --slot due`, so that no slot is overlooked."""
+"""Times at which another scheduler must start `d2c run JOB --slot due`, so that no slot is missed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Fields = list[frozenset[int] | None]  # None: every value
 
 
 def fields(cron: str) -> Fields:
-    """Return the values of each field; the last day of a month as any day that can be one."""
+    """Return the values of each field; the last day of a month as the days 28 to 31."""
     sim = CronSim(cron, datetime(2026, 1, 1))
     dates = {day for day in sim.days if day > 0} | (set(range(26, 32)) if CronSim.LAST_WEEKDAY in sim.days else set())
     dates |= set(range(28, 32)) if CronSim.LAST in sim.days else set()
@@ -31,16 +31,18 @@ def fields(cron: str) -> Fields:
 
 
 def union(lines: Iterable[str]) -> Fields:
-    """Return fields that match wherever one of the expressions does, and maybe elsewhere."""
+    """Return fields that match at least where one of the expressions does."""
     both = zip(*map(fields, lines), strict=True)
-    return [None if None in each else frozenset[int]().union(*(v for v in each if v is not None)) for each in both]
+    return [
+        None if None in values else frozenset[int]().union(*(v for v in values if v is not None)) for values in both
+    ]
 
 
-def text(found: Fields) -> str:
-    """Return fields as a cron expression that every cron reads."""
+def text(fields: Fields) -> str:
+    """Return fields as a cron expression that every cron supports."""
     return " ".join(
         "*" if values is None or len(values) == len(whole) else ",".join(map(str, sorted(values)))
-        for values, whole in zip(found, RANGES, strict=True)
+        for values, whole in zip(fields, RANGES, strict=True)
     )
 
 
@@ -50,8 +52,8 @@ def wakes(
     since: datetime,
     skipped: bool = True,  # also right behind an hour that the clock skips, not only at the next regular time
 ) -> Fields:
-    """Return when a clock in `zone` has to wake the job: on time, at its other offset, behind a skipped hour."""
-    own = union(cadence.lines)
+    """Return when a clock in `zone` must start the job: on time, at the zone's other offset, after a skipped hour."""
+    fields_of_job = union(cadence.lines)
     changes = _changes(cadence.zone, since)
     moments = [since, *(moment for moment, _, _ in changes)]
     shifts = {_offset(zone, m) - _offset(cadence.zone, m) for m in moments}
@@ -59,33 +61,33 @@ def wakes(
     minutes: set[int] = set()
     hours: set[int] = set()
     days: set[int] = set()
-    for hour in own[HOUR] or RANGES[HOUR]:
-        for minute in own[MINUTE] or RANGES[MINUTE]:
+    for hour in fields_of_job[HOUR] or RANGES[HOUR]:
+        for minute in fields_of_job[MINUTE] or RANGES[MINUTE]:
             for shift in shifts:
                 over, rest = divmod(hour * 60 + minute + shift, 24 * 60)
                 minutes.add(rest % 60)
                 hours.add(rest // 60)
                 days.add(over)
     for moment, before, after in changes if skipped else ():
-        if _skips(own, moment + before, moment + after):
+        if _skips(fields_of_job, moment + before, moment + after):
             local = (moment + after).replace(tzinfo=cadence.zone).astimezone(zone)
             minutes.add(local.minute)
             hours.add(local.hour)
-    weekdays = own[DAY]
+    weekdays = fields_of_job[DAY]
     return [
         frozenset(minutes),
-        frozenset(hours) if own[HOUR] is not None else None,
-        _moved_dates(own[DATE], days),
-        own[MONTH] if days == {0} else None,
+        frozenset(hours) if fields_of_job[HOUR] is not None else None,
+        _moved_dates(fields_of_job[DATE], days),
+        fields_of_job[MONTH] if days == {0} else None,
         None if weekdays is None else frozenset((d + over) % 7 for d in weekdays for over in days),
     ]
 
 
 def expression(cadence: Cadence, zone: ZoneInfo, since: datetime) -> str:
-    """Return the cron expression for a clock in `zone`: the cadence's own where that does."""
-    found = wakes(cadence, zone, since)
+    """Return the cron expression for a clock in `zone`: the cadence's own expression if possible."""
+    wake_fields = wakes(cadence, zone, since)
     plain = len(cadence.lines) == 1 and not set("LW#") & set(cadence.cron)
-    return cadence.cron if plain and found == fields(cadence.cron) else text(found)
+    return cadence.cron if plain and wake_fields == fields(cadence.cron) else text(wake_fields)
 
 
 @lru_cache(64)
@@ -106,10 +108,13 @@ def _each_change(zone: ZoneInfo, since: datetime) -> Iterator[tuple[datetime, ti
             yield (last + timedelta(seconds=30)).replace(second=0, microsecond=0), before, after
 
 
-def _skips(own: Fields, begin: datetime, end: datetime) -> bool:
-    """Return whether a time of the fields lies in a stretch of the clock that is skipped."""
+def _skips(job_fields: Fields, begin: datetime, end: datetime) -> bool:
+    """Return whether a time of the fields is in a skipped hour."""
     minutes = (begin + timedelta(minutes=n) for n in range(max(0, int((end - begin).total_seconds() // 60))))
-    return any(m.hour in (own[HOUR] or RANGES[HOUR]) and m.minute in (own[MINUTE] or RANGES[MINUTE]) for m in minutes)
+    return any(
+        m.hour in (job_fields[HOUR] or RANGES[HOUR]) and m.minute in (job_fields[MINUTE] or RANGES[MINUTE])
+        for m in minutes
+    )
 
 
 def _moved_dates(dates: frozenset[int] | None, days: Iterable[int]) -> frozenset[int] | None:

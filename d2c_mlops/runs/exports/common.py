@@ -1,4 +1,4 @@
-"""What the targets share: where the project lies there, what is said about a job, which jobs belong together."""
+"""Shared by all targets: location of the project, description of jobs, groups of jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START = 120  # seconds for a process to start, beside its run
 
 @dataclass(frozen=True)
 class Place:
-    """What the files have to know of the place where they will be used."""
+    """The location where the files will be used."""
 
     command: str  # that starts d2c there
     root: Path  # the folder of settings.ini there
@@ -26,27 +26,27 @@ class Place:
 
 @dataclass(frozen=True)
 class ExportTarget:
-    """A scheduler that files can be written for."""
+    """A scheduler for which files can be written."""
 
     name: str
     about: str
     files: Callable[[Mapping[str, Job], Place], dict[str, str]]
 
 
-def due(job: Job, place: Place, *more: str) -> str:
-    """Return the command that runs what is due of a job."""
-    return " ".join((place.command, "run", job.name, "--slot", "due", *more))
+def due(job: Job, place: Place, *options: str) -> str:
+    """Return the command that runs a job's due slots."""
+    return " ".join((place.command, "run", job.name, "--slot", "due", *options))
 
 
 def longest(job: Job) -> int:
-    """Return the seconds that a slot may take: all attempts, and the waiting between them."""
-    each = job.settings
-    waits = sum(each.backoff * 2**n for n in range(each.retries))
-    return int((each.retries + 1) * (each.timeout + START) + waits)
+    """Return the maximum seconds of a slot: all attempts and the delays between them."""
+    options = job.settings
+    waits = sum(options.backoff * 2**n for n in range(options.retries))
+    return int((options.retries + 1) * (options.timeout + START) + waits)
 
 
 def header(lines: Iterable[str] = ()) -> str:
-    """Return the head of a file: where it is from and what is left to the ledger or cannot be said there."""
+    """Return the header of a file: its origin, and rules that the ledger applies or that the target cannot express."""
     always = (
         f"{MARK}; export again after a change of settings.ini.",
         "`d2c run JOB --slot` claims a slot in the ledger before it runs it, so that this scheduler, another one and",
@@ -57,34 +57,38 @@ def header(lines: Iterable[str] = ()) -> str:
 
 
 def about(job: Job) -> list[str]:
-    """Return what a job is, in lines for a comment."""
-    each = job.settings
+    """Return the description of a job as comment lines."""
+    options = job.settings
     lines = [
-        f"{job.name}: {each.run}, {each.at} ({each.zone})",
-        f"{each.retries} further attempt(s) after temporary failures, from {each.backoff:g} s on, doubled; "
-        f"timeout {each.timeout:g} s; missed slots: {each.missed}",
+        f"{job.name}: {options.run}, {options.at} ({options.zone})",
+        f"{options.retries} further attempt(s) after temporary failures, after {options.backoff:g} s, doubled each time; "
+        f"timeout {options.timeout:g} s; missed slots: {options.missed}",
     ]
     lines += [job.cadence.note] if job.cadence.note else []
-    return [*lines, f"after {', '.join(each.after)}: waits for their slots"] if each.after else lines
+    return [*lines, f"after {', '.join(options.after)}: waits for their slots"] if options.after else lines
 
 
 def together(jobs: Mapping[str, Job]) -> list[list[Job]]:
-    """Return the jobs in groups that share a cadence and hang together by `after`, forerunners first."""
+    """Return the jobs in groups that share a cadence and depend on each other by `after`, dependencies first."""
     groups: dict[str, list[str]] = {name: [name] for name in jobs}
     for name, job in jobs.items():
-        for other in job.settings.after:
-            if other in jobs and jobs[other].cadence == job.cadence and groups[other] is not groups[name]:
-                groups[other] += groups[name]
-                groups.update(dict.fromkeys(groups[name], groups[other]))
+        for dependency in job.settings.after:
+            if (
+                dependency in jobs
+                and jobs[dependency].cadence == job.cadence
+                and groups[dependency] is not groups[name]
+            ):
+                groups[dependency] += groups[name]
+                groups.update(dict.fromkeys(groups[name], groups[dependency]))
     whole = {id(group): group for group in groups.values()}
     return [_in_order([jobs[name] for name in group]) for group in whole.values()]
 
 
 def _in_order(jobs: list[Job]) -> list[Job]:
-    left, ordered = list(jobs), []
-    while left:
-        names = {job.name for job in left}
-        ready = [job for job in left if not names & set(job.settings.after)] or left
+    remaining, ordered = list(jobs), []
+    while remaining:
+        names = {job.name for job in remaining}
+        ready = [job for job in remaining if not names & set(job.settings.after)] or remaining
         ordered += ready
-        left = [job for job in left if job not in ready]
+        remaining = [job for job in remaining if job not in ready]
     return ordered

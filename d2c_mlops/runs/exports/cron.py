@@ -12,10 +12,10 @@ from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
     "",
-    "Many crons know no time zones, so each line wakes d2c at every hour at which a slot may be due, on any machine whose",
-    "clock differs from UTC by whole hours, and the ledger says whether one is. That also catches up after the machine was",
-    "off. --stay makes further attempts itself, since cron has none; the timeout of settings.ini ends a run.",
-    "Install: crontab FILE. What d2c says is mailed to MAILTO or goes to the system's log.",
+    "Many crons do not support time zones, so each line starts d2c at every hour at which a slot may be due, on any machine whose",
+    "clock differs from UTC by whole hours; the ledger decides whether a slot is due. This also catches up after the machine was",
+    "off. --stay retries within the process, since cron does not retry; the timeout of settings.ini ends a run.",
+    "Install: crontab FILE. The output of d2c is mailed to MAILTO or written to the system's log.",
 )
 
 
@@ -24,8 +24,8 @@ def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
     lines = [header(SAID), "SHELL=/bin/sh\n", "PATH=/usr/local/bin:/usr/bin:/bin\n"]
     for job in jobs.values():
         lines += ["\n", *(f"# {line}\n" for line in about(job))]
-        found = wakes(job.cadence, ZoneInfo("UTC"), place.made_at, skipped=False)
-        hourly = text([found[MINUTE], None, None, None, None])
+        wake_times = wakes(job.cadence, ZoneInfo("UTC"), place.made_at, skipped=False)
+        hourly = text([wake_times[MINUTE], None, None, None, None])
         command = f"cd {shlex.quote(str(place.root))} && {due(job, place, '--stay')}".replace("%", r"\%")
         lines.append(f"{hourly} {command}\n")
     return {"crontab": "".join(lines)}

@@ -15,22 +15,24 @@ from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
     "",
-    "The ledger and the store have to outlive the runner: secrets D2C_LEDGER_URL (a database that runners reach) and D2C_STORE",
-    "(a folder of a self-hosted runner, or a mounted one). GitHub's clock is UTC and often late by minutes: there is a wake-up",
-    "at both offsets of the zone, the ledger says which one is due, and a slot counts as missed after --grace seconds (3600).",
+    "The ledger and the store must persist between runners: secrets D2C_LEDGER_URL (a database that runners can reach) and D2C_STORE",
+    "(a folder of a self-hosted runner, or a mounted one). GitHub's clock is UTC and often late by minutes: the job starts",
+    "at both offsets of the zone, the ledger decides which slot is due, and a slot counts as missed after --grace seconds (3600).",
     "Put these files into .github/workflows/. GitHub starts no job more often than every five minutes and stops schedules of",
-    "a repository that rests for 60 days. It has no further attempts: --stay makes them within the job.",
+    "a repository without activity for 60 days. It does not retry: --stay retries within the job.",
 )
 HOSTED = 360  # minutes that GitHub allows a job
 
 
 def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
     """Return a workflow for each group of jobs that share a cadence and depend on each other."""
-    made = {}
+    contents = {}
     for group in together(jobs):
-        said = header([*SAID, *(line for job in group for line in ("", *about(job)))])
-        made[f"d2c-{group[-1].name}.yml"] = said + yaml.safe_dump(workflow(group, place), sort_keys=False, width=120)
-    return made
+        head = header([*SAID, *(line for job in group for line in ("", *about(job)))])
+        contents[f"d2c-{group[-1].name}.yml"] = head + yaml.safe_dump(
+            workflow(group, place), sort_keys=False, width=120
+        )
+    return contents
 
 
 def workflow(group: list[Job], place: Place) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def workflow(group: list[Job], place: Place) -> dict[str, Any]:
 
 
 def _job(job: Job, group: list[Job], place: Place) -> dict[str, Any]:
-    needs = [other for other in job.settings.after if other in {each.name for each in group}]
+    needs = [dependency for dependency in job.settings.after if dependency in {member.name for member in group}]
     minutes = min(HOSTED, math.ceil((longest(job) + job.settings.timeout) / 60))
     return {
         **({"needs": needs} if needs else {}),

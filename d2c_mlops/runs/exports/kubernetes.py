@@ -14,11 +14,11 @@ from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
     "",
-    "The ledger has to be a database that all pods reach: Secret d2c-environment with D2C_LEDGER_URL, and any other D2C_",
-    "setting or secret. The store is the volume claim d2c-store, mounted at /store. Both are yours to make, and so is the",
+    "The ledger must be a database that all pods can reach: Secret d2c-environment with D2C_LEDGER_URL, and any other D2C_",
+    "setting or secret. The store is the volume claim d2c-store, mounted at /store. You must create both, and the",
     "image: the project's folder with settings.ini is its working directory, and d2c is on its path.",
-    "Kubernetes knows no order between CronJobs and skips an hour that the clock skips: d2c waits for what comes first,",
-    "and a schedule may hold a wake-up more than the cadence, which finds nothing due. Further attempts come by",
+    "Kubernetes has no order between CronJobs and does not run in a skipped hour: d2c waits for dependencies,",
+    "and a schedule may start a job more often than its cadence; then nothing is due. Retries come from",
     "backoffLimit, after temporary failures and kills only; a pod that is evicted does not count as one.",
 )
 SKIPPED, CAUGHT_UP = 600, 14 * 24 * 3600  # seconds for which Kubernetes still starts what it missed

@@ -13,7 +13,7 @@ DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 SAID = (
     "",
     "Install: cp d2c-* /etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now d2c-JOB.timer",
-    "Further attempts come by Restart=, after temporary failures only; the wait between them is the ledger's.",
+    "Retries come from Restart=, after temporary failures only; the ledger sets the delay between them.",
 )
 
 SERVICE = """[Unit]
@@ -48,34 +48,34 @@ WantedBy=timers.target
 
 def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
     """Return the units of each job."""
-    made = {}
+    contents = {}
     for job in jobs.values():
-        each, head = job.settings, header([*SAID, "", *about(job)])
-        window = (each.timeout + START) * (each.retries + 2) + each.backoff * 2**each.retries
-        made[f"d2c-{job.name}.service"] = head + SERVICE.format(
+        options, head = job.settings, header([*SAID, "", *about(job)])
+        window = (options.timeout + START) * (options.retries + 2) + options.backoff * 2**options.retries
+        contents[f"d2c-{job.name}.service"] = head + SERVICE.format(
             name=job.name,
-            order="".join(f"After=d2c-{other}.service\n" for other in each.after),
+            order="".join(f"After=d2c-{dependency}.service\n" for dependency in options.after),
             window=int(window),
-            attempts=each.retries + 1,
+            attempts=options.retries + 1,
             root=str(place.root).replace("%", "%%"),
             command=due(job, place).replace("%", "%%"),
             # waiting for a forerunner or for another attempt's turn may take as long as a run
-            timeout=int(2 * each.timeout + each.backoff * 2**each.retries + START),
-            backoff=each.backoff,
+            timeout=int(2 * options.timeout + options.backoff * 2**options.retries + START),
+            backoff=options.backoff,
             final=" ".join(map(str, FINAL)),
         )
-        made[f"d2c-{job.name}.timer"] = head + TIMER.format(
+        contents[f"d2c-{job.name}.timer"] = head + TIMER.format(
             name=job.name,
             calendar="".join(f"OnCalendar={line}\n" for line in calendars(job, place)),
-            persistent="no" if each.missed == "skip" else "yes",
+            persistent="no" if options.missed == "skip" else "yes",
         )
-    return made
+    return contents
 
 
 def calendars(job: Job, place: Place) -> list[str]:
     """Return the calendar events of a job; two where cron means 'that date or that weekday'.
 
-    systemd passes over an hour that a clock repeats, so that jobs which follow the clock are woken by UTC.
+    systemd does not repeat a repeated hour, so jobs that follow the clock are started by UTC.
     """
     zone = ZoneInfo("UTC") if job.cadence.follows_clock else job.cadence.zone
     moments = wakes(job.cadence, zone, place.made_at)
@@ -85,11 +85,14 @@ def calendars(job: Job, place: Place) -> list[str]:
     return [_calendar(by_date, zone.key), _calendar(by_day, zone.key)]
 
 
-def _calendar(found: Fields, zone: str) -> str:
-    values = [",".join(f"{v:02}" for v in sorted(each)) if each is not None else "*" for each in found]
-    days = found[DAY]
-    named = ",".join(DAYS[day] for day in sorted(days)) + " " if days is not None and len(days) < 7 else ""
-    return f"{named}*-{values[MONTH]}-{values[DATE]} {values[HOUR]}:{values[MINUTE]}:00 {zone}"
+def _calendar(fields: Fields, zone: str) -> str:
+    values = [
+        ",".join(f"{v:02}" for v in sorted(values_of_field)) if values_of_field is not None else "*"
+        for values_of_field in fields
+    ]
+    days = fields[DAY]
+    weekdays = ",".join(DAYS[day] for day in sorted(days)) + " " if days is not None and len(days) < 7 else ""
+    return f"{weekdays}*-{values[MONTH]}-{values[DATE]} {values[HOUR]}:{values[MINUTE]}:00 {zone}"
 
 
 TARGET = ExportTarget("systemd", "a service and a timer per job", files)

@@ -1,1 +1,1 @@
-"""Notebook jobs of JupyterLab run like any other run."""
+"""Notebook jobs of JupyterLab as recorded runs."""

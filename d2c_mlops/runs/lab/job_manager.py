@@ -1,4 +1,4 @@
-"""Runs 'Create Notebook Job' of JupyterLab like any other run: typed parameters, on record, within limits."""
+"""Runs 'Create Notebook Job' of JupyterLab like other runs: typed parameters, recorded, within limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from d2c_mlops.settings import load
 
 
 class JobScheduler(Scheduler):  # type: ignore[misc]
-    """jupyter-scheduler's scheduler, which refuses a job whose parameters do not fit its notebook when it is created."""
+    """jupyter-scheduler's scheduler, which refuses a new job if its parameters do not match the notebook."""
 
     def create_job(self, model: CreateJob) -> str:
         """Create a job and return its id. Raises SchedulerError, which the form shows."""
@@ -45,16 +45,16 @@ class JobScheduler(Scheduler):  # type: ignore[misc]
 
 
 def without_blanks(declared: Sequence[Parameter], given: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters of a form without the fields that were left blank: there the notebook's default holds."""
+    """Return the parameters of a form without blank fields, for which the notebook's defaults are used."""
     texts = {parameter.name for parameter in declared if parameter.annotation == "str" and default_text(parameter)}
     return {name: value for name, value in given.items() if value != "" or name in texts}
 
 
 class RunManager(DefaultExecutionManager):  # type: ignore[misc]
-    """jupyter-scheduler's execution manager with our run in it; parameters are values here, not code."""
+    """jupyter-scheduler's execution manager for recorded runs; parameters are values, not code."""
 
     def execute(self) -> None:
-        """Run the job's copy of the notebook and hand the output notebook back, also when a cell failed."""
+        """Run the job's copy of the notebook and return the output notebook, even if a cell failed."""
         job = self.model
         settings = load(Path(self.root_dir))
         declared = parameters_of(load_notebook(Path(self.staging_paths["input"])))

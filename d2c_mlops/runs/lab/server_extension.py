@@ -1,4 +1,4 @@
-"""What JupyterLab asks the project for: the parameters of a notebook."""
+"""JupyterLab server extension that returns the parameters of a notebook."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class ParametersHandler(APIHandler):
         path = str(self.get_query_argument("path"))
         model: dict[str, Any] = await ensure_async(self.contents_manager.get(path, content=True, type="notebook"))  # type: ignore[no-untyped-call]
         try:
-            found = parameters_of(model["content"], path)
+            parameters = parameters_of(model["content"], path)
         except UsageError as err:
             raise HTTPError(400, str(err)) from None
-        listed = [{"name": p.name, "type": p.annotation, "value": default_text(p)} for p in found]
+        listed = [{"name": p.name, "type": p.annotation, "value": default_text(p)} for p in parameters]
         self.finish(json.dumps({"parameters": listed}))
 
 

@@ -43,12 +43,12 @@ class Parameter:
     kind: Any = None  # the type; the name of a class that only the kernel knows; None when it has no type
 
     def read(self, value: Any) -> Any:
-        """Return `value` as this parameter's type. Raises ValueError when it does not fit."""
+        """Return `value` converted to this parameter's type. Raises ValueError if that is not possible."""
         return convert(self.kind, value)
 
 
 def load_notebook(path: Path) -> dict[str, Any]:
-    """Return a notebook as it is on disk. Raises UsageError when it is none."""
+    """Read a notebook file. Raises UsageError if it is not a notebook."""
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def load_notebook(path: Path) -> dict[str, Any]:
 
 
 def parameters_of(notebook: Mapping[str, Any], where: str = "") -> list[Parameter]:
-    """Return the parameters that the cell tagged `parameters` declares; an empty list when there is no such cell."""
+    """Return the parameters declared in the cell tagged `parameters`; an empty list if there is no such cell."""
     cells = [c for c in notebook["cells"] if TAG in c.get("metadata", {}).get("tags", [])]
     if len(cells) > 1:
         raise UsageError(
@@ -87,31 +87,31 @@ def check(
     given: Mapping[str, Any],  # what is passed, texts from a command line included
     where: str = "",  # the notebook, for messages
 ) -> dict[str, Any]:
-    """Return `given` with every value in its parameter's type. Raises UsageError with all that is wrong."""
-    known = {parameter.name: parameter for parameter in parameters}
+    """Return the values converted to their parameters' types. Raises UsageError with all failures."""
+    declared = {parameter.name: parameter for parameter in parameters}
     failures, values = [], {}
     for name, value in given.items():
-        if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.5)
+        if name not in declared:
+            near = get_close_matches(name, declared, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             failures.append(Failure(f"is not a parameter of this notebook{hint}", name))
             continue
         try:
-            values[name] = known[name].read(value)
+            values[name] = declared[name].read(value)
         except (ValidationError, ValueError) as err:
             reason = err.errors()[0]["msg"] if isinstance(err, ValidationError) else str(err)
-            failures.append(Failure(f"{value!r} is not of type {known[name].annotation} ({reason})", name))
+            failures.append(Failure(f"{value!r} is not of type {declared[name].annotation} ({reason})", name))
         except UsageError as err:
             failures.append(Failure(err.what, name))
     if failures:
         listed = ", ".join(f"{p.name}: {p.annotation} = {p.default}" for p in parameters)
-        hint = f"it takes {listed}" if listed else f"tag a cell with {TAG!r} to give the notebook parameters"
-        raise UsageError("the parameters do not fit the notebook", where=where, failures=failures, next=hint)
+        hint = f"the parameters are {listed}" if listed else f"tag a cell with {TAG!r} to define parameters"
+        raise UsageError("the parameters do not match the notebook", where=where, failures=failures, next=hint)
     return values
 
 
 def default_text(parameter: Parameter) -> str:
-    """Return a parameter's default as the text that gives it again; empty where only the notebook can tell."""
+    """Return a parameter's default as text that can be passed back; empty if only the notebook can evaluate it."""
     value = literal(parameter.default)
     if value is UNKNOWN:
         return ""
@@ -121,26 +121,26 @@ def default_text(parameter: Parameter) -> str:
 
 
 def default_model(parameters: Sequence[Parameter]) -> str | None:
-    """Return the default of the parameter `model`; None when there is none, or it is not a text."""
+    """Return the default of the parameter `model`; None if there is none or it is not a text."""
     value = literal(next((parameter.default for parameter in parameters if parameter.name == "model"), "None"))
     return value[:64] if isinstance(value, str) and value else None
 
 
 def untyped(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> list[str]:
-    """Return a note for each text that looks like another type but goes to a parameter whose type is unknown."""
+    """Return a note for each text that looks like another type but is passed to a parameter of unknown type."""
     notes = []
     for parameter in parameters:
         text = given.get(parameter.name)
         if parameter.kind is None and isinstance(text, str) and OTHER_TYPE.fullmatch(text):
             notes.append(
-                f"parameter {parameter.name} has no type that is known, so {text!r} is passed as text; "
+                f"the type of parameter {parameter.name} is unknown, so {text!r} is passed as text; "
                 f"annotate it in the parameters cell, e.g. {parameter.name}: int | None = None"
             )
     return notes
 
 
 def to_json(value: Any) -> Any:
-    """Return a parameter's value as values that valid JSON can hold, for the ledger: NaN and infinities become text."""
+    """Return a parameter's value as valid JSON values for the ledger: NaN and infinities become text."""
     if isinstance(value, Constructed):
         return value.text
     if isinstance(value, float):
@@ -159,9 +159,9 @@ def to_json(value: Any) -> Any:
 
 
 def to_source(value: Any) -> str:
-    """Return Python source that makes `value` again, for types that papermill would turn into text as well.
+    """Return Python source of `value`, also for types that papermill would turn into text.
 
-    Raises UsageError for a value that no source can express.
+    Raises UsageError for a value that cannot be written as source.
     """
     if isinstance(value, Constructed):
         return value.source(to_source(value.text))

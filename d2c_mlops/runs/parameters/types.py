@@ -1,4 +1,4 @@
-"""Types of notebook parameters: read them from annotations and defaults, convert texts and values to them."""
+"""Types of notebook parameters: derived from annotations and defaults; conversion of texts and values."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ CALLS = {"date": dt.date, "datetime": dt.datetime, "time": dt.time, "timedelta":
 
 @dataclass(frozen=True)
 class InKernel:
-    """A class that only the notebook knows; `members` are the names of an enumeration's members."""
+    """A class that is defined only in the notebook; `members` are the names of an enumeration's members."""
 
     name: str
     members: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class InKernel:
 
 @dataclass(frozen=True)
 class Constructed:
-    """A value that the kernel makes from a text: `pd.Timestamp('2026-10-31')`, `Mode['FAST']`."""
+    """A value that the kernel constructs from a text: `pd.Timestamp('2026-10-31')`, `Mode['FAST']`."""
 
     name: str
     text: str
@@ -94,7 +94,7 @@ class Constructed:
 
 
 def kind_of(annotation: ast.expr, enums: Mapping[str, tuple[str, ...]]) -> Any:
-    """Return the type that an annotation names: a type, an InKernel, or None for what cannot be read."""
+    """Return the type of an annotation: a type, an InKernel, or None if it cannot be parsed."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         try:
             return kind_of(ast.parse(annotation.value, mode="eval").body, enums)
@@ -112,8 +112,8 @@ def kind_of(annotation: ast.expr, enums: Mapping[str, tuple[str, ...]]) -> Any:
         return replace(kind, optional=True)
     allowed = (ast.Name, ast.Subscript, ast.Tuple, ast.Constant, ast.BinOp, ast.BitOr, ast.Load, ast.UnaryOp, ast.USub)
     nodes = list(ast.walk(plain))
-    known = all(isinstance(node, allowed) for node in nodes)
-    if not known or any(isinstance(node, ast.Name) and node.id not in NAMES for node in nodes):
+    is_known = all(isinstance(node, allowed) for node in nodes)
+    if not is_known or any(isinstance(node, ast.Name) and node.id not in NAMES for node in nodes):
         return None
     # Only names of NAMES, constants, subscripts and `|` are left, so the result can only be a type.
     expression = ast.fix_missing_locations(ast.Expression(plain))
@@ -169,25 +169,25 @@ def literal(source: str) -> Any:
         if not isinstance(node, ast.Call):
             return ast.literal_eval(node)
         called = _without_modules(node.func)
-        given = [ast.literal_eval(argument) for argument in node.args]
-        named = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
-        return CALLS[ast.unparse(called)](*given, **named)
+        arguments = [ast.literal_eval(argument) for argument in node.args]
+        keywords = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
+        return CALLS[ast.unparse(called)](*arguments, **keywords)
     except (ValueError, TypeError, SyntaxError, KeyError, ArithmeticError):
         return UNKNOWN
 
 
 def members_of_enums(tree: ast.Module) -> dict[str, tuple[str, ...]]:
     """Return the members of the enumerations that a cell defines."""
-    found = {}
+    members = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith(("Enum", "Flag")) for base in node.bases):
             targets = [t for part in node.body if isinstance(part, ast.Assign) for t in part.targets]
-            found[node.name] = tuple(t.id for t in targets if isinstance(t, ast.Name))
-    return found
+            members[node.name] = tuple(t.id for t in targets if isinstance(t, ast.Name))
+    return members
 
 
 def convert(kind: Any, value: Any) -> Any:
-    """Return `value` in a type. Raises ValueError (pydantic's ValidationError is one) when it does not fit."""
+    """Return `value` converted to a type. Raises ValueError (such as pydantic's ValidationError) if that is not possible."""
     if kind is None or kind is Any:
         return None if isinstance(value, str) and value == "None" else value
     if isinstance(kind, InKernel):
@@ -216,7 +216,7 @@ def _in_kernel(kind: InKernel, value: Any) -> Any:
 
 
 def _structure(text: str) -> Any:
-    """Return what a text holds: JSON, else a Python literal. Raises ValueError."""
+    """Parse a text as JSON, else as a Python literal. Raises ValueError."""
     try:
         return json.loads(text)
     except ValueError:
@@ -227,7 +227,7 @@ def _structure(text: str) -> Any:
 
 
 def _choice(kind: Any, text: str) -> Any:
-    """Return the choice of a Literal that a text names: 1 for "1", True for "True"."""
+    """Return the choice of a Literal for a text: 1 for "1", True for "True"."""
     choices = [choice for arm in _arms(kind) if get_origin(arm) is Literal for choice in get_args(arm)]
     if text in choices:
         return text
@@ -236,11 +236,11 @@ def _choice(kind: Any, text: str) -> Any:
 
 
 def _before_text(kind: Any) -> Any:
-    """Return the types that a union names before str: a text that is one of them is meant so; None where there are none."""
+    """Return the types that a union lists before str, which are tried first; None if there are none."""
     arms = [arm for arm in _arms(kind) if arm is not type(None)]
     place = arms.index(str) if str in arms else 0
-    known = [arm for arm in arms[:place] if (get_origin(arm) or arm) not in CONTAINERS]
-    return Union[tuple(known)] if known else None  # noqa: UP007
+    candidates = [arm for arm in arms[:place] if (get_origin(arm) or arm) not in CONTAINERS]
+    return Union[tuple(candidates)] if candidates else None  # noqa: UP007
 
 
 def _arms(kind: Any) -> tuple[Any, ...]:
@@ -257,7 +257,7 @@ def _only_containers(kind: Any) -> bool:
 
 
 def _is_class_name(node: ast.expr) -> bool:
-    """Return whether a name is that of a class by Python's convention: `pd.Timestamp`, `np.float64`, `Mode`."""
+    """Return whether a name looks like a class name by Python's convention: `pd.Timestamp`, `np.float64`, `Mode`."""
     parts = ast.unparse(node).split(".")
     simple = all(part.isidentifier() for part in parts)
     return simple and (parts[-1][:1].isupper() or (parts[0] in ("np", "numpy") and parts[-1][-1:].isdigit()))
@@ -265,12 +265,12 @@ def _is_class_name(node: ast.expr) -> bool:
 
 class _WithoutModules(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        known = isinstance(node.value, ast.Name) and node.value.id in MODULES and node.attr in {*NAMES, "Annotated"}
-        return ast.copy_location(ast.Name(node.attr, ast.Load()), node) if known else node
+        is_known = isinstance(node.value, ast.Name) and node.value.id in MODULES and node.attr in {*NAMES, "Annotated"}
+        return ast.copy_location(ast.Name(node.attr, ast.Load()), node) if is_known else node
 
 
 def _without_modules(annotation: ast.expr) -> ast.expr:
-    """Return an annotation with `typing.`, `dt.` and the like taken away."""
+    """Return an annotation without `typing.`, `dt.` and similar prefixes."""
     plain: ast.expr = _WithoutModules().visit(ast.parse(ast.unparse(annotation), mode="eval").body)
     return plain
 

@@ -1,4 +1,4 @@
-"""What lies ahead of now in the ledger was written while a clock was wrong: it is ignored, and decided when it is due."""
+"""Ledger entries with a time in the future: they come from a wrong clock and are ignored until they are due."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ TOLERANCE = timedelta(seconds=90)  # by which the clocks of several machines may
 
 
 def since_now(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) -> dict[str, tuple[datetime, bool]]:
-    """Return until when the slots of each job are decided and whether it is paused, nothing of it ahead of now."""
-    wanted = list(names)
-    known = known_jobs(ledger, wanted, now)
-    ahead = [name for name in wanted if known[name][0] > now + TOLERANCE]
+    """Return up to which time each job's slots are decided, at most now, and whether the job is paused."""
+    job_names = list(names)
+    states = known_jobs(ledger, job_names, now)
+    ahead = [name for name in job_names if states[name][0] > now + TOLERANCE]
     if not ahead:
-        return known
+        return states
     ignore_ahead(ledger, ahead, now, say)
-    return known_jobs(ledger, wanted, now)
+    return known_jobs(ledger, job_names, now)
 
 
 def ignore_ahead(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) -> None:
-    """Take back what a clock that was ahead has decided for jobs: their slots are due again when their time comes.
+    """Undo decisions of a clock that was ahead: the slots become due again at their time.
 
-    Slots that were run keep their rows. A slot that waits for another attempt waits no longer than from now on.
+    Slots that were run keep their rows. The waiting time of a slot before another attempt is counted from now.
     """
     limit = now + TOLERANCE
     for name in names:
@@ -41,7 +41,7 @@ def ignore_ahead(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) 
             if undone:
                 decided = slots.c.attempt == 0, slots.c.status.in_(("waiting", "skipped"))
                 connection.execute(delete(slots).where(slots.c.job == name, slots.c.changed_at > limit, *decided))
-                why = f"ignored: it was decided at {row_time(undone[0].changed_at)}, which lies ahead of now"
+                why = f"ignored: it was decided at {row_time(undone[0].changed_at)}, which is in the future"
                 connection.execute(
                     insert(slot_events),
                     [
@@ -56,15 +56,17 @@ def ignore_ahead(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) 
             shifted = connection.execute(moved).rowcount
         if rows or shifted:
             ran = [row_time(row.slot) for row in rows if row.slot > limit and not _undecided(row)]
-            kept = f"; {', '.join(ran)} ran already" if ran else ""
-            say(f"{name}: the clock was ahead; {len(undone)} slot(s) that it had decided are ignored until due{kept}")
+            already_run = f"; {', '.join(ran)} have already run" if ran else ""
+            say(
+                f"{name}: the clock was ahead; {len(undone)} slot(s) decided too early are ignored until they are due{already_run}"
+            )
 
 
 def _undecided(row: Any) -> bool:
-    """Return whether a row only says that a slot is due or was missed: nothing was run."""
+    """Return whether a slot is only due or missed, and was not run."""
     return row.attempt == 0 and row.status in ("waiting", "skipped")
 
 
 def row_time(moment: datetime) -> str:
-    """Return a moment of the ledger in UTC, to the second."""
+    """Return a time of the ledger in UTC, to the second."""
     return moment.isoformat(timespec="seconds")

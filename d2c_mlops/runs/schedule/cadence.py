@@ -1,4 +1,4 @@
-"""When a job is due: cron expressions and plain cadences, in a time zone with its daylight saving."""
+"""When a job is due: cron expressions and phrases such as 'daily at 06:00', in a time zone with daylight saving."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ SHIFT = timedelta(hours=3)  # no clock is set by more at a change
 
 @dataclass(frozen=True)
 class Cadence:
-    """The slots of a job on the clock of a zone."""
+    """The times at which a job is due, in a time zone."""
 
     cron: str  # a cron expression; several, one a line, where no single expression says what `every` does
     zone: ZoneInfo
@@ -68,38 +68,38 @@ class Cadence:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The cron expressions; there is a slot where one of them matches."""
+        """The cron expressions; a slot exists where at least one matches."""
         return tuple(self.cron.splitlines())
 
     @property
     def follows_clock(self) -> bool:
-        """Whether slots are wherever the clock shows their time: twice in an hour that it repeats.
+        """Whether slots follow the local clock, so that they occur twice in a repeated hour.
 
-        As in Debian's cron: so it is for jobs with a `*` for minutes or hours, and for all hours written out.
+        As in Debian's cron, this holds for jobs with `*` in minutes or hours, or with all hours listed.
         """
         minute, hour = self.cron.split()[:2]
         return bool(self.every) or minute.startswith("*") or self._every_hour(hour)
 
     @property
     def note(self) -> str:
-        """What a date that short months do not have means, or a step that does not divide an hour; empty elsewhere."""
+        """A note about dates that some months lack or steps that do not divide the hour; else empty."""
         if not self.cron or self.every:
             return ""
         sim = CronSim(self.cron, datetime(2026, 1, 1))
         if steps := self._steps(sim):
             return steps
         if not sim.day_and and not self._has_a_date(sim):
-            return "its months have no such date: due on the weekdays only"
+            return "its months do not have this date: due on the weekdays only"
         if not sim.day_and or len(sim.weekdays) < 8 or min(sim.days) < 29:
             return ""
         without = [MONTHS[m - 1] for m in sorted(sim.months) if LENGTHS[m - 1] < min(sim.days)]
         if min(sim.days) == 29:
-            return "not in February of years that are no leap years" if 2 in sim.months else ""
+            return "not in February, except in leap years" if 2 in sim.months else ""
         last = "; 'monthly on the last day 06:00' is in every month"
         return f"not in {', '.join(without)}{last}" if without else ""
 
     def _steps(self, sim: CronSim) -> str:
-        """Return what the steps mean that do not divide what they count; empty where all do."""
+        """Return the meaning of steps that do not divide their range; empty if all do."""
         minute, hour, date, *_ = self.cron.split()
         notes = []
         for text, whole, values, unit in ((minute, 60, sim.minutes, "minutes"), (hour, 24, sim.hours, "hours")):
@@ -114,15 +114,15 @@ class Cadence:
         return "; ".join(notes)
 
     def _has_a_date(self, sim: CronSim) -> bool:
-        """Return whether one of the months has one of the dates."""
+        """Return whether any of the months has any of the dates."""
         longest = max(LENGTHS[month - 1] for month in sim.months)
         return any(int(day) <= longest for day in sim.days)  # the last day is less than 0
 
     def slots(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """Yield the slots later than `after` and not later than `until`, in order, as moments in UTC.
+        """Yield the slots later than `after` and not later than `until`, in order, as times in UTC.
 
-        A job that names its hours runs once for an hour that the clock skips, when the clock has moved on, and once, the
-        first time, in an hour that it repeats. One that runs every hour or every few minutes follows the clock.
+        A job with fixed hours runs once for a skipped hour, right after the clock has moved, and once, the
+        first time, in a repeated hour. A job that runs every hour or every few minutes follows the clock.
         """
         if not self.cron:
             return
@@ -159,13 +159,13 @@ class Cadence:
         return moment
 
     def _start(self, after: datetime) -> datetime:
-        """Return the local time from which on slots are later than `after`: earlier where the clock is set back soon."""
+        """Return the local time after which slots can be later than `after`: earlier if the clock is set back soon."""
         local, later = after.astimezone(self.zone), (after + SHIFT).astimezone(self.zone)
         back = (later.utcoffset() or timedelta()) < (local.utcoffset() or timedelta())
         return local.replace(tzinfo=None, fold=0) - (SHIFT if back else timedelta())
 
     def _local_times(self, start: datetime) -> Iterator[datetime]:
-        """Yield the times later than `start`, as a clock shows them."""
+        """Yield the local times later than `start`."""
         if not self.every:
             yield from CronSim(self.cron, start)
             return
@@ -176,7 +176,7 @@ class Cadence:
             midnight, passed = midnight + timedelta(days=1), 0
 
     def _moments(self, naive: datetime) -> tuple[datetime, list[datetime]]:
-        """Return the moment that no later local time precedes, and the slots of a local time."""
+        """Return the UTC time that no later local time precedes, and the slots of a local time."""
         local = naive.replace(tzinfo=self.zone)
         first = local.astimezone(UTC)
         if first.astimezone(self.zone).replace(tzinfo=None) != naive:
@@ -187,7 +187,7 @@ class Cadence:
         return first, [first, second] if second != first and self.follows_clock else [first]
 
     def _behind_gap(self, naive: datetime) -> datetime:
-        """Return the first moment at which the zone's clock shows more than a time that it skips."""
+        """Return the first UTC time after a skipped local time."""
         first = (naive - SHIFT).replace(tzinfo=self.zone).astimezone(UTC)
         last = (naive + SHIFT).replace(tzinfo=self.zone).astimezone(UTC)
         while last - first > timedelta(seconds=1):
@@ -203,17 +203,17 @@ class Cadence:
 
 
 def never(zone: str = "UTC") -> Cadence:
-    """Return the cadence of a job that only other jobs or people start."""
+    """Return the cadence of a job without a schedule, started by other jobs or by hand."""
     return Cadence("", _zone(zone))
 
 
 @cache
 def cadence(text: str, zone: str = "UTC") -> Cadence:
-    """Read a cron expression or a plain cadence. Raises UsageError when it is neither, or when it is never due."""
-    known = _zone(zone)
+    """Parse a cron expression or a phrase such as 'daily at 06:00'. Raises UsageError if it is neither, or never due."""
+    time_zone = _zone(zone)
     written = " ".join(text.lower().split())
     if counted := re.fullmatch(COUNTED, written):
-        return _counted(int(counted["n"] or 1), counted["unit"], text, known)
+        return _counted(int(counted["n"] or 1), counted["unit"], text, time_zone)
     written = MACROS.get(written, written)
     for pattern, cron in PLAIN.items():
         if match := re.fullmatch(pattern, written):
@@ -225,25 +225,25 @@ def cadence(text: str, zone: str = "UTC") -> Cadence:
     # The last Friday of a month was written L5 in earlier versions; Debian's cron and its kin write 5L.
     cron = re.sub(r"(?<=[\s,])L([0-7])(?=$|,)", r"\1L", written.upper())
     if len(cron.split()) != 5:
-        raise UsageError(f"{text!r} is not a cadence", next=f"write {KNOWN}")
+        raise UsageError(f"{text!r} is not a valid cadence", next=f"write {KNOWN}")
     try:
         first = next(CronSim(cron, datetime(2026, 1, 1)), None)
     except CronSimError as err:
         raise _refused(text, cron, err) from None
     if first is None:
         raise _never_due(text)
-    return Cadence(cron, known)
+    return Cadence(cron, time_zone)
 
 
 def _counted(n: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
-    """Return the cadence of every n minutes or hours from local midnight. Raises UsageError where n does not divide a day."""
+    """Return the cadence of every n minutes or hours from local midnight. Raises UsageError if n does not divide a day."""
     whole = DAY if unit == "minute" else 24
     if n == 0 or whole % n:
         divisors = [d for d in range(1, whole + 1) if whole % d == 0]
         below, above = [d for d in divisors if d < n][-1:], [d for d in divisors if d > n][:1]
         near = " or ".join(f"'every {d} {unit}{'s' if d > 1 else ''}'" for d in (*below, *above))
         raise UsageError(
-            f"{text!r} does not divide a day, so that its slots would move from day to day", next=f"write {near}"
+            f"{text!r} does not divide a day, so its slots would be at other times each day", next=f"write {near}"
         )
     minutes = n if unit == "minute" else n * 60
     if minutes < 60 and 60 % minutes == 0:
@@ -260,22 +260,22 @@ def _counted(n: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
 
 
 def _refused(text: str, cron: str, err: CronSimError) -> UsageError:
-    """Return why a cron expression was refused: it is none, or its months have no such day."""
+    """Return the error for a refused cron expression: invalid, or without any date."""
     minute, hour, date, _, day = cron.split()
     try:
         CronSim(f"{minute} {hour} {date} * {day}", datetime(2026, 1, 1))
         CronSim(f"{minute} {hour} * {cron.split()[3]} {day}", datetime(2026, 1, 1))
     except CronSimError:
-        return UsageError(f"{text!r} is not a cadence ({str(err).lower()})", next=f"write {KNOWN}")
+        return UsageError(f"{text!r} is not a valid cadence ({str(err).lower()})", next=f"write {KNOWN}")
     return _never_due(text)
 
 
 def _never_due(text: str) -> UsageError:
-    return UsageError(f"{text!r} is never due: its months have no such day", next="write a day that comes")
+    return UsageError(f"{text!r} is never due: its months do not have this day", next="choose a day that exists")
 
 
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
-        raise UsageError(f"there is no time zone {name!r}", next="write a name such as Europe/Berlin") from None
+        raise UsageError(f"unknown time zone {name!r}", next="write a name such as Europe/Berlin") from None

@@ -1,4 +1,4 @@
-"""The jobs that settings.ini names: what runs when, with which parameters, and which of its slots are due."""
+"""The jobs of settings.ini: their schedule, parameters and due slots."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRACE = timedelta(seconds=90)  # a slot that is later than this was missed
 
 @dataclass(frozen=True)
 class Job:
-    """A [schedule:NAME] section that was read and checked."""
+    """A validated [schedule:NAME] section."""
 
     settings: JobSettings
     cadence: Cadence
@@ -30,28 +30,32 @@ class Job:
         return self.settings.name
 
     def parameters(self, slot: datetime, previous: datetime | None, as_of: date | None = None) -> dict[str, str]:
-        """Return the parameters of a slot, dates filled in on the clock of the job's zone."""
+        """Return the parameters of a slot, with placeholders replaced; dates are in the job's zone."""
         zone = self.cadence.zone
-        known: dict[str, Any] = {"slot": slot.astimezone(zone), "job": self.name, "slot_key": slot_key(self.name, slot)}
-        known["as_of"] = as_of or last_complete_day(slot, zone)
-        known["previous_success"] = previous.astimezone(zone) if previous else ""
-        return {name: fill(text, known) for name, text in self.settings.params.items()}
+        placeholders: dict[str, Any] = {
+            "slot": slot.astimezone(zone),
+            "job": self.name,
+            "slot_key": slot_key(self.name, slot),
+        }
+        placeholders["as_of"] = as_of or last_complete_day(slot, zone)
+        placeholders["previous_success"] = previous.astimezone(zone) if previous else ""
+        return {name: fill(text, placeholders) for name, text in self.settings.params.items()}
 
     def shown(self, moment: datetime) -> str:
-        """Return a moment on the clock of the job's zone, with its offset; commands read it back."""
+        """Return a time in the job's zone with its offset; commands accept this format."""
         return moment.astimezone(self.cadence.zone).isoformat(timespec="seconds" if moment.second else "minutes")
 
 
 def readable(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Failure]]]:
-    """Return the jobs whose sections can be read, and why the others are refused, by name."""
+    """Return the jobs with valid sections, and the failures of the others, by name."""
     jobs, refused = dict[str, Job](), dict[str, list[Failure]]()
     for name, job in settings.jobs.items():
         where = f"[schedule:{name}]"
         failures = [
-            Failure(f"there is no job {other!r}{_near(other, settings.jobs)}", f"{where} {option}")
+            Failure(f"there is no job {dependency!r}{_near(dependency, settings.jobs)}", f"{where} {option}")
             for option, others in (("after", job.after), ("on", job.on))
-            for other in others
-            if other not in settings.jobs
+            for dependency in others
+            if dependency not in settings.jobs
         ]
         try:
             jobs[name] = Job(job, cadence(job.at, job.zone) if job.at else never(job.zone))
@@ -62,22 +66,24 @@ def readable(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Failure
             refused[name] = failures
     before = {name: (*job.after, *job.on) for name, job in settings.jobs.items()}
     while circle := _circle(before):
-        what = f"waits for itself: {' after '.join(circle)}"
+        what = f"circular dependency: {' after '.join(circle)}"
         for name in circle[1:]:
             refused.setdefault(name, []).append(Failure(what, f"[schedule:{name}]"))
         before = {name: others for name, others in before.items() if name not in circle}
-    left = [name for name in settings.jobs if name not in refused]
-    while behind := [(name, other) for name in left for other in _others(settings.jobs[name]) if other in refused]:
-        for name, other in behind:
+    remaining = [name for name in settings.jobs if name not in refused]
+    while behind := [
+        (name, dependency) for name in remaining for dependency in _others(settings.jobs[name]) if dependency in refused
+    ]:
+        for name, dependency in behind:
             refused.setdefault(name, []).append(
-                Failure(f"{other}, which it waits for, is refused", f"[schedule:{name}]")
+                Failure(f"it depends on {dependency}, whose section is refused", f"[schedule:{name}]")
             )
-        left = [name for name in left if name not in refused]
-    return {name: jobs[name] for name in left}, {name: refused[name] for name in settings.jobs if name in refused}
+        remaining = [name for name in remaining if name not in refused]
+    return {name: jobs[name] for name in remaining}, {name: refused[name] for name in settings.jobs if name in refused}
 
 
 def jobs_of(settings: Settings) -> dict[str, Job]:
-    """Return the jobs that the settings name. Raises UsageError with everything that is wrong with their sections."""
+    """Return the jobs of the settings. Raises UsageError with all failures of their sections."""
     jobs, refused = readable(settings)
     if refused:
         raise refusal(refused)
@@ -85,7 +91,7 @@ def jobs_of(settings: Settings) -> dict[str, Job]:
 
 
 def job_of(settings: Settings, name: str) -> Job:
-    """Return a job, whatever is wrong with others. Raises UsageError where there is none or its section is refused."""
+    """Return a job, even if other jobs are invalid. Raises UsageError if it is unknown or its section is refused."""
     jobs, refused = readable(settings)
     if name in refused:
         raise refusal({name: refused[name]})
@@ -96,49 +102,51 @@ def job_of(settings: Settings, name: str) -> Job:
 
 
 def refusal(refused: Mapping[str, Sequence[Failure]]) -> UsageError:
-    """Return the error that names the jobs whose sections are refused."""
-    failures = [failure for each in refused.values() for failure in each]
-    what = f"the schedule cannot be read whole, refused: {', '.join(refused)}"
+    """Return the error that lists the jobs with refused sections."""
+    failures = [failure for job_failures in refused.values() for failure in job_failures]
+    what = f"the schedule has invalid jobs: {', '.join(refused)}"
     return UsageError(what, failures=failures, next="correct these sections of settings.ini")
 
 
-def fill(text: str, known: Mapping[str, Any]) -> str:
-    """Fill {name} and {name:%Y-%m-%d} in; nothing else of Python's formatting can be reached."""
+def fill(text: str, values: Mapping[str, Any]) -> str:
+    """Replace {name} and {name:%Y-%m-%d}; other Python formatting is not available."""
     parts = []
     for plain, name, layout, conversion in string.Formatter().parse(text):
         parts.append(plain)
         if name is None:
             continue
-        if name not in known or conversion:
-            raise UsageError(f"{{{name}}} is not known", where=text, next=f"use one of: {', '.join(known)}")
-        value = known[name]
+        if name not in values or conversion:
+            raise UsageError(
+                f"{{{name}}} is not a known placeholder", where=text, next=f"use one of: {', '.join(values)}"
+            )
+        value = values[name]
         layout = layout or ("%Y-%m-%dT%H:%M:%S%z" if isinstance(value, datetime) else "%Y-%m-%d")
         parts.append(value.strftime(layout) if isinstance(value, date) else str(value))
     return "".join(parts)
 
 
 def last_complete_day(moment: datetime, zone: tzinfo) -> date:
-    """Return the last day that is over in a zone."""
+    """Return the last complete day in a time zone."""
     return moment.astimezone(zone).date() - timedelta(days=1)
 
 
 def due(job: Job, since: datetime, now: datetime, grace: timedelta = GRACE) -> dict[datetime, tuple[str, str]]:
-    """Return the slots between two moments with what is to become of them: what was missed goes by the job's policy."""
-    found = list(job.cadence.slots(since, now))
+    """Return the slots between two times with their status; missed slots follow the job's policy."""
+    slots = list(job.cadence.slots(since, now))
     decided: dict[datetime, tuple[str, str]] = {}
-    for slot in found:
+    for slot in slots:
         missed = now - slot > grace
         if not missed or job.settings.missed == "all":
-            decided[slot] = ("waiting", "due" if not missed else "missed, made up for")
-        elif job.settings.missed == "once" and slot == found[-1]:
-            decided[slot] = ("waiting", "missed, the latest is made up for")
+            decided[slot] = ("waiting", "due" if not missed else "missed, run late")
+        elif job.settings.missed == "once" and slot == slots[-1]:
+            decided[slot] = ("waiting", "missed, the latest is run late")
         else:
-            decided[slot] = ("skipped", f"missed while nothing ran (missed = {job.settings.missed})")
+            decided[slot] = ("skipped", f"missed while no scheduler was running (missed = {job.settings.missed})")
     return decided
 
 
 def in_a_line(err: D2CError) -> str:
-    """Return what an error says, its failures and the next command in a line."""
+    """Return the message of an error, its failures and the next command in one line."""
     return str(err).replace("\n  - ", "; ").replace("\n  next: ", "; next: ").replace("\n", " ")
 
 
@@ -146,24 +154,24 @@ def _others(job: JobSettings) -> tuple[str, ...]:
     return (*job.after, *job.on)
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+def _near(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _circle(before: Mapping[str, tuple[str, ...]]) -> list[str] | None:
-    """Return names that wait for each other in a circle, None when there are none."""
-    done: set[str] = set()
+    """Return names with a circular dependency; None if there is none."""
+    visited: set[str] = set()
     for start in before:
         path: list[str] = []
-        left = [(start, 0)]
-        while left:
-            name, depth = left.pop()
+        stack = [(start, 0)]
+        while stack:
+            name, depth = stack.pop()
             del path[depth:]
             if name in path:
                 return [*path[path.index(name) :], name]
             path.append(name)
-            if name not in done:
-                left += [(other, depth + 1) for other in before.get(name, ())]
-            done.add(name)
+            if name not in visited:
+                stack += [(dependency, depth + 1) for dependency in before.get(name, ())]
+            visited.add(name)
     return None

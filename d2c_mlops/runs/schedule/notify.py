@@ -1,4 +1,4 @@
-"""Tell people what became of a slot, by any channel that apprise knows."""
+"""Notifications about the result of a slot, through any channel that apprise supports."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from d2c_mlops.settings import JobSettings
 
 
 def notify(job: JobSettings, event: str, title: str, text: str, say: Say) -> int:
-    """Send a message to the channels of a job that want this event; return how many took it.
+    """Send a message to the job's channels for this event; return how many accepted it.
 
-    A channel that fails is said and stops nothing: the slot's end is on record already.
+    Failed notifications are logged and do not stop the scheduler: the result is already recorded.
     """
     if event not in job.notify_on or not job.notify:
         return 0
     try:
         return sum(send(url, title, text, say, job.name) for url in job.notify)
     except D2CError as err:
-        say(f"{job.name}: nobody was notified: {err}")
+        say(f"{job.name}: notification failed: {err}")
         return 0
 
 
 def send(url: str, title: str, text: str, say: Say, name: str) -> bool:
-    """Send a message to one channel, which may be written secret:NAME; return whether it took it. Its URL is not said."""
+    """Send a message to one channel, which may be written secret:NAME; return whether it was accepted. The URL is not logged."""
     channel = _apprise().Apprise()
     scheme = url.partition("://")[0] if "://" in url else url
     if not channel.add(resolve(url)):
-        say(f"{name}: {scheme} is no channel that apprise knows")
+        say(f"{name}: {scheme} is not a channel that apprise supports")
         return False
     if not channel.notify(title=title, body=text):
-        say(f"{name}: {scheme} did not take the message")
+        say(f"{name}: {scheme} did not accept the message")
         return False
     return True
 

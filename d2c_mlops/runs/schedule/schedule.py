@@ -1,4 +1,4 @@
-"""The scheduler: finds the slots that are due, claims them, runs them, and takes over what others left."""
+"""The scheduler: finds due slots, claims them, runs them, and recovers slots of stopped schedulers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def utc_now() -> datetime:
 
 @dataclass
 class Scheduler:
-    """One scheduler; any number may share a ledger."""
+    """A scheduler; several may share a ledger."""
 
     settings: Settings
     say: Say = print
@@ -66,13 +66,13 @@ class Scheduler:
         self._own_section = file.is_file() and has_own_section(file)
 
     def stop(self) -> None:
-        """Start nothing more and finish what runs; told a second time, stop that, too, so that others may try it."""
+        """Start no more runs and wait for active ones; on a second call, stop those too, so that others can retry them."""
         self.stops += 1
         if self.stops > 1:
-            self.pulse.stopping = "its scheduler was told to stop at once"
+            self.pulse.stopping = "its scheduler was stopped immediately"
 
     def loop(self) -> None:
-        """Look, start, look again, until stopped; then wait for what runs."""
+        """Check for due slots and start them, until stopped; then wait for active runs."""
         self._say_refused(self.refused)
         while not self.stops:
             try:
@@ -89,7 +89,7 @@ class Scheduler:
         self.pool.shutdown(wait=True)
 
     def look(self) -> int:
-        """Put due slots on record, take over what is abandoned, start what may start; return how many were started."""
+        """Record due slots, recover abandoned ones, start what may start; return the number of started slots."""
         now = self.clock()
         self._reap()
         self._heed_clock(now)
@@ -100,13 +100,15 @@ class Scheduler:
         return sum(self.start(slot) for slot in self.startable(now))
 
     def startable(self, now: datetime) -> list[Slot]:
-        """Return the waiting slots whose dependencies are met, the most urgent first."""
-        found = [s for s in slots.waiting(self.ledger, now) if s.job in self.jobs and s.slot <= now + TOLERANCE]
-        ready = [slot for slot in found if self.dependencies_met(slot, now)]
+        """Return the waiting slots whose dependencies are met, by priority."""
+        startable_slots = [
+            s for s in slots.waiting(self.ledger, now) if s.job in self.jobs and s.slot <= now + TOLERANCE
+        ]
+        ready = [slot for slot in startable_slots if self.dependencies_met(slot, now)]
         return sorted(ready, key=lambda s: (-self.jobs[s.job].settings.priority, s.slot))
 
     def dependencies_met(self, slot: Slot, now: datetime) -> bool:
-        """Return whether the jobs that come first succeeded; a slot whose turn passes meanwhile is skipped."""
+        """Return whether the jobs it depends on succeeded; a slot is skipped if the next one is due first."""
         if not (waits := waits_for(self.jobs, self.ledger, slot)):
             return True
         name, why = waits
@@ -120,7 +122,7 @@ class Scheduler:
         return False
 
     def start(self, slot: Slot) -> bool:
-        """Claim a slot and run it in a thread, when there is room."""
+        """Claim a slot and run it in a thread, if the limits allow."""
         if len(self.running) >= self.settings.run_slots or self.stops:
             return False
         mine = slots.claim(self.ledger, slot, self.clock(), self.jobs[slot.job].settings.concurrency)
@@ -133,7 +135,7 @@ class Scheduler:
         return True
 
     def execute(self, slot: Slot, job: Job | None = None) -> None:
-        """Run a claimed slot to its end and write down what became of it, also when its job has vanished meanwhile."""
+        """Run a claimed slot and record the result, even if its job was removed meanwhile."""
         job = self._begun[slot.key] = job or self.jobs[slot.job]
         mark = {"job": slot.job, "slot": slot.slot, "attempt": slot.attempt}
         self.say(f"{self.shown(slot)}: attempt {slot.attempt}")
@@ -141,12 +143,12 @@ class Scheduler:
             try:
                 previous = slots.previous_success(self.ledger, slot.job, slot.slot)
                 before = slots.runs_of(self.ledger, slot)
-                given = slot_parameters(job, slot.slot, previous, self.settings)
-                if given.note:
-                    self.say(f"{self.shown(slot)}: {given.note}")
-                done = run(
+                parameters = slot_parameters(job, slot.slot, previous, self.settings)
+                if parameters.note:
+                    self.say(f"{self.shown(slot)}: {parameters.note}")
+                record = run(
                     job.settings.run,
-                    given.values,
+                    parameters.values,
                     self.settings,
                     ledger=self.ledger,
                     limits=limits_of(self.settings, job.settings),
@@ -160,12 +162,12 @@ class Scheduler:
                 self.settle(slot, 1, f"{type(err).__name__}: {err}")
                 raise
             else:
-                self.succeed(slot, done)
+                self.succeed(slot, record)
             finally:
                 self._begun.pop(slot.key, None)
 
     def succeed(self, slot: Slot, done: Run) -> None:
-        """Write down a success, and in the same transaction the slots of the jobs that wait for its news."""
+        """Record a success, and in the same transaction the slots of jobs that wait for its new data."""
 
         def write() -> None:
             now = self.clock()
@@ -180,35 +182,37 @@ class Scheduler:
         self._tell(slot, "succeeded", f"attempt {slot.attempt}, run {done.id}: {done.recorded}")
 
     def settle(self, slot: Slot, code: int, why: str) -> None:
-        """Write down a failure: another attempt later when it was temporary and some are left, else the end."""
+        """Record a failure: schedule another attempt if it was temporary and attempts remain, else close the slot."""
         job = self._settings_of(slot)
         vanished = slot.job not in self.jobs
 
         def write() -> str:
-            now, made = self.clock(), slots.runs_of(self.ledger, slot)
-            more = {"run_id": made[0].id} if made and made[0].attempt == slot.attempt else {}
-            if code == Temporary.exit_code and len(made) <= job.retries and not vanished:
-                wait = timedelta(seconds=job.backoff * 2 ** max(0, len(made) - 1) if more else 0)
-                reason = f"attempt {slot.attempt} failed for now ({why}); again in {wait.total_seconds():g} s"
-                mine = slots.close(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **more)
+            now, runs = self.clock(), slots.runs_of(self.ledger, slot)
+            columns = {"run_id": runs[0].id} if runs and runs[0].attempt == slot.attempt else {}
+            if code == Temporary.exit_code and len(runs) <= job.retries and not vanished:
+                wait = timedelta(seconds=job.backoff * 2 ** max(0, len(runs) - 1) if columns else 0)
+                reason = (
+                    f"attempt {slot.attempt} failed temporarily ({why}); next attempt in {wait.total_seconds():g} s"
+                )
+                mine = slots.close(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **columns)
                 return "retry" if mine else ""
             gone = "; its job is no longer in settings.ini" if vanished else ""
             reason = f"attempt {slot.attempt} failed: {why}{gone}"
-            return "failed" if slots.close(self.ledger, slot, "failed", reason, now, **more) else ""
+            return "failed" if slots.close(self.ledger, slot, "failed", reason, now, **columns) else ""
 
         event = self.ledger.insist(write, say=self.say)
         self.say(f"{self.shown(slot)}: {why}")
         self._tell(slot, event, f"attempt {slot.attempt}: {why}\n\nd2c schedule why {self.shown(slot)}")
 
     def recover(self, now: datetime) -> None:
-        """Settle the slots of schedulers that are gone: a run that had ended counts, one that had not is lost."""
+        """Close the slots of stopped schedulers: a run that had ended counts, others are lost."""
         open_now = slots.running(self.ledger)
         busy = self.pulse.held.keys() | {slot.key for slot in self.running.values()}
         gone = self.watch.abandoned(open_now)
         gone += [slot for slot in open_now if slot.key in self._claimed and slot.key not in busy and slot not in gone]
         for slot in open_now:
             if slot.heartbeat_at and slot.heartbeat_at > now + TOLERANCE:
-                ahead = f"its sign of life of {slot.heartbeat_at.isoformat(timespec='seconds')} lies ahead of now"
+                ahead = f"its heartbeat of {slot.heartbeat_at.isoformat(timespec='seconds')} is in the future"
                 self._say_once(f"{self.shown(slot)}: {ahead} and is ignored")
         if not gone:
             return
@@ -223,18 +227,18 @@ class Scheduler:
             else:
                 ended = row is not None and row.status not in ("lost", "cancelled")
                 code = row.exit_code if row is not None and ended else Temporary.exit_code
-                self.settle(slot, code, "its scheduler was gone")
+                self.settle(slot, code, "its scheduler has stopped")
 
     def _tell(self, slot: Slot, event: str, text: str) -> None:
         notify(self._settings_of(slot), event, f"{self.shown(slot)} {event}", text, self.say)
 
     def shown(self, slot: Slot) -> str:
-        """Return the job of a slot and its moment on the clock of the job's zone."""
+        """Return the job of a slot and the slot's time in the job's zone."""
         job = self.jobs.get(slot.job) or self._begun.get(slot.key)
         return f"{slot.job} {job.shown(slot.slot)}" if job else str(slot)
 
     def _settings_of(self, slot: Slot) -> JobSettings:
-        """Return the settings of a slot's job; those at its start, or the defaults, when the job has vanished since."""
+        """Return the settings of a slot's job; if the job was removed, those at its start, else the defaults."""
         job = self.jobs.get(slot.job) or self._begun.get(slot.key)
         return job.settings if job else JobSettings(slot.job)
 
@@ -244,16 +248,16 @@ class Scheduler:
             self.say(text)
 
     def _say_refused(self, refused: Mapping[str, Sequence[Failure]]) -> None:
-        """Say which jobs are refused, and what would stop the notebooks of the others."""
+        """Log which jobs are refused, and which notebooks of the others would fail."""
         for name, failures in refused.items():
-            goes_on = "goes on as before" if name in self.jobs else "is not run"
+            goes_on = "keeps its previous settings" if name in self.jobs else "is not run"
             for failure in failures:
                 self.say(f"{name} is refused and {goes_on}: {failure}")
         for failures in troubles(self.jobs, self.settings).values():
-            self.say(f"will fail as it is now: {failures[0]}")
+            self.say(f"will fail with the current settings: {failures[0]}")
 
     def _heed_clock(self, now: datetime) -> None:
-        """When the clock was set back, take back what it had decided, and plan anew from now."""
+        """If the clock was set back, undo its decisions and plan again from now."""
         if self._latest is not None and now < self._latest - TOLERANCE:
             self.say(f"the clock was set back from {self._latest:%Y-%m-%d %H:%M:%S}Z to {now:%Y-%m-%d %H:%M:%S}Z")
             ignore_ahead(self.ledger, self.jobs, now, self.say)
@@ -267,18 +271,18 @@ class Scheduler:
                 self.say(f"{self.shown(slot)}: {error}")
 
     def _decide(self, now: datetime) -> None:
-        """Put the slots that are due by now on record, and find out when each of their jobs is due next."""
+        """Record the slots that are due now, and compute when their jobs are due next."""
         names = [name for name, at in self.plan.items() if at <= now]
-        known = since_now(self.ledger, names, now, self.say) if names else {}
+        states = since_now(self.ledger, names, now, self.say) if names else {}
         for name in names:
-            since, paused = known[name]
+            since, paused = states[name]
             decided = {} if paused else due(self.jobs[name], since, now)
             if decided:
                 slots.add(self.ledger, name, decided, now, until=max(decided))
             self.plan[name] = self.jobs[name].cadence.next(max(since, now))
 
     def _refresh(self, now: datetime) -> None:
-        """Read settings.ini again when it has changed, and plan the jobs that are new or go on after a rest."""
+        """Reload settings.ini if it has changed, and plan new and resumed jobs."""
         self._refreshed = time.monotonic()
         written = self._changed_at()
         if self.reload is not None and written != self._written:
@@ -286,13 +290,13 @@ class Scheduler:
             try:
                 self._take_over(reread(self.reload, self.settings, bool(self.jobs), self._own_section))
             except (D2CError, OSError) as err:
-                self.say(f"settings.ini has changed and is not used: {err}")
+                self.say(f"the changed settings.ini is not used: {err}")
         timed = {name: job for name, job in self.jobs.items() if job.cadence.cron}
-        known = since_now(self.ledger, self.jobs, now, self.say)
-        self.plan |= {name: job.cadence.next(known[name][0]) for name, job in timed.items() if name not in self.plan}
+        states = since_now(self.ledger, self.jobs, now, self.say)
+        self.plan |= {name: job.cadence.next(states[name][0]) for name, job in timed.items() if name not in self.plan}
 
     def _take_over(self, settings: Settings) -> None:
-        """Run by new settings; a job whose section is refused goes on as it was, where it was there before."""
+        """Apply new settings; a job with a refused section keeps its previous settings, if it had any."""
         jobs, refused = readable(settings)
         unchanged = {name: self.jobs[name] for name in refused if name in self.jobs}
         self.settings, self.jobs, self.refused, self.plan = settings, {**jobs, **unchanged}, refused, {}
@@ -300,13 +304,13 @@ class Scheduler:
         self._say_refused(refused)
 
     def _nap(self) -> float:
-        left = (min(self.plan.values(), default=FARTHEST) - self.clock()).total_seconds()
-        return max(0.01, min(TICK, left))
+        remaining = (min(self.plan.values(), default=FARTHEST) - self.clock()).total_seconds()
+        return max(0.01, min(TICK, remaining))
 
     def _changed_at(self) -> tuple[int, ...]:
-        """Return what differs once the file was written, replaced, or may be read again."""
+        """Return a value that changes when the file is written, replaced or becomes readable again."""
         try:
-            found = (self.settings.root / FILE).stat()
+            status = (self.settings.root / FILE).stat()
         except OSError:
             return ()
-        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size

@@ -1,4 +1,4 @@
-"""What a slot gives its notebook: the day up to which data may be seen, and a key that is the same at every attempt."""
+"""Parameters that a slot passes to its notebook: the as_of day, and a key that is the same at every attempt."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SAMPLE = "sample"  # what runbooks take when nobody names a dataset
 
 @dataclass(frozen=True)
 class SlotParameters:
-    """The parameters of a slot's run, and what is to be said about them."""
+    """The parameters of a slot's run, and notes about them."""
 
     values: dict[str, str]
     note: str = ""
 
 
 def slot_parameters(job: Job, slot: datetime, previous: datetime | None, settings: Settings) -> SlotParameters:
-    """Return the parameters of a slot: those of the job's section, and what the notebook declares beyond them.
+    """Return the parameters of a slot: those of the job's section, plus as_of and slot_key if the notebook declares them.
 
     `as_of` is the last day that was over before the slot in the dataset's zone (the job's, where no dataset is named),
     `as_of_offset` days earlier or later; `slot_key` is the key of job and slot. Raises UsageError.
@@ -41,14 +41,14 @@ def slot_parameters(job: Job, slot: datetime, previous: datetime | None, setting
 def declared_by(run: str, settings: Settings) -> tuple[str, dict[str, Parameter]]:
     """Return the path of a notebook or runbook and the parameters that it declares. Raises UsageError."""
     notebook, content, _ = checked(run, {}, settings)
-    return str(notebook), {each.name: each for each in parameters_of(content, str(notebook))}
+    return str(notebook), {parameter.name: parameter for parameter in parameters_of(content, str(notebook))}
 
 
 def _filled(
     job: Job, slot: datetime, previous: datetime | None, settings: Settings, declared: Mapping[str, Parameter]
 ) -> SlotParameters:
-    given = job.settings.params
-    manifest = _dataset(declared, given, settings)
+    params = job.settings.params
+    manifest = _dataset(declared, params, settings)
     zone = time_zone(getattr(manifest, "zone", "UTC")) if manifest else job.cadence.zone
     as_of = last_complete_day(slot, zone) + timedelta(days=job.settings.as_of_offset)
     values = job.parameters(slot, previous, as_of)
@@ -58,20 +58,20 @@ def _filled(
 
 
 def troubles(jobs: Mapping[str, Job], settings: Settings) -> dict[str, list[Failure]]:
-    """Return what would stop the jobs' notebooks today, by job: no such runbook or notebook, a parameter that does not fit."""
-    found: dict[str, list[Failure]] = {}
+    """Return the failures of the jobs' notebooks, by job: unknown runbook or notebook, invalid parameter."""
+    failures_by_job: dict[str, list[Failure]] = {}
     known = cache(partial(declared_by, settings=settings))  # many jobs run the same notebook
     for name, job in jobs.items():
         try:
             notebook, declared = known(job.settings.run)
             check(list(declared.values()), _filled(job, EXAMPLE, None, settings, declared).values, notebook)
         except D2CError as err:
-            found[name] = [Failure(in_a_line(err), f"[schedule:{name}]")]
-    return found
+            failures_by_job[name] = [Failure(in_a_line(err), f"[schedule:{name}]")]
+    return failures_by_job
 
 
 def _dataset(declared: Mapping[str, Parameter], given: Mapping[str, str], settings: Settings) -> Manifest | None:
-    """Return the manifest of the dataset that a run will read, as runbooks choose it; None where there is none."""
+    """Return the manifest of the dataset that a run will read, with the rules of runbooks; None if there is none."""
     if "as_of" not in declared and not any("{as_of" in text for text in given.values()):
         return None
     data = _value("data", declared, given)
@@ -83,7 +83,7 @@ def _dataset(declared: Mapping[str, Parameter], given: Mapping[str, str], settin
 
 
 def _value(name: str, declared: Mapping[str, Parameter], given: Mapping[str, str]) -> str:
-    """Return the text that a parameter will have: what is given, else the notebook's own where it is written out."""
+    """Return the text of a parameter's value: the given value, else a literal default of the notebook."""
     if name in given:
         return given[name]
     try:
@@ -94,7 +94,7 @@ def _value(name: str, declared: Mapping[str, Parameter], given: Mapping[str, str
 
 
 def _stale(manifest: Manifest | None, as_of: date) -> str:
-    """Return what is to be said where the data end before the day up to which they are to be seen."""
+    """Return a note if the data end before the as_of day."""
     days = [table.max_date for table in manifest.tables.values() if table.max_date] if manifest else []
     if not manifest or not days or max(days) >= as_of:
         return ""

@@ -1,4 +1,4 @@
-"""Run the slots of one job and return: what crontabs and orchestrators call. The ledger's claim holds among all of them."""
+"""Run the slots of one job and return, for cron and orchestrators. A claim in the ledger makes each slot run once."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ def run_job(
     clock: Clock = utc_now,
     sleep: Sleep = time.sleep,
 ) -> list[Slot]:
-    """Bring slots of a job to their end and return them; one that was done already, or has nothing due, is no failure.
+    """Run slots of a job and return them; it is not a failure if they are already done or nothing is due.
 
-    Waits for what comes first and for a slot that another process runs, at most for the job's timeout. Raises the class
+    Waits for dependencies and for a slot that another process runs, at most for the job's timeout. Raises the error class
     of a failure, or Temporary when another attempt is due later.
     """
     scheduler = Scheduler(settings, say=say, clock=clock)
     job_of(settings, name)
     now = clock()
     if since_now(scheduler.ledger, scheduler.jobs, now, say)[name][1]:
-        say(f"{name} rests; `d2c schedule resume {name}` lets it go on")
+        say(f"{name} is paused; `d2c schedule resume {name}` resumes it")
         return []
-    for each in _forerunners(scheduler, name):
-        put_due(scheduler, scheduler.jobs[each], now, grace)
+    for job_name in _forerunners(scheduler, name):
+        put_due(scheduler, scheduler.jobs[job_name], now, grace)
     if when == DUE:
-        wanted = [slot for slot in slots.open_of(scheduler.ledger, name) if slot <= now + TOLERANCE]
+        targets = [slot for slot in slots.open_of(scheduler.ledger, name) if slot <= now + TOLERANCE]
     else:
-        wanted = [_asked(scheduler, name, when)]
-    ended = [_to_its_end(scheduler, name, slot, stay, sleep) for slot in wanted]
+        targets = [_asked(scheduler, name, when)]
+    ended = [_to_its_end(scheduler, name, slot, stay, sleep) for slot in targets]
     for slot in ended:
         _raise_failure(scheduler.ledger, slot, scheduler.shown(slot))
     return ended
 
 
 def put_due(scheduler: Scheduler, job: Job, now: datetime, grace: timedelta) -> None:
-    """Put the slots of a job that are due on record; of one that has none yet, the latest when it is not missed."""
+    """Record the due slots of a job; if it has no slots yet, only the latest one that is not missed."""
     since, paused = since_now(scheduler.ledger, [job.name], now, scheduler.say)[job.name]
     if not job.cadence.cron:
         return
@@ -73,11 +73,11 @@ def put_due(scheduler: Scheduler, job: Job, now: datetime, grace: timedelta) -> 
 
 
 def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
-    """Return the slot that a moment means: the one of that time on record, else the latest of the cadence before it."""
+    """Return the slot for a time: the recorded slot at that time, else the latest slot of the cadence before it."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{text!r} is not a moment", next=f"write 2026-11-23T05:00Z, or {DUE}") from None
+        raise UsageError(f"{text!r} is not a time", next=f"write 2026-11-23T05:00Z, or {DUE}") from None
     moment = (moment if moment.tzinfo else moment.replace(tzinfo=job.cadence.zone)).astimezone(UTC)
     try:
         return slots.find(ledger, job.name, moment).slot
@@ -95,15 +95,15 @@ def _asked(scheduler: Scheduler, name: str, when: str) -> datetime:
 
 
 def _forerunners(scheduler: Scheduler, name: str) -> list[str]:
-    """Return a job and all that comes before it, so that none of them seems to have nothing due."""
-    found = [name]
-    for each in found:
-        found += [other for other in scheduler.jobs[each].settings.after if other not in found]
-    return found
+    """Return a job and all its dependencies, so that their due slots are recorded too."""
+    names = [name]
+    for job_name in names:
+        names += [dependency for dependency in scheduler.jobs[job_name].settings.after if dependency not in names]
+    return names
 
 
 def _to_its_end(scheduler: Scheduler, name: str, moment: datetime, stay: bool, sleep: Sleep) -> Slot:
-    """Wait for a slot's turn and run it, or wait until somebody else has."""
+    """Wait until a slot may run and run it, or wait until another process has run it."""
     ledger, attempts = scheduler.ledger, 0
     deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
     while True:
@@ -124,25 +124,25 @@ def _to_its_end(scheduler: Scheduler, name: str, moment: datetime, stay: bool, s
         if now >= max(deadline, slot.not_before):
             shown = scheduler.jobs[name].shown(moment)
             waits = waits_for(scheduler.jobs, ledger, slot) if slot.status == "waiting" else None
-            what = "is run elsewhere" if slot.status == "running" else "waits"
+            what = "is running in another process" if slot.status == "running" else "waits"
             what = waits[1] if waits else f"{what}: {slot.reason}"
             raise Temporary(f"{name} {shown} {what}", next=f"d2c schedule why {name} {shown}")
         sleep(LOOK)
 
 
 def _attempt(scheduler: Scheduler, mine: Slot) -> None:
-    """Run a claimed slot here; when this process is told to stop, another may try again."""
+    """Run a claimed slot; if this process is stopped, another may retry it."""
     try:
         scheduler.execute(mine)
     except (KeyboardInterrupt, SystemExit):
-        scheduler.settle(mine, Temporary.exit_code, "it was stopped from outside")
+        scheduler.settle(mine, Temporary.exit_code, "it was stopped by a signal")
         raise
 
 
 def _raise_failure(ledger: Ledger, slot: Slot, shown: str) -> None:
-    """Raise what a slot's end means: Temporary when there will be another attempt, else the class of its failure."""
+    """Raise the error of a slot: Temporary if there will be another attempt, else the class of its failure."""
     if slot.status == "waiting":
-        raise Temporary(f"{shown}: {slot.reason}", next="run it again, or give --stay")
+        raise Temporary(f"{shown}: {slot.reason}", next="run it again, or use --stay")
     if slot.status == "failed":
         code = find(ledger, slot.run_id).exit_code if slot.run_id else None
         raise (NotebookFailed if code == Temporary.exit_code else of_code(code or 0))(

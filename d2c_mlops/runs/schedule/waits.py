@@ -1,4 +1,4 @@
-"""What jobs wait for: the success of jobs that come first, and new data of a source."""
+"""Dependencies of jobs: the success of other jobs, and new data of a source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEWS = "new_rows"  # the recorded value by which a source says that there are ne
 
 
 def waits_for(jobs: Mapping[str, Job], ledger: Ledger, slot: Slot) -> tuple[str, str] | None:
-    """Return the first job that a slot waits for, and what is known of its latest slot; None when all have succeeded."""
+    """Return the first job that a slot waits for, and the state of its latest slot; None if all have succeeded."""
     for name in jobs[slot.job].settings.after:
         first = slots.latest(ledger, name, slot.slot)
         if first is None:
@@ -26,7 +26,7 @@ def waits_for(jobs: Mapping[str, Job], ledger: Ledger, slot: Slot) -> tuple[str,
 
 
 def waiting_for_news(jobs: Iterable[Job], source: str, done: Run) -> list[str]:
-    """Return the jobs that run on new data of `source`, when the run has recorded that there are some."""
+    """Return the jobs that run on new data of `source`, if the run has recorded new data."""
     if not done.recorded.get(NEWS):
         return []
     return [job.name for job in jobs if source in job.settings.on]

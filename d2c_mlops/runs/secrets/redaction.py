@@ -1,4 +1,4 @@
-"""Takes the values of secrets out of what a run prints, shows and records."""
+"""Removes the values of secrets from a run's prints, outputs and records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORTEST = 3  # characters; what is shorter would be found everywhere
 
 @dataclass
 class Redaction:
-    """The secrets of one run: those that its parameters refer to, and those that the notebook looks up as it goes."""
+    """The secrets of one run: those of its parameters, and those that the notebook looks up while it runs."""
 
     folder: Path
     names: set[str] = field(default_factory=set)
@@ -33,14 +33,14 @@ class Redaction:
         return cls(folder, secrets.references(spec["parameters"]))
 
     def refresh(self) -> None:
-        """Learn which secrets the notebook has looked up since."""
+        """Add the secrets that the notebook has looked up since."""
         file = self.folder / EVENTS
         size = file.stat().st_size if file.exists() else 0
         if size == self._size:
             return
-        told = {str(event["value"]) for event in events(self.folder) if event["kind"] == "secret"}
-        if self._size < 0 or not told <= self.names:
-            self.names |= told
+        names = {str(event["value"]) for event in events(self.folder) if event["kind"] == "secret"}
+        if self._size < 0 or not names <= self.names:
+            self.names |= names
             self.forms = forms(secrets.values(self.names))
         self._size = size
 
@@ -52,27 +52,27 @@ class Redaction:
     def clean_bytes(self, text: bytes) -> bytes:
         """Return UTF-8 text without secrets."""
         self.refresh()
-        for found, instead in self.forms:
-            text = text.replace(found.encode(), instead.encode())
+        for form, instead in self.forms:
+            text = text.replace(form.encode(), instead.encode())
         return text
 
 
 def clean(value: Any, forms: list[tuple[str, str]]) -> Any:
-    """Return a text or JSON values with other texts in place of some, at any depth."""
+    """Return a text or JSON values with some texts replaced, at any depth."""
     if isinstance(value, str):
-        for found, instead in forms:
-            value = value.replace(found, instead)
+        for form, instead in forms:
+            value = value.replace(form, instead)
         return value
     if isinstance(value, Mapping):
-        return {key: clean(each, forms) for key, each in value.items()}
+        return {key: clean(item, forms) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [clean(each, forms) for each in value]
+        return [clean(item, forms) for item in value]
     return value
 
 
 def forms(values: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the ways in which secrets may be written, the longest first, each with what is put there instead."""
-    found: dict[str, str] = {}
+    """Return the encodings of secrets, longest first, each with its replacement."""
+    replacements: dict[str, str] = {}
     for name, value in values.items():
         if len(value) < SHORTEST:
             continue
@@ -80,5 +80,5 @@ def forms(values: Mapping[str, str]) -> list[tuple[str, str]]:
         quoted = (quote(value), quote(value, safe=""), quote_plus(value), html.escape(value))
         encoded = base64.b64encode(value.encode()).decode()
         for form in (value, *escaped, *quoted, encoded, encoded.rstrip("=")):
-            found.setdefault(form, f"[secret:{name}]")
-    return sorted(found.items(), key=lambda pair: -len(pair[0]))
+            replacements.setdefault(form, f"[secret:{name}]")
+    return sorted(replacements.items(), key=lambda pair: -len(pair[0]))

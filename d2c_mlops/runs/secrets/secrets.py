@@ -1,4 +1,4 @@
-"""Secrets by reference: a parameter `secret:NAME` is filled in inside the kernel and is nowhere written down."""
+"""Secrets by reference: a parameter `secret:NAME` is resolved inside the kernel and never stored."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _resolved: dict[str, str] = {}
 def secret(name: str) -> str:
     """Return a secret: $D2C_SECRET_NAME, $NAME, a file NAME in [d2c] secrets or /run/secrets, or the keyring's.
 
-    A run takes its value out of everything that it prints or records. Raises UsageError when nobody has it.
+    A run removes its value from everything that it prints or records. Raises UsageError if it is not defined.
     """
     from d2c_mlops.runs.run_events import tell
 
     value = _look_up(name)
     if value is None:
         raise UsageError(
-            f"there is no secret {name!r}",
+            f"secret {name!r} is not defined",
             next=f"set {VARIABLE}{name}, or put it into a file {name} in [d2c] secrets or into the keyring: "
             f"keyring set {KEYRING} {name}",
         )
@@ -49,8 +49,8 @@ def resolved() -> dict[str, str]:
 def values(names: Iterator[str] | set[str]) -> dict[str, str]:
     """Return the secrets of these names that can be found, and all in variables that are named as secrets."""
     marked = {key.removeprefix(VARIABLE): value for key, value in os.environ.items() if key.startswith(VARIABLE)}
-    found = {name: value for name in names if (value := _look_up(name)) is not None}
-    return marked | found
+    values_by_name = {name: value for name in names if (value := _look_up(name)) is not None}
+    return marked | values_by_name
 
 
 def references(value: Any) -> set[str]:
@@ -59,9 +59,9 @@ def references(value: Any) -> set[str]:
         match = REFERENCE.fullmatch(value)
         return {match[1]} if match else set()
     if isinstance(value, dict):
-        return set().union(*(references(each) for each in value.values()))
+        return set().union(*(references(item) for item in value.values()))
     if isinstance(value, list | tuple):
-        return set().union(*(references(each) for each in value))
+        return set().union(*(references(item) for item in value))
     return set()
 
 
@@ -72,7 +72,7 @@ def resolve(text: str) -> str:
 
 
 def source(reference: str) -> str | None:
-    """Return Python source that looks a reference up where it runs; None for a text that is none."""
+    """Return Python source that resolves a reference where it runs; None for other texts."""
     match = REFERENCE.fullmatch(reference)
     return f'__import__("{__name__}", fromlist=["secret"]).secret({match[1]!r})' if match else None
 
@@ -81,8 +81,8 @@ def _look_up(name: str) -> str | None:
     for variable in (f"{VARIABLE}{name}", name):
         if os.environ.get(variable):
             return os.environ[variable]
-    held = load()
-    folders = [held.root / held.secrets] if held.secrets else []
+    config = load()
+    folders = [config.root / config.secrets] if config.secrets else []
     for folder in (*folders, MOUNTED):
         file = folder / name
         if file.is_file():
@@ -91,13 +91,13 @@ def _look_up(name: str) -> str | None:
 
 
 def _from_keyring(name: str) -> str | None:
-    """Return what the system's keyring has; None where the package keyring is not installed or finds no keyring."""
+    """Return the secret of the system's keyring; None if the package keyring is not installed or finds no keyring."""
     try:
         keyring, trouble = import_module("keyring"), import_module("keyring.errors").KeyringError
     except ImportError:
         return None
     try:
-        found: str | None = keyring.get_password(KEYRING, name)
+        password: str | None = keyring.get_password(KEYRING, name)
     except trouble:
         return None
-    return found
+    return password

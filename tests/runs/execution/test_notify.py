@@ -60,9 +60,9 @@ def test_a_channel_is_named_by_a_secret_and_its_failure_stops_nothing(
     said: list[str] = []
     assert notify(job, "failed", "title", "text", said.append) == 1
     assert notify(job, "succeeded", "title", "text", said.append) == 0
-    assert len(told) == 1 and said == ["report: nonsense is no channel that apprise knows"]
+    assert len(told) == 1 and said == ["report: nonsense is not a channel that apprise supports"]
     assert notify(replace(job, notify=("secret:NONE",)), "failed", "t", "x", said.append) == 0
-    assert "no secret 'NONE'" in said[-1] and url not in "".join(said)
+    assert "secret 'NONE' is not defined" in said[-1] and url not in "".join(said)
 
 
 def test_an_unknown_event_is_refused(project: Path) -> None:

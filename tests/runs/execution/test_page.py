@@ -63,7 +63,7 @@ def test_a_page_begins_with_the_facts(tmp_path: Path) -> None:
     text = page.read_text()
     assert FACTS not in text and text.index("</header>") < text.index("<main>cells")
     for fact in ("Succeeded", "weekly plan: demand", "3 min 12 s", "Sun 29 Nov 2026 06:00 Europe/Berlin", "schedule",
-                 "less than 0.01 (at 0.1 an hour of one processor)", "0.3171", "12,345", "ran on another kernel",
+                 "less than 0.01 (at 0.1 per CPU hour)", "0.3171", "12,345", "ran on another kernel",
                  "content ffffffffffff"):  # fmt: skip
         assert fact in text, fact
     assert re.search(r"Attempt</dt>\s*<dd>2", text) and "<title>Succeeded: weekly plan: demand</title>" in text
@@ -83,7 +83,7 @@ def test_a_failed_page_says_what_to_do_and_links_to_the_cell(tmp_path: Path) -> 
     [("timeout", {"kind": "Timeout"}, "`timeout` in [schedule:weekly_plan]"), ("killed", {"kind": "Killed"}, "trigger"),
      ("out_of_memory", {"kind": "OutOfMemory"}, "`memory` in [schedule:weekly_plan]"),
      ("notebook_error", {"kind": "CalledProcessError", "cell": 2}, "COMMAND || true"),
-     ("notebook_error", {"kind": "StdinNotImplementedError", "cell": 2}, "make it a parameter"),
+     ("notebook_error", {"kind": "StdinNotImplementedError", "cell": 2}, "use a parameter instead"),
      ("data_refused", {"kind": "DataRefused", "cell": 2}, "fix the data"), ("lost", {"kind": "Lost"}, "weekly_plan")],
 )  # fmt: skip
 def test_every_failure_has_a_next_step(failure: str, error: dict[str, Any], words: str) -> None:
@@ -210,4 +210,4 @@ def test_a_run_out_of_time_has_its_facts_too(project: Path) -> None:
     with pytest.raises(NotebookFailed):
         run("nb.ipynb", {}, held, timeout=15)
     text = Path(latest(Ledger.of(held))[0].outputs["html"]).read_text()
-    assert "Stopped: it took too long" in text and "--timeout SECONDS" in text and "begun" in text
+    assert "Stopped: time limit exceeded" in text and "--timeout SECONDS" in text and "begun" in text

@@ -45,7 +45,7 @@ def test_everything_wrong_is_told_at_once() -> None:
 
 
 def test_a_notebook_without_parameters_takes_none() -> None:
-    with pytest.raises(UsageError, match="do not fit"):
+    with pytest.raises(UsageError, match="do not match"):
         check(parameters_of(notebook("n = 1", tags=())), {"n": "2"})
 
 

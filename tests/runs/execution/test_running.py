@@ -37,7 +37,7 @@ def printed(row: Run) -> str:
 def test_exit_ends_the_notebook_in_the_middle_of_its_cell(project: Path) -> None:
     row = ran(project, "print('first')", f"exit()\n{REACHED}", REACHED)
     assert row.status == "succeeded" and not (project / "reached").exists()
-    assert row.notes == ["cell 2 ended the notebook early; the cells below did not run"]
+    assert row.notes == ["cell 2 ended the notebook early; the following cells did not run"]
     page = Path(row.outputs["html"]).read_text()
     assert "The notebook ended here." in page and "SystemExit" not in page
 

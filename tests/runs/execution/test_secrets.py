@@ -57,7 +57,7 @@ def test_a_secret_reaches_the_notebook_and_nothing_else(project: Path, monkeypat
 def test_a_secret_that_nobody_has_is_refused_before_anything_starts(project: Path) -> None:
     write(project / "nb.ipynb", "token: str = ''")
     held = load(project)
-    with pytest.raises(UsageError, match="no secret 'NOWHERE'"):
+    with pytest.raises(UsageError, match="secret 'NOWHERE' is not defined"):
         run("nb.ipynb", {"token": "secret:NOWHERE"}, held)
     assert not (held.store / "runs").exists()
 
@@ -94,5 +94,5 @@ def test_the_keyring_is_asked_last(project: Path, monkeypatch: pytest.MonkeyPatc
     assert (secret("SHOP"), secret("CRM")) == ("from the environment", "from the keyring")
     assert asked == [("d2c_mlops", "CRM")]
     for name in ("LOCKED", "NOWHERE"):
-        with pytest.raises(UsageError, match=f"no secret '{name}'"):
+        with pytest.raises(UsageError, match=f"secret '{name}' is not defined"):
             secret(name)

@@ -1,4 +1,4 @@
-"""A clock that jumps ahead and back silences no job: what lies ahead of now is ignored, and said."""
+"""A clock that jumps ahead and back silences no job: what is in the future is ignored, and said."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_a_sign_of_life_ahead_of_now_is_said_once_and_keeps_nothing_alive(
     assert mine is not None
     slots.beat(made.ledger, [mine], NOW + timedelta(days=400))
     made.recover(NOW), made.recover(NOW)
-    assert len([line for line in said if "lies ahead of now" in line]) == 1
+    assert len([line for line in said if "is in the future" in line]) == 1
     monkeypatch.setattr("d2c_mlops.runs.execution.leases.processes.alive", lambda pid, started: False)
     made.recover(NOW)
     assert slots.find(made.ledger, "report", SLOT).status == "waiting"

@@ -229,7 +229,7 @@ def test_an_export_replaces_its_own_files_and_no_others(jobs: Path) -> None:
     export("cron", "--out", "made")
     (jobs / "made/crontab").write_text("0 0 * * * mine\n")
     for args, said in (
-        (["--to", "cron", "--out", "made"], "not from an export"),
+        (["--to", "cron", "--out", "made"], "not written by an export"),
         (["--to", "luigi"], "airflow, cron, github-actions"),
         (["nope", "--to", "cron"], "there is no job 'nope'"),
     ):

@@ -44,10 +44,10 @@ def with_jobs(project: Path, *sections: str) -> Settings:
         (["at = 30 4 30,31 FEB *"], "is never due"),
         (["at = every 7 hours"], "'every 6 hours' or 'every 8 hours'"),
         (["at = daily at 06:00", "zone = Europe/Berln"], "no time zone 'Europe/Berln'"),
-        (["at = daily at 06:00", "params.who = {slott}"], "{slott} is not known"),
+        (["at = daily at 06:00", "params.who = {slott}"], "{slott} is not a known placeholder"),
         (["at = daily at 06:00", "after = goood"], "there is no job 'goood'; did you mean 'good'?"),
         (["on = nobody"], "there is no job 'nobody'"),
-        (["at = daily at 06:00", "after = bad"], "waits for itself: bad after bad"),
+        (["at = daily at 06:00", "after = bad"], "circular dependency: bad after bad"),
     ],
 )
 def test_a_section_that_cannot_be_read_is_named_and_the_others_are_jobs(
@@ -57,7 +57,7 @@ def test_a_section_that_cannot_be_read_is_named_and_the_others_are_jobs(
     jobs, refused = readable(settings)
     assert list(jobs) == ["good"] and list(refused) == ["bad", "behind"]
     assert said in str(refused["bad"][0]) and refused["bad"][0].where.startswith("[schedule:bad]")
-    assert "bad, which it waits for, is refused" in str(refused["behind"][0])
+    assert "it depends on bad, whose section is refused" in str(refused["behind"][0])
     with pytest.raises(UsageError, match="refused: bad, behind"):
         jobs_of(settings)
     assert job_of(settings, "good").name == "good"
@@ -136,7 +136,7 @@ def test_an_edit_that_refuses_a_job_keeps_the_others_and_the_job_as_it_was(
     finish(edited.made)
     assert slots.find(edited.made.ledger, "report", SLOT).status == "succeeded"
     text = "\n".join(edited.said)
-    assert "report is refused and goes on as before: [schedule:report]: '0 0 30 2 *' is never due" in text
+    assert "report is refused and keeps its previous settings: [schedule:report]: '0 0 30 2 *' is never due" in text
     assert "new is refused and is not run: [schedule:new]" in text
 
 
@@ -152,7 +152,7 @@ def test_a_file_that_lost_its_sections_is_not_taken_over_and_said_once(
     assert edited.look() == 1
     finish(edited.made)
     assert edited.look() == 0 and list(edited.made.jobs) == ["good"]
-    assert len([line for line in edited.said if "has changed and is not used" in line]) == 1
+    assert len([line for line in edited.said if "the changed settings.ini is not used" in line]) == 1
     edited.clock.now += timedelta(minutes=15)
     assert edited.look() == 1
     finish(edited.made)
@@ -165,7 +165,7 @@ def test_a_file_that_lost_its_sections_is_not_taken_over_and_said_once(
 def test_a_scheduler_without_jobs_keeps_its_store_when_the_file_is_emptied(project: Path, text: str | None) -> None:
     before = with_jobs(project, "store = here\n")
     (project / "settings.ini").unlink() if text is None else (project / "settings.ini").write_text(text)
-    with pytest.raises(SettingsError, match="has lost its section"):
+    with pytest.raises(SettingsError, match="has no section"):
         reread(lambda: load(project, environ={}), before, had_jobs=False)
 
 
@@ -293,4 +293,4 @@ def test_an_edit_in_another_encoding_is_refused_and_the_jobs_go_on(
     edited.file.write_bytes(("[d2c]\n# grün\n" + GOOD).encode(encoding))
     assert edited.look() == 1 and list(edited.made.jobs) == ["good"]
     finish(edited.made)
-    assert [line for line in edited.said if "has changed and is not used" in line and str(edited.file) in line]
+    assert [line for line in edited.said if "the changed settings.ini is not used" in line and str(edited.file) in line]

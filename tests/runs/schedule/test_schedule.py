@@ -216,7 +216,7 @@ def test_templates_fill_dates_in_and_reach_nothing_else() -> None:
     known = {"slot": SLOT, "job": "report", "previous_success": ""}
     assert fill("{slot:%Y-%m} of {job} after {previous_success}", known) == "2026-11 of report after "
     for wrong in ("{slot.__class__}", "{other}", "{slot!r}"):
-        with pytest.raises(UsageError, match="is not known"):
+        with pytest.raises(UsageError, match="is not a known placeholder"):
             fill(wrong, known)
 
 

@@ -31,7 +31,7 @@ def test_a_moment_means_the_latest_slot_before_it_and_none_that_is_to_come(
     assert slot.slot == SLOT - timedelta(days=1)
     with pytest.raises(UsageError, match="not due yet"):
         call(scheduled, "2026-11-23T06:00")
-    with pytest.raises(UsageError, match="not a moment"):
+    with pytest.raises(UsageError, match="is not a time"):
         call(scheduled, "noon")
     with pytest.raises(UsageError, match="there is no job 'nope'"):
         call(scheduled, name="nope")

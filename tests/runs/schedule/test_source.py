@@ -72,7 +72,7 @@ def test_news_of_a_scheduler_that_was_killed_in_between_are_passed_on(project: P
 def test_jobs_that_wait_for_each_other_are_refused(project: Path) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:a]\nrun = nb.ipynb\non = b\n[schedule:b]\nrun = nb.ipynb\nat = hourly\nafter = a\n")
-    with pytest.raises(UsageError, match="waits for itself: a after b after a"):
+    with pytest.raises(UsageError, match="circular dependency: a after b after a"):
         jobs_of(load(project, environ={}))
 
 

@@ -565,7 +565,7 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
     assert not told.going and told.notes == ["nothing changes: another major"]
     with pytest.raises(GateRefused):
         rollouts.rollout("mean_units", settings, shadow=True)
-    with pytest.raises(UsageError, match="begin requires"):
+    with pytest.raises(UsageError, match="begin goes with"):
         verbs.rollout("mean_units", begin=True, settings=settings)
 
 
@@ -628,7 +628,7 @@ def test_the_command_tells_how_it_stands(two, settings: Settings) -> None:
         return done.output
 
     assert "there was no rollout yet" in run()
-    assert "version 2 answers 10 % of the keys" in run("--percent", "10", "--reason", "a tenth")
+    assert "version 2 serves 10 % of the keys" in run("--percent", "10", "--reason", "a tenth")
     assert json.loads(run("--json"))["rollout"]["share"] == 0.1
     assert "version 1 serves all keys" in run("--abort", "--reason", "enough")
     assert "enough" in run()
