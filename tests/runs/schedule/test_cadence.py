@@ -39,12 +39,12 @@ def test_plain_words_mean_a_cron_expression(plain: str, cron: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "sometimes", "* * *", "99 * * * *", "daily at 25:00", "weekly on Foo 06:00"])
 def test_what_is_no_cadence_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="not a cadence"):
+    with pytest.raises(UsageError, match="is not a valid cadence"):
         cadence(text)
 
 
 def test_an_unknown_zone_is_refused() -> None:
-    with pytest.raises(UsageError, match="no time zone"):
+    with pytest.raises(UsageError, match="unknown time zone"):
         cadence("hourly", "Mars/Base")
 
 
@@ -215,7 +215,7 @@ def test_the_names_of_crontab_are_read(text: str, same: str) -> None:
 
 
 def test_a_name_that_starts_with_the_machine_is_refused() -> None:
-    with pytest.raises(UsageError, match="'@reboot' is not a cadence"):
+    with pytest.raises(UsageError, match="'@reboot' is not a valid cadence"):
         cadence("@reboot")
 
 

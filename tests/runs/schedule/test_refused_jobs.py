@@ -43,7 +43,7 @@ def with_jobs(project: Path, *sections: str) -> Settings:
         (["at = 0 0 31 2 *"], "'0 0 31 2 *' is never due"),
         (["at = 30 4 30,31 FEB *"], "is never due"),
         (["at = every 7 hours"], "'every 6 hours' or 'every 8 hours'"),
-        (["at = daily at 06:00", "zone = Europe/Berln"], "no time zone 'Europe/Berln'"),
+        (["at = daily at 06:00", "zone = Europe/Berln"], "unknown time zone 'Europe/Berln'"),
         (["at = daily at 06:00", "params.who = {slott}"], "{slott} is not a known placeholder"),
         (["at = daily at 06:00", "after = goood"], "there is no job 'goood'; did you mean 'good'?"),
         (["on = nobody"], "there is no job 'nobody'"),
@@ -58,7 +58,7 @@ def test_a_section_that_cannot_be_read_is_named_and_the_others_are_jobs(
     assert list(jobs) == ["good"] and list(refused) == ["bad", "behind"]
     assert said in str(refused["bad"][0]) and refused["bad"][0].where.startswith("[schedule:bad]")
     assert "it depends on bad, whose section is refused" in str(refused["behind"][0])
-    with pytest.raises(UsageError, match="refused: bad, behind"):
+    with pytest.raises(UsageError, match="invalid jobs: bad, behind"):
         jobs_of(settings)
     assert job_of(settings, "good").name == "good"
 

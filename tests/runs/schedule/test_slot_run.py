@@ -121,7 +121,7 @@ def test_a_stopped_call_leaves_the_slot_to_another(scheduled: Settings, project:
     said, _ = started.communicate(timeout=60)
     assert started.returncode == 130 and "Cancelled" in said
     (slot,) = slots.listed(ledger, "report")
-    assert slot.status == "waiting" and "stopped from outside" in slot.reason
+    assert slot.status == "waiting" and "stopped by a signal" in slot.reason
 
 
 @pytest.mark.slow
