@@ -118,7 +118,10 @@ def test_what_is_not_considered_is_told_with_what_to_do(tmp_path: Path, monkeypa
     done = CliRunner().invoke(main, ["decisions", "run", "price"])
     assert done.exit_code == 0, done.output
     text = " ".join(done.output.split())
-    assert "2 predictions from API keys without the scope `decide` were ignored (crm): create a key with that scope" in text
+    assert (
+        "2 predictions from API keys without the scope `decide` were ignored (crm): create a key with that scope"
+        in text
+    )
     assert "or list the key under [decisions:price] keys =" in text
     assert "1 predictions without a known API key were ignored" in text
     assert "price has no API key named nobody" in text

@@ -214,7 +214,8 @@ def test_a_slot_that_waits_names_the_job_that_it_waits_for(
     made.say = said.append
     made.look(), finish(made), made.look(), made.look()
     assert (
-        len([s for s in said if "second 2026-11-22T06:00+01:00: waits for report" in s and "failed temporarily" in s]) == 1
+        len([s for s in said if "second 2026-11-22T06:00+01:00: waits for report" in s and "failed temporarily" in s])
+        == 1
     )
     done = CliRunner().invoke(main, ["schedule", "why", "second", "2026-11-22"])
     assert "waits for report, whose slot 2026-11-22T06:00+01:00 is waiting" in done.output
