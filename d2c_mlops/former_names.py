@@ -93,6 +93,11 @@ PACKAGES: dict[str, str] = {
     "models.segmentation": "models.segmentation.segmentation",
     "serving.batch": "serving.batch.score",
 }
+# Classes that a project's own evaluators and targets are written with, by module: former name: present one.
+CLASSES: dict[str, dict[str, str]] = {
+    "decisions.targets": {"Outcome": "ApplyOutcome", "Target": "DecisionTarget"},
+    "registry.evaluators": {"Trial": "EvaluationTrial"},
+}
 ROOT = __package__ or "d2c_mlops"
 
 
@@ -129,6 +134,15 @@ def attribute(package: str, name: str) -> Any:
         except AttributeError:
             pass
     raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+
+def renamed_class(module: str, name: str) -> Any:
+    """Return the class of a module that had another name before. Raises AttributeError."""
+    present = CLASSES[module.removeprefix(f"{ROOT}.")].get(name)
+    if present is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(f"{module}.{name} is now {present}", DeprecationWarning, stacklevel=3)
+    return getattr(import_module(module), present)
 
 
 def install() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from d2c_mlops import former_names
 from d2c_mlops.data.sources.fetch import shown, split_location, sql_trouble
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.decisions.records import Decision
@@ -242,3 +243,8 @@ def _typed(kind: str, value: Any) -> Any:
     if kind == "date":
         return date.fromisoformat(value[:10])
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class of this module by its former name."""
+    return former_names.renamed_class(__name__, name)

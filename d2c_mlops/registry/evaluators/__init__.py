@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import pandas as pd
 
+from d2c_mlops import former_names
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import D2CError, DataRefused
 from d2c_mlops.models.core.charter import Charter, amend
@@ -184,3 +185,8 @@ def _classes(module: Any) -> Iterator[Evaluator]:
         own = isinstance(found, type) and issubclass(found, Evaluator) and found.__module__ == module.__name__
         if own and not inspect.isabstract(found):
             yield found()
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class of this module by its former name."""
+    return former_names.renamed_class(__name__, name)
