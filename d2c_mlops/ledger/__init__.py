@@ -1,1 +1,1 @@
-"""The record of everything that happened: runs, versions, promotions, in one database."""
+"""The database that records runs, versions, promotions, predictions and decisions."""

@@ -1,4 +1,4 @@
-"""Bring a ledger to the newest schema with Alembic; imported only when there is something to do."""
+"""Migrate a ledger to the newest schema with Alembic; imported only if a migration is needed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def config() -> Config:
-    """Return Alembic's configuration for the migrations that ship here."""
+    """Return Alembic's configuration for the migrations of this package."""
     made = Config()
     made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return made
 
 
 def upgrade(engine: Engine) -> None:
-    """Upgrade inside one transaction that other processes wait for."""
+    """Migrate in one transaction; other processes wait for it."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")

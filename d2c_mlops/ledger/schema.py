@@ -1,4 +1,4 @@
-"""The ledger's tables, as SQLAlchemy Core sees them."""
+"""The ledger's tables, in SQLAlchemy Core."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ metadata = MetaData()
 
 
 class Moment(TypeDecorator[datetime]):
-    """A point in time: UTC with a zone on both sides, whatever the database keeps."""
+    """A point in time: timezone-aware UTC in Python, for every database."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is not None and value.tzinfo is None:
-            raise ValueError(f"a moment without a time zone: {value}")
+            raise ValueError(f"a time without a time zone: {value}")
         return value.astimezone(UTC) if value is not None else None
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
@@ -45,7 +45,7 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Scalar(TypeDecorator[Any]):
-    """A JSON value as text: in a column that SQLite takes for a number, 20.0 comes back as 20."""
+    """A JSON value as text, because SQLite would return 20.0 from a numeric column as 20."""
 
     impl = Text
     cache_ok = True
@@ -236,7 +236,7 @@ PROBE = "probe"  # origin of what was asked with made-up keys: by checks, load t
 
 
 def by_callers(table: Table) -> ColumnElement[bool]:
-    """Return the condition that rows of predictions or feedback are not those of probes; rows of before know no origin."""
+    """Return the condition that rows of predictions or feedback are not from probes; older rows have no origin."""
     return table.c.origin.is_distinct_from(PROBE)
 
 

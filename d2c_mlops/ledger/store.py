@@ -1,4 +1,4 @@
-"""Open the ledger: one engine, migrated on first use, with database errors turned into ours."""
+"""Open the ledger: one engine, migrated on first use; database errors are converted to D2CError."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Ledger:
 
     @classmethod
     def of(cls, settings: Settings) -> Ledger:
-        """Open the ledger that the settings name."""
+        """Open the ledger of the settings."""
         tighten_store(settings.store, settings.root)
         return cls(settings.ledger, settings.lock_wait)
 
@@ -49,14 +49,14 @@ class Ledger:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: all of it or nothing."""
+        """A write transaction."""
         with self._mapped(), self.engine.begin() as connection:
             yield connection
 
     def insist(self, call: Callable[[], T], patience: float = PATIENCE, say: Callable[[str], None] | None = None) -> T:
-        """Return what `call` returns; while the ledger is away, try again for `patience` seconds.
+        """Return the result of `call`; if the ledger is unavailable, retry for `patience` seconds.
 
-        For what has happened and has to be written down. Raises Temporary when the ledger stays away.
+        For events that must be recorded. Raises Temporary if the ledger stays unavailable.
         """
         limit, wait = time.monotonic() + patience, 0.2
         while True:
@@ -66,12 +66,12 @@ class Ledger:
                 if time.monotonic() >= limit:
                     raise
                 if say is not None and wait == 0.2:
-                    say(f"{err.what}; trying again for {patience:g} s")
+                    say(f"{err.what}; retrying for {patience:g} s")
                 time.sleep(wait)
                 wait = min(2 * wait, 5.0)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self.engine.dispose()
 
     @property
@@ -131,7 +131,7 @@ class Ledger:
 
 
 def insert_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> list[Any]:
-    """Insert the rows whose key is not there yet and return the keys of those: the unique key decides among writers."""
+    """Insert the rows whose key does not exist yet and return their keys; a unique key resolves concurrent writes."""
     insert = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert
     statement = insert(table).on_conflict_do_nothing().returning(*table.primary_key)
     added: list[Any] = []
@@ -142,7 +142,7 @@ def insert_new(connection: Connection, table: Table, rows: Iterable[Mapping[str,
 
 
 def temporary(err: OSError, where: str) -> D2CError:
-    """Return the error for an operating system's 'no': a full disk or a lock may pass, the rest is for the user."""
+    """Return the error for an OSError: Temporary for a full disk or a lock, else UsageError."""
     if err.errno in (11, 28, 122):  # EAGAIN, ENOSPC, EDQUOT
         return Temporary(f"nothing can be written: {err.strerror}", where=where, next="free some disk space, try again")
     return UsageError(f"nothing can be written: {err.strerror}", where=where, next="choose another [d2c] store")

@@ -1,4 +1,4 @@
-"""settings.ini and the environment as typed settings, all mistakes reported at once."""
+"""Typed settings from settings.ini and the environment; all errors are reported at once."""
 
 from d2c_mlops.settings.loading import FILE, Settings, find, has_own_section, load, service_settings
 from d2c_mlops.settings.schema import (

@@ -65,7 +65,7 @@ def load(
     overrides: Mapping[str, Any] = MappingProxyType({}),  # from the command line, the strongest
     environ: Mapping[str, str] | None = None,  # os.environ when None
 ) -> Settings:
-    """Return the settings that hold in a folder. Raises SettingsError with everything that cannot be read."""
+    """Return the effective settings of a folder. Raises SettingsError with all errors."""
     environ = os.environ if environ is None else environ
     file = find(start or Path(environ.get("D2C_ROOT") or Path.cwd()))
     root = file.parent if file else (start or Path(environ.get("D2C_ROOT") or Path.cwd())).resolve()
@@ -76,7 +76,7 @@ def load(
     given |= {name: value for name, value in overrides.items() if value is not None}
     values = typed(Settings, OPTIONS, given, "[d2c]", failures)
     if values.get("run_memory") and not is_size(values["run_memory"]):
-        failures.append(Failure(f"{values['run_memory']!r} is no size such as 512MB or 2GB", "[d2c] run_memory"))
+        failures.append(Failure(f"{values['run_memory']!r} is not a size such as 512MB or 2GB", "[d2c] run_memory"))
     failures += _zone_failures(values.get("zone", ""), "[d2c] zone")
     service = ServiceSettings(**_service(sections.get("service", {}), environ, failures))
     rollout = RolloutSettings(**_guards(sections.get("rollout", {}), "[rollout]", failures))
@@ -116,7 +116,7 @@ def load(
             "the settings cannot be read",
             where=str(file or "environment"),
             failures=failures,
-            next="correct the lines named; `d2c settings` prints what holds",
+            next="correct these lines; `d2c settings` prints the effective settings",
         )
     store = Path(values.pop("store", "d2c_store")).expanduser()
     return Settings(
@@ -134,7 +134,7 @@ def load(
 
 
 def service_settings(environ: Mapping[str, str]) -> ServiceSettings:
-    """Return the settings of a service that the environment gives. Raises SettingsError with everything that is wrong."""
+    """Return the settings of a service from the environment. Raises SettingsError with all errors."""
     failures: list[Failure] = []
     values = _service({}, environ, failures)
     if failures:
@@ -143,9 +143,9 @@ def service_settings(environ: Mapping[str, str]) -> ServiceSettings:
 
 
 def find(start: Path) -> Path | None:
-    """Return the nearest settings.ini with a section of ours, from `start` upwards.
+    """Return the nearest settings.ini with a section of this package, from `start` upwards.
 
-    Raises SettingsError for one that cannot be read.
+    Raises SettingsError if a file cannot be read.
     """
     for folder in (start.resolve(), *start.resolve().parents):
         file = folder / FILE
@@ -160,7 +160,7 @@ def has_own_section(file: Path) -> bool:
 
 
 def _text(file: Path, errors: str) -> str:
-    """Return what is written in a settings.ini: UTF-8, with or without a byte order mark."""
+    """Return the text of a settings.ini: UTF-8, with or without a byte order mark."""
     try:
         data = file.read_bytes()
     except OSError as err:
@@ -177,7 +177,7 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
         before, null, _ = text.partition("\0")
         if null:
             line = before.count("\n") + 1
-            raise SettingsError("the file holds a null character", where=f"{file}, line {line}", next="remove it")
+            raise SettingsError("the file contains a null character", where=f"{file}, line {line}", next="remove it")
         ini.read_string(text, source=str(file))
     except UnicodeDecodeError as err:
         line = err.object[: err.start].count(b"\n") + 1
@@ -195,12 +195,12 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
 
 
 def _environment(environ: Mapping[str, str], failures: list[Failure]) -> dict[str, str]:
-    """Return the options given as D2C_NAME; other names with this prefix belong to running notebooks and services."""
+    """Return the options of D2C_NAME variables; other variables with this prefix belong to running notebooks and services."""
     return _given("D2C_", OPTIONS, environ, failures)
 
 
 def _given(prefix: str, names: Iterable[str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, str]:
-    """Return the options that variables give, or files that variables named …_FILE name: how containers get secrets."""
+    """Return the options from variables, or from files named by …_FILE variables (for secrets in containers)."""
     values = {}
     for name in names:
         variable = f"{prefix}{name.upper()}"
@@ -210,14 +210,14 @@ def _given(prefix: str, names: Iterable[str], environ: Mapping[str, str], failur
             try:
                 values[name] = Path(file).read_text(encoding="utf-8").strip()
                 if "\0" in values[name]:
-                    raise ValueError("it holds a null character")
+                    raise ValueError("it contains a null character")
             except (OSError, ValueError) as err:
                 failures.append(Failure(f"{file} cannot be read: {getattr(err, 'strerror', err)}", f"{variable}_FILE"))
     return values
 
 
 def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, Any]:
-    """Return the typed options of [service]; the environment is stronger than the file."""
+    """Return the typed options of [service]; the environment overrides the file."""
     given = {**section, **_given(SERVICE, SERVICE_OPTIONS, environ, failures)}
     values = typed(ServiceSettings, SERVICE_OPTIONS, given, "[service]", failures)
     if values.get("keep_majors", 0) < 0:
@@ -237,9 +237,7 @@ def _guards(given: Mapping[str, str], where: str, failures: list[Failure]) -> di
     """Return the typed limits of a rollout."""
     found: list[Failure] = []
     values = typed(RolloutSettings, ROLLOUT_OPTIONS, given, where, found)
-    found += [
-        Failure(f"{value!r} is less than nothing", f"{where} {key}") for key, value in values.items() if value < 0
-    ]
+    found += [Failure(f"{value!r} is less than 0", f"{where} {key}") for key, value in values.items() if value < 0]
     failures += [replace(each, where=each.where.replace(". ", ".")) for each in found]
     return values
 

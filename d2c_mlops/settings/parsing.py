@@ -1,4 +1,4 @@
-"""Texts of a file, a variable or a command line as typed values; what cannot be read is told with what was meant."""
+"""Parse texts of a file, a variable or a command line as typed values; errors suggest the closest valid value."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hints(cls: type) -> dict[str, Any]:
 def typed(
     cls: type, known: Mapping[str, Any], given: Mapping[str, Any], where: str, failures: list[Failure]
 ) -> dict[str, Any]:
-    """Return the values of a class's known options; what is unknown or of another type is added to the failures."""
+    """Return the values of a class's known options; unknown keys and wrong types are added to the failures."""
     kinds = hints(cls)
     values: dict[str, Any] = {}
     for key, value in given.items():
@@ -67,7 +67,7 @@ def _read(kind: Any, value: Any) -> Any:
 
 
 def is_size(text: str) -> bool:
-    """Return whether a text is a size above nothing."""
+    """Return whether a text is a size above 0."""
     try:
         return size(text) > 0
     except ValueError:

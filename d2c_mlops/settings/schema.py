@@ -1,4 +1,4 @@
-"""What may be set, with its default and one line about it; frozen once it is read."""
+"""All settings, with a default and a one-line description; frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from d2c_mlops.settings.parsing import typed
 
 
 def option(default: Any, doc: str) -> Any:
-    """Declare a setting with its default (or what makes it) and one line about it."""
+    """Declare a setting with its default (or default factory) and a one-line description."""
     if callable(default):
         return field(default_factory=default, metadata={"doc": doc})
     return field(default=default, metadata={"doc": doc})
@@ -24,36 +24,36 @@ def _nothing() -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """A [model:NAME] section: what is in production under this name."""
+    """A [model:NAME] section: the settings of a model."""
 
     name: str
-    model: str = option("", "name of the contract of the model's class; the section's name when empty")
-    data: str = option("", "dataset that the model learns from, as given to `d2c ingest … --as`")
+    model: str = option("", "name of the contract of the model's class; default: the section's name")
+    data: str = option("", "training dataset, as named in `d2c ingest … --as`")
     service_port: int = option(3000, "port that `d2c serve` listens on")
     params: Mapping[str, str] = option(_nothing, "params.NAME: keyword arguments of the model's class")
     charter: Mapping[str, str] = option(_nothing, "charter.NAME: answers to the charter's questions")
-    rollout: Mapping[str, str] = option(_nothing, "rollout.NAME: limits of its rollouts, stronger than [rollout]")
+    rollout: Mapping[str, str] = option(_nothing, "rollout.NAME: limits of its rollouts; override [rollout]")
     sunset: Mapping[str, str] = option(
-        _nothing, "sunset.MAJOR: last day (UTC) of a major version of the contract, stronger than [service] keep_majors"
+        _nothing, "sunset.MAJOR: last day (UTC) of a major version of the contract; overrides [service] keep_majors"
     )
 
     @property
     def contract(self) -> str:
-        """The name of the contract that the model's class carries."""
+        """The name of the contract of the model's class."""
         return self.model or self.name
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """A [data:NAME] section: what a person knows of a dataset."""
+    """A [data:NAME] section: the settings of a dataset."""
 
     name: str
-    zone: str = option("", "time zone in which its days are counted; [d2c] zone when empty")
+    zone: str = option("", "time zone in which its days are counted; default: [d2c] zone")
 
 
 @dataclass(frozen=True)
 class JobSettings:
-    """A [schedule:NAME] section: what runs when."""
+    """A [schedule:NAME] section: a scheduled job."""
 
     name: str
     run: str = option("", "runbook, or path of a notebook")
@@ -61,117 +61,119 @@ class JobSettings:
         "",
         "a cron expression or a plain cadence such as `weekly on Monday 06:00`; a month without the date has no slot",
     )
-    zone: str = option("UTC", "time zone whose clock counts")
+    zone: str = option("UTC", "time zone of the schedule")
     params: Mapping[str, str] = option(
         _nothing,
-        "params.NAME: parameters; {slot:%Y-%m-%d}, {as_of}, {previous_success}, {slot_key} and {job} are filled in",
+        "params.NAME: parameters; {slot:%Y-%m-%d}, {as_of}, {previous_success}, {slot_key} and {job} are replaced",
     )
     as_of_offset: int = option(
-        0, "days added to as_of, the last day that is over before a slot: -1 where data come a day late"
+        0, "days added to as_of, the last complete day before a slot: -1 if data arrive a day late"
     )
     timeout: float = option(3600.0, "seconds after which a run is stopped")
-    retries: int = option(2, "further attempts after a temporary failure")
-    backoff: float = option(60.0, "seconds before the second attempt, doubled for each further one")
-    missed: str = option("once", "slots missed while nothing ran: skip, once (the latest) or all")
-    on: tuple[str, ...] = option((), "jobs whose new data start this one, with or without a cadence of its own")
-    after: tuple[str, ...] = option((), "jobs that must have succeeded for their latest slot first")
-    priority: int = option(0, "of jobs that are due together, the higher one starts first")
-    concurrency: int = option(1, "slots of this job that may run at a time")
-    memory: str = option("", "resident memory at which a run is stopped, such as 2GB; [d2c] run_memory when empty")
-    cpus: int = option(0, "processors that a run may use; [d2c] run_cpus when 0")
-    notify: tuple[str, ...] = option((), "apprise URLs that are told, such as mailto://… or secret:NAME")
-    notify_on: tuple[str, ...] = option(("failed",), "what they are told: failed, succeeded, retry, skipped")
-    max_cost: float = option(0.0, "cost at which a run is stopped, by [d2c] cpu_hour_price; none when 0")
+    retries: int = option(2, "number of retries after a temporary failure")
+    backoff: float = option(60.0, "seconds before the first retry, doubled for each further retry")
+    missed: str = option(
+        "once", "policy for slots missed while no scheduler was running: skip, once (run the latest) or all"
+    )
+    on: tuple[str, ...] = option((), "jobs whose new data start this job, with or without a cadence")
+    after: tuple[str, ...] = option((), "jobs whose latest slot must have succeeded first")
+    priority: int = option(0, "of jobs that are due at the same time, the higher priority starts first")
+    concurrency: int = option(1, "maximum number of slots of this job that run in parallel")
+    memory: str = option("", "resident memory at which a run is stopped, such as 2GB; default: [d2c] run_memory")
+    cpus: int = option(0, "CPUs that a run may use; 0: [d2c] run_cpus")
+    notify: tuple[str, ...] = option((), "apprise URLs to notify, such as mailto://… or secret:NAME")
+    notify_on: tuple[str, ...] = option(("failed",), "events to notify about: failed, succeeded, retry, skipped")
+    max_cost: float = option(0.0, "cost at which a run is stopped, by [d2c] cpu_hour_price; 0: no limit")
 
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """A [decisions:NAME] section: what becomes of the predictions of a model."""
+    """A [decisions:NAME] section: the policy for decisions about a model's predictions."""
 
     name: str
     field: str = option("", "output field that is the value of the decision, such as price")
-    auto: str = option("", "rule over inputs and outputs under which nobody is asked; always asked when empty")
-    allow: str = option("", "rule that must hold for whatever is applied, whoever decides; none when empty")
-    deadline: str = option("24h", "how long a decision waits for a person, such as 24h, 30m or 7d")
-    at_deadline: str = option("expire", "what happens then: expire, apply or reject")
-    max_age: str = option("7d", "age from which a prediction, or a decision not yet applied, is not acted on any more")
-    max_auto: int = option(0, "decisions a day (UTC) that are applied without asking; no limit when 0")
+    auto: str = option("", "rule over inputs and outputs for automatic approval; empty: always ask")
+    allow: str = option("", "rule that must hold for every applied decision; empty: no rule")
+    deadline: str = option("24h", "how long a decision waits for approval, such as 24h, 30m or 7d")
+    at_deadline: str = option("expire", "action at the deadline: expire, apply or reject")
+    max_age: str = option("7d", "maximum age of a prediction, or of a decision that is not yet applied")
+    max_auto: int = option(0, "maximum number of automatic decisions per day (UTC); 0: no limit")
     keys: tuple[str, ...] = option(
         (),
-        "API keys, by name or id, whose predictions become decisions beside those of batches and of keys with scope decide",
+        "API keys, by name or id, whose predictions become decisions, in addition to batches and keys with the scope decide",
     )
-    allow_new: bool = option(
-        False, "whether a row is added without asking where the target table has none for what is decided about"
-    )
-    deciders: tuple[str, ...] = option((), "who may decide: names of API keys and of people; everybody when empty")
-    notify: Mapping[str, str] = option(
-        _nothing, "notify.NAME: apprise URL of who decides, told with links of their own"
-    )
-    apply: str = option(
-        "", "where decisions go: a web hook, URL::TABLE, or secret:NAME that holds one; nowhere when empty"
-    )
-    sign: str = option("", "secret:NAME under which calls of the web hook are signed; not signed when empty")
-    tries: int = option(10, "attempts to apply while the other side is away, before it is a dead letter")
-    dry_run: bool = option(False, "whether decisions are made and recorded, and none is applied")
+    allow_new: bool = option(False, "whether a missing row is added to the target table without approval")
+    deciders: tuple[str, ...] = option((), "approvers: names of API keys and of people; empty: everybody")
+    notify: Mapping[str, str] = option(_nothing, "notify.NAME: apprise URL of an approver, who gets personal links")
+    apply: str = option("", "target of decisions: a web hook, URL::TABLE, or secret:NAME with one of them; empty: none")
+    sign: str = option("", "secret:NAME that signs calls of the web hook; empty: not signed")
+    tries: int = option(10, "attempts to apply while the target system is unavailable, before it is a dead letter")
+    dry_run: bool = option(False, "dry run: decisions are recorded but not applied")
 
 
 @dataclass(frozen=True)
 class DecisionsSettings:
-    """The [decisions] section: where people decide."""
+    """The [decisions] section: the page and links for approvals."""
 
-    url: str = option("", "address at which people reach `d2c decisions serve`, for links in messages")
-    links: tuple[str, ...] = option((), "secret:NAME that signs links; further ones are former secrets, still accepted")
+    url: str = option("", "public address of `d2c decisions serve`, for links in messages")
+    links: tuple[str, ...] = option(
+        (), "secret:NAME that signs links; additional ones are former secrets, still accepted"
+    )
     port: int = option(3100, "port that `d2c decisions serve` listens on")
-    every: float = option(30.0, "seconds between two looks at logs and deadlines while it serves")
+    every: float = option(30.0, "seconds between two checks of logs and deadlines while it serves")
 
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """The [rollout] section: when a challenger is taken out of service by itself."""
+    """The [rollout] section: limits at which a rollout ends automatically."""
 
-    min_answers: int = option(200, "answers of the challenger on which errors and latency are judged, at the least")
-    max_errors: float = option(0.01, "share of the challenger's answers that may fail, 0..1")
-    max_slowdown: float = option(2.0, "how many times as long as the champion the challenger may take, at p95")
-    slow_ms: float = option(10.0, "milliseconds up to which nothing counts as slow")
-    min_feedback: int = option(50, "feedback on either version on which adoption is judged, at the least")
-    max_followed_drop: float = option(0.1, "how far the share of followed answers may lie below the champion's, 0..1")
-    min_followed: float = option(0.0, "share of the challenger's answers that must be followed, 0..1; none when 0")
+    min_answers: int = option(200, "minimum number of the challenger's predictions for judging errors and latency")
+    max_errors: float = option(0.01, "maximum share of the challenger's predictions that fail, 0..1")
+    max_slowdown: float = option(2.0, "maximum p95 latency of the challenger, as a multiple of the champion's")
+    slow_ms: float = option(10.0, "latency in milliseconds up to which a prediction never counts as slow")
+    min_feedback: int = option(50, "minimum number of feedback records per version for judging adoption")
+    max_followed_drop: float = option(
+        0.1, "maximum difference by which the share of followed predictions may be below the champion's, 0..1"
+    )
+    min_followed: float = option(
+        0.0, "minimum share of the challenger's predictions that are followed, 0..1; 0: no limit"
+    )
 
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """The [service] section, D2C_SERVICE_… in a container: how services answer, whom, and what they keep."""
+    """The [service] section, D2C_SERVICE_… in a container: access, limits and logs of services."""
 
-    mode: str = option("development", "development, or production: no start without API keys")
-    state: str = option("", "folder for the prediction log and kept answers; `serving/MODEL` in the store when empty")
-    keys: str = option("", "file with the hashes of API keys; `serving/keys.json` in the store when empty")
-    rollout: str = option(
-        "", "file that says what the challenger answers, {model} filled in; in the state folder when empty"
-    )
+    mode: str = option("development", "development or production; production does not start without API keys")
+    state: str = option("", "folder for the prediction log and saved responses; default: `serving/MODEL` in the store")
+    keys: str = option("", "file with the hashes of API keys; default: `serving/keys.json` in the store")
+    rollout: str = option("", "file with the state of the rollout, {model} is replaced; default: in the state folder")
     keep_majors: int = option(
-        90, "days that a major version of a contract is served beside the one that replaced it as champion"
+        90, "days that a major version of a contract stays available after a new major version became champion"
     )
     hosts: tuple[str, ...] = option(
         (),
-        "names under which a service in development mode is asked, beside localhost, addresses and the machine's own",
+        "host names accepted in development mode, in addition to localhost, IP addresses and the machine's name",
     )
-    kept_bytes: int = option(2**30, "largest size in bytes of all answers kept under their Idempotency-Key")
-    kept_key_bytes: int = option(2**28, "largest size in bytes of those of one API key")
-    workers: int = option(1, "processes that answer")
-    max_body: int = option(32 * 2**20, "largest body in bytes, unpacked")
-    max_records: int = option(10_000, "most records in one JSON request; a stream of NDJSON has no such limit")
-    max_seconds: float = option(30.0, "seconds after which a caller is told that it takes too long")
-    read_seconds: float = option(10.0, "seconds in which a body, or a stream's next bytes, must arrive or be taken")
-    max_concurrency: int = option(256, "concurrent requests of a worker; further ones get 503 with Retry-After")
-    drain_seconds: float = option(0.0, "seconds that a service told to stop keeps answering while /readyz says 503")
+    kept_bytes: int = option(2**30, "maximum bytes of all responses saved under their Idempotency-Key")
+    kept_key_bytes: int = option(2**28, "maximum bytes of the saved responses of one API key")
+    workers: int = option(1, "worker processes")
+    max_body: int = option(32 * 2**20, "maximum request body in bytes, decompressed")
+    max_records: int = option(10_000, "maximum number of records in one JSON request; NDJSON streams have no limit")
+    max_seconds: float = option(30.0, "timeout of a request in seconds")
+    read_seconds: float = option(
+        10.0, "timeout in seconds for receiving a body, or for the next bytes of a stream in either direction"
+    )
+    max_concurrency: int = option(256, "maximum concurrent requests per worker; others get 503 with Retry-After")
+    drain_seconds: float = option(0.0, "seconds that a stopping service keeps serving while /readyz returns 503")
     log: bool = option(True, "whether predictions are logged")
     log_sample: float = option(1.0, "share of the requests whose predictions are logged, 0..1")
-    log_secret: str = option("", "secret under which personal fields are hashed; without one they are dropped")
-    access_log: str = option("failed", "requests that are written to the log: all, failed or none")
-    traces: str = option("", "OTLP/HTTP address that OpenTelemetry traces are sent to; none when empty")
+    log_secret: str = option("", "secret for hashing personal fields; without it they are removed")
+    access_log: str = option("failed", "requests to log: all, failed or none")
+    traces: str = option("", "OTLP/HTTP address for OpenTelemetry traces; empty: none")
 
     def environment(self) -> dict[str, str]:
-        """Return the D2C_SERVICE_… variables that make these settings hold in a service."""
+        """Return the D2C_SERVICE_… variables that pass these settings to a service."""
         values = {name: getattr(self, name) for name in SERVICE_OPTIONS}
         return {
             f"{SERVICE}{name.upper()}": " ".join(value) if isinstance(value, tuple) else str(value)
@@ -181,24 +183,25 @@ class ServiceSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that settings.ini, the environment and the command line say about stores and models."""
+    """All settings of stores and models, from settings.ini, the environment and the command line."""
 
-    root: Path = option(Path, "folder of settings.ini; relative paths are seen from here")
+    root: Path = option(Path, "folder of settings.ini; base of relative paths")
     store: Path = option(lambda: Path("d2c_store"), "folder for tables, runs, models, Bentos and reports")
-    ledger_url: str = option("", "SQLAlchemy URL of the ledger; SQLite in the store when empty")
-    tracking_uri: str = option("", "MLflow tracking server or database; SQLite in the store when empty")
-    packages: tuple[str, ...] = option((), "packages, beside d2c_mlops.models, in which models are looked for")
+    ledger_url: str = option("", "SQLAlchemy URL of the ledger; default: SQLite in the store")
+    tracking_uri: str = option("", "MLflow tracking server or database; default: SQLite in the store")
+    packages: tuple[str, ...] = option((), "packages in which models are discovered, in addition to d2c_mlops.models")
     run_timeout: float = option(3600.0, "seconds after which a run is stopped")
     lock_wait: float = option(10.0, "seconds to wait for a locked database or dataset before giving up")
-    run_slots: int = option(2, "runs that one scheduler has going at a time")
-    run_memory: str = option("", "resident memory at which a run is stopped, such as 2GB; none when empty")
-    run_cpus: int = option(0, "processors that a run may use; all when 0")
-    cpu_hour_price: float = option(0.0, "price of an hour of one processor, for what runs cost")
-    outputs: str = option("", "fsspec URL that outputs of runs go to, such as s3://bucket/runs; the store when empty")
-    base_image: str = option("", "image that `d2c package --containerize` starts from; Python's slim one when empty")
-    secrets: str = option("", "folder with a file per secret, for parameters written secret:NAME")
+    run_slots: int = option(2, "maximum number of parallel runs of one scheduler")
+    run_memory: str = option("", "resident memory at which a run is stopped, such as 2GB; empty: no limit")
+    run_cpus: int = option(0, "CPUs that a run may use; 0: all")
+    cpu_hour_price: float = option(0.0, "price of one CPU hour, for the cost of runs")
+    outputs: str = option("", "fsspec URL for outputs of runs, such as s3://bucket/runs; default: the store")
+    base_image: str = option("", "base image of `d2c package --containerize`; default: Python's slim image")
+    secrets: str = option("", "folder with one file per secret, for parameters of the form secret:NAME")
     zone: str = option(
-        "", "time zone in which days of datasets are counted, such as Europe/Berlin; found in their times when empty"
+        "",
+        "time zone in which days of datasets are counted, such as Europe/Berlin; default: derived from their timestamps",
     )
     datasets: Mapping[str, DataSettings] = option(_nothing, "the [data:NAME] sections")
     models: Mapping[str, ModelSettings] = option(_nothing, "the [model:NAME] sections")
@@ -219,17 +222,17 @@ class Settings:
         return self.tracking_uri or f"sqlite:///{self.store / 'mlflow.db'}"
 
     def environment(self) -> dict[str, str]:
-        """Return the D2C_… variables that make these settings hold in a child process, wherever it runs."""
+        """Return the D2C_… variables that pass these settings to a child process."""
         values = {name: getattr(self, name) for name in OPTIONS}
         texts = {k: " ".join(v) if isinstance(v, tuple) else str(v) for k, v in values.items()}
         return {f"D2C_{name.upper()}": text for name, text in texts.items()} | {"D2C_ROOT": str(self.root)}
 
     def model(self, name: str) -> ModelSettings:
-        """Return the settings of a model; the defaults where it has no section."""
+        """Return the settings of a model; the defaults if it has no section."""
         return self.models.get(name) or ModelSettings(name=name)
 
     def dataset_zone(self, name: str) -> str | None:
-        """Return the time zone that is set for a dataset; None where it is to be found in its times."""
+        """Return the configured time zone of a dataset; None if it is derived from its timestamps."""
         own = self.datasets.get(name)
         return (own.zone if own else "") or self.zone or None
 

@@ -1,4 +1,4 @@
-"""Run the migrations on the connection that was handed over."""
+"""Run the migrations on the given connection."""
 
 from alembic import context
 

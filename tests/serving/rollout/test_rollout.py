@@ -430,7 +430,7 @@ def test_limits_come_from_the_settings_and_say_what_is_wrong(project: Path) -> N
     with pytest.raises(SettingsError) as caught:
         load(project, environ={})
     assert any("did you mean 'max_errors'" in str(one) for one in caught.value.failures)
-    assert any("less than nothing" in str(one) for one in caught.value.failures)
+    assert any("is less than 0" in str(one) for one in caught.value.failures)
 
 
 # --- the history
