@@ -1,1 +1,1 @@
-"""Predictions become decisions: applied inside guardrails, asked about otherwise, each moment on record."""
+"""Decisions made from predictions: applied automatically within limits, else approved by people; every step is recorded."""

@@ -1,4 +1,4 @@
-"""The HTTP application on which people and programs decide: by API key, or by a signed link that decides one thing once."""
+"""The HTTP application of the decision service: approve, reject or edit decisions with an API key or a signed link."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SAFE = {"cache_control": "no-store", "referrer_policy": "no-referrer", "x_conten
 
 
 class Body(BaseModel):
-    """What is sent with a decision."""
+    """Request body of approve, reject and edit."""
 
     model_config = ConfigDict(extra="forbid")
     reason: str = Field("", max_length=LONGEST)
@@ -67,13 +67,13 @@ class Body(BaseModel):
 
 @dataclass
 class Desk:
-    """What the application decides with."""
+    """Dependencies of the application: settings, ledger, API keys, secrets of links."""
 
     settings: Settings
     ledger: Ledger
     keyring: Keyring
     links: list[bytes] = field(default_factory=list)  # secrets of links, the one that signs first
-    wake: Callable[[], None] = lambda: None  # called when something was decided, so that it is applied
+    wake: Callable[[], None] = lambda: None  # called after a decision, so that it is applied at once
     clock: Callable[[], datetime] = now_utc
 
 
@@ -82,13 +82,13 @@ Handler = Callable[["Visit"], Answer]
 
 @dataclass
 class Visit:
-    """A request with what was found in its path, and its body."""
+    """A request with its path parameters, query and body."""
 
     request: Request
     found: dict[str, str]
     query: dict[str, str]
     body: bytes
-    path: str  # as it is logged: without ids, and never with what a link carries
+    path: str  # as it is logged: without ids and without the query of a link
     model: str = ""
 
     @property
@@ -97,7 +97,7 @@ class Visit:
 
 
 class DecisionApp:
-    """An ASGI application; everything that waits for the ledger is done in threads."""
+    """ASGI application of the decision service; ledger access runs in threads."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -115,7 +115,7 @@ class DecisionApp:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, whatever happens; what goes wrong on our side is logged and not told."""
+        """Answer a request; an unexpected error is logged, and its details are not sent to the caller."""
         if scope["type"] != "http":
             await lifespan(scope, receive, send)
             return
@@ -129,7 +129,7 @@ class DecisionApp:
             answer = err.answer
         except Exception as err:
             LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": visit.path}})
-            answer = problem(500, "The service failed", "the fault is ours and is in the service's log")
+            answer = problem(500, "Internal server error", "the error is in the service's log")
         answer.headers = SAFE | answer.headers
         await request.reply(answer)
         seconds = perf_counter() - start
@@ -151,16 +151,14 @@ class DecisionApp:
             visit.path = scope["path"].replace(visit.found.get("id", "\0"), "ID")
             if method not in handlers:
                 allow = ", ".join(handlers)
-                return problem(405, "This path does not take this method", f"it takes {allow}", {"allow": allow})
+                return problem(405, "Method not allowed", f"allowed: {allow}", {"allow": allow})
             asked = _fields(scope["query_string"].decode("latin-1"), "query")
             visit.query = {name: values[0] for name, values in asked.items()}
             if method == "POST":
                 visit.body = await visit.request.body(LARGEST, SECONDS)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(None, partial(self._done, handlers[method], visit))
-        return problem(
-            404, "There is nothing at this path", "there is /decisions, /openapi.json describes it, and / is for people"
-        )
+        return problem(404, "Not found", "the interface is /decisions, described by /openapi.json; the web page is /")
 
     def _done(self, handler: Handler, visit: Visit) -> Answer:
         try:
@@ -169,7 +167,7 @@ class DecisionApp:
             return err.answer
         except BadLink as err:
             self._refused(visit, err.reason, "")
-            return self._problem(visit, err.status, "This link is not valid", f"{err.reason}: ask for another one")
+            return self._problem(visit, err.status, "Link is not valid", f"{err.reason}: request a new link")
         except (D2CError, ValidationError) as err:
             return self._problem(visit, *_said(err))
 
@@ -178,7 +176,7 @@ class DecisionApp:
         return pages.trouble(status, title, detail) if page else problem(status, title, detail)
 
     def _refused(self, visit: Visit, reason: str, model: str) -> None:
-        """Log and count somebody who was sent away."""
+        """Log and count a refused caller."""
         self.counts.refused.labels(model, reason).inc()
         facts = {"request_id": visit.request.id, "reason": reason, "caller": visit.request.caller, "path": visit.path,
                  "model": model, "decision": visit.found.get("id")}  # fmt: skip
@@ -187,7 +185,7 @@ class DecisionApp:
     # --- with an API key
 
     def _holder(self, visit: Visit, model: str | None = None) -> Key:
-        """Return the key of who asks. Raises HttpRefused unless it opens decisions, upon this model where one is named."""
+        """Return the caller's API key. Raises HttpRefused unless it has the scope decide, for `model` where one is given."""
         key, reason = self.desk.keyring.holder(token_of(visit.request), self.desk.clock())
         visit.request.caller = key.id if key else None
         if key is not None and reason is None:
@@ -198,13 +196,11 @@ class DecisionApp:
         return key
 
     def list(self, visit: Visit) -> Answer:
-        """GET /decisions: those of the models that the key opens."""
+        """GET /decisions: decisions about the models of the API key."""
         key = self._holder(visit)
         wanted = [each for each in visit.query.get("status", "").split(" ") if each] or None
         if unknown := set(wanted or ()) - set(STATUSES):
-            return problem(
-                400, "There is no such status", f"{', '.join(sorted(unknown))}: known are {', '.join(STATUSES)}"
-            )
+            return problem(400, "Unknown status", f"{', '.join(sorted(unknown))}: use one of {', '.join(STATUSES)}")
         limit = _number(visit.query.get("limit", str(LISTED)))
         models = [visit.query["model"]] if "model" in visit.query else None
         if models and not key.opens(models[0]):
@@ -232,12 +228,12 @@ class DecisionApp:
         try:
             decision = find(self.desk.ledger, visit.found["id"])
         except UsageError as err:
-            raise HttpRefused(problem(404, "There is no such decision", err.what)) from None
+            raise HttpRefused(problem(404, "Decision not found", err.what)) from None
         visit.model = decision.model
         return decision
 
     def show(self, visit: Visit) -> Answer:
-        """GET /decisions/ID: all that is known of it."""
+        """GET /decisions/ID: the decision, its prediction and its events."""
         _, decision = self._found(visit)
         return Answer(orjson.dumps(_whole(self.desk.ledger, decision)))
 
@@ -248,7 +244,7 @@ class DecisionApp:
             check_json(visit.request)
         body = Body.model_validate_json(visit.body or b"{}", strict=True)
         if visit.found["action"] != "edit" and body.value is not None:
-            return problem(400, "Only edit takes a value", f"POST /decisions/{decision.id}/edit applies it")
+            return problem(400, "Only edit accepts a value", f"use POST /decisions/{decision.id}/edit")
         made, new = self._decided(visit, decision, key.name, body, "api")
         answer = Answer(orjson.dumps(made.to_dict()))
         answer.headers |= {} if new else {"idempotency_replayed": "true"}
@@ -285,11 +281,11 @@ class DecisionApp:
             used = connection.execute(query).first() is not None
         if used:
             self._refused(visit, "replayed link", decision.model)
-            raise Replayed(f"{closed(decision).what}; a link decides once", where=decision.id)
+            raise Replayed(f"{closed(decision).what}; a link is valid for one decision", where=decision.id)
         return link, decision
 
     def ask(self, visit: Visit) -> Answer:
-        """GET of a link: a page with a button. Nothing is decided, so that a mail program that looks at links may."""
+        """GET of a link: a confirmation page. It decides nothing, because mail programs open links."""
         link, decision = self._link(visit)
         if decision.status != "pending" or decision.deadline_at <= self.desk.clock():
             raise closed(decision)
@@ -297,7 +293,7 @@ class DecisionApp:
         return pages.confirm(decision, basis(self.desk.ledger, decision), link.action, link.by, contract=contract)
 
     def click(self, visit: Visit) -> Answer:
-        """POST of a link: decides."""
+        """POST of a link: approve, reject or edit the decision."""
         link, decision = self._link(visit)
         asked = _fields(visit.body.decode("utf-8", "replace"), "form")
         form = {name: values[0] for name, values in asked.items()}
@@ -320,10 +316,10 @@ class DecisionApp:
             else Answer(orjson.dumps(made.to_dict()))
         )
 
-    # --- how it is
+    # --- operations
 
     def expose(self, visit: Visit) -> Answer:
-        """GET /metrics: figures of all policies, and who was refused."""
+        """GET /metrics: statistics of all policies and refused callers."""
         body, media = counted()
         now = self.desk.clock()
         found = [stats(self.desk.ledger, each.model, now, SPAN) for each in policies(self.desk.settings)]
@@ -343,7 +339,7 @@ def _whole(ledger: Ledger, decision: Decision) -> dict[str, Any]:
 
 
 def _contract(ledger: Ledger, decision: Decision) -> Contract | None:
-    """Return the contract of the version that predicted; None where that is not on record any more."""
+    """Return the contract of the version that predicted; None where the ledger no longer has it."""
     try:
         return contract_of(ledger, decision.model, decision.version)
     except UsageError:
@@ -355,28 +351,28 @@ def _fields(text: str, where: str) -> dict[str, list[str]]:
     try:
         return parse_qs(text, max_num_fields=FIELDS)
     except ValueError:
-        raise HttpRefused(problem(400, f"The {where} has too many fields", f"it takes at most {FIELDS}")) from None
+        raise HttpRefused(problem(400, f"The {where} has too many fields", f"at most {FIELDS}")) from None
 
 
 def _number(text: str) -> int:
     """Return how many decisions are wanted. Raises HttpRefused."""
     if text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= MOST:
         return int(text)
-    raise HttpRefused(problem(400, "This is no limit", f"limit is a number from 0 to {MOST}"))
+    raise HttpRefused(problem(400, "Limit is not valid", f"limit is a number from 0 to {MOST}"))
 
 
 def _said(err: D2CError | ValidationError) -> tuple[int, str, str]:
     """Return the status, the title and the detail of an error."""
     if isinstance(err, ValidationError):
         first = err.errors(include_url=False, include_input=False)[0]
-        return 400, "The body is not well formed", f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
+        return 400, "Malformed request body", f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
     for kind, status, title in (
-        (NotAllowed, 403, "This is for others to decide"),
-        (Replayed, 410, "This link was used"),
-        (Closed, 409, "This is decided"),
-        (DataRefused, 422, "This value cannot be applied"),
-        (Temporary, 503, "The ledger is away"),
+        (NotAllowed, 403, "Not allowed to decide"),
+        (Replayed, 410, "Link already used"),
+        (Closed, 409, "Decision is closed"),
+        (DataRefused, 422, "Value not allowed"),
+        (Temporary, 503, "Ledger unavailable"),
     ):
         if isinstance(err, kind):
             return status, title, err.what
-    return 409, "Nothing can be decided here", err.what
+    return 409, "Decision not possible", err.what

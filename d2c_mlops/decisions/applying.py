@@ -1,4 +1,4 @@
-"""Apply what was decided: claimed by one process, sent with the decision's id as its key, tried again while the other side is away."""
+"""Apply decisions to their target: one process claims each, the decision's id is the idempotency key, failed attempts are retried."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Contracts = dict[int, Contract]  # by version
 
 @dataclass
 class Applied:
-    """What came of applying."""
+    """Counts of applied, failed, expired and retried decisions."""
 
     applied: int = 0
-    waiting: int = 0  # the other side is away: tried again by itself
-    failed: int = 0  # refused, or away too often: dead letters
-    expired: int = 0  # too old, or a newer decision about the same was made
-    dry_run: int = 0  # decided, and not applied because the policy is on trial
-    asked: int = 0  # the target has nothing for its subject, and nobody approved it: a person is asked
-    nowhere: int = 0  # decided, and the policy does not say where to
+    waiting: int = 0  # target unavailable: retried automatically
+    failed: int = 0  # refused, or unavailable too often: dead letters
+    expired: int = 0  # too old, or superseded by a newer decision
+    dry_run: int = 0  # decided, not applied: the policy is a dry run
+    asked: int = 0  # the target has no row for the subject and no person approved it: pending again
+    nowhere: int = 0  # decided, but the policy has no target
 
     def to_dict(self) -> dict[str, int]:
         """Return the counts as JSON values."""
@@ -41,7 +41,7 @@ class Applied:
 
 
 def now_utc() -> datetime:
-    """Return the moment that it is."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -53,10 +53,10 @@ def apply_due(
     lease: timedelta = LEASE,
     target: DecisionTarget | None = None,
 ) -> Applied:
-    """Apply all that is due, oldest prediction first.
+    """Apply all due decisions, oldest prediction first.
 
-    Whoever claims a decision has `lease` to apply it. Killed in between, the next one sends the same under the same key: an
-    idempotent receiver, and the table of a database, take it once.
+    The process that claims a decision has `lease` to apply it. If it is killed, the next process sends the same under the same key: an
+    idempotent receiver and a database table apply it once.
     """
     told = Applied()
     found = list(_due(ledger, policy, clock()))
@@ -90,17 +90,17 @@ def retry(ledger: Ledger, policy: Policy, id: str, *, clock: Clock = now_utc) ->
             connection.execute(update(decisions).where(mine).values(values))
         found = find(ledger, found.id)
     if found.status not in DUE or found.dry_run:
-        why = "it was made on trial (dry_run)" if found.dry_run else f"it is {found.status}"
+        why = "it is a dry run" if found.dry_run else f"it is {found.status}"
         raise UsageError(
             f"this decision cannot be applied: {why}", where=found.id, next=f"d2c decisions show {found.id}"
         )
     if not policy.said.apply:
         raise UsageError(
-            "it is not said where decisions go", where=f"{policy.where} apply", next="name a web hook or table"
+            "the policy has no target", where=f"{policy.where} apply", next="set `apply` to a web hook or a table"
         )
     claimed = _claim(ledger, found, clock(), LEASE)
     if claimed is None:
-        raise Temporary("another process applies this decision now", where=found.id, next="look again in two minutes")
+        raise Temporary("another process is applying this decision", where=found.id, next="check again in two minutes")
     target = open_target(policy)
     try:
         _apply(ledger, policy, claimed, target, clock, {})
@@ -120,7 +120,7 @@ def _due(ledger: Ledger, policy: Policy, now: datetime) -> Iterator[Decision]:
 
 
 def _claim(ledger: Ledger, found: Decision, now: datetime, lease: timedelta) -> Decision | None:
-    """Return the decision when it is ours to apply; None when somebody else was faster."""
+    """Claim a decision and return it; None when another process has claimed it."""
     free = or_(decisions.c.claimed_until.is_(None), decisions.c.claimed_until <= now)
     mine = and_(decisions.c.id == found.id, decisions.c.status == found.status, free)
     values = {"claimed_until": now + lease, "attempts": decisions.c.attempts + 1}
@@ -160,7 +160,7 @@ def _apply(
 
 
 def _ask(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime, why: str) -> str:
-    """Let a person decide about what the target has nothing for; what a deadline approved is closed."""
+    """Ask a person about a decision whose row is missing in the target; close it when a deadline had approved it."""
     if claimed.by == "deadline":
         return _close(ledger, claimed, now, "expired", why)
     values = {
@@ -174,7 +174,7 @@ def _ask(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime, why: 
 
 
 def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) -> str:
-    """Return why a decision must not be applied any more; empty when it may be."""
+    """Return why a decision can no longer be applied; empty when it can."""
     if claimed.predicted_at <= now - policy.max_age:
         return f"older than {policy.said.max_age}"
     newer = and_(
@@ -186,7 +186,7 @@ def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) 
     )
     with ledger.read() as connection:
         if connection.execute(select(decisions.c.id).where(newer).limit(1)).first():
-            return "a newer decision about the same was made"
+            return "superseded by a newer decision"
     if claimed.automatic and (asker := _asker(ledger, claimed)) not in policy.callers(now).permitted:
         return f"{f'the API key {asker}' if asker else 'a call without an API key'} causes no decision"
     base = basis(ledger, claimed)
@@ -194,7 +194,7 @@ def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) 
 
 
 def _asker(ledger: Ledger, claimed: Decision) -> str | None:
-    """Return who asked for the prediction; a batch where the prediction is not on record any more."""
+    """Return the caller of the prediction; BATCH where the ledger no longer has the prediction."""
     query = select(predictions.c.caller).where(predictions.c.id == claimed.prediction_id)
     with ledger.read() as connection:
         found = connection.execute(query).first()
@@ -202,7 +202,7 @@ def _asker(ledger: Ledger, claimed: Decision) -> str | None:
 
 
 def _mine(claimed: Decision) -> Any:
-    """The row as long as nobody else has claimed it meanwhile."""
+    """Return the condition that the row is still claimed by this process."""
     held = decisions.c.claimed_until == claimed.claimed_until
     return and_(decisions.c.id == claimed.id, decisions.c.status == claimed.status, held)
 

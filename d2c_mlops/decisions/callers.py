@@ -1,4 +1,4 @@
-"""Whose predictions a policy acts on: those of batches, and of API keys that may cause decisions."""
+"""Callers whose predictions become decisions: batches, and API keys that have the scope decide or that the policy lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the desk counts of its own requests: under names of its own, so that nobody takes them for those of a model's service."""
+"""Prometheus metrics of the decision service's own requests; their names differ from those of a model's service."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from d2c_mlops.serving.http.metrics import BUCKETS
 
 
 class Counts:
-    """Requests to the desk, and who was sent away."""
+    """Requests to the decision service, and refused callers."""
 
     def __init__(self) -> None:
         _, self.seconds, self.total, self.refused = _counters()
 
     def request(self, model: str, path: str, status: int, seconds: float) -> None:
-        """Count a request; the time of one that was refused says nothing."""
+        """Count a request; durations of refused requests are not measured."""
         self.total.labels(model, path, str(status)).inc()
         if status < 400:
             self.seconds.labels(model, path).observe(seconds)
@@ -29,10 +29,15 @@ def _counters() -> tuple[Any, ...]:
     return (
         registry,
         Histogram(
-            "d2c_desk_seconds", "Seconds from request to answer", ("model", "path"), buckets=BUCKETS, registry=registry
+            "d2c_desk_seconds", "Request duration in seconds", ("model", "path"), buckets=BUCKETS, registry=registry
         ),
-        Counter("d2c_desk_requests", "Requests to the desk answered", ("model", "path", "status"), registry=registry),
-        Counter("d2c_desk_refused", "Those who were sent away", ("model", "reason"), registry=registry),
+        Counter(
+            "d2c_desk_requests",
+            "Requests answered by the decision service",
+            ("model", "path", "status"),
+            registry=registry,
+        ),
+        Counter("d2c_desk_refused", "Callers refused by the decision service", ("model", "reason"), registry=registry),
     )
 
 

@@ -1,4 +1,4 @@
-"""Turn predictions into decisions, and let people, the policy or the deadline decide them, each exactly once."""
+"""Create decisions from predictions, and decide them exactly once: by people, by the policy or at the deadline."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ VERDICTS = {"approve": "approved", "reject": "rejected", "edit": "edited"}
 
 
 class Closed(UsageError):
-    """The decision was made already, or its deadline has passed."""
+    """The decision is closed: already decided, or its deadline has passed."""
 
 
 class NotAllowed(UsageError):
-    """Somebody decides who may not."""
+    """The person is not a decider of this model."""
 
 
 class Replayed(UsageError):
-    """A link that decides once is used a second time."""
+    """A link is used a second time."""
 
 
 @dataclass
 class Proposed:
-    """What came of the predictions that nobody had looked at."""
+    """Counts of new predictions by their result."""
 
     predictions: int = 0
     auto: int = 0
     pending: int = 0
     rejected: int = 0  # against `allow`
     superseded: int = 0  # a newer prediction for the same key came
-    without_scope: int = 0  # asked with API keys that cause no decision: not considered
-    without_key: int = 0  # asked without an API key, or by a caller that the ledger does not name: not considered
+    without_scope: int = 0  # from API keys that cause no decision: ignored
+    without_key: int = 0  # from callers without an API key, or unknown to the ledger: ignored
     keys: str = ""  # names of those keys
     unknown: tuple[str, ...] = ()  # entries of the policy's `keys` that are no key of the model
 
@@ -55,10 +55,10 @@ class Proposed:
 
 
 def propose(ledger: Ledger, policy: Policy, now: datetime, *, write: bool = True) -> Proposed:
-    """Make a decision of every prediction that has none: at most one each, whoever else does the same.
+    """Create a decision for every prediction that has none; safe when several processes run it at once.
 
-    Of several predictions about the same the newest counts. Shadow answers, which nobody was given, and answers to probes are left alone;
-    so are predictions of callers that cause no decision, which are counted. With `write` false nothing is kept.
+    Of several predictions with the same subject the newest counts. Predictions of shadows and probes are ignored;
+    those of callers that cause no decision are counted only. With `write` false nothing is stored.
     """
     told, after = Proposed(), ("", "")
     policy.check(contract_of(ledger, policy.model))
@@ -90,7 +90,7 @@ _WITH_DECISION = predictions.outerjoin(decisions, decisions.c.prediction_id == p
 
 
 def _count_others(ledger: Ledger, policy: Policy, callers: Callers, told: Proposed, now: datetime) -> None:
-    """Count the predictions that nothing is decided upon because of who asked."""
+    """Count the predictions of callers that cause no decision."""
     caller = predictions.c.caller
     other = or_(caller.is_(None), caller.not_in(callers.permitted))
     query = select(caller, func.count()).select_from(_WITH_DECISION).where(_open(policy, now), other).group_by(caller)
@@ -113,7 +113,7 @@ def _undecided(policy: Policy, callers: Callers, now: datetime, after: tuple[Any
 def _made(
     ledger: Ledger, connection: Connection, policy: Policy, rows: Iterable[RowMapping], now: datetime
 ) -> list[dict[str, Any]]:
-    """Return a decision for each prediction, and close those that these ones supersede."""
+    """Return a decision for each prediction, and close the decisions that these supersede."""
     made: list[dict[str, Any]] = []
     contracts: dict[int, tuple[Contract, str]] = {}
     words: dict[int, Words] = {}
@@ -130,10 +130,13 @@ def _made(
             last[each["subject"]] != each["id"]
             or newest.get(each["subject"], each["predicted_at"]) > each["predicted_at"]
         ):
-            each |= {"status": "expired", "verdict": "superseded", "reason": "a newer prediction came"}
+            each |= {"status": "expired", "verdict": "superseded", "reason": "superseded by a newer prediction"}
         elif each["status"] == "auto":
             if left == 0:
-                each |= {"status": "pending", "reason": f"max_auto: {policy.said.max_auto} a day are applied unasked"}
+                each |= {
+                    "status": "pending",
+                    "reason": f"max_auto: at most {policy.said.max_auto} a day are applied automatically",
+                }
             left -= left > 0
         decided = each["status"] != "pending"
         by = "policy" if decided else None
@@ -148,7 +151,7 @@ def _stands(made: list[dict[str, Any]], id: str) -> bool:
 
 
 def _fitting(policy: Policy, contract: Contract) -> tuple[Contract, str]:
-    """Return the contract of a version, and why nothing is decided on what that one says: a former major, say."""
+    """Return the contract of a version, and why the policy does not fit it (such as a former major version)."""
     try:
         policy.check(contract)
     except UsageError as err:
@@ -161,7 +164,7 @@ def _one(
 ) -> dict[str, Any]:
     inputs, outputs = row["inputs"], row["outputs"]
     value = outputs.get(policy.said.field)
-    unfit = unfit or (f"there is no {policy.said.field}" if value is None else "")
+    unfit = unfit or (f"the prediction has no {policy.said.field}" if value is None else "")
     judged = Judged("rejected", unfit) if unfit else policy.judge(inputs, outputs, words)
     return {
         "id": id_of(row["id"]), "prediction_id": row["id"], "model": policy.model, "version": row["version"],
@@ -182,7 +185,7 @@ def _newest(connection: Connection, model: str, subjects: list[str]) -> dict[str
 
 
 def _allowance(connection: Connection, policy: Policy, now: datetime) -> int:
-    """Return how many decisions may still be applied unasked today; -1 for any number."""
+    """Return how many decisions may still be applied automatically today; -1 for no limit."""
     if not policy.said.max_auto:
         return -1
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -192,9 +195,9 @@ def _allowance(connection: Connection, policy: Policy, now: datetime) -> int:
 
 
 def _supersede(connection: Connection, model: str, subjects: list[str], now: datetime) -> None:
-    """Close what waits for a person while a newer prediction says something else."""
+    """Close pending decisions that a newer prediction replaces."""
     mine = and_(decisions.c.model == model, decisions.c.status == "pending", decisions.c.subject.in_(subjects))
-    reason = "a newer prediction came"
+    reason = "superseded by a newer prediction"
     values = {"status": "expired", "verdict": "superseded", "by": "policy", "decided_at": now, "reason": reason}
     closed = connection.execute(update(decisions).where(mine).values(values).returning(decisions.c.id)).scalars()
     note(connection, [_event(id, now, "expired", "policy", "policy", reason) for id in closed])
@@ -229,19 +232,19 @@ def decide(
     how: str = "cli",
     nonce: str = "",  # of a link, which is used up by this
 ) -> tuple[Decision, bool]:
-    """Decide, and return the decision and whether it was decided now: the same said again by the same one changes nothing.
+    """Approve, reject or edit a decision; return it and whether it changed (a repetition by the same person changes nothing).
 
     Raises NotAllowed, Closed, Replayed, or DataRefused where a value breaks the contract or the policy's limits.
     """
     if action not in VERDICTS:
-        raise UsageError(f"{action!r} is none of {', '.join(VERDICTS)}")
+        raise UsageError(f"{action!r} is not one of {', '.join(VERDICTS)}")
     found = find(ledger, id)
     if not policy.may_decide(by):
         may = ", ".join(policy.said.deciders)
-        raise NotAllowed(f"{by} does not decide about {policy.model}", where=f"{policy.where} deciders", next=may)
+        raise NotAllowed(f"{by} is not a decider for {policy.model}", where=f"{policy.where} deciders", next=may)
     edited = _edited(ledger, policy, found, value) if action == "edit" else None
     if action == "edit" and not reason:
-        raise DataRefused("an edited value needs a reason", next="say why: the model's owner learns from it")
+        raise DataRefused("an edited value needs a reason", next="give a reason: the model's owner reads it")
     if action != "reject" and nonce == "" and _same(found, action, edited, by):
         return found, False
     if action != "reject":
@@ -276,24 +279,24 @@ def _same(found: Decision, action: str, edited: Any, by: str) -> bool:
 
 
 def closed(found: Decision) -> Closed:
-    """Return the error for a decision that is open no more."""
+    """Return the error for a closed decision."""
     if found.status == "pending":
-        return Closed(f"the deadline of {found.title} was {found.deadline_at:%Y-%m-%d %H:%M}Z", where=found.id)
+        return Closed(f"the deadline of {found.title} passed at {found.deadline_at:%Y-%m-%d %H:%M}Z", where=found.id)
     who = f" by {found.by}" if found.by else ""
     when = f" at {found.decided_at:%Y-%m-%d %H:%M}Z" if found.decided_at else ""
-    return Closed(f"this was decided already: {found.verdict}{who}{when}", where=found.id)
+    return Closed(f"already decided: {found.verdict}{who}{when}", where=found.id)
 
 
 def _use(connection: Connection, found: Decision, action: str, by: str, nonce: str, now: datetime) -> None:
-    """Use a link up, in the same transaction as what it decides."""
+    """Mark a link as used, in the same transaction as its decision."""
     row = {"nonce": nonce, "decision_id": found.id, "action": action, "by": by, "used_at": now}
     if not insert_new(connection, decision_links, [row]):
-        raise Replayed("this link was used already", where=found.id)
+        raise Replayed("this link was already used", where=found.id)
 
 
 def _edited(ledger: Ledger, policy: Policy, found: Decision, value: Any) -> Any:
     if value is None:
-        raise DataRefused(f"a {found.field} is needed", where=found.id)
+        raise DataRefused(f"{found.field} is required", where=found.id)
     return checked(policy.check(contract_of(ledger, found.model, found.version)), value)
 
 
@@ -302,14 +305,14 @@ def _permit(ledger: Ledger, policy: Policy, found: Decision, edited: Any) -> Non
     against = policy.against(base["inputs"], base["outputs"], edited, words)
     if against:
         value = shown(found.proposed if edited is None else edited, words.field(found.field, "outputs"))
-        what = f"{words.label(found.field, 'outputs')} {value} is against the policy: {against}"
+        what = f"{words.label(found.field, 'outputs')} {value} violates the policy: {against}"
         raise DataRefused(what, where=f"{policy.where} allow")
 
 
 def settle(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:
-    """Do what the policy says with decisions whose deadline has passed; return how many were expired, applied or rejected."""
+    """Apply the policy to decisions whose deadline has passed; return how many expired, were approved or were rejected."""
     word = {"expire": "expired", "apply": "approved", "reject": "rejected"}[policy.said.at_deadline]
-    reason = f"nobody decided within {policy.said.deadline}"
+    reason = f"no decision within {policy.said.deadline}"
     late = and_(decisions.c.model == policy.model, decisions.c.status == "pending", decisions.c.deadline_at <= now)
     count = 0
     with ledger.write() as connection:

@@ -1,4 +1,4 @@
-"""Signed links: whoever holds one may decide one thing, once, until it expires. HMAC-SHA256 (RFC 2104) over all that it says."""
+"""Signed links: each allows one action on one decision, once, until it expires. HMAC-SHA256 (RFC 2104) over all its fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from d2c_mlops.runs.secrets.secrets import secret
 from d2c_mlops.settings import Settings
 
 SHORTEST = 16  # bytes of a secret
-PURPOSE = "d2c decision link 1"  # so that no other signature under the same secret is taken for one
+PURPOSE = "d2c decision link 1"  # prefix: a signature made for another purpose under the same secret is not valid here
 
 
 class BadLink(Exception):
@@ -30,7 +30,7 @@ class BadLink(Exception):
 
 @dataclass(frozen=True)
 class Link:
-    """What a link says."""
+    """Fields of a link."""
 
     id: str
     action: str
@@ -56,15 +56,15 @@ def keys(settings: Settings) -> list[bytes]:
         raise UsageError(
             f"the secret for links is shorter than {SHORTEST} bytes",
             where="[decisions] links",
-            next='make one: python -c "import secrets; print(secrets.token_urlsafe(32))"',
+            next='create one: python -c "import secrets; print(secrets.token_urlsafe(32))"',
         )
     return found
 
 
 def links_of(decision: Decision, by: str, base: str, key: bytes) -> dict[str, str]:
-    """Return a link to each thing that somebody may decide, valid until the decision's deadline."""
+    """Return a link for each action on a decision, valid until its deadline."""
     if "\n" in by:
-        raise UsageError("a name has one line", where=by)
+        raise UsageError("a name must be a single line", where=by)
     expires = int(decision.deadline_at.timestamp())
     made = {}
     for action in VERDICTS:
@@ -74,7 +74,7 @@ def links_of(decision: Decision, by: str, base: str, key: bytes) -> dict[str, st
 
 
 def verified(id: str, action: str, query: Mapping[str, str], known: Sequence[bytes], now: datetime) -> Link:
-    """Return what a link says when it was signed here and holds. Raises BadLink; times tell nothing about the signature."""
+    """Return the fields of a link with a valid signature. Raises BadLink; the comparison takes constant time."""
     expires, given = query.get("expires", ""), query.get("signature", "")
     if not expires.isascii() or not expires.isdigit() or len(expires) > 12 or not given.isascii():
         raise BadLink("tampered link", 403)

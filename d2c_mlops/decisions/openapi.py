@@ -1,4 +1,4 @@
-"""Describe the decisions' API to programs that know no Python: OpenAPI 3.0."""
+"""OpenAPI 3.0 document of the decision service."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from d2c_mlops.decisions.records import STATUSES, Decision
 from d2c_mlops.serving.predict.openapi import SECURITY, closed, errors, problem
 
 ERRORS = {
-    "400": "The body or the query is not well formed",
+    "400": "Malformed body or query",
     "401": "No API key, or one that is wrong, expired or revoked",
-    "403": "The API key does not open decisions about this model, its holder may not decide, or the link is not as it was signed",
-    "404": "There is no such decision",
-    "408": "The body did not arrive in time",
-    "409": "It is decided already, or its deadline has passed",
-    "410": "The link was used, or its time is over",
-    "413": "The body is too large",
-    "415": "The encoding of the body is not known",
-    "422": "The value is not one that the contract and the policy allow",
-    "503": "The ledger is away; come back",
+    "403": "The API key lacks the scope or the model, its holder is not a decider, or the link was tampered with",
+    "404": "Decision not found",
+    "408": "Request timed out",
+    "409": "The decision is closed, or its deadline has passed",
+    "410": "The link was already used, or has expired",
+    "413": "Body too large",
+    "415": "Content-Encoding not supported",
+    "422": "The contract or the policy does not allow the value",
+    "503": "Ledger unavailable; retry later",
 }
 LISTED, MOST = 100, 1000  # decisions in a list: unless told, and at the most
 LONGEST = 2000  # characters of a reason
@@ -31,20 +31,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "int": {"type": "integer"},
     "bool": {"type": "boolean"},
     "datetime": MOMENT,
-    "Any": {"description": "A value as the contract of the model has it", "nullable": True},
+    "Any": {"description": "A value of the field, as the contract defines it", "nullable": True},
     "dict[str, Any]": {"type": "object"},
 }
 MEANT = {
     "proposed": "The value that the model proposed",
-    "edited": "The value that a person put in its place",
+    "edited": "The value that an approver entered instead",
     "value": "The value that is applied: the edited one, else the proposed one",
     "verdict": "What was decided, null while it is pending",
-    "about": "What is decided about: the key, and the day where a key has several",
-    "deadline_at": "Until when a person may decide",
-    "policy": "The policy that held when it was proposed",
-    "dry_run": "Whether it is only recorded and never applied",
+    "about": "Subject of the decision: the key, and the date where a key has several",
+    "deadline_at": "Deadline for approvers",
+    "policy": "The policy when the decision was proposed",
+    "dry_run": "Whether the decision is only recorded and never applied",
 }
-NOW = "The decision as it now is"
+NOW = "The current state of the decision"
 ID: dict[str, Any] = {
     "name": "id",
     "in": "path",
@@ -61,13 +61,13 @@ STATUS = f"(?:{'|'.join(STATUSES)})"
 
 
 def document() -> dict[str, Any]:
-    """Return the OpenAPI 3.0 document of what `d2c decisions serve` answers."""
+    """Return the OpenAPI 3.0 document of `d2c decisions serve`."""
     return {
         "openapi": "3.0.3",
         "info": {
             "title": "decisions",
             "version": version("d2c_mlops"),
-            "description": "Decide what is done upon predictions.",
+            "description": "Approve, reject or edit actions proposed by predictions.",
         },
         "security": [{"bearer": []}, {"header": []}],
         "paths": {
@@ -92,7 +92,7 @@ def document() -> dict[str, Any]:
 
 
 def _decision(more: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the schema of a decision as `Decision.to_dict` gives it, with members that are told beside it."""
+    """Return the schema of a decision as `Decision.to_dict` gives it, with additional members."""
     hidden = ("subject", "not_before", "claimed_until")
     own = {each.name: _member(each.name, str(each.type)) for each in fields(Decision) if each.name not in hidden}
     own["status"] = {"type": "string", "enum": [*STATUSES]}
@@ -118,11 +118,11 @@ def _prediction() -> dict[str, Any]:
 
 
 def _shown() -> dict[str, Any]:
-    """Return the schema of a decision as people read it."""
+    """Return the schema of a decision as text for people."""
     texts = {name: TEXT for name in ("about", "label", "unit", "proposed", "typed", "reason")}
     pairs = {"type": "array", "items": {"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}}
     lists = {"known": pairs, "reasons": {"type": "array", "items": TEXT}}
-    return closed({**texts, **lists}) | {"description": "The same in words, rounded by the units of the contract"}
+    return closed({**texts, **lists}) | {"description": "The decision as text, rounded by the units of the contract"}
 
 
 def _event() -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _event() -> dict[str, Any]:
 
 
 def _reason(least: int) -> dict[str, Any]:
-    return {"type": "string", "minLength": least, "maxLength": LONGEST, "description": "Why, for the model's owner"}
+    return {"type": "string", "minLength": least, "maxLength": LONGEST, "description": "Reason, for the model's owner"}
 
 
 def _edit() -> dict[str, Any]:
@@ -146,19 +146,19 @@ def _answer(schema: str, description: str, more: dict[str, Any] | None = None) -
 
 def _list() -> dict[str, Any]:
     asked = {
-        "model": ("Decisions about this model alone", TEXT),
+        "model": ("Only decisions about this model", TEXT),
         "status": (
-            f"One or more of {', '.join(STATUSES)}, with blanks between",
+            f"One or more of {', '.join(STATUSES)}, separated by spaces",
             {**TEXT, "pattern": f"^ *(?:{STATUS} *(?: |$))*$"},
         ),
-        "limit": ("How many at the most", {"type": "integer", "minimum": 0, "maximum": MOST, "default": LISTED}),
+        "limit": ("Maximum number of decisions", {"type": "integer", "minimum": 0, "maximum": MOST, "default": LISTED}),
     }
     parameters = [
         {"name": name, "in": "query", "description": text, "schema": kind} for name, (text, kind) in asked.items()
     ]
     return {
         "operationId": "list",
-        "summary": "Decisions about the models that the key opens, the newest prediction first",
+        "summary": "Decisions about the models of the API key, newest prediction first",
         "parameters": parameters,
         "responses": {"200": _answer("Decisions", "Decisions with the predictions that they are about"),
                       **errors("400", "401", "403", "503", texts=ERRORS)},
@@ -168,22 +168,22 @@ def _list() -> dict[str, Any]:
 def _show() -> dict[str, Any]:
     return {
         "operationId": "show",
-        "summary": "A decision, its prediction and all that happened to it",
+        "summary": "A decision, its prediction and its events",
         "parameters": [ID],
         "responses": {
-            "200": _answer("Whole", "All that is known of it"),
+            "200": _answer("Whole", "The decision with its prediction and events"),
             **errors("401", "403", "404", "503", texts=ERRORS),
         },
     }
 
 
 def _decide(action: str) -> dict[str, Any]:
-    headers = {"Idempotency-Replayed": {"description": "true when the same was decided before", "schema": TEXT}}
+    headers = {"Idempotency-Replayed": {"description": "true when the same decision was made before", "schema": TEXT}}
     edits = action == "edit"
     schema = {"$ref": f"#/components/schemas/{'Edit' if edits else 'Verdict'}"}
     return {
         "operationId": action,
-        "summary": f"{action.capitalize()} a decision; the same again changes nothing",
+        "summary": f"{action.capitalize()} a decision; a repeated request changes nothing",
         "parameters": [ID],
         "requestBody": {"required": edits, "content": {"application/json": {"schema": schema}}},
         "responses": {
@@ -196,7 +196,7 @@ def _decide(action: str) -> dict[str, Any]:
 def _looked_at() -> dict[str, Any]:
     return {
         "operationId": "look",
-        "summary": "The page of a signed link, with a button; nothing is decided by looking",
+        "summary": "The confirmation page of a signed link; opening it decides nothing",
         "security": [],
         "parameters": [ID, ACTION, *_signed()],
         "responses": {"200": {"description": "A page", "content": {"text/html": {"schema": TEXT}}},
@@ -208,7 +208,7 @@ def _clicked() -> dict[str, Any]:
     form = {"type": "object", "properties": {"reason": TEXT, "value": TEXT}}
     return {
         "operationId": "click",
-        "summary": "Decide by a signed link, once",
+        "summary": "Decide by a signed link, which is valid once",
         "security": [],
         "parameters": [ID, ACTION, *_signed()],
         "requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": form}}},

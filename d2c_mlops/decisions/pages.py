@@ -1,4 +1,4 @@
-"""Pages for people: what is asked, what a click would do, what was done."""
+"""HTML pages of the decision service: pending decisions, confirmation of a link, result, error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,12 @@ button{font:inherit;font-weight:600;padding:.55rem 1.2rem;margin:1rem .5rem 0 0;
 button.reject{background:transparent;color:var(--stop);border-color:var(--stop)}ul{margin:.25rem 0;padding-left:1.25rem}
 """
 TITLES = {"approve": "Approve", "reject": "Reject", "edit": "Edit and approve"}
-FORMER = (("auto", "auto: "), ("auto", "asked, because this does not hold: "), ("allow", "allow does not hold: "))
+# Reasons in the ledger that end with a rule, as earlier versions wrote them: the policy's rule, their beginning, what is shown instead.
+FORMER = (
+    ("auto", "auto: ", "auto: "),
+    ("auto", "asked, because this does not hold: ", "needs approval, because this does not hold: "),
+    ("allow", "allow does not hold: ", "allow does not hold: "),
+)
 BASE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
@@ -53,11 +58,11 @@ def confirm(
     base: dict[str, Any],
     action: str,
     by: str,
-    trouble: str = "",  # why what was typed before was not taken
+    trouble: str = "",  # error of the value typed before
     given: Mapping[str, str] = MappingProxyType({}),  # what was typed before
-    contract: Contract | None = None,  # of the version that predicted, whose units and labels are shown
+    contract: Contract | None = None,  # contract of the version that predicted: units and labels
 ) -> Answer:
-    """Return the page behind a link: what would be decided, and the button that does it. Opening it decides nothing."""
+    """Return the confirmation page of a link, with a button. Opening it decides nothing."""
     fields = ""
     if action == "edit":
         words = Words.of(contract)
@@ -76,7 +81,7 @@ def confirm(
 
 
 def done(decision: Decision, contract: Contract | None = None) -> Answer:
-    """Return the page that says what was decided."""
+    """Return the page with the result of a decision."""
     words = Words.of(contract)
     said = {"approved": "approved", "rejected": "rejected", "edited": "changed and approved"}
     word = said.get(decision.verdict or "", decision.status)
@@ -84,17 +89,17 @@ def done(decision: Decision, contract: Contract | None = None) -> Answer:
     value = escape(
         f"{words.title(decision.field, 'outputs')} {shown(decision.value, words.field(decision.field, 'outputs'))}"
     )
-    gone = "It is not applied." if decision.verdict == "rejected" else "It is applied now, without anything else to do."
+    gone = "It is not applied." if decision.verdict == "rejected" else "It is applied automatically."
     return shell("Decided", f'{body}<p class="big">{value}</p><p class="soft">{gone} This page can be closed.</p>')
 
 
 def trouble(status: int, title: str, detail: str) -> Answer:
-    """Return the page that says why a link did nothing."""
+    """Return the error page of a link."""
     return shell(title, f"<h1>{escape(title)}</h1><p>{escape(detail)}</p>", status)
 
 
 def facts(decision: Decision, base: dict[str, Any], contract: Contract | None) -> dict[str, Any]:
-    """Return a decision as people read it: labels, values rounded by their units, reasons in words."""
+    """Return a decision as text: labels, values rounded by their units, reasons."""
     words = Words.of(contract)
     field = words.field(decision.field, "outputs")
     known = [(name, "inputs", value) for name, value in base["inputs"].items() if name not in decision.about]
@@ -117,10 +122,10 @@ def facts(decision: Decision, base: dict[str, Any], contract: Contract | None) -
 
 
 def reason_of(decision: Decision, words: Words) -> str:
-    """Return the reason of a decision; one of before, which ends with a rule, is told in words."""
-    for name, head in FORMER:
+    """Return the reason of a decision as text; a rule at the end of an older reason becomes a sentence."""
+    for name, former, head in FORMER:
         rule = decision.policy.get(name)
-        if rule and decision.reason == f"{head}{rule}":
+        if rule and decision.reason == f"{former}{rule}":
             with suppress(UsageError):
                 return f"{head}{words.sentence(DecisionRule.of(rule))}"
     return decision.reason
@@ -133,7 +138,7 @@ def _about(decision: Decision, base: dict[str, Any], contract: Contract | None) 
     head += f'<p class="soft">{escape(told["reason"])}; open until {decision.deadline_at:%Y-%m-%d %H:%M} UTC</p>'
     rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in told["known"])
     said = "".join(f"<li>{escape(each)}</li>" for each in told["reasons"])
-    return head + (f"<h2>Why</h2><ul>{said}</ul>" if said else "") + f"<h2>What is known</h2><table>{rows}</table>"
+    return head + (f"<h2>Why</h2><ul>{said}</ul>" if said else "") + f"<h2>Inputs and outputs</h2><table>{rows}</table>"
 
 
 def _words(reason: Any) -> str:
@@ -151,6 +156,6 @@ def _inbox() -> tuple[bytes, str]:
 
 
 def inbox() -> Answer:
-    """Return the page on which somebody with an API key sees all that waits and decides it."""
+    """Return the page that lists pending decisions for a caller with an API key."""
     text, rules = _inbox()
     return Answer(text, media=HTML, content_security_policy=rules)

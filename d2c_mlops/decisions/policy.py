@@ -1,4 +1,4 @@
-"""What becomes of a model's predictions: the [decisions:NAME] section, read and held against the model's contract."""
+"""Decision policy of a model: the section [decisions:NAME], checked against the model's contract."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHOWN = 60  # characters of a wrong value that an error repeats
 
 @dataclass(frozen=True)
 class Judged:
-    """What a policy says of a prediction: auto, pending or rejected, and why."""
+    """Verdict of a policy on a prediction: auto, pending or rejected, with the reason."""
 
     status: str
     reason: str
@@ -35,7 +35,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy that was read."""
+    """A parsed decision policy."""
 
     model: str
     said: PolicySettings
@@ -52,9 +52,9 @@ class Policy:
         if said is None:
             known = ", ".join(settings.policies) or "none yet"
             raise UsageError(
-                f"nothing is decided about {model}",
+                f"{model} has no decision policy",
                 where=f"settings.ini; sections: {known}",
-                next=f"write a section [decisions:{model}] with `field = …`",
+                next=f"add a section [decisions:{model}] with `field = …`",
             )
         auto, allow = (
             DecisionRule.of(text, f"[decisions:{model}] {name}") if text else None
@@ -64,7 +64,7 @@ class Policy:
         return cls(model, said, auto, allow, deadline, max_age, keys_file(settings))
 
     def callers(self, now: datetime) -> Callers:
-        """Return whose predictions become decisions at a moment. Raises UsageError where the file of keys cannot be read."""
+        """Return the callers whose predictions become decisions at a moment. Raises UsageError where the API key file cannot be read."""
         return Callers.of(self.model, self.said.keys, self.keys, now)
 
     @property
@@ -73,12 +73,12 @@ class Policy:
         return f"[decisions:{self.model}]"
 
     def check(self, contract: Contract) -> Field:
-        """Return the field that is decided upon. Raises UsageError where the policy does not fit the contract."""
+        """Return the field that decisions set. Raises UsageError where the policy does not fit the contract."""
         outputs = {one.name: one for one in contract.output_fields}
         inputs = {one.name: one for one in contract.input_fields}
         if self.said.field not in outputs:
             known = ", ".join(outputs)
-            raise UsageError(f"{self.said.field!r} is no output: {known}", where=f"{self.where} field")
+            raise UsageError(f"{self.said.field!r} is not an output; outputs: {known}", where=f"{self.where} field")
         identity = identity_of(contract)
         hidden = {one.name for one in (*inputs.values(), *outputs.values()) if one.personal}
         wanted = {*identity, self.said.field}
@@ -88,29 +88,29 @@ class Policy:
                 wanted |= {each for _, each in rule.names}
         if hidden & wanted:
             raise UsageError(
-                f"{', '.join(sorted(hidden & wanted))} is personal: the log that decisions are made from does not have it",
+                f"{', '.join(sorted(hidden & wanted))} is personal data, which the prediction log does not contain",
                 where=self.where,
-                next="decide by a key that is no personal data, or mark the field as not personal in the contract",
+                next="use a key that is not personal data, or mark the field as not personal in the contract",
             )
         return outputs[self.said.field]
 
     def judge(self, inputs: Values, outputs: Values, words: Words = NAMES) -> Judged:
-        """Return whether a prediction is applied without asking, asked about, or against the limits; and why, in `words`."""
+        """Return whether a prediction is applied automatically, needs approval, or violates the limits; with the reason as text."""
         against = self.against(inputs, outputs, words=words)
         if against:
             return Judged("rejected", against)
         if self.auto is None:
-            return Judged("pending", "always asked")
+            return Judged("pending", "always needs approval")
         try:
             if self.auto.holds(inputs, outputs):
-                return Judged("auto", f"applied unasked, because {words.sentence(self.auto)}")
+                return Judged("auto", f"applied automatically, because {words.sentence(self.auto)}")
         except Unknown as err:
-            return Judged("pending", f"it cannot be told whether auto holds ({words.sentence(self.auto)}): {err}")
+            return Judged("pending", f"auto cannot be evaluated ({words.sentence(self.auto)}): {err}")
         broken = " and ".join(words.sentence(self.auto, each) for each in self.auto.broken(inputs, outputs))
-        return Judged("pending", f"asked, because this does not hold: {broken}")
+        return Judged("pending", f"needs approval, because this does not hold: {broken}")
 
     def against(self, inputs: Values, outputs: Values, value: Any = None, words: Words = NAMES) -> str:
-        """Return why a value must not be applied; empty when it may be. What cannot be told must not be."""
+        """Return how a value violates `allow`; empty when it does not. A rule that cannot be evaluated counts as violated."""
         if self.allow is None:
             return ""
         made = outputs if value is None else {**outputs, self.said.field: value}
@@ -118,43 +118,43 @@ class Policy:
             if self.allow.holds(inputs, made):
                 return ""
         except Unknown as err:
-            return f"it cannot be told whether allow holds ({words.sentence(self.allow)}): {err}"
+            return f"allow cannot be evaluated ({words.sentence(self.allow)}): {err}"
         broken = " and ".join(words.sentence(self.allow, each) for each in self.allow.broken(inputs, made))
         return f"allow does not hold: {broken}"
 
     def may_decide(self, by: str) -> bool:
-        """Whether somebody may decide."""
+        """Whether a person is a decider."""
         return not self.said.deciders or by in self.said.deciders
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what held when a decision was proposed."""
+        """Return the options that are stored with a new decision."""
         names = ("field", "auto", "allow", "deadline", "at_deadline", "max_auto")
         return {name: getattr(self.said, name) for name in names}
 
 
 def checked(field: Field, value: Any) -> Any:
-    """Return an edited value as the contract has it. Raises DataRefused."""
+    """Return an edited value converted to the field's type. Raises DataRefused."""
     try:
         made = record_model("Edited", (field,)).model_validate_json(json.dumps({field.name: value}), strict=True)
     except ValidationError as err:
         said = err.errors(include_url=False)[0]["msg"]
-        raise DataRefused(f"{_short(value)} is no {field.name}: {said}", where=field.name) from None
+        raise DataRefused(f"{_short(value)} is not a valid {field.name}: {said}", where=field.name) from None
     except (ValueError, RecursionError):  # a number of more digits than Python writes, a surrogate, a list in lists
-        raise DataRefused(f"this is no {field.name} that can be read", where=field.name) from None
+        raise DataRefused(f"the value of {field.name} cannot be parsed", where=field.name) from None
     found = made.model_dump(mode="json")[field.name]
     if found is None:
-        raise DataRefused(f"a {field.name} is needed", where=field.name)
+        raise DataRefused(f"{field.name} is required", where=field.name)
     return found
 
 
 def read_value(field: Field, text: str) -> Any:
-    """Return what somebody typed as a value of a field. Raises DataRefused."""
+    """Parse a typed text as a value of a field. Raises DataRefused."""
     if field.kind in ("integer", "number", "boolean"):
         plain = {"yes": "true", "no": "false"}.get(text.strip().lower(), text.strip().lower())
         try:
             value = json.loads(plain, parse_constant=float)
         except (ValueError, RecursionError):
-            what = f"{_short(text)} is no {field.name}: it has to be a {field.kind}"
+            what = f"{_short(text)} is not a valid {field.name}: expected {field.kind}"
             raise DataRefused(what, where=field.name) from None
         return checked(field, value)
     return checked(field, text)

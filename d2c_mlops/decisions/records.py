@@ -1,4 +1,4 @@
-"""Decisions as the ledger has them."""
+"""Decisions in the ledger: read, list and record events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DUE = ("auto", "approved", "edited")  # what is to be applied
 
 @dataclass(frozen=True)
 class Decision:
-    """One decision: what was proposed, what was decided by whom, and each moment of it."""
+    """A decision: proposed value, verdict, who decided, and the times of each step."""
 
     id: str
     prediction_id: str
@@ -54,23 +54,23 @@ class Decision:
 
     @property
     def value(self) -> Any:
-        """What is applied: the edited value, else the proposed one."""
+        """The value to apply: the edited one, else the proposed one."""
         return self.proposed if self.edited is None else self.edited
 
     @property
     def automatic(self) -> bool:
-        """Whether no person decided it."""
+        """Whether the policy or the deadline decided."""
         return self.by in AUTOMATIC
 
     @property
     def about(self) -> dict[str, Any]:
-        """The key that is decided about, and the day where there is one."""
+        """The subject: the key, and the date where a key has several."""
         found: dict[str, Any] = json.loads(self.subject)
         return found
 
     @property
     def title(self) -> str:
-        """The decision's subject in a few words."""
+        """The subject as short text."""
         return ", ".join(str(each) for each in self.about.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,17 +82,17 @@ class Decision:
 
 
 def id_of(prediction_id: str) -> str:
-    """Return the id of the decision upon a prediction: always the same."""
+    """Return the id of a prediction's decision; deterministic."""
     return blake2b(prediction_id.encode(), digest_size=12).hexdigest()
 
 
 def subject_of(identity: Sequence[str], inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> str:
-    """Return what a prediction is about, as JSON: the key, and the day where a key has several."""
+    """Return the subject of a prediction as JSON: the key, and the date where a key has several."""
     return json.dumps({name: outputs.get(name, inputs.get(name)) for name in identity}, ensure_ascii=False)
 
 
 def find(ledger: Ledger, id: str) -> Decision:
-    """Return a decision by its id, or by the beginning of it. Raises UsageError."""
+    """Return a decision by its id or a unique prefix of it. Raises UsageError."""
     with ledger.read() as connection:
         query = select(decisions).where(decisions.c.id.startswith(id, autoescape=True)).limit(2)
         found = connection.execute(query).all()
@@ -105,7 +105,7 @@ def find(ledger: Ledger, id: str) -> Decision:
 def listed(
     ledger: Ledger, models: Sequence[str] | None = None, statuses: Sequence[str] | None = None, limit: int = 100
 ) -> list[Decision]:
-    """Return the newest decisions first; of some models, with some statuses."""
+    """Return decisions, newest first; filtered by models and statuses."""
     query = select(decisions).order_by(decisions.c.predicted_at.desc(), decisions.c.id).limit(limit)
     if models is not None:
         query = query.where(decisions.c.model.in_(models))
@@ -131,7 +131,7 @@ def bases(ledger: Ledger, found: Sequence[Decision]) -> dict[str, dict[str, Any]
 
 
 def events(ledger: Ledger, decision: Decision) -> list[dict[str, Any]]:
-    """Return what happened to a decision, the first first."""
+    """Return the events of a decision, oldest first."""
     query = select(decision_events).where(decision_events.c.decision_id == decision.id).order_by(decision_events.c.id)
     names = ("at", "status", "by", "how", "reason")
     with ledger.read() as connection:
@@ -140,13 +140,13 @@ def events(ledger: Ledger, decision: Decision) -> list[dict[str, Any]]:
 
 
 def note(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write down what happened: decision_id, at, status, by, how, reason."""
+    """Store events: decision_id, at, status, by, how, reason."""
     if rows:
         connection.execute(insert(decision_events), list(rows))
 
 
 def heard(connection: Connection, decision: Decision, action: str, at: datetime, by: str | None, reason: str) -> None:
-    """Tell the model what became of its prediction: followed, overridden or ignored; once for a prediction and kind."""
+    """Store feedback on the decision's prediction: followed, overridden or ignored; once for each prediction and kind."""
     f = feedback.c
     same = select(f.id).where(f.prediction_id == decision.prediction_id, f.action == action).limit(1)
     if connection.execute(same).first() is not None:
@@ -158,7 +158,7 @@ def heard(connection: Connection, decision: Decision, action: str, at: datetime,
 
 
 def alone(connection: Connection, name: str) -> None:
-    """Let nobody else pass here for this name until the transaction ends."""
+    """Lock a name for this transaction; other processes wait until it ends."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":

@@ -1,7 +1,7 @@
 """Rules over a prediction's inputs and outputs: comparisons, arithmetic, and, or, not; nothing that could run code.
 
-A rule is read into a tree of which every node is known, and walked: Python's own `eval` is never called. Numbers are exact
-decimals, so that a price that goes up by 5 % is within `<= 0.05`. What cannot be told (a value is missing, a text stands where a number
+A rule is parsed into a syntax tree of known nodes and evaluated on it: Python's own `eval` is never called. Numbers are exact
+decimals, so that a price that goes up by 5 % is within `<= 0.05`. What cannot be evaluated (a value is missing, a text where a number
 is needed, a division by zero) is Unknown: neither true nor false, also behind `not`.
 """
 
@@ -44,12 +44,12 @@ WHAT = "a rule has names of inputs and outputs, numbers, texts, + - * /, compari
 
 
 class Unknown(Exception):
-    """It cannot be told whether a rule holds."""
+    """A rule cannot be evaluated: neither true nor false."""
 
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """A rule that was read."""
+    """A parsed rule."""
 
     text: str
     tree: ast.expr
@@ -57,54 +57,56 @@ class DecisionRule:
 
     @classmethod
     def of(cls, text: str, where: str = "rule") -> DecisionRule:
-        """Read a rule. Raises UsageError with everything in it that no rule may have."""
+        """Parse a rule. Raises UsageError with everything that is not allowed in it."""
         if len(text) > LONGEST:
             raise UsageError(f"a rule has at most {LONGEST} characters", where=where)
         try:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError) as err:
             said = err.msg if isinstance(err, SyntaxError) else str(err)
-            raise UsageError(f"this is no rule: {said}", where=f"{where}: {text}", next=WHAT) from None
+            raise UsageError(f"this is not a valid rule: {said}", where=f"{where}: {text}", next=WHAT) from None
         failures: list[Failure] = []
         names: set[tuple[str, str]] = set()
         if _depth(tree) > DEEPEST:
             what = f"is nested more than {DEEPEST} deep: leave out brackets, or let a list stand for many comparisons"
-            raise UsageError("this is no rule", where=where, failures=[Failure(what, f"{text[:60]}…")], next=WHAT)
+            raise UsageError(
+                "this is not a valid rule", where=where, failures=[Failure(what, f"{text[:60]}…")], next=WHAT
+            )
         _check(tree, failures, names)
         if not failures and not _is_truth(tree):
-            failures.append(Failure("says a value, not whether something holds", text))
+            failures.append(Failure("is a value, not a condition", text))
         if failures:
-            raise UsageError("this is no rule", where=f"{where}: {text}", failures=failures, next=WHAT)
+            raise UsageError("this is not a valid rule", where=f"{where}: {text}", failures=failures, next=WHAT)
         return cls(text, tree, frozenset(names))
 
     def check(self, inputs: Collection[str], outputs: Collection[str], where: str) -> None:
-        """Raise UsageError where a name is none of a contract's; one that is both an input and an output means the output."""
+        """Raise UsageError for names that the contract does not have; a name of both an input and an output means the output."""
         failures = []
         for side, name in sorted(self.names):
             places = {"inputs": name in inputs, "outputs": name in outputs}
             if side and not places[side]:
                 failures.append(
-                    Failure(f"is none of the {side}: {', '.join(sorted(_of(side, inputs, outputs)))}", name)
+                    Failure(f"is not one of the {side}: {', '.join(sorted(_of(side, inputs, outputs)))}", name)
                 )
             elif not side and not any(places.values()):
                 known = ", ".join(sorted({*inputs, *outputs}))
                 failures.append(Failure(f"is neither an input nor an output: {known}", name))
         if failures:
-            raise UsageError("the rule asks for what is not there", where=f"{where}: {self.text}", failures=failures)
+            raise UsageError("the rule uses unknown names", where=f"{where}: {self.text}", failures=failures)
 
     def holds(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
-        """Return whether the rule holds for a prediction. Raises Unknown where that cannot be told."""
+        """Return whether the rule holds for a prediction. Raises Unknown where it cannot be evaluated."""
         with localcontext(EXACT):
             try:
                 found = _value(self.tree, inputs, outputs)
             except (ArithmeticError, TypeError, ValueError):
                 raise Unknown("a number is divided by zero, or is too large to compute with") from None
         if not isinstance(found, bool):
-            raise Unknown(f"a value is {found}, which is neither yes nor no")
+            raise Unknown(f"a value is {found}, which is not a boolean")
         return found
 
     def broken(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[ast.expr]:
-        """Return the parts, joined by `and`, that do not hold for a prediction, or of which that cannot be told."""
+        """Return the parts, joined by `and`, that do not hold for a prediction or cannot be evaluated."""
         parts = (
             self.tree.values if isinstance(self.tree, ast.BoolOp) and isinstance(self.tree.op, ast.And) else [self.tree]
         )
@@ -141,14 +143,12 @@ def _depth(tree: ast.AST) -> int:
 
 
 def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]]) -> None:
-    """Collect the names of a tree, and every node that no rule may have."""
+    """Collect the names of a tree, and every node that is not allowed in a rule."""
     shown = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
     inner: list[ast.expr] = []
     match node:
         case ast.Constant(value=int() as value) if abs(value) >= 10**DIGITS:
-            failures.append(
-                Failure(f"has more than {DIGITS} digits, which is more than is compared exactly", shown[:40])
-            )
+            failures.append(Failure(f"has more than {DIGITS} digits, more than can be compared exactly", shown[:40]))
         case ast.Name(id=name):
             names.add(("", name))
         case ast.Attribute(value=ast.Name(id=side), attr=name) if side in SIDES:
@@ -167,7 +167,7 @@ def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]]) 
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
             _, fewest, most = FUNCTIONS[name]
             if not fewest <= len(args) <= most:
-                failures.append(Failure(f"{name} takes {fewest} to {most} values", shown))
+                failures.append(Failure(f"{name} takes {fewest} to {most} arguments", shown))
             inner = args
         case _:
             failures.append(Failure(f"{type(node).__name__} is not allowed", shown))
@@ -262,18 +262,18 @@ def _plain(value: Any) -> Any:
         if not math.isfinite(value):
             raise Unknown("a number is not finite")
         return Decimal(repr(value))
-    raise Unknown(f"a {type(value).__name__} is no value")
+    raise Unknown(f"a {type(value).__name__} is not a value")
 
 
 def _number(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Decimal:
     found = _value(node, inputs, outputs)
     if not isinstance(found, Decimal):
-        raise Unknown("a number is missing" if found is None else f"{found} is no number")
+        raise Unknown("a number is missing" if found is None else f"{found} is not a number")
     return found
 
 
 def _truth(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
     found = _value(node, inputs, outputs)
     if not isinstance(found, bool):
-        raise Unknown("a yes or no is missing" if found is None else f"{found} is neither yes nor no")
+        raise Unknown("a boolean value is missing" if found is None else f"{found} is not a boolean")
     return found

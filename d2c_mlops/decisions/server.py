@@ -1,4 +1,4 @@
-"""Serve the desk: the application in front, and behind it a thread that takes turns."""
+"""Run the decision service: the HTTP application, and a thread that proposes and applies decisions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from d2c_mlops.settings import Settings
 
 
 class Turns:
-    """Takes a turn every so many seconds, and at once when something was decided."""
+    """Thread that runs a decision cycle at an interval, and at once after a decision."""
 
     def __init__(self, ledger: Ledger, settings: Settings, every: float) -> None:
         self.ledger, self.settings, self.every = ledger, settings, every
@@ -33,11 +33,11 @@ class Turns:
         self.thread.start()
 
     def wake(self) -> None:
-        """Take a turn now."""
+        """Run a cycle now."""
         self.due.set()
 
     def close(self) -> None:
-        """Finish the turn that is going, and stop."""
+        """Finish the current cycle, and stop."""
         self.over.set()
         self.due.set()
         self.thread.join(60.0)
@@ -48,7 +48,7 @@ class Turns:
             try:
                 turn(self.ledger, self.settings, say=self._say, bear=True)
             except Exception as err:
-                LOG.error("turn failed", exc_info=err, extra={"facts": {}})
+                LOG.error("decision run failed", exc_info=err, extra={"facts": {}})
             self.due.wait(self.every)
 
     def _say(self, text: str) -> None:
@@ -56,12 +56,12 @@ class Turns:
 
 
 def desk(settings: Settings, ledger: Ledger, wake: Callable[[], None] = lambda: None) -> Desk:
-    """Return the desk. Raises UsageError when nobody could decide anything: no policy, no key, no secret for links."""
+    """Return the dependencies of the application. Raises UsageError when nobody can decide: no policy, no API key, no secret for links."""
     policies(settings)
     ring, secrets = Keyring(keys_file(settings)), keys(settings)
     if not secrets and not any(DECIDE in key.scopes for key in ring.keys.values()):
         raise UsageError(
-            "nobody could decide: there is no API key with the scope decide, and no secret for links",
+            "nobody can decide: no API key has the scope decide, and no secret for links is set",
             where=str(ring.file),
             next="`d2c keys create NAME --model MODEL --scope decide`, or `links = secret:NAME` in [decisions]",
         )
@@ -69,7 +69,7 @@ def desk(settings: Settings, ledger: Ledger, wake: Callable[[], None] = lambda: 
 
 
 def deployed(settings: Settings) -> Deciding | None:
-    """Return what a deployment needs so that people can decide; None where the project has no policy."""
+    """Return what a deployment of the decision service needs; None where the project has no policy."""
     if not settings.policies:
         return None
     texts = [text for each in settings.policies.values() for text in (each.apply, each.sign, *each.notify.values())]
@@ -78,7 +78,7 @@ def deployed(settings: Settings) -> Deciding | None:
 
 
 def serve(settings: Settings, ready: Callable[[], None], *, host: str, port: int, every: float) -> None:
-    """Serve until the process is told to stop; `ready` is called once it listens."""
+    """Serve until the process is stopped; `ready` is called once it listens."""
     import uvicorn
 
     check_port(host, port)

@@ -1,4 +1,4 @@
-"""How long it takes from a prediction to what is done about it, and how much of it people have to touch."""
+"""Statistics of decisions: time from prediction to action, share applied automatically, share overridden."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PEOPLE = ("approved", "edited", "rejected")
 
 @dataclass(frozen=True)
 class Stats:
-    """Figures of the decisions upon a model's predictions since a moment. Seconds; shares are 0..1; None where there is none."""
+    """Statistics of a model's decisions since a moment. Times in seconds; shares are 0..1; None where there is no data."""
 
     model: str
     since: datetime
@@ -99,10 +99,10 @@ def exposition(found: Sequence[Stats]) -> bytes:
     named: dict[str, tuple[str, list[str]]] = {
         "d2c_decisions": ("Decisions proposed in the last 30 days", ["model", "status"]),
         "d2c_decision_seconds": ("Seconds from prediction to action", ["model", "quantile"]),
-        "d2c_decision_answer_seconds": ("Seconds from asking a person to the answer, median", ["model"]),
-        "d2c_decision_auto_share": ("Share of decisions applied without asking", ["model"]),
-        "d2c_decision_overridden_share": ("Share of what people decided that they edited or rejected", ["model"]),
-        "d2c_decision_oldest_pending_seconds": ("Age of the decision that waits longest", ["model"]),
+        "d2c_decision_answer_seconds": ("Median seconds from notification to decision", ["model"]),
+        "d2c_decision_auto_share": ("Share of decisions applied automatically", ["model"]),
+        "d2c_decision_overridden_share": ("Share of manual decisions that were edits or rejections", ["model"]),
+        "d2c_decision_oldest_pending_seconds": ("Age in seconds of the oldest pending decision", ["model"]),
     }
     gauges = {name: Gauge(name, doc, labels, registry=registry) for name, (doc, labels) in named.items()}
     for each in found:

@@ -1,4 +1,4 @@
-"""Where decisions go: a web hook whose calls are signed, or a table of which each decision changes one row, once."""
+"""Targets of decisions: a web hook whose calls are signed, or a table of which each decision changes one row, once."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ OURS: dict[str, Any] = {"decision_id": sa.String(32), "decided_by": sa.String(25
 
 @dataclass(frozen=True)
 class ApplyOutcome:
-    """What came of an attempt: nothing to complain about when `what` is empty."""
+    """Result of an attempt to apply a decision; an empty `what` means success."""
 
     what: str = ""
     away: bool = False
     retry_after: float = 0.0
-    absent: bool = False  # the target has nothing for the decision's subject, and nothing may be added without asking
+    absent: bool = False  # the target has no row for the subject, and adding one needs approval
 
 
 class DecisionTarget(Protocol):
-    """Something that takes decisions."""
+    """Interface of a target that decisions are applied to."""
 
     @property
     def shown(self) -> str:
-        """Where that is, without secrets."""
+        """Location of the target, without secrets."""
 
     def apply(self, decision: Decision, contract: Contract, now: datetime) -> ApplyOutcome:
         """Apply a decision; the same decision again changes nothing. Raises Temporary, UsageError."""
 
     def close(self) -> None:
-        """Give back what was opened."""
+        """Close connections."""
 
 
 def open_target(policy: Policy) -> DecisionTarget:
-    """Return where a policy's decisions go. Raises UsageError where that is nothing that takes any."""
+    """Return the target of a policy. Raises UsageError where `apply` is not a supported location."""
     written = policy.said.apply
     location = resolve(written)
     if location.lower().startswith(("http://", "https://")):
@@ -64,12 +64,12 @@ def open_target(policy: Policy) -> DecisionTarget:
         return Hook(location, told, secret(name) if name else "", policy.said.allow_new)
     url, table = split_location(location)
     if not table or "://" not in url:
-        raise UsageError("decisions go to https://… or to URL::TABLE", where=f"{policy.where} apply")
+        raise UsageError("`apply` must be https://… or URL::TABLE", where=f"{policy.where} apply")
     return SqlTable(location, shown(location) if location == written else written, policy.said.allow_new)
 
 
 def message(decision: Decision) -> dict[str, Any]:
-    """Return what the other side is told."""
+    """Return the JSON message for a web hook."""
     names = ("prediction_id", "model", "version", "field", "value", "proposed", "verdict", "by", "reason")
     moments = ("predicted_at", "decided_at")
     told = {"decision_id": decision.id, "about": decision.about} | {name: getattr(decision, name) for name in names}
@@ -106,7 +106,7 @@ class Hook:
         return ApplyOutcome(said.what, said.away, said.retry_after)
 
     def close(self) -> None:
-        """Nothing is kept open between calls."""
+        """Do nothing: no connection stays open between calls."""
 
 
 @dataclass
@@ -134,11 +134,11 @@ class SqlTable:
                         connection.rollback()
                         return ApplyOutcome(f"{self.shown} has no row for {decision.title}", absent=True)
             except sa.exc.IntegrityError as err:
-                with engine.connect() as connection:  # another process that took the claim over may have been faster
+                with engine.connect() as connection:  # another process may have taken over the claim
                     known = sa.select(notes.c.decision_id).where(notes.c.decision_id == decision.id)
                     if connection.execute(known).first():
                         return ApplyOutcome()
-                return ApplyOutcome(f"the table refused it: {str(err.orig).strip().splitlines()[0]}")
+                return ApplyOutcome(f"the table refused the row: {str(err.orig).strip().splitlines()[0]}")
         return ApplyOutcome()
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class SqlTable:
     def _target(
         self, connection: sa.Connection, name: str, schema: str | None, decision: Decision, contract: Contract
     ) -> sa.Table:
-        """Return the table as it is; made where there is none."""
+        """Return the target table; create it where it is missing."""
         wanted = [*decision.about, decision.field]
         kinds = {one.name: TYPES[one.kind] for one in (*contract.input_fields, *contract.output_fields)}
         if not sa.inspect(connection).has_table(name, schema=schema):
@@ -185,7 +185,7 @@ class SqlTable:
         return found
 
     def _taken(self, connection: sa.Connection, notes: sa.Table, id: str, now: datetime) -> bool:
-        """Whether the decision is noted already; it is after this."""
+        """Record that the decision was applied; return whether it was recorded before."""
         if connection.execute(sa.select(notes.c.decision_id).where(notes.c.decision_id == id)).first():
             return True
         connection.execute(notes.insert(), {"decision_id": id, "applied_at": now})
@@ -194,7 +194,7 @@ class SqlTable:
     def _upsert(
         self, connection: sa.Connection, target: sa.Table, decision: Decision, contract: Contract, now: datetime
     ) -> bool:
-        """Change the row, or add one; false, and nothing done, where there is none and none may be added."""
+        """Update or insert the row; False, without a change, where it is missing and must not be added."""
         kinds = {one.name: one.kind for one in (*contract.input_fields, *contract.output_fields)}
         key = {
             name: _exact(target.c[name], _typed(kinds[name], value), self.shown)
@@ -221,17 +221,17 @@ def _column(name: str, kind: Any, key: bool) -> sa.Column[Any]:
 
 
 def _exact(column: sa.Column[Any], value: Any, where: str) -> Any:
-    """Return a key as the column compares it digit by digit: a database may compare text and numbers as floats.
+    """Return a key in the type of its column, so that it is compared exactly: a database may compare text and numbers as floats.
 
-    Raises UsageError where the column is of floats, which cannot tell keys beyond 2^53 apart.
+    Raises UsageError for a column of floats, which cannot distinguish keys beyond 2^53.
     """
     whole = value if isinstance(value, int) else int(value) if WHOLE.fullmatch(str(value)) else None
     if isinstance(value, bool) or whole is None or not isinstance(column.type, sa.Numeric | sa.Integer | sa.Float):
         return value
     if isinstance(column.type, sa.Float) and abs(whole) >= 2**53:
         raise UsageError(
-            f"column {column.name} holds floats, which cannot keep the key {value}", where=where,
-            next="make it BIGINT or text",
+            f"column {column.name} holds floats, which cannot store the key {value} exactly", where=where,
+            next="change its type to BIGINT or text",
         )  # fmt: skip
     return whole
 

@@ -1,4 +1,4 @@
-"""Tell who decides what waits for them: one message a person, with links of their own."""
+"""Notify deciders of pending decisions: one message per person, with personal links."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 
 def tell(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say: Say) -> int:
-    """Send what waits and was not told yet; return how many decisions that are. A channel that fails is tried again next time."""
+    """Notify deciders of new pending decisions; return their number. A failed notification is logged and retried next time."""
     if not policy.said.notify:
         return 0
     mine = and_(decisions.c.model == policy.model, decisions.c.status == "pending", decisions.c.notified_at.is_(None))
@@ -47,7 +47,7 @@ def tell(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say:
             for by, channel in policy.said.notify.items()
         ]
     except D2CError as err:
-        say(f"nobody was told about {policy.model}: {err}")
+        say(f"notification about {policy.model} failed: {err}")
         return 0
     if not any(sent):
         return 0
@@ -60,7 +60,7 @@ def tell(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say:
 def message(
     policy: Policy, settings: Settings, waiting: Sequence[Decision], by: str, more: bool, words: Words = NAMES
 ) -> tuple[str, str]:
-    """Return the title and the text for one who decides."""
+    """Return the title and the text of the notification for a decider."""
     count = f"{len(waiting)} or more decisions" if more else f"{len(waiting)} decision{'s' * (len(waiting) != 1)}"
     base, known = settings.decisions.url, keys(settings)
     lines = []
@@ -72,5 +72,7 @@ def message(
         if base and known:
             lines += [f"  {action}: {url}" for action, url in links_of(each, by, base, known[0]).items()]
         lines.append("")
-    lines.append(f"All of them: {base}" if base else f"All of them: d2c decisions list {policy.model}")
+    lines.append(
+        f"All pending decisions: {base}" if base else f"All pending decisions: d2c decisions list {policy.model}"
+    )
     return f"{count} about {policy.model}", "\n".join(lines)

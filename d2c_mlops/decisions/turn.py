@@ -1,4 +1,4 @@
-"""One turn: collect what services logged, propose, heed deadlines, tell who decides, apply what is due."""
+"""Decision cycle: collect prediction logs, propose decisions, apply deadlines, notify deciders, apply due decisions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from d2c_mlops.settings import Settings
 
 @dataclass
 class Turn:
-    """What came of a turn for one model."""
+    """Counts of a decision cycle for one model."""
 
     model: str
     proposed: Proposed = field(default_factory=Proposed)
@@ -38,20 +38,22 @@ class Turn:
 
 
 def quiet(text: str) -> None:
-    """Say nothing."""
+    """Ignore a progress message."""
 
 
 def policies(settings: Settings, model: str | None = None) -> list[Policy]:
     """Return the policy of one model, or of all that have one. Raises UsageError."""
     if model is None and not settings.policies:
         raise UsageError(
-            "nothing is decided here", where="settings.ini", next="write a section [decisions:MODEL] with `field = …`"
+            "no decision policy is configured",
+            where="settings.ini",
+            next="add a section [decisions:MODEL] with `field = …`",
         )
     return [Policy.of(each, settings) for each in ([model] if model else settings.policies)]
 
 
 def collect_all(ledger: Ledger, settings: Settings) -> int:
-    """Load what the services of the store logged; return how many predictions were new."""
+    """Load the prediction logs of the store's services; return how many predictions were new."""
     found = [collect(ledger, each) for each in folders(settings)]
     if any(each.new_aborts for each in found):
         settle_rollouts(ledger, settings)
@@ -59,7 +61,7 @@ def collect_all(ledger: Ledger, settings: Settings) -> int:
 
 
 def collected(ledger: Ledger, settings: Settings, model: str | None, now: datetime, write: bool = True) -> list[Turn]:
-    """Make decisions of what services logged and batches answered, and apply nothing."""
+    """Collect prediction logs and propose decisions; apply nothing."""
     chosen = policies(settings, model)
     collect_all(ledger, settings)
     return [Turn(each.model, propose(ledger, each, now, write=write)) for each in chosen]
@@ -72,9 +74,9 @@ def turn(
     *,
     clock: Callable[[], datetime] = now_utc,
     say: Say = quiet,
-    bear: bool = False,  # let the failure of one model not keep the others
+    bear: bool = False,  # a failure of one model does not stop the others
 ) -> list[Turn]:
-    """Do all of it, for one model or for all with a policy; safe beside any number of others that do the same."""
+    """Run the decision cycle for one model or for all with a policy; safe when several processes run it at once."""
     chosen = policies(settings, model)
     collect_all(ledger, settings)
     turns = []

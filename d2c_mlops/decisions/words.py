@@ -1,4 +1,4 @@
-"""Values and rules in the words of who decides: rounded by the contract's units, and never in the syntax of a rule."""
+"""Values and rules as text for deciders: values rounded by the contract's units, rules as sentences."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def shown(value: Any, field: Field | None = None, exact: bool = False) -> str:
 
 
 def typed(value: Any, field: Field | None = None) -> str:
-    """Return a value as it is typed to be edited: rounded, without a unit and without separators."""
+    """Return a value as text for an input field: rounded, without unit and separators."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return "" if value is None else shown(value) if isinstance(value, bool) else str(value)
     digits = _digits(field)
@@ -188,7 +188,7 @@ def _moment(text: str) -> str:
 
 @dataclass(frozen=True)
 class Words:
-    """A contract's fields by name, for who reads about them."""
+    """Labels and texts of a contract's fields."""
 
     inputs: Mapping[str, Field]
     outputs: Mapping[str, Field]
@@ -198,19 +198,19 @@ class Words:
 
     @classmethod
     def of(cls, contract: Contract | None) -> Words:
-        """Return the words of a contract; without one, names are all there is."""
+        """Return the texts of a contract; without one, fields are shown by name."""
         if contract is None:
             return cls({}, {})
         return cls({one.name: one for one in contract.input_fields}, {one.name: one for one in contract.output_fields})
 
     def field(self, name: str, side: str = "") -> Field | None:
-        """Return a field; a name that is both an input and an output means the output."""
+        """Return a field; a name of both an input and an output means the output."""
         if side:
             return (self.inputs if side == "inputs" else self.outputs).get(name)
         return self.outputs.get(name) or self.inputs.get(name)
 
     def label(self, name: str, side: str = "") -> str:
-        """Return what a field is called: its description where that is short and no other field's, else its name."""
+        """Return a field's label: its description where that is short and unique, else its name."""
         found = self.field(name, side)
         plain = name.replace("_", " ").strip()
         if found is None:
@@ -226,7 +226,7 @@ class Words:
         return text if text[:2].isupper() else f"{text[:1].lower()}{text[1:]}"
 
     def title(self, name: str, side: str = "") -> str:
-        """Return a field's label as it stands at the head of a row."""
+        """Return a field's label with a capital letter, for the head of a row."""
         text = self.label(name, side)
         return f"{text[:1].upper()}{text[1:]}"
 
@@ -267,7 +267,7 @@ def _truth(node: ast.expr, words: Words, negated: bool) -> str:
 
 
 def _inside(node: ast.expr, words: Words, negated: bool, both: bool) -> str:
-    """Return one side of an and or an or; what is joined the other way is set apart."""
+    """Return one side of an `and` or `or`; a nested operator of the other kind gets 'either'."""
     text = _truth(node, words, negated)
     inner = node.operand if isinstance(node, ast.UnaryOp) else node
     other = isinstance(inner, ast.BoolOp) and " or " in text
@@ -295,7 +295,7 @@ def _compared(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Wor
 
 
 def _difference(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Words) -> str:
-    """Return how far two values lie apart; empty where a comparison asks for something else."""
+    """Return a comparison of the difference of two values as text; empty for other comparisons."""
     if not _is_number(second):
         return ""
     whole, base = (
@@ -329,7 +329,7 @@ def _ordered(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Word
 
 
 def _noun(node: ast.expr, words: Words, field: Field | None = None) -> str:
-    """Return what a rule computes with, as a noun; `field` tells the unit of a constant."""
+    """Return an operand of a rule as a noun; `field` gives the unit of a constant."""
     match node:
         case ast.Constant():
             return _constant(node, field)
@@ -363,7 +363,7 @@ def _is_truth(node: ast.expr) -> bool:
 
 
 def _group(node: ast.expr, words: Words, field: Field | None) -> str:
-    """Return a noun that stays one beside another operator, as brackets do."""
+    """Return an operand as a noun that is unambiguous beside another operator, as in brackets."""
     match node:
         case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(right):
             return _noun(node, words, field)
@@ -377,7 +377,7 @@ def _group(node: ast.expr, words: Words, field: Field | None) -> str:
 
 
 def _field(node: ast.expr, words: Words) -> Field | None:
-    """Return the field whose unit a value has; None where it has another one, or none."""
+    """Return the field whose unit an expression has; None where it has another unit or none."""
     match node:
         case ast.Name(id=name):
             return words.field(name)

@@ -50,15 +50,15 @@ def check(root: Path, wanted: str) -> None:
     failures = [Failure("was changed", name) for name, value in found.items() if listed.get(name, value) != value]
     failures += [Failure("is missing", name) for name in listed if name not in found]
     failures += [Failure("was added", name) for name in found if name not in listed]
-    failures += [Failure("is not what its source compiles to", name) for name in _foreign_code(root)]
+    failures += [Failure("does not match its source", name) for name in _foreign_code(root)]
     if failures:
         raise _refused(root, failures)
 
 
 def _refused(root: Path, failures: list[Failure]) -> DataRefused:
     return DataRefused(
-        "the files of the service are not those that were packaged", where=str(root), failures=failures,
-        next="do not use them: remove the Bento or the image, then `d2c package` and `d2c deploy` make them anew",
+        "the files of the service differ from the packaged ones", where=str(root), failures=failures,
+        next="do not run them: remove the Bento or the image, then run `d2c package` and `d2c deploy` again",
     )  # fmt: skip
 
 

@@ -134,7 +134,7 @@ def test_a_damaged_file_of_keys_lets_nobody_cause_anything(tmp_path: Path) -> No
     predicted(ledger, "P-1", 10.1)
     keys_file(held).parent.mkdir(parents=True)
     keys_file(held).write_text("{")
-    with pytest.raises(UsageError, match="file of keys"):
+    with pytest.raises(UsageError, match="not an API key file"):
         propose(ledger, policy, NOW)
     assert listed(ledger) == []
 

@@ -213,9 +213,9 @@ def test_looking_at_what_would_be_proposed_keeps_nothing(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["auto = cst > 1"], "cst: is neither"), (["auto = inputs.price > 1"], "price: is none of the inputs"),
-        (["auto = price + 1"], "says a value"), (["apply = prices.csv"], "URL::TABLE"),
-        (["apply = http://shop.example/x"], "open line"),
+        (["auto = cst > 1"], "cst: is neither"), (["auto = inputs.price > 1"], "price: is not one of the inputs"),
+        (["auto = price + 1"], "is a value, not a condition"), (["apply = prices.csv"], "URL::TABLE"),
+        (["apply = http://shop.example/x"], "unencrypted connection"),
     ],
 )  # fmt: skip
 def test_a_policy_that_does_not_fit_is_told(lines: list[str], said: str, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_only_those_who_may_decide_once_and_within_the_limits(tmp_path: Path) ->
         (4.0, "allow does not hold"),
         (2000.0, "less than or equal"),
         ("ten", "valid number"),
-        (None, "needed"),
+        (None, "required"),
     ):
         with pytest.raises(DataRefused, match=said):
             decide(ledger, policy, id, "edit", by="jo", now=NOW, value=value, reason="x")
@@ -452,7 +452,7 @@ def test_a_table_whose_key_is_a_float_takes_no_number_of_19_digits(tmp_path: Pat
         connection.execute(sa.text("INSERT INTO prices VALUES (1239162456494753670, 10)"))
     made = approved(ledger, policy, "1239162456494753671")
     assert apply_due(ledger, policy, clock=clock(minutes=2)).failed == 1
-    assert "cannot keep the key 1239162456494753671" in (find(ledger, made.id).error or "")
+    assert "cannot store the key 1239162456494753671 exactly" in (find(ledger, made.id).error or "")
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT price FROM prices")).scalars().all() == [10.0]
 
@@ -612,7 +612,7 @@ def test_the_commands_lead_from_a_prediction_to_its_action(tmp_path: Path, monke
     ids = {each["about"]["sku"]: each["id"] for each in json.loads(d2c("list", "--json"))}
     assert set(ids) == {"P-2", "P-3", "P-4"}
     d2c("approve", ids["P-2"][:8], "--by", "jo")
-    assert "against the policy" in d2c("edit", ids["P-3"], "3", "--reason", "x", code=3)
+    assert "violates the policy" in d2c("edit", ids["P-3"], "3", "--reason", "x", code=3)
     assert "edited by jo" in d2c("edit", ids["P-3"], "31.5", "--reason", "round", "--by", "jo")
     d2c("reject", ids["P-4"], "--reason", "no")
     d2c("approve", ids["P-4"], code=2)

@@ -276,9 +276,9 @@ def test_reasons_are_written_down_in_words_and_name_what_does_not_hold(waiting) 
     _, ledger, _ = waiting
     reasons = {each.title: each.reason for each in listed(ledger)}
     assert reasons == {
-        "P-1": "asked, because this does not hold: the price to ask differs from the price today by at most 5 %",
+        "P-1": "needs approval, because this does not hold: the price to ask differs from the price today by at most 5 %",
         "P-2": "allow does not hold: the price to ask is at least what it costs",
-        "P-3": "applied unasked, because the price to ask differs from the price today by at most 5 % and the price to ask is below 50.00 EUR",
+        "P-3": "applied automatically, because the price to ask differs from the price today by at most 5 % and the price to ask is below 50.00 EUR",
     }
 
 

@@ -98,7 +98,7 @@ class App:
         self.routes |= {path: {"GET": handler, "HEAD": handler} for path, handler in gets.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, whatever happens; what goes wrong on our side is logged and not told."""
+        """Answer a request; an unexpected error is logged, and its details are not sent to the caller."""
         if scope["type"] != "http":
             await (self.inner or lifespan)(scope, receive, send)
             return
@@ -123,11 +123,11 @@ class App:
                 of_major(request, self.served, self.keeping.majors)
             )
             if handlers is None:
-                return problem(404, "There is nothing at this path", f"there is {', '.join(sorted(self.routes))}")
+                return problem(404, "Not found", f"known paths: {', '.join(sorted(self.routes))}")
             handler = handlers.get(scope["method"])
             if handler is None:
                 allow = ", ".join(handlers)
-                return problem(405, "This path does not take this method", f"it takes {allow}", {"allow": allow})
+                return problem(405, "Method not allowed", f"allowed: {allow}", {"allow": allow})
             if self.settings.mode != "production" and scope["path"] not in OPEN:
                 check_origin(request, self.settings.hosts)
             if scope["method"] == "POST":
@@ -143,7 +143,7 @@ class App:
         except LookupError as err:
             if request.sent or str(err) != "not loaded":
                 return self._broken(request, err)
-            return problem(503, "The model is not loaded yet", "retry later", {"retry_after": "1"})
+            return problem(503, "Model not loaded", "retry later", {"retry_after": "1"})
         except Exception as err:
             return self._broken(request, err)
         finally:
@@ -153,7 +153,7 @@ class App:
         LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": request.scope["path"]}})
         if request.sent:
             raise err  # an answer has begun; cutting it off is all that is left
-        return problem(500, "The service failed", "the fault is ours and is in the service's log")
+        return problem(500, "Internal server error", "the error is in the service's log")
 
     async def _traced(self, request: Request) -> Answer | None:
         with self.keeping.tracer.span(request) as span:
@@ -184,7 +184,9 @@ class App:
         if request.probe:
             served = served.for_probes
         if reasons and not served.explains:
-            raise HttpRefused(problem(404, "This model gives no reasons", "POST /predict asks for predictions alone"))
+            raise HttpRefused(
+                problem(404, "Model gives no reasons", "use POST /predict for predictions without reasons")
+            )
         if (request.header(b"content-type") or b"").lower().startswith(STREAM):
             await Streamed(self, request, served, reasons).run()
             return None
@@ -231,7 +233,7 @@ class App:
             raise refused(err, served) from None
         except DataRefused as err:
             errors = [{"where": f.where, "message": f.what} for f in err.failures] or [{"message": err.what}]
-            raise HttpRefused(problem(422, "The model cannot answer this", err.what, errors=errors)) from None
+            raise HttpRefused(problem(422, "Model cannot predict these records", err.what, errors=errors)) from None
         finally:
             seconds = perf_counter() - start if timed.seconds is None else timed.seconds
             for estimate in asked if at_once else ():
@@ -255,11 +257,11 @@ class App:
         answer = orjson.dumps({"feedback_id": told.id})
         if told.given is not None and (former := self.told.get(told.id)) is not None:
             if former != told.content:
-                why = f"{told.action} was told of this prediction before, with another reason, value or time: the first holds"
-                raise HttpRefused(problem(409, "This was told before", why))
+                why = f"{told.action} feedback on this prediction exists with another reason, value or time; the first is kept"
+                raise HttpRefused(problem(409, "Feedback already exists", why))
             return Answer(answer, 200, idempotency_replayed="true")
         if self.keeping.logbook is None or not self.keeping.logbook.append(told.line):
-            raise HttpRefused(problem(503, "Feedback cannot be kept now", "send it again later", {"retry_after": "5"}))
+            raise HttpRefused(problem(503, "Feedback cannot be stored now", "retry later", {"retry_after": "5"}))
         if told.given is not None:
             if len(self.told) >= REMEMBERED:
                 del self.told[next(iter(self.told))]
@@ -313,7 +315,7 @@ class App:
 
     async def readyz(self, request: Request, served: Served) -> Answer:
         if self.keeping.draining:
-            return problem(503, "The service is about to stop", "ask another one")
+            return problem(503, "Service is shutting down", "send the request to another replica")
         return Answer(b"ok\n", media=TEXT)
 
     # --- who asks, and what is kept of it

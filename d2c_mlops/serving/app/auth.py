@@ -52,11 +52,11 @@ def token_of(request: Request) -> str | None:
 def unwelcome(reason: str, model: str) -> Answer:
     """Return the answer to a caller whose key is refused: 403 when it is a key, but not for this."""
     if reason == "key of another model":
-        return problem(403, "This key is for another model", f"ask for a key for {model}")
+        return problem(403, "API key is for another model", f"use a key for {model}")
     if reason.startswith("key without"):
-        return problem(403, "This key is for something else", f"{reason}: ask for another key for {model}")
+        return problem(403, "API key lacks the required scope", f"{reason}: use another key for {model}")
     headers = {"www_authenticate": 'Bearer realm="d2c"'}
-    return problem(401, "A valid API key is needed", f"{reason}: send Authorization: Bearer KEY", headers)
+    return problem(401, "A valid API key is required", f"{reason}: send Authorization: Bearer KEY", headers)
 
 
 def from_here(request: Request) -> bool:
@@ -82,7 +82,7 @@ async def once(
     text = key.decode("latin-1")
     if not KEY_FORM.fullmatch(text):
         why = "1 to 200 visible characters of ASCII, without spaces"
-        raise HttpRefused(problem(400, "The Idempotency-Key is not well formed", why))
+        raise HttpRefused(problem(400, "Malformed Idempotency-Key", why))
     digest = former = blake2b(body, digest_size=16).hexdigest()
     secret = b""
     if served.mask is not None:
@@ -106,11 +106,11 @@ async def once(
             if found == packed:
                 return answer
     except Conflict:
-        why = "a key stands for one body; use another key"
-        raise HttpRefused(problem(422, "This Idempotency-Key was used for another body", why)) from None
+        why = "use a new key for a new body"
+        raise HttpRefused(problem(422, "Idempotency-Key was already used with another body", why)) from None
     except Full as err:
-        why, wait = f"{err.why}; send the call again later, or without the key", {"retry_after": str(ceil(err.wait))}
-        raise HttpRefused(problem(503, "The answer cannot be kept", why, wait)) from None
+        why, wait = f"{err.why}; retry later, or without the Idempotency-Key", {"retry_after": str(ceil(err.wait))}
+        raise HttpRefused(problem(503, "Answer cannot be stored", why, wait)) from None
     head, _, body = unsealed(found, secret).partition(b"\n")
     status, logged = orjson.loads(head)
     again = {"x_prediction_logged": logged} if logged else {}

@@ -33,8 +33,8 @@ class Streamed:
         """Answer until the body ends."""
         request, settings = self.request, self.app.settings
         if request.header(b"idempotency-key") is not None:
-            why = "send the records as one JSON body, or without the key"
-            raise HttpRefused(problem(400, "A stream takes no Idempotency-Key", why))
+            why = "send the records as one JSON body, or without the Idempotency-Key"
+            raise HttpRefused(problem(400, "Streams do not support Idempotency-Key", why))
         rest, waiting, error = b"", [], None
         parts = request.stream(settings.max_body, settings.read_seconds)
         try:
@@ -101,7 +101,7 @@ class Streamed:
             if len(records) > 1:
                 return {i: a for index, one in records.items() for i, a in self._predict({index: one}, faults).items()}
             (index,) = records
-            faults[index] = orjson.loads(problem(422, "The model cannot answer this", str(err)).body)
+            faults[index] = orjson.loads(problem(422, "Model cannot predict these records", str(err)).body)
             return {}
         self.answered += len(asked)
         indexes = list(records)

@@ -87,7 +87,7 @@ def loading(folder: Path, described: dict[str, Any]) -> Served:
     except (DataRefused, ValidationError):
         pass
     except Exception as err:
-        LOG.warning("the synthetic record is not answered", exc_info=err, extra={"facts": {"model": made.name}})
+        LOG.warning("the model fails on the synthetic record", exc_info=err, extra={"facts": {"model": made.name}})
     return made
 
 
@@ -115,7 +115,7 @@ def open_keyring() -> Keyring | None:
         model = about()["model"]
         if ring is None or not ring.any_for(model, datetime.now(UTC)):
             raise UsageError(
-                f"in production {model} is not served without an API key",
+                f"production mode requires an API key for {model}",
                 where=settings.keys or "[service] keys",
                 next=f"`d2c keys create NAME --model {model}`",
             )
@@ -204,7 +204,7 @@ def drain_on_sigterm() -> None:
             former(number, None)
 
     def late() -> None:
-        LOG.error("the service did not end in time", extra={"facts": {"seconds": settings.max_seconds}})
+        LOG.error("the service did not stop in time", extra={"facts": {"seconds": settings.max_seconds}})
         time.sleep(0.2)  # for that line
         os._exit(1)  # the prediction log is safe, as from kill -9
 

@@ -58,7 +58,9 @@ def checked(contract: Contract, frame: pd.DataFrame, where: str, untyped: bool) 
         raise DataRefused(err.what, where=err.where, next=err.next, failures=[*failures, *rest]) from None
     if failures:
         raise DataRefused(
-            "the data breaks its contract", where=f"{contract.name} {contract.version} {where}", failures=failures
+            "the data does not match its contract",
+            where=f"{contract.name} {contract.version} {where}",
+            failures=failures,
         )
     return found
 
@@ -88,7 +90,7 @@ def _column(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Serie
             return cells, _wrong(cells, numbers.isna(), f"is no {'number' if one.kind == 'number' else 'whole number'}")
         if untyped:
             return cells, ""
-    return cells, "" if kind in TAKEN[one.kind] else f"holds {kind} where {one.kind} is asked for"
+    return cells, "" if kind in TAKEN[one.kind] else f"holds {kind}, expected {one.kind}"
 
 
 def _texts(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
@@ -98,7 +100,7 @@ def _texts(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
     fraction = texts.str.contains(".", regex=False, na=False).to_numpy(bool)
     strange = column.map(lambda value: not isinstance(value, PLAIN)).to_numpy(bool) & column.notna().to_numpy(bool)
     wrong = pd.Series(lost | strange | (fraction & ~text), index=column.index)
-    fault = _wrong(column, wrong, "is no identifier (a fraction, or digits that a float has lost)")
+    fault = _wrong(column, wrong, "is not an identifier (a fraction, or a float that lost digits)")
     return (column, fault) if fault else (texts, "")
 
 
@@ -111,7 +113,7 @@ def _inexact(column: pd.Series[Any]) -> str:
 
     if pd.api.types.is_signed_integer_dtype(column.dtype):
         return ""
-    return _wrong(column, column.map(wrong).astype(bool), "does not fit 64 bits, or has lost digits in a float")
+    return _wrong(column, column.map(wrong).astype(bool), "does not fit into 64 bits, or is a float that lost digits")
 
 
 def _gaps(one: Field, column: pd.Series[Any]) -> str:
@@ -123,7 +125,7 @@ def _gaps(one: Field, column: pd.Series[Any]) -> str:
 def _truths(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
     words = column.astype("str").str.strip().str.lower()
     told = words.map({**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)})
-    if fault := _wrong(column, told.isna(), "is neither true nor false"):
+    if fault := _wrong(column, told.isna(), "is not a boolean"):
         return column, fault
     return told.astype("boolean"), ""
 
@@ -132,7 +134,7 @@ def _moments(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Seri
     words, day = column.astype("str").str.strip(), one.kind == "date"
     layout = DAY if day else CLOCK + (ZONE if untyped else f"(?:{ZONE})?")
     made = pd.to_datetime(words.where(column.notna()), format="ISO8601", errors="coerce", utc=not day)
-    asked = "a day, as 2024-01-31" if day else "a moment with its zone, as 2024-01-31T12:00:00Z"
+    asked = "a date such as 2024-01-31" if day else "a time with a zone such as 2024-01-31T12:00:00Z"
     fault = _wrong(column, ~words.str.fullmatch(layout).astype(bool) | made.isna(), f"is not {asked}")
     return (column, fault) if fault else (made, "")
 

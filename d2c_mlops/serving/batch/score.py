@@ -87,14 +87,12 @@ def score(
     model = load_version(version, settings)
     contract = model.contract
     if reasons and not explains(model):
-        raise UsageError(f"{version.model} gives no reasons", next="leave --reasons out")
+        raise UsageError(f"{version.model} gives no reasons", next="run the command without --reasons")
     read = read_records(source, contract, form)
     rows = with_formulas(read.frame) if read.untyped else read.frame
     frame = checked(contract, rows, shown(source), read.untyped)
     if frame.empty:
-        raise DataRefused(
-            "there is no record to answer", where=shown(source), next="look at the table: is it the right one?"
-        )
+        raise DataRefused("the source has no records", where=shown(source), next="check that this is the right table")
     writer = find_sink(sink, settings)
     identity = identity_of(contract, nullable=not writer.unique)
     batch = Batch(
@@ -104,10 +102,10 @@ def score(
     both = Both(model, version, load_version(beside[1], settings), *beside, reasons) if beside else None
     if writer.unique and (twice := list(islice(repeated(frame, identity), 20))):
         raise DataRefused(
-            f"{shown(sink)} keeps one row per {', '.join(identity)}, and the source has more",
+            f"{shown(sink)} stores one row per {', '.join(identity)}, and the source has duplicates",
             where=shown(source),
             failures=twice,
-            next="leave one record for each in the source, or write to a file",
+            next="remove the duplicates from the source, or write to a file",
         )
     with writer.open(sink, batch) as out:
         start = out.resumed_at
@@ -204,9 +202,7 @@ def _apart(source: str, sink: str) -> None:
     read = place.iterdir() if place.is_dir() else [place]
     same = target.exists() and any(each.exists() and each.samefile(target) for each in read)
     if same or source == sink:
-        raise UsageError(
-            "the answers would overwrite the records that they answer", where=shown(sink), next="name another sink"
-        )
+        raise UsageError("the predictions would overwrite the source", where=shown(sink), next="name another sink")
 
 
 def _digest(
@@ -229,5 +225,5 @@ def repeated(frame: pd.DataFrame, identity: tuple[str, ...]) -> Iterator[Failure
     twice = frame[frame.duplicated(list(identity), keep=False)]
     for key, group in twice.groupby(list(identity), sort=False):
         yield Failure(
-            f"stands {len(group)} times in the source", ", ".join(map(str, key if isinstance(key, tuple) else (key,)))
+            f"occurs {len(group)} times in the source", ", ".join(map(str, key if isinstance(key, tuple) else (key,)))
         )

@@ -89,7 +89,8 @@ def find_sink(location: str, settings: Settings) -> Sink:
                 sink.settings = settings
             return sink  # type: ignore[no-any-return]
     raise UsageError(
-        "no sink takes this location; known: " + "; ".join(f"{name} ({one.expects})" for name, one in known.items()),
+        "no sink supports this location; supported: "
+        + "; ".join(f"{name} ({one.expects})" for name, one in known.items()),
         where=shown(location),
         next="check the spelling of the file's suffix or of the URL",
     )
@@ -152,7 +153,7 @@ class FileSink:
     def open(self, location: str, batch: Batch) -> Iterator[Out]:
         path = Path(location).expanduser()
         if not path.parent.is_dir():
-            raise UsageError("there is no such folder", where=str(path.parent), next=f"mkdir -p {path.parent}")
+            raise UsageError("the folder does not exist", where=str(path.parent), next=f"mkdir -p {path.parent}")
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         out = _File(path, draft)
         try:

@@ -33,7 +33,7 @@ def read_records(source: str, contract: Contract, form: FileFormat | None = None
     form = form or FileFormat()
     read = parts_at(source, form)
     part = read.parts[0] if len(read.parts) == 1 else _fitting(read.parts, source, contract)
-    notes = (*part.notes, *(f"{name}: not read, no source reads such a file" for name in read.unread))
+    notes = (*part.notes, *(f"{name}: not read, no source supports this file type" for name in read.unread))
     if part.unit != "line":
         return RecordSource(part.frame.reset_index(drop=True), False, notes)
     (marked,), origin = labelled([part])
@@ -41,9 +41,9 @@ def read_records(source: str, contract: Contract, form: FileFormat | None = None
     (plain,) = plain_cells([marked], cells_of(contract), form, told)
     if told.failures:
         raise DataRefused(
-            "cells cannot be read without a guess",
+            "cells are ambiguous",
             where=shown(source),
-            next="mend them at their source, or declare what they mean: --decimal , or --decimal . for numbers, --dates dmy or --dates mdy for dates",
+            next="correct them at their source, or declare their format: --decimal , or --decimal . for numbers, --dates dmy or --dates mdy for dates",
             failures=told.failures,
         )
     return RecordSource(plain.frame, True, (*notes, *told.notes))

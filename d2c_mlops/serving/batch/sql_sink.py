@@ -42,14 +42,16 @@ class SqlSink:
     def open(self, location: str, batch: Batch) -> Iterator[Out]:
         url, table = split_location(location)
         if not table:
-            raise UsageError("the table is not named", where=shown(location), next=f"name it: {shown(url)}::forecasts")
+            raise UsageError(
+                "the table name is missing", where=shown(location), next=f"name it: {shown(url)}::forecasts"
+            )
         with sql_trouble(location):
             engine = sa.create_engine(url, poolclass=sa.NullPool)
             target, notes = _tables(table, batch)
             with engine.begin() as connection:
                 made = _fit(connection, target, shown(location))
                 notes.create(connection, checkfirst=True)
-                if made:  # what was noted of a table of this name went with it
+                if made:  # notes about a former table of this name are void
                     connection.execute(notes.delete().where(notes.c.sink == target.name))
                 done = _begin(connection, notes, target.name, batch)
         yield _Table(engine, target, notes, batch, location, resumed_at=done)
@@ -66,7 +68,8 @@ def _tables(name: str, batch: Batch) -> tuple[sa.Table, sa.Table]:
     clash = {"model", "version", "reasons", "scored_at"} & {one.name for one in batch.contract.output_fields}
     if clash:
         raise UsageError(
-            f"the answer has columns of our own: {', '.join(sorted(clash))}", next="rename them in the contract"
+            f"the output uses reserved column names: {', '.join(sorted(clash))}",
+            next="rename these fields in the contract",
         )
     columns += [sa.Column("model", sa.String(64), primary_key=True)]
     columns += [sa.Column("version", sa.Integer, primary_key=True, autoincrement=False)]
@@ -122,13 +125,13 @@ def _fit(connection: sa.Connection, target: sa.Table, where: str) -> bool:
     missing = [column.name for column in target.columns if column.name not in there]
     key = inspector.get_pk_constraint(target.name, schema=target.schema)["constrained_columns"]
     wanted = [column.name for column in target.primary_key.columns]
-    failures = [Failure("is not there", name) for name in missing]
+    failures = [Failure("is missing", name) for name in missing]
     if set(key) != set(wanted):
-        failures.append(Failure(f"is ({', '.join(key)}) and has to be ({', '.join(wanted)})", "primary key"))
+        failures.append(Failure(f"is ({', '.join(key)}), expected ({', '.join(wanted)})", "primary key"))
     if failures:
         raise UsageError(
-            f"the table {target.name} cannot take these answers", where=where, failures=failures,
-            next="name another table: it is made as it has to be",
+            f"the table {target.name} does not fit these predictions", where=where, failures=failures,
+            next="use a new table name: the table is created with the right columns",
         )  # fmt: skip
     return False
 

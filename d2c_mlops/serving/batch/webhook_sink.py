@@ -178,8 +178,8 @@ class _Hook:
             said = post(self.url, body, headers)
             if said.status in (401, 403):
                 raise UsageError(
-                    f"the web hook does not know the sender ({said.what})", where=shown_hook(self.url),
-                    next=f"set {TOKEN} to its token and run the same command again: it goes on where it stopped",
+                    f"the web hook refused the credentials ({said.what})", where=shown_hook(self.url),
+                    next=f"set {TOKEN} to its token and run the same command again: it resumes where it stopped",
                 )  # fmt: skip
             if not said.away:
                 return said.what
@@ -188,9 +188,9 @@ class _Hook:
                 self.sleep(min(wait, LONGEST_WAIT))
                 wait *= 2
         raise Temporary(
-            f"the web hook did not take the answers from number {place} on, {TRIES} times ({said.what})",
+            f"the web hook did not accept the predictions from number {place} on, {TRIES} times ({said.what})",
             where=shown_hook(self.url),
-            next="run the same command again: it goes on where it stopped",
+            next="run the same command again: it resumes where it stopped",
         )
 
     def _bury(self, part: list[Letter], refusal: str) -> None:
@@ -236,7 +236,7 @@ def check_line(location: str, where: str = "") -> None:
     url = urlsplit(location)
     if url.scheme.lower() == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
         place = where or shown_hook(location)
-        raise UsageError("answers are not sent over an open line", where=place, next="use https://")
+        raise UsageError("predictions are not sent over an unencrypted connection", where=place, next="use https://")
 
 
 def shown_hook(url: str) -> str:
@@ -273,7 +273,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIM
         wait = _retry_after(error.headers.get("retry-after")) if away else 0.0
         return Said(f"HTTP {error.code}", away, wait, error.code)
     except (http.client.InvalidURL, ValueError):  # their texts repeat the URL
-        return Said("the URL is not well formed", True)
+        return Said("the URL is malformed", True)
     except (OSError, TimeoutError, http.client.HTTPException) as error:
         return Said(str(getattr(error, "reason", error)) or type(error).__name__, True)
 

@@ -33,7 +33,7 @@ def client(language: str, model: str, contract: Contract, explains: bool) -> str
     """Return the source of a client. Raises UsageError for a language that is not known."""
     known = languages()
     if language not in known:
-        raise UsageError(f"no client is written in {language!r}", next=f"use one of: {', '.join(sorted(known))}")
+        raise UsageError(f"no client generator for {language!r}", next=f"use one of: {', '.join(sorted(known))}")
     return known[language].write(model, contract, explains)
 
 

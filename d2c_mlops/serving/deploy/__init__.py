@@ -108,11 +108,11 @@ def deploy(plan: DeployPlan, target: str, folder: Path) -> list[Path]:
     """Write the files of a target and return their paths; what an earlier call wrote is replaced, nothing else."""
     known = targets()
     if target not in known:
-        raise UsageError(f"there is no target {target!r}", next=f"use one of: {', '.join(known)}")
+        raise UsageError(f"unknown target {target!r}", next=f"use one of: {', '.join(known)}")
     made = {folder / name: text for name, text in known[target].files(plan).items()}
     foreign = [path for path in made if path.exists() and MARK not in path.read_text(encoding="utf-8")[:2000]]
     if foreign:
-        raise UsageError("this file is not from d2c", where=str(foreign[0]), next="move it, or give another --out")
+        raise UsageError("d2c did not write this file", where=str(foreign[0]), next="move it, or give another --out")
     for path, text in made.items():
         write_atomic(path, text.encode())
     return list(made)
@@ -131,22 +131,24 @@ def size_of(
     """Return the size of a replica, how many there are, and a sentence about where the figures are from."""
     for option, value in (("--cpu", cpu), ("--memory", memory_mb), ("--rate", rate), ("--latency", request_ms)):
         if value is not None and not 0 < value < math.inf:
-            raise UsageError(f"{value:g} is not more than 0", where=option)
+            raise UsageError(f"{value:g} must be above 0", where=option)
     if replicas is not None and not 1 <= replicas[0] <= replicas[1]:
-        raise UsageError("give the least, at 1 the fewest, then the most", where="--replicas", next="--replicas 2 6")
+        raise UsageError("give the minimum (1 or more), then the maximum", where="--replicas", next="--replicas 2 6")
     if replicas is not None and alone:
-        raise UsageError("one replica is started there", where="--replicas", next="--to kubernetes starts more")
+        raise UsageError(
+            "this platform starts one replica only", where="--replicas", next="--to kubernetes starts more"
+        )
     usual = Size(least=1, most=1) if alone else Size()
     held = cpu if cpu is not None else usual.cpu
     memory = memory_mb if memory_mb is not None else math.ceil(load.service_mb) if load else usual.memory_mb
     least, most = replicas or (usual.least, usual.most)
     if rate is not None:
         if load is None:
-            raise UsageError("--rate needs a load test: what does a request cost?", next="d2c loadtest MODEL")
+            raise UsageError("--rate needs a load test", next="d2c loadtest MODEL")
         busy = rate * load.cpu_ms / 1e3 / BUSY  # processors for the whole of it
         if alone and busy > held:
             raise UsageError(
-                f"one replica, of {held:g} processors, is started there; {rate:g} requests/s take {busy:.1f}",
+                f"this platform starts one replica with {held:g} processors; {rate:g} requests/s need {busy:.1f}",
                 where="--rate",
                 next=f"--to kubernetes starts more; on a large machine, --cpu {math.ceil(busy)} and `workers = {math.ceil(busy)}` in [service]",
             )
@@ -158,14 +160,14 @@ def size_of(
     given = [
         name for name, value in (("--cpu", cpu), ("--memory", memory_mb), ("--replicas", replicas)) if value is not None
     ]
-    said = f" Given by hand: {', '.join(given)}." if given else ""
+    said = f" Set by options: {', '.join(given)}." if given else ""
     if load is None:
         return Size(
             held, memory, least, most, request_ms
         ), f"Limits are not measured: `d2c loadtest` measures them.{said}"
-    figures = (f"Limits are from a load test of {load.measured_at[:10]}: {load.cpu_ms:g} ms of processor a request to {load.path}, "
-               f"so that {1e3 * BUSY * held / load.cpu_ms:,.0f} requests/s fit a replica of {held:g}; {load.service_mb:,.0f} MB at "
-               f"the peak, which {load.records:,} records at once took.{said}")  # fmt: skip
+    figures = (f"Limits are from a load test of {load.measured_at[:10]}: {load.cpu_ms:g} ms of CPU time per request to {load.path}, "
+               f"so a replica with {held:g} processors handles {1e3 * BUSY * held / load.cpu_ms:,.0f} requests/s; peak memory "
+               f"{load.service_mb:,.0f} MB, with {load.records:,} records in one request.{said}")  # fmt: skip
     return Size(held, memory, least, most, request_ms), figures
 
 
@@ -181,12 +183,12 @@ def unpinned(plan: DeployPlan) -> list[str]:
     if REQUIREMENTS in plan.project:
         return []
     return [
-        f"The project has no {REQUIREMENTS}: d2c_mlops {version('d2c_mlops')} is installed as pip finds it. List there what your models",
-        "import, exactly pinned; what no index has goes as a wheel into wheels/ beside settings.ini. Then write these files again.",
+        f"The project has no {REQUIREMENTS}: d2c_mlops {version('d2c_mlops')} is installed with the dependencies that pip resolves. List in",
+        "it what your models import, pinned exactly; put wheels that no index has into wheels/ beside settings.ini. Then run `d2c deploy` again.",
     ]
 
 
 def header(lines: Iterable[str] = ()) -> str:
     """Return the head of a file: where it is from, and what is left to a person."""
-    always = f"{MARK}: change what you give it and write it again, rather than edit this file."
+    always = f"{MARK}: do not edit this file; change the options or settings and run the command again."
     return "".join(f"# {line}".rstrip() + "\n" for line in (always, *lines)) + "\n"

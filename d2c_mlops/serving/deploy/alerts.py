@@ -23,20 +23,20 @@ def rules(plan: DeployPlan) -> dict[str, Any]:
     aborted_before = f"sum(d2c_rollout_aborts_total{{{own}}} offset 1h)"  # increase() misses a counter that begins at 1
     listed = [
         _alert("D2CFailing", f"{failed} / {requests} > 0.01", "5m", "page",
-               "more than 1 % of the answers are faults of ours", "read the service's log; d2c rollback goes back"),
+               "more than 1 % of the responses are server errors", "read the service's log; d2c rollback restores the previous champion"),
         _alert("D2CSlow", f"{slow} > {plan.size.request_ms / 1e3:g}", "5m", "page",
-               f"one answer in a hundred takes more than {plan.size.request_ms:g} ms", "add replicas, or look for what changed"),
+               f"the 99th percentile of the latency is above {plan.size.request_ms:g} ms", "add replicas, or check recent changes"),
         _alert("D2CQuiet", f"{hour} < 0.8 * {before}", "30m", "ticket",
-               "callers ask 20 % less than at this hour a week ago", "ask the team that calls: is it a release of theirs?"),
+               "the request rate is 20 % lower than at this hour a week ago", "ask the calling team whether a release changed its traffic"),
         _alert("D2CUnlogged", f"sum(rate(d2c_unlogged_total{{{own}}}[5m])) > 0", "5m", "ticket",
-               "predictions are answered and not logged: the buffer is full", "look at the disk of the state folder"),
+               "predictions are not logged: the log buffer is full", "check the disk of the state folder"),
         _alert("D2CRefusedCallers", f"sum(rate(d2c_refused_callers_total{{{own}}}[5m])) > 1", "10m", "ticket",
-               "callers come with keys that do not hold", "d2c keys shows which have expired"),
+               "callers use API keys that are not valid", "d2c keys list shows expired and revoked keys"),
         _alert("D2CRolloutAborted", f"{aborted} > ({aborted_before} or vector(0))", "0m", "ticket",
-               "a service took a challenger out by itself in the last hour",
-               "d2c collect, then d2c rollout says why; --abort tells all replicas"),
+               "a service aborted a rollout in the last hour",
+               "d2c collect, then d2c rollout shows the reason; --abort ends it in all replicas"),
         _alert("D2CAway", f'absent(d2c_requests_total{{{own}}})', "10m", "page",
-               "no replica of the service is scraped", "is it running, and may Prometheus reach /metrics?"),
+               "Prometheus scrapes no replica of the service", "check that it runs and that Prometheus can reach /metrics"),
     ]  # fmt: skip
     return {
         "groups": [

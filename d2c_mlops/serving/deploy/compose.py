@@ -26,34 +26,34 @@ def said(plan: DeployPlan) -> list[str]:
     deciding = plan.deciding
     keys = f"{plan.context}/{plan.keys}"
     return [
-        f"1. Whoever calls needs a key: in the project's folder, `d2c keys create NAME --model {plan.model}`, before the lines that follow.",
-        "2. Secrets are read from files beside this one and are yours to make:",
+        f"1. Callers need an API key. First create one in the project's folder: `d2c keys create NAME --model {plan.model}`.",
+        "2. Secrets are read from files beside this one. Create them:",
         "  mkdir -p secrets && openssl rand -hex 24 > secrets/postgres && openssl rand -hex 24 > secrets/grafana",
         f"  openssl rand -hex 32 > secrets/log && cp {keys} secrets/keys.json",
         *(f"  openssl rand -hex 32 > secrets/{name}" for name in (deciding.links if deciding else ())),
         f'  echo "{LEDGER.format(host="postgres")}" > secrets/ledger',
         f'  echo "{LEDGER.format(host="127.0.0.1:${D2C_POSTGRES_PORT:-5432}")}" > secrets/ledger.here',
         "  echo https://alerts.example/d2c > secrets/alerts && chmod 644 secrets/*",
-        "The last is the web hook that Alertmanager calls when an alert fires: put your own there, or other receivers into",
+        "The last is the web hook that Alertmanager calls when an alert fires: replace it with your own, or configure receivers in",
         "alertmanager/alertmanager.yaml.",
         *_about(plan),
-        "3. The ledger and MLflow of this file begin empty. Start them, and let the project use them from then on, so that scheduler,",
-        "decisions and your own commands speak of the same versions. In the project's folder, with psycopg[binary] installed, and the options of the first time at the end:",
+        "3. The ledger and MLflow of this file start empty. Start them and point the project to them, so that the scheduler, the",
+        "decision service and your own commands use the same versions. Run in the project's folder, with psycopg[binary] installed and the options of the first `d2c deploy` at the end:",
         f"   docker compose -f {plan.place or '.'}/compose.yaml up -d --build postgres mlflow",
         f"   export D2C_LEDGER_URL_FILE={plan.place or '.'}/secrets/ledger.here D2C_TRACKING_URI=http://127.0.0.1:${{D2C_MLFLOW_PORT:-5000}}",
         f"   d2c run train -p model={plan.model} && d2c promote {plan.model}",
         f"   d2c package {plan.model} --containerize && d2c deploy {plan.model} --to compose",
-        "The scheduler has a store of its own: its data come there by jobs (run = source), or docker compose exec scheduler d2c ingest ….",
+        "The scheduler has a store of its own. Bring data into it by jobs (run = source), or by docker compose exec scheduler d2c ingest ….",
         "4. Start the rest: docker compose up -d --build",
-        "The scheduler and MLflow run in an image of your project, made by project.Containerfile, or named by D2C_IMAGE.",
+        "The scheduler and MLflow run in an image of your project, built from project.Containerfile or set by D2C_IMAGE.",
         *unpinned(plan),
-        f"Decide about rollouts where the ledger is: docker compose exec scheduler d2c rollout {plan.model} --percent 10; the service",
-        "shares its state with the scheduler and follows within a second. There `d2c collect` reads its log, too. The image of a",
-        "challenger holds both versions: `d2c package --with-challenger N --containerize`.",
-        "Keys are changed in the project's folder, not in a container: d2c keys create, rotate or revoke, then copy the file onto the old",
+        f"Run rollout commands where the ledger is: docker compose exec scheduler d2c rollout {plan.model} --percent 10. The service",
+        "shares its state with the scheduler and follows within a second. `d2c collect` there reads the prediction log, too. The image of a",
+        "challenger contains both versions: `d2c package --with-challenger N --containerize`.",
+        "Change API keys in the project's folder, not in a container: d2c keys create, rotate or revoke. Then copy the file over the old",
         f"one (cp, which keeps it mounted, not mv): cp {keys} secrets/keys.json. The services follow within a second.",
-        "Ports here are those of one team on the machine; D2C_SERVICE_PORT, D2C_DECISIONS_PORT, D2C_GRAFANA_PORT, D2C_PROMETHEUS_PORT,",
-        "D2C_ALERTMANAGER_PORT, D2C_POSTGRES_PORT and D2C_MLFLOW_PORT (in the environment, or in .env beside this file) move them.",
+        "The ports below suit one team per machine. To change them, set D2C_SERVICE_PORT, D2C_DECISIONS_PORT, D2C_GRAFANA_PORT, D2C_PROMETHEUS_PORT,",
+        "D2C_ALERTMANAGER_PORT, D2C_POSTGRES_PORT or D2C_MLFLOW_PORT (in the environment, or in .env beside this file).",
         plan.sized,
     ]
 
@@ -61,13 +61,13 @@ def said(plan: DeployPlan) -> list[str]:
 def _about(plan: DeployPlan) -> list[str]:
     others = [*(plan.deciding.secrets if plan.deciding else ()), *plan.secrets]
     files = ", ".join(f"secrets/{name}" for name in dict.fromkeys(others))
-    own = [f"Those that policies and the schedule name are yours to bring: {files}"] if files else []
+    own = [f"Create the secrets that policies and the schedule refer to: {files}"] if files else []
     if plan.deciding is None:
         return own
     return [
         *own,
-        f"People decide at port {plan.deciding.port}, by keys of the scope decide or by links: put a proxy with TLS before it.",
-        "Predictions become decisions where a batch or a key of the scope decide asked for them, or one that `keys` of the policy lists.",
+        f"The decision service listens on port {plan.deciding.port}; approvers use API keys with the scope decide, or signed links. Put a TLS proxy in front of it.",
+        "Only predictions requested by a batch, by an API key with the scope decide, or by a key listed in `keys` of the policy become decisions.",
     ]
 
 

@@ -11,16 +11,16 @@ _OWN = 'model=~"$model"'
 _ASKED = f'{_OWN},path=~"{ASKED}"'
 _ALL = f"sum(rate(d2c_requests_total{{{_ASKED}}}[5m]))"
 PANELS = (
-    ("Answers a second", "reqps", f"sum by (version) (rate(d2c_requests_total{{{_ASKED}}}[5m]))", "{{version}}"),
-    ("Records a second", "short", f"sum by (variant) (rate(d2c_records_total{{{_OWN}}}[5m]))", "{{variant}}"),
+    ("Responses per second", "reqps", f"sum by (version) (rate(d2c_requests_total{{{_ASKED}}}[5m]))", "{{version}}"),
+    ("Records per second", "short", f"sum by (variant) (rate(d2c_records_total{{{_OWN}}}[5m]))", "{{variant}}"),
     ("Latency, 99th percentile", "s", f"histogram_quantile(0.99, sum by (le, version) (rate(d2c_request_seconds_bucket{{{_ASKED}}}[5m])))", "{{version}}"),
-    ("Faults of ours, share", "percentunit", f'sum(rate(d2c_requests_total{{{_ASKED},status=~"5.."}}[5m])) / {_ALL}', "5xx"),
-    ("Requests refused, share", "percentunit", f'sum(rate(d2c_requests_total{{{_ASKED},status=~"4.."}}[5m])) / {_ALL}', "4xx"),
-    ("What became of the answers", "short", f"sum by (action) (increase(d2c_feedback_total{{{_OWN}}}[1d]))", "{{action}}"),
-    ("Share of the keys that a challenger answers", "percentunit", f"max by (model, version) (d2c_rollout_share{{{_OWN}}})", "{{model}} {{version}}"),
-    ("Challengers: records failed, a second", "short", f"sum by (model, version) (rate(d2c_challenger_errors_total{{{_OWN}}}[5m]))", "{{model}} {{version}}"),
-    ("From prediction to action, median", "s", f'd2c_decision_seconds{{{_OWN},quantile="0.5"}}', "{{model}}"),
-    ("Longest wait for a person", "s", f"d2c_decision_oldest_pending_seconds{{{_OWN}}}", "{{model}}"),
+    ("Share of server errors", "percentunit", f'sum(rate(d2c_requests_total{{{_ASKED},status=~"5.."}}[5m])) / {_ALL}', "5xx"),
+    ("Share of client errors", "percentunit", f'sum(rate(d2c_requests_total{{{_ASKED},status=~"4.."}}[5m])) / {_ALL}', "4xx"),
+    ("Feedback by action", "short", f"sum by (action) (increase(d2c_feedback_total{{{_OWN}}}[1d]))", "{{action}}"),
+    ("Share of keys routed to the challenger", "percentunit", f"max by (model, version) (d2c_rollout_share{{{_OWN}}})", "{{model}} {{version}}"),
+    ("Challenger errors per second", "short", f"sum by (model, version) (rate(d2c_challenger_errors_total{{{_OWN}}}[5m]))", "{{model}} {{version}}"),
+    ("Median time from prediction to action", "s", f'd2c_decision_seconds{{{_OWN},quantile="0.5"}}', "{{model}}"),
+    ("Age of the oldest pending decision", "s", f"d2c_decision_oldest_pending_seconds{{{_OWN}}}", "{{model}}"),
 )  # fmt: skip
 
 

@@ -10,16 +10,16 @@ from . import REQUIREMENTS, DeployPlan, DeployTarget, header, needs, unpinned
 from .kubernetes import STAGE, followed, labels
 
 SAID = (
-    "Put this file into .github/workflows/. What it needs, all by reference and yours to make (Settings, Secrets and variables):",
-    "  secrets D2C_LEDGER_URL, D2C_TRACKING_URI: the ledger and MLflow, which runners reach",
+    "Put this file into .github/workflows/. Create what it refers to (Settings, Secrets and variables):",
+    "  secrets D2C_LEDGER_URL, D2C_TRACKING_URI: the ledger and MLflow; runners must be able to connect to them",
     "  variable D2C_STORE: where the store is mounted on a self-hosted runner, or empty for one that starts empty",
     "  environments staging and production, each with secret KUBECONFIG (base64), secret D2C_API_KEY and variable SERVICE_URL;",
-    "  D2C_API_KEY has the scope probe, so that nothing is decided upon what the check is told: `d2c keys create ci --model MODEL --scope probe`",
-    "  reviewers of the environment production are asked before anything reaches callers",
-    "A version newer than the champion goes along in the image, unheard, and meets a tenth of the keys at the end: widen it by",
-    "`d2c rollout MODEL --percent 50 --to kubernetes | kubectl apply -f -`, end it by --promote or --abort. Without one, the champion is served anew from new code.",
-    "A rollout that is going is left as it is, and a version that was aborted or rolled back from goes out again only when a person",
-    "names it: --version.",
+    "  D2C_API_KEY has the scope probe, so that predictions of the check never become decisions: `d2c keys create ci --model MODEL --scope probe`",
+    "  reviewers of the environment production approve each deployment before callers are affected",
+    "A version newer than the champion is packaged as the challenger and runs in shadow mode; at the end it answers 10 % of the keys. Widen the rollout by",
+    "`d2c rollout MODEL --percent 50 --to kubernetes | kubectl apply -f -`, end it by --promote or --abort. Without a newer version, the champion is deployed again with the new code.",
+    "A rollout in progress is not changed. A version that was aborted or rolled back is rolled out again only when it is requested by",
+    "--version.",
 )
 CHECKOUT: dict[str, Any] = {"uses": "actions/checkout@v4"}
 PYTHON = {"python-version": "3.11"}
@@ -34,7 +34,7 @@ python -c "import json; print('challenger=' + json.dumps(json.load(open('rollout
 PACKAGE = """d2c package "$MODEL" --containerize --backend docker --tag "$IMAGE" --json > package.json
 python -c "import json; print('files=' + json.load(open('package.json'))['sha256'])" >> "$GITHUB_OUTPUT"
 """
-# A node brings a changed ConfigMap to its pods at once when they are touched; without that within a minute or so.
+# Pods see a changed ConfigMap at once when they are annotated, else within about a minute.
 REACH = """d2c rollout "$MODEL" --percent 10 --begin --reason "$GITHUB_SHA" --to kubernetes > rollout.yaml
 kubectl apply -f rollout.yaml
 stage=$(kubectl get configmap {map} -o jsonpath='{{.metadata.annotations.{annotation}}}')
@@ -80,13 +80,13 @@ def workflow(plan: DeployPlan) -> dict[str, Any]:
         "jobs": {
             "test": _job(plan, 20, [
                 {"run": TESTS},
-                {"name": "Nothing breaks callers", "run": 'd2c contract diff "$MODEL"', "env": _ledger()},
+                {"name": "Contract is compatible with callers", "run": 'd2c contract diff "$MODEL"', "env": _ledger()},
             ]),
             "image": image(plan),
             "staging": stage("staging", "image", plan, []),
             "production": stage("production", "staging", plan, [
                 {
-                    "name": "A tenth of the keys",
+                    "name": "Roll out to 10 % of the keys",
                     "if": "needs.image.outputs.challenger == 'true'",
                     "run": reach(plan),
                     "env": _ledger(),
@@ -113,7 +113,12 @@ def image(plan: DeployPlan) -> dict[str, Any]:
     }
     steps: list[dict[str, Any]] = [
         {"uses": "docker/login-action@v3", "with": login},
-        {"name": "A newer version goes along, unheard", "id": "rollout", "run": CHALLENGER, "env": _ledger()},
+        {
+            "name": "Package a newer version as challenger in shadow mode",
+            "id": "rollout",
+            "run": CHALLENGER,
+            "env": _ledger(),
+        },
         {"id": "package", "run": PACKAGE, "env": _ledger()},
         {"run": 'docker push "$IMAGE"'},
         {
@@ -137,13 +142,13 @@ def stage(name: str, before: str, plan: DeployPlan, then: list[dict[str, Any]]) 
         {"run": KUBECONFIG, "env": {"KUBECONFIG_DATA": "${{ secrets.KUBECONFIG }}"}},
         {"run": write, "env": _ledger() | {"FILES": "${{ needs.image.outputs.files }}"}},
         {
-            "name": "What holds for the challenger, before its replicas start",
+            "name": "Write the rollout state before replicas start",
             "run": 'd2c rollout "$MODEL" --to kubernetes > manifests/rollout.yaml',
             "env": _ledger(),
         },
         {"run": f"kubectl apply -f manifests && kubectl rollout status statefulset/{plan.slug} --timeout=10m"},
         {
-            "name": "It keeps its contract",
+            "name": "Contract check",
             "run": 'd2c contract check "$MODEL" "$SERVICE_URL"',
             "env": {"SERVICE_URL": "${{ vars.SERVICE_URL }}", "D2C_API_KEY": "${{ secrets.D2C_API_KEY }}"},
         },
@@ -181,7 +186,7 @@ def _ledger() -> dict[str, str]:
 
 TARGET = DeployTarget(
     "github-actions",
-    "tests, Bento, image, staging, contract, production by rollout on every push",
+    "on every push: tests, Bento, image, staging, contract check, production by rollout",
     files,
     "cp {folder}/*.yml .github/workflows/",
 )

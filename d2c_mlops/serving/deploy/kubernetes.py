@@ -15,16 +15,16 @@ from d2c_mlops.serving.package.container.containerfile import USER
 from d2c_mlops.serving.rollout.state_file import FILE, Rollout
 
 SAID = (
-    "Secret d2c-keys (key keys.json, made by `d2c keys create`) and Secret d2c-service (key log-secret) are yours to make:",
+    "Secret d2c-keys (key keys.json, made by `d2c keys create`) and Secret d2c-service (key log-secret) must be created first:",
     "  kubectl create secret generic d2c-keys --from-file=keys.json={keys}",
     "  kubectl create secret generic d2c-service --from-literal=log-secret=$(openssl rand -hex 32)",
-    "Rollouts: what `d2c rollout MODEL … --to kubernetes` prints is the ConfigMap that the replicas follow; none is needed before.",
-    "The prediction log is on a volume of each replica: copy /state/log out of them, or ship it by a side car of yours, and let",
-    "`d2c collect --from FOLDER` read it. People decide by `d2c decisions serve` beside the ledger; no manifest starts it here.",
-    "Callers of other namespaces are let in by a label of theirs: kubectl label namespace NAME d2c/client=true; so is Prometheus.",
-    "There is no limit of processors, so that a replica may use what is idle; how many replicas there are is the autoscaler's.",
+    "Rollouts: `d2c rollout MODEL … --to kubernetes` prints the ConfigMap that the replicas follow; it is optional until the first rollout.",
+    "The prediction log is on a volume of each replica: copy /state/log out of them, or ship it by a sidecar, and read it by",
+    "`d2c collect --from FOLDER`. The decision service (`d2c decisions serve`) runs beside the ledger; no manifest here starts it.",
+    "Allow callers and Prometheus of other namespaces by a label: kubectl label namespace NAME d2c/client=true.",
+    "There is no CPU limit, so that a replica may use idle processors; the autoscaler sets the number of replicas.",
     "Alerts are in prometheus/: rule.yaml for a cluster with Prometheus's operator (kubectl apply -f prometheus/rule.yaml), alerts.yaml",
-    "is the same for a Prometheus that reads files. Whom they reach, by Alertmanager, is yours to say; they carry severity page or ticket.",
+    "is the same for a Prometheus that reads files. Configure receivers in Alertmanager; alerts have the severity page or ticket.",
 )
 STAGE = "d2c/stage"  # annotation that names a step of a rollout
 
@@ -79,14 +79,13 @@ def rollout(now: Rollout) -> str:
     """Return the ConfigMap that says how a rollout stands; replicas follow it without a restart."""
     chosen = ",".join(f"{name}={value}" for name, value in selector(now.model).items())
     said = [
-        "What the replicas follow: `| kubectl apply -f -`. A node brings a changed ConfigMap to its pods within a minute or so;",
+        "State of a rollout, followed by the replicas. Apply it: `| kubectl apply -f -`. Pods see a changed ConfigMap within about a minute, or at once after",
         f"  kubectl annotate pods -l {chosen} --overwrite {STAGE}={now.stage or 'none'}",
-        "makes it look at once.",
     ]
     metadata = {"name": followed(now.model), "labels": selector(now.model), "annotations": {STAGE: now.stage or "none"}}
     data = {FILE: json.dumps(now.to_dict(), indent=1)}
     made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-    lines = ["Written by `d2c rollout`: decide again rather than edit it.", *said]
+    lines = ["Written by `d2c rollout`: do not edit; run the command again.", *said]
     body: str = yaml.safe_dump(made, sort_keys=False, width=1000)
     return "".join(f"# {line}\n" for line in lines) + "\n" + body
 

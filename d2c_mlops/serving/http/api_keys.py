@@ -74,7 +74,7 @@ def read(file: Path) -> dict[str, Key]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise UsageError(f"this is not a file of keys ({err})", where=str(file)) from None
+        raise UsageError(f"this is not an API key file ({err})", where=str(file)) from None
 
 
 def create(
@@ -93,9 +93,9 @@ def create(
     if PROBE in scopes and len(set(scopes)) > 1:
         others = ", ".join(each for each in scopes if each != PROBE)
         raise UsageError(
-            f"a key with the scope {PROBE} has no other scope, and this one has {others}",
+            f"the scope {PROBE} cannot be combined with other scopes: {others}",
             where=f"--scope {PROBE}",
-            next=f"make two keys: `d2c keys create {name} --scope {PROBE}` and one without it",
+            next=f"create two keys: `d2c keys create {name} --scope {PROBE}` and one without it",
         )
     key, token = _made(name, models, now, lasts, scopes)
     with _changed(file) as keys:

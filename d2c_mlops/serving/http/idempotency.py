@@ -87,7 +87,7 @@ class Kept:
             with self._open():
                 pass
         except Full as err:
-            LOG.error("kept answers cannot be opened", extra={"facts": {"file": str(file), "why": err.why}})
+            LOG.error("idempotency store cannot be opened", extra={"facts": {"file": str(file), "why": err.why}})
 
     def begin(self, scope: str, key: str, digest: str, former: str = "") -> tuple[float, bytes]:
         """Return when this use of the key began, and the answer that was given (empty while there is none).
@@ -136,14 +136,14 @@ class Kept:
                 self.refusing = False
             except (sqlite3.DatabaseError, OSError) as err:
                 self._say(str(err))
-                raise Full(f"the service cannot write its file of answers ({err})") from err
+                raise Full(f"the service cannot write its idempotency store ({err})") from err
             except Full as err:
                 self._say(err.why)
                 raise
 
     def _say(self, why: str) -> None:
         if not self.refusing:
-            LOG.error("answers cannot be kept", extra={"facts": {"file": str(self.file), "why": why}})
+            LOG.error("answers cannot be stored", extra={"facts": {"file": str(self.file), "why": why}})
         self.refusing = True
 
     def _sweep(self, db: sqlite3.Connection, now: float) -> int:
@@ -162,7 +162,7 @@ class Kept:
         if over:
             oldest = db.execute("SELECT min(at) FROM answers").fetchone()[0] or now
             raise Full(
-                f"{over} kept answers take all the space that they may",
+                f"{over} stored answers have reached their size limit",
                 min(max(oldest + KEEP - now, 1.0), LONGEST_WAIT),
             )
         if abs(now - self.looked) >= LOOK:

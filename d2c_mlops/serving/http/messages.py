@@ -137,7 +137,9 @@ class Request:
     ) -> AsyncIterator[bytes]:
         packed = (self.header(b"content-encoding") or b"identity").strip().lower()
         if packed not in (b"identity", b"gzip"):
-            raise HttpRefused(problem(415, "The encoding of the body is not known", "send it as it is, or with gzip"))
+            raise HttpRefused(
+                problem(415, "Content-Encoding not supported", "send the body uncompressed, or with gzip")
+            )
         zipped, got, since = _Members() if packed == b"gzip" else None, 0, monotonic()
         total = 0
         while True:
@@ -158,7 +160,7 @@ class Request:
             async with _patience(seconds and max(0.0, seconds - (monotonic() - since))):
                 message = _whole(await self.receive())
         if zipped is not None and not zipped.whole:
-            raise HttpRefused(problem(400, "The body ends before its gzip stream does", "send it whole"))
+            raise HttpRefused(problem(400, "Body is an incomplete gzip stream", "send the whole stream"))
 
     async def reply(self, answer: Answer, closing: bool = False) -> None:
         """Send an answer, packed when the caller takes gzip and it pays."""
@@ -206,16 +208,14 @@ class Request:
 
 def too_large(limit: int) -> Answer:
     """Return the answer to a body that is too large."""
-    return problem(
-        413, "The body is too large", f"at most {limit} bytes; of records, send fewer a call, or stream NDJSON"
-    )
+    return problem(413, "Body too large", f"at most {limit} bytes; send fewer records per request, or stream NDJSON")
 
 
 def check_json(request: Request) -> None:
     """Raise HttpRefused unless the body is called JSON: a web page may send other types to any service without asking it first."""
     given = request.header(b"content-type") or b""
     if given != b"application/json" and not JSON_TYPE.fullmatch(given):
-        raise HttpRefused(problem(415, "The body is not called JSON", "send Content-Type: application/json"))
+        raise HttpRefused(problem(415, "Unsupported media type", "send Content-Type: application/json"))
 
 
 @cache
@@ -265,11 +265,13 @@ class _Members:
                 self.one = zlib.decompressobj(wbits=31)
                 self.count += 1
                 if self.count > MEMBERS + self.size // MEMBER:
-                    raise HttpRefused(problem(400, "The body has too many gzip members", "pack it as one"))
+                    raise HttpRefused(problem(400, "Body has too many gzip members", "send a single gzip member"))
             try:
                 unpacked = self.one.decompress(part, UNPACK)
             except zlib.error:
-                raise HttpRefused(problem(400, "The body is not gzip", "its Content-Encoding says so")) from None
+                raise HttpRefused(
+                    problem(400, "Body is not valid gzip", "Content-Encoding is gzip, the body is not")
+                ) from None
             part = self.one.unconsumed_tail or self.one.unused_data
             self.size += len(unpacked)
             if unpacked:
@@ -302,7 +304,9 @@ class _patience:  # noqa: N801
         try:
             await self.timer.__aexit__(*exc)
         except TimeoutError:
-            slow = problem(408, "The body did not arrive in time", "send it faster, or in smaller parts")
+            slow = problem(
+                408, "Request timed out", "the body did not arrive in time: send it faster, or in smaller parts"
+            )
             slow.headers["connection"] = "close"
             raise HttpRefused(slow) from None
 

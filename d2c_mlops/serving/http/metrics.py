@@ -38,17 +38,22 @@ def _counters() -> tuple[Any, ...]:
     from prometheus_client import Counter, Gauge, Histogram
 
     return (
-        Histogram("d2c_request_seconds", "Seconds from request to answer", (*WHO, "path"), buckets=BUCKETS),
+        Histogram("d2c_request_seconds", "Request duration in seconds", (*WHO, "path"), buckets=BUCKETS),
         Counter("d2c_requests", "Requests answered", (*WHO, "path", "status")),
         Counter("d2c_records", "Records answered", (*WHO, "variant")),
         Counter("d2c_refused_callers", "Callers refused", (*WHO, "reason")),
         Counter("d2c_unlogged", "Requests whose predictions were not logged because the buffer was full", WHO),
-        Counter("d2c_feedback", "Feedback taken", (*WHO, "action")),
-        Histogram("d2c_answer_seconds", "Seconds of a model's answer in a rollout", (*WHO, "variant"), buckets=BUCKETS),
+        Counter("d2c_feedback", "Feedback accepted", (*WHO, "action")),
+        Histogram(
+            "d2c_answer_seconds",
+            "Prediction duration in seconds during a rollout, by variant",
+            (*WHO, "variant"),
+            buckets=BUCKETS,
+        ),
         Counter("d2c_challenger_errors", "Records that the challenger failed on; the champion answered them", WHO),
-        Counter("d2c_shadow_dropped", "Records that the shadow did not answer because it was behind", WHO),
-        Counter("d2c_rollout_aborts", "Rollouts that the service ended by itself", (*WHO, "reason")),
-        Gauge("d2c_rollout_share", "Share of the keys that the challenger answers", WHO, multiprocess_mode="livemax"),
+        Counter("d2c_shadow_dropped", "Records that the shadow skipped because its queue was full", WHO),
+        Counter("d2c_rollout_aborts", "Rollouts that the service aborted automatically", (*WHO, "reason")),
+        Gauge("d2c_rollout_share", "Share of keys routed to the challenger", WHO, multiprocess_mode="livemax"),
     )
 
 

@@ -23,7 +23,7 @@ def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
         raise HttpRefused(
             problem(
                 403,
-                "The service is not known by this name",
+                "Host not allowed",
                 f"{shown}: add it to `hosts` in [service], or use localhost",
             )
         )
@@ -32,7 +32,7 @@ def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
         raise HttpRefused(
             problem(
                 403,
-                "Pages of other sites are not answered",
+                "Origin not allowed",
                 "add the page's host to `hosts` in [service] if it is yours",
             )
         )

@@ -31,8 +31,8 @@ class Threads:
             return answer.result()
         answer.cancel()  # nobody reads what it will say
         self._leave(making)
-        took = f"it would take more than {seconds:g} s; send fewer records a call"
-        raise HttpRefused(problem(504, "This takes too long", took))
+        took = f"the prediction took more than {seconds:g} s; send fewer records per request"
+        raise HttpRefused(problem(504, "Prediction timed out", took))
 
     def _leave(self, making: Future[Any]) -> None:
         if making.cancel():

@@ -24,7 +24,7 @@ except ImportError:  # install() says so
     STATUS_LINE, HttpToolsProtocol, RequestResponseCycle = {}, object, object  # type: ignore[misc,assignment]
 
 TESTED = VersionRange("uvicorn", (0, 45), (0, 55))
-INSTEAD = "uvicorn answers with its own protocol, which is slower"
+INSTEAD = "uvicorn's own HTTP protocol is used, which is slower"
 HEADING = 65_536  # bytes that a request's line and headers may have, more or less
 MOST_HEADERS = 256  # of a request, trailers of its body included
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")  # RFC 9110, section 7.2
@@ -73,7 +73,7 @@ class Wire(HttpToolsProtocol):
             between = self.cycle is before and (before is None or before.response_complete)
             self.heading = self.heading + len(data) if between else 0
             if self.heading > HEADING and not self.transport.is_closing():
-                self.send_400_response("The request's head is too large.")
+                self.send_400_response("Request header fields too large.")
             return
         self.heading, self.silent = 0, False
         (cycle, app), self.begun = self.begun, None
@@ -155,14 +155,14 @@ def _trouble(scope: Scope) -> tuple[int, str, str] | None:
     """Return status, title and detail of the answer to a request that no two servers would read the same way."""
     headers, version = scope["headers"], scope["http_version"]
     if len(headers) > MOST_HEADERS:
-        return 431, "The request has too many headers", f"it may have {MOST_HEADERS}"
+        return 431, "Too many request headers", f"at most {MOST_HEADERS}"
     if version not in ("1.1", "1.0"):
-        return 400, "This version of HTTP is not spoken here", "send HTTP/1.1"
+        return 400, "HTTP version not supported", "send HTTP/1.1"
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) != 1 and (hosts or version == "1.1"):
-        return 400, "The request needs one Host header", f"it has {len(hosts)}"
+        return 400, "Exactly one Host header is required", f"the request has {len(hosts)}"
     if hosts and not HOST.fullmatch(hosts[0]):
-        return 400, "The Host header is not well formed", "it holds a name or an address, and perhaps a port"
+        return 400, "Malformed Host header", "expected a name or an address, optionally with a port"
     return None
 
 

@@ -64,7 +64,7 @@ def smoke(
     needed. Raises UsageError before anything is predicted where the service would take the calls for a caller's.
     """
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{url!r} is no URL", next="give one such as https://demand.staging.example")
+        raise UsageError(f"{url!r} is not a URL", next="use a URL such as https://demand.staging.example")
     ask = _asker(url.rstrip("/"), key, patience)
     return list(_checks(ask, contract, version, bool(key), url))
 
@@ -72,9 +72,9 @@ def smoke(
 def _require_probe(told: Reply, contract: Contract, keyed: bool, url: str) -> None:
     if told.status != 200 or told.probe:
         return
-    why = "the API key has not the scope probe, or is not valid" if keyed else "no API key was given"
+    why = "the API key lacks the scope probe, or is not valid" if keyed else "no API key was given"
     raise UsageError(
-        f"the service would take this check for a caller, and what it is told for predictions to decide upon: {why}",
+        f"the service would count this check as a real caller, and its predictions could become decisions: {why}",
         where=url,
         next=f"`d2c keys create check --model {contract.name} --scope {PROBE}` where the service's keys are made, then --key or D2C_API_KEY",
     )
@@ -102,8 +102,8 @@ def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool, url:
     yield Check("/openapi.json has an example", _has_example(ask))
     example = {"records": [synthetic.record(contract)]}
     answer = ask("/predict", example)
-    yield Check("/predict answers the example as the contract says", *_fits(answer, contract))
-    yield Check("its answers count as a probe's", answer.probe)
+    yield Check("/predict answers the example, and the answer matches the contract", *_fits(answer, contract))
+    yield Check("its predictions are marked as those of a probe", answer.probe)
     once = {"Idempotency-Key": f"d2c-smoke-{secrets.token_hex(8)}"}
     again = [ask("/predict", example, once) for _ in range(2)]
     yield Check("the same Idempotency-Key gets the same answer", again[0].body == again[1].body)
@@ -111,9 +111,7 @@ def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool, url:
     yield Check(f"/v{contract.major}/predict answers, too", *_fits(own, contract))
     broken = ask("/predict", {"records": [{**example["records"][0], "no_such_field": 1}]})
     problem = broken.status == 400 and broken.kind.startswith("application/problem+json")
-    yield Check(
-        "a field that there is not is refused with 400 and a problem", problem, "" if problem else _said(broken)
-    )
+    yield Check("an unknown field is refused with 400 and a problem", problem, "" if problem else _said(broken))
     if keyed:
         bare = ask("/predict", example, {"Authorization": ""})
         yield Check("a caller without a key is refused", bare.status == 401, "" if bare.status == 401 else _said(bare))
@@ -125,7 +123,7 @@ def _fits(answer: Reply, contract: Contract) -> tuple[bool, str]:
     if answer.status == 422 and answer.kind.startswith("application/problem+json"):
         return (
             True,
-            f"the model refuses the made-up record, so that no prediction was compared ({_said(answer)})",
+            f"the model refuses the synthetic record, so no prediction was compared ({_said(answer)})",
         )
     if answer.status != 200:
         return False, _said(answer)

@@ -90,13 +90,13 @@ def loadtest(
         start, port = time.monotonic(), free_port()
         with serving(bento, replace(settings, service=own), port=port) as server, peak(server.process.pid) as top:
             ready = time.monotonic() - start
-            said(f"ready in {ready:.1f} s, asking {path} from {connections} connections for {seconds:g} s")
+            said(f"ready in {ready:.1f} s, sending requests to {path} on {connections} connections for {seconds:g} s")
             ask = _asker(folder, port, path, example)
             ask(1, connections, WARM)
             before, began = _cpu(server.process.pid), time.monotonic()
             got = ask(1, connections, seconds)
             spent, took = _cpu(server.process.pid) - before, time.monotonic() - began
-            said(f"asking for {largest:,} records at once")
+            said(f"sending {largest:,} records in one request")
             ask(largest, 1, WARM)
     made = Load(
         bento.tag, path, connections, seconds, int(got["requests"]), round(got["rate"], 1), round(got["p50"], 3),
@@ -177,7 +177,7 @@ def _asker(
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 300)
         if done.returncode:
-            raise child_error(done.stderr, "the service does not hold under load", where=path)
+            raise child_error(done.stderr, "the service fails under load", where=path)
         found: dict[str, float] = json.loads(done.stdout)
         return found
 
@@ -195,7 +195,7 @@ def _example(bento: Bento, version: Version, settings: Settings) -> tuple[Model,
     kept = files_of(version, settings) / EXAMPLE_FILE
     if not kept.exists():
         raise UsageError(
-            f"{version.model} refuses a key that it does not know, and the registry keeps no record that it answers",
+            f"{version.model} refuses unknown keys, and the registry has no example record for it",
             where=str(kept),
             next=f"train it again: `d2c run train -p model={version.model}`",
         )

@@ -50,9 +50,9 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as err:
             raise UsageError(
-                f"port {port} cannot be had: {err.strerror}",
+                f"port {port} is not available: {err.strerror}",
                 where=f"{host}:{port}",
-                next="stop what listens there, or choose another with --port",
+                next="stop the process that listens on it, or choose another port with --port",
             ) from None
 
 
@@ -62,7 +62,7 @@ def check_keys(model: str, settings: Settings) -> None:
     ring = Keyring(file)
     if settings.service.mode == "production" and not ring.any_for(model, datetime.now(UTC)):
         raise UsageError(
-            f"in production {model} is not served without an API key",
+            f"production mode requires an API key for {model}",
             where=str(file),
             next=f"`d2c keys create NAME --model {model}`",
         )

@@ -54,7 +54,7 @@ def folders(settings: Settings, folder: Path | None = None) -> list[Path]:
     """Return the folders of logs: one that is given, else those of all services of the store."""
     if folder is not None:
         if not folder.is_dir():
-            raise UsageError("there is no such folder", where=str(folder), next="name the `log` folder of a service")
+            raise UsageError("the folder does not exist", where=str(folder), next="name the `log` folder of a service")
         return [folder]
     own = settings.service.state
     return (

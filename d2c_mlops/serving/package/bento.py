@@ -237,5 +237,7 @@ def _build(context: Path, tag: str, settings: Settings) -> None:
     if done.returncode:
         text = (done.stderr or done.stdout).strip()
         if "No space left" in text:
-            raise Temporary("the disk is full", where=str(settings.store), next="free some disk space, package again")
+            raise Temporary(
+                "the disk is full", where=str(settings.store), next="free some disk space, then package again"
+            )
         raise child_error(text, f"BentoML could not build {tag}")

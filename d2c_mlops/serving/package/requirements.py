@@ -54,9 +54,9 @@ def pins(context: Path) -> list[str]:
     modules, broken = json.loads(probe.stdout.splitlines()[-1])
     if broken:
         raise UsageError(
-            "an older version of the contract is promised, and today's code does not keep it",
+            "the current code breaks an older version of the contract that is still supported",
             failures=[Failure(why, f"contract {major}") for major, why in broken.items()],
-            next="keep its class beside the new one, or end it: sunset.MAJOR = DAY in the model's section of settings.ini",
+            next="keep its class beside the new one, or end its support: sunset.MAJOR = DAY in the model's section of settings.ini",
         )
     owners = packages_distributions()
     roots = {_key(owner) for module in modules for owner in owners.get(module, ()) if _key(owner) != "d2c-mlops"}
@@ -64,9 +64,9 @@ def pins(context: Path) -> list[str]:
     wrong = [name for name in FORBIDDEN if name in found]
     if wrong:
         raise UsageError(
-            f"the model drags {', '.join(wrong)} into the service",
+            f"the model imports {', '.join(wrong)} into the service",
             where=str(context),
-            next="import what trains the model inside fit, not at the top of its module",
+            next="import training libraries inside fit, not at the top of the module",
         )
     return [f"{name}=={version}" for name, version in sorted(found.items())]
 

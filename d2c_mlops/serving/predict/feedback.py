@@ -32,7 +32,7 @@ class _About(BaseModel):
     prediction_id: Annotated[str, Field(max_length=80, description="The prediction's id, from the answer")] | None = (
         None
     )
-    key: Annotated[str, Field(max_length=200, description="The key that was asked about, as text")] | None = None
+    key: Annotated[str, Field(max_length=200, description="The key of the prediction, as text")] | None = None
     at: Annotated[Moment, Field(description="When it happened; now when absent")] | None = None
 
     @model_validator(mode="after")
@@ -50,12 +50,12 @@ class _Followed(_About):
 class _Overridden(_About):
     action: Literal["overridden"]
     reason: Annotated[str, Field(min_length=1, max_length=2000, description="Why")]
-    value: Annotated[Value, Field(description="What was done instead")] | None = None
+    value: Annotated[Value, Field(description="The action taken instead")] | None = None
 
 
 class _Outcome(_About):
     action: Literal["outcome"]
-    value: Annotated[Value, Field(description="What really happened")]
+    value: Annotated[Value, Field(description="The actual outcome")]
 
 
 class Feedback(RootModel[Annotated[_Followed | _Overridden | _Outcome, Field(discriminator="action")]]):
@@ -93,16 +93,14 @@ def read(body: bytes, id: str, served: Served, request: Request, now: datetime) 
     if said.prediction_id is not None:
         given = served.signer.given(said.prediction_id)
         if given is None:
-            why = f"no service of {served.name} gave a prediction with this id: send the one that the answer had"
-            raise HttpRefused(problem(422, "This prediction is not known", why))
+            why = f"no service of {served.name} has made a prediction with this id: send the id from the answer"
+            raise HttpRefused(problem(422, "Prediction not found", why))
         id = id_of(served.name, said.prediction_id, said.action)
     if key is not None and personal:
         key = pseudonym(key, served.secret) if served.secret and personal != "drop" else None
         if key is None and said.prediction_id is None:
-            why = (
-                "the keys of this model are personal and not logged, so that none can be met again: send prediction_id"
-            )
-            raise HttpRefused(problem(422, "Feedback by key joins nothing here", why))
+            why = "the keys of this model are personal data and are not logged: send prediction_id"
+            raise HttpRefused(problem(422, "Feedback by key is not supported", why))
     reason, value = getattr(said, "reason", None), getattr(said, "value", None)
     version = served.version_about(given, said.key)
     values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": said.at or now,
@@ -121,7 +119,7 @@ def schema() -> dict[str, Any]:
     absent: dict[str, Any] = {"type": "string", "nullable": True}  # null says the same as nothing
     about = {
         "prediction_id": {**absent, "maxLength": 80, "description": "The prediction's id, from the answer"},
-        "key": {**absent, "maxLength": 200, "description": "The key that was asked about, as text"},
+        "key": {**absent, "maxLength": 200, "description": "The key of the prediction, as text"},
         "at": {**absent, "format": "date-time", "description": "When it happened; now when absent"},
     }
     one = [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("prediction_id", "key")]
@@ -140,13 +138,14 @@ def schema() -> dict[str, Any]:
                 ["overridden"],
                 {
                     "reason": {**why, "minLength": 1},
-                    "value": {"oneOf": [{**number, "nullable": True}, *other], "description": "What was done instead"},
+                    "value": {
+                        "oneOf": [{**number, "nullable": True}, *other],
+                        "description": "The action taken instead",
+                    },
                 },
                 "reason",
             ),
-            variant(
-                ["outcome"], {"value": {"oneOf": [number, *other], "description": "What really happened"}}, "value"
-            ),
+            variant(["outcome"], {"value": {"oneOf": [number, *other], "description": "The actual outcome"}}, "value"),
         ]
     }
 

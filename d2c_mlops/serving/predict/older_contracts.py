@@ -54,8 +54,8 @@ class Older:
     def gone(self) -> Answer:
         """Return what callers are told once it is over."""
         day = f" on {self.sunset:%Y-%m-%d}" if self.sunset is not None else ""
-        see = f"its service ended{day}; GET /v{self.newest}/contract describes what followed it"
-        return problem(410, f"Version {self.major} of the contract is served no more", see)
+        see = f"its support ended{day}; GET /v{self.newest}/contract describes its successor"
+        return problem(410, f"Version {self.major} of the contract is no longer supported", see)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""

@@ -35,7 +35,7 @@ ROLLOUT: dict[str, dict[str, Any]] = {
     "variant": {
         "type": "string",
         "enum": ["champion", "challenger"],
-        "description": "Which of the two that is; absent while one version answers",
+        "description": "Variant of that version; absent while one version answers",
     },
 }
 
@@ -63,7 +63,7 @@ def record(fields: tuple[Field, ...], *, answer: bool = False, reasons: bool = F
     own = {"prediction_id": {"type": "string", "description": "Identifies this prediction in logs and feedback"}}
     properties = {**(own if answer else {}), **{field.name: property_of(field) for field in fields}}
     if reasons:
-        said = "Reasons, the weightiest first, in the words of the person who acts on them"
+        said = "Reasons, most important first, in the words of the person who acts on them"
         properties["reasons"] = {"type": "array", "items": {"type": "string"}, "description": said}
     required = list(properties) if answer else [field.name for field in fields if not field.nullable]
     if answer:  # beside what is always there
@@ -87,13 +87,15 @@ def document(served: Served) -> dict[str, Any]:
         "paths": {
             **{path: {"post": operation} for path, operation in asks.items()},
             "/feedback": {"post": _feedback()},
-            "/contract": {"get": _get("contract", "What the model takes and gives, with units")},
+            "/contract": {"get": _get("contract", "Inputs and outputs of the model, with units")},
             "/schema.json": {
                 "get": _get("schema", "JSON Schema of a record and of a prediction", "application/schema+json")
             },
-            "/livez": {"get": _get("livez", "The process lives", "text/plain")},
+            "/livez": {"get": _get("livez", "Liveness: the process runs", "text/plain")},
             "/readyz": {
-                "get": _get("readyz", "The model is loaded and the service is not about to stop", "text/plain")
+                "get": _get(
+                    "readyz", "Readiness: the model is loaded and the service is not shutting down", "text/plain"
+                )
             },
             "/metrics": {"get": _get("metrics", "Prometheus metrics", "text/plain")},
         },
@@ -141,7 +143,7 @@ def _routes(served: Served) -> list[dict[str, Any]]:
     listed = {"type": "array", "items": {"$ref": "#/$defs/Record"}, "minItems": 1, "maxItems": served.max_records}
     asks = {"predict": "Predict records"} | ({"explain": "Predict records, with reasons"} if served.explains else {})
     takes = {"title": "Input", "type": "object", "properties": {"records": listed}, "required": ["records"]}
-    gives = {"type": "object", "description": "model, version, contract and predictions: one a record, in order"}
+    gives = {"type": "object", "description": "model, version, contract and predictions: one per record, in order"}
     told: dict[str, dict[str, Any]] = {}
     for variant in feedback.schema()["oneOf"]:
         told |= {name: {"description": one.get("description", "")} for name, one in variant["properties"].items()}
@@ -149,7 +151,7 @@ def _routes(served: Served) -> list[dict[str, Any]]:
     return [
         *({"name": name, "route": f"/{name}", "doc": doc, "input": takes, "output": gives, **route} for name, doc in asks.items()),
         {
-            "name": "feedback", "route": "/feedback", "doc": "Say what became of a prediction",
+            "name": "feedback", "route": "/feedback", "doc": "Send feedback on a prediction",
             "input": {"title": "Input", "type": "object", "properties": told, "required": ["action"]},
             "output": {"type": "object"}, **route,
         },
@@ -174,7 +176,7 @@ def page(served: Served, base: str) -> str:
     call = f"curl -X POST {base}predict -H 'content-type: application/json' -d '{body}'"
     tables = "".join(
         f"<h2>{title}</h2><table><tr><th>field<th>type<th>unit<th>meaning</tr>{_rows(fields)}</table>"
-        for title, fields in (("It takes", contract.input_fields), ("It gives", contract.output_fields))
+        for title, fields in (("Inputs", contract.input_fields), ("Outputs", contract.output_fields))
     )
     links = " · ".join(f'<a href="{p}">{p}</a>' for p in ("contract", "openapi.json", "metrics", "readyz"))
     style = "body{font:16px system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}"
@@ -199,9 +201,9 @@ def _json(schema: str, example: Any = None) -> dict[str, Any]:
 
 def _ask(name: str, summary: str, example: Any, answer: str = "Response") -> dict[str, Any]:
     media = _json("Request", example)
-    lines = "One record a line in, one answer a line out; the last line says whether all were answered"
+    lines = "One record per line in, one prediction per line out; the last line says whether all records were answered"
     stream = {"schema": {"type": "string", "description": lines}}
-    headers = {"X-Prediction-Logged": {"description": "true when the predictions are kept in the log, also after a crash",
+    headers = {"X-Prediction-Logged": {"description": "true when the predictions are in the log and survive a crash",
                                        "schema": {"type": "string", "enum": ["true", "false", "sampled-out"]}}}  # fmt: skip
     return {
         "operationId": name,
@@ -220,34 +222,37 @@ def _ask(name: str, summary: str, example: Any, answer: str = "Response") -> dic
 def _feedback() -> dict[str, Any]:
     return {
         "operationId": "feedback",
-        "summary": "Say what became of a prediction, or its outcome",
+        "summary": "Send feedback on a prediction, or its outcome",
         "parameters": [_idempotency()],
         "requestBody": {"required": True, "content": _json("Feedback")},
         "responses": {
-            "200": {"description": "The same was told before; it counts once", "content": _json("FeedbackTaken")},
-            "202": {"description": "Kept, also after a crash", "content": _json("FeedbackTaken")},
+            "200": {
+                "description": "The same feedback was sent before; it counts once",
+                "content": _json("FeedbackTaken"),
+            },
+            "202": {"description": "Stored; survives a crash", "content": _json("FeedbackTaken")},
             **errors("400", "401", "403", "408", "409", "413", "415", "422", "503"),
         },
     }
 
 
 def _idempotency() -> dict[str, Any]:
-    said = "A call repeated with the same key and body gets the same answer and does nothing twice, for a day"
+    said = "A request repeated with the same key and body gets the same answer for a day and is processed once"
     schema = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}
     return {"name": "Idempotency-Key", "in": "header", "required": False, "description": said, "schema": schema}
 
 
 ERRORS = {
-    "400": "The request breaks the contract; every fault is listed with its record's index",
+    "400": "The request does not match the contract; every error is listed with its record's index",
     "401": "No API key, or one that is wrong, expired or revoked",
     "403": "The API key is for another model",
-    "408": "The body did not arrive in time",
-    "409": "Feedback of this kind was told of the prediction before, with other content",
-    "413": "The body is too large, or there are too many records",
-    "415": "The encoding of the body is not known",
-    "422": "The model cannot answer this, no service gave this prediction_id, or the Idempotency-Key was used for another body",
-    "503": "Concurrency limit reached, model worker threads exhausted, or nothing can be stored now; Retry-After says when to retry",
-    "504": "The model takes too long",
+    "408": "Request timed out",
+    "409": "Feedback of this kind exists for the prediction with other content",
+    "413": "Body too large, or there are too many records",
+    "415": "Content-Encoding not supported",
+    "422": "The model cannot predict these records, the prediction_id is unknown, or the Idempotency-Key was used with another body",
+    "503": "Concurrency limit reached, model worker threads exhausted, or storage full; Retry-After says when to retry",
+    "504": "Prediction timed out",
 }
 
 

@@ -152,7 +152,7 @@ class Served:
             outputs = to_records(contract.output_fields, made)
         if len(outputs) != len(records) or (reasons and (said is None or len(said) != len(records))):
             raise Unfit(
-                f"{self.name} gave {len(outputs)} answers to {len(records)} records, {len(said or ())} with reasons"
+                f"{self.name} returned {len(outputs)} predictions for {len(records)} records, {len(said or ())} with reasons"
             )
         self._fits(records, outputs)
         return outputs, said
@@ -169,13 +169,13 @@ class Served:
             for name, may_lack in nullable.items():
                 values: list[Any] = [row.get(name) for row in outputs]
                 if name == same and values != list(values_of(records, name)):
-                    raise Unfit(f"{self.name} answered a record with another {name}")
+                    raise Unfit(f"{self.name} returned another {name} for a record")
                 if None in values:
                     if not may_lack:
-                        raise Unfit(f"{self.name} gave an answer without {name}")
+                        raise Unfit(f"{self.name} returned a prediction without {name}")
                     values = [value for value in values if value is not None]
                 if name in numbers and not all(map(isfinite, values)) and (not may_lack or any(map(isinf, values))):
-                    raise Unfit(f"{self.name} gave an answer whose {name} is no number")
+                    raise Unfit(f"{self.name} returned a prediction whose {name} is not a number")
 
         return fits
 
@@ -275,17 +275,17 @@ class Served:
 def fitting(contract: Contract, asked: pd.DataFrame, made: pd.DataFrame, name: str) -> None:
     """Raise Unfit where a model's table is no answer to the records that it was asked: what a service checks, by columns."""
     if len(made) != len(asked):
-        raise Unfit(f"{name} gave {len(made)} answers to {len(asked)} records")
+        raise Unfit(f"{name} returned {len(made)} predictions for {len(asked)} records")
     key = contract.key
     kinds = {field.name: field.kind for field in contract.output_fields}
     if kinds[key] in EXACT and made[key].tolist() != asked[key].tolist():
-        raise Unfit(f"{name} answered a record with another {key}")
+        raise Unfit(f"{name} returned another {key} for a record")
     for each in contract.output_fields:
         values = made[each.name]
         if not each.nullable and values.isna().any():
-            raise Unfit(f"{name} gave an answer without {each.name}")
+            raise Unfit(f"{name} returned a prediction without {each.name}")
         if each.kind == "number" and values.isin([inf, -inf]).any():
-            raise Unfit(f"{name} gave an answer whose {each.name} is no number")
+            raise Unfit(f"{name} returned a prediction whose {each.name} is not a number")
 
 
 def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
@@ -318,6 +318,6 @@ def refused(err: ValidationError, served: Served) -> HttpRefused:
         faults.append({"index": index, "field": name[:NAME], "message": each["msg"][:MESSAGE]})
         if each["type"] == "too_long" and where == ("records",):
             status = 413
-    title = "The request breaks the contract" if status == 400 else "There are too many records in a request"
-    see = f"faults are listed; GET /contract describes what {served.name} takes"
+    title = "Request does not match the contract" if status == 400 else "Too many records in a request"
+    see = f"errors are listed; GET /contract describes the inputs of {served.name}"
     return HttpRefused(problem(status, title, see, errors=faults))

@@ -46,7 +46,7 @@ def said(ledger: Ledger, version: Version, settings: Settings, now: datetime | N
     """Return a sentence about each older major version, for a person who has just promoted `version`."""
     lines = []
     for old, _ in promised(ledger, version, settings):
-        how = f"`sunset.{old.major} = DAY` in [model:{version.model}] names another day"
+        how = f"`sunset.{old.major} = DAY` in [model:{version.model}] sets another day"
         if old.sunset is not None and old.sunset < (now or datetime.now(UTC)):
             lines.append(f"contract {old.contract} ended on {old.sunset:%Y-%m-%d}: /v{old.major} answers 410")
         elif old.sunset is not None:

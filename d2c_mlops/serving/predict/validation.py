@@ -17,7 +17,7 @@ from d2c_mlops.models.core.contract import Field
 
 LARGE = {"body": 65_536, "line": 4_096}  # bytes from which names of fields are checked before anything else
 LISTED = 1_000  # faults of a body or line that are listed
-MORE = "there may be more faults, which are listed once those before are corrected"
+MORE = "there may be more errors, listed once these are corrected"
 SCALAR = str | int | float | bool | None
 PLACED = re.compile(r"(.*?)(?: - at `\$(?:\.records(?:\[(\d+)\])?)?\.?(.*)`)?", re.S)  # msgspec's words
 UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.S)

@@ -35,7 +35,7 @@ def challenger(ledger: Ledger, model: str, settings: Settings, wanted: str | int
         return find_version(ledger, model, number)
     if wanted is not None:
         if not str(wanted).isdigit():
-            raise UsageError(f"{wanted!r} is no version", where="--with-challenger", next="give a number")
+            raise UsageError(f"{wanted!r} is not a version number", where="--with-challenger", next="give a number")
         return find_version(ledger, model, int(wanted))
     now = current(ledger, model, settings)
     if now is not None and now.going:
@@ -64,20 +64,22 @@ def rollout(
     carry(ledger, model, settings)
     champion, now = live(ledger, model), current(ledger, model, settings)
     if not shadow and not (share is not None and 0.0 < share <= 1.0):
-        raise UsageError("a share lies above 0 and up to 100 percent", where="--percent", next="--abort ends a rollout")
+        raise UsageError(
+            "the share must be above 0 and at most 100 percent", where="--percent", next="--abort ends a rollout"
+        )
     if begin and now is not None and now.going and (shadow or now.mode == "share"):
-        return standing(model, settings, notes=["nothing changes: a rollout is going already"])
+        return standing(model, settings, notes=["no change: a rollout is already in progress"])
     try:
         version = _wanted(ledger, champion, now, number)
         check(champion, version)
     except (NothingNew, GateRefused) as err:
         if not begin:
             raise
-        return standing(model, settings, notes=[f"nothing changes: {err.what}"])
+        return standing(model, settings, notes=[f"no change: {err.what}"])
     mode, part = ("shadow", 0.0) if shadow else ("share", float(share or 0.0))
     same = now is not None and now.going and now.challenger == version.version
     if now and same and (now.mode, now.share) == (mode, part) and _guards_hold(model, now, settings):
-        return standing(model, settings, notes=["nothing changes: that is how it is"])
+        return standing(model, settings, notes=["no change: the rollout is already in this state"])
     action = "shadow" if shadow else "start"
     if same and now and now.mode == "share" and not shadow:
         action = "widen" if part >= now.share else "narrow"
@@ -97,7 +99,7 @@ def abort(model: str, settings: Settings, *, by: str | None = None, reason: str 
     carry(ledger, model, settings)
     champion, now = live(ledger, model), current(ledger, model, settings)
     if now is None or not now.going:
-        return standing(model, settings, notes=["nothing changes: no rollout is going"], wait=True)
+        return standing(model, settings, notes=["no change: no rollout is in progress"], wait=True)
     append_event(
         ledger, settings, model, "abort", reason or "by hand", by, champion=champion.version, challenger=now.challenger
     )
@@ -114,10 +116,12 @@ def finish(
     carry(ledger, model, settings)
     now = current(ledger, model, settings)
     if now is None or not now.going:
-        raise UsageError(f"no rollout of {model} is going", next=f"`d2c promote {model}` makes a version champion")
+        raise UsageError(
+            f"no rollout of {model} is in progress", next=f"`d2c promote {model}` makes a version champion"
+        )
     made, clauses = promote(model, settings, number=now.challenger, by=by, reason=reason, override=override)
     if made is None:  # the challenger is the champion again, so there is nothing to roll out
-        told = abort(model, settings, by=by, reason=clauses[0].finding if clauses else "it is champion already")
+        told = abort(model, settings, by=by, reason=clauses[0].finding if clauses else "it is already the champion")
         told.gate = clauses
         return told
     told = standing(model, settings, wait=True)
@@ -131,21 +135,21 @@ def check(champion: Version, version: Version) -> None:
     old, new = champion.schema, version.schema
     if version.version == champion.version:
         raise UsageError(
-            f"version {version.version} of {version.model} is champion already", next="name another: --version"
+            f"version {version.version} of {version.model} is already the champion", next="name another: --version"
         )
     if new.major != old.major:
         raise GateRefused(
-            f"version {version.version} of {version.model} speaks contract {new.version}, its champion {old.version}: "
-            "callers of one major version cannot be given answers of another",
-            next=f"`d2c promote {version.model} --version {version.version}`: contract {old.major} stays served at /v{old.major} "
-            "until its day, so that callers move when they are ready",
+            f"version {version.version} of {version.model} has contract {new.version}, its champion {old.version}: "
+            "callers of one major version cannot get predictions of another",
+            next=f"`d2c promote {version.model} --version {version.version}`: contract {old.major} stays available at /v{old.major} "
+            "until its sunset, so that callers can migrate",
         )
     broken = broken_clauses(old, new)
     if old.key != new.key:
         broken.append(Failure(f"was {old.key} and is {new.key}", "key"))
     if broken:
         raise GateRefused(
-            f"the contract of version {version.version} of {version.model} breaks callers of the champion",
+            f"the contract of version {version.version} of {version.model} is not compatible with callers of the champion",
             failures=broken,
             next=f"`d2c contract diff {version.model} --version {version.version}`",
         )
@@ -158,7 +162,7 @@ def left(ledger: Ledger, version: Version) -> str:
         return f"its rollout was aborted on {met[-1].at:%Y-%m-%d}, by {met[-1].by}: {met[-1].reason}"
     over = [each for each in promotion_history.history(ledger, version.model) if each.previous == version.version]
     if over:
-        return f"version {over[-1].version} took its place as champion on {over[-1].at:%Y-%m-%d}, by {over[-1].by}: {over[-1].reason}"
+        return f"version {over[-1].version} replaced it as champion on {over[-1].at:%Y-%m-%d}, by {over[-1].by}: {over[-1].reason}"
     return ""
 
 
@@ -170,13 +174,13 @@ def _wanted(ledger: Ledger, champion: Version, now: Rollout | None, number: int 
     newest = find_version(ledger, champion.model)
     if newest.version == champion.version:
         raise NothingNew(
-            f"{champion.model} has no version beside its champion, version {champion.version}",
-            next=f"`d2c run train -p model={champion.model}` makes one; --version names an older one",
+            f"{champion.model} has no other version than its champion, version {champion.version}",
+            next=f"`d2c run train -p model={champion.model}` trains one; --version selects an older one",
         )
     if why := left(ledger, newest):
         raise NothingNew(
-            f"version {newest.version} of {champion.model}, the newest, is not taken again by itself: {why}",
-            next=f"--version {newest.version} takes it all the same; `d2c run train -p model={champion.model}` makes a new one",
+            f"version {newest.version} of {champion.model}, the newest, is not rolled out again automatically: {why}",
+            next=f"--version {newest.version} rolls it out anyway; `d2c run train -p model={champion.model}` trains a new one",
         )
     return newest
 

@@ -115,7 +115,7 @@ def _too_wrong(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str
     errors = counts["errors", "challenger"]
     asked = counts["answers", "challenger"] + errors
     if errors > guards.max_errors * max(asked, guards.min_answers):
-        return f"errors: {errors} of {asked} answers of the challenger failed, {guards.max_errors:.1%} may"
+        return f"errors: {errors} of {asked} predictions of the challenger failed, the limit is {guards.max_errors:.1%}"
     return None
 
 
@@ -144,14 +144,14 @@ def _not_followed(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> 
     share = counts["followed", "challenger"] / said["challenger"]
     if share < guards.min_followed:
         return (
-            f"adoption: {share:.0%} of the challenger's {said['challenger']} answers with feedback were followed, "
-            f"{guards.min_followed:.0%} have to be"
+            f"adoption: {share:.0%} of the challenger's {said['challenger']} predictions with feedback were followed, "
+            f"the minimum is {guards.min_followed:.0%}"
         )
     if said["champion"] >= max(guards.min_feedback, 1):
         champion = counts["followed", "champion"] / said["champion"]
         if champion - share > guards.max_followed_drop:
             return (
-                f"adoption: {share:.0%} of the challenger's {said['challenger']} answers with feedback were followed, "
+                f"adoption: {share:.0%} of the challenger's {said['challenger']} predictions with feedback were followed, "
                 f"{champion:.0%} of the champion's {said['champion']}"
             )
     return None

@@ -107,7 +107,9 @@ def read(file: Path) -> Rollout:
         raise UsageError(f"this is not a rollout file ({err})", where=str(file)) from None
     if not sound:
         raise UsageError(
-            "this is not a rollout file (mode, share or champion is none)", where=str(file), next="`d2c rollout MODEL`"
+            "this is not a rollout file (mode, share or champion is not valid)",
+            where=str(file),
+            next="`d2c rollout MODEL`",
         )
     return made
 

@@ -76,7 +76,7 @@ class Watcher:
             try:
                 self.look()
             except Exception as err:  # a service answers on, whatever is wrong with a rollout
-                LOG.error("rollout cannot be followed", exc_info=err)
+                LOG.error("rollout state cannot be applied", exc_info=err)
 
     def look(self) -> None:
         """Read the file when it changed, apply it, and judge the challenger."""
@@ -168,7 +168,7 @@ class Watcher:
             try:
                 mine = mark(self.folder, rollout.stage, event)
             except OSError as err:
-                LOG.error("rollout's end cannot be shared", exc_info=err)
+                LOG.error("rollout abort cannot be saved", exc_info=err)
         if mine:
             self._write([orjson.dumps({"kind": "rollout", **event})])
             self.metrics.aborts.labels(rollout.model, str(rollout.challenger), reason.partition(":")[0]).inc()

@@ -80,7 +80,7 @@ def test_what_the_service_refuses_the_client_raises(service) -> None:
             client.predict(records=[{**ASK, "no_such_field": 1}])
         with pytest.raises(BentoMLException, match="leads without a visit"):
             client.predict(records=[{**ASK, "visits": 0}])
-    with bentoml.SyncHTTPClient(url) as client, pytest.raises(BentoMLException, match="A valid API key is needed"):
+    with bentoml.SyncHTTPClient(url) as client, pytest.raises(BentoMLException, match="A valid API key is required"):
         client.predict(records=RECORDS)
 
 

@@ -120,7 +120,7 @@ def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings
             status = Path(f"/proc/{process.pid}/status").read_text()
             caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:"))
             assert not caught >> (signal.SIGALRM - 1) & 1, "no handler interrupts a model"
-        with pytest.raises(UsageError, match=f"port {port} cannot be had"), serving(bento, settings, port=port):
+        with pytest.raises(UsageError, match=f"port {port} is not available"), serving(bento, settings, port=port):
             pass
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree)
 

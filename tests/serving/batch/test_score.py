@@ -524,7 +524,7 @@ def test_records_of_one_key_are_told_apart(settings, version, tmp_path, hook):
 
 
 def test_answers_do_not_go_over_an_open_line(settings, version, tmp_path):
-    with pytest.raises(UsageError, match="open line"):
+    with pytest.raises(UsageError, match="unencrypted connection"):
         score(version, asked(tmp_path), "http://crm.example/hook", settings)
 
 

@@ -177,7 +177,7 @@ def test_what_the_image_refuses_is_told_and_nothing_is_left(
     bento: Bento, held: Settings, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("ENDS", "3")
-    monkeypatch.setenv("SAYS", f"#9 0.1 {prepare.REFUSED}mlflow can be imported: take a base image without it")
+    monkeypatch.setenv("SAYS", f"#9 0.1 {prepare.REFUSED}mlflow can be imported: use a base image without it")
     with pytest.raises(UsageError, match="mlflow can be imported"):
         containerize(bento, VERSION, held, backend="buildah", base="localhost/py")
     assert not (bento.folder / "image.json").exists() and not (bento.folder / "sbom.cdx.json").exists()
@@ -237,7 +237,7 @@ def test_wheels_come_by_uv_else_by_pip_else_it_says_so(fakes: Path, monkeypatch:
     (fakes / "bin/uv").write_text("#!/bin/sh\necho 'error sending request for url' >&2\nexit 2\n")
     (fakes / "bin/uv").chmod(0o755)
     assert "x86_64-manylinux_2_34" in packages.installer("x86_64", "3.11", Path("site"))
-    with pytest.raises(Temporary, match="cannot be fetched"):
+    with pytest.raises(Temporary, match="cannot be downloaded"):
         packages.fetch(Path("pins.txt"), Path("site"), "3.11")
 
 
@@ -249,7 +249,7 @@ def test_in_the_image_another_python_a_moved_pin_and_a_forbidden_module_are_refu
     assert prepare.unpinned([f"click=={installed('click')}", "click==0.0", "no-such==1"]) == [
         f"click 0.0 is pinned, {installed('click')} is there", "no-such 1 is pinned, none is there",
     ]  # fmt: skip
-    assert prepare.forbidden(["json", "no_such"]) == ["json can be imported: take a base image without it"]
+    assert prepare.forbidden(["json", "no_such"]) == ["json can be imported: use a base image without it"]
 
 
 def test_the_systems_packages_are_read_from_dpkg(tmp_path: Path):
@@ -277,7 +277,7 @@ def test_limits_come_from_the_load_test_and_what_a_person_says_is_stronger():
     busy, _ = size_of(LOAD, rate=10_000)  # 10,000 × 0.5 ms = 5 processors, at 70 % of them
     assert (busy.least, busy.cpu, busy.most) == (8, 0.9, 24)
     mine, said = size_of(LOAD, cpu=2.0, memory_mb=900, replicas=(3, 4))
-    assert (mine.cpu, mine.memory_mb, mine.least, mine.most) == (2.0, 900, 3, 4) and "Given by hand: --cpu" in said
+    assert (mine.cpu, mine.memory_mb, mine.least, mine.most) == (2.0, 900, 3, 4) and "Set by options: --cpu" in said
     assert "not measured" in size_of(None)[1]
     with pytest.raises(UsageError, match="--rate needs a load test"):
         size_of(None, rate=5)

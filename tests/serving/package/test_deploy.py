@@ -105,7 +105,7 @@ def test_a_dashboard_is_grafanas_json_with_a_panel_for_each_question():
 
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path):
     (tmp_path / "service.yaml").write_text("mine: true\n")
-    with pytest.raises(UsageError, match="not from d2c"):
+    with pytest.raises(UsageError, match="d2c did not write this file"):
         deploy(PLAN, "kubernetes", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["service.yaml"]
     assert len(deploy(PLAN, "kubernetes", tmp_path / "mine")) == len(deploy(PLAN, "kubernetes", tmp_path / "mine"))
@@ -155,7 +155,9 @@ def test_the_workflow_brings_a_rollout_to_every_replica():
     (first,) = [i for i, run in enumerate(before) if "--to kubernetes > manifests/rollout.yaml" in run]
     (second,) = [i for i, run in enumerate(before) if run.startswith("kubectl apply")]
     assert first < second
-    (last,) = [step["run"] for step in jobs["production"]["steps"] if step.get("name") == "A tenth of the keys"]
+    (last,) = [
+        step["run"] for step in jobs["production"]["steps"] if step.get("name") == "Roll out to 10 % of the keys"
+    ]
     assert "--percent 10" in last
     assert "configmap mean-units-rollout -o jsonpath='{.metadata.annotations.d2c/stage}'" in last
     assert "pods -l app.kubernetes.io/name=d2c,app.kubernetes.io/instance=mean-units" in last
@@ -171,7 +173,9 @@ def steps_of(plan: DeployPlan, job: str) -> list[dict]:
 def test_the_workflow_begins_a_rollout_once_and_leaves_it_alone_from_then_on(settings, project: Path):
     """The commands of the file are run, as a runner does on each push."""
     (begins,) = [step["run"] for step in steps_of(PLAN, "image") if step.get("id") == "rollout"]
-    (last,) = [step["run"] for step in steps_of(PLAN, "production") if step.get("name") == "A tenth of the keys"]
+    (last,) = [
+        step["run"] for step in steps_of(PLAN, "production") if step.get("name") == "Roll out to 10 % of the keys"
+    ]
     widens = last.splitlines()[0]
     own = project / "bin"
     own.mkdir()
@@ -321,7 +325,7 @@ def test_the_schedule_has_its_secrets_and_its_files_under_compose(settings, proj
     folder = project / "deploy/compose/mean_units"
     whole = yaml.safe_load((folder / "compose.yaml").read_text())
     assert set(whole["services"]["scheduler"]["secrets"]) == {"ledger", "SHOP_URL", "OPS"} <= set(whole["secrets"])
-    assert "bring: secrets/OPS, secrets/SHOP_URL" in (folder / "compose.yaml").read_text()
+    assert "refer to: secrets/OPS, secrets/SHOP_URL" in (folder / "compose.yaml").read_text()
     recipe = (folder / "project.Containerfile").read_text()
     assert "python3 -m d2c_mlops.serving.package.container.sbom /opt/d2c/sbom.cdx.json" in recipe
     copied = re.findall(r"^COPY (\S+) \./", recipe, re.MULTILINE)
@@ -416,7 +420,7 @@ def test_a_rate_that_one_replica_cannot_answer_is_refused_under_compose():
         "mean_units:1", "/predict", 8, 5.0, 9000, 1800.0, 3.0, 9.0, 3.0, 1.0, 200.0, 250.0, 10_000, 2.0, "here", "2026-11-27"
     )  # fmt: skip
     assert size_of(load, rate=200.0, alone=True)[0] == Size(cpu=0.9, memory_mb=250, least=1, most=1)
-    with pytest.raises(UsageError, match=r"5000 requests/s take 21\.4"):
+    with pytest.raises(UsageError, match=r"5000 requests/s need 21\.4"):
         size_of(load, rate=5000.0, alone=True)
     assert size_of(load, rate=5000.0, cpu=22.0, alone=True)[0].cpu == 22.0
     assert size_of(load, rate=5000.0)[0].least == 22

@@ -311,8 +311,8 @@ def test_a_model_that_refuses_keys_it_does_not_know_keeps_its_contract(tmp_path:
     with listening(create_app(lambda: Served(Strict(), "leads", 7, {}, ASK), keeping)) as url:
         checks = {each.what: each for each in smoke(url, Lead.contract, 7)}
     assert not [each for each in checks.values() if not each.holds]
-    told = checks["/predict answers the example as the contract says"].said
-    assert "the model refuses the made-up record, so that no prediction was compared" in told and "no such lead" in told
+    told = checks["/predict answers the example, and the answer matches the contract"].said
+    assert "the model refuses the synthetic record, so no prediction was compared" in told and "no such lead" in told
 
 
 def test_a_service_starts_although_its_model_does_not_take_the_synthetic_record(settings, project, monkeypatch) -> None:

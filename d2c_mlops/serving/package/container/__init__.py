@@ -85,7 +85,7 @@ def _fill(context: Path, bento: Bento, version: Version, base: str, created: str
     pins = (bento.folder / "env" / "python" / "requirements.txt").read_text(encoding="utf-8")
     (context / "pins.txt").write_text(pins, encoding="utf-8")
     site = context / "site"
-    said(f"fetching {len(pins.split())} pinned packages")
+    said(f"downloading {len(pins.split())} pinned packages")
     fetch(context / "pins.txt", site, PYTHON)
     shutil.copytree(bento.folder, context / "bento", ignore=shutil.ignore_patterns(*OWN, "__pycache__"))
     shutil.copy2(Path(__file__).with_name("prepare.py"), context)

@@ -15,7 +15,7 @@ from d2c_mlops.errors import D2CError, Failure, Temporary, UsageError, child_err
 from d2c_mlops.serving.package.container.prepare import REFUSED
 
 BUILD_SECONDS = 3600
-INSTALL = "apt-get install buildah (or podman, or docker), then the same command again"
+INSTALL = "apt-get install buildah (or podman, or docker), then run the same command again"
 STEP = re.compile(r"^(?:#\d+ )?(?:STEP |Step |\[(?:[\w-]+ +)?)\s*(\d+)/(\d+)[\]:]*\s*:?\s*(\S.*)")
 FULL = "no space left"
 
@@ -97,8 +97,8 @@ def find_builder(name: str = "") -> Builder:
             return Builder(each, program)
         told = child_error(done.stderr.strip() or done.stdout.strip() or "no reason given", "does not work")
         faults.append(Failure(told.what, each))
-        advice = f"start what {each} asks for, or {INSTALL}"
-    what = f"{name} cannot build images here" if name else "there is no program that builds images"
+        advice = f"start the service that {each} needs, or {INSTALL}"
+    what = f"{name} cannot build images here" if name else "no image builder is installed"
     raise UsageError(what, failures=faults, next=advice)
 
 
@@ -110,20 +110,20 @@ def failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
         faults = [Failure(each) for each in refused]
         return UsageError("the image is refused", where=base, failures=faults, next="choose another --base-image")
     if FULL in text.lower():
-        return Temporary("the disk is full", next="free some disk space, build again")
+        return Temporary("the disk is full", next="free some disk space, then build again")
     last = child_reason(text)
     steps = [found for line in lines if (found := STEP.match(line))]
     if all(int(found[1]) < 2 for found in steps):
         return UsageError(
-            f"the base image cannot be had: {last}", where=base,
-            next=f"{name} pull {base}, or name one that is here: --base-image localhost/NAME",
+            f"the base image cannot be pulled: {last}", where=base,
+            next=f"{name} pull {base}, or use a local one: --base-image localhost/NAME",
         )  # fmt: skip
     if "prepare.py" in steps[-1][3] and '"base"' in steps[-1][3]:
         return UsageError(f"the base image has no python3: {last}", where=base, next="choose another --base-image")
     if "apt-get" in steps[-1][3]:
         return UsageError(
             f"the base image lacks a library that the model needs, and it cannot be installed: {last}", where=base,
-            next="take a base image that has it, or give the build a network: --opt network=host",
+            next="use a base image that has it, or give the build network access: --opt network=host",
         )  # fmt: skip
     return D2CError(f"{name} could not build: {last}", failures=[Failure(each) for each in lines[-8:-1] if each])
 
@@ -149,5 +149,5 @@ def _untarred(packed: bytes) -> bytes:
         (member,) = archive.getmembers()
         held = archive.extractfile(member)
         if held is None:
-            raise D2CError(f"{member.name} of the image is no file")
+            raise D2CError(f"{member.name} of the image is not a file")
         return held.read()

@@ -29,13 +29,16 @@ def fetch(pins: Path, site: Path, python: str) -> None:
     lines = [line.strip() for line in done.stderr.strip().splitlines() if line.strip()]
     said = " ".join(lines[-4:]) if lines else "no reason given"
     if any(each in done.stderr for each in AWAY):
-        raise Temporary(f"the packages cannot be fetched: {said}", next="is the package index reached? try again")
+        raise Temporary(
+            f"the packages cannot be downloaded: {said}",
+            next="check the connection to the package index, then try again",
+        )
     if "wheel" in done.stderr or "No matching distribution" in done.stderr or "No solution" in done.stderr:
         raise UsageError(
             f"a pinned package has no wheel for Linux on {machine} and Python {python}: {said}",
-            next="pin a version that has one, or give your index a wheel of it",
+            next="pin a version that has one, or upload a wheel to your index",
         )
-    raise D2CError(f"the packages cannot be fetched: {said}")
+    raise D2CError(f"the packages cannot be downloaded: {said}")
 
 
 def installer(machine: str, python: str, site: Path) -> list[str]:
@@ -45,7 +48,7 @@ def installer(machine: str, python: str, site: Path) -> list[str]:
         platforms = ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_34"]
         return [uv, "pip", *shared, "--python", sys.executable, "--link-mode", "copy", *platforms]
     if find_spec("pip") is None:
-        raise UsageError("neither uv nor pip is here to fetch packages", next="pip install uv")
+        raise UsageError("neither uv nor pip is installed", next="pip install uv")
     tags = [f"manylinux_2_{minor}_{machine}" for minor in reversed(GLIBC)] + [f"manylinux2014_{machine}"]
     platforms = [part for tag in tags for part in ("--platform", tag)]
     return [sys.executable, "-m", "pip", *shared, "--no-compile", "--python-version", python, *platforms]

@@ -91,14 +91,14 @@ def unpinned(pins: list[str]) -> list[str]:
         except PackageNotFoundError:
             found = "none"
         if found != wanted:
-            faults.append(f"{name} {wanted} is pinned, {found} is there")
+            faults.append(f"{name} {wanted} is pinned, {found} is installed")
     return faults
 
 
 def forbidden(names: list[str]) -> list[str]:
     """Return what can be imported of the modules that must not be there."""
     found = [name for name in names if importlib.util.find_spec(name) is not None]
-    return [f"{name} can be imported: take a base image without it" for name in found]
+    return [f"{name} can be imported: use a base image without it" for name in found]
 
 
 def system(root: Path = Path("/")) -> list[dict[str, Any]]:
