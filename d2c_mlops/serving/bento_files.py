@@ -1,4 +1,4 @@
-"""What files a Bento has: listed by their digests when it is built, and compared with the list before anything of them is loaded."""
+"""Digests of a Bento's files: listed when it is built, verified before anything is loaded."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HEADER = 16  # bytes of a compiled file before its code (PEP 552)
 
 
 def listing(root: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file below a folder by its path; the list itself, compiled files and BUILT are left out."""
+    """Return the SHA-256 of each file below a folder by its path; the list itself, compiled files and BUILT are excluded."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and CACHE not in path.relative_to(root).parts)
     found = {path.relative_to(root).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
     return {name: value for name, value in found.items() if name not in (LIST, BUILT)}
 
 
 def packed(found: dict[str, str]) -> bytes:
-    """Return a list of files as it is written."""
+    """Return a list of files as bytes."""
     return json.dumps(found, indent=0, sort_keys=True).encode()
 
 
@@ -36,9 +36,9 @@ def digest(packed_list: bytes) -> str:
 
 
 def check(root: Path, wanted: str) -> None:
-    """Raise DataRefused, with each file, where the files below a folder are not those that were packaged.
+    """Raise DataRefused, with each file, where the files below a folder differ from the packaged ones.
 
-    `wanted` is the digest of their list. Compiled files are compared with what their sources compile to: Python runs them instead.
+    `wanted` is the digest of their list. Compiled files are compared with their compiled sources, because Python runs them instead.
     """
     file = root / LIST
     text = file.read_bytes() if file.is_file() else b""
@@ -63,7 +63,7 @@ def _refused(root: Path, failures: list[Failure]) -> DataRefused:
 
 
 def _foreign_code(root: Path) -> Iterator[str]:
-    """Yield compiled files whose code is not that of the source beside them."""
+    """Yield compiled files that do not match the source beside them."""
     for path in sorted(root.rglob(f"{CACHE}/*")):
         if path.is_file() and not _compiled_from_source(path):
             yield path.relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""Where services on this machine have their state, API keys and the secret of their log."""
+"""Paths of services on this machine: state folder, API key file and log secret."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from d2c_mlops.settings import Settings
 
 
 def service_environment(model: str, settings: Settings) -> dict[str, str]:
-    """Return what makes a service on this machine find its state, its keys and the secret of its log in the store."""
+    """Return the environment of a service on this machine: paths of its state, keys and log secret in the store."""
     home = settings.store / "serving"
     own = settings.service
     held = replace(
@@ -26,25 +26,25 @@ def service_environment(model: str, settings: Settings) -> dict[str, str]:
 
 
 def state_folder(model: str, settings: Settings) -> Path:
-    """Return where a service on this machine keeps its log and what it knows of a rollout."""
+    """Return the folder of a service on this machine for its prediction log and rollout state."""
     own = settings.service.state
     return settings.root / own if own else settings.store / "serving" / model
 
 
 def keys_file(settings: Settings) -> Path:
-    """Return where the hashes of the API keys are."""
+    """Return the path of the file with the hashes of API keys."""
     own = settings.service.keys
     return settings.root / own if own else settings.store / "serving" / "keys.json"
 
 
 def log_secret(settings: Settings) -> str:
-    """Return the secret under which services on this machine hash personal fields; empty when none was made yet."""
+    """Return the secret with which services on this machine hash personal fields; empty when there is none yet."""
     file = settings.store / "serving" / "log.secret"
     return settings.service.log_secret or (file.read_text(encoding="utf-8") if file.exists() else "")
 
 
 def _secret(file: Path) -> str:
-    """Return the store's own secret, made on first use."""
+    """Return the store's own secret, created on first use."""
     private_folder(file.parent)
     with lock(file.parent, "the log's secret", 10.0):
         if not file.exists():

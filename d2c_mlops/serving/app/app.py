@@ -1,4 +1,4 @@
-"""The HTTP application: who asks, what is asked, what is answered and what is kept of it."""
+"""The HTTP application of a model service: routes, authentication, prediction, feedback, logging."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ from d2c_mlops.settings import ServiceSettings
 __all__ = ["App", "Keeping", "Served", "create_app"]
 
 LOG = logging.getLogger("d2c.service")
-STREAM = NDJSON.encode()  # the type of a body that is answered line by line
-REMEMBERED = 100_000  # feedback that a worker remembers
+STREAM = NDJSON.encode()  # media type of a stream of records
+REMEMBERED = 100_000  # feedback ids that a worker remembers
 Handler = Callable[[Request, Served], Awaitable[Answer | None]]
 
 
 @dataclass
 class Keeping:
-    """What a service keeps beside its model; each part may be missing."""
+    """Optional parts of a service: prediction log, API keys, idempotency store, metrics, traces."""
 
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     keyring: Keyring | None = None
@@ -64,19 +64,19 @@ class Keeping:
     kept: Kept | None = None
     tracer: Any = None  # tracing.Tracer
     majors: dict[int, Older] = field(default_factory=dict)  # of the contract, older than the one that is served
-    files: str = "unverified"  # whether the service's files were compared with those that were packaged
-    draining: bool = False  # told to stop: /readyz says so, connections are closed after their answer
+    files: str = "unverified"  # whether the service's files were verified against the packaged ones
+    draining: bool = False  # shutting down: /readyz answers 503, connections are closed after their answer
 
 
 class App:
-    """An ASGI application without layers: what is not done for a request is not paid for."""
+    """ASGI application of a model service, without middleware layers."""
 
     def __init__(self, served: Callable[[], Served], keeping: Keeping, inner: ASGI | None = None) -> None:
         self.served, self.keeping, self.settings = served, keeping, keeping.settings
         self.inner = inner  # runs the lifespan where there is one
         self.metrics = Metrics()
         self.threads = Threads()
-        self.told: dict[str, int] = {}  # ids of feedback that was taken, with what it said, the oldest first
+        self.told: dict[str, int] = {}  # ids of accepted feedback with its content, oldest first
         self.going = 0
         asks: dict[str, Handler] = {
             "/predict": partial(self.ask, reasons=False),
@@ -152,7 +152,7 @@ class App:
     def _broken(self, request: Request, err: Exception) -> Answer | None:
         LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": request.scope["path"]}})
         if request.sent:
-            raise err  # an answer has begun; cutting it off is all that is left
+            raise err  # the response has started and can only be cut off
         return problem(500, "Internal server error", "the error is in the service's log")
 
     async def _traced(self, request: Request) -> Answer | None:
@@ -176,7 +176,7 @@ class App:
                      "ms": round(seconds * 1e3, 3), "caller": request.caller, "model": name, "version": label}  # fmt: skip
             LOG.log(logging.ERROR if status >= 500 else logging.INFO, "request", extra={"facts": facts})
 
-    # --- what is asked
+    # --- predictions and feedback
 
     async def ask(self, request: Request, served: Served, *, reasons: bool) -> Answer | None:
         """POST /predict and /explain: records in, predictions out."""
@@ -212,9 +212,9 @@ class App:
         return Answer(made.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
 
     async def guarded(self, work: Callable[[], Any], served: Served, size: Size, at_once: bool = True) -> Any:
-        """Run the model once: on the event loop where it is known to be quick, else in the thread pool within `max_seconds`.
+        """Run the model once: on the event loop where it is quick, else in the thread pool within `max_seconds`.
 
-        Raises HttpRefused for what the model refuses and for what takes too long.
+        Raises HttpRefused when the model refuses the records or the time limit is exceeded.
         """
         timed, start, complete = Timed(work), perf_counter(), False
         asked = estimates = served.estimates
@@ -240,7 +240,7 @@ class App:
                 estimate.add(size, seconds, on_loop=on_loop, complete=complete)
 
     async def feedback(self, request: Request, served: Served) -> Answer | None:
-        """POST /feedback: what became of a prediction."""
+        """POST /feedback: store feedback on a prediction."""
         self.authorise(request, served)
         check_json(request)
         body = await request.body(min(self.settings.max_body, feedback.LARGEST), self.settings.read_seconds)
@@ -271,10 +271,10 @@ class App:
             served.heard(told.action, told.given, told.prediction_id, told.key)
         return Answer(answer, 202)
 
-    # --- what it is, and how it is
+    # --- contract, health and metrics
 
     def mark(self, request: Request, served: Served) -> None:
-        """Say in the answer whether the caller's predictions would be those of a probe; nobody is refused."""
+        """Mark in the answer whether the call counts as a probe; no caller is refused."""
         ring, mode = self.keeping.keyring, self.settings.mode
         if ring is not None and (ring.guards() or mode == "production"):
             key, reason = ring.holder(token_of(request), datetime.now(UTC))
@@ -310,7 +310,7 @@ class App:
         return Answer(b"ok\n", media=TEXT)
 
     async def healthz(self, request: Request, served: Served) -> Answer:
-        """GET /healthz: what BentoML's services answer, for what was set up for those."""
+        """GET /healthz: the same answer as BentoML's services, for existing health checks."""
         return Answer(b"\n", media=f"{TEXT}; charset=utf-8", x_d2c_files=self.keeping.files)
 
     async def readyz(self, request: Request, served: Served) -> Answer:
@@ -318,10 +318,10 @@ class App:
             return problem(503, "Service is shutting down", "send the request to another replica")
         return Answer(b"ok\n", media=TEXT)
 
-    # --- who asks, and what is kept of it
+    # --- authentication and logging
 
     def authorise(self, request: Request, served: Served) -> None:
-        """Raise HttpRefused unless the caller has a key for this model; without any key everybody is let in."""
+        """Raise HttpRefused unless the caller has an API key for this model; while no key exists every caller is accepted."""
         ring = self.keeping.keyring
         if ring is not None and (ring.guards() or self.settings.mode == "production"):
             admit(ring, request, served, self.metrics)
@@ -329,7 +329,7 @@ class App:
             request.probe = self.settings.mode != "production" and from_here(request)
 
     def about(self, request: Request) -> dict[str, Any] | None:
-        """Return what is logged beside predictions; None when this request is not logged."""
+        """Return the metadata that is logged with predictions; None when this request is not logged."""
         if self.keeping.logbook is None:
             return None
         share = self.settings.log_sample
@@ -341,7 +341,7 @@ class App:
         return told
 
     def write(self, lines: list[bytes], served: Served) -> str:
-        """Log lines and return what the caller is told: true when all of them are kept."""
+        """Append lines to the prediction log and return the value of X-Prediction-Logged: true when all are stored."""
         book = self.keeping.logbook
         if book is not None and all([book.append(line) for line in lines]):
             return "true"
@@ -349,11 +349,11 @@ class App:
         return "false"
 
     def metrics_of(self, served: Served, made: Answered, probe: bool) -> None:
-        """Count answered records; those of probes by themselves."""
+        """Count answered records; records of probes are counted separately."""
         for label, variant, count in served.counts(made):
             self.metrics.answered(served.name, label, PROBE if probe else variant).inc(count)
 
 
 def create_app(served: Callable[[], Served], keeping: Keeping | None = None, inner: ASGI | None = None) -> App:
-    """Return the application; `served` gives the loaded model when a request comes."""
+    """Return the application; `served` returns the loaded model at each request."""
     return App(served, keeping or Keeping(), inner)

@@ -1,4 +1,4 @@
-"""Who may ask, and who asks again."""
+"""Authentication and idempotency."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ KEY_FORM = re.compile(r"[!-~]{1,200}")  # an Idempotency-Key
 LOG = logging.getLogger("d2c.service")
 
 
-PROBING = b"x-d2c-probe"  # header by which a caller on this machine marks a probe while no key is needed
+PROBING = b"x-d2c-probe"  # header that marks a probe from this machine while no API key is required
 HERE = ("127.0.0.1", "::1")
-FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")  # the caller is somewhere else
+FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")  # the caller is not on this machine
 
 
 def admit(ring: Keyring, request: Request, served: Served, metrics: Metrics) -> None:
@@ -50,7 +50,7 @@ def token_of(request: Request) -> str | None:
 
 
 def unwelcome(reason: str, model: str) -> Answer:
-    """Return the answer to a caller whose key is refused: 403 when it is a key, but not for this."""
+    """Return the answer to a refused caller: 403 for a valid key without the permission, else 401."""
     if reason == "key of another model":
         return problem(403, "API key is for another model", f"use a key for {model}")
     if reason.startswith("key without"):
@@ -60,7 +60,7 @@ def unwelcome(reason: str, model: str) -> Answer:
 
 
 def from_here(request: Request) -> bool:
-    """Whether a caller is on this machine, as far as the connection tells: an address in a header proves nothing."""
+    """Whether a caller is on this machine, by the address of the connection; headers are not trusted."""
     client = request.scope.get("client")
     return client is not None and client[0] in HERE and not any(request.header(name) for name in FORWARDED)
 
@@ -73,11 +73,11 @@ async def once(
     body: bytes,
     work: Callable[[bytes, str], Awaitable[Answer]],
 ) -> Answer:
-    """Answer a call that carries an Idempotency-Key: the same answer again, done once.
+    """Answer a request with an Idempotency-Key: it is processed once, a repetition gets the stored answer.
 
-    What is kept of a model with personal fields is encrypted under the log's secret and the request's body; without a secret
-    nothing of it is kept, and a call that is repeated is done again under the same ids. Raises HttpRefused with 503 where no answer can
-    be kept.
+    Stored answers of a model with personal fields are encrypted under the log's secret and the request's body. Without a secret
+    they are not stored, and a repeated request is processed again with the same ids. Raises HttpRefused with 503 where no answer can
+    be stored.
     """
     text = key.decode("latin-1")
     if not KEY_FORM.fullmatch(text):
@@ -96,7 +96,7 @@ async def once(
         if kept is not None:
             began, found = await loop.run_in_executor(None, kept.begin, scope, text, digest, former)
         if not found:
-            # An id made from the call, so that its repetition after a crash is known as the same.
+            # An id derived from the request, so that a repetition after a crash is recognised.
             answer = await work(body, identity(scope, text, digest, served.label, str(began)))
             if kept is None:
                 return answer

@@ -1,4 +1,4 @@
-"""Bulk as a stream: a record a line in, an answer a line out, in order, with a last line that says that it is complete."""
+"""NDJSON streams: one record per line in, one prediction per line out, in order; a last line confirms that all were answered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST = 2**20  # bytes of one line
 
 
 class Streamed:
-    """One request with a body of NDJSON. Memory does not grow with its length; a faulty line refuses nothing but itself."""
+    """A request with an NDJSON body. Memory does not grow with its length; an invalid line gets an error, other lines are answered."""
 
     def __init__(self, app: App, request: Request, served: Served, reasons: bool) -> None:
         self.app, self.request, self.served, self.reasons = app, request, served, reasons
@@ -30,7 +30,7 @@ class Streamed:
         self.later: list[Callable[[], None]] = []  # once a part is sent
 
     async def run(self) -> None:
-        """Answer until the body ends."""
+        """Answer all lines of the body."""
         request, settings = self.request, self.app.settings
         if request.header(b"idempotency-key") is not None:
             why = "send the records as one JSON body, or without the Idempotency-Key"
@@ -52,7 +52,7 @@ class Streamed:
         except HttpRefused as err:
             if not request.sent:
                 raise
-            error = orjson.loads(err.answer.body)  # the status is gone; the last line tells it
+            error = orjson.loads(err.answer.body)  # the status was sent already; the last line reports the error
         if not request.sent:
             await request.begin(NDJSON)
         told = "true" if self.logged else "false" if self.about is not None else "sampled-out"
@@ -61,7 +61,7 @@ class Streamed:
         await request.part(text, settings.read_seconds, last=True)
 
     async def _send(self, lines: list[bytes]) -> None:
-        """Answer some lines; empty ones do not count."""
+        """Answer some lines; empty lines are ignored."""
         lines = [line for line in lines if line.strip()]
         if not lines:
             return
@@ -89,7 +89,7 @@ class Streamed:
         return [orjson.dumps(answers[index]) + b"\n" for index in sorted(answers)]
 
     def _predict(self, records: dict[int, dict[str, Any]], faults: dict[int, Any]) -> dict[int, dict[str, Any]]:
-        """Return the answers by index. When the model refuses some of them, each is asked by itself."""
+        """Return the predictions by index. When the model refuses the records, each is predicted separately."""
         if not records:
             return {}
         asked = list(records.values())
@@ -111,7 +111,7 @@ class Streamed:
         return {index: {"index": index, **version, **row} for index, row in rows}
 
     def _keep(self, made: Answered, indexes: list[int]) -> None:
-        """Count and log what was answered, and leave to the shadow what it has to do later."""
+        """Count and log the predictions, and queue the records for the shadow."""
         served = self.served
         self.app.metrics_of(served, made, self.request.probe)
         if served.shadow is not None:

@@ -1,4 +1,4 @@
-"""The Bento service: loads the model that lies beside it and answers, with nothing of BentoML's in the way of a request."""
+"""The Bento service: loads the model of its folder and mounts the HTTP application."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from d2c_mlops.settings import service_settings
 
 HOME = Path(__file__).parents[3]
 FOLDER = Path(os.environ.get("D2C_MODEL_FOLDER") or HOME / "model")
-CHALLENGER = FOLDER.parent / "challenger"  # where the Bento holds a second version
-GRACE = 5.0  # seconds beyond an answer's own in which a service that was told to has to end
+CHALLENGER = FOLDER.parent / "challenger"  # folder of the challenger in the Bento
+GRACE = 5.0  # seconds beyond an answer's time limit in which a stopping service must end
 LOG = logging.getLogger("d2c.service")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 FILES = ""  # verified or unverified
@@ -52,20 +52,20 @@ keeping = Keeping(settings)
 
 
 def served() -> Served:
-    """Return what was loaded. Raises LookupError before that."""
+    """Return the loaded model. Raises LookupError before it is loaded."""
     if not loaded:
         raise LookupError("not loaded")
     return loaded[0]
 
 
 def about(name: str = "version.json") -> dict[str, Any]:
-    """Return what version.json says of the version."""
+    """Return the metadata of the version from version.json."""
     described: dict[str, Any] = json.loads((FOLDER.parent / name).read_text(encoding="utf-8"))
     return described | {"files": FILES}
 
 
 def checked_files() -> str:
-    """Return whether the files of this Bento were compared with those that were packaged; end the process where they differ."""
+    """Verify the files of this Bento against the packaged ones; return whether that was possible, end the process where they differ."""
     wanted = os.environ.get(VARIABLE, "")
     if not wanted:
         return "unverified"
@@ -78,7 +78,7 @@ def checked_files() -> str:
 
 
 def loading(folder: Path, described: dict[str, Any]) -> Served:
-    """Load a version and let it answer once: the first call is the slow one. A model need not know a key that is made up."""
+    """Load a version and warm it up with one synthetic record; a model may refuse the unknown key."""
     model = load(folder)
     example, secret = synthetic.record(model.contract), settings.log_secret.encode()
     made = Served(model, described["model"], described["version"], described, example, settings.max_records, secret)
@@ -92,9 +92,9 @@ def loading(folder: Path, described: dict[str, Any]) -> Served:
 
 
 def versions() -> tuple[dict[int, Served], dict[int, str]]:
-    """Load the champion and, where there is one, the challenger; one that cannot be loaded keeps nobody from being served.
+    """Load the champion and, where there is one, the challenger; a challenger that cannot be loaded does not stop the service.
 
-    Returns what was loaded, the champion first, and why something was not.
+    Returns the loaded versions, the champion first, and why a challenger was not loaded.
     """
     found = loading(FOLDER, about())
     if not CHALLENGER.is_dir():
@@ -109,7 +109,7 @@ def versions() -> tuple[dict[int, Served], dict[int, str]]:
 
 
 def open_keyring() -> Keyring | None:
-    """Return the keys. Raises UsageError in production when there is none for this model."""
+    """Return the API keys. Raises UsageError in production mode when there is none for this model."""
     ring = Keyring(Path(settings.keys)) if settings.keys else None
     if settings.mode == "production":
         model = about()["model"]
@@ -123,10 +123,10 @@ def open_keyring() -> Keyring | None:
 
 
 class Inner:
-    """One model, whichever it is; BentoML makes one in every worker."""
+    """The service of one model; BentoML creates one instance in each worker."""
 
     def __init__(self) -> None:
-        die_with_parent()  # a worker does not outlive a supervisor that was killed
+        die_with_parent()  # a worker ends when its supervisor is killed
         give_back()
         listener = journal.start()
         if FILES == "unverified":
@@ -150,7 +150,7 @@ class Inner:
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
-        """Seal the log, send the last traces."""
+        """Seal the prediction log and send the remaining traces."""
         for each in (self.watcher, keeping.logbook, keeping.kept, keeping.tracer):
             if each is not None:
                 each.close()
@@ -158,7 +158,7 @@ class Inner:
 
 
 def watching(found: dict[int, Served], first: int, broken: dict[int, str]) -> Watcher:
-    """Let the right version answer, now and whenever the rollout file changes."""
+    """Start the watcher that applies the rollout file."""
 
     def install(chosen: Served) -> None:
         loaded[:] = [chosen]
@@ -172,9 +172,9 @@ def watching(found: dict[int, Served], first: int, broken: dict[int, str]) -> Wa
 
 
 def quiet_collector() -> None:
-    """Keep the collector away from what was loaded: half a million objects that live as long as the process.
+    """Exclude loaded objects from garbage collection: half a million objects that live as long as the process.
 
-    A full collection looks at all of them, while every request waits: 150 ms and more.
+    A full collection visits all of them and blocks every request for 150 ms and more.
     """
     gc.collect()
     gc.freeze()
@@ -182,9 +182,9 @@ def quiet_collector() -> None:
 
 
 def give_back() -> None:
-    """Let the allocator hand large blocks back to the system; elsewhere than on glibc nothing is changed.
+    """Make glibc's allocator return large blocks to the system; no change with other C libraries.
 
-    Each of the threads that predict would else keep an arena as large as the largest body that it ever answered.
+    Otherwise each prediction thread keeps an arena as large as the largest body that it has answered.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -193,9 +193,9 @@ def give_back() -> None:
 
 
 def drain_on_sigterm() -> None:
-    """On SIGTERM say at /readyz that the service goes, keep answering for the time set, then let the server end.
+    """On SIGTERM answer 503 at /readyz, keep answering for `drain_seconds`, then let the server stop.
 
-    A caller that does not read, or a model that hangs, delays the end by no more than the time limit of an answer.
+    A caller that does not read, or a model that hangs, delays the stop by at most the time limit of an answer.
     """
     former = signal.getsignal(signal.SIGTERM)
 

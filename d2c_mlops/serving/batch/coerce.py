@@ -1,4 +1,4 @@
-"""Raw tables as records of a contract: what a service would refuse in a request is refused in a table, too."""
+"""Convert and validate raw tables by a contract, with the same rules as a request to the service."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ ZONE = r"\s?(?:[Zz]|[+-]\d\d:?\d\d)"
 
 
 def checked(contract: Contract, frame: pd.DataFrame, where: str, untyped: bool) -> pd.DataFrame:
-    """Return the contract's inputs of a raw table; raises DataRefused with every fault.
+    """Return the contract's inputs of a raw table. Raises DataRefused with every error.
 
-    `untyped` says that all cells are text, as in a CSV file: numbers are read from it then, and a moment has to tell its zone.
-    Identifiers keep every digit; messages name the lines of a text file, else rows counted from 1. Words for yes and no are true and false; days and moments are ISO 8601; a database's moments without a zone are UTC.
+    `untyped` means that all cells are text, as in a CSV file: numbers are parsed, and times need a zone.
+    Identifiers keep every digit; messages name the lines of a text file, else rows counted from 1. Booleans are true and false; dates and times are ISO 8601; a database's times without a zone are UTC.
     """
     kept = [one for one in contract.input_fields if one.name in frame]
     unit, numbers = rows_of(frame)
@@ -66,12 +66,12 @@ def checked(contract: Contract, frame: pd.DataFrame, where: str, untyped: bool) 
 
 
 def _placed(failure: Failure, unit: str) -> Failure:
-    """Return a failure whose numbers of rows are called what they count."""
+    """Return a failure whose row numbers have the right unit: lines or rows."""
     return replace(failure, what=failure.what.replace("value(s), rows ", f"value(s), {unit} "))
 
 
 def _column(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Series[Any], str]:
-    """Return a column as values of its field's kind, or as it is and why it cannot be that."""
+    """Return a column converted to its field's kind, or unchanged with the error."""
     cells = column.astype("object") if isinstance(column.dtype, pd.CategoricalDtype) else column
     kind = pd.api.types.infer_dtype(cells, skipna=True)
     if kind == "empty" or cells.isna().all():
@@ -94,7 +94,7 @@ def _column(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Serie
 
 
 def _texts(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
-    """Return identifiers as text with every digit; a fraction, or a float beyond 2^53, cannot be one."""
+    """Return identifiers as text with every digit; a fraction or a float beyond 2^53 is an error."""
     texts, lost = read_text(column)
     text = column.map(lambda value: isinstance(value, str)).to_numpy(bool)
     fraction = texts.str.contains(".", regex=False, na=False).to_numpy(bool)
@@ -105,7 +105,7 @@ def _texts(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
 
 
 def _inexact(column: pd.Series[Any]) -> str:
-    """Return which whole numbers do not fit 64 bits with a sign, or have lost digits in a column of floats."""
+    """Return a mask of integers that do not fit into signed 64 bits, or that lost digits in a column of floats."""
 
     def wrong(value: Any) -> bool:
         limit = EXACT if isinstance(value, float) else LARGEST
@@ -117,7 +117,7 @@ def _inexact(column: pd.Series[Any]) -> str:
 
 
 def _gaps(one: Field, column: pd.Series[Any]) -> str:
-    """Return in which rows a value is missing that has to be there."""
+    """Return an error for missing values of a required field, with rows."""
     gone = [] if one.nullable else column.index[column.isna().to_numpy(bool)].tolist()
     return f"must not be empty: {len(gone)} value(s), rows {', '.join(map(str, gone[:3]))}" if len(gone) else ""
 
@@ -140,7 +140,7 @@ def _moments(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Seri
 
 
 def _wrong(column: pd.Series[Any], wrong: pd.Series[Any], what: str) -> str:
-    """Return what is wrong with how many cells that are there, with examples; an empty text when none is."""
+    """Return an error with the count and examples of invalid cells; empty when there is none."""
     bad = column[wrong & column.notna()]
     examples = ", ".join(map(repr, bad.head(3)))
     return (

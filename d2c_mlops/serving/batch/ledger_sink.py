@@ -1,4 +1,4 @@
-"""Answers of a batch into the ledger's predictions, as services log theirs: what decisions are made from."""
+"""Batch sink: write predictions into the ledger, in the same form as collected prediction logs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOCATION = "ledger:"
 
 
 class LedgerSink:
-    """The ledger: one prediction per record of a batch, personal fields hashed or dropped as in the services' log."""
+    """Writes one prediction per record into the ledger; personal fields are hashed or dropped as in the prediction log."""
 
     expects: ClassVar[str] = LOCATION
     unique: ClassVar[bool] = False
@@ -65,7 +65,7 @@ class _Predictions:
     told: Written = field(default_factory=Written)
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
-        """Add a chunk: all of it or nothing."""
+        """Write a chunk in one transaction."""
         self.columns = list(frame.columns)
         batch, contract, at = self.batch, self.batch.contract, datetime.now(UTC)
         asked = to_records(contract.input_fields, self.asked.iloc[first : first + len(frame)].reset_index(drop=True))

@@ -1,4 +1,4 @@
-"""Answer a whole table at once, with the artefact and the checks of the service, into a sink that repeats nothing."""
+"""Batch scoring: predict a whole table with the model and checks of the service, and write to an idempotent sink."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.serving.rollout.variants import TRIES
 from d2c_mlops.settings import Settings
 
-CHUNK = 20_000  # records answered, written and committed at a time
+CHUNK = 20_000  # records per chunk: predicted, written and committed together
 Progress = Callable[[int, int], None]  # records done, records in all
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What came of scoring a table."""
+    """Result of scoring a table."""
 
     model: str
     version: int
     records: int
     written: Written
-    batch: str  # names the records, the version and the sink: the same again is the same batch
+    batch: str  # digest of records, version and sink: a repeated command is the same batch
     sink: str
-    resumed_at: int = 0  # records that an earlier, interrupted attempt had written
+    resumed_at: int = 0  # records written by an earlier, interrupted attempt
     columns: tuple[str, ...] = field(default=())
-    challenger: int | None = None  # the version that answered a share of the keys, while a rollout is going
-    challenged: int = 0  # records of that share in what was written now
-    failed: int = 0  # of them, those that it failed on; the champion answered them
+    challenger: int | None = None  # the challenger, while a rollout is in progress
+    challenged: int = 0  # records that the challenger answered in this run
+    failed: int = 0  # records that the challenger failed on; the champion answered them
     notes: tuple[str, ...] = ()  # how the source was read
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,14 +74,15 @@ def score(
     *,
     form: FileFormat | None = None,  # what is declared about text files
     reasons: bool = False,
-    beside: tuple[Rollout, Version] | None = None,  # a rollout that is going: its keys are the challenger's here too
+    beside: tuple[Rollout, Version]
+    | None = None,  # rollout in progress: the challenger answers its share of keys here too
     chunk: int = CHUNK,
     progress: Progress = lambda done, total: None,
 ) -> BatchResult:
-    """Answer every record of a source and write the answers; what was written before is not written again.
+    """Predict every record of a source and write the predictions; what an interrupted attempt wrote is not written again.
 
-    Raises DataRefused with every fault where records break the contract (nothing is written then), UsageError where source
-    or sink cannot be read, Temporary where a server is away: the same command goes on where it stopped.
+    Raises DataRefused with every error where records do not match the contract (nothing is written), UsageError where source
+    or sink cannot be read, Temporary where a server is unavailable: the same command resumes where it stopped.
     """
     _apart(source, sink)
     model = load_version(version, settings)
@@ -122,7 +123,7 @@ def score(
 
 
 def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -> pd.DataFrame:
-    """Return what the service answers for checked records, with the version that said it. Raises Unfit for what is no answer."""
+    """Return the predictions for checked records, with the version that made each. Raises Unfit for invalid predictions."""
     extra: dict[str, Any] = {"model": version.model, "version": version.version}
     if reasons:
         made, said = model.predict_with_reasons(rows)
@@ -135,7 +136,7 @@ def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -
 
 @dataclass
 class Both:
-    """A champion and a challenger that share a table as they share requests: by the key."""
+    """A champion and a challenger that split a table by the key, as in the service."""
 
     model: Model
     version: Version
@@ -147,7 +148,7 @@ class Both:
     failed: int = 0
 
     def answers(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return an answer per record in order, with the version and the variant that gave it."""
+        """Return a prediction per record in order, with its version and variant."""
         (field,) = (one for one in self.model.contract.input_fields if one.name == self.model.contract.key)
         keys = [record[field.name] for record in to_records((field,), rows)]
         chosen = pd.Series([self.rollout.chooses(key) for key in keys], index=rows.index, dtype=bool)
@@ -164,7 +165,7 @@ class Both:
         return pd.concat([part[columns] for part in parts]).sort_index().reset_index(drop=True)
 
     def _challenge(self, rows: pd.DataFrame, tried: list[int]) -> Iterator[pd.DataFrame]:
-        """Yield what the challenger says; where it fails, each half is asked by itself, until it failed too often."""
+        """Yield the challenger's predictions; a failing chunk is halved and retried, up to a number of failures."""
         contract = self.challenger.contract
         asked = rows.reset_index(drop=True).reindex(columns=[one.name for one in contract.input_fields])
         try:
@@ -186,9 +187,9 @@ def explains(model: Model) -> bool:
 
 
 def identity_of(contract: Contract, nullable: bool = True) -> tuple[str, ...]:
-    """Return the columns that tell one answer from another: the key, and the days that were asked for.
+    """Return the columns that identify a prediction: the key, and requested dates.
 
-    A table's key has no place for what may be missing: `nullable=False` leaves such days out.
+    A primary key has no nullable columns: `nullable=False` omits nullable dates.
     """
     asked = {one.name for one in contract.input_fields}
     told = [one for one in contract.output_fields if one.kind in ("date", "date-time") and one.name in asked]
@@ -197,7 +198,7 @@ def identity_of(contract: Contract, nullable: bool = True) -> tuple[str, ...]:
 
 
 def _apart(source: str, sink: str) -> None:
-    """Raise UsageError where the answers would replace the records that they answer."""
+    """Raise UsageError where the sink would overwrite the source."""
     target, place = Path(sink).expanduser(), Path(source).expanduser()
     read = place.iterdir() if place.is_dir() else [place]
     same = target.exists() and any(each.exists() and each.samefile(target) for each in read)
@@ -208,7 +209,7 @@ def _apart(source: str, sink: str) -> None:
 def _digest(
     frame: pd.DataFrame, version: Version, sink: str, reasons: bool, beside: tuple[Rollout, Version] | None
 ) -> str:
-    """Name a batch by what it is made of: records, version, sink, reasons, and who answers a share of it."""
+    """Return the id of a batch: a digest of records, version, sink, reasons and rollout."""
     hashed = sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
     place = split_location(sink)[0] if "://" in sink else str(Path(sink).resolve())
     hashed.update(
@@ -221,7 +222,7 @@ def _digest(
 
 
 def repeated(frame: pd.DataFrame, identity: tuple[str, ...]) -> Iterator[Failure]:
-    """Yield the identities that stand in a table more than once."""
+    """Yield the identities that occur more than once in a table."""
     twice = frame[frame.duplicated(list(identity), keep=False)]
     for key, group in twice.groupby(list(identity), sort=False):
         yield Failure(

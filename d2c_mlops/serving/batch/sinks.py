@@ -1,4 +1,4 @@
-"""Where a batch of answers goes: a file that appears whole, a table where the same again changes nothing, a web hook."""
+"""Sinks of batch predictions: a file that is replaced as a whole, a database table with upserts, a web hook."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from d2c_mlops.settings import Settings
 
 @dataclass(frozen=True)
 class Batch:
-    """What a sink has to know of the answers that come."""
+    """Description of a batch for its sink."""
 
     id: str
     model: str
     version: int
     contract: Contract
-    identity: tuple[str, ...]  # columns that tell one answer from another
+    identity: tuple[str, ...]  # columns that identify a prediction
     reasons: bool
     records: int
     challenger: int | None = None  # the version that answers some of them
@@ -39,12 +39,12 @@ class Batch:
 
 @dataclass
 class Written:
-    """What a sink did; what was there already and is the same counts as unchanged."""
+    """Counts of a sink: new, changed and unchanged predictions."""
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
-    dead: int = 0  # answers that nobody took, kept in `letters`
+    dead: int = 0  # undeliverable predictions, stored in `letters`
     letters: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,27 +59,27 @@ class Out(Protocol):
     columns: list[str]
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
-        """Write answers; `first` is the number of the first of them within the batch."""
+        """Write predictions; `first` is the place of the first one in the batch."""
 
     def finish(self) -> Written:
-        """Make what was written visible, and tell what it was."""
+        """Publish the predictions and return the counts."""
 
 
 class Sink(Protocol):
-    """Something that answers can be written to; found by the entry points `d2c_mlops.sinks`."""
+    """Interface of a sink; sinks are discovered by the entry points `d2c_mlops.sinks`."""
 
     expects: ClassVar[str]
-    unique: ClassVar[bool]  # whether it keeps one answer per key and version
+    unique: ClassVar[bool]  # whether it stores one prediction per key and version
 
     def matches(self, location: str) -> bool:
-        """Return whether the location is one of this sink."""
+        """Return whether this sink supports the location."""
 
     def open(self, location: str, batch: Batch) -> AbstractContextManager[Out]:
-        """Open it for a batch. Raises UsageError where it cannot take one, Temporary where it is away."""
+        """Open the sink for a batch. Raises UsageError where it does not fit the batch, Temporary where it is unavailable."""
 
 
 def find_sink(location: str, settings: Settings) -> Sink:
-    """Return the sink for a location; raises UsageError that lists what is known."""
+    """Return the sink for a location. Raises UsageError that lists the supported locations."""
     known: dict[str, Any] = extensions("d2c_mlops.sinks")
     for sink in known.values():
         if sink.matches(location):
@@ -97,7 +97,7 @@ def find_sink(location: str, settings: Settings) -> Sink:
 
 
 def _csv(frame: pd.DataFrame, header: bool) -> str:
-    """Return a frame as CSV; all texts are quoted where one holds a carriage return, which would else end its line."""
+    """Return a frame as CSV; all texts are quoted if one contains a carriage return, which would end its line."""
     text = frame.to_csv(header=header, index=False, lineterminator="\n")
     if "\r" not in text:
         return text
@@ -141,7 +141,7 @@ class _File:
 
 
 class FileSink:
-    """A Parquet or CSV file; it is replaced as a whole."""
+    """Sink for a Parquet or CSV file, which is replaced as a whole."""
 
     expects: ClassVar[str] = "FILE.parquet or FILE.csv"
     unique: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Read the records to be answered from a file, a folder, an archive or a database, as `d2c ingest` reads them."""
+"""Read the records to score from a file, a folder, an archive or a database, as `d2c ingest` does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from d2c_mlops.models.core.contract import Contract
 
 
 class RecordSource(NamedTuple):
-    """The rows of a source, whether all their cells are text, and what is to be told about them."""
+    """The rows of a source, whether all their cells are text, and notes for the user."""
 
     frame: pd.DataFrame  # rows of a text file have their line there as index, named `line`
     untyped: bool
@@ -28,7 +28,7 @@ class RecordSource(NamedTuple):
 def read_records(source: str, contract: Contract, form: FileFormat | None = None) -> RecordSource:
     """Return the records of a source with the numbers and dates of text files in one notation.
 
-    Raises UsageError where source or table cannot be told, DataRefused where a cell can be read in two ways.
+    Raises UsageError where source or table is ambiguous, DataRefused where a cell is ambiguous.
     """
     form = form or FileFormat()
     read = parts_at(source, form)
@@ -50,7 +50,7 @@ def read_records(source: str, contract: Contract, form: FileFormat | None = None
 
 
 def cells_of(contract: Contract) -> RawTable:
-    """Return what a contract declares of the cells of a text file."""
+    """Return the cell formats that a contract declares for a text file."""
     names = {kind: tuple(one.name for one in contract.input_fields if one.kind in kind) for kind in KINDS}
     numbers, times = (names[kind] for kind in KINDS)
     keys = tuple(one.name for one in contract.input_fields if one.name == contract.key and one.kind == "string")
@@ -62,7 +62,7 @@ KINDS = (("integer", "number"), ("date", "date-time"))
 
 
 def rows_of(frame: pd.DataFrame) -> tuple[str, pd.Index[int]]:
-    """Return what the rows of a frame are called in messages, and the number of each."""
+    """Return the unit of row numbers in messages (line or row), and the number of each row."""
     if frame.index.name == LINE:
         return "lines", pd.Index(frame.index, name=None)
     return "rows", pd.RangeIndex(1, len(frame) + 1)

@@ -1,4 +1,4 @@
-"""Answers into a table of a database: one row per key and version, a chunk and the note of it in one transaction."""
+"""Sink for a database table: one row per key and version; each chunk and the batch's progress are one transaction."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_VALUES = 20_000  # bound values of one statement; SQLite takes 32,766, Post
 
 
 class SqlSink:
-    """A table of any database that SQLAlchemy speaks to; it is made where there is none."""
+    """Sink for a table of any database that SQLAlchemy supports; a missing table is created."""
 
     expects: ClassVar[str] = "DIALECT://…::TABLE"
     unique: ClassVar[bool] = True  # one row per key and version
@@ -92,7 +92,7 @@ def _tables(name: str, batch: Batch) -> tuple[sa.Table, sa.Table]:
 
 
 def _begin(connection: sa.Connection, notes: sa.Table, sink: str, batch: Batch) -> int:
-    """Note that a batch begins and return how many records of it still stand, as an earlier attempt at it wrote them."""
+    """Record the start of a batch and return how many of its records an earlier attempt wrote that are still valid."""
     mine = notes.c.batch == batch.id
     done = connection.execute(sa.select(notes.c.records).where(mine, notes.c.records < notes.c.total)).scalar()
     connection.execute(notes.delete().where(mine | _interrupted(notes, sink)))
@@ -103,7 +103,7 @@ def _begin(connection: sa.Connection, notes: sa.Table, sink: str, batch: Batch) 
 
 
 def _interrupted(notes: sa.Table, sink: str) -> sa.ColumnElement[bool]:
-    """Select the batches that have not come to their end: what they wrote stands only until another batch writes."""
+    """Select unfinished batches; their progress is valid only until another batch writes."""
     return (notes.c.sink == sink) & (notes.c.records < notes.c.total)
 
 
@@ -116,7 +116,7 @@ def _column(one: Field, key: bool) -> sa.Column[Any]:
 
 
 def _fit(connection: sa.Connection, target: sa.Table, where: str) -> bool:
-    """Make the table, or see that the one that is there can take the answers; True where it was made."""
+    """Create the table, or check that the existing one fits; return True where it was created."""
     inspector = sa.inspect(connection)
     if not inspector.has_table(target.name, schema=target.schema):
         target.create(connection)
@@ -148,7 +148,7 @@ class _Table:
     told: Written = field(default_factory=Written)
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
-        """Insert what is new, update what has changed, and note how far the batch has come, all or nothing."""
+        """Insert new rows, update changed rows and record the batch's progress in one transaction."""
         rows = self._rows(frame)
         self.columns = [column.name for column in self.target.columns]
         with sql_trouble(self.location):
@@ -206,7 +206,7 @@ class _Table:
     def _known(
         self, connection: sa.Connection, rows: list[dict[str, Any]], keys: list[str]
     ) -> dict[tuple[Any, ...], Any]:
-        """Return the rows that are there already, by key."""
+        """Return existing rows by key."""
         own = [name for name in keys if name not in ("model", "version")]
         columns = [self.target.c[name] for name in rows[0]]
         versions = [each for each in (self.batch.version, self.batch.challenger) if each is not None]
@@ -226,7 +226,7 @@ class _Table:
         return found
 
     def _note(self, connection: sa.Connection, records: int, now: datetime) -> None:
-        """Note how far this batch has come; where another one has written meanwhile, the note is gone and stays so."""
+        """Record the batch's progress; not where another batch has written since and removed the record."""
         notes, mine = self.notes, self.notes.c.batch == self.batch.id
         connection.execute(notes.delete().where(~mine, _interrupted(notes, self.target.name)))
         connection.execute(notes.update().where(mine).values(records=records, at=now))

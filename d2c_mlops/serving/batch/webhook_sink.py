@@ -1,4 +1,4 @@
-"""Answers to a web hook: what is news to it, in calls with an idempotency key; retries while it is away, dead letters for what it refuses."""
+"""Sink for a web hook: sends new and changed predictions with idempotency keys, retries, and stores refused ones as dead letters."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TOKEN = "D2C_WEBHOOK_TOKEN"  # noqa: S105 - the name of the variable with the be
 
 @dataclass(frozen=True)
 class Last:
-    """What a web hook has last heard about something."""
+    """The last delivery of a prediction to a web hook."""
 
     digest: str = ""  # empty when it has taken nothing
     turns: int = 0  # how often it was told, taken or refused
@@ -47,7 +47,7 @@ class Last:
 
 @dataclass(frozen=True)
 class Letter:
-    """An answer on its way."""
+    """A prediction to deliver."""
 
     number: int  # within the batch
     name: str  # of what it is about
@@ -59,7 +59,7 @@ NEVER = Last()
 
 
 class Sent:
-    """A file that knows by digests what a web hook took last about each record of a model."""
+    """A SQLite file with the digest of the last delivered prediction for each record of a model."""
 
     def __init__(self, file: Path, model: str) -> None:
         self.model = model
@@ -69,12 +69,12 @@ class Sent:
         self.db.execute(f"CREATE TABLE IF NOT EXISTS sent ({columns}, PRIMARY KEY (model, name)) WITHOUT ROWID")
 
     def last(self, names: Sequence[str]) -> dict[str, Last]:
-        """Return what was last heard, by name; nothing for names that were never told."""
+        """Return the last deliveries by name; names without one are missing."""
         asked = "SELECT name, digest, turns FROM sent WHERE model = ? AND name IN (SELECT value FROM json_each(?))"
         return {name: Last(*said) for name, *said in self.db.execute(asked, (self.model, json.dumps(names)))}
 
     def note(self, letters: Sequence[Letter], taken: bool) -> None:
-        """Note that letters were told; of one that was refused it stays unknown what holds there now."""
+        """Record deliveries; after a refused one the receiver's state is unknown."""
         rows = [(self.model, each.name, each.digest if taken else "") for each in letters]
         with self.db:
             self.db.execute("BEGIN")
@@ -93,7 +93,7 @@ def _digest(values: Any) -> str:
 
 
 class WebhookSink:
-    """A URL that takes POSTs of JSON: {"batch", "first", "model", "version", "predictions": [...]}."""
+    """Sink for a URL that accepts POSTs of JSON: {"batch", "first", "model", "version", "predictions": [...]}."""
 
     expects: ClassVar[str] = "https://HOST/PATH"
     unique: ClassVar[bool] = False
@@ -120,14 +120,14 @@ class _Hook:
     batch: Batch
     noted: Sent
     letters: Path
-    resumed_at: int = 0  # every answer is looked up: those that were taken are not sent again
+    resumed_at: int = 0  # every prediction is looked up: accepted ones are not sent again
     columns: list[str] = field(default_factory=list)
     sleep: Callable[[float], None] = time.sleep
     told: Written = field(default_factory=Written)
     seen: Counter[str] = field(default_factory=Counter)
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
-        """Send what is not what was sent last, in calls of at most AT_ONCE answers, and note each that was taken or refused."""
+        """Send predictions that changed since the last delivery, at most AT_ONCE per call, and record the accepted and refused ones."""
         self.columns = list(frame.columns)
         letters = list(self._letters(frame, first))
         last = self.noted.last([each.name for each in letters])
@@ -146,7 +146,7 @@ class _Hook:
                 self.told.inserted += len(part) - again
 
     def _letters(self, frame: pd.DataFrame, first: int) -> Iterator[Letter]:
-        """Yield each answer with the name of what it is about, and a digest of what it says."""
+        """Yield each prediction with the name of its record and a digest of its content."""
         rows = to_records(self.batch.contract.output_fields, frame)
         versions = frame["version"].tolist() if "version" in frame else [self.batch.version] * len(rows)
         if self.batch.reasons:
@@ -161,14 +161,14 @@ class _Hook:
             yield Letter(number, f"{about}-{self.seen[about]}", _digest([version, row]), row)
 
     def _post(self, part: list[Letter], turns: list[int]) -> str:
-        """Return an empty text when it was taken, why it was refused otherwise.
+        """Return an empty text when the call was accepted, else why it was refused.
 
-        Raises Temporary when nobody answers, UsageError when it is the sender that is refused.
+        Raises Temporary when the receiver is unavailable, UsageError when it refuses the credentials.
         """
         place, batch = part[0].number, self.batch
         about = {"batch": batch.id, "first": place, "model": batch.model, "version": batch.version}
         body = json.dumps({**about, "predictions": [each.row for each in part]}).encode()
-        # The same while it is not known that the call was taken; another when the same answers have to be sent once more.
+        # The same key until the call is known to be accepted; a new one when the same predictions must be sent again.
         key = f"{batch.id}-{place}-{sha256(body + repr(turns).encode()).hexdigest()[:16]}"
         headers = {"content-type": "application/json", "idempotency-key": key}
         if token := os.environ.get(TOKEN):
@@ -207,22 +207,22 @@ class _Hook:
         if self.told.dead:
             self.told.letters = str(self.letters)
         else:
-            self.letters.unlink(missing_ok=True)  # what an earlier attempt laid there was taken by now
+            self.letters.unlink(missing_ok=True)  # dead letters of an earlier attempt were accepted meanwhile
         return self.told
 
 
 @dataclass(frozen=True)
 class Said:
-    """What the other side said to a call: nothing to complain about when `what` is empty."""
+    """Response of the receiver; an empty `what` means success."""
 
     what: str = ""
-    away: bool = False  # it may take the same later
-    retry_after: float = 0.0  # seconds that it asks for
-    status: int = 0  # of HTTP; 0 when nobody answered, or all is well
+    away: bool = False  # a retry may succeed
+    retry_after: float = 0.0  # seconds of Retry-After
+    status: int = 0  # HTTP status; 0 when there was no answer, or on success
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A POST that is sent elsewhere would arrive there as a GET, without its body, and count as taken."""
+    """Refuses redirects: a redirected POST would become a GET without its body and count as accepted."""
 
     def redirect_request(self, *args: Any) -> None:
         return None
@@ -232,7 +232,7 @@ CALLS = urllib.request.build_opener(_NoRedirect)
 
 
 def check_line(location: str, where: str = "") -> None:
-    """Raise UsageError where answers would go over an open line."""
+    """Raise UsageError where predictions would be sent over an unencrypted connection."""
     url = urlsplit(location)
     if url.scheme.lower() == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
         place = where or shown_hook(location)
@@ -240,7 +240,7 @@ def check_line(location: str, where: str = "") -> None:
 
 
 def shown_hook(url: str) -> str:
-    """Return a web hook's URL without what may be its password: user, query, and parts of its path that are drawn at random."""
+    """Return a web hook's URL without secrets: user, query, and random parts of its path."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -252,7 +252,7 @@ def shown_hook(url: str) -> str:
 
 
 def with_password(url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Return a URL without user and password, and the headers that carry them instead (RFC 7617)."""
+    """Return a URL without user and password, and the Authorization header for them (RFC 7617)."""
     parts = urlsplit(url)
     user, at, place = parts.netloc.rpartition("@")
     given = dict(headers)
@@ -262,7 +262,7 @@ def with_password(url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, 
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Said:
-    """Send one call, once, and return what was said to it."""
+    """Send one call, without retries, and return the response."""
     try:
         plain, given = with_password(url, headers)
         request = urllib.request.Request(plain, body, given, method="POST")  # noqa: S310 - scheme checked by matches
@@ -279,7 +279,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIM
 
 
 def _retry_after(value: str | None) -> float:
-    """Return the seconds that the other side asks for: a number, or the moment it names."""
+    """Return the seconds of a Retry-After header: a number, or a date."""
     if not value:
         return 0.0
     if value.strip().isdigit():

@@ -1,4 +1,4 @@
-"""Typed clients of a contract, generated: one file each, nothing to install beside a language's own HTTP library."""
+"""Generators of typed clients for a contract: one source file per language, with no dependency but an HTTP library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from d2c_mlops.serving.predict.openapi import ROLLOUT
 
 @dataclass(frozen=True)
 class Language:
-    """A language that clients are written in."""
+    """A client generator of one language."""
 
     name: str
     suffix: str
@@ -30,7 +30,7 @@ def languages() -> dict[str, Language]:
 
 
 def client(language: str, model: str, contract: Contract, explains: bool) -> str:
-    """Return the source of a client. Raises UsageError for a language that is not known."""
+    """Return the source of a client. Raises UsageError for an unknown language."""
     known = languages()
     if language not in known:
         raise UsageError(f"no client generator for {language!r}", next=f"use one of: {', '.join(sorted(known))}")
@@ -38,7 +38,7 @@ def client(language: str, model: str, contract: Contract, explains: bool) -> str
 
 
 def rollout_fields(fields: Sequence[Field]) -> dict[str, dict[str, Any]]:
-    """Return what a prediction may say beside a contract's fields while two versions answer, by JSON Schema."""
+    """Return the JSON Schema of the additional fields of a prediction while two versions answer."""
     taken = {each.name for each in fields}
     return {name: one for name, one in ROLLOUT.items() if name not in taken}
 
@@ -50,6 +50,6 @@ def pascal(name: str) -> str:
 
 
 def said(field: Field) -> str:
-    """Return what a field is, with its unit, in one line that ends no comment."""
+    """Return a field's description with its unit, on one line and safe inside a comment."""
     unit = f" [{field.unit}]" if field.unit else ""
     return re.sub(r"\s+", " ", f"{field.description}{unit}").replace("*/", "* /")

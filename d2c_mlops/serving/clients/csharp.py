@@ -1,4 +1,4 @@
-"""C#, by HttpClient and System.Text.Json (.NET 8)."""
+"""C# client generator: HttpClient and System.Text.Json (.NET 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python, by httpx."""
+"""Python client generator: httpx."""
 
 from __future__ import annotations
 

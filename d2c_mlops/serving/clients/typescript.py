@@ -1,4 +1,4 @@
-"""TypeScript, by fetch."""
+"""TypeScript client generator: fetch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that bring a packaged model to a platform. A module with TARGET here is a target: no list to edit."""
+"""Deployment files for platforms. Each module here with a TARGET is a target and is discovered."""
 
 from __future__ import annotations
 
@@ -26,56 +26,56 @@ MARK = "Written by `d2c deploy`"
 
 @dataclass(frozen=True)
 class Size:
-    """What one replica may use and how many there are; the figures of a load test, or of a person."""
+    """Limits of one replica and number of replicas, from a load test or from options."""
 
     cpu: float = 1.0  # processors of a replica
     memory_mb: int = 512  # resident memory of a replica
     least: int = 2  # replicas
     most: int = 6
-    request_ms: float = 500.0  # latency of the 99th percentile above which people are told
+    request_ms: float = 500.0  # latency in ms of the 99th percentile that raises an alert
 
 
 @dataclass(frozen=True)
 class Deciding:
-    """Where people decide, in a project that has a policy."""
+    """The decision service of a project with a policy."""
 
     port: int
     links: tuple[str, ...] = ()  # names of the secrets that sign links: any random text
-    secrets: tuple[str, ...] = ()  # of those that policies and their channels refer to
+    secrets: tuple[str, ...] = ()  # names of the secrets of policies and their channels
 
 
 @dataclass(frozen=True)
 class DeployPlan:
-    """What is deployed."""
+    """Everything that deployment files are generated from."""
 
     model: str
     version: int
     image: str
     size: Size
     port: int = 3000
-    sized: str = "Limits are not measured: `d2c loadtest` measures them."  # where the size is from
+    sized: str = "Limits are not measured: `d2c loadtest` measures them."  # sentence on the source of the size
     project: tuple[str, ...] = ("settings.ini",)  # what the image of the project holds, seen from its folder
     context: str = "../../.."  # the project's folder, seen from where the files are written
-    place: str = ""  # the other way round
+    place: str = ""  # path from the project to the files
     keys: str = "d2c_store/serving/keys.json"  # the file of API keys, seen from the project's folder
     deciding: Deciding | None = None
     environment: tuple[tuple[str, str], ...] = ()  # D2C_SERVICE_… that the project sets otherwise than the defaults
     secrets: tuple[str, ...] = ()  # names of those that the schedule refers to
-    files: str = ""  # digest of the files of the image; nothing is compared without it
+    files: str = ""  # digest of the files of the image; without it files are not verified
 
     @property
     def slug(self) -> str:
-        """The model's name as DNS allows it."""
+        """The model's name as a DNS label."""
         return slug(self.model)
 
     @property
     def drain(self) -> float:
-        """Seconds in which load balancers notice that /readyz says no."""
+        """Seconds in which load balancers notice that /readyz answers 503."""
         return float(dict(self.environment).get(f"{SERVICE}DRAIN_SECONDS", DRAIN))
 
     @property
     def service(self) -> dict[str, str]:
-        """The variables of a replica, wherever it runs."""
+        """Environment variables of a replica on every platform."""
         fixed = {f"{SERVICE}MODE": "production", f"{SERVICE}STATE": "/state"}
         files = {VARIABLE: self.files} if self.files else {}
         return fixed | {f"{SERVICE}DRAIN_SECONDS": f"{DRAIN:g}"} | dict(self.environment) | files
@@ -83,17 +83,17 @@ class DeployPlan:
 
 @dataclass(frozen=True)
 class DeployTarget:
-    """A platform that files can be written for."""
+    """A platform with a generator of deployment files."""
 
     name: str
     about: str
     files: Callable[[DeployPlan], dict[str, str]]
-    next: str  # the command that brings them there; {folder} is where they are
-    rollout: Callable[[Rollout], str] | None = None  # what tells services there how a rollout stands
+    next: str  # the command that applies the files; {folder} is their folder
+    rollout: Callable[[Rollout], str] | None = None  # writes the rollout state for services of the platform
 
 
 def slug(model: str) -> str:
-    """Return a model's name as DNS allows it."""
+    """Return a model's name as a DNS label."""
     return model.replace("_", "-")
 
 
@@ -105,7 +105,7 @@ def targets() -> dict[str, DeployTarget]:
 
 
 def deploy(plan: DeployPlan, target: str, folder: Path) -> list[Path]:
-    """Write the files of a target and return their paths; what an earlier call wrote is replaced, nothing else."""
+    """Write the files of a target and return their paths; only files of an earlier call are replaced."""
     known = targets()
     if target not in known:
         raise UsageError(f"unknown target {target!r}", next=f"use one of: {', '.join(known)}")
@@ -121,14 +121,14 @@ def deploy(plan: DeployPlan, target: str, folder: Path) -> list[Path]:
 def size_of(
     load: Load | None,  # a load test, where there was one
     *,
-    cpu: float | None = None,  # what a person says is stronger
+    cpu: float | None = None,  # options override measured values
     memory_mb: int | None = None,
     replicas: tuple[int, int] | None = None,
     rate: float | None = None,  # requests/s expected at the busiest time
     request_ms: float = 500.0,
-    alone: bool = False,  # whether the platform starts one replica and no more
+    alone: bool = False,  # whether the platform supports one replica only
 ) -> tuple[Size, str]:
-    """Return the size of a replica, how many there are, and a sentence about where the figures are from."""
+    """Return the size of a replica, how many there are, and a sentence on the source of these numbers."""
     for option, value in (("--cpu", cpu), ("--memory", memory_mb), ("--rate", rate), ("--latency", request_ms)):
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"{value:g} must be above 0", where=option)
@@ -145,7 +145,7 @@ def size_of(
     if rate is not None:
         if load is None:
             raise UsageError("--rate needs a load test", next="d2c loadtest MODEL")
-        busy = rate * load.cpu_ms / 1e3 / BUSY  # processors for the whole of it
+        busy = rate * load.cpu_ms / 1e3 / BUSY  # processors for the whole rate
         if alone and busy > held:
             raise UsageError(
                 f"this platform starts one replica with {held:g} processors; {rate:g} requests/s need {busy:.1f}",
@@ -172,14 +172,14 @@ def size_of(
 
 
 def needs(plan: DeployPlan, wheels: str = "wheels") -> str:
-    """Return what pip is asked for so that the project's commands run; wheels of the project's folder come first."""
+    """Return pip's arguments that install the project's requirements; wheels of the project's folder come first."""
     found = f"--find-links {wheels} " if "wheels" in plan.project else ""
     own = "-r requirements.txt" if REQUIREMENTS in plan.project else f'"d2c_mlops[notify]=={version("d2c_mlops")}"'
     return f'{found}{own} "psycopg[binary]>=3.2,<4"'
 
 
 def unpinned(plan: DeployPlan) -> list[str]:
-    """Return what a person has to know where the project has no requirements.txt."""
+    """Return instructions where the project has no requirements.txt."""
     if REQUIREMENTS in plan.project:
         return []
     return [
@@ -189,6 +189,6 @@ def unpinned(plan: DeployPlan) -> list[str]:
 
 
 def header(lines: Iterable[str] = ()) -> str:
-    """Return the head of a file: where it is from, and what is left to a person."""
+    """Return the head comment of a file: its generator and manual steps."""
     always = f"{MARK}: do not edit this file; change the options or settings and run the command again."
     return "".join(f"# {line}".rstrip() + "\n" for line in (always, *lines)) + "\n"

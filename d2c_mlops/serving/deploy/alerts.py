@@ -1,4 +1,4 @@
-"""Prometheus rules for the metrics of a service: what wakes somebody, and what it means."""
+"""Prometheus alert rules for the metrics of a service."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from . import DeployPlan
 
-# What callers ask, also below /v1, /v2, …; probes, scrapes and drains at /readyz say nothing about answers.
+# Paths of callers, also below /v1, /v2, …; probes, scrapes and /readyz are excluded.
 ASKED = "/predict|/explain|/feedback"
 
 
 def rules(plan: DeployPlan) -> dict[str, Any]:
-    """Return the rules of a model as Prometheus reads them."""
+    """Return the alert rules of a model."""
     own = f'model="{plan.model}"'
     asked = f'{own},path=~"{ASKED}"'
     requests = f"sum(rate(d2c_requests_total{{{asked}}}[5m]))"

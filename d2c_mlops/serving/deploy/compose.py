@@ -1,4 +1,4 @@
-"""Docker Compose: the whole of a team on one machine: database, MLflow, scheduler, service, decisions, Prometheus with Alertmanager, Grafana."""
+"""Docker Compose target: database, MLflow, scheduler, model service, decision service, Prometheus with Alertmanager and Grafana on one machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEDGER = "postgresql+psycopg://d2c:$(cat secrets/postgres)@{host}/ledger"
 
 
 def said(plan: DeployPlan) -> list[str]:
-    """Return what is left to a person."""
+    """Return the manual steps, as comment lines."""
     deciding = plan.deciding
     keys = f"{plan.context}/{plan.keys}"
     return [
@@ -72,12 +72,12 @@ def _about(plan: DeployPlan) -> list[str]:
 
 
 def called(plan: DeployPlan) -> str:
-    """Return the name of the model's service among the others."""
+    """Return the service name of the model in compose.yaml."""
     return f"model-{plan.slug}" if plan.slug in OTHERS else plan.slug
 
 
 def published(name: str, port: int, inside: int | None = None) -> list[str]:
-    """Return a port that this machine alone reaches, and that a variable moves."""
+    """Return a port mapping on 127.0.0.1 that an environment variable overrides."""
     return [f"127.0.0.1:${{D2C_{name}_PORT:-{port}}}:{inside or port}"]
 
 
@@ -112,7 +112,7 @@ def files(plan: DeployPlan) -> dict[str, str]:
 
 
 def compose(plan: DeployPlan) -> dict[str, Any]:
-    """Return the services of the team, each with its limits."""
+    """Return compose.yaml: all services with their limits."""
     own = {
         "image": f"${{D2C_IMAGE:-d2c-{plan.slug}-project}}",
         "build": {"context": plan.context, "dockerfile": f"{plan.place or '.'}/project.Containerfile"},
@@ -189,7 +189,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
 
 
 def service(plan: DeployPlan) -> dict[str, Any]:
-    """Return the model's service: no root, nothing written but its state."""
+    """Return the model service: without root, read-only except for its state."""
     ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{plan.port}/readyz', timeout=2)"
     return {
         "image": plan.image,
@@ -219,7 +219,7 @@ def service(plan: DeployPlan) -> dict[str, Any]:
 
 
 def decisions(deciding: Deciding, own: dict[str, Any], up: dict[str, Any]) -> dict[str, Any]:
-    """Return where people decide, and what collects, proposes and applies meanwhile."""
+    """Return the decision service, which also collects, proposes and applies decisions."""
     ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{deciding.port}/readyz', timeout=5)"
     return {
         **own,
@@ -246,7 +246,7 @@ def decisions(deciding: Deciding, own: dict[str, Any], up: dict[str, Any]) -> di
 
 
 def alertmanager() -> dict[str, Any]:
-    """Return whom alerts reach: a web hook, whose address is a secret."""
+    """Return the configuration of Alertmanager: a web hook whose address is a secret."""
     hook = {"url_file": "/run/secrets/alerts", "send_resolved": True}
     return {
         "route": {"receiver": "hook", "group_by": ["alertname", "model"], "repeat_interval": "4h"},
@@ -268,7 +268,7 @@ def _limits(cpus: float, memory_mb: int) -> dict[str, Any]:
 
 
 def prometheus(plan: DeployPlan) -> dict[str, Any]:
-    """Return whom Prometheus asks, and how often."""
+    """Return the scrape configuration of Prometheus."""
     at = {called(plan): plan.port} | ({"decisions": plan.deciding.port} if plan.deciding else {})
     asked = [{"job_name": name, "static_configs": [{"targets": [f"{name}:{port}"]}]} for name, port in at.items()]
     return {

@@ -1,4 +1,4 @@
-"""A Grafana dashboard of the services: how many, how fast, how well, how challengers fare, what people did with the answers."""
+"""Grafana dashboard of the services: traffic, latency, errors, rollouts, feedback and decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GitHub Actions: from a push to production, each step by the command that a person would give."""
+"""GitHub Actions target: a workflow from push to production that runs d2c commands."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def files(plan: DeployPlan) -> dict[str, str]:
 
 
 def workflow(plan: DeployPlan) -> dict[str, Any]:
-    """Return the workflow of a model: one job a stage, each needs the one before."""
+    """Return the workflow of a model: one job per stage, each needs the previous one."""
     return {
         "name": f"d2c {plan.model}",
         "on": {"push": {"branches": ["main"]}, "workflow_dispatch": {}},
@@ -97,13 +97,13 @@ def workflow(plan: DeployPlan) -> dict[str, Any]:
 
 
 def reach(plan: DeployPlan) -> str:
-    """Return the commands that let a tenth of the keys meet the challenger and wait until every replica knows."""
+    """Return the commands that start the rollout at 10 % of the keys and wait until every replica follows."""
     chosen = ",".join(f"{name}={value}" for name, value in labels(plan).items())
     return REACH.format(map=followed(plan.model), annotation=STAGE, chosen=chosen)
 
 
 def image(plan: DeployPlan) -> dict[str, Any]:
-    """Return the job that builds the Bento and its image and hands it over with its bill of materials."""
+    """Return the job that builds the Bento and its image and uploads the bill of materials."""
     host = registry(plan.image)
     github = host == "ghcr.io"
     login = {
@@ -135,7 +135,7 @@ def image(plan: DeployPlan) -> dict[str, Any]:
 
 
 def stage(name: str, before: str, plan: DeployPlan, then: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the job that brings the image to an environment and asks it whether it keeps its contract."""
+    """Return the job that deploys the image to an environment and checks its contract."""
     sizes = f"--cpu {plan.size.cpu:g} --memory {plan.size.memory_mb} --replicas {plan.size.least} {plan.size.most} --latency {plan.size.request_ms:g}"
     write = f'd2c deploy "$MODEL" --to kubernetes --image "$IMAGE" --files "$FILES" --out manifests {sizes}'
     steps: list[dict[str, Any]] = [
@@ -165,7 +165,7 @@ def repository(image: str) -> str:
 
 
 def registry(image: str) -> str:
-    """Return the registry that an image's name means: a first part that is no host is a name on Docker Hub."""
+    """Return the registry of an image name; a first part that is not a host means Docker Hub."""
     first, slash, _ = repository(image).partition("/")
     return first if slash and (set(first) & set(".:") or first == "localhost") else "docker.io"
 

@@ -1,4 +1,4 @@
-"""Kubernetes: one manifest a kind, for one model."""
+"""Kubernetes target: manifests of one model, one file per kind."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def meta(plan: DeployPlan) -> dict[str, Any]:
 
 
 def labels(plan: DeployPlan) -> dict[str, str]:
-    """Return what selects the replicas."""
+    """Return the labels that select the replicas."""
     return selector(plan.model)
 
 
@@ -71,12 +71,12 @@ def selector(model: str) -> dict[str, str]:
 
 
 def followed(model: str) -> str:
-    """Return the name of the ConfigMap that says how the model's rollout stands."""
+    """Return the name of the ConfigMap with the rollout state."""
     return f"{slug(model)}-rollout"
 
 
 def rollout(now: Rollout) -> str:
-    """Return the ConfigMap that says how a rollout stands; replicas follow it without a restart."""
+    """Return the ConfigMap with the rollout state; replicas follow it without a restart."""
     chosen = ",".join(f"{name}={value}" for name, value in selector(now.model).items())
     said = [
         "State of a rollout, followed by the replicas. Apply it: `| kubectl apply -f -`. Pods see a changed ConfigMap within about a minute, or at once after",
@@ -91,7 +91,7 @@ def rollout(now: Rollout) -> str:
 
 
 def stateful(plan: DeployPlan) -> dict[str, Any]:
-    """Return the replicas: each has a disk of its own for what it logs, so that nothing acknowledged is lost with a pod."""
+    """Return the StatefulSet: each replica has its own volume for the prediction log, so that no acknowledged line is lost with a pod."""
     annotations = {
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(plan.port),
@@ -119,7 +119,7 @@ def stateful(plan: DeployPlan) -> dict[str, Any]:
 
 
 def pod(plan: DeployPlan) -> dict[str, Any]:
-    """Return a replica: no root, nothing written but its state, probes that tell starting, living and ready apart."""
+    """Return the pod: without root, read-only except for its state, with startup, liveness and readiness probes."""
     secret = {"secretKeyRef": {"name": "d2c-service", "key": "log-secret"}}
     environment = [
         *({"name": name, "value": text} for name, text in plan.service.items()),
@@ -193,7 +193,7 @@ def probe(path: str, plan: DeployPlan, every: int, failures: int) -> dict[str, A
 
 
 def service(plan: DeployPlan) -> dict[str, Any]:
-    """Return the address inside the cluster."""
+    """Return the Services of the model."""
     ports = [{"name": "http", "port": 80, "targetPort": "http"}]
     return {
         "apiVersion": "v1",
@@ -204,7 +204,7 @@ def service(plan: DeployPlan) -> dict[str, Any]:
 
 
 def autoscaler(plan: DeployPlan) -> dict[str, Any]:
-    """Return the autoscaler: by processor time, which is what a model uses up."""
+    """Return the HorizontalPodAutoscaler, which scales on CPU time."""
     target = {"type": "Utilization", "averageUtilization": round(100 * BUSY)}
     return {
         "apiVersion": "autoscaling/v2",
@@ -221,13 +221,13 @@ def autoscaler(plan: DeployPlan) -> dict[str, Any]:
 
 
 def disruption(plan: DeployPlan) -> dict[str, Any]:
-    """Return how many replicas may be away when nodes are drained."""
+    """Return the PodDisruptionBudget."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": labels(plan)}}
     return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta(plan), "spec": spec}
 
 
 def network(plan: DeployPlan) -> dict[str, Any]:
-    """Return who may talk to whom: callers of this namespace and those marked as clients; replicas only to where traces go."""
+    """Return the NetworkPolicy: ingress from this namespace and from labelled clients, egress only for traces."""
     marked = {"namespaceSelector": {"matchLabels": {"d2c/client": "true"}}}
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -243,7 +243,7 @@ def network(plan: DeployPlan) -> dict[str, Any]:
 
 
 def traces(plan: DeployPlan) -> list[dict[str, Any]]:
-    """Return the ways out: names, and the port of the address that traces are sent to, where they are."""
+    """Return the egress rules: DNS, and the port of the trace collector where traces are on."""
     address = dict(plan.environment).get("D2C_SERVICE_TRACES")
     if not address:
         return []

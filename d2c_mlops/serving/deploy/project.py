@@ -1,4 +1,4 @@
-"""What a deployment takes over from the project's settings, and the recipe of the project's image."""
+"""Settings that a deployment takes from the project, and the Containerfile of the project's image."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OWN = ("mode", "state", "keys", "rollout", "log_secret", "drain_seconds")  # wha
 
 
 def recipe(plan: DeployPlan) -> str:
-    """Return the recipe of the project's image: what it needs, then what changes more often."""
+    """Return the Containerfile of the project's image; layers that change least come first."""
     first = [part for part in (REQUIREMENTS, "wheels") if part in plan.project]
     install = f"RUN python3 -m pip install --no-cache-dir {needs(plan)}"
     copied = [f"COPY {name} ./{name}" for name in plan.project]
@@ -57,7 +57,7 @@ def recipe(plan: DeployPlan) -> str:
 
 
 def parts(settings: Settings) -> tuple[str, ...]:
-    """Return what of the project's folder its image holds: code, notebooks, files of KINDS that parameters name; no store, no secret."""
+    """Return the parts of the project's folder that the image contains: code, notebooks, files of KINDS that parameters name; no store, no secrets."""
     packages = (name.partition(".")[0] for name in settings.packages)
     runs = (_folder(job.run) for job in settings.jobs.values() if job.run.endswith(".ipynb"))
     named = (value for value in params(settings) if value.endswith(KINDS))
@@ -66,7 +66,7 @@ def parts(settings: Settings) -> tuple[str, ...]:
 
 
 def given(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """Return the D2C_SERVICE_… variables of a service elsewhere: what [service] says otherwise than the defaults."""
+    """Return the D2C_SERVICE_… variables for options of [service] that differ from the defaults."""
     own, usual = settings.service, ServiceSettings().environment()
     names = {f"D2C_SERVICE_{name.upper()}" for name in OWN}
     said = {name: text for name, text in own.environment().items() if text != usual[name] and name not in names}
@@ -83,7 +83,7 @@ def params(settings: Settings) -> Iterator[str]:
 
 
 def _folder(notebook: str) -> str:
-    """Return the folder of a notebook, which may import what lies beside it; the notebook itself at the top."""
+    """Return the folder of a notebook, which may import modules beside it; at the top of the project the notebook itself."""
     path = PurePosixPath(notebook)
     return notebook if len(path.parts) < 2 else path.parts[0]
 

@@ -1,4 +1,4 @@
-"""API keys: several, scoped per model, expiring; only their hashes are kept, and a change holds without a restart."""
+"""API keys: scoped per model, with expiry; only hashes are stored, and changes apply without a restart."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ ASK, DECIDE, PROBE = SCOPES = (
     "ask",
     "decide",
     "probe",
-)  # ask a model; decide upon its predictions; ask it with made-up keys
-LOOK = 1.0  # seconds between two looks at the file
+)  # ask: predict; decide: cause and make decisions; probe: predict with synthetic records
+LOOK = 1.0  # seconds between two checks of the file
 
 
 @dataclass(frozen=True)
 class Key:
-    """What is kept of a key. Its secret has 256 random bits, so that a plain SHA-256 cannot be searched."""
+    """Stored data of an API key. Its secret has 256 random bits, so a plain SHA-256 hash is safe."""
 
     id: str
-    name: str  # who uses it
+    name: str  # name of the caller
     sha256: str
     models: tuple[str, ...]
     created_at: str
@@ -50,7 +50,7 @@ class Key:
 
     @property
     def probes(self) -> bool:
-        """Whether what is asked with the key is a probe: nothing is decided upon it, and it counts nowhere."""
+        """Whether calls with the key are probes: they cause no decision and are excluded from statistics."""
         return PROBE in self.scopes
 
     def opens(self, model: str) -> bool:
@@ -58,7 +58,7 @@ class Key:
         return EVERY in self.models or model in self.models
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what may be shown of the key."""
+        """Return the public fields of the key."""
         values = asdict(self)
         del values["sha256"]
         values |= {"models": list(self.models), "scopes": list(self.scopes)}
@@ -66,7 +66,7 @@ class Key:
 
 
 def read(file: Path) -> dict[str, Key]:
-    """Return the keys of a file by id; none when there is no file. Raises UsageError when it is no file of keys."""
+    """Return the keys of a file by id; none when there is no file. Raises UsageError when it is not an API key file."""
     try:
         listed = json.loads(file.read_text(encoding="utf-8"))["keys"]
         lists = ("models", "scopes")
@@ -86,9 +86,9 @@ def create(
     lasts: timedelta | None = None,
     scopes: Sequence[str] = (ASK,),
 ) -> tuple[Key, str]:
-    """Add a key and return it with its token, which is told once and kept nowhere.
+    """Add a key and return it with its token, which is shown once and never stored.
 
-    Raises UsageError for a key that is a probe and something else: nobody could tell what its calls are.
+    Raises UsageError when the scope probe is combined with others: its calls would be ambiguous.
     """
     if PROBE in scopes and len(set(scopes)) > 1:
         others = ", ".join(each for each in scopes if each != PROBE)
@@ -104,7 +104,7 @@ def create(
 
 
 def revoke(file: Path, id: str, *, now: datetime) -> Key:
-    """End a key now; it stays listed. A key that was revoked before stays so from then on."""
+    """Revoke a key now; it stays listed. A key that was already revoked keeps its time."""
     with _changed(file) as keys:
         key = _known(keys, id, file)
         if key.state(now) != "revoked":
@@ -113,9 +113,9 @@ def revoke(file: Path, id: str, *, now: datetime) -> Key:
 
 
 def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timedelta | None = None) -> tuple[Key, str]:
-    """Make a successor of a key, which itself ends when the grace is over or sooner, if it had to: both work until then.
+    """Create a successor of a key; the old key stays valid until the grace period is over or it expires.
 
-    Raises UsageError for a key that works no more: it has nothing to hand on.
+    Raises UsageError for an expired or revoked key.
     """
     with _changed(file) as keys:
         old = _known(keys, id, file)
@@ -133,9 +133,9 @@ def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timed
 
 
 class Keyring:
-    """The keys that a service accepts; the file is looked at again when it changed.
+    """The API keys that a service accepts; the file is read again when it changes.
 
-    Raises UsageError where the file cannot be read at the start: without its keys everybody would be let in.
+    Raises UsageError where the file cannot be read at the start: without keys every caller would be accepted.
     """
 
     def __init__(self, file: Path) -> None:
@@ -143,16 +143,16 @@ class Keyring:
         self.looked, self.stamp = 0.0, (0, 0)
         self.keys: dict[str, Key] = {}
         self.damaged = False
-        self.there = False  # a file was seen: one without keys was emptied, and lets nobody in
+        self.there = False  # a file existed: if it is empty now, every caller is refused
         self._read()
 
     def guards(self) -> bool:
-        """Return whether callers need a key: there is or was a file of keys, whatever it holds now."""
+        """Return whether callers need a key: an API key file exists or existed, even if it is empty now."""
         self._fresh()
         return self.there or self.damaged
 
     def look(self) -> None:
-        """Read the file when it is another one than before; one that is damaged or gone leaves the keys as they are."""
+        """Read the file when it changed; a damaged or missing file leaves the keys unchanged."""
         try:
             self._read()
         except (OSError, UsageError):
@@ -176,14 +176,14 @@ class Keyring:
         self.damaged = False
 
     def refusal(self, token: str | None, model: str, now: datetime, scope: str = ASK) -> tuple[str | None, str | None]:
-        """Return the id of the key (None when unknown) and why it is refused (None when it is not)."""
+        """Return the id of the key (None when unknown) and why it is refused (None when accepted)."""
         key, reason = self.holder(token, now)
         if key is not None and reason is None:
             reason = refused(key, model, scope)
         return key.id if key else None, reason
 
     def holder(self, token: str | None, now: datetime) -> tuple[Key | None, str | None]:
-        """Return the key of a token (None when unknown) and why it opens nothing (None when it does)."""
+        """Return the key of a token (None when unknown) and why it is not valid (None when it is)."""
         self._fresh()
         if not token:
             return None, "no key"
@@ -198,12 +198,12 @@ class Keyring:
         return key, f"{state} key" if state != "active" else None
 
     def any_for(self, model: str, now: datetime) -> bool:
-        """Return whether some key opens a model now."""
+        """Return whether a valid key for a model exists."""
         return any(ASK in key.scopes and key.opens(model) and key.state(now) == "active" for key in self.keys.values())
 
 
 def refused(key: Key, model: str, scope: str) -> str | None:
-    """Return why a key that holds is refused for a model and a scope; None when it is not."""
+    """Return why a valid key is refused for a model and a scope; None when it is accepted."""
     if not key.opens(model):
         return "key of another model"
     return None if scope in key.scopes or (scope == ASK and key.probes) else f"key without the scope {scope}"
@@ -214,7 +214,7 @@ def _hash(secret: str) -> str:
 
 
 def _kept(key: Key) -> dict[str, Any]:
-    """Return what is written of a key; services of before know no scopes and may read it as long as there is none."""
+    """Return a key as JSON values; without scopes it stays readable for older services."""
     values = asdict(key)
     if key.scopes == (ASK,):
         del values["scopes"]
@@ -238,7 +238,7 @@ def _known(keys: dict[str, Key], id: str, file: Path) -> Key:
 
 @contextmanager
 def _changed(file: Path) -> Iterator[dict[str, Key]]:
-    """Lend the keys for a change that nobody else makes meanwhile; the file appears whole, readable by its owner only."""
+    """Yield the keys for a change under a lock, then replace the file as a whole, readable by its owner only."""
     private_folder(file.parent)
     with lock(file.parent, "keys", 10.0):
         keys = read(file)

@@ -1,4 +1,4 @@
-"""Answers kept under their Idempotency-Key, so that a call that is repeated gets the same answer and does nothing twice."""
+"""Idempotency store: answers by Idempotency-Key, so that a repeated request gets the same answer and is processed once."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ BEGUN = (
     "INSERT INTO answers VALUES (?, ?, ?, x'', ?) "
     "ON CONFLICT DO UPDATE SET digest = excluded.digest, answer = excluded.answer, at = excluded.at"
 )
-# The time stays that of the beginning: its index is not written again.
+# The time of the beginning is not changed, so its index is not written again.
 ANSWERED = "UPDATE answers SET answer = ? WHERE scope = ? AND key = ? AND digest = ? AND length(answer) = 0 AND at > ?"
 
 
 class Conflict(Exception):
-    """The key was used for another body."""
+    """The Idempotency-Key was used with another body."""
 
 
 class Full(Exception):
-    """No further answer can be kept now."""
+    """No further answer can be stored now."""
 
     def __init__(self, why: str, wait: float = AGAIN) -> None:
         super().__init__(why)
@@ -69,10 +69,10 @@ class Full(Exception):
 
 
 class Kept:
-    """A file of answers, shared by the workers of a service; it survives all of them.
+    """A SQLite file of answers, shared by the workers of a service and kept across restarts.
 
-    Its size is limited for each caller and in all, in bytes, and it leaves space on the disk to the prediction log. A file that
-    cannot be opened now (a full disk) is opened when it is needed next.
+    Its size in bytes is limited for each caller and in total, and disk space is reserved for the prediction log. A file that
+    cannot be opened (a full disk) is opened again at the next use.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Kept:
             LOG.error("idempotency store cannot be opened", extra={"facts": {"file": str(file), "why": err.why}})
 
     def begin(self, scope: str, key: str, digest: str, former: str = "") -> tuple[float, bytes]:
-        """Return when this use of the key began, and the answer that was given (empty while there is none).
+        """Begin a request: return the time at which this use of the key began, and the stored answer (empty while there is none).
 
-        A key that was never used, or so long ago that nothing is kept of it, is in use from now on: the moment tells this use
-        from an earlier one, and is the same when the call is repeated after a crash. `former` is the digest that an earlier release
-        gave the body. Raises Conflict when the answer was given to another body, Full where no further answer can be kept.
+        A new key, or one whose answer has expired, is in use from now on: the time distinguishes this use
+        from an earlier one, and is the same when the request is repeated after a crash. `former` is the digest that an earlier release
+        computed for the body. Raises Conflict when the key was used with another body, Full where no further answer can be stored.
         """
         now = time.time()
         caller = scope[scope.find(" ") + 1 :]
@@ -109,12 +109,12 @@ class Kept:
         return _same(row, digest, former)
 
     def keep(self, scope: str, key: str, digest: str, answer: bytes) -> bytes:
-        """Keep an answer and return the one that holds: the first of those that were made at the same time. Raises Full."""
+        """Store an answer and return the stored one: of concurrent answers the first. Raises Full."""
         now = time.time()
         with self._open() as db:
             if db.execute(ANSWERED, (answer, scope, key, digest, now - KEEP)).rowcount:
                 return answer
-            _put(db, (scope, key, digest, answer, now), now)  # begun by nobody, or so long ago that it was swept
+            _put(db, (scope, key, digest, answer, now), now)  # never begun, or removed after its time
             row = _row(db, scope, key)
         return _same(row, digest)[1] or answer
 
@@ -127,7 +127,7 @@ class Kept:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """Lend the open file to one thread. Raises Full where it cannot be opened, read or written."""
+        """Yield the open file to one thread. Raises Full where it cannot be opened, read or written."""
         with self.lock:
             try:
                 if self.db is None:
@@ -157,7 +157,7 @@ class Kept:
         return found
 
     def _check_room(self, db: sqlite3.Connection, own: int, whole: int, now: float) -> None:
-        """Raise Full where the answers of the caller, or all of them, are too many, or the disk is nearly full."""
+        """Raise Full where the answers of the caller or of all callers reach their limit, or the disk is nearly full."""
         over = "this API key's" if own + ROW > self.most_each else "all" if whole + ROW > self.most else ""
         if over:
             oldest = db.execute("SELECT min(at) FROM answers").fetchone()[0] or now
@@ -173,7 +173,7 @@ class Kept:
 
 def _opened(file: Path) -> sqlite3.Connection:
     private_file(file)
-    file.chmod(file_mode(file))  # it holds answers; what SQLite lays beside it gets the same mode
+    file.chmod(file_mode(file))  # the file contains answers; SQLite's files beside it get the same mode
     db = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
     try:
         pragmas = ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON")
@@ -194,20 +194,20 @@ def _opened(file: Path) -> sqlite3.Connection:
 
 
 def _nearly_full(folder: Path) -> bool:
-    """Whether what is free of a file system is reserved for the prediction log."""
+    """Whether the free space of a file system is reserved for the prediction log."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize < min(RESERVED, found.f_blocks * found.f_frsize // 10)
 
 
 @contextmanager
 def _changing(db: sqlite3.Connection) -> Iterator[None]:
-    """Make what is read and written in the block one transaction, which holds when the block raises Full."""
+    """Run the block in one transaction, which is committed also when the block raises Full."""
     db.execute("BEGIN IMMEDIATE")
     try:
         try:
             yield
         except Full:
-            db.execute("COMMIT")  # what was swept before
+            db.execute("COMMIT")  # deletions of the sweep
             raise
         db.execute("COMMIT")
     finally:
@@ -230,7 +230,7 @@ def _row(db: sqlite3.Connection, scope: str, key: str) -> tuple[str, bytes, floa
 
 
 def _put(db: sqlite3.Connection, row: tuple[str, str, str, bytes, float], now: float) -> None:
-    """Write a row unless an answer holds, or the same call is under way already."""
+    """Write a row unless an answer is stored or the same request is being processed."""
     db.execute(
         "INSERT INTO answers VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest, "
         "answer = excluded.answer, at = excluded.at WHERE answers.at <= ? OR (length(answers.answer) = 0 "
@@ -248,5 +248,5 @@ def _same(row: tuple[str, bytes, float] | None, digest: str, former: str = "") -
 
 
 def identity(*parts: str) -> str:
-    """Return an id that is the same for the same parts, so that what is repeated after a crash is known as the same."""
+    """Return a deterministic id of some parts, so that a repetition after a crash is recognised."""
     return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""The service's own log: a JSON line an event on standard error, written by a thread so that no request waits for a pipe."""
+"""JSON logging: one line per event on standard error, written by a thread so that no request waits for a pipe."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Bounded(QueueHandler):
 
 
 def start(name: str = "d2c.service") -> QueueListener:
-    """Write what is logged under `name` as JSON lines; return what stops it."""
+    """Write log records of the logger `name` as JSON lines; return a function that stops it."""
     queue: SimpleQueue[Any] = SimpleQueue()
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(_Line())

@@ -1,4 +1,4 @@
-"""The few parts of HTTP that the application needs: read a request within limits, answer, refuse by RFC 9457."""
+"""HTTP requests and responses: read a body within limits, reply, and problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -23,20 +23,18 @@ Headers = list[tuple[bytes, bytes]]
 
 JSON, NDJSON, PROBLEM, TEXT = "application/json", "application/x-ndjson", "application/problem+json", "text/plain"
 PACK_FROM = 1024  # bytes; below, gzip costs more than it saves
-SLOWEST = 64  # bytes of a stream that must arrive in the time for a part: a byte now and then holds a place for ever
-UNPACK = 2**20  # bytes that are unpacked at a time, however small the body was packed
-SLICE = 16_384  # packed bytes that zlib is given at a time: it copies what is left behind the end of each member
-MEMBERS, MEMBER = 64, 64  # gzip members of a body, and one more for so many bytes that were unpacked
-WHOLE = "d2c.whole"  # extension of ASGI: sends status, headers and body in one piece, or says that it does not
+SLOWEST = 64  # bytes of a stream that must arrive within the time for a part, so that a slow sender does not hold a slot forever
+UNPACK = 2**20  # bytes that are decompressed at a time
+SLICE = 16_384  # compressed bytes passed to zlib at a time: it copies the remainder after the end of each member
+MEMBERS, MEMBER = 64, 64  # gzip members allowed in a body, plus one per this many decompressed bytes
+WHOLE = "d2c.whole"  # ASGI extension: sends status, headers and body at once, or reports that it cannot
 GZIP = re.compile(rb"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")  # of Accept-Encoding
-PROBED = (b"x-d2c-origin", b"probe")  # says to the caller that the call counts as a probe
+PROBED = (b"x-d2c-origin", b"probe")  # response header: the call counts as a probe
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 JSON_TYPE = re.compile(rb"application/(?:[\w.-]{1,100}\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
 
-_drawn: deque[str] = (
-    deque()
-)  # ids ahead of their use: a call to the system for each would cost more than the rest of it
+_drawn: deque[str] = deque()  # ids are generated in advance: a system call for each would cost more than the rest
 os.register_at_fork(after_in_child=_drawn.clear)
 
 
@@ -57,18 +55,18 @@ class Answer:
 
     def __init__(self, body: bytes, status: int = 200, media: str = JSON, **headers: str) -> None:
         self.body, self.status, self.media = body, status, media
-        self.headers = headers  # an underscore stands for a hyphen
+        self.headers = headers  # underscores in names become hyphens
 
 
 class HttpRefused(Exception):
-    """A request that gets this answer and no other."""
+    """Refuses a request with an answer, usually a problem (RFC 9457)."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
 
 
 class Gone(Exception):
-    """The caller went away before the request was whole; nobody is there to be answered."""
+    """The caller disconnected before the request was complete."""
 
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Answer:
@@ -78,7 +76,7 @@ def problem(status: int, title: str, detail: str, headers: dict[str, str] | None
 
 
 class Request:
-    """One request: its headers as sent, its body as far as the limits allow."""
+    """An HTTP request: headers, and a body within limits."""
 
     __slots__ = ("after", "caller", "header", "id", "older", "path", "probe", "receive", "scope", "send", "sent")
 
@@ -89,14 +87,14 @@ class Request:
         given = self.header(b"x-request-id")
         self.id = given.decode() if given and REQUEST_ID.fullmatch(given) else new_id()
         self.caller: str | None = None  # id of the API key
-        self.probe = False  # asked with made-up keys, so that nothing is decided upon it
-        self.after: Callable[[], None] | None = None  # done once the answer is sent
-        self.sent = 0  # status of an answer that was started already
-        self.path: str = scope["path"]  # without a version of the contract in front
-        self.older: Any = None  # majors.Older that is asked
+        self.probe = False  # a probe with synthetic records, which causes no decision
+        self.after: Callable[[], None] | None = None  # called after the answer is sent
+        self.sent = 0  # status of a started answer
+        self.path: str = scope["path"]  # path without the prefix of a contract version
+        self.older: Any = None  # older_contracts.Older of the path
 
     async def body(self, limit: int, seconds: float) -> bytes:
-        """Return the body, unpacked. Raises HttpRefused when it is too large or comes too slowly."""
+        """Return the decompressed body. Raises HttpRefused when it is too large or arrives too slowly."""
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and (len(length) > 18 or int(length) > limit):
             raise HttpRefused(too_large(limit))
@@ -117,13 +115,13 @@ class Request:
         return b"".join(parts)
 
     async def stream(self, limit: int, seconds: float) -> AsyncIterator[bytes]:
-        """Yield the body unpacked, part by part, as it comes; each part must come within `seconds`."""
+        """Yield the decompressed body in parts as they arrive; each part must arrive within `seconds`."""
         message = await self._first(seconds)
         async for part in self._unpacked(message, limit, seconds):
             yield part
 
     async def _first(self, seconds: float) -> MutableMapping[str, Any]:
-        """Return the first message, which is nearly always there: a timer is set only when it is not."""
+        """Return the first message; a timer is set only when it has not arrived yet."""
         going = self.receive().__await__()
         try:
             waits_for = going.send(None)
@@ -163,7 +161,7 @@ class Request:
             raise HttpRefused(problem(400, "Body is an incomplete gzip stream", "send the whole stream"))
 
     async def reply(self, answer: Answer, closing: bool = False) -> None:
-        """Send an answer, packed when the caller takes gzip and it pays."""
+        """Send an answer, compressed when the caller accepts gzip and the body is large enough."""
         body, media = answer.body, answer.media
         headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
         headers += [(_name(key), value.encode()) for key, value in answer.headers.items()]
@@ -187,7 +185,7 @@ class Request:
         await self.send({"type": "http.response.body", "body": body})
 
     async def begin(self, media: str) -> None:
-        """Start an answer whose length is not known yet."""
+        """Start a streamed answer."""
         self.sent = 200
         headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
         if self.older is not None:
@@ -197,7 +195,7 @@ class Request:
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def part(self, body: bytes, seconds: float, last: bool = False) -> None:
-        """Send a part of an answer; waits while the caller does not read. Raises Gone when that takes too long."""
+        """Send a part of a streamed answer; waits while the caller does not read. Raises Gone after the time limit."""
         await in_a_task()
         try:
             async with asyncio.timeout(seconds):
@@ -212,7 +210,7 @@ def too_large(limit: int) -> Answer:
 
 
 def check_json(request: Request) -> None:
-    """Raise HttpRefused unless the body is called JSON: a web page may send other types to any service without asking it first."""
+    """Raise HttpRefused unless the content type is JSON: browsers send other types to any site without a CORS preflight."""
     given = request.header(b"content-type") or b""
     if given != b"application/json" and not JSON_TYPE.fullmatch(given):
         raise HttpRefused(problem(415, "Unsupported media type", "send Content-Type: application/json"))
@@ -225,7 +223,7 @@ def _name(key: str) -> bytes:
 
 @types.coroutine
 def resumed(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
-    """Go on with what was begun by hand and now waits; what is sent and thrown reaches it."""
+    """Continue a coroutine that was started by hand and now waits; sent values and exceptions reach it."""
     while True:
         try:
             sent = yield waits_for
@@ -240,7 +238,7 @@ def resumed(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, A
 
 
 class _Members:
-    """Unpacks gzip: one member after the other, as `cat a.gz b.gz` makes them."""
+    """Decompresses gzip with several members, as `cat a.gz b.gz` creates them."""
 
     def __init__(self) -> None:
         self.one = zlib.decompressobj(wbits=31)
@@ -248,11 +246,11 @@ class _Members:
 
     @property
     def whole(self) -> bool:
-        """Whether what came ends where a member does."""
+        """Whether the data so far ends at the end of a member."""
         return self.one.eof
 
     def unpack(self, part: bytes) -> Iterator[bytes]:
-        """Yield what a part holds, at most UNPACK bytes at a time. Raises HttpRefused for what is not gzip, or too many members."""
+        """Yield the decompressed data of a part, at most UNPACK bytes at a time. Raises HttpRefused for invalid gzip or too many members."""
         for start in range(0, len(part), SLICE):
             yield from self._slice(part[start : start + SLICE])
 
@@ -279,7 +277,7 @@ class _Members:
 
 
 async def in_a_task() -> None:
-    """Go on as a task of the event loop, which timers need: what is answered at once is not one yet."""
+    """Continue as a task of the event loop, which timers require; a request that is answered at once has none."""
     if asyncio.current_task() is None:
         await asyncio.sleep(0)
 
@@ -291,7 +289,7 @@ def _whole(message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
 
 
 class _patience:  # noqa: N801
-    """Raise HttpRefused with 408 when a caller takes longer than `seconds` to send; None waits for ever."""
+    """Raise HttpRefused with 408 when a caller takes longer than `seconds` to send; None means no limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self.timer = asyncio.timeout(seconds)
@@ -317,7 +315,7 @@ def _gzip(body: bytes) -> bytes:
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Say yes to a server's start and stop, and no to a websocket."""
+    """Confirm the server's startup and shutdown events; refuse websockets."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1000})
         return

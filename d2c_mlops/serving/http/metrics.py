@@ -1,4 +1,4 @@
-"""Prometheus metrics of a service, with model and version labels; several workers are summed by the client library."""
+"""Prometheus metrics of a service, with labels for model and version; the client library sums several workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WHO = ("model", "version")
 
 
 class Metrics:
-    """What a service counts. The children of the most frequent labels are looked up once."""
+    """Counters and histograms of a service; children of the most frequent labels are cached."""
 
     def __init__(self) -> None:
         counters = _counters()
@@ -26,7 +26,7 @@ class Metrics:
         )
 
     def request(self, model: str, version: str, path: str, status: int, seconds: float) -> None:
-        """Count a request; the time of one that was refused says nothing about the model."""
+        """Count a request; durations of refused requests are not measured."""
         total, timed = self.done(model, version, path, status)
         total.inc()
         if timed is not None:

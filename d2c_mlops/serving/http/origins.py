@@ -1,4 +1,4 @@
-"""What a service in development mode answers: programs that know its address, and its own page, not pages of other sites."""
+"""Host and Origin checks in development mode: protect a local service from web pages of other sites."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ipaddress import ip_address
 
 from d2c_mlops.serving.http.messages import HttpRefused, Request, problem
 
-OPEN = frozenset({"/livez", "/readyz", "/healthz"})  # ask nothing of a model, and are asked under any name
+OPEN = frozenset({"/livez", "/readyz", "/healthz"})  # health checks: answered under any name
 
 
 def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
-    """Raise HttpRefused for a call that a page of another site may have made a browser send.
+    """Raise HttpRefused for a request that a page of another site may have sent through a browser.
 
-    A name other than this machine's in Host is what DNS rebinding looks like: a site's own name that leads to this address.
-    An address needs no name and cannot be rebound. `hosts` are further names, with or without a port.
+    A foreign name in Host is a sign of DNS rebinding: a site's name that resolves to this address.
+    An IP address cannot be rebound. `hosts` are further names, with or without a port.
     """
     host = request.header(b"host")
     if host is not None and not known_host(host, hosts):
@@ -64,6 +64,6 @@ def known_origin(origin: bytes, host: bytes, hosts: tuple[str, ...]) -> bool:
 
 @cache
 def own_names() -> frozenset[str]:
-    """Return the names that this machine gives itself."""
+    """Return the host names of this machine."""
     name = socket.gethostname().lower()
     return frozenset({name, f"{name}.local", name.partition(".")[0]})

@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class Threads:
-    """A bounded pool. A call beyond its time limit holds its thread until it ends: a thread cannot be ended from outside."""
+    """A bounded thread pool. A call beyond its time limit occupies its thread until it returns, because threads cannot be stopped."""
 
     def __init__(self, count: int = COUNT) -> None:
         self.count, self.stuck = count, 0
         self.pool = ThreadPoolExecutor(count, "model")
 
     async def do(self, work: Callable[[], T], seconds: float) -> T:
-        """Do work. Raises HttpRefused when it takes longer than `seconds`, and at once while every thread runs such a call."""
+        """Run a call. Raises HttpRefused when it takes longer than `seconds`, and at once while all threads run such calls."""
         if self.stuck >= self.count:
             raise HttpRefused(problem(503, "Model worker threads exhausted", "retry later", {"retry_after": "5"}))
         await in_a_task()
@@ -29,7 +29,7 @@ class Threads:
         answer = asyncio.wrap_future(making)
         if (await asyncio.wait([answer], timeout=seconds))[0]:
             return answer.result()
-        answer.cancel()  # nobody reads what it will say
+        answer.cancel()  # the result is not read
         self._leave(making)
         took = f"the prediction took more than {seconds:g} s; send fewer records per request"
         raise HttpRefused(problem(504, "Prediction timed out", took))

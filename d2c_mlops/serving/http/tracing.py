@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, off unless an address is given: one span a request, joined to the caller's trace."""
+"""OpenTelemetry traces, off unless an address is set: one span per request, joined to the caller's trace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONSOLE = "console"  # instead of an address: spans are printed
 
 
 class Tracer:
-    """Makes spans and sends them from a thread of their own."""
+    """Creates spans and exports them in a separate thread."""
 
     def __init__(self, address: str, model: str, version: str) -> None:
         try:
@@ -46,7 +46,7 @@ class Tracer:
             yield span
 
     def close(self) -> None:
-        """Send what is left."""
+        """Export the remaining spans."""
         self.provider.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""The server's side of HTTP/1.1: uvicorn's protocol, with a short way for requests that have arrived whole.
+"""HTTP/1.1 server protocol: uvicorn's protocol with a fast path for requests that arrive complete.
 
 All private names of uvicorn are used here. Tested with uvicorn >=0.45,<0.55; outside of that range uvicorn keeps its own protocol.
 """
@@ -20,28 +20,28 @@ from d2c_mlops.serving.http.messages import WHOLE, Headers, Receive, Request, Sc
 
 try:
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
-except ImportError:  # install() says so
+except ImportError:  # install() logs a warning
     STATUS_LINE, HttpToolsProtocol, RequestResponseCycle = {}, object, object  # type: ignore[misc,assignment]
 
 TESTED = VersionRange("uvicorn", (0, 45), (0, 55))
 INSTEAD = "uvicorn's own HTTP protocol is used, which is slower"
-HEADING = 65_536  # bytes that a request's line and headers may have, more or less
+HEADING = 65_536  # approximate limit in bytes of a request's line and headers
 MOST_HEADERS = 256  # of a request, trailers of its body included
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")  # RFC 9110, section 7.2
-SILENCE = 30.0  # seconds between two looks at a connection; one without a request in two of them is closed
+SILENCE = 30.0  # seconds between two checks of a connection; it is closed after two without a request
 
 
 class Wire(HttpToolsProtocol):
-    """Answers a request that is all there when it is read, then and there.
+    """Answers a request that is complete when it is read, without a task.
 
-    uvicorn makes a task of each request before its body has come, and sends head and body apart: a turn of the event loop and a second
-    packet, which together cost more than a score. What waits for something (more of a body, a thread) goes on as a task as ever.
+    uvicorn creates a task for each request before its body has arrived, and sends head and body separately: a turn of the event loop and a second
+    packet, which together cost more than a prediction. A request that must wait (for its body, a thread) continues as a task.
     """
 
-    heading = 0  # bytes that came and are no request yet
+    heading = 0  # bytes received since the last complete request
     silent = False  # whether there was none a while ago
     watch: asyncio.TimerHandle | None = None
-    reading = False  # what came is being parsed
+    reading = False  # received data is being parsed
     begun: tuple[RequestResponseCycle, Any] | None = None  # the first request that began in it, with its application
     headers: Headers  # of the request that is being parsed
     pieces: list[bytes]  # of a body, as they were parsed
@@ -51,7 +51,7 @@ class Wire(HttpToolsProtocol):
         self.headers, self.pieces = [], []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, and look now and then whether the caller asks anything."""
+        """Start the connection and its idle timer."""
         super().connection_made(transport)
         self.watch = self.loop.call_later(SILENCE, self._look)
 
@@ -62,7 +62,7 @@ class Wire(HttpToolsProtocol):
             self.watch.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, then answer."""
+        """Parse received data, then answer."""
         before, self.reading = self.cycle, True
         super().data_received(data)
         self._join()
@@ -83,11 +83,11 @@ class Wire(HttpToolsProtocol):
             self._answer(cycle, app)
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece until all that came is parsed: a body in chunks of one byte would be copied for each of them."""
+        """Collect pieces of the body until all received data is parsed, so that a body in small chunks is copied once."""
         self.pieces.append(body)
 
     def on_message_complete(self) -> None:
-        """Hand over the body before its end is told."""
+        """Pass the body on before its end."""
         self._join()
         super().on_message_complete()
 
@@ -99,7 +99,7 @@ class Wire(HttpToolsProtocol):
                 super().on_body(body)
 
     def _look(self) -> None:
-        """Close a connection on which no request became whole since the last look."""
+        """Close a connection on which no request was completed since the last check."""
         if self.transport.is_closing():
             return
         waiting = self.cycle is None or (self.cycle.response_complete and self.heading > 0)
@@ -130,7 +130,7 @@ class Wire(HttpToolsProtocol):
         self.tasks.add(task)
 
     def _send(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
-        """Send an answer in one piece and return True; False where uvicorn should."""
+        """Send an answer at once and return True; False where uvicorn must send it."""
         if cycle.response_started or cycle.disconnected or not cycle.keep_alive or self.flow.write_paused:
             return False
         pieces = [STATUS_LINE[status]]
@@ -152,7 +152,7 @@ class Wire(HttpToolsProtocol):
 
 
 def _trouble(scope: Scope) -> tuple[int, str, str] | None:
-    """Return status, title and detail of the answer to a request that no two servers would read the same way."""
+    """Return status, title and detail for an ambiguous or malformed request, which servers could interpret differently."""
     headers, version = scope["headers"], scope["http_version"]
     if len(headers) > MOST_HEADERS:
         return 431, "Too many request headers", f"at most {MOST_HEADERS}"
@@ -175,7 +175,7 @@ async def _rest(going: Generator[Any, Any, None], waits_for: Any) -> None:
 
 
 def missing() -> str:
-    """Return the first name of uvicorn that `Wire` needs and that is not there as it was tested; "" where all are."""
+    """Return the first name of uvicorn that `Wire` needs and that is missing or has changed; "" where there is none."""
     protocol = (
         "_start_asgi_task", "connection_made", "connection_lost", "data_received", "on_body", "on_message_complete",
         "send_400_response",
@@ -190,7 +190,7 @@ def missing() -> str:
 
 
 def install() -> bool:
-    """Let uvicorn use this protocol where nobody chose another, and return True; warn and return False where it keeps its own."""
+    """Make uvicorn use this protocol unless another is configured, and return True; warn and return False where it cannot."""
     if not TESTED.usable(missing(), INSTEAD):
         return False
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Wire.__name__}"

@@ -1,4 +1,4 @@
-"""`bentoml serve` in a process that ends with the one that started it."""
+"""Run `bentoml serve` in a process that ends with its parent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from d2c_mlops.parent_death import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent()
-    # The Bento brings its own copy of this package, and that is the one that answers.
+    # The Bento contains its own copy of this package, which answers the requests.
     for name in [each for each in sys.modules if each.partition(".")[0] == "d2c_mlops"]:
         del sys.modules[name]
     from bentoml_cli.cli import cli

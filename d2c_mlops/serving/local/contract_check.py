@@ -1,4 +1,4 @@
-"""Ask a running service whether it keeps its contract: what a pipeline does before callers meet it."""
+"""Contract check of a running service, for pipelines before a rollout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ask = Callable[..., "Reply"]
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of a service, and whether it holds."""
+    """One check of a service and its result."""
 
     what: str
     holds: bool
@@ -35,7 +35,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; status 0 when there was none."""
+    """A response; status 0 when there was none."""
 
     status: int
     kind: str
@@ -58,10 +58,10 @@ class Reply:
 def smoke(
     url: str, contract: Contract, version: int | None = None, key: str = "", patience: float = 10.0
 ) -> list[Check]:
-    """Return what was asked of the service at `url` and what came of it; `patience` is seconds a call.
+    """Run the checks against the service at `url` and return their results; `patience` is the time limit in seconds per call.
 
-    It is asked about a key that is made up, as a probe: with an API key of the scope `probe`, or on this machine while no key is
-    needed. Raises UsageError before anything is predicted where the service would take the calls for a caller's.
+    Requests are probes with a synthetic key: with an API key of the scope `probe`, or on this machine while no key is
+    required. Raises UsageError before any prediction where the service would count them as a real caller's.
     """
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is not a URL", next="use a URL such as https://demand.staging.example")
@@ -91,7 +91,7 @@ def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool, url:
     _require_probe(reply, contract, keyed, url)
     told = reply.json() or {}
     mine = contract_to_dict(contract)
-    mine = {name: value for name, value in mine.items() if name in told or name not in TERMS}  # an older Bento has none
+    mine = {name: value for name, value in mine.items() if name in told or name not in TERMS}  # older Bentos lack it
     wrong = [name for name, value in mine.items() if told.get(name) != json.loads(json.dumps(value, default=str))]
     yield Check(
         f"/contract is {contract.name} {contract.version}", not wrong, f"other {', '.join(wrong)}" if wrong else ""

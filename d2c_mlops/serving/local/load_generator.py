@@ -1,4 +1,4 @@
-"""A lean HTTP/1.1 load generator: connections that each ask one thing after the other, in one process."""
+"""HTTP/1.1 load generator: connections that send requests one after the other, in one process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def _one(host: str, port: int, request: bytes, until: float, taken: list[f
 
 
 async def load(host: str, port: int, path: str, body: bytes, connections: int, seconds: float) -> dict[str, float]:
-    """Return how many requests were answered, their rate a second, and latencies in ms. Raises D2CError for any but 200."""
+    """Return the number of answers, requests per second, and latencies in ms. Raises D2CError for any status but 200."""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
         f"{PROBING.decode()}: 1\r\ncontent-length: {len(body)}\r\n\r\n"

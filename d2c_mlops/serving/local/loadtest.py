@@ -1,4 +1,4 @@
-"""What a service takes under load on this machine: processor time a request and peak memory, for limits that fit."""
+"""Load test on this machine: CPU time per request and peak memory of a service, from which limits are set."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ from d2c_mlops.serving.predict.predictor import Served
 from d2c_mlops.settings import Settings
 
 FILE = "load.json"  # beside the Bento
-SAMPLE = 0.1  # seconds between two looks at the memory
+SAMPLE = 0.1  # seconds between two measurements of memory
 WARM = 1.0  # seconds
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a load test measured. Megabytes are 10^6 bytes."""
+    """Results of a load test. Megabytes are 10^6 bytes."""
 
     bento: str
     path: str
     connections: int
     seconds: float
-    requests: int  # answered, of one record each
+    requests: int  # answered requests, of one record each
     rate: float  # requests/s
     p50_ms: float
     p99_ms: float
-    cpu_ms: float  # processor time a request, all processes of the service
-    cores: float  # processors busy while it was asked
+    cpu_ms: float  # CPU time per request in ms, all processes of the service
+    cores: float  # processors in use during the test
     worker_mb: float  # peak resident memory of its largest process
-    service_mb: float  # peak memory of all its processes, what they share counted once where the system tells
-    records: int  # of the largest request, which was asked as well
+    service_mb: float  # peak memory of all its processes, shared memory counted once where the system reports it
+    records: int  # in the largest request, which was sent as well
     ready_seconds: float
     machine: str
     measured_at: str
@@ -73,11 +73,11 @@ def loadtest(
     path: str = "",  # /explain where the model explains, else /predict
     said: Callable[[str], None] = lambda _: None,
 ) -> Load:
-    """Serve a Bento here, ask it from `connections` for `seconds`, then for as many records as it takes at once.
+    """Serve a Bento, send requests on `connections` for `seconds`, then one request with the maximum number of records.
 
-    It is asked as a probe about a key that is made up, where the model answers such a key, else about the record that the registry
-    keeps. The figures are written beside the Bento; `d2c deploy` reads them. The service's log and keys are left out of it: what is
-    asked here is in nobody's prediction log. Raises D2CError when an answer is not 200.
+    Requests are probes with a synthetic key where the model accepts one, else with the example record that the registry
+    stores. The results are written beside the Bento; `d2c deploy` reads them. The project's prediction log and API keys are not used:
+    requests of the test are not logged. Raises D2CError when an answer is not 200.
     """
     model, example = _example(bento, version, settings)
     path = path or ("/explain" if explains(model) else "/predict")
@@ -117,7 +117,7 @@ def measured(version: Version, settings: Settings) -> Load | None:
 
 @contextmanager
 def peak(pid: int) -> Iterator[dict[str, float]]:
-    """Watch the memory of a process and its children; the bytes of the largest and of all, at their highest."""
+    """Measure the peak memory in bytes of a process and its children: of the largest one, and of all together."""
     top, stopped = {"worker": 0.0, "service": 0.0}, threading.Event()
 
     def watch() -> None:
@@ -185,7 +185,7 @@ def _asker(
 
 
 def _example(bento: Bento, version: Version, settings: Settings) -> tuple[Model, dict[str, Any]]:
-    """Return the model, and a record that it answers: one with a made-up key where it takes that, else the registry's."""
+    """Return the model and a record that it accepts: a synthetic one where possible, else the registry's example."""
     if bento.sha256:
         check(bento.folder / "src", bento.sha256)
     model = load(bento.folder / "src" / "model", settings.packages)

@@ -1,4 +1,4 @@
-"""Run a Bento on this machine: start, wait until it answers, stop."""
+"""Run a Bento on this machine: start, wait until ready, stop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from d2c_mlops.settings import Settings
 
 @dataclass(frozen=True)
 class Server:
-    """A service that runs."""
+    """A running service."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -36,14 +36,14 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
+    """Return a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise UsageError when somebody listens on the port already, or it cannot be had."""
+    """Raise UsageError when the port is in use or not available."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -57,7 +57,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_keys(model: str, settings: Settings) -> None:
-    """Raise UsageError when the API keys cannot be read, or a model would be served in production without any."""
+    """Raise UsageError when the API keys cannot be read, or production mode has no key for the model."""
     file = keys_file(settings)
     ring = Keyring(file)
     if settings.service.mode == "production" and not ring.any_for(model, datetime.now(UTC)):
@@ -76,9 +76,9 @@ def serving(
     port: int,
     host: str = "127.0.0.1",
     patience: float = 120.0,  # seconds to wait until it is ready
-    workers: int | None = None,  # processes that answer; those of the settings when None
+    workers: int | None = None,  # worker processes; from the settings when None
 ) -> Iterator[Server]:
-    """Serve a Bento while the block lasts; no process is left when it ends, however it ends."""
+    """Serve a Bento during the block; all its processes end with the block."""
     check_port(host, port)
     model = bento.tag.partition(":")[0]
     check_keys(model, settings)
@@ -118,7 +118,7 @@ def serving(
 
 
 def stop(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Ask a service to finish what it is at and end; after `patience` seconds end it."""
+    """Stop a service gracefully; kill it after `patience` seconds."""
     for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(process.pid, number)
@@ -132,7 +132,7 @@ def stop(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
 
 
 def ready(url: str) -> bool:
-    """Return whether a service says that its model is loaded."""
+    """Return whether a service is ready: /readyz answers 200."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=2.0) as answer:  # noqa: S310
             return bool(answer.status == 200)

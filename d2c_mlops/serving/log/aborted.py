@@ -1,4 +1,4 @@
-"""Rollouts that services ended by themselves: what they wrote about it, and its row of the ledger."""
+"""Rollouts that services aborted automatically: their marker files, and the row in the ledger."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from d2c_mlops.ledger.schema import rollouts
 
 
 def abort_row(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the ledger's row of what a service said when it ended a rollout."""
+    """Return the ledger row of a rollout that a service aborted."""
     names = [column.name for column in rollouts.columns if column.name not in ("id", "at")]
     return {**{name: line[name] for name in names}, "at": datetime.fromisoformat(line["at"])}
 
 
 def marks(folder: Path) -> list[dict[str, Any]]:
-    """Return what services said about stages that they ended."""
+    """Return the marker files of stages that services aborted."""
     found = []
     for file in sorted(folder.glob("aborted-*.json")):
         with suppress(OSError, ValueError):

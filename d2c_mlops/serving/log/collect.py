@@ -1,4 +1,4 @@
-"""Load the prediction logs of services into the ledger, exactly once, and join predictions with what became of them."""
+"""Load prediction logs into the ledger exactly once, and join predictions with their feedback."""
 
 from __future__ import annotations
 
@@ -31,19 +31,17 @@ REFUSED = (StatementError, ValueError, OverflowError)
 
 @dataclass
 class Collected:
-    """What a collection found and what of it was new."""
+    """Counts of a collection: rows in the logs and new rows."""
 
     files: int = 0
     predictions: int = 0
     feedback: int = 0
     new_predictions: int = 0
     new_feedback: int = 0
-    new_aborts: int = 0  # rollouts that services ended by themselves
-    probes: int = 0  # new predictions that were asked with made-up keys: on record, and nothing is decided upon them
-    repeated: int = (
-        0  # feedback that says something else than what was told before of the same prediction; the first holds
-    )
-    faulty: int = 0  # lines that are no log lines; they are kept in a file beside
+    new_aborts: int = 0  # rollouts that services aborted automatically
+    probes: int = 0  # new predictions of probes: stored, but they cause no decision
+    repeated: int = 0  # feedback that contradicts earlier feedback on the same prediction; the first one counts
+    faulty: int = 0  # lines that cannot be parsed; they are stored in a separate file
 
     def to_dict(self) -> dict[str, int]:
         """Return the counts as JSON values."""
@@ -51,7 +49,7 @@ class Collected:
 
 
 def folders(settings: Settings, folder: Path | None = None) -> list[Path]:
-    """Return the folders of logs: one that is given, else those of all services of the store."""
+    """Return the log folders: the given one, else those of all services of the store."""
     if folder is not None:
         if not folder.is_dir():
             raise UsageError("the folder does not exist", where=str(folder), next="name the `log` folder of a service")
@@ -65,15 +63,15 @@ def folders(settings: Settings, folder: Path | None = None) -> list[Path]:
 
 
 def collect(ledger: Ledger, folder: Path) -> Collected:
-    """Load a folder of logs. A row that is there already is left as it is, so that a repetition changes nothing.
+    """Load a log folder. Existing rows are not changed, so that a repetition has no effect.
 
-    A sealed file is removed once its rows are committed; what a living service still writes is read and left.
+    A sealed file is removed after its rows are committed; an open file of a running service is read and kept.
     """
     told = Collected()
     with lock(folder, "this log", 60.0):
         recover(folder)
         for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
-            with suppress(FileNotFoundError):  # sealed meanwhile: it is read under its new name next time
+            with suppress(FileNotFoundError):  # sealed meanwhile: read under its new name next time
                 _load(ledger, file, told)
                 if file.suffix == ".jsonl":
                     file.unlink()
@@ -82,7 +80,7 @@ def collect(ledger: Ledger, folder: Path) -> Collected:
 
 
 def _load_marks(ledger: Ledger, folder: Path, told: Collected) -> None:
-    """Load what workers left beside the log when they ended a rollout: a full log does not hide it."""
+    """Load the marker files of aborted rollouts, which are written even when the log is full."""
     rows = []
     for said in (each for inner in folder.glob("*/") for each in marks(inner)):
         with suppress(*UNREADABLE):
@@ -104,7 +102,7 @@ def _load(ledger: Ledger, file: Path, told: Collected) -> None:
             faulty.append(line)
     try:
         _insert(ledger, read.values(), told)
-    except REFUSED:  # by the database: the other lines are not to wait for it for ever
+    except REFUSED:  # the database refused it: the other lines must not be blocked
         for line, each in read.items():
             try:
                 _insert(ledger, [each], told)
@@ -134,10 +132,10 @@ def _insert(ledger: Ledger, read: Iterable[tuple[str, Rows]], told: Collected) -
 
 
 def _untold(connection: Connection, rows: Rows) -> tuple[Rows, int]:
-    """Return the feedback that is new or was read before, and how much says something else than the first of its kind.
+    """Return the feedback that is new or known, and how many items contradict the first one of their kind.
 
-    A service names feedback by its prediction and kind, so that the table's key keeps what two replicas were told from being added
-    twice; services of before gave names at random, so that what is there is looked up.
+    Feedback ids derive from prediction and kind, so that the primary key prevents that feedback sent to two replicas is added
+    twice; older services used random ids, so existing rows are looked up.
     """
     about = sorted({row["prediction_id"] for row in rows if row["prediction_id"] is not None})
     known: dict[tuple[str, str], tuple[Any, ...]] = {}
@@ -183,7 +181,7 @@ def _feedback(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _text(value: Any) -> str | None:
-    """Return a text that every database takes: PostgreSQL's cannot hold a NUL."""
+    """Return a text that every database accepts: PostgreSQL refuses NUL."""
     return str(value).replace("\0", "\ufffd") if value is not None else None
 
 
@@ -195,10 +193,10 @@ READERS: dict[str, Callable[[dict[str, Any]], Iterable[dict[str, Any]]]] = {
 
 
 def followed_up(ledger: Ledger, model: str) -> list[dict[str, Any]]:
-    """Return the feedback on a model with the prediction that each is about, by its id, else the key's last one before it.
+    """Return the feedback on a model joined with its prediction: by id, else the last earlier prediction of the key.
 
-    Probes are left out: feedback that was sent by one, and feedback on a prediction that one asked for. So is feedback on an id
-    without a signature that no prediction on record has: anybody can make one up.
+    Excluded are feedback sent by probes, feedback on predictions of probes, and feedback on an id
+    without a signature and without a prediction in the ledger, because anybody can invent one.
     """
     found = []
     with ledger.read() as connection:

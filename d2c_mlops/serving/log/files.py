@@ -1,9 +1,9 @@
-"""The prediction log: memory-mapped segments that outlive the process, rotated behind its back.
+"""Files of the prediction log: memory-mapped segments that survive a crash, rotated in the background.
 
-A line is copied into a file that is mapped into memory; a long one by a call of the kernel, which spares a page fault for each
-4 KB. The kernel owns those pages, so that a line that was appended is there after `kill -9`; nothing is synced while a request
-waits. A thread keeps empty segments ready, syncs, and seals full ones as `.jsonl`. When it cannot keep up (a full disk) appending
-says no, and the caller is told that nothing was logged.
+A line is copied into a memory-mapped file; a long one by a system call, which avoids a page fault for each
+4 KB. The kernel owns these pages, so an appended line survives `kill -9`; no sync blocks a request.
+A thread prepares empty segments, syncs, and seals full ones as `.jsonl`. When it cannot keep up (a full disk) appending
+fails, and the answer reports that the prediction was not logged.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from d2c_mlops.private_files import file_mode, private_folder
 
 SEGMENT = 8 * 2**20  # bytes
 SPARE = 2  # empty segments kept ready
-SYNC = 1.0  # seconds between two syncs, which is what a power cut may take
-LONG = 8_192  # bytes of a line from which the kernel copies it; for a short one the call costs more, and it lets other threads in
+SYNC = 1.0  # seconds between two syncs: the data that a power failure may lose
+LONG = 8_192  # bytes from which a line is copied by a system call; for a short line the call costs more and releases the GIL
 LOG = logging.getLogger("d2c.service")
 ROTATE = 60.0  # seconds after which a segment is sealed although it is not full
 
 
 def private(path: str, flags: int) -> int:
-    """Open a file of the log, which holds what callers sent."""
+    """Open a file of the log readable by its owner only, because it contains callers' data."""
     return os.open(path, flags, file_mode(Path(path)))
 
 
 class _Segment:
-    """An open file of a fixed size, locked by this process and mapped into its memory."""
+    """An open file of fixed size, locked by this process and memory-mapped."""
 
     def __init__(self, folder: Path, size: int) -> None:
         while True:
@@ -48,13 +48,15 @@ class _Segment:
             self.file = open(draft, "w+b", buffering=0, opener=private)  # noqa: SIM115
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not draft.exists():  # swept by somebody who starts too, before it was locked
+                if not draft.exists():  # removed by another starting process before it was locked
                     self.file.close()
                     continue
-                os.posix_fallocate(self.file.fileno(), 0, size)  # no room is found out here, not when a line is copied
+                os.posix_fallocate(
+                    self.file.fileno(), 0, size
+                )  # a full disk is detected here, not when a line is copied
                 self.pages = mmap.mmap(self.file.fileno(), size)
                 break
-            except BlockingIOError:  # that somebody holds it
+            except BlockingIOError:  # locked by another process
                 self.file.close()
             except OSError:
                 draft.unlink(missing_ok=True)
@@ -64,7 +66,7 @@ class _Segment:
         self.path = draft.rename(folder / f"{name}.open")
 
     def put(self, line: bytes) -> bool:
-        """Copy a line that fits behind the others and return whether it is whole; what there is of one that is not is overwritten."""
+        """Append a line that fits and return whether it is complete; an incomplete line is overwritten by the next."""
         size = len(line) + 1
         if size < LONG:
             self.pages[self.used : self.used + size] = line + b"\n"
@@ -78,7 +80,7 @@ class _Segment:
         return True
 
     def seal(self) -> None:
-        """Give the file its final length and name; an empty one is removed."""
+        """Truncate the file to its length and rename it to .jsonl; remove an empty one."""
         self.pages.close()
         if self.used:
             os.ftruncate(self.file.fileno(), self.used)
@@ -90,7 +92,7 @@ class _Segment:
 
 
 class Logbook:
-    """Appends lines to rotating files in a folder. Any number of processes may share the folder."""
+    """Appends lines to rotating files in a folder, which several processes may share."""
 
     def __init__(self, folder: Path, *, segment: int = SEGMENT, spare: int = SPARE, rotate: float = ROTATE) -> None:
         self.folder, self.segment, self.spare, self.rotate = folder, segment, spare, rotate
@@ -101,7 +103,7 @@ class Logbook:
         self.work = threading.Event()
         self.closing = False
         self.ready: deque[_Segment] = deque()
-        with _full_disk():  # the keeper reserves the space once there is some
+        with _full_disk():  # the background thread reserves space once there is some
             self.ready.extend(_Segment(folder, segment) for _ in range(spare))
         self.full: deque[_Segment] = deque()
         self.current: _Segment | None = None
@@ -110,7 +112,7 @@ class Logbook:
         self.keeper.start()
 
     def append(self, line: bytes) -> bool:
-        """Append a line (without its end) and return whether it is kept; never waits for a disk."""
+        """Append a line (without its newline) and return whether it is stored; never waits for the disk."""
         size = len(line) + 1
         with self.lock:
             now = self.current
@@ -122,7 +124,7 @@ class Logbook:
         return True
 
     def close(self) -> None:
-        """Seal what is open."""
+        """Seal the open segment."""
         self.closing = True
         self.work.set()
         self.keeper.join(10.0)
@@ -134,7 +136,7 @@ class Logbook:
             self.ready.clear()
 
     def _next(self, size: int) -> _Segment | None:
-        """Take an empty segment; the full one is left to the keeper."""
+        """Switch to an empty segment; the background thread seals the full one."""
         if not self.ready or size > self.segment:
             return None
         if self.current is not None:
@@ -170,13 +172,13 @@ class Logbook:
 
 
 def _sync(segment: _Segment) -> None:
-    """Bring a segment to the disk; mmap.flush would hold the interpreter, and with it every request, until it is there."""
+    """Sync a segment to the disk; mmap.flush would hold the GIL, and block every request, until it is done."""
     os.fsync(segment.file.fileno())
 
 
 @contextmanager
 def _full_disk() -> Iterator[None]:
-    """Bear a full disk, and log it: the service answers without its log until there is space."""
+    """Tolerate and log a full disk: the service answers without prediction log until there is space."""
     try:
         yield
     except OSError as err:
@@ -186,14 +188,14 @@ def _full_disk() -> Iterator[None]:
 
 
 def recover(folder: Path) -> int:
-    """Seal what dead processes left open and return how many segments that were.
+    """Seal open segments of dead processes and return their number.
 
-    A segment whose lines are whole up to its end is shortened in place, which needs no space and gives some back.
+    A segment of complete lines is truncated in place, which needs no disk space.
     """
     found = 0
     for path in [*folder.glob("*.draft"), *folder.glob("*.open")]:
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a living owner holds it
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its owner is alive and holds the lock
             if not path.exists():
                 continue
             data = file.read()
@@ -214,7 +216,7 @@ def recover(folder: Path) -> int:
 
 
 def _shortened(path: Path, data: bytes, lines: list[bytes]) -> bool:
-    """Cut off what follows the whole lines and seal the segment; false, and nothing done, where there is something between them."""
+    """Truncate after the last complete line and seal the segment; False, without a change, where lines in between are damaged."""
     size = sum(map(len, lines)) + len(lines)
     if data[:size] != b"\n".join(lines) + b"\n":
         return False
@@ -222,14 +224,14 @@ def _shortened(path: Path, data: bytes, lines: list[bytes]) -> bool:
         with path.open("r+b") as file:
             file.truncate(size)
             os.fsync(file.fileno())
-    except PermissionError:  # of another user, as whom nobody may write
+    except PermissionError:  # owned by another user, without write permission
         return False
     path.rename(path.with_suffix(".jsonl"))
     return True
 
 
 def intact(data: bytes) -> list[bytes]:
-    """Return the lines of a segment that are whole; one that a kill cut short was never acknowledged."""
+    """Return the complete lines of a segment; a line cut by a kill was never acknowledged."""
     return [line for line in data.split(b"\n")[:-1] if line and b"\0" not in line and _is_json(line)]
 
 

@@ -1,4 +1,4 @@
-"""Package a version as a Bento, offline, with nothing in it that serving does not need."""
+"""Package a version as a Bento, offline, with only what serving needs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Bento:
 
     tag: str
     folder: Path
-    made: bool  # False when it was there already
+    made: bool  # False when an existing Bento was reused
     sha256: str = ""  # digest of the list of its files
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,16 +67,16 @@ class Bento:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return the environment for BentoML's own commands: our store, no telemetry, quiet."""
+    """Return the environment for BentoML's commands: the project's store, no telemetry, quiet."""
     home = settings.store / "bentoml"
     private_folder(home)
     return {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
 
 
 def package(version: Version, settings: Settings, challenger: Version | None = None) -> Bento:
-    """Build the Bento of a version, with a challenger beside it where one is given.
+    """Build the Bento of a version, optionally with a challenger.
 
-    One that was built from the same files and the same code is left as it is.
+    A Bento of the same files and code is reused.
     """
     if challenger is not None and challenger.version == version.version:
         challenger = None
@@ -113,7 +113,7 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
 
 
 def _listed(version: Version, context: Path) -> dict[str, str]:
-    """Return the digests of the files that BentoML takes from a folder, as they will lie in the Bento."""
+    """Return the digests of the files that BentoML copies from a folder, by their path in the Bento."""
     taken = {each.partition("/")[0] for each in _bentofile(version)["include"]}
     found = {}
     for name, value in listing(context).items():
@@ -125,7 +125,7 @@ def _listed(version: Version, context: Path) -> dict[str, str]:
 
 
 def image_files(version: Version, image: str, settings: Settings) -> str:
-    """Return the digest of the files of an image that was built on this machine; empty for one that was not."""
+    """Return the digest of the files of an image built on this machine; empty for other images."""
     folder = settings.store / "bentoml" / "bentos" / version.model
     for file in sorted(folder.glob(f"v{version.version}-*/image.json"), key=lambda one: -one.stat().st_mtime):
         listed = file.parent / "src" / FILES
@@ -135,16 +135,16 @@ def image_files(version: Version, image: str, settings: Settings) -> str:
 
 
 def _without_examples(context: Path) -> None:
-    """Remove the records of training data that the registry keeps beside models: an image is given to others."""
+    """Remove example records of training data, because an image may be given to others."""
     for folder in ("model", "challenger", OLDER):
         for file in (context / folder).rglob(EXAMPLE_FILE):
             file.unlink()
 
 
 def copy_inside(source: Path, target: Path, *left_out: str) -> None:
-    """Copy a folder; links in it are followed only to places inside it, the others are left out.
+    """Copy a folder; symbolic links are followed only inside it, others are skipped.
 
-    What a link leads to outside (a home folder, keys, another project) has no place in the store or in an image.
+    Targets outside (a home folder, keys, another project) must not enter the store or an image.
     """
     named, root = shutil.ignore_patterns(*left_out), source.resolve()
 
@@ -176,7 +176,7 @@ def _copy_code(version: Version, context: Path) -> None:
 
 
 def _copy_older(found: list[tuple[Older, Version]], settings: Settings, context: Path) -> None:
-    """Copy the last champion of each older major version of the contract whose day is not over."""
+    """Copy the last champion of each older major version of the contract before its sunset."""
     for old, version in found:
         if old.sunset is None or old.sunset > datetime.now(UTC):
             _copy_package(version, context)
@@ -192,7 +192,7 @@ def _about(version: Version) -> dict[str, Any]:
 
 
 def _copy_package(version: Version, context: Path) -> None:
-    """Copy the package of the model's class, where it is another one than ours."""
+    """Copy the package of the model's class, unless it is d2c_mlops."""
     package = version.model_class.partition(":")[0].partition(".")[0]
     if package != "d2c_mlops":
         spec = find_spec(package)
@@ -208,7 +208,7 @@ def _copy_package(version: Version, context: Path) -> None:
 
 
 def _bentofile(version: Version) -> dict[str, Any]:
-    """Return bentofile.yaml; JSON is YAML."""
+    """Return bentofile.yaml, written as JSON, which is valid YAML."""
     return {
         "service": "d2c_mlops.serving.app.service:Service",
         "name": version.model,

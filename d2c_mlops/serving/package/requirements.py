@@ -1,4 +1,4 @@
-"""Find out what a service needs and pin it to what is installed here."""
+"""Requirements of a service: the distributions that it imports, pinned to the installed versions."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ def pins(context: Path) -> list[str]:
 
 
 def bare_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without the variables that a service reads: what is set here is not meant for a service that is built.
+    """Return an environment without the variables that a service reads: they must not affect a service that is being built.
 
-    Production mode, say, asks for API keys, which whoever builds does not have.
+    Production mode, for example, requires API keys, which a build does not have.
     """
     kept = {name: text for name, text in environ.items() if not name.startswith(FOR_A_SERVICE)}
     return {**kept, "D2C_SERVICE_MODE": "development"}
 
 
 def closure(roots: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of some distributions and of all that they require here, extras left out."""
+    """Return the installed versions of some distributions and of all their requirements, without extras."""
     found: dict[str, str] = {}
     todo = list(roots)
     while todo:

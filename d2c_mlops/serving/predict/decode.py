@@ -1,4 +1,4 @@
-"""Records of a request, read and checked in one pass over their bytes."""
+"""Decode and validate the records of a request in one pass."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from msgspec.structs import asdict, astuple
 from d2c_mlops.models.core.contract import Field, Kind
 
 KINDS: dict[Kind, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "date": date}
-VERBATIM = 2**20  # bytes of a body whose records may be logged as they were sent, blanks included
+VERBATIM = 2**20  # bytes of a body whose records may be logged as sent, with whitespace
 
 
 class DecodedRecords(Sequence[dict[str, Any]]):
-    """Records that were read: columns for who wants those, dicts for who looks at a record."""
+    """Decoded records, available as columns and as dicts."""
 
     def __init__(self, read: list[Any]) -> None:
         self._read = read
@@ -33,7 +33,7 @@ class DecodedRecords(Sequence[dict[str, Any]]):
         return dict(zip(names, zip(*map(astuple, self._read), strict=True), strict=True))
 
     def column(self, name: str) -> tuple[Any, ...]:
-        """Return what each record holds under a name, None where it holds nothing."""
+        """Return the values of a field, None where a record has none."""
         found = self._columns.get(name)
         return (None,) * len(self) if found is None else found
 
@@ -54,10 +54,10 @@ class DecodedRecords(Sequence[dict[str, Any]]):
 
 
 class Reader:
-    """Takes records that keep a contract, and says None to all else: pydantic then tells the faults, or takes what it may.
+    """Decodes records that match a contract; returns None for others, which pydantic then validates and reports.
 
     msgspec parses and checks faster than pydantic, to the same values, but stops at the first fault. Contracts with
-    something that the two understand differently (a pattern, a moment, a name that is no identifier) are pydantic's alone.
+    features that the two treat differently (a pattern, a time, a name that is not an identifier) are validated by pydantic only.
     """
 
     def __init__(self, columns: Sequence[Field], max_records: int) -> None:
@@ -75,7 +75,7 @@ class Reader:
         return DecodedRecords(read) if len(read) > 1 else [asdict(read[0])]
 
     def record(self, line: bytes) -> dict[str, Any] | None:
-        """Return the one record that a line holds."""
+        """Return the record in a line."""
         if self._decoders is None:
             return None
         try:
@@ -84,9 +84,9 @@ class Reader:
             return None
 
     def sent(self, body: bytes) -> bytes | None:
-        """Return the text of what `records` has read from a body, on one line; None where it may leave something out.
+        """Return the text of the records of a body, on one line; None where it may be incomplete.
 
-        It is what stands between the brackets, of which a body with flat records has one pair, unless a text holds another.
+        It is the text between the brackets; a body with flat records has one pair, unless a string contains another.
         """
         start, end = body.find(b"["), body.rfind(b"]")
         if not self.complete or len(body) > VERBATIM or body.find(b"]", start) != end:
@@ -96,7 +96,7 @@ class Reader:
 
 
 def decoders(columns: Sequence[Field], max_records: int) -> tuple[Decoder[Any], Decoder[Any]] | None:
-    """Return what reads a body and what reads one record; None where msgspec cannot say what the contract says."""
+    """Return the decoders of a body and of one record; None where msgspec cannot express the contract."""
     members: list[Any] = []
     try:
         for field in columns:
@@ -112,7 +112,7 @@ def decoders(columns: Sequence[Field], max_records: int) -> tuple[Decoder[Any], 
 
 
 def kind_of(field: Field) -> Any:
-    """Return the type of a field's values as msgspec checks it; None where pydantic understands it differently."""
+    """Return the msgspec type of a field's values; None where pydantic treats it differently."""
     kind = KINDS.get(field.kind)
     if field.choices:
         return Literal[field.choices]

@@ -1,4 +1,4 @@
-"""What became of a prediction: followed, overridden and why, ignored; and the outcome, once it is known."""
+"""Feedback on predictions: followed, overridden with a reason, ignored; and the outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Value = float | bool | Text
 
 
 class _About(BaseModel):
-    """A prediction, by its id or by the key that was asked about."""
+    """The prediction of a feedback, by id or by key."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     prediction_id: Annotated[str, Field(max_length=80, description="The prediction's id, from the answer")] | None = (
@@ -64,29 +64,29 @@ class Feedback(RootModel[Annotated[_Followed | _Overridden | _Outcome, Field(dis
 
 @dataclass(frozen=True)
 class FeedbackMessage:
-    """Feedback that was read: what is logged of it, and what it is about."""
+    """Parsed feedback: its log entry and its prediction."""
 
     id: str
     line: bytes
     action: str
     prediction_id: str | None
     key: str | None
-    given: Given | None  # what the prediction's id says; None without one
+    given: Given | None  # decoded prediction id; None without one
     content: int  # the same for the same content
 
     @property
     def verified(self) -> bool:
-        """Whether it is about a prediction that a service of this project gave for certain."""
+        """Whether its prediction id has a valid signature."""
         return self.given is None or self.given.verified
 
 
 def id_of(model: str, prediction_id: str, action: str) -> str:
-    """Return the id of feedback of a kind on a prediction: the same in every replica, so that it counts once."""
+    """Return the id of feedback by prediction and kind; the same in every replica, so that it counts once."""
     return identity("feedback", model, prediction_id, action)
 
 
 def read(body: bytes, id: str, served: Served, request: Request, now: datetime) -> FeedbackMessage:
-    """Read a body; `id` names feedback by key. Raises ValidationError, and HttpRefused where it could never join."""
+    """Parse a body; `id` is used for feedback by key. Raises ValidationError, and HttpRefused for an unknown prediction."""
     said: Any = Feedback.model_validate_json(body, strict=True).root
     key, personal = said.key, _personal(served)
     given = None
@@ -116,7 +116,7 @@ def schema() -> dict[str, Any]:
     """Return the JSON Schema of a body (OpenAPI 3.0 dialect)."""
     text: dict[str, Any] = {"type": "string", "maxLength": 2000}
     number, other = {"type": "number"}, [{"type": "boolean"}, text]
-    absent: dict[str, Any] = {"type": "string", "nullable": True}  # null says the same as nothing
+    absent: dict[str, Any] = {"type": "string", "nullable": True}  # null means absent
     about = {
         "prediction_id": {**absent, "maxLength": 80, "description": "The prediction's id, from the answer"},
         "key": {**absent, "maxLength": 200, "description": "The key of the prediction, as text"},
@@ -151,7 +151,7 @@ def schema() -> dict[str, Any]:
 
 
 def _personal(served: Served) -> Personal:
-    """Return how the key is kept from the log, as either side of the contract says."""
+    """Return how the key is kept out of the log (hash or drop), by inputs or outputs of the contract."""
     fields = (*served.model.contract.input_fields, *served.model.contract.output_fields)
     said = {field.personal for field in fields if field.name == served.key}
     return "drop" if "drop" in said else any(said)

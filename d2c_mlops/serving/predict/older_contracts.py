@@ -1,4 +1,4 @@
-"""Older major versions of a contract that a service still answers, each under its own path until its day."""
+"""Older major versions of a contract that a service still supports, each under its own path until its sunset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from d2c_mlops.serving.http.messages import Answer, HttpRefused, Request, proble
 from d2c_mlops.serving.predict import openapi
 from d2c_mlops.serving.predict.predictor import Served
 
-HOME = Path(__file__).parents[3]  # of a Bento, where this package lies in one
+HOME = Path(__file__).parents[3]  # folder in a Bento that contains this package
 FILE, FOLDER = "older.json", "older"
 PATH = re.compile(r"/v(\d{1,9})(/.*)?")
 WITHOUT = ("/livez", "/healthz", "/readyz", "/metrics")  # these are the process's, whatever it speaks
@@ -27,19 +27,19 @@ WITHOUT = ("/livez", "/healthz", "/readyz", "/metrics")  # these are the process
 
 @dataclass(frozen=True)
 class Older:
-    """A major version of the contract that is followed by another one."""
+    """An older major version of the contract."""
 
     major: int
-    version: int  # the model's version that was its last champion
+    version: int  # version of the model: its last champion
     contract: str
     newest: int  # the major version that callers should move to
-    deprecated: datetime | None  # since when there is a newer one; None before that one is champion
-    sunset: datetime | None  # until when it is answered; None where no day was set
-    served: Served | None = None  # None where its day was over when the service was packaged
+    deprecated: datetime | None  # time of the promotion that replaced it; None before
+    sunset: datetime | None  # end of its support; None where no date is set
+    served: Served | None = None  # None where its sunset had passed when the service was packaged
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """What each of its answers says: Deprecation (RFC 9745), Sunset (RFC 8594) and what follows it."""
+        """Headers of its answers: Deprecation (RFC 9745), Sunset (RFC 8594) and a Link to its successor."""
         found = [(b"link", f'</v{self.newest}/contract>; rel="successor-version"'.encode())]
         if self.deprecated is not None:
             found.append((b"deprecation", f"@{int(self.deprecated.timestamp())}".encode()))
@@ -48,11 +48,11 @@ class Older:
         return found
 
     def over(self, now: datetime) -> bool:
-        """Whether it is answered no more."""
+        """Whether its sunset has passed."""
         return self.served is None or (self.sunset is not None and now > self.sunset)
 
     def gone(self) -> Answer:
-        """Return what callers are told once it is over."""
+        """Return the answer after its sunset: 410."""
         day = f" on {self.sunset:%Y-%m-%d}" if self.sunset is not None else ""
         see = f"its support ended{day}; GET /v{self.newest}/contract describes its successor"
         return problem(410, f"Version {self.major} of the contract is no longer supported", see)
@@ -71,9 +71,9 @@ class Older:
 
 
 def of_major(request: Request, served: Callable[[], Served], majors: Mapping[int, Older]) -> str:
-    """Return the path behind /v1, /v2, …, and note in the request which version of the contract is asked; empty where none is.
+    """Return the path after /v1, /v2, …, and store the contract version in the request; empty where there is none.
 
-    Raises HttpRefused with 410 for one that is over.
+    Raises HttpRefused with 410 after its sunset.
     """
     found = PATH.fullmatch(request.path)
     if found is None or (path := found[2] or "/") in WITHOUT:
@@ -90,14 +90,14 @@ def of_major(request: Request, served: Callable[[], Served], majors: Mapping[int
 
 
 def packages_beside(home: Path) -> list[str] | None:
-    """Return the packages and modules in a Bento's folder, the only ones that its models' classes may lie in; None elsewhere."""
+    """Return the packages and modules in a Bento's folder, to which class paths are restricted; None outside a Bento."""
     if not (home / "version.json").exists():
         return None
     return [path.stem for path in home.iterdir() if path.is_dir() or path.suffix == ".py"]
 
 
 def loaded(folder: Path) -> Model:
-    """Load a model; one of another major version of its class's contract keeps the contract that it was saved with."""
+    """Load a model; one with an older major version than its class keeps the contract that it was saved with."""
     model = load(folder, packages_beside(HOME))
     contract = contract_from_dict(json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))["contract"])
     if contract.major != model.contract.major:
@@ -106,7 +106,7 @@ def loaded(folder: Path) -> Model:
 
 
 def older(home: Path, serve: Callable[[Path, dict[str, Any]], Served]) -> dict[int, Older]:
-    """Return the older major versions in a Bento; `serve` loads one. Raises what it raises: a promise is not dropped silently."""
+    """Return the older major versions in a Bento, loaded by `serve`. Its exceptions are raised, so that no version is dropped silently."""
     file, found = home / FILE, {}
     for told in json.loads(file.read_text(encoding="utf-8")) if file.exists() else ():
         since, until = (datetime.fromisoformat(told[name]) if told[name] else None for name in ("deprecated", "sunset"))
@@ -131,7 +131,7 @@ def document(served: Served) -> dict[str, Any]:
 
 
 def breach(folder: Path) -> str:
-    """Return why a saved model does not keep the contract that it was saved with under today's code; empty when it does."""
+    """Return why a saved model breaks its saved contract with the current code; empty when it does not."""
     try:
         model = loaded(folder)
         kept = folder / EXAMPLE_FILE

@@ -1,4 +1,4 @@
-"""Describe a contract to people and programs that know no Python: OpenAPI and a page to read."""
+"""OpenAPI document, JSON Schema and HTML page of a contract."""
 
 from __future__ import annotations
 
@@ -135,10 +135,10 @@ def json_schema(served: Served) -> dict[str, Any]:
 
 
 def _routes(served: Served) -> list[dict[str, Any]]:
-    """Return what can be called as BentoML's own /schema.json says it.
+    """Return the routes in the format of BentoML's /schema.json.
 
-    Its clients encode what a schema spells out and drop all else; behind a reference a record reaches the service as it is, which
-    refuses what the contract does not know.
+    Its clients drop fields that an inline schema does not list; behind a reference a record is sent unchanged, and the service
+    refuses unknown fields.
     """
     listed = {"type": "array", "items": {"$ref": "#/$defs/Record"}, "minItems": 1, "maxItems": served.max_records}
     asks = {"predict": "Predict records"} | ({"explain": "Predict records, with reasons"} if served.explains else {})
@@ -159,7 +159,7 @@ def _routes(served: Served) -> list[dict[str, Any]]:
 
 
 def _modern(schema: dict[str, Any]) -> dict[str, Any]:
-    """Turn what OpenAPI 3.0 says in a way of its own into JSON Schema."""
+    """Convert OpenAPI 3.0 schemas to JSON Schema."""
     properties = {}
     for name, was in schema["properties"].items():
         now = {key: value for key, value in was.items() if key not in ("nullable", "example")}
@@ -170,7 +170,7 @@ def _modern(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def page(served: Served, base: str) -> str:
-    """Return a page that says what the service takes and gives, with a call to paste into a terminal."""
+    """Return an HTML page with inputs, outputs and an example call."""
     contract, name, version = served.model.contract, served.name, served.version
     body = json.dumps({"records": [served.example]}, ensure_ascii=False)
     call = f"curl -X POST {base}predict -H 'content-type: application/json' -d '{body}'"
@@ -257,13 +257,13 @@ ERRORS = {
 
 
 def errors(*codes: str, texts: Mapping[str, str] = ERRORS) -> dict[str, Any]:
-    """Return responses that are problems (RFC 9457), by status; `texts` say what each status means."""
+    """Return responses that are problems (RFC 9457), by status; `texts` are the descriptions."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {code: {"description": texts[code], "content": content} for code in codes}
 
 
 def closed(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object that has these members and no other."""
+    """Return the schema of an object with these members only."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -291,7 +291,7 @@ def _get(name: str, summary: str, media: str = "application/json") -> dict[str, 
 
 
 def problem() -> dict[str, Any]:
-    """Return the schema of a problem (RFC 9457), with the faults where there are several."""
+    """Return the schema of a problem (RFC 9457), with the list of errors where there are several."""
     fault = {
         "type": "object",
         "properties": {

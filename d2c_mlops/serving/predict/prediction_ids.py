@@ -20,7 +20,7 @@ UNTOLD = re.compile(r"[0-9A-Za-z._]{1,64}-[0-9]{1,10}")  # where no secret tells
 
 @dataclass(frozen=True)
 class Given:
-    """What an id says of the prediction that it stands for."""
+    """Fields of a decoded prediction id."""
 
     challenger: int | None  # version of the challenger that answered; None for the champion
     verified: bool  # False for an id without a signature: a batch's, or one of a service of before
@@ -34,7 +34,7 @@ class Signer:
         self._start = blake2b(key=key, digest_size=8) if secret else None
 
     def token(self, batch: str, first: int, end: int, challenger: int | None = None) -> str:
-        """Return what stands before the place in the ids of a batch, for the places from `first` to before `end`."""
+        """Return the token of a batch's ids for the places from `first` to before `end`; an id is TOKEN-PLACE."""
         suffix = "" if challenger is None else f".{challenger}"
         if self._start is None:
             return batch + suffix
@@ -45,7 +45,7 @@ class Signer:
         return f"{random}{signature.hexdigest()}{places}{suffix}"
 
     def given(self, prediction_id: str) -> Given | None:
-        """Return what an id stands for; None for one that no service of this model gave."""
+        """Decode and verify an id; None for an id that no service of this model created."""
         former = UNSIGNED.fullmatch(prediction_id)
         if former is not None:
             return Given(int(former[1]) if former[1] else None, verified=False)

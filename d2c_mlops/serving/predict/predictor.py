@@ -1,4 +1,4 @@
-"""From the bytes of a request to the bytes of an answer: check, predict, explain. It knows contracts and no particular model."""
+"""Predictor: validate a request, predict or explain, and format answers and log lines, by the model's contract."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Mask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
 
 
 class Unfit(D2CError):
-    """A model's answer that does not fit what it was asked: the fault is the model's."""
+    """Predictions of a model that do not match the records or the contract: an error of the model."""
 
 
 @dataclass
 class Answered:
-    """Records with what the model said about them."""
+    """Records with their predictions and reasons."""
 
     batch: str  # random digits that the predictions' ids begin with
     records: Sequence[dict[str, Any]]
@@ -68,13 +68,13 @@ class Served:
 
     @cached_property
     def validation(self) -> Validation:
-        """What validates records that the reader does not take."""
+        """Validator for records that the reader does not accept."""
         contract = self.model.contract
         return Validation(contract.request_model, contract.input_fields, self.max_records)
 
     @cached_property
     def reader(self) -> Reader:
-        """What reads records that keep the contract."""
+        """Fast reader of records that match the contract."""
         return Reader(self.model.contract.input_fields, self.max_records)
 
     @cached_property
@@ -114,7 +114,7 @@ class Served:
 
     @cached_property
     def mask(self) -> Mask | None:
-        """What takes personal values out of records; None when the contract has no personal field."""
+        """Function that hashes or drops personal values of records; None when the contract has no personal field."""
         contract = self.model.contract
         return masking((*contract.input_fields, *contract.output_fields), self.secret)
 
@@ -128,7 +128,7 @@ class Served:
         return [veiled(why, (given, said), personal) for given, said, why in rows]
 
     def parse(self, body: bytes) -> tuple[Sequence[dict[str, Any]], bytes | None]:
-        """Return the records of a request's body, and their text where it says the same. Raises ValidationError."""
+        """Return the records of a request's body, and their text where it is equivalent. Raises ValidationError."""
         records = self.reader.records(body)
         if records is None:
             return self.validation.records(body), None
@@ -140,7 +140,7 @@ class Served:
         return self.validation.record(line) if record is None else record
 
     def answer(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
-        """Return outputs, and reasons when wanted, for checked records. Raises DataRefused, and Unfit for what is no answer."""
+        """Return outputs, and reasons when wanted, for checked records. Raises DataRefused, and Unfit for invalid predictions."""
         model, contract = self.model, self.model.contract
         outputs: list[dict[str, Any]] | None
         said: list[list[str]] | None = None
@@ -159,7 +159,7 @@ class Served:
 
     @cached_property
     def _fits(self) -> Callable[[Sequence[dict[str, Any]], list[dict[str, Any]]], None]:
-        """What raises Unfit when an answer is another record's, or lacks a value."""
+        """Function that raises Unfit for predictions in the wrong order or with missing values."""
         contract = self.model.contract
         nullable = {field.name: field.nullable for field in contract.output_fields}
         numbers = {field.name for field in contract.output_fields if field.kind == "number"}
@@ -180,7 +180,7 @@ class Served:
         return fits
 
     def predict(self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None) -> Answered:
-        """Return the answer to a request's body, with lines for the log when something is `about` it."""
+        """Return the answer to a request's body, with log lines where `about` has metadata to log."""
         records, sent = self.parse(body)
         made = self.answered(batch, records, reasons)
         made.body = orjson.dumps({**self.head, "predictions": self.predictions(made)})
@@ -190,21 +190,21 @@ class Served:
         return made
 
     def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
-        """Return checked records with what is said of them. Raises DataRefused."""
+        """Return validated records with their predictions. Raises DataRefused."""
         return Answered(batch, records, *self.answer(records, reasons))
 
     @cached_property
     def head(self) -> dict[str, Any]:
-        """What every answer starts with."""
+        """The beginning of every answer: model, version, contract."""
         return {"model": self.name, "version": self.version, "contract": self.model.contract.version}
 
     @cached_property
     def signer(self) -> Signer:
-        """What signs the ids of predictions, and checks those that come back with feedback."""
+        """Signer of prediction ids, which also verifies the ids in feedback."""
         return Signer(self.secret, self.name)
 
     def sign(self, made: Answered, places: Sequence[int]) -> None:
-        """Give the predictions their ids: one token for places without a gap, else a token for each."""
+        """Sign the predictions' ids: one token for consecutive places, else a token for each."""
         if made.token or made.ids is not None:
             return
         first, end = places[0], places[-1] + 1
@@ -214,7 +214,7 @@ class Served:
             made.ids = [f"{self.signer.token(made.batch, i, i + 1)}-{i}" for i in places]
 
     def predictions(self, made: Answered, indexes: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Return the predictions as a caller sees them; `indexes` are the records' places in their batch."""
+        """Return the predictions for the caller; `indexes` are the records' places in their batch."""
         places = range(len(made.outputs)) if indexes is None else indexes
         self.sign(made, places)
         token, ids = made.token, made.ids
@@ -228,7 +228,7 @@ class Served:
         return rows
 
     def lines(self, made: Answered, about: dict[str, Any], indexes: Sequence[int] | None = None) -> list[bytes]:
-        """Return what is logged of an answer: lines of at most LINE records, personal fields hashed or dropped."""
+        """Return log lines of an answer, at most LINE records each, personal fields hashed or dropped."""
         found, mask = [], self.mask
         places = range(len(made.records)) if indexes is None else indexes
         self.sign(made, places)
@@ -256,24 +256,24 @@ class Served:
         return found
 
     def counts(self, made: Answered) -> Iterable[tuple[str, str, int]]:
-        """Yield versions, variants and how many records each has answered."""
+        """Yield version, variant and number of answered records."""
         return ((self.label, "champion", len(made.records)),)
 
     @property
     def for_probes(self) -> Served:
-        """What answers probes: the same, and nothing is counted of it."""
+        """The predictor for probes, without counting."""
         return self
 
     def version_about(self, given: Given | None, key: str | None) -> int:
-        """Return the version that feedback is about, by what a prediction's id says, else by the key."""
+        """Return the version that feedback refers to, by the prediction's id, else by the key."""
         return self.version
 
     def heard(self, action: str, given: Given | None, prediction_id: str | None, key: str | None) -> None:
-        """Count feedback that was kept, where two versions are compared."""
+        """Count stored feedback while two versions are compared."""
 
 
 def fitting(contract: Contract, asked: pd.DataFrame, made: pd.DataFrame, name: str) -> None:
-    """Raise Unfit where a model's table is no answer to the records that it was asked: what a service checks, by columns."""
+    """Raise Unfit where a table of predictions does not match its records; the same checks as in the service, by column."""
     if len(made) != len(asked):
         raise Unfit(f"{name} returned {len(made)} predictions for {len(asked)} records")
     key = contract.key
@@ -289,7 +289,7 @@ def fitting(contract: Contract, asked: pd.DataFrame, made: pd.DataFrame, name: s
 
 
 def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
-    """Return what hashes or drops the personal ones of some fields; None when none is personal."""
+    """Return a function that hashes or drops personal fields; None when no field is personal."""
     personal = {each.name: each for each in fields if each.personal}
     if not personal:
         return None
@@ -309,7 +309,7 @@ def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
 
 
 def refused(err: ValidationError, served: Served) -> HttpRefused:
-    """Return the faults, each with the record's index and the field; what was sent is not repeated, it may be personal."""
+    """Return the refusal with every error, its record index and field; sent values may be personal and are not repeated."""
     faults, status = [], 400
     for each in err.errors(include_url=False, include_input=False, include_context=False)[: LISTED + 1]:
         where = each["loc"]

@@ -1,4 +1,4 @@
-"""What stands in a log in place of a personal value."""
+"""Pseudonyms and encryption of personal values in logs and stored answers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ SEALED, NONCE = b"\0", 16  # how a sealed answer begins: with no byte of JSON, a
 
 
 def pseudonym(value: Any, secret: bytes) -> Any:
-    """Return a value's keyed hash: the same for the same value, and nobody without the secret finds it by trying."""
+    """Return a value's keyed hash: deterministic, and not reversible by trial without the secret."""
     if value is None:
         return None
     return hmac.new(secret, str(value).encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
 
 def body_key(body: bytes, secret: bytes) -> bytes:
-    """Return the key under which the answer to a request is kept: only who has the secret and sends the same body has it."""
+    """Return the encryption key of a stored answer, derived from the secret and the request's body."""
     return hashlib.blake2b(body, key=secret[:64], person=b"d2c kept answer", digest_size=32).digest()
 
 
 def sealed(answer: bytes, key: bytes) -> bytes:
-    """Return an answer encrypted under a key that is used for nothing else: SHAKE-256 of key and nonce as the stream (NIST FIPS 202)."""
+    """Return an answer encrypted under a single-use key: SHAKE-256 of key and nonce as the stream (NIST FIPS 202)."""
     nonce = secrets.token_bytes(NONCE)
     return SEALED + nonce + _mixed(answer, key + nonce)
 
 
 def unsealed(found: bytes, key: bytes) -> bytes:
-    """Return what was sealed under a key; what was not sealed as it is."""
+    """Return the decrypted answer; an unencrypted answer is returned unchanged."""
     if not found.startswith(SEALED):
         return found
     start = len(SEALED) + NONCE
@@ -44,7 +44,7 @@ def _mixed(text: bytes, seed: bytes) -> bytes:
 
 
 def veiled(reasons: list[str], values: Iterable[Mapping[str, Any]], personal: Iterable[str]) -> list[str]:
-    """Return reasons in which a personal value, where it stands as a word of its own, is replaced by its field's name."""
+    """Return reasons in which personal values that occur as whole words are replaced by their field's name."""
     words = {str(each[name]): name for each in values for name in personal if each.get(name) not in (None, "")}
     if not words:
         return reasons

@@ -1,4 +1,4 @@
-"""Which older major versions of a contract are still promised to callers, and until when."""
+"""Sunsets: older major versions of a contract that are still supported, and until when."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from d2c_mlops.settings import Settings
 
 
 def promised(ledger: Ledger, version: Version, settings: Settings) -> list[tuple[Older, Version]]:
-    """Return the older major versions beside `version`, oldest first, each with the last champion that spoke it.
+    """Return the older major versions beside `version`, oldest first, each with its last champion.
 
-    One is served until the day that `sunset.MAJOR` of the model's section names, else for [service] keep_majors days from the
-    promotion that replaced it. What is over is listed too: its callers are told so.
+    A version is supported until the date in `sunset.MAJOR` of the model's section, else for [service] keep_majors days from the
+    promotion that replaced it. Ended versions are listed too, because their callers get 410.
     """
     newest = version.schema.major
     records = history(ledger, version.model)
@@ -34,7 +34,7 @@ def promised(ledger: Ledger, version: Version, settings: Settings) -> list[tuple
 
 
 def sunset(model: str, major: int, since: datetime | None, settings: Settings) -> datetime | None:
-    """Return the moment until which a major version is served; None while nothing has replaced it and no day is set."""
+    """Return the time until which a major version is supported; None while it is not replaced and no date is set."""
     given = settings.model(model).sunset.get(str(major))
     if given is None and since is None:
         return None
@@ -43,7 +43,7 @@ def sunset(model: str, major: int, since: datetime | None, settings: Settings) -
 
 
 def said(ledger: Ledger, version: Version, settings: Settings, now: datetime | None = None) -> list[str]:
-    """Return a sentence about each older major version, for a person who has just promoted `version`."""
+    """Return a sentence about each older major version, shown after the promotion of `version`."""
     lines = []
     for old, _ in promised(ledger, version, settings):
         how = f"`sunset.{old.major} = DAY` in [model:{version.model}] sets another day"

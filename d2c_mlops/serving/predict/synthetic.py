@@ -1,4 +1,4 @@
-"""A record that no customer and no product has, made from a contract: what checks, load tests and documents ask with."""
+"""Synthetic records, generated from a contract for checks, load tests and documentation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LARGEST = 2**53 - 1  # the largest integer that JSON keeps in every language
 
 
 def record(contract: Contract) -> dict[str, Any]:
-    """Return an input record that the contract takes, as JSON values; its key is made up."""
+    """Return a valid input record as JSON values, with a synthetic key."""
     return {each.name: key_of(each) if each.name == contract.key else value_of(each) for each in contract.input_fields}
 
 
 def key_of(field: Field) -> Any:
-    """Return a value for a key that nothing has, as far as the contract leaves room for one."""
+    """Return a synthetic key that no real record has, as far as the contract allows one."""
     if field.choices:
         return field.choices[0]
     if field.kind == "string":
@@ -39,7 +39,7 @@ def key_of(field: Field) -> Any:
 
 
 def value_of(field: Field) -> Any:
-    """Return a value that a field takes: its example, unless that is personal, or one made from its limits."""
+    """Return a valid value of a field: its example unless personal, else one generated from its limits."""
     if field.example is not None and not field.personal:
         return field.example
     if field.kind == "string" and not field.choices:
@@ -48,7 +48,7 @@ def value_of(field: Field) -> Any:
 
 
 def matching(pattern: str, field: Field) -> Any:
-    """Return a text of the pattern: the shortest choice at each place. The field's own sample where none is found."""
+    """Return a text that matches the pattern, with the shortest choice at each place; the field's sample where that fails."""
     if patterns is None:
         _warn()
         return field.sample()
@@ -70,7 +70,7 @@ def _texts(parsed: Any) -> list[str]:
 
 
 def _text(kind: Any, value: Any) -> str:
-    """Return a text for one part of a parsed pattern. Raises KeyError for a part that is not known."""
+    """Return a text for one part of a parsed pattern. Raises KeyError for an unknown part."""
     if kind is codes.LITERAL:
         return chr(value)
     if kind in (codes.ANY, codes.NOT_LITERAL):

@@ -1,4 +1,4 @@
-"""Records of a body as pydantic validates them, with a limit to the faults that are listed: a million cost time and memory."""
+"""Validate records with pydantic, with a limit on the number of listed errors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.S)
 
 
 class Validation:
-    """Validates JSON by a contract's request model: strict, so that a number never arrives as text.
+    """Validates JSON by a contract's request model in strict mode.
 
-    Nothing limits pydantic's errors: a field that nobody knows costs seven microseconds and 1,500 bytes. Names are therefore checked
-    first where there can be many, and that values are no objects, which stops at the first fault.
+    pydantic does not limit its errors: an unknown field costs seven microseconds and 1,500 bytes. In large bodies names are
+    therefore checked first, and that values are scalars; this check stops at the first error.
     """
 
     def __init__(self, model: type[BaseModel], columns: Sequence[Field], max_records: int) -> None:
@@ -57,21 +57,21 @@ class Validation:
         return [record.__dict__ for record in read.records]
 
     def record(self, line: bytes) -> dict[str, Any]:
-        """Return the record that a line holds. Raises ValidationError."""
+        """Return the record in a line. Raises ValidationError."""
         if len(line) >= LARGE["line"]:
             self._check_names("line", line)
         found: dict[str, Any] = self._line.validate_json(line, strict=True).__dict__
         return found
 
     def _check_names(self, kind: str, data: bytes) -> None:
-        """Raise ValidationError with the first field that the contract does not know or that holds no scalar."""
+        """Raise ValidationError for the first field that is unknown or not a scalar."""
         try:
             self._names[kind].decode(data)
         except (MsgspecError, UnicodeDecodeError, RecursionError) as err:
             raise _shortened(iter([_fault(str(err))])) from None
 
     def _faults(self, body: bytes) -> Iterator[InitErrorDetails]:
-        """Yield the faults of a body's records, one record after the other."""
+        """Yield the errors of a body's records in order."""
         for index, part in enumerate(self._parts.decode(body).records):
             try:
                 self._line.validate_json(bytes(part), strict=True)
@@ -81,13 +81,13 @@ class Validation:
 
 
 def _shortened(faults: Iterator[InitErrorDetails]) -> ValidationError:
-    """Return an error with so many faults as are listed, and that there may be more."""
+    """Return an error limited to LISTED entries, with a note that there may be more."""
     listed = [*islice(faults, LISTED), _detail("more", MORE, ())]
     return ValidationError.from_exception_data("PredictRequest", listed, input_type="json")
 
 
 def _fault(text: str) -> InitErrorDetails:
-    """Return a fault that msgspec found, in pydantic's words where a field is not known."""
+    """Return an error of msgspec, with pydantic's message for an unknown field."""
     found: Any = PLACED.fullmatch(text)
     place = () if found[2] is None else ("records", int(found[2]))
     if unknown := UNKNOWN.fullmatch(found[1]):
@@ -96,6 +96,6 @@ def _fault(text: str) -> InitErrorDetails:
 
 
 def _detail(kind: str, message: str, place: tuple[int | str, ...]) -> InitErrorDetails:
-    """Return a fault; its message is no template, whatever it holds."""
+    """Return an error whose message is not interpreted as a template."""
     error = PydanticCustomError(kind, "{text}", {"text": message})
     return InitErrorDetails(type=error, loc=place, input=None)

@@ -1,1 +1,1 @@
-"""Champion and challenger: which records the challenger serves, how it compares, and the history."""
+"""Rollouts of a challenger beside the champion: state, routing, guardrails and history."""

@@ -1,4 +1,4 @@
-"""Begin, widen, promote and end rollouts: the history in the ledger, the file that running services follow."""
+"""Rollout commands: begin, widen, promote and abort; recorded in the ledger and in the state file that services follow."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from d2c_mlops.settings import Settings
 
 
 class NothingNew(UsageError):
-    """There is no version that a rollout may begin with by itself."""
+    """No new version is available for an automatic rollout."""
 
 
 def challenger(ledger: Ledger, model: str, settings: Settings, wanted: str | int | None = None) -> Version | None:
-    """Return the version that is packaged beside the champion: one named, that of the registry's alias, or the rollout's.
+    """Return the challenger to package beside the champion: the named version, the registry's alias, or the rollout's.
 
-    While no rollout is going it is the one that the next would take: it begins in the services that run by then.
+    While no rollout is in progress it is the version that the next rollout would use.
     """
     if wanted == "alias":
         number = artifacts.aliased(settings, model, "challenger")
@@ -54,12 +54,12 @@ def rollout(
     *,
     share: float | None = None,  # of the keys, 0..1
     shadow: bool = False,
-    number: int | None = None,  # the challenger; the one that is going, else the newest version, when None
+    number: int | None = None,  # the challenger; when None the one in progress, else the newest version
     by: str | None = None,
     reason: str = "",
-    begin: bool = False,  # never narrow what is going, and where no new version may begin change nothing
+    begin: bool = False,  # for pipelines: never narrow a rollout in progress; no change without a new version
 ) -> Standing:
-    """Let a challenger answer a share of the keys, or all of them unheard. Raises GateRefused, UsageError."""
+    """Route a share of the keys to a challenger, or run it in shadow mode. Raises GateRefused, UsageError."""
     ledger = Ledger.of(settings)
     carry(ledger, model, settings)
     champion, now = live(ledger, model), current(ledger, model, settings)
@@ -94,7 +94,7 @@ def rollout(
 
 
 def abort(model: str, settings: Settings, *, by: str | None = None, reason: str = "") -> Standing:
-    """Send all keys to the champion, now."""
+    """Abort the rollout: route all keys to the champion now."""
     ledger = Ledger.of(settings)
     carry(ledger, model, settings)
     champion, now = live(ledger, model), current(ledger, model, settings)
@@ -111,7 +111,7 @@ def abort(model: str, settings: Settings, *, by: str | None = None, reason: str 
 def finish(
     model: str, settings: Settings, *, by: str | None = None, reason: str = "", override: bool = False
 ) -> Standing:
-    """Make the challenger champion when the gate agrees; running services swap at once. Raises GateRefused."""
+    """Promote the challenger when it passes the gate; running services switch at once. Raises GateRefused."""
     ledger = Ledger.of(settings)
     carry(ledger, model, settings)
     now = current(ledger, model, settings)
@@ -120,7 +120,7 @@ def finish(
             f"no rollout of {model} is in progress", next=f"`d2c promote {model}` makes a version champion"
         )
     made, clauses = promote(model, settings, number=now.challenger, by=by, reason=reason, override=override)
-    if made is None:  # the challenger is the champion again, so there is nothing to roll out
+    if made is None:  # the challenger is already the champion
         told = abort(model, settings, by=by, reason=clauses[0].finding if clauses else "it is already the champion")
         told.gate = clauses
         return told
@@ -131,7 +131,7 @@ def finish(
 
 
 def check(champion: Version, version: Version) -> None:
-    """Raise GateRefused when callers of the champion could not live with the answers of a version."""
+    """Raise GateRefused when the contract of a version is not compatible with the champion's callers."""
     old, new = champion.schema, version.schema
     if version.version == champion.version:
         raise UsageError(
@@ -156,7 +156,7 @@ def check(champion: Version, version: Version) -> None:
 
 
 def left(ledger: Ledger, version: Version) -> str:
-    """Return why a version that was in service is not there any more; empty where nobody took it out."""
+    """Return why a version was aborted or rolled back; empty where it was not."""
     met = [each for each in history(ledger, version.model) if each.challenger == version.version]
     if met and met[-1].action == "abort":
         return f"its rollout was aborted on {met[-1].at:%Y-%m-%d}, by {met[-1].by}: {met[-1].reason}"

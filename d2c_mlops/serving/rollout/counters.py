@@ -1,4 +1,4 @@
-"""What a challenger did beside the champion, summed over the workers of a service, and whether it may go on."""
+"""Counters of champion and challenger, summed over the workers of a service, and the guardrails of a rollout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REMEMBERED = 200_000  # keys, and feedback, that a worker remembers in a stage
 
 
 class Tally:
-    """The counts of one worker in one stage of a rollout."""
+    """Counters of one worker in one stage of a rollout."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -28,7 +28,7 @@ class Tally:
         self.told: dict[int, None] = {}  # hashes of feedback that was counted
 
     def answered(self, variant: str, records: int, seconds: float) -> None:
-        """Count a call of a model; calls are compared with those of a like number of records."""
+        """Count a call of a model by its number of records."""
         step = str(round(log(max(seconds, 1e-6) * 1e3) / STEP))
         with self.lock:
             self.counts["answers", variant] += records
@@ -40,18 +40,18 @@ class Tally:
             self.counts["errors", "challenger"] += records
 
     def asked(self, keys: Sequence[Any]) -> None:
-        """Remember which keys were asked about."""
+        """Remember requested keys."""
         self.keys.update(dict.fromkeys(map(hash, map(key_text, keys))))
         if len(self.keys) > 2 * REMEMBERED:
             with self.lock:
                 self.keys = dict.fromkeys(list(self.keys)[-REMEMBERED:])
 
     def was_asked(self, key: str | None) -> bool:
-        """Whether this worker was asked about a key in this stage, as far as it remembers."""
+        """Whether a key was requested from this worker in this stage, as far as it is remembered."""
         return key is not None and hash(key) in self.keys
 
     def heard(self, variant: str, action: str, about: str = "") -> None:
-        """Count what became of an answer; once, where it is told what it is `about`."""
+        """Count feedback; once for each `about` (prediction or key) where it is given."""
         if action in HEARD:
             with self.lock:
                 mark = hash((action, about))
@@ -64,9 +64,9 @@ class Tally:
                 self.counts[action, variant] += 1
 
     def after(self) -> Tally:
-        """Return the tally of the stage that follows: how long the champion takes is known already, all else begins anew.
+        """Return the counters of the next stage: the champion's latency is kept, all others start at zero.
 
-        At a share of 100 % the champion is not asked any more, and yet the challenger is compared with it.
+        At a share of 100 % the champion gets no requests, but the challenger is still compared with it.
         """
         made = Tally()
         with self.lock:
@@ -88,7 +88,7 @@ def total(tallies: Iterable[Mapping[str, int]]) -> Counter[tuple[str, ...]]:
 
 
 def summary(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
-    """Return what people want to see of each side: answers, errors, p95 in milliseconds, share followed."""
+    """Return statistics of each variant: answers, errors, p95 in milliseconds, share followed."""
     found = {}
     for variant in ("champion", "challenger"):
         heard = {action: counts[action, variant] for action in HEARD}
@@ -104,9 +104,9 @@ def summary(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
 
 
 def verdict(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
-    """Return why the challenger has to go; None while it may stay.
+    """Return which guardrail the challenger violates; None while there is none.
 
-    A limit counts as broken once it is certain to be broken at the least number of answers, whatever comes until then.
+    A limit counts as violated once it is certain to be violated at the minimum number of answers.
     """
     return _too_wrong(counts, guards) or _too_slow(counts, guards) or _not_followed(counts, guards)
 

@@ -1,4 +1,4 @@
-"""The history of rollouts in the ledger: what holds, what held at a moment, and the file that says so to services."""
+"""History of rollouts in the ledger: the current state, the state at a time, and the state file for services."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Event:
 
     @property
     def of_service(self) -> bool:
-        """Whether a service ended a stage by itself."""
+        """Whether a service aborted a stage automatically."""
         return self.event == f"abort-{self.stage}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Event:
 
 
 def history(ledger: Ledger, model: str, at: datetime | None = None) -> list[Event]:
-    """Return what happened in rollouts of a model, oldest first; up to and including the moment `at`."""
+    """Return the events of a model's rollouts, oldest first, up to and including the time `at`."""
     query = select(rollouts).where(rollouts.c.model == model).order_by(rollouts.c.at, rollouts.c.id)
     if at is not None:
         query = query.where(rollouts.c.at <= at)
@@ -61,7 +61,7 @@ def history(ledger: Ledger, model: str, at: datetime | None = None) -> list[Even
 
 
 def state(events: Sequence[Event]) -> Event | None:
-    """Return the event that holds: the last decision, or the end that a service made of it."""
+    """Return the current event: the last command, or the abort by a service that followed it."""
     decided = [each for each in events if not each.of_service]
     if not decided:
         return None
@@ -70,7 +70,7 @@ def state(events: Sequence[Event]) -> Event | None:
 
 
 def current(ledger: Ledger, model: str, settings: Settings, at: datetime | None = None) -> Rollout | None:
-    """Return the rollout that holds, or held; None when there never was one."""
+    """Return the current or last rollout; None when there never was one."""
     event, champion = state(history(ledger, model, at)), champion_at(ledger, model, at)
     if event is None or champion is None:
         return None
@@ -84,7 +84,7 @@ def current(ledger: Ledger, model: str, settings: Settings, at: datetime | None 
 
 
 def beside(ledger: Ledger, model: str, settings: Settings) -> tuple[Rollout, Version] | None:
-    """Return the rollout and the challenger when a share of the keys is the challenger's now."""
+    """Return the rollout and the challenger when a share of the keys is routed to the challenger."""
     carry(ledger, model, settings)
     now = current(ledger, model, settings)
     if now is None or not now.going or now.mode != "share" or now.challenger is None:
@@ -93,7 +93,7 @@ def beside(ledger: Ledger, model: str, settings: Settings) -> tuple[Rollout, Ver
 
 
 def carry(ledger: Ledger, model: str, settings: Settings) -> int:
-    """Take over what services on this machine ended by themselves, and see that the file says what holds."""
+    """Record automatic aborts of services on this machine in the ledger, and update the state file."""
     file, folder = place_of(model, settings)
     rows = [row for each in (marks(folder)) if (row := _row(each)) and row["model"] == model]
     new = 0
@@ -111,7 +111,7 @@ def carry(ledger: Ledger, model: str, settings: Settings) -> int:
 
 
 def settle(ledger: Ledger, settings: Settings) -> None:
-    """See that the file of every model that had a rollout says what holds."""
+    """Update the state file of every model that had a rollout."""
     with ledger.read() as connection:
         models = connection.execute(select(rollouts.c.model).distinct()).scalars().all()
     for model in models:
@@ -126,7 +126,7 @@ def _row(told: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def place_of(model: str, settings: Settings) -> tuple[Path, Path]:
-    """Return the rollout file of a model's services on this machine, and the folder that their workers share."""
+    """Return the state file of a model's services on this machine, and the folder shared by their workers."""
     own = settings.service.rollout
     file, folder = place(str(settings.root / own) if own else "", str(state_folder(model, settings)), model)
     assert file is not None and folder is not None

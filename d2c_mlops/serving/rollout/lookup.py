@@ -1,4 +1,4 @@
-"""What served a customer on a day: from the predictions that were logged, else from the history of rollouts and the hash."""
+"""Which version answered a key at a time: from logged predictions, else computed from the history of rollouts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from d2c_mlops.settings import Settings
 
 @dataclass(frozen=True)
 class Answerer:
-    """A version that answered a key, or would have."""
+    """A version that answered a key, or would have answered it."""
 
     at: datetime  # of the prediction; from when on, where it is computed
     version: int | None  # None while no version was live
@@ -37,7 +37,7 @@ class Answerer:
 
 
 def served(model: str, key: str, settings: Settings, start: datetime, end: datetime) -> list[Answerer]:
-    """Return what answered a key between two moments: the logged predictions, else who would have answered, and from when."""
+    """Return the versions that answered a key between two times: from logged predictions, else computed with start times."""
     ledger = Ledger.of(settings)
     contract = find_version(ledger, model).schema
     history.carry(ledger, model, settings)
@@ -49,7 +49,7 @@ def served(model: str, key: str, settings: Settings, start: datetime, end: datet
 def logged(
     ledger: Ledger, model: str, key: str, contract: Contract, settings: Settings, start: datetime, end: datetime
 ) -> list[Answerer]:
-    """Return the predictions that were given to callers: not those of a shadow, and not those of probes."""
+    """Return the logged predictions for callers, without those of shadows and probes."""
     text: str | None = key
     if any(each.personal for each in contract.output_fields if each.name == contract.key):
         secret = log_secret(settings)
@@ -74,7 +74,7 @@ def logged(
 def computed(
     ledger: Ledger, model: str, key: str, settings: Settings, start: datetime, end: datetime
 ) -> list[Answerer]:
-    """Return who would have answered, by the champions and the rollouts of the time, each with the moment it began."""
+    """Return the versions that would have answered, by champions and rollouts of the time, with start times."""
     changes = [each.at for each in promotion_history.history(ledger, model)] + [
         each.at for each in history.history(ledger, model)
     ]
@@ -100,7 +100,7 @@ def who(ledger: Ledger, model: str, key: str, settings: Settings, at: datetime) 
 
 
 def moments(at: str | None, now: datetime) -> tuple[datetime, datetime]:
-    """Return the time that is asked about: a day as a whole (UTC), or a day until a moment. Raises UsageError."""
+    """Return the requested time range: a whole day (UTC), or a day until a time. Raises UsageError."""
     try:
         moment = now if at is None else datetime.fromisoformat(at)
     except ValueError:

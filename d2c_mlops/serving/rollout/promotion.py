@@ -1,4 +1,4 @@
-"""Promote a version or roll back: the champion moves, its rollout ends, and running services follow."""
+"""Promote a version or roll back: change the champion, end its rollout, and update running services."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def promote(
     reason: str = "",
     override: bool = False,
 ) -> tuple[Promotion | None, list[Clause]]:
-    """Promote the version that the gate agrees to, end the rollout, and let running services follow without a restart."""
+    """Promote a version that passes the gate, end the rollout, and update running services without a restart."""
     return judge_and_promote(
         model, settings, number=number, by=by, reason=reason, override=override, moved=lambda p: _moved(p, settings)
     )
@@ -39,7 +39,7 @@ def promote(
 def rollback(
     model: str, settings: Settings, *, number: int | None = None, by: str | None = None, reason: str = ""
 ) -> Promotion:
-    """Roll back to a former champion, end the rollout, and let running services follow without a restart."""
+    """Roll back to a previous champion, end the rollout, and update running services without a restart."""
     return revert_promotion(model, settings, number=number, by=by, reason=reason, moved=lambda p: _moved(p, settings))
 
 
@@ -56,7 +56,7 @@ def append_event(
     mode: str = "off",
     share: float = 0.0,
 ) -> None:
-    """Add a decision to the history and tell the services. The ledger comes first; the file can be made again from it."""
+    """Append an event to the history and write the state file. The ledger is written first; the file can be restored from it."""
     row: dict[str, Any] = {
         "event": token_hex(12), "model": model, "at": datetime.now(UTC), "by": by or getpass.getuser(),
         "reason": reason, "action": action, "mode": mode, "share": share, "champion": champion,
@@ -72,7 +72,7 @@ def append_event(
 
 
 def _moved(promotion: Promotion, settings: Settings) -> None:
-    """End a rollout whose champion has moved, and let services that have the new champion loaded follow."""
+    """End a rollout whose champion has changed, and switch services that have loaded the new champion."""
     ledger, model = Ledger.of(settings), promotion.model
     event = state(history(ledger, model))
     if event is not None and event.mode != "off":
@@ -89,7 +89,7 @@ def _moved(promotion: Promotion, settings: Settings) -> None:
 
 
 def alias_notes(change: Any) -> list[str]:
-    """Move the registry's alias; a registry that is away ends nothing."""
+    """Move the registry's alias; an unavailable registry is reported as a note."""
     try:
         change()
     except D2CError as err:

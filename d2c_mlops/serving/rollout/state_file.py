@@ -1,4 +1,4 @@
-"""Which records the challenger answers: a share of the keys, the same ones everywhere, and the small file that says so."""
+"""State of a rollout: the share of keys that the challenger answers, and the file that services follow."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ MODES = ("share", "shadow", "off")
 
 @dataclass(frozen=True)
 class Rollout:
-    """What holds for a model: which version is champion, what the challenger does, and the limits that it is held to."""
+    """Rollout state of a model: champion, challenger, mode, share and guardrails."""
 
     model: str
     champion: int
     challenger: int | None = None
-    mode: str = "off"  # share: it answers a share of the keys; shadow: it answers and nobody hears it; off
+    mode: str = (
+        "off"  # share: the challenger answers a share of the keys; shadow: it predicts without answering callers; off
+    )
     share: float = 0.0  # of the keys, 0..1
-    salt: str = ""  # the same for all stages of a rollout, so that a key that was in stays in when the share grows
-    stage: str = ""  # names this step of the rollout
+    salt: str = ""  # the same for all stages of a rollout, so that keys stay with the challenger when the share grows
+    stage: str = ""  # id of this stage of the rollout
     at: str = ""
     by: str = ""
     reason: str = ""
@@ -40,12 +42,12 @@ class Rollout:
 
     @property
     def going(self) -> bool:
-        """Whether the challenger has anything to do."""
+        """Whether a rollout is in progress."""
         return self.challenger is not None and self.mode != "off"
 
     @cached_property
     def chooses(self) -> Callable[[Any], bool]:
-        """What says of a key's value whether the challenger answers it."""
+        """Function that returns whether the challenger answers a key."""
         if self.challenger is None or self.mode != "share" or self.share <= 0:
             return lambda value: False
         start, limit = _start(self.model, self.salt), int(self.share * 2**64)
@@ -70,7 +72,7 @@ def _start(model: str, salt: str) -> Any:
 
 
 def position(model: str, salt: str, key: Any) -> float | None:
-    """Return where a key lies in [0, 1): below the share the challenger answers it. None for a missing key."""
+    """Return the position of a key in [0, 1): the challenger answers positions below the share. None for a missing key."""
     text = key_text(key)
     if text is None:
         return None
@@ -93,7 +95,7 @@ def key_text(value: Any) -> str | None:
 
 
 def read(file: Path) -> Rollout:
-    """Return what a file says. Raises UsageError when it is no rollout file, FileNotFoundError when there is none."""
+    """Return the state in a file. Raises UsageError when it is not a rollout file, FileNotFoundError when there is none."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         known = {each.name for each in fields(Rollout)}
@@ -115,12 +117,12 @@ def read(file: Path) -> Rollout:
 
 
 def write(file: Path, rollout: Rollout) -> None:
-    """Write the file whole, so that a service that looks at it sees the old one or the new one."""
+    """Replace the file atomically, so that services read the old or the new state."""
     put(file, json.dumps(rollout.to_dict(), indent=1).encode())
 
 
 def put(file: Path, content: bytes) -> None:
-    """Replace a file at once."""
+    """Replace a file atomically."""
     private_folder(file.parent)
     draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -131,7 +133,7 @@ def put(file: Path, content: bytes) -> None:
 
 
 def here() -> str:
-    """Return what tells this machine, or this container, from others: process ids mean something within it alone."""
+    """Return an id of this machine or container, within which process ids are valid."""
     try:
         space = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -140,12 +142,12 @@ def here() -> str:
 
 
 def marker(folder: Path, stage: str) -> Path:
-    """Return the file that says that a service has ended a stage."""
+    """Return the marker file of an aborted stage."""
     return folder / f"aborted-{stage}.json"
 
 
 def mark(folder: Path, stage: str, event: dict[str, Any]) -> bool:
-    """Say that a stage has ended and why; False when another worker has said so before."""
+    """Write the marker of an aborted stage with its reason; False when another worker has written it."""
     file = marker(folder, stage)
     draft = folder / f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     private_folder(folder)
@@ -160,14 +162,14 @@ def mark(folder: Path, stage: str, event: dict[str, Any]) -> bool:
 
 
 def ended(rollout: Rollout) -> Rollout:
-    """Return the same with nothing left for the challenger to do."""
+    """Return the state with the rollout ended."""
     return replace(rollout, mode="off", share=0.0)
 
 
-BEAT = 5.0  # seconds between two signs of life, for those who share the folder and not the machine
+BEAT = 5.0  # seconds between two heartbeats, for processes that share the folder but not the machine
 
 
 def place(rollout: str, state: str, model: str) -> tuple[Path | None, Path | None]:
-    """Return the rollout file of a model's service and the folder that its workers share, by the service's settings."""
+    """Return the state file of a model's service and the folder shared by its workers, by the service's settings."""
     folder = Path(state) / "rollout" / model if state else None
     return (Path(rollout.replace("{model}", model)) if rollout else folder / FILE if folder else None), folder

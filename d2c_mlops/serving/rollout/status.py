@@ -1,4 +1,4 @@
-"""How a rollout stands: what was decided, what the workers on this machine do, and how the challenger fares."""
+"""Status of a rollout: the current stage, the workers on this machine, and statistics of the challenger."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from d2c_mlops.serving.rollout.history import Event, carry, current, history, pl
 from d2c_mlops.serving.rollout.state_file import BEAT, Rollout, here
 from d2c_mlops.settings import Settings
 
-PATIENCE = 4.0  # seconds in which running services are waited for
+PATIENCE = 4.0  # seconds to wait for running services
 
 
 @dataclass
 class Standing:
-    """How a rollout stands, here and in the services that run on this machine."""
+    """Status of a rollout and of the services on this machine."""
 
     model: str
     champion: int | None
-    rollout: Rollout | None  # the last one; mode off when it is over
+    rollout: Rollout | None  # the last rollout; mode off when it has ended
     events: list[Event]
     workers: list[dict[str, Any]] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)  # what workers counted in this stage
-    seconds: float | None = None  # until all workers followed
+    figures: dict[str, Any] = field(default_factory=dict)  # counters of the workers in this stage
+    seconds: float | None = None  # seconds until all workers followed
     gate: list[Clause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    file: str = ""  # what services follow; a container is given it as D2C_SERVICE_ROLLOUT
+    file: str = ""  # state file of the services; in a container set by D2C_SERVICE_ROLLOUT
 
     @property
     def going(self) -> bool:
-        """Whether a challenger answers."""
+        """Whether a rollout is in progress."""
         return self.rollout is not None and self.rollout.going
 
     @property
     def behind(self) -> list[dict[str, Any]]:
-        """The workers that do not do what they should."""
+        """The workers that do not follow the current stage yet."""
         now = self.rollout
         wanted = (self.champion, now.challenger if now and now.going else None, now.stage if now else "")
         return [each for each in self.workers if (each["champion"], each["challenger"], each["stage"]) != wanted]
@@ -60,7 +60,7 @@ class Standing:
 
 
 def standing(model: str, settings: Settings, *, wait: bool = False, notes: Sequence[str] = ()) -> Standing:
-    """Return how a rollout stands; with `wait` as soon as the services on this machine follow it, or PATIENCE is over."""
+    """Return the status of a rollout; with `wait` after the services on this machine follow it, or after PATIENCE seconds."""
     ledger, start = Ledger.of(settings), time.monotonic()
     carry(ledger, model, settings)
     champion, now = promotion_history.champion(ledger, model), current(ledger, model, settings)
@@ -80,7 +80,7 @@ def standing(model: str, settings: Settings, *, wait: bool = False, notes: Seque
 
 
 def workers(model: str, settings: Settings) -> list[dict[str, Any]]:
-    """Return what the workers that live and share this machine's folder say of themselves."""
+    """Return the reports of live workers that share this machine's folder."""
     return [each for each in _told(model, settings) if _lives(each)]
 
 
@@ -95,7 +95,7 @@ def _told(model: str, settings: Settings) -> list[dict[str, Any]]:
 
 
 def _lives(told: dict[str, Any]) -> bool:
-    if told.get("host", here()) != here():  # in a container of its own, say: a process id says nothing
+    if told.get("host", here()) != here():  # in another container, where the process id is not valid
         return bool(told["age"] < 3 * BEAT)
     try:
         os.kill(told["pid"], 0)

@@ -1,4 +1,4 @@
-"""Champion and challenger in one service: a share of the keys is answered by the challenger, or it answers unheard."""
+"""Champion and challenger in one service: the challenger answers a share of the keys, or runs in shadow mode."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from d2c_mlops.serving.predict.predictor import Answered, Served, masking
 from d2c_mlops.serving.rollout.counters import Tally
 from d2c_mlops.serving.rollout.state_file import Rollout
 
-TRIES = 32  # calls in which a failing challenger may show which records it fails on
-WAITING = 20_000  # records that wait for the shadow; further ones are dropped and counted
-PATIENCE = 15.0  # seconds at most for a challenger, however many records it is asked
+TRIES = 32  # calls to find the records on which a challenger fails
+WAITING = 20_000  # records in the shadow's queue; further ones are dropped and counted
+PATIENCE = 15.0  # maximum seconds for a challenger, for any number of records
 AT_LEAST, A_RECORD = 1.0, 0.01  # seconds that a challenger may take for an answer, and more for each record of it
 CHALLENGERS = ThreadPoolExecutor(16, "challenger")
 LOG = logging.getLogger("d2c.service")
@@ -36,14 +36,14 @@ LOG = logging.getLogger("d2c.service")
 
 @dataclass(frozen=True, kw_only=True)
 class VariantPair(Served):
-    """A champion that answers as before, with a challenger beside it."""
+    """A champion with a challenger; base of the modes share and shadow."""
 
     challenger: Served
     rollout: Rollout
     tally: Tally
     metrics: Metrics
     patience: float = PATIENCE
-    counted: bool = True  # False where probes are answered: made-up keys say nothing about either version
+    counted: bool = True  # False for probes: synthetic keys are not counted
 
     @classmethod
     def of(
@@ -55,7 +55,7 @@ class VariantPair(Served):
         metrics: Metrics,
         patience: float = PATIENCE,
     ) -> VariantPair:
-        """Join two; what the champion has worked out already (request model, OpenAPI document) is kept."""
+        """Pair a champion with a challenger; computed parts of the champion (request model, OpenAPI document) are reused."""
         given = {each.name: getattr(champion, each.name) for each in fields(Served)}
         beside = replace(challenger)
         sides: dict[str, Any] = {"challenger": beside, "rollout": rollout, "tally": tally, "metrics": metrics}
@@ -67,12 +67,12 @@ class VariantPair(Served):
         personal = {each.name: each for each in (*named[0], *named[1]) if each.personal}
         vars(beside)["mask"] = masking(personal.values(), champion.secret)
         vars(beside)["latency"], vars(made)["latency"] = challenger.latency, champion.latency
-        vars(made).pop("estimates", None)  # the champion's alone
+        vars(made).pop("estimates", None)  # only in the champion
         return made
 
     @cached_property
     def for_probes(self) -> VariantPair:
-        """What answers probes: the same two, of which nothing is counted, and no shadow."""
+        """The pair for probes: the same versions without counting and without shadow."""
         made = copy.copy(self)
         vars(made).update(counted=False, shadow=None)
         return made
@@ -89,16 +89,16 @@ class VariantPair(Served):
         return None if ours == theirs else theirs
 
     def ask_champion(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
-        """Return what the champion says, timed."""
+        """Return the champion's predictions, timed."""
         start = perf_counter()
         said = self.answer(records, reasons)
         self._took("champion", len(records), perf_counter() - start)
         return said
 
     def ask_challenger(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
-        """Return what the challenger answers, timed; raises what it raises, TimeoutError when it does not answer in time.
+        """Return the challenger's predictions, timed; raises its exceptions, and TimeoutError after the time limit.
 
-        A challenger that runs on the event loop was measured or declared quick; elsewhere it has a thread of its own.
+        A challenger on the event loop was measured or declared quick; elsewhere it runs in a separate thread.
         """
         if self._fitted is not None:
             records = [{name: record.get(name) for name in self._fitted} for record in records]
@@ -131,7 +131,7 @@ class VariantPair(Served):
 
 @dataclass(frozen=True, kw_only=True)
 class Split(VariantPair):
-    """The challenger answers the keys that the rollout chooses; where it fails, the champion does."""
+    """Mode share: the challenger answers a share of the keys; where it fails, the champion answers."""
 
     @cached_property
     def estimates(self) -> tuple[LatencyEstimate, ...]:
@@ -157,7 +157,7 @@ class Split(VariantPair):
         if ours:
             try:
                 outputs, why = self.ask_champion([records[i] for i in ours], reasons)
-            except DataRefused:  # told with the places that the caller knows
+            except DataRefused:  # reported with the caller's places
                 outputs, why = self.answer(records, reasons)
                 made = Answered(batch, records, outputs, why, challenged=[False] * len(records))
                 made.versions_asked = (self.version, self.challenger.version)
@@ -178,7 +178,7 @@ class Split(VariantPair):
     def _challenge(
         self, indexes: list[int], records: Sequence[dict[str, Any]], reasons: bool
     ) -> tuple[dict[int, tuple[dict[str, Any], Any]], int, Exception | None]:
-        """Return what the challenger says by index, and on how many records it failed; a failing call is halved."""
+        """Return the challenger's predictions by index, and the number of failed records; a failing call is halved and retried."""
         said: dict[int, tuple[dict[str, Any], Any]] = {}
         failed, tries, first = 0, 0, None
         todo = [indexes]
@@ -207,7 +207,7 @@ class Split(VariantPair):
         return made[0], made[1]
 
     def sign(self, made: Answered, places: Sequence[int]) -> None:
-        """Give each prediction an id of its own, which tells who answered it."""
+        """Sign an id for each prediction, which contains the version that answered."""
         if made.ids is None:
             token, versions = self.signer.token, (None, self.challenger.version)
             chosen = made.challenged or [False] * len(made.records)
@@ -229,7 +229,7 @@ class Split(VariantPair):
         return rows
 
     def lines(self, made: Answered, about: dict[str, Any], indexes: Sequence[int] | None = None) -> list[bytes]:
-        """Return what is logged: lines of the champion's answers, lines of the challenger's."""
+        """Return log lines: of the champion's predictions, then of the challenger's."""
         chosen = made.challenged or [False] * len(made.records)
         places = range(len(made.records)) if indexes is None else indexes
         self.sign(made, places)
@@ -253,13 +253,13 @@ class Split(VariantPair):
         return [each for each in both if each[2]]
 
     def version_about(self, given: Given | None, key: str | None) -> int:
-        """Return the version that feedback is about: the prediction's id tells it, else the key."""
+        """Return the version that feedback refers to, by the prediction's id, else by the key."""
         if given is not None:
             return given.challenger or self.version
         return self.challenger.version if self.rollout.chooses(key) else self.version
 
     def heard(self, action: str, given: Given | None, prediction_id: str | None, key: str | None) -> None:
-        """Count feedback once for a prediction that was given, or for a key that was asked about in this stage."""
+        """Count feedback once for a signed prediction id, or for a key that was requested in this stage."""
         if given is None:
             about, theirs = f"key {key}", self.rollout.chooses(key)
             known = self.tally.was_asked(key)
@@ -271,7 +271,7 @@ class Split(VariantPair):
 
 
 class Shadows:
-    """What the challenger still has to answer unheard, in a thread of its own."""
+    """Queue of records for the challenger in shadow mode, processed in a thread."""
 
     def __init__(self, waiting: int = WAITING) -> None:
         self.waiting, self.left = waiting, 0
@@ -281,7 +281,7 @@ class Shadows:
         self.thread.start()
 
     def put(self, records: int, work: Callable[[], None]) -> bool:
-        """Leave work to the thread; False when it is too far behind."""
+        """Queue work; False when the queue is full."""
         with self.lock:
             if self.left + records > self.waiting:
                 return False
@@ -300,14 +300,14 @@ class Shadows:
                     self.left -= item[0]
 
     def close(self) -> None:
-        """Answer what waits, for a moment, then stop."""
+        """Process the queue for a short time, then stop."""
         self.queue.put(None)
         self.thread.join(5.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shadowed(VariantPair):
-    """The champion answers all; the challenger answers too, later, and is only logged."""
+    """Mode shadow: the champion answers all requests; the challenger predicts later and is only logged."""
 
     shadows: Shadows | None = None
     write: Callable[[list[bytes]], None] | None = None
@@ -318,7 +318,7 @@ class Shadowed(VariantPair):
     def shadow(
         self, made: Answered, about: dict[str, Any] | None, reasons: bool, indexes: Sequence[int] | None = None
     ) -> None:
-        """Leave records to the challenger, once the champion's answer is sent."""
+        """Queue records for the challenger after the champion's answer is sent."""
         assert self.shadows is not None
         if not self.shadows.put(len(made.records), partial(self._answer, made, about, reasons, indexes)):
             self.metrics.dropped.labels(self.name, self.challenger.label).inc(len(made.records))
@@ -334,7 +334,9 @@ class Shadowed(VariantPair):
         self.metrics.records.labels(self.name, self.challenger.label, "shadow").inc(len(made.records))
         if about is not None and self.write is not None:
             batch = f"{made.token or made.batch}.{self.challenger.version}s"
-            part = Answered(batch, made.records, outputs, why, token=batch)  # never given, so that no feedback is taken
+            part = Answered(
+                batch, made.records, outputs, why, token=batch
+            )  # never sent to a caller, so no feedback is accepted
             told = {**about, "at": datetime.now(UTC), "variant": "shadow"}
             self.write(self.challenger.lines(part, told, indexes))
 
@@ -348,12 +350,12 @@ def _on_event_loop() -> bool:
 
 
 def challengers(batch: str, version: int) -> str:
-    """Return the batch under which a challenger's predictions are numbered: an id tells who answered."""
+    """Return the batch id of a challenger's predictions, which contains its version."""
     return f"{batch}.{version}"
 
 
 def version_in(prediction_id: str | None) -> int | None:
-    """Return the version of a challenger that a prediction's id names; None for a champion's, and for what is no id."""
+    """Return the challenger's version in a prediction id; None for a champion's id and for an invalid id."""
     _, dot, rest = (prediction_id or "").partition(".")
     told = rest.partition("-")[0]
     return int(told) if dot and told.isascii() and told.isdigit() and len(told) < 10 else None

@@ -1,4 +1,4 @@
-"""Follow the rollout file: who answers changes in a running service, and a challenger that breaks a limit is out at once."""
+"""Watcher of the rollout file: switches versions in a running service, and aborts a rollout that violates a guardrail."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from d2c_mlops.serving.rollout.counters import Tally, summary, total, verdict
 from d2c_mlops.serving.rollout.state_file import BEAT, Rollout, here, mark, marker, put, read
 from d2c_mlops.serving.rollout.variants import PATIENCE, Shadowed, Shadows, Split
 
-LOOK = 0.5  # seconds between two looks at the file
+LOOK = 0.5  # seconds between two checks of the file
 STALE = 30 * 24 * 3600.0  # seconds
 LOG = logging.getLogger("d2c.service")
 
 
 @dataclass
 class Watcher:
-    """Says which of the loaded versions answer, and keeps looking; one in each worker."""
+    """Selects which loaded versions answer, by the rollout file; one watcher per worker."""
 
     versions: Mapping[int, Served]
-    first: int  # the version that answers as long as no file names another one that is loaded
+    first: int  # the default version, until the file selects another loaded one
     install: Callable[[Served], None]
     metrics: Metrics
     file: Path | None = None
@@ -46,7 +46,7 @@ class Watcher:
     aborted: set[str] = field(default_factory=set)  # stages
     tally: Tally = field(default_factory=Tally)
     shadows: Shadows | None = None
-    broken: Mapping[int, str] = field(default_factory=dict)  # versions that could not be loaded, and why
+    broken: Mapping[int, str] = field(default_factory=dict)  # versions that could not be loaded, with the error
     patience: float = PATIENCE
 
     def __post_init__(self) -> None:
@@ -61,25 +61,25 @@ class Watcher:
         self.thread = threading.Thread(target=self._keep, name="rollout", daemon=True)
 
     def _sweep(self) -> None:
-        """Remove what workers left that are gone, a month after they last said something."""
+        """Remove reports of ended workers a month after their last heartbeat."""
         for file in self.folder.glob("worker-*.json") if self.folder else ():
             with suppress(OSError):
                 if time.time() - file.stat().st_mtime > STALE:
                     file.unlink()
 
     def start(self) -> None:
-        """Look again and again, in a thread."""
+        """Watch the file in a thread."""
         self.thread.start()
 
     def _keep(self) -> None:
         while not self.closing.wait(self.look_every):
             try:
                 self.look()
-            except Exception as err:  # a service answers on, whatever is wrong with a rollout
+            except Exception as err:  # a service keeps answering despite any error in a rollout
                 LOG.error("rollout state cannot be applied", exc_info=err)
 
     def look(self) -> None:
-        """Read the file when it changed, apply it, and judge the challenger."""
+        """Read the file when it changed, apply it, and check the guardrails."""
         self._read()
         rollout = self.rollout
         if rollout is not None and rollout.going and rollout.stage not in self.aborted and self._marked(rollout.stage):
@@ -119,7 +119,7 @@ class Watcher:
         return self.folder is not None and marker(self.folder, stage).exists()
 
     def _apply(self) -> None:
-        """Let answer who has to; requests that are under way are answered by those who began."""
+        """Switch to the versions of the rollout; running requests finish with the previous ones."""
         rollout = self.rollout
         champion = self.versions.get(rollout.champion if rollout else self.first) or self.versions[self.first]
         challenger = self.versions.get(rollout.challenger or 0) if rollout else None
@@ -154,7 +154,7 @@ class Watcher:
             LOG.info("rollout", extra={"facts": facts})
 
     def _abort(self, rollout: Rollout, reason: str, evidence: dict[str, Any]) -> None:
-        """End the stage here, then in the other workers; whoever is first says why, for the ledger."""
+        """Abort the stage in this worker, then in the others; the first worker writes the reason for the ledger."""
         self.aborted.add(rollout.stage)
         self._apply()
         event = {
@@ -180,7 +180,7 @@ class Watcher:
                 self.logbook.append(line)
 
     def _others(self, stage: str) -> list[dict[str, int]]:
-        """Return what other workers of this service have counted in a stage."""
+        """Return the counters of the service's other workers in a stage."""
         found = []
         for file in self.folder.glob("worker-*.json") if self.folder else ():
             if file != self.own:
@@ -191,7 +191,7 @@ class Watcher:
         return found
 
     def _tell(self) -> None:
-        """Write what this worker does, for the other workers and for `d2c rollout`."""
+        """Write the report of this worker, for the other workers and for `d2c rollout`."""
         if self.own is None:
             return
         stage = self.rollout.stage if self.rollout else ""
@@ -209,7 +209,7 @@ class Watcher:
                 self.beaten = time.monotonic()
 
     def close(self) -> None:
-        """Stop looking; what was counted stays for the other workers while a stage goes on."""
+        """Stop watching; counters stay for the other workers during the stage."""
         self.closing.set()
         if self.thread.is_alive():
             self.thread.join(5.0)

@@ -1,4 +1,4 @@
-"""An image of a Bento, by whichever builder is here: exact pins, no root, nothing written but the declared volumes."""
+"""Build a container image of a Bento with docker, podman or buildah: exact pins, no root, read-only except for volumes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OWN = ("sbom.cdx.json", "image.json", "load.json")  # written beside the Bento, 
 
 @dataclass(frozen=True)
 class Image:
-    """An image that was built and checked."""
+    """A built and checked image."""
 
     tag: str
     id: str
@@ -54,13 +54,13 @@ def containerize(
     backend: str = "",  # docker, podman or buildah; the first that works when empty
     base: str = "",  # [d2c] base_image when empty, else the official slim image of this Python
     options: Sequence[str] = (),  # further options of the builder, such as network=host
-    said: Callable[[str], None] = lambda _: None,  # told of each step
+    said: Callable[[str], None] = lambda _: None,  # called with each step
 ) -> Image:
     """Build the image of a Bento and write its bill of materials beside it.
 
-    Packages are fetched here, with this machine's index and its credentials, and copied: the build needs no network and the
-    image holds no credentials. Raises UsageError without a builder and where the image breaks a promise: another Python, pins
-    that do not hold, a module that serving must not import, a library that is missing.
+    Packages are downloaded on this machine, with its index and credentials, and copied: the build needs no network and the
+    image contains no credentials. Raises UsageError without a builder and where a check of the image fails: another Python, pins
+    that differ, a module that serving must not import, a missing library.
     """
     builder = find_builder(backend)
     base, tag = base or settings.base_image or BASE, tag or f"{version.model}:v{version.version}"
@@ -81,7 +81,7 @@ def containerize(
 
 
 def _fill(context: Path, bento: Bento, version: Version, base: str, created: str, said: Callable[[str], None]) -> int:
-    """Write what the builder copies; return how many distributions there are."""
+    """Write the build context; return the number of distributions."""
     pins = (bento.folder / "env" / "python" / "requirements.txt").read_text(encoding="utf-8")
     (context / "pins.txt").write_text(pins, encoding="utf-8")
     site = context / "site"

@@ -1,4 +1,4 @@
-"""docker, podman and buildah: find one that works, build with it, look into what it built."""
+"""Image builders docker, podman and buildah: find a working one, build, and inspect the image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Builder:
     program: str
 
     def command(self, context: Path, tag: str, options: Sequence[str]) -> list[str]:
-        """Return the command that builds; a health check is kept by Docker's format only."""
+        """Return the build command; only Docker's format stores a health check."""
         own = {
             "docker": [],
             "podman": ["--format", "docker", "--layers"],
@@ -39,7 +39,7 @@ class Builder:
                 *own[self.name], *further, str(context)]  # fmt: skip
 
     def build(self, context: Path, tag: str, base: str, options: Sequence[str], said: Callable[[str], None]) -> None:
-        """Build; `said` is told of each step. Raises UsageError for what the image itself refuses."""
+        """Build an image; `said` is called with each step. Raises UsageError where a check of the image fails."""
         lines: list[str] = []
         with subprocess.Popen(
             self.command(context, tag, options), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -66,7 +66,7 @@ class Builder:
             return _untarred(_run(self.program, "cp", f"{container}:{path}", "-"))
 
     def inspect(self, tag: str) -> tuple[str, int]:
-        """Return the identity of an image and its bytes; 0 where the builder does not say."""
+        """Return the id of an image and its size in bytes; 0 where the builder does not report it."""
         if self.name == "buildah":
             (told,) = json.loads(_run(self.program, "images", "--json", tag))
             return str(told["id"]), size(str(told.get("size", "0")))
@@ -83,7 +83,7 @@ class Builder:
 
 
 def find_builder(name: str = "") -> Builder:
-    """Return a builder that works: the one named, else docker, podman or buildah. Raises UsageError with what to install."""
+    """Return a working builder: the named one, else docker, podman or buildah. Raises UsageError with what to install."""
     names = (name,) if name else ("docker", "podman", "buildah")
     faults: list[Failure] = []
     advice = INSTALL
@@ -103,7 +103,7 @@ def find_builder(name: str = "") -> Builder:
 
 
 def failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
-    """Return what a failed build means."""
+    """Return the error for a failed build."""
     text = "\n".join(lines)
     refused = list(dict.fromkeys(line.partition(REFUSED)[2] for line in lines if REFUSED in line))
     if refused:

@@ -1,4 +1,4 @@
-"""The recipe of an image: few layers, those that change least first."""
+"""Containerfile of a Bento's image: few layers, those that change least first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LIBRARY = (
 
 
 def labels(version: Version, bento: str, base: str, created: str) -> dict[str, str]:
-    """Return what the image says of itself, in the words of the OCI where it has them."""
+    """Return the labels of the image, OCI annotations where they exist."""
     return {
         "org.opencontainers.image.title": version.model,
         "org.opencontainers.image.version": f"v{version.version}",

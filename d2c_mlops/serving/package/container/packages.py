@@ -1,4 +1,4 @@
-"""Fetch pinned wheels into a folder that an image copies: by uv where it is there, else by pip."""
+"""Download pinned wheels for an image, with uv where it is installed, else with pip."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ AWAY = ("timed out", "Temporary failure", "error sending request", "Connection",
 
 
 def fetch(pins: Path, site: Path, python: str) -> None:
-    """Put the wheels of `pins` into `site`, for Linux and a Python `3.x`, whatever machine this is.
+    """Install the wheels of `pins` into `site`, for Linux and Python `3.x`, on any machine.
 
-    Raises UsageError where a package has no wheel or no installer is here, Temporary where the index is away.
+    Raises UsageError where a package has no wheel or no installer is installed, Temporary where the index is unavailable.
     """
     machine = MACHINES.get(platform.machine().lower(), platform.machine().lower())
     command = installer(machine, python, site)

@@ -1,4 +1,4 @@
-"""Runs inside an image while it is built, with the standard library alone: prepares it, then refuses one that breaks a promise."""
+"""Script that runs inside an image during the build, with the standard library only: prepare the image, then check it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ load(Path("model"))
 
 
 def refuse(faults: list[str]) -> None:
-    """End the build where there are faults."""
+    """End the build where there are errors."""
     for fault in faults:
         print(f"{REFUSED}{fault}", flush=True)
     if faults:
@@ -39,7 +39,7 @@ def base(python: str, without: list[str]) -> None:
 
 
 def install(user: int) -> None:
-    """Compile what was copied, for a root file system that takes no bytecode later; make the user and its folder."""
+    """Compile copied modules, because the root file system is read-only later; create the user and its folder."""
     compiled(HOME / "site")
     passwd, group = Path("/etc/passwd"), Path("/etc/group")
     if f":x:{user}:" not in passwd.read_text():
@@ -52,13 +52,13 @@ def install(user: int) -> None:
 
 
 def compiled(folder: Path) -> None:
-    """Compile a folder; the files do not change any more, so that nothing has to be compared when they are imported."""
+    """Compile a folder with unchecked bytecode, because its files do not change any more."""
     mode = importlib.import_module("py_compile").PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(str(folder), quiet=2, workers=0, invalidation_mode=mode)
 
 
 def check(user: int, without: list[str]) -> None:
-    """Refuse pins that do not hold, modules that serving must not have, and a service that cannot be imported."""
+    """Refuse pins that differ, modules that serving must not have, and a service that cannot be imported."""
     faults = [*unpinned((HOME / "pins.txt").read_text().split()), *forbidden(without)]
     refuse(faults)
     compiled(BENTO / "src")
@@ -74,7 +74,7 @@ def check(user: int, without: list[str]) -> None:
 
 
 def reason(text: str) -> str:
-    """Return what a process failed by: its error's own line, not the lines that follow it."""
+    """Return the error line of a failed process, without the lines after it."""
     lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
     while len(lines) > 1 and lines[-1].startswith(" "):
         lines.pop()
@@ -82,7 +82,7 @@ def reason(text: str) -> str:
 
 
 def unpinned(pins: list[str]) -> list[str]:
-    """Return the pins that do not hold."""
+    """Return the pins that differ from installed versions."""
     faults = []
     for pin in pins:
         name, _, wanted = pin.partition("==")
@@ -96,7 +96,7 @@ def unpinned(pins: list[str]) -> list[str]:
 
 
 def forbidden(names: list[str]) -> list[str]:
-    """Return what can be imported of the modules that must not be there."""
+    """Return forbidden modules that can be imported."""
     found = [name for name in names if importlib.util.find_spec(name) is not None]
     return [f"{name} can be imported: use a base image without it" for name in found]
 

@@ -1,4 +1,4 @@
-"""The bill of materials of an image, as CycloneDX: the model, what Python installs, by what each is needed."""
+"""Bill of materials (CycloneDX) of an image: the model, Python distributions and their dependencies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def bill(site: Path, version: Version, bento: str, base: str) -> str:
-    """Return the bill of what is in `site` and of the model as JSON; Debian's packages are added where the image is built."""
+    """Return the bill of materials of `site` and the model as JSON; Debian's packages are added during the build."""
     from cyclonedx.model import HashAlgorithm, HashType, Property
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
@@ -41,7 +41,7 @@ def bill(site: Path, version: Version, bento: str, base: str) -> str:
 
 
 def project_bill(name: str) -> str:
-    """Return the bill of what this interpreter has installed, and of Debian's packages beneath it, as JSON."""
+    """Return the bill of materials of this interpreter and of Debian's packages as JSON."""
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
@@ -58,7 +58,7 @@ def project_bill(name: str) -> str:
 
 
 def add(bom: Bom, image: Component, first: list[Component], found: Iterable[Distribution]) -> None:
-    """Add distributions to a bill, with what each of them needs; the image needs them all, and what comes first."""
+    """Add distributions with their dependencies to a bill; the image depends on all of them."""
     from cyclonedx.model.component import Component
     from packageurl import PackageURL
 
@@ -66,7 +66,7 @@ def add(bom: Bom, image: Component, first: list[Component], found: Iterable[Dist
     for distribution in found:
         installed.setdefault(
             key(distribution.name), distribution
-        )  # the one that is imported, where a name is there twice
+        )  # of a distribution that is installed twice, the imported one
     components = {
         name: Component(
             name=distribution.name,
@@ -86,7 +86,7 @@ def add(bom: Bom, image: Component, first: list[Component], found: Iterable[Dist
 
 
 def licenses(found: Distribution) -> list[LicenseExpression | DisjunctiveLicense]:
-    """Return the license of a distribution as it tells it: an SPDX expression, a name, or a classifier."""
+    """Return the license in a distribution's metadata: an SPDX expression, a name, or a classifier."""
     from cyclonedx.contrib.license.factories import LicenseFactory
 
     given = [line for name in ("License-Expression", "License") for line in found.metadata.get_all(name) or ()]
@@ -96,13 +96,13 @@ def licenses(found: Distribution) -> list[LicenseExpression | DisjunctiveLicense
 
 
 def needs(found: Distribution) -> list[str]:
-    """Return what a distribution requires, extras left out."""
+    """Return the requirements of a distribution without extras."""
     wanted = [Requirement(line) for line in found.requires or ()]
     return sorted({key(each.name) for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})})
 
 
 def key(name: str) -> str:
-    """Return a distribution's name as indexes compare it."""
+    """Return a distribution's normalised name."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
