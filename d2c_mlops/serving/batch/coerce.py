@@ -87,7 +87,9 @@ def _column(one: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.Serie
             return _moments(one, cells, untyped)
         if untyped and one.kind in ("integer", "number"):
             numbers = pd.to_numeric(cells, errors="coerce")
-            return cells, _wrong(cells, numbers.isna(), f"is no {'number' if one.kind == 'number' else 'whole number'}")
+            return cells, _wrong(
+                cells, numbers.isna(), f"is not {'a number' if one.kind == 'number' else 'an integer'}"
+            )
         if untyped:
             return cells, ""
     return cells, "" if kind in TAKEN[one.kind] else f"holds {kind}, expected {one.kind}"

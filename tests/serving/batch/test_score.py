@@ -588,7 +588,7 @@ def test_faults_of_records_are_named_by_their_line(tmp_path):
         priced(tmp_path, "id;n;x\na;1;2,5\n\nb;2;x\nc;1,5;1,0\n;1;1,0\n")
     found = [str(each) for each in refused.value.failures]
     assert "id: must not be empty: 1 value(s), lines 6" in found
-    assert "x: is no number: 1 value(s), lines 4, e.g. 'x'" in found
+    assert "x: is not a number: 1 value(s), lines 4, e.g. 'x'" in found
     assert any(each.startswith("n: ") and "1 value(s), lines 5, e.g. '1.5'" in each for each in found)
 
 

@@ -54,7 +54,7 @@ def test_a_caller_that_keeps_too_much_is_refused_and_others_are_not(tmp_path: Pa
         held.begin(SCOPE.format("a"), f"k{number}", "d")
         held.keep(SCOPE.format("a"), f"k{number}", "d", bytes(1_100))
     for scope in (SCOPE.format("a"), "leads/explain a"):
-        with pytest.raises(Full, match="this API key's kept answers") as refused:
+        with pytest.raises(Full, match="this API key's stored answers") as refused:
             held.begin(scope, "new", "d")
         assert 1 <= refused.value.wait <= kept.LONGEST_WAIT
     assert held.begin(SCOPE.format("a"), "k2", "d")[1] == bytes(1_100)  # what was promised holds
@@ -66,7 +66,7 @@ def test_all_kept_answers_together_are_limited(tmp_path: Path) -> None:
     for caller in "abc":
         held.begin(SCOPE.format(caller), "k", "d")
         held.keep(SCOPE.format(caller), "k", "d", bytes(1_500))
-    with pytest.raises(Full, match="all kept answers"):
+    with pytest.raises(Full, match="all stored answers"):
         held.begin(SCOPE.format("d"), "k", "d")
 
 
@@ -233,7 +233,7 @@ def test_without_space_a_call_with_a_key_waits_and_all_others_are_answered(keepi
         if refused.status_code != 200:
             break
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5"), refused.text
-    assert "cannot be kept" in refused.json()["title"]
+    assert "cannot be stored" in refused.json()["title"]
     for path in ("/predict", "/explain"):
         other = client.post(path, json={"records": [ASK]})
         assert (other.status_code, other.headers["x-prediction-logged"]) == (200, "true")

@@ -186,7 +186,7 @@ def test_what_the_image_refuses_is_told_and_nothing_is_left(
 
 @pytest.mark.parametrize(
     ("step", "says", "error", "words"),
-    [("", "initializing source docker://localhost/py: not found", UsageError, "base image cannot be had.*\n.*--base-image"),
+    [("", "initializing source docker://localhost/py: not found", UsageError, "base image cannot be pulled.*\n.*--base-image"),
      ("[2/2] RUN ldconfig || apt-get install libgomp1", "connection refused", UsageError, "lacks a library.*\n.*network=host"),
      ("[2/2] COPY site/", "write /x: no space left on device", Temporary, "disk is full"),
      ('[2/2] RUN ["python3", "prepare.py", "base"]', "executable not found", UsageError, "no python3"),

@@ -251,7 +251,7 @@ def test_code_that_does_not_keep_an_older_contract_is_not_packaged(moved: Settin
     module.write_text(
         text.replace(renamed, 'return pd.DataFrame({"product_id": records["product_id"], "pieces": units})')
     )
-    with pytest.raises(UsageError, match="older version of the contract is promised") as told:
+    with pytest.raises(UsageError, match="older version of the contract that is still supported") as told:
         package(find_version(Ledger.of(moved), "mean_units", 2), moved)
     assert [each.where for each in told.value.failures] == ["contract 1"]
     assert "sunset" in (told.value.next or "")

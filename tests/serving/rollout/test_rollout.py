@@ -453,7 +453,10 @@ def test_a_rollout_from_start_to_promotion_is_on_record(two, settings: Settings)
     assert told.going and told.rollout.share == 0.25 and told.rollout.salt == "2"
     file, _ = history.place_of("mean_units", settings)
     assert read(file).share == 0.25 and read(file).guards == settings.guards("mean_units")
-    assert "nothing changes" in rollouts.rollout("mean_units", settings, share=0.25).notes[0]
+    assert (
+        "no change: the rollout is already in this state"
+        in rollouts.rollout("mean_units", settings, share=0.25).notes[0]
+    )
     done = rollouts.finish("mean_units", settings, by="Jo", reason="better")
     assert all(clause.holds for clause in done.gate) and not done.going and done.champion == 2
     assert champion(ledger, "mean_units").version == 2 and (read(file).champion, read(file).mode) == (2, "off")
@@ -470,7 +473,7 @@ def test_an_abort_says_why_and_a_lost_file_is_made_again(two, settings: Settings
     assert standing("mean_units", settings).going and read(file).share == 0.5
     told = rollouts.abort("mean_units", settings, by="Ann", reason="complaints")
     assert not told.going and told.events[-1].reason == "complaints" and read(file).mode == "off"
-    assert "no rollout is going" in rollouts.abort("mean_units", settings).notes[0]
+    assert "no rollout is in progress" in rollouts.abort("mean_units", settings).notes[0]
     with pytest.raises(UsageError, match="no rollout"):
         rollouts.finish("mean_units", settings)
 
@@ -562,7 +565,7 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
 
     monkeypatch.setattr(rollouts, "check", breaks)
     told = rollouts.rollout("mean_units", settings, shadow=True, begin=True)
-    assert not told.going and told.notes == ["nothing changes: another major"]
+    assert not told.going and told.notes == ["no change: another major"]
     with pytest.raises(GateRefused):
         rollouts.rollout("mean_units", settings, shadow=True)
     with pytest.raises(UsageError, match="begin goes with"):
