@@ -94,7 +94,7 @@ def test_another_version_of_uvicorn_keeps_its_own_protocol_and_says_so_once(
     monkeypatch.setattr(library_versions, "version", lambda name: installed)
     assert not wire.install() and not wire.install() and protocol() is not wire.Wire
     (told,) = warnings(caplog)
-    assert installed in told and "uvicorn >=0.45,<0.55" in told and "own protocol" in told
+    assert installed in told and "uvicorn >=0.45,<0.55" in told and "own HTTP protocol" in told
 
 
 @pytest.mark.parametrize("name", ["_start_asgi_task", "on_body", "send_400_response"])

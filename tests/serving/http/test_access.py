@@ -377,7 +377,7 @@ def test_what_people_wrote_is_no_markup(place: Place) -> None:
 
 def test_nobody_serves_what_nobody_could_open(tmp_path: Path) -> None:
     held, ledger, _ = shop(tmp_path)
-    with pytest.raises(UsageError, match="nobody could decide"):
+    with pytest.raises(UsageError, match="nobody can decide"):
         desk(held, ledger)
 
 

@@ -81,7 +81,7 @@ def test_a_damaged_file_lets_nobody_in_at_the_start_and_changes_nothing_later(fi
     file.write_text("{")
     ring.look()
     assert ring.refusal(token, "leads", NOW)[1] is None
-    with pytest.raises(UsageError, match="not a file of keys"):
+    with pytest.raises(UsageError, match="not an API key file"):
         keys.Keyring(file)
 
 
@@ -89,7 +89,7 @@ def test_nothing_is_served_from_a_damaged_file_of_keys(settings: Settings) -> No
     check_keys("mean_units", settings)
     keys_file(settings).parent.mkdir(parents=True, exist_ok=True)
     keys_file(settings).write_text("{")
-    with pytest.raises(UsageError, match="not a file of keys"):
+    with pytest.raises(UsageError, match="not an API key file"):
         check_keys("mean_units", settings)
 
 

@@ -247,7 +247,7 @@ def test_in_the_image_another_python_a_moved_pin_and_a_forbidden_module_are_refu
     told = capsys.readouterr().out
     assert "the packages are for 3.2" in told and "json can be imported" in told
     assert prepare.unpinned([f"click=={installed('click')}", "click==0.0", "no-such==1"]) == [
-        f"click 0.0 is pinned, {installed('click')} is there", "no-such 1 is pinned, none is there",
+        f"click 0.0 is pinned, {installed('click')} is installed", "no-such 1 is pinned, none is installed",
     ]  # fmt: skip
     assert prepare.forbidden(["json", "no_such"]) == ["json can be imported: use a base image without it"]
 
