@@ -1,7 +1,7 @@
 """Modules:
 
 - `d2c_mlops.decisions.rules`: Rules over a prediction's inputs and outputs: comparisons, arithmetic, and, or, not; nothing that could run code.
-- `d2c_mlops.serving.log.files`: The prediction log: memory-mapped segments that outlive the process, rotated behind its back."""
+- `d2c_mlops.serving.log.files`: Files of the prediction log: memory-mapped segments that survive a crash, rotated in the background."""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
