@@ -16,23 +16,23 @@ from d2c_mlops.errors import UsageError
 @example("d2c check old/demand.ipynb", "d2c check notebooks/ --sarif > check.sarif", "d2c check old/demand.ipynb --fix")
 @main.command()
 @click.argument("notebooks", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--select", multiple=True, metavar="RULE", help="Only rules with this id, start of an id, or name.")
-@click.option("--ignore", multiple=True, metavar="RULE", help="All rules but these.")
+@click.option("--select", multiple=True, metavar="RULE", help="Run only rules with this id, id prefix, or name.")
+@click.option("--ignore", multiple=True, metavar="RULE", help="Skip rules with this id, id prefix, or name.")
 @click.option(
-    "--fix", "fixing", is_flag=True, help="Write a copy NAME_fixed.ipynb with the fixes that change no meaning."
+    "--fix", "fixing", is_flag=True, help="Write a copy NAME_fixed.ipynb with the fixes that do not change its meaning."
 )
 @click.option("--fail-on", type=click.Choice(["error", "warning", "never"]), default="error", show_default=True,
-              help="Exit with 3 when a finding is at least this severe.")  # fmt: skip
-@click.option("--sarif", is_flag=True, help="Print SARIF 2.1.0, which code hosts and editors read.")
+              help="Exit with code 3 if a finding has at least this severity.")  # fmt: skip
+@click.option("--sarif", is_flag=True, help="Print SARIF 2.1.0, for code hosts and editors.")
 @json_option
 def check(
     notebooks: tuple[Path, ...], select: tuple[str, ...], ignore: tuple[str, ...], fixing: bool, fail_on: str,
     sarif: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Say what in NOTEBOOKS (files or folders) would break production, cell by cell, without running any of it.
+    """Report what in NOTEBOOKS (files or folders) would break production, cell by cell, without running them.
 
-    Hidden state, paths and secrets, libraries that changed, leakage, what is missing before it can be scheduled: each
-    finding says why it matters and what mends it. docs/rules.md describes the rules.
+    Rules cover hidden state, paths, secrets, library changes, leakage and readiness for scheduled runs. Each
+    finding says why it matters and how to fix it. docs/rules.md describes the rules.
     """
     from d2c_mlops.convert.check.apply_fixes import write_fixed_copy
     from d2c_mlops.convert.check.check import check as examine
@@ -50,7 +50,7 @@ def check(
     for path in map(Path, report.notebooks) if fixing else ():
         copy = path.with_stem(f"{path.stem}_fixed")
         if copy.exists():
-            raise UsageError("the copy is there already", where=str(copy), next="move it away")
+            raise UsageError("the copy already exists", where=str(copy), next="move it away")
         fixed = write_fixed_copy(path, copy)
         if not (sarif or as_json):
             click.echo(f"{here(copy.resolve())}\n{fixed.to_text()}")
@@ -64,59 +64,59 @@ def check(
 )
 @main.command()
 @click.argument("notebook", type=click.Path(path_type=Path))
-@click.option("--name", default="", metavar="NAME", help="Name of the module and the model; the file's when not given.")
+@click.option("--name", default="", metavar="NAME", help="Name of the module and the model. [default: the file's name]")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where its files are; its own folder when not given.",
+    help="Folder of its input files. [default: the notebook's folder]",
 )
-@click.option("--install", is_flag=True, help="Install what it imports and is missing, for its runs only.")
+@click.option("--install", is_flag=True, help="Install missing packages that it imports, for its runs only.")
 @click.option("--local", multiple=True, metavar="NAME",
-              help="NAME means the author's own module, though a package has that name too.")  # fmt: skip
+              help="Use the local module NAME, although a package has the same name.")  # fmt: skip
 @click.option("--index", multiple=True, metavar="NAME",
-              help="NAME means the package, though a module beside the notebook has that name too.")  # fmt: skip
+              help="Use the package NAME, although a local module has the same name.")  # fmt: skip
 @click.option(
     "--isolation",
     type=click.Choice(["bubblewrap", "namespaces", "landlock"]),
-    help="How its code is kept inside; the best that works on this machine when not given.",
+    help="Isolation mode of its code. [default: the best that works on this machine]",
 )
 @click.option(
     "--container", default="", metavar="IMAGE",
-    help="Run its code in a container of this image (docker or podman), also where the system has no isolation: macOS.",
+    help="Run its code in a container of this image (docker or podman), also on systems without isolation, such as macOS.",
 )  # fmt: skip
 @click.option(
-    "--trust", is_flag=True, help="Run its code without isolation, with your rights: only if you trust its author."
+    "--trust", is_flag=True, help="Run its code without isolation and with your permissions: only if you trust its author."
 )
 @click.option("--fetch", is_flag=True,
-              help="Download the addresses that it reads first, outside of the isolation; it reads the copies.")  # fmt: skip
+              help="Download the URLs that it reads before the run, outside of the isolation; it reads the copies.")  # fmt: skip
 @click.option("--fetch-from", multiple=True, metavar="HOST",
-              help="HOST or HOST:PORT, which is inside your network, may be asked by --fetch.")  # fmt: skip
-@click.option("--no-run", is_flag=True, help="Stop after the stages that execute nothing.")
+              help="Allow --fetch to access HOST or HOST:PORT inside your network.")  # fmt: skip
+@click.option("--no-run", is_flag=True, help="Run no code: read and write only.")
 @click.option("--until", type=click.Choice(["revive", "read", "write", "verify"]), default="verify",
-              help="Stop after this stage and show what it found.  [default: all of them]")  # fmt: skip
-@click.option("--timeout", type=float, default=600.0, show_default=True, metavar="SECONDS", help="For one execution.")
-@click.option("--memory", type=float, default=4.0, show_default=True, metavar="GB", help="For one execution.")
+              help="Stop after this stage and show its result; revive means repair and run.  [default: all stages]")  # fmt: skip
+@click.option("--timeout", type=float, default=600.0, show_default=True, metavar="SECONDS", help="Limit of one execution.")
+@click.option("--memory", type=float, default=4.0, show_default=True, metavar="GB", help="Limit of one execution.")
 @json_option
 def convert(
     notebook: Path, name: str, data: Path | None, install: bool, local: tuple[str, ...], index: tuple[str, ...],
     isolation: str | None, container: str, trust: bool, fetch: bool, fetch_from: tuple[str, ...], no_run: bool, until: str, timeout: float, memory: float, as_json: bool,
 ) -> None:  # fmt: skip
-    """Make an old NOTEBOOK a literate notebook and a tested package, and prove that it still computes the same.
+    """Convert NOTEBOOK to a literate notebook and a tested package, and verify that it gives the same results.
 
-    The notebook is fixed until it runs on the installed libraries, in a copy of its folder; the original is never changed.
-    What cannot be converted is refused with the cell, the reason and what a person can do, and a conversion that computes
-    something else is reported: both end with exit code 3.
+    A copy of the notebook is fixed until it runs on the installed libraries; the original is never changed.
+    A notebook that cannot be converted is refused with the cell, the reason and the next step. A conversion that gives
+    other results is reported. Both end with exit code 3.
 
-    Its code runs several times (the report says how often), isolated from this machine and each time in a copy of its folder: no
-    file outside the copy can be read or changed, no connection opened, no other process or environment variable seen, and all that
+    Its code runs several times (the report says how often), isolated from this machine, each time in a copy of its folder: no
+    file outside the copy can be read or changed, no connection opened, no other process or environment variable read, and all that
     it starts ends with it. Time, memory, size of files and number of processes are limited. The modes bubblewrap, namespaces,
     landlock and --container protect all of these (landlock before version 6 of its interface does not stop signals to other
-    processes); --trust protects the limits alone. The report has the table. Where no mode works the command is refused;
-    --no-run executes nothing. --container runs it with the Python and the libraries of the image, which must hold those of d2c.
-    --install takes names of packages and wheels alone, so that no code of a package runs outside. Isolation has no network: --fetch
-    downloads the addresses that are written in the notebook (http and https, public hosts, limits of size and time, no credentials
-    of yours), and the report lists them with what was read instead.
+    processes); --trust keeps only the limits. The report contains the table. If no mode works, the command is refused;
+    --no-run executes nothing. --container uses the Python and the libraries of the image, which must include those of d2c.
+    --install accepts only package names and wheels, so no package code runs outside. Isolation has no network: --fetch
+    downloads the URLs that are written in the notebook (http and https, public hosts, limits of size and time, no credentials
+    of yours), and the report lists them with the downloaded files.
     """
     from d2c_mlops.convert.convert import STAGES
     from d2c_mlops.convert.convert import convert as walk
@@ -156,7 +156,7 @@ def convert(
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Show stages and mends as lines; which cell runs in a line that is overwritten, where there is a terminal."""
+    """Print stages and fixes as lines; on a terminal, show the running cell in a status line."""
     if quiet:
         yield lambda text: None
     elif not sys.stderr.isatty():
@@ -181,7 +181,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
 @click.argument("out", type=click.Path(path_type=Path))
 @json_option
 def eject(out: Path, as_json: bool) -> None:
-    """Copy the project to OUT without notebooks and nbdev: plain modules, and their assertions as pytest files, run once."""
+    """Export the project to plain Python in OUT: modules without nbdev, and the notebooks' assertions as pytest files, run once."""
     from d2c_mlops.convert.eject import eject as leave
 
     made = leave(settings().root, out)

@@ -1,1 +1,1 @@
-"""From any notebook to production: read it, trace its data, say what would break, mend what can be mended safely."""
+"""Convert notebooks for production: check, repair and run, plan, write, verify."""

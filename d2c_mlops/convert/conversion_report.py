@@ -1,4 +1,4 @@
-"""One page about a conversion, for a person (HTML, in one file) and for a machine (JSON)."""
+"""Write the report of a conversion as HTML in one file and as JSON."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def page(done: Mapping[str, Any]) -> str:
         _model(done.get("written")),
         _read(done.get("read")),
         _fetched(done.get("revived")),
-        _mends(done.get("revived")),
+        _fixes(done.get("revived")),
         _compared(done.get("verdict")),
         _left(done.get("written")),
         _findings(done["findings"]),
@@ -65,18 +65,16 @@ def _verdict(done: Mapping[str, Any]) -> str:
     refusal, verdict = done.get("refusal"), done.get("verdict")
     if refusal:
         place = f"cell {refusal['cell']}: " if refusal["cell"] else ""
-        text = (
-            f"<b class=bad>Refused</b> while it was to be {_DOING[refusal['stage']]}. {escape(place + refusal['why'])}"
-        )
+        text = f"<b class=bad>Refused</b> at the stage: {_DOING[refusal['stage']]}. {escape(place + refusal['why'])}"
         return f"<p class=verdict>{text}</p>"
     if verdict:
         status = str(verdict.get("verdict") or verdict.get("status"))
         reason = escape(str(verdict.get("reason") or verdict.get("why") or ""))
         return f"<p class=verdict><b class={WORDS.get(status, 'note')}>{escape(status.capitalize())}</b> {reason}</p>"
-    return "<p class=verdict><b class=note>Not verified</b>: the two notebooks were not executed side by side.</p>"
+    return "<p class=verdict><b class=note>Not verified</b>: the original and the converted notebook were not both run.</p>"
 
 
-_DOING = {"revive": "brought back to life", "read": "read", "write": "written", "verify": "verified"}
+_DOING = {"revive": "repair and run", "read": "read", "write": "write", "verify": "verify"}
 
 
 def _next(done: Mapping[str, Any]) -> str:
@@ -111,8 +109,8 @@ def _read(read: Mapping[str, Any] | None) -> str:
     ]
     fits = [(each["cell"], each["estimator"], each["features"], each["target"]) for each in read["fits"]]
     made = _table(("cell", "estimator", "features", "target"), fits) if fits else ""
-    flow = _table(("cell", "role", "reads", "gives"), rows)
-    return f"<h2>As it was read</h2>{made}<details><summary class=soft>Cell by cell</summary>{flow}</details>"
+    flow = _table(("cell", "role", "reads", "defines"), rows)
+    return f"<h2>Data flow</h2>{made}<details><summary class=soft>Cell by cell</summary>{flow}</details>"
 
 
 def _model(written: Mapping[str, Any] | None) -> str:
@@ -120,10 +118,14 @@ def _model(written: Mapping[str, Any] | None) -> str:
         return ""
     if written["model"]:
         agreement = written.get("agreement")
-        served = f"<h2>Served as trained</h2><p>{escape(served_text(agreement))}.</p>" if agreement else ""
+        served = (
+            f"<h2>Served and training features compared</h2><p>{escape(served_text(agreement))}.</p>"
+            if agreement
+            else ""
+        )
         return f"<h2>Model</h2><p><code>{escape(written['model'])}</code></p>{served}"
     tried = [(each,) for each in written.get("tried", ())]
-    more = f"<p class=soft>What was tried:</p>{_table(('',), tried)}" if tried else ""
+    more = f"<p class=soft>Candidates tested:</p>{_table(('',), tried)}" if tried else ""
     return f"<h2>Model</h2><p>None: {escape(written['no_model'])}.</p>{more}"
 
 
@@ -133,58 +135,60 @@ def served_text(agreement: Mapping[str, Any]) -> str:
 
     wanted = min(agreement["rows"], SINGLES)
     missing = agreement["singles"] < wanted or agreement["pairs"] < (PAIRS if agreement["rows"] > 1 else 0)
-    early = (
-        f"; the check stopped early, for want of time, before {wanted:,} records and {PAIRS} pairs" if missing else ""
-    )
+    early = f"; the check reached its time limit before {wanted:,} records and {PAIRS} pairs" if missing else ""
     return (
-        f"{agreement['singles']:,} of {agreement['rows']:,} records asked alone ({agreement['rare']:,} with a missing or rare "
-        f"value first) and {agreement['pairs']:,} pairs get the features that they have in the whole table{early}"
+        f"{agreement['singles']:,} of {agreement['rows']:,} single-record requests ({agreement['rare']:,} with a missing or rare "
+        f"value first) and {agreement['pairs']:,} requests of two records get the same features as in the whole table{early}"
     )
 
 
-def _mends(revived: Mapping[str, Any] | None) -> str:
-    if not revived:
+def _fixes(repair: Mapping[str, Any] | None) -> str:
+    if not repair:
         return ""
-    mends: Sequence[Mapping[str, Any]] = revived.get("mends", ())
-    missing = revived.get("missing") or ()
+    fixes: Sequence[Mapping[str, Any]] = repair.get("mends", ())
+    missing = repair.get("missing") or ()
     lost = f"<p class=bad>Not installed: {escape(', '.join(map(str, missing)))}</p>" if missing else ""
-    if not mends:
+    if not fixes:
         return (
-            f"<h2>Mends</h2>{lost}<p>None were needed: it runs as it is.</p>" if revived["status"] == "as is" else lost
+            f"<h2>Fixes</h2>{lost}<p>None needed: the notebook runs unchanged.</p>"
+            if repair["status"] == "as is"
+            else lost
         )
     rows = [
-        (each.get("cell"), _Code(each.get("before")), _Code(each.get("after")), each.get("reason")) for each in mends
+        (each.get("cell"), _Code(each.get("before")), _Code(each.get("after")), each.get("reason")) for each in fixes
     ]
-    return f"<h2>Mends</h2>{lost}{_table(('cell', 'before', 'after', 'why'), rows)}"
+    return f"<h2>Fixes</h2>{lost}{_table(('cell', 'before', 'after', 'why'), rows)}"
 
 
-def _fetched(revived: Mapping[str, Any] | None) -> str:
+def _fetched(repair: Mapping[str, Any] | None) -> str:
     """List what was downloaded before the runs: they read the files, and so does the conversion."""
-    listed: Sequence[Mapping[str, Any]] = (revived or {}).get("fetched") or ()
+    listed: Sequence[Mapping[str, Any]] = (repair or {}).get("fetched") or ()
     if not listed:
         return ""
     rows = [
         (
             each["cell"],
             shown(each["url"]),
-            each["file"] or f"not fetched: {each['reason']}",
+            each["file"] or f"not downloaded: {each['reason']}",
             f"{each['size']:,}",
             each["sha256"][:16],
         )
         for each in listed
     ]
-    told = "Downloaded once, before the notebook ran without a network. The notebook and its conversion read the files."
-    return f"<h2>Fetched</h2><p>{told}</p>{_table(('cell', 'address', 'file', 'bytes', 'SHA-256'), rows)}"
+    told = (
+        "Downloaded once before the run, which has no network access. The notebook and its conversion read these files."
+    )
+    return f"<h2>Downloaded data</h2><p>{told}</p>{_table(('cell', 'address', 'file', 'bytes', 'SHA-256'), rows)}"
 
 
 def _compared(verdict: Mapping[str, Any] | None) -> str:
     items: Sequence[Any] = (verdict or {}).get("items") or ()
     then = _then((verdict or {}).get("saved") or {})
     if not items:
-        return f"<h2>What was compared</h2>{then}" if then else ""
+        return f"<h2>Compared results</h2>{then}" if then else ""
     keys = [key for key in items[0] if not isinstance(items[0][key], dict | list)]
     rows = [tuple(item.get(key) for key in keys) for item in items]
-    return f"<h2>What was compared</h2>{then}{_table(keys, rows)}"
+    return f"<h2>Compared results</h2>{then}{_table(keys, rows)}"
 
 
 def _then(saved: Mapping[str, Any]) -> str:
@@ -192,9 +196,9 @@ def _then(saved: Mapping[str, Any]) -> str:
     if not saved.get("cells"):
         return ""
     other = ", ".join(map(str, saved["other"]))
-    more = f" Others, after years of libraries and chance: cell {other}." if other else ""
+    more = f" They differ (library versions or randomness) in cell {other}." if other else ""
     return (
-        f"<p>Of {saved['cells']} cells that show figures in the notebook as it was saved, {saved['same']} show the same today."
+        f"<p>Of {saved['cells']} cells with figures in their saved outputs, {saved['same']} give the same figures today."
         f"{more}</p>"
     )
 
@@ -203,9 +207,9 @@ def _left(written: Mapping[str, Any] | None) -> str:
     if not written:
         return ""
     rows = [(each["where"], each["what"]) for each in written["plain"]]
-    plain = f"<h2>Left as plain cells</h2>{_table(('cell', 'why'), rows)}" if rows else ""
+    plain = f"<h2>Cells not converted to functions</h2>{_table(('cell', 'why'), rows)}" if rows else ""
     dropped = written["dropped"]
-    gone = f"<h2>Left out</h2>{_table(('',), [(each,) for each in dropped])}" if dropped else ""
+    gone = f"<h2>Omitted</h2>{_table(('',), [(each,) for each in dropped])}" if dropped else ""
     return plain + gone
 
 
@@ -216,7 +220,7 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
     ]
     if not rows:
         return ""
-    return f"<h2>For a person to look at</h2><p class=soft>What <code>d2c check</code> finds in the original.</p>{_table(('rule', '', 'cell', 'what', 'mend'), rows)}"
+    return f"<h2>Manual review</h2><p class=soft>Findings of <code>d2c check</code> in the original notebook.</p>{_table(('rule', '', 'cell', 'finding', 'fix'), rows)}"
 
 
 def _isolation(done: Mapping[str, Any]) -> str:
@@ -229,8 +233,8 @@ def _isolation(done: Mapping[str, Any]) -> str:
     used = "none (--trust)" if done["isolation"] == TRUSTED else done.get("isolated_by") or done["isolation"]
     meaning = [(key, text) for key, text in PROPERTIES.items()]
     return (
-        f"<h2>Isolation</h2><p>It was run {sum(runs.values())} times ({stages}), each time in a copy of its folder, in the mode "
-        f"<b>{escape(used)}</b>.</p><details><summary class=soft>What each mode protects</summary>"
+        f"<h2>Isolation</h2><p>The notebook was run {sum(runs.values())} times ({stages}), each time in a copy of its folder, with the isolation mode "
+        f"<b>{escape(used)}</b>.</p><details><summary class=soft>Protection by mode</summary>"
         f"{_table(('mode', *PROPERTIES), rows)}{_table(('', 'means'), meaning)}</details>"
     )
 

@@ -1,4 +1,4 @@
-"""The way out: a project without notebooks and without nbdev, its assertions as pytest files, its suite green."""
+"""Export a project to plain Python: modules without nbdev, notebook assertions as pytest files."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
     section = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("nbdev") if file.exists() else None
     if section is None:
         raise UsageError(
-            "this is no nbdev project", where=str(project), next="run it where pyproject.toml has [tool.nbdev]"
+            "this is not an nbdev project", where=str(project), next="run it where pyproject.toml has [tool.nbdev]"
         )
     if out.exists() and any(out.iterdir()):
         raise UsageError("the folder is not empty", where=str(out), next="pass a folder that does not exist yet")
     if project == out or project in out.parents:
         raise UsageError(
-            "the copy would lie inside the project", where=str(out), next="pass a folder beside the project"
+            "the copy would be inside the project", where=str(out), next="pass a folder beside the project"
         )
     nbs, lib = str(section.get("nbs_path", "nbs")), str(section.get("lib_path", project.name))
     shutil.copytree(project, out, ignore=shutil.ignore_patterns(*NOT_COPIED, nbs), dirs_exist_ok=True, symlinks=True)
@@ -141,7 +141,7 @@ def _test_module(notebook: Path, lib: str, package: Path) -> tuple[str, str] | N
     code = "\n\n".join(each for each in body if each.strip())
     names = f"import {lib}.{default} as _module\n\nglobals().update({{k: v for k, v in vars(_module).items() if not k.startswith('__')}})"
     test = "\n".join(f"    {line}" if line.strip() else "" for line in _one_function(code, _module_names(module)))
-    said = f'"""What the notebook of {default} asserts, cell after cell."""'
+    said = f'"""Assertions of the notebook of {default}, in cell order."""'
     lines = [said, "", "# ruff: noqa", "import matplotlib", "import pytest", "", 'matplotlib.use("Agg")', "",
              names, "", "def display(*given, **named):", "    pass", "", f"def test_{default.replace('.', '_')}(tmp_path, monkeypatch):",
              "    monkeypatch.chdir(__import__('pathlib').Path(__file__).parent)", test]  # fmt: skip
@@ -249,6 +249,6 @@ def _suite(out: Path, tests: list[str]) -> int:
     found = re.search(r"\b(\d+) passed", done.stdout)
     if done.returncode:
         failed = re.findall(r"(?m)^(?:FAILED|ERROR) (.+)$", done.stdout) or done.stdout.strip().splitlines()[-3:]
-        raise DataRefused("the ejected suite is not green", where=str(out), failures=[Failure(each[:300]) for each in failed],
+        raise DataRefused("the exported tests fail", where=str(out), failures=[Failure(each[:300]) for each in failed],
                           next=f"cd {out} && pytest")  # fmt: skip
     return int(found[1]) if found else 0

@@ -11,8 +11,8 @@ from support.notebooks import notebook
 def compared(folder: Path, original: list[str], converted: list[str], names: list[list[str]]) -> Verdict:
     """Verify a conversion whose cells stand beside the original's, one by one."""
     old = notebook(folder / "old" / "x.ipynb", *original)
-    revived = RepairResult("as is", old, old, order=tuple(range(len(original))))
+    repair = RepairResult("as is", old, old, order=tuple(range(len(original))))
     alignment = [{"converted": i + 1, "original": [i + 1], "names": each} for i, each in enumerate(names)]
     path = notebook(folder / "new" / "x.ipynb", *converted)
     written = SimpleNamespace(notebook=path, alignment=alignment, parameters=())
-    return verify(revived, written, folder / "work", timeout=300)  # type: ignore[arg-type]
+    return verify(repair, written, folder / "work", timeout=300)  # type: ignore[arg-type]

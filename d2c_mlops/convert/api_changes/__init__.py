@@ -1,1 +1,1 @@
-"""What libraries removed or changed, and since which version."""
+"""API changes of libraries, with the version that made each of them."""

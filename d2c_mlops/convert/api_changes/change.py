@@ -1,4 +1,4 @@
-"""A change of a library's API: where it bites, since which version, and what stands in its place."""
+"""An API change: the affected path or argument, the version that made it, and the replacement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ApiChange:
     """One change. `path` is dotted; a method stands behind its class, `*` stands for any class or module.
 
     gone: the name is no longer there; `to` is its new path, `text` an expression that means the same.
-    keyword: the argument is no longer accepted; `to` is its new name, `droppable` values that were the default.
+    keyword: the argument was removed; `to` is its new name, `droppable` values that were the default.
     value: the argument (or position) no longer accepts the keys of `values`; each maps to its new text or None.
     positional: no more than `position` positional arguments; `names` are the keywords of those behind.
     behaviour: it still runs and means something else.

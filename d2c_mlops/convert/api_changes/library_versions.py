@@ -1,4 +1,4 @@
-"""Which versions an author can have had: a notebook says its Python, and every release of a library has a newest Python."""
+"""The library versions that an author can have used, inferred from the notebook's Python version."""
 
 from __future__ import annotations
 

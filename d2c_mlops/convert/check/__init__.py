@@ -1,1 +1,1 @@
-"""Report what in a notebook would break production; nothing is run."""
+"""Report what in a notebook would break production, without running it."""

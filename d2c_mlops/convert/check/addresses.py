@@ -1,4 +1,4 @@
-"""Addresses that a notebook reads, found without running it."""
+"""Find the URLs that a notebook reads, without running it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def shown(url: str) -> str:
 
 
 def sources(subject: Subject) -> Iterator[AddressSource]:
-    """Yield the addresses that can be told without running the notebook, in document order."""
+    """Yield the URLs that can be inferred without running the notebook, in document order."""
     for cell, call, path in subject.calls:
         reads = any(each.match(path) for each in (_TABLE, OPENED, RESPONSE, HTTPX, WGET))
         given = _given(call) if reads else None
@@ -71,7 +71,7 @@ def sources(subject: Subject) -> Iterator[AddressSource]:
         words = {word.arg for word in call.keywords} & set(_ASKED_WITH) if not _TABLE.match(path) else set()
         refusal = f"it is asked for with {', '.join(sorted(map(str, words)))}" if words else ""
         if path.endswith((".urlopen", ".Request")) and len(call.args) > 1:
-            refusal = "it is asked for with data"
+            refusal = "it is requested with POST data"
         output = _retrieved(subject.inference, call) if path.endswith(".urlretrieve") else ""
         yield AddressSource(url, cell, call.lineno, path, call, given, output=output, refusal=refusal)
     for cell in subject.notebook.code:
@@ -109,7 +109,7 @@ def _given(call: ast.Call) -> ast.expr | None:
 
 
 def _retrieved(inference: Inference, call: ast.Call) -> str:
-    """Return the file into which `urlretrieve(url, file)` writes; empty where it cannot be told or lies outside the folder."""
+    """Return the file into which `urlretrieve(url, file)` writes; empty if it is unknown or outside the folder."""
     given = (
         call.args[1]
         if len(call.args) > 1
@@ -154,7 +154,7 @@ def _of_shell(cell: Cell, magic: Magic) -> Iterator[AddressSource]:
         plain = False  # it shows the file instead of writing it
     output = output or (base_name(urls[0]) if urls else "")
     inside = _inside(output)
-    refusal = "" if plain and inside else f"`!{magic.name}` with these words is not followed"
+    refusal = "" if plain and inside else f"`!{magic.name}` with these options is not supported"
     for url in urls:
         yield AddressSource(url, cell, magic.line, f"!{magic.name}", magic=magic, output=output, refusal=refusal)
 

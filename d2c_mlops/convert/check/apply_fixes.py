@@ -1,4 +1,4 @@
-"""Write a copy of a notebook with the edits that change nothing of its meaning; the original stays as it is."""
+"""Write a copy of a notebook with the safe fixes applied; the original is not changed."""
 
 from __future__ import annotations
 
@@ -29,16 +29,20 @@ _PASSES = 5  # an edit may uncover another on the same line
 
 @dataclass(frozen=True)
 class FixedCopy:
-    """The copy, what was mended in it, and what is left."""
+    """The copy, the fixes applied to it, and the remaining findings."""
 
     path: Path
     fixed: tuple[Finding, ...]
     report: Report
 
     def to_text(self) -> str:
-        """Return one line per mend, then what is left."""
+        """Return one line per fix, then the remaining findings."""
         lines = [f"{one.where}: {one.rule} {one.message}: {one.fix}" for one in self.fixed]
-        head = f"{len(lines)} mended in {self.path}" if lines else f"nothing to mend; {self.path} is a plain copy"
+        head = (
+            f"applied {len(lines)} fixes in {self.path}"
+            if lines
+            else f"nothing to fix; {self.path} is an unchanged copy"
+        )
         return "\n".join([head, *(f"  {line}" for line in lines), "", self.report.to_text()])
 
 
@@ -47,7 +51,7 @@ def write_fixed_copy(path: Path | str, out: Path) -> FixedCopy:
     path = Path(path)
     notebook = read_notebook(path)
     if out.exists() and out.samefile(path):
-        raise UsageError("the copy would replace the original", where=str(out), next="name another file for the copy")
+        raise UsageError("the copy would overwrite the original", where=str(out), next="name another file for the copy")
     raw = path.read_bytes()
     fixed: list[Finding] = []
     for _ in range(_PASSES):

@@ -1,4 +1,4 @@
-"""Say what in a notebook would break production, cell by cell, without running any of it."""
+"""Check notebooks with all rules, without running them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def check(path: Path | str, *, select: Sequence[str] | None = None, ignore: Sequ
 def notebooks_in(path: Path) -> tuple[Path, ...]:
     """Return the notebook itself, or the notebooks below a folder in order of name; checkpoints are skipped."""
     if not path.exists():
-        raise UsageError("there is no such notebook or folder", where=str(path), next=f"ls {path.parent}")
+        raise UsageError("the notebook or folder does not exist", where=str(path), next=f"ls {path.parent}")
     if path.is_file():
         return (path,)
     found = sorted(
         one for one in path.rglob("*.ipynb") if one.is_file() and not _SKIPPED & set(one.relative_to(path).parts)
     )
     if not found:
-        raise UsageError("there is no notebook in this folder", where=str(path), next="d2c check NOTEBOOK")
+        raise UsageError("the folder contains no notebook", where=str(path), next="d2c check NOTEBOOK")
     return tuple(found)
 
 
@@ -112,4 +112,4 @@ def _refuse_unknown(words: Sequence[str]) -> None:
     names = {rule.name for rule in rules()}
     for word in words:
         if word not in names and not any(one.startswith(word) for one in known if word):
-            raise UsageError(f"no rule is called {word!r}", next="see docs/rules.md for the rules")
+            raise UsageError(f"unknown rule {word!r}", next="see docs/rules.md for the rules")

@@ -1,4 +1,4 @@
-"""What ruff knows: one process over all cells that can be parsed, with its places mapped back to cells."""
+"""Run ruff over all cells in one process and map its findings back to cells."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from d2c_mlops.convert.source.finding import Finding, Severity
 from d2c_mlops.convert.source.notebook import Cell, Notebook
 
 CODES: dict[str, tuple[Severity, str]] = {
-    "F401": ("info", "an import that nothing uses still has to be installed"),
-    "F402": ("warning", "a loop hides an import"),
-    "F502": ("error", "the text cannot be formatted; the cell raises"),
-    "F507": ("error", "the text cannot be formatted; the cell raises"),
-    "F524": ("error", "the text cannot be formatted; the cell raises"),
-    "F601": ("warning", "the second value of a repeated key silently wins"),
-    "F632": ("warning", "`is` compares identities, not values"),
+    "F401": ("info", "an unused import must still be installed"),
+    "F402": ("warning", "a loop variable shadows an import"),
+    "F502": ("error", "the format string is invalid; the cell raises"),
+    "F507": ("error", "the format string is invalid; the cell raises"),
+    "F524": ("error", "the format string is invalid; the cell raises"),
+    "F601": ("warning", "the last value of a repeated key silently overwrites the others"),
+    "F632": ("warning", "`is` compares identity, not value"),
     "F634": ("error", "a test on a tuple is always true"),
     "F811": ("info", "the first definition is never used"),
-    "F823": ("error", "the name has no value yet; the function raises"),
-    "E722": ("warning", "a bare except hides every error, a stopped kernel among them"),
-    "B006": ("warning", "the default is shared by all calls"),
-    "DTZ003": ("warning", "utcnow() gives a time without a zone"),
-    "DTZ004": ("warning", "utcfromtimestamp() gives a time without a zone"),
-    "NPY001": ("error", "NumPy took the alias away"),
-    "NPY003": ("error", "NumPy took the function away"),
-    "NPY201": ("error", "NumPy 2 took the name away"),
+    "F823": ("error", "the name is not assigned yet; the function raises"),
+    "E722": ("warning", "a bare except hides every error, KeyboardInterrupt included"),
+    "B006": ("warning", "a mutable default is shared by all calls"),
+    "DTZ003": ("warning", "utcnow() returns a time without a time zone"),
+    "DTZ004": ("warning", "utcfromtimestamp() returns a time without a time zone"),
+    "NPY001": ("error", "NumPy removed the alias"),
+    "NPY003": ("error", "NumPy removed the function"),
+    "NPY201": ("error", "NumPy 2 removed the name"),
     "PLE1205": ("error", "the log message cannot be formatted"),
-    "S102": ("warning", "exec runs whatever the text says"),
-    "S301": ("warning", "loading a pickle runs whatever code it holds"),
-    "S307": ("warning", "eval runs whatever the text says"),
-    "S501": ("warning", "without checking the certificate anybody can answer"),
-    "S506": ("warning", "yaml.load can build any object"),
-    "S608": ("warning", "a query put together from texts can be made to say something else"),
+    "S102": ("warning", "exec executes any code in the string"),
+    "S301": ("warning", "loading a pickle executes the code that it contains"),
+    "S307": ("warning", "eval executes any code in the string"),
+    "S501": ("warning", "the certificate is not verified, so any server can answer"),
+    "S506": ("warning", "yaml.load can create any object"),
+    "S608": ("warning", "a query built from strings allows SQL injection"),
 }
 _SIDE_EFFECTS = re.compile(r"Axes3D|enable_\w+|cufflinks|google\.colab|mpl_toolkits")
 _FROM_LINE = re.compile(r"\bline (\d+)\b")
@@ -108,7 +108,7 @@ def findings(lint: Lint) -> Iterator[Finding]:
 
 def _finding(lint: Lint, one: dict[str, Any], cell: Cell, line: int) -> Finding:
     severity, why = CODES[one["code"]]
-    fix = (one.get("fix") or {}).get("message") or "see the rule's page"
+    fix = (one.get("fix") or {}).get("message") or "see the documentation of the rule"
     return Finding(
         rule=one["code"],
         name=one.get("name") or "ruff",
@@ -119,7 +119,9 @@ def _finding(lint: Lint, one: dict[str, Any], cell: Cell, line: int) -> Finding:
         column=one["location"]["column"],
         message=_FROM_LINE.sub(lambda match: _from_cell(lint, match), one["message"].rstrip(".")),
         why=why,
-        fix=fix if fix != "see the rule's page" else f"{fix}: {one.get('url') or 'https://docs.astral.sh/ruff'}",
+        fix=fix
+        if fix != "see the documentation of the rule"
+        else f"{fix}: {one.get('url') or 'https://docs.astral.sh/ruff'}",
         cell_id=cell.id,
     )
 

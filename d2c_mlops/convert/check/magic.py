@@ -1,4 +1,4 @@
-"""`%load_ext d2c_mlops.convert.check.magic`, then `%d2c check`: the findings of the notebook in hand, with links to its cells."""
+"""The IPython magic `%d2c check`: findings of the open notebook, with links to its cells."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def d2c(line: str, ipython: Any = None) -> Any:
     try:
         words = shlex.split(line)
         if not words or words[0] != "check" or len(words) > 2:
-            raise UsageError(f"cannot do {line.strip()!r}", next=_USAGE)
+            raise UsageError(f"unknown command {line.strip()!r}", next=_USAGE)
         path = Path(words[1]) if len(words) == 2 else notebook_in_hand(ipython)
         return HTML(check(path).to_html())
     except (D2CError, ValueError) as error:
@@ -41,4 +41,4 @@ def notebook_in_hand(ipython: Any = None) -> Path:
     for path in (Path(named), Path.cwd() / Path(named).name):
         if named.endswith(".ipynb") and path.is_file():
             return path
-    raise UsageError("the kernel does not say which notebook it serves", next="%d2c check NAME.ipynb")
+    raise UsageError("the kernel does not report its notebook", next="%d2c check NAME.ipynb")

@@ -68,7 +68,7 @@ class Report:
         fixable = sum(one.autofix for one in self.findings)
         first = _shell(next((one.notebook for one in self.findings), self.notebooks[0] if self.notebooks else ""))
         if fixable:
-            yield f"{fixable} can be mended without changing the meaning"
+            yield f"{fixable} can be fixed automatically"
             yield f"next: d2c check {first} --fix"
         elif first:
             yield f"next: d2c convert {first}"
@@ -149,11 +149,11 @@ def _shell(path: str) -> str:
 
 def _cell_by_cell(findings: tuple[Finding, ...]) -> Iterator[str]:
     if not findings:
-        yield "  nothing found"
+        yield "  no findings"
     before: int | None = -1
     for one in findings:
         if one.cell != before:
-            yield "  the notebook as a whole" if one.cell is None else f"  cell {one.cell + 1}"
+            yield "  whole notebook" if one.cell is None else f"  cell {one.cell + 1}"
             before = one.cell
         place = f"line {one.line}: " if one.cell is not None else ""
         yield f"    {one.severity:<8}{one.rule:<8}{place}{one.message}"

@@ -1,4 +1,4 @@
-"""A rule: what it looks for, why that breaks production, how to mend it, and an example of each kind."""
+"""A rule of `d2c check`: what it looks for, why that breaks production, how to fix it, and examples."""
 
 from __future__ import annotations
 

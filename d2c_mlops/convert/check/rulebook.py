@@ -1,4 +1,4 @@
-"""The reference page of the rules, made from the rules themselves."""
+"""Generate docs/rules.md from the rules."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from d2c_mlops.convert.check.rule import Rule, RuleExample, rules
 _GROUPS = {
     "D2C0": "Reading",
     "D2C1": "State and order",
-    "D2C2": "Files and addresses",
-    "D2C3": "Secrets and people",
+    "D2C2": "Files and URLs",
+    "D2C3": "Secrets and personal data",
     "D2C4": "Modules",
     "D2C5": "Libraries that changed",
-    "D2C6": "Chance and clock",
+    "D2C6": "Randomness and clock",
     "D2C7": "Leakage",
     "D2C8": "Shape",
     "D2C9": "The check itself",
 }
 _HEAD = """# Rules
 
-What `d2c check` looks for. A rule says why the finding breaks production and how to mend it; `--select` and `--ignore`
-take its id, the start of an id (`D2C5`), or its name. An *error* stops a run or makes its result wrong, a *warning* makes
+What `d2c check` looks for. A rule says why the finding breaks production and how to fix it; `--select` and `--ignore`
+take its id, the start of an id (`D2C5`), or its name. An *error* stops a run or makes its result wrong. A *warning* makes
 it unsafe, an *info* makes it harder to keep.
 
 This page is made from the rules: `python -m d2c_mlops.convert.check.rulebook > docs/rules.md`.
@@ -80,7 +80,7 @@ def _cell(example: RuleExample, index: int) -> str:
 
 def _ruff() -> Iterator[str]:
     yield "## From ruff\n"
-    yield "The codes of ruff that are asked for, under ruff's own ids.\n"
+    yield "The ruff codes that `d2c check` selects, under ruff's own ids.\n"
     yield "| code | severity | why |\n| --- | --- | --- |"
     for code, (severity, why) in CODES.items():
         yield f"| [{code}](https://docs.astral.sh/ruff/rules/#{code}) | {severity} | {why} |"
@@ -88,8 +88,8 @@ def _ruff() -> Iterator[str]:
 
 
 def _changes() -> Iterator[str]:
-    yield "## What libraries changed\n"
-    yield "D2C501 and D2C502 know these changes. One counts when the installed version has made it.\n"
+    yield "## Changes of libraries\n"
+    yield "D2C501 and D2C502 check these changes. A change applies when the installed version includes it.\n"
     yield "| library | since | what | instead | autofix |\n| --- | --- | --- | --- | --- |"
     for change in sorted(every_change(), key=lambda change: (change.library, change.path, change.title)):
         cells = (

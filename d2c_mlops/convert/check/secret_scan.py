@@ -1,4 +1,4 @@
-"""Secrets and personal data in text; what is found is only ever shown masked."""
+"""Scan text for secrets and personal data; matches are always shown masked."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What expressions of a notebook stand for: types, columns, roles of cells."""
+"""Static inference on notebooks: types, columns and roles of cells."""

@@ -1,4 +1,4 @@
-"""What well-known calls give back, and which classes are models, transformers or samplers; keyed by dotted path."""
+"""Return types of well-known library calls, and the classes that are models, transformers or samplers."""
 
 from __future__ import annotations
 

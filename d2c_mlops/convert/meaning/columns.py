@@ -1,4 +1,4 @@
-"""Which columns of which frame an expression stands for, as far as it can be read from the code."""
+"""Infer which columns of which DataFrame an expression selects."""
 
 from __future__ import annotations
 

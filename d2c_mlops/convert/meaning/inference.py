@@ -1,4 +1,4 @@
-"""What each expression of a notebook stands for: `pd.NaT`, a DataFrame, a fitted LogisticRegression; nothing is run."""
+"""Infer the type of each expression of a notebook, without running it."""
 
 from __future__ import annotations
 

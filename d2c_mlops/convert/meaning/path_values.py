@@ -1,4 +1,4 @@
-"""Which path an expression stands for, as far as that is written down: joined parts, parents, names of other paths."""
+"""Infer the file path that an expression stands for: joined parts, parents, names of other paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each cell is for, and which estimators are fitted on which features for which target."""
+"""Infer the role of each cell, and the features and target of each fitted estimator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The author's own functions: which can be exported, and what each takes from the notebook around it."""
+"""Decide which functions of the notebook can be exported, and what they read from its globals."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ def _own_reason(statement: Statement, bindings: Mapping[str, int], imported: fro
     assert isinstance(node, Definition)
     names = names_in([node])
     if bindings[node.name] > 1 or node.name in imported:
-        return f"the name {node.name} stands for different things in the notebook"
+        return f"the name {node.name} has different meanings in the notebook"
     if names.functions[node.name].writes:
-        return f"{node.name} sets global names"
+        return f"{node.name} assigns global names"
     if any(isinstance(each, ast.Nonlocal | ast.Global) for each in ast.walk(node)):
-        return f"{node.name} sets names outside of itself"
+        return f"{node.name} assigns names outside of itself"
     outside = {name for name in names.reads if name in bindings}
     if outside and not isinstance(node, ast.ClassDef):
         return f"the defaults or decorators of {node.name} read {', '.join(sorted(outside))}"
     if node.name.startswith("__"):
-        return f"{node.name} is a name of Python itself"
+        return f"{node.name} is a Python builtin"
     return ""
 
 
@@ -107,11 +107,11 @@ def _use_reason(
     for each in every:
         for call, hidden in mentions(each.node, name):
             if call is None:
-                return f"{name} reads {', '.join(sorted(needed))} from the notebook and is passed on as a value"
+                return f"{name} reads {', '.join(sorted(needed))} from the notebook and is passed as a value"
             if hidden & needed:
-                return f"{name} is called where {', '.join(sorted(hidden & needed))} means something else"
+                return f"{name} is called where {', '.join(sorted(hidden & needed))} has another meaning"
             if any(word.arg in needed or word.arg is None for word in call.keywords):
-                return f"{name} is called with keywords that cannot be told apart from what it reads"
+                return f"{name} is called with keywords that have the same names as the values it reads"
         top = not isinstance(each.node, Definition)
         if top and name in each.facts.loads and (missing := needed - bound_before[each.place]):
             return f"{name} is called before {', '.join(sorted(missing))} has a value"

@@ -1,4 +1,4 @@
-"""A part of a notebook to write: prose, a function of the author, a step that becomes a function, plain cells."""
+"""A block of the converted notebook: prose, a function, a step that becomes a function, or plain cells."""
 
 from __future__ import annotations
 

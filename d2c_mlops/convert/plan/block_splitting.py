@@ -1,4 +1,4 @@
-"""Cut the lines of a plan where the author, the role of a line or its length makes a new piece."""
+"""Split the lines of a plan into blocks by section, role and length."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _hoisted(lines: Sequence[PlanLine], plan: Plan) -> list[PlanLine]:
                 continue
             if any(plots(shown.statement, plan.inference) for shown in between) and not _closes(between[-1], plan):
                 line.kind = "plain"
-                line.reason = "it stands in the middle of a figure"
+                line.reason = "it is in the middle of a figure"
         done.append(line)
     return done
 

@@ -1,4 +1,4 @@
-"""What reading a notebook finds: for each cell its role and the names that go through it, and every fit. Nothing is run."""
+"""The data flow of a notebook for `--until read`: roles, reads and definitions of cells, and every fit."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def to_text(found: Mapping[str, Any]) -> str:
         target = f" for {fit['target']}" if fit["target"] else ""
         lines.append(f"fit   cell {fit['cell']}: {fit['estimator']} ({fit['kind']}) on {fit['features']}{target}")
     for name, reads in found["functions_that_read_globals"].items():
-        lines.append(f"note  {name}() reads {', '.join(reads)} without being given it")
+        lines.append(f"note  {name}() reads {', '.join(reads)} without taking them as arguments")
     return "\n".join(lines)

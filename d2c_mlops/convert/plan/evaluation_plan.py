@@ -1,4 +1,4 @@
-"""On which rows the author judged an estimator, through every name that it has; what was fitted inside a function."""
+"""Find the rows on which the author evaluated an estimator, including fits inside functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which fitted estimator becomes the model, which steps lead to it, and where a record may enter."""
+"""Choose the fitted estimator that becomes the model, its steps, and where records enter."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def choose(plan: Plan, found: Sequence[Block]) -> list[Chosen] | str:
     if not fits:
         others = [fit for fit in plan.structure.models if fit.path]
         if others:
-            return f"{others[-1].path} is not among the kinds that can be saved without pickle"
+            return f"{others[-1].path} cannot be saved without pickle"
         return "the notebook fits no estimator"
     supervised = [fit for fit in fits if fit.kind == "model"] or fits
     chosen: list[Chosen] = []
@@ -124,7 +124,7 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Block]) -> Chosen | str:
     if line is None or line.kind == "definition":
         calls = fitted_by_function(fit, plan) if kept == "estimator" else []
         if not calls:
-            return "it is fitted inside a function of the author"
+            return "it is fitted inside a function of the notebook"
         fit, line, name = calls[-1]
     else:
         own_name = bound_name(line) if getattr(line.statement.node, "value", None) is fit.call else ""
@@ -158,7 +158,7 @@ def _for_judged(
     """The estimator with the steps that lead to it and to what it is judged on."""
     features, answers, asked, kept = judged.features, judged.answers, judged.asked, kept_as(fit)
     if features is None:
-        return "its features cannot be told"
+        return "its features cannot be inferred"
     names = {name} | names_of(features) | (names_of(answers) if answers is not None else set())
     end = next(i for i, block in enumerate(found) if line in block.lines)
     asking = next((each for each in later if each.statement.node is asked.statement), line) if asked else line
@@ -183,7 +183,7 @@ def _for_judged(
         return blocks
     bound = {each for block in blocks for line in block.lines for each in (*line.facts.binds, *line.facts.mutates)}
     if lost := names - bound - visible(plan) - _constants(plan):
-        return f"{', '.join(sorted(lost))} is made after the steps that lead to it"
+        return f"{', '.join(sorted(lost))} is defined after the steps that use it"
     chosen = Chosen(fit, name, blocks, features, answers, judged.held_out, judged.score, kept, hands=hands)
     if kept == "forecast":
         chosen.horizon, chosen.freq = _horizon(plan, name)
@@ -234,7 +234,7 @@ def _slice(found: Sequence[Block], wanted: Wanted) -> list[Block] | str:
                 if not wanted.touches(line.statement, line.facts):
                     continue
                 if not isinstance(line.statement.node, ast.Assign) or line.facts.opaque:
-                    return f"{', '.join(sorted(touched))} is changed in cell {block.cells[0] + 1}, which stays a plain cell"
+                    return f"{', '.join(sorted(touched))} is changed in cell {block.cells[0] + 1}, which is not converted to a function"
                 lines.insert(0, line)
                 wanted.take(line.statement, line.facts)
             if lines:

@@ -1,4 +1,4 @@
-"""Names for steps: the author's own words where they are a command, else what the code does and to what."""
+"""Name steps: from the author's headings and comments, else from what the code does."""
 
 from __future__ import annotations
 
@@ -329,26 +329,26 @@ def _file(calls: Sequence[ast.Call]) -> str:
 
 
 SENTENCES = {
-    "split_train_test": "Split into rows to train on and rows to test on",
-    "scale_features": "Bring the features to one scale",
-    "encode_categories": "Turn categories into numbers",
-    "fill_missing_values": "Fill in what is missing",
-    "drop_missing_values": "Leave out rows with missing values",
+    "split_train_test": "Split into training and test rows",
+    "scale_features": "Scale the features",
+    "encode_categories": "Encode the categories as numbers",
+    "fill_missing_values": "Fill in missing values",
+    "drop_missing_values": "Drop rows with missing values",
     "balance_classes": "Balance the classes by resampling",
     "reduce_dimensions": "Reduce the features to fewer dimensions",
-    "rename_columns": "Give the columns other names",
-    "choose_columns": "Keep some of the columns",
-    "cast_columns": "Give the columns their types",
-    "parse_dates": "Read the texts as dates",
-    "decompose_seasonality": "Take trend and season apart",
-    "measure_confusion_matrix": "Count right and wrong answers by class",
-    "select_features_and_target": "Take the features and the target out of the table",
-    "select_features": "Take the features out of the table",
-    "select_target": "Take the target out of the table",
-    "measure_roc_curve": "Measure how many are found at which rate of false alarms",
-    "measure_precision_recall_curve": "Measure precision against the share that is found",
-    "predict_values": "Predict for the rows given",
-    "predict_test": "Predict for the rows held back",
+    "rename_columns": "Rename the columns",
+    "choose_columns": "Select columns",
+    "cast_columns": "Convert the types of the columns",
+    "parse_dates": "Parse the dates",
+    "decompose_seasonality": "Decompose trend and season",
+    "measure_confusion_matrix": "Compute the confusion matrix",
+    "select_features_and_target": "Select the features and the target",
+    "select_features": "Select the features",
+    "select_target": "Select the target",
+    "measure_roc_curve": "Compute the ROC curve",
+    "measure_precision_recall_curve": "Compute precision and recall",
+    "predict_values": "Predict for the given rows",
+    "predict_test": "Predict for the held-out rows",
 }
 
 
@@ -361,7 +361,7 @@ def apart(heading: str) -> str:
 
 
 def unique(name: str, taken: set[str], hints: Iterable[str]) -> str:
-    """Return a name that is not taken yet, told apart by a hint rather than by a number where that can be."""
+    """Return an unused name, made unique by a hint or else by a number."""
     name = name[:60].strip("_") or "compute_result"
     if name not in taken:
         return name

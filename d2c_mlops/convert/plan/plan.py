@@ -1,4 +1,4 @@
-"""Read a notebook into a plan: what becomes a function, what stays a cell, which names go in and out of each."""
+"""Plan a conversion: which code becomes functions, which stays in cells, and their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def _watched(lines: Sequence[PlanLine], functions: dict[str, Authored], free: fr
             if functions[node.name].reason:
                 watched |= set(facts(node).loads) & names
         elif each.facts.captured & bound_after:
-            each.reason = "it keeps a function that reads names which change later"
+            each.reason = "it stores a function that reads names which change later"
             watched |= each.facts.captured & names
         bound_after |= set(each.facts.binds)
     return frozenset(watched - free)
@@ -203,7 +203,7 @@ def _live(lines: Sequence[PlanLine], watched: frozenset[str]) -> None:
         live = (live - each.facts.definite) | each.facts.reads | watched
     for each in lines:
         if watched & set(each.facts.binds) and not isinstance(each.statement.node, Definition):
-            each.reason = each.reason or "a function that stays in the notebook reads what it sets"
+            each.reason = each.reason or "a function that stays in the notebook reads a name that it assigns"
 
 
 def _kinds(plan: Plan) -> None:
@@ -247,13 +247,13 @@ def _stays(line: PlanLine, seen: frozenset[str]) -> str:
         return line.reason
     found = line.facts
     if found.opaque:
-        return "it evaluates code, waits, or sets names inside an expression"
+        return "it evaluates code, awaits, or assigns names inside an expression"
     if found.deletes:
         return f"it deletes {', '.join(sorted(found.deletes))}"
     if odd := (found.loads & KERNEL_ONLY) - line.before:
-        return f"it reads {', '.join(sorted(odd))}, which only a notebook has"
+        return f"it reads {', '.join(sorted(odd))}, which exists only in a notebook"
     if lost := found.reads - seen - line.before:
-        return f"it reads {', '.join(sorted(lost))}, which has no value before"
+        return f"it reads {', '.join(sorted(lost))}, which has no value before it"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Whether the records of a model are as they were read, or hold what was learned from other rows before they enter."""
+"""Decide whether the records of a model contain values computed from other rows."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _same(left: pd.Series, right: pd.Series) -> np.ndarray:
 
 @contextmanager
 def _reading(space: dict[str, Any], change: Callable[[int, pd.DataFrame], pd.DataFrame]) -> Iterator[None]:
-    """Let pandas hand out changed tables, by whatever name the code knows its readers; each has the number of its call."""
+    """Make the readers of pandas return changed DataFrames, under any name; each has the number of its call."""
     plain = {name: getattr(pd, name) for name in READERS}
     count = [0]
 

@@ -1,4 +1,4 @@
-"""The author's functions that learn, written anew: they take what was learned in the training instead of learning again."""
+"""Rewrite the notebook's fitting functions so that they use values recorded in training."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _source(name: str, plan: Plan, functions: Functions) -> str:
         given.kwonlyargs.append(ast.arg(extra, ast.Name("Learned", ast.Load()) if extra == "learned" else None))
         given.kw_defaults.append(None)
     body = made.body[1:] if ast.get_docstring(made) is not None else made.body
-    made.body = [ast.Expr(ast.Constant(f"As `{name}` does, with what it learned from the training data.")), *body]
+    made.body = [ast.Expr(ast.Constant(f"Same as `{name}`, with the values learned from the training data.")), *body]
     return ast.unparse(ast.fix_missing_locations(made))
 
 

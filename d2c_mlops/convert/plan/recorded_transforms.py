@@ -1,4 +1,4 @@
-"""Rewrite statements that learn from the training data into ones that replay on a record what was learned."""
+"""Rewrite statements that fit on training data so that they apply the recorded values to a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn the author's preparation of the training data into one that replays on new records what was learned."""
+"""Rewrite the preparation of the training data so that it replays recorded values on new records."""
 
 from __future__ import annotations
 
@@ -146,13 +146,13 @@ class _Made:
 
 
 _WHY = (
-    ("learned.encode(", "with what it fitted"),
-    (".transform(", "with what it fitted"),
+    ("learned.encode(", "with the fitted values"),
+    (".transform(", "with the fitted values"),
     ("learned.codes(", "with the categories of the training data"),
     ("learned.dummies(", "with the categories of the training data"),
     ("learned.cut(", "with the edges of the training data"),
-    ("learned.keep(", "with the figures of the training data"),
-    ("learned.rows(", "but for every record"),
+    ("learned.keep(", "with the statistics of the training data"),
+    ("learned.rows(", "but for all records"),
 )
 
 
@@ -160,7 +160,7 @@ def _why(block: Block, lines: Sequence[tuple[str, Block | None]]) -> str:
     """Say why a step is repeated instead of called."""
     text = "\n".join(line for line, each in lines if each is block)
     whys = dict.fromkeys(why for sign, why in _WHY if sign in text)
-    return f"As {block.name} does, {' and '.join(whys)}" if whys else f"Of {block.name}, what a record needs"
+    return f"Same as {block.name}, {' and '.join(whys)}" if whys else f"Of {block.name}, what a record needs"
 
 
 def _living(lines: Sequence[tuple[str, Block | None]], features: str) -> list[tuple[str, Block | None]]:

@@ -1,4 +1,4 @@
-"""Which code learns from all rows at once, so that a record asked alone would get other features than in the training."""
+"""Find code that uses many rows at once, so that a single record would get other features."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _call(call: ast.Call, inference: Inference, around: ast.AST) -> str:
     if name == "transform" and is_grouped(owner, inference):
         return ".groupby(…).transform"
     if name in NEIGHBOURS and not across(call):
-        return f".{name} (it looks at the rows around)"
+        return f".{name} (it uses neighbouring rows)"
     if name in ("map", "replace") and call.args and (what := _counted(call.args[0], inference)):
         return f".{name} of {what}"
     return ""
@@ -194,6 +194,6 @@ def advice(found: Sequence[Site]) -> str:
     """Say what to do about code that learns on the way from a record to its features."""
     listed = ", ".join(str(each) for each in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
     return (
-        f"{listed} learns from all rows at once, so a record asked alone would get other features than in the training; "
-        "fit it once on the training rows in a cell of its own, and only apply it to other rows"
+        f"{listed} learns from all rows at once, so a single record would get other features than in training; "
+        "fit it once on the training rows in a separate cell, and only apply it to other rows"
     )

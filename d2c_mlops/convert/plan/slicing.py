@@ -1,4 +1,4 @@
-"""Follow a notebook from its end to its start: which statements make the names, and the columns, that are wanted."""
+"""Slice a notebook backwards: which statements define the requested names and columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group the lines of a plan into pieces: prose, the author's functions, steps that become functions, plain cells."""
+"""Group the lines of a plan into blocks: prose, functions, steps, plain cells."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _LISTS = ast.List | ast.Tuple | ast.Dict | ast.Set
 
 
 def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
-    """Work out what goes in and out; what cannot be told for certain stays a plain cell."""
+    """Compute inputs and outputs; code that is uncertain stays a plain cell."""
     if block.kind == "step" and all(line.role == "constant" for line in block.lines):
         block.kind = "plain"
     if block.kind != "step":
@@ -107,7 +107,7 @@ def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
         return
     outputs = [n for n in outputs if n not in lost]
     if not outputs:
-        yield from _plain(block, "nothing later uses what it does")
+        yield from _plain(block, "its results are not used later")
         return
     contested = plan.imports.contested & set(inputs)
     block.imports = [text for name in sorted(contested) if (text := _import_of(plan, name, block))]
@@ -135,7 +135,7 @@ def _leave_asides(found: Sequence[Block]) -> None:
         names = {name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)}
         readers = [each for name in names for each in _readers(name, found[place + 1 :])]
         if readers and all(_looks(*each) for each in readers):
-            block.kind, block.reasons = "plain", [*block.reasons, "only what is shown uses it"]
+            block.kind, block.reasons = "plain", [*block.reasons, "only outputs use it"]
             for line in block.lines:
                 line.kind = "show"
 

@@ -1,4 +1,4 @@
-"""Let mended code import what it uses by a plain line, where no other name of the notebook stands in the way."""
+"""Add an import line for the names that a fix uses, where no name of the notebook conflicts."""
 
 from __future__ import annotations
 

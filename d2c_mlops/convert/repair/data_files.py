@@ -1,4 +1,4 @@
-"""Match a file that a notebook wants with what lies in its folder and in the data folder, by name and by content."""
+"""Find the file that a notebook reads in its folder and the data folder, by name and by content."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class DataFiles:
             try:
                 there = (self.original / wanted.replace("\\", "/")).resolve()
                 if there.is_file():
-                    return there, "the path, seen from the original notebook"
+                    return there, "the path relative to the original notebook"
             except (OSError, ValueError):
                 pass
         if not name:
@@ -92,7 +92,7 @@ class DataFiles:
         best = [(own, file) for count, own, file in scored if count == shared]
         if shared < 2 or len({file.name for _, file in best}) > 1 or shared * LEAST_SHARE < best[0][0]:
             return None
-        return best[0][1], f"its columns ({shared} that the notebook uses)"
+        return best[0][1], f"its columns ({shared} are used by the notebook)"
 
 
 def base_of(wanted: str) -> str:
@@ -119,7 +119,7 @@ def _stem(name: str) -> str:
 _KEYS = (
     ("its name", lambda name: name),
     ("its name in another case", str.lower),
-    ("its name, separators and copy marks aside", _plain),
+    ("its name without separators and copy marks", _plain),
     ("its name with another suffix", _stem),
 )
 

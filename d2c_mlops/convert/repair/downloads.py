@@ -1,4 +1,4 @@
-"""Addresses that a notebook reads, found without running it; downloaded before it runs in isolation, and read from there."""
+"""Download the URLs that a notebook reads before it runs, and let it read the local copies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from d2c_mlops.convert.source.finding import Edit
 FOLDER = "fetched"  # beside the notebook: a cell may write a file of the same name
 TOTAL = 4 << 30  # bytes of all files of a notebook
 _SAVED = "__import__('d2c_mlops.saved_response', fromlist=['{0}']).{0}"
-_FIX = Fix("fetched", "", "", "the address is downloaded before the notebook runs, which has no network")
+_FIX = Fix("fetched", "", "", "the URL is downloaded before the run, which has no network access")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Fetched:
     def text(self) -> str:
         """Return it in a line."""
         if self.reason:
-            return f"cell {self.cell}: {shown(self.url)} was not fetched: {self.reason}"
+            return f"cell {self.cell}: {shown(self.url)} was not downloaded: {self.reason}"
         return f"cell {self.cell}: {shown(self.url)} is read from {self.file} ({self.size:,} bytes)"
 
 
@@ -75,7 +75,7 @@ def fetch(
     taken: Collection[str] = (),  # names of files that are beside the notebook
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Fetched]:
-    """Download what was found into `folder`, which is emptied first; what cannot be had is told, with the reason."""
+    """Download the sources into `folder`, which is emptied first; a failed download has a reason."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     made: dict[str, Fetched] = {}
@@ -92,7 +92,7 @@ def fetch(
                 checked(source.url)
                 name = source.output or f"{FOLDER}/{safe_name(source.url, names)}"
                 if source.output and source.output in {each.file for each in made.values()}:
-                    raise NotFetched(f"another address is downloaded into {source.output}")
+                    raise NotFetched(f"another URL is already downloaded to {source.output}")
                 names.add(name)
                 progress(f"fetching {shown(source.url)}")
                 target = folder / name
@@ -108,13 +108,13 @@ def fetch(
 
 
 def offers(context: RepairContext, fetched: Sequence[Fetched]) -> list[tuple[Fix, Proposal]]:
-    """Return proposals that let the notebook read the local copies; each is a mend that the report names."""
+    """Return proposals that let the notebook read the local copies; the report lists them as fixes."""
     files = {(each.url, each.cell): each.file for each in fetched if each.file}
     made = []
     for source in sources(context.subject):
         name = files.get((source.url, source.cell.index + 1))
         if name and not source.refusal and (edits := _edits(context, source, name)):
-            reason = f"{shown(source.url)} was downloaded before, and is read from {name}"
+            reason = f"{shown(source.url)} was downloaded before and is read from {name}"
             made.append((_FIX, Proposal(edits, reason)))
     return made
 
@@ -167,12 +167,8 @@ def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Ed
 def advice(fetched: Sequence[Mapping[str, Any]] | None) -> str:
     """Return what to do about a cell that wanted the network; `fetched` is None where nothing was to be fetched."""
     if fetched is None:
-        return (
-            "let d2c download it before the run: add --fetch; or download the file, and give its folder: --data FOLDER"
-        )
+        return "add --fetch to download it before the run, or download the file yourself and pass its folder: --data FOLDER"
     reasons = [f"{shown(each['url'])}: {each['reason']}" for each in fetched if each["reason"]]
     if reasons:
-        return f"{'; '.join(reasons)}. Download the file, and give its folder: --data FOLDER"
-    return (
-        "its address cannot be told without running the notebook: download the file, and give its folder: --data FOLDER"
-    )
+        return f"{'; '.join(reasons)}. Download the file and pass its folder: --data FOLDER"
+    return "its URL is only known when the notebook runs: download the file and pass its folder: --data FOLDER"

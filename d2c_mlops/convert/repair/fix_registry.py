@@ -1,4 +1,4 @@
-"""What a mend is: exact edits with a reason, proposed before a run or as the answer to its failure; found by discovery."""
+"""What a fix is: exact edits with a reason, proposed before a run or after a failure; fixes are discovered."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Node = TypeVar("Node", bound=ast.AST)
 
 @dataclass(frozen=True)
 class AppliedFix:
-    """One mend that was made; `cell` counts from 0, None for what touches no cell."""
+    """A fix that was applied; `cell` counts from 0, None if it changes no cell."""
 
     cell: int | None
     kind: str
@@ -32,13 +32,13 @@ class AppliedFix:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mend as plain JSON values; `cell` counts from 1."""
+        """Return the fix as JSON values; `cell` counts from 1."""
         return asdict(self) | {"cell": None if self.cell is None else self.cell + 1}
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a mender wants done: edits of cells, files to lay beside the notebook, distributions to install."""
+    """What a fix proposes: edits of cells, files to copy beside the notebook, distributions to install."""
 
     edits: tuple[Edit, ...] = ()
     reason: str = ""
@@ -61,7 +61,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class CellFailure:
-    """The facts of a failure in a cell."""
+    """The failure of a cell: exception, message, frames and nearby values."""
 
     cell: int
     kind: str
@@ -81,12 +81,12 @@ class CellFailure:
         return any(text in self.message for text in texts)
 
     def through(self, *texts: str) -> bool:
-        """Whether the failure came up inside a library file or function of that name."""
+        """Whether the failure was raised inside a library file or function of that name."""
         return any(text in place for text in texts for place in self.library)
 
 
 def cell_failure(cell: int, failure: Mapping[str, Any]) -> CellFailure:
-    """Read the facts of an exception as a child sent them; what is malformed is left out."""
+    """Parse the facts of an exception that the child process sent; malformed parts are dropped."""
     names = ("cell", "line", "end_line", "column", "end_column", "function")
     frames = tuple(Frame(**{name: one.get(name) for name in names}) for one in failure.get("frames", ()))
     return CellFailure(
@@ -107,7 +107,7 @@ def cell_failure(cell: int, failure: Mapping[str, Any]) -> CellFailure:
 
 @dataclass
 class RepairContext:
-    """A notebook between two runs, with all that a mender may ask."""
+    """The state of a repair between two runs, which fixes may read."""
 
     notebook: Notebook
     data_files: DataFiles
@@ -149,7 +149,7 @@ class RepairContext:
 
 
 def _rank(frame: Frame, node: ast.AST) -> int:
-    """0 the very node, 1 inside it, 2 around it, 3 on the same lines, 9 elsewhere."""
+    """Return 0 for the node itself, 1 inside it, 2 around it, 3 on the same lines, 9 elsewhere."""
     line = getattr(node, "lineno", None)
     if line is None:
         return 9
@@ -172,7 +172,7 @@ React = Callable[[RepairContext, CellFailure], Proposal | None]
 
 @dataclass(frozen=True)
 class Fix:
-    """One kind of mend: for which library, from which version on, and why."""
+    """A kind of fix: its library, the version that made it necessary, and the reason."""
 
     id: str
     library: str
@@ -190,24 +190,24 @@ class Fix:
 
 
 def before(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[Find], Fix]:
-    """Turn a generator of proposals into a mender that acts before a run."""
+    """Turn a generator of proposals into a fix that is applied before a run."""
     return lambda find: Fix(id, library, since, reason, find=find, order=order)
 
 
 def after(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[React], Fix]:
-    """Turn an answer to a failure into a mender."""
+    """Turn a function of a failure into a fix that is applied after the failure."""
     return lambda react: Fix(id, library, since, reason, react=react, order=order)
 
 
 @cache
 def registered_fixes() -> tuple[Fix, ...]:
-    """Find all menders of the modules under convert/mends."""
+    """Return all fixes of the modules in convert/repair/fixes."""
     package = importlib.import_module(FIXES_PACKAGE)
     found: dict[str, Fix] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for value in vars(importlib.import_module(f"{FIXES_PACKAGE}.{module.name}")).values():
             if isinstance(value, Fix) and found.setdefault(value.id, value) is not value:
-                raise ValueError(f"two menders share the id {value.id}")
+                raise ValueError(f"two fixes have the id {value.id}")
     return tuple(sorted(found.values(), key=lambda one: (one.order, one.id)))
 
 

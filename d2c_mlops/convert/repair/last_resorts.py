@@ -1,4 +1,4 @@
-"""Last resorts: a statement that failed before, or that only draws, is taken out, because no result depends on it."""
+"""Comment out a failing statement that no result depends on: it failed before, or only draws."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def failed_before(context: RepairContext, failure: CellFailure) -> Omission | No
     source = cell.source.split("\n")
     made = "\n".join(line if number < failed.lineno else f"# {line}" for number, line in enumerate(source, 1))
     edit = Edit(cell.index, 1, 0, len(source), len(source[-1].encode()), made)
-    reason = f"it failed with {failure.kind} when the notebook was saved too"
+    reason = f"it also failed with {failure.kind} when the notebook was saved"
     return Omission("failed-before", Proposal((edit,), reason), whole=True)
 
 

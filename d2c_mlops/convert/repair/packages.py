@@ -1,4 +1,4 @@
-"""Install what a notebook misses into a folder of its own, beside the installed libraries and never among them."""
+"""Install missing packages into a separate folder, never into the environment."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def install(distributions: Sequence[str], folder: Path) -> Installed:
     Only names are taken, with extras and versions, and only wheels: an installation runs no code of a package. The versions of the libraries in KEPT stay as they are. Raises Temporary where uv is missing.
     """
     if shutil.which("uv") is None:
-        raise Temporary("uv is not installed, so that no package can be added", next="pip install uv")
-    wrong = {name: "it is not the name of a distribution" for name in distributions if not _NAME.fullmatch(name)}
+        raise Temporary("uv is not installed, so no package can be installed", next="pip install uv")
+    wrong = {name: "it is not a valid distribution name" for name in distributions if not _NAME.fullmatch(name)}
     distributions = [name for name in distributions if name not in wrong]
     if not distributions:
         return Installed((), wrong)
@@ -84,7 +84,7 @@ def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[st
             command, capture_output=True, text=True, timeout=_SECONDS, env=kept, cwd=folder, check=False
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"no answer after {_SECONDS} s")
+        return subprocess.CompletedProcess(command, 1, "", f"no answer within {_SECONDS} s")
 
 
 def _version(name: str) -> str | None:

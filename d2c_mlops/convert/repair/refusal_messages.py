@@ -1,4 +1,4 @@
-"""Why a notebook cannot be revived, in words that name the cell and what a person can do."""
+"""Messages of refusals: why a notebook cannot be repaired, and what a person can do."""
 
 from __future__ import annotations
 
@@ -22,51 +22,50 @@ def absent(
     """Return the refusal of a cell whose module is not there; `tried` says why an installation failed; `image` is that of a container."""
     name = distribution_of(module)
     if module.startswith("ipywidgets"):
-        why, step = "it is interactive: it waits for a person at its widgets", "put the values into a parameters cell"
+        why, step = (
+            "the notebook is interactive: it waits for input in its widgets",
+            "put the values into a parameters cell",
+        )
     elif module.partition(".")[0] in OWN_NAMES:
-        why = f"`{module}` is not there; its name is that of a package of the author's own, so none is fetched from an index"
-        step = "give the folder that holds it: --data FOLDER (the repository's root)"
+        why = f"`{module}` is not available; its name is typical of a local package, so no package is installed from an index"
+        step = "pass the folder that contains it: --data FOLDER (the root of the repository)"
     elif name in tried:
         why, step = f"`{module}` is missing and {name} cannot be installed: {tried[name]}", "replace the package"
     elif image:
-        why, step = f"the image {image} has no `{module}`", f"add {name} to the image, and convert again"
+        why, step = f"the image {image} does not contain `{module}`", f"add {name} to the image and convert again"
     else:
         why = f"missing packages: {', '.join(missing)}"
-        step = "install them into the run's own folder: add --install"
+        step = "add --install to install them into the folder of this conversion"
     return Refusal(cell, why, step, failure.kind)
 
 
 def failed(
     failure: CellFailure, cell: int, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None = None
 ) -> Refusal:
-    """Return the refusal of a cell that fails, and that no mend fits; `fetched` is None where nothing was to be downloaded."""
+    """Return the refusal of a failing cell without a matching fix; `fetched` is None if no download was requested."""
     text = failure.message.splitlines()[0][:300] if failure.message else ""
     return Refusal(cell, f"{failure.kind}: {text}", _advice(failure, too_large, fetched), failure.kind)
 
 
 def _advice(failure: CellFailure, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None) -> str:
-    """What a person can do about a failure that no mend fits."""
+    """Return what a person can do about a failure without a matching fix."""
     if wants_network(failure):
         return downloads.advice(fetched)
     if "OSError" in failure.bases and "FileNotFoundError" in failure.bases:
         if beside := re.search(r"/convert/[^/]+/local/([^'\"]+)", failure.message):
             return (
-                f"a module of yours looks for {beside[1]} beside its own file, and only modules are copied: let the notebook hand "
-                "it the folder, or find the file from the working folder"
+                f"a local module reads {beside[1]} beside its own file, but only modules are copied: pass it the "
+                "folder as an argument, or read the file from the working folder"
             )
         large = ", ".join(one.name for one in too_large)
-        return (
-            f"these files are too large to be copied: {large}"
-            if large
-            else "give the folder of its data: --data FOLDER"
-        )
+        return f"these files are too large to copy: {large}" if large else "pass the folder of its data: --data FOLDER"
     gone = re.search(r"\b(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", failure.message)
     for change in live_changes() if gone else ():
         if gone and change.argument == gone[2] and change.path.rpartition(".")[2] == gone[1]:
-            return f"{gone[1]} has no `{gone[2]}` since {change.library} {change.since}: write {change.instead}, and convert again"
+            return f"{gone[1]} has no `{gone[2]}` since {change.library} {change.since}: use {change.instead} and convert again"
     if failure.kind == "EOFError":
         return "put the value into a parameters cell"
     if failure.kind == "NameError":
-        return "define the name above this cell, or take the cell out"
+        return "define the name above this cell, or remove the cell"
     where = next((f"line {frame.line}" for frame in reversed(failure.frames)), "the cell")
-    return f"mend {where} of the cell, and convert again"
+    return f"fix {where} of the cell and convert again"

@@ -1,4 +1,4 @@
-"""What came of a revival: the copy that runs, with every mend, or the cell and the reason why it cannot."""
+"""The result of a repair: the copy that runs with its fixes, or the failing cell and the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from d2c_mlops.convert.repair.fix_registry import AppliedFix
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a notebook cannot be revived: which cell (from 0), what is the matter, what a person can do."""
+    """Why a notebook cannot be repaired: the cell (from 0), the reason, and what a person can do."""
 
     cell: int | None
     why: str
@@ -27,9 +27,9 @@ class Refusal:
 
 @dataclass(frozen=True)
 class RepairResult:
-    """A revived notebook; `order` tells for each of its cells the place that it had in the original."""
+    """The result of a repair; `order` is the index in the original for each cell."""
 
-    status: str  # as is, revived or refused
+    status: str  # "as is", "revived" (repaired) or "refused"
     original: Path
     notebook: Path | None
     fixes: tuple[AppliedFix, ...] = ()
@@ -59,7 +59,7 @@ class RepairResult:
 
 
 class RepairRefused(Exception):
-    """The way out of the loop, with the refusal."""
+    """Ends the repair with a refusal."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.why)

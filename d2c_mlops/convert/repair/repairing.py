@@ -1,4 +1,4 @@
-"""Bring a copy of a notebook back to life on the installed libraries: run, mend what fails, run again; the original stays."""
+"""Repair a copy of a notebook: run it, fix what fails, run it again; the original is not changed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def repair_notebook(
     fetch_from: Sequence[str] = (),  # hosts of this network that may be asked
     progress: Progress = lambda text: None,
 ) -> RepairResult:
-    """Run a copy of a notebook, mending it until it runs; refused with the cell and the reason where that cannot be.
+    """Run a copy of a notebook and fix it until it runs; the result is a refusal with cell and reason if that fails.
 
     `timeout` is seconds for each run, `memory` bytes; `data` is a folder whose files may be laid beside the copy.
     """
@@ -78,7 +78,7 @@ def workplace(work: Path) -> Workplace:
 
 @dataclass
 class NotebookRepair:
-    """One revival: the notebook as it stands, what was mended, and the session it runs in."""
+    """The repair of one notebook: its current text, the applied fixes and the results of its cells."""
 
     notebook: Notebook
     work: Path
@@ -106,7 +106,7 @@ class NotebookRepair:
         self.folder = self.place.pristine
 
     def run(self) -> RepairResult:
-        """Go the whole way; whatever happens the original is not written to."""
+        """Repair the notebook; the original is never written."""
         try:
             self.refuse_what_never_ran()
             self.prepare()
@@ -119,7 +119,7 @@ class NotebookRepair:
         return self.result("revived" if self.fixes else "as is", None)
 
     def result(self, status: str, refusal: Refusal | None) -> RepairResult:
-        """Write the copy as far as it ran, and say what was done."""
+        """Write the copy as far as it ran, and return the result."""
         path = None
         if self.folder.exists() and self.notebook.is_python:
             path = self.folder / f"{self.original.path.stem}.ipynb"
@@ -142,12 +142,12 @@ class NotebookRepair:
         return made
 
     def refuse_what_never_ran(self) -> None:
-        """Other kernels, and notebooks without code."""
+        """Refuse notebooks for other kernels and notebooks without code."""
         if not self.notebook.is_python:
-            what = f"its kernel speaks {self.notebook.language.upper() if self.notebook.language == 'r' else self.notebook.language}, not Python"
-            raise RepairRefused(Refusal(None, what, "rewrite it in Python, or run it as it is with its own kernel"))
+            what = f"its kernel language is {self.notebook.language.upper() if self.notebook.language == 'r' else self.notebook.language}, not Python"
+            raise RepairRefused(Refusal(None, what, "port it to Python, or run it with its own kernel"))
         if not any(cell.source.strip() for cell in self.notebook.code):
-            raise RepairRefused(Refusal(None, "it has no code", "nothing is to be converted"))
+            raise RepairRefused(Refusal(None, "the notebook has no code cells", "choose a notebook with code"))
 
     def prepare(self) -> None:
         """Copy the folder; the files left out for their size are named if a cell wants them."""
@@ -165,7 +165,7 @@ class NotebookRepair:
             self.fetch_sources()
 
     def fetch_sources(self) -> None:
-        """Download the addresses that can be told, and let the notebook read the copies."""
+        """Download the URLs that can be inferred, and let the notebook read the copies."""
         beside = {each.relative_to(self.folder).as_posix() for each in self.folder.rglob("*") if each.is_file()}
         place = self.work / "fetched"
         found = list(addresses.sources(self.context(None).subject))
@@ -177,7 +177,7 @@ class NotebookRepair:
         self.accept(downloads.offers(self.context(None), self.fetched))
 
     def before(self) -> None:
-        """Make the mends that need no failure, until none is left; install what is allowed."""
+        """Apply the fixes that need no failure, until none is left; install packages where allowed."""
         for _ in range(12):
             context = self.context(None)
             found = [
@@ -193,9 +193,9 @@ class NotebookRepair:
         problem = next((cell for cell in self.notebook.code if cell.problem is not None), None)
         if problem is not None and problem.problem is not None:
             why = f"line {problem.problem.line}: {problem.problem.message}"
-            kind = "it was never valid Python" if problem.problem.kind == "invalid" else "it is written in Python 2"
+            kind = "it is not valid Python" if problem.problem.kind == "invalid" else "it is Python 2 code"
             raise RepairRefused(
-                Refusal(self.at(problem.index), f"{kind}: {why}", "mend the cell by hand", "SyntaxError")
+                Refusal(self.at(problem.index), f"{kind}: {why}", "fix the cell by hand", "SyntaxError")
             )
         own = [each.stem for folder in self.place.packages[:-1] for each in folder.iterdir()]
         self.missing = needed(self.context(None), self.folder, own)
@@ -203,7 +203,7 @@ class NotebookRepair:
             self.add_packages(self.missing)
 
     def offers(self, fix: Fix, context: RepairContext) -> list[Proposal]:
-        """Ask one mender; what goes wrong inside it is its own affair."""
+        """Return the proposals of a fix; an error inside the fix is only reported."""
         try:
             return list(fix.find(context)) if fix.find else []
         except Exception:
@@ -211,7 +211,7 @@ class NotebookRepair:
             return []
 
     def accept(self, offers: Sequence[tuple[Fix, Proposal]]) -> bool:
-        """Make proposals at once and write them down; False where nothing changed or the state was there before."""
+        """Apply and record proposals; False if nothing changed or the state occurred before."""
         old = self.notebook
         new = apply(old, [edit for _, offer in offers for edit in offer.edits])
         laid = [pair for _, offer in offers for pair in offer.files if not (self.folder / pair[1]).exists()]
@@ -232,7 +232,7 @@ class NotebookRepair:
         return True
 
     def note(self, fix: Fix, offer: Proposal, old: Notebook) -> None:
-        """Write down a mend with the lines that it changed, before and after."""
+        """Record a fix with the changed lines, before and after."""
         cells = list(dict.fromkeys(edit.cell for edit in offer.edits))
         reason = offer.reason or fix.reason
         for index in cells:
@@ -243,19 +243,21 @@ class NotebookRepair:
                 continue
             self.fixes.append(AppliedFix(self.at(index), fix.id, was, now, reason))
         for file, name in offer.files:
-            self.fixes.append(AppliedFix(None, fix.id, "", name, reason or f"{file.name} is laid beside the notebook"))
+            self.fixes.append(
+                AppliedFix(None, fix.id, "", name, reason or f"{file.name} is copied beside the notebook")
+            )
 
     def at(self, index: int) -> int:
-        """Return the place that a cell had in the original."""
+        """Return the index of a cell in the original."""
         return self.order[index]
 
     def context(self, session: Session | None) -> RepairContext:
-        """Show the menders the notebook as it stands."""
+        """Return the current state for the fixes."""
         kinds: Callable[[Sequence[str]], Mapping[str, str]] = session.kinds if session is not None else lambda names: {}
         return RepairContext(self.notebook, self.data_files, self.install, frozenset(self.tried), kinds)
 
     def add_packages(self, wanted: Sequence[str]) -> list[str]:
-        """Install distributions into the run's own folder; remember those for which none fits."""
+        """Install distributions into the folder of this conversion; record those that cannot be installed."""
         self.progress(f"installing {', '.join(wanted)}")
         done = install_packages(wanted, self.place.packages[-1])
         self.installed += [one for one in done.made if one not in self.installed]
@@ -268,16 +270,20 @@ class NotebookRepair:
         return [name for name in wanted if name not in done.failed]
 
     def run_until_it_runs(self) -> None:
-        """Run; mend and go on in the same session; end with one clean run from the top."""
+        """Run and fix in the same session until one run from the top needs no fix."""
         while self.runs < MAX_RUNS:
             if self.run_once():
                 return
         raise RepairRefused(
-            Refusal(None, f"it still fails after {self.runs} runs", "read the mends, and mend the rest by hand")
+            Refusal(
+                None,
+                f"the notebook still fails after {self.runs} runs",
+                "read the applied fixes, and fix the remaining failures by hand",
+            )
         )
 
     def run_once(self) -> bool:
-        """Run from the top, going on after mends; True where all cells ran without any mend on the way."""
+        """Run from the top and continue after fixes; True if all cells ran without a fix."""
         self.runs += 1
         self.results.clear()
         folder = self.place.fresh()
@@ -312,7 +318,7 @@ class NotebookRepair:
         return clean
 
     def lay(self, folder: Path) -> None:
-        """Lay files that were added to the copied folder into the running one too."""
+        """Copy files that were added to the copied folder into the running one too."""
         for file in self.data_files.files(self.folder):
             place = folder / file.relative_to(self.folder)
             if not place.exists():
@@ -320,34 +326,34 @@ class NotebookRepair:
                 shutil.copyfile(file, place)
 
     def run_cell(self, session: Session, cell: Cell) -> CellRun:
-        """Run one cell; a child that does not come back is a refusal."""
+        """Run one cell; a child process that ends is a refusal."""
         try:
             done = session.run(cell.index, cell.source)
         except Stopped as stopped:
             ended = stopped.ended
             self.seconds += ended.seconds
             steps = {
-                "timeout": "shorten the loop or the data of this cell, or give it longer: --timeout SECONDS",
-                "memory": "work on a part of the data, or give it more: --memory GB",
+                "timeout": "reduce the loop or the data of this cell, or raise the limit: --timeout SECONDS",
+                "memory": "use a part of the data, or raise the limit: --memory GB",
             }
-            step = steps.get(ended.status, "run the cell by itself and see what ends the process")
+            step = steps.get(ended.status, "run the cell alone to see what ends the process")
             raise RepairRefused(Refusal(self.at(cell.index), ended.says, step, ended.status)) from stopped
         self.seconds += done.seconds
         return done
 
     def fix_copies(self, session: Session, done: CellRun) -> bool:
-        """Mend assignments to copies that pandas warned about while a cell ran."""
+        """Fix assignments to copies about which pandas warned while a cell ran."""
         accepted = False
         for place in done.chained:
             index = place["cell"]
             if isinstance(index, int) and 0 <= index < len(self.notebook.cells):
                 offer = chained(self.context(session), self.notebook.cells[index], place["line"], place["end_line"])
-                fix = Fix("copy-on-write", "pandas", "3.0", "the value went into a copy")
+                fix = Fix("copy-on-write", "pandas", "3.0", "the value was written to a copy")
                 accepted = (offer is not None and self.accept([(fix, offer)])) or accepted
         return accepted
 
     def fix_failure(self, session: Session, failure: CellFailure) -> bool:
-        """Ask the menders in turn until one changes something; True where the run has to start again."""
+        """Try the fixes in order until one changes something; True if the run must start again."""
         if len(self.fixes) >= MAX_FIXES:
             self.refuse(failure)
         for fix in registered_fixes():
@@ -395,7 +401,7 @@ class NotebookRepair:
         if state in self.seen:
             return False
         self.seen.add(state)
-        why = f"`{failure.name}` is used in cell {self.at(target) + 1} and defined in cell {self.at(source) + 1}: it ran out of order"
+        why = f"`{failure.name}` is used in cell {self.at(target) + 1} and defined in cell {self.at(source) + 1}: the cells were run out of order"
         self.fixes.append(AppliedFix(self.at(source), "order", f"cell {source + 1}", f"cell {target + 1}", why))
         self.order = order
         self.notebook = replace(self.notebook, cells=tuple(replace(cell, index=i) for i, cell in enumerate(cells)))

@@ -1,4 +1,4 @@
-"""Rewrite what a change took away and no single name stands for; looked up by the path of the change."""
+"""Replacements for removed APIs that need more than another name; looked up by the path of the change."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ IMPORTED: dict[str, tuple[str, str]] = {  # path that is gone: what to import, w
 
 @dataclass(frozen=True)
 class Replacement:
-    """One rewrite for the changes whose path matches."""
+    """A replacement for the API changes whose path matches."""
 
     pattern: re.Pattern[str]
     replacement: Replace
@@ -85,7 +85,7 @@ _REPLACEMENTS: list[Replacement] = []
 
 
 def replacement(pattern: str) -> Callable[[Replace], Replace]:
-    """Register a function for changes whose path, and argument behind a `|`, match wholly."""
+    """Register a replacement for the changes whose path, and argument after a `|`, match fully."""
 
     def register(function: Replace) -> Replace:
         _REPLACEMENTS.append(Replacement(re.compile(pattern), function))
@@ -96,7 +96,7 @@ def replacement(pattern: str) -> Callable[[Replace], Replace]:
 
 @cache
 def _replacements() -> list[Replacement]:
-    """Find the rewrites of all modules under convert/rewritings."""
+    """Return the replacements of all modules in convert/repair/replacements."""
     package = importlib.import_module(REPLACEMENTS_PACKAGE)
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{REPLACEMENTS_PACKAGE}.{module.name}")
@@ -104,7 +104,7 @@ def _replacements() -> list[Replacement]:
 
 
 def replacement_edits(path: str, cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    """Return the edits of the first rewrite that knows the path; none where no rewrite does."""
+    """Return the edits of the first replacement that matches the path; none if no replacement matches."""
     for one in _replacements():
         if one.pattern.fullmatch(path):
             edits = one.replacement(cell, node)
@@ -114,7 +114,7 @@ def replacement_edits(path: str, cell: Cell, node: ast.Attribute | ast.Call) -> 
 
 
 def call_of(cell: Cell, node: ast.AST) -> ast.Call | None:
-    """Return the call of an attribute: the node itself, or what calls it."""
+    """Return the call of an attribute: the node itself or its parent."""
     if isinstance(node, ast.Call):
         return node
     above = parent_of(cell, node)

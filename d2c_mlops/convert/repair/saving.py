@@ -1,4 +1,4 @@
-"""Write a revived notebook in nbformat 4, and keep aside what the original showed when it was saved."""
+"""Write the repaired notebook in nbformat 4, and store the saved outputs of the original for comparison."""
 
 from __future__ import annotations
 

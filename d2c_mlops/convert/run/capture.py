@@ -1,4 +1,4 @@
-"""In the child: read values as they lie in memory, without calling any Python code of the notebook or of its libraries."""
+"""Read values from memory in the child process, without calling Python code of the notebook or its libraries."""
 
 # All private names of pandas are used here; tested with pandas >=3.0,<3.2, to which settings.ini bounds it.
 # The child executes this source before the first cell in a namespace with builtins of its own, which no module, class or frame
@@ -42,7 +42,9 @@ except ImportError:
 DEEPEST = 6
 LONGEST = 20_000  # elements of a list or dict that are looked at
 SAFE = 2**53  # integers beyond it are not exact in a float
-IN_MEMORY = "its trees lie in the memory of its library; what it predicts is compared where a name holds it"
+IN_MEMORY = (
+    "its trees are stored inside its library; its predictions are compared where the notebook assigns them to a name"
+)
 HEAP_TYPE = 1 << 9  # set for classes that Python code made, and can change
 
 mro_of = vars(type)["__mro__"].__get__
@@ -138,7 +140,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
         try:
             return read(*given)
         except (Exception, RecursionError):
-            return other("a value that cannot be read as it lies in memory")
+            return other("a value whose memory layout is not supported")
 
     def form(value: Any, depth: int) -> dict[str, Any]:
         return attempt(form_of, value, depth)
@@ -155,7 +157,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             manager = (state(value) or {})["_mgr"]
             held = state(manager) if is_a(manager, SingleBlockManager) else None
             if held is None:
-                return other("a Series of another make")
+                return other("an unsupported kind of Series")
             values = column(values_of(held["blocks"][0]))
             if values["t"] == "other":
                 return values
@@ -165,7 +167,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
         if is_a(value, moment) or is_a(value, date) or is_a(value, timedelta) or kind is Decimal:
             return {"t": "text", "v": text(value)}
         if depth >= DEEPEST:
-            return other("nested too deep")
+            return other("nested too deeply")
         for base, read in ((dict, dict.items), (list, list.__iter__), (tuple, tuple.__iter__), (set, set.__iter__),
                            (frozenset, frozenset.__iter__)):  # fmt: skip
             if is_a(value, base):
@@ -181,17 +183,17 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
         if base is dict:
             names = [text(key) for key, _ in elements]
             if any(name is None for name in names):
-                return other("a dict with keys of other kinds")
+                return other("a dict with unsupported keys")
             return {"t": "dict", "names": names, "parts": [form(each, depth + 1) for _, each in elements]}
         if base in (list, tuple):
             return {"t": "list", "parts": [form(each, depth + 1) for each in elements]}
         found = [text(each) for each in elements]
-        return other("a set of other values") if None in found else texts(sorted(each or "" for each in found))
+        return other("a set with unsupported values") if None in found else texts(sorted(each or "" for each in found))
 
     def frame(value: Any) -> dict[str, Any]:
         manager = (state(value) or {})["_mgr"]
         if not is_a(manager, BlockManager):
-            return other("a table of another make")
+            return other("an unsupported kind of DataFrame")
         columns, rows = axes_of(manager)
         parts: list[dict[str, Any]] = [other("")] * length(columns)
         for block in blocks_of(manager):
@@ -202,7 +204,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             for row, place in enumerate(places):
                 parts[place] = array(held[row]) if many else attempt(column, held)
         if parts and all(part["t"] == "other" for part in parts):
-            return other("a table of other objects")
+            return other("a DataFrame with unsupported objects")
         names = [text(each) for each in elements(columns)]
         whole = [each if each is not None else "?" for each in names]
         return {"t": "frame", "names": [*whole, "index"], "parts": [*parts, attempt(index, rows)]}
@@ -237,7 +239,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             return {"t": "list", "parts": [array(held["_data"]), array(held["_mask"])]}
         if is_a(value, IntervalArray):
             return {"t": "list", "parts": [sides(held["_left"]), sides(held["_right"])]}
-        return other("an array of another make")
+        return other("an unsupported kind of array")
 
     def array(value: Any) -> dict[str, Any]:
         dtype, shape = dtype_of(value), [*shape_of(value)]
@@ -257,7 +259,9 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             data = object_bytes(numpy_array(numbers, "float64"))
             return keep("<f8", [len(found)] if shape is None else shape, data)
         words = [each if type(each) is str else text(each) for each in found]
-        return other("an array of other objects") if None in words else texts([each or "" for each in words], shape)
+        return (
+            other("an array of unsupported objects") if None in words else texts([each or "" for each in words], shape)
+        )
 
     def fitted(value: Any, depth: int) -> dict[str, Any]:
         if is_a(value, type):
@@ -346,7 +350,7 @@ def scalar(value: Any) -> dict[str, Any]:
     found = real(value)
     if found is None or not isfinite(found) or abs(found) > SAFE:
         word = text(value)
-        return other("a scalar of another kind") if word is None else {"t": "text", "v": word}
+        return other("an unsupported kind of scalar") if word is None else {"t": "text", "v": word}
     return {"t": "number", "v": found}
 
 

@@ -1,4 +1,4 @@
-"""Run cells one by one for a parent process: an IPython shell without a kernel, spoken to over two pipes."""
+"""Run cells one by one in the child process, in an IPython shell without a kernel, over two pipes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class CapturedStream:
         """Do nothing: texts are recorded as they come."""
 
     def isatty(self) -> bool:
-        """Say that nobody is watching."""
+        """Return that no terminal is attached."""
         return False
 
     def fileno(self) -> int:
@@ -193,11 +193,11 @@ def _close_figures() -> None:
 
 
 def refuse_questions() -> None:
-    """Let `input()` and `getpass()` fail with a clear message: nobody is there to answer."""
+    """Make `input()` and `getpass()` fail with a clear message, because nobody can answer."""
     import getpass
 
     def refused(prompt: object = "", *args: object, **rest: object) -> str:
-        raise EOFError(f"the cell asks a person for input ({str(prompt)[:80]!r}), and nobody is there to answer")
+        raise EOFError(f"the cell waits for input ({str(prompt)[:80]!r}), which is not available in an unattended run")
 
     builtins.input = refused
     getpass.getpass = refused
@@ -247,7 +247,7 @@ def _place(code: types.CodeType, at: tuple[int | None, ...]) -> dict[str, Any]:
 
 
 def facts(error: BaseException) -> dict[str, Any]:
-    """Return what a mend may want to know of an exception: its kind, message, places, and the values around it."""
+    """Return the facts of an exception that fixes use: kind, message, places and nearby values."""
     frames: list[dict[str, Any]] = []
     library: list[str] = []
     strings: dict[str, str] = {}
@@ -345,7 +345,7 @@ def private(name: str) -> dict[str, Any]:
 
 
 def serve(source: int, sink: int, plots: bool, extra: list[str], proof: bool) -> None:
-    """Answer the parent's requests until it goes away; a thread of its own speaks with it, this one runs the cells.
+    """Serve the parent's requests until it exits; a control thread communicates, this thread runs the cells.
 
     `extra` are folders to import from. With `proof`, results are read by code that was bound before the first cell.
     """

@@ -1,4 +1,4 @@
-"""In the child: the thread that speaks with the parent. It signs its answers, and no cell runs on its stack."""
+"""The control thread of the child process: it signs its responses, and no cell runs on its stack."""
 
 # The child executes this source, like that of `capture`, in a namespace of its own before the first cell. See there for the rules.
 

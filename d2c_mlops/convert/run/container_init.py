@@ -1,4 +1,4 @@
-"""First process of a container that runs foreign code: limits, the environment, and an end with its caller; standard library alone."""
+"""First process of a container for untrusted code: sets limits and environment; standard library only."""
 
 # Runs with the image's own Python. The one argument is a JSON object: `command` (its first word is replaced by this interpreter),
 # `environment`, `seconds`, `memory` and `file_size` (bytes), `processes`. Standard input is a pipe of the caller: when nobody holds

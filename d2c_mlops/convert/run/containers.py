@@ -1,4 +1,4 @@
-"""Isolation in a container of docker or podman: the engine, the image, the command line, and the proof that it isolates."""
+"""Isolation in a docker or podman container: engine, image, command line and a test of the isolation."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ for name in libraries:
 for place in ("/", "/etc", "/usr", "/var/tmp", sys.prefix, sys.argv[2]):
     try:
         with open(os.path.join(place, ".d2c-check"), "w"):
-            found["open"].append("files of %s can be written" % place)
+            found["open"].append("files of %s are writable" % place)
     except OSError:
         pass
 if [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line] not in ([], ["lo"]):
     found["open"].append("it has a network")
 if int(status["CapEff"], 16) or status["NoNewPrivs"].strip() != "1":
-    found["open"].append("it has privileges, or may gain some")
+    found["open"].append("it has privileges or may gain privileges")
 if os.path.exists("/proc/%s/environ" % sys.argv[3]) and sys.argv[4] in open("/proc/%s/cmdline" % sys.argv[3]).read():
-    found["open"].append("processes of this machine are seen")
+    found["open"].append("processes of this machine are visible")
 with open("answer.json", "w") as file:
     json.dump(found, file)
 """
@@ -167,7 +167,7 @@ def box(image: str) -> Box:
     if not running:
         said = [Failure(f"{engine}: {_reason(engine)}") for engine in ENGINES]
         raise UsageError(
-            "neither docker nor podman works on this machine, so that no container can be started",
+            "neither docker nor podman works on this machine, so no container can be started",
             where=f"--container {image}", failures=said, next="start Docker, install podman, or pass --trust if you trust its author",
         )  # fmt: skip
     holding = [engine for engine in running if _ask(engine, "image", "inspect", image).returncode == 0]
@@ -187,8 +187,8 @@ def box(image: str) -> Box:
             raise UsageError(f"{engine} does not isolate on this machine: {'; '.join(found['open'])}",
                              where=f"--container {image}", next="update the engine, or use another one")  # fmt: skip
         if found["missing"]:
-            raise UsageError(f"the image lacks what a notebook is run with: {', '.join(found['missing'])}",
-                             where=f"--container {image}", next=f"build an image that has it: {BUILD}")  # fmt: skip
+            raise UsageError(f"the image lacks required packages: {', '.join(found['missing'])}",
+                             where=f"--container {image}", next=f"build an image that contains them: {BUILD}")  # fmt: skip
         return Box(engine, image, options, tuple(sorted(found["versions"].items())), found["python"])
     raise UsageError(f"{engine} cannot run Python in the image {image}: {why}", where=f"--container {image}",
                      next=f"use an image with python3 and the libraries: {BUILD}")  # fmt: skip
@@ -240,7 +240,7 @@ def _check(trial: Box) -> tuple[dict[str, Any] | None, str]:
                 None,
                 why
                 if asked.returncode
-                else f"what it wrote into {folder} is not seen here: share the folder with the engine",
+                else f"files that it wrote to {folder} are not visible here: share the folder with the container engine",
             )
         found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         return found, ""

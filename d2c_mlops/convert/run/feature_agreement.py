@@ -1,4 +1,4 @@
-"""Whether a record gets the same features asked alone, with one other, and among the whole table."""
+"""Check that a record gets the same features alone, in a pair, and in the whole table."""
 
 from __future__ import annotations
 
@@ -102,22 +102,22 @@ def _pairs(order: np.ndarray, count: int) -> list[list[int]]:
 def _compare(
     prepare: Callable[[pd.DataFrame], Any], raw: pd.DataFrame, whole: Any, rows: list[int], scale: np.ndarray | None
 ) -> None:
-    asked = "alone" if len(rows) == 1 else f"together with record {rows[1] + 1}"
+    grouping = "alone" if len(rows) == 1 else f"together with record {rows[1] + 1}"
     features = prepare(raw.iloc[rows].reset_index(drop=True))  # as records come: numbered anew
     expected = _rows_of(whole, rows)
     if isinstance(features, pd.DataFrame) and isinstance(expected, pd.DataFrame):
         if list(features.columns) != list(expected.columns):
-            raise Disagreement(f"record {rows[0] + 1} asked {asked} has other columns than in the whole table")
+            raise Disagreement(f"record {rows[0] + 1} {grouping} has other columns than in the whole table")
     left, right = dense(features), dense(expected)
     if left.shape != right.shape:
-        raise Disagreement(f"record {rows[0] + 1} asked {asked} has {left.shape}, not {right.shape} features")
+        raise Disagreement(f"record {rows[0] + 1} {grouping} has features of shape {left.shape}, not {right.shape}")
     wrong = differing(left, right, scale)
     if wrong.any():
         where = tuple(int(each[0]) for each in np.nonzero(wrong))
         names = getattr(expected, "columns", None)
         column = str(names[where[-1]]) if names is not None else f"feature {where[-1] + 1}"
         raise Disagreement(
-            f"record {rows[where[0]] + 1} asked {asked} gets {_shown(left[where])} as {column}, "
+            f"record {rows[where[0]] + 1} {grouping} gets {_shown(left[where])} as {column}, "
             f"{_shown(right[where])} in the whole table"
         )
 
@@ -132,7 +132,7 @@ def dense(values: Any) -> np.ndarray:
 
 
 def _scale(whole: Any) -> np.ndarray | None:
-    """The largest value of each feature, without which no last digit can be told from a difference."""
+    """Return the largest value of each feature, the scale for rounding differences."""
     if hasattr(whole, "toarray"):
         return np.asarray(abs(whole).max(axis=0).todense()).ravel()
     values = np.asarray(whole)

@@ -1,4 +1,4 @@
-"""Whether the rows that a model is judged on are rows that it was fitted on, seen while it is trained."""
+"""Check at training time whether the evaluation rows were used in the fit."""
 
 from __future__ import annotations
 

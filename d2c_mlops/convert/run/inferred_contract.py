@@ -1,4 +1,4 @@
-"""A contract inferred from what was seen: types, ranges, categories, what may be missing."""
+"""Infer a contract from observed data: types, ranges, categories, nullable columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def contract_of(name: str, inputs: pd.DataFrame, outputs: dict[str, Any], taken:
     key = "record_id"
     while key in taken:
         key = f"_{key}".replace("__", "_x_")
-    keyed = {"name": key, "kind": "string", "description": "Identifier of the record, given back with the answer",
+    keyed = {"name": key, "kind": "string", "description": "Identifier of the record, returned with the prediction",
              "max_length": 64, "example": "1"}  # fmt: skip
     return {
         "name": name,
@@ -81,7 +81,7 @@ def typical(known: pd.Series) -> Any:
 def kind_of(known: pd.Series) -> str:
     """Return the kind of value that a column holds; raises ValueError for what no contract can say."""
     if not len(known):
-        raise ValueError(f"{known.name} is empty throughout")
+        raise ValueError(f"{known.name} has only missing values")
     if pd.api.types.is_bool_dtype(known):
         return "boolean"
     if pd.api.types.is_integer_dtype(known):
@@ -106,7 +106,7 @@ def output_of(model: Any, answers: Any, features: Any) -> dict[str, Any]:
     flat = np.asarray(answers)
     flat = flat.reshape(len(flat), -1)
     if flat.shape[1] != 1:
-        raise ValueError("the estimator gives several values a record")
+        raise ValueError("the estimator returns several values per record")
     field = field_of("prediction", pd.Series(flat[:, 0]).infer_objects())
     classes = getattr(model, "classes_", None)
     labels = getattr(model, "cluster_centers_", None)

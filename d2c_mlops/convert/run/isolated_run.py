@@ -1,4 +1,4 @@
-"""Run foreign code in a process of its own: a copy of its folder, a cleaned environment, limits, and nothing left behind."""
+"""Run untrusted code in an isolated process: a copy of its folder, a clean environment, and limits."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ class ChildEnded:
     def says(self) -> str:
         """Why it ended, in words."""
         words = {
-            "timeout": "it ran longer than its time limit",
-            "memory": "it used more memory than its limit",
+            "timeout": "it exceeded its time limit",
+            "memory": "it exceeded its memory limit",
             "processes": f"it started more than {_PROCESSES} processes",
-            "forged": "something else than its answers was written to the pipe on which it answers",
+            "forged": "unexpected data was written to its response pipe",
         }
         if self.status in words:
             return words[self.status]
@@ -81,7 +81,7 @@ class ChildEnded:
             name = signal.Signals(-self.returncode).name
             return f"its process was ended by {name}"
         if self.forbidden:
-            return f"it used {self.forbidden}, with which results can be forged"
+            return f"it used {self.forbidden}, which can forge results"
         return f"its process ended with exit code {self.returncode}"
 
 
@@ -329,7 +329,7 @@ class Child:
         return ChildEnded(status, code, time.monotonic() - self.began, output)
 
     def _end_container(self, box: Box, status: str) -> ChildEnded:
-        """End a container: it ends when nobody holds its standard input any more, or by force."""
+        """Stop a container: close its standard input, or kill it."""
         self.hang_up()
         try:
             code = self.process.wait(_PATIENCE)

@@ -1,4 +1,4 @@
-"""Isolation of foreign code: the means that this system has, what each protects, and the command that applies it."""
+"""Isolation modes of this system: what each protects, and the command that applies it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SIGNAL_SCOPE = 6  # version of Landlock's interface that keeps signals inside
 PROPERTIES = {
     "writing": "files outside its copy cannot be changed or deleted",
     "reading": "files outside its copy and the installed libraries cannot be read",
-    "network": "no connection can be opened, nor a socket of this machine reached",
+    "network": "no connection can be opened, and no socket of this machine can be reached",
     "processes": "no other process can be read, traced or signalled",
     "environment": "your environment variables cannot be read",
-    "ending": "all that it starts ends with it",
+    "ending": "all processes that it starts end with it",
     "limits": "time, memory, file size and number of processes are limited",
 }
 ALL = frozenset(PROPERTIES)
@@ -64,9 +64,9 @@ class Mode:
     def summary(self) -> str:
         """Return the mode and what it leaves open, in a line."""
         missing = [PROPERTIES[name] for name in PROPERTIES if name not in self.protects]
-        text = self.label if not missing else f"{self.label}; it does not give: {'; '.join(missing)}"
+        text = self.label if not missing else f"{self.label}; not protected: {'; '.join(missing)}"
         if self.name.startswith(PREFIX) and (other := box(self.name.removeprefix(PREFIX)).differences):
-            text += f"; proved for the libraries of the image: {', '.join(other)}"
+            text += f"; verified with the library versions of the image: {', '.join(other)}"
         return text
 
 
@@ -93,10 +93,10 @@ def mode(name: str) -> Mode:
         return Mode(name, ALL, CONTAINER.needs)
     known = {each.name: each for each in (*modes(), NONE)}
     if name not in known:
-        raise UsageError(f"there is no isolation mode {name!r}", next=f"use one of: {', '.join(known)}")
+        raise UsageError(f"unknown isolation mode {name!r}", next=f"use one of: {', '.join(known)}")
     if name != TRUSTED and not works(name):
         raise UsageError(
-            f"isolation by {name} does not work on this machine", where="isolation", next=known[name].needs
+            f"the isolation mode {name} does not work on this machine", where="isolation", next=known[name].needs
         )
     return known[name]
 
@@ -107,7 +107,7 @@ def best() -> Mode:
         if works(each.name):
             return each
     raise UsageError(
-        "this system has no means to isolate foreign code: a notebook could read, change and send what you can",
+        "this system cannot isolate untrusted code: a notebook could read, change and send all that you can",
         where="isolation",
         next="pass --container IMAGE (docker or podman), install bubblewrap (Linux), or pass --trust if you trust its author",
     )

@@ -1,4 +1,4 @@
-"""Start a command inside Linux namespaces or under Landlock with seccomp; run as a script, with the standard library alone."""
+"""Start a command in Linux namespaces or under Landlock with seccomp; a script with the standard library only."""
 
 # The one argument is a JSON object: `mode` (namespaces or landlock), `command`, `folder` (working directory), `writable` and
 # `readable` (lists of paths), `scratch` (bytes of memory that /tmp and /dev/shm may take). The exit code is the command's, or

@@ -1,4 +1,4 @@
-"""Packages of the author's own, beside the notebook or above it: found, copied for its runs, never fetched from an index."""
+"""Find the author's own packages beside or above the notebook and copy them for its runs."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def on_index(name: str, notebook: Notebook, roots: Sequence[Path]) -> str:
         return f"{known.get(name, name)} on the package index"
     for text, where in _asked(notebook, roots):
         if _plain(name) in {_plain(re.split(r"[=<>!~\[; ]", word)[0]) for word in text.split()}:
-            return f"{name} on the package index, which {where} asks for"
+            return f"{name} on the package index, required by {where}"
     return ""
 
 
@@ -172,10 +172,10 @@ def decide(
     if twice:
         name = twice[0][0]
         raise DataRefused(
-            "a name of the author's own is also a package of others",
+            "a module name is ambiguous: a local module and a package have it",
             where=str(notebook.path),
             failures=[failure for _, failure in twice],
-            next=f"say which is meant: --local {name} for the file beside the notebook, --index {name} for the package",
+            next=f"choose one: --local {name} for the file beside the notebook, --index {name} for the package",
             cell=next((cells[ambiguous] for ambiguous, _ in twice if ambiguous in cells), 0),
         )
     return {name: each for name, each in found.items() if name not in index}

@@ -1,4 +1,4 @@
-"""In a process of its own: run the converted cells, see which types go in and out, and try how a model can be built."""
+"""Run the converted cells in an isolated process, record types, and test which model can be built."""
 
 from __future__ import annotations
 
@@ -209,11 +209,11 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     parameters = candidate["parameters"]
     done, took = _trained_once(candidate, space)
     raw, model, features = done["records"], done["model"], done["features"]
-    _need(isinstance(raw, pd.DataFrame) and len(raw) > 1, "the start is no table")
-    _need(all(isinstance(name, str) and name.strip() for name in raw.columns), "column names are no texts")
-    _need(raw.columns.is_unique, "two columns of the records have one name")
+    _need(isinstance(raw, pd.DataFrame) and len(raw) > 1, "the records are not a DataFrame")
+    _need(all(isinstance(name, str) and name.strip() for name in raw.columns), "column names are not strings")
+    _need(raw.columns.is_unique, "two columns of the records have the same name")
     _need(
-        raw.index.is_unique, "rows are repeated before the record enters; repeat those of the training after the split"
+        raw.index.is_unique, "rows are resampled before the record is taken; resample the training rows after the split"
     )
     _need(hasattr(model, "predict"), "the estimator cannot predict")
     learned = Learned()
@@ -224,7 +224,7 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     learned.learning = False
     whole = prepare(raw.copy(), learned)
     count = whole.shape[0] if hasattr(whole, "shape") else len(whole)
-    _need(count == len(raw), f"{len(raw)} records become {count} rows of features")
+    _need(count == len(raw), f"{len(raw)} records give {count} rows of features")
     if isinstance(whole, pd.DataFrame | pd.Series):
         whole.index = raw.index  # records are numbered anew
     _same(whole, features)
@@ -233,14 +233,12 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     rows = np.unique(np.linspace(0, len(kept) - 1, 8).astype(int))
     for row in rows:
         alone = model.predict(prepare(kept.iloc[[row]].reset_index(drop=True), learned))  # numbered anew, as they come
-        _need(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a record alone gets another answer")
+        _need(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a single record gets another prediction")
     agreed = agree(lambda records: prepare(records, learned), kept, whole_kept)
     used = _used(kept, learned, prepare)
-    _need(bool(used), "no column matters")
+    _need(bool(used), "no column affects the prediction")
     column = learned_column(_records(candidate, space, took), space, used)
-    _need(
-        not column, f"{column} of a record is learned from other rows before the record enters, so nobody could give it"
-    )
+    _need(not column, f"{column} of a record is computed from other rows, so a caller cannot provide it")
     outputs = output_of(model, answers, whole_kept)
     described = contract_of(candidate["name"], kept[used], outputs, taken=list(raw.columns))
     if isinstance(model, Forecast):
@@ -251,7 +249,8 @@ def attempt(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, An
     contract.request_list.validate_python(records)
     served = prepare(to_frame(contract.input_fields, json.loads(json.dumps(records))), learned)
     _need(
-        _close(np.asarray(model.predict(served)), np.asarray(answers)[rows]), "a record over HTTP gets another answer"
+        _close(np.asarray(model.predict(served)), np.asarray(answers)[rows]),
+        "a record sent over HTTP gets another prediction",
     )
     return {
         "contract": described,
@@ -335,7 +334,7 @@ def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:
         return raw, whole
     known = set(_rows(first))
     among = np.array([row in known for row in _rows(whole)])
-    _need(bool(among.any()), "rows cannot be told apart")
+    _need(bool(among.any()), "rows cannot be distinguished")
     return raw[among], whole[among]
 
 
@@ -438,7 +437,7 @@ def _trusted(fitted: list[Any]) -> list[str]:
     found = sorted({name for each in fitted for name in get_untrusted_types(data=written(each))})
     foreign = [name for name in found if not name.startswith(TRUSTED)]
     own = ", ".join(sorted({name.rpartition(".")[2] for name in foreign}))
-    _need(not foreign, f"the fitted objects hold functions or classes that cannot be saved without pickle ({own}); apply them "
+    _need(not foreign, f"the fitted objects contain functions or classes that cannot be saved without pickle ({own}); apply them "
                        "to the table before the estimator")  # fmt: skip
     return found
 

@@ -1,4 +1,4 @@
-"""Keep the author's comments with the statements that they speak of."""
+"""Keep the author's comments with their statements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How data goes through a notebook: per cell what is defined, read and changed; across cells who feeds whom."""
+"""Data flow of a notebook: what each cell defines, reads and changes, and the edges between cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Download one file over http or https: public addresses only, no credentials of this machine, limits of size and time."""
+"""Download one file over http or https: public hosts only, no credentials, limits of size and time."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def checked(url: str) -> SplitResult:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for what is no number
     except ValueError as error:
-        raise NotFetched(f"it is no address: {error}") from None
+        raise NotFetched(f"it is not a valid URL: {error}") from None
     if parts.scheme not in PORTS:
         raise NotFetched(f"{parts.scheme or 'it'} is not http or https")
     if not parts.hostname or any(ord(letter) < 33 for letter in url):
-        raise NotFetched("it is no address")
+        raise NotFetched("it is not a valid URL")
     if parts.username is not None or parts.password is not None:
-        raise NotFetched("it holds a user name or a password")
+        raise NotFetched("it contains a user name or a password")
     return parts
 
 
@@ -95,7 +95,7 @@ def _addresses(parts: SplitResult, allowed: Collection[str], lookup: Any) -> lis
     try:
         found = [str(each[4][0]) for each in lookup(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
-        raise NotFetched(f"{host} has no address: {error}") from None
+        raise NotFetched(f"the host {host} cannot be resolved: {error}") from None
     name = f"[{host}]" if ":" in host else host
     named = {each.lower() for each in allowed}
     if not named & {host, name, f"{name}:{port}"}:
@@ -103,7 +103,7 @@ def _addresses(parts: SplitResult, allowed: Collection[str], lookup: Any) -> lis
             known = "" if private[0] == host else f" ({private[0]})"
             raise NotFetched(f"{host}{known} is inside your network; to allow it: --fetch-from {name}:{port}")
     if not found:
-        raise NotFetched(f"{host} has no address")
+        raise NotFetched(f"the host {host} cannot be resolved")
     return [(number, port) for number in dict.fromkeys(found)]
 
 
@@ -111,7 +111,7 @@ def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: 
     """Ask once; return what was written, or where a redirect leads."""
     left = end - time.monotonic()
     if left <= 0:
-        raise NotFetched("it took longer than its time limit")
+        raise NotFetched("it exceeded its time limit")
     draft = target.with_name(f".{target.name}.part")
     opened: list[socket.socket] = []
     late = threading.Event()
@@ -148,12 +148,12 @@ def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: 
             raise NotFetched(f"the server answered {answer.status} {answer.reason[:60]}")
         if answer.getheader("Content-Encoding", "identity").lower() not in ("identity", ""):
             raise NotFetched(
-                f"the server sends it as {answer.getheader('Content-Encoding', '')[:20]}, which was not asked for"
+                f"the server sends it as {answer.getheader('Content-Encoding', '')[:20]}, which was not requested"
             )
         return _write(answer, parts, draft, target, largest, late)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if late.is_set():
-            raise NotFetched("it took longer than its time limit") from None
+            raise NotFetched("it exceeded its time limit") from None
         raise NotFetched(f"{type(error).__name__}: {str(error)[:200]}") from None
     finally:
         timer.cancel()
@@ -186,8 +186,8 @@ def _write(
             digest.update(part)
             file.write(part)
     if late.is_set():  # without a length a connection that was cut looks like the end
-        raise NotFetched("it took longer than its time limit")
+        raise NotFetched("it exceeded its time limit")
     if told.isdigit() and size != int(told):
-        raise NotFetched(f"the connection broke after {size:,} of {int(told):,} bytes")
+        raise NotFetched(f"the connection was closed after {size:,} of {int(told):,} bytes")
     draft.replace(target)
     return Download(size, digest.hexdigest(), parts.geturl())

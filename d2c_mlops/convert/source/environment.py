@@ -1,4 +1,4 @@
-"""What is installed here, seen from the outside: no module is imported to find out."""
+"""Look up installed modules without importing them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def member_gone(module: str, member: str) -> str:
     place = Path(spec.origin)
     for part in inner:
         if place.name != "__init__.py":
-            return "" if _is_dynamic(place) or part in _read(place) else f"`{module}` is no package"
+            return "" if _is_dynamic(place) or part in _read(place) else f"`{module}` is not a package"
         step = _inside(place.parent, part)
         if step is None:
             return (

@@ -1,4 +1,4 @@
-"""What a check finds, and the exact edits that mend it."""
+"""A finding of a check, and the exact edits that fix it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Hit:
-    """What a rule yields: a place and what is wrong there; `cell` is None for the notebook as a whole."""
+    """What a rule yields: a place and what is wrong there; `cell` is None for whole notebook."""
 
     cell: int | None
     line: int
@@ -37,7 +37,7 @@ class Hit:
     message: str
     fix: str = ""  # instead of the rule's own
     severity: Severity | None = None  # instead of the rule's own
-    edits: tuple[Edit, ...] = ()  # an exact, meaning-preserving mend
+    edits: tuple[Edit, ...] = ()  # an exact fix that preserves the meaning
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Finding:
 
     @property
     def autofix(self) -> bool:
-        """Whether `fix` can mend it without changing what the notebook means."""
+        """Whether `--fix` can fix it without changing the meaning of the notebook."""
         return bool(self.edits)
 
     @property

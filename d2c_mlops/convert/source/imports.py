@@ -1,4 +1,4 @@
-"""The imports of a notebook, each once, and the names that mean one module here and something else there."""
+"""Collect the imports of a notebook, and the names with more than one meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell IPython's own syntax (magics, shell, help) from Python, line by line, without starting IPython."""
+"""Separate IPython syntax (magics, shell commands, help) from Python, without starting IPython."""
 
 from __future__ import annotations
 

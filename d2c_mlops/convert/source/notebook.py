@@ -109,7 +109,7 @@ class Notebook:
 
     @property
     def is_python(self) -> bool:
-        """Whether the kernel speaks Python."""
+        """Whether the kernel language is Python."""
         return self.language in ("python", "ipython")
 
 
@@ -176,13 +176,13 @@ def decoded(raw: bytes | str, path: Path) -> str:
 def json_document(text: str, path: Path) -> dict[str, Any]:
     """Parse a notebook's JSON; raises DataRefused, saying what the file is instead."""
     start = text.lstrip()[:200].lower()
-    again = f"fetch {path.name} again"
+    again = f"download {path.name} again"
     if not start:
         raise DataRefused("the file is empty", where=str(path), next=f"restore {path.name} from its checkpoint")
     if start.startswith("<"):
-        what = "this is a web page, not a notebook: the page around the file was saved instead of the file itself"
+        what = "this is a web page, not a notebook: the page was saved instead of the file"
         if start.startswith("<<<<<<<"):
-            what = "the file holds unresolved merge conflicts"
+            what = "the file contains unresolved merge conflicts"
             again = "resolve them, with `nbdev-fix` or `git checkout --theirs`"
         raise DataRefused(what, where=str(path), next=again + (" by its raw link" if "fetch" in again else ""))
     if start.startswith("version https://git-lfs"):
@@ -193,15 +193,17 @@ def json_document(text: str, path: Path) -> dict[str, Any]:
         place = f"{path}, row {error.lineno}" if isinstance(error, json.JSONDecodeError) else str(path)
         ended = isinstance(error, json.JSONDecodeError) and error.pos >= len(text.rstrip()) - 1
         ended = ended or not text.rstrip().endswith("}")
-        what = "the notebook is cut off" if start.startswith("{") and ended else "this is not valid JSON"
+        what = "the notebook is truncated" if start.startswith("{") and ended else "this is not valid JSON"
         if re.search(r"^(<<<<<<<|>>>>>>>) ", text, re.MULTILINE):
             what, again = (
-                "the file holds unresolved merge conflicts",
+                "the file contains unresolved merge conflicts",
                 "resolve them, with `nbdev-fix` or by hand",
             )
         raise DataRefused(f"{what}: {error}", where=place, next=again) from error
     if not isinstance(document, dict):
-        raise DataRefused("this is JSON, but no notebook: the top is no object", where=str(path), next=again)
+        raise DataRefused(
+            "this is JSON, but not a notebook: the top level is not an object", where=str(path), next=again
+        )
     return document
 
 
@@ -214,7 +216,9 @@ def json_cells(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
         found = [sheet["cells"] for sheet in sheets if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)]
         if not found:
             where = str(path)
-            raise DataRefused("this is JSON, but no notebook: it has no cells", where=where, next=f"check {path.name}")
+            raise DataRefused(
+                "this is JSON, but not a notebook: it has no cells", where=where, next=f"check {path.name}"
+            )
         cells = [cell for sheet in found for cell in sheet]
     major = document.get("nbformat")
     if isinstance(major, int) and major > 4:

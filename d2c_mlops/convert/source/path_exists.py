@@ -1,4 +1,4 @@
-"""Whether a path that a notebook names exists; one that no file can have (too long, with a null) does not."""
+"""Test whether a path exists; an invalid path (too long, with a null character) does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which names a piece of Python binds, reads and changes, in the order in which it would run."""
+"""Names that Python code binds, reads and changes, in the order of execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sections that an author marked by comments inside a cell: `# --- 2. Features ---`, `##### Model #####`, `# Step 3: Fit`."""
+"""Sections that comments mark inside a cell: `# --- 2. Features ---`, `##### Model #####`, `# Step 3: Fit`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edits of source text by the places of its nodes, so that comments and layout stay as the author wrote them."""
+"""Edit source text by the positions of its nodes, so that comments and layout are preserved."""
 
 from __future__ import annotations
 

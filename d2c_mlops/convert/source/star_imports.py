@@ -1,4 +1,4 @@
-"""What `from module import *` binds, read from the source of the installed module: nothing is imported."""
+"""Names that `from module import *` binds, read from the module's source without importing it."""
 
 from __future__ import annotations
 

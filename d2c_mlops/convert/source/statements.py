@@ -1,4 +1,4 @@
-"""Statements of a notebook in document order, each with the names that it reads, binds and changes."""
+"""Statements of a notebook in document order, with the names that each reads, binds and changes."""
 
 from __future__ import annotations
 

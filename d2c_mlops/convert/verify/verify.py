@@ -1,4 +1,4 @@
-"""Run the revived notebook twice and its conversion once, and compare every result that they share. A verdict is never guessed."""
+"""Verify a conversion: run the repaired notebook twice and the conversion once, and compare all common results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the comparison found: 'equivalent', 'differs' or 'not comparable', and why."""
+    """The result of the comparison: 'equivalent', 'differs' or 'not comparable', and why."""
 
     status: str
     reason: str
@@ -60,11 +60,11 @@ class Verdict:
 
 
 class Incomparable(Exception):
-    """A run ended before the results were there."""
+    """A run ended before its results were complete."""
 
 
 def verify(
-    revived: RepairResult,
+    repair: RepairResult,
     written: WrittenNotebook,
     work: Path,
     *,
@@ -76,18 +76,18 @@ def verify(
 
     The conversion keeps the outputs of its run, so that it can be read with its tables and figures in place.
     """
-    if revived.notebook is None:
+    if repair.notebook is None:
         return Verdict("not comparable", "the original does not run")
     wanted = [entry for entry in written.alignment if entry["names"]]
     if not wanted:
-        return Verdict("not comparable", "the two notebooks bind no name in common")
+        return Verdict("not comparable", "the two notebooks have no name in common")
     limits = ChildLimits(timeout * AT_ONCE, memory, isolation)  # side by side, each may take as long
     packages = [each for name in ("local", "packages") if (each := work / name).is_dir()]
     with TemporaryDirectory(prefix="d2c-verify-") as name:
         place = Path(name)
-        copy_folder(revived.notebook.parent, place / "files")
+        copy_folder(repair.notebook.parent, place / "files")
         (place / "files").mkdir(exist_ok=True)
-        original, converted = read_notebook(revived.notebook), read_notebook(written.notebook)
+        original, converted = read_notebook(repair.notebook), read_notebook(written.notebook)
         after = {max(e["original"]): sorted({n for o in wanted if max(o["original"]) == max(e["original"]) for n in o["names"]})
                  for e in wanted}  # fmt: skip
         mine = {entry["converted"]: list(entry["names"]) for entry in wanted}
@@ -108,8 +108,8 @@ def verify(
                     again = [pool.submit(runner.run, original, after, f"again-{i}") for i in range(AGAIN)]
                     items = _items(wanted, [*runs, *(each.result() for each in again)], other)
         except Incomparable as why:
-            return Verdict("not comparable", str(why), saved=_saved(revived), runs=count)
-        return replace(_verdict(items), saved=_saved(revived), runs=count)
+            return Verdict("not comparable", str(why), saved=_saved(repair), runs=count)
+        return replace(_verdict(items), saved=_saved(repair), runs=count)
 
 
 def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
@@ -171,9 +171,9 @@ def _verdict(items: Sequence[Item]) -> Verdict:
             "differs", f"{len(different)} of {len(different) + len(equal)} results differ: {names}", tuple(items)
         )
     if not count:
-        return Verdict("not comparable", "no result of the two can be compared", tuple(items))
+        return Verdict("not comparable", "no result can be compared", tuple(items))
     chance = sorted({i.name for i in items if i.status == "random"})
-    more = f"; random by itself and left out: {', '.join(chance)}" if chance else ""
+    more = f"; random and not compared: {', '.join(chance)}" if chance else ""
     models = sorted({i.name for i in items if i.difference == IN_MEMORY})
     more += f"; not compared: {', '.join(models)} ({IN_MEMORY})" if models else ""
     return Verdict("equivalent", f"{len(equal)} results with {count:,} values are the same{more}", tuple(items))
@@ -228,11 +228,11 @@ class Runner:
                         found[number] = Snapshot.read(session.snapshot(after[number]), self.folders(here))
                         if changed := found[number].replaced:
                             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-                            raise Incomparable(f"{which} replaced {changed[0]}{more}: results can be forged with that")
+                            raise Incomparable(f"{which} replaced {changed[0]}{more}: this can forge results")
                     if len(found) == len(after) and keep is None:
                         break
             except Stopped as stopped:
-                raise Incomparable(f"{which} did not come to its end: {stopped}") from None
+                raise Incomparable(f"{which} did not finish: {stopped}") from None
         missing = sorted(set(after) - set(found))
         if missing:
             raise Incomparable(f"cell {missing[0]} of {which} was not reached")
@@ -288,14 +288,14 @@ def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> It
     first = runs[0]
     if name not in first.forms or name not in third.forms:
         absent = "the original" if name not in first.forms else "the conversion"
-        return Item(name, cell, "not compared", 0, f"{absent} does not bind it there")
+        return Item(name, cell, "not compared", 0, f"{absent} does not define it there")
     for again in runs[1:]:
         if name not in again.forms or _compare(first, first.forms[name], again, again.forms[name])[1]:
             return Item(name, cell, "random", 0, "it differs between two runs of the original")
     values, difference = _compare(first, first.forms[name], third, third.forms[name])
     if difference:
         return Item(name, cell, "differs", values, difference)
-    why = "" if values else str(first.forms[name].get("why") or "nothing in it compares")
+    why = "" if values else str(first.forms[name].get("why") or "it has no comparable values")
     return Item(name, cell, "equal" if values else "not compared", values, why)
 
 
@@ -314,7 +314,7 @@ def _compare(left: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, 
     if a["t"] == "array":
         return _compare_arrays(_placed(left, a["key"]), _placed(right, b["key"]))
     if a.get("names") != b.get("names") or a.get("class") != b.get("class"):
-        return 0, "other names inside" if a.get("class") == b.get("class") else f"{a['class']} became {b['class']}"
+        return 0, "different keys" if a.get("class") == b.get("class") else f"{a['class']} became {b['class']}"
     if len(a["parts"]) != len(b["parts"]):
         return 0, f"{len(a['parts'])} parts became {len(b['parts'])}"
     total = 0
@@ -348,14 +348,14 @@ def _compare_arrays(a: Any, b: Any) -> tuple[int, str]:
     return int(a.size), f"{int(wrong.sum())} of {a.size} values differ, first {a[where]} became {b[where]}"
 
 
-def _saved(revived: RepairResult) -> dict[str, Any]:
-    """How the figures that the original showed when it was saved compare with those of the revived run."""
-    assert revived.notebook is not None
-    then, now = read_notebook(revived.original), read_notebook(revived.notebook)
+def _saved(repair: RepairResult) -> dict[str, Any]:
+    """How the figures that the original showed when it was saved compare with those of the repaired run."""
+    assert repair.notebook is not None
+    then, now = read_notebook(repair.original), read_notebook(repair.notebook)
     same: list[int] = []
     other: list[int] = []
     for cell in now.code:
-        at = revived.order[cell.index] if cell.index < len(revived.order) else cell.index
+        at = repair.order[cell.index] if cell.index < len(repair.order) else cell.index
         old, new = _figures(then.cells[at]), _figures(cell)
         if old:
             (same if _alike(old, new) else other).append(at + 1)

@@ -1,4 +1,4 @@
-"""The charter of a converted notebook: what the notebook tells is filled in, the rest is asked of its owner."""
+"""Write the charter of a converted notebook: known fields are filled in, the owner fills in the others."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def charter_source(metric: str, baseline: str) -> str:
     for field in fields(Charter):
         question = field.metadata["question"]
         if field.name == "metric":
-            lines.append(f"    metric={metric!r},  # what evaluate() judges by")
+            lines.append(f"    metric={metric!r},  # metric of evaluate()")
             continue
         if field.name == "baseline":
-            question = f"What do people do today? (evaluate() reports {baseline!r})"
+            question = f"What is current practice? (evaluate() reports {baseline!r})"
         lines.append(f"    {field.name}={field.default!r},  # {question}")
     return "\n".join(["CHARTER = Charter(", *lines, ")"])

@@ -1,4 +1,4 @@
-"""Lay the pieces of a plan out as the cells of a literate notebook."""
+"""Write the blocks of a plan as cells of a literate notebook."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from d2c_mlops.convert.write.functions import (
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 FIND_DATA = '''def find_data(folder: str) -> Path:
-    """Return the folder with the data: as given, or as seen from the nearest folder upwards that holds it."""
+    """Return the folder with the data: the given path, or the path below the nearest parent folder that contains it."""
     return next((up / folder for up in (Path.cwd(), *Path.cwd().parents) if (up / folder).exists()), Path(folder))'''
 
 IN_DATA = '''def in_data(folder: str, path: Any) -> Any:
-    """Return a path as seen from the folder with the data; what is not there, addresses and buffers stay as they are."""
+    """Return a path below the folder with the data; missing files, URLs and buffers are returned unchanged."""
     if not isinstance(path, str | Path) or "://" in str(path) or Path(path).is_absolute():
         return path
     inside = find_data(folder) / path
@@ -32,7 +32,7 @@ IN_DATA = '''def in_data(folder: str, path: Any) -> Any:
 
 
 GUARD = """if find_data({folder}).resolve() != find_data({default}).resolve():
-    raise ValueError("the files of {names} are read from {text}, whatever {folder} says: put them there, or let the code take the folder")"""
+    raise ValueError("the files of {names} are read from {text}, independent of {folder}: put them there, or make the code use the folder")"""
 
 
 @dataclass
@@ -115,7 +115,7 @@ def _clean(title: str) -> str:
 def _lead(plan: Plan) -> str:
     models = [fit.path.rpartition(".")[2] for fit in plan.structure.models if fit.path]
     what = f"From the data to {models[-1]}" if models else "From the data to its findings"
-    return f"{what}: the steps of {plan.notebook.path.name}, as functions."
+    return f"{what}: the steps of {plan.notebook.path.name} as functions."
 
 
 def _import_lines(plan: Plan, parameters: CodeParameters, body: Sequence[CellSource]) -> str:

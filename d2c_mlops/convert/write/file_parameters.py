@@ -1,4 +1,4 @@
-"""Files that a notebook reads are looked up in the folder that its parameters name, however their paths are written."""
+"""Look up input files in the folder that the parameters name."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class FileReads:
             yield given, "", False
 
     def _files(self, node: ast.expr, file: str) -> list[str]:
-        """The files that a path stands for, as far as that can be told without running."""
+        """Return the files that a path stands for, as far as that can be inferred."""
         text = file or (self.values.of(node) or "").replace("\\", "/")
         return [text] if text and (file or (self.data is not None and is_file(self.data / text))) else []
 

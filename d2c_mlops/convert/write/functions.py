@@ -1,4 +1,4 @@
-"""The source of each step: a function with typed arguments, and the cell that calls it."""
+"""Write the source of each step: a function with typed arguments, and the cell that calls it."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _fitted(name: str, block: Block, plan: Plan) -> str:
     found = [path.rpartition(".")[2] for path in paths if path and naming.estimator_name(path) in rest]
     named = list(dict.fromkeys(each for each in found if each[:1].isupper()))
     if verb == "compare" and named:
-        return f"fit {' and '.join(named)} with one setting after the other"
+        return f"fit {' and '.join(named)} with several settings"
     return f"{verb} {' and '.join(named)}" if verb in ("fit", "build") and named else ""
 
 

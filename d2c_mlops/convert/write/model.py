@@ -1,4 +1,4 @@
-"""The source of a model: how it is trained, how a record is prepared, its contract and its class."""
+"""Write the source of a model: training, preparation of records, contract and class."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: CodePara
     result = f'return {{"model": {model}, "records": {records}, "features": {features}, "answers": {answers}, "given": {{{handed}}}}}'
     train = (
         f"def {name}({_signature(order, parameters)}) -> dict[str, Any]:\n"
-        f'    """Run the steps that lead to the model; return it with its records and what it is judged on."""\n'
+        f'    """Run the steps of the model; return it with its records and its evaluation data."""\n'
         + "\n".join(indented(each) for each in [*body, result])
     )
     if way is None:
@@ -113,7 +113,7 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: CodePara
     lines = returning([f"{way.start} = learned.records(records)", *way.replay.lines], way.replay.features)
     prepare = (
         "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
-        '    """Return the features of records, prepared as the training data was."""\n'
+        '    """Return the features of records, prepared like the training data."""\n'
         + "\n".join(indented(each) for each in lines)
     )
     step = chosen.blocks[way.after]
@@ -134,7 +134,7 @@ def _loading(plan: Plan, chosen: Chosen, parameters: CodeParameters, way: Way) -
             return "", blocks[0].called, order
     text = (
         f"def load_records({_signature(order, parameters)}) -> pd.DataFrame:\n"
-        f'    """Return the records that the model learns from, before they are prepared."""\n'
+        f'    """Return the training records before their preparation."""\n'
         + "\n".join(indented(each) for each in returning(_lines(blocks, plan, parameters), way.start))
     )
     return text, "load_records", order
@@ -173,12 +173,12 @@ def _forecast(
     ]
     train = (
         f"def {name}({_signature(order, parameters)}) -> dict[str, Any]:\n"
-        f'    """Run the steps that lead to the model; return its forecast of the next {chosen.horizon} periods."""\n'
+        f'    """Run the steps of the model; return its forecast of the next {chosen.horizon} periods."""\n'
         + "\n".join(indented(each) for each in [*body, *result])
     )
     prepare = (
         "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
-        '    """Return the steps ahead that are asked for, from 1."""\n'
+        '    """Return the requested steps ahead, from 1."""\n'
         "    return learned.records(records)"
     )
     return ModelSource(None, train, "", prepare, tuple(order), (), name)
@@ -195,7 +195,7 @@ _AS_FRAME = '''def as_frame(features: Any) -> pd.DataFrame:
 def _features_only() -> str:
     return (
         "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
-        '    """Return the features: a record is what the estimator was trained on, already prepared."""\n'
+        '    """Return the features: a record is already prepared like the training data."""\n'
         "    features = learned.records(records)\n"
         '    return features.to_numpy() if learned["plain"] else features'
     )

@@ -1,4 +1,4 @@
-"""Texts of a model's cells: contract, class, prose and the assertions on its results."""
+"""Texts of the model's cells: contract, class, prose and assertions."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def class_source(
     )
     return "\n".join([
         f"class {class_name(name)}(Model):",
-        f'    """{_about(chosen, found["estimator"], len(found["contract"]["inputs"]) - 1)}, as the notebook above fits it."""',
+        f'    """{_about(chosen, found["estimator"], len(found["contract"]["inputs"]) - 1)}, fitted as in the notebook above."""',
         "",
         "    contract = CONTRACT",
         "    charter = CHARTER",
@@ -85,7 +85,7 @@ def class_source(
         *sets,
         "",
         "    def fit(self, tables: Tables, as_of: date) -> Self:",
-        '        """Learn from the files of the notebook. They carry no time, so `as_of` is only noted."""',
+        '        """Fit on the files of the notebook. They have no time column, so `as_of` is only stored."""',
         f"        done = {candidate.name}({handed})",
         "        self.estimator, self.as_of, self.learned = done[\"model\"], as_of, Learned()",
         "        for name, value in done[\"given\"].items():",
@@ -95,7 +95,7 @@ def class_source(
         "        return self",
         "",
         "    def predict(self, records: pd.DataFrame) -> pd.DataFrame:",
-        '        """Return one answer per record, in the same order."""',
+        '        """Return one prediction per record, in the same order."""',
         "        features = prepare_records(records, self.learned)",
         "        answers = {",
         *answers,
@@ -128,7 +128,7 @@ def class_source(
 
 def _about(chosen: Chosen, estimator: str, columns: int) -> str:
     if chosen.kept == "forecast":
-        return f"The next {chosen.horizon} periods as {estimator} sees them"
+        return f"Forecast of the next {chosen.horizon} periods by {estimator}"
     return f"{estimator} on {columns} column{'s' * (columns != 1)}"
 
 
@@ -159,7 +159,7 @@ def _evaluate(chosen: Chosen, classes: bool, training: str) -> list[str]:
         ]
     plain, score, lower, _ = score_source(chosen, classes)
     metric, _ = judged_by(chosen, classes)
-    rows = "on the rows that the notebook held out" if chosen.held_out else "on the training data; nothing was held out"
+    rows = "on the held-out rows of the notebook" if chosen.held_out else "on the training data; nothing was held out"
     return [
         head,
         f'        """Return the {plain} {rows}."""',
@@ -194,8 +194,8 @@ def prose(name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str,
     unused = found["unused"]
     if chosen.kept == "forecast":
         enter = (
-            "A record is a step ahead: 1 is the first period after the data ends. What the fitted model says of the next "
-            f"{chosen.horizon} periods is kept as a table, so that nothing of the library is needed to answer."
+            "A record is a step ahead: 1 is the first period after the data ends. The forecast of the next "
+            f"{chosen.horizon} periods is stored as a table, so predictions do not need the library."
         )
     elif candidate.way is None:
         enter = (
@@ -203,30 +203,34 @@ def prose(name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str,
             "many rows at once (or read other files), which cannot be replayed on a single record."
         )
     else:
-        enter = f"A record is a row of `{candidate.way.start}`, as it is before the steps above prepare it. {_learned(candidate.prepare)}"
+        enter = f"A record is a row of `{candidate.way.start}` before the steps above prepare it. {_learned(candidate.prepare)}"
     if unused:
         shown = ", ".join(f"`{each}`" for each in unused[:8]) + (", …" if len(unused) > 8 else "")
-        enter += f" No prediction depends on {shown}, so a record does not carry {'them' if len(unused) > 1 else 'it'}."
-    held = "held out" if chosen.held_out else "trained on (nothing was held out, so the figure flatters)"
-    figure = "the author's own figure" if chosen.score else "the usual figure for its kind"
-    judged = f"It is judged by {figure} on the rows that were {held}, beside a baseline that anyone could use without a model."
+        enter += (
+            f" No prediction depends on {shown}, so a record does not contain {'them' if len(unused) > 1 else 'it'}."
+        )
+    held = "held out" if chosen.held_out else "trained on (nothing was held out, so the value is too good)"
+    figure = "the author's own metric" if chosen.score else "the usual figure for its kind"
+    judged = (
+        f"It is evaluated by {figure} on the rows that were {held}, and compared with a baseline that needs no model."
+    )
     if chosen.kept == "forecast":
         judged = (
-            "It is judged by how closely it followed its own past, one step ahead, beside the last value carried forward. That "
-            "flatters: the gate judges it at past cutoffs, on periods that it has not seen, before it goes live."
+            "It is evaluated by its one-step-ahead error in sample, compared with the last value carried forward. That "
+            "is too good: the gate evaluates it at past cutoffs, on periods that it has not seen, before it goes live."
         )
     inferred = (
-        f"Inferred from the {found['rows']} rows seen at conversion: types, categories, what may be missing. Widen what was "
+        f"Inferred from {found['rows']} rows at conversion: types, categories, nullable columns. Relax what was "
         "only chance."
     )
     if chosen.kept == "forecast":
-        inferred = "How many periods ahead goes in; the forecast comes out, with the day on which its period begins where the data has days."
+        inferred = "The input is the number of periods ahead; the output is the forecast, with the first day of its period where the data has days."
     return {
-        "head": f"## The model in production\nThe {estimator} above becomes a model that can be trained again, judged, saved "
-        f"and served. `{candidate.name}` runs the steps of this notebook, nothing else.",
+        "head": f"## The model in production\nThe {estimator} above becomes a model that can be retrained, evaluated, saved "
+        f"and served. `{candidate.name}` runs only the steps of this notebook.",
         "prepare": f"### From a record to features\n{enter}",
-        "contract": f"### What it is asked and what it answers\n{inferred}",
-        "charter": "### The case for it\nNobody but its owner can fill in what is empty here; the gate asks for it before the model goes live.",
+        "contract": f"### Inputs and outputs\n{inferred}",
+        "charter": "### Charter\nThe owner of the model fills in the empty fields; the gate requires them before the model goes live.",
         "model": f"### The class\n{judged}",
         "checks": lambda parameters, candidate, found, day: _checks(name, chosen, parameters, candidate, found, day),
     }
@@ -243,16 +247,16 @@ def _checks(
     tolerance = _tolerance(value, found["again"]) if value is not None else 0.0
     measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= {tolerance:.3g}" if value is not None else ""  # fmt: skip
     last = repr(chosen.name)
-    seen = "Asked about records that it has seen, it answers as the notebook did, and for every one of them."
+    seen = "For known records, the model returns the predictions of the notebook, one per record."
     if chosen.kept == "forecast":
-        seen = "Asked for a step ahead, it answers as the notebook's own forecast does."
+        seen = "For a step ahead, the model returns the forecast of the notebook."
     return [
         CellSource("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
         CellSource("markdown", seen),
         CellSource("code", f"asked = {MODEL_NAME}.records(Tables({{}}), {MODEL_NAME}.as_of)\nanswers = {MODEL_NAME}.predict(asked)\n"
             f'assert answers["{found["contract"]["key"]}"].tolist() == asked["{found["contract"]["key"]}"].tolist()\n'
             f"assert {MODEL_NAME}.predict(asked.iloc[[0]])[\"prediction\"].tolist() == answers[\"prediction\"].tolist()[:1]{measured}\nanswers.head()"),
-        CellSource("markdown", f"## On record\n`d2c run` on this notebook registers what it fitted as a version of `{name}`; opened in JupyterLab, nothing is registered."),
+        CellSource("markdown", f"## Registration\n`d2c run` on this notebook registers the fitted model as a version of `{name}`; in JupyterLab, nothing is registered."),
         CellSource("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.recording import record, run_id\nfrom d2c_mlops.settings import load\n\n"
             "record(**{evaluation.metric: evaluation.value}, **{f\"baseline_{key}\": value for key, value in evaluation.baselines.items()})\n"
             "if run_id():\n    settings = load()\n"
@@ -274,9 +278,9 @@ def _learned(prepare: str) -> str:
     """Say what a preparation keeps of the training data."""
     kept = [what for sign, what in _KEPT if re.search(sign, prepare)]
     if not kept:
-        return "Nothing of the training data is needed for that."
+        return "No value of the training data is needed for this."
     listed = " and ".join([", ".join(kept[:-1]), kept[-1]]) if len(kept) > 1 else kept[0]
-    return f"Where a step learns from the training data, a record meets {listed} of the training."
+    return f"Where a step learns from the training data, a record is prepared with {listed} from training."
 
 
 MODEL_NAME = "in_production"

@@ -1,4 +1,4 @@
-"""The parameters of a converted notebook: names, types, defaults, and the literals that they replace."""
+"""Parameters of a converted notebook: names, types, defaults, and the literals that they replace."""
 
 from __future__ import annotations
 

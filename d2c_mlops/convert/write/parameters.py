@@ -1,4 +1,4 @@
-"""The literals that production will want to change become one typed parameters cell."""
+"""Turn literals into one typed parameters cell."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ def extract(plan: Plan, found: list[Block], data: Path | None, default_folder: s
                     block.parameters.append(name)
     reads.put(found, made, taken, default_folder)
     if made.folder:
-        made.every.insert(
-            0, CodeParameter(made.folder, "str", repr(default_folder), "folder with the files that are read")
-        )
+        made.every.insert(0, CodeParameter(made.folder, "str", repr(default_folder), "folder of the input files"))
     return made
 
 

@@ -1,4 +1,4 @@
-"""The project around a converted notebook: made where there is none, its module exported and imported clean."""
+"""Create the project of a converted notebook, export its module, and check that it imports without side effects."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def export(project: Project, notebook: Path) -> None:
         cwd=project.root, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     if done.returncode:
-        raise child_error(done.stderr, "nbdev could not export it", where=str(notebook))
+        raise child_error(done.stderr, "nbdev could not export the notebook", where=str(notebook))
 
 
 def check_import(project: Project, module: str, packages: Sequence[Path] = (), isolation: str = "") -> None:

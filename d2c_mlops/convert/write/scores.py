@@ -1,4 +1,4 @@
-"""Which metric judges a converted model, and the source that computes it."""
+"""Choose the metric of a converted model and write the code that computes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that do the same are one function, called once for each of them; its arguments have the words of the field."""
+"""Merge steps that do the same into one function that is called several times."""
 
 from __future__ import annotations
 

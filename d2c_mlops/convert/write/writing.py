@@ -1,4 +1,4 @@
-"""Write a plan as a literate notebook with its module and, where an estimator allows it, its model."""
+"""Write a plan as a literate notebook, its module and, where possible, its model."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def write(
     """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
     found = blocks(plan)
     parameters = extract(plan, found, data, _folder(project, keep, data))
-    choices = choose(plan, found) if run else "nothing was run, so no model could be tried"
+    choices = choose(plan, found) if run else "the notebook was not run, so no model was tested"
     chosen: Chosen | str = choices if isinstance(choices, str) else choices[0]
     module = f"models.{name}"
     types: dict[tuple[str, str], str] = {}
@@ -100,13 +100,13 @@ def write(
                 built = {**built, "estimator": taken.fit.path.rpartition(".")[2]}
             way = _settled(way, taken, plan, found, parameters)
             chosen, model = taken, model_cells(name, taken, way, built, parameters, day)
-            parameters.every.append(CodeParameter("as_of", "str", repr(day), "day of the data, noted with the model"))
+            parameters.every.append(CodeParameter("as_of", "str", repr(day), "day of the data, stored with the model"))
         elif isinstance(chosen, Chosen):
             what = chosen.fit.path.rpartition(".")[2]
             why = "; ".join(dict.fromkeys(each.partition("\n")[0] for each in tried))
-            chosen = f"no way to ask {what} about records could be proved right" + (f": {why}" if why else "")
+            chosen = f"no verified way to predict records with {what} was found" + (f": {why}" if why else "")
             if refused:
-                chosen = f"{what} cannot be asked about raw records: {advice(refused[-1].skipped)}"
+                chosen = f"{what} cannot predict raw records: {advice(refused[-1].skipped)}"
         if built is None:
             settle(found, None)
     cells = with_guard(joined(lay_out(plan, found, parameters, types, module)), parameters)
@@ -132,7 +132,7 @@ def write(
         alignment=tuple(_alignment(cells)),
         plain=(
             *(Failure(reason, f"cell {p.cells[0] + 1}") for p in found if p.kind == "plain" for reason in dict.fromkeys(p.reasons)),
-            *(Failure(f"{own} reads its files from {_folder(project, keep, data)}, whatever {parameters.folder} says", f"cell {cell + 1}")
+            *(Failure(f"{own} reads its files from {_folder(project, keep, data)}, independent of {parameters.folder}", f"cell {cell + 1}")
               for cell, own in dict.fromkeys(parameters.fixed)),
         ),
         dropped=tuple(plan.dropped),
@@ -227,17 +227,17 @@ def probe(
         ended = run_program(command, folder, home, ChildLimits(timeout * TRAININGS, memory, isolation), extra=packages)
         if not answer.exists():
             raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
-                                 next="d2c convert --no-run shows the conversion without running it")  # fmt: skip
+                                 next="d2c convert --no-run writes the conversion without running it")  # fmt: skip
         found_out: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     if ended.status in ("timeout", "memory"):
-        found_out["tried"].append(f"while a model was tried, {ended.says}")
+        found_out["tried"].append(f"while a model was tested: {ended.says}")
     if error := found_out["error"]:
         cell = code[error["cell"]]
         number = cell.cells[0] + 1 if cell.cells else 0
         raise NotebookFailed(
             error["what"],
             where=f"cell {number}" if number else "the first cells",
-            next="d2c convert --no-run shows the conversion without running it",
+            next="d2c convert --no-run writes the conversion without running it",
             cell=number,
         )
     return found_out
@@ -269,7 +269,7 @@ def _with_model(
             model = [
                 CellSource(
                     "markdown",
-                    f"## No model\nThis notebook has no model to serve: {chosen}. Its steps are exported all the same.",
+                    f"## No model\nThis notebook has no model to serve: {chosen}. Its steps are exported anyway.",
                 )
             ]
     cells = [*cells, *model]

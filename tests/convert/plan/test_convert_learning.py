@@ -188,8 +188,8 @@ def test_a_function_that_learns_gives_a_record_its_features_of_the_whole_table(w
 
 
 NOT_LEARNED = {
-    "the rows around": ("def f(df):\n    return df[['spend']].shift(1).fillna(0)", ".shift (it looks at the rows around)"),
-    "a sum that runs": ("def f(df):\n    return df[['spend']].cumsum()", ".cumsum (it looks at the rows around)"),
+    "the rows around": ("def f(df):\n    return df[['spend']].shift(1).fillna(0)", ".shift (it uses neighbouring rows)"),
+    "a sum that runs": ("def f(df):\n    return df[['spend']].cumsum()", ".cumsum (it uses neighbouring rows)"),
     "a rolling mean": ("def f(df):\n    return df[['spend']].rolling(3, min_periods=1).mean()", ".rolling"),
     "a class of the author": (
         "class Prep:\n    def __init__(self):\n        self.sc = StandardScaler()\n    def fit(self, X):\n        self.sc.fit(X)\n"

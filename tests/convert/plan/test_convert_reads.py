@@ -154,7 +154,7 @@ def test_fits_in_a_loop_are_a_comparison() -> None:
     loop = "scores = []\nfor k in range(2, 5):\n    model = KMeans(n_clusters=k).fit(df[['qty']])\n    scores.append(model.inertia_)\nscores"
     made = functions(cells_of(LOAD, loop, "best = KMeans(n_clusters=3)\nbest.fit(df[['qty']])\nbest.inertia_"))
     assert "def compare_kmeans(" in made and "def fit_kmeans(" in made
-    assert '"""Fit KMeans with one setting after the other."""' in made
+    assert '"""Fit KMeans with several settings."""' in made
 
 
 def test_what_an_author_function_reads_is_wanted_too() -> None:

@@ -29,7 +29,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 ])  # fmt: skip
 def test_what_is_no_name_is_not_given_to_the_installer(name: str, log: Path, tmp_path: Path) -> None:
     done = install([name], tmp_path / "packages")
-    assert done.made == () and done.failed == {name: "it is not the name of a distribution"}
+    assert done.made == () and done.failed == {name: "it is not a valid distribution name"}
     assert not log.exists()
 
 

@@ -9,8 +9,8 @@ from d2c_mlops.convert.repair.refusal_messages import failed
 
 
 @pytest.mark.parametrize(("path", "advice"), [
-    ("/shop/d2c_store/convert/a/local/conf.yaml", "a module of yours looks for conf.yaml beside its own file"),
-    ("/shop/d2c_store/convert/a/local/src/data/leads.csv", "a module of yours looks for src/data/leads.csv beside"),
+    ("/shop/d2c_store/convert/a/local/conf.yaml", "a local module reads conf.yaml beside its own file"),
+    ("/shop/d2c_store/convert/a/local/src/data/leads.csv", "a local module reads src/data/leads.csv beside"),
     ("data/leads.csv", "--data FOLDER"),
     ("/usr/local/leads.csv", "--data FOLDER"),
     ("/home/ann/leads.csv", "--data FOLDER"),

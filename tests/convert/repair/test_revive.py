@@ -115,7 +115,7 @@ def test_the_data_are_read_and_never_written(tmp_path: Path) -> None:
         (["x = 1", "y = undefined_name"], 2, "undefined_name", "define the name"),
         (["import a_module_that_nobody_wrote as m", "m.go()"], 1, "missing packages: a-module-that-nobody-wrote", "--install"),
         (["import pandas as pd\npd.read_csv('http://localhost:9/sales.csv')"], 1, "refused", "download the file"),
-        (["x = 1 / 0"], 1, "ZeroDivisionError", "mend line 1"),
+        (["x = 1 / 0"], 1, "ZeroDivisionError", "fix line 1"),
         (["x = (1"], 1, "never valid", "by hand"),
         (["exec 'x = 1' in {}\nprint 'a' %"], 1, "Python 2", "by hand"),
         (["import os\nos._exit(7)"], 1, "exit code 7", "by itself"),
@@ -154,8 +154,12 @@ def test_a_cell_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "cells", "why"),
     [
-        ({"kernelspec": {"name": "ir", "language": "R"}}, ["library(dplyr)"], "speaks R, not Python"),
-        ({"kernelspec": {"name": "julia-1.6", "language": "julia"}}, ["using DataFrames"], "speaks julia, not Python"),
+        ({"kernelspec": {"name": "ir", "language": "R"}}, ["library(dplyr)"], "language is R, not Python"),
+        (
+            {"kernelspec": {"name": "julia-1.6", "language": "julia"}},
+            ["using DataFrames"],
+            "language is julia, not Python",
+        ),
         ({}, ["", "  "], "no code"),
         ({}, [], "no code"),
     ],

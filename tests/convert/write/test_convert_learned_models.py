@@ -128,7 +128,7 @@ def test_raw_records_get_the_notebooks_answer_alone_and_in_a_batch(
 
 
 @pytest.mark.parametrize(("name", "source", "what"), [
-    ("around", AROUND, "`.shift (it looks at the rows around)` in prepare() (cell 2, line 7)"),
+    ("around", AROUND, "`.shift (it uses neighbouring rows)` in prepare() (cell 2, line 7)"),
     ("own_class", OWN_CLASS, "(cell 2, line"),
 ])  # fmt: skip
 def test_a_model_that_cannot_be_served_as_trained_is_refused_with_the_place(

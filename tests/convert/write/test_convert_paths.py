@@ -146,7 +146,7 @@ def test_verify_runs_in_a_copy_of_the_project_where_a_run_would(tmp_path: Path) 
     (root / "settings.ini").write_text("[d2c]\n")
     written = SimpleNamespace(
         notebook=root / "nbs/models/x.ipynb", module_file=root / "shop/models/x.py",
-        parameters=("data_folder: str = 'data/x'  # folder with the files that are read", "n: int = 3"),
+        parameters=("data_folder: str = 'data/x'  # folder of the input files", "n: int = 3"),
     )  # fmt: skip
     here = project_copy(written, tmp_path / "copy")  # type: ignore[arg-type]
     assert here == tmp_path / "copy" / "nbs" / "models"

@@ -1,1 +1,1 @@
-"""What libraries took away or changed, one module per library; a module here adds its own, nothing else knows of it."""
+"""API changes, one module per library; modules of this package are discovered."""

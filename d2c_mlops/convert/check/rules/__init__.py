@@ -1,1 +1,1 @@
-"""The rules of `d2c check`: every Rule in a module of this package is found by itself."""
+"""The rules of `d2c check`; every Rule in a module of this package is discovered."""

@@ -1,4 +1,4 @@
-"""Files and addresses: what is there on the author's machine only."""
+"""Rules about files and URLs that exist only on the author's machine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _texts(subject: Subject) -> Iterator[tuple[Cell, ast.Constant]]:
     "absolute-path",
     "error",
     why="the path exists on one machine only",
-    fix="keep data beside the notebook or make the folder a parameter",
+    fix="store the data beside the notebook, or make the folder a parameter",
     bad=example("import pandas as pd\nsales = pd.read_csv('C:/Users/ann/sales.csv')"),
     good=example("import pandas as pd\nsales = pd.read_csv('data/sales.csv')\nrate = 'a/b'"),
 )
@@ -62,7 +62,7 @@ def absolute_path(subject: Subject) -> Iterator[Hit]:
     "D2C202",
     "path-outside-folder",
     "warning",
-    why="what lies above the notebook's folder is not copied with it",
+    why="files above the notebook's folder are not copied with it",
     fix="move the file into the project, or make the folder a parameter",
     bad=example("import pandas as pd\nsales = pd.read_csv('../raw/sales.csv')"),
     good=example("import pandas as pd\nsales = pd.read_csv('raw/sales.csv')"),
@@ -71,15 +71,15 @@ def path_outside_folder(subject: Subject) -> Iterator[Hit]:
     for cell, node in _texts(subject):
         text = str(node.value).replace("\\", "/")
         if text.startswith("../") and not _PLATFORM_PATH.match(text) and re.search(r"[\w/]", text[3:]):
-            yield hit(cell, node, f"`{text[:80]}` leads out of the notebook's folder")
+            yield hit(cell, node, f"`{text[:80]}` is outside the notebook's folder")
 
 
 @rule(
     "D2C203",
     "file-missing",
     "warning",
-    why="the cell raises FileNotFoundError wherever the file is not put beside the notebook",
-    fix="put the file beside the notebook, under exactly this name",
+    why="the cell raises FileNotFoundError unless the file is beside the notebook",
+    fix="put the file beside the notebook, with exactly this name",
     bad=example("import pandas as pd\nsales = pd.read_csv('no/such/sales.csv')"),
     good=example("import pandas as pd\nsales = pd.DataFrame({'a': [1]})\nsales.to_csv('s.csv')\npd.read_csv('s.csv')"),
 )
@@ -94,10 +94,10 @@ def file_missing(subject: Subject) -> Iterator[Hit]:
             continue
         near = _nearly(path)
         if near is not None:
-            fix = f"name it as it is called on disk: `{near}`"
-            yield hit(cell, node, f"`{text}` is called `{near}` here", fix=fix, severity="error")
+            fix = f"use the name on disk: `{near}`"
+            yield hit(cell, node, f"`{text}` has the name `{near}` on disk", fix=fix, severity="error")
         else:
-            yield hit(cell, node, f"`{text}` is not there")
+            yield hit(cell, node, f"`{text}` does not exist")
 
 
 def _read_files(subject: Subject) -> Iterator[tuple[Cell, ast.expr, str]]:
@@ -143,7 +143,7 @@ def _plain(name: str) -> str:
     "D2C204",
     "file-of-another-type",
     "error",
-    why="the name says text and the content is a spreadsheet, so that the reader fails or reads rubbish",
+    why="the name says text but the content is a spreadsheet, so the reader fails or returns garbage",
     fix="read it with pd.read_excel, or export it again as CSV",
     bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"PK\x03\x04..."}),
     good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"day,units\n"}),
@@ -156,15 +156,15 @@ def file_of_another_type(subject: Subject) -> Iterator[Hit]:
         if text.lower().endswith((".csv", ".txt", ".tsv")) and is_file(path):
             with path.open("rb") as stream:
                 if stream.read(4) in _SPREADSHEETS:
-                    yield hit(cell, node, f"`{text}` is a spreadsheet by its content")
+                    yield hit(cell, node, f"the content of `{text}` is a spreadsheet")
 
 
 @rule(
     "D2C205",
     "url-at-run-time",
     "warning",
-    why="the run depends on an address that may change, move or be away",
-    fix="load it once into the store and read it from there; `d2c convert --fetch` downloads it before the run",
+    why="the run depends on a URL that may change, move or be unavailable",
+    fix="ingest the data into the store once and read it from there; `d2c convert --fetch` downloads it before the run",
     bad=example("import pandas as pd\nsales = pd.read_csv('https://shop.example/data/sales.csv')"),
     good=example("import pandas as pd\nsource = 'see https://shop.example/about'\nsales = pd.read_csv('sales.csv')"),
 )
@@ -190,7 +190,7 @@ def url_at_run_time(subject: Subject) -> Iterator[Hit]:
     "D2C206",
     "hosted-notebook-only",
     "error",
-    why="it exists inside Colab, Kaggle or Databricks only",
+    why="it exists only in Colab, Kaggle or Databricks",
     fix="read the file from the project's folder",
     bad=example("from google.colab import drive\ndrive.mount('/content/drive')"),
     good=example("content = 'content/sales.csv'"),
@@ -199,7 +199,7 @@ def hosted_notebook_only(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
         for one in flow.imports:
             if one.module.startswith(("google.colab", "kaggle_secrets", "kaggle_datasets")):
-                yield Hit(index, one.line, one.column, f"`{one.module}` exists in a hosted notebook only")
+                yield Hit(index, one.line, one.column, f"`{one.module}` exists only in a hosted notebook")
     for cell, node in _texts(subject):
         if _PLATFORM_PATH.match(str(node.value)):
             yield hit(cell, node, f"`{str(node.value)[:80]}` is a folder of a hosted notebook")

@@ -1,4 +1,4 @@
-"""How cells and commands end: names that look like calls, and failures that nobody notices."""
+"""Rules about how cells and shell commands end: exits without a call, hidden failures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _STRICT = re.compile(r"^[ \t]*set[ \t]+(-[a-zA-Z]*e|-o\s+errexit)|^#!.*\s-[a-zA-
     "D2C110",
     "exit-without-call",
     "warning",
-    why="a name alone does nothing: the lines and cells below run as if it were not there",
-    fix="write `exit()` or `sys.exit()`, which end a run here with success; `sys.exit('reason')` fails it",
+    why="a name alone does nothing: the lines and cells below it still run",
+    fix="write `exit()` or `sys.exit()` to end the run with success, `sys.exit('reason')` to end it with failure",
     bad=example("rows = 0\nif rows == 0:\n    exit"),
     good=example("rows = 0\nif rows == 0:\n    exit()"),
 )
@@ -36,15 +36,15 @@ def exit_without_call(subject: Subject) -> Iterator[Hit]:
             continue
         alone = name in ("exit", "quit") and cell.source.strip() == name  # IPython calls it there
         if name in ("sys.exit", "os._exit") or (name in ("exit", "quit") and not alone):
-            yield hit(cell, node, f"`{name}` without parentheses ends nothing")
+            yield hit(cell, node, f"`{name}` without parentheses does not end the run")
 
 
 @rule(
     "D2C111",
     "shell-status-hidden",
     "warning",
-    why="only the exit status of the last shell command counts, so that the run goes on after a failure of one before it",
-    fix="begin a script with `set -e`; join commands of a line by `&&`, or give each a line of its own",
+    why="only the exit status of the last shell command counts, so the run continues after an earlier command fails",
+    fix="begin a script with `set -e`; join the commands of a line with `&&`, or write one command per line",
     bad=example("!cp export_of_today.csv in.csv; echo copied"),
     good=example("!cp export_of_today.csv in.csv && echo copied", "%%bash\nset -e\ncp a b\necho copied"),
 )

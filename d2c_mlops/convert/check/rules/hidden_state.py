@@ -1,4 +1,4 @@
-"""Hidden state: names, their order, and what happens to them between cells."""
+"""Rules about hidden state: names, the order of cells, changes between cells."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _PROUD = frozenset({"a module", "a function", "a class", "a DataFrame", "an esti
     "D2C101",
     "undefined-name",
     "error",
-    why="the name lived only in the author's session; a fresh kernel stops here",
-    fix="define it in a cell above, or bring back the cell that was deleted",
+    why="the name existed only in the author's session; a fresh kernel raises NameError here",
+    fix="define it in a cell above, or restore the deleted cell",
     bad=example("total = price * 3"),
     good=example("price = 2\ntotal = price * 3", "display(total, _, In)"),
 )
@@ -49,7 +49,7 @@ def undefined_name(subject: Subject) -> Iterator[Hit]:
     "D2C102",
     "use-before-definition",
     "error",
-    why="the cells were run in another order than they stand in; from top to bottom the notebook stops here",
+    why="the cells were not run from top to bottom; in that order the notebook fails here",
     fix="move the definition above this cell",
     bad=example("print(total)", "total = 3"),
     good=example("total = 3", "print(total)"),
@@ -66,8 +66,8 @@ def use_before_definition(subject: Subject) -> Iterator[Hit]:
     "D2C103",
     "run-out-of-order",
     "warning",
-    why="the saved results come from another order of cells than a run from top to bottom will take",
-    fix="restart the kernel, run all cells, and look at the results again",
+    why="the saved results come from another cell order than a run from top to bottom",
+    fix="restart the kernel, run all cells, and check the results again",
     bad=example("a = 1", "b = 2", counts=(7, 3)),
     good=example("a = 1", "b = 2", counts=(1, 2)),
 )
@@ -76,7 +76,7 @@ def run_out_of_order(subject: Subject) -> Iterator[Hit]:
     found = subject.flow.order.backwards
     if found:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        message = f"this cell was last run before the one above it (In [{counts[found[0]]}]){more}"
+        message = f"this cell was last run before the cell above it (In [{counts[found[0]]}]){more}"
         yield Hit(found[0], 1, 1, message)
 
 
@@ -84,8 +84,8 @@ def run_out_of_order(subject: Subject) -> Iterator[Hit]:
     "D2C104",
     "gaps-in-order",
     "info",
-    why="cells were run again or deleted after they ran; what they left behind may still be in the results",
-    fix="restart the kernel, run all cells, and look at the results again",
+    why="cells were rerun or deleted; the results may still depend on them",
+    fix="restart the kernel, run all cells, and check the results again",
     bad=example("a = 1", "b = 2", counts=(1, 9)),
     good=example("a = 1", "b = 2", counts=(4, 5)),
 )
@@ -99,8 +99,8 @@ def gaps_in_order(subject: Subject) -> Iterator[Hit]:
     "D2C105",
     "shadowed-builtin",
     "warning",
-    why="every later cell that means the builtin gets this value instead",
-    fix="take another name",
+    why="every later cell that uses the builtin gets this value instead",
+    fix="use another name",
     bad=example("list = [1, 2]", "print(list)"),
     good=example("items = [1, 2]", "print(list(items))"),
 )
@@ -109,7 +109,7 @@ def shadowed_builtin(subject: Subject) -> Iterator[Hit]:
         imported = {one.bound for one in flow.imports}
         for name, use in flow.defines.items():
             if name in BUILTINS and name not in imported and not name.startswith("_") and not is_silent(name):
-                yield Hit(index, use.line, use.column, f"`{name}` hides Python's own `{name}`")
+                yield Hit(index, use.line, use.column, f"`{name}` shadows the builtin `{name}`")
 
 
 def is_silent(name: str) -> bool:
@@ -121,8 +121,8 @@ def is_silent(name: str) -> bool:
     "D2C106",
     "rebound-to-another-kind",
     "warning",
-    why="what the name means depends on which cell ran last, so that cells cannot become functions",
-    fix="give the second thing a name of its own",
+    why="the meaning of the name depends on which cell ran last, so the cells cannot become functions",
+    fix="use a new name for the second value",
     bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales = 'sales.csv'"),
     good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales = sales.dropna()"),
 )
@@ -149,8 +149,8 @@ def rebound_to_another_kind(subject: Subject) -> Iterator[Hit]:
     "D2C107",
     "star-import",
     "warning",
-    why="nobody can tell which names it brings, and it replaces names that are there already",
-    fix="import the names that are used",
+    why="the imported names are not visible, and they may overwrite existing names",
+    fix="import only the names that are used",
     bad=example("from math import *\nprint(sqrt(4))"),
     good=example("from math import sqrt\nprint(sqrt(4))"),
 )
@@ -165,7 +165,7 @@ def star_import(subject: Subject) -> Iterator[Hit]:
     "change-in-another-cell",
     "info",
     why="running this cell twice changes the data twice, or fails the second time",
-    fix="make a new value: `sales = sales.drop(columns=[...])` in the cell that makes `sales`",
+    fix="assign a new value: `sales = sales.drop(columns=[...])` in the cell that creates `sales`",
     bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales.drop(columns=['id'], inplace=True)"),
     good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')\nsales.drop(columns=['id'], inplace=True)"),
 )
@@ -178,7 +178,7 @@ def change_in_another_cell(subject: Subject) -> Iterator[Hit]:
             name = _changed_for_good(statement)
             made_here = first.get(name, statement.lineno) < statement.lineno
             if name and not made_here and subject.flow.definers.get(name):
-                yield hit(cell, statement, f"`{name}` comes from another cell and is changed in place here")
+                yield hit(cell, statement, f"`{name}` is defined in another cell and changed in place here")
 
 
 def _changed_for_good(statement: ast.stmt) -> str:
@@ -206,8 +206,8 @@ def _changed_for_good(statement: ast.stmt) -> str:
     "D2C109",
     "function-reads-globals",
     "warning",
-    why="the function works only in this notebook, and silently follows whatever the name means at the time",
-    fix="hand the value in as an argument",
+    why="the function works only in this notebook, and its result depends on the current value of the global name",
+    fix="pass the value as an argument",
     bad=example("rate = 0.2", "def net(price):\n    return price * (1 - rate)"),
     good=example("def net(price, rate):\n    return price * (1 - rate)"),
 )
@@ -227,4 +227,4 @@ def function_reads_globals(subject: Subject) -> Iterator[Hit]:
             ]
             if given:
                 names = ", ".join(f"`{use.name}`" for use in given)
-                yield Hit(index, function.line, 1, f"{function.name}() takes {names} from outside itself")
+                yield Hit(index, function.line, 1, f"{function.name}() reads the global names {names}")

@@ -1,4 +1,4 @@
-"""Answers that slip into the questions: why a score is better here than it will be in production."""
+"""Rules about data leakage: why a score is better here than in production."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def _holds(binding: Binding, fit: Fit) -> bool:
     "D2C701",
     "fitted-before-the-split",
     "warning",
-    why="the scaler, imputer or selector has seen the test rows, so that the score is too good",
-    fix="split first, fit on the training rows only; a Pipeline does it by itself",
+    why="the scaler, imputer or selector was fitted on the test rows, so the score is too good",
+    fix="split first and fit on the training rows only; a Pipeline does this automatically",
     bad=example(
         _START + _XY + "X = StandardScaler().fit_transform(X)\n" + _PARTS,
     ),
@@ -107,7 +107,7 @@ def fitted_before_the_split(subject: Subject) -> Iterator[Hit]:
     "D2C702",
     "resampled-before-the-split",
     "error",
-    why="copies of the same row land on both sides of the split, so that the test asks what it has taught",
+    why="copies of the same row are in both the training and the test set, so the score is too good",
     fix="split first and resample the training rows only",
     bad=example(
         _START
@@ -127,14 +127,14 @@ def resampled_before_the_split(subject: Subject) -> Iterator[Hit]:
         if fit.kind == "sampler" and fit.path.startswith("imblearn.over_sampling"):
             cell = _fed_split(subject, fit)
             if cell is not None:
-                yield Hit(fit.cell, fit.line, fit.column, f"rows are made up before the split in cell {cell.number}")
+                yield Hit(fit.cell, fit.line, fit.column, f"rows are resampled before the split in cell {cell.number}")
 
 
 @rule(
     "D2C703",
     "target-among-features",
     "error",
-    why="the model reads the answer, scores near perfect, and has nothing to read in production",
+    why="the model sees the target during training and scores near perfect, but the target is not available in production",
     fix="drop the target from the features",
     bad=example(
         _START + "y = df['churn']\nX = df.drop(columns=['id'])\n" + _PARTS,
@@ -164,8 +164,8 @@ def target_among_features(subject: Subject) -> Iterator[Hit]:
     "D2C704",
     "scored-on-training-rows",
     "warning",
-    why="the model is asked what it was taught; the score says nothing about new rows",
-    fix="score on rows that were not in the fit, or by cross-validation",
+    why="the model is scored on its training rows; the score says nothing about new rows",
+    fix="score on rows that were not used for the fit, or use cross-validation",
     bad=example(
         _START + _XY + "model = LogisticRegression().fit(X, y)\nprint(accuracy_score(y, model.predict(X)))",
     ),
@@ -205,7 +205,7 @@ def scored_on_training_rows(subject: Subject) -> Iterator[Hit]:
         yield hit(
             cell,
             call,
-            f"`{ast.unparse(call)[:70]}` scores the rows of the fit; no other rows are ever scored",
+            f"`{ast.unparse(call)[:70]}` scores the training rows; no other rows are scored",
         )
 
 
@@ -213,8 +213,8 @@ def scored_on_training_rows(subject: Subject) -> Iterator[Hit]:
     "D2C705",
     "shuffled-in-time",
     "warning",
-    why="rows of later days teach the model about earlier ones; in production the future is not there yet",
-    fix="split by date: train before a cutoff, test after it (shuffle=False on rows in order of time)",
+    why="the model is trained on later days and tested on earlier ones; in production the future is not available",
+    fix="split by date: train before a cutoff, test after it (shuffle=False on rows sorted by time)",
     bad=example(
         _START + "df['date'] = pd.to_datetime(df['date'])\ntrain, test = train_test_split(df, random_state=1)",
     ),

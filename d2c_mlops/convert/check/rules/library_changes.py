@@ -1,4 +1,4 @@
-"""What the installed libraries took away or changed."""
+"""Rules about APIs that the installed libraries removed or changed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _ONLY_PANDAS = frozenset({"applymap", "as_matrix", "iteritems", "ix"})
     "D2C501",
     "api-gone",
     "error",
-    why="the installed version of the library no longer has it; the cell raises",
-    fix="use what stands in its place",
+    why="the installed version of the library removed it; the cell raises",
+    fix="use the replacement",
     bad=example("import numpy as np\nx = np.NaN"),
     good=example("import numpy as np\nx = np.nan\nlist.append([], 1)"),
 )
@@ -34,8 +34,8 @@ def api_gone(subject: Subject) -> Iterator[Hit]:
     "D2C502",
     "api-changed",
     "warning",
-    why="it still runs, but means something else than when the notebook was written",
-    fix="say what is meant",
+    why="it still runs, but its meaning changed after the notebook was written",
+    fix="state the intended behaviour explicitly",
     bad=example("import seaborn as sns\nsns.distplot([1, 2])"),
     good=example("import seaborn as sns\nsns.histplot([1, 2])"),
 )
@@ -44,7 +44,7 @@ def api_changed(subject: Subject) -> Iterator[Hit]:
 
 
 def changes(subject: Subject) -> Iterator[tuple[Hit, ApiChange]]:
-    """Yield every place where a change bites, with the change."""
+    """Yield every place that a change affects, with the change."""
     for cell, node in subject.nodes:
         if isinstance(node, ast.ImportFrom | ast.Import):
             yield from _imports(cell, node)
@@ -120,7 +120,7 @@ def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hi
         have = installed(change.library)
         version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
         edits = (replacing(cell.index, node, text),) if text else ()
-        message = f"`{change.path}` is gone since {version}"
+        message = f"`{change.path}` was removed in {version}"
         yield (
             hit(cell, alias, message, fix=f"use {change.instead}", severity=change.severity, edits=edits),
             change,
@@ -163,7 +163,7 @@ def _attribute_edits(cell: Cell, node: ast.Attribute, path: str, change: ApiChan
 
 
 def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: ApiChange) -> tuple[Edit, ...] | None:
-    """Edits that mend the call, none where nothing is safe; None where the change does not bite."""
+    """Return edits that fix the call, none if no edit is safe; None if the change does not affect the call."""
     if change.kind == "behaviour":
         return () if not change.argument or keyword(call, change.argument) is None else None
     if change.kind == "positional":

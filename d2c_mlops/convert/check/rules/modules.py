@@ -1,4 +1,4 @@
-"""Modules that are not there, and installs that nobody can repeat."""
+"""Rules about missing modules and installations that cannot be reproduced."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def module_missing(subject: Subject) -> Iterator[Hit]:
                 continue
             told.add(top)
             if top in OWN_NAMES:
-                text = f"`{top}` is neither beside the notebook nor at the root of its repository"
+                text = f"`{top}` was not found beside the notebook or at the root of its repository"
                 yield Hit(index, one.line, one.column, text, "put the package there, or add its folder to sys.path")
                 continue
             package = distribution_of(top)
@@ -58,8 +58,8 @@ def module_missing(subject: Subject) -> Iterator[Hit]:
     "D2C409",
     "name-of-two-packages",
     "error",
-    why="which of the two is imported depends on the folder that it runs in; an index may hold a stranger's package of that name",
-    fix="rename the file, or say which is meant when it is converted: --local NAME or --index NAME",
+    why="the working folder decides which of the two is imported; the package on the index may belong to somebody else",
+    fix="rename the file, or choose one at conversion: --local NAME or --index NAME",
     bad=example("import plotly", files={"plotly.py": b"figure = 1"}),
     good=example("import shop_figures", files={"shop_figures.py": b"figure = 1"}),
 )
@@ -93,8 +93,8 @@ def _guarded(subject: Subject) -> set[tuple[int, int]]:
     "D2C402",
     "install-in-notebook",
     "warning",
-    why="every run changes the environment that it runs in, and other notebooks with it",
-    fix="move the package to the project's requirements and take the line out",
+    why="each run changes its environment, which other notebooks share",
+    fix="move the package to the project's requirements and remove the line",
     bad=example("!pip install prophet==1.1.5"),
     good=example("import json"),
 )
@@ -108,8 +108,8 @@ def install_in_notebook(subject: Subject) -> Iterator[Hit]:
     "D2C403",
     "unpinned-install",
     "error",
-    why="each run may get another version, so that the same notebook gives another result or stops",
-    fix="move the package with an exact version to the project's requirements and take the line out",
+    why="each run may install another version, so the same notebook may give another result or fail",
+    fix="move the package with an exact version to the project's requirements and remove the line",
     bad=example("!pip install prophet"),
     good=example("!pip install prophet==1.1.5"),
 )
@@ -132,8 +132,8 @@ def _installs(subject: Subject) -> Iterator[tuple[int, Magic, str]]:
     "D2C404",
     "name-not-in-module",
     "error",
-    why="the installed version of the module has no such name; the import raises",
-    fix="look for its new place in the package's release notes",
+    why="the installed version of the module does not have this name; the import raises",
+    fix="look up its new location in the package's release notes",
     bad=example("from json import no_such_function"),
     good=example("from json import dumps\nfrom os.path import join"),
 )

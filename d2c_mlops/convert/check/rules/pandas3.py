@@ -1,4 +1,4 @@
-"""What pandas 3 does differently without saying so: copies, texts, column names."""
+"""Rules about silent changes in pandas 3: copies, text columns, column names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _since(version: str) -> bool:
     "D2C511",
     "chained-assignment",
     "error",
-    why="under copy-on-write the value goes into a copy that nobody keeps; the frame stays as it was",
+    why="under copy-on-write the value is written to a temporary copy; the DataFrame does not change",
     fix="assign in one step: df.loc[rows, 'column'] = value",
     bad=example(_LOAD + "df['units'][df['units'] < 0] = 0"),
     good=example(_LOAD + "df.loc[df['units'] < 0, 'units'] = 0\ndf['size'] = df['units']"),
@@ -62,7 +62,7 @@ def _is_part(subject: Subject, node: ast.expr) -> bool:
     "D2C512",
     "inplace-on-a-column",
     "error",
-    why="under copy-on-write the column is a copy: `inplace=True` changes the copy, the frame stays as it was",
+    why="under copy-on-write the column is a copy: `inplace=True` changes the copy, the DataFrame does not change",
     fix="assign the result: df['column'] = df['column'].fillna(0)",
     bad=example(_LOAD + "df['units'].fillna(0, inplace=True)"),
     good=example(_LOAD + "df['units'] = df['units'].fillna(0)\ndf.dropna(inplace=True)"),
@@ -112,8 +112,8 @@ def _assigned(cell: Cell, call: ast.Call, column: ast.expr) -> tuple[Edit, ...]:
     "D2C513",
     "object-means-text",
     "error",
-    why="texts have the dtype `str` in pandas 3, so that comparing with `object` finds no column and says nothing",
-    fix="ask pd.api.types.is_string_dtype(column), or select_dtypes(include=['object', 'string'])",
+    why="text columns have the dtype `str` in pandas 3, so a comparison with `object` silently matches no column",
+    fix="use pd.api.types.is_string_dtype(column), or select_dtypes(include=['object', 'string'])",
     bad=example(_LOAD + "texts = [c for c in df.columns if df[c].dtype == object]"),
     good=example(_LOAD + "texts = [c for c in df.columns if df[c].dtype == 'category']"),
 )
@@ -126,7 +126,7 @@ def object_means_text(subject: Subject) -> Iterator[Hit]:
         sides = [node.left, node.comparators[0]]
         typed = any(isinstance(side, ast.Attribute) and side.attr in ("dtype", "dtypes") for side in sides)
         if typed and any(_is_object(subject, side) for side in sides):
-            yield hit(cell, node, f"`{ast.unparse(node)}` is no longer true for columns of text")
+            yield hit(cell, node, f"`{ast.unparse(node)}` is no longer true for text columns")
 
 
 def _is_object(subject: Subject, node: ast.expr) -> bool:
@@ -171,8 +171,8 @@ def several_columns_of_a_group(subject: Subject) -> Iterator[Hit]:
     "D2C515",
     "numbers-over-texts",
     "warning",
-    why="means and correlations over columns of text raise since pandas 2; they were left out silently before",
-    fix="say numeric_only=True, or name the columns",
+    why="means and correlations over text columns raise since pandas 2; earlier versions skipped them silently",
+    fix="pass numeric_only=True, or name the columns",
     bad=example(_LOAD + "df.dtypes", "df.corr()", outputs={0: "shop     object\nunits     int64"}),
     good=example(_LOAD + "df.dtypes", "df.corr(numeric_only=True)", outputs={0: "shop     object"}),
 )
@@ -191,7 +191,7 @@ def numbers_over_texts(subject: Subject) -> Iterator[Hit]:
         if path not in paths or keyword(call, "numeric_only") is not None or not isinstance(call.func, ast.Attribute):
             continue
         if _is_plain(subject, call.func.value) and evidence and not keyword(call, "axis"):
-            what = f"`{ast.unparse(call.func)}()` takes every column, and the frame had columns of text"
+            what = f"`{ast.unparse(call.func)}()` is applied to all columns, and the DataFrame had text columns"
             yield hit(cell, call, what)
 
 
@@ -217,7 +217,7 @@ def _is_plain(subject: Subject, node: ast.expr) -> bool:
     "column-called-index",
     "warning",
     why="since pandas 2, value_counts().reset_index() names its columns after the data and `count`, not `index` and the data",
-    fix="rename_axis('name').reset_index(name='count'), which says both names",
+    fix="rename_axis('name').reset_index(name='count'), which sets both names",
     bad=example(_LOAD + "top = df['shop'].value_counts().reset_index().rename(columns={'index': 'shop'})"),
     good=example(_LOAD + "top = df['shop'].value_counts().rename_axis('shop').reset_index(name='count')"),
 )
@@ -230,7 +230,7 @@ def column_called_index(subject: Subject) -> Iterator[Hit]:
         if renamed and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             columns = keyword(node, "columns")
             if _is_counted(node.func.value) and columns is not None and _says_index(columns):
-                yield hit(cell, node, "there is no column `index` to rename")
+                yield hit(cell, node, "the column `index` to rename does not exist")
         if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
             continue
         asked = node.slice.value if isinstance(node.slice, ast.Constant) else None

@@ -1,4 +1,4 @@
-"""What a notebook needs to run unattended, and to be read by the next person."""
+"""Rules about what a notebook needs to run unattended and to be readable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDGETS = ("ipywidgets", "google.colab.widgets", "qgrid", "bqplot")
     "D2C801",
     "fit-never-saved",
     "warning",
-    why="the fitted model ends with the session; there is nothing to serve or to compare with",
+    why="the fitted model is lost when the session ends; it cannot be served or compared",
     fix="save it with skops or joblib, or convert the notebook: d2c convert",
     bad=example(_FIT),
     good=example(_FIT + "\nimport joblib\njoblib.dump(model, 'model.joblib')"),
@@ -53,8 +53,8 @@ def _saves_picture(subject: Subject) -> bool:
     "D2C802",
     "no-parameters",
     "info",
-    why="a scheduled run cannot be given another date, file or horizon",
-    fix="gather such values in one cell and tag it `parameters`",
+    why="a scheduled run cannot use another date, file or horizon",
+    fix="put such values in one cell and tag it `parameters`",
     bad=example(_FIT),
     good=example("rate = 0.2"),
 )
@@ -68,8 +68,8 @@ def no_parameters(subject: Subject) -> Iterator[Hit]:
     "D2C803",
     "no-assertion",
     "info",
-    why="a run that goes wrong without raising is taken for a good one",
-    fix="assert what must hold of the data and of the result",
+    why="a run that fails without an exception counts as successful",
+    fix="assert what must be true of the data and of the result",
     bad=example(_FIT),
     good=example(_FIT + "\nassert len(df)"),
 )
@@ -82,15 +82,15 @@ def no_assertion(subject: Subject) -> Iterator[Hit]:
         for _, node in subject.nodes
     )
     if not tested:
-        yield Hit(None, 1, 1, "nothing is asserted of the data or of the result")
+        yield Hit(None, 1, 1, "no assertion about the data or the result")
 
 
 @rule(
     "D2C804",
     "no-baseline",
     "info",
-    why="nobody can tell whether the model beats what the business does today",
-    fix="score last year's value, the mean or a DummyClassifier beside it",
+    why="without a baseline it is unknown whether the model is better than current practice",
+    fix="also score a baseline: last year's value, the mean or a DummyClassifier",
     bad=example(_FIT + "\nfrom sklearn.metrics import r2_score\nprint(r2_score(df['b'], model.predict(df[['a']])))"),
     good=example(
         _FIT + "\nfrom sklearn.metrics import r2_score\nnaive_b = df['b'].shift(1)\nprint(r2_score(df['b'], naive_b))"
@@ -100,15 +100,15 @@ def no_baseline(subject: Subject) -> Iterator[Hit]:
     scored = any(METRICS.match(path) for _, _, path in subject.calls)
     supervised = any(fit.kind == "model" for fit in subject.structure.models)
     if scored and supervised and not any(_BASELINE.search(cell.source) for cell in subject.notebook.cells):
-        yield Hit(None, 1, 1, "metrics are computed for the model alone")
+        yield Hit(None, 1, 1, "metrics are computed only for the model")
 
 
 @rule(
     "D2C805",
     "silenced-warnings",
     "warning",
-    why="the warnings that announce the next break are not seen by anybody",
-    fix="take the line out, or silence one category where it arises",
+    why="warnings about coming breaking changes are hidden",
+    fix="remove the line, or ignore one category where it occurs",
     bad=example("import warnings\nwarnings.filterwarnings('ignore')"),
     good=example("import warnings\nwarnings.filterwarnings('ignore', category=FutureWarning, module='seaborn')"),
 )
@@ -123,15 +123,15 @@ def silenced_warnings(subject: Subject) -> Iterator[Hit]:
             and not narrow
             and not any(isinstance(node, ast.With) and call in ast.walk(node) for _, node in subject.nodes)
         ):
-            yield hit(cell, call, "all warnings are silenced")
+            yield hit(cell, call, "all warnings are ignored")
 
 
 @rule(
     "D2C806",
     "late-import",
     "info",
-    why="what the notebook needs is known only after half of it has run",
-    fix="bring the imports together in the first code cell",
+    why="a missing package is noticed only after part of the notebook has run",
+    fix="move all imports to the first code cell",
     bad=example("x = 1\nprint(x)", "import json"),
     good=example("import os\nos.environ['A'] = '1'\nimport json", "x = 1"),
 )
@@ -155,7 +155,7 @@ def late_import(subject: Subject) -> Iterator[Hit]:
     "D2C807",
     "no-heading",
     "info",
-    why="nobody finds the way through it, and no step can be named after what it does",
+    why="the notebook is hard to navigate, and its steps have no names",
     fix="put a heading (## Load the sales) above each step",
     bad=example(*["x = 1"] * 8),
     good=example("md:# Sales\n## Load", *["x = 1"] * 8),
@@ -176,7 +176,7 @@ def no_heading(subject: Subject) -> Iterator[Hit]:
     "long-cell",
     "info",
     why="a step of this size cannot be tested or reused on its own",
-    fix="part it into cells of one step each",
+    fix="split it into cells of one step each",
     bad=example("\n".join(f"x{number} = {number}" for number in range(61))),
     good=example("\n".join(f"x{number} = {number}" for number in range(20))),
 )
@@ -191,8 +191,8 @@ def long_cell(subject: Subject) -> Iterator[Hit]:
     "D2C809",
     "waits-for-a-person",
     "error",
-    why="an unattended run has nobody who answers: it hangs or fails here",
-    fix="make the answer a parameter",
+    why="nobody answers in an unattended run: it hangs or fails here",
+    fix="make the input a parameter",
     bad=example("shop = input('Which shop? ')"),
     good=example("shop = 'north'"),
 )
@@ -200,7 +200,7 @@ def waits_for_a_person(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
         for one in flow.imports:
             if one.module.startswith(_WIDGETS):
-                yield Hit(index, one.line, one.column, f"`{one.module.split('.')[0]}` waits for somebody who clicks")
+                yield Hit(index, one.line, one.column, f"`{one.module.split('.')[0]}` waits for a person to click")
     for cell, call, path in subject.calls:
         asks = isinstance(call.func, ast.Name) and call.func.id in ("input", "raw_input")
         if (
@@ -209,15 +209,15 @@ def waits_for_a_person(subject: Subject) -> Iterator[Hit]:
             "getpass.getpass",
             "google.colab.files.upload",
         ):
-            yield hit(cell, call, f"`{ast.unparse(call.func)}()` waits for somebody who types")
+            yield hit(cell, call, f"`{ast.unparse(call.func)}()` waits for a person to type")
 
 
 @rule(
     "D2C810",
     "endless-loop",
     "warning",
-    why="a run that never ends holds its slot for ever",
-    fix="give the loop an end that does not depend on anybody's patience",
+    why="a run that never ends occupies its slot forever",
+    fix="give the loop a condition that ends it",
     bad=example("import time\nwhile True:\n    time.sleep(60)"),
     good=example("while True:\n    line = next(lines, None)\n    if line is None:\n        break"),
 )

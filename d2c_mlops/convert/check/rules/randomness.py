@@ -1,4 +1,4 @@
-"""Chance without a seed, and a clock inside the logic."""
+"""Rules about random numbers without a seed and reads of the clock."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _given(call: ast.Call, name: str) -> bool:
     "D2C601",
     "unseeded-estimator",
     "warning",
-    why="two runs on the same data give two models, so that no change can be told from chance",
+    why="two runs on the same data give different models, so a real change cannot be distinguished from randomness",
     fix="say random_state=...",
     bad=example(
         "from sklearn.model_selection import train_test_split\na, b = train_test_split([1, 2, 3])",
@@ -82,8 +82,8 @@ def unseeded_estimator(subject: Subject) -> Iterator[Hit]:
     "D2C602",
     "unseeded-draw",
     "warning",
-    why="the numbers differ in every run, and with them whatever is computed from them",
-    fix="draw from np.random.default_rng(seed), or say random_state=...",
+    why="the random numbers, and all results that use them, differ in every run",
+    fix="draw from np.random.default_rng(seed), or pass random_state=...",
     bad=example("import numpy as np\nnoise = np.random.normal(size=3)"),
     good=example("import numpy as np\nrng = np.random.default_rng(7)\nnoise = rng.normal(size=3)"),
 )
@@ -111,8 +111,8 @@ def _is_shown(cell: Cell, call: ast.Call) -> bool:
     "D2C603",
     "clock-in-logic",
     "warning",
-    why="the same data give another result tomorrow, and no past day can be computed again",
-    fix="take the day from a parameter: as_of",
+    why="the same data give another result tomorrow, and a past day cannot be recomputed",
+    fix="pass the day as a parameter: as_of",
     bad=example("from datetime import datetime\nage = (datetime.now() - birthday).days"),
     good=example("from datetime import datetime\nstart = datetime.now()\nprint(datetime.now() - start)"),
 )

@@ -1,4 +1,4 @@
-"""Secrets in what is written and in what was printed, and people in what was printed."""
+"""Rules about secrets in sources and outputs, and personal data in outputs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _TAGS = re.compile(r"<[^<>]*>")
     "D2C301",
     "secret-in-source",
     "error",
-    why="whoever gets the notebook gets the secret, and it stays in the history of git",
-    fix="revoke it, then read the new one from an environment variable",
+    why="everyone with the notebook has the secret, and it stays in the git history",
+    fix="revoke the secret, then read the new one from an environment variable",
     bad=example("db = connect('postgresql://shop:Winter-2019@db.shop.internal/sales')"),
     good=example("import os\ndb = connect(os.environ['SALES_DB'])\npassword = 'your-password'"),
 )
@@ -33,8 +33,8 @@ def secret_in_source(subject: Subject) -> Iterator[Hit]:
     "D2C302",
     "secret-in-output",
     "error",
-    why="the saved output gives the secret away, although the source may not",
-    fix="revoke it, clear the cell's output, and do not print it",
+    why="the saved output shows the secret, even if the source does not",
+    fix="revoke the secret, clear the cell's output, and do not print the new one",
     bad=example("print(settings)", outputs={0: "{'api_key': 'q7Zt0P4mLx9RbW2k', 'shop': 'north'}"}),
     good=example("print(settings)", outputs={0: "{'api_key': '********', 'shop': 'north'}"}),
 )
@@ -49,7 +49,7 @@ def secret_in_output(subject: Subject) -> Iterator[Hit]:
     "D2C303",
     "personal-data-in-output",
     "warning",
-    why="people's data leaves the house with the notebook (GDPR, article 32)",
+    why="personal data is shared together with the notebook (GDPR, article 32)",
     fix="clear the output, and show counts or masked values instead",
     bad=example("customers.head()", outputs={0: "0  maria.lopez@webpost.es  +34 612 34 56 78"}),
     good=example("customers.head()", outputs={0: "0  customer 100234567  2019-05-01  4.256789012345678"}),

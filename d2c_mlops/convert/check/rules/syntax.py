@@ -1,4 +1,4 @@
-"""What cannot be read as Python 3."""
+"""Rules about cells that cannot be parsed as Python 3."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _SILENT_MAGICS = frozenset({"html", "HTML", "javascript", "js", "latex", "markdo
     "D2C000",
     "unreadable-notebook",
     "error",
-    why="nothing can be run or converted that cannot be read",
-    fix="get the file again from where it came",
+    why="an unreadable notebook cannot be run or converted",
+    fix="download or export the file again",
     bad=example(raw="<!DOCTYPE html><html><body>sales.ipynb</body></html>"),
     good=example("x = 1"),
 )
@@ -29,8 +29,8 @@ def unreadable_notebook(subject: Subject) -> Iterator[Hit]:
     "D2C999",
     "rule-failed",
     "info",
-    why="one of the other rules could not look at this notebook, so that its findings are missing",
-    fix="report it together with the notebook: it is a bug of d2c",
+    why="another rule failed on this notebook, so its findings are missing",
+    fix="report this bug of d2c together with the notebook",
     bad=example("x = 1", failed={"D2C101": "KeyError: 'x'"}),
     good=example("x = 1"),
 )
@@ -43,14 +43,14 @@ def rule_failed(subject: Subject) -> Iterator[Hit]:
     "D2C001",
     "kernel-not-python",
     "error",
-    why="runs, packages and services are Python; a notebook of another language cannot become one of them",
-    fix="port the model to Python, or read its results from a file that the other notebook writes",
+    why="runs, packages and services are Python; a notebook in another language cannot be converted",
+    fix="port the model to Python, or let this notebook write its results to a file",
     bad=example("x <- read.csv('sales.csv')", language="r"),
     good=example("x = 1"),
 )
 def kernel_not_python(subject: Subject) -> Iterator[Hit]:
     if not subject.notebook.is_python:
-        yield Hit(None, 1, 1, f"the kernel speaks {subject.notebook.language}, not Python")
+        yield Hit(None, 1, 1, f"the kernel language is {subject.notebook.language}, not Python")
 
 
 @rule(
@@ -72,8 +72,8 @@ def python_2(subject: Subject) -> Iterator[Hit]:
     "D2C003",
     "invalid-syntax",
     "error",
-    why="an unattended run stops at this cell, and nothing behind it happens",
-    fix="mend the statement, or turn the cell into prose if it is a note",
+    why="an unattended run stops at this cell; the cells below do not run",
+    fix="fix the statement, or make it a Markdown cell if it is a note",
     bad=example("total = (1 +"),
     good=example("total = (1 +\n         2)"),
 )
@@ -81,29 +81,31 @@ def invalid_syntax(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
         problem = cell.problem
         if problem is not None and problem.kind == "invalid":
-            yield Hit(cell.index, problem.line, problem.column, f"this was never valid: {problem.message}")
+            yield Hit(
+                cell.index, problem.line, problem.column, f"invalid syntax in every Python version: {problem.message}"
+            )
 
 
 @rule(
     "D2C004",
     "bare-install",
     "error",
-    why="`pip install` without its sign works only alone in a cell; with other lines it is a syntax error",
-    fix="move the package to the project's requirements and take the line out",
+    why="`pip install` without `%` works only alone in a cell; together with other lines it is a syntax error",
+    fix="move the package to the project's requirements and remove the line",
     bad=example("pip install pandas\nimport pandas as pd"),
     good=example("%pip install pandas==3.0.0\nimport pandas as pd"),
 )
 def bare_install(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
         if cell.problem is not None and cell.problem.kind == "automagic":
-            yield Hit(cell.index, cell.problem.line, 1, "a bare install command among other lines")
+            yield Hit(cell.index, cell.problem.line, 1, "an install command without `%` among other lines")
 
 
 @rule(
     "D2C005",
     "foreign-cell",
     "warning",
-    why="the cell runs outside Python, so that a module cannot hold what it does",
+    why="the cell runs outside Python, so it cannot become part of a module",
     fix="do the same in Python, or before the notebook starts",
     bad=example("%%bash\nunzip sales.zip"),
     good=example("%%time\ntotal = sum(range(3))"),
@@ -112,4 +114,4 @@ def foreign_cell(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
         for magic in cell.magics:
             if magic.kind == "cell" and magic.name not in PYTHON_CELL_MAGICS | _SILENT_MAGICS:
-                yield Hit(cell.index, magic.line, 1, f"%%{magic.name} hands the cell to something else")
+                yield Hit(cell.index, magic.line, 1, f"%%{magic.name} runs the cell outside Python")

@@ -1,1 +1,1 @@
-"""How failures are mended, one module per kind; a module here adds its own menders, nothing else knows of it."""
+"""Fixes of failures, one module per kind; every Fix in a module of this package is discovered."""

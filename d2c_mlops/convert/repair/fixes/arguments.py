@@ -1,4 +1,4 @@
-"""Arguments that are no longer taken: their names, their places, their values."""
+"""Fixes of arguments whose names, positions or values are no longer accepted."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _HARMLESS = frozenset(
 )
 
 
-@after("unexpected-keyword", "", "", "the argument is no longer accepted", order=20)
+@after("unexpected-keyword", "", "", "the argument was removed", order=20)
 def unexpected_keyword(context: RepairContext, failure: CellFailure) -> Proposal | None:
     found = _UNEXPECTED.search(failure.message) if failure.kind in ("TypeError", "AttributeError") else None
     if found is None and failure.kind == "AttributeError":
@@ -92,11 +92,11 @@ def unexpected_keyword(context: RepairContext, failure: CellFailure) -> Proposal
                 return Proposal(edits, says(change))
         if word in _HARMLESS:
             edits = recalled(cell, call, spelled(cell, call.func), inner(cell, call, word))
-            return Proposal(edits, f"{called} no longer takes `{word}`, which does not change what it computes")
+            return Proposal(edits, f"{called} no longer accepts `{word}`, which does not affect the result")
     return None
 
 
-@after("positional", "", "", "arguments have to be named", order=20)
+@after("positional", "", "", "arguments must be passed by keyword", order=20)
 def positional(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Name positional arguments by the signature of the table; else by the words of the installed function's own error."""
     if failure.kind != "TypeError":
@@ -146,7 +146,7 @@ def _named(cell: Cell, called: str, values: Sequence[ast.expr], names: Sequence[
         Edit(cell.index, one.lineno, one.col_offset, one.lineno, one.col_offset, f"{name}=")
         for one, name in zip(values, names, strict=False)
     )
-    return Proposal(edits, f"{called}() takes these arguments by name only")
+    return Proposal(edits, f"{called}() accepts these arguments only by keyword")
 
 
 def signature(context: RepairContext, cell: Cell, call: ast.Call, *, positional: bool = False) -> list[str]:
@@ -196,12 +196,12 @@ def old_value(context: RepairContext, failure: CellFailure) -> Proposal | None:
 
 
 def _changed(change: ApiChange, old: str, new: str) -> str:
-    return f"{change.path} no longer takes {old!r} since {change.library} {change.since}: use {new!r}"
+    return f"{change.path} no longer accepts {old!r} since {change.library} {change.since}: use {new!r}"
 
 
 @after("show-counts", "pandas", "2.0", "the argument was renamed", order=15)
 def renamed_arguments(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """Arguments that were renamed in methods whose class cannot be told from the text."""
+    """Arguments that were renamed in methods whose class cannot be inferred."""
     renamed = {"null_counts": "show_counts", "sheetname": "sheet_name", "line_terminator": "lineterminator"}
     renamed |= {
         "normed": "density",

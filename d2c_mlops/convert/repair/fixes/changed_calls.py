@@ -1,4 +1,4 @@
-"""Calls whose arguments or answers are others now, and that fail only where they run."""
+"""Fixes of calls whose arguments or results changed and that fail only at run time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 from d2c_mlops.convert.repair.replacement_registry import inner, recalled
 
 
-@before("clusters", "scikit-learn", "1.4", "KMeans starts once by itself, where it started ten times", order=20)
+@before("clusters", "scikit-learn", "1.4", "the default n_init of KMeans changed from 10 to 1", order=20)
 def ten_starts(context: RepairContext) -> Iterator[Proposal]:
     """`n_init=10` was the default of an author whose scikit-learn was older, or warned of the change."""
     warned = any(
@@ -42,17 +42,17 @@ def ten_starts(context: RepairContext) -> Iterator[Proposal]:
             yield Proposal((argument_added(cell, call, "n_init=10"),))
 
 
-@after("ragged", "numpy", "1.24", "rows of unequal length make an array of objects only where that is said", order=40)
+@after("ragged", "numpy", "1.24", "rows of unequal length need dtype=object", order=40)
 def ragged(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if not failure.says("inhomogeneous shape"):
         return None
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) in ("array", "asarray") and keyword(call, "dtype") is None:
-            return Proposal((argument_added(cell, call, "dtype=object"),), "rows of unequal length make objects")
+            return Proposal((argument_added(cell, call, "dtype=object"),), "rows of unequal length need dtype=object")
     return None
 
 
-@after("most-frequent", "scipy", "1.11", "stats.mode gives numbers, no longer arrays of one", order=40)
+@after("most-frequent", "scipy", "1.11", "stats.mode returns scalars instead of arrays of length 1", order=40)
 def most_frequent(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`stats.mode(x)[0][0]`; of texts, the mode of pandas."""
     if failure.says("is not recognized as numeric", "Argument `a` is not"):
@@ -63,18 +63,18 @@ def most_frequent(context: RepairContext, failure: CellFailure) -> Proposal | No
             if isinstance(inside, ast.Call) and last_name(inside.func) == "mode" and inside.args:
                 text = f"{spelled(cell, inside.args[0])}.mode()[0]"
                 return Proposal(
-                    (replaced(cell, node, text),), "stats.mode counts numbers only; pandas counts texts too"
+                    (replaced(cell, node, text),), "stats.mode accepts only numbers; pandas also accepts strings"
                 )
     if not failure.says("invalid index to scalar variable", "object is not subscriptable"):
         return None
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "mode" and call.args and keyword(call, "keepdims") is None:
             edit = argument_added(cell, call, "keepdims=True")
-            return Proposal((edit,), "stats.mode gives numbers unless the axis is kept")
+            return Proposal((edit,), "stats.mode returns scalars unless keepdims=True")
     return None
 
 
-@after("labels-not-there", "pandas", "1.0", ".loc no longer takes labels that are not there", order=62)
+@after("labels-not-there", "pandas", "1.0", ".loc no longer accepts missing labels", order=62)
 def labels_not_there(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`series.loc[['a', 'z']]` gave NaN for what is not there: `.reindex(['a', 'z'])`."""
     if failure.kind != "KeyError" or "not in index" not in failure.message or not failure.through("pandas/"):
@@ -84,11 +84,11 @@ def labels_not_there(context: RepairContext, failure: CellFailure) -> Proposal |
         if isinstance(holder, ast.Attribute) and holder.attr == "loc" and isinstance(node.ctx, ast.Load):
             if not isinstance(node.slice, ast.Tuple | ast.Slice):
                 text = f"{spelled(cell, holder.value)}.reindex({spelled(cell, node.slice)})"
-                return Proposal((replaced(cell, node, text),), "labels that are not there are asked for by reindex()")
+                return Proposal((replaced(cell, node, text),), "missing labels are selected with reindex()")
     return None
 
 
-@after("not-in-place", "pandas", "1.5", "the method no longer works in place", order=19)
+@after("not-in-place", "pandas", "1.5", "the method no longer supports inplace", order=19)
 def not_in_place(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.set_axis(names, axis=1, inplace=True)` as `df = df.set_axis(names, axis=1)`."""
     if not failure.says("unexpected keyword argument 'inplace'"):
@@ -103,12 +103,12 @@ def not_in_place(context: RepairContext, failure: CellFailure) -> Proposal | Non
         new = recalled(cell, call, spelled(cell, call.func), inner(cell, call, "inplace"))
         if isinstance(statement, ast.Expr) and statement.value is call:
             place = insertion(cell, call.lineno, call.col_offset, f"{spelled(cell, owner)} = ")
-            return Proposal((place, *new), f"{call.func.attr}() no longer works in place")
-        return Proposal(new, f"{call.func.attr}() no longer works in place")
+            return Proposal((place, *new), f"{call.func.attr}() no longer supports inplace")
+        return Proposal(new, f"{call.func.attr}() no longer supports inplace")
     return None
 
 
-@after("date-parser", "pandas", "3.0", "read_csv no longer takes a parser of dates", order=19)
+@after("date-parser", "pandas", "3.0", "read_csv no longer accepts date_parser", order=19)
 def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`parse_dates=['day'], date_parser=f` as `converters={'day': f}`: f reads each value of these columns."""
     if not failure.says("unexpected keyword argument 'date_parser'"):
@@ -130,11 +130,17 @@ def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None
             rest.append(f"converters={{{', '.join(f'{spelled(cell, key)}: {parser}' for key in keys)}}}")
         elif columns is not None:
             return None
-        return Proposal(recalled(cell, call, spelled(cell, call.func), rest), "the parser of dates is a converter now")
+        return Proposal(recalled(cell, call, spelled(cell, call.func), rest), "date_parser was replaced by a converter")
     return None
 
 
-@after("errors-ignored", "pandas", "3.0", "errors='ignore' is gone: what cannot be read stays as it is", order=24)
+@after(
+    "errors-ignored",
+    "pandas",
+    "3.0",
+    "errors='ignore' was removed: values that cannot be parsed stay unchanged",
+    order=24,
+)
 def errors_ignored(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`pd.to_numeric(x, errors='ignore')`: a function that gives back what it cannot read."""
     if not failure.says("invalid error value specified", "errors must be one of 'raise'"):
@@ -159,11 +165,11 @@ def errors_ignored(context: RepairContext, failure: CellFailure) -> Proposal | N
                 "    except (ValueError, TypeError):\n        return values\n\n"
             )
             edits = (line_before(cell, cell.tree.body[0], text), *edits)
-        return Proposal(edits, "errors='ignore' is gone: what cannot be read stays as it is")
+        return Proposal(edits, "errors='ignore' was removed: values that cannot be parsed stay unchanged")
     return None
 
 
-@after("one-against-the-rest", "scikit-learn", "1.8", "liblinear no longer takes several classes", order=40)
+@after("one-against-the-rest", "scikit-learn", "1.8", "liblinear no longer supports multiclass targets", order=40)
 def several_classes(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """The solver fitted one model for each class against the rest: so does OneVsRestClassifier."""
     if not failure.says("'liblinear' solver does not support multiclass"):
@@ -179,7 +185,7 @@ def several_classes(context: RepairContext, failure: CellFailure) -> Proposal | 
         ):
             text = f"__import__('sklearn.multiclass', fromlist=['OneVsRestClassifier']).OneVsRestClassifier({spelled(cell, call)})"
             edits = imported(context, cell, (replaced(cell, call, text),))
-            return Proposal(edits, "liblinear fitted each class against the rest: so does OneVsRestClassifier")
+            return Proposal(edits, "liblinear fitted one-vs-rest models, as OneVsRestClassifier does")
     return None
 
 
@@ -212,7 +218,7 @@ def smoothing_names(context: RepairContext, failure: CellFailure) -> Proposal | 
     return None
 
 
-@before("ljung-box", "statsmodels", "0.12", "acorr_ljungbox gives a table", order=20)
+@before("ljung-box", "statsmodels", "0.12", "acorr_ljungbox returns a DataFrame", order=20)
 def ljung_box(context: RepairContext) -> Iterator[Proposal]:
     """`statistic, p = acorr_ljungbox(...)` would bind the names of the columns."""
     for cell, node in context.nodes(ast.Assign):
@@ -231,4 +237,4 @@ def old_objective(context: RepairContext, failure: CellFailure) -> Proposal | No
         for cell, text in context.nodes(ast.Constant)
         if text.value == "reg:linear"
     )
-    return Proposal(edits, "reg:linear is now called reg:squarederror", restart=True) if edits else None
+    return Proposal(edits, "reg:linear was renamed to reg:squarederror", restart=True) if edits else None

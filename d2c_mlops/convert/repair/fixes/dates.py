@@ -1,4 +1,4 @@
-"""Dates and lengths of time whose units and forms changed."""
+"""Fixes of dates and durations whose units and formats changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 )
 
 
-@before("ten-digits", "pandas", "3.0", "dates are counted in microseconds, no longer in nanoseconds", order=20)
+@before("ten-digits", "pandas", "3.0", "datetimes have microsecond resolution, no longer nanoseconds", order=20)
 def nanoseconds(context: RepairContext) -> Iterator[Proposal]:
     """`dates.astype('int64') // 10**9` counts seconds only from nanoseconds."""
     for cell, node in context.nodes(ast.BinOp):
@@ -66,7 +66,7 @@ def month_units(context: RepairContext) -> Iterator[Proposal]:
             yield Proposal((replaced(cell, call.args[0], size), replaced(cell, unit, "'s'")))
 
 
-@after("days-of-differences", "pandas", "2.0", "differences of dates are not cast to days", order=15)
+@after("days-of-differences", "pandas", "2.0", "timedeltas cannot be cast to days", order=15)
 def days_of_differences(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if not failure.says(
         "Cannot convert from timedelta64", "Supported resolutions are", "Units 'M', 'Y'", "Cannot cast"
@@ -76,11 +76,11 @@ def days_of_differences(context: RepairContext, failure: CellFailure) -> Proposa
 
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "astype" and (edits := replacement_edits("pandas.Series.astype", cell, call)):
-            return Proposal(edits, "pandas keeps only seconds and smaller units")
+            return Proposal(edits, "pandas supports only seconds and smaller units")
     return None
 
 
-@after("text-dates", "pandas", "2.0", "all dates of a column must have one form", order=40)
+@after("text-dates", "pandas", "2.0", "all dates of a column must have the same format", order=40)
 def mixed_dates(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """to_datetime over dates of several forms: each by itself, as before."""
     if not failure.says(
@@ -93,6 +93,6 @@ def mixed_dates(context: RepairContext, failure: CellFailure) -> Proposal | None
             from d2c_mlops.convert.repair.fix_registry import argument_added
 
             return Proposal(
-                (argument_added(cell, call, "format='mixed'"),), "dates of several forms are read one by one"
+                (argument_added(cell, call, "format='mixed'"),), "dates of several formats are parsed one by one"
             )
     return None

@@ -1,4 +1,4 @@
-"""Estimators whose classes, names and outputs changed."""
+"""Fixes of estimators whose classes, names and outputs changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 from d2c_mlops.convert.repair.replacement_registry import inner, recalled
 
 
-@before("old-imputer", "scikit-learn", "0.22", "Imputer is gone; SimpleImputer works on columns", order=4)
+@before("old-imputer", "scikit-learn", "0.22", "Imputer was replaced by SimpleImputer, which works on columns", order=4)
 def old_imputer(context: RepairContext) -> Iterator[Proposal]:
     """`Imputer(missing_values='NaN', axis=0)` as SimpleImputer, whose columns are axis 0."""
     names = {
@@ -45,14 +45,16 @@ def old_imputer(context: RepairContext) -> Iterator[Proposal]:
             start = call.func.id
         if len(first) > 1:
             first[1] = f"strategy={first[1]}"
-        yield Proposal(recalled(cell, call, start, first + rest), "Imputer is gone; SimpleImputer works on columns")
+        yield Proposal(
+            recalled(cell, call, start, first + rest), "Imputer was replaced by SimpleImputer, which works on columns"
+        )
 
 
 def _is_nan(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value == "NaN"
 
 
-@before("old-boosting", "scikit-learn", "0.22", "names of classes used for the moved imports", order=4)
+@before("old-boosting", "scikit-learn", "0.22", "class names changed together with their imports", order=4)
 def old_mixture(context: RepairContext) -> Iterator[Proposal]:
     """`LDA`, `QDA` and `GMM` under their full names, where they were imported by the short ones."""
     names = {"LDA": "LinearDiscriminantAnalysis", "QDA": "QuadraticDiscriminantAnalysis", "GMM": "GaussianMixture"}
@@ -66,10 +68,10 @@ def old_mixture(context: RepairContext) -> Iterator[Proposal]:
     }
     for cell, node in context.nodes(ast.Name):
         if node.id in bound and isinstance(node.ctx, ast.Load):
-            yield Proposal((replaced(cell, node, names[node.id]),), f"`{node.id}` is now called {names[node.id]}")
+            yield Proposal((replaced(cell, node, names[node.id]),), f"`{node.id}` was renamed to {names[node.id]}")
 
 
-@after("feature-names", "scikit-learn", "1.2", "get_feature_names is gone", order=14)
+@after("feature-names", "scikit-learn", "1.2", "get_feature_names was removed", order=14)
 def feature_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if failure.name != "get_feature_names":
         return None
@@ -77,11 +79,13 @@ def feature_names(context: RepairContext, failure: CellFailure) -> Proposal | No
 
     for cell, node in context.failing(failure, ast.Attribute):
         if node.attr == "get_feature_names" and (edits := replacement_edits("sklearn.x.get_feature_names", cell, node)):
-            return Proposal(edits, "get_feature_names() is now get_feature_names_out(), an array")
+            return Proposal(
+                edits, "get_feature_names() was replaced by get_feature_names_out(), which returns an array"
+            )
     return None
 
 
-@after("two-dimensions", "scikit-learn", "0.19", "a single column has to be given as a table", order=40)
+@after("two-dimensions", "scikit-learn", "0.19", "a single column must be passed as a table", order=40)
 def two_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A Series where a table is wanted: the array of one column."""
     if not failure.says("Expected 2D array, got 1D array", "Expected a 2-dimensional container but got"):
@@ -103,11 +107,11 @@ def two_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | N
             else ""
         )
         if new:
-            return Proposal((replaced(cell, first, new),), "a single column has to be given as a table")
+            return Proposal((replaced(cell, first, new),), "a single column must be passed as a table")
     return None
 
 
-@after("names-are-text", "scikit-learn", "1.2", "names of features are all text", order=40)
+@after("names-are-text", "scikit-learn", "1.2", "feature names must all be strings", order=40)
 def text_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Frames whose columns are partly numbers: given as texts."""
     if not failure.says("Feature names are only supported if all input features have string names"):
@@ -120,12 +124,12 @@ def text_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
         ):
             text = spelled(cell, call.args[0])
             return Proposal(
-                (replaced(cell, call.args[0], f"{text}.rename(columns=str)"),), "names of features are all text"
+                (replaced(cell, call.args[0], f"{text}.rename(columns=str)"),), "feature names must all be strings"
             )
     return None
 
 
-@after("solver", "scikit-learn", "1.6", "the solver does not know the penalty or the classes", order=40)
+@after("solver", "scikit-learn", "1.6", "the solver does not support the penalty or the number of classes", order=40)
 def solver(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`penalty='l1'` was possible with the solver of old, liblinear."""
     if not failure.says(
@@ -136,11 +140,13 @@ def solver(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if last_name(call.func) in ("LogisticRegression", "LogisticRegressionCV") and keyword(call, "solver") is None:
             penalty = keyword(call, "penalty")
             if isinstance(penalty, ast.Constant) and penalty.value == "l1":
-                return Proposal((argument_added(cell, call, "solver='liblinear'"),), "liblinear was the solver of old")
+                return Proposal(
+                    (argument_added(cell, call, "solver='liblinear'"),), "liblinear was the former default solver"
+                )
     return None
 
 
-@after("loaded-data", "scikit-learn", "1.2", "the data set is gone", order=40)
+@after("loaded-data", "scikit-learn", "1.2", "the data set was removed", order=40)
 def gone_parameter(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A parameter of an estimator whose old value its check names: the one that it means."""
     found = re.search(r"The '(\w+)' parameter of (\w+) must be .*Got '(\w+)' instead", failure.message, re.DOTALL)
@@ -172,13 +178,13 @@ def gone_parameter(context: RepairContext, failure: CellFailure) -> Proposal | N
                     if isinstance(one, ast.Constant) and one.value == found[3]
                 ]
     return (
-        Proposal(tuple(edits), f"{found[2]} takes {new} for {found[1]}={found[3]!r}", restart=True) if edits else None
+        Proposal(tuple(edits), f"{found[2]} expects {new} instead of {found[1]}={found[3]!r}", restart=True)
+        if edits
+        else None
     )
 
 
-@after(
-    "seed-without-shuffle", "scikit-learn", "0.24", "a seed without shuffling has no effect and is refused", order=40
-)
+@after("seed-without-shuffle", "scikit-learn", "0.24", "random_state without shuffle=True is an error", order=40)
 def idle_seed(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`KFold(random_state=0)` without `shuffle=True`: the seed never had an effect."""
     if not failure.says("Setting a random_state has no effect since shuffle is False"):
@@ -186,5 +192,5 @@ def idle_seed(context: RepairContext, failure: CellFailure) -> Proposal | None:
     for cell, call in context.failing(failure, ast.Call):
         if keyword(call, "random_state") is not None:
             edits = recalled(cell, call, spelled(cell, call.func), inner(cell, call, "random_state"))
-            return Proposal(edits, "without shuffle=True the seed has no effect")
+            return Proposal(edits, "random_state has no effect without shuffle=True")
     return None

@@ -1,4 +1,4 @@
-"""Files that are not what their name says: read by what they hold."""
+"""Fixes of reads of files whose encoding, separator or type is not the expected one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def file_read(context: RepairContext, failure: CellFailure, cell: Cell, call: as
     return place if is_file(place) else None
 
 
-@after("file-type", "", "", "the file is not what its name says", order=11)
+@after("file-type", "", "", "the file type does not match the file name", order=11)
 def file_type(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A workbook named .csv, a text named .xls: read with the reader of its content."""
     for cell, call in context.failing(failure, ast.Call):
@@ -77,7 +77,7 @@ def file_type(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if reader == "read_csv" and encoding_of(file) != "utf-8":
             arguments.append(f"encoding={encoding_of(file)!r}")
         start = spelled(cell, call.func).removesuffix(name)
-        return Proposal(recalled(cell, call, start + reader, arguments), f"{file.name} holds {kind}")
+        return Proposal(recalled(cell, call, start + reader, arguments), f"the content of {file.name} is {kind}")
     return None
 
 
@@ -93,12 +93,12 @@ def encoding(context: RepairContext, failure: CellFailure) -> Proposal | None:
         found = encoding_of(file) if file is not None else "latin-1"
         given = keyword(call, "encoding")
         if given is not None:
-            return Proposal((replaced(cell, given, repr(found)),), f"the file is written in {found}")
-        return Proposal((argument_added(cell, call, f"encoding={found!r}"),), f"the file is written in {found}")
+            return Proposal((replaced(cell, given, repr(found)),), f"the file encoding is {found}")
+        return Proposal((argument_added(cell, call, f"encoding={found!r}"),), f"the file encoding is {found}")
     return None
 
 
-@after("engine", "pandas", "2.0", "the reader is chosen by the file's content", order=11)
+@after("engine", "pandas", "2.0", "the reader is selected by the file's content", order=11)
 def engine(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`engine='xlrd'` for an .xlsx: the reader chooses by itself."""
     if not failure.says("Excel xlsx file; not supported", "xlsx file; not supported", "xlrd", "engine"):
@@ -111,12 +111,12 @@ def engine(context: RepairContext, failure: CellFailure) -> Proposal | None:
                 return None
             return Proposal(
                 recalled(cell, call, spelled(cell, call.func), inner(cell, call, "engine")),
-                "the reader is chosen by the file's content",
+                "the reader is selected by the file's content",
             )
     return None
 
 
-@after("separator", "", "", "the columns are separated by another sign", order=13)
+@after("separator", "", "", "the column separator is different", order=13)
 def separator(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A table that came as one column, or in lines of unequal length."""
     if "ParserError" not in failure.bases:
@@ -128,11 +128,11 @@ def separator(context: RepairContext, failure: CellFailure) -> Proposal | None:
         sign = separator_of(file)
         given = keyword(call, "sep") or keyword(call, "delimiter")
         if given is None and sign != ",":
-            return Proposal((argument_added(cell, call, f"sep={sign!r}"),), f"the columns are separated by {sign!r}")
+            return Proposal((argument_added(cell, call, f"sep={sign!r}"),), f"the column separator is {sign!r}")
     return None
 
 
-@after("one-column", "", "", "the columns are separated by another sign", order=55)
+@after("one-column", "", "", "the column separator is different", order=55)
 def one_column(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A KeyError because a `;` table was read as one column: the separator is written where it was read."""
     if failure.kind not in ("KeyError", "AttributeError"):
@@ -148,12 +148,12 @@ def one_column(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if columns_used(context) & set(header(file)):
             sign = separator_of(file)
             return Proposal(
-                (argument_added(cell, call, f"sep={sign!r}"),), f"the columns are separated by {sign!r}", restart=True
+                (argument_added(cell, call, f"sep={sign!r}"),), f"the column separator is {sign!r}", restart=True
             )
     return None
 
 
-@after("padded-names", "", "", "names of columns have blanks around them", order=56)
+@after("padded-names", "", "", "column names have surrounding spaces", order=56)
 def nothing_fits(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A column wanted under its name in another case, or without the blanks around it, of a file that was matched."""
     wanted = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None

@@ -1,4 +1,4 @@
-"""Frames: columns of groups, assignments in chains, arrays taken out of a frame, options that are gone."""
+"""Fixes of DataFrames: columns of groups, chained assignments, read-only arrays, removed options."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def grouped_columns_late(context: RepairContext, failure: CellFailure) -> Propos
 
 
 def chained(context: RepairContext, cell: Cell, line: int, end_line: int) -> Proposal | None:
-    """Mend an assignment to a copy, seen while the cell ran: the parts of one statement, in one step."""
+    """Fix an assignment to a copy that pandas reported: the parts of one statement in one step."""
     for node in ast.walk(cell.tree) if cell.tree else ():
         if not isinstance(node, ast.stmt) or node.lineno > line or (node.end_lineno or 0) < end_line:
             continue
@@ -64,7 +64,7 @@ def chained(context: RepairContext, cell: Cell, line: int, end_line: int) -> Pro
         else:
             continue
         if edits:
-            return Proposal(edits, "under copy-on-write the value went into a copy; the frame stayed as it was")
+            return Proposal(edits, "under copy-on-write the value was written to a copy; the DataFrame did not change")
     return None
 
 
@@ -132,7 +132,7 @@ def _is_name(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant | ast.Name | ast.List | ast.JoinedStr)
 
 
-@after("read-only", "pandas", "3.0", "arrays taken out of a frame are read-only", order=40)
+@after("read-only", "pandas", "3.0", "arrays taken from a DataFrame are read-only", order=40)
 def read_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`a = df.values; a[0] = 1`: the array is copied where it is taken."""
     if not failure.says("read-only", "is read only", "WRITEABLE"):
@@ -145,12 +145,12 @@ def read_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if given and {last_name(one) for one in node.targets} & names:
             end = (taken.end_lineno or 0, taken.end_col_offset or 0)
             return Proposal(
-                (insertion(cell, *end, ".copy()"),), "arrays taken out of a frame are read-only", restart=True
+                (insertion(cell, *end, ".copy()"),), "arrays taken from a DataFrame are read-only", restart=True
             )
     return None
 
 
-@after("plain-array", "pandas", "3.0", "the method is gone from Series", order=35)
+@after("plain-array", "pandas", "3.0", "the method was removed from Series", order=35)
 def plain_array(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Methods of arrays called on a Series: `.reshape`, `.ravel`, `.nonzero`, `.flatten`."""
     if failure.kind != "AttributeError" or failure.holder not in ("pandas.Series", "pandas.DataFrame"):
@@ -172,11 +172,14 @@ def plain_array(context: RepairContext, failure: CellFailure) -> Proposal | None
     for cell, node in context.failing(failure, ast.Attribute):
         if node.attr == failure.name:
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
-            return Proposal((insertion(cell, *end, ".to_numpy()"),), f"Series.{failure.name} is gone: ask its array")
+            return Proposal(
+                (insertion(cell, *end, ".to_numpy()"),),
+                f"Series.{failure.name} was removed: use the method of its array",
+            )
     return None
 
 
-@after("rank-two", "pandas", "1.0", "a Series has no second axis to be made", order=35)
+@after("rank-two", "pandas", "1.0", "a Series does not support a second axis", order=35)
 def second_axis(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`series[:, None]`: asked of its array."""
     if not failure.says("Multi-dimensional indexing", "key of type tuple not found", "tuple not found"):
@@ -184,7 +187,9 @@ def second_axis(context: RepairContext, failure: CellFailure) -> Proposal | None
     for cell, node in context.failing(failure, ast.Subscript):
         if isinstance(node.slice, ast.Tuple) and any(_is_none(one) for one in node.slice.elts):
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
-            return Proposal((insertion(cell, *end, ".to_numpy()"),), "a Series takes no second axis: ask its array")
+            return Proposal(
+                (insertion(cell, *end, ".to_numpy()"),), "a Series does not support a second axis: use its array"
+            )
     return None
 
 
@@ -192,7 +197,7 @@ def _is_none(node: ast.expr) -> bool:
     return (isinstance(node, ast.Constant) and node.value is None) or last_name(node) == "newaxis"
 
 
-@after("positions-by-number", "pandas", "3.0", "a number in brackets is a label, no longer a position", order=40)
+@after("positions-by-number", "pandas", "3.0", "an integer in brackets is a label, no longer a position", order=40)
 def by_position(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`series[0]` where the index holds no numbers: `.iloc[0]`."""
     if failure.kind != "KeyError" or not failure.arguments or not re.fullmatch(r"-?\d+", str(failure.arguments[0])):
@@ -208,11 +213,13 @@ def by_position(context: RepairContext, failure: CellFailure) -> Proposal | None
             f"{holder}.index", ""
         ):
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
-            return Proposal((insertion(cell, *end, ".iloc"),), "a number in brackets is a label, no longer a position")
+            return Proposal(
+                (insertion(cell, *end, ".iloc"),), "an integer in brackets is a label, no longer a position"
+            )
     return None
 
 
-@after("infer-objects", "pandas", "3.0", "an option that no longer exists", order=40)
+@after("infer-objects", "pandas", "3.0", "the option was removed", order=40)
 def gone_option(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`pd.set_option` and `pd.options` of names that are gone: what they set, pandas does by itself or not at all."""
     if "OptionError" not in failure.bases and "No such keys" not in failure.message:
@@ -224,20 +231,20 @@ def gone_option(context: RepairContext, failure: CellFailure) -> Proposal | None
             "mode.chained_assignment": "",
         }
         if isinstance(statement, ast.Expr | ast.Assign) and known:
-            return Proposal((without_statement(cell, statement, ""),), "pandas no longer has this option")
+            return Proposal((without_statement(cell, statement, ""),), "pandas removed this option")
     return None
 
 
-@after("colwidth", "pandas", "1.0", "no limit is None, no longer -1", order=40)
+@after("colwidth", "pandas", "1.0", "None means no limit, no longer -1", order=40)
 def no_limit(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if not failure.says("Value must be a nonnegative integer or None"):
         return None
     for cell, node in context.failing(failure, ast.UnaryOp):
-        return Proposal((replaced(cell, node, "None"),), "no limit is None, no longer -1")
+        return Proposal((replaced(cell, node, "None"),), "None means no limit, no longer -1")
     return None
 
 
-@after("aggregate-renamed", "pandas", "1.0", "names inside agg() are given by keywords", order=40)
+@after("aggregate-renamed", "pandas", "1.0", "agg() expects new column names as keywords", order=40)
 def nested_renamer(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`agg({'total': 'sum'})` on one column, which renamed: `agg(total='sum')`."""
     if "nested renamer is not supported" not in failure.message:
@@ -254,11 +261,11 @@ def nested_renamer(context: RepairContext, failure: CellFailure) -> Proposal | N
             words = ", ".join(
                 f"{key.value!r}: {spelled(cell, value)}" for key, value in pairs if isinstance(key, ast.Constant)
             )
-            return Proposal((replaced(cell, given, f"**{{{words}}}"),), "names inside agg() are given by keywords")
+            return Proposal((replaced(cell, given, f"**{{{words}}}"),), "agg() expects new column names as keywords")
     return None
 
 
-@after("dummies-are-true", "pandas", "2.0", "dummies are True and False, no longer 0 and 1", order=45)
+@after("dummies-are-true", "pandas", "2.0", "dummy columns are boolean, no longer 0 and 1", order=45)
 def dummies(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Code that wants numbers of get_dummies: asked for as numbers."""
     if not failure.says(
@@ -273,5 +280,7 @@ def dummies(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if last_name(call.func) == "get_dummies" and keyword(call, "dtype") is None
     )
     return (
-        Proposal(edits, "dummies are True and False since pandas 2; 0 and 1 are meant", restart=True) if edits else None
+        Proposal(edits, "dummy columns are boolean since pandas 2; the notebook expects 0 and 1", restart=True)
+        if edits
+        else None
     )

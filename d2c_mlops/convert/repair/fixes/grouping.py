@@ -1,4 +1,4 @@
-"""Groups and tables by group: which groups there are, which columns they hold."""
+"""Fixes of groupby and pivot tables: which groups and which columns they contain."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TEXT = (
 )
 
 
-@before("observed", "pandas", "3.0", "groups without a row are left out unless observed=False", order=20)
+@before("observed", "pandas", "3.0", "empty groups are dropped unless observed=False", order=20)
 def empty_groups(context: RepairContext) -> Iterator[Proposal]:
     """A groupby over bands and categories keeps those that are empty, as it did by itself."""
     bands = _bands(context)
@@ -82,7 +82,7 @@ def _is_band(key: ast.expr, bands: set[str]) -> bool:
     return False
 
 
-@after("grouped-keys", "pandas", "3.0", "apply() no longer hands the columns of the groups on", order=44)
+@after("grouped-keys", "pandas", "3.0", "apply() no longer passes the grouping columns", order=44)
 def grouped_keys(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.groupby('shop').apply(f)`: f, or what comes after, wants the column 'shop'."""
     wanted = str(failure.arguments[0]) if failure.kind == "KeyError" and failure.arguments else failure.name
@@ -97,12 +97,12 @@ def grouped_keys(context: RepairContext, failure: CellFailure) -> Proposal | Non
         if wanted in keys and isinstance(owner, ast.Name):
             end = (groups.end_lineno or 0, groups.end_col_offset or 0)
             edit = insertion(cell, *end, f"[list({owner.id}.columns)]")
-            reason = f"apply() no longer hands the column {wanted!r} of the groups on, unless it is asked for"
+            reason = f"apply() no longer passes the grouping column {wanted!r} unless it is selected"
             return Proposal((edit,), reason, restart=cell.index < failure.cell)
     return None
 
 
-@after("several-aggregates", "pandas", "2.0", "columns of text are no longer left out silently", order=16)
+@after("several-aggregates", "pandas", "2.0", "text columns are no longer skipped silently", order=16)
 def several_aggregates(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.groupby('shop').agg(['mean', 'std'])` over text: the columns of numbers are picked."""
     if not failure.says(*_TEXT) or not failure.through("pandas/"):
@@ -121,10 +121,10 @@ def several_aggregates(context: RepairContext, failure: CellFailure) -> Proposal
             text = _numbers(cell, groups)
             end = (groups.end_lineno or 0, groups.end_col_offset or 0)
             if text:
-                return Proposal((insertion(cell, *end, text),), "columns of text are no longer left out silently")
+                return Proposal((insertion(cell, *end, text),), "text columns are no longer skipped silently")
         elif isinstance(groups, ast.Name) and context.kinds([groups.id]).get(groups.id) == "pandas.DataFrame":
             edit = insertion(cell, groups.end_lineno or 0, groups.end_col_offset or 0, ".select_dtypes('number')")
-            return Proposal((edit,), "columns of text are no longer left out silently")
+            return Proposal((edit,), "text columns are no longer skipped silently")
     return None
 
 
@@ -141,7 +141,7 @@ def _numbers(cell: Cell, groups: ast.Call) -> str:
     return f"[{owner.id}.select_dtypes('number').columns.difference([{keys}], sort=False)]"
 
 
-@after("pivoted-texts", "pandas", "2.0", "columns of text are no longer left out silently", order=16)
+@after("pivoted-texts", "pandas", "2.0", "text columns are no longer skipped silently", order=16)
 def pivoted_texts(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.pivot_table(index='shop')` over text."""
     if not failure.says(*_TEXT) or not failure.through("pandas/"):
@@ -150,5 +150,5 @@ def pivoted_texts(context: RepairContext, failure: CellFailure) -> Proposal | No
         if last_name(call.func) == "pivot_table" and keyword(call, "numeric_only") is None:
             if not any(isinstance(one, ast.List | ast.Dict) for one in [keyword(call, "aggfunc")] if one is not None):
                 edit = argument_added(cell, call, "numeric_only=True")
-                return Proposal((edit,), "columns of text are no longer left out silently")
+                return Proposal((edit,), "text columns are no longer skipped silently")
     return None

@@ -1,4 +1,4 @@
-"""Modules that are not there: installed into the run's own folder where that is allowed, left out where nothing uses them."""
+"""Fixes of missing modules: install them where allowed, remove unused imports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def distribution_of(module: str) -> str:
     return TO_INSTALL.get(module) or TO_INSTALL.get(top) or top.replace("_", "-")
 
 
-@before("notebook-of-colab", "", "", "the module is only there on Colab or Kaggle", order=2)
+@before("notebook-of-colab", "", "", "the module exists only on Colab or Kaggle", order=2)
 def hosted(context: RepairContext) -> Iterator[Proposal]:
     """Take out what only works on a hosted notebook service: its import, the mounted drive, the upload form."""
     names: set[str] = set()
@@ -63,7 +63,7 @@ def hosted(context: RepairContext) -> Iterator[Proposal]:
             if last_name(call.func.value) in names | {"files"}:
                 made = "{p.name: p.read_bytes() for p in __import__('pathlib').Path('.').iterdir() if p.is_file()}"
                 edits = imported(context, cell, (replaced(cell, call, made),))
-                yield Proposal(edits, "there is no upload form: the files of the folder are read")
+                yield Proposal(edits, "no upload form is available: the files of the folder are read")
 
 
 @before("install-in-a-cell", "", "", "packages are installed by the environment, not by a cell", order=1)
@@ -87,7 +87,7 @@ def _length(cell: Cell, line: int) -> int:
     return len(cell.source.split("\n")[line - 1].encode())
 
 
-@after("unused-module", "", "", "the module is missing, and nothing uses it", order=4)
+@after("unused-module", "", "", "the module is missing and unused", order=4)
 def unused(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Take out the import of a missing module that no cell uses."""
     found = _MISSING.search(failure.message)
@@ -109,10 +109,8 @@ def unused(context: RepairContext, failure: CellFailure) -> Proposal | None:
         kept = [one for one in node.names if one not in gone]
         if kept and isinstance(node, ast.Import):
             text = "import " + ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in kept)
-            return Proposal((replaced(cell, node, text),), f"`{found[1]}` is not installed, and nothing uses it")
-        return Proposal(
-            (without_statement(cell, node, "unused"),), f"`{found[1]}` is not installed, and nothing uses it"
-        )
+            return Proposal((replaced(cell, node, text),), f"`{found[1]}` is not installed and unused")
+        return Proposal((without_statement(cell, node, "unused"),), f"`{found[1]}` is not installed and unused")
     return None
 
 
@@ -132,7 +130,7 @@ def own_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
     for folder in context.data_files.folders:
         for file in context.data_files.files(folder):
             if file.name == f"{name}.py" and not (context.data_files.folders[0] / file.name).exists():
-                return Proposal(files=((file, file.name),), reason=f"{file.name} is laid beside the notebook")
+                return Proposal(files=((file, file.name),), reason=f"{file.name} is copied beside the notebook")
     return None
 
 
@@ -160,7 +158,7 @@ def python_two_module(context: RepairContext, failure: CellFailure) -> Proposal 
     return None
 
 
-@after("inner-module", "", "", "the module inside the package has moved or is private", order=7)
+@after("inner-module", "", "", "the module was moved inside its package or is private", order=7)
 def inner_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`from sklearn.ensemble.forest import X`: the package around it hands the name out too."""
     found = _MISSING.search(failure.message)
@@ -188,7 +186,7 @@ def missing(context: RepairContext, failure: CellFailure) -> Proposal | None:
     wanted = distribution_of(name)
     if wanted in context.tried or name.partition(".")[0] in OWN_NAMES:
         return None
-    return Proposal(distributions=(wanted,), reason=f"`{name}` comes with {wanted}", restart=False)
+    return Proposal(distributions=(wanted,), reason=f"`{name}` is part of {wanted}", restart=False)
 
 
 def missing_module(failure: CellFailure) -> str:
@@ -235,7 +233,7 @@ def needed(context: RepairContext, here: Path, own: Collection[str] = ()) -> lis
     return list(dict.fromkeys(found))
 
 
-@after("no-change-of-folder", "", "", "the folder is not there", order=12)
+@after("no-change-of-folder", "", "", "the folder does not exist", order=12)
 def change_of_folder(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`os.chdir` into a folder of another machine: the notebook runs where its data is."""
     if not {"FileNotFoundError", "NotADirectoryError", "PermissionError"} & set(failure.bases):
@@ -243,16 +241,14 @@ def change_of_folder(context: RepairContext, failure: CellFailure) -> Proposal |
     for cell, call in context.failing(failure, ast.Call):
         if spelled(cell, call.func) in ("os.chdir", "chdir", "os.listdir", "listdir") and call.args:
             if last_name(call.func) == "listdir":
-                return Proposal((replaced(cell, call.args[0], "'.'"),), "the notebook runs in the folder of its data")
+                return Proposal((replaced(cell, call.args[0], "'.'"),), "the notebook runs in its data folder")
             statement = statement_of(cell, call)
             if isinstance(statement, ast.Expr):
-                return Proposal(
-                    (without_statement(cell, statement, ""),), "the notebook runs in the folder of its data"
-                )
+                return Proposal((without_statement(cell, statement, ""),), "the notebook runs in its data folder")
     return None
 
 
-@before("folder-magic", "", "", "the notebook runs in the folder of its data", order=3)
+@before("folder-magic", "", "", "the notebook runs in its data folder", order=3)
 def folder_magics(context: RepairContext) -> Iterator[Proposal]:
     """`%cd /content/drive/...`: taken out."""
     for cell in context.notebook.code:
@@ -265,7 +261,7 @@ def folder_magics(context: RepairContext) -> Iterator[Proposal]:
                 yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
 
 
-@before("gone-extension", "", "", "the extension is not there", order=3)
+@before("gone-extension", "", "", "the extension is not installed", order=3)
 def extensions(context: RepairContext) -> Iterator[Proposal]:
     """Formatters and profilers that only serve the author's screen."""
     for cell in context.notebook.code:
@@ -291,4 +287,4 @@ def extensions(context: RepairContext) -> Iterator[Proposal]:
                 edit = Edit(
                     cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), "%matplotlib inline"
                 )
-                yield Proposal((edit,), "plots that move need a person and a browser")
+                yield Proposal((edit,), "interactive plots need a browser")

@@ -1,4 +1,4 @@
-"""Neural networks in the words of Keras 1 and 2."""
+"""Fixes of neural networks written for Keras 1 and 2."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def renamed_words(context: RepairContext) -> Iterator[Proposal]:
             yield Proposal(edits, "; ".join(f"`{word.arg}=` is now `{renamed[word.arg or '']}=`" for word in words))
 
 
-@after("history-names", "keras", "2.3", "the history names its scores as the metrics are named", order=40)
+@after("history-names", "keras", "2.3", "the training history uses the names of the metrics", order=40)
 def history_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`history.history['acc']` as `['accuracy']`."""
     wanted = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
@@ -58,4 +58,4 @@ def history_names(context: RepairContext, failure: CellFailure) -> Proposal | No
         ):
             if ("acc" in _SCORES[str(part.value)]) and (str(part.value).endswith("acc") == str(wanted).endswith("acc")):
                 edits.append(replaced(cell, part, repr(_SCORES[str(part.value)])))
-    return Proposal(tuple(edits), f"the history calls it {_SCORES[wanted]!r}") if edits else None
+    return Proposal(tuple(edits), f"its name in the history is {_SCORES[wanted]!r}") if edits else None

@@ -1,4 +1,4 @@
-"""Files wanted under a name, in a place or at an address where they are not: matched with what is there."""
+"""Fixes of file paths and URLs that do not exist: match them with the available files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SUFFIX = re.compile(
 )
 
 
-@after("path", "", "", "the file is not where the notebook looks for it", order=10)
+@after("path", "", "", "the file is not at the expected path", order=10)
 def path(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Match a missing file, and write its name where the notebook wrote the old one."""
     if not {"FileNotFoundError", "NotADirectoryError", "PermissionError", "IsADirectoryError", "OSError"} & set(
@@ -50,7 +50,7 @@ def path(context: RepairContext, failure: CellFailure) -> Proposal | None:
     return laid(context, failure, wanted, *found) if found is not None else None
 
 
-@after("uploaded", "", "", "the file came by an upload form", order=10)
+@after("uploaded", "", "", "the file was uploaded through a form", order=10)
 def uploaded(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`uploaded['sales (1).csv']`: the file of the data folder that is meant."""
     wanted = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
@@ -60,7 +60,7 @@ def uploaded(context: RepairContext, failure: CellFailure) -> Proposal | None:
     return laid(context, failure, wanted, *found) if found is not None else None
 
 
-@after("address", "", "", "the address cannot be reached, and its file is at hand", order=10)
+@after("address", "", "", "the URL cannot be reached, but its file is available", order=10)
 def address(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A file read from the web whose name is in the data folder."""
     if not wants_network(failure):
@@ -125,7 +125,7 @@ def laid(context: RepairContext, failure: CellFailure, wanted: str, file: Path, 
     inside = file.is_relative_to(here)
     name = file.relative_to(here).as_posix() if inside else file.name
     files = () if inside else ((file, name),)
-    reason = f"{base_of(wanted) or wanted} is matched with {name} by {how}"
+    reason = f"{base_of(wanted) or wanted} is matched to {name} by {how}"
     texts = list(_texts(context, failure, wanted))
     formatted = {id(part) for _, one in context.nodes(ast.JoinedStr) for part in one.values}
     if formatted & {id(text) for _, text in texts}:

@@ -1,4 +1,4 @@
-"""Plots whose arguments have to be named, and styles that were renamed."""
+"""Fixes of plots: arguments that must be keywords, renamed styles."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _XY = [
 ]
 
 
-@after("named-axes", "seaborn", "0.12", "only the data may stand without a name", order=14)
+@after("named-axes", "seaborn", "0.12", "only the data may be passed by position", order=14)
 def named_axes(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`sns.countplot(df['a'])` and `sns.barplot(a, b)`: `x=`, `y=`."""
     if not failure.through("seaborn/") and not re.search(
@@ -71,7 +71,7 @@ def named_axes(context: RepairContext, failure: CellFailure) -> Proposal | None:
             Edit(cell.index, one.lineno, one.col_offset, one.lineno, one.col_offset, f"{name}=")
             for one, name in zip(call.args, names, strict=False)
         )
-        return Proposal(edits, "seaborn takes only the data without a name")
+        return Proposal(edits, "seaborn accepts only the data by position")
     return None
 
 
@@ -91,12 +91,13 @@ def gone_style(context: RepairContext, failure: CellFailure) -> Proposal | None:
                 statement = statement_of(cell, call)
                 if isinstance(statement, ast.Expr):
                     return Proposal(
-                        (without_statement(cell, statement, ""),), f"there is no style {text.value!r}: it only colours"
+                        (without_statement(cell, statement, ""),),
+                        f"the style {text.value!r} was removed; it only affects colours",
                     )
     return None
 
 
-@after("plot-argument", "matplotlib", "3.0", "the argument is gone, and it only changed the look", order=58)
+@after("plot-argument", "matplotlib", "3.0", "the argument was removed; it only affects the appearance", order=58)
 def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """An argument that a drawing function no longer knows: left out."""
     found = re.search(
@@ -116,12 +117,12 @@ def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | No
                 ]
                 text = f"{spelled(cell, call.func)}({', '.join(rest)})"
                 return Proposal(
-                    (replaced(cell, call, text),), f"`{word.arg}` is no longer known, and it only changed the look"
+                    (replaced(cell, call, text),), f"`{word.arg}` was removed; it only affects the appearance"
                 )
     return None
 
 
-@after("three-dimensions", "matplotlib", "3.7", "axes in space are added to their figure", order=14)
+@after("three-dimensions", "matplotlib", "3.7", "3D axes are added to their figure", order=14)
 def three_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`Axes3D(fig)` no longer adds itself to the figure; `fig.gca(projection='3d')` is gone."""
     if "gca() got an unexpected" not in failure.message:
@@ -129,11 +130,11 @@ def three_dimensions(context: RepairContext, failure: CellFailure) -> Proposal |
     for cell, call in context.failing(failure, ast.Call):
         if isinstance(call.func, ast.Attribute) and call.func.attr == "gca":
             end, line = call.func.end_col_offset or 0, call.func.end_lineno or 0
-            return Proposal((Edit(cell.index, line, end - 3, line, end, "add_subplot"),), "axes in space are added")
+            return Proposal((Edit(cell.index, line, end - 3, line, end, "add_subplot"),), "3D axes are added")
     return None
 
 
-@after("interpret-index", "seaborn", "0.12", "the frame's index was renamed by counting", order=50)
+@after("interpret-index", "seaborn", "0.12", "the index of the DataFrame is no longer renamed automatically", order=50)
 def wide_index(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`sns.barplot(x=counts.index, y=counts)` with unequal names is fine; a Series as `data` with x and y is not."""
     if not failure.says("DataFrame constructor not properly called", "must be passed as keyword"):
@@ -141,5 +142,7 @@ def wide_index(context: RepairContext, failure: CellFailure) -> Proposal | None:
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) in _XY and len(call.args) == 1:
             first = call.args[0]
-            return Proposal((insertion(cell, first.lineno, first.col_offset, "x="),), "name what is drawn")
+            return Proposal(
+                (insertion(cell, first.lineno, first.col_offset, "x="),), "pass the plotted data by keyword"
+            )
     return None

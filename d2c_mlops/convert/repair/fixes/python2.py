@@ -1,4 +1,4 @@
-"""Python 2: the print statement and its kin, line by line; names and methods that are gone."""
+"""Fixes of Python 2 code: print statements and similar syntax, removed names and methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXCEPT = re.compile(r"^(\s*except\s+[\w.]+|\s*except\s*\([^)]*\))\s*,\s*(\w+)\s
 _RAISE = re.compile(r"^(\s*raise\s+[\w.]+)\s*,\s*(.+)$")
 
 
-@before("python-2", "", "", "the cell is written in Python 2", order=1)
+@before("python-2", "", "", "the cell is Python 2 code", order=1)
 def python_two(context: RepairContext) -> Iterator[Proposal]:
     """Rewrite lines until the cell can be read; a cell that stays unreadable is left as it is."""
     for cell in context.notebook.code:
@@ -63,7 +63,7 @@ def modern(line: str) -> str:
     return line
 
 
-@after("no-numpy-alias", "", "", "the name is Python's own", order=30)
+@after("no-numpy-alias", "", "", "the name is a Python 2 builtin", order=30)
 def python_two_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Names of Python 2 that no longer exist."""
     names = {
@@ -79,10 +79,10 @@ def python_two_names(context: RepairContext, failure: CellFailure) -> Proposal |
     edits = tuple(
         replaced(cell, node, names[node.id]) for cell, node in context.nodes(ast.Name) if node.id == failure.name
     )
-    return Proposal(edits, f"`{failure.name}` was Python 2: use {names[failure.name]}") if edits else None
+    return Proposal(edits, f"`{failure.name}` is a Python 2 builtin: use {names[failure.name]}") if edits else None
 
 
-@after("old-method", "", "", "dictionaries have no such method in Python 3", order=30)
+@after("old-method", "", "", "the dict method was removed in Python 3", order=30)
 def old_methods(context: RepairContext, failure: CellFailure) -> Proposal | None:
     names = {"iteritems": "items", "itervalues": "values", "iterkeys": "keys"}
     if failure.kind != "AttributeError" or failure.name not in names:

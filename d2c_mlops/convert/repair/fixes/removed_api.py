@@ -1,4 +1,4 @@
-"""APIs that the installed versions took away: the table of changes, before the run and as the answer to its failures."""
+"""Fixes of removed APIs: by the table of API changes, before a run and after a failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from d2c_mlops.convert.source.finding import Edit, Hit, renaming
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@before("api", "", "", "the installed library no longer has it", order=10)
+@before("api", "", "", "removed from the installed library", order=10)
 def api_before(context: RepairContext) -> Iterator[Proposal]:
     for hit, change in changes(context.subject):
         if hit.cell is None:
@@ -100,7 +100,7 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
                 uses.append((bound, use))
                 bound = last
             lines.setdefault(parent, []).append(_bound(last, bound))
-            reasons.append(f"`{path}` is gone since {change.library} {change.since}: use {new}")
+            reasons.append(f"`{path}` was removed in {change.library} {change.since}: use {new}")
         if not lines:
             continue
         moved = [
@@ -144,10 +144,10 @@ def moved_attributes(context: RepairContext) -> Iterator[Proposal]:
             module, _, name = new.rpartition(".")
             text = f"__import__('{module}', fromlist=['{name}']).{use}"
         edits = plainly(context, cell, (replaced(cell, node, text),))
-        yield Proposal(edits, f"`{path}` is gone since {change.library} {change.since}")
+        yield Proposal(edits, f"`{path}` was removed in {change.library} {change.since}")
 
 
-@after("gone-attribute", "", "", "the installed library no longer has it", order=20)
+@after("gone-attribute", "", "", "removed from the installed library", order=20)
 def gone_attribute(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if failure.kind != "AttributeError" or not failure.name:
         return None
@@ -187,8 +187,8 @@ def _elsewhere(context: RepairContext, cell: Cell, node: ast.Attribute, change: 
 
 
 def says(change: ApiChange) -> str:
-    """Return the sentence that a mend by the table gives as its reason."""
-    return f"`{change.title[:90]}` is gone since {change.library} {change.since}: use {change.instead}"
+    """Return the reason of a fix by the table of changes."""
+    return f"`{change.title[:90]}` was removed in {change.library} {change.since}: use {change.instead}"
 
 
 @after("cannot-import", "", "", "the name has moved", order=30)
@@ -206,11 +206,11 @@ def cannot_import(context: RepairContext, failure: CellFailure) -> Proposal | No
             continue
         rest = [_bound(one.name, one.asname) for one in node.names if one.name != found[1]]
         text = f"from {node.module} import {', '.join(rest)}" if rest else "pass"
-        return Proposal((replaced(cell, node, text),), f"`{found[1]}` is gone from {found[2]}, and nothing uses it")
+        return Proposal((replaced(cell, node, text),), f"`{found[1]}` was removed from {found[2]}, and nothing uses it")
     return None
 
 
-@after("numeric-only", "pandas", "2.0", "columns of text are no longer left out silently", order=15)
+@after("numeric-only", "pandas", "2.0", "text columns are no longer skipped silently", order=15)
 def numbers_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Means, correlations and the like over frames that hold texts."""
     names = {
@@ -263,17 +263,17 @@ def numbers_only(context: RepairContext, failure: CellFailure) -> Proposal | Non
         if name in names and isinstance(call.func, ast.Attribute) and "numeric_only" not in taken:
             return Proposal(
                 (argument_added(cell, call, "numeric_only=True"),),
-                f"{name}() over columns of text raises since pandas 2",
+                f"{name}() over text columns raises since pandas 2",
             )
         first = call.args[0] if call.args else None
         plain = isinstance(first, ast.Constant) or (first is not None and last_name(first) in names)
         if name in ("agg", "aggregate") and plain and "numeric_only" not in taken:
             return Proposal(
-                (argument_added(cell, call, "numeric_only=True"),), "agg() over columns of text raises since pandas 2"
+                (argument_added(cell, call, "numeric_only=True"),), "agg() over text columns raises since pandas 2"
             )
         inner_call = call_of(cell, call)
         if inner_call is not None and last_name(inner_call.func) in names:
             return Proposal(
-                (argument_added(cell, inner_call, "numeric_only=True"),), "columns of text raise since pandas 2"
+                (argument_added(cell, inner_call, "numeric_only=True"),), "text columns raise since pandas 2"
             )
     return None

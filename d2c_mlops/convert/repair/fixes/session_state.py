@@ -1,4 +1,4 @@
-"""What the author's session still had, or had no longer, when a cell ran: columns, dropped twice or by then gone."""
+"""Fixes of cells that depend on deleted cells or on the order in the author's session."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _HABITS = {
 }  # what these names stand for wherever people write notebooks
 
 
-@after("never-imported", "", "", "the author's session had imported it", order=30)
+@after("never-imported", "", "", "the author's session had imported the name", order=30)
 def never_imported(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`pd` and the like, which no cell imports: the import that everybody means."""
     if failure.kind != "NameError" or failure.name not in _HABITS or context.subject.flow.definers.get(failure.name):
@@ -52,10 +52,10 @@ def never_imported(context: RepairContext, failure: CellFailure) -> Proposal | N
         return None
     first, text = cell.tree.body[0], _HABITS[failure.name]
     edit = insertion(cell, first.lineno, 0, f"{text}\n")
-    return Proposal((edit,), f"no cell imports `{failure.name}`, so its usual meaning is taken: {text}")
+    return Proposal((edit,), f"no cell imports `{failure.name}`; the usual import is assumed: {text}")
 
 
-@after("dropped-already", "", "", "the column was made by a cell that is no longer there", order=45)
+@after("dropped-already", "", "", "the column was created by a deleted cell", order=45)
 def dropped_already(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`drop` of a column that no cell makes: it is gone already."""
     if failure.kind != "KeyError" or "not found in axis" not in failure.message:
@@ -64,14 +64,14 @@ def dropped_already(context: RepairContext, failure: CellFailure) -> Proposal | 
         if last_name(call.func) == "drop" and not any(word.arg in ("errors", None) for word in call.keywords):
             lost = ", ".join(_names(failure.message.split(" not found")[0])) or "it"
             return Proposal(
-                (argument_added(cell, call, "errors='ignore'"),), f"no cell makes {lost}, so there is nothing to drop"
+                (argument_added(cell, call, "errors='ignore'"),), f"no cell creates {lost}, so it cannot be dropped"
             )
     return None  # fmt: skip
 
 
-@after("lost-columns", "", "", "the table had lost columns by then", order=60)
+@after("lost-columns", "", "", "the table had lost columns before this cell", order=60)
 def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """Columns that an earlier cell took away, and that a copy made before still has: `Original = df.copy()`."""
+    """Columns that an earlier cell removed and that an earlier copy still has: `Original = df.copy()`."""
     if failure.kind != "KeyError":
         return None
     lost = (
@@ -99,7 +99,7 @@ def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | Non
             ]
             return Proposal(
                 tuple(same),
-                f"`{part.value.id}` has lost {', '.join(sorted(wanted & lost))} by then; `{copy}` is its copy from before",
+                f"`{part.value.id}` has lost {', '.join(sorted(wanted & lost))} before this cell; `{copy}` is an earlier copy",
             )
     return None  # fmt: skip
 
@@ -125,7 +125,7 @@ def _copy_of(context: RepairContext, name: str, before: int) -> str:
 _MISMATCH = re.compile(r"time data ['\"](.{1,99}?)['\"] (?:doesn't|does not) match format ['\"](.{1,99}?)['\"]")
 
 
-@after("separated-otherwise", "", "", "the dates of the file at hand have another separator", order=38)
+@after("separated-otherwise", "", "", "the dates of the available file have another separator", order=38)
 def date_separators(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A format that fits once its separators are those of the file: `%d-%m-%Y` for 01/05/2017."""
     found = _MISMATCH.search(failure.message)
@@ -141,7 +141,7 @@ def date_separators(context: RepairContext, failure: CellFailure) -> Proposal | 
         return None
     for cell, text in context.failing(failure, ast.Constant):
         if text.value == form:
-            return Proposal((replaced(cell, text, repr(new)),), f"the file at hand writes its dates as {value}")
+            return Proposal((replaced(cell, text, repr(new)),), f"the available file writes its dates as {value}")
     return None
 
 
@@ -156,7 +156,7 @@ def _reads(value: str, form: str) -> bool:
 
 
 @before(
-    "numbers-for-texts", "pandas", "3.0", "a column of texts stays one of objects when numbers replace them", order=20
+    "numbers-for-texts", "pandas", "3.0", "a text column keeps dtype object when numbers replace its values", order=20
 )
 def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
     """`replace({'no': 0, 'yes': 1})` made a column of integers; since pandas 3 that takes infer_objects()."""
@@ -179,7 +179,7 @@ def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
             yield Proposal((replaced(cell, call, text),), _NUMBERS)
 
 
-_NUMBERS = "numbers that replace texts make a column of numbers, as before pandas 3"
+_NUMBERS = "when numbers replace text, the column becomes numeric, as before pandas 3"
 
 
 def _by_numbers(call: ast.Call) -> bool:

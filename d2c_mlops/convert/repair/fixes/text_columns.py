@@ -1,4 +1,4 @@
-"""Columns of text, which have a dtype of their own since pandas 3."""
+"""Fixes of text columns, which have their own dtype since pandas 3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from d2c_mlops.convert.source.notebook import Cell
 _OBJECT = ("object", "O", "object_")
 
 
-@before("text-is-str", "pandas", "3.0", "columns of text have the dtype `str`, no longer `object`", order=20)
+@before("text-is-str", "pandas", "3.0", "text columns have the dtype `str`, no longer `object`", order=20)
 def object_means_text(context: RepairContext) -> Iterator[Proposal]:
     """`df[c].dtype == object` as `(df[c].dtype == object or ...)`, so that it holds for texts again."""
     for cell, node in context.nodes(ast.Compare):
@@ -72,7 +72,7 @@ def _names_str(nodes: list[ast.expr]) -> bool:
     )
 
 
-@before("select-texts", "pandas", "3.0", "columns of text have the dtype `str`, no longer `object`", order=20)
+@before("select-texts", "pandas", "3.0", "text columns have the dtype `str`, no longer `object`", order=20)
 def select_texts(context: RepairContext) -> Iterator[Proposal]:
     """`select_dtypes(include='object')` takes texts too, and says so by a warning that will be an error."""
     for cell, call in context.nodes(ast.Call):
@@ -90,7 +90,7 @@ def select_texts(context: RepairContext) -> Iterator[Proposal]:
                 yield Proposal((replaced(cell, one, f"[{spelled(cell, one)}, 'str']"),))
 
 
-@after("texts-take-no-numbers", "pandas", "3.0", "a column of one dtype no longer takes values of another", order=40)
+@after("texts-take-no-numbers", "pandas", "3.0", "a column no longer accepts values of another dtype", order=40)
 def other_values(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Values of another kind set into a column: it becomes `object` before, as it did by itself."""
     if not failure.says("Invalid value", "Cannot set non-string value") or not failure.through("pandas/"):
@@ -126,7 +126,7 @@ def _outermost(cell: Cell, node: ast.stmt) -> ast.stmt:
 
 
 def _column_set(cell: Cell, target: ast.expr) -> str:
-    """Return what is set: a column where it can be told, else the name that is changed in place."""
+    """Return the assigned column if it can be inferred, else the name that is changed in place."""
     if isinstance(target, ast.Call) and isinstance(target.func, ast.Attribute):
         changes = keyword(target, "inplace") is not None or target.func.attr == "update"
         return target.func.value.id if changes and isinstance(target.func.value, ast.Name) else ""
@@ -146,7 +146,7 @@ def _column_set(cell: Cell, target: ast.expr) -> str:
     return spelled(cell, holder) if isinstance(holder, ast.Subscript | ast.Name | ast.Attribute) else ""
 
 
-@after("array-methods", "pandas", "3.0", "columns of text give their own kind of array", order=40)
+@after("array-methods", "pandas", "3.0", "text columns have their own array type", order=40)
 def array_methods(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`.unique().sort()` and the like on arrays of text: made a plain array first."""
     if failure.kind != "AttributeError" or (
@@ -156,7 +156,5 @@ def array_methods(context: RepairContext, failure: CellFailure) -> Proposal | No
     for cell, node in context.failing(failure, ast.Attribute):
         if node.attr == failure.name:
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
-            return Proposal(
-                (insertion(cell, *end, ".to_numpy(dtype=object)"),), "texts are kept in an array of their own kind"
-            )
+            return Proposal((insertion(cell, *end, ".to_numpy(dtype=object)"),), "text is stored in its own array type")
     return None

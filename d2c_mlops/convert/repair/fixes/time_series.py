@@ -1,4 +1,4 @@
-"""Models of series: what statsmodels and Prophet give back now."""
+"""Fixes of time series models of statsmodels and Prophet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ _FIT = (
 )
 
 
-@before("old-arima", "statsmodels", "0.13", "the ARIMA of old is gone; its successor takes other arguments", order=4)
+@before(
+    "old-arima", "statsmodels", "0.13", "the former ARIMA class was removed; its successor has other arguments", order=4
+)
 def old_arima(context: RepairContext) -> Iterator[Proposal]:
     """`ARMA(y, (p, q))` as an ARIMA, the constant of differences as a trend, `fit()` without the old options."""
     names = {
@@ -73,12 +75,10 @@ def old_arima(context: RepairContext) -> Iterator[Proposal]:
         made = f"{name}({', '.join([*arguments, f'order={text}'])}{given})"
         if made == spelled(cell, call):
             continue
-        yield Proposal(
-            (replaced(cell, call, made),), "the ARIMA of old is gone; the constant of its differences is a trend now"
-        )
+        yield Proposal((replaced(cell, call, made),), "the former ARIMA class was removed; its constant is now a trend")
 
 
-@before("old-autoregression", "statsmodels", "0.13", "AR chose its lags; AutoReg wants their number", order=4)
+@before("old-autoregression", "statsmodels", "0.13", "AR selected its lags; AutoReg requires their number", order=4)
 def old_autoregression(context: RepairContext) -> Iterator[Proposal]:
     """`AR(y).fit()` as an AutoReg with as many lags as AR took for the length of its series."""
     names = {
@@ -96,7 +96,7 @@ def old_autoregression(context: RepairContext) -> Iterator[Proposal]:
             yield Proposal(recalled(cell, call, start, [*inner(cell, call), lags]))
 
 
-@before("old-arima-fit", "statsmodels", "0.13", "fit() no longer takes these options", order=3)
+@before("old-arima-fit", "statsmodels", "0.13", "fit() no longer accepts these options", order=3)
 def old_arima_fit(context: RepairContext) -> Iterator[Proposal]:
     names = {
         one.asname or one.name for _, node in context.nodes(ast.ImportFrom) if node.module == _OLD for one in node.names
@@ -131,7 +131,7 @@ def _fits(context: RepairContext, cell: Cell, call: ast.Call) -> Iterator[tuple[
                 yield where, fit
 
 
-@after("forecast-triple", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
+@after("forecast-triple", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
 def forecast_triple(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`forecast, error, interval = fitted.forecast(n)`: from get_forecast, which knows all three."""
     if not failure.says("to unpack", "unexpected keyword argument 'alpha'", "Unknown keyword arguments: ['alpha']"):
@@ -146,7 +146,7 @@ def forecast_triple(context: RepairContext, failure: CellFailure) -> Proposal | 
     return None
 
 
-@before("three-answers", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
+@before("three-answers", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
 def three_answers(context: RepairContext) -> Iterator[Proposal]:
     """Three names bound to a forecast: for three steps this would not even fail."""
     for cell, node in context.nodes(ast.Assign):
@@ -162,11 +162,12 @@ def _triple(cell: Cell, call: ast.Call) -> Proposal:
     rest = ", ".join(inner(cell, call, "alpha"))
     made = f"(lambda made: (made.predicted_mean, made.se_mean, made.conf_int({level})))({receiver(cell, call)}.get_forecast({rest}))"
     return Proposal(
-        (replaced(cell, call, made),), "forecast() gives only the forecast; get_forecast() knows error and interval"
+        (replaced(cell, call, made),),
+        "forecast() returns only the forecast; get_forecast() also returns errors and intervals",
     )
 
 
-@after("first-forecast", "statsmodels", "0.13", "forecast() gives only the forecast", order=14)
+@after("first-forecast", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
 def first_forecast(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`fitted.forecast(n)[0]` was the forecast itself."""
     if failure.kind not in ("KeyError", "TypeError", "IndexError"):
@@ -179,11 +180,11 @@ def first_forecast(context: RepairContext, failure: CellFailure) -> Proposal | N
             and isinstance(node.slice, ast.Constant)
             and node.slice.value == 0
         ):
-            return Proposal((replaced(cell, node, spelled(cell, call)),), "forecast() gives only the forecast")
+            return Proposal((replaced(cell, node, spelled(cell, call)),), "forecast() returns only the forecast")
     return None
 
 
-@after("plot-predict", "statsmodels", "0.13", "plot_predict is a function now", order=14)
+@after("plot-predict", "statsmodels", "0.13", "plot_predict is now a function", order=14)
 def plot_predict(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if failure.name != "plot_predict":
         return None
@@ -194,12 +195,12 @@ def plot_predict(context: RepairContext, failure: CellFailure) -> Proposal | Non
             rest = [spelled(cell, node.value), *inner(cell, call, "plot_insample", "typ")]
             head = line_before(cell, statement, "from statsmodels.graphics.tsaplots import plot_predict")
             return Proposal(
-                (head, replaced(cell, call, f"plot_predict({', '.join(rest)})")), "plot_predict is a function now"
+                (head, replaced(cell, call, f"plot_predict({', '.join(rest)})")), "plot_predict is now a function"
             )
     return None
 
 
-@after("gone-criterion", "statsmodels", "0.13", "the argument is gone", order=30)
+@after("gone-criterion", "statsmodels", "0.13", "the argument was removed", order=30)
 def old_types(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`predict(typ='levels')`: levels are what it gives."""
     found = re.search(r"unexpected keyword argument '(typ|transparams|disp|dynamic_only)'", failure.message)
@@ -209,12 +210,12 @@ def old_types(context: RepairContext, failure: CellFailure) -> Proposal | None:
     for cell, call in context.failing(failure, ast.Call):
         if keyword(call, found[1]) is not None:
             return Proposal(
-                recalled(cell, call, spelled(cell, call.func), inner(cell, call, found[1])), f"`{found[1]}` is gone"
+                recalled(cell, call, spelled(cell, call.func), inner(cell, call, found[1])), f"`{found[1]}` was removed"
             )
     return None
 
 
-@after("label-out-of-range", "statsmodels", "0.13", "the names of the imported functions", order=90)
+@after("label-out-of-range", "statsmodels", "0.13", "the imported functions were renamed", order=90)
 def renamed_later(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A module of old imported as a whole."""
     if failure.kind not in ("NotImplementedError", "AttributeError") or not failure.says("arima_model"):

@@ -1,4 +1,4 @@
-"""Counts of values, whose column has another name."""
+"""Fixes of code that uses the former column name of value_counts()."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from d2c_mlops.convert.repair.fix_registry import (
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@before("counted-columns", "pandas", "2.0", "value_counts() is called `count`, no longer by its column", order=20)
+@before(
+    "counted-columns", "pandas", "2.0", "the result of value_counts() is named `count`, not after its column", order=20
+)
 def counted_columns(context: RepairContext) -> Iterator[Proposal]:
     """Give the columns of counts the names that they had: `index` and the name of the data."""
     if _knows_count(context):

@@ -1,1 +1,1 @@
-"""What to write instead, one module per library; a module here adds its own, nothing else knows of it."""
+"""Replacements of removed APIs, one module per library; modules of this package are discovered."""

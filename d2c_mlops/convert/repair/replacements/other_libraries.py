@@ -1,4 +1,4 @@
-"""numpy, Keras, XGBoost, LightGBM and statsmodels."""
+"""Replacements for numpy, Keras, XGBoost, LightGBM and statsmodels."""
 
 from __future__ import annotations
 

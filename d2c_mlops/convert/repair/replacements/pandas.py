@@ -1,4 +1,4 @@
-"""Frames and columns of pandas."""
+"""Replacements for DataFrame and Series APIs of pandas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dates and moving windows of pandas."""
+"""Replacements for dates and rolling windows of pandas."""
 
 from __future__ import annotations
 

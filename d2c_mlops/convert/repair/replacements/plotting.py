@@ -1,4 +1,4 @@
-"""matplotlib and seaborn."""
+"""Replacements for matplotlib and seaborn."""
 
 from __future__ import annotations
 

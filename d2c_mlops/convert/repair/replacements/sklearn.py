@@ -1,4 +1,4 @@
-"""scikit-learn."""
+"""Replacements for scikit-learn."""
 
 from __future__ import annotations
 
