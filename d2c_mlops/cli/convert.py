@@ -40,8 +40,8 @@ def check(
 
     reports = [examine(path, select=select or None, ignore=ignore or None) for path in notebooks]
     report = Report(
-        tuple(name for each in reports for name in each.notebooks),
-        tuple(finding for each in reports for finding in each.findings),
+        tuple(name for report in reports for name in report.notebooks),
+        tuple(finding for report in reports for finding in report.findings),
     )
     if sarif or as_json:
         show(report.to_sarif() if sarif else report.to_dict())
@@ -86,7 +86,9 @@ def check(
     help="Run its code in a container of this image (docker or podman), also on systems without isolation, such as macOS.",
 )  # fmt: skip
 @click.option(
-    "--trust", is_flag=True, help="Run its code without isolation and with your permissions: only if you trust its author."
+    "--trust",
+    is_flag=True,
+    help="Run its code without isolation and with your permissions: only if you trust its author.",
 )
 @click.option("--fetch", is_flag=True,
               help="Download the URLs that it reads before the run, outside of the isolation; it reads the copies.")  # fmt: skip
@@ -95,7 +97,9 @@ def check(
 @click.option("--no-run", is_flag=True, help="Run no code: read and write only.")
 @click.option("--until", type=click.Choice(["revive", "read", "write", "verify"]), default="verify",
               help="Stop after this stage and show its result; revive means repair and run.  [default: all stages]")  # fmt: skip
-@click.option("--timeout", type=float, default=600.0, show_default=True, metavar="SECONDS", help="Limit of one execution.")
+@click.option(
+    "--timeout", type=float, default=600.0, show_default=True, metavar="SECONDS", help="Limit of one execution."
+)
 @click.option("--memory", type=float, default=4.0, show_default=True, metavar="GB", help="Limit of one execution.")
 @json_option
 def convert(

@@ -100,14 +100,14 @@ def _read(read: Mapping[str, Any] | None) -> str:
         return ""
     rows = [
         (
-            each["cell"],
-            each["role"],
-            ", ".join(each["reads"]),
-            ", ".join([*(f"{name} (changed)" for name in each["changes"]), *each["defines"]]),
+            cell["cell"],
+            cell["role"],
+            ", ".join(cell["reads"]),
+            ", ".join([*(f"{name} (changed)" for name in cell["changes"]), *cell["defines"]]),
         )
-        for each in read["cells"]
+        for cell in read["cells"]
     ]
-    fits = [(each["cell"], each["estimator"], each["features"], each["target"]) for each in read["fits"]]
+    fits = [(fit["cell"], fit["estimator"], fit["features"], fit["target"]) for fit in read["fits"]]
     made = _table(("cell", "estimator", "features", "target"), fits) if fits else ""
     flow = _table(("cell", "role", "reads", "defines"), rows)
     return f"<h2>Data flow</h2>{made}<details><summary class=soft>Cell by cell</summary>{flow}</details>"
@@ -154,9 +154,7 @@ def _fixes(repair: Mapping[str, Any] | None) -> str:
             if repair["status"] == "as is"
             else lost
         )
-    rows = [
-        (each.get("cell"), _Code(each.get("before")), _Code(each.get("after")), each.get("reason")) for each in fixes
-    ]
+    rows = [(fix.get("cell"), _Code(fix.get("before")), _Code(fix.get("after")), fix.get("reason")) for fix in fixes]
     return f"<h2>Fixes</h2>{lost}{_table(('cell', 'before', 'after', 'why'), rows)}"
 
 
@@ -167,13 +165,13 @@ def _fetched(repair: Mapping[str, Any] | None) -> str:
         return ""
     rows = [
         (
-            each["cell"],
-            shown(each["url"]),
-            each["file"] or f"not downloaded: {each['reason']}",
-            f"{each['size']:,}",
-            each["sha256"][:16],
+            source["cell"],
+            shown(source["url"]),
+            source["file"] or f"not downloaded: {source['reason']}",
+            f"{source['size']:,}",
+            source["sha256"][:16],
         )
-        for each in listed
+        for source in listed
     ]
     told = (
         "Downloaded once before the run, which has no network access. The notebook and its conversion read these files."
@@ -215,8 +213,8 @@ def _left(written: Mapping[str, Any] | None) -> str:
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        (each["rule"], each["severity"], f"{each['cell'] or ''}", each["message"], each["fix"])
-        for each in sorted(findings, key=lambda one: ("error", "warning", "info").index(one["severity"]))
+        (finding["rule"], finding["severity"], f"{finding['cell'] or ''}", finding["message"], finding["fix"])
+        for finding in sorted(findings, key=lambda one: ("error", "warning", "info").index(one["severity"]))
     ]
     if not rows:
         return ""

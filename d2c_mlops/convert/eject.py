@@ -42,7 +42,7 @@ class Ejected:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
-        listed = [{"where": each.where, "what": each.what} for each in self.skipped]
+        listed = [{"where": skipped_test.where, "what": skipped_test.what} for skipped_test in self.skipped]
         return {"folder": str(self.folder), "modules": list(self.modules), "tests": list(self.tests),
                 "passed": self.passed, "skipped": listed}  # fmt: skip
 
@@ -66,7 +66,7 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
         )
     nbs, lib = str(section.get("nbs_path", "nbs")), str(section.get("lib_path", project.name))
     shutil.copytree(project, out, ignore=shutil.ignore_patterns(*NOT_COPIED, nbs), dirs_exist_ok=True, symlinks=True)
-    modules = [str(each.relative_to(out)) for each in sorted((out / lib).rglob("*.py")) if _plain(each)]
+    modules = [str(path.relative_to(out)) for path in sorted((out / lib).rglob("*.py")) if _plain(path)]
     pyproject = out / "pyproject.toml"
     pyproject.write_text(_without_nbdev(pyproject.read_text(encoding="utf-8")), encoding="utf-8")
     tests = []
@@ -131,7 +131,7 @@ def _test_module(notebook: Path, lib: str, package: Path) -> tuple[str, str] | N
             tree = ast.parse(text)
         except SyntaxError:
             continue
-        asserts += sum(isinstance(each, ast.Assert | ast.With) for each in ast.walk(tree)) + len(
+        asserts += sum(isinstance(node, ast.Assert | ast.With) for node in ast.walk(tree)) + len(
             re.findall(r"\btest_\w+\(", text)
         )
         body.append(ast.unparse(ast.fix_missing_locations(_Asserts().visit(tree))))
@@ -200,7 +200,7 @@ class _Asserts(ast.NodeTransformer):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
             name = call.func.id
             if name in COMPARED and len(call.args) >= 2:
-                text = COMPARED[name].format(*(f"({ast.unparse(each)})" for each in call.args))
+                text = COMPARED[name].format(*(f"({ast.unparse(argument)})" for argument in call.args))
                 return ast.parse(text).body[0]
             if name in ("nbdev_export", "show_doc"):
                 return ast.Pass()

@@ -94,8 +94,8 @@ def text_of(inference: Inference, node: ast.expr | None, depth: int = 0) -> str:
         left, right = (text_of(inference, side, depth + 1) for side in (node.left, node.right))
         return left + right if left and right else ""
     if isinstance(node, ast.JoinedStr):
-        parts = [each.value if isinstance(each, ast.FormattedValue) else each for each in node.values]
-        plain = all(not isinstance(each, ast.FormattedValue) or each.format_spec is None for each in node.values)
+        parts = [value.value if isinstance(value, ast.FormattedValue) else value for value in node.values]
+        plain = all(not isinstance(value, ast.FormattedValue) or value.format_spec is None for value in node.values)
         texts = [text_of(inference, part, depth + 1) for part in parts]
         return "".join(texts) if plain and all(texts) else ""
     return ""

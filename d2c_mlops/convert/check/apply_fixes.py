@@ -73,19 +73,19 @@ def apply_fixes(cells: Iterable[Cell], findings: Iterable[Finding]) -> tuple[dic
     by_index = {cell.index: cell for cell in cells}
     chosen: dict[int, list[Edit]] = {}
     applied: list[Finding] = []
-    for one in findings:
-        if one.cell is None or not one.edits:
+    for finding in findings:
+        if finding.cell is None or not finding.edits:
             continue
-        cell, taken = by_index[one.cell], chosen.get(one.cell, [])
-        new = [edit for edit in one.edits if edit not in taken]
+        cell, taken = by_index[finding.cell], chosen.get(finding.cell, [])
+        new = [edit for edit in finding.edits if edit not in taken]
         if any(_clashes(edit, other) for edit in new for other in taken):
             continue
         if not all(_untouched(cell, edit) for edit in new):
             continue
         source = edited(cell.source, [*taken, *new])
         if code_cell(cell.index, source).problem is None:
-            chosen[one.cell] = [*taken, *new]
-            applied.append(one)
+            chosen[finding.cell] = [*taken, *new]
+            applied.append(finding)
     return {index: edited(by_index[index].source, edits) for index, edits in chosen.items()}, applied
 
 

@@ -43,7 +43,7 @@ def notebooks_in(path: Path) -> tuple[Path, ...]:
     if path.is_file():
         return (path,)
     found = sorted(
-        one for one in path.rglob("*.ipynb") if one.is_file() and not _SKIPPED & set(one.relative_to(path).parts)
+        file for file in path.rglob("*.ipynb") if file.is_file() and not _SKIPPED & set(file.relative_to(path).parts)
     )
     if not found:
         raise UsageError("the folder contains no notebook", where=str(path), next="d2c check NOTEBOOK")
@@ -89,7 +89,7 @@ def _finding(subject: Subject, rule: Rule, hit: Hit) -> Finding:
 def _distinct(found: Sequence[Finding]) -> Iterator[Finding]:
     """Drop repeats, and ruff's word on NumPy where a rule of ours has said it with an edit."""
     seen: set[tuple[str, int | None, int, str]] = set()
-    ours = {(one.cell, one.line) for one in found if one.rule.startswith("D2C5")}
+    ours = {(finding.cell, finding.line) for finding in found if finding.rule.startswith("D2C5")}
     for one in found:
         key = (one.rule, one.cell, one.line, one.message)
         if key not in seen and not (one.rule.startswith("NPY") and (one.cell, one.line) in ours):
@@ -98,9 +98,9 @@ def _distinct(found: Sequence[Finding]) -> Iterator[Finding]:
 
 
 def _kept(found: Iterable[Finding], select: Sequence[str] | None, ignore: Sequence[str] | None) -> Iterator[Finding]:
-    for one in found:
-        if (not select or _matches(one, select)) and not _matches(one, ignore or ()):
-            yield one
+    for finding in found:
+        if (not select or _matches(finding, select)) and not _matches(finding, ignore or ()):
+            yield finding
 
 
 def _matches(one: Finding, wanted: Sequence[str]) -> bool:

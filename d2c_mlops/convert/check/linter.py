@@ -97,13 +97,13 @@ def findings(lint: Lint) -> Iterator[Finding]:
         lint.process.kill()
         return
     elsewhere = _words_elsewhere(lint.notebook)
-    for one in found:
-        row = one["location"]["row"] - 1
-        if one["code"] not in CODES or not 0 <= row < len(lint.places):
+    for hit in found:
+        row = hit["location"]["row"] - 1
+        if hit["code"] not in CODES or not 0 <= row < len(lint.places):
             continue
-        if one["code"] == "F401" and _is_wanted(one["message"], elsewhere):
+        if hit["code"] == "F401" and _is_wanted(hit["message"], elsewhere):
             continue
-        yield _finding(lint, one, *lint.places[row])
+        yield _finding(lint, hit, *lint.places[row])
 
 
 def _finding(lint: Lint, one: dict[str, Any], cell: Cell, line: int) -> Finding:

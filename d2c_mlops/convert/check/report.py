@@ -42,16 +42,16 @@ class Report:
         if fail_on == "never":
             return 0
         levels = SEVERITIES[: [*SEVERITIES].index(_severity(fail_on)) + 1]
-        return 3 if any(one.severity in levels for one in self.findings) else 0
+        return 3 if any(finding.severity in levels for finding in self.findings) else 0
 
     def counts(self) -> dict[str, int]:
         """Return how many findings there are of each severity."""
-        counted = Counter(one.severity for one in self.findings)
+        counted = Counter(finding.severity for finding in self.findings)
         return {severity: counted[severity] for severity in SEVERITIES}
 
     def of(self, notebook: str) -> tuple[Finding, ...]:
         """Return the findings of one notebook."""
-        return tuple(one for one in self.findings if one.notebook == notebook)
+        return tuple(finding for finding in self.findings if finding.notebook == notebook)
 
     def to_text(self) -> str:
         """Return plain text, cell by cell, with the counts and the next command."""
@@ -65,8 +65,10 @@ class Report:
         said = ", ".join(f"{count} {_plural(name, count)}" for name, count in counts.items())
         files = len(self.notebooks)
         yield f"{said} in {files} {_plural('notebook', files)}"
-        fixable = sum(one.autofix for one in self.findings)
-        first = _shell(next((one.notebook for one in self.findings), self.notebooks[0] if self.notebooks else ""))
+        fixable = sum(finding.autofix for finding in self.findings)
+        first = _shell(
+            next((finding.notebook for finding in self.findings), self.notebooks[0] if self.notebooks else "")
+        )
         if fixable:
             yield f"{fixable} can be fixed automatically"
             yield f"next: d2c check {first} --fix"
@@ -79,7 +81,7 @@ class Report:
             "notebooks": list(self.notebooks),
             "counts": self.counts(),
             "exit_code": self.exit_code,
-            "findings": [one.to_dict() for one in self.findings],
+            "findings": [finding.to_dict() for finding in self.findings],
         }
 
     def to_json(self) -> str:
@@ -100,7 +102,7 @@ class Report:
             "tool": {"driver": driver},
             "columnKind": "unicodeCodePoints",
             "artifacts": [{"location": {"uri": _uri(notebook)}} for notebook in self.notebooks],
-            "results": [self._result(one, index[one.rule]) for one in self.findings],
+            "results": [self._result(finding, index[finding.rule]) for finding in self.findings],
         }
         return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
@@ -124,7 +126,7 @@ class Report:
 
     def to_html(self) -> str:
         """Return a table whose cell numbers lead to the cells in JupyterLab."""
-        rows = "".join(_row(one) for one in self.findings)
+        rows = "".join(_row(finding) for finding in self.findings)
         said = html.escape(" · ".join(self._summary()))
         if not rows:
             return f'<div class="d2c-check"><p>{said}</p></div>'
@@ -151,15 +153,15 @@ def _cell_by_cell(findings: tuple[Finding, ...]) -> Iterator[str]:
     if not findings:
         yield "  no findings"
     before: int | None = -1
-    for one in findings:
-        if one.cell != before:
-            yield "  whole notebook" if one.cell is None else f"  cell {one.cell + 1}"
-            before = one.cell
-        place = f"line {one.line}: " if one.cell is not None else ""
-        yield f"    {one.severity:<8}{one.rule:<8}{place}{one.message}"
-        mark = "  [--fix]" if one.autofix else ""
-        yield f"            why: {one.why}"
-        yield f"            fix: {one.fix}{mark}"
+    for finding in findings:
+        if finding.cell != before:
+            yield "  whole notebook" if finding.cell is None else f"  cell {finding.cell + 1}"
+            before = finding.cell
+        place = f"line {finding.line}: " if finding.cell is not None else ""
+        yield f"    {finding.severity:<8}{finding.rule:<8}{place}{finding.message}"
+        mark = "  [--fix]" if finding.autofix else ""
+        yield f"            why: {finding.why}"
+        yield f"            fix: {finding.fix}{mark}"
 
 
 def _descriptors(findings: tuple[Finding, ...]) -> list[dict[str, Any]]:
@@ -174,17 +176,17 @@ def _descriptors(findings: tuple[Finding, ...]) -> list[dict[str, Any]]:
         }
         for rule in rules()
     ]
-    theirs = {one.rule: one for one in findings if one.rule in CODES}
+    theirs = {finding.rule: finding for finding in findings if finding.rule in CODES}
     return ours + [
         {
             "id": code,
-            "name": one.name,
-            "shortDescription": {"text": one.name.replace("-", " ")},
-            "fullDescription": {"text": one.why},
-            "help": {"text": one.fix},
-            "defaultConfiguration": {"level": _LEVELS[one.severity]},
+            "name": finding.name,
+            "shortDescription": {"text": finding.name.replace("-", " ")},
+            "fullDescription": {"text": finding.why},
+            "help": {"text": finding.fix},
+            "defaultConfiguration": {"level": _LEVELS[finding.severity]},
         }
-        for code, one in sorted(theirs.items())
+        for code, finding in sorted(theirs.items())
     ]
 
 

@@ -170,7 +170,7 @@ class _Walker:
             self.expression(decorator)
         outside = dict(self.names)
         if not isinstance(node, ast.ClassDef):
-            for default in [*node.args.defaults, *(one for one in node.args.kw_defaults if one)]:
+            for default in [*node.args.defaults, *(default for default in node.args.kw_defaults if default)]:
                 self.expression(default)
             every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg]
             for argument in [*every, node.args.kwarg]:
@@ -304,11 +304,11 @@ class _Walker:
                 self.names.pop(argument.arg, None)
             self.expression(node.body)
             return
-        for one in getattr(node, "generators", []):
-            self.expression(one.iter)
-            for name in target_names(one.target):
+        for generator in getattr(node, "generators", []):
+            self.expression(generator.iter)
+            for name in target_names(generator.target):
                 self.names.pop(name.id, None)
-            for test in one.ifs:
+            for test in generator.ifs:
                 self.expression(test)
         for part in ("elt", "key", "value"):
             if isinstance(child := getattr(node, part, None), ast.expr):

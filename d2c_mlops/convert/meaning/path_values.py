@@ -25,7 +25,7 @@ class Values:
             node = ast.Assign([node.target], node.value)
         if not isinstance(node, ast.Assign):
             return
-        for target, given in ((each, node.value) for each in node.targets):
+        for target, given in ((target, node.value) for target in node.targets):
             if isinstance(target, ast.Tuple) and isinstance(given, ast.Tuple):
                 for part, own in zip(target.elts, given.elts, strict=False):
                     self.take(ast.Assign([part], own))
@@ -54,8 +54,8 @@ class Values:
         return self._call(node) if isinstance(node, ast.Call) else None
 
     def _joined(self, node: ast.JoinedStr) -> str | None:
-        parts = [self.of(each.value if isinstance(each, ast.FormattedValue) else each) for each in node.values]
-        return None if any(each is None for each in parts) else "".join(each for each in parts if each is not None)
+        parts = [self.of(value.value if isinstance(value, ast.FormattedValue) else value) for value in node.values]
+        return None if any(part is None for part in parts) else "".join(part for part in parts if part is not None)
 
     def _attribute(self, node: ast.Attribute) -> str | None:
         if ast.unparse(node) in ("os.pardir", "os.path.pardir"):
@@ -74,7 +74,7 @@ class Values:
         text = ast.unparse(node.func)
         if text in ("os.getcwd", "Path.cwd", "pathlib.Path.cwd"):
             return str(self.folder)
-        given = [self.of(each) for each in node.args]
+        given = [self.of(argument) for argument in node.args]
         if any(each is None for each in given):
             return None
         parts = [each for each in given if each is not None]

@@ -28,8 +28,8 @@ def authored(
 ) -> dict[str, Authored]:
     """Return the author's functions and classes by name."""
     bindings: dict[str, int] = {}
-    for each in every:
-        for name in each.facts.binds:
+    for node in every:
+        for name in node.facts.binds:
             bindings[name] = bindings.get(name, 0) + 1
     defined = {s.node.name: s for s in every if isinstance(s.node, Definition)}
     reads = {name: _reads(s, imported, set(bindings)) for name, s in defined.items()}
@@ -68,7 +68,7 @@ def _own_reason(statement: Statement, bindings: Mapping[str, int], imported: fro
         return f"the name {node.name} has different meanings in the notebook"
     if names.functions[node.name].writes:
         return f"{node.name} assigns global names"
-    if any(isinstance(each, ast.Nonlocal | ast.Global) for each in ast.walk(node)):
+    if any(isinstance(part, ast.Nonlocal | ast.Global) for part in ast.walk(node)):
         return f"{node.name} assigns names outside of itself"
     outside = {name for name in names.reads if name in bindings}
     if outside and not isinstance(node, ast.ClassDef):
@@ -104,16 +104,16 @@ def _use_reason(
         return ""
     if isinstance(statement.node, ast.ClassDef):
         return f"the class {name} reads {', '.join(sorted(needed))} from the notebook"
-    for each in every:
-        for call, hidden in mentions(each.node, name):
+    for node in every:
+        for call, hidden in mentions(node.node, name):
             if call is None:
                 return f"{name} reads {', '.join(sorted(needed))} from the notebook and is passed as a value"
             if hidden & needed:
                 return f"{name} is called where {', '.join(sorted(hidden & needed))} has another meaning"
             if any(word.arg in needed or word.arg is None for word in call.keywords):
                 return f"{name} is called with keywords that have the same names as the values it reads"
-        top = not isinstance(each.node, Definition)
-        if top and name in each.facts.loads and (missing := needed - bound_before[each.place]):
+        top = not isinstance(node.node, Definition)
+        if top and name in node.facts.loads and (missing := needed - bound_before[node.place]):
             return f"{name} is called before {', '.join(sorted(missing))} has a value"
     return ""
 
@@ -139,11 +139,11 @@ def _scoped(node: ast.AST, hidden: frozenset[str]) -> Iterator[tuple[ast.AST, fr
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         given = node.args
         every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
-        inner = hidden | {each.arg for each in every if each is not None}
+        inner = hidden | {statement.arg for statement in every if statement is not None}
         if not isinstance(node, ast.Lambda):
             inner |= {use.name for use in names_in(node.body).binds}
     elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        inner = hidden | {name.id for each in node.generators for name in target_names(each.target)}
+        inner = hidden | {name.id for generator in node.generators for name in target_names(generator.target)}
     elif isinstance(node, ast.ClassDef):
         inner = hidden | {use.name for use in names_in(node.body).binds}
     for child in ast.iter_child_nodes(node):

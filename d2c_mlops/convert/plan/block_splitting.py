@@ -142,7 +142,7 @@ def _independent(work: PlanLine, shown: PlanLine) -> bool:
 
 def _writes_file(line: PlanLine) -> bool:
     methods = {node.attr for node in ast.walk(line.statement.node) if isinstance(node, ast.Attribute)}
-    return any(each.startswith("to_") or each in ("dump", "save", "savetxt", "write") for each in methods)
+    return any(method.startswith("to_") or method in ("dump", "save", "savetxt", "write") for method in methods)
 
 
 def _uses_chance(line: PlanLine) -> bool:
@@ -159,7 +159,7 @@ def _breaks(group: Sequence[PlanLine], line: PlanLine) -> bool:
         return True
     if line.kind != "work":
         return False
-    role, size = _role(group), sum(each.statement.lines for each in group)
+    role, size = _role(group), sum(line.statement.lines for line in group)
     if size + line.statement.lines > LONGEST:
         return True
     if _titled(line) and size >= 3:
@@ -173,7 +173,7 @@ def _breaks(group: Sequence[PlanLine], line: PlanLine) -> bool:
     if (role, line.role) in _JOINS:
         return size > 4 or (_titled(line) and line.role == "fit")
     if line.role == "prepare":
-        together = role == "fit" and not _titled(line) and any(_titled(each) for each in group)
+        together = role == "fit" and not _titled(line) and any(_titled(plan_line) for plan_line in group)
         return not together and (role in ("split", "fit") or size >= 8)
     return {role, line.role} != {"predict", "evaluate"}
 

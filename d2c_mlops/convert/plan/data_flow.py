@@ -28,15 +28,15 @@ def reading(plan: Plan) -> dict[str, Any]:
         "functions_that_read_globals": {
             name: sorted(reads)
             for name, function in flow.functions.items()
-            if (reads := {each.name for each in function.reads} & (set(flow.definers) - set(flow.functions)))
+            if (reads := {read.name for read in function.reads} & (set(flow.definers) - set(flow.functions)))
         },
     }
 
 
 def _cell(plan: Plan, flow: Flow, index: int) -> dict[str, Any]:
     cell = flow.cells[index]
-    imported = {one.bound for one in cell.imports}
-    modules = {one.bound for each in flow.cells.values() for one in each.imports}
+    imported = {imported.bound for imported in cell.imports}
+    modules = {imported.bound for cell in flow.cells.values() for imported in cell.imports}
     role = plan.structure.roles.get(index)
     return {
         "cell": index + 1,
@@ -56,11 +56,11 @@ def _columns(text: str, chosen: Selection | None) -> str:
 def to_text(found: Mapping[str, Any]) -> str:
     """Return the reading as a table for a terminal."""
     lines = [f"{'cell':>4}  {'role':10}  reads → changes, defines"]
-    for each in found["cells"]:
-        made = ", ".join([*(f"{name} (changed)" for name in each["changes"]), *each["defines"]])
-        taken = ", ".join(each["reads"])
+    for cell in found["cells"]:
+        made = ", ".join([*(f"{name} (changed)" for name in cell["changes"]), *cell["defines"]])
+        taken = ", ".join(cell["reads"])
         names = f"{taken} → {made}" if made else taken
-        lines.append(f"{each['cell']:4}  {each['role']:10}  {names or ', '.join(each['imports'])}"[:160].rstrip())
+        lines.append(f"{cell['cell']:4}  {cell['role']:10}  {names or ', '.join(cell['imports'])}"[:160].rstrip())
     for fit in found["fits"]:
         target = f" for {fit['target']}" if fit["target"] else ""
         lines.append(f"fit   cell {fit['cell']}: {fit['estimator']} ({fit['kind']}) on {fit['features']}{target}")

@@ -44,7 +44,7 @@ class Evaluated:
 
 def names_of(node: ast.AST) -> set[str]:
     """Return the names in a piece of code."""
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def bound_name(line: PlanLine, position: int | None = None) -> str:
@@ -119,13 +119,17 @@ def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, PlanLine, str]]:
 
 def _returned(node: ast.FunctionDef, fit: Fit) -> int | None:
     """The place of the fitted object in what the function returns, 0 where it returns nothing else; None where unsure."""
-    returns = [each.value for each in ast.walk(node) if isinstance(each, ast.Return)]
+    returns = [child.value for child in ast.walk(node) if isinstance(child, ast.Return)]
     if len(returns) != 1 or returns[0] is None:
         return None
     names = {fit.name}
-    for each in ast.walk(node):
-        if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name) and each.value is fit.call:
-            names.add(each.targets[0].id)
+    for descendant in ast.walk(node):
+        if (
+            isinstance(descendant, ast.Assign)
+            and isinstance(descendant.targets[0], ast.Name)
+            and descendant.value is fit.call
+        ):
+            names.add(descendant.targets[0].id)
     parts = returns[0].elts if isinstance(returns[0], ast.Tuple) else [returns[0]]
     for place, part in enumerate(parts):
         if part is fit.call or (isinstance(part, ast.Name) and part.id in names - {""}):
@@ -138,12 +142,12 @@ def _returned(node: ast.FunctionDef, fit: Fit) -> int | None:
 
 def _outside(fit: ast.Call, function: ast.FunctionDef, call: ast.Call) -> ast.Call | None:
     """The fit with what the caller hands in, where it is fitted on just that."""
-    names = [each.arg for each in [*function.args.posonlyargs, *function.args.args]]
+    names = [argument.arg for argument in [*function.args.posonlyargs, *function.args.args]]
     handed = dict(zip(names, call.args, strict=False)) | {word.arg: word.value for word in call.keywords if word.arg}
-    own = {each.id for each in ast.walk(function) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    own = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     words = {word.arg: word.value for word in fit.keywords}
     given = [*fit.args, *(words[name] for name in ("X", "y") if name in words)]
-    outside = [handed.get(each.id) if isinstance(each, ast.Name) and each.id not in own else None for each in given]
+    outside = [handed.get(value.id) if isinstance(value, ast.Name) and value.id not in own else None for value in given]
     if not outside or any(each is None for each in outside):
         return None
     return ast.Call(fit.func, [each for each in outside if each is not None], [])
@@ -172,12 +176,12 @@ def evaluated(plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[
     trained = trained_on(plan, fit)
     target = trained[1] if len(trained) > 1 else None
     questions = asked_for(plan, lines, names, trained)
-    for each in questions:
-        if trained and ast.dump(each.features) == ast.dump(trained[0]):
+    for question in questions:
+        if trained and ast.dump(question.features) == ast.dump(trained[0]):
             continue
-        truth, score = _truth(plan, lines, names, each)
+        truth, score = _truth(plan, lines, names, question)
         if trained and (truth is not None or fit.kind == "clusterer"):
-            return Evaluated(each.features, truth, True, score, each)
+            return Evaluated(question.features, truth, True, score, question)
     if trained and (handed := _handed_to_function(plan, lines, names, trained)) is not None:
         return handed
     if not trained:
@@ -228,7 +232,7 @@ def _siblings(plan: Plan, part: ast.expr) -> set[str]:
         if not plan.inference.path(node.value.func).endswith(".train_test_split"):
             continue
         target = node.targets[0]
-        parts = [each.id if isinstance(each, ast.Name) else "" for each in getattr(target, "elts", [])]
+        parts = [element.id if isinstance(element, ast.Name) else "" for element in getattr(target, "elts", [])]
         for place, name in enumerate(parts):
             if name and isinstance(part, ast.Name) and name == part.id and place ^ 1 < len(parts):
                 found.add(parts[place ^ 1])
@@ -247,9 +251,9 @@ def _handed_to_function(
             if not isinstance(node, ast.Call):
                 continue
             given = [*node.args, *(word.value for word in node.keywords)]
-            read = {each.id for each in given if isinstance(each, ast.Name)}
+            read = {value.id for value in given if isinstance(value, ast.Name)}
             if read & names[id(line)] and read & features and read & answers:
-                by_name = {each.id: each for each in given if isinstance(each, ast.Name)}
+                by_name = {value.id: value for value in given if isinstance(value, ast.Name)}
                 first, second = (by_name[next(iter(read & part))] for part in (features, answers))
                 asked = JudgedRows(first, line.statement.node, next(iter(read & names[id(line)])))
                 return Evaluated(first, second, True, "", asked)
@@ -307,7 +311,7 @@ def _derived(line: PlanLine, predicted: set[str], plan: Plan) -> set[str]:
         return set()
     read = names_of(node.value) - set(plan.imports.paths)
     indexed = any(
-        isinstance(each, ast.Subscript) and not isinstance(each.slice, ast.Tuple) for each in ast.walk(node.value)
+        isinstance(part, ast.Subscript) and not isinstance(part.slice, ast.Tuple) for part in ast.walk(node.value)
     )
     made = bool(read) and read <= predicted | {"int", "float", "round", "list", "len"} and not indexed
-    return {each.id for each in node.targets if isinstance(each, ast.Name)} if made else set()
+    return {target.id for target in node.targets if isinstance(target, ast.Name)} if made else set()

@@ -93,7 +93,7 @@ def settle(found: Sequence[Block], chosen: Chosen | None, start: str = "") -> No
     shared = [block.like for block in found if block.like is not None]
     for block in found:
         if block.extra and block.like is None and block not in shared:
-            wanted = {name for each, names in (chosen.hands if chosen else ()) if each is block for name in names}
+            wanted = {name for hand, names in (chosen.hands if chosen else ()) if hand is block for name in names}
             wanted |= {start}
             block.outputs = [name for name in block.outputs if name not in block.extra - wanted] or block.outputs
 
@@ -113,9 +113,9 @@ def kept_as(fit: Fit) -> str:
 def _for_fit(fit: Fit, plan: Plan, found: Sequence[Block]) -> Chosen | str:
     line = next(
         (
-            each
-            for each in plan.lines
-            if each.statement.cell == fit.cell and fit.call in list(ast.walk(each.statement.node))
+            line
+            for line in plan.lines
+            if line.statement.cell == fit.cell and fit.call in list(ast.walk(line.statement.node))
         ),
         None,
     )
@@ -133,7 +133,7 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Block]) -> Chosen | str:
         return "it has no name"
     if not isinstance(line.statement.node, ast.Expr | ast.Assign):
         return "it is fitted in a loop"
-    after = [each for each in plan.lines if each.statement.place >= line.statement.place]
+    after = [plan_line for plan_line in plan.lines if plan_line.statement.place >= line.statement.place]
     own = {name, bound_name(line)} if _returns_itself(line, fit) else {name}
     later, names_at = with_aliases(after, own - {""})
     judged = Evaluated(ast.Name(name, ast.Load()), None, False)
@@ -161,13 +161,13 @@ def _for_judged(
         return "its features cannot be inferred"
     names = {name} | names_of(features) | (names_of(answers) if answers is not None else set())
     end = next(i for i, block in enumerate(found) if line in block.lines)
-    asking = next((each for each in later if each.statement.node is asked.statement), line) if asked else line
+    asking = next((line for line in later if line.statement.node is asked.statement), line) if asked else line
     last = max(end, next((i for i, block in enumerate(found) if asking in block.lines), end))
     if asking is not line:
         last = max(end, last - 1) if last > end else end
     missing, hands = set(names), list[tuple[Block, set[str]]]()
     for block in reversed(found[: last + 1]):
-        bound = {name for each in block.lines for name in each.facts.binds}
+        bound = {name for plan_line in block.lines for name in plan_line.facts.binds}
         if block.kind == "step" and (handed := missing & bound):
             block.extra |= handed - set(block.outputs)
             block.outputs = in_order(block, {*block.outputs, *handed})
@@ -181,7 +181,7 @@ def _for_judged(
     blocks = _slice(found[: last + 1], wanted)
     if isinstance(blocks, str):
         return blocks
-    bound = {each for block in blocks for line in block.lines for each in (*line.facts.binds, *line.facts.mutates)}
+    bound = {bind for block in blocks for line in block.lines for bind in (*line.facts.binds, *line.facts.mutates)}
     if lost := names - bound - visible(plan) - _constants(plan):
         return f"{', '.join(sorted(lost))} is defined after the steps that use it"
     chosen = Chosen(fit, name, blocks, features, answers, judged.held_out, judged.score, kept, hands=hands)

@@ -115,7 +115,7 @@ def step_name(
     quiet: bool = False,  # whether the author's comments are left out
 ) -> str:
     """Return a name for a group of statements."""
-    comments = [each.comment for each in group if each.comment and not quiet]
+    comments = [line.comment for line in group if line.comment and not quiet]
     spoken = command(comments[0]) if comments else ""
     if len(outputs) > 1 and all(_HALVES.match(name) for name in outputs) and not spoken.startswith("split"):
         spoken = ""
@@ -148,13 +148,13 @@ _HALVES = re.compile(r"(?i)^(.*_)?(train|test|valid|validation)(_.*)?$")
 def _halves(group: Sequence[Statement], role: str, outputs: Sequence[str], inference: Inference) -> bool:
     """Whether a step only tells the rows to train on from the rows to test on."""
     sides = {found[2].lower()[:4] for name in outputs if (found := _HALVES.match(name))}
-    fits = any(isinstance(node, ast.Attribute) and "fit" in node.attr for each in group for node in ast.walk(each.node))
+    fits = any(isinstance(node, ast.Attribute) and "fit" in node.attr for line in group for node in ast.walk(line.node))
     return role == "prepare" and len(sides) > 1 and all(_HALVES.match(name) for name in outputs) and not fits
 
 
 def _selected(group: Sequence[Statement], outputs: Sequence[str]) -> str:
     """Names for steps that only take parts: features and target, or the rows to train and to test on."""
-    plain = all(isinstance(each.node, ast.Assign) for each in group)
+    plain = all(isinstance(line.node, ast.Assign) for line in group)
     small = [name.lower() for name in outputs]
     if not plain or not small:
         return ""
@@ -167,12 +167,12 @@ def _selected(group: Sequence[Statement], outputs: Sequence[str]) -> str:
 
 
 def _sets_new(group: Sequence[Statement], outputs: Sequence[str]) -> bool:
-    before = {name for each in group for name in each.facts.reads}
+    before = {name for line in group for name in line.facts.reads}
     return not (set(outputs) & before)
 
 
 def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], inference: Inference, project: str) -> str:
-    calls = [node for each in group for node in ast.walk(each.node) if isinstance(node, ast.Call)]
+    calls = [node for plan_line in group for node in ast.walk(plan_line.node) if isinstance(node, ast.Call)]
     paths = [inference.path(call.func) for call in calls]
     methods = [call.func.attr if isinstance(call.func, ast.Attribute) else "" for call in calls]
     if role == "load":
@@ -202,7 +202,7 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
         )
         if (columns := _columns_set(group)) and len(columns) == 1 and verb == "predict":
             return f"predict_{columns[0]}"
-        held_back = any(_HALVES.match(name) for each in group for name in each.facts.reads)
+        held_back = any(_HALVES.match(name) for line in group for name in line.facts.reads)
         return f"{verb}_{what}" if what else "predict_test" if held_back and verb == "predict" else f"{verb}_values"
     for words, name in _RULES:
         if any(method in words for method in methods) or any(path.rpartition(".")[2] in words for path in paths):
@@ -210,7 +210,7 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
                 made = topic(outputs)
                 return name + made if made else name + "table"
             return name
-    if any(isinstance(node, ast.Attribute) and node.attr == "codes" for each in group for node in ast.walk(each.node)):
+    if any(isinstance(node, ast.Attribute) and node.attr == "codes" for line in group for node in ast.walk(line.node)):
         return "encode_categories"
     if any(isinstance(t, ast.Attribute) and t.attr == "columns" for s in group for t in getattr(s.node, "targets", [])):
         return "rename_columns"
@@ -227,7 +227,7 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
 
 def _fits_in_loop(group: Sequence[Statement]) -> bool:
     """Whether a model is fitted again and again, to compare what comes of it."""
-    loops = (each for one in group for each in ast.walk(one.node) if isinstance(each, ast.For))
+    loops = (part for line in group for part in ast.walk(line.node) if isinstance(part, ast.For))
     return any(
         isinstance(node, ast.Attribute) and node.attr.startswith("fit") for loop in loops for node in ast.walk(loop)
     )
@@ -236,8 +236,8 @@ def _fits_in_loop(group: Sequence[Statement]) -> bool:
 def _columns_set(group: Sequence[Statement]) -> list[str]:
     """The columns that `df["column"] = ...` sets, where the steps set nothing else."""
     found: list[str] = []
-    for each in group:
-        for target in getattr(each.node, "targets", []):
+    for line in group:
+        for target in getattr(line.node, "targets", []):
             key = target.slice if isinstance(target, ast.Subscript) else None
             if not (isinstance(key, ast.Constant) and isinstance(key.value, str) and snake(key.value)):
                 return []

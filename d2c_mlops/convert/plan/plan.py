@@ -69,12 +69,12 @@ class Plan:
 
     def of_cell(self, cell: int) -> list[PlanLine]:
         """Return the lines of a cell."""
-        return [each for each in self.lines if each.statement.cell == cell]
+        return [line for line in self.lines if line.statement.cell == cell]
 
     @property
     def names(self) -> set[str]:
         """Every name that the notebook binds or reads."""
-        own = {name for each in self.lines for name in (*each.facts.binds, *each.facts.loads)}
+        own = {name for line in self.lines for name in (*line.facts.binds, *line.facts.loads)}
         return own | set(self.imports.paths) | set(self.functions)
 
 
@@ -99,21 +99,30 @@ def read(notebook: Notebook) -> Plan:
         )
     notebook = normalised(notebook)
     inference = infer(notebook)
-    every = [each for cell in notebook.code for each in statements(cell)]
+    every = [statement for cell in notebook.code for statement in statements(cell)]
     imports = collect(every)
-    every = [_unstarred(each, imports) for each in every]
-    kept = commented([each for each in every if not (is_import(each.node) and each.place in imports.hoisted)], every)
-    titles = {each.place: sectioned(each.source)[0] for each in kept}
-    kept = [untitled(each) if titles[each.place] else each for each in kept]
+    every = [_unstarred(statement, imports) for statement in every]
+    kept = commented(
+        [statement for statement in every if not (is_import(statement.node) and statement.place in imports.hoisted)],
+        every,
+    )
+    titles = {node.place: sectioned(node.source)[0] for node in kept}
+    kept = [untitled(statement) if titles[statement.place] else statement for statement in kept]
     before = _bound_before(kept, every)
     free = frozenset(imports.paths) - imports.contested
     functions = authored(kept, free, before)
     extras = {name: frozenset(f.extras) for name, f in functions.items() if not f.reason and f.extras}
-    kept = [_unstarred(replace(each, facts=facts(each.node, extras)), imports) for each in kept]
+    kept = [_unstarred(replace(statement, facts=facts(statement.node, extras)), imports) for statement in kept]
     roles = _roles(notebook, every, inference)
     lines = [
-        PlanLine(each, "", roles.get(each.place, "prepare"), before=before[each.place], titles=titles[each.place])
-        for each in kept
+        PlanLine(
+            statement,
+            "",
+            roles.get(statement.place, "prepare"),
+            before=before[statement.place],
+            titles=titles[statement.place],
+        )
+        for statement in kept
     ]
     plan = Plan(notebook, inference, structure(notebook, inference), lines, imports, functions)
     _live(lines, _watched(lines, functions, free))
@@ -138,17 +147,17 @@ def _unstarred(statement: Statement, imports: Imports) -> Statement:
 
 def visible(plan: Plan) -> frozenset[str]:
     """Names that exported code sees by itself: builtins, imports, exported functions."""
-    exported = {name for name, each in plan.functions.items() if not each.reason}
-    bound = {name for each in plan.lines for name in each.facts.binds} - exported
+    exported = {name for name, function in plan.functions.items() if not function.reason}
+    bound = {name for line in plan.lines for name in line.facts.binds} - exported
     return frozenset(((BUILTINS | {"display"}) - bound) | (set(plan.imports.paths) - plan.imports.contested) | exported)
 
 
 def _bound_before(kept: Sequence[Statement], every: Sequence[Statement]) -> dict[tuple[int, int], frozenset[str]]:
     found: dict[tuple[int, int], frozenset[str]] = {}
     bound: frozenset[str] = frozenset()
-    for each in kept:
-        found[each.place] = bound
-        bound = (bound | frozenset(each.facts.binds)) - (each.facts.deletes - set(each.facts.binds))
+    for statement in kept:
+        found[statement.place] = bound
+        bound = (bound | frozenset(statement.facts.binds)) - (statement.facts.deletes - set(statement.facts.binds))
     return found
 
 
@@ -156,21 +165,21 @@ def _roles(notebook: Notebook, every: Sequence[Statement], inference: Inference)
     """The role of each statement, read as if it had a cell of its own."""
     cells = {cell.index: cell for cell in notebook.code}
     alone = tuple(
-        replace(cells[each.cell], index=number, tree=ast.Module([each.node], []), outputs=())
-        for number, each in enumerate(every)
+        replace(cells[statement.cell], index=number, tree=ast.Module([statement.node], []), outputs=())
+        for number, statement in enumerate(every)
     )
     found = structure(replace(notebook, cells=alone), inference)
     kinds: dict[int, set[str]] = {}
     for fit in found.fits:
         kinds.setdefault(fit.cell, set()).add(fit.kind)
     roles = {}
-    for number, each in enumerate(every):
+    for number, node in enumerate(every):
         role = found.roles[number].role if number in found.roles else "prepare"
         if role == "fit" and kinds.get(number, {"model"}) <= {"transformer", "sampler"}:
             role = "prepare"
-        if role == "prepare" and _builds_model(each, inference):
+        if role == "prepare" and _builds_model(node, inference):
             role = "fit"
-        roles[each.place] = role if role not in ("explore", "import") else "prepare"
+        roles[node.place] = role if role not in ("explore", "import") else "prepare"
     return roles
 
 
@@ -182,64 +191,64 @@ def _builds_model(statement: Statement, inference: Inference) -> bool:
 def _watched(lines: Sequence[PlanLine], functions: dict[str, Authored], free: frozenset[str]) -> frozenset[str]:
     """Names that functions which stay in the notebook read when they are called."""
     watched: set[str] = set()
-    names = {name for each in lines for name in each.facts.binds}
+    names = {name for line in lines for name in line.facts.binds}
     bound_after: set[str] = set()
-    for each in reversed(lines):
-        node = each.statement.node
+    for plan_line in reversed(lines):
+        node = plan_line.statement.node
         if isinstance(node, Definition):
             if functions[node.name].reason:
                 watched |= set(facts(node).loads) & names
-        elif each.facts.captured & bound_after:
-            each.reason = "it stores a function that reads names which change later"
-            watched |= each.facts.captured & names
-        bound_after |= set(each.facts.binds)
+        elif plan_line.facts.captured & bound_after:
+            plan_line.reason = "it stores a function that reads names which change later"
+            watched |= plan_line.facts.captured & names
+        bound_after |= set(plan_line.facts.binds)
     return frozenset(watched - free)
 
 
 def _live(lines: Sequence[PlanLine], watched: frozenset[str]) -> None:
     live: frozenset[str] = watched
-    for each in reversed(lines):
-        each.live = live
-        live = (live - each.facts.definite) | each.facts.reads | watched
-    for each in lines:
-        if watched & set(each.facts.binds) and not isinstance(each.statement.node, Definition):
-            each.reason = each.reason or "a function that stays in the notebook reads a name that it assigns"
+    for line in reversed(lines):
+        line.live = live
+        live = (live - line.facts.definite) | line.facts.reads | watched
+    for line in lines:
+        if watched & set(line.facts.binds) and not isinstance(line.statement.node, Definition):
+            line.reason = line.reason or "a function that stays in the notebook reads a name that it assigns"
 
 
 def _kinds(plan: Plan) -> None:
     """Tell work from what only shows; what cannot move safely stays plain."""
     drawn: set[str] = set()  # names of figures, axes and the like
     seen = visible(plan)
-    for each in plan.lines:
-        node = each.statement.node
+    for line in plan.lines:
+        node = line.statement.node
         if isinstance(node, Definition):
-            each.kind = "plain" if plan.functions[node.name].reason else "definition"
-            each.reason = plan.functions[node.name].reason
-        elif reason := _stays(each, seen):
-            each.kind, each.reason = "plain", reason
+            line.kind = "plain" if plan.functions[node.name].reason else "definition"
+            line.reason = plan.functions[node.name].reason
+        elif reason := _stays(line, seen):
+            line.kind, line.reason = "plain", reason
         elif is_import(node):
-            each.kind = "show"
-        elif _shows(each, plan, drawn):
-            each.kind = "show"
-            if plots(each.statement, plan.inference):
-                drawn |= set(each.facts.binds)
+            line.kind = "show"
+        elif _shows(line, plan, drawn):
+            line.kind = "show"
+            if plots(line.statement, plan.inference):
+                drawn |= set(line.facts.binds)
         else:
-            each.kind = "work"
-    for place, each in enumerate(plan.lines):
-        if each.kind == "work" and each.role == "constant" and _only_shown(each, plan.lines[place + 1 :]):
-            each.kind = "show"
+            line.kind = "work"
+    for place, line in enumerate(plan.lines):
+        if line.kind == "work" and line.role == "constant" and _only_shown(line, plan.lines[place + 1 :]):
+            line.kind = "show"
 
 
 def _only_shown(line: PlanLine, later: Sequence[PlanLine]) -> bool:
     """Whether nothing but figures and prints reads what a line sets."""
     readers = []
     for name in line.facts.binds:
-        for each in later:
-            if name in each.facts.loads or name in each.facts.mutates:
-                readers.append(each)
-            if name in each.facts.definite:
+        for plan_line in later:
+            if name in plan_line.facts.loads or name in plan_line.facts.mutates:
+                readers.append(plan_line)
+            if name in plan_line.facts.definite:
                 break
-    return bool(readers) and all(each.kind == "show" for each in readers)
+    return bool(readers) and all(reader.kind == "show" for reader in readers)
 
 
 def _stays(line: PlanLine, seen: frozenset[str]) -> str:
@@ -282,20 +291,20 @@ def _shows(line: PlanLine, plan: Plan, drawn: set[str]) -> bool:
 
 def plots(statement: Statement, inference: Inference) -> bool:
     """Whether a statement draws."""
-    for each in ast.walk(statement.node):
-        if isinstance(each, ast.Call):
-            path = inference.path(each.func)
+    for node in ast.walk(statement.node):
+        if isinstance(node, ast.Call):
+            path = inference.path(node.func)
             if path.startswith(PLOTS) and not path.endswith((".linspace", ".color_palette")):
                 return True
-            if isinstance(each.func, ast.Attribute) and each.func.attr in PLOT_METHODS:
+            if isinstance(node.func, ast.Attribute) and node.func.attr in PLOT_METHODS:
                 return True
-        elif isinstance(each, ast.Attribute) and each.attr == "plot":
+        elif isinstance(node, ast.Attribute) and node.attr == "plot":
             return True
     return False
 
 
 def _prints(node: ast.AST) -> bool:
     return any(
-        isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id in ("print", "display")
-        for each in ast.walk(node)
+        isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in ("print", "display")
+        for part in ast.walk(node)
     )

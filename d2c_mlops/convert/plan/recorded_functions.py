@@ -16,10 +16,12 @@ _NOT_FITTED = ("matplotlib.", "seaborn.", "builtins.", "numpy.", "pandas.")
 
 def functions_of(plan: Plan, inner: bool) -> Functions:
     """Return how calls of the author's functions are replayed; with `inner` those that learn are written anew."""
-    extras = {name: each.extras for name, each in plan.functions.items() if each.extras and not each.reason}
+    extras = {
+        name: function.extras for name, function in plan.functions.items() if function.extras and not function.reason
+    }
     if not inner:
         return Functions(extras)
-    names = {name for name, each in plan.functions.items() if not each.reason and _can(each.statement.node)}
+    names = {name for name, function in plan.functions.items() if not function.reason and _can(function.statement.node)}
     served: dict[str, str] = {}
     while True:
         trial = Functions(extras, {name: _name(name, plan) for name in served}, inner=True)
@@ -53,9 +55,11 @@ def _can(node: ast.AST) -> bool:
     """Whether a function can be written anew: a plain one, without a name that the new one needs."""
     if not isinstance(node, ast.FunctionDef) or node.decorator_list:
         return False
-    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-    names |= {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
-    return "learned" not in names and not any(isinstance(each, ast.Yield | ast.YieldFrom) for each in ast.walk(node))
+    names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    names |= {child.arg for child in ast.walk(node) if isinstance(child, ast.arg)}
+    return "learned" not in names and not any(
+        isinstance(descendant, ast.Yield | ast.YieldFrom) for descendant in ast.walk(node)
+    )
 
 
 def _changes(name: str, plan: Plan, functions: Functions) -> bool:
@@ -93,7 +97,7 @@ class _Inside(Turned, ast.NodeTransformer):
         """Return the function with its body rewritten."""
         made = self.copied(node)
         assert isinstance(made, ast.FunctionDef)
-        made.body = [done for each in made.body for done in self._listed(self.visit(each))]
+        made.body = [done for statement in made.body for done in self._listed(self.visit(statement))]
         return made
 
     def _listed(self, made: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
@@ -127,8 +131,8 @@ class _Inside(Turned, ast.NodeTransformer):
             node.test = self.kept(node.test)  # type: ignore[assignment]
         else:
             node.test = self.visit(node.test)
-        node.body = [done for each in node.body for done in self._listed(self.visit(each))]
-        node.orelse = [done for each in node.orelse for done in self._listed(self.visit(each))]
+        node.body = [done for statement in node.body for done in self._listed(self.visit(statement))]
+        node.orelse = [done for statement in node.orelse for done in self._listed(self.visit(statement))]
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -194,7 +198,7 @@ class _Inside(Turned, ast.NodeTransformer):
 
     def _fit(self, call: ast.Call) -> ast.expr:
         assert isinstance(call.func, ast.Attribute)
-        given = [self.next_key(), self.visit(call.func.value), *(self.visit(each) for each in call.args)]
+        given = [self.next_key(), self.visit(call.func.value), *(self.visit(argument) for argument in call.args)]
         words = [ast.keyword(word.arg, self.visit(word.value)) for word in call.keywords]
         return ast.Call(learned_method("fit"), given, words)
 
@@ -207,11 +211,11 @@ class _Inside(Turned, ast.NodeTransformer):
 
 def _asks_all(test: ast.expr) -> bool:
     """Whether a condition asks all rows: `.any()`, `.sum() > 0`, `.nunique() < 10`, `len(df) > 5`, `df.empty`."""
-    for each in ast.walk(test):
-        if isinstance(each, ast.Attribute) and each.attr == "empty":
+    for node in ast.walk(test):
+        if isinstance(node, ast.Attribute) and node.attr == "empty":
             return True
-        if isinstance(each, ast.Call):
-            function = each.func
+        if isinstance(node, ast.Call):
+            function = node.func
             if isinstance(function, ast.Attribute) and function.attr in (
                 "any",
                 "all",

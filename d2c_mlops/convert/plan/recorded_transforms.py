@@ -188,7 +188,7 @@ class Turned(ast.NodeTransformer):
                 and isinstance(owner, ast.Name)
                 and owner.id in self.fitted
             ):
-                node.args = [self.visit(each) for each in node.args[:1]]
+                node.args = [self.visit(argument) for argument in node.args[:1]]
                 return ast.Call(ast.Attribute(owner, "transform", ast.Load()), node.args, [])
             if function.attr == "fit_transform":
                 self.generic_visit(node)
@@ -212,7 +212,7 @@ class Turned(ast.NodeTransformer):
         self.generic_visit(node)
         name = function.id
         handed = [ast.keyword(each, ast.Name(each, ast.Load())) for each in self.functions.extras.get(name, ())]
-        node.keywords += [word for word in handed if word.arg not in {each.arg for each in node.keywords}]
+        node.keywords += [word for word in handed if word.arg not in {keyword.arg for keyword in node.keywords}]
         if name in self.functions.served and not self.inside:
             function.id = self.functions.served[name]
             node.keywords.append(ast.keyword("learned", ast.Name("learned", ast.Load())))
@@ -250,7 +250,7 @@ class Turned(ast.NodeTransformer):
     def assigned(self, node: ast.Call) -> ast.AST:
         """`.assign(z=lambda d: ...)`: such a lambda is handed the whole table, once."""
         node.func = self.visit(node.func)
-        node.args = [self.visit(each) for each in node.args]
+        node.args = [self.visit(argument) for argument in node.args]
         for word in node.keywords:
             if isinstance(word.value, ast.Lambda):
                 word.value.body = self.visit(word.value.body)
@@ -298,7 +298,7 @@ class Turned(ast.NodeTransformer):
         if isinstance(named[0], ast.Constant):
             return named[0].value in self.undone
         if isinstance(named[0], ast.List):
-            kept = [each for each in named[0].elts if getattr(each, "value", None) not in self.undone]
+            kept = [element for element in named[0].elts if getattr(element, "value", None) not in self.undone]
             named[0].elts[:] = kept
             return not kept
         return False

@@ -105,7 +105,7 @@ def _callable(block: Block, plan: Plan, fitted: set[str], every: bool, functions
 def _pure(line: PlanLine, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
     node = line.statement.node
     if line.facts.opaque or any(
-        isinstance(each, ast.Attribute) and each.attr.startswith(("fit", "predict", "score")) for each in ast.walk(node)
+        isinstance(part, ast.Attribute) and part.attr.startswith(("fit", "predict", "score")) for part in ast.walk(node)
     ):
         return False
     plain = Functions({}, functions.served, functions.inner)
@@ -124,8 +124,8 @@ class _Made:
         """Add statements; what they read and nobody before them made is given by the training."""
         turn = _Given(known, self.seen)
         turn.before(statements)
-        for each in statements:
-            self.lines.append((ast.unparse(ast.fix_missing_locations(turn.visit(each))), block))
+        for statement in statements:
+            self.lines.append((ast.unparse(ast.fix_missing_locations(turn.visit(statement))), block))
         self.replay.given += [name for name in turn.given if name not in self.replay.given]
 
     def done(self, features: ast.AST, known: set[str]) -> ReplayPlan:
@@ -158,7 +158,7 @@ _WHY = (
 
 def _why(block: Block, lines: Sequence[tuple[str, Block | None]]) -> str:
     """Say why a step is repeated instead of called."""
-    text = "\n".join(line for line, each in lines if each is block)
+    text = "\n".join(line for line, plan_line in lines if plan_line is block)
     whys = dict.fromkeys(why for sign, why in _WHY if sign in text)
     return f"Same as {block.name}, {' and '.join(whys)}" if whys else f"Of {block.name}, what a record needs"
 
@@ -173,7 +173,7 @@ def _living(lines: Sequence[tuple[str, Block | None]], features: str) -> list[tu
         if isinstance(target, ast.Name) and target.id not in used and "learned." not in text:
             continue
         kept.insert(0, (text, block))
-        used |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+        used |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
     return kept
 
 
@@ -185,18 +185,18 @@ def _named_once(lines: Sequence[tuple[str, Block | None]], features: str) -> tup
         node = ast.parse(done[place][0]).body[0]
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         later = ast.parse("\n".join([*(text for text, _ in done[place + 1 :]), features]))
-        words = {getattr(each, "id", getattr(each, "arg", "")) for each in ast.walk(later)}
+        words = {getattr(part, "id", getattr(part, "arg", "")) for part in ast.walk(later)}
         if (
             isinstance(node, ast.Assign)
             and isinstance(target, ast.Name)
             and isinstance(node.value, ast.Name)
             and node.value.id not in words
-            and not any(isinstance(each, ast.arg) and each.arg == target.id for each in ast.walk(later))
+            and not any(isinstance(child, ast.arg) and child.arg == target.id for child in ast.walk(later))
         ):
-            for each in ast.walk(later):
-                if isinstance(each, ast.Name) and each.id == target.id:
-                    each.id = node.value.id
-            texts = [ast.unparse(each) for each in later.body]
+            for descendant in ast.walk(later):
+                if isinstance(descendant, ast.Name) and descendant.id == target.id:
+                    descendant.id = node.value.id
+            texts = [ast.unparse(statement) for statement in later.body]
             done[place:] = [(text, block) for text, (_, block) in zip(texts[:-1], done[place + 1 :], strict=True)]
             features = texts[-1]
         else:
@@ -243,11 +243,11 @@ def _unpacked(lines: Sequence[tuple[str, Block | None]], features: str) -> list[
     for text, block in reversed(lines):
         node = ast.parse(text).body[0]
         target = node.targets[0] if isinstance(node, ast.Assign) else None
-        loaded = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+        loaded = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
         if block is None and isinstance(target, ast.Tuple):
             target.elts[:] = [
-                ast.Name("_", ast.Store()) if isinstance(each, ast.Name) and each.id not in used else each
-                for each in target.elts
+                ast.Name("_", ast.Store()) if isinstance(element, ast.Name) and element.id not in used else element
+                for element in target.elts
             ]
             text = ast.unparse(node)
         used |= loaded
@@ -263,8 +263,8 @@ class _Given(ast.NodeTransformer):
         self.given: list[str] = []
 
     def before(self, statements: Iterable[ast.stmt]) -> None:
-        for each in statements:
-            for node in ast.walk(each):
+        for statement in statements:
+            for node in ast.walk(statement):
                 if isinstance(node, ast.comprehension | ast.For):
                     self.known |= {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
                 elif isinstance(node, ast.arg):

@@ -37,30 +37,30 @@ class Site:
 def learning(node: ast.AST, inference: Inference) -> Iterator[tuple[ast.AST, str]]:
     """Yield each part of a piece of code that learns from all rows that it is given, with its text."""
     figures = _group_figures(node, inference)
-    for each in ast.walk(node):
-        if id(each) in figures:
+    for part in ast.walk(node):
+        if id(part) in figures:
             continue
-        if isinstance(each, ast.Attribute) and each.attr == "codes":
-            if isinstance(each.value, ast.Attribute) and each.value.attr == "cat":
-                yield each, ".cat.codes"
-            elif isinstance(each.value, ast.Call) and inference.path(each.value.func) == "pandas.Categorical":
-                yield each, "pd.Categorical(…).codes"
-        elif isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub | ast.Div):
-            statistic = _statistic(each.left, inference) or _statistic(each.right, inference)
+        if isinstance(part, ast.Attribute) and part.attr == "codes":
+            if isinstance(part.value, ast.Attribute) and part.value.attr == "cat":
+                yield part, ".cat.codes"
+            elif isinstance(part.value, ast.Call) and inference.path(part.value.func) == "pandas.Categorical":
+                yield part, "pd.Categorical(…).codes"
+        elif isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub | ast.Div):
+            statistic = _statistic(part.left, inference) or _statistic(part.right, inference)
             if statistic is not None:
                 yield statistic, f".{statistic.func.attr}()"  # type: ignore[attr-defined]
-        elif isinstance(each, ast.Call) and (what := _call(each, inference, node)):
-            yield each, what
+        elif isinstance(part, ast.Call) and (what := _call(part, inference, node)):
+            yield part, what
 
 
 def _group_figures(node: ast.AST, inference: Inference) -> set[int]:
     """The parts of lambdas that make one row of each group: `.agg(lambda x: (day - x.max()).days)`."""
     return {
         id(part)
-        for each in ast.walk(node)
-        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)
-        if each.func.attr in ("agg", "aggregate") and is_grouped(each.func.value, inference)
-        for given in (*each.args, *(word.value for word in each.keywords))
+        for child in ast.walk(node)
+        if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute)
+        if child.func.attr in ("agg", "aggregate") and is_grouped(child.func.value, inference)
+        for given in (*child.args, *(word.value for word in child.keywords))
         for inner in ast.walk(given)
         if isinstance(inner, ast.Lambda)
         for part in ast.walk(inner)
@@ -100,8 +100,8 @@ def _transforms(owner: ast.expr, around: ast.AST) -> bool:
     """Whether an object of unknown class that is fitted here is asked to transform, too: `self.scaler`."""
     text = ast.unparse(owner) if isinstance(owner, ast.Name | ast.Attribute) else ""
     return bool(text) and any(
-        isinstance(each, ast.Attribute) and each.attr == "transform" and ast.unparse(each.value) == text
-        for each in ast.walk(around)
+        isinstance(node, ast.Attribute) and node.attr == "transform" and ast.unparse(node.value) == text
+        for node in ast.walk(around)
     )
 
 
@@ -118,10 +118,10 @@ def _counted(given: ast.expr, inference: Inference) -> str:
     value: ast.AST | None = given
     if isinstance(given, ast.Name) and (binding := inference.binding(given)) is not None:
         value = binding.value
-    for each in ast.walk(value) if value is not None else ():
-        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute):
-            if each.func.attr in ("value_counts", "groupby"):
-                return each.func.attr
+    for node in ast.walk(value) if value is not None else ():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in ("value_counts", "groupby"):
+                return node.func.attr
     return ""
 
 
@@ -166,10 +166,10 @@ def functions_called(node: ast.AST, plan: Plan) -> list[str]:
     found: list[str] = []
     todo = [node]
     while todo:
-        for each in ast.walk(todo.pop()):
-            if isinstance(each, ast.Name) and each.id in plan.functions and each.id not in found:
-                found.append(each.id)
-                todo.append(plan.functions[each.id].statement.node)
+        for part in ast.walk(todo.pop()):
+            if isinstance(part, ast.Name) and part.id in plan.functions and part.id not in found:
+                found.append(part.id)
+                todo.append(plan.functions[part.id].statement.node)
     return found
 
 
@@ -192,7 +192,7 @@ def _site(cell: int, part: ast.AST, what: str, function: str = "") -> Site:
 
 def advice(found: Sequence[Site]) -> str:
     """Say what to do about code that learns on the way from a record to its features."""
-    listed = ", ".join(str(each) for each in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+    listed = ", ".join(str(site) for site in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
     return (
         f"{listed} learns from all rows at once, so a single record would get other features than in training; "
         "fit it once on the training rows in a separate cell, and only apply it to other rows"

@@ -101,7 +101,7 @@ class Wanted:
         """Want what a statement reads instead of what it makes."""
         facts = facts or statement.facts
         node, around = statement.node, {*facts.reads, *facts.mutates}
-        for name in facts.reads - {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}:
+        for name in facts.reads - {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}:
             self.want(name)  # what a function of the author reads from the notebook
         stored = stored_in(node, self.inference)
         if stored is not None:
@@ -154,7 +154,7 @@ class Wanted:
         return (target.id, source.id, gone) if isinstance(target, ast.Name) else None
 
     def _by_chance(self, node: ast.AST) -> bool:
-        calls = (each for each in ast.walk(node) if isinstance(each, ast.Call))
+        calls = (part for part in ast.walk(node) if isinstance(part, ast.Call))
         return any(self.inference.path(call.func).startswith(_CHANCE) for call in calls)
 
 

@@ -40,7 +40,7 @@ def _with_lists_before(block: Block) -> Iterator[Block]:
         own = set(line.facts.binds)
         value = getattr(line.statement.node, "value", None)
         later = own & (block.lines[-1].live | line.before) and isinstance(line.statement.node, ast.Assign)
-        again = [each for each in block.lines if own & {*each.facts.binds, *each.facts.mutates}]
+        again = [plan_line for plan_line in block.lines if own & {*plan_line.facts.binds, *plan_line.facts.mutates}]
         if line.role == "constant" and isinstance(value, _LISTS) and later and len(again) == 1 and not own & known:
             moved.append(line)
         known |= line.facts.loads | own
@@ -119,7 +119,7 @@ def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
 def _supply(block: Block, done: Sequence[Block]) -> None:
     """Leave a step plain that wants a name which the step that binds it does not hand out: it may be without a value."""
     for name in block.inputs if block.kind == "step" else ():
-        binders = [each for each in done if any(name in line.facts.binds for line in each.lines)]
+        binders = [block for block in done if any(name in line.facts.binds for line in block.lines)]
         if binders and binders[-1].kind == "step" and name not in binders[-1].outputs:
             block.inputs, block.outputs, block.imports = [], [], []
             list(_plain(block, f"{name} may be without a value before it"))
@@ -133,8 +133,8 @@ def _leave_asides(found: Sequence[Block]) -> None:
         if block.kind != "step" or block.role != "prepare" or block.size > ASIDE:
             continue
         names = {name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)}
-        readers = [each for name in names for each in _readers(name, found[place + 1 :])]
-        if readers and all(_looks(*each) for each in readers):
+        readers = [reader for name in names for reader in _readers(name, found[place + 1 :])]
+        if readers and all(_looks(*reader) for reader in readers):
             block.kind, block.reasons = "plain", [*block.reasons, "only outputs use it"]
             for line in block.lines:
                 line.kind = "show"
@@ -143,7 +143,7 @@ def _leave_asides(found: Sequence[Block]) -> None:
 def _looks(block: Block, line: PlanLine) -> bool:
     """Whether a line that reads something only shows it: it asks no model, judges none, and stays for no other reason."""
     judges = line.role in ("fit", "predict", "evaluate", "split")
-    return block.kind == "plain" and not judges and not any(each.reason for each in block.lines)
+    return block.kind == "plain" and not judges and not any(plan_line.reason for plan_line in block.lines)
 
 
 def _readers(name: str, later: Sequence[Block]) -> Iterator[tuple[Block, PlanLine]]:
@@ -218,7 +218,7 @@ def _name_steps(found: Sequence[Block], plan: Plan) -> None:
         if block.kind == "step":
             group = [line.statement for line in block.lines]
             name = naming.step_name(group, block.role, block.outputs, block.heading, plan.inference, project)
-            hints = [*(naming.topic([each]) for each in block.outputs), naming.command(block.heading)]
+            hints = [*(naming.topic([output]) for output in block.outputs), naming.command(block.heading)]
             hints.append(naming.apart(block.chapter))
             if block.role == "fit" and any(name in line.facts.mutates for name in block.inputs for line in block.lines):
                 hints.insert(0, "again")

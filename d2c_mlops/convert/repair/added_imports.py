@@ -61,4 +61,4 @@ def _bound(context: RepairContext) -> set[str]:
     found |= {node.name for _, node in context.nodes(ast.FunctionDef)}
     found |= {node.name for _, node in context.nodes(ast.ClassDef)}
     found |= {node.arg for _, node in context.nodes(ast.arg)}
-    return found | {one.asname or one.name.partition(".")[0] for _, one in context.nodes(ast.alias)}
+    return found | {part.asname or part.name.partition(".")[0] for _, part in context.nodes(ast.alias)}

@@ -140,7 +140,7 @@ def kind_of_file(path: Path) -> str:
     if start.startswith(b"PK\x03\x04"):
         try:
             with zipfile.ZipFile(path) as archive:
-                return "xlsx" if any(one.startswith("xl/") for one in archive.namelist()) else "zip"
+                return "xlsx" if any(member.startswith("xl/") for member in archive.namelist()) else "zip"
         except zipfile.BadZipFile:
             return "unknown"
     for mark, kind in ((b"\xd0\xcf\x11\xe0", "xls"), (b"PAR1", "parquet"), (b"\x1f\x8b", "gzip")):

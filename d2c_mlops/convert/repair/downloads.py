@@ -109,7 +109,7 @@ def fetch(
 
 def offers(context: RepairContext, fetched: Sequence[Fetched]) -> list[tuple[Fix, Proposal]]:
     """Return proposals that let the notebook read the local copies; the report lists them as fixes."""
-    files = {(each.url, each.cell): each.file for each in fetched if each.file}
+    files = {(download.url, download.cell): download.file for download in fetched if download.file}
     made = []
     for source in sources(context.subject):
         name = files.get((source.url, source.cell.index + 1))
@@ -156,7 +156,7 @@ def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Ed
         return imported(context, cell, (replaced(cell, call, text),))
     if any(word.arg == "storage_options" for word in call.keywords):  # refused by pandas for a file
         words = [word for word in call.keywords if word.arg != "storage_options" and word.value is not given]
-        plain = [repr(name), *(ast.unparse(each) for each in call.args[1:])]
+        plain = [repr(name), *(ast.unparse(argument) for argument in call.args[1:])]
         plain += [
             f"{word.arg}={ast.unparse(word.value)}" if word.arg else f"**{ast.unparse(word.value)}" for word in words
         ]
@@ -168,7 +168,7 @@ def advice(fetched: Sequence[Mapping[str, Any]] | None) -> str:
     """Return what to do about a cell that wanted the network; `fetched` is None where nothing was to be fetched."""
     if fetched is None:
         return "add --fetch to download it before the run, or download the file yourself and pass its folder: --data FOLDER"
-    reasons = [f"{shown(each['url'])}: {each['reason']}" for each in fetched if each["reason"]]
+    reasons = [f"{shown(download['url'])}: {download['reason']}" for download in fetched if download["reason"]]
     if reasons:
         return f"{'; '.join(reasons)}. Download the file and pass its folder: --data FOLDER"
     return "its URL is only known when the notebook runs: download the file and pass its folder: --data FOLDER"

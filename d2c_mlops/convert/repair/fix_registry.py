@@ -88,7 +88,7 @@ class CellFailure:
 def cell_failure(cell: int, failure: Mapping[str, Any]) -> CellFailure:
     """Parse the facts of an exception that the child process sent; malformed parts are dropped."""
     names = ("cell", "line", "end_line", "column", "end_column", "function")
-    frames = tuple(Frame(**{name: one.get(name) for name in names}) for one in failure.get("frames", ()))
+    frames = tuple(Frame(**{name: frame.get(name) for name in names}) for frame in failure.get("frames", ()))
     return CellFailure(
         cell,
         str(failure.get("kind", "")),
@@ -263,17 +263,17 @@ def statement_of(cell: Cell, node: ast.AST) -> ast.stmt | None:
     if cell.tree is None:
         return None
     best: ast.stmt | None = None
-    for one in ast.walk(cell.tree):
-        if isinstance(one, ast.stmt) and any(part is node for part in ast.walk(one)):
-            best = one
+    for child in ast.walk(cell.tree):
+        if isinstance(child, ast.stmt) and any(part is node for part in ast.walk(child)):
+            best = child
     return best
 
 
 def parent_of(cell: Cell, node: ast.AST) -> ast.AST | None:
     """Return the node right above another."""
-    for one in ast.walk(cell.tree) if cell.tree is not None else ():
-        if any(child is node for child in ast.iter_child_nodes(one)):
-            return one
+    for part in ast.walk(cell.tree) if cell.tree is not None else ():
+        if any(child is node for child in ast.iter_child_nodes(part)):
+            return part
     return None
 
 

@@ -53,7 +53,7 @@ def install(distributions: Sequence[str], folder: Path) -> Installed:
         return Installed(tuple(made), wrong)
     if len(distributions) == 1:
         return Installed((), wrong | {distributions[0]: why})
-    every = [install([one], folder) for one in distributions]
+    every = [install([distribution], folder) for distribution in distributions]
     failed = wrong | {name: reason for one in every for name, reason in one.failed.items()}
     return Installed(tuple(name for one in every for name in one.made), failed)
 
@@ -66,7 +66,7 @@ def _install(distributions: Sequence[str], folder: Path) -> tuple[list[str], str
     planned = _run(plan, folder)
     if planned.returncode:
         return [], _last(planned.stderr)
-    wanted = [one for one in _MADE.findall(planned.stderr) if not _has(folder, one)]
+    wanted = [match for match in _MADE.findall(planned.stderr) if not _has(folder, match)]
     if not wanted:
         return [], None
     done = _run(

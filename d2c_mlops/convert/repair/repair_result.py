@@ -54,7 +54,7 @@ class RepairResult:
             "order": list(self.order),
             "seconds": round(self.seconds, 2),
             "runs": self.runs,
-            "fetched": [each.to_dict() for each in self.fetched],
+            "fetched": [download.to_dict() for download in self.fetched],
         }
 
 

@@ -166,12 +166,12 @@ class NotebookRepair:
 
     def fetch_sources(self) -> None:
         """Download the URLs that can be inferred, and let the notebook read the copies."""
-        beside = {each.relative_to(self.folder).as_posix() for each in self.folder.rglob("*") if each.is_file()}
+        beside = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
         place = self.work / "fetched"
         found = list(addresses.sources(self.context(None).subject))
         self.fetched = downloads.fetch(found, place, allowed=self.fetch_from, taken=beside, progress=self.progress)
-        for each in self.fetched:
-            self.progress(each.text)
+        for download in self.fetched:
+            self.progress(download.text)
         shutil.copytree(place, self.folder, dirs_exist_ok=True)  # in place of older copies that lay beside it
         self.data_files.forget()
         self.accept(downloads.offers(self.context(None), self.fetched))
@@ -181,10 +181,10 @@ class NotebookRepair:
         for _ in range(12):
             context = self.context(None)
             found = [
-                (one, offer)
-                for one in registered_fixes()
-                if one.live and one.find
-                for offer in self.offers(one, context)
+                (fix, offer)
+                for fix in registered_fixes()
+                if fix.live and fix.find
+                for offer in self.offers(fix, context)
             ]
             edits = _compatible([offer for _, offer in found])
             accepted = [(one, offer) for one, offer in found if offer in edits]
@@ -197,7 +197,7 @@ class NotebookRepair:
             raise RepairRefused(
                 Refusal(self.at(problem.index), f"{kind}: {why}", "fix the cell by hand", "SyntaxError")
             )
-        own = [each.stem for folder in self.place.packages[:-1] for each in folder.iterdir()]
+        own = [path.stem for folder in self.place.packages[:-1] for path in folder.iterdir()]
         self.missing = needed(self.context(None), self.folder, own)
         if self.install and self.missing:
             self.add_packages(self.missing)
@@ -415,7 +415,8 @@ class NotebookRepair:
             return False
         if offer.whole:  # lines of the source are replaced, whatever magics they hold
             cells = [
-                replace(one, python=one.source) if one.index == failure.cell else one for one in self.notebook.cells
+                replace(cell, python=cell.source) if cell.index == failure.cell else cell
+                for cell in self.notebook.cells
             ]
             self.notebook = replace(self.notebook, cells=tuple(cells))
         fix = Fix(offer.id, "", "", offer.proposal.reason)
@@ -428,7 +429,7 @@ class NotebookRepair:
             self.missing = list(dict.fromkeys([*self.missing, distribution_of(module)]))
             image = self.limits.isolation.removeprefix(PREFIX) if self.limits.isolation.startswith(PREFIX) else ""
             raise RepairRefused(absent(failure, self.at(failure.cell), module, self.missing, self.tried, image))
-        here = [each for each in self.fetched if each.cell == self.at(failure.cell) + 1] or self.fetched
+        here = [download for download in self.fetched if download.cell == self.at(failure.cell) + 1] or self.fetched
         told = [each.to_dict() for each in here] if self.fetch else None
         raise RepairRefused(failed(failure, self.at(failure.cell), self.too_large, told))
 

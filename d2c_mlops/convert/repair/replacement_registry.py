@@ -105,9 +105,9 @@ def _replacements() -> list[Replacement]:
 
 def replacement_edits(path: str, cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Return the edits of the first replacement that matches the path; none if no replacement matches."""
-    for one in _replacements():
-        if one.pattern.fullmatch(path):
-            edits = one.replacement(cell, node)
+    for replacement in _replacements():
+        if replacement.pattern.fullmatch(path):
+            edits = replacement.replacement(cell, node)
             if edits:
                 return edits
     return ()
@@ -128,7 +128,7 @@ def receiver(cell: Cell, call: ast.Call) -> str:
 
 def inner(cell: Cell, call: ast.Call, *without: str) -> list[str]:
     """Return the texts of a call's arguments, some keywords left out."""
-    return [spelled(cell, one) for one in call.args] + [
+    return [spelled(cell, argument) for argument in call.args] + [
         spelled(cell, word) for word in call.keywords if word.arg not in without
     ]
 

@@ -47,7 +47,7 @@ def _cell(cell: Cell, old: Mapping[str, Any], done: CellRun | None, used: set[st
         made["attachments"] = old["attachments"]
     if cell.kind == "code":
         made["execution_count"] = done.count if done is not None else None
-        made["outputs"] = [_output(one) for one in done.outputs] if done is not None else []
+        made["outputs"] = [_output(output) for output in done.outputs] if done is not None else []
     return made
 
 

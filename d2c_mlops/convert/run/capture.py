@@ -184,10 +184,10 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             names = [text(key) for key, _ in elements]
             if any(name is None for name in names):
                 return other("a dict with unsupported keys")
-            return {"t": "dict", "names": names, "parts": [form(each, depth + 1) for _, each in elements]}
+            return {"t": "dict", "names": names, "parts": [form(element, depth + 1) for _, element in elements]}
         if base in (list, tuple):
-            return {"t": "list", "parts": [form(each, depth + 1) for each in elements]}
-        found = [text(each) for each in elements]
+            return {"t": "list", "parts": [form(item, depth + 1) for item in elements]}
+        found = [text(element) for element in elements]
         return other("a set with unsupported values") if None in found else texts(sorted(each or "" for each in found))
 
     def frame(value: Any) -> dict[str, Any]:
@@ -205,8 +205,8 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
                 parts[place] = array(held[row]) if many else attempt(column, held)
         if parts and all(part["t"] == "other" for part in parts):
             return other("a DataFrame with unsupported objects")
-        names = [text(each) for each in elements(columns)]
-        whole = [each if each is not None else "?" for each in names]
+        names = [text(element) for element in elements(columns)]
+        whole = [name if name is not None else "?" for name in names]
         return {"t": "frame", "names": [*whole, "index"], "parts": [*parts, attempt(index, rows)]}
 
     def index(value: Any) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             return keep("<f8", [len(found)] if shape is None else shape, data)
         words = [each if type(each) is str else text(each) for each in found]
         return (
-            other("an array of unsupported objects") if None in words else texts([each or "" for each in words], shape)
+            other("an array of unsupported objects") if None in words else texts([word or "" for word in words], shape)
         )
 
     def fitted(value: Any, depth: int) -> dict[str, Any]:
@@ -332,7 +332,7 @@ def elements(value: Any) -> list[Any]:
         return list(object_list(backing_of(value)))
     if is_a(value, BaseMaskedArray):
         pairs = zip(object_list(held["_data"]), object_list(held["_mask"]), strict=True)
-        return [None if missing else each for each, missing in pairs]
+        return [None if missing else pair for pair, missing in pairs]
     if is_a(value, ndarray):
         return list(object_list(value))
     raise TypeError

@@ -51,7 +51,7 @@ class Recorder:
 
     def taken(self) -> list[dict[str, Any]]:
         """Return the outputs with the parts of their texts joined: joining them one by one takes the square of their number."""
-        return [one | {"text": "".join(one["text"])} if "text" in one else one for one in self.outputs]
+        return [output | {"text": "".join(output["text"])} if "text" in output else output for output in self.outputs]
 
 
 class CapturedStream:
@@ -270,9 +270,11 @@ def facts(error: BaseException) -> dict[str, Any]:
         message = ""
     return {
         "kind": type(error).__name__,
-        "bases": [one.__name__ for one in type(error).__mro__],
+        "bases": [base.__name__ for base in type(error).__mro__],
         "message": message[:20_000],
-        "arguments": [one if isinstance(one, str | int) else repr(one)[:500] for one in error.args[:4]],
+        "arguments": [
+            argument if isinstance(argument, str | int) else repr(argument)[:500] for argument in error.args[:4]
+        ],
         "name": str(getattr(error, "name", "") or ""),
         "holder": "" if holder is None else kind_of(holder),
         "filename": str(getattr(error, "filename", "") or ""),

@@ -133,7 +133,7 @@ class Box:
             for kind, what in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
         ]
         line += [f"--env={each}=" for proxy in PROXIES for each in (proxy, proxy.lower())]
-        line += [each.format(memory=memory + ROOM, processes=processes + 16) for each in self.options]
+        line += [option.format(memory=memory + ROOM, processes=processes + 16) for option in self.options]
         line += [_mount(str(PACKAGE), f"{CODE}/{PACKAGE.name}", writable=False)]
         line += [_mount(path, path, writable=False) for path in readable if path not in writable]
         line += [_mount(path, path, writable=True) for path in writable]

@@ -113,7 +113,7 @@ def _compare(
         raise Disagreement(f"record {rows[0] + 1} {grouping} has features of shape {left.shape}, not {right.shape}")
     wrong = differing(left, right, scale)
     if wrong.any():
-        where = tuple(int(each[0]) for each in np.nonzero(wrong))
+        where = tuple(int(indices[0]) for indices in np.nonzero(wrong))
         names = getattr(expected, "columns", None)
         column = str(names[where[-1]]) if names is not None else f"feature {where[-1] + 1}"
         raise Disagreement(

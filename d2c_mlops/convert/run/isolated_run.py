@@ -288,9 +288,9 @@ class Child:
             if time.monotonic() > self.counted + _COUNT:  # reading the table of all processes is dear
                 mine = psutil.Process(self.process.pid)
                 self.family, self.counted = [mine, *mine.children(recursive=True)], time.monotonic()
-        for one in self.family:
+        for process in self.family:
             with contextlib.suppress(psutil.Error):
-                total += one.memory_info().rss
+                total += process.memory_info().rss
         return total
 
     def end(self, status: str) -> ChildEnded:
@@ -378,10 +378,10 @@ def _lives(process: psutil.Process) -> bool:
 def marked(token: str) -> list[psutil.Process]:
     """Find the processes that were started below a child, daemons among them, by the mark in their environment."""
     found = []
-    for one in psutil.process_iter():
+    for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if one.pid != os.getpid() and one.environ().get(TOKEN) == token:
-                found.append(one)
+            if process.pid != os.getpid() and process.environ().get(TOKEN) == token:
+                found.append(process)
     return found
 
 

@@ -91,7 +91,7 @@ def mode(name: str) -> Mode:
     if name.startswith(PREFIX):
         box(name.removeprefix(PREFIX))  # raises where no engine or the image cannot isolate
         return Mode(name, ALL, CONTAINER.needs)
-    known = {each.name: each for each in (*modes(), NONE)}
+    known = {mode.name: mode for mode in (*modes(), NONE)}
     if name not in known:
         raise UsageError(f"unknown isolation mode {name!r}", next=f"use one of: {', '.join(known)}")
     if name != TRUSTED and not works(name):
@@ -103,9 +103,9 @@ def mode(name: str) -> Mode:
 
 def best() -> Mode:
     """Return the best mode that works here; raises UsageError where none does."""
-    for each in modes():
-        if works(each.name):
-            return each
+    for mode in modes():
+        if works(mode.name):
+            return mode
     raise UsageError(
         "this system cannot isolate untrusted code: a notebook could read, change and send all that you can",
         where="isolation",

@@ -43,12 +43,12 @@ def import_roots(folder: Path, notebook: Notebook, data: Path | None = None) -> 
         found.append(data.resolve())
     for start in (folder, *([data.resolve()] if data is not None else [])):
         upwards = [start, *list(start.parents)[:MOST_LEVELS]]
-        top = next((i for i, each in enumerate(upwards) if any((each / mark).exists() for mark in MARKERS)), None)
+        top = next((i for i, upward in enumerate(upwards) if any((upward / mark).exists() for mark in MARKERS)), None)
         if top is not None:
             found += upwards[: top + 1]
             if (upwards[top] / "src").is_dir():
                 found.append(upwards[top] / "src")
-    return [each for each in dict.fromkeys(found) if is_folder(each) and each != Path(each.anchor)]
+    return [path for path in dict.fromkeys(found) if is_folder(path) and path != Path(path.anchor)]
 
 
 def find_local(name: str, roots: Sequence[Path]) -> Local | None:
@@ -116,11 +116,11 @@ def on_index(name: str, notebook: Notebook, roots: Sequence[Path]) -> str:
     No index is asked: what is not known here is not fetched for a name that is local.
     """
     try:
-        spec = PathFinder.find_spec(name, [each for each in sys.path if each and not _among(Path(each), roots)])
+        spec = PathFinder.find_spec(name, [entry for entry in sys.path if entry and not _among(Path(entry), roots)])
     except (ImportError, ValueError):
         spec = None
     places = [spec.origin] if spec is not None and spec.origin else []
-    if places and not any(_among(Path(each), roots) for each in places):
+    if places and not any(_among(Path(place), roots) for place in places):
         return f"the installed {DISTRIBUTIONS.get(name, name)}"
     known = {**DISTRIBUTIONS, **TO_INSTALL}
     if name in known or _plain(name) in {_plain(each) for each in known.values()}:
@@ -151,7 +151,7 @@ def _asked(notebook: Notebook, roots: Sequence[Path]) -> Iterator[tuple[str, str
         for file in sorted(root.glob("requirements*.txt")):
             lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
             names = [line.split("#")[0].strip() for line in lines if not line.startswith("-")]
-            yield " ".join(re.split(r"[=<>!~\[; ]", each)[0] for each in names if each), file.name
+            yield " ".join(re.split(r"[=<>!~\[; ]", name)[0] for name in names if name), file.name
 
 
 def decide(
@@ -164,11 +164,11 @@ def decide(
     found = locals_of(notebook, roots)
     cells = imported(notebook)
     twice: list[tuple[str, Failure]] = []
-    for name, each in found.items():
+    for name, file in found.items():
         other = "" if name in local or name in index else on_index(name, notebook, roots)
         if other:
-            text = f"`{name}` is both {each.place} and {other}"
-            twice.append((name, Failure(text, f"cell {cells[name]}" if name in cells else str(each.place))))
+            text = f"`{name}` is both {file.place} and {other}"
+            twice.append((name, Failure(text, f"cell {cells[name]}" if name in cells else str(file.place))))
     if twice:
         name = twice[0][0]
         raise DataRefused(
@@ -178,19 +178,19 @@ def decide(
             next=f"choose one: --local {name} for the file beside the notebook, --index {name} for the package",
             cell=next((cells[ambiguous] for ambiguous, _ in twice if ambiguous in cells), 0),
         )
-    return {name: each for name, each in found.items() if name not in index}
+    return {name: path for name, path in found.items() if name not in index}
 
 
 def lay_out(found: Collection[Local], folder: Path) -> list[str]:
     """Copy modules into a folder from which they can be imported; what was there is gone. Returns their names."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for each in found:
-        if each.place.is_file():
-            shutil.copyfile(each.place, folder / each.place.name)
+    for file in found:
+        if file.place.is_file():
+            shutil.copyfile(file.place, folder / file.place.name)
         else:
-            copy_folder(each.place, folder / each.name, total=LARGEST_PACKAGE)
-    return sorted(each.name for each in found)
+            copy_folder(file.place, folder / file.name, total=LARGEST_PACKAGE)
+    return sorted(path.name for path in found)
 
 
 def _added(notebook: Notebook, folder: Path) -> list[Path]:
@@ -215,4 +215,4 @@ def _added(notebook: Notebook, folder: Path) -> list[Path]:
                     for part in parts:
                         if (value := values.of(part)) is not None:
                             found.append(folder / value)
-    return [each.resolve() for each in found if is_folder(each)]
+    return [path.resolve() for path in found if is_folder(path)]

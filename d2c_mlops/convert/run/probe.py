@@ -59,7 +59,7 @@ def main(spec_file: str, answer_file: str, *folders: str) -> None:
 def _reading(folder: Path) -> set[str]:
     """Note the files of a folder that are opened from now on, relative to it; files made later are not among them."""
     here = folder.resolve()
-    there = {each for each in here.rglob("*") if each.is_file()}
+    there = {path for path in here.rglob("*") if path.is_file()}
     found: set[str] = set()
 
     def opened(event: str, arguments: tuple[Any, ...]) -> None:
@@ -314,10 +314,14 @@ def _noted(space: dict[str, Any], name: str) -> Iterator[list[Any]]:
 def _records(candidate: Mapping[str, Any], space: dict[str, Any], took: float) -> Callable[[], Any]:
     """What makes the records again: the function that loads them, or a training where that is quick."""
     if name := candidate.get("load"):
-        return lambda: space[name](**{each: space[each] for each in candidate["load_parameters"]})
+        return lambda: space[name](
+            **{load_parameter: space[load_parameter] for load_parameter in candidate["load_parameters"]}
+        )
     if took > SLOW:
         return lambda: None
-    return lambda: space[candidate["train"]](**{each: space[each] for each in candidate["parameters"]})["records"]
+    return lambda: space[candidate["train"]](**{parameter: space[parameter] for parameter in candidate["parameters"]})[
+        "records"
+    ]
 
 
 def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ _OF_IMPORTS = re.compile(
 
 def commented(kept: Sequence[Statement], every: Sequence[Statement]) -> list[Statement]:
     """Give the author's words above an import that goes to the top to the statement below it."""
-    stays = {each.place for each in kept}
+    stays = {statement.place for statement in kept}
     words: dict[tuple[int, int], list[str]] = {}
     waiting: list[str] = []
     for last, each in zip([None, *every], every, strict=False):

@@ -80,12 +80,12 @@ class Flow:
     @property
     def undefined(self) -> tuple[Missing, ...]:
         """Names that no cell binds."""
-        return tuple(one for one in self.missing if one.defined_in is None)
+        return tuple(missing_name for missing_name in self.missing if missing_name.defined_in is None)
 
     @property
     def early(self) -> tuple[Missing, ...]:
         """Names that only a later cell binds."""
-        return tuple(one for one in self.missing if one.defined_in is not None)
+        return tuple(missing_name for missing_name in self.missing if missing_name.defined_in is not None)
 
     def feeding(self, cell: int) -> frozenset[int]:
         """Return the cells that `cell` needs, directly or through others."""

@@ -22,7 +22,7 @@ REDIRECTS = 5
 PART = 1 << 16
 AGENT = "d2c-convert"
 PORTS = {"http": 80, "https": 443}
-TRANSLATED = tuple(ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"))
+TRANSLATED = tuple(ipaddress.ip_network(word) for word in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"))
 
 
 class NotFetched(Exception):

@@ -28,11 +28,11 @@ class Imports:
 def is_import(node: ast.stmt) -> bool:
     """Whether a statement only imports: an import, or a try around imports."""
     if isinstance(node, ast.Try):
-        parts = [*node.body, *node.orelse, *(one for handler in node.handlers for one in handler.body)]
+        parts = [*node.body, *node.orelse, *(statement for handler in node.handlers for statement in handler.body)]
         return (
             bool(node.body)
-            and all(is_import(each) for each in node.body)
-            and all(is_import(each) or isinstance(each, ast.Pass) for each in parts)
+            and all(is_import(statement) for statement in node.body)
+            and all(is_import(part) or isinstance(part, ast.Pass) for part in parts)
         )
     return isinstance(node, ast.Import | ast.ImportFrom)
 
@@ -42,8 +42,8 @@ def collect(every: Sequence[Statement]) -> Imports:
     found = Imports()
     paths: dict[str, set[str]] = {}
     first: dict[str, Place] = {}
-    used = {name for each in every for name in each.facts.loads}
-    bound = {name for each in every if not is_import(each.node) for name in each.facts.binds}
+    used = {name for statement in every for name in statement.facts.loads}
+    bound = {name for statement in every if not is_import(statement.node) for name in statement.facts.binds}
     entries: list[tuple[Place, str, str, str]] = []  # place, bound name, path, line
     for each in every:
         if not is_import(each.node):
@@ -53,7 +53,7 @@ def collect(every: Sequence[Statement]) -> Imports:
             paths.setdefault(name, set()).add(path)
             first.setdefault(name, each.place)
     for name, where in paths.items():
-        early = any(name in each.facts.loads and each.place < first[name] for each in every) and hasattr(builtins, name)
+        early = any(name in node.facts.loads and node.place < first[name] for node in every) and hasattr(builtins, name)
         if len(where) > 1 or name in bound or early:
             found.contested.add(name)
     stay = {place for place, name, _, _ in entries if name in found.contested}
@@ -63,19 +63,25 @@ def collect(every: Sequence[Statement]) -> Imports:
         found.paths[name] = path
         if line not in found.lines:
             found.lines.append(line)
-    stars = {each.place for each in every if isinstance(each.node, ast.ImportFrom) and each.node.names[0].name == "*"}
+    stars = {
+        statement.place
+        for statement in every
+        if isinstance(statement.node, ast.ImportFrom) and statement.node.names[0].name == "*"
+    }
     for place, name, _, _ in entries:
         if place in stay & stars and name in found.contested:
             found.staying[place] = (*found.staying.get(place, ()), name)
-    found.hoisted = {each.place for each in every if is_import(each.node) and each.place not in stay}
+    found.hoisted = {
+        statement.place for statement in every if is_import(statement.node) and statement.place not in stay
+    }
     return found
 
 
 def _names(node: ast.stmt, used: set[str], found: Imports) -> list[tuple[str, str, str]]:
     if isinstance(node, ast.Try):
         text = ast.unparse(node)
-        inner = [each for part in ast.walk(node) if isinstance(part, ast.Import | ast.ImportFrom)
-                 for each in _names(part, used, found)]  # fmt: skip
+        inner = [word for part in ast.walk(node) if isinstance(part, ast.Import | ast.ImportFrom)
+                 for word in _names(part, used, found)]  # fmt: skip
         return [(name, f"try {text}", text) for name, _, _ in inner]
     if isinstance(node, ast.Import):
         made = []

@@ -262,7 +262,9 @@ def _cell(number: int, raw: Mapping[str, Any], speaks: bool) -> Cell:
         return Cell(number, kind, source, tags=names, id=cell_id)
     count = raw.get("execution_count", raw.get("prompt_number"))
     outputs = raw.get("outputs")
-    saved = tuple(_output(one) for one in outputs if isinstance(one, dict)) if isinstance(outputs, list) else ()
+    saved = (
+        tuple(_output(output) for output in outputs if isinstance(output, dict)) if isinstance(outputs, list) else ()
+    )
     given: dict[str, Any] = {"tags": names, "outputs": saved, "id": cell_id}
     given["execution_count"] = count if isinstance(count, int) and not isinstance(count, bool) else None
     return code_cell(number, source, **given) if speaks else Cell(number, "code", source, **given)

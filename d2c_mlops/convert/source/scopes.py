@@ -272,7 +272,7 @@ class _Walk(ast.NodeVisitor):
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
         self.visit(node.generators[0].iter)
-        own = {name.id for one in node.generators for name in target_names(one.target)}
+        own = {name.id for generator in node.generators for name in target_names(generator.target)}
         self.hidden.append(own)
         for number, one in enumerate(node.generators):
             if number:
@@ -289,7 +289,7 @@ class _Walk(ast.NodeVisitor):
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = comprehension
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
-        for default in [*node.args.defaults, *(one for one in node.args.kw_defaults if one)]:
+        for default in [*node.args.defaults, *(default for default in node.args.kw_defaults if default)]:
             self.visit(default)
         self.hidden.append(set(_parameters(node.args)))
         self.visit(node.body)
@@ -299,7 +299,7 @@ class _Walk(ast.NodeVisitor):
         for outer in [
             *node.decorator_list,
             *node.args.defaults,
-            *(one for one in node.args.kw_defaults if one),
+            *(default for default in node.args.kw_defaults if default),
         ]:
             self.visit(outer)
         self.bind(node.name, node)
@@ -327,7 +327,7 @@ class _Walk(ast.NodeVisitor):
 
 def _parameters(given: ast.arguments) -> tuple[str, ...]:
     every = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
-    return tuple(one.arg for one in every if one is not None)
+    return tuple(argument.arg for argument in every if argument is not None)
 
 
 def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:

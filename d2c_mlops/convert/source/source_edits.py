@@ -42,7 +42,7 @@ def calling(call: ast.Call, extras: Iterable[str], source: Sequence[str]) -> Tex
 
 
 def _between(lines: Sequence[str], line: int, column: int, end_line: int, end_column: int) -> str:
-    part = [each.encode() for each in lines[line - 1 : end_line]]
+    part = [plan_line.encode() for plan_line in lines[line - 1 : end_line]]
     part[-1] = part[-1][:end_column]
     part[0] = part[0][column:]
     return b"\n".join(part).decode()
@@ -105,7 +105,7 @@ def _unparsed(source: str) -> str:
 def with_extras(node: ast.FunctionDef | ast.AsyncFunctionDef, extras: Sequence[str]) -> str:
     """Return the head of a function, `def name(...):`, with keyword arguments added."""
     given = node.args
-    kept = {*(each.arg for each in [*given.posonlyargs, *given.args, *given.kwonlyargs])}
+    kept = {*(argument.arg for argument in [*given.posonlyargs, *given.args, *given.kwonlyargs])}
     words = [ast.arg(name) for name in extras if name not in kept]
     args = ast.arguments(
         given.posonlyargs, given.args, given.vararg, [*given.kwonlyargs, *words],

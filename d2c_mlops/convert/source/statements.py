@@ -74,7 +74,7 @@ def _normalised(cell: Cell) -> Cell:
 
 def _start(node: ast.stmt) -> int:
     decorators = getattr(node, "decorator_list", [])
-    first: int = min([node.lineno, *(each.lineno for each in decorators)])
+    first: int = min([node.lineno, *(decorator.lineno for decorator in decorators)])
     return first
 
 
@@ -101,11 +101,15 @@ def facts(node: ast.stmt, extras: dict[str, frozenset[str]] | None = None) -> Fa
     names = names_in([node])
     walk = _Definite(extras or {})
     definite = walk.block([node], frozenset())
-    handlers = {each.name for each in ast.walk(node) if isinstance(each, ast.ExceptHandler) and each.name}
-    passing = {name.id for each in ast.walk(node) for name in _passing(each)} | handlers
+    handlers = {
+        descendant.name
+        for descendant in ast.walk(node)
+        if isinstance(descendant, ast.ExceptHandler) and descendant.name
+    }
+    passing = {name.id for part in ast.walk(node) for name in _passing(part)} | handlers
     binds = tuple(dict.fromkeys(use.name for use in names.binds if use.name not in handlers))
     loads = frozenset(names.loads) | walk.reads | frozenset(names.deferred)
-    awaits = any(isinstance(each, ast.Await | ast.NamedExpr | ast.Global) for each in ast.walk(node))
+    awaits = any(isinstance(child, ast.Await | ast.NamedExpr | ast.Global) for child in ast.walk(node))
     return Facts(
         reads=frozenset(walk.reads),
         loads=loads,
@@ -163,7 +167,7 @@ class _Definite:
             self.plain([ast.copy_location(ast.Assign([node.target], ast.Constant(0)), node)], known)
             done = self.block(node.body, inside)
             self.block(node.orelse, known)
-            leaves = any(isinstance(each, ast.Break | ast.Continue) for each in ast.walk(node))
+            leaves = any(isinstance(child, ast.Break | ast.Continue) for child in ast.walk(node))
             return done if _runs(node.iter) and not leaves else known
         if isinstance(node, ast.While):
             self.plain([node.test], known)
@@ -196,10 +200,10 @@ class _Definite:
 def _runs(iterated: ast.expr) -> bool:
     """Whether a loop over it runs at least once."""
     if isinstance(iterated, ast.List | ast.Tuple):
-        return any(not isinstance(each, ast.Starred) for each in iterated.elts)
+        return any(not isinstance(element, ast.Starred) for element in iterated.elts)
     if isinstance(iterated, ast.Call) and isinstance(iterated.func, ast.Name) and iterated.func.id == "range":
         try:
-            return len(range(*(ast.literal_eval(each) for each in iterated.args))) > 0
+            return len(range(*(ast.literal_eval(argument) for argument in iterated.args))) > 0
         except (ValueError, TypeError):
             return False
     return False

@@ -106,7 +106,7 @@ def verify(
                     # What is drawn by chance may be the same twice: only what stays the same more often can differ.
                     count += AGAIN
                     again = [pool.submit(runner.run, original, after, f"again-{i}") for i in range(AGAIN)]
-                    items = _items(wanted, [*runs, *(each.result() for each in again)], other)
+                    items = _items(wanted, [*runs, *(line.result() for line in again)], other)
         except Incomparable as why:
             return Verdict("not comparable", str(why), saved=_saved(repair), runs=count)
         return replace(_verdict(items), saved=_saved(repair), runs=count)
@@ -136,7 +136,7 @@ def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
 
 def data_elsewhere(written: WrittenNotebook) -> list[Path]:
     """Return the data's folder where it was too large to be copied into the project."""
-    return [each for each in _data_folders(written) if each.is_absolute() and each.is_dir()]
+    return [data_folder for data_folder in _data_folders(written) if data_folder.is_absolute() and data_folder.is_dir()]
 
 
 def _data_folders(written: WrittenNotebook) -> list[Path]:
@@ -153,11 +153,11 @@ def _items(wanted: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[int, Snap
     found = []
     for entry in wanted:
         cell = max(entry["original"])
-        for each in entry["names"]:
+        for name in entry["names"]:
             try:
-                found.append(_item(each, cell, [run[cell] for run in runs], other[entry["converted"]]))
+                found.append(_item(name, cell, [run[cell] for run in runs], other[entry["converted"]]))
             except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-                raise Incomparable(f"{each} after cell {cell} cannot be compared ({type(error).__name__})") from None
+                raise Incomparable(f"{name} after cell {cell} cannot be compared ({type(error).__name__})") from None
     return found
 
 
@@ -190,7 +190,7 @@ class Runner:
     def folders(self, here: Path) -> list[Path]:
         """The folders from which the paths of a run are compared: those of its data, then the one that it runs in."""
         shop = self.place / "shop"
-        return [*(each for each in sorted(shop.glob("data/*")) if each.is_dir()), here]
+        return [*(path for path in sorted(shop.glob("data/*")) if path.is_dir()), here]
 
     def run(
         self,
@@ -261,14 +261,14 @@ class Snapshot:
                 arrays.append(_array(dtype, shape, rest[start : start + size]))
                 start += size
             replaced = tuple(str(name) for name in head["replaced"])
-            return cls(dict(head["forms"]), arrays, tuple(f"{each}/" for each in folders), replaced)
+            return cls(dict(head["forms"]), arrays, tuple(f"{folder}/" for folder in folders), replaced)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Incomparable(f"its results cannot be read ({type(error).__name__})") from None
 
     def plain(self, text: str) -> str:
         """Return a text with the paths in it as seen from the data's folder."""
-        for each in self.folders:
-            text = text.replace(each, "")
+        for folder in self.folders:
+            text = text.replace(folder, "")
         return text
 
 
@@ -332,7 +332,7 @@ def _placed(snapshot: Snapshot, key: str) -> Any:
     array = snapshot.arrays[int(key)]
     if array.dtype.kind != "U" or not snapshot.folders:
         return array
-    return np.array([snapshot.plain(each) for each in array.ravel().tolist()], dtype=str).reshape(array.shape)
+    return np.array([snapshot.plain(value) for value in array.ravel().tolist()], dtype=str).reshape(array.shape)
 
 
 def _compare_arrays(a: Any, b: Any) -> tuple[int, str]:
@@ -378,7 +378,7 @@ def _figures(cell: Cell) -> list[float]:
         if output.kind in ("result", "display", "stream"):
             texts.append(output.data.get("text/html") or output.text)
     plain = "\n".join(_NOT_RESULTS.sub(" ", line) for text in texts for line in _lines(text))
-    return [float(each) for each in _FIGURE.findall(plain)][:MOST_FIGURES]
+    return [float(match) for match in _FIGURE.findall(plain)][:MOST_FIGURES]
 
 
 def _lines(text: str) -> list[str]:

@@ -79,7 +79,7 @@ class FileReads:
             self.plan.functions[name] = replace(own, extras=(*own.extras, made.folder))
 
     def _functions(self) -> dict[str, ast.stmt]:
-        return {name: each.statement.node for name, each in self.plan.functions.items() if not each.reason}
+        return {name: function.statement.node for name, function in self.plan.functions.items() if not function.reason}
 
     def _can_take(self, names: set[str]) -> bool:
         """Whether all these functions can be handed the folder: none is a class, none is passed on as a value."""
@@ -97,7 +97,7 @@ class FileReads:
 
     def _sites(self, node: ast.AST) -> Iterator[tuple[ast.expr, str, bool]]:
         """Yield each path that is read: its node, the file where that is written out, and whether it is a pattern."""
-        for call in (each for each in ast.walk(node) if isinstance(each, ast.Call)):
+        for call in (part for part in ast.walk(node) if isinstance(part, ast.Call)):
             path = self.plan.inference.path(call.func)
             name = call.func.id if isinstance(call.func, ast.Name) else ""
             opens = name == "open" and not path and _reads(call)

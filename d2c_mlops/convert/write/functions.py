@@ -40,7 +40,7 @@ def adapted(node: ast.AST, plan: Plan, source: str = "") -> list[TextChange]:
 
 
 def _cell_lines(plan: Plan, node: ast.AST) -> Sequence[str]:
-    cell = next((each.statement.cell for each in plan.lines if each.statement.node is node), -1)
+    cell = next((line.statement.cell for line in plan.lines if line.statement.node is node), -1)
     return next((c.python.split("\n") for c in plan.notebook.code if c.index == cell), [])
 
 
@@ -159,7 +159,7 @@ def _fitted(name: str, block: Block, plan: Plan) -> str:
         [*(plan.inference.path(call.func) for call in calls), *(plan.inference.kind(owner) for owner in owners)]
     )
     found = [path.rpartition(".")[2] for path in paths if path and naming.estimator_name(path) in rest]
-    named = list(dict.fromkeys(each for each in found if each[:1].isupper()))
+    named = list(dict.fromkeys(word for word in found if word[:1].isupper()))
     if verb == "compare" and named:
         return f"fit {' and '.join(named)} with several settings"
     return f"{verb} {' and '.join(named)}" if verb in ("fit", "build") and named else ""

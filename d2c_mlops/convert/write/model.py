@@ -114,7 +114,7 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: CodePara
     prepare = (
         "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
         '    """Return the features of records, prepared like the training data."""\n'
-        + "\n".join(indented(each) for each in lines)
+        + "\n".join(indented(line) for line in lines)
     )
     step = chosen.blocks[way.after]
     seen = ""
@@ -257,7 +257,7 @@ def model_cells(
         *helper,
         exported(candidate.train),
         CellSource("markdown", words["prepare"]),
-        *(exported(each) for each in candidate.functions),
+        *(exported(function) for function in candidate.functions),
         exported(candidate.prepare),
         CellSource("markdown", words["contract"]),
         *[exported(part) for part in contract_source(name, found["contract"])],

@@ -32,8 +32,8 @@ def contract_source(name: str, described: Mapping[str, Any]) -> list[str]:
         named = "INPUTS" if len(parts) == 1 else f"INPUTS_{number + 1}"
         names.append(named)
         cells.append(f"{named} = {{\n" + "\n".join(f"    {_field(each)}," for each in part) + "\n}")
-    outputs = "OUTPUTS = {\n" + "\n".join(f"    {_field(each)}," for each in described["outputs"]) + "\n}"
-    inputs = "INPUTS" if len(parts) == 1 else "{" + ", ".join(f"**{each}" for each in names) + "}"
+    outputs = "OUTPUTS = {\n" + "\n".join(f"    {_field(output)}," for output in described["outputs"]) + "\n}"
+    inputs = "INPUTS" if len(parts) == 1 else "{" + ", ".join(f"**{word}" for word in names) + "}"
     whole = (
         f'CONTRACT = Contract(\n    name="{name}",\n    version="1.0.0",\n    key="{described["key"]}",\n'
         f"    inputs=pa.DataFrameSchema({inputs}),\n    outputs=pa.DataFrameSchema(OUTPUTS),\n)"
@@ -52,7 +52,7 @@ def class_source(
 ) -> str:
     """Return the model's class."""
 
-    own = {each: parameters.of(each) for each in candidate.parameters}
+    own = {parameter: parameters.of(parameter) for parameter in candidate.parameters}
     words = {each: ("data" if each == parameters.folder else each) for each in own}
     inner = [f"{words[each]}: {p.annotation} = {p.default}" for each, p in own.items() if p is not None]
     sets = [f"        self.{words[each]} = {words[each]}" for each in own] or ["        pass"]
@@ -66,7 +66,7 @@ def class_source(
         answers.append('            "period": pd.to_datetime(self.estimator.dates(features)),')
     need = [f["name"] for f in found["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
     load = "self.estimator.records()" if chosen.kept == "forecast" else f'{candidate.name}({handed})["records"]' if candidate.way is None else "{}({})".format(
-        candidate.load_name, ", ".join(f"{each}=self.{words[each]}" for each in candidate.load_parameters)
+        candidate.load_name, ", ".join(f"{load_parameter}=self.{words[load_parameter]}" for load_parameter in candidate.load_parameters)
     )  # fmt: skip
     loaded = (
         repr(need)
@@ -239,7 +239,7 @@ def prose(name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str,
 def _checks(
     name: str, chosen: Chosen, parameters: CodeParameters, candidate: ModelSource, found: Mapping[str, Any], day: str
 ) -> list[CellSource]:
-    own = {each: ("data" if each == parameters.folder else each) for each in candidate.parameters}
+    own = {parameter: ("data" if parameter == parameters.folder else parameter) for parameter in candidate.parameters}
     handed = ", ".join(f"{word}={each}" for each, word in own.items())
     listed = ", ".join(f'"{word}": {each}' for each, word in own.items())
     unchanged = " and ".join(f"{p.name} == {p.default}" for p in parameters.every if p.name in own)

@@ -63,7 +63,11 @@ def _constants(plan: Plan, found: list[Block], made: CodeParameters) -> None:
             if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
                 continue
             name, value = node.targets[0].id, node.value
-            early = any(name in each.facts.loads for each in plan.lines if each.statement.place < line.statement.place)
+            early = any(
+                name in plan_line.facts.loads
+                for plan_line in plan.lines
+                if plan_line.statement.place < line.statement.place
+            )
             if counts[name] > 1 or early or name in deleted or name.startswith("_") or name in plan.imports.contested:
                 continue
             literal = _scalar(value)
@@ -72,11 +76,11 @@ def _constants(plan: Plan, found: list[Block], made: CodeParameters) -> None:
             note = line.statement.comment[:90] or _trailing(line)
             made.every.append(CodeParameter(name, type(literal).__name__, repr(literal), note))
             block.lines.remove(line)
-            block.outputs = [each for each in block.outputs if each != name]
-            used = any(name in each.facts.loads for each in block.lines)
+            block.outputs = [output for output in block.outputs if output != name]
+            used = any(name in plan_line.facts.loads for plan_line in block.lines)
             if block.kind == "step" and used and name not in block.inputs:
                 block.inputs.append(name)
-    found[:] = [each for each in found if each.lines or each.kind in ("prose", "raw")]
+    found[:] = [cell for cell in found if cell.lines or cell.kind in ("prose", "raw")]
 
 
 def _keys(plan: Plan) -> set[str]:
@@ -90,7 +94,7 @@ def _keys(plan: Plan) -> set[str]:
                     inside = [*node.args[:1], *(word.value for word in node.keywords)]
             for part in inside:
                 parts = part.elts if isinstance(part, ast.List | ast.Tuple) else [part]
-                found |= {each.id for each in parts if isinstance(each, ast.Name)}
+                found |= {part.id for part in parts if isinstance(part, ast.Name)}
     texts = {name for line in plan.lines for name in line.facts.binds if _is_text(line.statement.node)}
     return found & texts
 
@@ -174,7 +178,9 @@ def _dates(call: ast.Call, path: str) -> list[tuple[ast.Constant, str]]:
     names = ("pandas.Timestamp", "pandas.to_datetime", "pandas.date_range", "numpy.datetime64")
     if path not in names:
         return []
-    given = [(each, "date") for each in call.args] + [(word.value, word.arg or "date") for word in call.keywords]
+    given = [(argument, "date") for argument in call.args] + [
+        (word.value, word.arg or "date") for word in call.keywords
+    ]
     found = []
     for node, word in given:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and _DATE.match(node.value):

@@ -146,18 +146,18 @@ def take_local(project: Project, local: Path) -> str:
     A module of that name that is there already and differs is kept beside it as NAME.before.
     """
     target = project.package / "local"
-    names = sorted(each.stem for each in local.iterdir())
-    for each in sorted(local.iterdir()):
-        place = target / each.name
-        if place.exists() and not _same_content(each, place):
-            before = target / f"{each.name}.before"
+    names = sorted(path.stem for path in local.iterdir())
+    for file in sorted(local.iterdir()):
+        place = target / file.name
+        if place.exists() and not _same_content(file, place):
+            before = target / f"{file.name}.before"
             shutil.rmtree(before, ignore_errors=True) if before.is_dir() else before.unlink(missing_ok=True)
             place.rename(before)
-        if each.is_dir():
-            shutil.copytree(each, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        if file.is_dir():
+            shutil.copytree(file, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             target.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(each, place)
+            shutil.copyfile(file, place)
     init = project.package / "__init__.py"
     text = init.read_text(encoding="utf-8") if init.exists() else ""
     if LOCAL_PATH not in text:
@@ -173,7 +173,7 @@ def take_local(project: Project, local: Path) -> str:
 def _same_content(left: Path, right: Path) -> bool:
     if left.is_file() or right.is_file():
         return left.is_file() and right.is_file() and left.read_bytes() == right.read_bytes()
-    own = {each.relative_to(left): each for each in left.rglob("*") if each.is_file()}
+    own = {path.relative_to(left): path for path in left.rglob("*") if path.is_file()}
     return all(
         (right / name).is_file() and (right / name).read_bytes() == file.read_bytes() for name, file in own.items()
     )

@@ -38,7 +38,7 @@ def share(found: Sequence[Block], plan: Plan, parameters: CodeParameters) -> Non
         }
         if block.lines[0].statement.comment != first.lines[0].statement.comment:
             first.spoken_above = block.spoken_above = True
-            taken = plan.names | {each.name for each in found if each.kind == "step"}
+            taken = plan.names | {block.name for block in found if block.kind == "step"}
             if first.name != first.quiet:
                 first.name = naming.unique(first.quiet, taken, ())
 
@@ -78,6 +78,6 @@ def _renamed(tree: ast.FunctionDef) -> str:
 def _comments(block: Block) -> list[str]:
     """The author's comments inside of a step; the one above it is kept at its call."""
     text = "\n".join(line.statement.source for line in block.lines).lstrip("\n")
-    found = [each for each in tokenize.generate_tokens(io.StringIO(text).readline) if each.type == tokenize.COMMENT]
+    found = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT]
     above = next((n for n, line in enumerate(text.split("\n"), 1) if not line.startswith("#")), 1)
-    return [each.string for each in found if each.start[0] >= above]
+    return [block.string for block in found if block.start[0] >= above]

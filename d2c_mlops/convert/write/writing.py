@@ -84,7 +84,9 @@ def write(
     share(found, plan, parameters)
     if run:
         cells = lay_out(plan, found, parameters, types, module)
-        ways = [] if isinstance(choices, str) else [way for each in choices for way in _ways(plan, each, parameters)]
+        ways = (
+            [] if isinstance(choices, str) else [way for choice in choices for way in _ways(plan, choice, parameters)]
+        )
         refused = [way for way, _, _ in ways if way.skipped]
         specs = [way.spec(i, name, score) for i, (way, score, _) in enumerate(ways) if not way.skipped]
         overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
@@ -167,7 +169,7 @@ def _ways(plan: Plan, chosen: Chosen, parameters: CodeParameters) -> list[tuple[
         _, score, _, line = score_source(chosen, classes)
         text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
         chosen.ways = find_ways(plan, chosen, lambda block: call_source(block, parameters))
-    return [(each, text, chosen) for each in candidates(plan, chosen, parameters)]
+    return [(candidate, text, chosen) for candidate in candidates(plan, chosen, parameters)]
 
 
 def _settled(
@@ -175,8 +177,8 @@ def _settled(
 ) -> ModelSource:
     """The same way, where steps hand out no more than it wants."""
     settle(found, chosen, way.way.start if way.way is not None else "")
-    again = [each for each, _, _ in _ways(plan, chosen, parameters)]
-    return next(each for each in again if each.key == way.key)
+    again = [way for way, _, _ in _ways(plan, chosen, parameters)]
+    return next(line for line in again if line.key == way.key)
 
 
 def probe(
@@ -278,7 +280,7 @@ def _with_model(
     code = "\n".join(cell.source for i, cell in enumerate(cells) if cell.exported and i != place)
     kept = [line for line in dict.fromkeys(lines) if line.strip() and _needed(line, code, lines)]
     here = "\n".join(cell.source for cell in cells if cell.kind == "code" and not cell.exported)
-    shown = [each for each in dict.fromkeys(lines) if each.strip() and each not in kept and _needed(each, here, lines)]
+    shown = [line for line in dict.fromkeys(lines) if line.strip() and line not in kept and _needed(line, here, lines)]
     head = [CellSource("code", "\n".join(["#| export", "from __future__ import annotations", "", *kept]))]
     if shown:
         head.append(CellSource("code", "\n".join(shown)))

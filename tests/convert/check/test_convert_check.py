@@ -158,7 +158,7 @@ def test_fix_writes_a_copy_that_has_the_renames_and_leaves_the_original(tmp_path
     }.items():
         assert gone not in source and new in source, gone
     assert "%matplotlib inline" in source
-    assert len(done.fixed) >= 8 and "mended" in done.to_text()
+    assert len(done.fixed) >= 8 and "applied" in done.to_text()
     assert {one.rule for one in done.report.findings} < {one.rule for one in check(path).findings} | {"F401"}
 
 

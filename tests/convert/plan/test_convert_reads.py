@@ -97,7 +97,7 @@ def test_what_learns_is_repeated_with_the_reason_and_no_second_name() -> None:
     way = chosen.ways[0].replay
     assert way.lines[1:] == [
         "# Of split_train_test, what a record needs\nX = df[['price', 'qty']]",
-        "# As scale_features does, with what it fitted\nX = learned['scaler'].transform(X)",
+        "# Same as scale_features, with the fitted values\nX = learned['scaler'].transform(X)",
     ]
     assert way.features == "X" and way.given == ["scaler"]
 

@@ -163,7 +163,7 @@ def test_no_credentials_and_no_proxy_of_this_machine_are_used(
 
 
 @pytest.mark.parametrize(("path", "why"), [("large", "1,000,000,000,000 bytes"), ("endless", "more than 100,000 bytes"),
-                                           ("cut", "IncompleteRead|broke after"), ("gone", "404"), ("slow", "time limit")])  # fmt: skip
+                                           ("cut", "IncompleteRead|closed after"), ("gone", "404"), ("slow", "time limit")])  # fmt: skip
 def test_what_is_too_large_late_or_broken_leaves_nothing(host: str, path: str, why: str, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(NotFetched, match=why):

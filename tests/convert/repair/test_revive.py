@@ -63,7 +63,7 @@ def test_cells_that_ran_out_of_order_are_moved(tmp_path: Path) -> None:
     made = tried(tmp_path, "total = price * units", "print(total)", "price = 2", "units = 3")
     assert made.status == "revived" and [fix.kind for fix in made.fixes] == ["order", "order"]
     assert sorted(made.order) == [0, 1, 2, 3] and made.order.index(2) < made.order.index(0) > made.order.index(3)
-    assert "ran out of order" in made.fixes[0].reason
+    assert "run out of order" in made.fixes[0].reason
 
 
 @pytest.mark.usefixtures("shared")
@@ -111,12 +111,12 @@ def test_the_data_are_read_and_never_written(tmp_path: Path) -> None:
     ("cells", "cell", "why", "next"),
     [
         (["x = 1", "import pandas as pd\ndf = pd.read_csv('lost.csv')"], 2, "lost.csv", "--data"),
-        (["name = input('who?')"], 1, "asks a person for input", "parameters cell"),
+        (["name = input('who?')"], 1, "waits for input", "parameters cell"),
         (["x = 1", "y = undefined_name"], 2, "undefined_name", "define the name"),
         (["import a_module_that_nobody_wrote as m", "m.go()"], 1, "missing packages: a-module-that-nobody-wrote", "--install"),
         (["import pandas as pd\npd.read_csv('http://localhost:9/sales.csv')"], 1, "refused", "download the file"),
         (["x = 1 / 0"], 1, "ZeroDivisionError", "fix line 1"),
-        (["x = (1"], 1, "never valid", "by hand"),
+        (["x = (1"], 1, "not valid Python", "by hand"),
         (["exec 'x = 1' in {}\nprint 'a' %"], 1, "Python 2", "by hand"),
         (["import os\nos._exit(7)"], 1, "exit code 7", "by itself"),
     ],

@@ -174,7 +174,7 @@ def test_a_verdict_names_the_models_that_are_not_compared() -> None:
     model, *_ = boosters(20)
     items = [_item("x", 1, [read(one)], read(one)) for one in (model, np.arange(3.0))]
     verdict = _verdict(items)
-    assert verdict.status == "equivalent" and "not compared: x (its trees lie" in verdict.reason
+    assert verdict.status == "equivalent" and "not compared: x (its trees are stored" in verdict.reason
     assert _verdict(items[:1]).status == "not comparable" and "not compared" not in _verdict(items[1:]).reason
 
 

@@ -154,7 +154,7 @@ def test_an_image_without_the_libraries_is_refused(
     monkeypatch.setattr(
         containers, "CHECK", containers.CHECK.replace('with open("answer', 'found["open"] = []\nwith open("answer')
     )
-    with pytest.raises(UsageError, match="lacks what a notebook is run with: no_such_library") as refused:
+    with pytest.raises(UsageError, match="lacks required packages: no_such_library") as refused:
         box(IMAGE)
     assert containers.BUILD in refused.value.next
 

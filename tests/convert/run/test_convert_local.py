@@ -77,8 +77,8 @@ def test_a_package_is_found_in_the_folder_of_the_data(tmp_path: Path) -> None:
     ("plotly", {"plotly.py": "x = 1"}, (), "plotly on the package index"),
     ("sklearn", {"sklearn/__init__.py": ""}, (), "the installed scikit-learn"),
     ("surprise", {"surprise/core.py": ""}, (), "scikit-surprise on the package index"),
-    ("acme_tools", {"acme_tools.py": "", "requirements.txt": "pandas\nacme-tools==1.0\n"}, (), "requirements.txt asks for"),
-    ("acme_tools", {"acme_tools.py": ""}, ("!pip install acme-tools",), "cell 1 asks for"),
+    ("acme_tools", {"acme_tools.py": "", "requirements.txt": "pandas\nacme-tools==1.0\n"}, (), "required by requirements.txt"),
+    ("acme_tools", {"acme_tools.py": ""}, ("!pip install acme-tools",), "required by cell 1"),
 ])  # fmt: skip
 def test_a_name_that_is_local_and_on_an_index_is_refused_with_both(
     name: str, files: dict[str, str], cells: tuple[str, ...], other: str, tmp_path: Path
@@ -125,7 +125,7 @@ def test_own_names_are_never_fetched(
     assert asked == [] and done.local == local
     assert (done.refusal is None) == bool(local), done.refusal
     if done.refusal is not None:
-        assert "none is fetched from an index" in done.refusal.why and "--data" in done.refusal.next
+        assert "no package is installed from an index" in done.refusal.why and "--data" in done.refusal.next
 
 
 def test_a_path_is_told_from_its_parts(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_an_r_kernel_is_seen_and_not_parsed() -> None:
     [
         (b"", "empty"),
         (b"<html></html>", "web page"),
-        (b'{"cells": [', "cut off"),
+        (b'{"cells": [', "truncated"),
         (b"hello", "not valid JSON"),
         (b"[1, 2]", "no notebook"),
         (b'{"a": 1}', "no cells"),

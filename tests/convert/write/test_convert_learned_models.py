@@ -107,8 +107,8 @@ def test_raw_records_get_the_notebooks_answer_alone_and_in_a_batch(
     done = converted(home, name, READ, IMPORTS + source, FIT)
     assert done.written is not None and done.written.model, (done.written.no_model, done.written.tried)
     assert done.written.agreement["singles"] == 240 and done.written.agreement["pairs"] == 500
-    assert "240 of 240 records asked alone" in done.to_text()
-    assert done.report is not None and "Served as trained" in done.report.read_text()
+    assert "240 of 240 single-record requests" in done.to_text()
+    assert done.report is not None and "Served and training features compared" in done.report.read_text()
     importlib.invalidate_caches()
     module = importlib.import_module(done.written.module)
     monkeypatch.chdir(home.root)

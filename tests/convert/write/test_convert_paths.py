@@ -101,7 +101,7 @@ def test_another_folder_is_refused_where_code_reads_from_the_default_one_only(na
     exec(find, space)
     exec(guard, space)
     space["data_folder"] = str(tmp_path)
-    with pytest.raises(ValueError, match=rf"^the files of {names} are read from data/read, whatever data_folder says"):
+    with pytest.raises(ValueError, match=rf"^the files of {names} are read from data/read, independent of data_folder"):
         exec(guard, space)
 
 
@@ -109,7 +109,7 @@ def test_another_folder_is_refused_where_code_reads_from_the_default_one_only(na
 def test_a_notebook_that_reads_from_the_folder_of_the_parameter_has_no_guard(how: str, tmp_path: Path) -> None:
     settings, path = shop(tmp_path, READS[how][0])
     written = convert(path, settings=settings, run=False).written
-    assert written is not None and "whatever data_folder says" not in code(written.notebook)
+    assert written is not None and "independent of data_folder" not in code(written.notebook)
 
 
 @pytest.mark.slow

@@ -204,7 +204,9 @@ def test_no_notebook_crashes_the_static_stages(name: str, home: Settings, tmp_pa
     done = convert(NOTEBOOKS / name, settings=here, run=False)
     assert (done.written is None) == (done.refusal is not None)
     if done.refusal is not None:
-        assert done.refusal.why and done.refusal.next and "cannot handle" not in done.refusal.why, done.refusal
+        assert done.refusal.why and done.refusal.next and "does not support this notebook" not in done.refusal.why, (
+            done.refusal
+        )
         with pytest.raises(DataRefused):
             done.raise_for_refusal()
     assert done.report is not None and done.report.exists()

@@ -130,7 +130,7 @@ def _nearly(path: Path) -> str | None:
     """The one file of the folder whose name differs by case, spaces or a ` (1)` only."""
     if not is_folder(path.parent):
         return None
-    found = [one.name for one in path.parent.iterdir() if _plain(one.name) == _plain(path.name)]
+    found = [file.name for file in path.parent.iterdir() if _plain(file.name) == _plain(path.name)]
     return found[0] if len(found) == 1 else None
 
 
@@ -169,7 +169,7 @@ def file_of_another_type(subject: Subject) -> Iterator[Hit]:
     good=example("import pandas as pd\nsource = 'see https://shop.example/about'\nsales = pd.read_csv('sales.csv')"),
 )
 def url_at_run_time(subject: Subject) -> Iterator[Hit]:
-    read = {id(each.call): each.url for each in sources(subject) if each.call is not None}
+    read = {id(source.call): source.url for source in sources(subject) if source.call is not None}
     for cell, call, path in subject.calls:
         given = call.args[0] if call.args else None
         if id(call) in read:
@@ -197,9 +197,11 @@ def url_at_run_time(subject: Subject) -> Iterator[Hit]:
 )
 def hosted_notebook_only(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
-        for one in flow.imports:
-            if one.module.startswith(("google.colab", "kaggle_secrets", "kaggle_datasets")):
-                yield Hit(index, one.line, one.column, f"`{one.module}` exists only in a hosted notebook")
+        for imported in flow.imports:
+            if imported.module.startswith(("google.colab", "kaggle_secrets", "kaggle_datasets")):
+                yield Hit(
+                    index, imported.line, imported.column, f"`{imported.module}` exists only in a hosted notebook"
+                )
     for cell, node in _texts(subject):
         if _PLATFORM_PATH.match(str(node.value)):
             yield hit(cell, node, f"`{str(node.value)[:80]}` is a folder of a hosted notebook")

@@ -37,12 +37,12 @@ _PROUD = frozenset({"a module", "a function", "a class", "a DataFrame", "an esti
     good=example("price = 2\ntotal = price * 3", "display(total, _, In)"),
 )
 def undefined_name(subject: Subject) -> Iterator[Hit]:
-    for one in subject.flow.undefined:
-        name = one.use.name
+    for use in subject.flow.undefined:
+        name = use.use.name
         what = _PLATFORM.get(name)
-        through = f", read by {one.via}()" if one.via else ""
+        through = f", read by {use.via}()" if use.via else ""
         message = f"`{name}` is {what}" if what else f"no cell defines `{name}`{through}"
-        yield Hit(one.cell, one.use.line, one.use.column, message)
+        yield Hit(use.cell, use.use.line, use.use.column, message)
 
 
 @rule(
@@ -55,11 +55,11 @@ def undefined_name(subject: Subject) -> Iterator[Hit]:
     good=example("total = 3", "print(total)"),
 )
 def use_before_definition(subject: Subject) -> Iterator[Hit]:
-    for one in subject.flow.early:
-        later = one.defined_in
-        place = "further down in the same cell" if later == one.cell else f"only in cell {(later or 0) + 1}"
-        through = f" (read by {one.via}())" if one.via else ""
-        yield Hit(one.cell, one.use.line, one.use.column, f"`{one.use.name}`{through} is defined {place}")
+    for use in subject.flow.early:
+        later = use.defined_in
+        place = "further down in the same cell" if later == use.cell else f"only in cell {(later or 0) + 1}"
+        through = f" (read by {use.via}())" if use.via else ""
+        yield Hit(use.cell, use.use.line, use.use.column, f"`{use.use.name}`{through} is defined {place}")
 
 
 @rule(
@@ -106,7 +106,7 @@ def gaps_in_order(subject: Subject) -> Iterator[Hit]:
 )
 def shadowed_builtin(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
-        imported = {one.bound for one in flow.imports}
+        imported = {imported.bound for imported in flow.imports}
         for name, use in flow.defines.items():
             if name in BUILTINS and name not in imported and not name.startswith("_") and not is_silent(name):
                 yield Hit(index, use.line, use.column, f"`{name}` shadows the builtin `{name}`")
@@ -156,8 +156,8 @@ def rebound_to_another_kind(subject: Subject) -> Iterator[Hit]:
 )
 def star_import(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
-        for one in flow.stars:
-            yield Hit(index, one.line, one.column, f"`from {one.module} import *`")
+        for star_import in flow.stars:
+            yield Hit(index, star_import.line, star_import.column, f"`from {star_import.module} import *`")
 
 
 @rule(
@@ -213,7 +213,7 @@ def _changed_for_good(statement: ast.stmt) -> str:
 )
 def function_reads_globals(subject: Subject) -> Iterator[Hit]:
     every = subject.flow
-    imported = {one.bound for flow in every.cells.values() for one in flow.imports}
+    imported = {imported.bound for flow in every.cells.values() for imported in flow.imports}
     for index, flow in every.cells.items():
         for function in flow.functions.values():
             given = [

@@ -55,7 +55,7 @@ def _feeds(subject: Subject, fit: Fit, split: ast.Call, made: set[int]) -> bool:
             return True
         for name in (node for node in ast.walk(part) if isinstance(node, ast.Name)):
             binding = subject.inference.binding(name)
-            if binding is not None and any(id(one) in made for one in binding.ancestors()):
+            if binding is not None and any(id(ancestor) in made for ancestor in binding.ancestors()):
                 return True
     return False
 

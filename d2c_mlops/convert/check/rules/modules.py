@@ -36,22 +36,24 @@ def module_missing(subject: Subject) -> Iterator[Hit]:
     guarded = _guarded(subject)
     roots = import_roots(folder, subject.notebook) if folder is not None else []
     for index, flow in subject.flow.cells.items():
-        for one in flow.imports:
-            top = one.module.split(".")[0]
-            if not top or top in told or one.level or (index, one.line) in guarded or import_change(one):
+        for imported in flow.imports:
+            top = imported.module.split(".")[0]
+            if not top or top in told or imported.level or (index, imported.line) in guarded or import_change(imported):
                 continue
-            if top in ("google", "kaggle_secrets") and one.module.startswith(("google.colab", "kaggle")):
+            if top in ("google", "kaggle_secrets") and imported.module.startswith(("google.colab", "kaggle")):
                 continue
             if is_installed(top) or find_local(top, roots) is not None:
                 continue
             told.add(top)
             if top in OWN_NAMES:
                 text = f"`{top}` was not found beside the notebook or at the root of its repository"
-                yield Hit(index, one.line, one.column, text, "put the package there, or add its folder to sys.path")
+                yield Hit(
+                    index, imported.line, imported.column, text, "put the package there, or add its folder to sys.path"
+                )
                 continue
             package = distribution_of(top)
             said = f"`{top}` is not installed" + (f"; it comes with the package {package}" if package != top else "")
-            yield Hit(index, one.line, one.column, said, f"add {package} to the project's requirements")
+            yield Hit(index, imported.line, imported.column, said, f"add {package} to the project's requirements")
 
 
 @rule(
@@ -67,15 +69,15 @@ def name_of_two_packages(subject: Subject) -> Iterator[Hit]:
     roots = import_roots(subject.folder, subject.notebook) if subject.folder is not None else []
     told: set[str] = set()
     for index, flow in subject.flow.cells.items():
-        for one in flow.imports:
-            top = one.module.split(".")[0]
-            if not top or top in told or one.level or top in sys.stdlib_module_names:
+        for imported in flow.imports:
+            top = imported.module.split(".")[0]
+            if not top or top in told or imported.level or top in sys.stdlib_module_names:
                 continue
             told.add(top)
             local = find_local(top, roots)
             other = on_index(top, subject.notebook, roots) if local is not None else ""
             if local is not None and other and top != "d2c_mlops":
-                yield Hit(index, one.line, one.column, f"`{top}` is both {local.place} and {other}")
+                yield Hit(index, imported.line, imported.column, f"`{top}` is both {local.place} and {other}")
 
 
 def _guarded(subject: Subject) -> set[tuple[int, int]]:
@@ -140,12 +142,12 @@ def _installs(subject: Subject) -> Iterator[tuple[int, Magic, str]]:
 def name_not_in_module(subject: Subject) -> Iterator[Hit]:
     guarded = _guarded(subject)
     for index, flow in subject.flow.cells.items():
-        for one in flow.imports:
-            if one.level or (index, one.line) in guarded or import_change(one) or not one.module:
+        for imported in flow.imports:
+            if imported.level or (index, imported.line) in guarded or import_change(imported) or not imported.module:
                 continue
-            gone = member_gone(one.module, "" if one.member == "*" else one.member)
+            gone = member_gone(imported.module, "" if imported.member == "*" else imported.member)
             if gone:
-                yield Hit(index, one.line, one.column, gone)
+                yield Hit(index, imported.line, imported.column, gone)
 
 
 @rule(

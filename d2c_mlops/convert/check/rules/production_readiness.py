@@ -198,9 +198,14 @@ def long_cell(subject: Subject) -> Iterator[Hit]:
 )
 def waits_for_a_person(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
-        for one in flow.imports:
-            if one.module.startswith(_WIDGETS):
-                yield Hit(index, one.line, one.column, f"`{one.module.split('.')[0]}` waits for a person to click")
+        for imported in flow.imports:
+            if imported.module.startswith(_WIDGETS):
+                yield Hit(
+                    index,
+                    imported.line,
+                    imported.column,
+                    f"`{imported.module.split('.')[0]}` waits for a person to click",
+                )
     for cell, call, path in subject.calls:
         asks = isinstance(call.func, ast.Name) and call.func.id in ("input", "raw_input")
         if (

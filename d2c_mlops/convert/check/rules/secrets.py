@@ -25,8 +25,8 @@ _TAGS = re.compile(r"<[^<>]*>")
 )
 def secret_in_source(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.cells:
-        for one in secrets_in(cell.source):
-            yield Hit(cell.index, one.line, one.column, f"{one.what}: {one.masked}")
+        for secret in secrets_in(cell.source):
+            yield Hit(cell.index, secret.line, secret.column, f"{secret.what}: {secret.masked}")
 
 
 @rule(
@@ -40,8 +40,8 @@ def secret_in_source(subject: Subject) -> Iterator[Hit]:
 )
 def secret_in_output(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
-        found = [one for output in cell.outputs for text in texts_of(output) for one in secrets_in(text)]
-        for one in {(one.what, one.masked): one for one in found}.values():
+        found = [secret for output in cell.outputs for text in texts_of(output) for secret in secrets_in(text)]
+        for one in {(secret.what, secret.masked): secret for secret in found}.values():
             yield Hit(cell.index, 1, 1, f"{one.what} in the output: {one.masked}")
 
 
@@ -57,8 +57,8 @@ def secret_in_output(subject: Subject) -> Iterator[Hit]:
 def personal_data_in_output(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
         shown = "\n".join(text for output in cell.outputs if output.kind != "error" for text in texts_of(output))
-        for one in personal_in(shown[:200_000]):
-            yield Hit(cell.index, 1, 1, f"{one.what} in the output: {one.masked}")
+        for match in personal_in(shown[:200_000]):
+            yield Hit(cell.index, 1, 1, f"{match.what} in the output: {match.masked}")
 
 
 def texts_of(output: Output) -> Iterator[str]:

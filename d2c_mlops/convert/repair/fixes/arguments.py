@@ -76,7 +76,7 @@ def unexpected_keyword(context: RepairContext, failure: CellFailure) -> Proposal
     word, function = found["word"], (found["function"] or "").split(".")
     names = {one for one in function if one and one != "__init__"}
     for cell, call in context.failing(failure, ast.Call):
-        given = next((one for one in call.keywords if one.arg == word), None)
+        given = next((keyword for keyword in call.keywords if keyword.arg == word), None)
         if given is None:
             continue
         called = last_name(call.func)
@@ -133,7 +133,7 @@ def _unbound(context: RepairContext, failure: CellFailure) -> Proposal | None:
     for cell, call in context.failing(failure, ast.Call):
         keep = len(signature(context, cell, call, positional=True))
         extra = call.args[keep:]
-        if not extra or any(isinstance(one, ast.Starred) for one in call.args):
+        if not extra or any(isinstance(argument, ast.Starred) for argument in call.args):
             continue
         names = signature(context, cell, call)[keep:]
         if len(names) >= len(extra) and not set(names[: len(extra)]) & {word.arg for word in call.keywords}:
@@ -189,7 +189,7 @@ def old_value(context: RepairContext, failure: CellFailure) -> Proposal | None:
         for cell, assigned in context.nodes(ast.Assign):
             value = assigned.value
             if isinstance(value, ast.Constant) and value.value in known and named:
-                if {last_name(one) for one in assigned.targets} & held and (new := known[value.value]):
+                if {last_name(target) for target in assigned.targets} & held and (new := known[value.value]):
                     edits = (replaced(cell, value, repr(new)),)
                     return Proposal(edits, _changed(change, value.value, new), restart=True)
     return None

@@ -123,7 +123,7 @@ def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None
         rest = inner(cell, call, "date_parser")
         keys: list[ast.expr] = []
         if isinstance(columns, ast.List | ast.Tuple):
-            keys = [one for one in columns.elts if isinstance(one, ast.Constant)]
+            keys = [element for element in columns.elts if isinstance(element, ast.Constant)]
         elif isinstance(columns, ast.Constant) and columns.value is True and index is not None:
             keys = [index] if isinstance(index, ast.Constant) else []
         if keys and keyword(call, "converters") is None:

@@ -25,11 +25,11 @@ from d2c_mlops.convert.repair.replacement_registry import inner, recalled
 def old_imputer(context: RepairContext) -> Iterator[Proposal]:
     """`Imputer(missing_values='NaN', axis=0)` as SimpleImputer, whose columns are axis 0."""
     names = {
-        one.asname or one.name
+        alias.asname or alias.name
         for _, node in context.nodes(ast.ImportFrom)
         if (node.module or "").startswith("sklearn.preprocessing")
-        for one in node.names
-        if one.name == "Imputer"
+        for alias in node.names
+        if alias.name == "Imputer"
     }
     for cell, call in context.nodes(ast.Call):
         if last_name(call.func) not in names:
@@ -39,7 +39,10 @@ def old_imputer(context: RepairContext) -> Iterator[Proposal]:
             for word in call.keywords
             if word.arg not in ("axis", "verbose", "copy")
         ]
-        first = ["missing_values=float('nan')" if _is_nan(one) else spelled(cell, one) for one in call.args[:2]]
+        first = [
+            "missing_values=float('nan')" if _is_nan(argument) else spelled(cell, argument)
+            for argument in call.args[:2]
+        ]
         start = "SimpleImputer" if isinstance(call.func, ast.Name) else spelled(cell, call.func)
         if isinstance(call.func, ast.Name) and call.func.id != "Imputer":
             start = call.func.id
@@ -60,11 +63,11 @@ def old_mixture(context: RepairContext) -> Iterator[Proposal]:
     names = {"LDA": "LinearDiscriminantAnalysis", "QDA": "QuadraticDiscriminantAnalysis", "GMM": "GaussianMixture"}
     modules = {"sklearn.lda": "LDA", "sklearn.qda": "QDA", "sklearn.mixture": "GMM"}
     bound = {
-        one.name
+        alias.name
         for _, node in context.nodes(ast.ImportFrom)
         if node.module in modules
-        for one in node.names
-        if one.name == modules[node.module or ""] and one.asname is None
+        for alias in node.names
+        if alias.name == modules[node.module or ""] and alias.asname is None
     }
     for cell, node in context.nodes(ast.Name):
         if node.id in bound and isinstance(node.ctx, ast.Load):
@@ -165,17 +168,17 @@ def gone_parameter(context: RepairContext, failure: CellFailure) -> Proposal | N
     for cell, word in context.nodes(ast.keyword):
         if word.arg and word.arg.rpartition("__")[2] == found[1]:
             edits += [
-                replaced(cell, one, new)
-                for one in ast.walk(word.value)
-                if isinstance(one, ast.Constant) and one.value == found[3]
+                replaced(cell, node, new)
+                for node in ast.walk(word.value)
+                if isinstance(node, ast.Constant) and node.value == found[3]
             ]
     for cell, table in context.nodes(ast.Dict):
         for key, value in zip(table.keys, table.values, strict=True):
             if isinstance(key, ast.Constant) and str(key.value).rpartition("__")[2] == found[1]:
                 edits += [
-                    replaced(cell, one, new)
-                    for one in ast.walk(value)
-                    if isinstance(one, ast.Constant) and one.value == found[3]
+                    replaced(cell, part, new)
+                    for part in ast.walk(value)
+                    if isinstance(part, ast.Constant) and part.value == found[3]
                 ]
     return (
         Proposal(tuple(edits), f"{found[2]} expects {new} instead of {found[1]}={found[3]!r}", restart=True)

@@ -165,7 +165,7 @@ def nothing_fits(context: RepairContext, failure: CellFailure) -> Proposal | Non
         names = header(file)
         if wanted in names:
             return None
-        same = [one for one in names if one.strip().lower() == wanted.strip().lower()]
+        same = [name for name in names if name.strip().lower() == wanted.strip().lower()]
         if len(same) == 1:
             edits: list[Edit] = [
                 replaced(cell, text, repr(same[0]))

@@ -142,7 +142,7 @@ def read_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
         taken = node.value
         given = isinstance(taken, ast.Attribute) and taken.attr == "values"
         given = given or (isinstance(taken, ast.Call) and last_name(taken.func) in ("to_numpy", "asarray"))
-        if given and {last_name(one) for one in node.targets} & names:
+        if given and {last_name(target) for target in node.targets} & names:
             end = (taken.end_lineno or 0, taken.end_col_offset or 0)
             return Proposal(
                 (insertion(cell, *end, ".copy()"),), "arrays taken from a DataFrame are read-only", restart=True
@@ -185,7 +185,7 @@ def second_axis(context: RepairContext, failure: CellFailure) -> Proposal | None
     if not failure.says("Multi-dimensional indexing", "key of type tuple not found", "tuple not found"):
         return None
     for cell, node in context.failing(failure, ast.Subscript):
-        if isinstance(node.slice, ast.Tuple) and any(_is_none(one) for one in node.slice.elts):
+        if isinstance(node.slice, ast.Tuple) and any(_is_none(element) for element in node.slice.elts):
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
             return Proposal(
                 (insertion(cell, *end, ".to_numpy()"),), "a Series does not support a second axis: use its array"

@@ -39,7 +39,7 @@ def empty_groups(context: RepairContext) -> Iterator[Proposal]:
             continue
         if any(word.arg is None for word in call.keywords):
             continue
-        words = (keyword(call, one) for one in ("by", "index", "columns"))
+        words = (keyword(call, label) for label in ("by", "index", "columns"))
         keys = [*(call.args[:1] if name == "groupby" else []), *(word for word in words if word is not None)]
         if any(_is_band(key, bands) for key in keys):
             yield Proposal((argument_added(cell, call, "observed=False"),))
@@ -92,7 +92,7 @@ def grouped_keys(context: RepairContext, failure: CellFailure) -> Proposal | Non
         groups = call.func.value if isinstance(call.func, ast.Attribute) else None
         if last_name(call.func) != "apply" or not isinstance(groups, ast.Call) or last_name(groups.func) != "groupby":
             continue
-        keys = {one.value for part in groups.args[:1] for one in ast.walk(part) if isinstance(one, ast.Constant)}
+        keys = {node.value for part in groups.args[:1] for node in ast.walk(part) if isinstance(node, ast.Constant)}
         owner = groups.func.value if isinstance(groups.func, ast.Attribute) else None
         if wanted in keys and isinstance(owner, ast.Name):
             end = (groups.end_lineno or 0, groups.end_col_offset or 0)

@@ -51,11 +51,13 @@ def hosted(context: RepairContext) -> Iterator[Proposal]:
         module = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
         path = f"{module}.{node.names[0].name}" if isinstance(node, ast.ImportFrom) else module
         if path.startswith(_COLAB) or module.startswith(_COLAB):
-            names |= {one.asname or one.name.partition(".")[0] for one in node.names}
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
             yield Proposal((without_statement(cell, node, ""),))
     for cell, said in context.nodes(ast.Expr):
         call = said.value
-        if isinstance(call, ast.Call) and names & {one.id for one in ast.walk(call.func) if isinstance(one, ast.Name)}:
+        if isinstance(call, ast.Call) and names & {
+            part.id for part in ast.walk(call.func) if isinstance(part, ast.Name)
+        }:
             yield Proposal((without_statement(cell, said, ""),))
     for cell, assign in context.nodes(ast.Assign):
         call = assign.value
@@ -96,17 +98,17 @@ def unused(context: RepairContext, failure: CellFailure) -> Proposal | None:
     plain, named = context.failing(failure, ast.Import), context.failing(failure, ast.ImportFrom)
     imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*plain, *named]
     for cell, node in imports:
-        names = [one.asname or one.name.partition(".")[0] for one in node.names]
+        names = [imported.asname or imported.name.partition(".")[0] for imported in node.names]
         if isinstance(node, ast.ImportFrom):
             if not (node.module or "").startswith(found[1].partition(".")[0]) or "*" in names:
                 continue
             gone = node.names
         else:
-            gone = [one for one in node.names if one.name.partition(".")[0] == found[1].partition(".")[0]]
+            gone = [alias for alias in node.names if alias.name.partition(".")[0] == found[1].partition(".")[0]]
         bound = {one.asname or one.name.partition(".")[0] for one in gone}
         if not bound or _is_used(context, bound):
             continue
-        kept = [one for one in node.names if one not in gone]
+        kept = [alias for alias in node.names if alias not in gone]
         if kept and isinstance(node, ast.Import):
             text = "import " + ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in kept)
             return Proposal((replaced(cell, node, text),), f"`{found[1]}` is not installed and unused")
@@ -149,7 +151,7 @@ def python_two_module(context: RepairContext, failure: CellFailure) -> Proposal 
     reason = f"`{found[1]}` is `{new}` in Python 3"
     for cell, node in context.failing(failure, ast.ImportFrom):
         if node.module == found[1]:
-            names = ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in node.names)
+            names = ", ".join(f"{alias.name} as {alias.asname}" if alias.asname else alias.name for alias in node.names)
             return Proposal((replaced(cell, node, f"from {new} import {names}"),), reason)
     for cell, plain in context.failing(failure, ast.Import):
         one = plain.names[0]
@@ -169,9 +171,12 @@ def inner_module(context: RepairContext, failure: CellFailure) -> Proposal | Non
             continue
         package = found[1].rpartition(".")[0]
         while package:
-            asked = [f"__import__('{package}', fromlist=['x']).{one.name}" for one in node.names]
+            asked = [f"__import__('{package}', fromlist=['x']).{alias.name}" for alias in node.names]
             if all(context.kinds(asked).values()):
-                names = ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in node.names)
+                names = ", ".join(
+                    f"{imported.name} as {imported.asname}" if imported.asname else imported.name
+                    for imported in node.names
+                )
                 return Proposal((replaced(cell, node, f"from {package} import {names}"),), f"{package} hands it out")
             package = package.rpartition(".")[0]
     return None
@@ -197,7 +202,7 @@ def missing_module(failure: CellFailure) -> str:
     if found is not None:
         return found[1]
     optional = _OPTIONAL.search(failure.message)
-    return next((one for one in optional.groups() if one), "") if optional is not None else ""
+    return next((group for group in optional.groups() if group), "") if optional is not None else ""
 
 
 def needed(context: RepairContext, here: Path, own: Collection[str] = ()) -> list[str]:
@@ -210,7 +215,7 @@ def needed(context: RepairContext, here: Path, own: Collection[str] = ()) -> lis
         *context.nodes(ast.ImportFrom),
     ]
     for _, node in imports:
-        modules = [one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         if isinstance(node, ast.ImportFrom) and node.level:
             continue
         for module in modules:

@@ -114,7 +114,7 @@ def files_written(context: RepairContext) -> set[str]:
         for _, call in context.nodes(ast.Call)
         if last_name(call.func).startswith("to_") or last_name(call.func) in ("dump", "savefig", "save")
     ]
-    given = [one for call in writes for one in [*call.args, *(word.value for word in call.keywords)]]
+    given = [argument for call in writes for argument in [*call.args, *(word.value for word in call.keywords)]]
     texts = [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
     return {base_of(text) for text in texts}
 
@@ -127,7 +127,7 @@ def laid(context: RepairContext, failure: CellFailure, wanted: str, file: Path, 
     files = () if inside else ((file, name),)
     reason = f"{base_of(wanted) or wanted} is matched to {name} by {how}"
     texts = list(_texts(context, failure, wanted))
-    formatted = {id(part) for _, one in context.nodes(ast.JoinedStr) for part in one.values}
+    formatted = {id(part) for _, node in context.nodes(ast.JoinedStr) for part in node.values}
     if formatted & {id(text) for _, text in texts}:
         inside_text = [(cell, text) for cell, text in texts if id(text) in formatted]
         made = _formatted(context, failure, wanted, name, reason, files)
@@ -188,8 +188,8 @@ def _one_whole(
     }
     varying |= {
         node.id
-        for _, one in context.nodes(ast.comprehension)
-        for node in ast.walk(one.target)
+        for _, child in context.nodes(ast.comprehension)
+        for node in ast.walk(child.target)
         if isinstance(node, ast.Name)
     }
     varying |= {node.arg for _, node in context.nodes(ast.arg)}
@@ -230,7 +230,7 @@ def _texts(context: RepairContext, failure: CellFailure, wanted: str) -> list[tu
     near = [
         (cell, one) for cell, one in context.failing(failure, ast.Constant) if isinstance(one.value, str) and one.value
     ]
-    rest = [(cell, one) for cell, one in context.nodes(ast.Constant) if isinstance(one.value, str) and one.value]
+    rest = [(cell, node) for cell, node in context.nodes(ast.Constant) if isinstance(node.value, str) and node.value]
     return near + [
         pair for pair in rest if base_of(str(pair[1].value)) == base_of(wanted) or wanted.startswith(str(pair[1].value))
     ]

@@ -112,8 +112,8 @@ def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | No
     for cell, call in context.failing(failure, ast.Call):
         for word in call.keywords:
             if word.arg == found[1] and word.arg not in ("x", "y", "data", "hue"):
-                rest = [spelled(cell, one) for one in call.args] + [
-                    spelled(cell, one) for one in call.keywords if one is not word
+                rest = [spelled(cell, argument) for argument in call.args] + [
+                    spelled(cell, keyword) for keyword in call.keywords if keyword is not word
                 ]
                 text = f"{spelled(cell, call.func)}({', '.join(rest)})"
                 return Proposal(

@@ -60,7 +60,7 @@ def aliased(context: RepairContext, edits: tuple[Edit, ...]) -> tuple[Edit, ...]
     name = alias_of(context, "pandas")
     if name == "pd":
         return edits
-    return tuple(replace(one, text=re.sub(r"(?<![\w.])pd\.", f"{name}.", one.text)) for one in edits)
+    return tuple(replace(edit, text=re.sub(r"(?<![\w.])pd\.", f"{name}.", edit.text)) for edit in edits)
 
 
 def plainly(context: RepairContext, cell: Cell, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
@@ -71,9 +71,9 @@ def plainly(context: RepairContext, cell: Cell, edits: tuple[Edit, ...]) -> tupl
 def alias_of(context: RepairContext, module: str) -> str:
     """Return the name of an imported module, or an expression that imports it."""
     for _, node in context.nodes(ast.Import):
-        for one in node.names:
-            if one.name == module:
-                return one.asname or module
+        for alias in node.names:
+            if alias.name == module:
+                return alias.asname or module
     return f"__import__('{module}')"
 
 
@@ -86,17 +86,17 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
         lines: dict[str, list[str]] = {}
         uses: list[tuple[str, str]] = []
         reasons: list[str] = []
-        for one in node.names:
-            path = f"{node.module}.{one.name}"
+        for alias in node.names:
+            path = f"{node.module}.{alias.name}"
             change = _gone(path)
             new, use = IMPORTED.get(path, ("", ""))
             if change is None or not (new or change.to):
-                kept.append(_bound(one.name, one.asname))
+                kept.append(_bound(alias.name, alias.asname))
                 continue
             new = new or change.to + path[len(change.path) :]
             parent, _, last = new.rpartition(".")
-            bound = one.asname or one.name
-            if use and use != bound and ("." in use or one.asname is None):
+            bound = alias.asname or alias.name
+            if use and use != bound and ("." in use or alias.asname is None):
                 uses.append((bound, use))
                 bound = last
             lines.setdefault(parent, []).append(_bound(last, bound))
@@ -198,13 +198,13 @@ def cannot_import(context: RepairContext, failure: CellFailure) -> Proposal | No
     if failure.kind != "ImportError" or found is None:
         return None
     for cell, node in context.failing(failure, ast.ImportFrom):
-        if node.module is None or not any(one.name == found[1] for one in node.names):
+        if node.module is None or not any(alias.name == found[1] for alias in node.names):
             continue
-        bound = next(one.asname or one.name for one in node.names if one.name == found[1])
+        bound = next(imported.asname or imported.name for imported in node.names if imported.name == found[1])
         used = any(name.id == bound for _, name in context.nodes(ast.Name))
         if used:
             continue
-        rest = [_bound(one.name, one.asname) for one in node.names if one.name != found[1]]
+        rest = [_bound(alias.name, alias.asname) for alias in node.names if alias.name != found[1]]
         text = f"from {node.module} import {', '.join(rest)}" if rest else "pass"
         return Proposal((replaced(cell, node, text),), f"`{found[1]}` was removed from {found[2]}, and nothing uses it")
     return None

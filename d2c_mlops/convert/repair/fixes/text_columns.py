@@ -44,7 +44,7 @@ def object_means_text(context: RepairContext) -> Iterator[Proposal]:
             plain = f"({text} {sign} {spelled(cell, other)}) {joint} ({text} {sign} 'str')"
             yield Proposal((replaced(cell, node, f"({plain})"),))
         elif isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.List | ast.Tuple | ast.Set):
-            if any(_is_object(one) for one in right.elts) and not _names_str(right.elts):
+            if any(_is_object(element) for element in right.elts) and not _names_str(right.elts):
                 last = right.elts[-1]
                 yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
 
@@ -68,7 +68,8 @@ def _is_object(node: ast.expr) -> bool:
 
 def _names_str(nodes: list[ast.expr]) -> bool:
     return any(
-        (isinstance(one, ast.Constant) and one.value in ("str", "string")) or last_name(one) == "str" for one in nodes
+        (isinstance(node, ast.Constant) and node.value in ("str", "string")) or last_name(node) == "str"
+        for node in nodes
     )
 
 
@@ -121,8 +122,8 @@ def _as_objects(name: str, kind: str) -> str:
 
 def _outermost(cell: Cell, node: ast.stmt) -> ast.stmt:
     """Return the loop around a statement, or itself: a cast inside a loop would be made again and again."""
-    loops = (one for one in ast.walk(cell.tree or node) if isinstance(one, ast.For | ast.While))
-    return next((one for one in loops if any(part is node for part in ast.walk(one))), node)
+    loops = (child for child in ast.walk(cell.tree or node) if isinstance(child, ast.For | ast.While))
+    return next((loop for loop in loops if any(part is node for part in ast.walk(loop))), node)
 
 
 def _column_set(cell: Cell, target: ast.expr) -> str:

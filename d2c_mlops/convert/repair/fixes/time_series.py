@@ -44,10 +44,10 @@ _FIT = (
 def old_arima(context: RepairContext) -> Iterator[Proposal]:
     """`ARMA(y, (p, q))` as an ARIMA, the constant of differences as a trend, `fit()` without the old options."""
     names = {
-        one.asname or one.name: one.name
+        alias.asname or alias.name: alias.name
         for _, node in context.nodes(ast.ImportFrom)
         if node.module == _OLD
-        for one in node.names
+        for alias in node.names
     }
     if not names:
         return
@@ -57,14 +57,14 @@ def old_arima(context: RepairContext) -> Iterator[Proposal]:
             continue
         order = keyword(call, "order") or (call.args[1] if len(call.args) > 1 else None)
         fits = list(_fits(context, cell, call))
-        trend = next((keyword(one, "trend") for _, one in fits if keyword(one, "trend") is not None), None)
+        trend = next((keyword(fit, "trend") for _, fit in fits if keyword(fit, "trend") is not None), None)
         none = isinstance(trend, ast.Constant) and trend.value == "nc"
-        arguments = [spelled(cell, one) for one in call.args if one is not order] + inner(
+        arguments = [spelled(cell, argument) for argument in call.args if argument is not order] + inner(
             cell, ast.Call(call.func, [], call.keywords), "order"
         )
         text = spelled(cell, order) if order is not None else ""
         if kind == "ARMA" and isinstance(order, ast.Tuple) and len(order.elts) == 2:
-            p, q = (spelled(cell, one) for one in order.elts)
+            p, q = (spelled(cell, element) for element in order.elts)
             text = f"({p}, 0, {q})"
         differences = order.elts[1] if isinstance(order, ast.Tuple) and len(order.elts) == 3 else None
         once = isinstance(differences, ast.Constant) and differences.value == 1
@@ -82,11 +82,11 @@ def old_arima(context: RepairContext) -> Iterator[Proposal]:
 def old_autoregression(context: RepairContext) -> Iterator[Proposal]:
     """`AR(y).fit()` as an AutoReg with as many lags as AR took for the length of its series."""
     names = {
-        one.asname or one.name
+        alias.asname or alias.name
         for _, node in context.nodes(ast.ImportFrom)
         if node.module == "statsmodels.tsa.ar_model"
-        for one in node.names
-        if one.name == "AR"
+        for alias in node.names
+        if alias.name == "AR"
     }
     for cell, call in context.nodes(ast.Call):
         if last_name(call.func) in names and len(call.args) == 1 and keyword(call, "lags") is None:
@@ -99,7 +99,10 @@ def old_autoregression(context: RepairContext) -> Iterator[Proposal]:
 @before("old-arima-fit", "statsmodels", "0.13", "fit() no longer accepts these options", order=3)
 def old_arima_fit(context: RepairContext) -> Iterator[Proposal]:
     names = {
-        one.asname or one.name for _, node in context.nodes(ast.ImportFrom) if node.module == _OLD for one in node.names
+        alias.asname or alias.name
+        for _, node in context.nodes(ast.ImportFrom)
+        if node.module == _OLD
+        for alias in node.names
     }
     for cell, call in context.nodes(ast.Call):
         if last_name(call.func) in names:
@@ -121,7 +124,7 @@ def _fits(context: RepairContext, cell: Cell, call: ast.Call) -> Iterator[tuple[
     """Yield the calls of fit on a model: at once, or on the name that it was given."""
     statement = statement_of(cell, call)
     bound = (
-        {last_name(one) for one in statement.targets}
+        {last_name(target) for target in statement.targets}
         if isinstance(statement, ast.Assign) and statement.value is call
         else set()
     )
@@ -189,7 +192,7 @@ def plot_predict(context: RepairContext, failure: CellFailure) -> Proposal | Non
     if failure.name != "plot_predict":
         return None
     for cell, node in context.failing(failure, ast.Attribute):
-        call = next((one for _, one in context.nodes(ast.Call, cell) if one.func is node), None)
+        call = next((part for _, part in context.nodes(ast.Call, cell) if part.func is node), None)
         statement = statement_of(cell, node)
         if call is not None and statement is not None:
             rest = [spelled(cell, node.value), *inner(cell, call, "plot_insample", "typ")]

@@ -115,7 +115,7 @@ def _filled_first(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...
     name = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}.get(str(given.value))
     if name is None:
         return ()
-    rest = [spelled(cell, one) for one in call.keywords if one.arg != word]
+    rest = [spelled(cell, keyword) for keyword in call.keywords if keyword.arg != word]
     behind = f".pct_change({', '.join([*map(lambda one: spelled(cell, one), call.args), *rest])})"
     return (replaced(cell, call, f"{receiver(cell, call)}.{name}()" + (behind if word == "fill_method" else "")),)
 
@@ -203,7 +203,7 @@ def _one_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if call is None or not isinstance(call.func, ast.Attribute) or call.keywords:
         return ()
     setting = call.func.attr == "set_value"
-    parts = [spelled(cell, one) for one in call.args]
+    parts = [spelled(cell, argument) for argument in call.args]
     above = parent_of(cell, call)
     if len(parts) < 1 + setting or (setting and not isinstance(above, ast.Expr)):
         return ()

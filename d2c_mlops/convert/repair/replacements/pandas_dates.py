@@ -63,7 +63,10 @@ def _ewma(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if call is None or not call.args:
         return ()
     rest = ", ".join(
-        [*(f"com={spelled(cell, one)}" for one in call.args[1:2]), *map(lambda w: spelled(cell, w), call.keywords)]
+        [
+            *(f"com={spelled(cell, argument)}" for argument in call.args[1:2]),
+            *map(lambda w: spelled(cell, w), call.keywords),
+        ]
     )
     return (replaced(cell, call, f"{spelled(cell, call.args[0])}.ewm({rest}).mean()"),)
 

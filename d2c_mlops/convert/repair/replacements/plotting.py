@@ -45,8 +45,8 @@ def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         "vertical",
     )
     arguments = [spelled(cell, words["a"])] if "a" in words else []
-    arguments += [spelled(cell, one) for one in call.args[:1]]
-    arguments += [f"bins={spelled(cell, one)}" for one in call.args[1:2]]
+    arguments += [spelled(cell, argument) for argument in call.args[:1]]
+    arguments += [f"bins={spelled(cell, value)}" for value in call.args[1:2]]
     arguments += [spelled(cell, word) for word in call.keywords if word.arg not in old]
     if isinstance(hist, ast.Constant) and hist.value is False:
         return (replaced(cell, call, f"{start}kdeplot({', '.join(one for one in arguments if 'bins=' not in one)})"),)
@@ -85,7 +85,7 @@ def _pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         return (replaced(cell, call, "None"),)
     marked = [] if len(call.args) > 2 or keyword(call, "fmt") else ["'o'"]
     parts = (
-        [spelled(cell, one) for one in call.args]
+        [spelled(cell, argument) for argument in call.args]
         + marked
         + [spelled(cell, word) for word in call.keywords if word.arg not in ("xdate", "ydate", "tz", "fmt")]
     )
