@@ -251,7 +251,7 @@ def test_features_that_only_a_pair_changes_fail_the_check() -> None:
         spend = records["spend"] * (2.0 if len(records) == 2 else 1.0)
         return spend.to_frame()
 
-    with pytest.raises(Disagreement, match="asked together with record"):
+    with pytest.raises(Disagreement, match="together with record"):
         agree(paired, SHOP, paired(SHOP))
 
 

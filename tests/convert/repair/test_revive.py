@@ -118,7 +118,7 @@ def test_the_data_are_read_and_never_written(tmp_path: Path) -> None:
         (["x = 1 / 0"], 1, "ZeroDivisionError", "fix line 1"),
         (["x = (1"], 1, "not valid Python", "by hand"),
         (["exec 'x = 1' in {}\nprint 'a' %"], 1, "Python 2", "by hand"),
-        (["import os\nos._exit(7)"], 1, "exit code 7", "by itself"),
+        (["import os\nos._exit(7)"], 1, "exit code 7", "run the cell alone"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_cell_the_reason_and_the_next_step(

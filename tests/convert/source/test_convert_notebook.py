@@ -139,7 +139,7 @@ def test_an_r_kernel_is_seen_and_not_parsed() -> None:
         (b"<html></html>", "web page"),
         (b'{"cells": [', "truncated"),
         (b"hello", "not valid JSON"),
-        (b"[1, 2]", "no notebook"),
+        (b"[1, 2]", "not a notebook"),
         (b'{"a": 1}', "no cells"),
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "binary"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "LFS"),
