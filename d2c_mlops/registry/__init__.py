@@ -1,1 +1,1 @@
-"""Versions of models, the gate in front of production, and the record of who promoted what."""
+"""Model versions, the promotion gate and the history of promotions."""

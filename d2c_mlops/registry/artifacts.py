@@ -1,4 +1,4 @@
-"""Where MLflow keeps a version's files; the only module that imports it."""
+"""Files of versions in MLflow; the only module that imports mlflow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOCK_WAIT = 120.0  # seconds; a first use migrates MLflow's database
 
 @contextmanager
 def client(settings: Settings) -> Iterator[MlflowClient]:
-    """An MLflow client of the settings' tracking store, quiet about its own housekeeping."""
+    """An MLflow client for the settings' tracking store, without MLflow's log messages."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
     warnings.filterwarnings("ignore", message="IProgress not found")
     logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -92,7 +92,7 @@ def store(
 
 
 def keep(settings: Settings, uri: str, name: str, content: Any) -> None:
-    """Keep a JSON document beside the files of a version, in the run that logged them; it replaces one of the same name."""
+    """Store a JSON document with a version's files, in the run that logged them; replaces a document of the same name."""
     place = uri.rstrip("/").removesuffix(f"/{ARTIFACT}")
     parts = urlsplit(place)
     if parts.scheme in ("", "file"):
@@ -118,20 +118,20 @@ def set_alias(settings: Settings, name: str, alias: str, version: int) -> None:
 
 
 def drop_alias(settings: Settings, name: str, alias: str) -> None:
-    """Take an alias away, where there is one."""
+    """Delete an alias, if it exists."""
     with client(settings) as mlflow:
         mlflow.delete_registered_model_alias(name, alias)
 
 
 def aliased(settings: Settings, name: str, alias: str) -> int | None:
-    """Return the version that an alias points at; None when there is no such alias."""
+    """Return the version of an alias; None if the alias does not exist."""
     with client(settings) as mlflow:
         found = mlflow.get_registered_model(name).aliases.get(alias)
     return int(found) if found is not None else None
 
 
 def local(settings: Settings, uri: str) -> Path:
-    """Return a local folder with the files of `uri`, downloaded where they are elsewhere."""
+    """Return a local folder with the files of `uri`; remote files are downloaded."""
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         return Path(parts.path)

@@ -1,4 +1,4 @@
-"""Whose charter a version rests on: this shop's answers, or those of the shipped example."""
+"""Origin of a version's charter: answers of this project, or of the included example."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SHIPPED = "d2c_mlops."
 
 @dataclass(frozen=True)
 class CharterExample:
-    """The questions of a charter that nobody answered for this shop, and where the shipped answers come from."""
+    """Charter fields that still have the answers of an included example, and the example's module."""
 
     module: str = ""
     fields: tuple[str, ...] = ()
 
     def rests_on(self, *fields: str) -> bool:
-        """Return whether one of the fields holds the shipped example's value."""
+        """Return whether any of the fields has the example's value."""
         return bool(set(fields) & set(self.fields))
 
     def __str__(self) -> str:
@@ -29,20 +29,20 @@ class CharterExample:
 
     @property
     def what(self) -> str:
-        """The questions, the first of them by name."""
+        """The fields as text; the first ones by name."""
         if len(self.fields) <= 3:
             return ", ".join(self.fields)
         return f"{', '.join(self.fields[:2])} and {len(self.fields) - 2} more answers"
 
     def how(self, model: str) -> str:
-        """Return how the questions are answered."""
+        """Return instructions for answering the fields."""
         more = ", …" if len(self.fields) > 2 else ""
         lines = ", ".join(f"charter.{name} = …" for name in self.fields[:2])
         return f"answer it in settings.ini, [model:{model}] {lines}{more}, and train again"
 
 
 def example_of(version: Version, settings: Settings) -> CharterExample:
-    """Return which answers of a version's charter are the shipped example's; none for a charter of the project's own."""
+    """Return the fields of a version's charter that have the example's answers; none for the project's own charter."""
     try:
         model_class(version.model, settings)
         shipped, module = _shipped(resolve(version.model_class, settings.packages))
@@ -61,7 +61,7 @@ def example_of(version: Version, settings: Settings) -> CharterExample:
 
 
 def _shipped(cls: type[Model]) -> tuple[Charter | None, str]:
-    """Return the shipped charter that a class carries, and the module that ships it."""
+    """Return the included charter of a class, and its module."""
     owner = next((base for base in cls.__mro__ if "charter" in vars(base)), None)
     if owner is None:
         return None, ""

@@ -1,4 +1,4 @@
-"""What the gate knows of a version: checked and measured in a clean process, kept by the digests of code, data, parameters."""
+"""Evidence for the gate: checks and metrics of a version from a clean process, cached by the digests of code, data and parameters."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FORMAT = 1  # of the evidence; another number makes all of it anew
 
 @dataclass(frozen=True)
 class Evidence:
-    """The result of one task: what was found, or why it could not be found out."""
+    """The result of one task, or the error why there is none."""
 
     found: dict[str, Any]
     frame: pd.DataFrame | None = None
 
     @property
     def error(self) -> str:
-        """Why there is no result; empty where there is one."""
+        """Why there is no result; empty if there is one."""
         return str(self.found.get("error", ""))
 
     @property
@@ -48,7 +48,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class EvidenceRequest:
-    """A question about a version: which rules it keeps, or what it would have answered on the data of `ground`."""
+    """A task for a version: check its rules, or measure its predictions on the data of `ground`."""
 
     kind: str  # rules, answers, observe, disguise
     version: Version
@@ -56,7 +56,7 @@ class EvidenceRequest:
 
 
 def evidence(asked: Sequence[EvidenceRequest], settings: Settings) -> list[Evidence]:
-    """Return what is known of each question; what is not known yet is found out in one clean process."""
+    """Return the evidence for each request; missing evidence is computed in one clean process."""
     tasks = [_task(each, settings) for each in asked]
     wanted = [task for task in tasks if "error" not in task and not Path(task["file"]).exists()]
     if wanted:
@@ -66,7 +66,7 @@ def evidence(asked: Sequence[EvidenceRequest], settings: Settings) -> list[Evide
 
 @dataclass(frozen=True)
 class Checked:
-    """Which rules a model keeps, and what breaks the others."""
+    """The rules that a model follows, and the failures of the others."""
 
     name: str
     rules: list[str]
@@ -107,7 +107,7 @@ def _class_alone(model: str, settings: Settings) -> Checked:
 
 
 def evaluator(version: Version, settings: Settings) -> Evaluator | None:
-    """Return the evaluator that measures a version; None where nobody knows its kind."""
+    """Return the evaluator for a version; None if there is none for its kind of model."""
     model_class(version.model, settings)  # makes the project's packages importable
     return evaluator_of(version.schema, settings.packages)
 

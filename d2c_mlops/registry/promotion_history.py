@@ -1,4 +1,4 @@
-"""Which version was champion when: the append-only record of promotions, read."""
+"""Read the append-only history of promotions: which version was champion at a time."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def history(ledger: Ledger, model: str | None = None, at: datetime | None = None
 
 
 def champion(ledger: Ledger, model: str, at: datetime | None = None) -> Version | None:
-    """Return the version that is live, or was live at a moment; None when none was."""
+    """Return the version that is live, or was live at a time; None if there was none."""
     found = history(ledger, model, at)
     return find_version(ledger, model, found[-1].version) if found else None
 
 
 def live(ledger: Ledger, model: str) -> Version:
-    """Return the champion. Raises UsageError when the model has none."""
+    """Return the champion. Raises UsageError if the model has none."""
     found = champion(ledger, model)
     if found is None:
         find_version(ledger, model)
@@ -60,7 +60,7 @@ def live(ledger: Ledger, model: str) -> Version:
 
 
 def former_champions(records: list[Promotion]) -> list[int]:
-    """Return the versions that one can go back to, the last one first to try at the end.
+    """Return the versions for a rollback; the last element is the first choice.
 
     A rollback undoes the promotion before it, so that rolling back twice goes two versions back.
     """

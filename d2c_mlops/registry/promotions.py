@@ -1,4 +1,4 @@
-"""Move the champion when the gate agrees, and answer which version was live when, and who decided."""
+"""Promote a version if the gate accepts it, roll back, and record both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judge_and_promote(
     override: bool = False,  # go past a broken clause; wants a name and a reason
     moved: Moved = ignore,  # told as soon as the champion has moved
 ) -> tuple[Promotion | None, list[Clause]]:
-    """Make a version champion when the gate agrees; None when it, or one that is the same, is champion. Raises GateRefused."""
+    """Make a version champion if the gate accepts it; None if it, or an equal version, is already champion. Raises GateRefused."""
     if override and not (by and reason.strip()):
         raise UsageError("an override says who and why", next="add --by NAME --reason TEXT")
     ledger = Ledger.of(settings)
@@ -68,7 +68,7 @@ def judge_and_promote(
 
 
 def same(version: Version, other: Version, settings: Settings) -> bool:
-    """Return whether two versions are the same: data, day, class, code, parameters, contract, charter and figures."""
+    """Return whether two versions are equal: data, day, class, code, parameters, contract, charter and metrics."""
     terms = ("model_class", "inputs", "as_of", "package_version", "contract", "charter")
     if any(getattr(version, name) != getattr(other, name) for name in terms) or not version.inputs:
         return False
@@ -85,7 +85,7 @@ def same(version: Version, other: Version, settings: Settings) -> bool:
 
 
 def keep_evidence(version: Version, clauses: list[Clause], settings: Settings) -> None:
-    """Keep the clauses beside the version's files, as gate.json."""
+    """Store the clauses with the version's files, as gate.json."""
     document = {"at": datetime.now(UTC).isoformat(), "clauses": [clause.to_dict() for clause in clauses]}
     artifacts.keep(settings, version.artifact_uri, "gate.json", document)
 
@@ -99,7 +99,7 @@ def revert_promotion(
     reason: str = "",
     moved: Moved = ignore,
 ) -> Promotion:
-    """Make an earlier champion live again. Raises UsageError when there is none, or it never was champion."""
+    """Roll back to a former champion. Raises UsageError if there is none, or the version never was champion."""
     ledger = Ledger.of(settings)
     current, before = live(ledger, model), former_champions(history(ledger, model))
     target = number if number is not None else (before[-1] if before else None)
@@ -140,7 +140,7 @@ def _append(
 
 
 def _insert(connection: Connection, row: dict[str, Any]) -> int:
-    """Append the row unless somebody else moved the champion since it was read."""
+    """Append the row unless another process has changed the champion in the meantime."""
     last = select(promotions.c.version).where(promotions.c.model == row["model"]).order_by(promotions.c.id.desc())
     if connection.execute(last.limit(1)).scalar() != row["previous"]:
         raise Temporary(f"the champion of {row['model']} was moved by somebody else just now", next="look, then repeat")

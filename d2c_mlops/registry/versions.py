@@ -1,4 +1,4 @@
-"""Register a fitted Model as a Version, find it again, load it and know that it is unchanged."""
+"""Register a fitted Model as a Version; find, verify and load versions."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Version:
 
 
 def model_class(name: str, settings: Settings) -> type[Model]:
-    """Return the class that a model of this name uses: its section in settings.ini, else the contract's name."""
+    """Return the class of a model: by its section in settings.ini, else by the contract's name."""
     root = str(settings.root)
     if settings.packages and root not in sys.path:
         sys.path.insert(0, root)
@@ -101,7 +101,7 @@ def model_class(name: str, settings: Settings) -> type[Model]:
 
 
 def code_contract(name: str, settings: Settings) -> Contract:
-    """Return the contract that a model trained today would have: the class's, with the parameters in settings.ini."""
+    """Return the contract of the current code: the class's contract with the parameters in settings.ini."""
     cls = model_class(name, settings)
     try:
         return new_model(name, settings, {}).contract
@@ -121,7 +121,7 @@ def new_model(name: str, settings: Settings, params: Mapping[str, Any], tables: 
 
 
 def _own_params(cls: type[Model], texts: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Return the parameters of a section of settings.ini in the types that the class gives them."""
+    """Return the parameters of a section of settings.ini, converted to the types of the class."""
     kinds, found, failures = get_type_hints(cls.__init__), {}, []
     for name, text in texts.items():
         try:
@@ -145,7 +145,7 @@ def register(
     run_id: str | None = None,
     example: pd.DataFrame | None = None,  # records that the fitted model answers; the first is kept beside it
 ) -> Version:
-    """Save, log and record a fitted model; a class that cannot be loaded again is refused with DataRefused."""
+    """Save, log and record a fitted model. Raises DataRefused if the saved model cannot be loaded again."""
     ledger = Ledger.of(settings)
     with TemporaryDirectory() as draft:
         folder = Path(draft, "model")
@@ -200,7 +200,7 @@ def _write_example(model: Model, example: pd.DataFrame, folder: Path) -> None:
 
 
 def find_version(ledger: Ledger, name: str, number: int | None = None) -> Version:
-    """Return a version, the newest when no number is given. Raises UsageError when there is none."""
+    """Return a version; the newest if no number is given. Raises UsageError if there is none."""
     query = select(versions).where(versions.c.model == name).order_by(versions.c.version.desc()).limit(1)
     if number is not None:
         query = query.where(versions.c.version == number)
@@ -215,7 +215,7 @@ def find_version(ledger: Ledger, name: str, number: int | None = None) -> Versio
 
 
 def all_versions(ledger: Ledger, name: str | None = None) -> list[Version]:
-    """Return all versions, by model, the newest first."""
+    """Return all versions by model, newest first."""
     query = select(versions).order_by(versions.c.model, versions.c.version.desc())
     if name:
         query = query.where(versions.c.model == name)
@@ -224,7 +224,7 @@ def all_versions(ledger: Ledger, name: str | None = None) -> list[Version]:
 
 
 def files_of(version: Version, settings: Settings) -> Path:
-    """Return a local folder with a version's files. Raises DataRefused when they are not what was registered."""
+    """Return a local folder with a version's files. Raises DataRefused if they differ from the registered files."""
     folder = _folder_of(version, settings)
     if folder_digest(folder) != version.sha256:
         raise _changed(version, folder)
@@ -296,7 +296,7 @@ def load_version(version: Version, settings: Settings) -> Model:
 
 
 def params_of(version: Version, settings: Settings) -> dict[str, Any]:
-    """Return the parameters of a version with the defaults of its class for those that it was registered without."""
+    """Return the parameters of a version; missing ones get the defaults of its class."""
     try:
         model_class(version.model, settings)
         return build(resolve(version.model_class, settings.packages), version.params).params()
@@ -305,7 +305,7 @@ def params_of(version: Version, settings: Settings) -> dict[str, Any]:
 
 
 def code_of(version: Version, settings: Settings) -> str:
-    """Return the digest of the code that a version was saved by; empty for one registered without."""
+    """Return the digest of the code with which a version was saved; empty if it was not recorded."""
     described = json.loads((files_of(version, settings) / MODEL_FILE).read_text(encoding="utf-8"))
     return str(described.get("code", ""))
 
