@@ -114,8 +114,7 @@ def older(home: Path, serve: Callable[[Path, dict[str, Any]], Served]) -> dict[i
         folder = home / FOLDER / str(made.major)
         if folder.is_dir() and not (until is not None and datetime.now(UTC) > until):
             served = serve(folder, told["about"])
-            vars(served)["document"] = orjson.dumps(document(served))
-            made = replace(made, served=served)
+            made = replace(made, served=replace(served, openapi_document=orjson.dumps(document(served))))
         found[made.major] = made
     return found
 

@@ -65,6 +65,7 @@ class Served:
     example: dict[str, Any]  # a record that it answers
     max_records: int = MAX_RECORDS
     secret: bytes = b""  # personal fields are hashed under it in the log; dropped when empty
+    openapi_document: bytes = b""  # where it is not the one of the newest contract
 
     @cached_property
     def validation(self) -> Validation:
@@ -105,7 +106,7 @@ class Served:
     @cached_property
     def document(self) -> bytes:
         """The OpenAPI document."""
-        return orjson.dumps(openapi.document(self))
+        return self.openapi_document or orjson.dumps(openapi.document(self))
 
     @cached_property
     def key(self) -> str:

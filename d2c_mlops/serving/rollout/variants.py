@@ -54,12 +54,16 @@ class VariantPair(Served):
         tally: Tally,
         metrics: Metrics,
         patience: float = PATIENCE,
+        **options: Any,
     ) -> VariantPair:
-        """Pair a champion with a challenger; computed parts of the champion (request model, OpenAPI document) are reused."""
+        """Pair a champion with a challenger; computed parts of the champion (request model, OpenAPI document) are reused.
+
+        `options` are further fields of the class.
+        """
         given = {each.name: getattr(champion, each.name) for each in fields(Served)}
         beside = replace(challenger)
         sides: dict[str, Any] = {"challenger": beside, "rollout": rollout, "tally": tally, "metrics": metrics}
-        made = cls(**given, **sides, patience=patience)
+        made = cls(**given, **sides, **options, patience=patience)
         vars(made).update({name: value for name, value in vars(champion).items() if name not in given})
         named = [
             (*one.model.contract.input_fields, *one.model.contract.output_fields) for one in (challenger, champion)

@@ -138,9 +138,7 @@ class Watcher:
             self._install(Split.of(*sides), wanted, rollout.share)
             return
         self.shadows = self.shadows or Shadows()
-        made = Shadowed.of(*sides)
-        vars(made).update(shadows=self.shadows, write=self._write)
-        self._install(made, wanted, 0.0)
+        self._install(Shadowed.of(*sides, shadows=self.shadows, write=self._write), wanted, 0.0)
 
     def _install(self, served: Served, wanted: tuple[Any, ...], share: float) -> None:
         self.install(served)

@@ -127,8 +127,9 @@ def test_it_wants_a_key_as_the_newer_one_does(app: App, tmp_path: Path) -> None:
 def test_its_documents_are_its_own(tmp_path: Path, app: App) -> None:
     from d2c_mlops.serving.predict.older_contracts import document
 
-    old = app.keeping.majors[1].served
-    vars(old)["document"] = json.dumps(document(old)).encode()
+    older = app.keeping.majors[1]
+    served = replace(older.served, openapi_document=json.dumps(document(older.served)).encode())
+    app.keeping.majors[1] = replace(older, served=served)
     client = LocalClient(app)
     told = client.get("/v1/openapi.json").json()
     assert told["info"]["version"] == "1.0.0"
