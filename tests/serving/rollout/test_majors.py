@@ -175,7 +175,7 @@ def moved(settings: Settings, project: Path) -> Settings:
     module.write_text(module.read_text() + NEXT)
     text = "from support.training import train; from d2c_mlops.settings import load; train(load())"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=project,
-                          env={**__import__("os").environ, "PYTHONPATH": f"{project}:{Path(__file__).parents[2] / 'registry'}"})  # fmt: skip
+                          env={**__import__("os").environ, "PYTHONPATH": f"{project}:{Path(__file__).parents[2]}"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name in [name for name in sys.modules if name.partition(".")[0] == "toyshop"]:
         del sys.modules[name]
