@@ -127,7 +127,7 @@ def test_a_check_that_would_count_as_a_caller_asks_nothing(priced, given_: str) 
         keys.create(keys_file(held), "other", ["price"], now=now_utc())
         keys.revoke(keys_file(held), made.id, now=now_utc() - timedelta(seconds=1))
     time.sleep(1.1)  # a service looks at its keys once a second
-    with pytest.raises(UsageError, match="would take this check for a caller") as refused:
+    with pytest.raises(UsageError, match="would count this check as a real caller") as refused:
         smoke(url, CONTRACT, 1, "" if given_ == "no key" else token)
     assert "--scope probe" in refused.value.next
     book.close()
@@ -162,7 +162,7 @@ def test_a_probe_is_only_what_a_key_or_this_machine_says(tmp_path: Path) -> None
 
 def test_a_key_that_probes_has_no_other_scope_and_opens_no_production_by_itself(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
-    with pytest.raises(UsageError, match="no other scope"):
+    with pytest.raises(UsageError, match="cannot be combined with other scopes"):
         keys.create(file, "both", ["leads"], now=now_utc(), scopes=["ask", "probe"])
     keys.create(file, "ci", ["leads"], now=now_utc(), scopes=["probe"])
     assert not Keyring(file).any_for("leads", now_utc())

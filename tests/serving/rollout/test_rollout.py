@@ -523,7 +523,7 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
     assert now.events[-1].stage == told.rollout.stage and read(file).mode == "off"
     assert history.beside(ledger, "mean_units", settings) is None
     with pytest.raises(
-        UsageError, match=r"not taken again by itself: its rollout was aborted .* by service: errors"
+        UsageError, match=r"not rolled out again automatically: its rollout was aborted .* by service: errors"
     ) as caught:
         rollouts.rollout("mean_units", settings, share=0.1)
     assert "--version 2" in caught.value.next
@@ -536,7 +536,7 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
 def test_what_was_rolled_back_from_or_aborted_by_hand_does_not_go_out_again(two, settings: Settings) -> None:
     rollouts.promote("mean_units", settings, number=2)
     rollback("mean_units", settings, by="Jo", reason="complaints")
-    with pytest.raises(UsageError, match=r"version 1 took its place as champion .* by Jo: complaints"):
+    with pytest.raises(UsageError, match=r"version 1 replaced it as champion .* by Jo: complaints"):
         rollouts.rollout("mean_units", settings, share=0.1)
     assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).going
     assert rollouts.rollout("mean_units", settings, share=0.1, number=2).going
@@ -553,7 +553,7 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
     rollouts.rollout("mean_units", settings, share=0.5)
     for more in ({"shadow": True}, {"share": 0.1}):
         told = rollouts.rollout("mean_units", settings, begin=True, **more)
-        assert (told.rollout.mode, told.rollout.share) == ("share", 0.5) and "going already" in told.notes[0]
+        assert (told.rollout.mode, told.rollout.share) == ("share", 0.5) and "already in progress" in told.notes[0]
     ledger = Ledger.of(settings)
     assert len(history.history(ledger, "mean_units")) == 3
     rollouts.finish("mean_units", settings)
@@ -607,11 +607,11 @@ def test_another_major_version_is_refused(two, settings: Settings) -> None:
     first, second = two
     inputs = contract_to_dict(second.schema)["inputs"]
     more = {"inputs": [*inputs, {**inputs[0], "name": "region"}]}
-    for contract, what in (({"version": "2.0.0"}, "speaks contract 2.0.0"), (more, "breaks callers")):
+    for contract, what in (({"version": "2.0.0"}, "has contract 2.0.0"), (more, "breaks callers")):
         other = replace(second, contract={**contract_to_dict(second.schema), **contract})
         with pytest.raises(GateRefused, match=what):
             rollouts.check(first, other)
-    with pytest.raises(UsageError, match="champion already"):
+    with pytest.raises(UsageError, match="already the champion"):
         rollouts.rollout("mean_units", settings, share=0.1, number=1)
     with pytest.raises(UsageError, match="above 0"):
         rollouts.rollout("mean_units", settings, share=1.5)
@@ -620,7 +620,7 @@ def test_another_major_version_is_refused(two, settings: Settings) -> None:
 def test_without_another_version_there_is_nothing_to_roll_out(settings: Settings) -> None:
     train(settings)
     promote_alone("mean_units", settings)
-    with pytest.raises(UsageError, match="no version beside its champion"):
+    with pytest.raises(UsageError, match="no other version than its champion"):
         rollouts.rollout("mean_units", settings, share=0.1)
 
 
