@@ -149,7 +149,7 @@ def rollout(
     """Let a challenger answer a share of the keys, promote or end it, or tell how it stands; see `d2c rollout`."""
     held = settings or load()
     if sum((percent is not None, shadow, promote, abort)) > 1:
-        raise UsageError("one thing at a time", where="rollout", next="percent, shadow, promote or abort")
+        raise UsageError("use only one of percent, shadow, promote and abort", where="rollout")
     if begin and not (shadow or percent is not None):
         raise UsageError("begin goes with percent or shadow", where="rollout")
     if promote:

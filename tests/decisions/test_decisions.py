@@ -676,7 +676,7 @@ def test_a_channel_that_is_away_is_tried_again(tmp_path: Path, receiver: Receive
     predicted(ledger, "P-1", 20.0)
     propose(ledger, policy, NOW)
     receiver.status, heard = 500, []
-    assert tell(ledger, policy, held, NOW, heard.append) == 0 and "did not take" in heard[0]
+    assert tell(ledger, policy, held, NOW, heard.append) == 0 and "did not accept the message" in heard[0]
     assert receiver.url.split("//")[1] not in heard[0]
     receiver.status = 200
     assert tell(ledger, policy, held, NOW, heard.append) == 1

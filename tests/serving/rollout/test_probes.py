@@ -169,7 +169,7 @@ def test_a_key_that_probes_has_no_other_scope_and_opens_no_production_by_itself(
     keys.create(file, "crm", ["leads"], now=now_utc())
     assert Keyring(file).any_for("leads", now_utc())
     done = CliRunner().invoke(main, ["keys", "create", "x", "--scope", "probe", "--scope", "ask"])
-    assert done.exit_code == 2 and "no other scope" in done.output
+    assert done.exit_code == 2 and "cannot be combined with other scopes" in done.output
 
 
 def probing(service: Service, tmp_path: Path) -> dict[str, str]:
