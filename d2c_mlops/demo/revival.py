@@ -107,7 +107,7 @@ def _converted(copy: Path, root: Path, told: list[str]) -> dict[str, Any]:
         draft.replace(stamp)
     written, verdict = done["written"], done["verdict"]
     told += [
-        f"{len(done['revived']['mends'])} mends, {len(written['functions'])} functions, a model",
+        f"{len(done['revived']['mends'])} fixes, {len(written['functions'])} functions, a model",
         verdict["reason"],
     ]
     return done
