@@ -234,7 +234,7 @@ def test_what_is_mounted_below_a_readable_folder_cannot_be_written(mode: str, pl
         f"root = Path({str(tmp_path)!r})\n"
         f"target = root / 'libraries' / {place!r} / 'new'\n"
         f"ended = run_program([sys.executable, '-c', f'open({{str(target)!r}}, \"w\")'], root / 'here', root / 'home', "
-        f"Limits(60.0, 1 << 30, {mode!r}), extra=[root / 'libraries'])\n"
+        f"ChildLimits(60.0, 1 << 30, {mode!r}), extra=[root / 'libraries'])\n"
         "print(ended.status, 'Read-only' in ended.output, target.exists())"
     )
     mount = 'mount -t tmpfs none "$1" && exec "$2" -c "$3"'

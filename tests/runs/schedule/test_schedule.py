@@ -133,7 +133,7 @@ def test_a_killed_scheduler_loses_no_slot_and_doubles_none(scheduled: Settings, 
     made = Scheduler(scheduled, say=lambda text: None, clock=clock)
     made.look()
     slot = slots.find(ledger, "report", now)
-    assert slot.status == "waiting" and "again in 10 s" in slot.reason
+    assert slot.status == "waiting" and "next attempt in 10 s" in slot.reason
     clock.now += timedelta(seconds=10)
     assert made.look() == 1
     finish(made)
