@@ -195,7 +195,7 @@ def test_the_workflow_begins_a_rollout_once_and_leaves_it_alone_from_then_on(set
     train(settings)
     promote("mean_units", settings)
     said, state = pushed()
-    assert said.startswith("challenger=false") and "no version beside its champion" in said and state == "none"
+    assert said.startswith("challenger=false") and "no other version than its champion" in said and state == "none"
     train(settings)
     assert pushed()[0].startswith("challenger=true")
     assert pushed(widens)[1] == "share 0.1"

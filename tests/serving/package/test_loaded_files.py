@@ -222,7 +222,7 @@ def test_a_bento_is_built_checked_and_served_or_refused(settings: Settings) -> N
     with pytest.raises(DataRefused, match=r"toyshop/__init__\.py: was changed"):
         package(version, settings)
     with (
-        pytest.raises(Exception, match="not those that were packaged") as refused,
+        pytest.raises(Exception, match="differ from the packaged ones") as refused,
         serving(made, settings, port=bento_port()),
     ):
         pass
