@@ -1,1 +1,10 @@
 """Jobs, their slots, and the scheduler that runs them."""
+
+from typing import Any
+
+from d2c_mlops import former_names
+
+
+def __getattr__(name: str) -> Any:
+    """Return what the module of this name had before it became a package."""
+    return former_names.attribute(__name__, name)

@@ -1,1 +1,10 @@
 """Predictions for a whole table, written to a file, a database table or a web hook."""
+
+from typing import Any
+
+from d2c_mlops import former_names
+
+
+def __getattr__(name: str) -> Any:
+    """Return what the module of this name had before it became a package."""
+    return former_names.attribute(__name__, name)

@@ -1,0 +1,45 @@
+"""Modules that moved are found by their former names, each of them, and attributes of modules that became packages."""
+
+import importlib
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from d2c_mlops import former_names
+
+ALONE = ("child", "container_init", "isolation_launcher", "kernel_setup", "prepare", "worker")  # run as programs
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(former_names.MODULES) if name.rpartition(".")[2] not in ALONE]
+)
+def test_a_module_is_found_by_its_former_name(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        former = importlib.import_module(f"d2c_mlops.{name}")
+    present = importlib.import_module(f"d2c_mlops.{former_names.MODULES[name]}")
+    assert former is present and present.__spec__.name == present.__name__
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("models.forecasting", "DemandForecaster"),
+        ("serving.http", "problem"),
+        ("runs.schedule", "Scheduler"),
+        ("convert.verify", "Verdict"),
+        ("data.layouts", "Layout"),
+    ],
+)
+def test_a_package_has_what_the_module_of_its_name_had(package: str, name: str) -> None:
+    module = importlib.import_module(f"d2c_mlops.{former_names.PACKAGES[package]}")
+    assert getattr(importlib.import_module(f"d2c_mlops.{package}"), name) is getattr(module, name)
+
+
+def test_a_former_name_warns_once_imported_and_no_other_name_is_found() -> None:
+    code = "import d2c_mlops.runs.cadence as c; print(c.__name__)\ntry:\n import d2c_mlops.runs.no_such\nexcept ModuleNotFoundError as e:\n print(e)"
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["d2c_mlops.runs.schedule.cadence", "No module named 'd2c_mlops.runs.no_such'"]
+    assert "d2c_mlops.runs.cadence is now d2c_mlops.runs.schedule.cadence" in done.stderr
