@@ -228,7 +228,6 @@ MODULES: dict[str, str] = {
     "serving.collect": "serving.log.collect",
     "serving.container": "serving.package.container",
     "serving.container.builders": "serving.package.container.builders",
-    "serving.container.containerfile": "serving.package.container.containerfile",
     "serving.container.packages": "serving.package.container.packages",
     "serving.container.prepare": "serving.package.container.prepare",
     "serving.container.sbom": "serving.package.container.sbom",
