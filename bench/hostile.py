@@ -28,8 +28,9 @@ import psutil
 from aims import Aim, close, table
 
 from d2c_mlops.convert.run.containers import PREFIX
-from d2c_mlops.convert.run.isolated_run import ChildLimits, Session, Stopped
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
 from d2c_mlops.convert.run.isolation import TRUSTED, modes, works
+from d2c_mlops.convert.run.session import Session
 from d2c_mlops.convert.verify.verify import Incomparable, Snapshot
 
 SECRET = "geheim-4711"

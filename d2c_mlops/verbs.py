@@ -176,7 +176,7 @@ def package(
 ) -> Bento:
     """Build the Bento of the champion, or of a version, with the challenger of a rollout beside it; see `d2c package`."""
     held = settings or load()
-    return _package(_version(model, version, held), held, _beside(model, version, challenger, held))
+    return _package(_version(model, version, held), held, _packaged_challenger(model, version, challenger, held))
 
 
 def containerize(
@@ -223,7 +223,7 @@ def serve(
 ) -> AbstractContextManager[Server]:
     """Serve the champion, or a version, while the `with` block lasts, on a free port when none is given."""
     held = settings or load()
-    bento = _package(_version(model, version, held), held, _beside(model, version, challenger, held))
+    bento = _package(_version(model, version, held), held, _packaged_challenger(model, version, challenger, held))
     return serving(bento, held, port=port or free_port(), workers=workers)
 
 
@@ -289,5 +289,10 @@ def _version(model: str, number: int | None, settings: Settings) -> Version:
     return find_version(ledger, model, number) if number is not None else live(ledger, model)
 
 
-def _beside(model: str, number: int | None, wanted: int | str | None, settings: Settings) -> Version | None:
-    return _challenger(Ledger.of(settings), model, settings, wanted) if number is None or wanted is not None else None
+def _packaged_challenger(
+    model: str, version: int | None, challenger: int | str | None, settings: Settings
+) -> Version | None:
+    """Return the challenger to package beside the champion; none beside a version that was named alone."""
+    if version is not None and challenger is None:
+        return None
+    return _challenger(Ledger.of(settings), model, settings, challenger)

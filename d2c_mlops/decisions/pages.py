@@ -68,7 +68,7 @@ def confirm(
         words = Words.of(contract)
         field = words.field(decision.field, "outputs")
         text = escape(given.get("value", typed(decision.value, field)))
-        label = escape(words.title(decision.field, "outputs") + (unit_of(field) if field else ""))
+        label = escape(words.capitalized_label(decision.field, "outputs") + (unit_of(field) if field else ""))
         fields += f'<label for="value">{label}</label><input id="value" name="value" value="{text}" required>'
     needed = " required" if action == "edit" else ""
     fields += f'<label for="reason">Why</label><textarea id="reason" name="reason" rows="2" maxlength="2000"{needed}>{escape(given.get("reason", ""))}</textarea>'
@@ -87,7 +87,7 @@ def done(decision: Decision, contract: Contract | None = None) -> Answer:
     word = said.get(decision.verdict or "", decision.status)
     body = f"<h1>{escape(decision.model)}, {escape(decision.title)}: {word}</h1>"
     value = escape(
-        f"{words.title(decision.field, 'outputs')} {shown(decision.value, words.field(decision.field, 'outputs'))}"
+        f"{words.capitalized_label(decision.field, 'outputs')} {shown(decision.value, words.field(decision.field, 'outputs'))}"
     )
     gone = "It is not applied." if decision.verdict == "rejected" else "It is applied automatically."
     return shell("Decided", f'{body}<p class="big">{value}</p><p class="soft">{gone} This page can be closed.</p>')
@@ -111,12 +111,14 @@ def facts(decision: Decision, base: dict[str, Any], contract: Contract | None) -
     )
     return {
         "about": about,
-        "label": words.title(decision.field, "outputs"),
+        "label": words.capitalized_label(decision.field, "outputs"),
         "unit": unit_of(field) if field else "",
         "proposed": shown(decision.proposed, field),
         "typed": typed(decision.proposed, field),
         "reason": reason_of(decision, words),
-        "known": [[words.title(name, side), shown(value, words.field(name, side))] for name, side, value in known],
+        "known": [
+            [words.capitalized_label(name, side), shown(value, words.field(name, side))] for name, side, value in known
+        ],
         "reasons": [_words(each) for each in base["reasons"] or []],
     }
 

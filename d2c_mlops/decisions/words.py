@@ -225,7 +225,7 @@ class Words:
             text = text[len(article) :] if text.lower().startswith(article) else text
         return text if text[:2].isupper() else f"{text[:1].lower()}{text[1:]}"
 
-    def title(self, name: str, side: str = "") -> str:
+    def capitalized_label(self, name: str, side: str = "") -> str:
         """Return a field's label with a capital letter, for the head of a row."""
         text = self.label(name, side)
         return f"{text[:1].upper()}{text[1:]}"

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from d2c_mlops.convert.run.isolated_run import ChildLimits, Session
+from d2c_mlops.convert.run.isolated_run import ChildLimits
+from d2c_mlops.convert.run.session import Session
 
 CLEAN = """import os, sys, warnings
 for name in [name for name in globals() if not name.startswith('_') and name not in get_ipython().user_ns_hidden]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from d2c_mlops.convert.run.isolated_run import files_below
+from d2c_mlops.convert.run.folder_copies import files_below
 
 _COPY = re.compile(r"(?:[ _-]?\(\d+\)|[ _-]copy(?: \d+)?|[_-]\d)$", re.IGNORECASE)
 _LEAST_PART = 5  # letters and digits that two names must share

@@ -29,7 +29,9 @@ from d2c_mlops.convert.repair.packages import install as install_packages
 from d2c_mlops.convert.repair.refusal_messages import absent, failed
 from d2c_mlops.convert.repair.repair_result import Refusal, RepairRefused, RepairResult
 from d2c_mlops.convert.run.containers import PREFIX
-from d2c_mlops.convert.run.isolated_run import CellRun, ChildLimits, Session, Stopped, Workplace, copy_folder
+from d2c_mlops.convert.run.folder_copies import Workplace, copy_folder
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
+from d2c_mlops.convert.run.session import CellRun, Session
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.errors import D2CError
 

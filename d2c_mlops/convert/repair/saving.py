@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.convert.run.isolated_run import CellRun
+from d2c_mlops.convert.run.session import CellRun
 from d2c_mlops.convert.source.notebook import Cell, Notebook
 
 _SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
-import json
 import os
 import resource
 import secrets
-import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import psutil
 
-from d2c_mlops.convert.run.child_control import FIRST_CODE, FORBIDDEN, KEY_SIZE, MAC_SIZE
+from d2c_mlops.convert.run.child_control import FIRST_CODE, FORBIDDEN
 from d2c_mlops.convert.run.container_init import LATE, MEMORY, PROCESSES
 from d2c_mlops.convert.run.containers import PREFIX, Box, box
 from d2c_mlops.convert.run.isolation import TRUSTED, View, best, mode
@@ -31,7 +26,7 @@ from d2c_mlops.parent_death import die_with_parent
 
 TOKEN = "D2C_SANDBOX"
 PACKAGE_ROOT = Path(__file__).parents[3]
-_LOOK = 0.1  # seconds between two looks at the memory
+LOOK = 0.1  # seconds between two looks at the memory
 _SETTLE, _PATIENCE = 0.02, 5.0  # seconds between two looks for strays, and until they are given up
 _COUNT = 0.5  # seconds between two counts of the processes that a child has started
 _FILE_SIZE = 4 << 30  # bytes that one file may grow to
@@ -39,7 +34,6 @@ _PROCESSES = 512  # processes that a run may have at a time
 _OUTPUT = 4000  # bytes of the last part of a program's output
 _CONTAINER_ENDS = {MEMORY: "memory", PROCESSES: "processes", LATE: "timeout"}
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
-_LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "mlruns", "venv", "env"})
 
 
 @dataclass(frozen=True)
@@ -93,18 +87,6 @@ class Stopped(Exception):
         self.ended = ended
 
 
-@dataclass(frozen=True)
-class CellRun:
-    """What one cell did: nbformat 4 outputs, and the facts of its error."""
-
-    index: int
-    seconds: float
-    outputs: tuple[dict[str, Any], ...]
-    error: Mapping[str, Any] | None
-    chained: tuple[Mapping[str, Any], ...] = ()
-    count: int = 0
-
-
 def environment(home: Path, token: str = "", plots: bool = False) -> dict[str, str]:
     """Return the whole environment of a child: nothing of ours but the search path for programs and the threads."""
     home.mkdir(parents=True, exist_ok=True)
@@ -141,59 +123,6 @@ def _share_fonts(home: Path) -> None:
         target.mkdir(parents=True)
         for made in own.glob("fontlist-*.json"):
             shutil.copyfile(made, target / made.name)
-
-
-def files_below(folder: Path, limit: int = 5000) -> Iterator[Path]:
-    """Yield regular files below a folder, nearest first; hidden folders, environments and links that lead out are left out."""
-    todo, seen = [folder], 0
-    while todo:
-        here = todo.pop(0)
-        try:
-            entries = sorted(here.iterdir())
-        except OSError:
-            continue
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name in _LEFT_OUT:
-                continue
-            if entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve()):
-                continue
-            if entry.is_dir() and not entry.is_symlink() and len(entry.relative_to(folder).parts) < 6:
-                todo.append(entry)
-            elif entry.is_file():
-                seen += 1
-                yield entry
-                if seen >= limit:
-                    return
-
-
-def copy_folder(source: Path, target: Path, *, largest: int = 1 << 30, total: int = 4 << 30) -> list[Path]:
-    """Copy what a notebook may need from its folder; return the files left out for their size. Other notebooks stay behind."""
-    left: list[Path] = []
-    for file in files_below(source):
-        size = file.stat().st_size
-        if file.suffix == ".ipynb" or file.resolve().is_relative_to(target.resolve()):
-            continue
-        if size > largest or size > total:
-            left.append(file)
-            continue
-        total -= size
-        place = target / file.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
-    return left
-
-
-def clone_folder(source: Path, target: Path, *, linked: int = 64 << 20) -> None:
-    """Copy a copied folder for one run; large files become hard links to our own copy, never to the original."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in files_below(source):
-        place = target / file.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if file.stat().st_size > linked:
-            file.chmod(0o444)
-            os.link(file, place)
-        else:
-            shutil.copyfile(file, place)
 
 
 class Child:
@@ -393,163 +322,7 @@ def run_program(
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.process.wait(_LOOK)
+                    child.process.wait(LOOK)
                 child.look()
         except Stopped as stopped:
             return stopped.ended
-
-
-class Session(Child):
-    """A child that runs cells one by one and keeps their names between them."""
-
-    def __init__(
-        self,
-        folder: Path,
-        home: Path,
-        limits: ChildLimits,
-        *,
-        extra: Sequence[Path] = (),
-        plots: bool = False,
-        readable: Sequence[Path] = (),
-        proof: bool = False,  # whether results are to be compared: what could forge them ends the process
-    ) -> None:
-        read_here, write_there = os.pipe()
-        read_there, write_here = os.pipe()
-        start = "from d2c_mlops.convert.run.child import main; main()"
-        trusted = limits.isolation == TRUSTED
-        parent = os.getpid() if trusted else 0
-        contained = limits.isolation.startswith(PREFIX)  # engines hand on no other descriptors than the standard ones
-        pipe = (0, 1) if contained else (read_there, write_there)
-        numbers = [str(number) for number in (*pipe, int(plots), parent, int(proof))]
-        try:
-            super().__init__(
-                [sys.executable, "-P", "-c", start, *numbers, *(str(folder) for folder in extra)],
-                folder,
-                home,
-                limits,
-                extra=extra,
-                pipes=(read_there, write_there),
-                plots=plots,
-                readable=readable,
-            )
-        finally:
-            os.close(read_there)
-            os.close(write_there)
-        self.source, self.sink, self.rest = read_here, write_here, bytearray()
-        self.key, self.answers = secrets.token_bytes(KEY_SIZE), 0
-        os.set_blocking(read_here, False)
-        self.send(self.key.hex().encode("ascii"))
-
-    def run(self, index: int, source: str) -> CellRun:
-        """Run one cell; raises Stopped where the child did not live to answer."""
-        answer = self.ask({"do": "cell", "index": index, "source": source})
-        return CellRun(
-            index,
-            float(answer["seconds"]),
-            tuple(answer["outputs"]),
-            answer["error"],
-            tuple(answer["chained"]),
-            int(answer["count"]),
-        )
-
-    def kinds(self, expressions: Sequence[str]) -> dict[str, str]:
-        """Return the classes of what expressions stand for in the child; empty where they have no value."""
-        return dict(self.ask({"do": "kinds", "names": list(expressions)}))
-
-    def snapshot(self, names: Sequence[str]) -> bytes:
-        """Return the values of names as the child reads them from memory: a line of JSON, then the bytes of all arrays."""
-        return self.exchange(b"snapshot " + ",".join(names).encode("utf-8"))
-
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one request and wait for its answer, watching the limits."""
-        try:
-            answer = json.loads(self.exchange(json.dumps(request).encode("ascii")))
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise Stopped(self.end("failed"))
-        return answer
-
-    def send(self, line: bytes) -> None:
-        """Write a line to the child; one that is gone is noticed when its answer is read."""
-        data = line + b"\n"
-        with contextlib.suppress(BrokenPipeError):
-            while data:
-                data = data[os.write(self.sink, data) :]
-
-    def exchange(self, request: bytes) -> bytes:
-        """Send a request; return the answer: its length, its signature with the key that only the child's own code has, itself."""
-        if self.sink < 0:
-            raise Stopped(self.end("failed"))
-        self.send(request)
-        head = self.read(8 + MAC_SIZE)
-        size = int.from_bytes(head[:8], "big")
-        if size > self.limits.memory:
-            raise Stopped(self.end("forged"))
-        payload = self.read(size)
-        self.answers += 1
-        signed = hashlib.blake2b(self.answers.to_bytes(8, "big") + payload, key=self.key).digest()[:MAC_SIZE]
-        if not hmac.compare_digest(signed, head[8:]):
-            raise Stopped(self.end("forged"))
-        return payload
-
-    def read(self, size: int) -> bytes:
-        """Read so many bytes of an answer, watching the limits."""
-        while len(self.rest) < size:
-            ready, _, _ = select.select([self.source], [], [], _LOOK)
-            if ready:
-                self.take()
-            if not ready or len(self.rest) < size:
-                self.look()
-        part = bytes(self.rest[:size])
-        del self.rest[:size]
-        return part
-
-    def take(self) -> None:
-        """Read what has come; at the end of the pipe give the process a moment to be gone."""
-        try:
-            part = os.read(self.source, 1 << 20)
-        except BlockingIOError:
-            return
-        self.rest += part
-        if not part:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(2.0)
-            self.look()
-            raise Stopped(self.end("failed"))
-
-    def hang_up(self) -> None:
-        """Close our end of the requests' pipe."""
-        if self.sink >= 0:
-            os.close(self.sink)
-            self.sink = -1
-
-    def end(self, status: str) -> ChildEnded:
-        """End the child and close both pipes."""
-        ended = super().end(status)
-        for name in ("source", "sink"):
-            descriptor = getattr(self, name, -1)
-            if descriptor >= 0:
-                os.close(descriptor)
-                setattr(self, name, -1)
-        return ended
-
-
-@dataclass
-class Workplace:
-    """The folders of one conversion: `pristine` is copied for every run, `home` serves the children."""
-
-    pristine: Path
-    scratch: Path
-    home: Path
-    packages: tuple[Path, ...] = ()
-    runs: int = field(default=0)
-
-    def fresh(self) -> Path:
-        """Return a new copy of the pristine folder; earlier ones are gone."""
-        for old in self.scratch.glob("run-*"):
-            shutil.rmtree(old, ignore_errors=True)
-        self.runs += 1
-        folder = self.scratch / f"run-{self.runs}"
-        clone_folder(self.pristine, folder)
-        return folder

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from d2c_mlops.convert.run.isolated_run import PACKAGE_ROOT, copy_folder
+from d2c_mlops.convert.run.folder_copies import copy_folder
+from d2c_mlops.convert.run.isolated_run import PACKAGE_ROOT
 from d2c_mlops.convert.source.environment import DISTRIBUTIONS, TO_INSTALL
 from d2c_mlops.convert.source.notebook import Notebook
 from d2c_mlops.convert.source.path_exists import is_file, is_folder

@@ -18,7 +18,9 @@ import numpy as np
 from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.repair.saving import save
 from d2c_mlops.convert.run.capture import IN_MEMORY
-from d2c_mlops.convert.run.isolated_run import CellRun, ChildLimits, Session, Stopped, clone_folder, copy_folder
+from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
+from d2c_mlops.convert.run.session import CellRun, Session
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.write.file_parameters import FOLDERS
 from d2c_mlops.convert.write.writing import WrittenNotebook

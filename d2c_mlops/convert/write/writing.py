@@ -18,7 +18,8 @@ from d2c_mlops.convert.plan.model_plan import Chosen, choose, find_ways, settle
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.plan.row_dependence import advice
 from d2c_mlops.convert.plan.steps import blocks
-from d2c_mlops.convert.run.isolated_run import ChildLimits, clone_folder, run_program
+from d2c_mlops.convert.run.folder_copies import clone_folder
+from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program
 from d2c_mlops.convert.write.document import CellSource, joined, lay_out, with_guard
 from d2c_mlops.convert.write.functions import call_source
 from d2c_mlops.convert.write.model import NEEDS, ModelSource, candidates, model_cells

@@ -25,7 +25,7 @@ from ...errors import Failure
 
 # %% auto #0
 __all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'CellNotes', 'identifiers_of', 'numbers_in', 'Shown', 'decided', 'without_signs',
-           'marks_of', 'plain_numbers', 'iso_dates', 'plain_cells', 'unreadable']
+           'decimal_marks_of', 'plain_numbers', 'iso_dates', 'plain_cells', 'unreadable']
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #cca421a3
 SIGN = r"(?:[$€£¥%]|EUR|USD|GBP|CHF|JPY)"
@@ -157,7 +157,7 @@ def without_signs(part: Part, names: Sequence[str], raw: RawTable, told: CellNot
     return replace(part, frame=part.frame.assign(**changed)) if changed else part
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #f3586b79
-def marks_of(part: Part, names: Sequence[str], raw: RawTable) -> Shown:
+def decimal_marks_of(part: Part, names: Sequence[str], raw: RawTable) -> Shown:
     """Return the decimal marks that the numbers of a part show; columns that are not declared count where all cells are numbers."""
     found = {name: evidence(texts_of(part.frame[name])) for name in names}
     if not any(found.values()) and any(map(OPEN.fullmatch, (t for name in names for t in texts_of(part.frame[name])))):
@@ -174,7 +174,7 @@ def plain_numbers(parts: Sequence[Part], raw: RawTable, form: FileFormat, told: 
     """Return the parts with the numbers of text files in plain notation."""
     names = [numbers_in(part, raw, told) for part in parts]
     parts = [without_signs(part, own, raw, told) for part, own in zip(parts, names, strict=True)]
-    shown = [marks_of(part, own, raw) for part, own in zip(parts, names, strict=True)]
+    shown = [decimal_marks_of(part, own, raw) for part, own in zip(parts, names, strict=True)]
     return [
         _plain(part, own, shown[i], shown, form, told) for i, (part, own) in enumerate(zip(parts, names, strict=True))
     ]

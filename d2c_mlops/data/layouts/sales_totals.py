@@ -61,17 +61,17 @@ def frequency_of(days: Days, codes: NDArray[np.intp], given: Sequence[str] = ())
             where="sales_totals",
             next="add a column frequency with D, W or M",
         )
-    if steps.min() >= 28 and (_is_first(days) | _is_last(days)).all():
+    if steps.min() >= 28 and (_is_first_of_month(days) | _is_last_of_month(days)).all():
         return "M"
     return "W" if (steps % 7 == 0).all() else "D"
 
 
-def _is_first(days: Days) -> NDArray[np.bool_]:
+def _is_first_of_month(days: Days) -> NDArray[np.bool_]:
     return np.asarray(days == days.astype("datetime64[M]").astype("datetime64[D]"))
 
 
-def _is_last(days: Days) -> NDArray[np.bool_]:
-    return _is_first(days + np.timedelta64(1, "D"))
+def _is_last_of_month(days: Days) -> NDArray[np.bool_]:
+    return _is_first_of_month(days + np.timedelta64(1, "D"))
 
 # %% ../../../nbs/data/layouts/sales_totals.ipynb #73e6f59e
 def _first_days(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -143,7 +143,7 @@ def _ends(days: Days, freq: str, label: str) -> tuple[Days, Days]:
             )
         week = np.timedelta64(6, "D")
         return (days, days + week) if label == "date" else (days - week, days)
-    odd = ~(_is_first(days) | _is_last(days))
+    odd = ~(_is_first_of_month(days) | _is_last_of_month(days))
     if odd.any():
         raise DataRefused(
             "months are written as their first or their last day",

@@ -123,7 +123,7 @@ class TrainingTrial:
         """Return the mean log loss."""
         return float(np.logaddexp(0, np.where(self.won, -1, 1) * self.margins[pace]).mean())
 
-    def best(self, count: int = 2) -> list[LearningPace]:
+    def best_paces(self, count: int = 2) -> list[LearningPace]:
         """Return the paces with the least loss, the best first."""
         return sorted(self.margins, key=self.loss)[:count]
 
@@ -226,7 +226,7 @@ def train(plan: TrainingPlan, sample: Sample) -> FittedScore:
     """Return the tables learned from all leads, at the paces and with the correction that the last of them chose."""
     codes = plan.codes(sample.frame)
     tried = trial(plan, sample, codes) if len(plan.paces) > 1 or len(sample) >= 5 * FEWEST else None
-    best = tuple(tried.best() if tried else plan.paces[:1])
+    best = tuple(tried.best_paces() if tried else plan.paces[:1])
     found = average([plan.fit(sample, codes, pace) for pace in best])
     offset, slope = correction(tried, best, found.level) if tried else (0.0, 1.0)
     model = recalibrated(found, slope, offset)

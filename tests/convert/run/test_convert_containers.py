@@ -19,7 +19,8 @@ from d2c_mlops.cli import main
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.run import container_init, containers, isolation
 from d2c_mlops.convert.run.containers import CODE, PREFIX, Box, box
-from d2c_mlops.convert.run.isolated_run import Child, ChildLimits, Session, Stopped, run_program
+from d2c_mlops.convert.run.isolated_run import Child, ChildLimits, Stopped, run_program
+from d2c_mlops.convert.run.session import Session
 from d2c_mlops.errors import UsageError
 from d2c_mlops.settings import load
 

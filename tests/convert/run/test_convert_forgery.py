@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from d2c_mlops.convert.repair.repair_result import RepairResult
-from d2c_mlops.convert.run.isolated_run import ChildLimits, Session, Stopped
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
+from d2c_mlops.convert.run.session import Session
 from d2c_mlops.convert.verify.verify import Snapshot, verify
 from support.conversions import compared
 from support.notebooks import notebook

@@ -11,19 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from d2c_mlops.convert.run.isolated_run import (
-    ChildLimits,
-    Session,
-    Stopped,
-    Workplace,
-    clone_folder,
-    copy_folder,
-    environment,
-    files_below,
-    marked,
-    run_program,
-)
+from d2c_mlops.convert.run.folder_copies import Workplace, clone_folder, copy_folder, files_below
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped, environment, marked, run_program
 from d2c_mlops.convert.run.isolation import works
+from d2c_mlops.convert.run.session import Session
 
 ROOM = ChildLimits(120.0, 2 << 30)
 HERE = [name for name in ("bubblewrap", "namespaces", "landlock", "none") if name == "none" or works(name)]
