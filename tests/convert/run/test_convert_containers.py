@@ -317,7 +317,8 @@ class TestPodman:
     def test_a_container_ends_when_who_started_it_is_killed(self, limits: ChildLimits, tmp_path: Path) -> None:
         (tmp_path / "here").mkdir()
         code = (
-            "import sys, time\nfrom pathlib import Path\nfrom d2c_mlops.convert.run.isolated_run import ChildLimits, Session\n"
+            "import sys, time\nfrom pathlib import Path\nfrom d2c_mlops.convert.run.isolated_run import ChildLimits\n"
+            "from d2c_mlops.convert.run.session import Session\n"
             f"s = Session(Path('here'), Path('home'), ChildLimits(60.0, 1 << 30, {limits.isolation!r}))\n"
             "s.run(1, 'x = 1')\nprint(s.container, flush=True)\ntime.sleep(60)"
         )
