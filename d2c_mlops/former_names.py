@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, spec_from_loader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -297,6 +298,7 @@ CLASSES: dict[str, dict[str, str]] = {
     "registry.evaluators": {"Trial": "EvaluationTrial"},
 }
 ROOT = __package__ or "d2c_mlops"
+FOLDER = Path(__file__).parent
 
 
 class FormerNames(MetaPathFinder, Loader):
@@ -308,9 +310,15 @@ class FormerNames(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return where a module of a former name is found, None for other names."""
+        """Return where a module of a former name is found, None for other names and for another copy of the package.
+
+        A Bento brings the package that it was made with; a process may import that one after this one.
+        """
         former = fullname.removeprefix(f"{ROOT}.")
-        return spec_from_loader(fullname, self) if former in MODULES and former != fullname else None
+        if former == fullname or former not in MODULES:
+            return None
+        ours = any(Path(folder).is_relative_to(FOLDER) for folder in path or ())
+        return spec_from_loader(fullname, self) if ours else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module that has the present name."""

@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,22 @@ def test_a_former_name_warns_once_imported_and_no_other_name_is_found() -> None:
     done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["d2c_mlops.runs.schedule.cadence", "No module named 'd2c_mlops.runs.no_such'"]
     assert "d2c_mlops.runs.cadence is now d2c_mlops.runs.schedule.cadence" in done.stderr
+
+
+def test_another_copy_of_the_package_keeps_its_own_names(tmp_path: Path) -> None:
+    """A Bento brings the package it was made with, whose modules may lie where ours lay before."""
+    folder = tmp_path / "d2c_mlops" / "runs"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    (folder / "__init__.py").touch()
+    (folder / "cadence.py").write_text("WHOSE = 'of the Bento'\n", encoding="utf-8")
+    code = f"""
+import sys, d2c_mlops
+for name in [name for name in sys.modules if name.partition(".")[0] == "d2c_mlops"]:
+    del sys.modules[name]
+sys.path.insert(0, {str(tmp_path)!r})
+import d2c_mlops.runs.cadence as cadence
+print(cadence.__name__, cadence.WHOSE)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split(maxsplit=1) == ["d2c_mlops.runs.cadence", "of the Bento\n"], done.stdout
