@@ -63,16 +63,23 @@ def exports_are_in_sync() -> Iterator[str]:
 
 
 def no_module_is_an_orphan() -> Iterator[str]:
-    """every module of an exported room has its notebook"""
+    """every module of an exported room has its notebook, or tests of its own"""
     for room in EXPORTED:
         for file in sorted((PACKAGE / room).rglob("*.py")):
-            text = file.read_text()
             if file.name == "__init__.py":
                 continue
-            line = next((x for x in text.splitlines() if x.startswith(MARK)), "")
-            source = (file.parent / line.removeprefix(MARK).rstrip(".")).resolve() if line else None
-            if source is None or not source.exists():
-                yield f"{file.relative_to(ROOT)} has no notebook"
+            source = notebook_of(file)
+            tests = ROOT / "tests" / file.parent.relative_to(PACKAGE) / f"test_{file.name}"
+            if source is None and not tests.exists():
+                yield f"{file.relative_to(ROOT)} has neither a notebook nor {tests.relative_to(ROOT)}"
+            elif source is not None and not source.exists():
+                yield f"{file.relative_to(ROOT)} has lost its notebook {source.name}: remove it"
+
+
+def notebook_of(module: Path) -> Path | None:
+    """Return the notebook that a module is exported from, None for a module written by hand."""
+    line = next((x for x in module.read_text().splitlines() if x.startswith(MARK)), "")
+    return (module.parent / line.removeprefix(MARK).rstrip(".")).resolve() if line else None
 
 
 def notebooks_are_clean() -> Iterator[str]:
@@ -109,7 +116,8 @@ def tests_share_by_support() -> Iterator[str]:
 def ruff_agrees() -> Iterator[str]:
     """ruff lints all and formats what is written by hand"""
     yield from _said(tool("ruff", "check", "--output-format", "concise", "."))
-    exported = [f"d2c_mlops/{room}" for room in EXPORTED]
+    modules = [file for room in EXPORTED for file in (PACKAGE / room).rglob("*.py")]
+    exported = [str(file.relative_to(ROOT)) for file in modules if notebook_of(file)]
     yield from _said(tool("ruff", "format", "--check", "--quiet", "--extend-exclude", ",".join(exported), "."))
 
 
