@@ -9,7 +9,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: bench-commits test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -135,6 +135,12 @@ bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and m
 	@test -x .bench/serving/bin/mlflow || { $(PYTHON) -m venv .bench/serving && .bench/serving/bin/python -m pip install -q \
 		--disable-pip-version-check fastapi "uvicorn[standard]" orjson lightgbm bentoml mlflow pandas scikit-learn; }
 	$(BIN)/python bench/serving.py
+
+bench-commits: $(READY)  ## this checkout beside another commit, in turn, in one run (BEFORE=1f1799e OPTIONS=--rounds=15)
+	@test -d .bench/before || git worktree add --detach .bench/before $(BEFORE)
+	@git -C .bench/before checkout -q --detach $(BEFORE)
+	@env -u MAKEFLAGS $(MAKE) -C .bench/before .venv/.ready
+	$(BIN)/python bench/commits.py .bench/before $(OPTIONS)
 
 lock:  ## resolve requirements.lock again from settings.ini, with hashes, for every platform (OPTIONS=--upgrade for newer versions)
 	@test -x .bench/lock/bin/uv || { $(PYTHON) -m venv .bench/lock && .bench/lock/bin/python -m pip install -q --disable-pip-version-check uv; }

@@ -100,9 +100,13 @@ def bodies(folder: Path) -> dict[tuple[str, int], Path]:
     return found
 
 
-def measured(peer: Peer, path: str, body: Path, connections: int, seconds: float = SECONDS) -> dict[str, float]:
-    """Return rate, latencies and CPU ms a request, after a warm-up."""
-    for warm, spell in ((True, WARM), (False, seconds)):
+def measured(
+    peer: Peer, path: str, body: Path, connections: int, seconds: float = SECONDS, warm_up: float = WARM
+) -> dict[str, float]:
+    """Return rate, latencies and CPU ms a request, after a warm-up of some seconds (none: 0)."""
+    for warm, spell in ((True, warm_up), (False, seconds)):
+        if not spell:
+            continue
         before = cpu(peer.process)
         command = [
             sys.executable,
