@@ -9,7 +9,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench-commits test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,8 +30,27 @@ check: $(READY)  ## export in sync, notebooks clean, ruff, mypy, layers, docs
 lab: $(READY)  ## JupyterLab on the project, as `d2c lab` starts it
 	$(BIN)/d2c lab $(OPTIONS)
 
-docs: $(READY)  ## write README.md from nbs/index.ipynb, the command reference docs/cli.md and the rules docs/rules.md
+docs: $(READY)  ## write README.md and its picture from nbs/index.ipynb, the command reference docs/cli.md and the rules docs/rules.md
 	$(BIN)/python .ci/house.py --write
+
+outputs: $(READY)  ## run the notebooks and store what they show (NOTEBOOKS=nbs/data/store.ipynb for some)
+	$(BIN)/python .ci/outputs.py --write $(NOTEBOOKS)
+
+pictures: $(READY)  ## the pictures of README.md from real runs: a forecast, and a recording of `d2c demo` in a terminal
+	@test -x .bench/pictures/bin/playwright || { $(PYTHON) -m venv .bench/pictures && \
+		.bench/pictures/bin/python -m pip install -q --disable-pip-version-check pyte playwright cmarkgfm; }
+	$(BIN)/python .ci/outputs.py --write nbs/index.ipynb
+	folder=$$(mktemp -d) && cd "$$folder" && $(CURDIR)/.bench/pictures/bin/python $(CURDIR)/.ci/record.py \
+		$(CURDIR)/docs/pictures/demo.svg $(CURDIR)/$(BIN)/d2c demo && rm -rf "$$folder"
+	$(BIN)/python .ci/house.py --write
+
+look: $(READY)  ## README.md as GitHub shows it, in a browser at 1280 and 390 pixels: .bench/pictures/readme-*.png
+	@test -x /usr/bin/chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
+	@test -x .bench/pictures/bin/playwright || { $(PYTHON) -m venv .bench/pictures && \
+		.bench/pictures/bin/python -m pip install -q --disable-pip-version-check pyte playwright cmarkgfm; }
+	@test -f .bench/pictures/node_modules/github-markdown-css/github-markdown.css || \
+		npm install --silent --no-audit --no-fund --prefix .bench/pictures github-markdown-css
+	.bench/pictures/bin/python .ci/look.py
 
 test-wheel: $(READY)  ## build the wheel, install it in an empty environment, run the demo in an empty folder without network
 	bash .ci/wheel.sh
@@ -79,6 +98,14 @@ test-deploy: $(READY)  ## what `d2c deploy` writes, judged by the schemas of Kub
 		.bench/exports/bin/python -m pip install -q --disable-pip-version-check kubernetes-validate check-jsonschema; }
 	@command -v promtool >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; }
 	$(BIN)/python bench/deploy.py
+
+test-github:  ## workflows, issue forms and Dependabot's settings, judged by GitHub's schemas
+	@test -x .bench/exports/bin/check-jsonschema || { $(PYTHON) -m venv .bench/exports && \
+		.bench/exports/bin/python -m pip install -q --disable-pip-version-check kubernetes-validate check-jsonschema; }
+	.bench/exports/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.bench/exports/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	.bench/exports/bin/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	.bench/exports/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 
 test-container: $(READY)  ## a real image built and run without a Docker daemon: no root, read-only, asked, scraped, alarmed about; compose's services
 	@command -v buildah >/dev/null && command -v podman >/dev/null && command -v runc >/dev/null && command -v debootstrap >/dev/null \

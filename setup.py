@@ -12,10 +12,11 @@ package = ini["package"]
 
 
 def requirements(key: str) -> list[str]:
-    """Return the requirements listed under `key`, one per line."""
+    """Return what is listed under `key`, one per line."""
     return [line for line in package.get(key, "").split("\n") if line.strip()]
 
 
+url, branch = package["url"], package["branch"]
 extras = {name: requirements(f"{name}_requirements") for name in ("lab", "notify", "s3", "secrets", "convert", "dev")}
 
 setup(
@@ -26,6 +27,15 @@ setup(
     long_description_content_type="text/markdown",
     license=package["license"],
     keywords=package["keywords"],
+    classifiers=requirements("classifiers"),
+    url=url,
+    project_urls={
+        "Documentation": f"{url}/blob/{branch}/docs/workflow.md",
+        "Changelog": f"{url}/blob/{branch}/CHANGELOG.md",
+        "Issues": f"{url}/issues",
+        "Security": f"{url}/security/policy",
+        "Source": url,
+    },
     python_requires=f">={package['min_python']}",
     packages=find_packages(include=["d2c_mlops", "d2c_mlops.*"]),
     package_data={

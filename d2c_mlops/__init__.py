@@ -1,4 +1,33 @@
-"""Modules:
+"""Take a retail notebook to production and keep it paying.
+
+Models are written in notebooks, trained on record, and promoted by a gate only if they beat what the business does today. The live model is
+one HTTP service. What it predicts becomes decisions, which people or rules approve.
+
+Each command of `d2c` is a call with the same name and the same errors:
+
+    import d2c_mlops as d2c
+
+    d2c.check("old.ipynb")                        what in a notebook would break production
+    d2c.ingest("orders.csv", "shop")              read a source into a dataset
+    d2c.run("train", model="demand", data="shop") run a notebook on record; this one trains a version
+    d2c.promote("demand")                         make it the champion, if the gate agrees
+    d2c.rollback("demand")                        return to the previous champion
+    d2c.package("demand")                         build the champion's Bento
+    d2c.containerize("demand")                    build its image
+    d2c.serve("demand")                           serve it over HTTP, within a `with` block
+    d2c.loadtest("demand")                        measure its service
+    d2c.score("demand", "in.csv", "out.parquet")  predict a whole table
+    d2c.rollout("demand", percent=10)             serve a share of the keys with the next version
+    d2c.served("demand", "CHEESE")                which version served a key
+    d2c.run_decisions("price")                    turn predictions into decisions and apply them
+    d2c.list_decisions("price")                   which decisions wait for approval
+    d2c.decide("id", "approve")                   approve, reject or edit a decision
+    d2c.decision_stats("price")                   time from prediction to action
+    d2c.forget("C-1001")                          erase or pseudonymise a customer
+
+Their arguments are listed below. `d2c --help` lists all commands.
+
+Modules:
 
 - `d2c_mlops.decisions.rules`: Rules over a prediction's inputs and outputs: comparisons, arithmetic, and, or, not; nothing that could run code.
 - `d2c_mlops.models.converted.recorded_steps`: Replay on new records what a notebook's preparation learned from the training data.
@@ -18,6 +47,9 @@ try:
 except PackageNotFoundError:  # a source tree that is on the path without being installed (a Bento)
     __version__ = "0+source"
 
+# nbdev-export lists the modules whose docstrings are long; who asks for help wants the text before that list.
+__doc__ = (__doc__ or "").partition("\n\nModules:")[0]
+
 former_names.install()
 
 VERBS = (
@@ -25,6 +57,7 @@ VERBS = (
     "containerize",
     "decide",
     "decision_stats",
+    "forget",
     "ingest",
     "list_decisions",
     "loadtest",
@@ -38,6 +71,8 @@ VERBS = (
     "serve",
     "served",
 )
+
+__all__ = ["__version__", *VERBS]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,8 +25,43 @@ C = TypeVar("C", bound=click.Command)
 EXIT_CODES = "0 success · 1 internal error · 2 usage or settings · 3 data refused · 4 gate refused · 5 notebook failed · 75 retry later"
 
 
+SECTIONS = ("Start", "Data", "Models", "Live", "Operate", "Decide")
+
+
 class Commands(click.Group):
-    """The group of all commands: D2CErrors set the exit code and are printed, with --json as JSON."""
+    """The group of all commands: D2CErrors set the exit code and are printed, with --json as JSON.
+
+    `main.command(section=…)` says in which section of the help a command is listed.
+    """
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.sections: dict[str, str] = {}  # by name of the command
+
+    def command(self, *given: Any, section: str, **options: Any) -> Any:
+        """Add a command to a section of the help."""
+        return self._listed(section, super().command(*given, **options))
+
+    def group(self, *given: Any, section: str, **options: Any) -> Any:
+        """Add a group of commands to a section of the help."""
+        return self._listed(section, super().group(*given, **options))
+
+    def _listed(self, section: str, decorate: Callable[[Callable[..., Any]], click.Command]) -> Any:
+        def add(function: Callable[..., Any]) -> click.Command:
+            command = decorate(function)
+            self.sections[command.name or ""] = section
+            return command
+
+        return add
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands section by section, a line each."""
+        widest = max(len(name) for name in self.commands)
+        for section in SECTIONS:
+            names = [name for name in self.list_commands(context) if self.sections[name] == section]
+            lines = [(name.ljust(widest), self.commands[name].get_short_help_str(80)) for name in names]
+            with formatter.section(section):
+                formatter.write_dl(lines)
 
     def main(self, args: Sequence[str] | None = None, *pos: Any, **options: Any) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)

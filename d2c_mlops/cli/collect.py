@@ -10,7 +10,7 @@ from d2c_mlops.cli import example, here, json_option, main, settings, show
 
 
 @example("d2c collect", "d2c collect --from /var/lib/d2c/log")
-@main.command()
+@main.command(section="Operate")
 @click.option(
     "--from",
     "folder",

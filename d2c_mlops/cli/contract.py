@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from d2c_mlops.models.core.contract import Contract
 
 
-@main.group()
+@main.group(section="Models")
 def contract() -> None:
     """Show, compare and check contracts; generate typed clients."""
 
@@ -151,7 +151,10 @@ def check(model: str, url: str, number: int | None, key: str | None, as_json: bo
 @click.option("--version", "number", type=int, help="Contract of this version; default: the contract in the code.")
 @json_option
 def client(model: str, language: str, out: Path | None, number: int | None, as_json: bool) -> None:
-    """Generate a typed client for MODEL's service, in one file without further dependencies on generated code."""
+    """Generate a typed client for MODEL's service, in one file.
+
+    The file depends on no other generated code.
+    """
     from d2c_mlops.data.store import write_atomic
     from d2c_mlops.models.core.model import Model
     from d2c_mlops.registry.versions import model_class

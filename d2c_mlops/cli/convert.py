@@ -14,7 +14,7 @@ from d2c_mlops.errors import UsageError
 
 
 @example("d2c check old/demand.ipynb", "d2c check notebooks/ --sarif > check.sarif", "d2c check old/demand.ipynb --fix")
-@main.command()
+@main.command(section="Models")
 @click.argument("notebooks", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--select", multiple=True, metavar="RULE", help="Run only rules with this id, id prefix, or name.")
 @click.option("--ignore", multiple=True, metavar="RULE", help="Skip rules with this id, id prefix, or name.")
@@ -29,7 +29,9 @@ def check(
     notebooks: tuple[Path, ...], select: tuple[str, ...], ignore: tuple[str, ...], fixing: bool, fail_on: str,
     sarif: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Report what in NOTEBOOKS (files or folders) would break production, cell by cell, without running them.
+    """Report what in NOTEBOOKS would break production, cell by cell.
+
+    NOTEBOOKS are files or folders. They are not run.
 
     Rules cover hidden state, paths, secrets, library changes, leakage and readiness for scheduled runs. Each
     finding says why it matters and how to fix it. docs/rules.md describes the rules.
@@ -62,7 +64,7 @@ def check(
     "d2c convert old/churn.ipynb --name churn --no-run",
     "d2c convert old/churn.ipynb --until read",
 )
-@main.command()
+@main.command(section="Models")
 @click.argument("notebook", type=click.Path(path_type=Path))
 @click.option("--name", default="", metavar="NAME", help="Name of the module and the model. [default: the file's name]")
 @click.option(
@@ -106,7 +108,9 @@ def convert(
     notebook: Path, name: str, data: Path | None, install: bool, local: tuple[str, ...], index: tuple[str, ...],
     isolation: str | None, container: str, trust: bool, fetch: bool, fetch_from: tuple[str, ...], no_run: bool, until: str, timeout: float, memory: float, as_json: bool,
 ) -> None:  # fmt: skip
-    """Convert NOTEBOOK to a literate notebook and a tested package, and verify that it gives the same results.
+    """Convert NOTEBOOK to a tested package and verify its results.
+
+    Writes a literate notebook, a package exported from it, tests, and a model, and compares their results with the original's.
 
     A copy of the notebook is fixed until it runs on the installed libraries; the original is never changed.
     A notebook that cannot be converted is refused with the cell, the reason and the next step. A conversion that gives
@@ -181,11 +185,14 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 @example("d2c eject ../plain")
-@main.command()
+@main.command(section="Models")
 @click.argument("out", type=click.Path(path_type=Path))
 @json_option
 def eject(out: Path, as_json: bool) -> None:
-    """Export the project to plain Python in OUT: modules without nbdev, and the notebooks' assertions as pytest files, run once."""
+    """Export the project to plain Python in OUT, without notebooks.
+
+    Modules lose their nbdev marks, the notebooks' assertions become pytest files, and these are run once.
+    """
     from d2c_mlops.convert.eject import eject as leave
 
     made = leave(settings().root, out)

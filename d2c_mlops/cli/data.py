@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "d2c ingest exports.zip --as shop --encoding cp1252 --decimal , --dates dmy",
     "d2c ingest postgresql+psycopg://me@db/shop --as shop",
 )
-@main.command()
+@main.command(section="Data")
 @click.argument("source")
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the dataset that is written.")
 @click.option("--layout", metavar="NAME", help="Layout of the source's columns; default: detected.")
@@ -99,7 +99,7 @@ def ingest(
 
 
 @example("d2c datasets", "d2c datasets --json")
-@main.command()
+@main.command(section="Data")
 @json_option
 def datasets(as_json: bool) -> None:
     """List the datasets that were ingested."""
@@ -130,7 +130,7 @@ def _days(manifest: Manifest) -> tuple[date | None, date | None]:
 
 
 @example("d2c settings", "D2C_STORE=/srv/d2c d2c settings --json")
-@main.command("settings")
+@main.command("settings", section="Start")
 @json_option
 def settings_command(as_json: bool) -> None:
     """Print the effective settings, from all sources."""

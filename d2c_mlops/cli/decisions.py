@@ -21,7 +21,7 @@ model_argument = click.argument("model", required=False)
 
 
 @example("d2c decisions run price", "d2c decisions", "d2c decisions approve 1f2e3d", "d2c decisions stats price --json")
-@main.group(invoke_without_command=True)
+@main.group(invoke_without_command=True, section="Decide")
 @json_option
 @click.pass_context
 def decisions(context: click.Context, as_json: bool) -> None:
@@ -162,7 +162,9 @@ def apply(id: str | None, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Show what the policy would do; store nothing.")
 @json_option
 def collect(model: str | None, dry_run: bool, as_json: bool) -> None:
-    """Create decisions from service logs and batch predictions (`d2c score … ledger:`), without applying them.
+    """Create decisions from predictions, without applying them.
+
+    Predictions are those of service logs and of batches (`d2c score … ledger:`).
 
     Each prediction becomes one decision, even if the command runs several times. If a key has several predictions, the newest counts.
     """
@@ -177,7 +179,9 @@ def collect(model: str | None, dry_run: bool, as_json: bool) -> None:
 @model_argument
 @json_option
 def run(model: str | None, as_json: bool) -> None:
-    """Collect predictions, propose decisions, apply deadlines, notify approvers and apply due decisions, for MODEL or all models.
+    """Create, propose and apply decisions, for MODEL or all models.
+
+    Collects predictions, proposes decisions, applies deadlines, notifies approvers and applies due decisions.
 
     Run it on a schedule (`run = decisions` in a [schedule:NAME] section), or use `d2c decisions serve`, which does this every few
     seconds. Decisions are applied exactly once, even after a crash: a web hook is called with the decision's id as
@@ -196,7 +200,10 @@ def run(model: str | None, as_json: bool) -> None:
 )
 @json_option
 def stats(model: str | None, since: str, as_json: bool) -> None:
-    """Show the time from prediction to action, and the shares of automatic and overridden decisions."""
+    """Show the time from prediction to action, and who decided.
+
+    Shares of automatic and overridden decisions are beside it.
+    """
     from datetime import timedelta
 
     from d2c_mlops.decisions.applying import now_utc
@@ -227,9 +234,9 @@ def stats(model: str | None, since: str, as_json: bool) -> None:
 @click.option("--to", "by", required=True, metavar="NAME", help="The approver who uses the links.")
 @json_option
 def link(id: str, by: str, as_json: bool) -> None:
-    """Print signed links that approve, reject and edit decision ID, for your own notification channels.
+    """Print signed links that approve, reject and edit decision ID.
 
-    Each link works once, until the decision's deadline.
+    They are for your own notification channels. Each link works once, until the decision's deadline.
     """
     from d2c_mlops.decisions.links import keys, links_of
     from d2c_mlops.decisions.policy import Policy
@@ -265,7 +272,9 @@ def link(id: str, by: str, as_json: bool) -> None:
 )
 @json_option
 def serve(port: int | None, host: str, every: float | None, as_json: bool) -> None:
-    """Serve the web page and the API for decisions, and run `d2c decisions run` every few seconds, until Ctrl-C.
+    """Serve the web page and the API for decisions until Ctrl-C.
+
+    Does the work of `d2c decisions run` every few seconds.
 
     People with an API key open /. Programs call /decisions and POST /decisions/ID/approve, /reject or /edit; they need a key with the
     scope `decide` for the decision's model. /openapi.json describes the API. Signed links open a page with a button; only the

@@ -9,9 +9,11 @@ import click
 from . import example, here, json_option, main, settings, show
 from .runs import Progress
 
+ANSWER = ("forecast", "lower_80", "upper_80", "basis")  # what is shown of a prediction; the report has all of it
+
 
 @example("d2c demo")
-@main.command()
+@main.command(section="Start")
 @json_option
 def demo(as_json: bool) -> None:
     """Run the complete workflow on sample data.
@@ -23,17 +25,20 @@ def demo(as_json: bool) -> None:
     """
     from ..demo.walk import demo as walk
 
+    bar = Progress(quiet=as_json)
+
     def say(step: str, result: str, seconds: float) -> None:
         if not as_json:
-            click.echo(f"{click.style(step, bold=True):>20} {result}  ({seconds:.1f} s)")
+            bar.clear()
+            click.echo(f"{click.style(f'{step:>12}', bold=True)}  {result}  ({seconds:.1f} s)")
 
     config = settings()
-    with Progress(quiet=as_json) as progress:
+    with bar as progress:
         story = walk(config, say, progress)
     if as_json:
         return show({"steps": story.steps, **story.facts})
     click.echo("\nAsked:    " + _one_line(story.facts["asked"]))
-    click.echo("Answered: " + _one_line(story.facts["answered"]))
+    click.echo("Answered: " + _one_line({name: story.facts["answered"][name] for name in ANSWER}))
     click.echo(f"\nReport           {here(Path(story.facts['report']))}")
     click.echo(f"Training run     {here(Path(story.facts['run']['html']))}")
     click.echo(f"Bento            {here(Path(story.facts['bento']))}")

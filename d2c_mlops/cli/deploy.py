@@ -15,7 +15,7 @@ from d2c_mlops.settings import Settings
 
 
 @example("d2c loadtest demand", "d2c loadtest demand --seconds 30 --connections 32 --json")
-@main.command()
+@main.command(section="Live")
 @click.argument("model")
 @click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option(
@@ -68,7 +68,7 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
     "d2c deploy demand --to compose --image demand:v3 --memory 700 --cpu 2",
     "d2c deploy demand --to github-actions --image ghcr.io/OWNER/demand",
 )
-@main.command()
+@main.command(section="Live")
 @click.argument("model")
 @click.option(
     "--to",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     "d2c forget C-1001 --also jane@example.com --yes",
     "d2c forget C-1001 --dataset shop --erase --yes --json",
 )
-@main.command()
+@main.command(section="Data")
 @click.argument("customer")
 @click.option(
     "--also", multiple=True, metavar="ID", help="A further identifier, such as an e-mail address; repeatable."

@@ -19,7 +19,7 @@ EXTENSIONS = Path(__file__).parents[1] / "runs" / "labextensions"
 
 
 @example("d2c lab", "d2c lab -- --no-browser --port 8899")
-@main.command()
+@main.command(section="Start")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @json_option
 def lab(arguments: tuple[str, ...], as_json: bool) -> None:

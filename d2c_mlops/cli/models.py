@@ -12,7 +12,7 @@ from d2c_mlops.errors import GateRefused, UsageError
 
 
 @example("d2c models", "d2c models history demand --at 2026-11-01")
-@main.group(invoke_without_command=True)
+@main.group(invoke_without_command=True, section="Models")
 @json_option
 @click.pass_context
 def models(context: click.Context, as_json: bool) -> None:
@@ -65,7 +65,7 @@ def history(model: str, at: str | None, as_json: bool) -> None:
 
 
 @example("d2c promote demand", "d2c promote demand --version 3 --override --by Jo --reason 'supplier changed'")
-@main.command()
+@main.command(section="Models")
 @click.argument("model")
 @click.option("--version", "number", type=int, help="The version; default: the newest.")
 @click.option("--override", is_flag=True, help="Promote although the gate refuses; requires --by and --reason.")
@@ -105,7 +105,7 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
 
 
 @example("d2c check-model demand", "d2c check-model demand --version 3 --json")
-@main.command("check-model")
+@main.command("check-model", section="Models")
 @click.argument("model")
 @click.option(
     "--version", "number", type=int, help="The version; default: the newest; if there is none, only the class."
@@ -132,7 +132,7 @@ def check_model(model: str, number: int | None, as_json: bool) -> None:
 
 
 @example("d2c rollback demand --reason 'orders look wrong'")
-@main.command()
+@main.command(section="Models")
 @click.argument("model")
 @click.option("--to", "number", type=int, metavar="VERSION", help="A former champion; default: the previous one.")
 @click.option("--by", metavar="NAME", help="Who decides; default: the current user.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "d2c rollout demand --shadow --begin",
     "d2c rollout demand --percent 10 --to kubernetes | kubectl apply -f -",
 )
-@main.command()
+@main.command(section="Live")
 @click.argument("model")
 @click.option("--percent", type=float, metavar="SHARE", help="Serve this percentage of the keys with the challenger.")
 @click.option(
@@ -174,7 +174,7 @@ def _effect(status: Standing) -> list[str]:
 
 
 @example("d2c served lead_scoring L-1042", "d2c served lead_scoring L-1042 --at 2026-11-01")
-@main.command()
+@main.command(section="Live")
 @click.argument("model")
 @click.argument("key")
 @click.option(

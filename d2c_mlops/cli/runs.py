@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "d2c run notebooks/report.ipynb -p month=2026-10 --timeout 600",
     "d2c run train_demand --slot due",
 )
-@main.command()
+@main.command(section="Models")
 @click.argument("notebook")
 @click.option(
     "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the notebook."
@@ -136,7 +136,7 @@ def moment(text: str | None) -> datetime | None:
 @example(
     "d2c runs", "d2c runs --model demand --status failed", "d2c runs --since 2026-11-01", "d2c runs show 20261122T2"
 )
-@main.group(invoke_without_command=True)
+@main.group(invoke_without_command=True, section="Operate")
 @filters
 @click.option("-n", "--limit", default=20, show_default=True, help="Maximum number of runs.")
 @json_option
@@ -182,7 +182,7 @@ def show_run(run_id: str, as_json: bool) -> None:
     return None
 
 
-@main.group()
+@main.group(section="Start")
 def runbook() -> None:
     """List or copy the included notebooks (runbooks)."""
 
@@ -253,13 +253,19 @@ class Progress:
         return self.hear
 
     def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the bar, so that text can be printed where it was."""
         if self.bar is not None:
             self.bar.stop()
+            self.bar = None
 
     def hear(self, event: dict[str, Any]) -> None:
         if self.quiet:
             return
         if event["event"] == "start":
+            self.clear()
             click.echo(f"run {event['id']}", err=True)
         elif event["event"] == "cell" and not sys.stderr.isatty():
             click.echo(f"  cell {event['index'] + 1}/{event['total']}  {event['source']}", err=True)

@@ -22,7 +22,10 @@ SPAN = {"d": "days", "w": "weeks", "h": "hours"}
 @click.argument("second_id", metavar="RUN_2")
 @json_option
 def compare(first_id: str, second_id: str, as_json: bool) -> None:
-    """Show the differences of two runs: parameters, recorded values, inputs, code, package versions."""
+    """Show the differences of two runs.
+
+    Compares parameters, recorded values, inputs, code and package versions.
+    """
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.runs.execution.records import find
     from d2c_mlops.runs.history import compare as differ

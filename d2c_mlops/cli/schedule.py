@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @example("d2c schedule list", "d2c schedule why train_demand 2026-11-23", "d2c schedule run")
-@main.group()
+@main.group(section="Operate")
 def schedule() -> None:
     """Run notebooks on a schedule.
 
@@ -50,7 +50,7 @@ def schedule() -> None:
 @schedule.command("list")
 @json_option
 def list_jobs(as_json: bool) -> None:
-    """List the jobs with their next slot and the status of the last five slots.
+    """List the jobs with their next slot and their last five slots.
 
     Ends with exit code 2 and the reason if a job cannot run: its schedule has no dates, or a runbook, notebook, parameter or
     job is unknown.
@@ -111,7 +111,9 @@ def list_jobs(as_json: bool) -> None:
 @schedule.command("run")
 @json_option
 def run(as_json: bool) -> None:
-    """Start the scheduler: run due slots until Ctrl-C or SIGTERM, then wait for active runs. Several schedulers may share a ledger.
+    """Start the scheduler: run due slots until Ctrl-C or SIGTERM.
+
+    It waits for active runs before it ends. Several schedulers may share a ledger.
 
     A second Ctrl-C or SIGTERM also stops active runs; the next scheduler retries them. Changes to settings.ini are applied without a
     restart. Jobs with an invalid section are reported, and the other jobs continue.

@@ -26,7 +26,9 @@ DAY = re.compile(r"\d{4}-\d\d-\d\d")
 @click.argument("slot", metavar="SLOT|DAY")
 @json_option
 def why(job: str, slot: str, as_json: bool) -> None:
-    """Explain why a SLOT of JOB, or each slot of a DAY, ran, is waiting, was skipped or failed.
+    """Explain what became of a SLOT of JOB, or of the slots of a DAY.
+
+    A slot ran, is waiting, was skipped or failed.
 
     A day, or a time without an offset, is in the job's time zone.
     """

@@ -17,7 +17,7 @@ from d2c_mlops.errors import DataRefused
     "d2c score price products.parquet ledger:",
     "d2c score lead_scoring postgresql+psycopg://user@host/crm::leads https://crm.example/hooks/scores",
 )
-@main.command()
+@main.command(section="Live")
 @click.argument("model")
 @click.argument("source")
 @click.argument("sink")
