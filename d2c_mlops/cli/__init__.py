@@ -26,39 +26,20 @@ EXIT_CODES = "0 success · 1 internal error · 2 usage or settings · 3 data ref
 
 
 SECTIONS = ("Start", "Data", "Models", "Live", "Operate", "Decide")
+SECTION_OF: dict[click.Command, str] = {}
 
 
 class Commands(click.Group):
     """The group of all commands: D2CErrors set the exit code and are printed, with --json as JSON.
 
-    `main.command(section=…)` says in which section of the help a command is listed.
+    The help lists them by section.
     """
-
-    def __init__(self, *given: Any, **options: Any) -> None:
-        super().__init__(*given, **options)
-        self.sections: dict[str, str] = {}  # by name of the command
-
-    def command(self, *given: Any, section: str, **options: Any) -> Any:
-        """Add a command to a section of the help."""
-        return self._listed(section, super().command(*given, **options))
-
-    def group(self, *given: Any, section: str, **options: Any) -> Any:
-        """Add a group of commands to a section of the help."""
-        return self._listed(section, super().group(*given, **options))
-
-    def _listed(self, section: str, decorate: Callable[[Callable[..., Any]], click.Command]) -> Any:
-        def add(function: Callable[..., Any]) -> click.Command:
-            command = decorate(function)
-            self.sections[command.name or ""] = section
-            return command
-
-        return add
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands section by section, a line each."""
         widest = max(len(name) for name in self.commands)
         for section in SECTIONS:
-            names = [name for name in self.list_commands(context) if self.sections[name] == section]
+            names = [name for name in self.list_commands(context) if SECTION_OF.get(self.commands[name]) == section]
             lines = [(name.ljust(widest), self.commands[name].get_short_help_str(80)) for name in names]
             with formatter.section(section):
                 formatter.write_dl(lines)
@@ -120,6 +101,16 @@ def example(*lines: str) -> Callable[[C], C]:
 
     def add(command: C) -> C:
         command.epilog = "\b\nExample" + ("s" if len(lines) > 1 else "") + ":\n" + "\n".join(f"  {x}" for x in lines)
+        return command
+
+    return add
+
+
+def section(title: str) -> Callable[[C], C]:
+    """List a command in a section of the help of `d2c`: one of SECTIONS."""
+
+    def add(command: C) -> C:
+        SECTION_OF[command] = SECTIONS[SECTIONS.index(title)]
         return command
 
     return add

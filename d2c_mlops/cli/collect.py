@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from d2c_mlops.cli import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show
 
 
 @example("d2c collect", "d2c collect --from /var/lib/d2c/log")
-@main.command(section="Operate")
+@section("Operate")
+@main.command()
 @click.option(
     "--from",
     "folder",

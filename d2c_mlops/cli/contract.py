@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from d2c_mlops.cli import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show
 from d2c_mlops.errors import Failure, GateRefused
 
 if TYPE_CHECKING:
     from d2c_mlops.models.core.contract import Contract
 
 
-@main.group(section="Models")
+@section("Models")
+@main.group()
 def contract() -> None:
     """Show, compare and check contracts; generate typed clients."""
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
-from d2c_mlops.cli import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show
 from d2c_mlops.errors import UsageError
 
 
 @example("d2c check old/demand.ipynb", "d2c check notebooks/ --sarif > check.sarif", "d2c check old/demand.ipynb --fix")
-@main.command(section="Models")
+@section("Models")
+@main.command()
 @click.argument("notebooks", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--select", multiple=True, metavar="RULE", help="Run only rules with this id, id prefix, or name.")
 @click.option("--ignore", multiple=True, metavar="RULE", help="Skip rules with this id, id prefix, or name.")
@@ -64,7 +65,8 @@ def check(
     "d2c convert old/churn.ipynb --name churn --no-run",
     "d2c convert old/churn.ipynb --until read",
 )
-@main.command(section="Models")
+@section("Models")
+@main.command()
 @click.argument("notebook", type=click.Path(path_type=Path))
 @click.option("--name", default="", metavar="NAME", help="Name of the module and the model. [default: the file's name]")
 @click.option(
@@ -185,7 +187,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 @example("d2c eject ../plain")
-@main.command(section="Models")
+@section("Models")
+@main.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @json_option
 def eject(out: Path, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from d2c_mlops.cli import example, here, json_option, main, settings, show, table
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show, table
 
 if TYPE_CHECKING:
     from d2c_mlops.data.manifest import Manifest
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     "d2c ingest exports.zip --as shop --encoding cp1252 --decimal , --dates dmy",
     "d2c ingest postgresql+psycopg://me@db/shop --as shop",
 )
-@main.command(section="Data")
+@section("Data")
+@main.command()
 @click.argument("source")
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the dataset that is written.")
 @click.option("--layout", metavar="NAME", help="Layout of the source's columns; default: detected.")
@@ -99,7 +100,8 @@ def ingest(
 
 
 @example("d2c datasets", "d2c datasets --json")
-@main.command(section="Data")
+@section("Data")
+@main.command()
 @json_option
 def datasets(as_json: bool) -> None:
     """List the datasets that were ingested."""
@@ -130,7 +132,8 @@ def _days(manifest: Manifest) -> tuple[date | None, date | None]:
 
 
 @example("d2c settings", "D2C_STORE=/srv/d2c d2c settings --json")
-@main.command("settings", section="Start")
+@section("Start")
+@main.command("settings")
 @json_option
 def settings_command(as_json: bool) -> None:
     """Print the effective settings, from all sources."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d2c_mlops.cli import example, json_option, main, settings, show, table
+from d2c_mlops.cli import example, json_option, main, section, settings, show, table
 from d2c_mlops.errors import DataRefused, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ model_argument = click.argument("model", required=False)
 
 
 @example("d2c decisions run price", "d2c decisions", "d2c decisions approve 1f2e3d", "d2c decisions stats price --json")
-@main.group(invoke_without_command=True, section="Decide")
+@section("Decide")
+@main.group(invoke_without_command=True)
 @json_option
 @click.pass_context
 def decisions(context: click.Context, as_json: bool) -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from . import example, here, json_option, main, settings, show
+from . import example, here, json_option, main, section, settings, show
 from .runs import Progress
 
 ANSWER = ("forecast", "lower_80", "upper_80", "basis")  # what is shown of a prediction; the report has all of it
 
 
 @example("d2c demo")
-@main.command(section="Start")
+@section("Start")
+@main.command()
 @json_option
 def demo(as_json: bool) -> None:
     """Run the complete workflow on sample data.

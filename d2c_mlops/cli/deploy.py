@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
-from d2c_mlops.cli import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show
 from d2c_mlops.errors import UsageError
 from d2c_mlops.settings import Settings
 
 
 @example("d2c loadtest demand", "d2c loadtest demand --seconds 30 --connections 32 --json")
-@main.command(section="Live")
+@section("Live")
+@main.command()
 @click.argument("model")
 @click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option(
@@ -68,7 +69,8 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
     "d2c deploy demand --to compose --image demand:v3 --memory 700 --cpu 2",
     "d2c deploy demand --to github-actions --image ghcr.io/OWNER/demand",
 )
-@main.command(section="Live")
+@section("Live")
+@main.command()
 @click.argument("model")
 @click.option(
     "--to",

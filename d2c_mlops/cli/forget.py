@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import example, json_option, main, settings, show, table
+from . import example, json_option, main, section, settings, show, table
 
 if TYPE_CHECKING:
     from ..forgetting.forget import Forgetting
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     "d2c forget C-1001 --also jane@example.com --yes",
     "d2c forget C-1001 --dataset shop --erase --yes --json",
 )
-@main.command(section="Data")
+@section("Data")
+@main.command()
 @click.argument("customer")
 @click.option(
     "--also", multiple=True, metavar="ID", help="A further identifier, such as an e-mail address; repeatable."

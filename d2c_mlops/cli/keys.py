@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from d2c_mlops.cli import example, here, json_option, main, settings, show, table
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show, table
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.settings.parsing import age
 
 
 @example("d2c keys", "d2c keys create crm --model lead_scoring --expires 90d", "d2c keys revoke 1f2e3d4c5b6a")
-@main.group(invoke_without_command=True, section="Operate")
+@section("Operate")
+@main.group(invoke_without_command=True)
 @json_option
 @click.pass_context
 def keys(context: click.Context, as_json: bool) -> None:

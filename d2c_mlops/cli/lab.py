@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from d2c_mlops.cli import example, json_option, main, settings, show
+from d2c_mlops.cli import example, json_option, main, section, settings, show
 from d2c_mlops.errors import UsageError
 
 MANAGER = "d2c_mlops.runs.lab.job_manager.RunManager"
@@ -19,7 +19,8 @@ EXTENSIONS = Path(__file__).parents[1] / "runs" / "labextensions"
 
 
 @example("d2c lab", "d2c lab -- --no-browser --port 8899")
-@main.command(section="Start")
+@section("Start")
+@main.command()
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @json_option
 def lab(arguments: tuple[str, ...], as_json: bool) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from d2c_mlops.cli import example, json_option, main, settings, show, table
+from d2c_mlops.cli import example, json_option, main, section, settings, show, table
 from d2c_mlops.errors import GateRefused, UsageError
 
 
 @example("d2c models", "d2c models history demand --at 2026-11-01")
-@main.group(invoke_without_command=True, section="Models")
+@section("Models")
+@main.group(invoke_without_command=True)
 @json_option
 @click.pass_context
 def models(context: click.Context, as_json: bool) -> None:
@@ -65,7 +66,8 @@ def history(model: str, at: str | None, as_json: bool) -> None:
 
 
 @example("d2c promote demand", "d2c promote demand --version 3 --override --by Jo --reason 'supplier changed'")
-@main.command(section="Models")
+@section("Models")
+@main.command()
 @click.argument("model")
 @click.option("--version", "number", type=int, help="The version; default: the newest.")
 @click.option("--override", is_flag=True, help="Promote although the gate refuses; requires --by and --reason.")
@@ -105,7 +107,8 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
 
 
 @example("d2c check-model demand", "d2c check-model demand --version 3 --json")
-@main.command("check-model", section="Models")
+@section("Models")
+@main.command("check-model")
 @click.argument("model")
 @click.option(
     "--version", "number", type=int, help="The version; default: the newest; if there is none, only the class."
@@ -132,7 +135,8 @@ def check_model(model: str, number: int | None, as_json: bool) -> None:
 
 
 @example("d2c rollback demand --reason 'orders look wrong'")
-@main.command(section="Models")
+@section("Models")
+@main.command()
 @click.argument("model")
 @click.option("--to", "number", type=int, metavar="VERSION", help="A former champion; default: the previous one.")
 @click.option("--by", metavar="NAME", help="Who decides; default: the current user.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from d2c_mlops.cli import example, json_option, main, settings, show, table
+from d2c_mlops.cli import example, json_option, main, section, settings, show, table
 from d2c_mlops.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     "d2c rollout demand --shadow --begin",
     "d2c rollout demand --percent 10 --to kubernetes | kubectl apply -f -",
 )
-@main.command(section="Live")
+@section("Live")
+@main.command()
 @click.argument("model")
 @click.option("--percent", type=float, metavar="SHARE", help="Serve this percentage of the keys with the challenger.")
 @click.option(
@@ -174,7 +175,8 @@ def _effect(status: Standing) -> list[str]:
 
 
 @example("d2c served lead_scoring L-1042", "d2c served lead_scoring L-1042 --at 2026-11-01")
-@main.command(section="Live")
+@section("Live")
+@main.command()
 @click.argument("model")
 @click.argument("key")
 @click.option(

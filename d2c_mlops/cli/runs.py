@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d2c_mlops.cli import example, here, json_option, main, settings, show, table
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show, table
 from d2c_mlops.errors import UsageError
 
 TRACEBACK = 4  # frames that `d2c runs show` prints
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     "d2c run notebooks/report.ipynb -p month=2026-10 --timeout 600",
     "d2c run train_demand --slot due",
 )
-@main.command(section="Models")
+@section("Models")
+@main.command()
 @click.argument("notebook")
 @click.option(
     "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the notebook."
@@ -136,7 +137,8 @@ def moment(text: str | None) -> datetime | None:
 @example(
     "d2c runs", "d2c runs --model demand --status failed", "d2c runs --since 2026-11-01", "d2c runs show 20261122T2"
 )
-@main.group(invoke_without_command=True, section="Operate")
+@section("Operate")
+@main.group(invoke_without_command=True)
 @filters
 @click.option("-n", "--limit", default=20, show_default=True, help="Maximum number of runs.")
 @json_option
@@ -182,7 +184,8 @@ def show_run(run_id: str, as_json: bool) -> None:
     return None
 
 
-@main.group(section="Start")
+@section("Start")
+@main.group()
 def runbook() -> None:
     """List or copy the included notebooks (runbooks)."""
 

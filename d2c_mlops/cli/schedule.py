@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d2c_mlops.cli import example, json_option, main, settings, show, table
+from d2c_mlops.cli import example, json_option, main, section, settings, show, table
 from d2c_mlops.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 @example("d2c schedule list", "d2c schedule why train_demand 2026-11-23", "d2c schedule run")
-@main.group(section="Operate")
+@section("Operate")
+@main.group()
 def schedule() -> None:
     """Run notebooks on a schedule.
 

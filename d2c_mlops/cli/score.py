@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from d2c_mlops.cli import example, json_option, main, settings, show
+from d2c_mlops.cli import example, json_option, main, section, settings, show
 from d2c_mlops.errors import DataRefused
 
 
@@ -17,7 +17,8 @@ from d2c_mlops.errors import DataRefused
     "d2c score price products.parquet ledger:",
     "d2c score lead_scoring postgresql+psycopg://user@host/crm::leads https://crm.example/hooks/scores",
 )
-@main.command(section="Live")
+@section("Live")
+@main.command()
 @click.argument("model")
 @click.argument("source")
 @click.argument("sink")

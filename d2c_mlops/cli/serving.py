@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from d2c_mlops.cli import example, here, json_option, main, settings, show
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show
 
 if TYPE_CHECKING:
     from d2c_mlops.registry.versions import Version
@@ -26,7 +26,8 @@ beside_option = click.option(
     "d2c package demand --containerize --tag registry.example/demand:v3",
     "d2c package demand --containerize --base-image localhost/python:3.11 --opt network=host",
 )
-@main.command(section="Live")
+@section("Live")
+@main.command()
 @click.argument("model")
 @click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option("--containerize", is_flag=True, help="Build an image of the Bento as well.")
@@ -80,7 +81,8 @@ def package(
 
 
 @example("d2c serve demand", "d2c serve demand --port 8080", "d2c serve demand --with-challenger 4")
-@main.command(section="Live")
+@section("Live")
+@main.command()
 @click.argument("model")
 @click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option("--port", type=int, help="Port to listen on; default: service_port of the model's settings.")
