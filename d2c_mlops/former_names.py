@@ -279,6 +279,7 @@ PACKAGES: dict[str, str] = {
     "convert.plan": "convert.plan.plan",
     "convert.verify": "convert.verify.verify",
     "data.layouts": "data.layouts.discovery",
+    "data.simulate": "data.simulate.small",
     "data.sources": "data.sources.fetch",
     "models.forecasting": "models.forecasting.forecasting",
     "models.lead_scoring": "models.lead_scoring.lead_scoring",
