@@ -82,6 +82,15 @@ def test_the_address_of_the_repository_is_that_of_settings_ini_everywhere() -> N
         assert set(re.findall(r"https://(?:raw\.githubusercontent|github)\.com/([\w-]+/[\w-]+)", text)) == {owner}
 
 
+def test_readme_names_the_two_commands_that_do_all_the_set_up() -> None:
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for target in ("demo", "test"):
+        assert re.search(rf"^make {target}\b", readme, re.MULTILINE)
+        assert re.search(
+            rf"^({target}|{target} .*|.* {target}): \$\(READY\)|^{target} .*: \$\(READY\)", makefile, re.MULTILINE
+        )
+
+
 def test_readme_shows_its_pictures_on_other_sites_too() -> None:
     places = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text())
     assert len(places) >= 2
