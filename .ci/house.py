@@ -264,6 +264,14 @@ def names_are_plain() -> Iterator[str]:
         yield f"{count} vague names, {names.MOST} at most: name what the thing is (.ci/names.py lists the words)"
 
 
+def objects_keep_their_attributes() -> Iterator[str]:
+    """no object's attributes are written past its class, which would change frozen dataclasses"""
+    for file, tree in names.modules():
+        namespaces = file.relative_to(PACKAGE).as_posix() in names.NAMESPACES
+        for line in () if namespaces else names.changed_from_outside(tree):
+            yield f"{file.relative_to(ROOT)}:{line} changes an object's attributes: use dataclasses.replace or a field"
+
+
 def imports_are_listed() -> Iterator[str]:
     """what the package imports is listed in settings.ini, not only brought along by something else"""
     ini = ConfigParser(interpolation=None)
@@ -359,6 +367,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     folders_stay_small,
     no_imports_in_circles,
     names_are_plain,
+    objects_keep_their_attributes,
     imports_are_listed,
     commands_are_documented,
     readme_is_in_sync,

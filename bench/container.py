@@ -20,7 +20,7 @@ from deploy import written
 from machine import BASE, PYTHON, Podman, base_image, get, run, wait
 from team import team
 
-from d2c_mlops.serving.deploy import DeployPlan, Size
+from d2c_mlops.serving.deploy import DeployPlan, ReplicaSize
 from d2c_mlops.serving.local.server import free_port
 from d2c_mlops.serving.package.requirements import FORBIDDEN
 from d2c_mlops.serving.paths import service_environment
@@ -137,7 +137,7 @@ def hardened(podman: Podman, name: str, secrets: list[str]) -> Iterator[Aim]:
     yield Aim("no key, no hash of one and no log secret is in the image", kinds, not leaked)
 
 
-def service(podman: Podman, made: dict, size: Size, secrets: list[str]) -> Iterator[Aim]:
+def service(podman: Podman, made: dict, size: ReplicaSize, secrets: list[str]) -> Iterator[Aim]:
     """Run the image as a platform would and ask it."""
     token, probe = secrets[:2]
     file = Path("d2c_store/serving/keys.json")
@@ -240,7 +240,7 @@ def main() -> int:
         aims += said_aloud(refuses_mlflow())
         load = json.loads(d2c("loadtest", MODEL, "--version", 1, "--seconds", 5, "--json").stdout)
         told = json.loads(d2c("deploy", MODEL, "--version", 1, "--to", "kubernetes", "--json").stdout)
-        size = Size(**told["size"])
+        size = ReplicaSize(**told["size"])
         right = told["load"] == load and load["service_mb"] <= size.memory_mb <= load["service_mb"] + 1
         said = f"peak {load['service_mb']} MB, {load['cpu_ms']} ms a request; manifests ask for {size.memory_mb} MB"
         aims.append(Aim("limits of the manifests are those of the load test", said, right))

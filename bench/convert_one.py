@@ -147,7 +147,7 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
     from d2c_mlops.convert.write.model import TRAININGS
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.models.core.contract import to_records
-    from d2c_mlops.registry.promotion_history import live
+    from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import load_version
     from d2c_mlops.runs.execution.execute import run
     from d2c_mlops.serving.rollout.promotion import promote
@@ -160,7 +160,7 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
         print("the notebook does not run on record", getattr(ended, "error", ""))
         return False
     promote(name, settings, by="bench", reason="measured", override=True)
-    version = live(Ledger.of(settings), name)
+    version = live_version(Ledger.of(settings), name)
     model = load_version(version, settings)
     os.chdir(root)
     module = importlib.import_module(written.module)

@@ -27,7 +27,7 @@ from sqlalchemy import select
 
 from d2c_mlops.ledger.schema import runs, slot_events, slots
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution.slots import add, known_jobs
+from d2c_mlops.runs.execution.slots import add_slots, known_jobs
 from d2c_mlops.runs.run_events import RUN_ID
 
 AWAY = 60  # seconds
@@ -110,7 +110,9 @@ def torture(trial: Trial, trials: int) -> None:
     trial.daemons = [trial.start(), trial.start()]
     for number in range(trials):
         job, slot = random.choice(JOBS), first + timedelta(seconds=number)
-        trial.ledger.insist(lambda j=job, s=slot: add(trial.ledger, j, {s: ("waiting", "trial")}, datetime.now(UTC)))
+        trial.ledger.insist(
+            lambda j=job, s=slot: add_slots(trial.ledger, j, {s: ("waiting", "trial")}, datetime.now(UTC))
+        )
         trial.wanted.append((job, slot))
         time.sleep(random.uniform(0, 4))
         trial.kill()

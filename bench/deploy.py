@@ -12,12 +12,12 @@ import yaml
 from aims import Aim, close
 from exports import workflows
 
-from d2c_mlops.serving.deploy import Deciding, DeployPlan, Size, deploy
+from d2c_mlops.serving.deploy import DecisionServicePlan, DeployPlan, ReplicaSize, deploy
 
 TOOLS = Path(__file__).resolve().parents[1] / ".bench/exports/bin"
 ABORTED = "D2CRolloutAborted"
 KUBERNETES = ("1.31", "1.33")  # versions whose published schemas are asked
-PLAN = DeployPlan("lead_scoring", 3, "registry.example/lead_scoring:v3", Size())
+PLAN = DeployPlan("lead_scoring", 3, "registry.example/lead_scoring:v3", ReplicaSize())
 
 
 def main() -> int:
@@ -30,7 +30,9 @@ def written(plan: DeployPlan) -> list[Aim]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         cluster = deploy(plan, "kubernetes", folder / "kubernetes")
-        team = deploy(replace(plan, deciding=Deciding(3100, ("LINKS",), ("HOOK",))), "compose", folder / "compose")
+        team = deploy(
+            replace(plan, deciding=DecisionServicePlan(3100, ("LINKS",), ("HOOK",))), "compose", folder / "compose"
+        )
         manifests = [path for path in cluster if path.parent.name != "prometheus"]
         validator = TOOLS / "kubernetes-validate"
         aims = [

@@ -34,13 +34,13 @@ from uvicorn.server import ServerState
 
 from d2c_mlops.convert.check.check import rules
 from d2c_mlops.convert.check.rule import subject_of
-from d2c_mlops.decisions.rules import DecisionRule, Unknown
+from d2c_mlops.decisions.rules import DecisionRule, NotEvaluable
 from d2c_mlops.errors import D2CError
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.serving.app.app import Served, create_app
-from d2c_mlops.serving.http.uvicorn_protocol import Wire
+from d2c_mlops.serving.app.app import ServedModel, create_app
+from d2c_mlops.serving.http.uvicorn_protocol import FastHttpProtocol
 from d2c_mlops.settings import load
 
 SEED = 20_261_129
@@ -137,16 +137,18 @@ class Line(asyncio.Transport):
 def http_reader() -> Callable[[bytes], None]:
     """Return what gives bytes to the server's protocol and the application behind it. Raises AssertionError for a 5xx."""
     model = Lead()
-    served = Served(model, "leads", 7, {}, RECORD)
+    served = ServedModel(model, "leads", 7, {}, RECORD)
     app = create_app(lambda: served)
     app.settings = app.keeping.settings.__class__(read_seconds=0.05)
-    config = uvicorn.Config(app, log_level="critical", lifespan="off", http=Wire, ws="none", access_log=False)
+    config = uvicorn.Config(
+        app, log_level="critical", lifespan="off", http=FastHttpProtocol, ws="none", access_log=False
+    )
     config.load()
     loop = asyncio.new_event_loop()
 
     async def exchange(data: bytes) -> bytes:
         line, state = Line(), ServerState()
-        protocol = Wire(config=config, server_state=state, app_state={}, _loop=loop)
+        protocol = FastHttpProtocol(config=config, server_state=state, app_state={}, _loop=loop)
         protocol.connection_made(line)
         for start in range(0, len(data), 65_536):
             if not line.ended:
@@ -182,7 +184,7 @@ def rule_reader() -> Callable[[bytes], None]:
     def read(data: bytes) -> None:
         rule = DecisionRule.of(data.decode("utf-8", "replace"), "[decisions:price] auto")
         for values in ({"price": 3.0}, {"price": None}, {"price": "²"}, {"price": 1e308}):
-            with contextlib.suppress(Unknown):  # neither true nor false
+            with contextlib.suppress(NotEvaluable):  # neither true nor false
                 assert rule.holds({"stock": 5}, values) in (True, False)
 
     return read

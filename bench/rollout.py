@@ -25,18 +25,18 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import new_model, register
-from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.app.app import ServiceContext, create_app
 from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.log.collect import collect
-from d2c_mlops.serving.predict.predictor import Served
-from d2c_mlops.serving.rollout.commands import abort, finish, rollout
-from d2c_mlops.serving.rollout.counters import Tally
-from d2c_mlops.serving.rollout.history import place_of
+from d2c_mlops.serving.predict.predictor import ServedModel
+from d2c_mlops.serving.rollout.commands import abort, promote_challenger, rollout
+from d2c_mlops.serving.rollout.counters import RolloutCounters
+from d2c_mlops.serving.rollout.history import state_file_of
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.serving.rollout.state_file import Rollout
-from d2c_mlops.serving.rollout.status import standing, workers
-from d2c_mlops.serving.rollout.variants import Split
-from d2c_mlops.serving.rollout.watcher import Watcher
+from d2c_mlops.serving.rollout.status import rollout_status, workers
+from d2c_mlops.serving.rollout.variants import ShareRollout
+from d2c_mlops.serving.rollout.watcher import RolloutWatcher
 from d2c_mlops.settings import RolloutSettings, Settings, load
 
 MODEL = "ranking"
@@ -171,7 +171,7 @@ def under_load(settings: Settings) -> Iterator[Aim]:
             begun = time.monotonic()
             act()
             time.sleep(max(0.0, 6.0 - (time.monotonic() - begun)))
-            now = standing(MODEL, settings).rollout
+            now = rollout_status(MODEL, settings).rollout
             assert now is not None
             return clients.until(begun, by(now))
 
@@ -189,18 +189,18 @@ def under_load(settings: Settings) -> Iterator[Aim]:
         time.sleep(6.0)
         returned = sum(version == 2 for at, _, version, _ in clients.seen if at >= begun)
         asked = sum(at >= begun for at, *_ in clients.seen)
-        unheard = standing(MODEL, settings).figures["challenger"]["answers"]
+        unheard = rollout_status(MODEL, settings).figures["challenger"]["answers"]
         yield Aim(
             "a shadow is never returned",
             f"{returned} of {asked} answers; it answered {unheard} unheard",
             returned == 0 and unheard > 0,
         )
-        seconds = change(partial(finish, MODEL, settings, override=True, by="bench", reason="bench"))
+        seconds = change(partial(promote_challenger, MODEL, settings, override=True, by="bench", reason="bench"))
         yield Aim("promote swaps without a restart in < 5 s", f"{seconds:.2f} s from the command on", seconds < 5.0)
         yield Aim(
             "no request under all of that failed", f"{len(clients.wrong)} of {len(clients.seen)}", not clients.wrong
         )
-    folder = place_of(MODEL, settings)[1].parents[1] / "log"
+    folder = state_file_of(MODEL, settings)[1].parents[1] / "log"
     found = collect(Ledger.of(settings), folder)
     logged = found.new_predictions
     yield Aim(
@@ -215,7 +215,7 @@ def guarded(folder: Path, number: int, what: str, reason: str, **params: object)
     settings = trained(folder, MODEL, number - 1.0, **params)
     with running_after(settings) as urls, Hammer(urls) as clients:
         begun = time.monotonic()
-        while standing(MODEL, settings).going and time.monotonic() - begun < 20:
+        while rollout_status(MODEL, settings).going and time.monotonic() - begun < 20:
             time.sleep(0.1)
         seconds = time.monotonic() - begun
         time.sleep(2.0)
@@ -223,7 +223,7 @@ def guarded(folder: Path, number: int, what: str, reason: str, **params: object)
         left = sum(
             version == number or variant == "challenger" for at, _, version, variant in clients.seen if at >= since
         )
-    told = standing(MODEL, settings).events[-1]
+    told = rollout_status(MODEL, settings).events[-1]
     said = f"after {seconds:.1f} s, {len(clients.wrong)} of {len(clients.seen)} requests failed: {told.reason}"
     met = told.by == "service" and told.reason.startswith(reason) and left == 0 and not clients.wrong
     yield Aim(f"a version that {what} is taken out by the service itself, unnoticed", said, met and seconds < 15)
@@ -243,15 +243,21 @@ def cost() -> Iterator[Aim]:
     sys.path.insert(0, str(Path(__file__).parent))
     from ranker import Ranking
 
-    sides = {n: Served(Ranking(n - 1.0), MODEL, n, {}, {}) for n in (1, 2)}
-    held: list[Served] = [sides[1]]
+    sides = {n: ServedModel(Ranking(n - 1.0), MODEL, n, {}, {}) for n in (1, 2)}
+    held: list[ServedModel] = [sides[1]]
     with TemporaryDirectory() as name:
-        watcher = Watcher(sides, 1, lambda served: held.__setitem__(0, served), Metrics(), Path(name) / "rollout.json")
-    split = Split.of(
-        sides[1], sides[2], Rollout(MODEL, 1, 2, "share", 0.1, "2", guards=RolloutSettings()), Tally(), Metrics()
+        watcher = RolloutWatcher(
+            sides, 1, lambda served: held.__setitem__(0, served), Metrics(), Path(name) / "rollout.json"
+        )
+    split = ShareRollout.of(
+        sides[1],
+        sides[2],
+        Rollout(MODEL, 1, 2, "share", 0.1, "2", guards=RolloutSettings()),
+        RolloutCounters(),
+        Metrics(),
     )
-    apps = {"alone": create_app(lambda: sides[1], Keeping()), "with a challenger, no rollout": create_app(lambda: held[0], Keeping()),
-            "at 10 %": create_app(lambda: split, Keeping())}  # fmt: skip
+    apps = {"alone": create_app(lambda: sides[1], ServiceContext()), "with a challenger, no rollout": create_app(lambda: held[0], ServiceContext()),
+            "at 10 %": create_app(lambda: split, ServiceContext())}  # fmt: skip
     bodies = {n: orjson.dumps({"records": [{"customer_id": key} for key in KEYS[:n]]}) for n in (1, 100)}
     rows, times = [], {}
     for count, body in bodies.items():

@@ -23,7 +23,7 @@ from sqlalchemy import insert, select
 
 from d2c_mlops.ledger.schema import runs, slots
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution.slots import add, known_jobs, running
+from d2c_mlops.runs.execution.slots import add_slots, known_jobs, running_slots
 
 BIN = Path(sys.executable).parent
 CADENCES = ("daily at {h:02}:{m:02}", "weekly on Monday {h:02}:{m:02}", "monthly on 1 {h:02}:{m:02}", "{m} {h} * * 1-5")
@@ -126,11 +126,11 @@ def dispatched(ledger: Ledger, count: int) -> list[float]:
     """Return the seconds from when slots are due to when their runs start, at random moments, some at a time."""
     wanted = []
     for number in range(count):
-        while len(running(ledger)) >= 4:  # half of the room: a queue is no latency
+        while len(running_slots(ledger)) >= 4:  # half of the room: a queue is no latency
             time.sleep(0.5)
         now = datetime.now(UTC)
         slot = now + timedelta(seconds=random.uniform(0.1, 1.0))
-        add(ledger, f"job{number % 1000}", {slot: ("waiting", "bench")}, now)
+        add_slots(ledger, f"job{number % 1000}", {slot: ("waiting", "bench")}, now)
         wanted.append(slot)
         time.sleep(random.uniform(1.0, 4.0))
     limit = time.monotonic() + 120

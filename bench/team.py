@@ -21,10 +21,10 @@ import yaml
 from aims import Aim
 from machine import BASE, HERE, Podman, get, run, wait
 
-from d2c_mlops.decisions.server import deployed
+from d2c_mlops.decisions.server import deployment
 from d2c_mlops.serving.deploy import DeployPlan, deploy
 from d2c_mlops.serving.local.server import check_port
-from d2c_mlops.serving.package.requirements import closure
+from d2c_mlops.serving.package.requirements import transitive_versions
 from d2c_mlops.settings import load
 
 NOBODY = getpwnam("nobody")  # PostgreSQL does not run as root, and wants a user that has a name
@@ -48,7 +48,7 @@ def team(podman: Podman, plan: DeployPlan, train: str) -> Iterator[Aim]:
         project=("requirements.txt", "settings.ini", "nbs", "shop"),
         context="..",
         place="team",
-        deciding=deployed(load()),
+        deciding=deployment(load()),
     )
     deploy(plan, "compose", folder)
     text = (folder / "compose.yaml").read_text()
@@ -173,7 +173,7 @@ def notebook() -> None:
 def build(folder: Path) -> None:
     """Build the project's image; our own wheel is not on an index yet."""
     wheels = Path("wheels").resolve()
-    pins = [f"{name}=={version}" for name, version in closure(["d2c-mlops"]).items()]
+    pins = [f"{name}=={version}" for name, version in transitive_versions(["d2c-mlops"]).items()]
     Path("requirements.txt").write_text("\n".join(["--find-links /wheels", *pins, ""]))
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", wheels, HERE.parent)
     run("buildah", "build", "--tag", IMAGE, "--pull=false", "--network", "host", "--volume", f"{wheels}:/wheels:ro",

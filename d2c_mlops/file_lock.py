@@ -1,4 +1,4 @@
-"""One writer at a time, among processes that share a folder."""
+"""Lock for processes that write to the same folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from d2c_mlops.private_files import private_file, private_folder
 
 @contextmanager
 def lock(folder: Path, what: str, timeout: float) -> Iterator[None]:
-    """Hold the only right to write in `folder`; raises Temporary after `timeout` seconds of waiting.
+    """Lock `folder` for writing. Raises Temporary after `timeout` seconds of waiting.
 
     The lock is the kernel's: it is gone when the process that holds it is, kill -9 included.
     """

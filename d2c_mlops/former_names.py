@@ -154,6 +154,15 @@ MODULES: dict[str, str] = {
     "data.shopify_refunds": "data.layouts.shopify_refunds",
     "data.shopify_rows": "data.layouts.shopify_rows",
     "data.text_encoding": "data.sources.text_encoding",
+    "decisions.applying": "decisions.apply",
+    "decisions.counts": "decisions.request_metrics",
+    "decisions.deciding": "decisions.verdicts",
+    "decisions.telling": "decisions.notifications",
+    "decisions.turn": "decisions.cycle",
+    "decisions.words": "decisions.wording",
+    "demo.asking": "demo.http_check",
+    "demo.revival": "demo.old_notebook",
+    "demo.walk": "demo.demo",
     "lifetimes": "parent_death",
     "locks": "file_lock",
     "models.additive": "models.lead_scoring.additive",
@@ -192,11 +201,13 @@ MODULES: dict[str, str] = {
     "models.statistical": "models.converted.statistical",
     "models.treatments": "models.segmentation.treatments",
     "options": "settings.schema",
-    "runs.ahead": "runs.schedule.ahead",
+    "registry.gate_question": "registry.candidate",
+    "runs.ahead": "runs.schedule.clock_changes",
     "runs.cadence": "runs.schedule.cadence",
     "runs.client": "runs.execution.client",
     "runs.environments": "runs.execution.environments",
     "runs.execute": "runs.execution.execute",
+    "runs.execution.printed": "runs.execution.cell_output",
     "runs.failures": "runs.execution.failures",
     "runs.jobs": "runs.schedule.jobs",
     "runs.kernel_setup": "runs.execution.kernel_setup",
@@ -207,12 +218,15 @@ MODULES: dict[str, str] = {
     "runs.page": "runs.execution.page",
     "runs.page_body": "runs.execution.page_body",
     "runs.parameter_types": "runs.parameters.types",
-    "runs.printed": "runs.execution.printed",
+    "runs.printed": "runs.execution.cell_output",
     "runs.processes": "runs.execution.processes",
     "runs.pulse": "runs.execution.leases",
     "runs.records": "runs.execution.records",
     "runs.redaction": "runs.secrets.redaction",
-    "runs.reread": "runs.schedule.reread",
+    "runs.reread": "runs.schedule.reload_settings",
+    "runs.schedule.ahead": "runs.schedule.clock_changes",
+    "runs.schedule.reread": "runs.schedule.reload_settings",
+    "runs.schedule.waits": "runs.schedule.dependencies",
     "runs.scratch": "runs.execution.scratch",
     "runs.slot_parameters": "runs.schedule.slot_parameters",
     "runs.slot_run": "runs.schedule.slot_run",
@@ -220,7 +234,7 @@ MODULES: dict[str, str] = {
     "runs.stages": "runs.execution.stages",
     "runs.supervise": "runs.execution.supervise",
     "runs.values": "runs.recording",
-    "runs.waits": "runs.schedule.waits",
+    "runs.waits": "runs.schedule.dependencies",
     "runs.worker": "runs.execution.worker",
     "serving.answering": "serving.predict.predictor",
     "serving.bento": "serving.package.bento",
@@ -293,10 +307,25 @@ PACKAGES: dict[str, str] = {
     "serving.http": "serving.http.messages",
     "serving.rollout": "serving.rollout.state_file",
 }
-# Classes that a project's own evaluators and targets are written with, by module: former name: present one.
+# Classes, functions and constants that a project's own evaluators, targets, sinks and runbooks use, by module: former name: present one.
 CLASSES: dict[str, dict[str, str]] = {
-    "decisions.targets": {"Outcome": "ApplyOutcome", "Target": "DecisionTarget"},
-    "registry.evaluators": {"Trial": "EvaluationTrial"},
+    "decisions.cycle": {"Turn": "CycleReport", "turn": "run_cycle"},
+    "decisions.stats": {"Stats": "DecisionStats", "stats": "decision_stats"},
+    "runs.recording": {"tell": "append_event"},
+    "serving.batch.sinks": {"Out": "BatchWriter", "Written": "WriteCounts"},
+    "decisions.targets": {
+        "Hook": "WebHookTarget",
+        "Outcome": "ApplyOutcome",
+        "SqlTable": "SqlTableTarget",
+        "Target": "DecisionTarget",
+    },
+    "registry.evaluators": {
+        "CAME": "ACTUAL",
+        "Trial": "EvaluationTrial",
+        "answers_of": "predict_shuffled",
+        "apart": "in_own_process",
+        "multiplied": "multiply_numbers",
+    },
 }
 ROOT = __package__ or "d2c_mlops"
 FOLDER = Path(__file__).parent
@@ -349,7 +378,7 @@ def attribute(package: str, name: str) -> Any:
 
 
 def renamed_class(module: str, name: str) -> Any:
-    """Return the class of a module that had another name before. Raises AttributeError."""
+    """Return the class, function or constant of a module that had another name before. Raises AttributeError."""
     present = CLASSES[module.removeprefix(f"{ROOT}.")].get(name)
     if present is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")

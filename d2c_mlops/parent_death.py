@@ -1,4 +1,4 @@
-"""Tie the life of a process to the life of the one that started it."""
+"""End a process when its parent process ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Ask Linux to end this process when the thread that started it is gone, kill -9 included; elsewhere do nothing.
+    """Ask Linux to end this process when the thread that started it ends, also by kill -9; no effect on other systems.
 
     With `parent`, the process number of who started it, end at once when that one is gone already.
     """

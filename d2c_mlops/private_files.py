@@ -1,4 +1,4 @@
-"""Files that only the user who runs d2c can read, or the group of a store that was set up for one, whatever the umask is."""
+"""Private files: readable only by the current user, or by the group of a shared store, whatever the umask is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GROUP_FOLDER, GROUP_FILE = 0o2770, 0o660
 
 
 def is_shared(folder: Path) -> bool:
-    """Return whether a folder, or the nearest above that exists, is a group's: `chgrp GROUP FOLDER; chmod 2770 FOLDER`."""
+    """Return whether a folder, or the nearest existing one above it, is shared by a group: `chgrp GROUP FOLDER; chmod 2770 FOLDER`."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     mode = folder.stat().st_mode
@@ -20,7 +20,7 @@ def is_shared(folder: Path) -> bool:
 
 
 def private_folder(folder: Path) -> None:
-    """Create a folder and those above it that are missing, closed to others; one that exists stays as it is."""
+    """Create a private folder and missing folders above it; an existing folder is not changed."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -37,7 +37,7 @@ def file_mode(file: Path) -> int:
 
 
 def private_file(file: Path) -> None:
-    """Create an empty file, closed to others, in a private folder; one that exists stays as it is."""
+    """Create an empty private file in a private folder; an existing file is not changed."""
     private_folder(file.parent)
     with suppress(FileExistsError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE))
@@ -45,7 +45,7 @@ def private_file(file: Path) -> None:
 
 
 def tighten(folder: Path) -> None:
-    """Close a folder and all that is in it to others; links are not followed, and files of other users stay as they are."""
+    """Make a folder and its contents private; links are not followed, and files of other users are not changed."""
     others = 0o007 if is_shared(folder) else 0o077
     for root, _, names in os.walk(folder, topdown=False):
         for path in (*(Path(root, name) for name in names), Path(root)):
@@ -56,7 +56,7 @@ def tighten(folder: Path) -> None:
 
 
 def tighten_store(store: Path, project: Path) -> None:
-    """Close a store that was open to others, with all that is in it; a store that holds the project is left as it is."""
+    """Make a store and its contents private; a store that contains the project is not changed."""
     if not store.is_dir() or project.is_relative_to(store):
         return
     found = store.stat()

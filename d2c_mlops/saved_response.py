@@ -1,4 +1,4 @@
-"""What a web server answered, read from the file into which it was downloaded."""
+"""The response of a web server, read from its downloaded file."""
 
 from __future__ import annotations
 

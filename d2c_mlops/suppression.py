@@ -1,4 +1,4 @@
-"""People who were forgotten: the list of keyed hashes that ingest honours, and what becomes of their rows."""
+"""Suppression list: keyed hashes of forgotten people, and how ingest treats their rows."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ ID_COLUMNS = {"customers": "customer_id", "orders": "customer_id", "leads": "lea
 
 
 def canonical(value: str) -> str:
-    """Return an identifier as it is compared: without surrounding blanks, and e-mail addresses in small letters."""
+    """Return an identifier in its canonical form: without surrounding blanks, e-mail addresses in lower case."""
     text = value.strip()
     return text.casefold() if "@" in text else text
 
 
 def identifier(value: Any, name: str = "") -> str | None:
-    """Return a JSON value as the identifier of a person that it may be; None where it cannot be one.
+    """Return a JSON value as a canonical identifier; None if it cannot be the identifier of a person.
 
     A number, also one written as text, is one only under a name such as customer_id, key or subject: a count or another
     thing's number may be equal to it.
@@ -60,13 +60,13 @@ def keyed_hash(key: bytes, text: str) -> str:
 
 
 def pseudonym(key: bytes, text: str) -> str:
-    """Return what stands in place of an identifier: the same for the same one, and nobody without the key finds it by trying."""
+    """Return the pseudonym of an identifier: always the same, and not computable without the key."""
     return PREFIX + keyed_hash(key, f"pseudonym {canonical(text)}")[:20]
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What happens to whose rows: keyed hashes of identifiers, each with its mode, or identifiers themselves."""
+    """Forgotten people: keyed hashes of identifiers, each with its mode, or identifiers themselves."""
 
     key: bytes
     modes: Mapping[str, str]  # of keyed hashes: erase or pseudonymise
@@ -75,7 +75,7 @@ class Forgotten:
     known: dict[str, str | None] = field(default_factory=dict, compare=False)
 
     def mode(self, value: Any, name: str = "customer_id") -> str | None:
-        """Return what is to be done about a value; None where it is nobody who was forgotten."""
+        """Return the mode for a value; None if it does not identify a forgotten person."""
         text = identifier(value, name)
         if text is None:
             return None
@@ -84,7 +84,7 @@ class Forgotten:
         return self.known[text]
 
     def pseudonym(self, value: str) -> str:
-        """Return what stands in place of an identifier."""
+        """Return the replacement of an identifier."""
         return pseudonym(self.key, value)
 
     def is_gone(self, order: str) -> bool:
@@ -98,7 +98,7 @@ def order_hash(key: bytes, dataset: str, order: str) -> str:
 
 
 def add_orders(store: Path, key: bytes, dataset: str, orders: Iterable[str]) -> None:
-    """Remember orders that were erased, so that lines of theirs are left out which come without them later."""
+    """Record erased orders, so that later order lines without their order are skipped, too."""
     file = store / FOLDER / ORDERS_FILE
     there = set(file.read_text(encoding="ascii").split()) if file.exists() else set()
     new = sorted({order_hash(key, dataset, order) for order in orders} - there)
@@ -109,7 +109,7 @@ def add_orders(store: Path, key: bytes, dataset: str, orders: Iterable[str]) -> 
 
 
 def read_entries(store: Path) -> list[dict[str, Any]]:
-    """Return the entries of the list; an empty list where nobody was forgotten."""
+    """Return the entries of the list; empty if nobody was forgotten."""
     file = store / FOLDER / LIST_FILE
     if not file.exists():
         return []
@@ -118,20 +118,20 @@ def read_entries(store: Path) -> list[dict[str, Any]]:
 
 
 def read_key(store: Path) -> bytes:
-    """Return the key of the hashes. Raises UsageError when it is not there although there is a list."""
+    """Return the key of the hashes. Raises UsageError if there is a list without a key."""
     file = store / FOLDER / KEY_FILE
     try:
         return bytes.fromhex(file.read_text(encoding="utf-8").strip())
     except (OSError, ValueError):
         raise UsageError(
-            "the key of the list of forgotten customers cannot be read: nobody can tell whose rows to leave out",
+            "the key of the list of forgotten customers cannot be read, so their rows cannot be skipped",
             where=str(file),
             next="copy it from a backup of the store",
         ) from None
 
 
 def forgotten(store: Path, dataset: str) -> Forgotten | None:
-    """Return who was forgotten in a dataset; None where nobody was. Raises UsageError without the list's key."""
+    """Return the forgotten people of a dataset; None if there are none. Raises UsageError without the list's key."""
     entries = [e for e in read_entries(store) if not e.get("datasets") or dataset in e["datasets"]]
     if not entries:
         return None
@@ -191,7 +191,7 @@ def _stand_in(value: str, who: Forgotten, table: str) -> str:
 
 
 def members(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the plain values in a JSON value, at any depth, with the name of the member that each is in."""
+    """Yield the plain values in a JSON value, at any depth, with the names of their members."""
     if isinstance(value, dict):
         for member, inner in value.items():
             yield from members(inner, member)
@@ -203,7 +203,7 @@ def members(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def fields_of(text: Any) -> Any:
-    """Return the JSON object in a cell; an empty one where there is none."""
+    """Return the JSON object in a cell; empty if there is none."""
     try:
         return json.loads(text)
     except (TypeError, ValueError):
@@ -216,7 +216,7 @@ def _mode_of_fields(text: str, who: Forgotten) -> str | None:
 
 
 def _plain_fields(text: str, who: Forgotten) -> str:
-    """Return the fields of a person's lead without identifiers, and without texts whose name says that they are personal."""
+    """Return the fields of a person's lead without identifiers and without texts that are personal by their names."""
     made = {
         name: value
         for name, value in fields_of(text).items()
@@ -234,7 +234,7 @@ def _plain(value: Any, who: Forgotten, name: str = "") -> Any:
 
 
 def _scrub_objects(frame: pd.DataFrame, column: str, who: Forgotten) -> Scrubbed:
-    """Return a frame in which values of JSON objects that name forgotten people are pseudonyms."""
+    """Return a frame in which identifiers of forgotten people in JSON objects are pseudonyms."""
     hits = _modes(frame[column], lambda text: _mode_of_fields(text, who)).notna()
     if not hits.any():
         return frame, Counter()
@@ -254,7 +254,7 @@ ORDER = ("customers", "orders", "order_lines", "leads", "sales_totals")  # order
 def leave_out(
     frames: Mapping[str, pd.DataFrame], store: Path, dataset: str
 ) -> tuple[dict[str, pd.DataFrame], Sequence[str]]:
-    """Return validated tables without the people who were forgotten in a dataset, and notes with the number of rows.
+    """Return validated tables without the forgotten people of a dataset, and notes with the numbers of rows.
 
     Raises UsageError without the key of the list.
     """

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.model import load as load_model
 from d2c_mlops.registry.artifacts import client
-from d2c_mlops.registry.clean_process import perform
+from d2c_mlops.registry.clean_process import run_task
 from d2c_mlops.settings import Settings, load
 
 # The same examples each time, so that a run can be repeated; HYPOTHESIS_PROFILE=explore looks for new ones.
@@ -85,7 +85,9 @@ def read_again(folder: Path, package: str) -> str:
 def gate_in_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the gate find its evidence in this process, which saves seconds, unless the test asks for `clean_process`."""
     if "clean_process" not in request.fixturenames:
-        monkeypatch.setattr("d2c_mlops.registry.evidence._find_out", lambda tasks, _: [perform(task) for task in tasks])
+        monkeypatch.setattr(
+            "d2c_mlops.registry.evidence._run_clean_process", lambda tasks, _: [run_task(task) for task in tasks]
+        )
         monkeypatch.setattr("d2c_mlops.models.core.conformance.elsewhere", read_again)
 
 

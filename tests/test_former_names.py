@@ -63,3 +63,14 @@ print(cadence.__name__, cadence.WHOSE)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split(maxsplit=1) == ["d2c_mlops.runs.cadence", "of the Bento\n"], done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module, names in former_names.CLASSES.items() for name in names]
+)
+def test_a_class_or_function_is_found_by_its_former_name(module: str, name: str) -> None:
+    holder = importlib.import_module(f"d2c_mlops.{module}")
+    with pytest.warns(DeprecationWarning, match=f"{module}.{name} is now"):
+        assert getattr(holder, name) is getattr(holder, former_names.CLASSES[module][name])
+    with pytest.raises(AttributeError):
+        getattr(holder, f"No{name}")

@@ -16,8 +16,8 @@ from d2c_mlops.data.store import write, write_atomic
 from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.private_files import private_file, private_folder, tighten, tighten_store
-from d2c_mlops.serving.batch.webhook_sink import Sent
-from d2c_mlops.serving.http.idempotency import Kept
+from d2c_mlops.serving.batch.webhook_sink import DeliveryLog
+from d2c_mlops.serving.http.idempotency import IdempotencyStore
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.settings import Settings
 from support.training import train
@@ -54,9 +54,9 @@ def test_logs_kept_answers_and_the_outbox_are_closed_to_others(umask: int, tmp_p
     store = tmp_path / "store"
     book = Logbook(store / "serving" / "demand" / "log")
     assert book.append(b'{"a": 1}')
-    kept = Kept(store / "serving" / "demand" / "kept.db")
+    kept = IdempotencyStore(store / "serving" / "demand" / "kept.db")
     private_folder(store / "outbox")
-    sent = Sent(store / "outbox" / "a.db", "demand")
+    sent = DeliveryLog(store / "outbox" / "a.db", "demand")
     assert open_to_others(store) == []
     for each in (book, kept, sent):
         each.close()

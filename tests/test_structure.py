@@ -52,6 +52,37 @@ def test_vague_names_are_counted_once_a_function_and_attributes_are_not() -> Non
     assert sorted(bound(tree)) == ["each", "found", "one", "row"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vars(pair)['mask'] = None",
+        "vars(pair)['count'] += 1",
+        "vars(a)['x'], vars(b)['x'] = 1, 2",
+        "vars(pair).update(counted=False)",
+        "vars(pair).pop('estimates', None)",
+        "del vars(pair)['mask']",
+        "pair.__dict__['mask'] = None",
+        "pair.__dict__.setdefault('mask', None)",
+        "pair.__dict__ |= {'mask': None}",
+        "object.__setattr__(pair, 'mask', None)",
+        "values = vars(pair)\nvalues['mask'] = None",
+    ],
+)
+def test_attributes_that_are_written_past_their_class_are_found(line: str) -> None:
+    import ast
+
+    assert len(list(script("names").changed_from_outside(ast.parse(line)))) >= 1
+
+
+@pytest.mark.parametrize(
+    "line", ["rows = dict(vars(pair))", "vars(pair)['mask']", "vars()['x'] = 1", "pair.mask = None", "row.update(a=1)"]
+)
+def test_attributes_that_are_read_or_set_in_the_open_are_left_alone(line: str) -> None:
+    import ast
+
+    assert not list(script("names").changed_from_outside(ast.parse(line)))
+
+
 def test_every_module_that_the_service_imports_enters_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
     imports = script("structure").graph()

@@ -26,15 +26,15 @@ def collect(folder: Path | None, as_json: bool) -> None:
     """
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.serving.log.collect import collect as load
-    from d2c_mlops.serving.log.collect import folders
-    from d2c_mlops.serving.rollout.history import settle
+    from d2c_mlops.serving.log.collect import log_folders
+    from d2c_mlops.serving.rollout.history import record_all_aborts
 
     config = settings()
-    log_folders = folders(config, folder)
+    chosen_folders = log_folders(config, folder)
     ledger = Ledger.of(config)
-    counts_by_folder = {str(log_folder): load(ledger, log_folder).to_dict() for log_folder in log_folders}
+    counts_by_folder = {str(log_folder): load(ledger, log_folder).to_dict() for log_folder in chosen_folders}
     if any(counts["new_aborts"] for counts in counts_by_folder.values()):
-        settle(ledger, config)
+        record_all_aborts(ledger, config)
     if as_json:
         return show(counts_by_folder)
     for log_folder, counts in counts_by_folder.items():

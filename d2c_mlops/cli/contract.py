@@ -125,9 +125,9 @@ def check(model: str, url: str, number: int | None, key: str | None, as_json: bo
     invalid request, a request without an API key, and metrics. Requests are probes with an invented record key: no decisions are made from
     their predictions. If the service would treat them as requests of a real caller, no prediction is requested.
     """
-    from d2c_mlops.serving.local.contract_check import smoke
+    from d2c_mlops.serving.local.contract_check import check_service
 
-    checks = smoke(url, _contract(model, number), number, key or "")
+    checks = check_service(url, _contract(model, number), number, key or "")
     broken = [result for result in checks if not result.holds]
     if not as_json:
         for result in checks:

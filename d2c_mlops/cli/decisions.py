@@ -11,9 +11,9 @@ from d2c_mlops.cli import example, json_option, main, section, settings, show, t
 from d2c_mlops.errors import DataRefused, UsageError
 
 if TYPE_CHECKING:
+    from d2c_mlops.decisions.cycle import CycleReport
     from d2c_mlops.decisions.records import Decision
-    from d2c_mlops.decisions.turn import Turn
-    from d2c_mlops.decisions.words import Words
+    from d2c_mlops.decisions.wording import Wording
     from d2c_mlops.ledger.store import Ledger
 
 by_option = click.option("--by", metavar="NAME", help="Who decides; default: the current user.")
@@ -66,24 +66,25 @@ def list_decisions(model: str | None, statuses: tuple[str, ...], every: bool, li
 def show_decision(id: str, as_json: bool) -> None:
     """Show a decision: its prediction, its policy and its history. ID may be the start of the id."""
     from d2c_mlops.decisions.pages import reason_of
-    from d2c_mlops.decisions.records import basis, events, find
-    from d2c_mlops.decisions.words import shown
+    from d2c_mlops.decisions.records import events, find_decision, prediction_of
+    from d2c_mlops.decisions.wording import display_value
 
     ledger = _ledger()
-    decision = find(ledger, id)
-    base, happened = basis(ledger, decision), events(ledger, decision)
+    decision = find_decision(ledger, id)
+    base, happened = prediction_of(ledger, decision), events(ledger, decision)
     if as_json:
         return show(decision.to_dict() | base | {"events": happened})
     words = _words(ledger, [decision])[decision.model, decision.version]
     click.secho(f"{decision.model} version {decision.version}, {decision.title}: {_value(decision, words)}", bold=True)
-    proposed = shown(decision.proposed, words.field(decision.field, "outputs"))
+    proposed = display_value(decision.proposed, words.field(decision.field, "outputs"))
     edited = f", {proposed} was proposed" if decision.edited is not None else ""
     click.echo(
         f"{decision.status}{edited}; {reason_of(decision, words)}" + (f"; {decision.error}" if decision.error else "")
     )
     for side in ("inputs", "outputs"):
         values = (
-            f"{words.label(name, side)} {shown(value, words.field(name, side))}" for name, value in base[side].items()
+            f"{words.label(name, side)} {display_value(value, words.field(name, side))}"
+            for name, value in base[side].items()
         )
         click.echo(f"{side}: " + ", ".join(values))
     click.echo()
@@ -133,15 +134,17 @@ def edit(id: str, value: str, reason: str, by: str | None, as_json: bool) -> Non
 @json_option
 def apply(id: str | None, as_json: bool) -> None:
     """Apply decision ID now, even if it failed before. Without ID, apply all decisions that are due."""
-    from d2c_mlops.decisions.applying import apply_due, retry
+    from d2c_mlops.decisions.apply import apply_due, retry
+    from d2c_mlops.decisions.cycle import CycleReport, policies
     from d2c_mlops.decisions.policy import Policy
-    from d2c_mlops.decisions.records import find
-    from d2c_mlops.decisions.turn import Turn, policies
+    from d2c_mlops.decisions.records import find_decision
 
     config, ledger = settings(), _ledger()
     if id is None:
-        return _told([Turn(policy.model, applied=apply_due(ledger, policy)) for policy in policies(config)], as_json)
-    decision = retry(ledger, Policy.of(find(ledger, id).model, config), id)
+        return _told(
+            [CycleReport(policy.model, applied=apply_due(ledger, policy)) for policy in policies(config)], as_json
+        )
+    decision = retry(ledger, Policy.of(find_decision(ledger, id).model, config), id)
     if as_json:
         show(decision.to_dict())
     else:
@@ -169,10 +172,10 @@ def collect(model: str | None, dry_run: bool, as_json: bool) -> None:
 
     Each prediction becomes one decision, even if the command runs several times. If a key has several predictions, the newest counts.
     """
-    from d2c_mlops.decisions.applying import now_utc
-    from d2c_mlops.decisions.turn import collected
+    from d2c_mlops.decisions.apply import now_utc
+    from d2c_mlops.decisions.cycle import collect_and_propose
 
-    _told(collected(_ledger(), settings(), model, now_utc(), write=not dry_run), as_json)
+    _told(collect_and_propose(_ledger(), settings(), model, now_utc(), write=not dry_run), as_json)
 
 
 @example("d2c decisions run", "d2c decisions run price", "d2c run decisions -p model=price")
@@ -188,9 +191,9 @@ def run(model: str | None, as_json: bool) -> None:
     seconds. Decisions are applied exactly once, even after a crash: a web hook is called with the decision's id as
     Idempotency-Key, and a table records each decision in the transaction that changes it.
     """
-    from d2c_mlops.decisions.turn import turn
+    from d2c_mlops.decisions.cycle import run_cycle
 
-    _told(turn(_ledger(), settings(), model, say=lambda text: click.echo(text, err=True)), as_json)
+    _told(run_cycle(_ledger(), settings(), model, log=lambda text: click.echo(text, err=True)), as_json)
 
 
 @example("d2c decisions stats", "d2c decisions stats price --since 7d --json")
@@ -207,9 +210,9 @@ def stats(model: str | None, since: str, as_json: bool) -> None:
     """
     from datetime import timedelta
 
-    from d2c_mlops.decisions.applying import now_utc
-    from d2c_mlops.decisions.stats import stats as figures
-    from d2c_mlops.decisions.turn import policies
+    from d2c_mlops.decisions.apply import now_utc
+    from d2c_mlops.decisions.cycle import policies
+    from d2c_mlops.decisions.stats import decision_stats as figures
     from d2c_mlops.settings.parsing import age
 
     try:
@@ -239,17 +242,17 @@ def link(id: str, by: str, as_json: bool) -> None:
 
     They are for your own notification channels. Each link works once, until the decision's deadline.
     """
-    from d2c_mlops.decisions.links import keys, links_of
+    from d2c_mlops.decisions.links import link_secrets, links_of
     from d2c_mlops.decisions.policy import Policy
-    from d2c_mlops.decisions.records import find
+    from d2c_mlops.decisions.records import find_decision
 
     config = settings()
-    decision = find(_ledger(), id)
+    decision = find_decision(_ledger(), id)
     if not Policy.of(decision.model, config).may_decide(by):
         raise UsageError(
             f"{by} is not an approver for {decision.model}", where=f"[decisions:{decision.model}] deciders"
         )
-    secrets = keys(config)
+    secrets = link_secrets(config)
     if not secrets:
         raise UsageError(
             "no secret for signed links is configured", where="[decisions] links", next="add links = secret:NAME"
@@ -305,10 +308,10 @@ def _ledger() -> Any:
 
 def _list(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, limit: int = 100) -> None:
     from d2c_mlops.decisions.pages import reason_of
-    from d2c_mlops.decisions.records import listed
+    from d2c_mlops.decisions.records import list_decisions
 
     ledger = _ledger()
-    listing = listed(ledger, [model] if model else None, statuses, limit)
+    listing = list_decisions(ledger, [model] if model else None, statuses, limit)
     if as_json:
         return show([decision.to_dict() for decision in listing])
     if not listing:
@@ -324,41 +327,41 @@ def _list(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, li
     return None
 
 
-def _words(ledger: Ledger, listed: Sequence[Decision]) -> dict[tuple[str, int], Words]:
+def _words(ledger: Ledger, listed: Sequence[Decision]) -> dict[tuple[str, int], Wording]:
     """Return the labels and units of decisions, by model and version; for a removed version only names."""
     from d2c_mlops.decisions.records import contract_of
-    from d2c_mlops.decisions.words import Words
+    from d2c_mlops.decisions.wording import Wording
 
     words = {}
     for model, version in {(decision.model, decision.version) for decision in listed}:
         try:
-            words[model, version] = Words.of(contract_of(ledger, model, version))
+            words[model, version] = Wording.of(contract_of(ledger, model, version))
         except UsageError:
-            words[model, version] = Words.of(None)
+            words[model, version] = Wording.of(None)
     return words
 
 
-def _value(decision: Decision, words: Words) -> str:
-    from d2c_mlops.decisions.words import shown
+def _value(decision: Decision, words: Wording) -> str:
+    from d2c_mlops.decisions.wording import display_value
 
-    value = shown(decision.value, words.field(decision.field, "outputs"))
+    value = display_value(decision.value, words.field(decision.field, "outputs"))
     return f"{words.label(decision.field, 'outputs')} {value}"
 
 
 def _decide(id: str, action: str, by: str | None, reason: str, text: str | None, as_json: bool) -> None:
     import getpass
 
-    from d2c_mlops.decisions.applying import now_utc
-    from d2c_mlops.decisions.deciding import decide
-    from d2c_mlops.decisions.policy import Policy, read_value
-    from d2c_mlops.decisions.records import contract_of, find
+    from d2c_mlops.decisions.apply import now_utc
+    from d2c_mlops.decisions.policy import Policy, parse_value
+    from d2c_mlops.decisions.records import contract_of, find_decision
+    from d2c_mlops.decisions.verdicts import decide
 
     ledger = _ledger()
-    decision = find(ledger, id)
+    decision = find_decision(ledger, id)
     policy = Policy.of(decision.model, settings())
     value = None
     if text is not None:
-        value = read_value(policy.check(contract_of(ledger, decision.model, decision.version)), text)
+        value = parse_value(policy.check(contract_of(ledger, decision.model, decision.version)), text)
     who = by or getpass.getuser()
     verdict, new = decide(
         ledger, policy, decision.id, action, by=who, now=now_utc(), value=value, reason=reason
@@ -369,13 +372,13 @@ def _decide(id: str, action: str, by: str | None, reason: str, text: str | None,
     return None
 
 
-def _said(decision: Decision, new: bool, words: Words) -> str:
+def _said(decision: Decision, new: bool, words: Wording) -> str:
     was = "" if new else "no change: "
     then = "" if decision.verdict == "rejected" else "; `d2c decisions run` applies it"
     return f"{was}{decision.model} {decision.title}: {_value(decision, words)} {decision.verdict} by {decision.by}{then if new else ''}"
 
 
-def _told(turns: list[Turn], as_json: bool) -> None:
+def _told(turns: list[CycleReport], as_json: bool) -> None:
     if as_json:
         show([turn.to_dict() for turn in turns])
     for turn in turns if not as_json else ():
@@ -388,11 +391,15 @@ def _told(turns: list[Turn], as_json: bool) -> None:
         )  # fmt: skip
 
 
-def _lines(turn: Turn) -> list[str]:
+def _lines(turn: CycleReport) -> list[str]:
     proposed = turn.proposed
     new = f"{proposed.predictions} new: {proposed.auto} applied automatically, {proposed.pending} need approval"
-    counts = [(proposed.rejected, "outside the limits"), (proposed.superseded, "superseded"), (turn.told, "notified")]
-    counts += [(count, f"{word} at the deadline") for word, count in turn.late.items()]
+    counts = [
+        (proposed.rejected, "outside the limits"),
+        (proposed.superseded, "superseded"),
+        (turn.notified, "notified"),
+    ]
+    counts += [(count, f"{word} at the deadline") for word, count in turn.deadlines.items()]
     applied = turn.applied
     counts += [(applied.applied, "applied"), (applied.waiting, "waiting for the target system"), (applied.failed, "refused"),
              (applied.asked, "need approval, because the table has no row for them"),

@@ -24,7 +24,7 @@ def demo(as_json: bool) -> None:
 
     Files are written only in the store (`d2c settings` prints its path). It is safe to run the demo again.
     """
-    from ..demo.walk import demo as walk
+    from ..demo.demo import demo as walk
 
     bar = Progress(quiet=as_json)
 
@@ -38,8 +38,8 @@ def demo(as_json: bool) -> None:
         story = walk(config, say, progress)
     if as_json:
         return show({"steps": story.steps, **story.facts})
-    click.echo("\nAsked:    " + _one_line(story.facts["asked"]))
-    click.echo("Answered: " + _one_line({name: story.facts["answered"][name] for name in ANSWER}))
+    click.echo("\nRequest:  " + _one_line(story.facts["asked"]))
+    click.echo("Response: " + _one_line({name: story.facts["answered"][name] for name in ANSWER}))
     click.echo(f"\nReport           {here(Path(story.facts['report']))}")
     click.echo(f"Training run     {here(Path(story.facts['run']['html']))}")
     click.echo(f"Bento            {here(Path(story.facts['bento']))}")

@@ -38,7 +38,7 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
     largest request that the service accepts. The figures are stored with the Bento; `d2c deploy` derives limits from them.
     """
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.registry.promotion_history import live
+    from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
     from d2c_mlops.serving.local.loadtest import FILE
     from d2c_mlops.serving.local.loadtest import loadtest as measure
@@ -46,10 +46,10 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
 
     config = settings()
     ledger = Ledger.of(config)
-    version = find_version(ledger, model, number) if number is not None else live(ledger, model)
+    version = find_version(ledger, model, number) if number is not None else live_version(ledger, model)
     bento = package(version, config)
     log = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
-    load = measure(bento, version, config, seconds=seconds, connections=connections, path=path or "", said=log)
+    load = measure(bento, version, config, seconds=seconds, connections=connections, path=path or "", log=log)
     if as_json:
         return show(load.to_dict())
     click.echo(
@@ -113,21 +113,21 @@ def deploy(
     They contain probes, resource limits, a non-root user, network policies, alert rules and secret references. Resource limits come from `d2c loadtest`; if there was no load test, the output and the files say so.
     github-actions writes a workflow from push to production: tests, Bento, image, staging, contract check, rollout.
     """
-    from d2c_mlops.decisions.server import deployed
+    from d2c_mlops.decisions.server import deployment
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.registry.promotion_history import live
+    from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
     from d2c_mlops.serving.deploy import DeployPlan, size_of, targets
     from d2c_mlops.serving.deploy import deploy as write
-    from d2c_mlops.serving.deploy.project import given, parts
-    from d2c_mlops.serving.local.loadtest import measured
+    from d2c_mlops.serving.deploy.project import project_parts, service_variables
+    from d2c_mlops.serving.local.loadtest import measured_load
     from d2c_mlops.serving.package.bento import image_files
     from d2c_mlops.serving.paths import keys_file
 
     config = settings()
     ledger = Ledger.of(config)
-    version = find_version(ledger, model, number) if number is not None else live(ledger, model)
-    load = measured(version, config)
+    version = find_version(ledger, model, number) if number is not None else live_version(ledger, model)
+    load = measured_load(version, config)
     size, sized = size_of(
         load, cpu=cpu, memory_mb=memory, replicas=replicas, rate=rate, request_ms=latency, alone=target == "compose"
     )
@@ -139,15 +139,15 @@ def deploy(
         )
     files = files or image_files(version, image, config)
     plan = DeployPlan(
-        model, version.version, image, size, files=files, sized=sized, project=parts(config),
-        context=os.path.relpath(config.root, folder), place=os.path.relpath(folder, config.root), deciding=deployed(config),
-        environment=given(config), secrets=_secrets(config), keys=os.path.relpath(keys_file(config), config.root),
+        model, version.version, image, size, files=files, sized=sized, project=project_parts(config),
+        context=os.path.relpath(config.root, folder), place=os.path.relpath(folder, config.root), deciding=deployment(config),
+        environment=service_variables(config), secrets=_secrets(config), keys=os.path.relpath(keys_file(config), config.root),
     )  # fmt: skip
     paths = write(plan, target, folder)
     step = targets()[target].next.format(folder=here(folder))
     if as_json:
-        measured_load = load.to_dict() if load else None
-        return show({"files": [str(path) for path in paths], "next": step, "size": asdict(size), "load": measured_load})
+        load_json = load.to_dict() if load else None
+        return show({"files": [str(path) for path in paths], "next": step, "size": asdict(size), "load": load_json})
     for path in paths:
         click.echo(here(path))
     click.echo(sized)
@@ -162,6 +162,8 @@ def deploy(
 def _secrets(config: Settings) -> tuple[str, ...]:
     """Return the names of the secrets that jobs and models refer to."""
     from d2c_mlops.runs.secrets.secrets import references
-    from d2c_mlops.serving.deploy.project import params
+    from d2c_mlops.serving.deploy.project import parameter_values
 
-    return tuple(sorted(references([*params(config), *(url for job in config.jobs.values() for url in job.notify)])))
+    return tuple(
+        sorted(references([*parameter_values(config), *(url for job in config.jobs.values() for url in job.notify)]))
+    )

@@ -10,7 +10,7 @@ import click
 from . import example, json_option, main, section, settings, show, table
 
 if TYPE_CHECKING:
-    from ..forgetting.forget import Forgetting
+    from ..forgetting.forget import ForgetReport
 
 
 @example(
@@ -72,7 +72,7 @@ def forget(
     return None
 
 
-def _tell(report: Forgetting) -> None:
+def _tell(report: ForgetReport) -> None:
     word = {"erase": "erased", "pseudonymise": "pseudonymised"}[report.mode]
     if report.found:
         table(("place", word if report.changed else f"to be {word}"), [(k, f"{n:,}") for k, n in report.found.items()])

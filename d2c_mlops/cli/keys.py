@@ -109,9 +109,9 @@ def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from d2c_mlops.serving.http.api_keys import read
+    from d2c_mlops.serving.http.api_keys import read_keys
 
-    key_rows = [key.to_dict() for key in read(_file()).values()]
+    key_rows = [key.to_dict() for key in read_keys(_file()).values()]
     if as_json:
         return show(key_rows)
     if not key_rows:

@@ -98,10 +98,10 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
         )
     else:
         from d2c_mlops.registry.versions import find_version
-        from d2c_mlops.serving.predict.sunsets import said
+        from d2c_mlops.serving.predict.sunsets import sunset_texts
 
         click.echo(f"version {promotion.version} of {model} is champion ({promotion.action} by {promotion.by})")
-        for line in said(_ledger(), find_version(_ledger(), model, promotion.version), settings()):
+        for line in sunset_texts(_ledger(), find_version(_ledger(), model, promotion.version), settings()):
             click.echo(line)
     return None
 
@@ -143,12 +143,24 @@ def check_model(model: str, number: int | None, as_json: bool) -> None:
 @click.option("--reason", default="", metavar="TEXT", help="Why.")
 @json_option
 def rollback(model: str, number: int | None, by: str | None, reason: str, as_json: bool) -> None:
-    """Roll back to the previous champion."""
+    """Roll back to the previous champion. Running services that have loaded it switch to it; the others must be restarted."""
     from d2c_mlops.serving.rollout.promotion import rollback as back
+    from d2c_mlops.serving.rollout.status import rollout_status
 
     promotion = back(model, settings(), number=number, by=by, reason=reason)
-    text = f"version {promotion.version} of {model} is champion again, instead of {promotion.previous}"
-    return show(promotion.to_dict()) if as_json else click.echo(text)
+    status = rollout_status(model, settings(), wait=True)
+    count, behind = len(status.workers), len(status.behind)
+    if as_json:
+        return show(promotion.to_dict() | {"workers": count, "behind": behind})
+    click.echo(f"version {promotion.version} of {model} is champion again, instead of {promotion.previous}")
+    if behind:
+        click.echo(
+            f"{behind} of {count} worker processes on this machine have not switched to version {promotion.version}: "
+            "restart their services, unless they have loaded it and switch soon"
+        )
+    elif count:
+        click.echo(f"{count} worker processes on this machine have switched to version {promotion.version}")
+    return None
 
 
 def _ledger() -> Any:

@@ -12,7 +12,7 @@ from d2c_mlops.cli import example, json_option, main, section, settings, show, t
 from d2c_mlops.errors import UsageError
 
 if TYPE_CHECKING:
-    from d2c_mlops.serving.rollout.status import Standing
+    from d2c_mlops.serving.rollout.status import RolloutStatus
 
 
 @example(
@@ -73,7 +73,7 @@ def rollout(
     kubernetes prints for `kubectl apply -f -`. With compose, run: docker compose exec scheduler d2c rollout MODEL …
     """
     from d2c_mlops.serving.rollout import commands as rollouts
-    from d2c_mlops.serving.rollout.status import standing
+    from d2c_mlops.serving.rollout.status import rollout_status
 
     if sum((percent is not None, shadow, promote, abort)) > 1:
         raise UsageError("use only one of --percent, --shadow, --promote and --abort", where="d2c rollout")
@@ -81,7 +81,7 @@ def rollout(
         raise UsageError("--begin requires --percent or --shadow", where="d2c rollout")
     config = settings()
     if promote:
-        status = rollouts.finish(model, config, by=by, reason=reason, override=override)
+        status = rollouts.promote_challenger(model, config, by=by, reason=reason, override=override)
     elif abort:
         status = rollouts.abort(model, config, by=by, reason=reason)
     elif shadow or percent is not None:
@@ -90,7 +90,7 @@ def rollout(
             model, config, share=share, shadow=shadow, number=number, by=by, reason=reason, begin=begin
         )
     else:
-        status = standing(model, config)
+        status = rollout_status(model, config)
     manifest = _manifest(status, target) if target else ""
     if as_json:
         return show({**status.to_dict(), **({"manifest": manifest} if manifest else {})})
@@ -101,7 +101,7 @@ def rollout(
     return None
 
 
-def _manifest(status: Standing, target: str) -> str:
+def _manifest(status: RolloutStatus, target: str) -> str:
     """Return the manifest that tells services of a platform the state of a rollout."""
     from d2c_mlops.serving.deploy import targets
     from d2c_mlops.serving.rollout.state_file import Rollout
@@ -114,7 +114,7 @@ def _manifest(status: Standing, target: str) -> str:
     return write(now or Rollout(status.model, status.champion or 0))
 
 
-def _tell(status: Standing, target: str | None = None) -> None:
+def _tell(status: RolloutStatus, target: str | None = None) -> None:
     for clause in status.gate:
         click.secho(f"  {clause}", fg=None if clause.holds else "yellow")
     click.echo(f"{status.model}: {_said(status)}")
@@ -138,7 +138,7 @@ def _tell(status: Standing, target: str | None = None) -> None:
         click.echo(line)
 
 
-def _said(status: Standing) -> str:
+def _said(status: RolloutStatus) -> str:
     now = status.rollout
     if now is None:
         return f"version {status.champion} serves all keys; there was no rollout yet"
@@ -150,7 +150,7 @@ def _said(status: Standing) -> str:
     return f"version {now.challenger} serves {now.share * 100:g} % of the keys, version {now.champion} the others ({since})"
 
 
-def _effect(status: Standing) -> list[str]:
+def _effect(status: RolloutStatus) -> list[str]:
     """Return lines about the effect on the services on this machine."""
     if not status.workers:
         local_hint = f"no service of {status.model} is running on this machine; `d2c serve {status.model}` starts one"
@@ -193,10 +193,10 @@ def served(model: str, key: str, at: str | None, as_json: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from d2c_mlops.serving.rollout.lookup import moments
     from d2c_mlops.serving.rollout.lookup import served as look
+    from d2c_mlops.serving.rollout.lookup import time_range
 
-    served_versions = look(model, key, settings(), *moments(at, datetime.now(UTC)))
+    served_versions = look(model, key, settings(), *time_range(at, datetime.now(UTC)))
     if as_json:
         return show([prediction.to_dict() for prediction in served_versions])
     rows = [

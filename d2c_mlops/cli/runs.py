@@ -18,7 +18,7 @@ TRACEBACK = 4  # frames that `d2c runs show` prints
 
 if TYPE_CHECKING:
     from d2c_mlops.runs.execution.records import Run
-    from d2c_mlops.runs.history import Filter
+    from d2c_mlops.runs.history import RunFilter
 
 
 @example(
@@ -60,9 +60,9 @@ def run(
         if parameters or resume or timeout is not None:
             raise UsageError("a job's parameters and timeout come from its section", where=f"[schedule:{notebook}]")
         return _run_slot(notebook, slot, stay, grace, as_json)
-    from d2c_mlops.runs.execution.supervise import spare
+    from d2c_mlops.runs.execution.supervise import spare_worker
 
-    with spare() as worker, Progress(quiet=as_json) as progress:
+    with spare_worker() as worker, Progress(quiet=as_json) as progress:
         from d2c_mlops.runs.execution.execute import run as execute
 
         pairs, config = _pairs(parameters), settings()
@@ -115,12 +115,12 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def chosen(options: dict[str, Any]) -> Filter:
+def chosen(options: dict[str, Any]) -> RunFilter:
     """Return the filter that the options describe."""
-    from d2c_mlops.runs.history import Filter
+    from d2c_mlops.runs.history import RunFilter
 
     since, until = moment(options.pop("since")), moment(options.pop("until"))
-    return Filter(**options, since=since, until=until)
+    return RunFilter(**options, since=since, until=until)
 
 
 def moment(text: str | None) -> datetime | None:
@@ -147,7 +147,7 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **options: Any) -
     """List the newest runs."""
     if context.invoked_subcommand:
         return None
-    from d2c_mlops.runs.history import found as find
+    from d2c_mlops.runs.history import find_runs as find
 
     records = find(_ledger(), chosen(options), limit)
     if as_json:
@@ -155,10 +155,10 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **options: Any) -
     if not records:
         click.echo("no runs found; `d2c run train -p model=demand` starts one")
         return None
-    from d2c_mlops.runs.execution.page import duration
+    from d2c_mlops.runs.execution.page import duration_text
 
     rows = [
-        (r.id, r.status if r.status != "failed" else r.failure, duration(r.seconds) if r.seconds is not None else "",
+        (r.id, r.status if r.status != "failed" else r.failure, duration_text(r.seconds) if r.seconds is not None else "",
          r.job or "", r.model or "", _error(r) or _values(r.recorded))
         for r in records
     ]  # fmt: skip
@@ -175,9 +175,9 @@ def show_run(run_id: str, as_json: bool) -> None:
 
     --json prints the complete ledger record.
     """
-    from d2c_mlops.runs.execution.records import find
+    from d2c_mlops.runs.execution.records import find_run
 
-    record = find(_ledger(), run_id)
+    record = find_run(_ledger(), run_id)
     if as_json:
         return show(record.to_dict())
     _print_run(record)
@@ -230,10 +230,10 @@ def pull(name: str, as_json: bool) -> None:
 
 def _ledger() -> Any:
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.execution.records import close_lost
+    from d2c_mlops.runs.execution.records import close_lost_runs
 
     ledger = Ledger.of(settings())
-    for lost in close_lost(ledger, datetime.now(UTC)):
+    for lost in close_lost_runs(ledger, datetime.now(UTC)):
         click.secho(f"run {lost} was lost: its process no longer exists", fg="yellow", err=True)
     return ledger
 
@@ -253,7 +253,7 @@ class Progress:
         self.bar: Any = None
 
     def __enter__(self) -> Callable[[dict[str, Any]], None]:
-        return self.hear
+        return self.on_event
 
     def __exit__(self, *_: object) -> None:
         self.clear()
@@ -264,7 +264,7 @@ class Progress:
             self.bar.stop()
             self.bar = None
 
-    def hear(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: dict[str, Any]) -> None:
         if self.quiet:
             return
         if event["event"] == "start":
@@ -306,35 +306,35 @@ def _error(run: Run) -> str:
 
 
 def _print_run(run: Run) -> None:
-    from d2c_mlops.runs.execution.outputs import exists
-    from d2c_mlops.runs.execution.page import advice, readable, rows, status_words, summary, title
+    from d2c_mlops.runs.execution.outputs import output_exists
+    from d2c_mlops.runs.execution.page import detail_rows, end_summary, next_step, run_title, status_words, value_text
 
     config = settings()
     zone = config.jobs[run.job].zone if run.job and run.job in config.jobs else None
     colour = {"succeeded": "green", "running": "yellow"}.get(run.status, "red")
-    click.secho(title(run), bold=True)
+    click.secho(run_title(run), bold=True)
     click.secho(status_words(run), fg=colour, bold=True)
-    click.echo(summary(run, zone))
+    click.echo(end_summary(run, zone))
     if run.error:
         click.secho(f"\n{run.error.get('kind')}: {run.error.get('message')}", fg="red")
         for line in run.error.get("traceback", [])[-TRACEBACK:]:
             click.echo(line)
-        click.echo(f"\nnext: {advice(run)}")
+        click.echo(f"\nnext: {next_step(run)}")
     for note in run.notes or ():
         click.secho(f"note: {note}", fg="yellow")
     click.echo()
-    for name, value in rows(run, zone, config.cpu_hour_price):
+    for name, value in detail_rows(run, zone, config.cpu_hour_price):
         click.echo(f"{name:22}{value}")
     for head, values in (("Results", run.recorded), ("Parameters", run.parameters)):
         for number, (name, value) in enumerate(values.items()):
-            click.echo(f"{'' if number else head:22}{name} = {readable(value)}")
+            click.echo(f"{'' if number else head:22}{name} = {value_text(value)}")
     for dataset in run.inputs:
         click.echo(f"{'Data':22}{dataset['name']}, content {dataset['digest'][:12]}")
     if run.status != "running":
         for name, kind in (("Page", "html"), ("Output notebook", "notebook"), ("Log", "log")):
             path = run.outputs[kind]
             shown = path if "://" in path else here(Path(path))
-            click.echo(f"{name:22}{shown}{'' if exists(path) else ' (missing)'}")
+            click.echo(f"{name:22}{shown}{'' if output_exists(path) else ' (missing)'}")
     if "refused" in run.outputs:
         click.secho(f"{run.outputs['refused']}; `d2c runs publish` retries", fg="yellow")
     if "pruned_at" in run.outputs:

@@ -27,12 +27,12 @@ def compare(first_id: str, second_id: str, as_json: bool) -> None:
     Compares parameters, recorded values, inputs, code and package versions.
     """
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.execution.records import find
-    from d2c_mlops.runs.history import compare as differ
+    from d2c_mlops.runs.execution.records import find_run
+    from d2c_mlops.runs.history import compare_runs as differ
 
     config = settings()
     ledger = Ledger.of(config)
-    first, second = find(ledger, first_id), find(ledger, second_id)
+    first, second = find_run(ledger, first_id), find_run(ledger, second_id)
     differences = differ(config, first, second)
     if as_json:
         return show({"one": first.id, "other": second.id, "differ": differences})
@@ -54,10 +54,10 @@ def compare(first_id: str, second_id: str, as_json: bool) -> None:
 def export(file: Path, as_json: bool, **options: Any) -> None:
     """Write runs to a .csv, .jsonl or .parquet FILE, the newest first."""
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.history import export as write
-    from d2c_mlops.runs.history import found
+    from d2c_mlops.runs.history import export_runs as write
+    from d2c_mlops.runs.history import find_runs
 
-    count = write(found(Ledger.of(settings()), chosen(options)), file)
+    count = write(find_runs(Ledger.of(settings()), chosen(options)), file)
     return show({"file": str(file), "runs": count}) if as_json else click.echo(f"{count} runs are in {file}")
 
 
@@ -75,15 +75,15 @@ def prune(age: str, keep: int, rows: bool, dry_run: bool, as_json: bool) -> None
     each job and notebook is kept too.
     """
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.history import prunable
-    from d2c_mlops.runs.history import prune as remove
+    from d2c_mlops.runs.history import prunable_runs
+    from d2c_mlops.runs.history import prune_runs as remove
 
     match = re.fullmatch(r"(\d+)([hdw])", age)
     if not match:
         raise UsageError(f"{age!r} is not a valid age", next="write 90d, 12w or 36h")
     config, now = settings(), datetime.now(UTC)
     ledger = Ledger.of(config)
-    gone = prunable(ledger, now - timedelta(**{SPAN[match[2]]: int(match[1])}), keep)
+    gone = prunable_runs(ledger, now - timedelta(**{SPAN[match[2]]: int(match[1])}), keep)
     freed = 0 if dry_run else remove(ledger, config, gone, now, rows)
     if as_json:
         return show({"runs": [run.id for run in gone], "freed_bytes": freed, "dry_run": dry_run})
@@ -99,10 +99,10 @@ def prune(age: str, keep: int, rows: bool, dry_run: bool, as_json: bool) -> None
 def publish(as_json: bool) -> None:
     """Retry copying outputs that could not be written to [d2c] outputs."""
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.execution.outputs import publish_left
+    from d2c_mlops.runs.execution.outputs import publish_remaining
 
     config = settings()
-    published = publish_left(Ledger.of(config), config)
+    published = publish_remaining(Ledger.of(config), config)
     return show({"runs": published}) if as_json else click.echo(f"{len(published)} run(s) published")
 
 

@@ -57,17 +57,17 @@ def list_jobs(as_json: bool) -> None:
     job is unknown.
     """
     from d2c_mlops.runs.execution import slots
-    from d2c_mlops.runs.schedule.jobs import readable, refusal
-    from d2c_mlops.runs.schedule.slot_parameters import troubles
+    from d2c_mlops.runs.schedule.jobs import readable_jobs, refusal_error
+    from d2c_mlops.runs.schedule.slot_parameters import notebook_failures
 
     config, now = settings(), datetime.now(UTC)
-    jobs, refused = readable(config)
-    refused |= troubles(jobs, config)
+    jobs, refused = readable_jobs(config)
+    refused |= notebook_failures(jobs, config)
     if refused and as_json:
-        raise refusal(refused)
+        raise refusal_error(refused)
     ledger = ledger_here()
     states = slots.known_jobs(ledger, jobs, now)
-    last = {name: recent for name, recent in slots.listed_all(ledger, now).items() if name in jobs}
+    last = {name: recent for name, recent in slots.list_all_slots(ledger, now).items() if name in jobs}
     rows: list[dict[str, Any]] = [
         {
             "job": name,
@@ -104,7 +104,7 @@ def list_jobs(as_json: bool) -> None:
         if row["note"]:
             click.echo(f"{row['job']}: {row['note']}")
     if refused:
-        raise refusal(refused)
+        raise refusal_error(refused)
     return None
 
 
@@ -139,7 +139,7 @@ def trigger(job: str, as_json: bool) -> None:
 
     definition = job_here(job)
     now = datetime.now(UTC).replace(microsecond=0)
-    added = slots.add(ledger_here(), job, {now: ("waiting", "triggered by hand")}, now)
+    added = slots.add_slots(ledger_here(), job, {now: ("waiting", "triggered by hand")}, now)
     return _added(definition, added, as_json)
 
 
@@ -178,7 +178,7 @@ def backfill(job: str, first: str, last: str, parallel: int, as_json: bool) -> N
     begin, end = day_of(first, definition), next_day(day_of(last, definition), definition)
     now = datetime.now(UTC)
     due = definition.cadence.slots(begin - timedelta(microseconds=1), min(end - timedelta(microseconds=1), now))
-    added = slots.add(ledger_here(), job, dict.fromkeys(due, ("waiting", "backfill")), now, parallel=parallel)
+    added = slots.add_slots(ledger_here(), job, dict.fromkeys(due, ("waiting", "backfill")), now, parallel=parallel)
     return _added(definition, added, as_json)
 
 
@@ -186,7 +186,7 @@ def _rest(job: str, paused: bool, as_json: bool) -> None:
     from d2c_mlops.runs.execution import slots
 
     job_here(job)
-    slots.pause(ledger_here(), job, paused, datetime.now(UTC))
+    slots.pause_job(ledger_here(), job, paused, datetime.now(UTC))
     return (
         show({"job": job, "paused": paused})
         if as_json

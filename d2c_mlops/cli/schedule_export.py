@@ -58,17 +58,17 @@ def export(
     the ledger or listed in a comment at the top of the files.
     """
     from d2c_mlops.runs.exports import export as write
-    from d2c_mlops.runs.exports.common import Place
-    from d2c_mlops.runs.schedule.jobs import readable, refusal
+    from d2c_mlops.runs.exports.common import ExportContext
+    from d2c_mlops.runs.schedule.jobs import readable_jobs, refusal_error
 
     config = settings()
-    available, refused = readable(config)
+    available, refused = readable_jobs(config)
     if wrong := {name: failures for name, failures in refused.items() if not jobs or name in jobs}:
-        raise refusal(wrong)
+        raise refusal_error(wrong)
     unknown = [name for name in jobs if name not in available]
     if unknown:
         raise UsageError(f"there is no job {unknown[0]!r}", next=f"settings.ini has: {', '.join(available) or 'none'}")
-    place = Place(
+    place = ExportContext(
         command=command or (_d2c() if target in LOCAL else "d2c"),
         root=root or config.root,
         image=image or f"{config.root.name.lower() or 'd2c'}:{__version__}",

@@ -46,7 +46,7 @@ def why(job: str, slot: str, as_json: bool) -> None:
         return _why_day(definition, day_of(slot, definition), slot, as_json)
     moment = moment.replace(tzinfo=definition.cadence.zone) if moment.tzinfo is None else moment
     try:
-        record = slots.find(ledger, job, moment.astimezone(UTC))
+        record = slots.find_slot(ledger, job, moment.astimezone(UTC))
     except UsageError:
         local = moment.astimezone(definition.cadence.zone)
         day = f"d2c schedule why {job} {local:%Y-%m-%d}"
@@ -54,7 +54,7 @@ def why(job: str, slot: str, as_json: bool) -> None:
             f"{job} has no slot {definition.shown(moment)} on record", next=f"`{day}` shows the slots of the day"
         ) from None
     if as_json:
-        return show({**record.to_dict(), "history": slots.history(ledger, job, record.slot)})
+        return show({**record.to_dict(), "history": slots.slot_history(ledger, job, record.slot)})
     _explain(definition, record)
     return None
 
@@ -64,9 +64,11 @@ def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
     from d2c_mlops.runs.execution import slots
 
     ledger, end = ledger_here(), next_day(begin, job)
-    records = slots.between(ledger, job.name, begin, end)
+    records = slots.slots_between(ledger, job.name, begin, end)
     if as_json:
-        rows = [{**record.to_dict(), "history": slots.history(ledger, job.name, record.slot)} for record in records]
+        rows = [
+            {**record.to_dict(), "history": slots.slot_history(ledger, job.name, record.slot)} for record in records
+        ]
         return show({"job": job.name, "day": day, "zone": job.settings.zone, "slots": rows})
     for record in records:
         _explain(job, record)
@@ -94,14 +96,14 @@ def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
 def _explain(job: Job, slot: Slot) -> None:
     """Print the history of a slot, in the job's zone."""
     from d2c_mlops.runs.execution import slots
-    from d2c_mlops.runs.schedule.jobs import readable
-    from d2c_mlops.runs.schedule.waits import waits_for
+    from d2c_mlops.runs.schedule.dependencies import unmet_dependency
+    from d2c_mlops.runs.schedule.jobs import readable_jobs
 
     ledger = ledger_here()
-    jobs = readable(settings())[0]
-    waits = waits_for(jobs, ledger, slot) if slot.status == "waiting" and slot.job in jobs else None
+    jobs = readable_jobs(settings())[0]
+    waits = unmet_dependency(jobs, ledger, slot) if slot.status == "waiting" and slot.job in jobs else None
     click.echo(f"{job.name} {job.shown(slot.slot)} {slot.status}: {slot.reason}{f'; {waits[1]}' if waits else ''}")
-    for event in slots.history(ledger, job.name, slot.slot):
+    for event in slots.slot_history(ledger, job.name, slot.slot):
         where = f" on {event['host'].partition('#')[0]}, process {event['pid']}" if event["host"] else ""
         at = event["at"].astimezone(job.cadence.zone).isoformat(sep=" ", timespec="seconds")
         click.echo(f"  {at}  {event['status']}: {event['reason']}{where}")
@@ -112,13 +114,13 @@ def _explain(job: Job, slot: Slot) -> None:
 def _job_on_record(name: str, ledger: Ledger) -> Job:
     """Return a job; with the defaults if its section is missing or invalid but its slots are on record."""
     from d2c_mlops.runs.execution import slots
-    from d2c_mlops.runs.schedule.cadence import never
+    from d2c_mlops.runs.schedule.cadence import never_due
     from d2c_mlops.runs.schedule.jobs import Job
     from d2c_mlops.settings import JobSettings
 
     try:
         return job_here(name)
     except UsageError:
-        if slots.listed(ledger, name, 1):
-            return Job(JobSettings(name), never())
+        if slots.list_slots(ledger, name, 1):
+            return Job(JobSettings(name), never_due())
         raise

@@ -52,14 +52,14 @@ def score(
     """
     from d2c_mlops.data.sources.files import FileFormat
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.registry.promotion_history import live
+    from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
     from d2c_mlops.serving.batch.score import score as answer
-    from d2c_mlops.serving.rollout.history import beside
+    from d2c_mlops.serving.rollout.history import share_rollout
 
     config = settings()
     ledger = Ledger.of(config)
-    version = find_version(ledger, model, number) if number is not None else live(ledger, model)
+    version = find_version(ledger, model, number) if number is not None else live_version(ledger, model)
     with click.progressbar(
         length=1, label="records", file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
     ) as bar:
@@ -68,7 +68,7 @@ def score(
             bar.length = total
             bar.update(completed - bar.pos)
 
-        both = beside(ledger, model, config) if number is None else None
+        both = share_rollout(ledger, model, config) if number is None else None
         form = FileFormat(encoding, decimal or "", dates or "")
         report = answer(version, source, sink, config, form=form, reasons=reasons, beside=both, progress=progress)
     if as_json:

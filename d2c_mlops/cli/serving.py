@@ -69,7 +69,7 @@ def package(
     bento = build(version, config, challenger)
     log = (lambda text: click.echo(text, err=True)) if not as_json else (lambda text: None)
     image = pack(
-        bento, version, config, tag=tag or "", backend=backend or "", base=base or "", options=options, said=log
+        bento, version, config, tag=tag or "", backend=backend or "", base=base or "", options=options, log=log
     )
     if as_json:
         return show(bento.to_dict() | {"image": image.to_dict()})
@@ -141,20 +141,20 @@ def serve(
 
 def _version(model: str, number: int | None) -> Version:
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.registry.promotion_history import live
+    from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
 
     ledger = Ledger.of(settings())
-    return find_version(ledger, model, number) if number is not None else live(ledger, model)
+    return find_version(ledger, model, number) if number is not None else live_version(ledger, model)
 
 
 def _beside(model: str, number: int | None, with_challenger: str | None) -> Version | None:
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.serving.rollout.commands import challenger
+    from d2c_mlops.serving.rollout.commands import challenger_to_package
 
     config = settings()
     return (
-        challenger(Ledger.of(config), model, config, with_challenger)
+        challenger_to_package(Ledger.of(config), model, config, with_challenger)
         if number is None or with_challenger is not None
         else None
     )

@@ -225,7 +225,7 @@ def convert(
     options = StageOptions(folder, settings, install, run, limits, progress)
     stage = STAGES[0]
     try:
-        done.local = _local(done, folder if data is not None else None, local, index)
+        done.local = _local(done, folder if data is not None else None, local, index, progress)
         for stage in [name for name in STAGES if name in stages and name != "report"]:
             if not run and stage in ("revive", "verify"):
                 continue
@@ -253,7 +253,9 @@ def convert(
     return done
 
 
-def _local(done: Conversion, data: Path | None, local: Sequence[str], index: Sequence[str]) -> list[str]:
+def _local(
+    done: Conversion, data: Path | None, local: Sequence[str], index: Sequence[str], progress: Progress
+) -> list[str]:
     """Copy the author's own modules for the runs; raises DataRefused where a name is also that of a package."""
     from d2c_mlops.convert.run.local_packages import FOLDER, decide, import_roots, lay_out
 
@@ -263,7 +265,7 @@ def _local(done: Conversion, data: Path | None, local: Sequence[str], index: Seq
     except D2CError:
         return []  # the first stage reports the reason
     roots = import_roots(done.notebook.parent, notebook, data)
-    return lay_out(decide(notebook, roots, local=local, index=index).values(), done.work / FOLDER)
+    return lay_out(decide(notebook, roots, local=local, index=index).values(), done.work / FOLDER, progress)
 
 
 def _extra(done: Conversion) -> list[Path]:

@@ -18,26 +18,35 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 
 from d2c_mlops.decisions import pages
-from d2c_mlops.decisions.applying import now_utc
-from d2c_mlops.decisions.counts import Counts
-from d2c_mlops.decisions.counts import exposition as counted
-from d2c_mlops.decisions.deciding import VERDICTS, Closed, NotAllowed, Replayed, closed, decide
-from d2c_mlops.decisions.links import BadLink, Link, verified
+from d2c_mlops.decisions.apply import now_utc
+from d2c_mlops.decisions.cycle import policies
+from d2c_mlops.decisions.links import Link, LinkRefused, verify_link
 from d2c_mlops.decisions.openapi import LISTED, LONGEST, MOST, document
-from d2c_mlops.decisions.policy import Policy, read_value
-from d2c_mlops.decisions.records import STATUSES, Decision, bases, basis, contract_of, events, find, listed
-from d2c_mlops.decisions.stats import exposition, stats
-from d2c_mlops.decisions.turn import policies
+from d2c_mlops.decisions.policy import Policy, parse_value
+from d2c_mlops.decisions.records import (
+    STATUSES,
+    Decision,
+    contract_of,
+    events,
+    find_decision,
+    list_decisions,
+    prediction_of,
+    predictions_of,
+)
+from d2c_mlops.decisions.request_metrics import RequestMetrics
+from d2c_mlops.decisions.request_metrics import metrics_text as counted
+from d2c_mlops.decisions.stats import decision_stats, metrics_text
+from d2c_mlops.decisions.verdicts import VERDICTS, DecisionClosed, LinkReplayed, NotAllowed, closed_error, decide
 from d2c_mlops.errors import D2CError, DataRefused, Temporary, UsageError
 from d2c_mlops.ledger.schema import decision_links
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.serving.app.auth import token_of, unwelcome
-from d2c_mlops.serving.http.api_keys import DECIDE, Key, Keyring, refused
+from d2c_mlops.serving.app.auth import token_of, unauthorized
+from d2c_mlops.serving.http.api_keys import DECIDE, Key, Keyring, refusal_reason
 from d2c_mlops.serving.http.messages import (
     TEXT,
-    Answer,
-    Gone,
+    ClientDisconnected,
+    HttpAnswer,
     HttpRefused,
     Receive,
     Request,
@@ -66,7 +75,7 @@ class Body(BaseModel):
 
 
 @dataclass
-class Desk:
+class Dependencies:
     """Dependencies of the application: settings, ledger, API keys, secrets of links."""
 
     settings: Settings
@@ -77,15 +86,15 @@ class Desk:
     clock: Callable[[], datetime] = now_utc
 
 
-Handler = Callable[["Visit"], Answer]
+Handler = Callable[["DecisionRequest"], HttpAnswer]
 
 
 @dataclass
-class Visit:
+class DecisionRequest:
     """A request with its path parameters, query and body."""
 
     request: Request
-    found: dict[str, str]
+    path_params: dict[str, str]
     query: dict[str, str]
     body: bytes
     path: str  # as it is logged: without ids and without the query of a link
@@ -99,18 +108,21 @@ class Visit:
 class DecisionApp:
     """ASGI application of the decision service; ledger access runs in threads."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.counts = Counts()
+    def __init__(self, desk: Dependencies) -> None:
+        self.dependencies = desk
+        self.counts = RequestMetrics()
         self.routes: list[tuple[re.Pattern[str], dict[str, Handler]]] = [
-            (re.compile("/"), {"GET": lambda visit: pages.inbox()}),
+            (re.compile("/"), {"GET": lambda decision_request: pages.inbox_page()}),
             (re.compile("/decisions"), {"GET": self.list}),
             (re.compile("/decisions/(?P<id>[0-9a-f]{24})"), {"GET": self.show}),
             (re.compile(f"/decisions/(?P<id>[0-9a-f]{{24}})/(?P<action>{ACTIONS})"), {"POST": self.decide}),
-            (re.compile(f"/d/(?P<id>[0-9a-f]{{24}})/(?P<action>{ACTIONS})"), {"GET": self.ask, "POST": self.click}),
-            (re.compile(r"/openapi\.json"), {"GET": lambda visit: Answer(orjson.dumps(document()))}),
-            (re.compile("/metrics"), {"GET": self.expose}),
-            (re.compile("/livez"), {"GET": lambda visit: Answer(b"ok\n", media=TEXT)}),
+            (
+                re.compile(f"/d/(?P<id>[0-9a-f]{{24}})/(?P<action>{ACTIONS})"),
+                {"GET": self.show_link, "POST": self.decide_by_link},
+            ),
+            (re.compile(r"/openapi\.json"), {"GET": lambda decision_request: HttpAnswer(orjson.dumps(document()))}),
+            (re.compile("/metrics"), {"GET": self.metrics}),
+            (re.compile("/livez"), {"GET": lambda decision_request: HttpAnswer(b"ok\n", media=TEXT)}),
             (re.compile("/readyz"), {"GET": self.ready}),
         ]
 
@@ -120,222 +132,243 @@ class DecisionApp:
             await lifespan(scope, receive, send)
             return
         start, request = perf_counter(), Request(scope, receive, send)
-        visit = Visit(request, {}, {}, b"", "other")
+        decision_request = DecisionRequest(request, {}, {}, b"", "other")
         try:
-            answer = await self._answer(visit)
-        except Gone:
+            answer = await self._answer(decision_request)
+        except ClientDisconnected:
             return
         except HttpRefused as err:
             answer = err.answer
         except Exception as err:
-            LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": visit.path}})
+            LOG.error(
+                "failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": decision_request.path}}
+            )
             answer = problem(500, "Internal server error", "the error is in the service's log")
         answer.headers = SAFE | answer.headers
         await request.reply(answer)
         seconds = perf_counter() - start
-        self.counts.request(visit.model, visit.path, answer.status, seconds)
-        wanted = self.desk.settings.service.access_log
-        if wanted == "all" or (wanted == "failed" and answer.status >= 400):
-            facts = {"request_id": request.id, "method": scope["method"], "path": visit.path, "status": answer.status,
-                     "ms": round(seconds * 1e3, 3), "caller": request.caller, "model": visit.model}  # fmt: skip
+        self.counts.request(decision_request.model, decision_request.path, answer.status, seconds)
+        access_log = self.dependencies.settings.service.access_log
+        if access_log == "all" or (access_log == "failed" and answer.status >= 400):
+            facts = {"request_id": request.id, "method": scope["method"], "path": decision_request.path, "status": answer.status,
+                     "ms": round(seconds * 1e3, 3), "caller": request.caller, "model": decision_request.model}  # fmt: skip
             LOG.log(logging.ERROR if answer.status >= 500 else logging.INFO, "request", extra={"facts": facts})
 
-    async def _answer(self, visit: Visit) -> Answer:
-        scope = visit.request.scope
+    async def _answer(self, decision_request: DecisionRequest) -> HttpAnswer:
+        scope = decision_request.request.scope
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         for pattern, handlers in self.routes:
             match = pattern.fullmatch(scope["path"])
             if match is None:
                 continue
-            visit.found = match.groupdict()
-            visit.path = scope["path"].replace(visit.found.get("id", "\0"), "ID")
+            decision_request.path_params = match.groupdict()
+            decision_request.path = scope["path"].replace(decision_request.path_params.get("id", "\0"), "ID")
             if method not in handlers:
                 allow = ", ".join(handlers)
                 return problem(405, "Method not allowed", f"allowed: {allow}", {"allow": allow})
-            asked = _fields(scope["query_string"].decode("latin-1"), "query")
-            visit.query = {name: values[0] for name, values in asked.items()}
+            query_fields = _form_fields(scope["query_string"].decode("latin-1"), "query")
+            decision_request.query = {name: values[0] for name, values in query_fields.items()}
             if method == "POST":
-                visit.body = await visit.request.body(LARGEST, SECONDS)
+                decision_request.body = await decision_request.request.body(LARGEST, SECONDS)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(None, partial(self._done, handlers[method], visit))
+            return await loop.run_in_executor(None, partial(self._handle, handlers[method], decision_request))
         return problem(404, "Not found", "the interface is /decisions, described by /openapi.json; the web page is /")
 
-    def _done(self, handler: Handler, visit: Visit) -> Answer:
+    def _handle(self, handler: Handler, decision_request: DecisionRequest) -> HttpAnswer:
         try:
-            return handler(visit)
+            return handler(decision_request)
         except HttpRefused as err:
             return err.answer
-        except BadLink as err:
-            self._refused(visit, err.reason, "")
-            return self._problem(visit, err.status, "Link is not valid", f"{err.reason}: request a new link")
+        except LinkRefused as err:
+            self._refused(decision_request, err.reason, "")
+            return self._problem(decision_request, err.status, "Link is not valid", f"{err.reason}: request a new link")
         except (D2CError, ValidationError) as err:
-            return self._problem(visit, *_said(err))
+            return self._problem(decision_request, *_problem_of(err))
 
-    def _problem(self, visit: Visit, status: int, title: str, detail: str) -> Answer:
-        page = visit.path.startswith("/d/") and visit.wants_page
-        return pages.trouble(status, title, detail) if page else problem(status, title, detail)
+    def _problem(self, decision_request: DecisionRequest, status: int, title: str, detail: str) -> HttpAnswer:
+        page = decision_request.path.startswith("/d/") and decision_request.wants_page
+        return pages.error_page(status, title, detail) if page else problem(status, title, detail)
 
-    def _refused(self, visit: Visit, reason: str, model: str) -> None:
+    def _refused(self, decision_request: DecisionRequest, reason: str, model: str) -> None:
         """Log and count a refused caller."""
         self.counts.refused.labels(model, reason).inc()
-        facts = {"request_id": visit.request.id, "reason": reason, "caller": visit.request.caller, "path": visit.path,
-                 "model": model, "decision": visit.found.get("id")}  # fmt: skip
+        facts = {"request_id": decision_request.request.id, "reason": reason, "caller": decision_request.request.caller, "path": decision_request.path,
+                 "model": model, "decision": decision_request.path_params.get("id")}  # fmt: skip
         LOG.warning("caller refused", extra={"facts": facts})
 
     # --- with an API key
 
-    def _holder(self, visit: Visit, model: str | None = None) -> Key:
+    def _authenticated_key(self, decision_request: DecisionRequest, model: str | None = None) -> Key:
         """Return the caller's API key. Raises HttpRefused unless it has the scope decide, for `model` where one is given."""
-        key, reason = self.desk.keyring.holder(token_of(visit.request), self.desk.clock())
-        visit.request.caller = key.id if key else None
+        key, reason = self.dependencies.keyring.key_of_token(
+            token_of(decision_request.request), self.dependencies.clock()
+        )
+        decision_request.request.caller = key.id if key else None
         if key is not None and reason is None:
-            reason = refused(key, model or (key.models[0] if key.models else ""), DECIDE)
+            reason = refusal_reason(key, model or (key.models[0] if key.models else ""), DECIDE)
         if reason is not None or key is None:
-            self._refused(visit, reason or "no key", model or "")
-            raise HttpRefused(unwelcome(reason or "no key", model or "decisions"))
+            self._refused(decision_request, reason or "no key", model or "")
+            raise HttpRefused(unauthorized(reason or "no key", model or "decisions"))
         return key
 
-    def list(self, visit: Visit) -> Answer:
+    def list(self, decision_request: DecisionRequest) -> HttpAnswer:
         """GET /decisions: decisions about the models of the API key."""
-        key = self._holder(visit)
-        wanted = [each for each in visit.query.get("status", "").split(" ") if each] or None
-        if unknown := set(wanted or ()) - set(STATUSES):
+        key = self._authenticated_key(decision_request)
+        statuses = [status for status in decision_request.query.get("status", "").split(" ") if status] or None
+        if unknown := set(statuses or ()) - set(STATUSES):
             return problem(400, "Unknown status", f"{', '.join(sorted(unknown))}: use one of {', '.join(STATUSES)}")
-        limit = _number(visit.query.get("limit", str(LISTED)))
-        models = [visit.query["model"]] if "model" in visit.query else None
-        if models and not key.opens(models[0]):
-            self._refused(visit, "key of another model", models[0])
-            return unwelcome("key of another model", models[0])
-        if models is None and not key.opens("*"):
+        limit = _parse_limit(decision_request.query.get("limit", str(LISTED)))
+        models = [decision_request.query["model"]] if "model" in decision_request.query else None
+        if models and not key.permits(models[0]):
+            self._refused(decision_request, "key of another model", models[0])
+            return unauthorized("key of another model", models[0])
+        if models is None and not key.permits("*"):
             models = [*key.models]
-        found = listed(self.desk.ledger, models, wanted, limit=limit)
-        known = bases(self.desk.ledger, found)
-        contracts = {(each.model, each.version): _contract(self.desk.ledger, each) for each in found}
-        told = [
-            each.to_dict()
-            | known[each.id]
-            | {"shown": pages.facts(each, known[each.id], contracts[each.model, each.version])}
-            for each in found
+        decisions = list_decisions(self.dependencies.ledger, models, statuses, limit=limit)
+        predictions = predictions_of(self.dependencies.ledger, decisions)
+        contracts = {
+            (decision.model, decision.version): _contract(self.dependencies.ledger, decision) for decision in decisions
+        }
+        rows = [
+            decision.to_dict()
+            | predictions[decision.id]
+            | {
+                "shown": pages.decision_texts(
+                    decision, predictions[decision.id], contracts[decision.model, decision.version]
+                )
+            }
+            for decision in decisions
         ]
-        return Answer(orjson.dumps({"decisions": told}))
+        return HttpAnswer(orjson.dumps({"decisions": rows}))
 
-    def _found(self, visit: Visit) -> tuple[Key, Decision]:
-        self._holder(visit)
-        decision = self._decision(visit)
-        return self._holder(visit, decision.model), decision
+    def _authorized_decision(self, decision_request: DecisionRequest) -> tuple[Key, Decision]:
+        self._authenticated_key(decision_request)
+        decision = self._decision(decision_request)
+        return self._authenticated_key(decision_request, decision.model), decision
 
-    def _decision(self, visit: Visit) -> Decision:
+    def _decision(self, decision_request: DecisionRequest) -> Decision:
         try:
-            decision = find(self.desk.ledger, visit.found["id"])
+            decision = find_decision(self.dependencies.ledger, decision_request.path_params["id"])
         except UsageError as err:
             raise HttpRefused(problem(404, "Decision not found", err.what)) from None
-        visit.model = decision.model
+        decision_request.model = decision.model
         return decision
 
-    def show(self, visit: Visit) -> Answer:
+    def show(self, decision_request: DecisionRequest) -> HttpAnswer:
         """GET /decisions/ID: the decision, its prediction and its events."""
-        _, decision = self._found(visit)
-        return Answer(orjson.dumps(_whole(self.desk.ledger, decision)))
+        _, decision = self._authorized_decision(decision_request)
+        return HttpAnswer(orjson.dumps(_decision_with_events(self.dependencies.ledger, decision)))
 
-    def decide(self, visit: Visit) -> Answer:
+    def decide(self, decision_request: DecisionRequest) -> HttpAnswer:
         """POST /decisions/ID/approve, reject, edit: {"reason": …, "value": …}."""
-        key, decision = self._found(visit)
-        if visit.body:
-            check_json(visit.request)
-        body = Body.model_validate_json(visit.body or b"{}", strict=True)
-        if visit.found["action"] != "edit" and body.value is not None:
+        key, decision = self._authorized_decision(decision_request)
+        if decision_request.body:
+            check_json(decision_request.request)
+        body = Body.model_validate_json(decision_request.body or b"{}", strict=True)
+        if decision_request.path_params["action"] != "edit" and body.value is not None:
             return problem(400, "Only edit accepts a value", f"use POST /decisions/{decision.id}/edit")
-        made, new = self._decided(visit, decision, key.name, body, "api")
-        answer = Answer(orjson.dumps(made.to_dict()))
+        changed, new = self._record_verdict(decision_request, decision, key.name, body, "api")
+        answer = HttpAnswer(orjson.dumps(changed.to_dict()))
         answer.headers |= {} if new else {"idempotency_replayed": "true"}
         return answer
 
-    def _decided(
-        self, visit: Visit, decision: Decision, by: str, body: Body, how: str, nonce: str = ""
+    def _record_verdict(
+        self, decision_request: DecisionRequest, decision: Decision, by: str, body: Body, how: str, nonce: str = ""
     ) -> tuple[Decision, bool]:
-        policy = Policy.of(decision.model, self.desk.settings)
+        policy = Policy.of(decision.model, self.dependencies.settings)
         try:
-            made, new = decide(
-                self.desk.ledger, policy, decision.id, visit.found["action"], by=by, now=self.desk.clock(),
+            changed, new = decide(
+                self.dependencies.ledger, policy, decision.id, decision_request.path_params["action"], by=by, now=self.dependencies.clock(),
                 value=body.value, reason=body.reason, how=how, nonce=nonce,
             )  # fmt: skip
         except NotAllowed:
-            self._refused(visit, "not a decider", decision.model)
+            self._refused(decision_request, "not a decider", decision.model)
             raise
-        except Replayed:
-            self._refused(visit, "replayed link", decision.model)
+        except LinkReplayed:
+            self._refused(decision_request, "replayed link", decision.model)
             raise
-        facts = {"decision": made.id, "model": made.model, "verdict": made.verdict, "by": by, "how": how}
+        facts = {"decision": changed.id, "model": changed.model, "verdict": changed.verdict, "by": by, "how": how}
         LOG.info("decided", extra={"facts": facts})
-        self.desk.wake()
-        return made, new
+        self.dependencies.wake()
+        return changed, new
 
     # --- with a link
 
-    def _link(self, visit: Visit) -> tuple[Link, Decision]:
-        link = verified(visit.found["id"], visit.found["action"], visit.query, self.desk.links, self.desk.clock())
-        visit.request.caller = link.by
-        decision = self._decision(visit)
+    def _verified_link(self, decision_request: DecisionRequest) -> tuple[Link, Decision]:
+        link = verify_link(
+            decision_request.path_params["id"],
+            decision_request.path_params["action"],
+            decision_request.query,
+            self.dependencies.links,
+            self.dependencies.clock(),
+        )
+        decision_request.request.caller = link.by
+        decision = self._decision(decision_request)
         query = select(decision_links.c.nonce).where(decision_links.c.nonce == link.nonce)
-        with self.desk.ledger.read() as connection:
+        with self.dependencies.ledger.read() as connection:
             used = connection.execute(query).first() is not None
         if used:
-            self._refused(visit, "replayed link", decision.model)
-            raise Replayed(f"{closed(decision).what}; a link is valid for one decision", where=decision.id)
+            self._refused(decision_request, "replayed link", decision.model)
+            raise LinkReplayed(f"{closed_error(decision).what}; a link is valid for one decision", where=decision.id)
         return link, decision
 
-    def ask(self, visit: Visit) -> Answer:
+    def show_link(self, decision_request: DecisionRequest) -> HttpAnswer:
         """GET of a link: a confirmation page. It decides nothing, because mail programs open links."""
-        link, decision = self._link(visit)
-        if decision.status != "pending" or decision.deadline_at <= self.desk.clock():
-            raise closed(decision)
-        contract = _contract(self.desk.ledger, decision)
-        return pages.confirm(decision, basis(self.desk.ledger, decision), link.action, link.by, contract=contract)
+        link, decision = self._verified_link(decision_request)
+        if decision.status != "pending" or decision.deadline_at <= self.dependencies.clock():
+            raise closed_error(decision)
+        contract = _contract(self.dependencies.ledger, decision)
+        return pages.confirmation_page(
+            decision, prediction_of(self.dependencies.ledger, decision), link.action, link.by, contract=contract
+        )
 
-    def click(self, visit: Visit) -> Answer:
+    def decide_by_link(self, decision_request: DecisionRequest) -> HttpAnswer:
         """POST of a link: approve, reject or edit the decision."""
-        link, decision = self._link(visit)
-        asked = _fields(visit.body.decode("utf-8", "replace"), "form")
-        form = {name: values[0] for name, values in asked.items()}
+        link, decision = self._verified_link(decision_request)
+        form_fields = _form_fields(decision_request.body.decode("utf-8", "replace"), "form")
+        form = {name: values[0] for name, values in form_fields.items()}
         body = Body(reason=form.get("reason", "").strip()[:LONGEST])
         try:
             if link.action == "edit":
-                policy = Policy.of(decision.model, self.desk.settings)
-                fields = policy.check(contract_of(self.desk.ledger, decision.model, decision.version))
-                body.value = read_value(fields, form.get("value", ""))
-            made, _ = self._decided(visit, decision, link.by, body, "link", link.nonce)
+                policy = Policy.of(decision.model, self.dependencies.settings)
+                fields = policy.check(contract_of(self.dependencies.ledger, decision.model, decision.version))
+                body.value = parse_value(fields, form.get("value", ""))
+            changed, _ = self._record_verdict(decision_request, decision, link.by, body, "link", link.nonce)
         except DataRefused as err:
-            if not visit.wants_page:
+            if not decision_request.wants_page:
                 raise
-            contract = _contract(self.desk.ledger, decision)
-            base = basis(self.desk.ledger, decision)
-            return pages.confirm(decision, base, link.action, link.by, err.what, form, contract)
+            contract = _contract(self.dependencies.ledger, decision)
+            base = prediction_of(self.dependencies.ledger, decision)
+            return pages.confirmation_page(decision, base, link.action, link.by, err.what, form, contract)
         return (
-            pages.done(made, _contract(self.desk.ledger, made))
-            if visit.wants_page
-            else Answer(orjson.dumps(made.to_dict()))
+            pages.result_page(changed, _contract(self.dependencies.ledger, changed))
+            if decision_request.wants_page
+            else HttpAnswer(orjson.dumps(changed.to_dict()))
         )
 
     # --- operations
 
-    def expose(self, visit: Visit) -> Answer:
+    def metrics(self, decision_request: DecisionRequest) -> HttpAnswer:
         """GET /metrics: statistics of all policies and refused callers."""
         body, media = counted()
-        now = self.desk.clock()
-        found = [stats(self.desk.ledger, each.model, now, SPAN) for each in policies(self.desk.settings)]
-        return Answer(body + exposition(found), media=media)
+        now = self.dependencies.clock()
+        model_stats = [
+            decision_stats(self.dependencies.ledger, policy.model, now, SPAN)
+            for policy in policies(self.dependencies.settings)
+        ]
+        return HttpAnswer(body + metrics_text(model_stats), media=media)
 
-    def ready(self, visit: Visit) -> Answer:
+    def ready(self, decision_request: DecisionRequest) -> HttpAnswer:
         """GET /readyz: whether the ledger answers."""
-        with self.desk.ledger.read() as connection:
+        with self.dependencies.ledger.read() as connection:
             connection.execute(select(1))
-        return Answer(b"ok\n", media=TEXT)
+        return HttpAnswer(b"ok\n", media=TEXT)
 
 
-def _whole(ledger: Ledger, decision: Decision) -> dict[str, Any]:
-    base = basis(ledger, decision)
-    told = pages.facts(decision, base, _contract(ledger, decision))
-    return decision.to_dict() | base | {"shown": told, "events": events(ledger, decision)}
+def _decision_with_events(ledger: Ledger, decision: Decision) -> dict[str, Any]:
+    base = prediction_of(ledger, decision)
+    texts = pages.decision_texts(decision, base, _contract(ledger, decision))
+    return decision.to_dict() | base | {"shown": texts, "events": events(ledger, decision)}
 
 
 def _contract(ledger: Ledger, decision: Decision) -> Contract | None:
@@ -346,7 +379,7 @@ def _contract(ledger: Ledger, decision: Decision) -> Contract | None:
         return None
 
 
-def _fields(text: str, where: str) -> dict[str, list[str]]:
+def _form_fields(text: str, where: str) -> dict[str, list[str]]:
     """Return the fields of a query or a form. Raises HttpRefused where there are too many."""
     try:
         return parse_qs(text, max_num_fields=FIELDS)
@@ -354,22 +387,22 @@ def _fields(text: str, where: str) -> dict[str, list[str]]:
         raise HttpRefused(problem(400, f"The {where} has too many fields", f"at most {FIELDS}")) from None
 
 
-def _number(text: str) -> int:
+def _parse_limit(text: str) -> int:
     """Return how many decisions are wanted. Raises HttpRefused."""
     if text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= MOST:
         return int(text)
     raise HttpRefused(problem(400, "Limit is not valid", f"limit is a number from 0 to {MOST}"))
 
 
-def _said(err: D2CError | ValidationError) -> tuple[int, str, str]:
+def _problem_of(err: D2CError | ValidationError) -> tuple[int, str, str]:
     """Return the status, the title and the detail of an error."""
     if isinstance(err, ValidationError):
         first = err.errors(include_url=False, include_input=False)[0]
         return 400, "Malformed request body", f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
     for kind, status, title in (
         (NotAllowed, 403, "Not allowed to decide"),
-        (Replayed, 410, "Link already used"),
-        (Closed, 409, "Decision is closed"),
+        (LinkReplayed, 410, "Link already used"),
+        (DecisionClosed, 409, "Decision is closed"),
         (DataRefused, 422, "Value not allowed"),
         (Temporary, 503, "Ledger unavailable"),
     ):

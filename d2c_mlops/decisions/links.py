@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
-from d2c_mlops.decisions.deciding import VERDICTS
 from d2c_mlops.decisions.records import Decision
+from d2c_mlops.decisions.verdicts import VERDICTS
 from d2c_mlops.errors import UsageError
 from d2c_mlops.runs.secrets.secrets import secret
 from d2c_mlops.settings import Settings
@@ -20,7 +20,7 @@ SHORTEST = 16  # bytes of a secret
 PURPOSE = "d2c decision link 1"  # prefix: a signature made for another purpose under the same secret is not valid here
 
 
-class BadLink(Exception):
+class LinkRefused(Exception):
     """A link that is refused, and the reason that is logged."""
 
     def __init__(self, reason: str, status: int) -> None:
@@ -38,27 +38,27 @@ class Link:
     expires: int  # seconds since 1970, UTC
     nonce: str
 
-    def signed(self, key: bytes) -> str:
+    def signature(self, key: bytes) -> str:
         """Return the signature under a key."""
-        said = "\n".join((PURPOSE, self.id, self.action, self.by, str(self.expires), self.nonce))
-        return hmac.new(key, said.encode(), hashlib.sha256).hexdigest()
+        message = "\n".join((PURPOSE, self.id, self.action, self.by, str(self.expires), self.nonce))
+        return hmac.new(key, message.encode(), hashlib.sha256).hexdigest()
 
-    def query(self, key: bytes) -> str:
+    def query_string(self, key: bytes) -> str:
         """Return the part of the URL behind the question mark."""
-        said = {"by": self.by, "expires": self.expires, "nonce": self.nonce, "signature": self.signed(key)}
-        return urlencode(said)
+        fields = {"by": self.by, "expires": self.expires, "nonce": self.nonce, "signature": self.signature(key)}
+        return urlencode(fields)
 
 
-def keys(settings: Settings) -> list[bytes]:
+def link_secrets(settings: Settings) -> list[bytes]:
     """Return the secrets for links, the one that signs first; none when there is none. Raises UsageError."""
-    found = [secret(name.removeprefix("secret:")).encode() for name in settings.decisions.links]
-    if any(len(each) < SHORTEST for each in found):
+    secrets_ = [secret(name.removeprefix("secret:")).encode() for name in settings.decisions.links]
+    if any(len(key) < SHORTEST for key in secrets_):
         raise UsageError(
             f"the secret for links is shorter than {SHORTEST} bytes",
             where="[decisions] links",
             next='create one: python -c "import secrets; print(secrets.token_urlsafe(32))"',
         )
-    return found
+    return secrets_
 
 
 def links_of(decision: Decision, by: str, base: str, key: bytes) -> dict[str, str]:
@@ -66,21 +66,21 @@ def links_of(decision: Decision, by: str, base: str, key: bytes) -> dict[str, st
     if "\n" in by:
         raise UsageError("a name must be a single line", where=by)
     expires = int(decision.deadline_at.timestamp())
-    made = {}
+    links = {}
     for action in VERDICTS:
         link = Link(decision.id, action, by, expires, secrets.token_urlsafe(18))
-        made[action] = f"{base.rstrip('/')}/d/{decision.id}/{action}?{link.query(key)}"
-    return made
+        links[action] = f"{base.rstrip('/')}/d/{decision.id}/{action}?{link.query_string(key)}"
+    return links
 
 
-def verified(id: str, action: str, query: Mapping[str, str], known: Sequence[bytes], now: datetime) -> Link:
-    """Return the fields of a link with a valid signature. Raises BadLink; the comparison takes constant time."""
-    expires, given = query.get("expires", ""), query.get("signature", "")
-    if not expires.isascii() or not expires.isdigit() or len(expires) > 12 or not given.isascii():
-        raise BadLink("tampered link", 403)
+def verify_link(id: str, action: str, query: Mapping[str, str], keys_: Sequence[bytes], now: datetime) -> Link:
+    """Return the fields of a link with a valid signature. Raises LinkRefused; the comparison takes constant time."""
+    expires, signature = query.get("expires", ""), query.get("signature", "")
+    if not expires.isascii() or not expires.isdigit() or len(expires) > 12 or not signature.isascii():
+        raise LinkRefused("tampered link", 403)
     link = Link(id, action, query.get("by", ""), int(expires), query.get("nonce", ""))
-    if not any([hmac.compare_digest(link.signed(key), given) for key in known]):
-        raise BadLink("tampered link", 403)
+    if not any([hmac.compare_digest(link.signature(key), signature) for key in keys_]):
+        raise LinkRefused("tampered link", 403)
     if datetime.fromtimestamp(link.expires, UTC) <= now:
-        raise BadLink("expired link", 410)
+        raise LinkRefused("expired link", 410)
     return link

@@ -6,9 +6,9 @@ from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
-from d2c_mlops.decisions.deciding import VERDICTS
 from d2c_mlops.decisions.records import STATUSES, Decision
-from d2c_mlops.serving.predict.openapi import SECURITY, closed, errors, problem
+from d2c_mlops.decisions.verdicts import VERDICTS
+from d2c_mlops.serving.predict.openapi import SECURITY, closed_object, errors, problem_schema
 
 ERRORS = {
     "400": "Malformed body or query",
@@ -34,7 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "Any": {"description": "A value of the field, as the contract defines it", "nullable": True},
     "dict[str, Any]": {"type": "object"},
 }
-MEANT = {
+DESCRIPTIONS = {
     "proposed": "The value that the model proposed",
     "edited": "The value that an approver entered instead",
     "value": "The value that is applied: the edited one, else the proposed one",
@@ -71,10 +71,10 @@ def document() -> dict[str, Any]:
         },
         "security": [{"bearer": []}, {"header": []}],
         "paths": {
-            "/decisions": {"get": _list()},
-            "/decisions/{id}": {"get": _show()},
-            **{f"/decisions/{{id}}/{action}": {"post": _decide(action)} for action in VERDICTS},
-            "/d/{id}/{action}": {"get": _looked_at(), "post": _clicked()},
+            "/decisions": {"get": _list_operation()},
+            "/decisions/{id}": {"get": _show_operation()},
+            **{f"/decisions/{{id}}/{action}": {"post": _decide_operation(action)} for action in VERDICTS},
+            "/d/{id}/{action}": {"get": _link_page(), "post": _link_decision()},
         },
         "components": {
             "securitySchemes": SECURITY,
@@ -82,29 +82,33 @@ def document() -> dict[str, Any]:
                 "Decision": _decision(),
                 "Found": _decision(_prediction()),
                 "Whole": _decision({**_prediction(), "events": {"type": "array", "items": _event()}}),
-                "Decisions": closed({"decisions": {"type": "array", "items": {"$ref": "#/components/schemas/Found"}}}),
-                "Verdict": {**closed({"reason": _reason(0)}), "required": []},
+                "Decisions": closed_object(
+                    {"decisions": {"type": "array", "items": {"$ref": "#/components/schemas/Found"}}}
+                ),
+                "Verdict": {**closed_object({"reason": _reason(0)}), "required": []},
                 "Edit": _edit(),
-                "Problem": problem(),
+                "Problem": problem_schema(),
             },
         },
     }
 
 
-def _decision(more: dict[str, Any] | None = None) -> dict[str, Any]:
+def _decision(extra_members: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the schema of a decision as `Decision.to_dict` gives it, with additional members."""
     hidden = ("subject", "not_before", "claimed_until")
-    own = {each.name: _member(each.name, str(each.type)) for each in fields(Decision) if each.name not in hidden}
-    own["status"] = {"type": "string", "enum": [*STATUSES]}
-    derived = {"about": {"type": "object", "description": MEANT["about"]}, "value": _member("value", "Any")}
-    return closed({**own, **derived, **(more or {})})
+    members = {
+        member.name: _member(member.name, str(member.type)) for member in fields(Decision) if member.name not in hidden
+    }
+    members["status"] = {"type": "string", "enum": [*STATUSES]}
+    derived = {"about": {"type": "object", "description": DESCRIPTIONS["about"]}, "value": _member("value", "Any")}
+    return closed_object({**members, **derived, **(extra_members or {})})
 
 
 def _member(name: str, kind: str) -> dict[str, Any]:
-    made = {**KINDS[kind.removesuffix(" | None")]}
+    schema = {**KINDS[kind.removesuffix(" | None")]}
     if kind.endswith(" | None"):
-        made["nullable"] = True
-    return made | ({"description": MEANT[name]} if name in MEANT else {})
+        schema["nullable"] = True
+    return schema | ({"description": DESCRIPTIONS[name]} if name in DESCRIPTIONS else {})
 
 
 def _prediction() -> dict[str, Any]:
@@ -114,20 +118,22 @@ def _prediction() -> dict[str, Any]:
         "nullable": True,
         "description": "Reasons of the model, the weightiest first",
     }
-    return {"inputs": {"type": "object"}, "outputs": {"type": "object"}, "reasons": reasons, "shown": _shown()}
+    return {"inputs": {"type": "object"}, "outputs": {"type": "object"}, "reasons": reasons, "shown": _texts()}
 
 
-def _shown() -> dict[str, Any]:
+def _texts() -> dict[str, Any]:
     """Return the schema of a decision as text for people."""
     texts = {name: TEXT for name in ("about", "label", "unit", "proposed", "typed", "reason")}
     pairs = {"type": "array", "items": {"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}}
     lists = {"known": pairs, "reasons": {"type": "array", "items": TEXT}}
-    return closed({**texts, **lists}) | {"description": "The decision as text, rounded by the units of the contract"}
+    return closed_object({**texts, **lists}) | {
+        "description": "The decision as text, rounded by the units of the contract"
+    }
 
 
 def _event() -> dict[str, Any]:
     names = ("by", "how", "reason")
-    return closed({"at": MOMENT, "status": TEXT, **{name: {**TEXT, "nullable": True} for name in names}})
+    return closed_object({"at": MOMENT, "status": TEXT, **{name: {**TEXT, "nullable": True} for name in names}})
 
 
 def _reason(least: int) -> dict[str, Any]:
@@ -136,16 +142,16 @@ def _reason(least: int) -> dict[str, Any]:
 
 def _edit() -> dict[str, Any]:
     value = {"description": "The value to apply instead of the proposed one"}
-    return closed({"value": value, "reason": _reason(1)})
+    return closed_object({"value": value, "reason": _reason(1)})
 
 
-def _answer(schema: str, description: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}, **(more or {})}
+def _answer(schema: str, description: str, extra_content: dict[str, Any] | None = None) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}, **(extra_content or {})}
     return {"description": description, "content": content}
 
 
-def _list() -> dict[str, Any]:
-    asked = {
+def _list_operation() -> dict[str, Any]:
+    query = {
         "model": ("Only decisions about this model", TEXT),
         "status": (
             f"One or more of {', '.join(STATUSES)}, separated by spaces",
@@ -154,7 +160,7 @@ def _list() -> dict[str, Any]:
         "limit": ("Maximum number of decisions", {"type": "integer", "minimum": 0, "maximum": MOST, "default": LISTED}),
     }
     parameters = [
-        {"name": name, "in": "query", "description": text, "schema": kind} for name, (text, kind) in asked.items()
+        {"name": name, "in": "query", "description": text, "schema": kind} for name, (text, kind) in query.items()
     ]
     return {
         "operationId": "list",
@@ -165,7 +171,7 @@ def _list() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _show() -> dict[str, Any]:
+def _show_operation() -> dict[str, Any]:
     return {
         "operationId": "show",
         "summary": "A decision, its prediction and its events",
@@ -177,7 +183,7 @@ def _show() -> dict[str, Any]:
     }
 
 
-def _decide(action: str) -> dict[str, Any]:
+def _decide_operation(action: str) -> dict[str, Any]:
     headers = {"Idempotency-Replayed": {"description": "true when the same decision was made before", "schema": TEXT}}
     edits = action == "edit"
     schema = {"$ref": f"#/components/schemas/{'Edit' if edits else 'Verdict'}"}
@@ -193,31 +199,31 @@ def _decide(action: str) -> dict[str, Any]:
     }
 
 
-def _looked_at() -> dict[str, Any]:
+def _link_page() -> dict[str, Any]:
     return {
         "operationId": "look",
         "summary": "The confirmation page of a signed link; opening it decides nothing",
         "security": [],
-        "parameters": [ID, ACTION, *_signed()],
+        "parameters": [ID, ACTION, *_link_parameters()],
         "responses": {"200": {"description": "A page", "content": {"text/html": {"schema": TEXT}}},
                       **errors("403", "404", "409", "410", "503", texts=ERRORS)},
     }  # fmt: skip
 
 
-def _clicked() -> dict[str, Any]:
+def _link_decision() -> dict[str, Any]:
     form = {"type": "object", "properties": {"reason": TEXT, "value": TEXT}}
     return {
         "operationId": "click",
         "summary": "Decide by a signed link, which is valid once",
         "security": [],
-        "parameters": [ID, ACTION, *_signed()],
+        "parameters": [ID, ACTION, *_link_parameters()],
         "requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": form}}},
         "responses": {"200": _answer("Decision", NOW, {"text/html": {"schema": TEXT}}),
                       **errors("403", "404", "408", "409", "410", "413", "422", "503", texts=ERRORS)},
     }  # fmt: skip
 
 
-def _signed() -> list[dict[str, Any]]:
+def _link_parameters() -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "query", "required": True, "schema": TEXT}
         for name in ("by", "expires", "nonce", "signature")

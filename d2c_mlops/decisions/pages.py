@@ -15,10 +15,10 @@ from typing import Any
 
 from d2c_mlops.decisions.records import Decision
 from d2c_mlops.decisions.rules import DecisionRule
-from d2c_mlops.decisions.words import Words, shown, typed, unit_of
+from d2c_mlops.decisions.wording import Wording, display_value, input_text, unit_suffix
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.serving.http.messages import Answer
+from d2c_mlops.serving.http.messages import HttpAnswer
 
 HTML = "text/html; charset=utf-8"
 STYLE = """
@@ -35,7 +35,7 @@ button.reject{background:transparent;color:var(--stop);border-color:var(--stop)}
 """
 TITLES = {"approve": "Approve", "reject": "Reject", "edit": "Edit and approve"}
 # Reasons in the ledger that end with a rule, as earlier versions wrote them: the policy's rule, their beginning, what is shown instead.
-FORMER = (
+FORMER_REASONS = (
     ("auto", "auto: ", "auto: "),
     ("auto", "asked, because this does not hold: ", "needs approval, because this does not hold: "),
     ("allow", "allow does not hold: ", "allow does not hold: "),
@@ -43,89 +43,90 @@ FORMER = (
 BASE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
-def shell(title: str, body: str, status: int = 200) -> Answer:
+def html_page(title: str, body: str, status: int = 200) -> HttpAnswer:
     """Return a page."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="robots" content="noindex">'
     text = (
         f'<!doctype html><html lang="en"><head>{head}<title>{escape(title)}</title><style>{STYLE}</style></head>'
         f"<body><main>{body}</main></body></html>"
     )
-    return Answer(text.encode(), status, HTML, content_security_policy=f"{BASE_POLICY}; form-action 'self'")
+    return HttpAnswer(text.encode(), status, HTML, content_security_policy=f"{BASE_POLICY}; form-action 'self'")
 
 
-def confirm(
+def confirmation_page(
     decision: Decision,
     base: dict[str, Any],
     action: str,
     by: str,
-    trouble: str = "",  # error of the value typed before
-    given: Mapping[str, str] = MappingProxyType({}),  # what was typed before
+    error: str = "",  # error of the value typed before
+    form_values: Mapping[str, str] = MappingProxyType({}),  # what was typed before
     contract: Contract | None = None,  # contract of the version that predicted: units and labels
-) -> Answer:
+) -> HttpAnswer:
     """Return the confirmation page of a link, with a button. Opening it decides nothing."""
     fields = ""
     if action == "edit":
-        words = Words.of(contract)
+        words = Wording.of(contract)
         field = words.field(decision.field, "outputs")
-        text = escape(given.get("value", typed(decision.value, field)))
-        label = escape(words.capitalized_label(decision.field, "outputs") + (unit_of(field) if field else ""))
+        text = escape(form_values.get("value", input_text(decision.value, field)))
+        label = escape(words.capitalized_label(decision.field, "outputs") + (unit_suffix(field) if field else ""))
         fields += f'<label for="value">{label}</label><input id="value" name="value" value="{text}" required>'
     needed = " required" if action == "edit" else ""
-    fields += f'<label for="reason">Why</label><textarea id="reason" name="reason" rows="2" maxlength="2000"{needed}>{escape(given.get("reason", ""))}</textarea>'
+    fields += f'<label for="reason">Why</label><textarea id="reason" name="reason" rows="2" maxlength="2000"{needed}>{escape(form_values.get("reason", ""))}</textarea>'
     button = f'<button class="{action}">{TITLES[action]}</button>'
-    told = f'<p role="alert" style="color:var(--stop)">{escape(trouble)}</p>' if trouble else ""
-    form = f'<form method="post">{told}{fields}{button}</form><p class="soft">You decide as {escape(by)}.</p>'
-    return shell(
-        f"{TITLES[action]}: {decision.title}", _about(decision, base, contract) + form, 422 if trouble else 200
+    alert = f'<p role="alert" style="color:var(--stop)">{escape(error)}</p>' if error else ""
+    form = f'<form method="post">{alert}{fields}{button}</form><p class="soft">You decide as {escape(by)}.</p>'
+    return html_page(
+        f"{TITLES[action]}: {decision.title}", _heading(decision, base, contract) + form, 422 if error else 200
     )
 
 
-def done(decision: Decision, contract: Contract | None = None) -> Answer:
+def result_page(decision: Decision, contract: Contract | None = None) -> HttpAnswer:
     """Return the page with the result of a decision."""
-    words = Words.of(contract)
-    said = {"approved": "approved", "rejected": "rejected", "edited": "changed and approved"}
-    word = said.get(decision.verdict or "", decision.status)
+    words = Wording.of(contract)
+    verdicts = {"approved": "approved", "rejected": "rejected", "edited": "changed and approved"}
+    word = verdicts.get(decision.verdict or "", decision.status)
     body = f"<h1>{escape(decision.model)}, {escape(decision.title)}: {word}</h1>"
     value = escape(
-        f"{words.capitalized_label(decision.field, 'outputs')} {shown(decision.value, words.field(decision.field, 'outputs'))}"
+        f"{words.capitalized_label(decision.field, 'outputs')} {display_value(decision.value, words.field(decision.field, 'outputs'))}"
     )
     gone = "It is not applied." if decision.verdict == "rejected" else "It is applied automatically."
-    return shell("Decided", f'{body}<p class="big">{value}</p><p class="soft">{gone} This page can be closed.</p>')
+    return html_page("Decided", f'{body}<p class="big">{value}</p><p class="soft">{gone} This page can be closed.</p>')
 
 
-def trouble(status: int, title: str, detail: str) -> Answer:
+def error_page(status: int, title: str, detail: str) -> HttpAnswer:
     """Return the error page of a link."""
-    return shell(title, f"<h1>{escape(title)}</h1><p>{escape(detail)}</p>", status)
+    return html_page(title, f"<h1>{escape(title)}</h1><p>{escape(detail)}</p>", status)
 
 
-def facts(decision: Decision, base: dict[str, Any], contract: Contract | None) -> dict[str, Any]:
+def decision_texts(decision: Decision, base: dict[str, Any], contract: Contract | None) -> dict[str, Any]:
     """Return a decision as text: labels, values rounded by their units, reasons."""
-    words = Words.of(contract)
+    words = Wording.of(contract)
     field = words.field(decision.field, "outputs")
-    known = [(name, "inputs", value) for name, value in base["inputs"].items() if name not in decision.about]
-    seen = {*decision.about, decision.field}
-    known += [(name, "outputs", value) for name, value in base["outputs"].items() if name not in seen]
+    fields = [(name, "inputs", value) for name, value in base["inputs"].items() if name not in decision.about]
+    shown_fields = {*decision.about, decision.field}
+    fields += [(name, "outputs", value) for name, value in base["outputs"].items() if name not in shown_fields]
     about = ", ".join(  # a number that identifies is not rounded and has no separators
-        str(value) if isinstance(value, int) else shown(value, words.field(name))
+        str(value) if isinstance(value, int) else display_value(value, words.field(name))
         for name, value in decision.about.items()
     )
     return {
         "about": about,
         "label": words.capitalized_label(decision.field, "outputs"),
-        "unit": unit_of(field) if field else "",
-        "proposed": shown(decision.proposed, field),
-        "typed": typed(decision.proposed, field),
+        "unit": unit_suffix(field) if field else "",
+        "proposed": display_value(decision.proposed, field),
+        "typed": input_text(decision.proposed, field),
         "reason": reason_of(decision, words),
         "known": [
-            [words.capitalized_label(name, side), shown(value, words.field(name, side))] for name, side, value in known
+            [words.capitalized_label(name, side), display_value(value, words.field(name, side))]
+            for name, side, value in fields
         ],
-        "reasons": [_words(each) for each in base["reasons"] or []],
+        "reasons": [_reason_text(reason) for reason in base["reasons"] or []],
     }
 
 
-def reason_of(decision: Decision, words: Words) -> str:
+def reason_of(decision: Decision, words: Wording) -> str:
     """Return the reason of a decision as text; a rule at the end of an older reason becomes a sentence."""
-    for name, former, head in FORMER:
+    for name, former, head in FORMER_REASONS:
         rule = decision.policy.get(name)
         if rule and decision.reason == f"{former}{rule}":
             with suppress(UsageError):
@@ -133,17 +134,21 @@ def reason_of(decision: Decision, words: Words) -> str:
     return decision.reason
 
 
-def _about(decision: Decision, base: dict[str, Any], contract: Contract | None) -> str:
-    told = facts(decision, base, contract)
-    head = f'<p class="soft">{escape(decision.model)}, version {decision.version}</p><h1>{escape(told["about"])}</h1>'
-    head += f'<p class="big">{escape(told["label"])} {escape(told["proposed"])}</p>'
-    head += f'<p class="soft">{escape(told["reason"])}; open until {decision.deadline_at:%Y-%m-%d %H:%M} UTC</p>'
-    rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in told["known"])
-    said = "".join(f"<li>{escape(each)}</li>" for each in told["reasons"])
-    return head + (f"<h2>Why</h2><ul>{said}</ul>" if said else "") + f"<h2>Inputs and outputs</h2><table>{rows}</table>"
+def _heading(decision: Decision, base: dict[str, Any], contract: Contract | None) -> str:
+    texts = decision_texts(decision, base, contract)
+    head = f'<p class="soft">{escape(decision.model)}, version {decision.version}</p><h1>{escape(texts["about"])}</h1>'
+    head += f'<p class="big">{escape(texts["label"])} {escape(texts["proposed"])}</p>'
+    head += f'<p class="soft">{escape(texts["reason"])}; open until {decision.deadline_at:%Y-%m-%d %H:%M} UTC</p>'
+    rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in texts["known"])
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in texts["reasons"])
+    return (
+        head
+        + (f"<h2>Why</h2><ul>{reasons}</ul>" if reasons else "")
+        + f"<h2>Inputs and outputs</h2><table>{rows}</table>"
+    )
 
 
-def _words(reason: Any) -> str:
+def _reason_text(reason: Any) -> str:
     if isinstance(reason, dict):
         return str(reason.get("text") or reason.get("words") or json.dumps(reason, ensure_ascii=False))
     return str(reason)
@@ -157,7 +162,7 @@ def _inbox() -> tuple[bytes, str]:
     return text.encode(), f"{BASE_POLICY}; script-src 'sha256-{digest}'; connect-src 'self'; form-action 'none'"
 
 
-def inbox() -> Answer:
+def inbox_page() -> HttpAnswer:
     """Return the page that lists pending decisions for a caller with an API key."""
     text, rules = _inbox()
-    return Answer(text, media=HTML, content_security_policy=rules)
+    return HttpAnswer(text, media=HTML, content_security_policy=rules)

@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from d2c_mlops.decisions.callers import Callers
-from d2c_mlops.decisions.rules import DecisionRule, Unknown
-from d2c_mlops.decisions.words import NAMES, Words
+from d2c_mlops.decisions.rules import DecisionRule, NotEvaluable
+from d2c_mlops.decisions.wording import FIELD_NAMES, Wording
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Contract, Field, record_model
-from d2c_mlops.serving.batch.score import identity_of
+from d2c_mlops.serving.batch.score import identity_columns
 from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.settings import PolicySettings, Settings
 from d2c_mlops.settings.parsing import age
@@ -26,7 +26,7 @@ SHOWN = 60  # characters of a wrong value that an error repeats
 
 
 @dataclass(frozen=True)
-class Judged:
+class PolicyVerdict:
     """Verdict of a policy on a prediction: auto, pending or rejected, with the reason."""
 
     status: str
@@ -38,7 +38,7 @@ class Policy:
     """A parsed decision policy."""
 
     model: str
-    said: PolicySettings
+    options: PolicySettings
     auto: DecisionRule | None
     allow: DecisionRule | None
     deadline: timedelta
@@ -48,24 +48,24 @@ class Policy:
     @classmethod
     def of(cls, model: str, settings: Settings) -> Policy:
         """Return the policy of a model. Raises UsageError when it has none, or a rule of it cannot be read."""
-        said = settings.policies.get(model)
-        if said is None:
-            known = ", ".join(settings.policies) or "none yet"
+        options = settings.policies.get(model)
+        if options is None:
+            sections = ", ".join(settings.policies) or "none yet"
             raise UsageError(
                 f"{model} has no decision policy",
-                where=f"settings.ini; sections: {known}",
+                where=f"settings.ini; sections: {sections}",
                 next=f"add a section [decisions:{model}] with `field = …`",
             )
         auto, allow = (
             DecisionRule.of(text, f"[decisions:{model}] {name}") if text else None
-            for name, text in (("auto", said.auto), ("allow", said.allow))
+            for name, text in (("auto", options.auto), ("allow", options.allow))
         )
-        deadline, max_age = (timedelta(seconds=age(text)) for text in (said.deadline, said.max_age))
-        return cls(model, said, auto, allow, deadline, max_age, keys_file(settings))
+        deadline, max_age = (timedelta(seconds=age(text)) for text in (options.deadline, options.max_age))
+        return cls(model, options, auto, allow, deadline, max_age, keys_file(settings))
 
     def callers(self, now: datetime) -> Callers:
         """Return the callers whose predictions become decisions at a moment. Raises UsageError where the API key file cannot be read."""
-        return Callers.of(self.model, self.said.keys, self.keys, now)
+        return Callers.of(self.model, self.options.keys, self.keys, now)
 
     @property
     def where(self) -> str:
@@ -74,80 +74,80 @@ class Policy:
 
     def check(self, contract: Contract) -> Field:
         """Return the field that decisions set. Raises UsageError where the policy does not fit the contract."""
-        outputs = {one.name: one for one in contract.output_fields}
-        inputs = {one.name: one for one in contract.input_fields}
-        if self.said.field not in outputs:
-            known = ", ".join(outputs)
-            raise UsageError(f"{self.said.field!r} is not an output; outputs: {known}", where=f"{self.where} field")
-        identity = identity_of(contract)
-        hidden = {one.name for one in (*inputs.values(), *outputs.values()) if one.personal}
-        wanted = {*identity, self.said.field}
+        outputs = {field.name: field for field in contract.output_fields}
+        inputs = {field.name: field for field in contract.input_fields}
+        if self.options.field not in outputs:
+            names = ", ".join(outputs)
+            raise UsageError(f"{self.options.field!r} is not an output; outputs: {names}", where=f"{self.where} field")
+        identity = identity_columns(contract)
+        hidden = {field.name for field in (*inputs.values(), *outputs.values()) if field.personal}
+        used = {*identity, self.options.field}
         for name, rule in (("auto", self.auto), ("allow", self.allow)):
             if rule is not None:
                 rule.check(inputs, outputs, f"{self.where} {name}")
-                wanted |= {each for _, each in rule.names}
-        if hidden & wanted:
+                used |= {name_ for _, name_ in rule.names}
+        if hidden & used:
             raise UsageError(
-                f"{', '.join(sorted(hidden & wanted))} is personal data, which the prediction log does not contain",
+                f"{', '.join(sorted(hidden & used))} is personal data, which the prediction log does not contain",
                 where=self.where,
                 next="use a key that is not personal data, or mark the field as not personal in the contract",
             )
-        return outputs[self.said.field]
+        return outputs[self.options.field]
 
-    def judge(self, inputs: Values, outputs: Values, words: Words = NAMES) -> Judged:
+    def judge(self, inputs: Values, outputs: Values, words: Wording = FIELD_NAMES) -> PolicyVerdict:
         """Return whether a prediction is applied automatically, needs approval, or violates the limits; with the reason as text."""
-        against = self.against(inputs, outputs, words=words)
+        against = self.violation(inputs, outputs, words=words)
         if against:
-            return Judged("rejected", against)
+            return PolicyVerdict("rejected", against)
         if self.auto is None:
-            return Judged("pending", "always needs approval")
+            return PolicyVerdict("pending", "always needs approval")
         try:
             if self.auto.holds(inputs, outputs):
-                return Judged("auto", f"applied automatically, because {words.sentence(self.auto)}")
-        except Unknown as err:
-            return Judged("pending", f"auto cannot be evaluated ({words.sentence(self.auto)}): {err}")
-        broken = " and ".join(words.sentence(self.auto, each) for each in self.auto.broken(inputs, outputs))
-        return Judged("pending", f"needs approval, because this does not hold: {broken}")
+                return PolicyVerdict("auto", f"applied automatically, because {words.sentence(self.auto)}")
+        except NotEvaluable as err:
+            return PolicyVerdict("pending", f"auto cannot be evaluated ({words.sentence(self.auto)}): {err}")
+        broken = " and ".join(words.sentence(self.auto, part) for part in self.auto.failed_parts(inputs, outputs))
+        return PolicyVerdict("pending", f"needs approval, because this does not hold: {broken}")
 
-    def against(self, inputs: Values, outputs: Values, value: Any = None, words: Words = NAMES) -> str:
+    def violation(self, inputs: Values, outputs: Values, value: Any = None, words: Wording = FIELD_NAMES) -> str:
         """Return how a value violates `allow`; empty when it does not. A rule that cannot be evaluated counts as violated."""
         if self.allow is None:
             return ""
-        made = outputs if value is None else {**outputs, self.said.field: value}
+        changed = outputs if value is None else {**outputs, self.options.field: value}
         try:
-            if self.allow.holds(inputs, made):
+            if self.allow.holds(inputs, changed):
                 return ""
-        except Unknown as err:
+        except NotEvaluable as err:
             return f"allow cannot be evaluated ({words.sentence(self.allow)}): {err}"
-        broken = " and ".join(words.sentence(self.allow, each) for each in self.allow.broken(inputs, made))
+        broken = " and ".join(words.sentence(self.allow, part) for part in self.allow.failed_parts(inputs, changed))
         return f"allow does not hold: {broken}"
 
     def may_decide(self, by: str) -> bool:
         """Whether a person is a decider."""
-        return not self.said.deciders or by in self.said.deciders
+        return not self.options.deciders or by in self.options.deciders
 
     def snapshot(self) -> dict[str, Any]:
         """Return the options that are stored with a new decision."""
         names = ("field", "auto", "allow", "deadline", "at_deadline", "max_auto")
-        return {name: getattr(self.said, name) for name in names}
+        return {name: getattr(self.options, name) for name in names}
 
 
-def checked(field: Field, value: Any) -> Any:
+def check_value(field: Field, value: Any) -> Any:
     """Return an edited value converted to the field's type. Raises DataRefused."""
     try:
-        made = record_model("Edited", (field,)).model_validate_json(json.dumps({field.name: value}), strict=True)
+        record = record_model("Edited", (field,)).model_validate_json(json.dumps({field.name: value}), strict=True)
     except ValidationError as err:
-        said = err.errors(include_url=False)[0]["msg"]
-        raise DataRefused(f"{_short(value)} is not a valid {field.name}: {said}", where=field.name) from None
+        message = err.errors(include_url=False)[0]["msg"]
+        raise DataRefused(f"{_short(value)} is not a valid {field.name}: {message}", where=field.name) from None
     except (ValueError, RecursionError):  # a number of more digits than Python writes, a surrogate, a list in lists
         raise DataRefused(f"the value of {field.name} cannot be parsed", where=field.name) from None
-    found = made.model_dump(mode="json")[field.name]
-    if found is None:
+    converted = record.model_dump(mode="json")[field.name]
+    if converted is None:
         raise DataRefused(f"{field.name} is required", where=field.name)
-    return found
+    return converted
 
 
-def read_value(field: Field, text: str) -> Any:
+def parse_value(field: Field, text: str) -> Any:
     """Parse a typed text as a value of a field. Raises DataRefused."""
     if field.kind in ("integer", "number", "boolean"):
         plain = {"yes": "true", "no": "false"}.get(text.strip().lower(), text.strip().lower())
@@ -156,8 +156,8 @@ def read_value(field: Field, text: str) -> Any:
         except (ValueError, RecursionError):
             what = f"{_short(text)} is not a valid {field.name}: expected {field.kind}"
             raise DataRefused(what, where=field.name) from None
-        return checked(field, value)
-    return checked(field, text)
+        return check_value(field, value)
+    return check_value(field, text)
 
 
 def _short(value: Any) -> str:

@@ -65,20 +65,20 @@ class Decision:
     @property
     def about(self) -> dict[str, Any]:
         """The subject: the key, and the date where a key has several."""
-        found: dict[str, Any] = json.loads(self.subject)
-        return found
+        subject: dict[str, Any] = json.loads(self.subject)
+        return subject
 
     @property
     def title(self) -> str:
         """The subject as short text."""
-        return ", ".join(str(each) for each in self.about.values())
+        return ", ".join(str(part) for part in self.about.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the decision as JSON values."""
         hidden = ("subject", "not_before", "claimed_until")
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
-        said = {name: each.isoformat() if isinstance(each, datetime) else each for name, each in values.items()}
-        return said | {"about": self.about, "value": self.value}
+        plain = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+        return plain | {"about": self.about, "value": self.value}
 
 
 def id_of(prediction_id: str) -> str:
@@ -91,18 +91,18 @@ def subject_of(identity: Sequence[str], inputs: Mapping[str, Any], outputs: Mapp
     return json.dumps({name: outputs.get(name, inputs.get(name)) for name in identity}, ensure_ascii=False)
 
 
-def find(ledger: Ledger, id: str) -> Decision:
+def find_decision(ledger: Ledger, id: str) -> Decision:
     """Return a decision by its id or a unique prefix of it. Raises UsageError."""
     with ledger.read() as connection:
         query = select(decisions).where(decisions.c.id.startswith(id, autoescape=True)).limit(2)
-        found = connection.execute(query).all()
-    if len(found) != 1:
-        what = "there is no decision" if not found else "there are several decisions"
+        rows = connection.execute(query).all()
+    if len(rows) != 1:
+        what = "there is no decision" if not rows else "there are several decisions"
         raise UsageError(f"{what} {id!r}", next="`d2c decisions list --all` shows them")
-    return Decision(**found[0]._mapping)
+    return Decision(**rows[0]._mapping)
 
 
-def listed(
+def list_decisions(
     ledger: Ledger, models: Sequence[str] | None = None, statuses: Sequence[str] | None = None, limit: int = 100
 ) -> list[Decision]:
     """Return decisions, newest first; filtered by models and statuses."""
@@ -115,19 +115,19 @@ def listed(
         return [Decision(**row._mapping) for row in connection.execute(query)]
 
 
-def basis(ledger: Ledger, decision: Decision) -> dict[str, Any]:
+def prediction_of(ledger: Ledger, decision: Decision) -> dict[str, Any]:
     """Return the prediction that a decision is about: inputs, outputs and reasons."""
-    return bases(ledger, [decision])[decision.id]
+    return predictions_of(ledger, [decision])[decision.id]
 
 
-def bases(ledger: Ledger, found: Sequence[Decision]) -> dict[str, dict[str, Any]]:
+def predictions_of(ledger: Ledger, decisions_: Sequence[Decision]) -> dict[str, dict[str, Any]]:
     """Return the predictions that decisions are about, by the decision's id."""
-    query = select(predictions).where(predictions.c.id.in_([each.prediction_id for each in found]))
+    query = select(predictions).where(predictions.c.id.in_([decision.prediction_id for decision in decisions_]))
     names = ("inputs", "outputs", "reasons")
     with ledger.read() as connection:
         rows = {row.id: {name: row._mapping[name] for name in names} for row in connection.execute(query)}
     empty: dict[str, Any] = {"inputs": {}, "outputs": {}, "reasons": None}
-    return {each.id: rows.get(each.prediction_id, empty) for each in found}
+    return {decision.id: rows.get(decision.prediction_id, empty) for decision in decisions_}
 
 
 def events(ledger: Ledger, decision: Decision) -> list[dict[str, Any]]:
@@ -139,13 +139,15 @@ def events(ledger: Ledger, decision: Decision) -> list[dict[str, Any]]:
     return [{name: row._mapping[name] for name in names} | {"at": row.at.isoformat()} for row in rows]
 
 
-def note(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def add_events(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Store events: decision_id, at, status, by, how, reason."""
     if rows:
         connection.execute(insert(decision_events), list(rows))
 
 
-def heard(connection: Connection, decision: Decision, action: str, at: datetime, by: str | None, reason: str) -> None:
+def add_feedback(
+    connection: Connection, decision: Decision, action: str, at: datetime, by: str | None, reason: str
+) -> None:
     """Store feedback on the decision's prediction: followed, overridden or ignored; once for each prediction and kind."""
     f = feedback.c
     same = select(f.id).where(f.prediction_id == decision.prediction_id, f.action == action).limit(1)
@@ -157,7 +159,7 @@ def heard(connection: Connection, decision: Decision, action: str, at: datetime,
     insert_new(connection, feedback, [row])
 
 
-def alone(connection: Connection, name: str) -> None:
+def lock_name(connection: Connection, name: str) -> None:
     """Lock a name for this transaction; other processes wait until it ends."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")

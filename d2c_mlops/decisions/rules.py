@@ -2,7 +2,7 @@
 
 A rule is parsed into a syntax tree of known nodes and evaluated on it: Python's own `eval` is never called. Numbers are exact
 decimals, so that a price that goes up by 5 % is within `<= 0.05`. What cannot be evaluated (a value is missing, a text where a number
-is needed, a division by zero) is Unknown: neither true nor false, also behind `not`.
+is needed, a division by zero) is NotEvaluable: neither true nor false, also behind `not`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ORDER: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 WHAT = "a rule has names of inputs and outputs, numbers, texts, + - * /, comparisons, in, and, or, not, abs, min, max"
 
 
-class Unknown(Exception):
+class NotEvaluable(Exception):
     """A rule cannot be evaluated: neither true nor false."""
 
 
@@ -63,8 +63,8 @@ class DecisionRule:
         try:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError) as err:
-            said = err.msg if isinstance(err, SyntaxError) else str(err)
-            raise UsageError(f"this is not a valid rule: {said}", where=f"{where}: {text}", next=WHAT) from None
+            message = err.msg if isinstance(err, SyntaxError) else str(err)
+            raise UsageError(f"this is not a valid rule: {message}", where=f"{where}: {text}", next=WHAT) from None
         failures: list[Failure] = []
         names: set[tuple[str, str]] = set()
         if _depth(tree) > DEEPEST:
@@ -72,8 +72,8 @@ class DecisionRule:
             raise UsageError(
                 "this is not a valid rule", where=where, failures=[Failure(what, f"{text[:60]}…")], next=WHAT
             )
-        _check(tree, failures, names)
-        if not failures and not _is_truth(tree):
+        _collect_failures(tree, failures, names)
+        if not failures and not _is_condition(tree):
             failures.append(Failure("is a value, not a condition", text))
         if failures:
             raise UsageError("this is not a valid rule", where=f"{where}: {text}", failures=failures, next=WHAT)
@@ -86,44 +86,48 @@ class DecisionRule:
             places = {"inputs": name in inputs, "outputs": name in outputs}
             if side and not places[side]:
                 failures.append(
-                    Failure(f"is not one of the {side}: {', '.join(sorted(_of(side, inputs, outputs)))}", name)
+                    Failure(
+                        f"is not one of the {side}: {', '.join(sorted(_names_of_side(side, inputs, outputs)))}", name
+                    )
                 )
             elif not side and not any(places.values()):
-                known = ", ".join(sorted({*inputs, *outputs}))
-                failures.append(Failure(f"is neither an input nor an output: {known}", name))
+                names = ", ".join(sorted({*inputs, *outputs}))
+                failures.append(Failure(f"is neither an input nor an output: {names}", name))
         if failures:
             raise UsageError("the rule uses unknown names", where=f"{where}: {self.text}", failures=failures)
 
     def holds(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
-        """Return whether the rule holds for a prediction. Raises Unknown where it cannot be evaluated."""
+        """Return whether the rule holds for a prediction. Raises NotEvaluable if it cannot be evaluated."""
         with localcontext(EXACT):
             try:
-                found = _value(self.tree, inputs, outputs)
+                result = _evaluate(self.tree, inputs, outputs)
             except (ArithmeticError, TypeError, ValueError):
-                raise Unknown("a number is divided by zero, or is too large to compute with") from None
-        if not isinstance(found, bool):
-            raise Unknown(f"a value is {found}, which is not a boolean")
-        return found
+                raise NotEvaluable("a number is divided by zero, or is too large to compute with") from None
+        if not isinstance(result, bool):
+            raise NotEvaluable(f"a value is {result}, which is not a boolean")
+        return result
 
-    def broken(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[ast.expr]:
+    def failed_parts(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[ast.expr]:
         """Return the parts, joined by `and`, that do not hold for a prediction or cannot be evaluated."""
         parts = (
             self.tree.values if isinstance(self.tree, ast.BoolOp) and isinstance(self.tree.op, ast.And) else [self.tree]
         )
-        return [each for each in parts if not DecisionRule(self.text, each, self.names)._certain(inputs, outputs)]
+        return [
+            part for part in parts if not DecisionRule(self.text, part, self.names)._holds_for_certain(inputs, outputs)
+        ]
 
-    def _certain(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
+    def _holds_for_certain(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
         try:
             return self.holds(inputs, outputs)
-        except Unknown:
+        except NotEvaluable:
             return False
 
 
-def _of(side: str, inputs: Collection[str], outputs: Collection[str]) -> Collection[str]:
+def _names_of_side(side: str, inputs: Collection[str], outputs: Collection[str]) -> Collection[str]:
     return inputs if side == "inputs" else outputs
 
 
-def _is_truth(node: ast.expr) -> bool:
+def _is_condition(node: ast.expr) -> bool:
     """Whether a node can be true or false; a name may be that of a yes-or-no field."""
     if isinstance(node, ast.UnaryOp):
         return isinstance(node.op, ast.Not)
@@ -138,11 +142,11 @@ def _depth(tree: ast.AST) -> int:
     while waiting:
         node, depth = waiting.pop()
         deepest = max(deepest, depth)
-        waiting += [(each, depth + isinstance(each, ast.expr)) for each in ast.iter_child_nodes(node)]
+        waiting += [(child, depth + isinstance(child, ast.expr)) for child in ast.iter_child_nodes(node)]
     return deepest
 
 
-def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]]) -> None:
+def _collect_failures(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]]) -> None:
     """Collect the names of a tree, and every node that is not allowed in a rule."""
     shown = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
     inner: list[ast.expr] = []
@@ -161,9 +165,9 @@ def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]]) 
             inner = [operand]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
             inner = [left, right]
-        case ast.Compare(left=left, ops=ops, comparators=others) if _are_known(ops, others):
-            listed = [each.elts if isinstance(each, ast.List | ast.Tuple) else [each] for each in others]
-            inner = [left, *(each for some in listed for each in some)]
+        case ast.Compare(left=left, ops=ops, comparators=others) if _are_allowed(ops, others):
+            listed = [item.elts if isinstance(item, ast.List | ast.Tuple) else [item] for item in others]
+            inner = [left, *(item for some in listed for item in some)]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
             _, fewest, most = FUNCTIONS[name]
             if not fewest <= len(args) <= most:
@@ -171,8 +175,8 @@ def _check(node: ast.AST, failures: list[Failure], names: set[tuple[str, str]]) 
             inner = args
         case _:
             failures.append(Failure(f"{type(node).__name__} is not allowed", shown))
-    for each in inner:
-        _check(each, failures, names)
+    for child in inner:
+        _collect_failures(child, failures, names)
 
 
 def _is_constant(value: Any) -> bool:
@@ -181,78 +185,88 @@ def _is_constant(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | str)
 
 
-def _are_known(ops: list[ast.cmpop], others: list[ast.expr]) -> bool:
+def _are_allowed(ops: list[ast.cmpop], others: list[ast.expr]) -> bool:
     """Whether comparisons are known; `in` takes a list of constants, and nothing else does."""
-    for op, other in zip(ops, others, strict=True):
-        listed = isinstance(other, ast.List | ast.Tuple)
+    for op, comparator in zip(ops, others, strict=True):
+        listed = isinstance(comparator, ast.List | ast.Tuple)
         if isinstance(op, ast.In | ast.NotIn) != listed or (not listed and type(op) not in ORDER):
             return False
-        if isinstance(other, ast.List | ast.Tuple) and not all(
-            isinstance(each, ast.Constant) and _is_constant(each.value) for each in other.elts
+        if isinstance(comparator, ast.List | ast.Tuple) and not all(
+            isinstance(element, ast.Constant) and _is_constant(element.value) for element in comparator.elts
         ):
             return False
     return True
 
 
-def _value(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+def _evaluate(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=value):
-            return _plain(value)
+            return _exact_value(value)
         case ast.Name(id=name):
-            return _plain(outputs[name] if name in outputs else inputs.get(name))
+            return _exact_value(outputs[name] if name in outputs else inputs.get(name))
         case ast.Attribute(value=ast.Name(id=side), attr=name):
-            return _plain((inputs if side == "inputs" else outputs).get(name))
+            return _exact_value((inputs if side == "inputs" else outputs).get(name))
         case ast.BoolOp(op=op, values=values):
-            wanted = isinstance(op, ast.Or)
-            return wanted if any(_truth(each, inputs, outputs) is wanted for each in values) else not wanted
+            decisive = isinstance(op, ast.Or)
+            return (
+                decisive
+                if any(_evaluate_condition(operand_, inputs, outputs) is decisive for operand_ in values)
+                else not decisive
+            )
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _truth(operand, inputs, outputs)
+            return not _evaluate_condition(operand, inputs, outputs)
         case ast.UnaryOp(op=op, operand=operand):
-            number = _number(operand, inputs, outputs)
+            number = _evaluate_number(operand, inputs, outputs)
             return -number if isinstance(op, ast.USub) else number
         case ast.BinOp(left=left, op=op, right=right):
-            return ARITHMETIC[type(op)](_number(left, inputs, outputs), _number(right, inputs, outputs))
+            return ARITHMETIC[type(op)](
+                _evaluate_number(left, inputs, outputs), _evaluate_number(right, inputs, outputs)
+            )
         case ast.Call(func=ast.Name(id=name), args=args):
-            return FUNCTIONS[name][0](*(_number(each, inputs, outputs) for each in args))
+            return FUNCTIONS[name][0](*(_evaluate_number(argument, inputs, outputs) for argument in args))
         case ast.Compare(left=left, ops=ops, comparators=others):
-            return _compared(_value(left, inputs, outputs), ops, others, inputs, outputs)
-    raise Unknown(f"{type(node).__name__} is not allowed")
+            return _comparison_holds(_evaluate(left, inputs, outputs), ops, others, inputs, outputs)
+    raise NotEvaluable(f"{type(node).__name__} is not allowed")
 
 
-def _compared(
+def _comparison_holds(
     first: Any, ops: list[ast.cmpop], others: list[ast.expr], inputs: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> bool:
-    for op, other in zip(ops, others, strict=True):
-        if isinstance(other, ast.List | ast.Tuple):
+    for op, comparator in zip(ops, others, strict=True):
+        if isinstance(comparator, ast.List | ast.Tuple):
             if first is None:
-                raise Unknown("a value is missing")
-            found = any(_same(first, _plain(each.value)) for each in other.elts if isinstance(each, ast.Constant))
-            holds = found is isinstance(op, ast.In)
+                raise NotEvaluable("a value is missing")
+            is_member = any(
+                _is_equal(first, _exact_value(element.value))
+                for element in comparator.elts
+                if isinstance(element, ast.Constant)
+            )
+            holds = is_member is isinstance(op, ast.In)
             second: Any = None
         else:
-            second = _value(other, inputs, outputs)
-            holds = _ordered(first, op, second, isinstance(other, ast.Constant) and other.value is None)
+            second = _evaluate(comparator, inputs, outputs)
+            holds = _order_holds(first, op, second, isinstance(comparator, ast.Constant) and comparator.value is None)
         if not holds:
             return False
         first = second
     return True
 
 
-def _ordered(first: Any, op: ast.cmpop, second: Any, asks_for_none: bool) -> bool:
+def _order_holds(first: Any, op: ast.cmpop, second: Any, asks_for_none: bool) -> bool:
     if asks_for_none and isinstance(op, ast.Eq | ast.NotEq):
         return (first is None) is isinstance(op, ast.Eq)
     if first is None or second is None:
-        raise Unknown("a value is missing")
+        raise NotEvaluable("a value is missing")
     if type(first) is not type(second) or (isinstance(first, bool) and not isinstance(op, ast.Eq | ast.NotEq)):
-        raise Unknown(f"{first} and {second} cannot be compared")
+        raise NotEvaluable(f"{first} and {second} cannot be compared")
     return ORDER[type(op)](first, second)
 
 
-def _same(first: Any, second: Any) -> bool:
+def _is_equal(first: Any, second: Any) -> bool:
     return type(first) is type(second) and bool(first == second)
 
 
-def _plain(value: Any) -> Any:
+def _exact_value(value: Any) -> Any:
     """Return numbers as exact decimals, texts and yes or no as they are."""
     if value is None or isinstance(value, bool | str):
         return value
@@ -260,20 +274,20 @@ def _plain(value: Any) -> Any:
         return Decimal(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise Unknown("a number is not finite")
+            raise NotEvaluable("a number is not finite")
         return Decimal(repr(value))
-    raise Unknown(f"a {type(value).__name__} is not a value")
+    raise NotEvaluable(f"a {type(value).__name__} is not a value")
 
 
-def _number(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Decimal:
-    found = _value(node, inputs, outputs)
-    if not isinstance(found, Decimal):
-        raise Unknown("a number is missing" if found is None else f"{found} is not a number")
-    return found
+def _evaluate_number(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Decimal:
+    value = _evaluate(node, inputs, outputs)
+    if not isinstance(value, Decimal):
+        raise NotEvaluable("a number is missing" if value is None else f"{value} is not a number")
+    return value
 
 
-def _truth(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
-    found = _value(node, inputs, outputs)
-    if not isinstance(found, bool):
-        raise Unknown("a boolean value is missing" if found is None else f"{found} is not a boolean")
-    return found
+def _evaluate_condition(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
+    value = _evaluate(node, inputs, outputs)
+    if not isinstance(value, bool):
+        raise NotEvaluable("a boolean value is missing" if value is None else f"{value} is not a boolean")
+    return value

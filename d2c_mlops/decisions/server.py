@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from d2c_mlops.decisions.app import LOG, DecisionApp, Desk
-from d2c_mlops.decisions.links import keys
-from d2c_mlops.decisions.turn import policies, turn
+from d2c_mlops.decisions.app import LOG, DecisionApp, Dependencies
+from d2c_mlops.decisions.cycle import policies, run_cycle
+from d2c_mlops.decisions.links import link_secrets
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.secrets.secrets import references
-from d2c_mlops.serving.deploy import Deciding
+from d2c_mlops.serving.deploy import DecisionServicePlan
 from d2c_mlops.serving.http import json_logging as journal
 from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
 from d2c_mlops.serving.local.server import check_port
@@ -20,7 +20,7 @@ from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.settings import Settings
 
 
-class Turns:
+class CycleThread:
     """Thread that runs a decision cycle at an interval, and at once after a decision."""
 
     def __init__(self, ledger: Ledger, settings: Settings, every: float) -> None:
@@ -46,7 +46,7 @@ class Turns:
         while not self.over.is_set():
             self.due.clear()
             try:
-                turn(self.ledger, self.settings, say=self._say, bear=True)
+                run_cycle(self.ledger, self.settings, log=self._say, continue_on_error=True)
             except Exception as err:
                 LOG.error("decision run failed", exc_info=err, extra={"facts": {}})
             self.due.wait(self.every)
@@ -55,26 +55,28 @@ class Turns:
         LOG.warning("turn", extra={"facts": {"said": text}})
 
 
-def desk(settings: Settings, ledger: Ledger, wake: Callable[[], None] = lambda: None) -> Desk:
+def dependencies_of(settings: Settings, ledger: Ledger, wake: Callable[[], None] = lambda: None) -> Dependencies:
     """Return the dependencies of the application. Raises UsageError when nobody can decide: no policy, no API key, no secret for links."""
     policies(settings)
-    ring, secrets = Keyring(keys_file(settings)), keys(settings)
+    ring, secrets = Keyring(keys_file(settings)), link_secrets(settings)
     if not secrets and not any(DECIDE in key.scopes for key in ring.keys.values()):
         raise UsageError(
             "nobody can decide: no API key has the scope decide, and no secret for links is set",
             where=str(ring.file),
             next="`d2c keys create NAME --model MODEL --scope decide`, or `links = secret:NAME` in [decisions]",
         )
-    return Desk(settings, ledger, ring, secrets, wake)
+    return Dependencies(settings, ledger, ring, secrets, wake)
 
 
-def deployed(settings: Settings) -> Deciding | None:
+def deployment(settings: Settings) -> DecisionServicePlan | None:
     """Return what a deployment of the decision service needs; None where the project has no policy."""
     if not settings.policies:
         return None
-    texts = [text for each in settings.policies.values() for text in (each.apply, each.sign, *each.notify.values())]
+    texts = [
+        text for policy in settings.policies.values() for text in (policy.apply, policy.sign, *policy.notify.values())
+    ]
     links, others = references(list(settings.decisions.links)), references(texts)
-    return Deciding(settings.decisions.port, tuple(sorted(links)), tuple(sorted(others - links)))
+    return DecisionServicePlan(settings.decisions.port, tuple(sorted(links)), tuple(sorted(others - links)))
 
 
 def serve(settings: Settings, ready: Callable[[], None], *, host: str, port: int, every: float) -> None:
@@ -83,8 +85,8 @@ def serve(settings: Settings, ready: Callable[[], None], *, host: str, port: int
 
     check_port(host, port)
     ledger = Ledger.of(settings)
-    turns = Turns(ledger, settings, every)
-    app = DecisionApp(desk(settings, ledger, turns.wake if every else lambda: None))
+    turns = CycleThread(ledger, settings, every)
+    app = DecisionApp(dependencies_of(settings, ledger, turns.wake if every else lambda: None))
     listener = journal.start("d2c.decisions")
 
     class Told(uvicorn.Server):

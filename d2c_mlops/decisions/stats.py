@@ -11,6 +11,8 @@ from typing import Any
 
 from sqlalchemy import and_, func, select
 
+from d2c_mlops import former_names
+
 from ..ledger.schema import decisions
 from ..ledger.store import Ledger
 from .records import STATUSES
@@ -19,7 +21,7 @@ PEOPLE = ("approved", "edited", "rejected")
 
 
 @dataclass(frozen=True)
-class Stats:
+class DecisionStats:
     """Statistics of a model's decisions since a moment. Times in seconds; shares are 0..1; None where there is no data."""
 
     model: str
@@ -39,7 +41,7 @@ class Stats:
         return asdict(self) | {"since": self.since.isoformat()}
 
 
-def stats(ledger: Ledger, model: str, now: datetime, span: timedelta) -> Stats:
+def decision_stats(ledger: Ledger, model: str, now: datetime, span: timedelta) -> DecisionStats:
     """Return the figures of the decisions that were proposed within a span until now."""
     since = now - span
     mine = and_(decisions.c.model == model, decisions.c.proposed_at >= since)
@@ -66,15 +68,15 @@ def stats(ledger: Ledger, model: str, now: datetime, span: timedelta) -> Stats:
         if verdict in PEOPLE and by not in ("policy", "deadline"):
             people[verdict] += count
     acted = [(m.applied_at - m.predicted_at).total_seconds() for m in moments if m.applied_at]
-    asked = [
+    answer_seconds = [
         (m.decided_at - m.proposed_at).total_seconds()
         for m in moments
         if m.verdict in PEOPLE and m.by not in ("policy", "deadline")
     ]
     total = counts.total()
-    return Stats(
-        model, since, total, verdicts["superseded"], {each: counts[each] for each in STATUSES},
-        quantile(acted, 0.5), quantile(acted, 0.9), quantile(asked, 0.5),
+    return DecisionStats(
+        model, since, total, verdicts["superseded"], {status: counts[status] for status in STATUSES},
+        quantile(acted, 0.5), quantile(acted, 0.9), quantile(answer_seconds, 0.5),
         _share(verdicts["auto"], total - counts["pending"]),
         _share(people["edited"] + people["rejected"], people.total()),
         (now - oldest).total_seconds() if oldest is not None else None,
@@ -91,12 +93,12 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def exposition(found: Sequence[Stats]) -> bytes:
+def metrics_text(model_stats: Sequence[DecisionStats]) -> bytes:
     """Return the figures in Prometheus's text format."""
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
-    named: dict[str, tuple[str, list[str]]] = {
+    metrics: dict[str, tuple[str, list[str]]] = {
         "d2c_decisions": ("Decisions proposed in the last 30 days", ["model", "status"]),
         "d2c_decision_seconds": ("Seconds from prediction to action", ["model", "quantile"]),
         "d2c_decision_answer_seconds": ("Median seconds from notification to decision", ["model"]),
@@ -104,19 +106,24 @@ def exposition(found: Sequence[Stats]) -> bytes:
         "d2c_decision_overridden_share": ("Share of manual decisions that were edits or rejections", ["model"]),
         "d2c_decision_oldest_pending_seconds": ("Age in seconds of the oldest pending decision", ["model"]),
     }
-    gauges = {name: Gauge(name, doc, labels, registry=registry) for name, (doc, labels) in named.items()}
-    for each in found:
-        for status, count in each.statuses.items():
-            gauges["d2c_decisions"].labels(each.model, status).set(count)
+    gauges = {name: Gauge(name, doc, labels, registry=registry) for name, (doc, labels) in metrics.items()}
+    for figures in model_stats:
+        for status, count in figures.statuses.items():
+            gauges["d2c_decisions"].labels(figures.model, status).set(count)
         values = [
-            ("d2c_decision_seconds", ("0.5",), each.median_seconds),
-            ("d2c_decision_seconds", ("0.9",), each.p90_seconds),
-            ("d2c_decision_answer_seconds", (), each.median_decision_seconds),
-            ("d2c_decision_auto_share", (), each.share_auto),
-            ("d2c_decision_overridden_share", (), each.share_overridden),
-            ("d2c_decision_oldest_pending_seconds", (), each.oldest_pending_seconds or 0.0),
+            ("d2c_decision_seconds", ("0.5",), figures.median_seconds),
+            ("d2c_decision_seconds", ("0.9",), figures.p90_seconds),
+            ("d2c_decision_answer_seconds", (), figures.median_decision_seconds),
+            ("d2c_decision_auto_share", (), figures.share_auto),
+            ("d2c_decision_overridden_share", (), figures.share_overridden),
+            ("d2c_decision_oldest_pending_seconds", (), figures.oldest_pending_seconds or 0.0),
         ]
         for name, labels, value in values:
             if value is not None:
-                gauges[name].labels(each.model, *labels).set(value)
+                gauges[name].labels(figures.model, *labels).set(value)
     return generate_latest(registry)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class or function of this module by its former name."""
+    return former_names.renamed_class(__name__, name)

@@ -22,7 +22,7 @@ from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.runs.secrets.secrets import resolve, secret
 from d2c_mlops.serving.batch.sql_sink import KEY_LENGTH, TYPES
-from d2c_mlops.serving.batch.webhook_sink import TOKEN, check_line, post
+from d2c_mlops.serving.batch.webhook_sink import TOKEN, check_encrypted, post
 
 WHOLE = re.compile(r"-?(?:0|[1-9]\d*)")  # a number whose text is its only spelling: not 007
 NOTES = "d2c_decisions"  # which decisions a database has taken
@@ -55,28 +55,28 @@ class DecisionTarget(Protocol):
 
 def open_target(policy: Policy) -> DecisionTarget:
     """Return the target of a policy. Raises UsageError where `apply` is not a supported location."""
-    written = policy.said.apply
+    written = policy.options.apply
     location = resolve(written)
     if location.lower().startswith(("http://", "https://")):
-        check_line(location, f"{policy.where} apply")
-        name = policy.said.sign.removeprefix("secret:")
-        told = location.split("?")[0] if location == written else written
-        return Hook(location, told, secret(name) if name else "", policy.said.allow_new)
+        check_encrypted(location, f"{policy.where} apply")
+        name = policy.options.sign.removeprefix("secret:")
+        shown_url = location.split("?")[0] if location == written else written
+        return WebHookTarget(location, shown_url, secret(name) if name else "", policy.options.allow_new)
     url, table = split_location(location)
     if not table or "://" not in url:
         raise UsageError("`apply` must be https://… or URL::TABLE", where=f"{policy.where} apply")
-    return SqlTable(location, shown(location) if location == written else written, policy.said.allow_new)
+    return SqlTableTarget(location, shown(location) if location == written else written, policy.options.allow_new)
 
 
-def message(decision: Decision) -> dict[str, Any]:
+def webhook_message(decision: Decision) -> dict[str, Any]:
     """Return the JSON message for a web hook."""
     names = ("prediction_id", "model", "version", "field", "value", "proposed", "verdict", "by", "reason")
     moments = ("predicted_at", "decided_at")
-    told = {"decision_id": decision.id, "about": decision.about} | {name: getattr(decision, name) for name in names}
-    return told | {name: at.isoformat() if (at := getattr(decision, name)) else None for name in moments}
+    fields = {"decision_id": decision.id, "about": decision.about} | {name: getattr(decision, name) for name in names}
+    return fields | {name: at.isoformat() if (at := getattr(decision, name)) else None for name in moments}
 
 
-def signature(key: str, id: str, moment: int, body: bytes) -> str:
+def webhook_signature(key: str, id: str, moment: int, body: bytes) -> str:
     """Return a call's signature as Standard Webhooks 1.0 has it: v1 and HMAC-SHA256 of `id.moment.body` in base64."""
     raw = base64.b64decode(key.removeprefix("whsec_")) if key.startswith("whsec_") else key.encode()
     digest = hmac.new(raw, f"{id}.{moment}.".encode() + body, hashlib.sha256).digest()
@@ -84,7 +84,7 @@ def signature(key: str, id: str, moment: int, body: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Hook:
+class WebHookTarget:
     """A URL that takes a POST of JSON per decision."""
 
     url: str
@@ -93,25 +93,25 @@ class Hook:
     allow_new: bool = False
 
     def apply(self, decision: Decision, contract: Contract, now: datetime) -> ApplyOutcome:
-        asked = {"automatic": decision.automatic, "allow_new": self.allow_new or not decision.automatic}
-        body = json.dumps(message(decision) | asked, ensure_ascii=False).encode()
+        flags = {"automatic": decision.automatic, "allow_new": self.allow_new or not decision.automatic}
+        body = json.dumps(webhook_message(decision) | flags, ensure_ascii=False).encode()
         headers = {"content-type": "application/json", "idempotency-key": decision.id, "webhook-id": decision.id}
         if token := os.environ.get(TOKEN):
             headers["authorization"] = f"Bearer {token}"
         if self.key:
             moment = int(now.timestamp())
             headers |= {"webhook-timestamp": str(moment)}
-            headers |= {"webhook-signature": signature(self.key, decision.id, moment, body)}
-        said = post(self.url, body, headers)
-        return ApplyOutcome(said.what, said.away, said.retry_after)
+            headers |= {"webhook-signature": webhook_signature(self.key, decision.id, moment, body)}
+        response = post(self.url, body, headers)
+        return ApplyOutcome(response.what, response.away, response.retry_after)
 
     def close(self) -> None:
         """Do nothing: no connection stays open between calls."""
 
 
 @dataclass
-class SqlTable:
-    """A table with the key's columns and the decided one; a row is changed, or added where there is none and a person
+class SqlTableTarget:
+    """A table with the key's columns and the decided column; a row is updated, or inserted if there is none and a person
     approved it or the policy says `allow_new`.
 
     That and the note of the decision are one transaction, so that a decision changes the table once however often it is sent.
@@ -124,19 +124,19 @@ class SqlTable:
 
     def apply(self, decision: Decision, contract: Contract, now: datetime) -> ApplyOutcome:
         with sql_trouble(self.location):
-            engine, notes, target = self._opened(decision, contract)
+            engine, notes, target = self._open_tables(decision, contract)
             try:
                 with engine.begin() as connection:
                     naive = now.astimezone(UTC).replace(tzinfo=None)
-                    if self._taken(connection, notes, decision.id, naive):
+                    if self._record_applied(connection, notes, decision.id, naive):
                         return ApplyOutcome()
                     if not self._upsert(connection, target, decision, contract, naive):
                         connection.rollback()
                         return ApplyOutcome(f"{self.shown} has no row for {decision.title}", absent=True)
             except sa.exc.IntegrityError as err:
                 with engine.connect() as connection:  # another process may have taken over the claim
-                    known = sa.select(notes.c.decision_id).where(notes.c.decision_id == decision.id)
-                    if connection.execute(known).first():
+                    query = sa.select(notes.c.decision_id).where(notes.c.decision_id == decision.id)
+                    if connection.execute(query).first():
                         return ApplyOutcome()
                 return ApplyOutcome(f"the table refused the row: {str(err.orig).strip().splitlines()[0]}")
         return ApplyOutcome()
@@ -146,8 +146,8 @@ class SqlTable:
             self.opened[0].dispose()
             self.opened = None
 
-    def _opened(self, decision: Decision, contract: Contract) -> tuple[sa.Engine, sa.Table, sa.Table]:
-        """Return the database and both tables, looked at once."""
+    def _open_tables(self, decision: Decision, contract: Contract) -> tuple[sa.Engine, sa.Table, sa.Table]:
+        """Return the database and both tables; they are opened once."""
         if self.opened is None:
             url, name = split_location(self.location)
             schema, _, bare = (name or "").rpartition(".")
@@ -169,22 +169,22 @@ class SqlTable:
     def _target(
         self, connection: sa.Connection, name: str, schema: str | None, decision: Decision, contract: Contract
     ) -> sa.Table:
-        """Return the target table; create it where it is missing."""
-        wanted = [*decision.about, decision.field]
-        kinds = {one.name: TYPES[one.kind] for one in (*contract.input_fields, *contract.output_fields)}
+        """Return the target table; create it if it is missing."""
+        names = [*decision.about, decision.field]
+        kinds = {field.name: TYPES[field.kind] for field in (*contract.input_fields, *contract.output_fields)}
         if not sa.inspect(connection).has_table(name, schema=schema):
-            columns = [_column(each, kinds[each], each in decision.about) for each in wanted]
-            columns += [sa.Column(each, kind) for each, kind in OURS.items() if each not in wanted]
-            made = sa.Table(name, sa.MetaData(), *columns, schema=schema)
-            made.create(connection)
-            return made
-        found = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection)
-        missing = [each for each in wanted if each not in found.columns]
+            columns = [_new_column(column, kinds[column], column in decision.about) for column in names]
+            columns += [sa.Column(column, kind) for column, kind in OURS.items() if column not in names]
+            table = sa.Table(name, sa.MetaData(), *columns, schema=schema)
+            table.create(connection)
+            return table
+        table_ = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection)
+        missing = [column for column in names if column not in table_.columns]
         if missing:
             raise UsageError(f"the table has no column {', '.join(missing)}", where=self.shown)
-        return found
+        return table_
 
-    def _taken(self, connection: sa.Connection, notes: sa.Table, id: str, now: datetime) -> bool:
+    def _record_applied(self, connection: sa.Connection, notes: sa.Table, id: str, now: datetime) -> bool:
         """Record that the decision was applied; return whether it was recorded before."""
         if connection.execute(sa.select(notes.c.decision_id).where(notes.c.decision_id == id)).first():
             return True
@@ -194,13 +194,13 @@ class SqlTable:
     def _upsert(
         self, connection: sa.Connection, target: sa.Table, decision: Decision, contract: Contract, now: datetime
     ) -> bool:
-        """Update or insert the row; False, without a change, where it is missing and must not be added."""
-        kinds = {one.name: one.kind for one in (*contract.input_fields, *contract.output_fields)}
+        """Update or insert the row; return False, without a change, if it is missing and must not be inserted."""
+        kinds = {field.name: field.kind for field in (*contract.input_fields, *contract.output_fields)}
         key = {
-            name: _exact(target.c[name], _typed(kinds[name], value), self.shown)
+            name: _exact_key(target.c[name], _column_value(kinds[name], value), self.shown)
             for name, value in decision.about.items()
         }
-        values = {decision.field: _typed(kinds[decision.field], decision.value)}
+        values = {decision.field: _column_value(kinds[decision.field], decision.value)}
         ours = {"decision_id": decision.id, "decided_by": decision.by, "applied_at": now}
         values |= {
             name: value for name, value in ours.items() if name in target.columns and name not in (*key, *values)
@@ -215,12 +215,12 @@ class SqlTable:
         return True
 
 
-def _column(name: str, kind: Any, key: bool) -> sa.Column[Any]:
+def _new_column(name: str, kind: Any, key: bool) -> sa.Column[Any]:
     sized: Any = sa.String(KEY_LENGTH) if kind is sa.String and key else sa.Text if kind is sa.String else kind
     return sa.Column(name, sized, primary_key=key, autoincrement=False)
 
 
-def _exact(column: sa.Column[Any], value: Any, where: str) -> Any:
+def _exact_key(column: sa.Column[Any], value: Any, where: str) -> Any:
     """Return a key in the type of its column, so that it is compared exactly: a database may compare text and numbers as floats.
 
     Raises UsageError for a column of floats, which cannot distinguish keys beyond 2^53.
@@ -236,7 +236,7 @@ def _exact(column: sa.Column[Any], value: Any, where: str) -> Any:
     return whole
 
 
-def _typed(kind: str, value: Any) -> Any:
+def _column_value(kind: str, value: Any) -> Any:
     if value is None or kind not in ("date", "date-time"):
         return value
     moment = datetime.fromisoformat(value)

@@ -1,4 +1,4 @@
-"""One HTML page of what the demo did: steps, the verdict beside the baselines, forecasts, a question and its answer."""
+"""HTML report of the demo: steps, comparison with the baselines, forecasts, a request and its response."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 6  # series that are drawn
+SHOWN = 6  # number of series in the charts
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse }
@@ -31,14 +31,14 @@ pre { background: #f5f5f5; padding: 1rem; overflow: auto } img { max-width: 100%
 """
 
 
-def write(
+def write_report(
     path: Path,
     steps: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Any],
     model: DemandForecaster,
-    records: pd.DataFrame,  # all that one could ask the model
+    records: pd.DataFrame,  # all records that the model can predict
 ) -> Path:
-    """Write the page; it appears whole or not at all."""
+    """Write the report atomically."""
     version = facts["version"]
     evaluation = version["evaluation"]
     score, metric = evaluation["value"], evaluation["metric"]
@@ -46,21 +46,21 @@ def write(
     gains = [f"{1 - score / value:.1%} below the {name}" for name, value in evaluation["baselines"].items()]
     body = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>d2c demo</title><style>{STYLE}</style>
 <h1>From order lines to a live forecast</h1>
-<p>Version {version["version"]} of <b>{version["model"]}</b>, fitted as of {version["as_of"]}, is live. Out of time
-its {metric.upper()} is {score:.3f}: {" and ".join(gains)}, which is what a planner does by hand.</p>
-<table><tr><th>step<th>what came of it<th>took</tr>{rows}</table>
-<h2>Is it better than what people do today?</h2>
-<p>The model goes back to {len(evaluation["details"].get("cutoffs", [])) or "several"} past days and forecasts
-what is known by now; the baselines do the same.</p>
-{_image(_scores({"forecaster": score, **evaluation["baselines"]}, metric))}
+<p>Version {version["version"]} of <b>{version["model"]}</b>, fitted as of {version["as_of"]}, is the champion. Out of time
+its {metric.upper()} is {score:.3f}: {" and ".join(gains)}(rules that a planner would use).</p>
+<table><tr><th>step<th>result<th>time</tr>{rows}</table>
+<h2>Is it better than the baselines?</h2>
+<p>The model and the baselines forecast from {len(evaluation["details"].get("cutoffs", [])) or "several"} past days,
+for which the actual sales are known.</p>
+{_image_tag(_score_chart({"forecaster": score, **evaluation["baselines"]}, metric))}
 <h2>What will be sold?</h2>
-<p>The {SHOWN} largest series: the last weeks, the forecast, and the range it will be in 50, 80 and 95 times of 100.</p>
-{_image(_forecasts(model, records))}
-<h2>Asked over HTTP</h2>
+<p>The {SHOWN} largest series: the last weeks, the forecast, and its 50 %, 80 % and 95 % intervals.</p>
+{_image_tag(_forecast_charts(model, records))}
+<h2>Prediction over HTTP</h2>
 <pre>POST /predict
 {escape(json.dumps({"records": [facts["asked"]]}, indent=1))}</pre>
 <pre>{escape(json.dumps(facts["answered"], indent=1))}</pre>
-<p class="small">Everything lies in {escape(facts["store"])}: the training run in {escape(facts["run"]["html"])},
+<p class="small">All files are in {escape(facts["store"])}: the training run in {escape(facts["run"]["html"])},
 the Bento in {escape(facts["bento"])}.</p></html>"""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.tmp")
@@ -69,7 +69,7 @@ the Bento in {escape(facts["bento"])}.</p></html>"""
     return path
 
 
-def _scores(scores: Mapping[str, float], metric: str) -> Figure:
+def _score_chart(scores: Mapping[str, float], metric: str) -> Figure:
     figure, ax = plt.subplots(figsize=(8, 0.7 + 0.5 * len(scores)))
     bars = ax.barh(list(scores), list(scores.values()), color=["tab:blue"] + ["lightgray"] * (len(scores) - 1))
     ax.bar_label(bars, fmt="%.3f", padding=4)
@@ -79,9 +79,9 @@ def _scores(scores: Mapping[str, float], metric: str) -> Figure:
     return figure
 
 
-def _forecasts(model: DemandForecaster, records: pd.DataFrame) -> Figure:
+def _forecast_charts(model: DemandForecaster, records: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(SHOWN // 2, 2, figsize=(12, 2.6 * SHOWN // 2), constrained_layout=True)
-    for series, ax in zip(largest(model, records, SHOWN), axes.flat, strict=False):
+    for series, ax in zip(largest_series(model, records, SHOWN), axes.flat, strict=False):
         model.plot(series, ax=ax)
         handles, labels = ax.get_legend_handles_labels()
         if legend := ax.get_legend():
@@ -93,13 +93,13 @@ def _forecasts(model: DemandForecaster, records: pd.DataFrame) -> Figure:
     return figure
 
 
-def largest(model: DemandForecaster, records: pd.DataFrame, count: int) -> list[str]:
+def largest_series(model: DemandForecaster, records: pd.DataFrame, count: int) -> list[str]:
     """Return the series with the largest forecasts."""
     units = model.predict(records).groupby("series")["forecast"].sum()
     return [str(name) for name in units.sort_values(ascending=False).head(count).index]
 
 
-def _image(figure: Figure) -> str:
+def _image_tag(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""A person in the files of the store: texts, JSON, logs, tables, compressed files; each is replaced as a whole or left."""
+"""Remove a person from files of the store: texts, JSON, logs, tables, compressed files. Files are replaced atomically."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2c_mlops.data.store import write_atomic
-from d2c_mlops.forgetting.person import GONE, Person
-from d2c_mlops.serving.log.files import intact
+from d2c_mlops.forgetting.person import REMOVED, Person
+from d2c_mlops.serving.log.files import intact_lines
 
 SQLITE = b"SQLite format 3\0"
 PARQUET = b"PAR1"
-LINES = (".jsonl", ".ndjson", ".faulty", ".open", ".part")  # a JSON document a line
-GROWING = (".log", ".out", ".err")  # other processes may append to them: they keep their length
-Content = tuple[
-    bytes | None, int
-]  # what is to be written, None where the file is to be removed; and how many places named the person
+LINE_FORMATS = (".jsonl", ".ndjson", ".faulty", ".open", ".part")  # one JSON document per line
+APPENDED = (".log", ".out", ".err")  # other processes may append to these files, so their length does not change
+Content = tuple[bytes | None, int]  # new content, None to remove the file; and the number of occurrences of the person
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -45,108 +43,108 @@ def is_sqlite(path: Path) -> bool:
         return file.read(16) == SQLITE
 
 
-def scrub(name: str, content: bytes, person: Person) -> Content:
-    """Return the content of a file without the person; raises ValueError where a file that names the person cannot be changed."""
+def scrub_content(name: str, content: bytes, person: Person) -> Content:
+    """Return the content of a file without the person. Raises ValueError if the file names the person and cannot be changed."""
     suffix = Path(name).suffix.lower()
     if suffix == ".gz":
-        inner, count = scrub(name[:-3], gzip.decompress(content), person)
+        inner, count = scrub_content(name[:-3], gzip.decompress(content), person)
         return (None if inner is None else gzip.compress(inner, mtime=0)) if count else content, count
     if content[:4] == PARQUET:
-        return _parquet(content, person)
+        return _scrub_parquet(content, person)
     if content[:2] == b"PK" and zipfile.is_zipfile(io.BytesIO(content)):
-        return _archive(content, person)
-    if suffix in LINES:
-        return _lines(content, person)
-    if suffix in GROWING:
-        return _text(content, person, person.masked)
+        return _check_archive(content, person)
+    if suffix in LINE_FORMATS:
+        return _scrub_lines(content, person)
+    if suffix in APPENDED:
+        return _scrub_text(content, person, person.mask_text)
     if b"\0" in content[:8192]:
-        return _binary(content, person)
+        return _check_binary(content, person)
     if suffix in (".json", ".ipynb"):
-        return _document(content, person, records=suffix == ".json")
+        return _scrub_json(content, person, records=suffix == ".json")
     if suffix in (".csv", ".tsv"):
-        return _csv(content, person)
-    return _text(content, person, person.text)
+        return _scrub_csv(content, person)
+    return _scrub_text(content, person, person.redact_text)
 
 
 def _decode(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-def _text(content: bytes, person: Person, change: Callable[[str], str]) -> Content:
+def _scrub_text(content: bytes, person: Person, change: Callable[[str], str]) -> Content:
     text = _decode(content)
-    made = change(text)
-    if made == text:
+    redacted = change(text)
+    if redacted == text:
         return content, 0
-    count = len(person.words.findall(text)) if person.words else 0
-    return made.encode("utf-8", "surrogateescape"), count
+    count = len(person.pattern.findall(text)) if person.pattern else 0
+    return redacted.encode("utf-8", "surrogateescape"), count
 
 
-def _binary(content: bytes, person: Person) -> Content:
-    if person.in_text(content.decode("latin-1")) or person.in_text(content.decode("utf-8", "ignore")):
+def _check_binary(content: bytes, person: Person) -> Content:
+    if person.is_named_in(content.decode("latin-1")) or person.is_named_in(content.decode("utf-8", "ignore")):
         raise ValueError("a binary file")
     return content, 0
 
 
-def _archive(content: bytes, person: Person) -> Content:
+def _check_archive(content: bytes, person: Person) -> Content:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for member in archive.infolist():
-            if person.in_text(member.filename) or scrub(member.filename, archive.read(member), person)[1]:
+            if person.is_named_in(member.filename) or scrub_content(member.filename, archive.read(member), person)[1]:
                 raise ValueError(f"an archive, {member.filename}")
     return content, 0
 
 
-def _lines(content: bytes, person: Person) -> Content:
+def _scrub_lines(content: bytes, person: Person) -> Content:
     lines, count = [], 0
-    found = intact(content) if b"\0" in content else content.split(b"\n")
-    for line in found:
-        made = line
+    raw_lines = intact_lines(content) if b"\0" in content else content.split(b"\n")
+    for line in raw_lines:
+        new_line = line
         try:
             value = json.loads(line)
         except ValueError:
-            made = person.text(_decode(line)).encode("utf-8", "surrogateescape")
+            new_line = person.redact_text(_decode(line)).encode("utf-8", "surrogateescape")
         else:
-            new = person.without(value)
-            made = b"" if new is GONE else line if new == value else json.dumps(new, ensure_ascii=False).encode()
-            if new is GONE:
+            new = person.remove_from_json(value)
+            new_line = b"" if new is REMOVED else line if new == value else json.dumps(new, ensure_ascii=False).encode()
+            if new is REMOVED:
                 count += 1
                 continue
-        count += made != line
-        lines.append(made)
+        count += new_line != line
+        lines.append(new_line)
     return (b"\n".join(lines), count) if count else (content, 0)
 
 
-def _document(content: bytes, person: Person, records: bool) -> Content:
+def _scrub_json(content: bytes, person: Person, records: bool) -> Content:
     try:
         value = json.loads(content)
     except ValueError:
-        return _text(content, person, person.text)
-    made = person.without(value) if records else person.redact(value)
-    made = person.redact(value) if made is GONE else made
-    if made == value:
+        return _scrub_text(content, person, person.redact_text)
+    redacted = person.remove_from_json(value) if records else person.redact_json(value)
+    redacted = person.redact_json(value) if redacted is REMOVED else redacted
+    if redacted == value:
         return content, 0
     indent = 1 if b"\n" in content.strip() else None
     end = "\n" if content.endswith(b"\n") else ""
-    return (json.dumps(made, ensure_ascii=False, indent=indent) + end).encode(), _differences(value, made)
+    return (json.dumps(redacted, ensure_ascii=False, indent=indent) + end).encode(), _count_differences(value, redacted)
 
 
-def _differences(old: Any, new: Any) -> int:
-    """Return in how many places two JSON values differ."""
+def _count_differences(old: Any, new: Any) -> int:
+    """Return the number of differences between two JSON values."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return sum(_differences(v, new[k]) if k in new else 1 for k, v in old.items())
+        return sum(_count_differences(v, new[k]) if k in new else 1 for k, v in old.items())
     if isinstance(old, list) and isinstance(new, list):
         same = len(old) == len(new)
-        return sum(map(_differences, old, new)) if same else abs(len(old) - len(new))
+        return sum(map(_count_differences, old, new)) if same else abs(len(old) - len(new))
     return int(old != new)
 
 
-def _csv(content: bytes, person: Person) -> Content:
+def _scrub_csv(content: bytes, person: Person) -> Content:
     text = _decode(content)
     rows = text.splitlines(keepends=True)
     separator = max(",;\t", key=rows[0].count) if rows else ","
     head = next(csv.reader([rows[0]], delimiter=separator), []) if rows else []
     if text.count('"') and any(row.count('"') % 2 for row in rows):  # a cell that spans lines
-        return _text(content, person, person.text)
-    made, count = [], 0
+        return _scrub_text(content, person, person.redact_text)
+    new_rows, count = [], 0
     for number, row in enumerate(rows):
         cells = next(csv.reader([row], delimiter=separator), [])
         names = head if len(head) == len(cells) else [""] * len(cells)
@@ -155,18 +153,18 @@ def _csv(content: bytes, person: Person) -> Content:
             count += 1
             continue
         if number and hits:
-            changed = [person.stand_in(c) if i in hits else person.text(c) for i, c in enumerate(cells)]
+            changed = [person.replacement(c) if i in hits else person.redact_text(c) for i, c in enumerate(cells)]
             out = io.StringIO()
             csv.writer(out, delimiter=separator, lineterminator="").writerow(changed)
             new = out.getvalue() + row[len(row.rstrip("\r\n")) :]
         else:
-            new = person.text(row)
+            new = person.redact_text(row)
         count += new != row
-        made.append(new)
-    return ("".join(made).encode("utf-8", "surrogateescape"), count) if count else (content, 0)
+        new_rows.append(new)
+    return ("".join(new_rows).encode("utf-8", "surrogateescape"), count) if count else (content, 0)
 
 
-def _parquet(content: bytes, person: Person) -> Content:
+def _scrub_parquet(content: bytes, person: Person) -> Content:
     table = pq.read_table(pa.BufferReader(content))
     columns = {}
     hits = [False] * len(table)
@@ -177,32 +175,32 @@ def _parquet(content: bytes, person: Person) -> Content:
             continue
         memo: dict[Any, Any] = {}
         values = column.to_pylist()
-        made = [memo[v] if v in memo else memo.setdefault(v, person.cell(v, name)) for v in values]
-        if made != values:
+        new_values = [memo[v] if v in memo else memo.setdefault(v, person.redact_cell(v, name)) for v in values]
+        if new_values != values:
             rows = [person.is_value(v, name) for v in values]
             hits = [a or b for a, b in zip(hits, rows, strict=True)]
-            columns[name] = made
+            columns[name] = new_values
     if not columns:
         return content, 0
     count = max(sum(hits), 1)
-    for name, made in columns.items():
+    for name, new_values in columns.items():
         field = table.schema.field(name)
-        table = table.set_column(table.schema.get_field_index(name), field, pa.array(made, pa.string() if isinstance(field.type, pa.DictionaryType) else field.type).cast(field.type))  # fmt: skip
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(new_values, pa.string() if isinstance(field.type, pa.DictionaryType) else field.type).cast(field.type))  # fmt: skip
     if person.erased and any(hits):
         table = table.filter(pa.array([not hit for hit in hits]))
-    meta = {k: v for k, v in (table.schema.metadata or {}).items() if not person.in_text(_decode(v))}
+    meta = {k: v for k, v in (table.schema.metadata or {}).items() if not person.is_named_in(_decode(v))}
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(meta), sink)
     return sink.getvalue().to_pybytes(), count
 
 
-def replace(path: Path, content: bytes | None) -> None:
-    """Replace a file as a whole with its mode, or remove it; a file that others append to keeps its place and length."""
+def replace_file(path: Path, content: bytes | None) -> None:
+    """Replace a file atomically with its mode, or remove it; a file that other processes append to is changed in place."""
     if content is None:
         path.unlink()
         return
-    old = path.read_bytes()[: len(content)]  # what was appended meanwhile stays
-    if path.suffix.lower() in GROWING and len(old) == len(content):
+    old = path.read_bytes()[: len(content)]  # content that was appended in the meantime stays
+    if path.suffix.lower() in APPENDED and len(old) == len(content):
         with path.open("r+b", buffering=0) as file:
             for match in re.finditer(rb"[^\n]*\n?", content):
                 start, end = match.span()

@@ -1,4 +1,4 @@
-"""Forget a customer: find, list, change everything that can be changed here, and leave a record."""
+"""Forget a customer: find the data, list it, erase or pseudonymise it, and record the operation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from d2c_mlops.forgetting.person import MARKER, Person
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotion_history import champion
 from d2c_mlops.registry.versions import Version, all_versions
-from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.execution.records import latest_runs
 from d2c_mlops.runs.recording import run_id
 from d2c_mlops.serving.paths import log_secret
 from d2c_mlops.settings import Settings
@@ -28,16 +28,16 @@ from d2c_mlops.suppression import ERASE, FOLDER, PREFIX, PSEUDONYMISE, canonical
 
 
 @dataclass
-class Forgetting:
-    """What was found of a customer, and what was done."""
+class ForgetReport:
+    """Result of forgetting a customer: found data, changes, affected model versions."""
 
     mode: str  # pseudonymise or erase
-    changed: bool = False  # False for a dry run, and where there was nothing to do
-    found: dict[str, int] = field(default_factory=dict)  # rows, records or places of a text, by place
+    changed: bool = False  # False for a dry run, and if there was nothing to do
+    found: dict[str, int] = field(default_factory=dict)  # number of rows, records or text occurrences, by place
     datasets: dict[str, dict[str, str]] = field(default_factory=dict)  # by name: new digest by the former one
-    models: list[dict[str, Any]] = field(default_factory=list)  # versions trained on data that held the customer
+    models: list[dict[str, Any]] = field(default_factory=list)  # versions trained on data of the customer
     not_reached: list[str] = field(default_factory=list)
-    done_before: str = ""  # when the same customer was forgotten before
+    done_before: str = ""  # time at which the same customer was forgotten before
     request: str = ""  # of the record
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Forgetting:
 
 
 @dataclass
-class _Plan:
+class _ForgetPlan:
     person: Person
     data: dict[str, datasets.DatasetHits]
     rows: Counter[str]
@@ -70,74 +70,82 @@ def forget(
     settings: Settings,
     *,
     also: Sequence[str] = (),  # further identifiers, such as e-mail addresses
-    dataset: Sequence[str] = (),  # where the identifiers hold; all datasets when empty
-    erase: bool = False,  # remove rows, instead of replacing identifiers by pseudonyms
-    yes: bool = False,  # do it; without, nothing is changed
-    by: str | None = None,  # the user of this machine when None
+    dataset: Sequence[str] = (),  # datasets in which the identifiers are valid; default: all
+    erase: bool = False,  # remove rows instead of replacing identifiers by pseudonyms
+    yes: bool = False,  # apply the changes; otherwise nothing is changed
+    by: str | None = None,  # default: the current user
     patience: float = places.PATIENCE,  # seconds to wait for logs that services write
-) -> Forgetting:
-    """Find a customer in the store and, with `yes`, erase or pseudonymise the customer everywhere.
+) -> ForgetReport:
+    """Find the data of a customer in the store and, with `yes`, erase or pseudonymise it.
 
-    Raises UsageError for no identifier or an unknown dataset, Temporary while runs are going or others use what is to be
-    changed; the same call goes on then, and after a kill.
+    Raises UsageError for an empty identifier or an unknown dataset, Temporary while runs are in progress or other processes use
+    the data; call it again then, or after a kill: it continues.
     """
-    names = _names(customer, also, dataset, settings)
-    key = records.key_of(settings.store, create=yes)
-    with _ledger(settings, yes) as ledger:
-        plan = _look(names, key, erase, dataset, ledger, settings)
-        before = records.rows_of(ledger, key, names) if ledger else []
+    names = _checked_names(customer, also, dataset, settings)
+    key = records.hash_key(settings.store, create=yes)
+    with _open_ledger(settings, yes) as ledger:
+        plan = _find_customer(names, key, erase, dataset, ledger, settings)
+        before = records.records_of(ledger, key, names) if ledger else []
         pending = [row for row in before if row["status"] == records.BEGUN]
         pending = [
             row
             for row in pending
             if row["request"] not in {r["request"] for r in before if r["status"] == records.DONE}
         ]
-        told = Forgetting((plan.person.erased and ERASE) or PSEUDONYMISE, found=plan.found, models=plan.models)
-        told.models += [m for row in pending for m in row["models"] if m not in told.models]
-        told.done_before = next(
+        report = ForgetReport((plan.person.erased and ERASE) or PSEUDONYMISE, found=plan.found, models=plan.models)
+        report.models += [m for row in pending for m in row["models"] if m not in report.models]
+        report.done_before = next(
             (row["at"].isoformat() for row in reversed(before) if row["status"] == records.DONE), ""
         )
-        told.not_reached = places.not_reached(settings, plan.person, _sources(plan), plan.files.fixed)
-        listed = records.is_listed(settings.store, plan.person) if before else False
+        report.not_reached = places.unreachable_places(settings, plan.person, _plan_sources(plan), plan.files.fixed)
+        listed = records.is_suppressed(settings.store, plan.person) if before else False
         if not yes or ledger is None or (not plan.found and listed and not pending):
-            return told
+            return report
         who = by or getpass.getuser()
         subject = keyed_hash(key, names[0])
-        told.request = pending[-1]["request"] if pending else secrets.token_hex(8)
+        report.request = pending[-1]["request"] if pending else secrets.token_hex(8)
         with lock(settings.store / FOLDER / ".running", "the record of forgotten customers", settings.lock_wait):
-            ledger_rows.no_run_is_going(ledger, run_id())
-            about = {"request": told.request, "by": who, "subject": subject, "mode": told.mode, "models": told.models}
-            records.suppress(settings.store, plan.person, datetime.now(UTC))
+            ledger_rows.check_no_run_in_progress(ledger, run_id())
+            about = {
+                "request": report.request,
+                "by": who,
+                "subject": subject,
+                "mode": report.mode,
+                "models": report.models,
+            }
+            records.add_to_suppression_list(settings.store, plan.person, datetime.now(UTC))
             if not pending:
-                _note(ledger, about, records.BEGUN, told, plan.person)
-            _change(plan, ledger, settings, told, patience)
-            _note(ledger, about, records.DONE, told, plan.person)
-        told.changed = True
-    return told
+                _add_record(ledger, about, records.BEGUN, report, plan.person)
+            _apply_plan(plan, ledger, settings, report, patience)
+            _add_record(ledger, about, records.DONE, report, plan.person)
+        report.changed = True
+    return report
 
 
-def _names(customer: str, also: Sequence[str], dataset: Sequence[str], settings: Settings) -> list[str]:
+def _checked_names(customer: str, also: Sequence[str], dataset: Sequence[str], settings: Settings) -> list[str]:
     names = [name.strip() for name in (customer, *also)]
     if not all(names):
-        raise UsageError("an identifier is empty", next="name the customer as in the column customer_id")
+        raise UsageError("an identifier is empty", next="pass the customer's customer_id")
     if any(name.startswith(PREFIX) for name in names):
-        raise UsageError("this is a pseudonym", next="name the customer's own identifier and --erase")
-    known = datasets.dataset_names(settings.store)
-    if absent := [name for name in dataset if name not in known]:
-        raise UsageError(f"there is no dataset {absent[0]!r}", next=f"use one of: {', '.join(known) or 'none yet'}")
+        raise UsageError("this is a pseudonym", next="pass the customer's original identifier and --erase")
+    known_datasets = datasets.dataset_names(settings.store)
+    if absent := [name for name in dataset if name not in known_datasets]:
+        raise UsageError(
+            f"there is no dataset {absent[0]!r}", next=f"use one of: {', '.join(known_datasets) or 'none yet'}"
+        )
     return list(dict.fromkeys(names))
 
 
 @contextmanager
-def _ledger(settings: Settings, write: bool) -> Iterator[Ledger | None]:
-    """Yield the ledger; a copy of it where nothing is to be changed, None where there is none yet."""
+def _open_ledger(settings: Settings, write: bool) -> Iterator[Ledger | None]:
+    """Yield the ledger; a copy of it for a dry run, None if there is no ledger yet."""
     file = places.ledger_file(settings)
     if write or file is None:
         ledger = Ledger.of(settings)
         yield ledger
         ledger.close()
     elif file.exists():
-        with databases.copied(file) as copy:
+        with databases.temporary_copy(file) as copy:
             ledger = Ledger(f"sqlite:///{copy}", settings.lock_wait)
             yield ledger
             ledger.close()
@@ -145,112 +153,118 @@ def _ledger(settings: Settings, write: bool) -> Iterator[Ledger | None]:
         yield None
 
 
-def _look(
-    names: list[str], key: bytes, erase: bool, wanted: Sequence[str], ledger: Ledger | None, settings: Settings
-) -> _Plan:
-    """Return where the person is, also by identifiers that the data give: the ids of the person's leads."""
-    person = Person.of([*names, *_hashed({*names, *map(canonical, names)}, settings)], key, erase, wanted)
-    chosen = list(wanted) or datasets.dataset_names(settings.store)
-    data = {name: datasets.find(settings.store, name, person) for name in chosen}
+def _find_customer(
+    names: list[str], key: bytes, erase: bool, only_datasets: Sequence[str], ledger: Ledger | None, settings: Settings
+) -> _ForgetPlan:
+    """Return the occurrences of the person, also by identifiers found in the data, such as ids of the person's leads."""
+    person = Person.of([*names, *_log_hashes({*names, *map(canonical, names)}, settings)], key, erase, only_datasets)
+    chosen = list(only_datasets) or datasets.dataset_names(settings.store)
+    data = {name: datasets.find_person(settings.store, name, person) for name in chosen}
     if further := {name for hits in data.values() for name in hits.names} - person.spellings:
-        person = person.also([*further, *_hashed(further, settings)])
-        data = {name: datasets.find(settings.store, name, person) for name in chosen}
+        person = person.with_names([*further, *_log_hashes(further, settings)])
+        data = {name: datasets.find_person(settings.store, name, person) for name in chosen}
     versions = all_versions(ledger) if ledger else []
-    models, runs = _scope(wanted, versions, ledger)
+    models, runs = _models_and_runs(only_datasets, versions, ledger)
     rows = Counter[str]()
     if ledger:
         with ledger.read() as connection:
-            rows = ledger_rows.counts(ledger_rows.find(connection, person, models))
-    files = places.find(settings, person, runs, models)
-    trained = [_trained(v, data, ledger) for v in versions if ledger and _held(v, data)]
-    return _Plan(person, {n: h for n, h in data.items() if h}, rows, files, trained, (models, runs))
+            rows = ledger_rows.count_rows(ledger_rows.find_rows(connection, person, models))
+    files = places.find_in_files(settings, person, runs, models)
+    trained = [_affected_version(v, data, ledger) for v in versions if ledger and _datasets_with_person(v, data)]
+    return _ForgetPlan(person, {n: h for n, h in data.items() if h}, rows, files, trained, (models, runs))
 
 
-def _hashed(names: Sequence[str] | set[str], settings: Settings) -> list[str]:
-    """Return identifiers as they stand in logs, where the contract has them hashed."""
+def _log_hashes(names: Sequence[str] | set[str], settings: Settings) -> list[str]:
+    """Return the hashes of identifiers that logs contain if the contract requires hashing."""
     secret = log_secret(settings).encode()
     if not secret:
         return []
     return [hmac.new(secret, n.encode("utf-8", "surrogatepass"), sha256).hexdigest()[:32] for n in names]
 
 
-def _scope(
-    wanted: Sequence[str], versions: list[Version], ledger: Ledger | None
+def _models_and_runs(
+    only_datasets: Sequence[str], versions: list[Version], ledger: Ledger | None
 ) -> tuple[set[str] | None, set[str] | None]:
-    """Return the models and the runs that learned from datasets; None for all of them."""
-    if not wanted or ledger is None:
+    """Return the models and the runs that used the datasets; None for all of them."""
+    if not only_datasets or ledger is None:
         return None, None
-    models = {v.model for v in versions if not v.inputs or any(each.get("name") in wanted for each in v.inputs)}
+    models = {
+        v.model for v in versions if not v.inputs or any(dataset.get("name") in only_datasets for dataset in v.inputs)
+    }
     runs = {
-        r.id for r in latest(ledger, 1_000_000) if not r.inputs or any(each.get("name") in wanted for each in r.inputs)
+        r.id
+        for r in latest_runs(ledger, 1_000_000)
+        if not r.inputs or any(dataset.get("name") in only_datasets for dataset in r.inputs)
     }
     return models, runs
 
 
-def _held(version: Version, data: dict[str, datasets.DatasetHits]) -> list[str]:
+def _datasets_with_person(version: Version, data: dict[str, datasets.DatasetHits]) -> list[str]:
     return [e["name"] for e in version.inputs if e.get("name") in data and e.get("digest") in data[e["name"]].digests]
 
 
-def _trained(version: Version, data: dict[str, datasets.DatasetHits], ledger: Ledger | None) -> dict[str, Any]:
+def _affected_version(version: Version, data: dict[str, datasets.DatasetHits], ledger: Ledger | None) -> dict[str, Any]:
     live = champion(ledger, version.model) if ledger else None
     return {
         "model": version.model,
         "version": version.version,
         "created_at": version.created_at.isoformat(),
         "live": live is not None and live.version == version.version,
-        "datasets": _held(version, data),
+        "datasets": _datasets_with_person(version, data),
         "next": f"d2c run train -p model={version.model}",
     }
 
 
-def _sources(plan: _Plan) -> set[str]:
+def _plan_sources(plan: _ForgetPlan) -> set[str]:
     return {source for hits in plan.data.values() for source in hits.sources}
 
 
-def _unnamed(text: str, person: Person) -> str:
-    """Return a text of the record without identifiers, also within longer words such as names of files."""
+def _without_identifiers(text: str, person: Person) -> str:
+    """Return a text for the record without identifiers, also inside longer words such as file names."""
     for name in sorted(person.names | person.spellings, key=len, reverse=True):
         text = text.replace(name, MARKER) if len(name) >= databases.LONG_NAME else text
-    return person.text(text)
+    return person.redact_text(text)
 
 
-def _note(ledger: Ledger, about: dict[str, Any], status: str, told: Forgetting, person: Person) -> None:
-    """Append to the record; names of files and folders may hold the identifier, and lose it."""
+def _add_record(ledger: Ledger, about: dict[str, Any], status: str, report: ForgetReport, person: Person) -> None:
+    """Append to the record; identifiers in names of files and folders are removed."""
     counts = {
-        "places": {_unnamed(place, person): count for place, count in told.found.items()},
-        "datasets": told.datasets,
-        "not_reached": [_unnamed(line, person) for line in told.not_reached],
+        "places": {_without_identifiers(place, person): count for place, count in report.found.items()},
+        "datasets": report.datasets,
+        "not_reached": [_without_identifiers(line, person) for line in report.not_reached],
     }
-    records.note(ledger, {**about, **counts, "status": status, "at": datetime.now(UTC)})
+    records.add_record(ledger, {**about, **counts, "status": status, "at": datetime.now(UTC)})
 
 
-def _change(plan: _Plan, ledger: Ledger, settings: Settings, told: Forgetting, patience: float) -> None:
-    """Change all places, the datasets last: the other identifiers of the person are found by them."""
+def _apply_plan(plan: _ForgetPlan, ledger: Ledger, settings: Settings, report: ForgetReport, patience: float) -> None:
+    """Change all places, the datasets last, because further identifiers of the person are found in them."""
     models, runs = plan.scope
     places.seal_logs(settings, plan.person, models, patience)
-    ledger_rows.scrub(ledger, plan.person, models)
-    ledger_rows.clean(ledger)
-    places.remove(settings, plan.person, runs, models)
+    ledger_rows.scrub_ledger(ledger, plan.person, models)
+    ledger_rows.vacuum(ledger)
+    places.remove_from_files(settings, plan.person, runs, models)
     chosen = sorted(plan.person.datasets) or datasets.dataset_names(settings.store)
     for name in chosen:
-        changed = datasets.rewrite(settings.store, name, plan.person, settings.lock_wait)
+        changed = datasets.rewrite_dataset(settings.store, name, plan.person, settings.lock_wait)
         if changed:
-            told.datasets[name] = changed
-        places.renew_sources(settings.store, name)
-    left = _left(plan, ledger, settings)
-    if left:
+            report.datasets[name] = changed
+        places.update_source_digest(settings.store, name)
+    remaining = _remaining_hits(plan, ledger, settings)
+    if remaining:
         raise Temporary(
-            "the customer has come back meanwhile",
-            where=", ".join(f"{place}: {count}" for place, count in left.items()),
+            "new data of the customer were written in the meantime",
+            where=", ".join(f"{place}: {count}" for place, count in remaining.items()),
             next="run the same command again",
         )
 
 
-def _left(plan: _Plan, ledger: Ledger, settings: Settings) -> dict[str, int]:
-    """Return where the person still is."""
+def _remaining_hits(plan: _ForgetPlan, ledger: Ledger, settings: Settings) -> dict[str, int]:
+    """Return the remaining occurrences of the person."""
     models, runs = plan.scope
     with ledger.read() as connection:
-        rows = ledger_rows.counts(ledger_rows.find(connection, plan.person, models))
+        rows = ledger_rows.count_rows(ledger_rows.find_rows(connection, plan.person, models))
     chosen = sorted(plan.person.datasets) or datasets.dataset_names(settings.store)
-    data = {name: hits for name in chosen if (hits := datasets.find(settings.store, name, plan.person))}
-    return _Plan(plan.person, data, rows, places.find(settings, plan.person, runs, models), [], plan.scope).found
+    data = {name: hits for name in chosen if (hits := datasets.find_person(settings.store, name, plan.person))}
+    return _ForgetPlan(
+        plan.person, data, rows, places.find_in_files(settings, plan.person, runs, models), [], plan.scope
+    ).found

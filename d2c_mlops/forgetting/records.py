@@ -1,4 +1,4 @@
-"""The record that somebody was forgotten: append-only rows of the ledger, and the list that ingest honours."""
+"""Records of forgotten customers: append-only rows of the ledger, and the suppression list that ingest applies."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from d2c_mlops.suppression import ERASE, FOLDER, KEY_FILE, LIST_FILE, keyed_hash
 BEGUN, DONE = "begun", "done"
 
 
-def key_of(store: Path, create: bool) -> bytes:
-    """Return the key of the store's hashes; without one a new one, which is written where `create`."""
+def hash_key(store: Path, create: bool) -> bytes:
+    """Return the key of the store's hashes; if there is none, a new key, which is stored with `create`."""
     file = store / FOLDER / KEY_FILE
     if file.exists() or (store / FOLDER / LIST_FILE).exists():
         return read_key(store)
@@ -36,38 +36,38 @@ def key_of(store: Path, create: bool) -> bytes:
     return read_key(store)
 
 
-def suppress(store: Path, person: Person, at: datetime) -> None:
-    """Put the person on the list of those whose rows ingest leaves out or pseudonymises; the list holds keyed hashes alone."""
+def add_to_suppression_list(store: Path, person: Person, at: datetime) -> None:
+    """Add the person to the suppression list, by which ingest skips or pseudonymises rows; it contains only keyed hashes."""
     folder = store / FOLDER
     with lock(folder, "the list of forgotten customers", 30.0):
         entries = read_entries(store)
-        mine = set(person.forgotten.modes)
+        mine = set(person.suppression.modes)
         scope = sorted(person.datasets)
         others = [e for e in entries if e["hash"] not in mine or (scope and e.get("datasets", []) != scope)]
         new = [
             {"hash": digest, "mode": mode, "datasets": scope, "at": at.isoformat()}
-            for digest, mode in sorted(person.forgotten.modes.items())
+            for digest, mode in sorted(person.suppression.modes.items())
         ]
-        kept = {e["hash"]: e for e in entries if e["mode"] == ERASE and e.get("datasets", []) == scope}
-        content = {"entries": [*others, *[kept.get(e["hash"], e) for e in new]]}
+        erased = {e["hash"]: e for e in entries if e["mode"] == ERASE and e.get("datasets", []) == scope}
+        content = {"entries": [*others, *[erased.get(e["hash"], e) for e in new]]}
         write_atomic(folder / LIST_FILE, json.dumps(content, indent=1).encode(), private=True)
 
 
-def is_listed(store: Path, person: Person) -> bool:
-    """Return whether all identifiers of the person are on the list already, in the same way and for the same datasets."""
+def is_suppressed(store: Path, person: Person) -> bool:
+    """Return whether all identifiers of the person are already on the list, with the same mode and datasets."""
     scope = sorted(person.datasets)
     there = {(e["hash"], e["mode"]) for e in read_entries(store) if e.get("datasets", []) in ([], scope)}
-    return all((digest, mode) in there or (digest, ERASE) in there for digest, mode in person.forgotten.modes.items())
+    return all((digest, mode) in there or (digest, ERASE) in there for digest, mode in person.suppression.modes.items())
 
 
-def note(ledger: Ledger, values: Mapping[str, Any]) -> None:
+def add_record(ledger: Ledger, values: Mapping[str, Any]) -> None:
     """Append a row to the record."""
     with ledger.write() as connection:
         connection.execute(insert(forgettings).values(**values))
 
 
-def rows_of(ledger: Ledger, key: bytes, names: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the rows about a person, the oldest first."""
+def records_of(ledger: Ledger, key: bytes, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the records of a person, oldest first."""
     hashes = [keyed_hash(key, name) for name in names]
     query = select(forgettings).where(forgettings.c.subject.in_(hashes)).order_by(forgettings.c.id)
     with ledger.read() as connection:

@@ -13,9 +13,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 def config() -> Config:
     """Return Alembic's configuration for the migrations of this package."""
-    made = Config()
-    made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    return made
+    configuration = Config()
+    configuration.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return configuration
 
 
 def upgrade(engine: Engine) -> None:
@@ -25,6 +25,6 @@ def upgrade(engine: Engine) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         elif engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(5023061)"))
-        made = config()
-        made.attributes["connection"] = connection
-        command.upgrade(made, "head")
+        configuration = config()
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "head")

@@ -53,7 +53,9 @@ class Ledger:
         with self._mapped(), self.engine.begin() as connection:
             yield connection
 
-    def insist(self, call: Callable[[], T], patience: float = PATIENCE, say: Callable[[str], None] | None = None) -> T:
+    def with_retries(
+        self, call: Callable[[], T], patience: float = PATIENCE, say: Callable[[str], None] | None = None
+    ) -> T:
         """Return the result of `call`; if the ledger is unavailable, retry for `patience` seconds.
 
         For events that must be recorded. Raises Temporary if the ledger stays unavailable.
@@ -95,14 +97,14 @@ class Ledger:
                 next="give a SQLAlchemy URL such as postgresql+psycopg://user@host/db, with its driver installed",
             ) from None
         except OSError as err:
-            raise temporary(err, str(url.database)) from None
+            raise error_of_os_error(err, str(url.database)) from None
         event.listen(engine, "connect", _tune_sqlite)
         return engine
 
     def _migrate(self) -> None:
         with self.engine.connect() as connection:
-            known = inspect(connection).has_table("alembic_version")
-            now = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
+            is_versioned = inspect(connection).has_table("alembic_version")
+            now = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if is_versioned else None
         if now == HEAD:
             return
         from .migrate import upgrade
@@ -141,7 +143,7 @@ def insert_new(connection: Connection, table: Table, rows: Iterable[Mapping[str,
     return added
 
 
-def temporary(err: OSError, where: str) -> D2CError:
+def error_of_os_error(err: OSError, where: str) -> D2CError:
     """Return the error for an OSError: Temporary for a full disk or a lock, else UsageError."""
     if err.errno in (11, 28, 122):  # EAGAIN, ENOSPC, EDQUOT
         return Temporary(f"nothing can be written: {err.strerror}", where=where, next="free some disk space, try again")

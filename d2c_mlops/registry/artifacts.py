@@ -39,7 +39,7 @@ def client(settings: Settings) -> Iterator[MlflowClient]:
     from mlflow.exceptions import MlflowException
 
     # A SQLite file is created and migrated on first use, which two processes must not do at once.
-    mine = lock(settings.store / "mlartifacts", "to MLflow", LOCK_WAIT) if _local(settings) else nullcontext()
+    mine = lock(settings.store / "mlartifacts", "to MLflow", LOCK_WAIT) if _is_local(settings) else nullcontext()
     if settings.tracking.startswith("sqlite:///"):
         private_file(Path(settings.tracking.removeprefix("sqlite:///")))
     try:
@@ -66,7 +66,7 @@ def store(
 
     with client(settings) as mlflow:
         experiment = mlflow.get_experiment_by_name(name)
-        place = (settings.store / "mlartifacts").as_uri() if _local(settings) else None
+        place = (settings.store / "mlartifacts").as_uri() if _is_local(settings) else None
         id = experiment.experiment_id if experiment else mlflow.create_experiment(name, artifact_location=place)
         run = mlflow.create_run(id, tags=dict(tags)).info
         now = int(time.time() * 1000)
@@ -87,11 +87,11 @@ def store(
             if err.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         uri = f"{run.artifact_uri}/{ARTIFACT}"
-        made = mlflow.create_model_version(name, uri, run.run_id, tags=dict(tags))
-        return int(made.version), uri
+        registered = mlflow.create_model_version(name, uri, run.run_id, tags=dict(tags))
+        return int(registered.version), uri
 
 
-def keep(settings: Settings, uri: str, name: str, content: Any) -> None:
+def store_document(settings: Settings, uri: str, name: str, content: Any) -> None:
     """Store a JSON document with a version's files, in the run that logged them; replaces a document of the same name."""
     place = uri.rstrip("/").removesuffix(f"/{ARTIFACT}")
     parts = urlsplit(place)
@@ -103,11 +103,11 @@ def keep(settings: Settings, uri: str, name: str, content: Any) -> None:
 
         file = Path(folder, name)
         file.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-        kept: Any = get_artifact_repository(place, tracking_uri=settings.tracking)
-        kept.log_artifact(str(file))
+        repository: Any = get_artifact_repository(place, tracking_uri=settings.tracking)
+        repository.log_artifact(str(file))
 
 
-def _local(settings: Settings) -> bool:
+def _is_local(settings: Settings) -> bool:
     return settings.tracking.startswith("sqlite")
 
 
@@ -123,14 +123,14 @@ def drop_alias(settings: Settings, name: str, alias: str) -> None:
         mlflow.delete_registered_model_alias(name, alias)
 
 
-def aliased(settings: Settings, name: str, alias: str) -> int | None:
+def version_of_alias(settings: Settings, name: str, alias: str) -> int | None:
     """Return the version of an alias; None if the alias does not exist."""
     with client(settings) as mlflow:
-        found = mlflow.get_registered_model(name).aliases.get(alias)
-    return int(found) if found is not None else None
+        version = mlflow.get_registered_model(name).aliases.get(alias)
+    return int(version) if version is not None else None
 
 
-def local(settings: Settings, uri: str) -> Path:
+def local_folder(settings: Settings, uri: str) -> Path:
     """Return a local folder with the files of `uri`; remote files are downloaded."""
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):

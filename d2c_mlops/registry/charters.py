@@ -20,7 +20,7 @@ class CharterExample:
     module: str = ""
     fields: tuple[str, ...] = ()
 
-    def rests_on(self, *fields: str) -> bool:
+    def uses_example(self, *fields: str) -> bool:
         """Return whether any of the fields has the example's value."""
         return bool(set(fields) & set(self.fields))
 
@@ -28,46 +28,46 @@ class CharterExample:
         return f"charter of the shipped example {self.module}, not answered for this shop"
 
     @property
-    def what(self) -> str:
+    def fields_text(self) -> str:
         """The fields as text; the first ones by name."""
         if len(self.fields) <= 3:
             return ", ".join(self.fields)
         return f"{', '.join(self.fields[:2])} and {len(self.fields) - 2} more answers"
 
-    def how(self, model: str) -> str:
+    def instructions(self, model: str) -> str:
         """Return instructions for answering the fields."""
-        more = ", …" if len(self.fields) > 2 else ""
+        ellipsis = ", …" if len(self.fields) > 2 else ""
         lines = ", ".join(f"charter.{name} = …" for name in self.fields[:2])
-        return f"answer it in settings.ini, [model:{model}] {lines}{more}, and train again"
+        return f"answer it in settings.ini, [model:{model}] {lines}{ellipsis}, and train again"
 
 
 def example_of(version: Version, settings: Settings) -> CharterExample:
     """Return the fields of a version's charter that have the example's answers; none for the project's own charter."""
     try:
         model_class(version.model, settings)
-        shipped, module = _shipped(resolve(version.model_class, settings.packages))
+        shipped, module = _example_charter(resolve(version.model_class, settings.packages))
     except D2CError:
         return CharterExample()
     if shipped is None:
         return CharterExample()
     answered = settings.model(version.model).charter
-    case, wanted = version.case.to_dict(), shipped.to_dict()
+    case, example_answers = version.case.to_dict(), shipped.to_dict()
     same = tuple(
         name
-        for name, value in wanted.items()
+        for name, value in example_answers.items()
         if value not in (None, "") and case[name] == value and name not in answered
     )
     return CharterExample(module, same)
 
 
-def _shipped(cls: type[Model]) -> tuple[Charter | None, str]:
+def _example_charter(cls: type[Model]) -> tuple[Charter | None, str]:
     """Return the included charter of a class, and its module."""
     owner = next((base for base in cls.__mro__ if "charter" in vars(base)), None)
     if owner is None:
         return None, ""
     if owner.__module__.startswith(SHIPPED):
         return owner.charter, owner.__module__  # type: ignore[attr-defined]
-    for other in discover().values():
-        if other.charter == cls.charter:
-            return other.charter, other.__module__
+    for model in discover().values():
+        if model.charter == cls.charter:
+            return model.charter, model.__module__
     return None, ""

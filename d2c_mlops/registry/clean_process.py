@@ -1,4 +1,4 @@
-"""Check and measure models in a process that has seen nothing of them: `python -m d2c_mlops.registry.clean_process FILE`."""
+"""Check and measure models in a new process without earlier state: `python -m d2c_mlops.registry.clean_process FILE`."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import D2CError, DataRefused, Failure
 from d2c_mlops.models.core.conformance import Case, check_model, examined
 from d2c_mlops.models.core.model import Model, load, resolve
-from d2c_mlops.registry.evaluators import CAME, MODEL, EvaluationTrial, evaluator_of
+from d2c_mlops.registry.evaluators import ACTUAL, MODEL, EvaluationTrial, evaluator_of
 from d2c_mlops.registry.versions import copy_files
 
-INTERVALS = "an interval is not turned round and holds its answer"
-ASKED = 300  # records of a version that are asked, spread over all
+INTERVALS = "intervals are ordered and contain the prediction"
+MOST_RECORDS = 300  # records of a version that are predicted, spread over all
 
 
-def rules(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
-    """Return which rules of `check_model` a class keeps on its own example."""
+def check_class(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
+    """Return which rules of `check_model` a class follows on its own example."""
     try:
         return {"rules": check_model(cls), "failures": []}
     except DataRefused as err:
         return {"rules": [], "failures": [vars(failure) for failure in err.failures]}
 
 
-def answers(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
-    """Return which rules of its answers a saved version keeps on its own data."""
-    tables, as_of = _tables(task), date.fromisoformat(task["as_of"])
+def check_predictions(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
+    """Return which rules the predictions of a saved version follow on its own data."""
+    tables, as_of = _open_tables(task), date.fromisoformat(task["as_of"])
     model = load(Path(task["copy"]), task["packages"])
     records = model.records(tables, as_of)
-    records = records.iloc[:: max(1, len(records) // ASKED)].head(ASKED).reset_index(drop=True)
-    asked = model.contract.check_inputs(records)
-    found = model.predict(asked.copy())
-    kept, failures = examined(Case(cls, tables, as_of, model, asked, found))
-    failures += [Failure(what, INTERVALS) for what in outside_its_interval(found)]
-    return {"rules": [*kept, INTERVALS], "failures": [vars(failure) for failure in failures]}
+    records = records.iloc[:: max(1, len(records) // MOST_RECORDS)].head(MOST_RECORDS).reset_index(drop=True)
+    inputs = model.contract.check_inputs(records)
+    predictions = model.predict(inputs.copy())
+    rules, failures = examined(Case(cls, tables, as_of, model, inputs, predictions))
+    failures += [Failure(what, INTERVALS) for what in invalid_intervals(predictions)]
+    return {"rules": [*rules, INTERVALS], "failures": [vars(failure) for failure in failures]}
 
 
-def outside_its_interval(answers: pd.DataFrame) -> Iterator[str]:
-    """Yield the intervals lower_…/upper_… that are turned round, or do not hold the forecast or prediction."""
+def invalid_intervals(answers: pd.DataFrame) -> Iterator[str]:
+    """Yield the intervals lower_…/upper_… whose bounds are exchanged, or that do not contain the forecast or prediction."""
     middle = next((name for name in ("forecast", "prediction") if name in answers), "")
     for lower in (name for name in answers.columns if name.startswith("lower")):
         upper = "upper" + lower.removeprefix("lower")
@@ -60,47 +60,47 @@ def outside_its_interval(answers: pd.DataFrame) -> Iterator[str]:
         if turned.any():
             row = int(turned.argmax())
             low, high = answers[lower].iloc[row], answers[upper].iloc[row]
-            yield f"{lower} is above {upper} in {int(turned.sum())} of {len(answers)} answers, as in row {row}: {low} > {high}"
+            yield f"{lower} is above {upper} in {int(turned.sum())} of {len(answers)} predictions, as in row {row}: {low} > {high}"
         elif (
             middle
             and (out := ((answers[middle] < answers[lower]) | (answers[middle] > answers[upper])).to_numpy(bool)).any()
         ):
-            yield f"{middle} lies outside {lower}..{upper} in {int(out.sum())} of {len(answers)} answers, as in row {int(out.argmax())}"
+            yield f"{middle} lies outside {lower}..{upper} in {int(out.sum())} of {len(answers)} predictions, as in row {int(out.argmax())}"
 
 
-def observe(task: Mapping[str, Any], cls: type[Model], disguised: bool = False) -> dict[str, Any]:
-    """Fit at past cutoffs, ask for what came after, and write it beside what came."""
+def measure(task: Mapping[str, Any], cls: type[Model], disguised: bool = False) -> dict[str, Any]:
+    """Fit at past cutoffs, predict the following periods, and write predictions with actual outcomes."""
     day = date.fromisoformat(task["as_of"])
-    trial = EvaluationTrial(cls, task["params"], task["charter"], _tables(task), day, task["spacing"], disguised)
+    trial = EvaluationTrial(cls, task["params"], task["charter"], _open_tables(task), day, task["spacing"], disguised)
     evaluator = evaluator_of(trial.contract, task["packages"])
     if evaluator is None:
-        raise DataRefused("no evaluator knows this kind of model")
+        raise DataRefused("there is no evaluator for this kind of model")
     if disguised:
         trial = replace(trial, tables=evaluator.disguise(trial.tables))
-    seen = evaluator.observe(trial)
-    if absent := {*evaluator.row, CAME, MODEL} - set(seen.columns):
-        raise DataRefused(f"the evaluator {evaluator.name} gives no column {', '.join(sorted(absent))}")
+    observations = evaluator.observe(trial)
+    if absent := {*evaluator.row, ACTUAL, MODEL} - set(observations.columns):
+        raise DataRefused(f"the evaluator {evaluator.name} returns no column {', '.join(sorted(absent))}")
     draft = Path(task["frame"]).with_suffix(".tmp")
-    seen.to_parquet(draft)
+    observations.to_parquet(draft)
     draft.replace(task["frame"])
-    cutoffs = sorted(seen.get("cutoff", pd.Series()).dropna().unique())
-    return {"evaluator": evaluator.name, "rows": len(seen), "cutoffs": cutoffs}
+    cutoffs = sorted(observations.get("cutoff", pd.Series()).dropna().unique())
+    return {"evaluator": evaluator.name, "rows": len(observations), "cutoffs": cutoffs}
 
 
-def disguise(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
-    """Do as `observe` on data of another world, which nothing knows but the tables that the model is handed."""
-    return observe(task, cls, disguised=True)
+def measure_disguised(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
+    """Measure on changed data, which exist nowhere but in the tables passed to the model."""
+    return measure(task, cls, disguised=True)
 
 
-TASKS = {"rules": rules, "answers": answers, "observe": observe, "disguise": disguise}
+TASKS = {"rules": check_class, "answers": check_predictions, "observe": measure, "disguise": measure_disguised}
 
 
-def _tables(task: Mapping[str, Any]) -> Tables:
+def _open_tables(task: Mapping[str, Any]) -> Tables:
     return Tables.open(Path(task["store"]), task["dataset"], task["digest"]) if task["dataset"] else Tables({})
 
 
-def perform(task: Mapping[str, Any]) -> None:
-    """Do one task and write its result; an error is a result too."""
+def run_task(task: Mapping[str, Any]) -> None:
+    """Run one task and write its result; an error is a result, too."""
     try:
         with TemporaryDirectory(prefix="d2c-model-") as home:
             copy = Path(home, "model")
@@ -109,20 +109,20 @@ def perform(task: Mapping[str, Any]) -> None:
             for package in task["packages"]:
                 importlib.import_module(package)
             cls = resolve(task["class"], task["packages"])
-            found = TASKS[task["kind"]]({**task, "copy": str(copy)}, cls)
+            result = TASKS[task["kind"]]({**task, "copy": str(copy)}, cls)
     except (Exception, SystemExit) as err:
         what = str(err) if isinstance(err, D2CError) else f"{type(err).__name__}: {err}"
-        found = {"error": what, "trace": traceback.format_exc()[-4000:]}
-    write_atomic(Path(task["file"]), json.dumps({**found, "of": task["of"]}, ensure_ascii=False).encode())
+        result = {"error": what, "trace": traceback.format_exc()[-4000:]}
+    write_atomic(Path(task["file"]), json.dumps({**result, "of": task["of"]}, ensure_ascii=False).encode())
 
 
-def perform_apart(task: Mapping[str, Any]) -> int:
-    """Do one task in a process of its own, so that no task finds what another left behind; return its exit code."""
+def run_task_in_fork(task: Mapping[str, Any]) -> int:
+    """Run one task in its own process, so that tasks do not share state; return its exit code."""
     if not hasattr(os, "fork"):
-        perform(task)
+        run_task(task)
         return 0
     if not (pid := os.fork()):
-        perform(task)
+        run_task(task)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
@@ -130,4 +130,4 @@ def perform_apart(task: Mapping[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(max(abs(perform_apart(each)) for each in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    sys.exit(max(abs(run_task_in_fork(task)) for task in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -25,25 +25,25 @@ from d2c_mlops.registry.versions import Version, all_versions, files_of, find_ve
 from d2c_mlops.settings import Settings
 
 FOLDER, LIMIT = "gate", 3600.0  # below the store; seconds that a clean process may take
-FORMAT = 1  # of the evidence; another number makes all of it anew
+FORMAT = 1  # of the evidence; a new number invalidates all cached evidence
 
 
 @dataclass(frozen=True)
 class Evidence:
     """The result of one task, or the error why there is none."""
 
-    found: dict[str, Any]
+    result: dict[str, Any]
     frame: pd.DataFrame | None = None
 
     @property
     def error(self) -> str:
         """Why there is no result; empty if there is one."""
-        return str(self.found.get("error", ""))
+        return str(self.result.get("error", ""))
 
     @property
     def failures(self) -> list[dict[str, str]]:
-        """What breaks a rule."""
-        return list(self.found.get("failures", []))
+        """The broken rules."""
+        return list(self.result.get("failures", []))
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,21 @@ class EvidenceRequest:
 
     kind: str  # rules, answers, observe, disguise
     version: Version
-    ground: Version
+    data_version: Version
 
 
-def evidence(asked: Sequence[EvidenceRequest], settings: Settings) -> list[Evidence]:
+def evidence(requests: Sequence[EvidenceRequest], settings: Settings) -> list[Evidence]:
     """Return the evidence for each request; missing evidence is computed in one clean process."""
-    tasks = [_task(each, settings) for each in asked]
-    wanted = [task for task in tasks if "error" not in task and not Path(task["file"]).exists()]
-    if wanted:
-        _find_out(wanted, settings)
-    return [_read(task) for task in tasks]
+    tasks = [_task(request, settings) for request in requests]
+    missing = [task for task in tasks if "error" not in task and not Path(task["file"]).exists()]
+    if missing:
+        _run_clean_process(missing, settings)
+    return [_read_result(task) for task in tasks]
 
 
 @dataclass(frozen=True)
-class Checked:
-    """The rules that a model follows, and the failures of the others."""
+class CheckReport:
+    """The rules that a model follows, and the failures of the other rules."""
 
     name: str
     rules: list[str]
@@ -77,33 +77,35 @@ class Checked:
         return {"model": self.name, "rules": self.rules, "failures": [vars(failure) for failure in self.failures]}
 
 
-def check(model: str, settings: Settings, number: int | None = None) -> Checked:
-    """Check a version in a clean process, the newest when no number is given; the class alone where there is none yet."""
+def check(model: str, settings: Settings, number: int | None = None) -> CheckReport:
+    """Check a version in a clean process, by default the newest; only the class if there is no version."""
     ledger = Ledger.of(settings)
     if number is None and not all_versions(ledger, model):
-        return _class_alone(model, settings)
+        return _check_class(model, settings)
     version = find_version(ledger, model, number)
-    found = evidence(
+    results = evidence(
         [EvidenceRequest("rules", version, version), EvidenceRequest("answers", version, version)], settings
     )
-    failures = [Failure(each.error.strip(), "clean process") for each in found if each.error]
-    failures += [Failure(**failure) for each in found for failure in each.failures]
-    rules = [rule for each in found for rule in each.found.get("rules", []) if rule not in {f.where for f in failures}]
-    return Checked(f"version {version.version} of {model}", list(dict.fromkeys(rules)), failures)
+    failures = [Failure(result.error.strip(), "clean process") for result in results if result.error]
+    failures += [Failure(**failure) for result in results for failure in result.failures]
+    rules = [
+        rule for result in results for rule in result.result.get("rules", []) if rule not in {f.where for f in failures}
+    ]
+    return CheckReport(f"version {version.version} of {model}", list(dict.fromkeys(rules)), failures)
 
 
-def _class_alone(model: str, settings: Settings) -> Checked:
+def _check_class(model: str, settings: Settings) -> CheckReport:
     cls = model_class(model, settings)
     code = code_digest(cls)
     file = settings.store / FOLDER / f"rules-{sha256(f'{class_path(cls)} {code}'.encode()).hexdigest()[:32]}.json"
     of = {"kind": "rules", "class": class_path(cls), "code": code, "package": __version__}
     task = {**of, "of": of, "file": str(file), "frame": "", "packages": list(settings.packages)}
     if not file.exists():
-        _find_out([task], settings)
-    found = _read(task)
-    failures = [Failure(found.error.strip(), "clean process")] if found.error else []
-    failures += [Failure(**failure) for failure in found.failures]
-    return Checked(f"{model} ({class_path(cls)})", list(found.found.get("rules", [])), failures)
+        _run_clean_process([task], settings)
+    result = _read_result(task)
+    failures = [Failure(result.error.strip(), "clean process")] if result.error else []
+    failures += [Failure(**failure) for failure in result.failures]
+    return CheckReport(f"{model} ({class_path(cls)})", list(result.result.get("rules", [])), failures)
 
 
 def evaluator(version: Version, settings: Settings) -> Evaluator | None:
@@ -112,57 +114,60 @@ def evaluator(version: Version, settings: Settings) -> Evaluator | None:
     return evaluator_of(version.schema, settings.packages)
 
 
-def _task(asked: EvidenceRequest, settings: Settings) -> dict[str, Any]:
-    """Return a question as the clean process reads it, and the file that is named by all that the answer depends on."""
-    version, data = asked.version, (asked.ground.inputs or [{"name": "", "digest": ""}])[0]
+def _task(request: EvidenceRequest, settings: Settings) -> dict[str, Any]:
+    """Return a task for the clean process; its file is named by the digest of everything that the result depends on."""
+    version, data = request.version, (request.data_version.inputs or [{"name": "", "digest": ""}])[0]
     try:
         model_class(version.model, settings)
-        folder = str(files_of(version, settings)) if asked.kind == "answers" else ""
+        folder = str(files_of(version, settings)) if request.kind == "answers" else ""
         code = code_digest(resolve(version.model_class, settings.packages))
     except D2CError as err:
         return {"error": str(err)}
-    of: dict[str, Any] = {"kind": asked.kind, "class": version.model_class, "code": code, "package": __version__}
-    if asked.kind != "rules":
-        of |= {"digest": data["digest"], "dataset": data["name"], "as_of": asked.ground.as_of, "params": version.params}
-    if asked.kind == "answers":
-        of |= {"files": version.sha256}
-    if asked.kind in ("observe", "disguise"):
-        known = evaluator(version, settings)
-        ground = asked.ground.schema
+    of: dict[str, Any] = {"kind": request.kind, "class": version.model_class, "code": code, "package": __version__}
+    if request.kind != "rules":
         of |= {
-            "spacing": known.horizon(ground) if known is not None else ground.horizon,
+            "digest": data["digest"],
+            "dataset": data["name"],
+            "as_of": request.data_version.as_of,
+            "params": version.params,
+        }
+    if request.kind == "answers":
+        of |= {"files": version.sha256}
+    if request.kind in ("observe", "disguise"):
+        measuring = evaluator(version, settings)
+        ground = request.data_version.schema
+        of |= {
+            "spacing": measuring.horizon(ground) if measuring is not None else ground.horizon,
             "charter": version.charter,
             "evaluators": _evaluators_digest(version, settings),
         }
-        if (
-            known is not None and known.own_files
-        ):  # no digest tells whether its files are the same, so it is measured anew
-            of |= {"params": _on_files_of(asked, settings), "moment": uuid4().hex}
+        if measuring is not None and measuring.own_files:  # its files have no digest, so the result is never reused
+            of |= {"params": _params_with_files_of(request, settings), "moment": uuid4().hex}
     digest = sha256(json.dumps([FORMAT, of], sort_keys=True, default=str).encode()).hexdigest()[:32]
-    file = settings.store / FOLDER / f"{asked.kind}-{digest}.json"
+    file = settings.store / FOLDER / f"{request.kind}-{digest}.json"
     defaults = {"digest": "", "dataset": "", "as_of": "", "params": {}, "charter": {}, "spacing": 0}
-    here = {"of": of, "file": str(file), "frame": str(file.with_suffix(".parquet")), "folder": folder}
-    return {**defaults, **of, **here, "store": str(settings.store), "packages": list(settings.packages)}
+    files = {"of": of, "file": str(file), "frame": str(file.with_suffix(".parquet")), "folder": folder}
+    return {**defaults, **of, **files, "store": str(settings.store), "packages": list(settings.packages)}
 
 
-def _on_files_of(asked: EvidenceRequest, settings: Settings) -> dict[str, Any]:
-    """Return the parameters of a version with those that name a file or folder taken from the ground."""
-    theirs = asked.ground.params
+def _params_with_files_of(request: EvidenceRequest, settings: Settings) -> dict[str, Any]:
+    """Return the parameters of a version; those that name a file or folder are taken from the data version."""
+    theirs = request.data_version.params
     files = {
         name for name, value in theirs.items() if isinstance(value, str) and value and (settings.root / value).exists()
     }
-    return {name: theirs[name] if name in files else value for name, value in asked.version.params.items()}
+    return {name: theirs[name] if name in files else value for name, value in request.version.params.items()}
 
 
 def _evaluators_digest(version: Version, settings: Settings) -> str:
-    """Return the SHA-256 of the Python files beside the evaluator that measures a version."""
+    """Return the SHA-256 of the Python files in the folder of a version's evaluator."""
     file = getattr(sys.modules.get(type(evaluator(version, settings)).__module__), "__file__", None)
     files = sorted(Path(file).parent.glob("*.py")) if file else []
     return sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 
 
-def _find_out(tasks: Sequence[dict[str, Any]], settings: Settings) -> None:
-    """Let a clean process do tasks, each of which leaves its own file."""
+def _run_clean_process(tasks: Sequence[dict[str, Any]], settings: Settings) -> None:
+    """Run tasks in a clean process; each task writes its own file."""
     (settings.store / FOLDER).mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(settings.root), *(part for part in sys.path if part)])
     with TemporaryDirectory() as name:
@@ -170,7 +175,7 @@ def _find_out(tasks: Sequence[dict[str, Any]], settings: Settings) -> None:
         file.write_text(json.dumps(list(tasks), default=str), encoding="utf-8")
         command = [sys.executable, "-m", "d2c_mlops.registry.clean_process", str(file)]
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, cwd=settings.root, env=os.environ | {"PYTHONPATH": path, "MPLBACKEND": "agg"},
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT,
             )  # fmt: skip
@@ -178,21 +183,21 @@ def _find_out(tasks: Sequence[dict[str, Any]], settings: Settings) -> None:
             raise Temporary(
                 f"the gate's clean process took longer than {LIMIT:.0f} seconds", next="repeat on a faster machine"
             ) from None
-    if done.returncode and (absent := [task for task in tasks if not Path(task["file"]).exists()]):
-        last = next((line for line in reversed(done.stderr.splitlines()) if line and line[0] != " "), "no message")
+    if process.returncode and (absent := [task for task in tasks if not Path(task["file"]).exists()]):
+        last = next((line for line in reversed(process.stderr.splitlines()) if line and line[0] != " "), "no message")
         raise Temporary(
-            f"the clean process of the gate ended with {done.returncode} at {absent[0]['kind']} of {absent[0]['class']}",
-            where=last, next="look at the memory of this machine, then repeat",
+            f"the clean process of the gate ended with exit code {process.returncode} in the task {absent[0]['kind']} of {absent[0]['class']}",
+            where=last, next="check the free memory of this machine and repeat",
         )  # fmt: skip
 
 
-def _read(task: dict[str, Any]) -> Evidence:
-    """Return the result of a task; a result that is an error is found out anew the next time."""
+def _read_result(task: dict[str, Any]) -> Evidence:
+    """Return the result of a task; an error is not cached, so the task is run again the next time."""
     if "error" in task:
         return Evidence({"error": task["error"]})
     file, frame = Path(task["file"]), Path(task["frame"])
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if "error" in found:
+    result = json.loads(file.read_text(encoding="utf-8"))
+    if "error" in result:
         file.unlink(missing_ok=True)
-        return Evidence(found)
-    return Evidence(found, pd.read_parquet(frame) if task["kind"] in ("observe", "disguise") else None)
+        return Evidence(result)
+    return Evidence(result, pd.read_parquet(frame) if task["kind"] in ("observe", "disguise") else None)

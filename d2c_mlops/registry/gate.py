@@ -1,4 +1,4 @@
-"""The gate: what a version must show before it may become champion, clause by clause."""
+"""The gate: the clauses that a version must meet before it may become champion."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from d2c_mlops.errors import D2CError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.models.core.model import Evaluation
+from d2c_mlops.registry.candidate import ANSWERS, CHECK, OTHER, OURS, THEIRS, PromotionCandidate, judging_metric
 from d2c_mlops.registry.evaluators import Metric
-from d2c_mlops.registry.figures import FigurePair, Measured, pairs_of, reported
-from d2c_mlops.registry.gate_question import ANSWERS, CHECK, OTHER, OURS, THEIRS, Question, judging_metric
+from d2c_mlops.registry.figures import FigurePair, MeasuredModel, reported_metric, reported_pairs
 from d2c_mlops.registry.promotion_history import former_champions, history
 from d2c_mlops.registry.versions import Version, find_version, load_version, zone_of_days
 from d2c_mlops.settings import Settings
 
-FLATTERED = 0.5  # share by which evaluate() may report a better figure than the gate measures
-ALIKE = 1e-6  # share by which evaluate() and the gate may differ on the same rows
-KNOWING = 0.25  # share of the figure by which another world may set a model back against the strongest baseline
+MOST_OPTIMISM = 0.5  # share by which evaluate() may report a better figure than the gate measures
+REPORT_TOLERANCE = 1e-6  # share by which evaluate() and the gate may differ on the same rows
+LEAKAGE_LIMIT = 0.25  # share of the metric that a model may lose against the strongest baseline on changed data
 
 
 @dataclass(frozen=True)
 class Clause:
-    """One condition of the gate, whether it holds, and the figures behind it."""
+    """One condition of the gate, whether it holds, and the finding with its figures."""
 
     name: str
     holds: bool
@@ -41,334 +41,346 @@ class Clause:
         return f"{'holds ' if self.holds else 'BROKEN'} {self.name}: {self.finding}"
 
 
-def charter_is_complete(question: Question) -> Iterator[Clause]:
+def charter_is_complete(candidate: PromotionCandidate) -> Iterator[Clause]:
     """charter"""
-    open_questions = question.version.case.open_questions()
+    open_questions = candidate.version.case.open_questions()
     finding = "; ".join(f"{q.where} is open ({q.what})" for q in open_questions)
-    example = question.example
+    example = candidate.example
     if not finding and example.fields:
-        finding = f"complete, but {example.what} rest on the {example}: {example.how(question.version.model)}"
-    yield Clause("charter", not open_questions, finding or "complete, answered for this shop")
+        finding = f"complete, but {example.fields_text} still have the values of the {example}: {example.instructions(candidate.version.model)}"
+    yield Clause("charter", not open_questions, finding or "complete and answered for this shop")
 
 
-def contract_is_unbroken(question: Question) -> Iterator[Clause]:
+def contract_is_unbroken(candidate: PromotionCandidate) -> Iterator[Clause]:
     """contract"""
-    version, champion = question.version, question.champion
+    version, champion = candidate.version, candidate.champion
     if champion is None:
-        yield Clause("contract", True, f"{version.schema.version}, the first")
+        yield Clause("contract", True, f"{version.schema.version}, the first contract")
         return
     broken = broken_clauses(champion.schema, version.schema)
     finding = "; ".join(str(change) for change in broken)
-    if broken and (former := _former(question)):
-        finding += f". It keeps the contract of version {former}: `d2c rollback {version.model} --to {former}` first"
-    yield Clause("contract", not broken, finding or f"{version.schema.version} breaks no caller")
+    if broken and (former := _compatible_former_champion(candidate)):
+        finding += f". It is compatible with the contract of version {former}: run `d2c rollback {version.model} --to {former}` first"
+    yield Clause("contract", not broken, finding or f"{version.schema.version} is compatible with all callers")
 
 
-def model_keeps_its_promises(question: Question) -> Iterator[Clause]:
+def model_rules_hold(candidate: PromotionCandidate) -> Iterator[Clause]:
     """check_model"""
-    both = [question.evidence[CHECK], question.evidence[ANSWERS]]
-    errors = [each.error.strip().splitlines()[0] for each in both if each.error]
-    wrong = [f"{each['where']}: {each['what']}" for found in both for each in found.failures]
+    both = [candidate.evidence[CHECK], candidate.evidence[ANSWERS]]
+    errors = [evidence.error.strip().splitlines()[0] for evidence in both if evidence.error]
+    wrong = [f"{failure['where']}: {failure['what']}" for evidence in both for failure in evidence.failures]
     if errors or wrong:
         yield Clause("check_model", False, "; ".join(dict.fromkeys([*errors, *wrong])))
         return
-    count = len(both[0].found["rules"])
+    count = len(both[0].result["rules"])
     yield Clause(
-        "check_model", True, f"{count} rules hold in a clean process, and the answers of this version keep theirs"
+        "check_model", True, f"{count} rules hold in a clean process, and the predictions of this version are valid"
     )
 
 
-def population_is_covered(question: Question) -> Iterator[Clause]:
+def population_is_covered(candidate: PromotionCandidate) -> Iterator[Clause]:
     """population"""
-    version, champion, ours, theirs = question.version, question.champion, question.ours, question.theirs
-    if champion is None or question.evaluator is None:
+    version, champion, ours, theirs = candidate.version, candidate.champion, candidate.ours, candidate.theirs
+    if champion is None or candidate.evaluator is None:
         return
-    was, now = ((each.inputs or [{"name": ""}])[0]["name"] for each in (champion, version))
-    what = question.evaluator.population(version.params)
-    before, moved = question.evaluator.population(champion.params), version.schema.major > champion.schema.major
+    was, now = ((version_side.inputs or [{"name": ""}])[0]["name"] for version_side in (champion, version))
+    what = candidate.evaluator.population(version.params)
+    before, moved = candidate.evaluator.population(champion.params), version.schema.major > champion.schema.major
     if what != before:
         yield Clause(
             "population", moved,
-            f"{what} instead of {before}: callers ask for keys that this version does not know"
-            + (f"; contract {version.schema.version} is new, so nobody does yet" if moved else "; give its contract a new major version"),
+            f"{what} instead of {before}: callers request keys that this version does not know"
+            + (f"; contract {version.schema.version} is new, so it has no callers yet" if moved else "; give its contract a new major version"),
         )  # fmt: skip
     elif was != now:
         yield Clause(
             "population", moved,
-            f"trained on dataset {now!r}, the champion on {was!r}: figures of two datasets are not compared; if they are the same "
-            "shop, override on record",
+            f"trained on dataset {now!r}, the champion on {was!r}: metrics of two datasets are not comparable; if both are of the same "
+            "shop, promote with --override",
         )  # fmt: skip
-    elif other := _other_zone(question):
-        yield Clause("population", moved, other + ("" if moved else "; give its contract a new major version"))
+    elif zone_change := _zone_change(candidate):
+        yield Clause("population", moved, zone_change + ("" if moved else "; give its contract a new major version"))
     elif ours is not None and theirs is not None:
         lost = sorted(theirs.keys() - ours.keys())
         shown = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
         text = f"{len(ours.keys()):,} {what}" + (
-            f"; {len(lost)} that the champion answers are not: {shown}" if lost else ""
+            f"; {len(lost)} that the champion answers are missing: {shown}" if lost else ""
         )
         yield Clause("population", not lost, text)
 
 
-def _other_zone(question: Question) -> str:
-    """Return that the version's days are those of another time zone than the champion's; empty where they are the same."""
-    champion, version = question.champion, question.version
-    if champion is None or question.evaluator is None or question.evaluator.own_files:
+def _zone_change(candidate: PromotionCandidate) -> str:
+    """Return how the time zones of the two versions' days differ; empty if they are equal."""
+    champion, version = candidate.champion, candidate.version
+    if champion is None or candidate.evaluator is None or candidate.evaluator.own_files:
         return ""
     try:
-        was, now = (zone_of_days(each, question.settings) for each in (champion, version))
-    except D2CError:  # files that are gone or changed are told where they are needed
+        was, now = (zone_of_days(version_side, candidate.settings) for version_side in (champion, version))
+    except D2CError:  # missing and changed files are reported where they are needed
         return ""
     return (
         ""
         if was == now
-        else f"its days are those of {now}, the champion's are those of {was}: callers get another day for the same date"
+        else f"its days are in the time zone {now}, the champion's in {was}: the same date is another day for callers"
     )
 
 
-def evaluation_is_measured(question: Question) -> Iterator[Clause]:
+def evaluation_is_measured(candidate: PromotionCandidate) -> Iterator[Clause]:
     """evaluation"""
-    version, ours, model = question.version, question.ours, question.version.model
+    version, ours, model = candidate.version, candidate.ours, candidate.version.model
     if ours is None:
-        found = question.evidence.get(OURS)
-        if found is not None:
-            yield Clause("evaluation", False, f"could not be measured: {_with_next(found.error)}")
+        evidence = candidate.evidence.get(OURS)
+        if evidence is not None:
+            yield Clause("evaluation", False, f"could not be measured: {_error_in_one_line(evidence.error)}")
             return
-        why = "no evaluator knows this kind of model" if question.evaluator is None else "it names no dataset"
+        why = (
+            "there is no evaluator for this kind of model"
+            if candidate.evaluator is None
+            else "the version has no dataset"
+        )
         yield Clause(
             "evaluation", False,
-            f"the figures are evaluate()'s own and could not be recomputed: {why}. Write an Evaluator in a package of [d2c] packages "
-            f"(or bring one by the entry point d2c_mlops.evaluators), or `d2c promote {model} --override --by NAME --reason TEXT`",
+            f"the metrics are reported by evaluate() and could not be recomputed: {why}. Write an Evaluator in a package of [d2c] packages "
+            f"(or install one with the entry point d2c_mlops.evaluators), or `d2c promote {model} --override --by NAME --reason TEXT`",
         )  # fmt: skip
         return
-    text = f"{ours.metric.name} {ours.value:.4f}, measured {_where(ours)}"
+    text = f"{ours.metric.name} {ours.value:.4f}, measured {_where_measured(ours)}"
     if ours.metric.name != version.case.metric:
-        text += _why_not(question)
-    if (other := question.evidence.get(OTHER)) is not None and other.error:
-        text += f"; it could not be asked in another world: {other.error.strip().splitlines()[0]}"
-    wrong = [*_not_finite(ours), *_repeated(question, ours), *_knows_more(question, ours)]
+        text += _why_other_metric(candidate)
+    if (disguised := candidate.evidence.get(OTHER)) is not None and disguised.error:
+        text += f"; the leakage test on changed data failed: {disguised.error.strip().splitlines()[0]}"
+    wrong = [*_non_finite_finding(ours), *_report_differences(candidate, ours), *_leakage_finding(candidate, ours)]
     yield Clause("evaluation", not wrong, "; ".join([text, *wrong]))
 
 
-def _with_next(error: str) -> str:
+def _error_in_one_line(error: str) -> str:
     """Return the first line of an error and what to do next, in one line."""
     first, *others = error.strip().splitlines()
     return "; ".join([first, *(line.strip() for line in others if line.strip().startswith("next:"))])
 
 
-def _where(ours: Measured) -> str:
-    if "cutoff" not in ours.seen:
-        return f"on {len(ours.answered):,} records that were held back from the training"
-    text = f"at {ours.seen['cutoff'].nunique()} past cutoffs on {len(ours.answered):,} answers"
-    every = ours.seen[ours.evaluator.row[-1]].nunique()
+def _where_measured(ours: MeasuredModel) -> str:
+    if "cutoff" not in ours.observations:
+        return f"on {len(ours.answered_rows):,} holdout records"
+    text = f"at {ours.observations['cutoff'].nunique()} past cutoffs on {len(ours.answered_rows):,} predictions"
+    every = ours.observations[ours.evaluator.row[-1]].nunique()
     if (answered := len(ours.keys())) < every:
-        text += f"; {answered:,} of {every:,} {ours.evaluator.row[-1]} keys are answered, the others are not judged"
+        text += (
+            f"; {answered:,} of {every:,} {ours.evaluator.row[-1]} keys have a prediction, the others are not evaluated"
+        )
     return text
 
 
-def _not_finite(ours: Measured) -> Iterator[str]:
+def _non_finite_finding(ours: MeasuredModel) -> Iterator[str]:
     if not np.isfinite(ours.value):
-        yield "its answers are no numbers that can be compared"
+        yield "the metric is not a finite number"
 
 
-def _repeated(question: Question, ours: Measured) -> Iterator[str]:
-    """Yield how evaluate()'s report differs from what the gate finds, beyond rounding on the same rows."""
-    version = question.version
-    known = {each.name: each for each in ours.evaluator.metrics(version.case, version.params)}
-    own = known.get(version.score.metric)
-    if own is None:
+def _report_differences(candidate: PromotionCandidate, ours: MeasuredModel) -> Iterator[str]:
+    """Yield how the report of evaluate() differs from the gate's measurement, beyond rounding on the same rows."""
+    version = candidate.version
+    metrics = {metric.name: metric for metric in ours.evaluator.metrics(version.case, version.params)}
+    metric = metrics.get(version.score.metric)
+    if metric is None:
         return
-    if ours.repeated is not None and len(ours.repeated):
+    if ours.reported_rows is not None and len(ours.reported_rows):
         pair = FigurePair(
-            own, version.score.value, own.score(ours.repeated, "model"), "same rows, computed by the gate"
+            metric, version.score.value, metric.score(ours.reported_rows, "model"), "gate on the same rows"
         )
-        if pair.gain > ALIKE * max(abs(pair.value), abs(pair.other)) or not np.isfinite(pair.gain):
+        if pair.gain > REPORT_TOLERANCE * max(abs(pair.value), abs(pair.reference)) or not np.isfinite(pair.gain):
             yield f"evaluate() reports {pair}"
         return
-    pair = FigurePair(own, version.score.value, own.score(ours.answered, "model"), "gate's own measurement")
-    if pair.better and pair.gain > FLATTERED * max(abs(pair.value), abs(pair.other)):
+    pair = FigurePair(metric, version.score.value, metric.score(ours.answered_rows, "model"), "gate")
+    if pair.better and pair.gain > MOST_OPTIMISM * max(abs(pair.value), abs(pair.reference)):
         yield f"evaluate() reports {pair}"
 
 
-def _knows_more(question: Question, ours: Measured) -> Iterator[str]:
-    """Yield that a model does well only where what came is what it may have read elsewhere than in its tables."""
-    found = question.evidence.get(OTHER)
-    if found is None or found.frame is None:
+def _leakage_finding(candidate: PromotionCandidate, ours: MeasuredModel) -> Iterator[str]:
+    """Yield a finding if the model is only good on the true data: then it read outcomes from elsewhere than its tables."""
+    evidence = candidate.evidence.get(OTHER)
+    if evidence is None or evidence.frame is None:
         return
     plain = next(
-        each for each in ours.evaluator.metrics(question.version.case, question.version.params) if not each.unit
+        metric for metric in ours.evaluator.metrics(candidate.version.case, candidate.version.params) if not metric.unit
     )
-    other = Measured(ours.evaluator, plain, found.frame)
+    disguised = MeasuredModel(ours.evaluator, plain, evidence.frame)
     rows = list(ours.evaluator.row)
-    here = Measured(ours.evaluator, plain, ours.seen.merge(other.seen[rows], on=rows))
-    mine, theirs = here.baselines(), other.baselines()
-    if not mine or not theirs or here.answered.empty:
+    measured = MeasuredModel(ours.evaluator, plain, ours.observations.merge(disguised.observations[rows], on=rows))
+    mine, theirs = measured.baselines(), disguised.baselines()
+    if not mine or not theirs or measured.answered_rows.empty:
         return
-    now, then = (min(each.values(), key=lambda pair: pair.strength) for each in (mine, theirs))
-    if now.better and not then.better and now.strength - then.strength > KNOWING:
+    now, then = (min(pairs.values(), key=lambda pair: pair.strength) for pairs in (mine, theirs))
+    if now.better and not then.better and now.strength - then.strength > LEAKAGE_LIMIT:
         yield (
-            f"it knows what came from elsewhere than the tables that it is handed: with the same history in another world "
+            f"it reads outcomes from other places than the tables passed to it (leakage): with the same history on changed data "
             f"({ours.evaluator.world}), {then}"
         )
 
 
-def better_than_the_baseline(question: Question) -> Iterator[Clause]:
+def better_than_the_baseline(candidate: PromotionCandidate) -> Iterator[Clause]:
     """baseline"""
-    version, named = question.version, question.version.case.baseline
-    pairs = question.ours.baselines() if question.ours is not None else _reported(version)
+    version, charter_baseline = candidate.version, candidate.version.case.baseline
+    pairs = candidate.ours.baselines() if candidate.ours is not None else _reported_baselines(version)
     if not pairs:
-        yield Clause("baseline", False, "there is no baseline to beat")
+        yield Clause("baseline", False, "there is no baseline to compare with")
         return
     strongest = min(pairs.values(), key=lambda pair: pair.strength)
-    if question.ours is not None:
-        others = ", ".join(f"{pair.name} {pair.other:.4f}" for pair in pairs.values() if pair is not strongest)
+    if candidate.ours is not None:
+        others = ", ".join(f"{pair.name} {pair.reference:.4f}" for pair in pairs.values() if pair is not strongest)
         yield Clause("baseline", strongest.better, f"{strongest}" + (f" (the strongest; {others})" if others else ""))
-    if not named or (named in pairs and question.ours is not None):
-        if named and pairs[named] is not strongest:
-            yield Clause("baseline", pairs[named].better, f"{pairs[named]}, the charter's")
+    if not charter_baseline or (charter_baseline in pairs and candidate.ours is not None):
+        if charter_baseline and pairs[charter_baseline] is not strongest:
+            yield Clause(
+                "baseline", pairs[charter_baseline].better, f"{pairs[charter_baseline]}, the charter's baseline"
+            )
         return
-    if named not in version.score.baselines:
-        text = f"the charter's baseline {named!r} is measured neither by the gate nor by evaluate(), which has {', '.join(pairs)}"
+    if charter_baseline not in version.score.baselines:
+        text = f"the charter's baseline {charter_baseline!r} is measured neither by the gate nor by evaluate(), which has {', '.join(pairs)}"
         yield Clause("baseline", False, text)
         return
-    if question.ours is None:
-        for name in [named] if named else sorted(pairs):
-            yield Clause("baseline", pairs[name].better, f"{pairs[name]}, as evaluate() reports it")
+    if candidate.ours is None:
+        for name in [charter_baseline] if charter_baseline else sorted(pairs):
+            yield Clause("baseline", pairs[name].better, f"{pairs[name]}, as reported by evaluate()")
         return
-    own, value = question.ours, version.score.baselines[named]
-    if own.metric.name != version.score.metric:
-        text = f"evaluate() reports the charter's baseline {named!r} as {version.score.metric}, the gate measures {own.metric.name}"
+    measured, value = candidate.ours, version.score.baselines[charter_baseline]
+    if measured.metric.name != version.score.metric:
+        text = f"evaluate() reports the charter's baseline {charter_baseline!r} as {version.score.metric}, the gate measures {measured.metric.name}"
         yield Clause("baseline", False, text)
         return
-    pair = FigurePair(own.metric, own.value, value, named)
-    yield Clause("baseline", pair.better, f"{pair}, the charter's, which only evaluate() reports")
+    pair = FigurePair(measured.metric, measured.value, value, charter_baseline)
+    yield Clause("baseline", pair.better, f"{pair}, the charter's baseline, which only evaluate() reports")
 
 
-def it_pays(question: Question) -> Iterator[Clause]:
+def break_even_is_reached(candidate: PromotionCandidate) -> Iterator[Clause]:
     """break-even"""
-    version, ours, needed = question.version, question.ours, question.version.case.break_even
+    version, ours, needed = candidate.version, candidate.ours, candidate.version.case.break_even
     if needed is None:
         return
-    if question.example.rests_on("break_even"):
-        text = f"not judged: {needed:g} is the {question.example}; set charter.break_even in [model:{version.model}]"
+    if candidate.example.uses_example("break_even"):
+        text = f"not checked: {needed:g} is the value of the {candidate.example}; set charter.break_even in [model:{version.model}]"
         yield Clause("break-even", True, text)
         return
-    metric, value = _figure(question, version.case.metric or version.score.metric)
+    metric, value = _metric_value(candidate, version.case.metric or version.score.metric)
     if metric is None:
-        text = f"it is in {version.case.metric}, which the gate does not measure; {ours.metric.name if ours else ''} {value:.4f}"
-        known = ours.evaluator.metrics(version.case, version.params) if ours else []
-        names = ", ".join(each.name for each in known if not each.judged_as)
+        text = f"it is given in {version.case.metric}, which the gate does not measure; {ours.metric.name if ours else ''} {value:.4f}"
+        metrics = ours.evaluator.metrics(version.case, version.params) if ours else []
+        names = ", ".join(metric_option.name for metric_option in metrics if not metric_option.judged_as)
         how = f"; set charter.metric ({names}) and charter.break_even in [model:{version.model}]" if names else ""
         yield Clause("break-even", False, text + how)
         return
     pair = FigurePair(metric, value, needed, "break-even")
-    yield Clause("break-even", not pair.worse, f"{pair}" + ("" if ours is not None else ", as evaluate() reports it"))
+    yield Clause("break-even", not pair.worse, f"{pair}" + ("" if ours is not None else ", as reported by evaluate()"))
 
 
-def not_worse_than_the_champion(question: Question) -> Iterator[Clause]:
+def not_worse_than_the_champion(candidate: PromotionCandidate) -> Iterator[Clause]:
     """champion"""
-    version, champion = question.version, question.champion
+    version, champion = candidate.version, candidate.champion
     if champion is None:
-        yield Clause("champion", True, "there is none yet")
+        yield Clause("champion", True, "there is no champion yet")
         return
     name = f"champion (version {champion.version})"
     moved = version.schema.major > champion.schema.major
-    if question.incomparable:
-        text = f"not compared with {name}: {question.incomparable}"
-        yield Clause("champion", moved, text + _what_to_do(question, moved))
+    if candidate.incomparable:
+        text = f"not compared with {name}: {candidate.incomparable}"
+        yield Clause("champion", moved, text + _advice(candidate, moved))
         return
-    if question.ours is not None:
-        pair = question.ours.beside(question.theirs, name) if question.theirs is not None else None
+    if candidate.ours is not None:
+        pair = candidate.ours.compared_with(candidate.theirs, name) if candidate.theirs is not None else None
         if pair is not None:
             yield Clause("champion", not pair.worse, f"{pair}, on the same rows")
             return
-        found = question.evidence.get(THEIRS)
+        evidence = candidate.evidence.get(THEIRS)
         why = (
-            found.error.strip().splitlines()[0] if found is not None and found.error else "they answer no row in common"
+            evidence.error.strip().splitlines()[0]
+            if evidence is not None and evidence.error
+            else "the two versions have no predictions for the same rows"
         )
-        yield Clause("champion", moved, f"not compared with {name}: {why}" + _what_to_do(question, moved))
+        yield Clause("champion", moved, f"not compared with {name}: {why}" + _advice(candidate, moved))
         return
     try:
-        other = _on_the_same_ground(question, champion)
+        champion_score = _champion_evaluation(candidate, champion)
     except (D2CError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
         why = str(err).splitlines()[0]
-        yield Clause("champion", moved, f"not compared with {name}: {why}" + _what_to_do(question, moved))
+        yield Clause("champion", moved, f"not compared with {name}: {why}" + _advice(candidate, moved))
         return
-    pair = FigurePair(reported(version.score, version.case.currency), version.score.value, other.value, name)
-    yield Clause("champion", not pair.worse, f"{pair}, as evaluate() reports it")
+    pair = FigurePair(
+        reported_metric(version.score, version.case.currency), version.score.value, champion_score.value, name
+    )
+    yield Clause("champion", not pair.worse, f"{pair}, as reported by evaluate()")
 
 
-CLAUSES: tuple[Callable[[Question], Iterator[Clause]], ...] = (
+CLAUSES: tuple[Callable[[PromotionCandidate], Iterator[Clause]], ...] = (
     charter_is_complete,
     contract_is_unbroken,
-    model_keeps_its_promises,
+    model_rules_hold,
     population_is_covered,
     evaluation_is_measured,
     better_than_the_baseline,
-    it_pays,
+    break_even_is_reached,
     not_worse_than_the_champion,
 )
 
 
 def judge(version: Version, champion: Version | None, settings: Settings) -> list[Clause]:
-    """Return every clause of the gate for a version that wants to replace the champion."""
-    question = Question(version, champion, settings)
-    return [clause for check in CLAUSES for clause in check(question)]
+    """Return the result of every clause of the gate for a version that is to replace the champion."""
+    candidate = PromotionCandidate(version, champion, settings)
+    return [clause for check in CLAUSES for clause in check(candidate)]
 
 
-def _reported(version: Version) -> Mapping[str, FigurePair]:
-    return pairs_of(version.score, reported(version.score, version.case.currency))
+def _reported_baselines(version: Version) -> Mapping[str, FigurePair]:
+    return reported_pairs(version.score, reported_metric(version.score, version.case.currency))
 
 
-def _figure(question: Question, name: str) -> tuple[Metric | None, float]:
-    """Return the metric of a name and its value for the version; no metric where the gate does not measure it."""
-    version, ours = question.version, question.ours
+def _metric_value(candidate: PromotionCandidate, name: str) -> tuple[Metric | None, float]:
+    """Return the metric of a name and its value for the version; None if the gate does not measure it."""
+    version, ours = candidate.version, candidate.ours
     if ours is None:
-        return reported(version.score, version.case.currency), version.score.value
-    known = ours.evaluator.metrics(version.case, version.params)
-    for metric in known:
-        if metric.name == judging_metric(known, name):
-            return metric, metric.score(ours.answered, "model")
+        return reported_metric(version.score, version.case.currency), version.score.value
+    metrics = ours.evaluator.metrics(version.case, version.params)
+    for metric in metrics:
+        if metric.name == judging_metric(metrics, name):
+            return metric, metric.score(ours.answered_rows, "model")
     return None, ours.value
 
 
-def _why_not(question: Question) -> str:
-    wanted, version = question.version.case.metric, question.version
-    if not wanted:
+def _why_other_metric(candidate: PromotionCandidate) -> str:
+    charter_metric, version = candidate.version.case.metric, candidate.version
+    if not charter_metric:
         return ""
-    if question.evaluator is not None:
-        judging = judging_metric(question.evaluator.metrics(version.case, version.params), wanted)
-        if judging != wanted:
-            return f" ({wanted} flatters, so {judging} on what it had not seen is judged)"
-    if question.example.rests_on("right_value", "wrong_cost") and question.evaluator is not None:
-        return f" ({wanted} would be in the money of the {question.example})"
-    return f" (the charter's {wanted} is not measured for this kind of model)"
+    if candidate.evaluator is not None:
+        judging = judging_metric(candidate.evaluator.metrics(version.case, version.params), charter_metric)
+        if judging != charter_metric:
+            return f" ({charter_metric} is computed on training data, so {judging} on holdout data is used)"
+    if candidate.example.uses_example("right_value", "wrong_cost") and candidate.evaluator is not None:
+        return f" ({charter_metric} would be computed with the money values of the {candidate.example})"
+    return f" (the charter's {charter_metric} is not measured for this kind of model)"
 
 
-def _former(question: Question) -> int | None:
-    """Return the last former champion whose contract the version keeps."""
-    ledger = Ledger.of(question.settings)
-    for number in reversed(former_champions(history(ledger, question.version.model))):
-        if not broken_clauses(find_version(ledger, question.version.model, number).schema, question.version.schema):
+def _compatible_former_champion(candidate: PromotionCandidate) -> int | None:
+    """Return the last former champion whose contract the version is compatible with."""
+    ledger = Ledger.of(candidate.settings)
+    for number in reversed(former_champions(history(ledger, candidate.version.model))):
+        if not broken_clauses(find_version(ledger, candidate.version.model, number).schema, candidate.version.schema):
             return number
     return None
 
 
-def _what_to_do(question: Question, moved: bool) -> str:
+def _advice(candidate: PromotionCandidate, moved: bool) -> str:
     if moved:
-        return f"; its contract {question.version.schema.version} has callers of its own, who are served beside it"
+        return f"; its contract {candidate.version.schema.version} has its own callers, so both versions can be served"
     return (
-        "; train it as the champion was, give its contract a new major version, or register it under another name "
-        f"([model:NAME] model = {question.version.schema.name})"
+        "; train it with the champion's parameters, give its contract a new major version, or register it under another name "
+        f"([model:NAME] model = {candidate.version.schema.name})"
     )
 
 
-def _on_the_same_ground(question: Question, champion: Version) -> Evaluation:
-    """Return the champion's evaluation on the data and the day of the version, evaluated now where it differs."""
-    version = question.version
+def _champion_evaluation(candidate: PromotionCandidate, champion: Version) -> Evaluation:
+    """Return the champion's evaluation on the version's data and day; evaluate it now if they differ from its own."""
+    version = candidate.version
     if (champion.inputs, champion.as_of) == (version.inputs, version.as_of):
         return champion.score
-    model = load_version(champion, question.settings)
-    return model.evaluate(_tables(version, question.settings), date.fromisoformat(version.as_of))
+    model = load_version(champion, candidate.settings)
+    return model.evaluate(_tables(version, candidate.settings), date.fromisoformat(version.as_of))
 
 
 def _tables(version: Version, settings: Settings) -> Tables:

@@ -46,17 +46,17 @@ def history(ledger: Ledger, model: str | None = None, at: datetime | None = None
 
 def champion(ledger: Ledger, model: str, at: datetime | None = None) -> Version | None:
     """Return the version that is live, or was live at a time; None if there was none."""
-    found = history(ledger, model, at)
-    return find_version(ledger, model, found[-1].version) if found else None
+    records = history(ledger, model, at)
+    return find_version(ledger, model, records[-1].version) if records else None
 
 
-def live(ledger: Ledger, model: str) -> Version:
+def live_version(ledger: Ledger, model: str) -> Version:
     """Return the champion. Raises UsageError if the model has none."""
-    found = champion(ledger, model)
-    if found is None:
+    version = champion(ledger, model)
+    if version is None:
         find_version(ledger, model)
         raise UsageError(f"{model} has versions, but no champion", next=f"`d2c promote {model}`")
-    return found
+    return version
 
 
 def former_champions(records: list[Promotion]) -> list[int]:

@@ -62,12 +62,12 @@ class Version:
 
     @property
     def schema(self) -> Contract:
-        """The contract, as an object; of versions registered without them, frequency and horizon are those of the parameters."""
-        found = contract_from_dict(self.contract)
+        """The contract as an object; frequency and horizon come from the parameters if the registered contract has none."""
+        contract = contract_from_dict(self.contract)
         freq, horizon = self.params.get("freq"), self.params.get("horizon")
-        if found.frequency or freq not in PERIODS or "date" not in (f.kind for f in found.input_fields):
-            return found
-        return replace(found, frequency=str(freq), horizon=horizon if isinstance(horizon, int) else 0)
+        if contract.frequency or freq not in PERIODS or "date" not in (f.kind for f in contract.input_fields):
+            return contract
+        return replace(contract, frequency=str(freq), horizon=horizon if isinstance(horizon, int) else 0)
 
     @property
     def case(self) -> Charter:
@@ -90,14 +90,14 @@ def model_class(name: str, settings: Settings) -> type[Model]:
     if settings.packages and root not in sys.path:
         sys.path.insert(0, root)
         importlib.invalidate_caches()
-    known = discover(("d2c_mlops.models", *settings.packages))
-    wanted = settings.model(name).contract
-    if wanted not in known:
+    models = discover(("d2c_mlops.models", *settings.packages))
+    contract_name = settings.model(name).contract
+    if contract_name not in models:
         raise UsageError(
-            f"no model has a contract named {wanted!r}",
-            next=f"use one of: {', '.join(sorted(known))}, or name it in a [model:{name}] section",
+            f"no model has a contract named {contract_name!r}",
+            next=f"use one of: {', '.join(sorted(models))}, or name it in a [model:{name}] section",
         )
-    return known[wanted]
+    return models[contract_name]
 
 
 def code_contract(name: str, settings: Settings) -> Contract:
@@ -110,10 +110,10 @@ def code_contract(name: str, settings: Settings) -> Contract:
 
 
 def new_model(name: str, settings: Settings, params: Mapping[str, Any], tables: Tables | None = None) -> Model:
-    """Make an unfitted model with the parameters and the charter that hold for this name; tables may call for some."""
+    """Return an unfitted model with the parameters and the charter of this name; tables may set default parameters."""
     cls = model_class(name, settings)
-    own = _own_params(cls, settings.model(name).params, f"[model:{name}]")
-    model = build(cls, {**({} if tables is None else cls.suited(tables)), **own, **params})
+    own_params = _own_params(cls, settings.model(name).params, f"[model:{name}]")
+    model = build(cls, {**({} if tables is None else cls.suited(tables)), **own_params, **params})
     answers = settings.model(name).charter
     if answers:
         model.charter = amend(cls.charter, answers)  # type: ignore[misc]
@@ -122,16 +122,16 @@ def new_model(name: str, settings: Settings, params: Mapping[str, Any], tables: 
 
 def _own_params(cls: type[Model], texts: Mapping[str, str], where: str) -> dict[str, Any]:
     """Return the parameters of a section of settings.ini, converted to the types of the class."""
-    kinds, found, failures = get_type_hints(cls.__init__), {}, []
+    kinds, params, failures = get_type_hints(cls.__init__), {}, []
     for name, text in texts.items():
         try:
             kind = TypeAdapter(kinds.get(name, str))
-            found[name] = kind.validate_json(text) if text[:1] in ("{", "[") else kind.validate_python(text)
+            params[name] = kind.validate_json(text) if text[:1] in ("{", "[") else kind.validate_python(text)
         except ValidationError as err:
             failures.append(Failure(f"{text!r}: {err.errors()[0]['msg']}", f"{where} params.{name}"))
     if failures:
         raise UsageError("the parameters of the model cannot be read", failures=failures, next="correct settings.ini")
-    return found
+    return params
 
 
 def register(
@@ -143,7 +143,7 @@ def register(
     as_of: date,
     inputs: Sequence[Mapping[str, str]] = (),  # the datasets it learned from: name and digest
     run_id: str | None = None,
-    example: pd.DataFrame | None = None,  # records that the fitted model answers; the first is kept beside it
+    example: pd.DataFrame | None = None,  # records that the fitted model predicts; the first is stored with it
 ) -> Version:
     """Save, log and record a fitted model. Raises DataRefused if the saved model cannot be loaded again."""
     ledger = Ledger.of(settings)
@@ -179,7 +179,7 @@ def register(
         "contract": contract,
         "charter": charter,
         "evaluation": evaluation.to_dict(),
-        "inputs": [dict(each) for each in inputs],
+        "inputs": [dict(dataset) for dataset in inputs],
         "as_of": as_of.isoformat(),
         "package_version": __version__,
         "artifact_uri": uri,
@@ -191,7 +191,7 @@ def register(
 
 
 def _write_example(model: Model, example: pd.DataFrame, folder: Path) -> None:
-    """Keep the first record beside the model, once it was answered as the contract says."""
+    """Store the first record with the model after the model has predicted it according to the contract."""
     contract = model.contract
     first = contract.check_inputs(example.head(1))
     contract.check_outputs(model.predict(first.copy()))
@@ -227,22 +227,22 @@ def files_of(version: Version, settings: Settings) -> Path:
     """Return a local folder with a version's files. Raises DataRefused if they differ from the registered files."""
     folder = _folder_of(version, settings)
     if folder_digest(folder) != version.sha256:
-        raise _changed(version, folder)
+        raise _files_changed(version, folder)
     return folder
 
 
 def _folder_of(version: Version, settings: Settings) -> Path:
-    folder = artifacts.local(settings, version.artifact_uri)
+    folder = artifacts.local_folder(settings, version.artifact_uri)
     if not folder.is_dir():
         raise UsageError(
-            f"the files of {version.model} version {version.version} are gone",
+            f"the files of {version.model} version {version.version} are missing",
             where=version.artifact_uri,
             next=f"train again: `d2c run train -p model={version.model}`",
         )
     return folder
 
 
-def _changed(version: Version, folder: Path) -> DataRefused:
+def _files_changed(version: Version, folder: Path) -> DataRefused:
     return DataRefused(
         f"the files of {version.model} version {version.version} were changed after they were registered",
         where=str(folder),
@@ -250,22 +250,22 @@ def _changed(version: Version, folder: Path) -> DataRefused:
     )
 
 
-def copied(version: Version, settings: Settings, folder: Path) -> Path:
-    """Copy a version's files into a new folder and return it: what was checked is what is used, whoever changes the originals.
+def copy_verified_files(version: Version, settings: Settings, folder: Path) -> Path:
+    """Copy a version's files into a new folder and return it; the digest is checked on the copy that is used.
 
-    Raises DataRefused when they are not what was registered; then the folder is not there.
+    Raises DataRefused if the files differ from the registered ones; then the folder is removed.
     """
     source = _folder_of(version, settings)
     if copy_files(source, folder) != version.sha256:
         shutil.rmtree(folder)
-        raise _changed(version, source)
+        raise _files_changed(version, source)
     return folder
 
 
 def copy_files(source: Path, target: Path) -> str:
     """Copy all files below a folder into a new one, each read once; return their digest as `folder_digest` has it.
 
-    What a link leads to outside of the folder is left out, so that the digest is another one.
+    Links to files outside of the folder are not copied, so that the digest differs.
     """
     digest = sha256()
     target.mkdir(parents=True)
@@ -279,19 +279,19 @@ def copy_files(source: Path, target: Path) -> str:
 
 
 def load_version(version: Version, settings: Settings) -> Model:
-    """Load a version's model. Nothing of it is parsed, and its class is not imported, before its digest is that in the ledger.
+    """Load a version's model. Its files are read and its class is imported only after the digest is checked against the ledger.
 
-    The class lies in this package or one of [d2c] packages. Raises DataRefused, UsageError.
+    The class must be in this package or in [d2c] packages. Raises DataRefused, UsageError.
     """
     home = Path(mkdtemp(prefix="d2c-model-"))
     try:
-        folder = copied(version, settings, home / "model")
+        folder = copy_verified_files(version, settings, home / "model")
         model_class(version.model, settings)
         model = load(folder, settings.packages)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
-    finalize(model, shutil.rmtree, home, ignore_errors=True)  # a model may read of it later
+    finalize(model, shutil.rmtree, home, ignore_errors=True)  # a model may read its files later
     return model
 
 

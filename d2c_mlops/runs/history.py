@@ -17,14 +17,14 @@ from d2c_mlops.errors import UsageError
 from d2c_mlops.formulas import no_formula
 from d2c_mlops.ledger.schema import promotions, runs, versions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution.environments import packages
-from d2c_mlops.runs.execution.outputs import remove
+from d2c_mlops.runs.execution.environments import environment_packages
+from d2c_mlops.runs.execution.outputs import remove_outputs
 from d2c_mlops.runs.execution.records import Run
 from d2c_mlops.settings import Settings
 
 
 @dataclass(frozen=True)
-class Filter:
+class RunFilter:
     """Criteria for selecting runs; None matches every run."""
 
     model: str | None = None
@@ -47,21 +47,24 @@ class Filter:
         return query.where(runs.c.started_at < self.until) if self.until is not None else query
 
 
-def found(ledger: Ledger, which: Filter, limit: int | None = None) -> list[Run]:
+def find_runs(ledger: Ledger, which: RunFilter, limit: int | None = None) -> list[Run]:
     """Return runs, newest first."""
     query = which.apply(select(runs)).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
     with ledger.read() as connection:
         return [Run(**row._mapping) for row in connection.execute(query)]
 
 
-def compare(settings: Settings, first: Run, second: Run) -> dict[str, dict[str, tuple[Any, Any]]]:
+def compare_runs(settings: Settings, first: Run, second: Run) -> dict[str, dict[str, tuple[Any, Any]]]:
     """Return the differences of two runs, by group; a name that is missing in one run has None there."""
     groups: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
         "parameters": (first.parameters, second.parameters),
         "recorded": (first.recorded, second.recorded),
         "inputs": (_by_name(first.inputs), _by_name(second.inputs)),
         "code": (_code(first), _code(second)),
-        "packages": (packages(settings, first.environment), packages(settings, second.environment)),
+        "packages": (
+            environment_packages(settings, first.environment),
+            environment_packages(settings, second.environment),
+        ),
         "run": (_outcome(first), _outcome(second)),
     }
     differ = {
@@ -76,7 +79,7 @@ FLAT = ("id", "job", "slot", "attempt", "runbook", "model", "status", "failure",
         "host", "started_by")  # fmt: skip
 
 
-def export(listed: Iterable[Run], file: Path) -> int:
+def export_runs(listed: Iterable[Run], file: Path) -> int:
     """Write runs to a .csv, .jsonl or .parquet file atomically and return the number of runs."""
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
     if file.suffix not in writers:
@@ -93,7 +96,7 @@ def export(listed: Iterable[Run], file: Path) -> int:
     return len(rows)
 
 
-def prunable(ledger: Ledger, before: datetime, keep: int) -> list[Run]:
+def prunable_runs(ledger: Ledger, before: datetime, keep: int) -> list[Run]:
     """Return the ended runs before a time that may be pruned, oldest first.
 
     Excluded are: runs of a version that is or was live or is its model's newest; the last success of every job and
@@ -117,13 +120,13 @@ def prunable(ledger: Ledger, before: datetime, keep: int) -> list[Run]:
     return [run for run in old if run.id not in needed and "pruned_at" not in run.outputs]
 
 
-def prune(ledger: Ledger, settings: Settings, gone: Iterable[Run], at: datetime, rows: bool = False) -> int:
+def prune_runs(ledger: Ledger, settings: Settings, gone: Iterable[Run], at: datetime, rows: bool = False) -> int:
     """Remove the outputs of runs, and with `rows` also their ledger rows; return the bytes freed on this machine."""
     freed = 0
     for run in gone:
         freed += sum(file.stat().st_size for file in _files(run.outputs["folder"]))
         with suppress(FileNotFoundError):
-            remove(run.outputs["folder"], settings)
+            remove_outputs(run.outputs["folder"], settings)
         with ledger.write() as connection:
             if rows:
                 connection.execute(delete(runs).where(runs.c.id == run.id))

@@ -6,9 +6,10 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
+from d2c_mlops import former_names
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.run_events import RUN_ID, SLOT_KEY, tell
-from d2c_mlops.runs.secrets.redaction import clean, forms
+from d2c_mlops.runs.run_events import RUN_ID, SLOT_KEY, append_event
+from d2c_mlops.runs.secrets.redaction import encoded_forms, replace_texts
 from d2c_mlops.runs.secrets.secrets import resolved
 from d2c_mlops.settings import load
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 def record(**values: Any) -> None:
     """Record named values (numbers, texts, lists, dicts) with the run; outside of a run they are only printed."""
-    plain = clean({name: _plain(value, name) for name, value in values.items()}, forms(resolved()))
-    tell("values", plain)
+    plain = replace_texts({name: _plain(value, name) for name, value in values.items()}, encoded_forms(resolved()))
+    append_event("values", plain)
     print(" · ".join(f"{name} = {_short(value)}" for name, value in plain.items()))
 
 
@@ -29,7 +30,7 @@ def open_tables(name: str, digest: str | None = None) -> Tables:
 
     tables = Tables.open(load().store, name, digest)
     if tables.manifest is not None:
-        tell("input", {"name": name, "digest": tables.manifest.digest})
+        append_event("input", {"name": name, "digest": tables.manifest.digest})
     return tables
 
 
@@ -62,3 +63,8 @@ def _plain(value: Any, name: str) -> Any:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class or function of this module by its former name."""
+    return former_names.renamed_class(__name__, name)

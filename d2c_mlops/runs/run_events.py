@@ -17,7 +17,7 @@ SLOT_KEY = "D2C_SLOT_KEY"
 EVENTS = "events.jsonl"
 
 
-def events(folder: Path) -> Iterator[dict[str, Any]]:
+def run_events(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the events of a run so far; an incomplete last line is skipped."""
     file = folder / EVENTS
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
@@ -31,7 +31,7 @@ def read_events(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Return the values and the inputs that a run has recorded so far."""
     values: dict[str, Any] = {}
     inputs: list[dict[str, str]] = []
-    for event in events(folder):
+    for event in run_events(folder):
         if event["kind"] == "values":
             values |= event["value"]
         elif event["kind"] == "input" and event["value"] not in inputs:
@@ -39,14 +39,14 @@ def read_events(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
     return values, inputs
 
 
-def tell(kind: str, value: Any) -> None:
+def append_event(kind: str, value: Any) -> None:
     """Write an event to the run of this process; outside of a run do nothing."""
     folder = os.environ.get(FOLDER)
     if folder:
-        tell_in(Path(folder), kind, value)
+        append_event_to(Path(folder), kind, value)
 
 
-def tell_in(folder: Path, kind: str, value: Any) -> None:
+def append_event_to(folder: Path, kind: str, value: Any) -> None:
     """Write an event to the run with this output folder."""
     line = json.dumps({"kind": kind, "value": value}, ensure_ascii=False) + "\n"
     with (folder / EVENTS).open("a", encoding="utf-8") as file:
@@ -55,4 +55,4 @@ def tell_in(folder: Path, kind: str, value: Any) -> None:
 
 def notes_of(folder: Path) -> list[str]:
     """Return the notes about a run: what readers of its results need to know."""
-    return [str(event["value"]) for event in events(folder) if event["kind"] == "note"]
+    return [str(event["value"]) for event in run_events(folder) if event["kind"] == "note"]

@@ -18,16 +18,16 @@ CACHE = "__pycache__"
 HEADER = 16  # bytes of a compiled file before its code (PEP 552)
 
 
-def listing(root: Path) -> dict[str, str]:
+def file_digests(root: Path) -> dict[str, str]:
     """Return the SHA-256 of each file below a folder by its path; the list itself, compiled files and BUILT are excluded."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and CACHE not in path.relative_to(root).parts)
-    found = {path.relative_to(root).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
-    return {name: value for name, value in found.items() if name not in (LIST, BUILT)}
+    digests = {path.relative_to(root).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
+    return {name: value for name, value in digests.items() if name not in (LIST, BUILT)}
 
 
-def packed(found: dict[str, str]) -> bytes:
+def packed_digests(digests: dict[str, str]) -> bytes:
     """Return a list of files as bytes."""
-    return json.dumps(found, indent=0, sort_keys=True).encode()
+    return json.dumps(digests, indent=0, sort_keys=True).encode()
 
 
 def digest(packed_list: bytes) -> str:
@@ -35,21 +35,21 @@ def digest(packed_list: bytes) -> str:
     return sha256(packed_list).hexdigest()
 
 
-def check(root: Path, wanted: str) -> None:
+def check_bento_files(root: Path, expected_digest: str) -> None:
     """Raise DataRefused, with each file, where the files below a folder differ from the packaged ones.
 
     `wanted` is the digest of their list. Compiled files are compared with their compiled sources, because Python runs them instead.
     """
     file = root / LIST
     text = file.read_bytes() if file.is_file() else b""
-    if digest(text) != wanted:
+    if digest(text) != expected_digest:
         what = "was changed" if text else "is missing"
-        raise _refused(root, [Failure(f"{what}: its SHA-256 is not {wanted}", LIST)])
+        raise _refused(root, [Failure(f"{what}: its SHA-256 is not {expected_digest}", LIST)])
     listed: dict[str, str] = json.loads(text)
-    found = listing(root)
-    failures = [Failure("was changed", name) for name, value in found.items() if listed.get(name, value) != value]
-    failures += [Failure("is missing", name) for name in listed if name not in found]
-    failures += [Failure("was added", name) for name in found if name not in listed]
+    digests = file_digests(root)
+    failures = [Failure("was changed", name) for name, value in digests.items() if listed.get(name, value) != value]
+    failures += [Failure("is missing", name) for name in listed if name not in digests]
+    failures += [Failure("was added", name) for name in digests if name not in listed]
     failures += [Failure("does not match its source", name) for name in _foreign_code(root)]
     if failures:
         raise _refused(root, failures)
@@ -74,7 +74,7 @@ def _compiled_from_source(path: Path) -> bool:
         source = Path(source_from_cache(str(path)))
         level = path.name.rpartition(".opt-")[2].removesuffix(".pyc") if ".opt-" in path.name else "0"
         code = compile(source.read_bytes(), str(source), "exec", dont_inherit=True, optimize=int(level))
-        found = path.read_bytes()[HEADER:]
-        return found == marshal.dumps(code) or marshal.loads(found) == code  # noqa: S302 - Python would load it as well
+        stored_code = path.read_bytes()[HEADER:]
+        return stored_code == marshal.dumps(code) or marshal.loads(stored_code) == code  # noqa: S302 - Python would load it as well
     except (OSError, ValueError, SyntaxError, EOFError, TypeError):
         return False

@@ -14,27 +14,27 @@ from d2c_mlops.settings import Settings
 def service_environment(model: str, settings: Settings) -> dict[str, str]:
     """Return the environment of a service on this machine: paths of its state, keys and log secret in the store."""
     home = settings.store / "serving"
-    own = settings.service
-    held = replace(
-        own,
+    service_settings = settings.service
+    local_settings = replace(
+        service_settings,
         state=str(state_folder(model, settings)),
         keys=str(keys_file(settings)),
-        rollout=str(settings.root / own.rollout) if own.rollout else "",
-        log_secret=own.log_secret or _secret(home / "log.secret"),
+        rollout=str(settings.root / service_settings.rollout) if service_settings.rollout else "",
+        log_secret=service_settings.log_secret or _secret(home / "log.secret"),
     )
-    return held.environment()
+    return local_settings.environment()
 
 
 def state_folder(model: str, settings: Settings) -> Path:
     """Return the folder of a service on this machine for its prediction log and rollout state."""
-    own = settings.service.state
-    return settings.root / own if own else settings.store / "serving" / model
+    state = settings.service.state
+    return settings.root / state if state else settings.store / "serving" / model
 
 
 def keys_file(settings: Settings) -> Path:
     """Return the path of the file with the hashes of API keys."""
-    own = settings.service.keys
-    return settings.root / own if own else settings.store / "serving" / "keys.json"
+    keys = settings.service.keys
+    return settings.root / keys if keys else settings.store / "serving" / "keys.json"
 
 
 def log_secret(settings: Settings) -> str:

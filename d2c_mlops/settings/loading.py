@@ -71,10 +71,10 @@ def load(
     root = file.parent if file else (start or Path(environ.get("D2C_ROOT") or Path.cwd())).resolve()
     failures: list[Failure] = []
     sections = _sections(file, failures) if file else {}
-    given = dict(sections.get("d2c", {}))
-    given |= _environment(environ, failures)
-    given |= {name: value for name, value in overrides.items() if value is not None}
-    values = typed(Settings, OPTIONS, given, "[d2c]", failures)
+    raw = dict(sections.get("d2c", {}))
+    raw |= _environment(environ, failures)
+    raw |= {name: value for name, value in overrides.items() if value is not None}
+    values = typed(Settings, OPTIONS, raw, "[d2c]", failures)
     if values.get("run_memory") and not is_size(values["run_memory"]):
         failures.append(Failure(f"{values['run_memory']!r} is not a size such as 512MB or 2GB", "[d2c] run_memory"))
     failures += _zone_failures(values.get("zone", ""), "[d2c] zone")

@@ -32,7 +32,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import read_text, validate
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.contract import Contract, column, to_records
-from d2c_mlops.serving.batch.coerce import checked
+from d2c_mlops.serving.batch.coerce import coerce_inputs
 from d2c_mlops.serving.batch.sinks import Batch, FileSink
 from d2c_mlops.serving.batch.sql_sink import SqlSink
 from d2c_mlops.serving.log.collect import READERS
@@ -197,7 +197,9 @@ def contract(kind: Any, nullable: bool = False) -> Contract:
 
 def ids_of(kind: Any, values: pd.Series[Any], nullable: bool = True) -> list[Any]:
     terms = contract(kind, nullable)
-    return [r["id"] for r in to_records(terms.input_fields, checked(terms, pd.DataFrame({"id": values}), "x", False))]
+    return [
+        r["id"] for r in to_records(terms.input_fields, coerce_inputs(terms, pd.DataFrame({"id": values}), "x", False))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from sqlalchemy import update
 
 from d2c_mlops.cli import main
-from d2c_mlops.decisions.applying import apply_due, now_utc
-from d2c_mlops.decisions.deciding import decide, propose, settle
-from d2c_mlops.decisions.records import events, find, listed
+from d2c_mlops.decisions.apply import apply_due, now_utc
+from d2c_mlops.decisions.records import events, find_decision, list_decisions
+from d2c_mlops.decisions.verdicts import apply_deadlines, decide, propose
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import predictions
 from d2c_mlops.ledger.store import Ledger
@@ -27,7 +27,7 @@ def key(held, name: str, *scopes: str, models: tuple[str, ...] = ("price",)) -> 
 
 
 def decided(ledger: Ledger) -> dict[str, str]:
-    return {each.title: each.status for each in listed(ledger)}
+    return {each.title: each.status for each in list_decisions(ledger)}
 
 
 def table_of(folder: Path, *skus: str) -> sa.Engine:
@@ -79,7 +79,7 @@ def test_a_call_that_causes_no_decision_supersedes_none(tmp_path: Path) -> None:
     for hour, caller in enumerate([None, key(held, "crm", "ask")], 1):
         predicted(ledger, "P-1", 30 + hour, at=NOW + timedelta(hours=hour), caller=caller)
     propose(ledger, policy, NOW + timedelta(hours=3))
-    (found,) = listed(ledger)
+    (found,) = list_decisions(ledger)
     assert (found.prediction_id, found.status) == (first, "pending")
 
 
@@ -90,14 +90,14 @@ def test_a_revoked_key_causes_no_decision_and_what_it_caused_is_not_applied(tmp_
     for sku in ("P-1", "P-3"):
         predicted(ledger, sku, 10.1 if sku == "P-1" else 20.0, caller=id)
     assert propose(ledger, policy, NOW).auto == 1
-    asked = next(each for each in listed(ledger) if each.title == "P-3")
+    asked = next(each for each in list_decisions(ledger) if each.title == "P-3")
     decide(ledger, policy, asked.id, "approve", by="jo", now=NOW)
     keys.revoke(keys_file(held), id, now=NOW)
     predicted(ledger, "P-2", 10.1, caller=id)
     assert propose(ledger, policy, NOW + timedelta(minutes=1)).without_scope == 1
     told = apply_due(ledger, policy, clock=clock(minutes=1))
     assert (told.applied, told.expired, rows_of(engine)) == (1, 1, {"P-1": 7.0, "P-2": 7.0, "P-3": 20.0})
-    assert "causes no decision" in str(next(each for each in listed(ledger) if each.title == "P-1").error)
+    assert "causes no decision" in str(next(each for each in list_decisions(ledger) if each.title == "P-1").error)
 
 
 def test_a_log_line_is_no_batch_whatever_it_says() -> None:
@@ -136,7 +136,7 @@ def test_a_damaged_file_of_keys_lets_nobody_cause_anything(tmp_path: Path) -> No
     keys_file(held).write_text("{")
     with pytest.raises(UsageError, match="not an API key file"):
         propose(ledger, policy, NOW)
-    assert listed(ledger) == []
+    assert list_decisions(ledger) == []
 
 
 # --- what the target table has nothing for
@@ -150,7 +150,7 @@ def test_nothing_is_added_to_a_table_without_asking(tmp_path: Path) -> None:
     propose(ledger, policy, NOW)
     told = apply_due(ledger, policy, clock=clock(minutes=1))
     assert (told.applied, told.asked, rows_of(engine)) == (1, 1, {"P-1": 10.1})
-    found = next(each for each in listed(ledger) if each.title == "P-new")
+    found = next(each for each in list_decisions(ledger) if each.title == "P-new")
     assert (found.status, found.verdict, found.by) == ("pending", None, None) and "no row for P-new" in found.reason
     assert events(ledger, found)[-1]["status"] == "pending"
     assert apply_due(ledger, policy, clock=clock(minutes=2)).asked == 0
@@ -175,7 +175,7 @@ def test_what_a_deadline_approves_adds_nothing_either(tmp_path: Path) -> None:
     for sku in ("P-1", "P-new"):
         predicted(ledger, sku, 20.0)
     propose(ledger, policy, NOW)
-    assert settle(ledger, policy, NOW + timedelta(hours=2)) == {"approved": 2}
+    assert apply_deadlines(ledger, policy, NOW + timedelta(hours=2)) == {"approved": 2}
     told = apply_due(ledger, policy, clock=clock(hours=2))
     assert (told.applied, told.expired, rows_of(engine)) == (1, 1, {"P-1": 20.0})
     assert decided(ledger)["P-new"] == "expired"
@@ -188,7 +188,7 @@ def test_a_web_hook_is_told_whether_anybody_was_asked_and_whether_it_may_add(tmp
         predicted(ledger, "P-1", 10.1)
         predicted(ledger, "P-2", 20.0)
         propose(ledger, policy, NOW)
-        waiting = next(each for each in listed(ledger) if each.status == "pending")
+        waiting = next(each for each in list_decisions(ledger) if each.status == "pending")
         decide(ledger, policy, waiting.id, "approve", by="jo", now=NOW)
         apply_due(ledger, policy, clock=clock(minutes=1))
         told = {(body := orjson.loads(raw))["about"]["sku"]: body for _, raw in receiver.calls}
@@ -206,5 +206,5 @@ def test_decisions_of_before_on_calls_without_a_key_are_not_applied_by_themselve
     with ledger.write() as connection:  # as a release of before left it
         connection.execute(update(predictions).where(predictions.c.id == id).values(caller=None))
     assert apply_due(ledger, policy, clock=clock(minutes=1)).expired == 1 and rows_of(engine) == {"P-1": 7.0}
-    (found,) = listed(ledger)
-    assert find(ledger, found.id).status == "expired"
+    (found,) = list_decisions(ledger)
+    assert find_decision(ledger, found.id).status == "expired"

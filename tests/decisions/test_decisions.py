@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from d2c_mlops.cli import main
-from d2c_mlops.decisions.applying import apply_due, retry
-from d2c_mlops.decisions.deciding import Closed, NotAllowed, decide, propose, settle
-from d2c_mlops.decisions.records import find, id_of, listed
-from d2c_mlops.decisions.rules import DecisionRule, Unknown
-from d2c_mlops.decisions.stats import exposition, quantile, stats
-from d2c_mlops.decisions.targets import signature
-from d2c_mlops.decisions.telling import tell
-from d2c_mlops.decisions.turn import turn
+from d2c_mlops.decisions.apply import apply_due, retry
+from d2c_mlops.decisions.cycle import run_cycle
+from d2c_mlops.decisions.notifications import notify_deciders
+from d2c_mlops.decisions.records import find_decision, id_of, list_decisions
+from d2c_mlops.decisions.rules import DecisionRule, NotEvaluable
+from d2c_mlops.decisions.stats import decision_stats, metrics_text, quantile
+from d2c_mlops.decisions.targets import webhook_signature
+from d2c_mlops.decisions.verdicts import DecisionClosed, NotAllowed, apply_deadlines, decide, propose
 from d2c_mlops.errors import DataRefused, SettingsError, UsageError
 from d2c_mlops.ledger.schema import decision_events, decisions, feedback, versions
 from d2c_mlops.ledger.store import Ledger
@@ -46,7 +46,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def statuses(ledger: Ledger) -> dict[str, str]:
-    return {each.title: each.status for each in listed(ledger) if each.verdict != "superseded"}
+    return {each.title: each.status for each in list_decisions(ledger) if each.verdict != "superseded"}
 
 
 # --- the language of rules
@@ -86,7 +86,7 @@ def test_any_text_is_refused_as_a_rule_or_walks_known_names_only(text: str) -> N
     except UsageError:
         return
     assert all(side in ("", "inputs", "outputs") for side, _ in rule.names)
-    with suppress(Unknown):
+    with suppress(NotEvaluable):
         assert rule.holds(Trap(cost=5.0), Trap(price=4.0)) in (True, False)
 
 
@@ -113,7 +113,7 @@ def test_a_rule_holds_does_not_or_cannot_be_told(text: str, holds: bool | None) 
     inputs = {"sku": "P-1", "cost": 5, "missing": None, "odd": float("nan")}
     rule = DecisionRule.of(text)
     if holds is None:
-        with pytest.raises(Unknown):
+        with pytest.raises(NotEvaluable):
             rule.holds(inputs, {"price": 10.0, "call": True})
     else:
         assert rule.holds(inputs, {"price": 10.0, "call": True}) is holds
@@ -132,7 +132,7 @@ def test_nothing_outside_the_guardrails_is_applied_unasked(rows, most) -> None:
         for i, (sku, cents) in enumerate(rows):
             predicted(ledger, sku, cents / 100, at=NOW + timedelta(seconds=i))
         propose(ledger, policy, NOW + timedelta(minutes=1))
-        found = listed(ledger)
+        found = list_decisions(ledger)
         assert len(found) == len(rows)
         for each in found:
             assert each.status != "auto" or 9.5 <= each.proposed <= 10.5
@@ -157,7 +157,7 @@ def test_a_prediction_becomes_one_decision_whoever_else_proposes(server: str, tm
         each.start()
     for each in together:
         each.join()
-    found = listed(ledger)
+    found = list_decisions(ledger)
     assert sorted(each.title for each in found) == sorted(f"P-{i}" for i in range(30))
     assert sum(each.verdict == "auto" for each in found) == 5
     with ledger.read() as connection:
@@ -176,7 +176,7 @@ def test_a_day_has_its_limit_and_the_next_day_another(tmp_path: Path) -> None:
         assert (told.auto, told.pending) == (2, 1)
     predicted(ledger, "P-more", 10.1, at=now + timedelta(minutes=2))
     assert propose(ledger, policy, now + timedelta(minutes=3)).pending == 1  # the same day again
-    assert "max_auto" in next(each for each in listed(ledger) if each.status == "pending").reason
+    assert "max_auto" in next(each for each in list_decisions(ledger) if each.status == "pending").reason
 
 
 def test_a_newer_prediction_closes_what_waits_and_an_older_one_does_not(tmp_path: Path) -> None:
@@ -188,9 +188,9 @@ def test_a_newer_prediction_closes_what_waits_and_an_older_one_does_not(tmp_path
         predicted(ledger, "P-1", 40, at=NOW - timedelta(hours=1)),
     )
     propose(ledger, policy, NOW + timedelta(hours=2))
-    verdicts = {each.prediction_id: (each.status, each.verdict) for each in listed(ledger)}
+    verdicts = {each.prediction_id: (each.status, each.verdict) for each in list_decisions(ledger)}
     assert verdicts == {first: ("expired", "superseded"), second: ("pending", None), late: ("expired", "superseded")}
-    with pytest.raises(Closed, match="superseded"):
+    with pytest.raises(DecisionClosed, match="superseded"):
         decide(ledger, policy, id_of(first), "approve", by="jo", now=NOW + timedelta(hours=2))
 
 
@@ -207,7 +207,7 @@ def test_looking_at_what_would_be_proposed_keeps_nothing(tmp_path: Path) -> None
     _, ledger, policy = shop(tmp_path, f"auto = {AUTO}")
     predicted(ledger, "P-1", 10.1)
     assert propose(ledger, policy, NOW, write=False).auto == 1
-    assert listed(ledger) == [] and propose(ledger, policy, NOW).auto == 1
+    assert list_decisions(ledger) == [] and propose(ledger, policy, NOW).auto == 1
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_policy_that_does_not_fit_is_told(lines: list[str], said: str, tmp_pat
         _, ledger, policy = shop(tmp_path, *lines)
         predicted(ledger, "P-1", 10.0)
         propose(ledger, policy, NOW)
-        decide(ledger, policy, listed(ledger)[0].id, "approve", by="jo", now=NOW)
+        decide(ledger, policy, list_decisions(ledger)[0].id, "approve", by="jo", now=NOW)
         apply_due(ledger, policy, clock=clock())
     assert said in str(refused.value)
 
@@ -248,12 +248,12 @@ def test_at_the_deadline_happens_what_the_policy_says(at_deadline: str, status: 
     _, ledger, policy = shop(tmp_path, "deadline = 2h", f"at_deadline = {at_deadline}")
     predicted(ledger, "P-1", 20)
     propose(ledger, policy, NOW)
-    assert settle(ledger, policy, NOW + timedelta(minutes=119)) == {status: 0}
-    with pytest.raises(Closed, match="deadline"):
-        decide(ledger, policy, listed(ledger)[0].id, "approve", by="jo", now=NOW + timedelta(hours=2))
-    assert settle(ledger, policy, NOW + timedelta(hours=2)) == {status: 1}
-    assert settle(ledger, policy, NOW + timedelta(hours=3)) == {status: 0}
-    (found,) = listed(ledger)
+    assert apply_deadlines(ledger, policy, NOW + timedelta(minutes=119)) == {status: 0}
+    with pytest.raises(DecisionClosed, match="deadline"):
+        decide(ledger, policy, list_decisions(ledger)[0].id, "approve", by="jo", now=NOW + timedelta(hours=2))
+    assert apply_deadlines(ledger, policy, NOW + timedelta(hours=2)) == {status: 1}
+    assert apply_deadlines(ledger, policy, NOW + timedelta(hours=3)) == {status: 0}
+    (found,) = list_decisions(ledger)
     assert (found.status, found.by) == (status, "deadline")
 
 
@@ -261,7 +261,7 @@ def test_only_those_who_may_decide_once_and_within_the_limits(tmp_path: Path) ->
     _, ledger, policy = shop(tmp_path, "allow = price >= cost", "deciders = jo ann")
     predicted(ledger, "P-1", 20)
     propose(ledger, policy, NOW)
-    id = listed(ledger)[0].id
+    id = list_decisions(ledger)[0].id
     with pytest.raises(NotAllowed):
         decide(ledger, policy, id, "approve", by="eve", now=NOW)
     for value, said in (
@@ -276,7 +276,7 @@ def test_only_those_who_may_decide_once_and_within_the_limits(tmp_path: Path) ->
     assert new and (made.status, made.value, made.proposed, made.reason) == ("edited", 15.0, 20, "round")
     assert decide(ledger, policy, id, "edit", by="jo", now=NOW, value=15.0, reason="round") == (made, False)
     for action, by in (("approve", "jo"), ("reject", "ann")):
-        with pytest.raises(Closed, match="already"):
+        with pytest.raises(DecisionClosed, match="already"):
             decide(ledger, policy, id, action, by=by, now=NOW)
 
 
@@ -284,12 +284,12 @@ def test_two_who_decide_at_once_do_not_both(tmp_path: Path) -> None:
     _, ledger, policy = shop(tmp_path)
     predicted(ledger, "P-1", 20)
     propose(ledger, policy, NOW)
-    id, done = listed(ledger)[0].id, []
+    id, done = list_decisions(ledger)[0].id, []
 
     def one(by: str, action: str) -> None:
         try:
             done.append(decide(Ledger(ledger.url, 20), policy, id, action, by=by, now=NOW)[1])
-        except Closed:
+        except DecisionClosed:
             done.append(False)
 
     together = [threading.Thread(target=one, args=(f"p{i}", "approve" if i % 2 else "reject")) for i in range(8)]
@@ -306,7 +306,7 @@ def test_two_who_decide_at_once_do_not_both(tmp_path: Path) -> None:
 def approved(ledger: Ledger, policy, sku: str = "P-1", price: float = 20.0):
     predicted(ledger, sku, price)
     propose(ledger, policy, NOW)
-    id = next(each.id for each in listed(ledger) if each.title == sku)
+    id = next(each.id for each in list_decisions(ledger) if each.title == sku)
     return decide(ledger, policy, id, "approve", by="jo", now=NOW + timedelta(minutes=1))[0]
 
 
@@ -323,8 +323,10 @@ def test_a_web_hook_is_called_once_signed_with_the_decision_as_key(
     assert headers["idempotency-key"] == headers["webhook-id"] == told["decision_id"] == made.id
     assert (told["about"], told["field"], told["value"], told["by"]) == ({"sku": "P-1"}, "price", 20.0, "jo")
     moment = int(headers["webhook-timestamp"])
-    assert headers["webhook-signature"] == signature("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", made.id, moment, body)
-    found = find(ledger, made.id)
+    assert headers["webhook-signature"] == webhook_signature(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", made.id, moment, body
+    )
+    found = find_decision(ledger, made.id)
     assert found.status == "applied" and found.applied_at == NOW + timedelta(minutes=2)
     with ledger.read() as connection:
         (heard,) = connection.execute(select(feedback)).all()
@@ -351,7 +353,7 @@ def test_two_who_apply_at_once_call_once_each(tmp_path: Path, receiver: Receiver
 
 def test_a_signature_is_that_of_the_published_example() -> None:
     body = b'{"test": 2432232314}'
-    made = signature("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+    made = webhook_signature("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
     assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
@@ -365,7 +367,7 @@ def test_the_other_side_away_is_tried_again_later_and_then_a_dead_letter(tmp_pat
     assert apply_due(ledger, policy, clock=clock(minutes=2)).waiting == 1
     assert apply_due(ledger, policy, clock=clock(minutes=11)).waiting == 0 and len(receiver.calls) == 2
     assert apply_due(ledger, policy, clock=clock(minutes=13)).failed == 1
-    assert find(ledger, made.id).error == "HTTP 503"
+    assert find_decision(ledger, made.id).error == "HTTP 503"
     receiver.status = 200
     assert retry(ledger, policy, made.id, clock=clock(minutes=14)).status == "applied"
     assert receiver.applied == {made.id: [20.0]}
@@ -379,7 +381,7 @@ def test_a_refusal_is_a_dead_letter_at_once_and_a_redirect_is_one(
     made = approved(ledger, policy)
     receiver.status, receiver.headers = status, {"location": "/login"}
     assert apply_due(ledger, policy, clock=clock(minutes=2)).failed == 1 and len(receiver.calls) == 1
-    assert (find(ledger, made.id).status, find(ledger, made.id).error) == ("failed", f"HTTP {status}")
+    assert (find_decision(ledger, made.id).status, find_decision(ledger, made.id).error) == ("failed", f"HTTP {status}")
 
 
 def test_what_is_outdated_is_not_applied(tmp_path: Path, receiver: Receiver) -> None:
@@ -387,11 +389,11 @@ def test_what_is_outdated_is_not_applied(tmp_path: Path, receiver: Receiver) -> 
     old = approved(ledger, policy)
     predicted(ledger, "P-1", 30, at=NOW + timedelta(hours=1))
     propose(ledger, policy, NOW + timedelta(hours=2))
-    newer = next(each for each in listed(ledger) if each.proposed == 30)
+    newer = next(each for each in list_decisions(ledger) if each.proposed == 30)
     decide(ledger, policy, newer.id, "approve", by="jo", now=NOW + timedelta(hours=2))
     told = apply_due(ledger, policy, clock=clock(hours=3))
     assert (told.applied, told.expired, receiver.applied) == (1, 1, {newer.id: [30]})
-    assert find(ledger, old.id).status == "expired"
+    assert find_decision(ledger, old.id).status == "expired"
     stale = approved(ledger, policy, "P-2")
     assert apply_due(ledger, policy, clock=clock(days=2)).expired == 1 and stale.id not in receiver.applied
 
@@ -403,7 +405,7 @@ def test_on_trial_all_is_decided_and_nothing_applied_not_even_afterwards(tmp_pat
     assert apply_due(ledger, policy, clock=clock(minutes=1)).dry_run == 1
     from dataclasses import replace
 
-    real = replace(policy, said=replace(policy.said, dry_run=False))
+    real = replace(policy, options=replace(policy.options, dry_run=False))
     assert apply_due(ledger, real, clock=clock(minutes=1)).applied == 0 and receiver.calls == []
 
 
@@ -452,7 +454,7 @@ def test_a_table_whose_key_is_a_float_takes_no_number_of_19_digits(tmp_path: Pat
         connection.execute(sa.text("INSERT INTO prices VALUES (1239162456494753670, 10)"))
     made = approved(ledger, policy, "1239162456494753671")
     assert apply_due(ledger, policy, clock=clock(minutes=2)).failed == 1
-    assert "cannot store the key 1239162456494753671 exactly" in (find(ledger, made.id).error or "")
+    assert "cannot store the key 1239162456494753671 exactly" in (find_decision(ledger, made.id).error or "")
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT price FROM prices")).scalars().all() == [10.0]
 
@@ -470,27 +472,27 @@ def test_a_table_is_made_and_one_of_another_shape_is_a_dead_letter(tmp_path: Pat
         connection.execute(sa.text("ALTER TABLE prices RENAME COLUMN price TO cost"))
     other = approved(ledger, policy, "P-2")
     assert apply_due(ledger, policy, clock=clock(minutes=2)).failed == 1
-    assert "no column price" in (find(ledger, other.id).error or "")
+    assert "no column price" in (find_decision(ledger, other.id).error or "")
 
 
 APPLIER = """
 import os, signal, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from d2c_mlops.decisions import applying
+from d2c_mlops.decisions import apply
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.settings import load
 held, dies = load(Path(sys.argv[1]), environ={}), int(sys.argv[2])
-close, done = applying._close, []
+close, done = apply._close, []
 def closing(*args):
     done.append(1)
     if len(done) == dies:
         os.kill(os.getpid(), signal.SIGKILL)
     return close(*args)
-applying._close = closing
+apply._close = closing
 moment = datetime.fromisoformat(sys.argv[3])
-applying.apply_due(Ledger.of(held), Policy.of("price", held), clock=lambda: moment, lease=timedelta(seconds=30))
+apply.apply_due(Ledger.of(held), Policy.of("price", held), clock=lambda: moment, lease=timedelta(seconds=30))
 """
 
 
@@ -525,7 +527,7 @@ def test_kill_9_between_applying_and_recording_applies_each_decision_once(tmp_pa
         for trial, dies in enumerate((1, 3)):
             assert applier(folder, dies, minutes=1 + trial).wait(120) == -signal.SIGKILL
         assert applier(folder, 0, minutes=10).wait(120) == 0
-        found = listed(ledger)
+        found = list_decisions(ledger)
         assert {each.status for each in found} == {"applied"} and len(found) == 6
         ledger.close()
     assert len(receiver.calls) > 6 and len(receiver.applied) == 6
@@ -554,7 +556,7 @@ def test_kill_9_at_random_of_two_appliers_loses_nothing(tmp_path: Path, receiver
             each.kill()
             each.wait(20)
     assert applier(tmp_path, 0, minutes=TRIALS + 5).wait(120) == 0
-    found = listed(ledger, limit=1000)
+    found = list_decisions(ledger, limit=1000)
     assert len(found) == 8 * TRIALS and {each.status for each in found} == {"applied"}
     assert set(receiver.applied) == {each.id for each in found}
 
@@ -570,15 +572,15 @@ def test_the_median_from_prediction_to_action_is_told(tmp_path: Path, receiver: 
         predicted(ledger, f"P-{i}", price)
     propose(ledger, policy, NOW + timedelta(minutes=1))
     assert apply_due(ledger, policy, clock=clock(minutes=2)).applied == 2
-    ids = {each.title: each.id for each in listed(ledger)}
+    ids = {each.title: each.id for each in list_decisions(ledger)}
     decide(ledger, policy, ids["P-2"], "approve", by="jo", now=NOW + timedelta(minutes=11))
     decide(ledger, policy, ids["P-3"], "edit", by="jo", now=NOW + timedelta(minutes=21), value=31.0, reason="round")
     decide(ledger, policy, ids["P-4"], "reject", by="jo", now=NOW + timedelta(minutes=31), reason="no")
     assert apply_due(ledger, policy, clock=clock(hours=1)).applied == 2
-    told = stats(ledger, "price", NOW + timedelta(hours=2), timedelta(days=30))
+    told = decision_stats(ledger, "price", NOW + timedelta(hours=2), timedelta(days=30))
     assert (told.median_seconds, told.p90_seconds, told.median_decision_seconds) == (120.0, 3600.0, 1200.0)
     assert (told.share_auto, told.share_overridden) == (2 / 5, 2 / 3) and told.oldest_pending_seconds == 7140.0
-    text = exposition([told]).decode()
+    text = metrics_text([told]).decode()
     assert 'd2c_decision_seconds{model="price",quantile="0.5"} 120.0' in text
     assert 'd2c_decisions{model="price",status="pending"} 1.0' in text
     with ledger.read() as connection:
@@ -645,7 +647,7 @@ def test_a_batch_becomes_decisions(settings, tmp_path: Path) -> None:
     assert score(version, source, "ledger:", held, chunk=7).written.inserted == 40
     assert score(version, source, "ledger:", held, chunk=7).written.unchanged == 40
     ledger = Ledger.of(held)
-    assert turn(ledger, held)[0].applied.applied == 40 and turn(ledger, held)[0].applied.applied == 0
+    assert run_cycle(ledger, held)[0].applied.applied == 40 and run_cycle(ledger, held)[0].applied.applied == 0
     with sa.create_engine("sqlite:///shop.db").connect() as connection:
         assert connection.execute(sa.text("SELECT count(*), count(DISTINCT product_id) FROM packs")).one() == (40, 40)
     with ledger.read() as connection:
@@ -664,7 +666,10 @@ def test_who_decides_is_told_once_with_links_of_their_own(tmp_path: Path, receiv
     for sku in ("P-1", "P-2"):
         predicted(ledger, sku, 20.0)
     propose(ledger, policy, NOW)
-    assert tell(ledger, policy, held, NOW, print) == 2 and tell(ledger, policy, held, NOW, print) == 0
+    assert (
+        notify_deciders(ledger, policy, held, NOW, print) == 2
+        and notify_deciders(ledger, policy, held, NOW, print) == 0
+    )
     (said,) = [json.loads(body) for _, body in receiver.calls]
     assert said["title"] == "2 decisions about price" and said["message"].count("https://decide.example/d/") == 6
     assert "by=ann" in said["message"] and "by=jo" not in said["message"]
@@ -676,10 +681,10 @@ def test_a_channel_that_is_away_is_tried_again(tmp_path: Path, receiver: Receive
     predicted(ledger, "P-1", 20.0)
     propose(ledger, policy, NOW)
     receiver.status, heard = 500, []
-    assert tell(ledger, policy, held, NOW, heard.append) == 0 and "did not accept the message" in heard[0]
+    assert notify_deciders(ledger, policy, held, NOW, heard.append) == 0 and "did not accept the message" in heard[0]
     assert receiver.url.split("//")[1] not in heard[0]
     receiver.status = 200
-    assert tell(ledger, policy, held, NOW, heard.append) == 1
+    assert notify_deciders(ledger, policy, held, NOW, heard.append) == 1
 
 
 def test_what_is_served_applies_at_once_what_people_decide(tmp_path: Path, receiver: Receiver) -> None:

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from d2c_mlops.cli import main
-from d2c_mlops.decisions.app import DecisionApp, Desk
-from d2c_mlops.decisions.deciding import propose
+from d2c_mlops.decisions.app import DecisionApp, Dependencies
 from d2c_mlops.decisions.links import links_of
-from d2c_mlops.decisions.pages import facts, reason_of
-from d2c_mlops.decisions.records import listed
+from d2c_mlops.decisions.notifications import notification
+from d2c_mlops.decisions.pages import decision_texts, reason_of
+from d2c_mlops.decisions.records import list_decisions
 from d2c_mlops.decisions.rules import DecisionRule
-from d2c_mlops.decisions.telling import message
-from d2c_mlops.decisions.words import Words, shown, typed
+from d2c_mlops.decisions.verdicts import propose
+from d2c_mlops.decisions.wording import Wording, display_value, input_text
 from d2c_mlops.ledger.schema import decisions, versions
 from d2c_mlops.models.core.contract import Contract, Field, column
 from d2c_mlops.serving.http import api_keys as keys
@@ -69,7 +69,7 @@ def field(unit: str | None, kind: str = "number") -> Field:
     ],
 )  # fmt: skip
 def test_a_value_is_rounded_by_its_unit(value, unit, kind, text) -> None:
-    assert shown(value, field(unit, kind)) == text
+    assert display_value(value, field(unit, kind)) == text
 
 
 @given(
@@ -77,7 +77,7 @@ def test_a_value_is_rounded_by_its_unit(value, unit, kind, text) -> None:
     st.sampled_from(["EUR", "units", "share 0..1", "days", "%", "kg", None, "JPY", "KWD"]),
 )
 def test_what_is_shown_is_within_half_of_its_last_digit(value, unit) -> None:
-    text = shown(value, field(unit))
+    text = display_value(value, field(unit))
     if text.startswith("less than"):
         assert abs(value) < 0.5
         return
@@ -98,7 +98,7 @@ def test_what_is_shown_is_within_half_of_its_last_digit(value, unit) -> None:
 
 @given(st.floats(-1e9, 1e9, allow_nan=False), st.sampled_from(["EUR", "units", "share 0..1", "days", "kg", None]))
 def test_what_is_typed_can_be_read_again(value, unit) -> None:
-    text = typed(value, field(unit))
+    text = input_text(value, field(unit))
     assert abs(json.loads(text) - value) <= 0.5
 
 
@@ -126,7 +126,7 @@ def test_what_is_typed_can_be_read_again(value, unit) -> None:
     ],
 )  # fmt: skip
 def test_a_rule_is_a_sentence(rule: str, text: str) -> None:
-    assert Words.of(STOCK).sentence(DecisionRule.of(rule)) == text
+    assert Wording.of(STOCK).sentence(DecisionRule.of(rule)) == text
 
 
 @pytest.mark.parametrize(
@@ -145,11 +145,11 @@ def test_a_rule_is_a_sentence(rule: str, text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_sentence_means_what_the_brackets_of_its_rule_mean(rule: str, text: str) -> None:
-    assert Words.of(STOCK).sentence(DecisionRule.of(rule)) == text
+    assert Wording.of(STOCK).sentence(DecisionRule.of(rule)) == text
 
 
 def test_a_sentence_is_of_its_own_rule_also_where_other_rules_are_gone() -> None:
-    words = Words.of(STOCK)
+    words = Wording.of(STOCK)
     for n in range(1000):  # a rule that is gone leaves its place in memory to the next
         assert words.sentence(DecisionRule.of(f"forecast > {n + 1000}")) == f"the forecast is above {n + 1000:,} units"
     assert len(words.memory) <= 256
@@ -166,32 +166,35 @@ def test_a_sentence_is_of_its_own_rule_also_where_other_rules_are_gone() -> None
     ],
 )  # fmt: skip
 def test_what_is_small_or_no_money_is_not_shown_as_nothing_or_as_money(value: float, unit: str, text: str) -> None:
-    assert shown(value, field(unit)) == text
+    assert display_value(value, field(unit)) == text
 
 
 def test_what_is_typed_of_a_small_share_is_not_zero() -> None:
-    assert typed(0.000341234, field("share 0..1")) == "0.000341" and typed(0.1234567, field("share 0..1")) == "0.123"
+    assert (
+        input_text(0.000341234, field("share 0..1")) == "0.000341"
+        and input_text(0.1234567, field("share 0..1")) == "0.123"
+    )
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_what_is_no_number_is_typed_as_it_is(value: float) -> None:
-    assert typed(value, field("EUR")) == str(value)
+    assert input_text(value, field("EUR")) == str(value)
 
 
 def test_numbers_that_identify_have_no_separators(waiting) -> None:
     _, ledger, _ = waiting
-    decision = replace(listed(ledger)[0], subject='{"customer": 1234567}')
+    decision = replace(list_decisions(ledger)[0], subject='{"customer": 1234567}')
     base = {"inputs": {"store_id": 7654321}, "outputs": {}, "reasons": None}
     ask = {"customer": column("integer", "The customer"), "store_id": column("integer", "The store")}
     contract = Contract(name="x", version="1.0.0", key="customer", inputs=pa.DataFrameSchema(ask), outputs=pa.DataFrameSchema({"customer": ask["customer"]}))  # fmt: skip
-    told = facts(decision, base, contract)
+    told = decision_texts(decision, base, contract)
     assert told["about"] == "1234567" and told["known"] == [["The store".removeprefix("The ").capitalize(), "7654321"]]
 
 
 def test_the_terminal_shows_words_and_rounded_values(waiting, tmp_path: Path, monkeypatch) -> None:
     _, ledger, _ = waiting
     monkeypatch.chdir(tmp_path)
-    (found,) = [each for each in listed(ledger) if each.status == "pending"]
+    (found,) = [each for each in list_decisions(ledger) if each.status == "pending"]
 
     def d2c(*args: str) -> str:
         done = CliRunner().invoke(main, ["decisions", *args])
@@ -206,7 +209,7 @@ def test_the_terminal_shows_words_and_rounded_values(waiting, tmp_path: Path, mo
     assert "price to ask 12.34 EUR" in text and "what it costs 5.00 EUR" in text
     assert "12.340000000000002" not in text.replace(found.prediction_id, "")
     assert json.loads(d2c("list", "--json"))[0]["proposed"] == 12.340000000000002  # programs get the value itself
-    monkeypatch.setattr("d2c_mlops.decisions.applying.now_utc", clock(minutes=1))
+    monkeypatch.setattr("d2c_mlops.decisions.apply.now_utc", clock(minutes=1))
     text = d2c("edit", found.id, "12.5", "--reason", "a round price", "--by", "jo")
     assert "P-1: price to ask 12.50 EUR edited by jo" in text
     assert "12.50 EUR" in d2c("list", "--status", "edited") and ", 12.34 EUR was proposed" in d2c("show", found.id)
@@ -246,7 +249,7 @@ RULES = st.recursive(
 
 @given(RULES)
 def test_no_syntax_of_any_rule_is_in_its_sentence(rule: str) -> None:
-    text = Words.of(STOCK).sentence(DecisionRule.of(rule))
+    text = Wording.of(STOCK).sentence(DecisionRule.of(rule))
     assert not set("<>=()*_{}") & set(text) and "abs" not in text and "None" not in text and text == text.strip()
 
 
@@ -255,7 +258,7 @@ def test_no_syntax_of_any_rule_is_in_its_sentence(rule: str) -> None:
     st.booleans(),
 )
 def test_without_a_contract_names_stand_in_the_sentence(rule: str, known: bool) -> None:
-    assert "_" not in Words.of(STOCK if known else None).sentence(DecisionRule.of(rule))
+    assert "_" not in Wording.of(STOCK if known else None).sentence(DecisionRule.of(rule))
 
 
 # --- where people read it
@@ -274,7 +277,7 @@ def waiting(tmp_path: Path):
 
 def test_reasons_are_written_down_in_words_and_name_what_does_not_hold(waiting) -> None:
     _, ledger, _ = waiting
-    reasons = {each.title: each.reason for each in listed(ledger)}
+    reasons = {each.title: each.reason for each in list_decisions(ledger)}
     assert reasons == {
         "P-1": "needs approval, because this does not hold: the price to ask differs from the price today by at most 5 %",
         "P-2": "allow does not hold: the price to ask is at least what it costs",
@@ -284,10 +287,10 @@ def test_reasons_are_written_down_in_words_and_name_what_does_not_hold(waiting) 
 
 def test_the_desk_and_its_messages_show_words_and_rounded_values(waiting, tmp_path: Path) -> None:
     held, ledger, policy = waiting
-    (found,) = [each for each in listed(ledger) if each.status == "pending"]
+    (found,) = [each for each in list_decisions(ledger) if each.status == "pending"]
     token = keys.create(tmp_path / "keys.json", "jo", ["price"], now=NOW, scopes=["decide"])[1]
     client = TestClient(
-        DecisionApp(Desk(held, ledger, Keyring(tmp_path / "keys.json"), [b"x" * 20], clock=clock(minutes=1)))
+        DecisionApp(Dependencies(held, ledger, Keyring(tmp_path / "keys.json"), [b"x" * 20], clock=clock(minutes=1)))
     )
     head = {"authorization": f"Bearer {token}"}
     (listed_,) = client.get("/decisions?status=pending", headers=head).json()["decisions"]
@@ -300,7 +303,7 @@ def test_the_desk_and_its_messages_show_words_and_rounded_values(waiting, tmp_pa
         page = client.get(url, headers={"accept": "text/html"}).text
         assert "Price to ask 12.34 EUR" in page and "at most 5 %" in page and "12.340000000000002" not in page
         assert "current_price" not in page and "&lt;=" not in page and ('12.34"' in page) == (action == "edit")
-    title, text = message(policy, held, [found], "jo", False, Words.of(CONTRACT))
+    title, text = notification(policy, held, [found], "jo", False, Wording.of(CONTRACT))
     assert "P-1: price to ask 12.34 EUR" in text and "<=" not in text and title.startswith("1 decision")
 
 
@@ -309,9 +312,9 @@ def test_a_reason_of_before_is_shown_in_words(waiting) -> None:
     with ledger.write() as connection:
         old = f"asked, because this does not hold: {AUTO} and price < 50"
         connection.execute(sa.update(decisions).where(decisions.c.status == "pending").values(reason=old))
-    (found,) = [each for each in listed(ledger) if each.status == "pending"]
-    assert reason_of(found, Words.of(CONTRACT)).endswith(
+    (found,) = [each for each in list_decisions(ledger) if each.status == "pending"]
+    assert reason_of(found, Wording.of(CONTRACT)).endswith(
         "differs from the price today by at most 5 % and the price to ask is below 50.00 EUR"
     )
     other = replace(found, reason="round", proposed_at=NOW + timedelta(days=1))
-    assert reason_of(other, Words.of(CONTRACT)) == "round"
+    assert reason_of(other, Wording.of(CONTRACT)) == "round"

@@ -29,14 +29,14 @@ from d2c_mlops.data.manifest import read_manifest
 from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import Temporary, UsageError
-from d2c_mlops.forgetting.files import replace, scrub
+from d2c_mlops.forgetting.files import replace_file, scrub_content
 from d2c_mlops.forgetting.forget import forget
 from d2c_mlops.forgetting.person import Person
 from d2c_mlops.ledger.schema import decisions, feedback, forgettings, predictions, runs, versions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import processes
-from d2c_mlops.serving.batch.webhook_sink import Letter, Sent, _digest
-from d2c_mlops.serving.http.idempotency import Kept
+from d2c_mlops.serving.batch.webhook_sink import DeliveryLog, HookMessage, _digest
+from d2c_mlops.serving.http.idempotency import IdempotencyStore
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict.privacy import pseudonym
 from d2c_mlops.serving.rollout.promotion import promote
@@ -124,9 +124,9 @@ def plant(settings: Settings) -> dict[str, str]:
         and book.append(log_line("c", NEAR[2]))
     )
     book.close()
-    kept = Kept(store / "serving" / "clv" / "kept.db")
+    kept = IdempotencyStore(store / "serving" / "clv" / "kept.db")
     for name, keys in (("k1", (WHO, NEAR[0])), ("k2", (WHO,)), ("k3", (NEAR[0],)), (f"call-{MAIL}", (NEAR[0],))):
-        kept.keep(
+        kept.store_answer(
             "s",
             name,
             "d",
@@ -412,8 +412,8 @@ def test_hashed_fields_of_logs_and_sent_records_are_found(settings: Settings) ->
         connection.execute(insert(predictions), [prediction("p1", hashed), prediction("p2", masking_of(NEAR[0]))])
     ledger.close()
     (settings.store / "outbox").mkdir()
-    sent = Sent(settings.store / "outbox" / "x.db", "clv")
-    sent.note([Letter(i, f"{_digest([who])}-1", "d", {}) for i, who in enumerate((shown, NEAR[0]))], True)
+    sent = DeliveryLog(settings.store / "outbox" / "x.db", "clv")
+    sent.record([HookMessage(i, f"{_digest([who])}-1", "d", {}) for i, who in enumerate((shown, NEAR[0]))], True)
     sent.close()
     forget(shown.lower(), settings, erase=True, yes=True)
     assert ids(settings, predictions) == ["p2"]
@@ -440,12 +440,12 @@ def test_personal_texts_beside_the_identifier_go_with_it(settings: Settings) -> 
 def test_what_is_appended_to_a_log_meanwhile_stays(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text(f"one {WHO}\n")
-    made, count = scrub(log.name, log.read_bytes(), Person.of([WHO], b"k", erased=True))
+    made, count = scrub_content(log.name, log.read_bytes(), Person.of([WHO], b"k", erased=True))
     with log.open("a") as file:
-        replace(log, made)
+        replace_file(log, made)
         file.write("two\n")
         file.flush()
-        replace(log, made)
+        replace_file(log, made)
         file.write("three\n")
     assert (log.read_text(), count) == (f"one {'*' * len(WHO)}\ntwo\nthree\n", 1)
 
@@ -502,7 +502,7 @@ def test_a_number_counts_under_the_name_of_a_person_alone(name: str, value: Any,
     ],
 )
 def test_a_text_loses_whole_identifiers_alone(text: str, made: str) -> None:
-    assert Person.of(["12", "j@x.de", "Jürgen"], b"k", erased=True).text(text) == made
+    assert Person.of(["12", "j@x.de", "Jürgen"], b"k", erased=True).redact_text(text) == made
 
 
 def test_a_number_that_is_a_product_elsewhere_stays_there(settings: Settings) -> None:
@@ -531,7 +531,7 @@ def test_a_long_number_of_something_else_stays_in_json(settings: Settings) -> No
         "orders": [{"customer_id": 1000001}, {"customer_id": 7}],
     }
     made = {"product_id": "1000001", "sku": 1000001, "note": "by [erased]", "orders": [{"customer_id": 7}]}
-    assert person.without(record) == made
+    assert person.remove_from_json(record) == made
 
 
 def test_a_dataset_bounds_whose_identifier_it_is(settings: Settings) -> None:
@@ -548,7 +548,7 @@ def test_a_dataset_bounds_whose_identifier_it_is(settings: Settings) -> None:
 def test_a_run_that_is_going_holds_it_up(settings: Settings) -> None:
     plant(settings)
     ledger = Ledger.of(settings)
-    mine = {"host": processes.place(), "pid": os.getpid(), "pid_started": processes.started(os.getpid())}
+    mine = {"host": processes.host_identity(), "pid": os.getpid(), "pid_started": processes.process_start(os.getpid())}
     with ledger.write() as connection:
         connection.execute(insert(runs), run_row("going", settings, "running", **mine))
     before = tree(settings.store / "data")
@@ -561,7 +561,7 @@ def test_a_run_that_is_going_holds_it_up(settings: Settings) -> None:
 def test_a_log_that_a_service_writes_is_waited_for(settings: Settings) -> None:
     book = Logbook(settings.store / "serving" / "clv" / "log")
     assert book.append(log_line("a", WHO))
-    with pytest.raises(Temporary, match="writes a log"):
+    with pytest.raises(Temporary, match="is writing a log"):
         forget(WHO, settings, erase=True, yes=True, patience=0.1)
     book.close()
     assert forget(WHO, settings, erase=True, yes=True).changed and not holders(settings.store, WHO)
@@ -589,7 +589,7 @@ def counted(real):
             os.kill(os.getpid(), 9)
         return real(*args, **named)
     return call
-for module, name in ((d, "write_atomic"), (files, "write_atomic"), (d, "sweep"), (b, "compact"), (l, "clean"), (l, "scrub")):
+for module, name in ((d, "write_atomic"), (files, "write_atomic"), (d, "sweep"), (b, "compact"), (l, "vacuum"), (l, "scrub_ledger")):
     setattr(module, name, counted(getattr(module, name)))
 f.forget(sys.argv[2], load(Path.cwd()), also=[sys.argv[3]], erase=sys.argv[4] == "True", yes=True)
 """

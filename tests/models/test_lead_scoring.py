@@ -27,7 +27,7 @@ from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer, call_list, dr
 from d2c_mlops.models.lead_scoring.leakage_guard import clocks
 from d2c_mlops.models.lead_scoring.learning import Money, Recipe, learn, prepare
 from d2c_mlops.models.lead_scoring.wording import read_words, words_from_dict
-from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.predict.predictor import ServedModel
 
 AS_OF = date(2023, 11, 30)
 MONEY = Money(45, 5)
@@ -260,7 +260,7 @@ def test_online_batch_and_loaded_answers_are_identical(model: LeadScorer, tables
     asked = model.records(tables, AS_OF)
     contract = again.contract
     records = to_records(contract.input_fields, asked)
-    served = Served(again, "lead_scoring", 1, {}, records[0])
+    served = ServedModel(again, "lead_scoring", 1, {}, records[0])
     body = json.dumps({"records": records}).encode()
     online = json.loads(served.predict(body, "b", reasons=True).body)["predictions"]
     answered, reasons = model.predict_with_reasons(to_frame(contract.input_fields, records))

@@ -39,7 +39,7 @@ from d2c_mlops.models.segmentation.segmentation import Segmenter, calibration, r
 from d2c_mlops.models.segmentation.segments import renewed
 from d2c_mlops.models.segmentation.treatments import CATALOGUE, NOTHING, best, catalogue, effect, gain_of
 from d2c_mlops.registry.versions import load_version, new_model, register
-from d2c_mlops.serving.app.app import Served, create_app
+from d2c_mlops.serving.app.app import ServedModel, create_app
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.settings import Settings
 from support.local_client import LocalClient
@@ -245,7 +245,7 @@ def test_saved_it_is_json_and_answers_the_same(fitted: Segmenter, asked: pd.Data
 
 
 def test_the_service_answers_like_the_batch(fitted: Segmenter, asked: pd.DataFrame) -> None:
-    served = Served(fitted, "segmentation", 1, {}, {})
+    served = ServedModel(fitted, "segmentation", 1, {}, {})
     client = LocalClient(create_app(lambda: served))
     records = json.loads(json.dumps(to_records(fitted.contract.input_fields, asked)))
     online = client.post("/predict", json={"records": records}).json()["predictions"]
@@ -266,7 +266,7 @@ def test_a_registered_version_answers_alike_online_and_in_a_file(settings: Setti
     records.to_parquet(tmp_path / "asked.parquet")
     score(version, str(tmp_path / "asked.parquet"), str(tmp_path / "out.parquet"), settings, chunk=70)
     filed = pd.read_parquet(tmp_path / "out.parquet")
-    served = Served(load_version(version, settings), "segmentation", version.version, {}, {})
+    served = ServedModel(load_version(version, settings), "segmentation", version.version, {}, {})
     body = {"records": to_records(model.contract.input_fields, model.contract.check_inputs(records))}
     online = pd.DataFrame(LocalClient(create_app(lambda: served)).post("/predict", json=body).json()["predictions"])
     assert len(filed) == len(online) == 200 and len(set(filed["segment"])) > 1

@@ -24,12 +24,12 @@ from d2c_mlops.models.core.contract import Contract, contract_from_dict, contrac
 from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.models.core.model import Evaluation, Model, class_path
 from d2c_mlops.models.forecasting.forecasting import demand_contract
-from d2c_mlops.registry.clean_process import outside_its_interval
+from d2c_mlops.registry.clean_process import invalid_intervals
 from d2c_mlops.registry.evaluators import EvaluationTrial, Metric, evaluator_of
 from d2c_mlops.registry.evaluators.leads import LeadEvaluator
-from d2c_mlops.registry.figures import FigurePair, Measured
+from d2c_mlops.registry.figures import FigurePair, MeasuredModel
 from d2c_mlops.registry.gate import Clause, judge
-from d2c_mlops.registry.promotion_history import champion, history, live
+from d2c_mlops.registry.promotion_history import champion, history, live_version
 from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.promotions import revert_promotion as rollback
 from d2c_mlops.registry.versions import Version, find_version, new_model, register
@@ -241,15 +241,15 @@ def test_a_model_that_knows_what_came_from_elsewhere_is_refused(liars: Settings)
 @pytest.mark.parametrize("low, high, words", [(2.0, 1.0, "turned|above"), (1.5, 2.0, "lies outside")])
 def test_an_interval_that_misses_its_forecast_is_found(low: float, high: float, words: str) -> None:
     good = pd.DataFrame({"forecast": [1.0, 1.0], "lower_80": [0.0, 1.0], "upper_80": [2.0, 1.0]})
-    assert list(outside_its_interval(good)) == []
+    assert list(invalid_intervals(good)) == []
     bad = pd.DataFrame({"forecast": [1.0, 1.0], "lower_80": [0.0, low], "upper_80": [2.0, high]})
-    (text,) = outside_its_interval(bad)
-    assert re.search(words, text) and "1 of 2 answers" in text and "row 1" in text
+    (text,) = invalid_intervals(bad)
+    assert re.search(words, text) and "1 of 2 predictions" in text and "row 1" in text
 
 
 def test_figures_that_nobody_can_recompute_want_an_override(liars: Settings) -> None:
     train(liars, "unknown")
-    with pytest.raises(GateRefused, match=r"evaluate\(\)'s own and could not be recomputed.*Evaluator"):
+    with pytest.raises(GateRefused, match=r"evaluate\(\) and could not be recomputed.*Evaluator"):
         promote("unknown", liars)
     made, found = promote("unknown", liars, override=True, by="Jo", reason="read by hand")
     assert made.action == "override" and any("as evaluate() reports it" in clause.finding for clause in found)
@@ -347,7 +347,7 @@ def test_a_weekly_version_does_not_replace_a_daily_one(settings: Settings) -> No
     broken = {failure.where: failure.what for failure in caught.value.failures}
     assert "for days and are for weeks" in broken["contract"] and "2.0.0" in broken["contract"]
     assert "not compared" in broken["champion"] and "new major version" in broken["champion"]
-    assert live(Ledger.of(settings), "demand").version == 1
+    assert live_version(Ledger.of(settings), "demand").version == 1
 
 
 @pytest.mark.slow
@@ -437,8 +437,10 @@ def test_after_a_mistaken_promotion_the_daily_version_returns(settings: Settings
     with pytest.raises(GateRefused, match=r"`d2c rollback demand --to 1` first"):
         promote("demand", settings, number=again.version)
     back = rollback("demand", settings)
-    assert (back.version, back.previous) == (1, 2) and live(Ledger.of(settings), "demand").schema.frequency == "D"
-    found = clauses(again, live(Ledger.of(settings), "demand"), settings)
+    assert (back.version, back.previous) == (1, 2) and live_version(
+        Ledger.of(settings), "demand"
+    ).schema.frequency == "D"
+    found = clauses(again, live_version(Ledger.of(settings), "demand"), settings)
     assert found["contract"].holds and "on the same rows" in found["champion"].finding
 
 
@@ -526,8 +528,8 @@ def test_segments_are_measured_against_simple_rules(settings: Settings) -> None:
 
 def test_a_lead_without_a_score_counts_as_any_other() -> None:
     seen = pd.DataFrame({"came": [1.0, 0.0, 1.0, 0.0], "model": [0.9, 0.1, 0.8, 0.2], "baseline.prior_rate": 0.5})
-    measured = Measured(LeadEvaluator(), Metric("auc", lambda s, c: float(s[c].iloc[0])), seen)
-    assert measured.value == 0.9 and measured.baselines()["prior_rate"].other == 0.5
+    measured = MeasuredModel(LeadEvaluator(), Metric("auc", lambda s, c: float(s[c].iloc[0])), seen)
+    assert measured.value == 0.9 and measured.baselines()["prior_rate"].reference == 0.5
 
 
 # --- whose charter
@@ -541,7 +543,7 @@ def test_a_promotion_says_whose_charter_it_rests_on_and_how_to_answer(settings: 
         in found["charter"].finding
     )
     assert "[model:demand] charter.owner = …" in found["charter"].finding
-    assert found["break-even"].holds and "not judged" in found["break-even"].finding
+    assert found["break-even"].holds and "not checked" in found["break-even"].finding
 
 
 def test_a_refusal_says_whose_charter_it_rests_on(settings: Settings) -> None:

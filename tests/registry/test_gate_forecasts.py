@@ -18,7 +18,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, GateRefused
 from d2c_mlops.registry.evaluators import EvaluationTrial, evaluator_of
 from d2c_mlops.registry.evaluators.forecasts import ForecastEvaluator
-from d2c_mlops.registry.figures import Measured
+from d2c_mlops.registry.figures import MeasuredModel
 from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.versions import new_model, register
 from d2c_mlops.settings import load
@@ -139,11 +139,11 @@ def converted(
     return importlib.import_module(name)
 
 
-def observed(module: ModuleType, disguised: bool = False, spacing: int = 0) -> Measured:
+def observed(module: ModuleType, disguised: bool = False, spacing: int = 0) -> MeasuredModel:
     trial = EvaluationTrial(module.AheadModel, {}, {}, Tables({}), date(2024, 1, 1), spacing, disguised)
     found = evaluator_of(trial.contract)
     assert isinstance(found, ForecastEvaluator)
-    return Measured(found, found.metrics(trial.case, {})[0], found.observe(trial))
+    return MeasuredModel(found, found.metrics(trial.case, {})[0], found.observe(trial))
 
 
 MONTHS = ("def monthly(df):\n    df['day'] = pd.to_datetime(df['day'])\n    return df.set_index('day')['units'].asfreq('MS')\n",
@@ -156,7 +156,7 @@ def test_a_forecast_is_compared_with_the_periods_that_it_did_not_see(place: Path
     found = observed(converted(place, table, MONTHS[0] + FIT, MONTHS[1]))
     units = table["units"].to_numpy()
     for back in (18, 12, 6):
-        rows = found.answered[found.answered["cutoff"] == table["day"][60 - back - 1]].reset_index(drop=True)
+        rows = found.answered_rows[found.answered["cutoff"] == table["day"][60 - back - 1]].reset_index(drop=True)
         assert rows["period"].tolist() == table["day"][60 - back : 66 - back].tolist()
         assert rows["came"].tolist() == units[60 - back : 66 - back].tolist()
         known = units[: 60 - back]
@@ -164,7 +164,7 @@ def test_a_forecast_is_compared_with_the_periods_that_it_did_not_see(place: Path
         assert np.allclose(rows["model"], means), "a later period was seen"
         assert np.allclose(rows["baseline.last value"], known[-1])
         assert np.allclose(rows["baseline.same period of last year"], known[-12:-6])
-    assert all(pair.better for pair in found.baselines().values()) and len(found.answered) == 18
+    assert all(pair.better for pair in found.baselines().values()) and len(found.answered_rows) == 18
 
 
 WEEKS = "def weekly(df):\n    df['day'] = pd.to_datetime(df['day'])\n    return df.set_index('day')['units'].resample('W').sum()\n"
@@ -212,8 +212,8 @@ def slow_but(kinds: Iterable[str], *quick: str) -> list[Any]:
 def test_every_kind_of_series_is_held_back(kind: str, place: Path) -> None:
     table, steps, train, horizon, last = SERIES[kind]
     found = observed(converted(place, table, steps, train, horizon))
-    assert found.seen["period"].dropna().max() == last
-    assert len(found.answered) >= 2 * horizon and found.value < 0.1
+    assert found.observations["period"].dropna().max() == last
+    assert len(found.answered_rows) >= 2 * horizon and found.value < 0.1
     assert found.baselines()["last value"].better
     then = {"days": "weekday mean of 8 weeks", "logs": "same period of last year", "quar": "same period of last year"}
     assert then.get(kind[:4], "last value") in found.baselines()
@@ -233,7 +233,7 @@ def test_the_report_is_computed_again(place: Path) -> None:
     assert (
         own.name == report.metric
         and own.judged_as == "mae"
-        and own.score(found.repeated, "model") == pytest.approx(report.value, rel=1e-9)
+        and own.score(found.reported_rows, "model") == pytest.approx(report.value, rel=1e-9)
     )
 
 
@@ -243,8 +243,8 @@ def test_a_longer_forecast_is_compared_on_the_days_of_a_shorter_one(place: Path)
     long, short = (
         converted(place, table, MONTHS[0] + FIT + "#" * horizon + "\n", MONTHS[1], horizon) for horizon in (12, 6)
     )
-    pair = observed(long, spacing=6).beside(observed(short), "the shorter")
-    assert pair is not None and pair.value == pytest.approx(pair.other)
+    pair = observed(long, spacing=6).compared_with(observed(short), "the shorter")
+    assert pair is not None and pair.value == pytest.approx(pair.reference)
 
 
 @pytest.mark.slow
@@ -253,22 +253,22 @@ def test_weeks_and_days_have_no_row_in_common(place: Path) -> None:
     table = sales("2021-01-04", 7 * 80, "D", 84)
     daily = observed(converted(place, table, *days[1:4]))
     weekly = observed(converted(place, table, *weeks[1:4]))
-    assert daily.beside(weekly, "the other") is None
+    assert daily.compared_with(weekly, "the other") is None
 
 
 LIES = {
     "answers are shuffled": (
-        MONTHS[0] + FIT, MONTHS[1], "steady(self.estimator.predict(features))[::-1] if len(features) > 1 else 1.0", "to other steps than were asked for"),
+        MONTHS[0] + FIT, MONTHS[1], "steady(self.estimator.predict(features))[::-1] if len(features) > 1 else 1.0", "for other steps than requested"),
     "the training reads the file by itself": (
         MONTHS[0] + FIT, "fit = Season(pd.read_csv(data, parse_dates=['day']).set_index('day')['units'].asfreq('MS'), 12)", ANSWER,
         "so no period can be held back"),
     "a step beside the others reads the file": (
         MONTHS[0] + "def fit_it(series, data):\n    return Season(monthly(pd.read_csv(data)), 12)\n",
-        "df = load_sales(data)\n    series = monthly(df)\n    fit = fit_it(series, data)", ANSWER, r"train\(\) reads its data by itself"),
-    "a step learns from later periods": (
+        "df = load_sales(data)\n    series = monthly(df)\n    fit = fit_it(series, data)", ANSWER, r"train\(\) reads its data directly"),
+    "a step uses later periods": (
         MONTHS[0] + "def scaled(s):\n    return s / s.iloc[-1]\n" + FIT,
         "df = load_sales(data)\n    series = monthly(df)\n    series = scaled(series)\n    fit = fit_it(series)", ANSWER,
-        "learns from later periods"),
+        "uses later periods"),
     "it cannot be trained on less": (
         MONTHS[0] + "def fit_it(series):\n    assert len(series) == 60\n    return Season(series, 12)\n", MONTHS[1], ANSWER,
         "cannot be trained without the last 6 of its 60 periods"),
@@ -277,9 +277,7 @@ LIES = {
 
 @pytest.mark.parametrize(
     "lie",
-    slow_but(
-        LIES, "answers are shuffled", "a step beside the others reads the file", "a step learns from later periods"
-    ),
+    slow_but(LIES, "answers are shuffled", "a step beside the others reads the file", "a step uses later periods"),
 )
 def test_what_cannot_be_measured_is_named(lie: str, place: Path) -> None:
     steps, train, answer, words = LIES[lie]
@@ -309,7 +307,7 @@ def test_a_few_periods_are_too_few(place: Path) -> None:
     with pytest.raises(DataRefused, match="3 periods, too few"):
         observed(module)
     module = converted(place, sales("2023-01-01", 7, "MS", 12), MONTHS[0] + FIT.replace("12", "3"), MONTHS[1])
-    with pytest.raises(DataRefused, match="none are left without the last 6"):
+    with pytest.raises(DataRefused, match="too few to hold out the last 6"):
         observed(module)
 
 
@@ -336,7 +334,7 @@ charter.review = 2027-06-01
 EDITS = {
     "": ("", "", ""),
     "a written report": ("table.error, baselines", "0.01, baselines", "evaluate() reports mean_absolute_error_in_sample 0.0100"),
-    "shuffled answers": ("steady(self.estimator.predict(features))", "steady(self.estimator.predict(features))[::-1]", "to other steps than were asked for"),
+    "shuffled answers": ("steady(self.estimator.predict(features))", "steady(self.estimator.predict(features))[::-1]", "for other steps than requested"),
     "outcomes from elsewhere": (
         "steady(self.estimator.predict(features))",
         "pd.to_datetime(self.estimator.dates(features)).map(load_sales(data_folder=self.data).set_index('day')['units']).fillna(1.0).astype(float)",

@@ -57,10 +57,10 @@ def test_the_column_of_the_outcome_is_found(answers: Any, column: str, classes: 
         (
             PART["value"] * 2 + PART["spend"],
             INPUTS,
-            r"no column of load_orders\(\) holds what the training calls its answers",
+            r"no column of load_orders\(\) contains the target of the training",
         ),
-        (PART["status"], [*INPUTS, "status"], "the column status, is asked for as an input too"),
-        (None, INPUTS, "predicts nothing that comes true later"),
+        (PART["status"], [*INPUTS, "status"], "the column status, is also an input"),
+        (None, INPUTS, "learns from no outcome"),
         (pd.Series([0, 1] * 4 + [0], index=PART.index, name="churned"), INPUTS, r"\(churned\)"),
     ],
     ids=["made of two", "an input", "clusters", "from another table"],

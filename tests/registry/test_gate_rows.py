@@ -13,7 +13,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.registry.evaluators import EvaluationTrial, evaluator_of
 from d2c_mlops.registry.evaluators.converted import ConvertedEvaluator
-from d2c_mlops.registry.figures import Measured
+from d2c_mlops.registry.figures import MeasuredModel
 
 HEAD = """
 from datetime import date
@@ -135,12 +135,12 @@ def converted(
     return importlib.import_module(name)
 
 
-def observed(module: ModuleType, disguised: bool = False) -> Measured:
+def observed(module: ModuleType, disguised: bool = False) -> MeasuredModel:
     trial = EvaluationTrial(module.RowsModel, {}, {}, Tables({}), date(2024, 1, 1), 0, disguised)
     found = evaluator_of(trial.contract)
     assert isinstance(found, ConvertedEvaluator)
     metric = next(each for each in found.metrics(trial.case, {}) if each.name == module.RowsModel.charter.metric)
-    return Measured(found, metric, found.observe(trial))
+    return MeasuredModel(found, metric, found.observe(trial))
 
 
 QUICK = ("one array of all columns", "an outcome of another step")
@@ -151,8 +151,8 @@ QUICK = ("one array of all columns", "an outcome of another step")
 )
 def test_ready_made_features_are_held_back(kind: str, place: Path) -> None:
     found = observed(converted(place, PEOPLE, *KINDS[kind]))
-    assert len(found.answered) == 240 and found.answered["came"].sum() == PEOPLE["bought"].sum()
-    assert found.repeated is not None and len(found.repeated) == 50
+    assert len(found.answered_rows) == 240 and found.answered["came"].sum() == PEOPLE["bought"].sum()
+    assert found.reported_rows is not None and len(found.repeated) == 50
     assert 0.8 < found.value < 1 and found.baselines()["most frequent class"].better
 
 
@@ -163,13 +163,13 @@ DATED_TRAIN = f"df = read(data)\n    X, y = df[{LAGS}], df['units']\n    {END}"
 
 def test_later_rows_are_held_back_where_they_have_dates(place: Path) -> None:
     found = observed(converted(place, DAYS, DATED, DATED_TRAIN, LAGS, "mean_absolute_error"))
-    later = DAYS["units"].iloc[-len(found.answered) :]
-    assert 0.35 < len(found.answered) / len(DAYS) < 0.45 and sorted(found.answered["came"]) == sorted(later)
+    later = DAYS["units"].iloc[-len(found.answered_rows) :]
+    assert 0.35 < len(found.answered_rows) / len(DAYS) < 0.45 and sorted(found.answered["came"]) == sorted(later)
     pairs = found.baselines()
     assert {"mean", "nearest column, as it is", "last week", "weekday mean of 8 weeks", "last value"} == set(pairs)
-    first = found.answered.head(7)
-    before = DAYS["units"].iloc[-len(found.answered) - 7 : -len(found.answered)].to_numpy()
-    by_day = dict(zip(DAYS["units"].iloc[-len(found.answered) :].head(7), before, strict=True))
+    first = found.answered_rows.head(7)
+    before = DAYS["units"].iloc[-len(found.answered_rows) - 7 : -len(found.answered)].to_numpy()
+    by_day = dict(zip(DAYS["units"].iloc[-len(found.answered_rows) :].head(7), before, strict=True))
     assert all(by_day[row["came"]] == row["baseline.last week"] for _, row in first.iterrows())
 
 
@@ -179,7 +179,7 @@ def test_series_of_products_have_their_own_past(place: Path) -> None:
         [DAYS.assign(product="tea"), DAYS.assign(**{name: DAYS[name] * 5 for name in ["units", *LAGS]}, product="pot")]
     )
     found = observed(converted(place, both.sort_values("day"), DATED, DATED_TRAIN, LAGS, "mean_absolute_error"))
-    week = found.answered[["came", "baseline.last week"]]
+    week = found.answered_rows[["came", "baseline.last week"]]
     assert (np.abs(np.log(week["came"] / week["baseline.last week"])) < 1).all(), "a product met the other one's week"
 
 
@@ -189,7 +189,7 @@ def test_an_outcome_that_a_later_step_computes_is_found(place: Path) -> None:
              "def labelled(df):\n    df = df.assign(bought=(df['spend'].shift(-1) > df['spend']).astype(int))\n    return df.iloc[:-1]\n") + SPLIT + LOGIT  # fmt: skip
     train = "df = read(data)\n    df = labelled(df)\n    X, y = df[['visits', 'spend']], df['bought']\n    " + END
     found = observed(converted(place, PEOPLE[NAMES], steps, train, NAMES))
-    assert len(found.answered) == 239 and found.baselines()["most frequent class"].better
+    assert len(found.answered_rows) == 239 and found.baselines()["most frequent class"].better
 
 
 def test_in_another_world_rows_have_other_outcomes(place: Path) -> None:
@@ -206,5 +206,5 @@ def test_in_another_world_rows_have_other_outcomes(place: Path) -> None:
 def test_features_that_no_step_hands_out_are_named(place: Path) -> None:
     steps = "def fit_it(data):\n    df = pd.read_csv(data, dtype=float)\n    X, y = df[['visits', 'spend']], df['bought']\n    model = LogisticRegression().fit(X, y)\n    return model, X[-50:], y[-50:]\n"
     module = converted(place, PEOPLE, steps, "model, X_test, y_test = fit_it(data)", NAMES)
-    with pytest.raises(DataRefused, match="no step hands out its features row by row"):
+    with pytest.raises(DataRefused, match="no step returns the features of each row"):
         observed(module)

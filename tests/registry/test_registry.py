@@ -8,7 +8,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, GateRefused, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.gate import judge
-from d2c_mlops.registry.promotion_history import champion, former_champions, history, live
+from d2c_mlops.registry.promotion_history import champion, former_champions, history, live_version
 from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.promotions import revert_promotion as rollback
 from d2c_mlops.registry.versions import files_of, find_version, load_version, new_model, register
@@ -61,7 +61,7 @@ def test_worse_than_the_champion_is_refused_with_the_figures(settings: Settings)
         promote("mean_units", settings)
     (broken,) = caught.value.failures
     assert broken.where == "champion" and "worse" in broken.what and "champion (version 1)" in broken.what
-    assert live(Ledger.of(settings), "mean_units").version == 1
+    assert live_version(Ledger.of(settings), "mean_units").version == 1
 
 
 def test_a_champion_of_other_data_is_evaluated_on_the_data_of_the_version(settings: Settings) -> None:
@@ -95,7 +95,7 @@ def test_an_open_charter_is_refused_with_its_questions(settings: Settings, proje
 
 def test_an_override_says_who_and_why_and_is_recorded(settings: Settings) -> None:
     train(settings, scale=20.0)
-    with pytest.raises(UsageError, match="who and why"):
+    with pytest.raises(UsageError, match="requires a name and a reason"):
         promote("mean_units", settings, override=True, by="Jo")
     made, _ = promote("mean_units", settings, override=True, by="Jo", reason="supplier changed")
     assert (made.action, made.by, made.reason) == ("override", "Jo", "supplier changed")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution.execute import prepare
-from d2c_mlops.runs.execution.records import Run, close_row, find, open_row
+from d2c_mlops.runs.execution.execute import prepare_job
+from d2c_mlops.runs.execution.records import Run, close_row, find_run, open_row
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
 from support.scheduling import JOB, NOW
@@ -26,14 +26,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     errors: list[Exception] = []
 
     def fake(name: str, given: dict, settings: Settings, *, ledger: Ledger, mark: dict, **_: object) -> Run:
-        job = prepare(name, given, settings)
+        job = prepare_job(name, given, settings)
         open_row(ledger, {**job.row, **mark, "started_at": NOW})
         error = errors.pop(0) if errors else None
         ended = {"status": "failed", "exit_code": error.exit_code} if error else {"status": "succeeded", "exit_code": 0}
         close_row(ledger, job.id, {**ended, "ended_at": NOW, "recorded": dict(job.parameters)})
         if error:
             raise error
-        return find(ledger, job.id)
+        return find_run(ledger, job.id)
 
     monkeypatch.setattr("d2c_mlops.runs.schedule.schedule.run", fake)
     return errors

@@ -7,9 +7,9 @@ import pytest
 
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.versions import new_model
-from d2c_mlops.serving.app.app import Keeping
+from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.http.api_keys import Keyring
-from d2c_mlops.serving.http.idempotency import Kept
+from d2c_mlops.serving.http.idempotency import IdempotencyStore
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.settings import Settings
 from support.lead_service import asking
@@ -18,10 +18,10 @@ from support.rollouts import Service
 
 
 @pytest.fixture
-def keeping(tmp_path: Path) -> Iterator[Keeping]:
-    held = Keeping(
+def keeping(tmp_path: Path) -> Iterator[ServiceContext]:
+    held = ServiceContext(
         keyring=Keyring(tmp_path / "keys.json"), logbook=Logbook(tmp_path / "log", segment=2**16),
-        kept=Kept(tmp_path / "kept.db"),
+        kept=IdempotencyStore(tmp_path / "kept.db"),
     )  # fmt: skip
     yield held
     held.logbook.close()
@@ -29,7 +29,7 @@ def keeping(tmp_path: Path) -> Iterator[Keeping]:
 
 
 @pytest.fixture
-def client(keeping: Keeping) -> LocalClient:
+def client(keeping: ServiceContext) -> LocalClient:
     return asking(keeping)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from d2c_mlops.serving.http import uvicorn_protocol as wire
-from d2c_mlops.serving.http.messages import Answer, HttpRefused, Request, in_a_task
+from d2c_mlops.serving.http.messages import HttpAnswer, HttpRefused, Request, is_in_task
 from d2c_mlops.serving.local.server import free_port
 
 
@@ -56,7 +56,7 @@ class Shop:
             return
         if path == "/wait":
             token = ABOUT.set(body.decode())
-            await in_a_task()
+            await is_in_task()
             async with asyncio.timeout(5.0):
                 await asyncio.sleep(0.3)
             body = ABOUT.get().encode()
@@ -67,14 +67,16 @@ class Shop:
             headers = {"x_note": "1\r\nset-cookie: a=b"}
         elif path == "/close":
             headers = {"connection": "close"}
-        await request.reply(Answer(b"got " + body, **headers))
+        await request.reply(HttpAnswer(b"got " + body, **headers))
 
 
 @contextmanager
 def served(app: Any) -> Iterator[tuple[int, uvicorn.Server]]:
     """Serve an application with this protocol in a thread."""
     port = free_port()
-    config = uvicorn.Config(app, port=port, log_level="critical", lifespan="off", http=wire.Wire, access_log=False)
+    config = uvicorn.Config(
+        app, port=port, log_level="critical", lifespan="off", http=wire.FastHttpProtocol, access_log=False
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -9,7 +9,7 @@ from d2c_mlops.errors import DataRefused, Failure
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.serving.app.app import Keeping, Served, create_app
+from d2c_mlops.serving.app.app import ServedModel, ServiceContext, create_app
 from support.local_client import LocalClient
 
 ASK = {"lead_id": "L-1", "visits": 3}
@@ -50,12 +50,12 @@ class Lead(Model):
 Lead.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
 
 
-def asking(keeping: Keeping | None = None, **more: object) -> LocalClient:
-    served = Served(Lead(), "leads", 7, {}, ASK, **{"secret": b"s", **more})
+def asking(keeping: ServiceContext | None = None, **more: object) -> LocalClient:
+    served = ServedModel(Lead(), "leads", 7, {}, ASK, **{"secret": b"s", **more})
     return LocalClient(create_app(lambda: served, keeping), raise_server_exceptions=False)
 
 
-def logged(keeping: Keeping) -> list[dict]:
+def logged(keeping: ServiceContext) -> list[dict]:
     keeping.logbook.close()
     files = sorted(keeping.logbook.folder.glob("*.jsonl"))
     return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]

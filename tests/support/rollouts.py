@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.app.app import App, ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.log.files import Logbook
-from d2c_mlops.serving.rollout.state_file import Rollout, place, write
-from d2c_mlops.serving.rollout.watcher import Watcher
+from d2c_mlops.serving.rollout.state_file import Rollout, state_paths, write_state
+from d2c_mlops.serving.rollout.watcher import RolloutWatcher
 from d2c_mlops.settings import RolloutSettings
 from support.lead_service import Lead
 from support.local_client import LocalClient
@@ -35,22 +35,22 @@ class Service:
     def __init__(self, folder: Path, challenger: Lead | None = None) -> None:
         self.folder = folder
         sides = (Lead(), challenger or Keen())
-        self.versions = {n: Served(m, "leads", n, {}, {}, secret=b"s") for n, m in enumerate(sides, 1)}
+        self.versions = {n: ServedModel(m, "leads", n, {}, {}, secret=b"s") for n, m in enumerate(sides, 1)}
         self.loaded = [self.versions[1]]
-        self.keeping = Keeping(logbook=Logbook(folder / "log", segment=2**18))
+        self.keeping = ServiceContext(logbook=Logbook(folder / "log", segment=2**18))
         self.app: App = create_app(lambda: self.loaded[0], self.keeping)
         self.client = LocalClient(self.app, raise_server_exceptions=False)
         self.watcher = self.watch()
 
-    def watch(self, install: Callable[[Served], None] | None = None) -> Watcher:
-        file, folder = place("", str(self.folder), "leads")
+    def watch(self, install: Callable[[ServedModel], None] | None = None) -> RolloutWatcher:
+        file, folder = state_paths("", str(self.folder), "leads")
         made = install or (lambda served: self.loaded.__setitem__(0, served))
-        return Watcher(self.versions, 1, made, self.app.metrics, file, folder, self.keeping.logbook)
+        return RolloutWatcher(self.versions, 1, made, self.app.metrics, file, folder, self.keeping.logbook)
 
     def says(self, rollout: Rollout) -> None:
         assert self.watcher.file is not None
-        write(self.watcher.file, rollout)
-        self.watcher.look()
+        write_state(self.watcher.file, rollout)
+        self.watcher.check()
 
     def ask(self, *records: dict, path: str = "/predict", **more: object):
         return self.client.post(path, json={"records": list(records)}, **more)

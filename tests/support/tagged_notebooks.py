@@ -7,7 +7,7 @@ from typing import Any
 from d2c_mlops.errors import NotebookFailed
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import Run, latest
+from d2c_mlops.runs.execution.records import Run, latest_runs
 from d2c_mlops.settings import load
 
 
@@ -29,4 +29,4 @@ def ran(project: Path, *cells: str, given: dict[str, Any] | None = None, metadat
     try:
         return run("nb.ipynb", given or {}, held)
     except NotebookFailed:
-        return latest(Ledger.of(held))[0]
+        return latest_runs(Ledger.of(held))[0]

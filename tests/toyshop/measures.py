@@ -8,7 +8,7 @@ import pandas as pd
 
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.registry.evaluators import EvaluationTrial, Evaluator, Metric, answers_of
+from d2c_mlops.registry.evaluators import EvaluationTrial, Evaluator, Metric, predict_shuffled
 
 
 class UnitsEvaluator(Evaluator):
@@ -29,7 +29,7 @@ class UnitsEvaluator(Evaluator):
         lines = trial.tables.before(trial.as_of)["order_lines"]
         late = lines[lines["ordered_at"] >= pd.Timestamp(trial.as_of - timedelta(days=59), tz="UTC")].reset_index()
         records = pd.DataFrame({key: late["product_id"].unique(), day: pd.Timestamp(trial.as_of).as_unit("us")})
-        units = pd.Series(answers_of(model, records, model.contract.output_fields[1].name), index=records[key])
+        units = pd.Series(predict_shuffled(model, records, model.contract.output_fields[1].name), index=records[key])
         frame = pd.DataFrame(
             {"line": late.index, "product_id": late["product_id"], "came": late["quantity"].astype(float)}
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from d2c_mlops.convert.run.folder_copies import files_below
+from d2c_mlops.convert.run.folder_copies import LeftOut, files_below
 
 _COPY = re.compile(r"(?:[ _-]?\(\d+\)|[ _-]copy(?: \d+)?|[_-]\d)$", re.IGNORECASE)
 _LEAST_PART = 5  # letters and digits that two names must share
@@ -26,16 +26,18 @@ class DataFiles:
 
     folders: Sequence[Path]  # searched in this order; the first is the copy that the notebook runs in
     original: Path | None = None  # where relative paths of the original started
+    left_out: list[LeftOut] = field(default_factory=list, repr=False)  # files and folders that are not searched
     _listed: dict[Path, list[Path]] = field(default_factory=dict, repr=False)
 
     def files(self, folder: Path) -> list[Path]:
         """List a folder once."""
         if folder not in self._listed:
-            self._listed[folder] = list(files_below(folder))
+            self._listed[folder] = list(files_below(folder, left_out=self.left_out))
         return self._listed[folder]
 
     def forget(self) -> None:
         """Look again: files were added."""
+        self.left_out.clear()
         self._listed.clear()
 
     def find(self, wanted: str, columns: Iterable[str] = (), results: Iterable[str] = ()) -> tuple[Path, str] | None:

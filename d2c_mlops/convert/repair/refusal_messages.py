@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from d2c_mlops.convert.api_changes.change import live_changes
@@ -40,14 +39,17 @@ def absent(
 
 
 def failed(
-    failure: CellFailure, cell: int, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None = None
+    failure: CellFailure, cell: int, left_out: str, fetched: Sequence[Mapping[str, Any]] | None = None
 ) -> Refusal:
-    """Return the refusal of a failing cell without a matching fix; `fetched` is None if no download was requested."""
+    """Return the refusal of a failing cell without a matching fix.
+
+    `left_out` describes the files that were not copied or searched; `fetched` is None if no download was requested.
+    """
     text = failure.message.splitlines()[0][:300] if failure.message else ""
-    return Refusal(cell, f"{failure.kind}: {text}", _advice(failure, too_large, fetched), failure.kind)
+    return Refusal(cell, f"{failure.kind}: {text}", _advice(failure, left_out, fetched), failure.kind)
 
 
-def _advice(failure: CellFailure, too_large: Sequence[Path], fetched: Sequence[Mapping[str, Any]] | None) -> str:
+def _advice(failure: CellFailure, left_out: str, fetched: Sequence[Mapping[str, Any]] | None) -> str:
     """Return what a person can do about a failure without a matching fix."""
     if wants_network(failure):
         return downloads.advice(fetched)
@@ -57,8 +59,8 @@ def _advice(failure: CellFailure, too_large: Sequence[Path], fetched: Sequence[M
                 f"a local module reads {beside[1]} beside its own file, but only modules are copied: pass it the "
                 "folder as an argument, or read the file from the working folder"
             )
-        large = ", ".join(one.name for one in too_large)
-        return f"these files are too large to copy: {large}" if large else "pass the folder of its data: --data FOLDER"
+        advice = "pass the folder of its data: --data FOLDER"
+        return f"these files were not copied: {left_out}. If one of them is missing, {advice}" if left_out else advice
     gone = re.search(r"\b(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", failure.message)
     for change in live_changes() if gone else ():
         if gone and change.argument == gone[2] and change.path.rpartition(".")[2] == gone[1]:

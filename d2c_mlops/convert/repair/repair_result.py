@@ -8,6 +8,7 @@ from typing import Any
 
 from d2c_mlops.convert.repair.downloads import Fetched
 from d2c_mlops.convert.repair.fix_registry import AppliedFix
+from d2c_mlops.convert.run.folder_copies import LeftOut
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class RepairResult:
     seconds: float = 0.0
     runs: int = 0
     fetched: tuple[Fetched, ...] = ()  # addresses that were to be downloaded before the runs
+    left_out: tuple[LeftOut, ...] = ()  # files of the notebook's folder that were not copied
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
@@ -55,6 +57,7 @@ class RepairResult:
             "seconds": round(self.seconds, 2),
             "runs": self.runs,
             "fetched": [download.to_dict() for download in self.fetched],
+            "left_out": [{"path": str(omitted.path), "why": omitted.why} for omitted in self.left_out],
         }
 
 

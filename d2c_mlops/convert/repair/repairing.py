@@ -29,7 +29,7 @@ from d2c_mlops.convert.repair.packages import install as install_packages
 from d2c_mlops.convert.repair.refusal_messages import absent, failed
 from d2c_mlops.convert.repair.repair_result import Refusal, RepairRefused, RepairResult
 from d2c_mlops.convert.run.containers import PREFIX
-from d2c_mlops.convert.run.folder_copies import Workplace, copy_folder
+from d2c_mlops.convert.run.folder_copies import LeftOut, Workplace, copy_folder, summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
 from d2c_mlops.convert.run.session import CellRun, Session
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
@@ -104,6 +104,7 @@ class NotebookRepair:
         self.original = self.notebook
         self.order = list(range(len(self.notebook.cells)))
         self.seen: set[int] = set()
+        self.left_out: list[LeftOut] = []
         self.place = workplace(self.work)
         self.folder = self.place.pristine
 
@@ -138,6 +139,7 @@ class NotebookRepair:
             self.seconds,
             self.runs,
             tuple(self.fetched),
+            tuple(self.left_out),
         )
         self.work.mkdir(parents=True, exist_ok=True)
         (self.work / "revived.json").write_text(json.dumps(made.to_dict(), indent=1), encoding="utf-8")
@@ -152,11 +154,13 @@ class NotebookRepair:
             raise RepairRefused(Refusal(None, "the notebook has no code cells", "choose a notebook with code"))
 
     def prepare(self) -> None:
-        """Copy the folder; the files left out for their size are named if a cell wants them."""
+        """Copy the folder; what is left out is reported, and named again if a cell fails because a file is missing."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         source = self.original.path.resolve().parent
-        self.too_large = copy_folder(source, self.folder)
+        self.left_out = copy_folder(source, self.folder)
+        if self.left_out:
+            self.progress(f"not copied from {source}: {summary(self.left_out, source)}")
         for name in self.index:
             (self.folder / f"{name}.py").unlink(missing_ok=True)
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -424,6 +428,10 @@ class NotebookRepair:
         fix = Fix(offer.id, "", "", offer.proposal.reason)
         return self.accept([(fix, offer.proposal)])
 
+    def _left_out_text(self) -> str:
+        """Return what was neither copied nor searched, in one line."""
+        return summary([*self.left_out, *self.data_files.left_out], self.original.path.resolve().parent)
+
     def refuse(self, failure: CellFailure) -> None:
         """Say which cell fails, why, and what a person can do about it."""
         module = missing_module(failure)
@@ -433,7 +441,7 @@ class NotebookRepair:
             raise RepairRefused(absent(failure, self.at(failure.cell), module, self.missing, self.tried, image))
         here = [download for download in self.fetched if download.cell == self.at(failure.cell) + 1] or self.fetched
         told = [each.to_dict() for each in here] if self.fetch else None
-        raise RepairRefused(failed(failure, self.at(failure.cell), self.too_large, told))
+        raise RepairRefused(failed(failure, self.at(failure.cell), self._left_out_text(), told))
 
 
 def _compatible(offers: Sequence[Proposal]) -> list[Proposal]:

@@ -4,57 +4,110 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 _LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "mlruns", "venv", "env"})
 
 
-def files_below(folder: Path, limit: int = 5000) -> Iterator[Path]:
-    """Yield regular files below a folder, nearest first; hidden folders, environments and links that lead out are left out."""
-    todo, seen = [folder], 0
+MOST_FILES = 5_000  # of a folder that somebody else filled
+MOST_LEVELS = 6  # of folders below it
+NAMED = 5  # files left out that a message names
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder that is not listed or copied, and why."""
+
+    path: Path
+    why: str
+
+
+def files_below(
+    folder: Path,
+    *,
+    most: int | None = MOST_FILES,
+    levels: int | None = MOST_LEVELS,
+    left_out: list[LeftOut] | None = None,
+) -> Iterator[Path]:
+    """Yield regular files below a folder, nearest first; `most` and `levels` are limits, None for no limit.
+
+    Hidden folders and environments are skipped. Whatever else is skipped is appended to `left_out`.
+    """
+    omitted: list[LeftOut] = [] if left_out is None else left_out
+    todo, count, top = [folder], 0, folder.resolve()
     while todo:
-        here = todo.pop(0)
+        directory = todo.pop(0)
         try:
-            entries = sorted(here.iterdir())
-        except OSError:
+            entries = sorted(directory.iterdir())
+        except OSError as err:
+            omitted.append(LeftOut(directory, f"cannot be read ({err.strerror})"))
             continue
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _LEFT_OUT:
                 continue
-            if entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve()):
-                continue
-            if entry.is_dir() and not entry.is_symlink() and len(entry.relative_to(folder).parts) < 6:
-                todo.append(entry)
+            if entry.is_symlink() and not entry.resolve().is_relative_to(top):
+                omitted.append(LeftOut(entry, "a link to a place outside the folder"))
+            elif entry.is_dir() and entry.is_symlink():
+                omitted.append(LeftOut(entry, "a link to a folder"))
+            elif entry.is_dir():
+                if levels is not None and len(entry.relative_to(folder).parts) >= levels:
+                    omitted.append(LeftOut(entry, f"deeper than {levels} folders"))
+                else:
+                    todo.append(entry)
             elif entry.is_file():
-                seen += 1
-                yield entry
-                if seen >= limit:
+                if count == most:
+                    omitted.append(LeftOut(entry, f"this file and all after it: the limit is {most:,} files"))
                     return
+                count += 1
+                yield entry
+            else:
+                omitted.append(LeftOut(entry, "not a regular file"))
 
 
-def copy_folder(source: Path, target: Path, *, largest: int = 1 << 30, total: int = 4 << 30) -> list[Path]:
-    """Copy what a notebook may need from its folder; return the files left out for their size. Other notebooks stay behind."""
-    left: list[Path] = []
-    for file in files_below(source):
+def copy_folder(
+    source: Path,
+    target: Path,
+    *,
+    largest: int = 1 << 30,
+    total: int = 4 << 30,
+    most: int | None = MOST_FILES,
+    levels: int | None = MOST_LEVELS,
+) -> list[LeftOut]:
+    """Copy what a notebook may need from its folder; return what is left out. Other notebooks stay behind.
+
+    `largest` is the limit of a file and `total` that of all files, in bytes; `most` and `levels` as in `files_below`.
+    """
+    left_out: list[LeftOut] = []
+    for file in files_below(source, most=most, levels=levels, left_out=left_out):
         size = file.stat().st_size
         if file.suffix == ".ipynb" or file.resolve().is_relative_to(target.resolve()):
             continue
         if size > largest or size > total:
-            left.append(file)
+            left_out.append(LeftOut(file, f"too large ({size / (1 << 20):,.0f} MB)"))
             continue
         total -= size
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)
-    return left
+    return left_out
+
+
+def summary(left_out: Sequence[LeftOut], folder: Path) -> str:
+    """Return what is left out of a folder in one line: the first NAMED paths with their reasons, and the number of the others."""
+    texts = [
+        f"{omitted.path.relative_to(folder) if omitted.path.is_relative_to(folder) else omitted.path}: {omitted.why}"
+        for omitted in left_out[:NAMED]
+    ]
+    others = len(left_out) - NAMED
+    return "; ".join(texts) + (f"; and {others} more" if others > 0 else "")
 
 
 def clone_folder(source: Path, target: Path, *, linked: int = 64 << 20) -> None:
     """Copy a copied folder for one run; large files become hard links to our own copy, never to the original."""
     target.mkdir(parents=True, exist_ok=True)
-    for file in files_below(source):
+    for file in files_below(source, most=None, levels=None):
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         if file.stat().st_size > linked:

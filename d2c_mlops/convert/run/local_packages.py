@@ -6,12 +6,12 @@ import ast
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from d2c_mlops.convert.run.folder_copies import copy_folder
+from d2c_mlops.convert.run.folder_copies import copy_folder, summary
 from d2c_mlops.convert.run.isolated_run import PACKAGE_ROOT
 from d2c_mlops.convert.source.environment import DISTRIBUTIONS, TO_INSTALL
 from d2c_mlops.convert.source.notebook import Notebook
@@ -182,15 +182,27 @@ def decide(
     return {name: path for name, path in found.items() if name not in index}
 
 
-def lay_out(found: Collection[Local], folder: Path) -> list[str]:
-    """Copy modules into a folder from which they can be imported; what was there is gone. Returns their names."""
+def lay_out(found: Collection[Local], folder: Path, progress: Callable[[str], None] = lambda text: None) -> list[str]:
+    """Copy modules into a folder from which they can be imported, and return their names; earlier contents are removed.
+
+    Files that are not copied are reported to `progress`. Raises DataRefused where a Python file is among them.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for file in found:
         if file.place.is_file():
             shutil.copyfile(file.place, folder / file.place.name)
         else:
-            copy_folder(file.place, folder / file.name, total=LARGEST_PACKAGE)
+            left_out = copy_folder(file.place, folder / file.name, total=LARGEST_PACKAGE, most=None, levels=None)
+            if code := [omitted for omitted in left_out if omitted.path.suffix == ".py" or omitted.path.is_dir()]:
+                raise DataRefused(
+                    f"the local package {file.name} cannot be copied whole",
+                    where=str(file.place),
+                    failures=[Failure(omitted.why, str(omitted.path)) for omitted in code],
+                    next=f"make it smaller than {LARGEST_PACKAGE >> 20} MB, and replace links to other folders by copies",
+                )
+            if left_out:
+                progress(f"not copied from {file.place}: {summary(left_out, file.place)}")
     return sorted(path.name for path in found)
 
 

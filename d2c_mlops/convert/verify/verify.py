@@ -18,7 +18,7 @@ import numpy as np
 from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.repair.saving import save
 from d2c_mlops.convert.run.capture import IN_MEMORY
-from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder
+from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder, summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
 from d2c_mlops.convert.run.session import CellRun, Session
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
@@ -87,16 +87,16 @@ def verify(
     packages = [each for name in ("local", "packages") if (each := work / name).is_dir()]
     with TemporaryDirectory(prefix="d2c-verify-") as name:
         place = Path(name)
-        copy_folder(repair.notebook.parent, place / "files")
+        copy_folder(repair.notebook.parent, place / "files", most=None, levels=None)
         (place / "files").mkdir(exist_ok=True)
         original, converted = read_notebook(repair.notebook), read_notebook(written.notebook)
         after = {max(e["original"]): sorted({n for o in wanted if max(o["original"]) == max(e["original"]) for n in o["names"]})
                  for e in wanted}  # fmt: skip
         mine = {entry["converted"]: list(entry["names"]) for entry in wanted}
-        shop = project_copy(written, place / "shop")
         runner = Runner(place, limits, packages)
         count = 3
         try:
+            shop = project_copy(written, place / "shop")
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 first, second = (pool.submit(runner.run, original, after, label) for label in ("first", "second"))
                 third = pool.submit(
@@ -117,20 +117,23 @@ def verify(
 def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
     """Copy what a conversion runs with: its package, settings and data; return the folder in which `d2c run` runs it.
 
-    None where the conversion stands in no project.
+    None where the conversion stands in no project. Raises Incomparable where a file cannot be copied.
     """
     module = getattr(written, "module_file", None)
     if module is None:
         return None
     root = Path(module).parents[2]
     notebook = Path(written.notebook)
-    copy_folder(root / Path(module).parents[1].name, target / Path(module).parents[1].name)
+    package = Path(module).parents[1].name
+    left_out = copy_folder(root / package, target / package, most=None, levels=None)
     for name in ("settings.ini", "pyproject.toml"):
         if (root / name).is_file():
             shutil.copyfile(root / name, target / name)
     for data in _data_folders(written):
         if not data.is_absolute() and (root / data).is_dir() and data != Path():
-            copy_folder(root / data, target / data)
+            left_out += copy_folder(root / data, target / data, most=None, levels=None)
+    if left_out:
+        raise Incomparable(f"the project cannot be copied for the comparison: {summary(left_out, root)}")
     here = target / notebook.parent.relative_to(root)
     here.mkdir(parents=True, exist_ok=True)
     return here

@@ -1,4 +1,4 @@
-"""How the gate measures a model: fitted at past cutoffs, asked for what came after them, compared with what came."""
+"""Evaluators: fit a model at past cutoffs, predict the following periods, and compare with the actual outcomes."""
 
 from __future__ import annotations
 
@@ -25,48 +25,52 @@ from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.core.model import Model, build
 
 GROUP = "d2c_mlops.evaluators"  # entry points of evaluators that other packages bring
-CAME, MODEL, BASELINE = "came", "model", "baseline."  # columns of an observation; baselines carry their name behind
-REPORTED = "reported"  # column: true in rows that only repeat what evaluate() reports, and judge nothing else
-FACTOR = 3  # by which a disguised world sells more
+ACTUAL, MODEL, BASELINE = (
+    "came",
+    "model",
+    "baseline.",
+)  # columns of an observation; a baseline's name follows its prefix
+REPORTED = (
+    "reported"  # column: true in rows that only recompute the report of evaluate(), and are not used for decisions
+)
+FACTOR = 3  # by which sales are multiplied in disguised data
 T = TypeVar("T")
 Score = Callable[[pd.DataFrame, str], float]  # observations, column of answers
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that is computed from observations."""
+    """A metric that is computed from observations."""
 
     name: str
     score: Score
     lower_is_better: bool = True
     unit: str = ""  # of money or a count, in which it is compared; "" = compared as a share
     parameters: tuple[str, ...] = ()  # charter fields that it is computed with
-    judged_as: str = ""  # metric that judges versions instead; then evaluate()'s report alone is checked by this one
+    judged_as: str = ""  # metric that is used for decisions instead; then this one only checks the report of evaluate()
 
 
 @dataclass(frozen=True)
 class EvaluationTrial:
-    """A model class with a version's parameters, and the data and the day on which it is measured."""
+    """A model class with a version's parameters, and the data and the day of its measurement."""
 
     cls: type[Model]
     params: Mapping[str, Any]
     charter: Mapping[str, Any]
     tables: Tables
     as_of: date
-    spacing: int = 0  # periods between cutoffs, so that another model is asked on the same days; 0 = one horizon
-    disguised: bool = (
-        False  # whether the data are those of another world (Evaluator.disguise); the last cutoff is enough
-    )
+    spacing: int = 0  # periods between cutoffs, so that two models are measured on the same days; 0 = one horizon
+    disguised: bool = False  # whether the data are changed (Evaluator.disguise); the last cutoff is enough
 
     def fitted(self, cutoff: date) -> Model:
-        """Return a new model, fitted on what was known at the end of `cutoff`; it never sees a later row."""
+        """Return a new model, fitted on rows up to the end of `cutoff`."""
         model = build(self.cls, self.params)
         if self.charter:
             model.charter = self.case  # type: ignore[misc]
         return model.fit(self.tables.before(cutoff), cutoff)
 
     def cutoffs(self, usual: int) -> int:
-        """Return the number of past cutoffs, the last of which is enough for a disguised world."""
+        """Return the number of past cutoffs; for disguised data the last one is enough."""
         return 1 if self.disguised else usual
 
     @property
@@ -81,110 +85,110 @@ class EvaluationTrial:
 
 
 class Evaluator(ABC):
-    """Measures one kind of model. Subclasses in `d2c_mlops.evaluators`, in [d2c] packages or by entry point are found."""
+    """Measures one kind of model. Subclasses in this package, in [d2c] packages and from entry points are discovered."""
 
     name: ClassVar[str]
-    row: ClassVar[tuple[str, ...]]  # columns that tell one observation from another
-    world: ClassVar[str] = "other outcomes"  # of `disguise`, in words
-    general: ClassVar[bool] = False  # whether evaluators of packages come before this one
-    own_files: ClassVar[bool] = False  # whether the models read files by themselves instead of a dataset
+    row: ClassVar[tuple[str, ...]]  # columns that identify an observation
+    world: ClassVar[str] = "other outcomes"  # description of what `disguise` changes
+    general: ClassVar[bool] = False  # whether evaluators of packages take precedence over this one
+    own_files: ClassVar[bool] = False  # whether the models read their own files instead of a dataset
 
     @abstractmethod
     def knows(self, contract: Contract) -> bool:
-        """Return whether models of this contract are measured here."""
+        """Return whether this evaluator measures models with this contract."""
 
     @abstractmethod
     def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
-        """Return one row per question at a past cutoff: `row`, came, model (NaN = no answer), baseline.NAME (NaN = none)."""
+        """Return one row per prediction at a past cutoff: `row`, came (the actual outcome), model (NaN = no prediction), baseline.NAME (NaN = none)."""
 
     @abstractmethod
     def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
-        """Return the figures that are computed from observations, the usual one first."""
+        """Return the metrics that are computed from observations, the default first."""
 
     def disguise(self, tables: Tables) -> Tables:
-        """Return the tables of another world in which a model that learns only from tables is as good; the same = none."""
+        """Return changed tables on which a model that learns only from tables is as good; the same tables = no such test."""
         return tables
 
     def population(self, params: Mapping[str, Any]) -> str:
-        """Return what one key stands for under these parameters, such as `series by category`."""
+        """Return what a key identifies with these parameters, such as `series by category`."""
         return self.row[-1]
 
     def horizon(self, contract: Contract) -> int:
-        """Return the periods that models of this contract answer; 0 where nothing limits them."""
+        """Return the number of periods that models with this contract predict; 0 = no limit."""
         return contract.horizon
 
 
-def multiplied(tables: Tables, names: Sequence[str], factor: int, but: Sequence[str] = ()) -> Tables:
-    """Return tables in which all numbers of some of them are multiplied, but those of some columns."""
+def multiply_numbers(tables: Tables, names: Sequence[str], factor: int, but: Sequence[str] = ()) -> Tables:
+    """Return tables in which the numbers of some tables are multiplied, except those of some columns."""
     frames = dict(tables)
     for name in set(names) & set(frames):
         frame = frames[name]
-        numbers = [each for each in frame.select_dtypes("number").columns if each not in but]
-        frames[name] = frame.assign(**{each: frame[each] * factor for each in numbers})
+        numbers = [column for column in frame.select_dtypes("number").columns if column not in but]
+        frames[name] = frame.assign(**{column: frame[column] * factor for column in numbers})
     return Tables(frames, tables.zone)
 
 
-def apart(function: Callable[[], T]) -> T:
-    """Return what a function gives in a process of its own, so that nothing a model keeps outlives it; errors as DataRefused."""
+def in_own_process(function: Callable[[], T]) -> T:
+    """Return the result of a function that runs in its own process, so that a model leaves no state. Raises DataRefused for its errors."""
     if "fork" not in multiprocessing.get_all_start_methods():
         return function()
     context = multiprocessing.get_context("fork")
     source, sink = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sink, function))
+    process = context.Process(target=_send_result, args=(sink, function))
     process.start()
     sink.close()
     try:
-        done, found = source.recv()
+        success, result = source.recv()
     except EOFError:
-        done, found = False, "its process ended without a result"
+        success, result = False, "its process ended without a result"
     process.join()
-    if not done:
-        raise DataRefused(str(found).strip())
-    return found  # type: ignore[no-any-return]
+    if not success:
+        raise DataRefused(str(result).strip())
+    return result  # type: ignore[no-any-return]
 
 
-def _send(sink: Connection, function: Callable[[], Any]) -> None:
+def _send_result(sink: Connection, function: Callable[[], Any]) -> None:
     try:
         sink.send((True, function()))
     except (Exception, SystemExit) as err:
         sink.send((False, str(err) if isinstance(err, D2CError) else f"{type(err).__name__}: {err}"))
 
 
-def answers_of(model: Model, records: pd.DataFrame, answer: str) -> np.ndarray[Any, Any]:
-    """Return the answers to records, asked in another order than theirs, as a caller pairs them: by position."""
+def predict_shuffled(model: Model, records: pd.DataFrame, answer: str) -> np.ndarray[Any, Any]:
+    """Return the predictions for records, by position; the model gets them in a random order."""
     order = np.random.default_rng(0).permutation(len(records))
-    asked = model.contract.check_inputs(records.iloc[order].reset_index(drop=True))
-    found = model.predict(asked.copy())
-    if len(found) != len(asked):
-        raise DataRefused(f"predict gave {len(found)} answers to {len(asked)} records")
+    inputs = model.contract.check_inputs(records.iloc[order].reset_index(drop=True))
+    predictions = model.predict(inputs.copy())
+    if len(predictions) != len(inputs):
+        raise DataRefused(f"predict() returned {len(predictions)} predictions for {len(inputs)} records")
     values = np.full(len(records), np.nan)
-    values[order] = model.contract.check_outputs(found)[answer].to_numpy(dtype=float, na_value=np.nan)
+    values[order] = model.contract.check_outputs(predictions)[answer].to_numpy(dtype=float, na_value=np.nan)
     return values
 
 
 def evaluator_of(contract: Contract, packages: Sequence[str] = ()) -> Evaluator | None:
-    """Return the evaluator of a kind of model: the toolkit's, else that of a package; None where nobody knows it."""
-    known = [found for found in _evaluators(packages) if found.knows(contract)]
-    return min(known, key=lambda found: found.general, default=None)
+    """Return the evaluator for a contract: the toolkit's, else a package's; None if there is none."""
+    candidates = [evaluator for evaluator in _evaluators(packages) if evaluator.knows(contract)]
+    return min(candidates, key=lambda evaluator: evaluator.general, default=None)
 
 
 def _evaluators(packages: Sequence[str]) -> Iterator[Evaluator]:
-    for module in sorted(each.name for each in pkgutil.iter_modules(__path__)):
-        yield from _classes(importlib.import_module(f"{__name__}.{module}"))
+    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
+        yield from _evaluators_in(importlib.import_module(f"{__name__}.{module}"))
     for point in entry_points(group=GROUP):
         yield point.load()()
     for package in packages:
         root = importlib.import_module(package)
-        yield from _classes(root)
-        for found in pkgutil.walk_packages(getattr(root, "__path__", []), f"{package}."):
-            yield from _classes(importlib.import_module(found.name))
+        yield from _evaluators_in(root)
+        for info in pkgutil.walk_packages(getattr(root, "__path__", []), f"{package}."):
+            yield from _evaluators_in(importlib.import_module(info.name))
 
 
-def _classes(module: Any) -> Iterator[Evaluator]:
-    for found in vars(module).values():
-        own = isinstance(found, type) and issubclass(found, Evaluator) and found.__module__ == module.__name__
-        if own and not inspect.isabstract(found):
-            yield found()
+def _evaluators_in(module: Any) -> Iterator[Evaluator]:
+    for value in vars(module).values():
+        is_evaluator = isinstance(value, type) and issubclass(value, Evaluator) and value.__module__ == module.__name__
+        if is_evaluator and not inspect.isabstract(value):
+            yield value()
 
 
 def __getattr__(name: str) -> Any:

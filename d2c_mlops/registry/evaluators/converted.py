@@ -1,4 +1,4 @@
-"""Converted notebooks, measured on records that the gate held back from their training."""
+"""Evaluator of converted notebooks: measures them on holdout records."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ from d2c_mlops.errors import D2CError, DataRefused
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.registry.evaluators import BASELINE, CAME, MODEL, REPORTED, EvaluationTrial, Evaluator, Metric, apart
+from d2c_mlops.registry.evaluators import (
+    ACTUAL,
+    BASELINE,
+    MODEL,
+    REPORTED,
+    EvaluationTrial,
+    Evaluator,
+    Metric,
+    in_own_process,
+)
 from d2c_mlops.registry.evaluators.forecasts import is_forecast
-from d2c_mlops.registry.evaluators.outcomes import Outcome, in_form, outcome_of
-from d2c_mlops.registry.evaluators.rows import PreparedRows, rows_in
-from d2c_mlops.registry.evaluators.series import by_series
+from d2c_mlops.registry.evaluators.outcomes import Outcome, outcome_of, transformed
+from d2c_mlops.registry.evaluators.rows import PreparedRows, prepared_rows_of
+from d2c_mlops.registry.evaluators.series import naive_forecasts_by_series
 from d2c_mlops.registry.evaluators.steps import Steps, dates_of, functions_called
 
 SUFFIX = "_on_training_data"  # of a metric that a notebook without held-out rows reports
@@ -35,7 +44,7 @@ NEXT = "write an Evaluator in a package of [d2c] packages"
 
 
 class ConvertedEvaluator(Evaluator):
-    """Classes and numbers that a converted notebook predicts of raw records."""
+    """Classes and numbers that a converted notebook predicts for raw records."""
 
     name = "converted notebook"
     row = ("record",)
@@ -50,33 +59,33 @@ class ConvertedEvaluator(Evaluator):
 
     def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
         plain = charter.metric.removesuffix(SUFFIX)
-        known = [
-            Metric("accuracy", _of(sk.accuracy_score), False),
-            Metric("r2", _of(sk.r2_score), False),
-            Metric("mean_absolute_error", _of(sk.mean_absolute_error)),
-            Metric("mean_squared_error", _of(sk.mean_squared_error)),
-            Metric("roc_auc", _of(sk.roc_auc_score), False),
+        figures = [
+            Metric("accuracy", _score_with(sk.accuracy_score), False),
+            Metric("r2", _score_with(sk.r2_score), False),
+            Metric("mean_absolute_error", _score_with(sk.mean_absolute_error)),
+            Metric("mean_squared_error", _score_with(sk.mean_squared_error)),
+            Metric("roc_auc", _score_with(sk.roc_auc_score), False),
         ]
-        known += [replace(metric, name=metric.name + SUFFIX) for metric in known]
-        return sorted(known, key=lambda metric: metric.name != plain)
+        figures += [replace(metric, name=metric.name + SUFFIX) for metric in figures]
+        return sorted(figures, key=lambda metric: metric.name != plain)
 
     def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
-        learning = apart(lambda: _whole(trial))
+        learning = in_own_process(lambda: _train_on_all(trial))
         records, outcome, reported = learning.records, learning.outcome, learning.reported
         inputs = [name for name in trial.contract.inputs.columns if name != trial.contract.key]
         if trial.disguised:
             records = outcome.disguised(records)
         usable = records[outcome.known(records)]
         parts = learning.rows or ConvertedParts.of(trial.cls)
-        found = []
-        for kept, out in _splits(usable, inputs, outcome.column):
-            found.append(apart(partial(_observed, trial, parts, kept, out, outcome)))
-        return pd.concat(found if trial.disguised else [*found, reported], ignore_index=True)
+        frames = []
+        for training, holdout in _holdout_splits(usable, inputs, outcome.column):
+            frames.append(in_own_process(partial(_measure_holdout, trial, parts, training, holdout, outcome)))
+        return pd.concat(frames if trial.disguised else [*frames, reported], ignore_index=True)
 
 
 @dataclass(frozen=True)
 class ConvertedParts:
-    """The functions of a converted module that train and load the records, by name, and where they are looked up."""
+    """The functions of a converted module that train and that load the records."""
 
     steps: Steps
     load: str
@@ -86,221 +95,229 @@ class ConvertedParts:
         """Return the functions that fit() and records() call."""
         load = loading_function(model)
         if load is None:
-            raise DataRefused("its records are made by the training alone", next=NEXT)
+            raise DataRefused("only the training creates its records", next=NEXT)
         return cls(Steps.of(model), load)
 
     @contextmanager
     def loading(self, records: pd.DataFrame) -> Iterator[list[int]]:
-        """Let the training learn from these records alone; the list grows each time it asks for them."""
-        asked: list[int] = []
-        handed = records.reset_index(drop=True) if _numbered(records) else records
+        """Let the training load only these records; the list grows with each load."""
+        loads: list[int] = []
+        loaded = records.reset_index(drop=True) if _has_integer_index(records) else records
 
-        def held(*given: Any, **words: Any) -> pd.DataFrame:
-            asked.append(len(records))
-            return handed.copy()
+        def load(*args: Any, **kwargs: Any) -> pd.DataFrame:
+            loads.append(len(records))
+            return loaded.copy()
 
-        space = self.steps.space
+        space = self.steps.namespace
         before = space[self.load]
-        space[self.load] = held
+        space[self.load] = load
         try:
-            yield asked
+            yield loads
         finally:
             space[self.load] = before
 
 
 def loading_function(model: type[Model]) -> str | None:
-    """Return the function that returns the raw records: the one that records() calls and fit() does not; None without one."""
+    """Return the function that loads the raw records: records() calls it, fit() does not; None if there is none."""
     trains = functions_called(model.fit)
     return next((name for name in functions_called(model.records) if name not in trains), None)
 
 
 @dataclass(frozen=True)
-class Learning:
-    """What a training on all records learns from: records, outcome, the rows that evaluate() judges by."""
+class TrainingInputs:
+    """Input of a training on all records: records, outcome, and the rows that evaluate() uses."""
 
     records: pd.DataFrame
     outcome: Outcome
     reported: pd.DataFrame
-    rows: PreparedRows | None  # where the steps hand the records out; None where a function loads them
+    rows: PreparedRows | None  # if the steps return the records; None if a function loads them
 
 
-def _whole(trial: EvaluationTrial) -> Learning:
-    """Train on all records; they are those that a function loads, else those that a step hands out."""
+def _train_on_all(trial: EvaluationTrial) -> TrainingInputs:
+    """Train on all records: those that a function loads, else those that a step returns."""
     steps = Steps.of(trial.cls)
-    with steps.watched() as seen:
+    with steps.watched() as recorded:
         model = trial.fitted(trial.as_of)
-    if not seen.results:
+    if not recorded.results:
         raise DataRefused(f"fit() does not call {steps.train}()", next="convert the notebook again")
-    done = seen.results[-1]
+    result = recorded.results[-1]
     inputs = [name for name in model.contract.inputs.columns if name != model.contract.key]
     why: DataRefused | None = None
     if (load := loading_function(trial.cls)) is not None:
         try:
-            outcome = outcome_of(done["records"], done["answers"], inputs, load)
-            return Learning(done["records"], outcome, _reported(done, outcome), None)
+            outcome = outcome_of(result["records"], result["answers"], inputs, load)
+            return TrainingInputs(result["records"], outcome, _reported_rows(result, outcome), None)
         except DataRefused as err:
             why = err
     try:
-        rows = rows_in(seen, steps, inputs)
+        rows = prepared_rows_of(recorded, steps, inputs)
     except DataRefused as err:
         raise why or err from None
-    return Learning(rows.frame(), rows.outcome, _reported(done, rows.outcome), rows)
+    return TrainingInputs(rows.frame(), rows.outcome, _reported_rows(result, rows.outcome), rows)
 
 
-def _splits(records: pd.DataFrame, inputs: Sequence[str], outcome: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Yield the records to learn from and those held back: later ones where the records have dates, else folds."""
+def _holdout_splits(
+    records: pd.DataFrame, inputs: Sequence[str], outcome: str
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Yield training records and holdout records: the holdout is the latest records if they have dates, else a fold."""
     if len(records) < FEWEST:
         raise DataRefused(
-            f"{len(records)} records with an outcome are too few to hold some back", next="bring more records"
+            f"{len(records)} records with an outcome are too few for a holdout", next="provide more records"
         )
-    later = list(_later(records, _days(records.drop(columns=outcome))))
+    later = list(_splits_by_date(records, _record_times(records.drop(columns=outcome))))
     yield from later
     if later:
         return
-    fold = _folds(records, inputs)
+    fold = _fold_numbers(records, inputs)
     for number in range(int(fold.max()) + 1 if fold.max() > 0 else 1):
         yield records[fold != number], records[fold == number]
 
 
-def _later(records: pd.DataFrame, days: np.ndarray[Any, Any] | None) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Yield the records up to a moment and those between it and the next one; none where there are no dates."""
+def _splits_by_date(
+    records: pd.DataFrame, days: np.ndarray[Any, Any] | None
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Yield the records up to a time and those between it and the next time; nothing without dates."""
     if days is None:
         return
     number = days.astype("int64")
     edges = np.unique(np.quantile(number, np.linspace(1 - LATER, 1, PARTS + 1), method="lower"))
     for low, high in pairwise(edges.tolist()):
-        kept, out = number <= low, (number > low) & (number <= high)
-        if kept.sum() >= FEWEST and out.any():
-            yield records[kept], records[out]
+        training, holdout = number <= low, (number > low) & (number <= high)
+        if training.sum() >= FEWEST and holdout.any():
+            yield records[training], records[holdout]
 
 
-def _days(records: pd.DataFrame) -> np.ndarray[Any, Any] | None:
-    """Return the time of each record, as datetime64; None where no column or more than one has a time for every record."""
-    found = []
+def _record_times(records: pd.DataFrame) -> np.ndarray[Any, Any] | None:
+    """Return the time of each record as datetime64; None unless exactly one column has a time for every record."""
+    candidates = []
     for name in records.columns:
         times = dates_of(records[[name]].reset_index(drop=True))
         if times is not None and times.notna().all() and times.nunique() >= FEWEST:
-            found.append(times)
-    ordered = [times for times in found if times.is_monotonic_increasing or times.is_monotonic_decreasing]
-    chosen = ordered[0] if ordered else found[0] if len(found) == 1 else None
+            candidates.append(times)
+    ordered = [times for times in candidates if times.is_monotonic_increasing or times.is_monotonic_decreasing]
+    chosen = ordered[0] if ordered else candidates[0] if len(candidates) == 1 else None
     return None if chosen is None else chosen.to_numpy()
 
 
-def _folds(records: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray[Any, Any]:
-    """Return the fold of each record by its content, so that equal records are in one; 0 is held back where there is one fold."""
-    asked = records[[name for name in inputs if name in records]]
-    digest = pd.util.hash_pandas_object(asked.astype(str), index=False).to_numpy() >> np.uint64(8)
+def _fold_numbers(records: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray[Any, Any]:
+    """Return the fold of each record by its content, so that equal records share a fold; with one fold, 0 is the holdout."""
+    inputs_only = records[[name for name in inputs if name in records]]
+    digest = pd.util.hash_pandas_object(inputs_only.astype(str), index=False).to_numpy() >> np.uint64(8)
     number = next((folds for limit, folds in FOLDS if len(records) <= limit), 5)
     fold = (digest % np.uint64(number)).astype(int)
     if len(np.unique(fold)) < number:
-        raise DataRefused("its records are too much alike to hold some of them back")
+        raise DataRefused("its records are too similar for a holdout")
     return fold if len(records) <= FOLDS[-1][0] else np.where(fold == 0, 0, -1)
 
 
-def _observed(
+def _measure_holdout(
     trial: EvaluationTrial,
     parts: ConvertedParts | PreparedRows,
-    kept: pd.DataFrame,
-    out: pd.DataFrame,
+    training: pd.DataFrame,
+    holdout: pd.DataFrame,
     outcome: Outcome,
 ) -> pd.DataFrame:
-    """Return the answers to records that were held back, beside what became of them."""
-    with parts.loading(kept) as asked:
+    """Return the predictions for holdout records with their actual outcomes."""
+    with parts.loading(training) as loads:
         try:
             model = trial.fitted(trial.as_of)
         except Exception as err:
             raise DataRefused(
-                f"it cannot be trained on {len(kept)} of its {len(kept) + len(out)} records: {type(err).__name__}: {err}",
-                next="do not rely on the number or the place of rows in the notebook, or write an Evaluator",
+                f"it cannot be trained on {len(training)} of its {len(training) + len(holdout)} records: {type(err).__name__}: {err}",
+                next="do not depend on the number or the position of rows in the notebook, or write an Evaluator",
             ) from err
-    if not asked:
+    if not loads:
         raise DataRefused(
-            f"{parts.steps.train}() reads its data by itself instead of from {parts.load}(), so no record can be held back from it",
-            next=f"let {parts.steps.train}() take its records from {parts.load}(), or write an Evaluator",
+            f"{parts.steps.train}() reads its data directly instead of from {parts.load}(), so there can be no holdout",
+            next=f"let {parts.steps.train}() get its records from {parts.load}(), or write an Evaluator",
         )
-    frame = pd.DataFrame({"record": _names(out, outcome), CAME: outcome.values(out)})
-    frame[MODEL] = outcome.coded(_asked(model, out, kept))
-    typical = outcome.values(kept)
+    frame = pd.DataFrame({"record": _record_names(holdout, outcome), ACTUAL: outcome.values(holdout)})
+    frame[MODEL] = outcome.coded(_predict_holdout(model, holdout, training))
+    typical = outcome.values(training)
     if outcome.classes:
         values, counts = np.unique(typical, return_counts=True)
         frame[BASELINE + "most frequent class"] = values[counts.argmax()]
     else:
         for name, values in {
             "mean": typical.mean(),
-            **_simple(kept, out, outcome, list(trial.contract.inputs.columns)),
+            **_numeric_baselines(training, holdout, outcome, list(trial.contract.inputs.columns)),
         }.items():
             frame[BASELINE + name] = values
     return frame.assign(**{REPORTED: False})
 
 
-def _simple(kept: pd.DataFrame, out: pd.DataFrame, outcome: Outcome, inputs: Sequence[str]) -> dict[str, Any]:
-    """Return what needs no model for numbers: the input that is nearest to the outcome, and the past of dated records."""
-    came, found = outcome.values(kept), dict[str, Any]()
+def _numeric_baselines(
+    training: pd.DataFrame, holdout: pd.DataFrame, outcome: Outcome, inputs: Sequence[str]
+) -> dict[str, Any]:
+    """Return baselines for numbers: the input column that is nearest to the outcome, and the past of dated records."""
+    actual, baselines = outcome.values(training), dict[str, Any]()
     far = {
-        name: float(np.nanmean(np.abs(in_form(kept[name], outcome.form) - came)))
-        for name in kept.columns
-        if name in inputs and pd.api.types.is_numeric_dtype(kept[name].dtype) and kept[name].notna().any()
+        name: float(np.nanmean(np.abs(transformed(training[name], outcome.form) - actual)))
+        for name in training.columns
+        if name in inputs and pd.api.types.is_numeric_dtype(training[name].dtype) and training[name].notna().any()
     }
     nearest = min(far, key=lambda name: far[name], default="")
-    if nearest and far[nearest] < np.abs(came - came.mean()).mean():
-        found["nearest column, as it is"] = in_form(out[nearest], outcome.form)
-    days = _days(pd.concat([kept, out]).drop(columns=outcome.column))
-    if days is None or not days[: len(kept)].max() < days[len(kept) :].min():
-        return found
-    return found | by_series(kept, out, days, outcome)
+    if nearest and far[nearest] < np.abs(actual - actual.mean()).mean():
+        baselines["nearest column, as it is"] = transformed(holdout[nearest], outcome.form)
+    days = _record_times(pd.concat([training, holdout]).drop(columns=outcome.column))
+    if days is None or not days[: len(training)].max() < days[len(training) :].min():
+        return baselines
+    return baselines | naive_forecasts_by_series(training, holdout, days, outcome)
 
 
-def _numbered(records: pd.DataFrame) -> bool:
+def _has_integer_index(records: pd.DataFrame) -> bool:
     return bool(pd.api.types.is_integer_dtype(records.index.dtype))
 
 
-def _names(records: pd.DataFrame, outcome: Outcome) -> list[str]:
-    """Return a name for each record by its content, numbered where several are equal."""
+def _record_names(records: pd.DataFrame, outcome: Outcome) -> list[str]:
+    """Return a name for each record by its content; equal records are numbered."""
     digest = pd.util.hash_pandas_object(records.drop(columns=outcome.column).astype(str), index=False)
     number = digest.groupby(digest.to_numpy()).cumcount()
     return [f"{name:016x}-{place}" for name, place in zip(digest, number, strict=True)]
 
 
-def _asked(model: Model, out: pd.DataFrame, kept: pd.DataFrame) -> np.ndarray[Any, Any]:
-    """Return the answers to raw records in another order than theirs; None where a record cannot be asked."""
+def _predict_holdout(model: Model, holdout: pd.DataFrame, training: pd.DataFrame) -> np.ndarray[Any, Any]:
+    """Return the predictions for raw records in a random order; None for records with missing inputs."""
     contract = model.contract
-    answers: np.ndarray[Any, Any] = np.full(len(out), None, dtype=object)
+    answers: np.ndarray[Any, Any] = np.full(len(holdout), None, dtype=object)
     columns = [name for name in contract.inputs.columns if name != contract.key]
-    needed = [name for name in columns if name in out and not contract.inputs.columns[name].nullable]
-    usable = out[needed].notna().all(axis=1).to_numpy()
-    for fewer in (False, True):  # a category that only the held-back records have may be refused by the encoder
+    needed = [name for name in columns if name in holdout and not contract.inputs.columns[name].nullable]
+    usable = holdout[needed].notna().all(axis=1).to_numpy()
+    for fewer in (False, True):  # the encoder may refuse a category that only holdout records have
         if fewer:
-            for name in out[columns].select_dtypes(exclude="number").columns:
-                usable &= out[name].isin(kept[name].unique()).to_numpy()
+            for name in holdout[columns].select_dtypes(exclude="number").columns:
+                usable &= holdout[name].isin(training[name].unique()).to_numpy()
         places = np.random.default_rng(0).permutation(np.flatnonzero(usable))
-        records = out.iloc[places][columns].reset_index(drop=True)
+        records = holdout.iloc[places][columns].reset_index(drop=True)
         records.insert(0, contract.key, [f"held-{number}" for number in range(len(records))])
         records = contract.check_inputs(records[list(contract.inputs.columns)])
         try:
-            found = contract.check_outputs(model.predict(records.copy()))
+            predictions = contract.check_outputs(model.predict(records.copy()))
         except (D2CError, ValueError, KeyError):
             if fewer:
                 raise
             continue
-        if len(found) != len(records):
-            raise DataRefused(f"predict gave {len(found)} answers to {len(records)} records")
-        answers[places] = found[ANSWER].astype(object).to_numpy()
+        if len(predictions) != len(records):
+            raise DataRefused(f"predict() returned {len(predictions)} predictions for {len(records)} records")
+        answers[places] = predictions[ANSWER].astype(object).to_numpy()
         break
     return answers
 
 
-def _reported(done: Mapping[str, Any], outcome: Outcome) -> pd.DataFrame:
-    """Return the notebook's own held-out rows as evaluate() judges them: what its estimator predicts, beside its answers."""
-    predicted = np.asarray(done["model"].predict(done["features"])).ravel()
-    frame = pd.DataFrame({CAME: outcome.coded(np.asarray(done["answers"]).ravel()), MODEL: outcome.coded(predicted)})
+def _reported_rows(result: Mapping[str, Any], outcome: Outcome) -> pd.DataFrame:
+    """Return the notebook's own holdout rows, which evaluate() uses: predictions of its estimator with the outcomes."""
+    predicted = np.asarray(result["model"].predict(result["features"])).ravel()
+    frame = pd.DataFrame(
+        {ACTUAL: outcome.coded(np.asarray(result["answers"]).ravel()), MODEL: outcome.coded(predicted)}
+    )
     return frame.assign(record=[f"notebook-{number}" for number in range(len(frame))], **{REPORTED: True})
 
 
-def _of(metric: Callable[..., Any]) -> Callable[[pd.DataFrame, str], float]:
-    def score(seen: pd.DataFrame, column: str) -> float:
+def _score_with(metric: Callable[..., Any]) -> Callable[[pd.DataFrame, str], float]:
+    def score(observations: pd.DataFrame, column: str) -> float:
         try:
-            return float(metric(seen[CAME], seen[column]))
-        except ValueError:  # a metric of classes asked of numbers, or one class alone
+            return float(metric(observations[ACTUAL], observations[column]))
+        except ValueError:  # a classification metric for numbers, or only one class
             return float("nan")
 
     return score

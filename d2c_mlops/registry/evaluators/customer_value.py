@@ -1,4 +1,4 @@
-"""The value of customers in the next 90 days, measured against what they spent."""
+"""Evaluator of customer value: the predicted value of the next 90 days against the actual spend."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.segmentation.customer_features import WINDOW, customer_features, spend_of
 from d2c_mlops.models.segmentation.rfm import Rfm, segment_mean
 from d2c_mlops.registry.evaluators import (
+    ACTUAL,
     BASELINE,
-    CAME,
     FACTOR,
     MODEL,
     EvaluationTrial,
     Evaluator,
     Metric,
-    answers_of,
-    multiplied,
+    multiply_numbers,
+    predict_shuffled,
 )
 from d2c_mlops.registry.evaluators.demand import mae, wape
 
@@ -32,7 +32,7 @@ ANSWER = f"value_{WINDOW}d"
 
 
 class CustomerValueEvaluator(Evaluator):
-    """Money that each customer is expected to spend."""
+    """The expected spend of each customer."""
 
     name = "customer value"
     row = ("cutoff", "customer_id")
@@ -45,11 +45,11 @@ class CustomerValueEvaluator(Evaluator):
         return (Metric(f"wape_{WINDOW}d", wape), Metric(f"mae_{WINDOW}d", mae, unit=charter.currency or "money"))
 
     def disguise(self, tables: Tables) -> Tables:
-        """Everything costs three times as much."""
-        return multiplied(tables, ("order_lines", "orders"), FACTOR, but=("quantity", "returned_quantity"))
+        """Return tables in which all prices are multiplied by three."""
+        return multiply_numbers(tables, ("order_lines", "orders"), FACTOR, but=("quantity", "returned_quantity"))
 
     def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
-        found = []
+        frames = []
         for k in reversed(range(trial.cutoffs(CUTOFFS))):
             cutoff = trial.as_of - timedelta(days=WINDOW + APART * k)
             past = trial.tables.before(cutoff)
@@ -62,14 +62,16 @@ class CustomerValueEvaluator(Evaluator):
                 continue
             spend = features["spend_90d"].to_numpy(dtype=float)
             records = model.records(past, cutoff)
-            known = pd.Series(answers_of(model, records, ANSWER), index=records["customer_id"].astype(str))
+            predictions = pd.Series(predict_shuffled(model, records, ANSWER), index=records["customer_id"].astype(str))
             baselines = {
                 "carry_forward_90d": spend,
                 "rfm_mean_90d": segment_mean(Rfm.of(features).segments(features), spend),
                 "one_segment_mean_90d": spend.mean(),
             }
             frame = pd.DataFrame({"cutoff": cutoff.isoformat(), "customer_id": features["customer_id"].astype(str)})
-            frame[CAME] = spend_of(features, trial.tables.before(trial.as_of), cutoff, cutoff + timedelta(days=WINDOW))
-            frame[MODEL] = known[~known.index.duplicated()].reindex(frame["customer_id"]).to_numpy()
-            found.append(frame.assign(**{BASELINE + name: value for name, value in baselines.items()}))
-        return pd.concat(found, ignore_index=True)
+            frame[ACTUAL] = spend_of(
+                features, trial.tables.before(trial.as_of), cutoff, cutoff + timedelta(days=WINDOW)
+            )
+            frame[MODEL] = predictions[~predictions.index.duplicated()].reindex(frame["customer_id"]).to_numpy()
+            frames.append(frame.assign(**{BASELINE + name: value for name, value in baselines.items()}))
+        return pd.concat(frames, ignore_index=True)

@@ -1,4 +1,4 @@
-"""Forecasts of units per series and period, measured against the sales that came."""
+"""Evaluator of demand: forecasts of units per series and period against the actual sales."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, we
 from d2c_mlops.models.forecasting.panel import COLUMNS, Panel, alive, panel_of
 from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, steps_after
 from d2c_mlops.registry.evaluators import (
+    ACTUAL,
     BASELINE,
-    CAME,
     FACTOR,
     MODEL,
     EvaluationTrial,
     Evaluator,
     Metric,
-    answers_of,
-    apart,
-    multiplied,
+    in_own_process,
+    multiply_numbers,
+    predict_shuffled,
 )
 
 CUTOFFS = 3  # one horizon apart, the last of them one horizon before as_of
@@ -44,7 +44,7 @@ class DemandEvaluator(Evaluator):
     world = "three times the sales"
 
     def knows(self, contract: Contract) -> bool:
-        return contract.frequency in LEAST and bool(_date(contract) and _answer(contract))
+        return contract.frequency in LEAST and bool(_date_field(contract) and _forecast_field(contract))
 
     def population(self, params: Mapping[str, Any]) -> str:
         return f"series by {params.get('by') or 'key'}"
@@ -53,22 +53,24 @@ class DemandEvaluator(Evaluator):
         return (Metric("wape", wape), Metric("mae", mae, unit="units"), Metric("rmse", rmse, unit="units"))
 
     def disguise(self, tables: Tables) -> Tables:
-        """Everything sold and returned is three times as much."""
-        return multiplied(tables, ("order_lines", "sales_totals", "orders"), FACTOR, but=("unit_price", "list_price"))
+        """Return tables in which all sold and returned quantities are multiplied by three."""
+        return multiply_numbers(
+            tables, ("order_lines", "sales_totals", "orders"), FACTOR, but=("unit_price", "list_price")
+        )
 
     def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         contract = trial.contract
-        freq = next(each for each in LEAST if each == contract.frequency)
-        days, found = LENGTH[freq], []
-        horizon = contract.horizon or apart(lambda: _reach(trial, days))
+        freq = next(frequency for frequency in LEAST if frequency == contract.frequency)
+        days, frames = LENGTH[freq], []
+        horizon = contract.horizon or in_own_process(lambda: _periods_ahead(trial, days))
         spacing = trial.spacing or horizon
-        horizon = min(horizon, spacing)  # what comes after as_of is not known
-        by = _by(trial, freq)
+        horizon = min(horizon, spacing)  # there are no sales after as_of
+        by = _series_columns(trial, freq)
         came = panel_of(trial.tables, trial.as_of, by, freq, HISTORY)
         for back in range(trial.cutoffs(CUTOFFS), 0, -1):
             cutoff = day_before(trial.as_of, back * spacing, freq)
-            known = _known(trial.tables, cutoff, by, freq)
-            if known is None:
+            history = _history_at(trial.tables, cutoff, by, freq)
+            if history is None:
                 continue
             try:
                 model = trial.fitted(cutoff)
@@ -76,68 +78,70 @@ class DemandEvaluator(Evaluator):
                 if back == 1:
                     raise
                 continue
-            found.append(_observed(model, trial, cutoff, horizon, known, came))
-        if not found:
+            frames.append(_measure_cutoff(model, trial, cutoff, horizon, history, came))
+        if not frames:
             raise DataRefused(
-                f"no series was on sale for {LEAST[freq]} periods {spacing * days} days before {trial.as_of}, "
-                "so there is nothing to measure on",
+                f"no series was on sale for {LEAST[freq]} periods at {spacing * days} days before {trial.as_of}, "
+                "so nothing can be measured",
                 next="ingest older sales, or choose a shorter horizon",
             )
-        return pd.concat(found, ignore_index=True)
+        return pd.concat(frames, ignore_index=True)
 
 
-def wape(seen: pd.DataFrame, column: str) -> float:
-    """Return absolute errors per unit sold."""
-    total = float(seen[CAME].abs().sum())
-    return float((seen[column] - seen[CAME]).abs().sum()) / total if total else float("nan")
+def wape(observations: pd.DataFrame, column: str) -> float:
+    """Return the absolute errors per unit sold (WAPE)."""
+    total = float(observations[ACTUAL].abs().sum())
+    return float((observations[column] - observations[ACTUAL]).abs().sum()) / total if total else float("nan")
 
 
-def mae(seen: pd.DataFrame, column: str) -> float:
+def mae(observations: pd.DataFrame, column: str) -> float:
     """Return the mean absolute error in units."""
-    return float((seen[column] - seen[CAME]).abs().mean())
+    return float((observations[column] - observations[ACTUAL]).abs().mean())
 
 
-def rmse(seen: pd.DataFrame, column: str) -> float:
+def rmse(observations: pd.DataFrame, column: str) -> float:
     """Return the root of the mean squared error in units."""
-    return float(np.sqrt(((seen[column] - seen[CAME]) ** 2).mean()))
+    return float(np.sqrt(((observations[column] - observations[ACTUAL]) ** 2).mean()))
 
 
-def _observed(
-    model: Model, trial: EvaluationTrial, cutoff: date, horizon: int, known: Panel, came: Panel
+def _measure_cutoff(
+    model: Model, trial: EvaluationTrial, cutoff: date, horizon: int, history: Panel, sales: Panel
 ) -> pd.DataFrame:
     """Return forecasts, baselines and sales of every series that was on sale at a cutoff, for each period after it."""
-    series = known.series
+    series = history.series
     shape = (horizon, len(series))
     rows = pd.MultiIndex.from_product([range(1, horizon + 1), series], names=["step", "series"])
-    first = int((came.dates <= np.datetime64(known.as_of, "D")).sum())
-    place = pd.Index(came.series).get_indexer(pd.Index(series))
-    sold = came.came(first, horizon)[:, place]
+    first = int((sales.dates <= np.datetime64(history.as_of, "D")).sum())
+    place = pd.Index(sales.series).get_indexer(pd.Index(series))
+    sold = sales.came(first, horizon)[:, place]
     baselines = {"seasonal_naive": seasonal_naive, "weekday_mean_8w": weekday_mean, "last_year": last_year}
-    answers = {name: method(known, horizon) for name, method in baselines.items()}
+    answers = {name: method(history, horizon) for name, method in baselines.items()}
     values = {BASELINE + name: units for name, units in answers.items() if units is not None}
-    frame = pd.DataFrame({name: np.broadcast_to(each, shape).ravel() for name, each in values.items()}, index=rows)
-    frame.insert(0, CAME, sold.ravel())
-    frame.insert(1, MODEL, _asked(model, trial, cutoff, horizon, known).reindex(rows).to_numpy())
-    frame = frame[frame[CAME].notna()]  # what came in a gap of totals is not known
+    frame = pd.DataFrame({name: np.broadcast_to(units, shape).ravel() for name, units in values.items()}, index=rows)
+    frame.insert(0, ACTUAL, sold.ravel())
+    frame.insert(1, MODEL, _model_forecasts(model, trial, cutoff, horizon, history).reindex(rows).to_numpy())
+    frame = frame[frame[ACTUAL].notna()]  # the sales in a gap of totals are not known
     return frame.reset_index().assign(cutoff=cutoff.isoformat())
 
 
-def _asked(model: Model, trial: EvaluationTrial, cutoff: date, horizon: int, known: Panel) -> pd.Series[float]:
-    """Return what a model answers to its own records, by step and series."""
+def _model_forecasts(
+    model: Model, trial: EvaluationTrial, cutoff: date, horizon: int, history: Panel
+) -> pd.Series[float]:
+    """Return a model's forecasts for its own records, by step and series."""
     contract = model.contract
-    when = _date(contract)
+    when = _date_field(contract)
     records = model.records(trial.tables.before(cutoff), cutoff).reset_index(drop=True)
-    step = steps_after(known.as_of, pd.to_datetime(records[when]).to_numpy(), known.freq)
+    step = steps_after(history.as_of, pd.to_datetime(records[when]).to_numpy(), history.freq)
     inside = (step >= 1) & (step <= horizon)
     records, step = records[inside], step[inside]
-    values = answers_of(model, records, _answer(contract))
+    values = predict_shuffled(model, records, _forecast_field(contract))
     index = pd.MultiIndex.from_arrays([step, records[contract.key].astype(str)], names=["step", "series"])
     answered = pd.Series(values, index=index)
     return answered[~index.duplicated()]
 
 
-def _known(tables: Tables, cutoff: date, by: str, freq: Freq) -> Panel | None:
-    """Return the series on sale at a cutoff as they were known then; None where there are none."""
+def _history_at(tables: Tables, cutoff: date, by: str, freq: Freq) -> Panel | None:
+    """Return the series on sale at a cutoff, with the data of that time; None if there are none."""
     try:
         panel = panel_of(tables.before(cutoff), cutoff, by, freq, HISTORY)
     except DataRefused:
@@ -146,40 +150,40 @@ def _known(tables: Tables, cutoff: date, by: str, freq: Freq) -> Panel | None:
     return panel.only(scored) if scored.any() else None
 
 
-def _by(trial: EvaluationTrial, freq: Freq) -> str:
-    """Return the columns that name a series: the parameter `by`, the key, else those whose values the records carry."""
+def _series_columns(trial: EvaluationTrial, freq: Freq) -> str:
+    """Return the columns that identify a series: the parameter `by`, the key, else those whose values are in the records."""
     by = trial.params.get("by")
     if isinstance(by, str) and by:
         return by
     key = trial.contract.key
     if key in KEYS:
         return key
-    asked = apart(lambda: set(trial.fitted(trial.as_of).records(trial.tables, trial.as_of)[key].astype(str)))
+    series = in_own_process(lambda: set(trial.fitted(trial.as_of).records(trial.tables, trial.as_of)[key].astype(str)))
     for column in KEYS:
         try:
             names = set(panel_of(trial.tables, trial.as_of, column, freq, HISTORY).series)
         except DataRefused:
             continue
-        if asked and len(asked & names) >= 0.5 * len(asked):
+        if series and len(series & names) >= 0.5 * len(series):
             return column
     raise DataRefused(
-        f"the series {', '.join(sorted(asked)[:3])} are not found in the sales, so nothing tells what came of them",
+        f"the series {', '.join(sorted(series)[:3])} are not in the sales, so there are no actual values",
         next="give the model a parameter `by` that names the columns of its series",
     )
 
 
-def _reach(trial: EvaluationTrial, days: int) -> int:
-    """Return the periods that the records of a model without a horizon reach ahead."""
+def _periods_ahead(trial: EvaluationTrial, days: int) -> int:
+    """Return the number of periods ahead in the records of a model without a horizon."""
     model = trial.fitted(trial.as_of)
-    last = pd.to_datetime(model.records(trial.tables, trial.as_of)[_date(model.contract)]).max()
+    last = pd.to_datetime(model.records(trial.tables, trial.as_of)[_date_field(model.contract)]).max()
     return max(1, ((last - pd.Timestamp(trial.as_of)).days + days - 1) // days)
 
 
-def _date(contract: Contract) -> str:
-    found = [field.name for field in contract.input_fields if field.kind == "date"]
-    return found[0] if len(found) == 1 else ""
+def _date_field(contract: Contract) -> str:
+    fields = [field.name for field in contract.input_fields if field.kind == "date"]
+    return fields[0] if len(fields) == 1 else ""
 
 
-def _answer(contract: Contract) -> str:
+def _forecast_field(contract: Contract) -> str:
     units = [field.name for field in contract.output_fields if field.kind == "number" and field.unit == "units"]
     return "forecast" if "forecast" in units else units[0] if len(units) == 1 else ""

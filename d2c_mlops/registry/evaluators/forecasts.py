@@ -1,4 +1,4 @@
-"""Forecasts of converted notebooks, trained without the last periods of their series and compared with them."""
+"""Evaluator of converted forecasts: trains without the last periods of the series and predicts them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.evaluators import (
+    ACTUAL,
     BASELINE,
-    CAME,
     MODEL,
     REPORTED,
     EvaluationTrial,
     Evaluator,
     Metric,
-    answers_of,
-    apart,
+    in_own_process,
+    predict_shuffled,
 )
 from d2c_mlops.registry.evaluators.demand import mae, rmse, wape
-from d2c_mlops.registry.evaluators.series import Whole, naive, series_of, whole_of
+from d2c_mlops.registry.evaluators.series import FullSeries, full_series_of, naive_forecasts, series_of
 from d2c_mlops.registry.evaluators.steps import Change, Steps, unchanged
 
 CUTOFFS = 3  # the last of them one horizon before the end of the series
 ANSWER, STEP = "prediction", "step"
 IN_SAMPLE = "mean_absolute_error_in_sample"  # that evaluate() of a converted forecast reports
-SHORTER = "ask for fewer periods ahead in the notebook, or bring a longer series"
+SHORTER = "forecast fewer periods in the notebook, or provide a longer series"
 
 
 class ForecastEvaluator(Evaluator):
-    """The next periods of one series, as a fitted statsmodels, pmdarima or Prophet model of a notebook says."""
+    """The next periods of one series, by the fitted statsmodels, pmdarima or Prophet model of a notebook."""
 
     name = "converted forecast"
     row = ("cutoff", "period", "step")
@@ -57,94 +57,96 @@ class ForecastEvaluator(Evaluator):
 
     def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         steps, horizon = Steps.of(trial.cls), self.horizon(trial.contract)
-        whole, reported = apart(lambda: _trained(trial, steps, unchanged))
+        whole, reported = in_own_process(lambda: _train_on_all(trial, steps, unchanged))
         if trial.disguised:
             plain = whole
-            whole, _ = apart(lambda: _trained(trial, steps, plain.multiplied))
+            whole, _ = in_own_process(lambda: _train_on_all(trial, steps, plain.multiply))
             if len(whole.numbers) == len(plain.numbers) and np.allclose(whole.numbers, plain.numbers, equal_nan=True):
-                raise DataRefused("no step hands out the numbers of its series, so they cannot be changed")
-            whole = whole.times(plain)
-        backwards = _backwards(len(whole.numbers), trial.spacing or horizon)
-        found = [
-            apart(partial(_observed, trial, steps, whole, back, horizon, back == backwards[-1]))
+                raise DataRefused("no step returns the numbers of its series, so they cannot be changed")
+            whole = whole.as_multiplied_from(plain)
+        backwards = _holdout_lengths(len(whole.numbers), trial.spacing or horizon)
+        frames = [
+            in_own_process(partial(_measure_holdout, trial, steps, whole, back, horizon, back == backwards[-1]))
             for back in backwards[-trial.cutoffs(CUTOFFS) :]
         ]
-        rows = pd.concat(found, ignore_index=True).drop_duplicates(list(self.row), keep="last")
+        rows = pd.concat(frames, ignore_index=True).drop_duplicates(list(self.row), keep="last")
         return rows if trial.disguised else pd.concat([rows, reported], ignore_index=True)
 
 
 def is_forecast(contract: Contract) -> bool:
-    """Return whether a record is a step ahead and nothing else."""
+    """Return whether the only input of a record is the number of steps ahead."""
     inputs = [field for field in contract.input_fields if field.name != contract.key]
     steps = len(inputs) == 1 and inputs[0].name == STEP and inputs[0].unit == "periods" and bool(inputs[0].le)
     return steps and ANSWER in (field.name for field in contract.output_fields)
 
 
-def _backwards(periods: int, horizon: int) -> list[int]:
-    """Return how many of the last periods are held back at each cutoff, most first; a half of the series is left."""
+def _holdout_lengths(periods: int, horizon: int) -> list[int]:
+    """Return how many of the last periods are held out at each cutoff, most first; half of the series remains."""
     most = max(horizon, min(CUTOFFS * horizon, periods // 2))
     return sorted({round(back) for back in np.linspace(horizon, most, CUTOFFS)}, reverse=True)
 
 
-def _trained(trial: EvaluationTrial, steps: Steps, change: Change) -> tuple[Whole, pd.DataFrame]:
-    """Train on all periods; return the series, and the rows that evaluate() judges by."""
-    with steps.watched(change) as seen:
+def _train_on_all(trial: EvaluationTrial, steps: Steps, change: Change) -> tuple[FullSeries, pd.DataFrame]:
+    """Train on all periods; return the series, and the rows that evaluate() uses."""
+    with steps.watched(change) as recorded:
         trial.fitted(trial.as_of)
-    if not seen.results:
+    if not recorded.results:
         raise DataRefused(f"fit() does not call {steps.train}()", next="convert the notebook again")
-    if not seen.fitted:
+    if not recorded.fitted:
         raise DataRefused(
-            f"{steps.train}() makes no forecast by forecast_of(), so nothing tells which series it forecasts",
+            f"{steps.train}() does not call forecast_of(), so its series is not known",
             next="convert the notebook again",
         )
-    past, expected = in_sample(seen.fitted[-1])
-    frame = pd.DataFrame({CAME: past, MODEL: expected}).dropna()
+    past, expected = in_sample(recorded.fitted[-1])
+    frame = pd.DataFrame({ACTUAL: past, MODEL: expected}).dropna()
     nowhere = dict.fromkeys(ForecastEvaluator.row)
-    return whole_of(seen), frame.assign(**nowhere, **{REPORTED: True})
+    return full_series_of(recorded), frame.assign(**nowhere, **{REPORTED: True})
 
 
-def _observed(
-    trial: EvaluationTrial, steps: Steps, whole: Whole, back: int, horizon: int, needed: bool
+def _measure_holdout(
+    trial: EvaluationTrial, steps: Steps, whole: FullSeries, back: int, horizon: int, needed: bool
 ) -> pd.DataFrame:
-    """Train without the last periods; return the forecasts of them beside what came.
+    """Train without the last periods; return their forecasts with the actual values.
 
-    An empty frame where it cannot be trained on so few periods, unless that is `needed`.
+    The frame is empty if the training fails with so few periods; with `needed` this raises DataRefused.
     """
-    known, why = len(whole.numbers) - back, ""
-    if known < 2:
+    length, why = len(whole.numbers) - back, ""
+    if length < 2:
         raise DataRefused(
-            f"its series has {len(whole.numbers)} periods, of which none are left without the last {back}", next=SHORTER
+            f"its series has {len(whole.numbers)} periods, too few to hold out the last {back}", next=SHORTER
         )
-    for change in whole.without(back):
-        with steps.watched(change) as seen:
+    for change in whole.holdout_changes(back):
+        with steps.watched(change) as recorded:
             try:
                 model = trial.fitted(trial.as_of)
             except Exception as err:
                 why = f"it cannot be trained without the last {back} of its {len(whole.numbers)} periods: {type(err).__name__}: {err}"
                 continue
-        values, dates = series_of(seen.fitted[-1])
-        end, differs = whole.place(values, dates, known)
+        values, dates = series_of(recorded.fitted[-1])
+        end, differs = whole.end_of(values, dates, length)
         if differs:
             raise DataRefused(
-                f"its series is another one without the last {back} periods: {differs}, so a step before the fit learns from later "
+                f"its series changes when the last {back} periods are held out: {differs}, so a step before the fit uses later "
                 "periods",
-                next="compute each period from its own rows alone, or write an Evaluator",
+                next="compute each period only from its own rows, or write an Evaluator",
             )
         if end is None:
-            why = f"its series cannot be recognised when the last {back} periods are held back"
-        elif end > known:
-            why = f"{steps.train}() reads its data by itself instead of by its steps, so no period can be held back from it"
+            why = f"its series cannot be identified when the last {back} periods are held out"
+        elif end > length:
+            why = f"{steps.train}() reads its data directly instead of with its steps, so no period can be held out"
         else:
             break
     else:
-        return _nothing(why, back, needed)
-    return _compared(model, seen.results[-1]["model"], whole, end, min(horizon, trial.spacing or horizon))
+        return _refuse_or_skip(why, back, needed)
+    return _compare_forecasts(model, recorded.results[-1]["model"], whole, end, min(horizon, trial.spacing or horizon))
 
 
-def _nothing(why: str, back: int, needed: bool) -> pd.DataFrame:
-    """Refuse, or return no rows where it cannot be trained on so few periods and that is not needed."""
+def _refuse_or_skip(why: str, back: int, needed: bool) -> pd.DataFrame:
+    """Raise DataRefused, or return no rows if the training fails with so few periods and is not needed."""
     if not why:
-        why = "no step hands out a table with dates, or the series that it is fitted on, so no period can be held back"
+        why = (
+            "no step returns a table with dates or the series that the model is fitted on, so no period can be held out"
+        )
     elif why.startswith("it cannot be trained") and not needed:
         return pd.DataFrame()
     raise DataRefused(
@@ -153,22 +155,22 @@ def _nothing(why: str, back: int, needed: bool) -> pd.DataFrame:
     )
 
 
-def _compared(model: Model, table: Any, whole: Whole, end: int, horizon: int) -> pd.DataFrame:
+def _compare_forecasts(model: Model, table: Any, whole: FullSeries, end: int, horizon: int) -> pd.DataFrame:
     steps = np.arange(1, horizon + 1)
     key = model.contract.key
-    answers = answers_of(model, pd.DataFrame({key: [f"ahead-{step}" for step in steps], STEP: steps}), ANSWER)
+    answers = predict_shuffled(model, pd.DataFrame({key: [f"ahead-{step}" for step in steps], STEP: steps}), ANSWER)
     if isinstance(table, Forecast):
-        own = np.asarray(table.values)[:horizon]
-        if not np.allclose(answers, own) and np.allclose(np.sort(answers), np.sort(own)):
+        fitted_values = np.asarray(table.values)[:horizon]
+        if not np.allclose(answers, fitted_values) and np.allclose(np.sort(answers), np.sort(fitted_values)):
             raise DataRefused(
-                "predict() gives what its fitted model says, but to other steps than were asked for",
+                "predict() returns the forecasts of its fitted model for other steps than requested",
                 next="correct predict()",
             )
     last = min(end + horizon, len(whole.numbers))
     count = last - end
     names = whole.names
     frame = pd.DataFrame({"cutoff": names[end - 1], "period": names[end:last], STEP: steps[:count].astype(str)})
-    frame[CAME], frame[MODEL] = whole.numbers[end:last], answers[:count]
-    for name, values in naive(whole, end, count).items():
+    frame[ACTUAL], frame[MODEL] = whole.numbers[end:last], answers[:count]
+    for name, values in naive_forecasts(whole, end, count).items():
         frame[BASELINE + name] = values
-    return frame[frame[CAME].notna()].assign(**{REPORTED: False})
+    return frame[frame[ACTUAL].notna()].assign(**{REPORTED: False})

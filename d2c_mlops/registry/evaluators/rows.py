@@ -1,4 +1,4 @@
-"""Rows of a converted notebook that no function loads: the features and outcomes that its steps hand out."""
+"""Training rows of a converted notebook without a load function: features and outcomes that its steps return."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ import pandas as pd
 
 from ...errors import DataRefused
 from .outcomes import Outcome, outcome_of
-from .steps import Seen, Steps, StepSlot, dates_of, rows_of, taken
+from .steps import RecordedTraining, Steps, StepSlot, dates_of, rows_at, rows_of
 
-WHEN = "(date)"  # column of the rows with the dates that label them
+WHEN = "(date)"  # column of the rows with the dates of their index
 
 
 @dataclass(frozen=True)
 class RowSource:
-    """What a step returned that holds a part of the rows: the columns of the rows by those of the step's value."""
+    """A value returned by a step that contains some columns of the training rows."""
 
     slot: StepSlot
     columns: dict[Any, Any]  # name in the rows: name in a table, number in an array, None of a series
 
     def frame(self) -> pd.DataFrame:
-        """Return the part of the rows, numbered from 0."""
+        """Return these columns of the rows, numbered from 0."""
         value = self.slot.value
         if isinstance(value, pd.Series):
             value = value.to_frame("(series)")
         parts = {
-            name: value[own] if isinstance(value, pd.DataFrame) and own is not None
-            else value.iloc[:, 0] if isinstance(value, pd.DataFrame) else value if own is None else value[:, own]
-            for name, own in self.columns.items()
+            name: value[source_column] if isinstance(value, pd.DataFrame) and source_column is not None
+            else value.iloc[:, 0] if isinstance(value, pd.DataFrame) else value if source_column is None else value[:, source_column]
+            for name, source_column in self.columns.items()
         }  # fmt: skip
         return pd.DataFrame({name: pd.Series(part).reset_index(drop=True) for name, part in parts.items()})
 
     def of(self, places: Any, column: Any, values: pd.Series) -> Any:
-        """Return the step's value with some of its rows, one column of which has other values."""
-        value = taken(self.slot.value, places)
+        """Return the step's value with only some rows, and with other values in one column."""
+        value = rows_at(self.slot.value, places)
         if column not in self.columns:
             return value
-        own = self.columns[column]
+        source_column = self.columns[column]
         if isinstance(value, pd.Series):
             return pd.Series(values.to_numpy(), index=value.index, name=value.name).astype(value.dtype)
         if isinstance(value, pd.DataFrame):
-            name = value.columns[0] if own is None else own
+            name = value.columns[0] if source_column is None else source_column
             return value.assign(**{name: pd.Series(values.to_numpy(), index=value.index).astype(value[name].dtype)})
         changed = value.copy()
-        changed[(slice(None),) if own is None else (slice(None), own)] = values.to_numpy().reshape(
-            changed.shape if own is None else len(changed)
+        changed[(slice(None),) if source_column is None else (slice(None), source_column)] = values.to_numpy().reshape(
+            changed.shape if source_column is None else len(changed)
         )
         return changed
 
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """The rows that a training learns from, where its steps hand them out, and which column is the outcome."""
+    """The rows of a training that its steps return, and which column is the outcome."""
 
     steps: Steps
     features: RowSource
@@ -65,11 +65,11 @@ class PreparedRows:
 
     @property
     def load(self) -> str:
-        """The step that hands the rows out."""
+        """The step that returns the rows."""
         return self.features.slot.step
 
     def frame(self) -> pd.DataFrame:
-        """Return all rows, numbered from 0, with the dates that label them where there are some."""
+        """Return all rows, numbered from 0, with the dates of their index if there are some."""
         frame = self.features.frame()
         if self.outcomes is not self.features:
             outcomes = self.outcomes.frame()
@@ -81,111 +81,117 @@ class PreparedRows:
 
     @contextmanager
     def loading(self, records: pd.DataFrame) -> Iterator[list[int]]:
-        """Let the training learn from these rows alone; the list grows each time a step hands them out."""
+        """Let the training learn only from these rows; the list grows each time a step returns them."""
         places, whole = records.index.to_numpy(), rows_of(self.features.slot.value)
         first = min(self.features.slot.call, self.outcomes.slot.call)
-        parts = {source.slot.where: source for source in (self.features, self.outcomes)}
-        asked: list[int] = []
+        parts = {source.slot.position: source for source in (self.features, self.outcomes)}
+        loads: list[int] = []
 
         def change(slot: StepSlot) -> Any:
-            if slot.where in parts:
-                asked.append(len(places))
-                return parts[slot.where].of(places, self.outcome.column, records[self.outcome.column])
-            return taken(slot.value, places) if slot.call >= first and rows_of(slot.value) == whole else slot.value
+            if slot.position in parts:
+                loads.append(len(places))
+                return parts[slot.position].of(places, self.outcome.column, records[self.outcome.column])
+            return rows_at(slot.value, places) if slot.call >= first and rows_of(slot.value) == whole else slot.value
 
         with self.steps.watched(change):
-            yield asked
+            yield loads
 
 
-def rows_in(seen: Seen, steps: Steps, inputs: Sequence[str]) -> PreparedRows:
-    """Return the rows of a training; raises DataRefused where no step hands them out with their outcome."""
-    done = seen.results[-1]
-    records, answers = done["records"], done["answers"]
+def prepared_rows_of(recorded: RecordedTraining, steps: Steps, inputs: Sequence[str]) -> PreparedRows:
+    """Return the rows of a training. Raises DataRefused if no step returns them with their outcome."""
+    result = recorded.results[-1]
+    records, answers = result["records"], result["answers"]
     if answers is None:
-        raise DataRefused("the notebook predicts nothing that comes true later (it has no answers to learn from)")
+        raise DataRefused(
+            "the notebook learns from no outcome (it has no target), so its predictions cannot be measured"
+        )
     if (
         isinstance(answers, pd.Series | pd.DataFrame)
         and records.index.is_unique
         and answers.index.isin(records.index).all()
     ):
         records = records.loc[answers.index]
-    wanted = records[[name for name in records.columns if name in inputs]]
+    input_columns = records[[name for name in records.columns if name in inputs]]
     why: DataRefused | None = None
-    before_fit = [slot for slot in seen.slots if slot.call < _fitting(seen, done["model"])]
+    before_fit = [slot for slot in recorded.slots if slot.call < _fit_call(recorded, result["model"])]
     for slot in before_fit:
-        features = _features(slot, wanted)
+        features = _feature_source(slot, input_columns)
         if features is None:
             continue
         others = [
-            each for each in before_fit if each.where != slot.where and rows_of(each.value) == rows_of(slot.value)
+            candidate
+            for candidate in before_fit
+            if candidate.position != slot.position and rows_of(candidate.value) == rows_of(slot.value)
         ]
-        for other in [slot, *sorted(others, key=lambda each: abs(each.call - slot.call))]:
-            outcomes = _others(other, features if other is slot else None, inputs)
+        for outcome_slot in [slot, *sorted(others, key=lambda candidate: abs(candidate.call - slot.call))]:
+            outcomes = _outcome_source(outcome_slot, features if outcome_slot is slot else None, inputs)
             if outcomes is None:
                 continue
-            if other is slot:
+            if outcome_slot is slot:
                 outcomes = RowSource(slot, features.columns | outcomes.columns)
-            rows = PreparedRows(steps, outcomes if other is slot else features, outcomes, Outcome("", {}))
+            rows = PreparedRows(steps, outcomes if outcome_slot is slot else features, outcomes, Outcome("", {}))
             try:
-                return replace(rows, outcome=outcome_of(_labelled(rows), answers, inputs, slot.step))
+                return replace(rows, outcome=outcome_of(_with_labels(rows), answers, inputs, slot.step))
             except DataRefused as err:
                 why = why or err
     raise why or DataRefused(
-        "no step hands out its features row by row, so none can be held back from the training",
+        "no step returns the features of each row, so there can be no holdout",
         next="let a step of the notebook return the table of features, or write an Evaluator in a package of [d2c] packages",
     )
 
 
-def _fitting(seen: Seen, model: Any) -> int:
-    """Return the call that hands out the fitted model, after all calls where no step does."""
-    calls = [slot.call for slot in seen.slots if slot.value is model]
-    return min(calls or [slot.call for slot in seen.slots if hasattr(slot.value, "predict")], default=seen.calls)
+def _fit_call(recorded: RecordedTraining, model: Any) -> int:
+    """Return the number of the call that returns the fitted model; the number after all calls if no step does."""
+    calls = [slot.call for slot in recorded.slots if slot.value is model]
+    return min(
+        calls or [slot.call for slot in recorded.slots if hasattr(slot.value, "predict")], default=recorded.calls
+    )
 
 
-def _labelled(rows: PreparedRows) -> pd.DataFrame:
-    """Return the rows with the labels that the steps give them, where those of features and outcomes are the same."""
+def _with_labels(rows: PreparedRows) -> pd.DataFrame:
+    """Return the rows with the index of the steps' values, if features and outcomes have the same index."""
     frame = rows.frame()
-    values = [each.slot.value for each in (rows.features, rows.outcomes)]
+    values = [source.slot.value for source in (rows.features, rows.outcomes)]
     labels = [value.index for value in values if isinstance(value, pd.DataFrame | pd.Series)]
     if len(labels) == 2 and labels[0].equals(labels[1]) and labels[0].is_unique:
         frame.index = labels[0]
     return frame
 
 
-def _features(slot: StepSlot, wanted: pd.DataFrame) -> RowSource | None:
-    """Return what a step returned, if it has a row for each of the wanted ones, with their values."""
+def _feature_source(slot: StepSlot, input_columns: pd.DataFrame) -> RowSource | None:
+    """Return the source of features in a step's value, if it has the values of all input columns for each row."""
     value = slot.value
-    if rows_of(value) < len(wanted):
+    if rows_of(value) < len(input_columns):
         return None
     if isinstance(value, pd.DataFrame):
-        if not value.columns.is_unique or not set(wanted.columns) <= set(value.columns):
+        if not value.columns.is_unique or not set(input_columns.columns) <= set(value.columns):
             return None
-        source = RowSource(slot, {name: name for name in wanted.columns})
+        source = RowSource(slot, {name: name for name in input_columns.columns})
     elif isinstance(value, np.ndarray) and value.ndim == 2:
-        own = _matched(value, wanted)
-        if own is None:
+        numbers = _matching_columns(value, input_columns)
+        if numbers is None:
             return None
-        source = RowSource(slot, dict(zip(wanted.columns, own, strict=True)))
+        source = RowSource(slot, dict(zip(input_columns.columns, numbers, strict=True)))
     else:
         return None
-    return source if _digests(wanted).isin(_digests(source.frame())).all() else None
+    return source if _row_digests(input_columns).isin(_row_digests(source.frame())).all() else None
 
 
-def _matched(value: Any, wanted: pd.DataFrame) -> list[int] | None:
-    """Return which columns of an array hold the wanted ones, in their order."""
-    found: list[int] = []
-    for name in wanted.columns:
-        cells = wanted[name].to_numpy()
-        free = [number for number in range(value.shape[1]) if number not in found]
+def _matching_columns(value: Any, input_columns: pd.DataFrame) -> list[int] | None:
+    """Return which columns of an array contain the input columns, in their order."""
+    numbers: list[int] = []
+    for name in input_columns.columns:
+        cells = input_columns[name].to_numpy()
+        free = [number for number in range(value.shape[1]) if number not in numbers]
         fits = next((number for number in free if bool(np.isin(cells, value[:, number]).all())), None)
         if fits is None:
             return None
-        found.append(fits)
-    return found
+        numbers.append(fits)
+    return numbers
 
 
-def _others(slot: StepSlot, features: RowSource | None, inputs: Sequence[str]) -> RowSource | None:
-    """Return the columns of what a step returned that are no features."""
+def _outcome_source(slot: StepSlot, features: RowSource | None, inputs: Sequence[str]) -> RowSource | None:
+    """Return the columns of a step's value that are not features."""
     value = slot.value
     if isinstance(value, pd.DataFrame):
         if not value.columns.is_unique:
@@ -205,8 +211,8 @@ def _others(slot: StepSlot, features: RowSource | None, inputs: Sequence[str]) -
     return None
 
 
-def _digests(frame: pd.DataFrame) -> pd.Series:
-    """Return a digest of each row, in which 1 and 1.0 are the same."""
+def _row_digests(frame: pd.DataFrame) -> pd.Series:
+    """Return a digest of each row; 1 and 1.0 have the same digest."""
     plain = {
         name: frame[name].to_numpy(np.float64, na_value=np.nan) + 0.0
         if pd.api.types.is_numeric_dtype(frame[name].dtype)

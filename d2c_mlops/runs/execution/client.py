@@ -22,8 +22,8 @@ from papermill.exceptions import strip_color
 
 from d2c_mlops.parent_death import die_with_parent
 from d2c_mlops.runs.execution import kernel_setup
+from d2c_mlops.runs.execution.cell_output import CellOutput
 from d2c_mlops.runs.execution.kernels import PROJECT
-from d2c_mlops.runs.execution.printed import Printed
 from d2c_mlops.runs.secrets.redaction import Redaction
 
 ALLOW_SHELL = "allow-shell-errors"  # tag of a cell whose shell commands may fail
@@ -63,7 +63,7 @@ class KernelManager(AsyncKernelManager):
             KernelManager.process = getattr(self.provisioner, "process", None)
 
 
-class Client(PapermillNotebookClient):  # type: ignore[misc]
+class NotebookClient(PapermillNotebookClient):  # type: ignore[misc]
     """papermill's client, which stops if the notebook calls exit(), and limits the size of printed output."""
 
     redaction: Redaction
@@ -71,7 +71,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, iopub_timeout=OUTPUT_PATIENCE, **kwargs)
-        self.printed = Printed(self.redaction)
+        self.printed = CellOutput(self.redaction)
         self.index: int | None = None  # of the cell that runs or ran last
         self.error: dict[str, Any] | None = None
         self.exited = False  # the cell `index` ended the notebook with success
@@ -114,7 +114,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         if kind == "SystemExit" and message in SUCCESS:
             self.exited = True
             return None
-        message = self.redaction.clean(readable(strip_color(message)))
+        message = self.redaction.remove_secrets(error_message(strip_color(message)))
         return {"kind": kind, "message": message, "traceback": [strip_color(line) for line in traceback]}
 
     def _set_up(self) -> None:
@@ -139,8 +139,8 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
     def process_message(self, msg: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         content = {**msg["content"], **self.printed.content(msg["content"])}
         if msg["msg_type"] == "error":
-            content["traceback"] = list(without_machinery(content["traceback"]))
-            content["evalue"] = readable(content["evalue"])
+            content["traceback"] = list(user_frames(content["traceback"]))
+            content["evalue"] = error_message(content["evalue"])
         return super().process_message({**msg, "content": content}, *args, **kwargs)
 
     def output(self, outs: list[Any], *args: Any, **kwargs: Any) -> Any:
@@ -168,14 +168,14 @@ class DeadKernel(Exception):
         return {"kind": "DeadKernelError", "message": f"{self}: {what}"}
 
 
-def without_machinery(traceback: list[str]) -> Iterator[str]:
+def user_frames(traceback: list[str]) -> Iterator[str]:
     """Yield the frames of a traceback without those of IPython, papermill and this package."""
     for frame in traceback:
         if not MACHINERY.match(strip_color(frame).lstrip()):
             yield frame
 
 
-def readable(message: str) -> str:
+def error_message(message: str) -> str:
     """Return the message of an error; bytes from `%%bash` are decoded to the script's text."""
     match = COMMAND.match(message)
     if not match:
@@ -190,4 +190,4 @@ def _tags(cell: Any) -> set[str]:
     return set(cell.metadata.get("tags", []))
 
 
-__all__ = ["Client", "DeadKernel", "DeadKernelError", "KernelManager"]
+__all__ = ["NotebookClient", "DeadKernel", "DeadKernelError", "KernelManager"]

@@ -17,7 +17,7 @@ INSTALLED = re.compile(r"(.+?)-([^-]+)\.(?:dist|egg)-info")
 
 
 @cache
-def installed() -> dict[str, str]:
+def installed_packages() -> dict[str, str]:
     """Return the versions of the installed packages, by the names of their folders: reading each costs half a second."""
     versions: dict[str, str] = {}
     for entry in sys.path:
@@ -28,9 +28,9 @@ def installed() -> dict[str, str]:
     return dict(sorted(versions.items()))
 
 
-def keep(settings: Settings) -> dict[str, str]:
+def store_environment(settings: Settings) -> dict[str, str]:
     """Store the list of packages and return Python's version and the list's digest for the run's record."""
-    text = "".join(f"{name}=={version}\n" for name, version in installed().items())
+    text = "".join(f"{name}=={version}\n" for name, version in installed_packages().items())
     digest = sha256(text.encode()).hexdigest()[:16]
     file = _file(settings, digest)
     if not file.exists():
@@ -41,7 +41,7 @@ def keep(settings: Settings) -> dict[str, str]:
     return {"python": platform.python_version(), "packages": digest}
 
 
-def packages(settings: Settings, environment: Mapping[str, Any] | None) -> dict[str, str]:
+def environment_packages(settings: Settings, environment: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the packages of a run with their versions; empty if the list is not on this machine."""
     file = _file(settings, str((environment or {}).get("packages")))
     if not file.exists():

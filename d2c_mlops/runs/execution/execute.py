@@ -20,30 +20,30 @@ from typing import Any
 
 from d2c_mlops import __version__
 from d2c_mlops.errors import D2CError, UsageError
-from d2c_mlops.ledger.store import Ledger, temporary
+from d2c_mlops.ledger.store import Ledger, error_of_os_error
 from d2c_mlops.private_files import private_folder, tighten
 from d2c_mlops.runs.execution import processes
-from d2c_mlops.runs.execution.environments import keep
-from d2c_mlops.runs.execution.failures import classify, of_code
-from d2c_mlops.runs.execution.kernels import choose
+from d2c_mlops.runs.execution.environments import store_environment
+from d2c_mlops.runs.execution.failures import classify, error_of_exit_code
+from d2c_mlops.runs.execution.kernels import choose_kernel
 from d2c_mlops.runs.execution.leases import Stop
-from d2c_mlops.runs.execution.outputs import exists, publish
-from d2c_mlops.runs.execution.page import advice, finish_page
-from d2c_mlops.runs.execution.records import Run, close_lost, close_row, find, move_outputs, open_row
+from d2c_mlops.runs.execution.outputs import output_exists, publish_outputs
+from d2c_mlops.runs.execution.page import finish_page, next_step
+from d2c_mlops.runs.execution.records import Run, close_lost_runs, close_row, find_run, move_outputs, open_row
 from d2c_mlops.runs.execution.scratch import scratch_folder
 from d2c_mlops.runs.execution.slots import slot_key
 from d2c_mlops.runs.execution.stages import RESUME, STAGES
-from d2c_mlops.runs.execution.supervise import Progress, RunLimits, follow
+from d2c_mlops.runs.execution.supervise import Progress, RunLimits, supervise_worker
 from d2c_mlops.runs.parameters.parameters import (
-    check,
+    check_values,
     default_model,
     load_notebook,
     parameters_of,
     to_json,
     to_source,
-    untyped,
+    untyped_notes,
 )
-from d2c_mlops.runs.run_events import SLOT_KEY, notes_of, read_events, tell_in
+from d2c_mlops.runs.run_events import SLOT_KEY, append_event_to, notes_of, read_events
 from d2c_mlops.runs.secrets.redaction import Redaction
 from d2c_mlops.runs.secrets.secrets import references, secret
 from d2c_mlops.settings import JobSettings, Settings
@@ -76,7 +76,7 @@ def runbooks(settings: Settings) -> dict[str, Path]:
 
 def run(
     name: str,  # name of a runbook, or path of a notebook
-    given: Mapping[str, Any],  # parameters, as text or as values
+    parameters: Mapping[str, Any],  # parameters, as text or as values
     settings: Settings,
     *,
     ledger: Ledger | None = None,
@@ -90,35 +90,35 @@ def run(
     by: str | None = None,  # who starts it; the user of the machine, or the schedule for its jobs, when None
 ) -> Run:
     """Run a notebook, record the run and return its record. If a cell failed, raises the error class of the failure."""
-    job = prepare(name, given, settings)
+    job = prepare_job(name, parameters, settings)
     ledger = ledger or Ledger.of(settings)
     limits = limits or limits_of(settings, seconds=timeout)
-    close_lost(ledger, datetime.now(UTC))
-    former = _stages_of(find(ledger, resume)) if resume else None
-    started_by = by or ("schedule" if (mark or {}).get("job") else user())
-    _open(ledger, job, {"started_by": started_by, **(mark or {})})
+    close_lost_runs(ledger, datetime.now(UTC))
+    former = _stages_of(find_run(ledger, resume)) if resume else None
+    started_by = by or ("schedule" if (mark or {}).get("job") else current_user())
+    _open_run(ledger, job, {"started_by": started_by, **(mark or {})})
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
     for note in job.notes:
-        tell_in(job.folder, "note", note)
+        append_event_to(job.folder, "note", note)
         with (job.folder / OUTPUTS["log"]).open("a", encoding="utf-8") as log:
             log.write(f"note: {note}\n")
         progress({"event": "note", "text": note})
-    usage = processes.Usage()
+    usage = processes.ResourceUsage()
     try:
         with scratch_folder() as scratch:
             error = _supervise(job, settings, limits, usage, progress, stop, spare, former, mark or {}, scratch)
     except OSError as err:
-        told = temporary(err, str(job.folder))
-        _close(ledger, job, {"kind": type(told).__name__, "message": told.what}, usage, limits, settings)
-        raise told from None
+        failure_ = error_of_os_error(err, str(job.folder))
+        _close_run(ledger, job, {"kind": type(failure_).__name__, "message": failure_.what}, usage, limits, settings)
+        raise failure_ from None
     except BaseException as err:
-        _close(ledger, job, {"kind": type(err).__name__, "message": str(err)}, usage, limits, settings)
+        _close_run(ledger, job, {"kind": type(err).__name__, "message": str(err)}, usage, limits, settings)
         raise
-    _close(ledger, job, error, usage, limits, settings)
+    _close_run(ledger, job, error, usage, limits, settings)
     tighten(job.folder)
-    finished = ledger.insist(lambda: find(ledger, job.id))
+    finished = ledger.with_retries(lambda: find_run(ledger, job.id))
     if finished.status != "succeeded":
-        raise failure(finished)
+        raise failure_of(finished)
     return finished
 
 
@@ -134,7 +134,9 @@ def limits_of(settings: Settings, job: JobSettings | None = None, seconds: float
     )
 
 
-def checked(name: str, given: Mapping[str, Any], settings: Settings) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+def check_parameters(
+    name: str, parameters: Mapping[str, Any], settings: Settings
+) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Return the path and the content of a notebook and the converted parameters. Raises UsageError."""
     available = runbooks(settings)
     notebook = available.get(name) or settings.root / name if not Path(name).exists() else Path(name)
@@ -144,13 +146,13 @@ def checked(name: str, given: Mapping[str, Any], settings: Settings) -> tuple[Pa
         )
     notebook = (available.get(name) or notebook).resolve()
     content = load_notebook(notebook)
-    return notebook, content, check(parameters_of(content, str(notebook)), given, str(notebook))
+    return notebook, content, check_values(parameters_of(content, str(notebook)), parameters, str(notebook))
 
 
-def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> RunJob:
+def prepare_job(name: str, parameters: Mapping[str, Any], settings: Settings) -> RunJob:
     """Validate a run before anything is written. Raises UsageError."""
-    notebook, content, values = checked(name, given, settings)
-    kernel = choose(content.get("metadata", {}), str(notebook))
+    notebook, content, values = check_parameters(name, parameters, settings)
+    kernel = choose_kernel(content.get("metadata", {}), str(notebook))
     shipped = name in runbooks(settings)
     id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{notebook.stem[:24]}-{randomness.token_hex(3)}"
     folder = settings.store / "runs" / id
@@ -170,11 +172,11 @@ def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> RunJob:
         "inputs": [],
         "seed": seed if isinstance(seed, int) else None,
         "recorded": {},
-        "environment": keep(settings),
+        "environment": store_environment(settings),
         "outputs": {kind: str(folder / file) for kind, file in OUTPUTS.items()} | {"folder": str(folder)},
     }
     notes = [kernel.note] if kernel.note else []
-    notes += untyped(parameters_of(content, str(notebook)), given)
+    notes += untyped_notes(parameters_of(content, str(notebook)), parameters)
     sources = {parameter: to_source(value) for parameter, value in values.items()}
     cwd = settings.root if shipped else notebook.parent
     return RunJob(id, row["runbook"], notebook, plain, sources, folder, cwd, kernel.name, kernel.language, notes, row)
@@ -183,24 +185,26 @@ def prepare(name: str, given: Mapping[str, Any], settings: Settings) -> RunJob:
 OUTPUTS = {"notebook": "output.ipynb", "html": "output.html", "log": "log.txt"}
 
 
-def failure(run: Run) -> D2CError:
+def failure_of(run: Run) -> D2CError:
     """Return the error for a failed run; its class has the exit code."""
     error = run.error or {}
     where = run.outputs["notebook"]
     if error.get("cell") is not None:
         where = f"{run.notebook}, cell {error['cell']}"
     what = f"{error.get('kind')}: {error.get('message')}" if run.status == "failed" else str(error.get("message"))
-    page = run.outputs["html"] if exists(run.outputs["html"]) else ""
+    page = run.outputs["html"] if output_exists(run.outputs["html"]) else ""
     details = f"open {page}, or `d2c runs show {run.id}`" if page else f"`d2c runs show {run.id}`"
-    return of_code(run.exit_code or 0)(what, where=where, next="\n        ".join([advice(run), f"details: {details}"]))
+    return error_of_exit_code(run.exit_code or 0)(
+        what, where=where, next="\n        ".join([next_step(run), f"details: {details}"])
+    )
 
 
-def _open(ledger: Ledger, job: RunJob, mark: Mapping[str, Any]) -> None:
+def _open_run(ledger: Ledger, job: RunJob, mark: Mapping[str, Any]) -> None:
     try:
         private_folder(job.folder.parent)
         job.folder.mkdir(0o700)
     except OSError as err:
-        raise temporary(err, str(job.folder)) from None
+        raise error_of_os_error(err, str(job.folder)) from None
     try:
         open_row(ledger, {**job.row, **mark, "started_at": datetime.now(UTC)})
     except BaseException:
@@ -212,7 +216,7 @@ def _supervise(
     job: RunJob,
     settings: Settings,
     limits: RunLimits,
-    usage: processes.Usage,
+    usage: processes.ResourceUsage,
     progress: Progress,
     stop: Stop,
     spare: subprocess.Popen[bytes] | None,
@@ -239,7 +243,12 @@ def _supervise(
     key = slot_key(mark["job"], mark["slot"]) if mark.get("slot") else ""
     environment = {RESUME: str(former) if former else "", SLOT_KEY: key}
     worker = partial(
-        follow, folder=job.folder, run_id=job.id, settings=settings, hear=progress, environment=environment
+        supervise_worker,
+        folder=job.folder,
+        run_id=job.id,
+        settings=settings,
+        on_event=progress,
+        environment=environment,
     )
     oom_kills = processes.oom_kills()
     ended = worker(spec, limits=limits, usage=usage, stop=stop, spare=spare)
@@ -248,10 +257,10 @@ def _supervise(
         if full or (job.folder / OUTPUTS["html"]).exists() or not (job.folder / OUTPUTS["notebook"]).exists():
             break
         rendering = {**spec, "render_only": True}
-        worker(rendering, limits=RunLimits(60.0), usage=processes.Usage(), stop=lambda: None)
+        worker(rendering, limits=RunLimits(60.0), usage=processes.ResourceUsage(), stop=lambda: None)
     if ended.error:
         return ended.error
-    error = ended.done["error"] if ended.done else _died(job, ended.code)
+    error = ended.done["error"] if ended.done else _worker_died(job, ended.code)
     if error and error["kind"] in ("Killed", "DeadKernelError") and processes.oom_kills() > oom_kills:
         peak = f"{usage.peak_memory_bytes / 2**20:,.0f} MiB"
         return {"kind": "OutOfMemory", "message": f"the machine ran out of memory; the run used {peak}"}
@@ -263,7 +272,7 @@ def _stages_of(run: Run) -> Path | None:
     return run.folder if (run.folder / STAGES).is_dir() else None
 
 
-def _died(job: RunJob, code: int) -> dict[str, Any]:
+def _worker_died(job: RunJob, code: int) -> dict[str, Any]:
     if code in (-signal.SIGKILL, -signal.SIGTERM):
         name = signal.Signals(-code).name
         return {"kind": "Killed", "message": f"the worker was killed by a signal ({name})"}
@@ -271,11 +280,11 @@ def _died(job: RunJob, code: int) -> dict[str, Any]:
     return {"kind": "WorkerDied", "message": message}
 
 
-def _close(
+def _close_run(
     ledger: Ledger,
     job: RunJob,
     error: dict[str, Any] | None,
-    usage: processes.Usage,
+    usage: processes.ResourceUsage,
     limits: RunLimits,
     settings: Settings,
 ) -> None:
@@ -290,10 +299,10 @@ def _close(
     values = {
         "status": {None: "succeeded", "timeout": "timeout", "cancelled": "cancelled"}.get(kind, "failed"),
         "ended_at": datetime.now(UTC),
-        "recorded": redaction.clean(recorded),
+        "recorded": redaction.remove_secrets(recorded),
         "inputs": inputs,
-        "error": redaction.clean(error),
-        "notes": redaction.clean(notes_of(job.folder)),
+        "error": redaction.remove_secrets(error),
+        "notes": redaction.remove_secrets(notes_of(job.folder)),
         "exit_code": code,
         "failure": kind,
         "cpu_seconds": usage.cpu_seconds,
@@ -301,24 +310,24 @@ def _close(
         "cost": usage.cpu_seconds / 3600 * limits.cpu_hour_price if limits.cpu_hour_price else None,
     }
     _finish_page(ledger, job, values, settings)
-    ledger.insist(lambda: close_row(ledger, job.id, values))
+    ledger.with_retries(lambda: close_row(ledger, job.id, values))
     try:
-        outputs = publish(job.folder, job.row["outputs"], settings)
+        outputs = publish_outputs(job.folder, job.row["outputs"], settings)
     except D2CError as err:
         outputs = {**job.row["outputs"], "refused": err.what}
     if outputs != job.row["outputs"]:
-        ledger.insist(lambda: move_outputs(ledger, job.id, outputs))
+        ledger.with_retries(lambda: move_outputs(ledger, job.id, outputs))
 
 
 def _finish_page(ledger: Ledger, job: RunJob, values: Mapping[str, Any], settings: Settings) -> None:
     """Add the run's details to the top of its page; if the disk is full, only the page is lost."""
-    run = replace(ledger.insist(lambda: find(ledger, job.id)), **values)
+    run = replace(ledger.with_retries(lambda: find_run(ledger, job.id)), **values)
     zone = settings.jobs[run.job].zone if run.job and run.job in settings.jobs else None
     with suppress(OSError):
         finish_page(run, job.folder / OUTPUTS["html"], zone, settings.cpu_hour_price)
 
 
-def user() -> str:
+def current_user() -> str:
     """Return the name of the machine's user that this process runs as."""
     try:
         return getpass.getuser()

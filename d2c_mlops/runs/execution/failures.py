@@ -82,7 +82,7 @@ def classify(error: Mapping[str, Any] | None) -> tuple[str | None, int]:
     return NOTEBOOK, NotebookFailed.exit_code
 
 
-def of_code(code: int) -> type[D2CError]:
+def error_of_exit_code(code: int) -> type[D2CError]:
     """Return the error class of an exit code."""
     kinds = {cls.exit_code: cls for cls in (UsageError, DataRefused, GateRefused, Temporary)}
     return kinds.get(code, NotebookFailed)

@@ -29,14 +29,14 @@ class Kernel:
     note: str = ""
 
 
-def choose(metadata: Mapping[str, Any], where: str) -> Kernel:
+def choose_kernel(metadata: Mapping[str, Any], where: str) -> Kernel:
     """Return the kernel for a notebook's metadata. Raises UsageError if no kernel for its language is installed."""
     spec = metadata.get("kernelspec") or {}
     name = str(spec.get("name") or "")
     language = _language(name, spec, metadata.get("language_info") or {})
     if language == "python" and name in PYTHONS:
         return Kernel(PROJECT, language)
-    languages = installed()
+    languages = installed_kernels()
     if name in languages:
         return Kernel(name, languages[name])
     if language == "python":
@@ -56,7 +56,7 @@ def choose(metadata: Mapping[str, Any], where: str) -> Kernel:
     )
 
 
-def installed() -> dict[str, str]:
+def installed_kernels() -> dict[str, str]:
     """Return the installed kernels with their languages, without those whose program is missing."""
     from jupyter_client.kernelspec import KernelSpecManager
 
@@ -77,7 +77,9 @@ def _language(name: str, spec: Mapping[str, Any], info: Mapping[str, Any]) -> st
     language = str(spec.get("language") or info.get("name") or "")
     if not language:
         starts = (
-            known for start, known in LANGUAGES.items() if name.lower() == start or name.lower().startswith(f"{start}-")
+            language
+            for start, language in LANGUAGES.items()
+            if name.lower() == start or name.lower().startswith(f"{start}-")
         )
         language = next(starts, "python")
     return "python" if language.lower() in ("python", "python3", "ipython") else language

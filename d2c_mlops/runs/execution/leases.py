@@ -18,26 +18,26 @@ BEAT = 15.0  # seconds between two signs of life
 LEASE = 180.0  # seconds of silence after which a claim on another machine is taken over
 FENCE = LEASE - 3 * BEAT  # seconds of own silence after which a run is stopped, before somebody else may start it
 
-Say = Callable[[str], None]
+LogMessage = Callable[[str], None]
 Clock = Callable[[], datetime]
-Ticks = Callable[[], float]
+MonotonicClock = Callable[[], float]
 Stop = Callable[[], str | None]
 
 
-def ticks() -> float:
+def monotonic_seconds() -> float:
     """Return seconds of a monotonic clock, which includes the time that the machine sleeps, if available."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass
-class Pulse:
+class LeaseKeeper:
     """Sends heartbeats for the claims of this process from a separate thread, while there are any."""
 
     ledger: Ledger
-    say: Say
+    say: LogMessage
     clock: Clock
-    ticks: Ticks = ticks
-    held: dict[tuple[str, datetime, int], Slot] = field(default_factory=dict)
+    ticks: MonotonicClock = monotonic_seconds
+    claims: dict[tuple[str, datetime, int], Slot] = field(default_factory=dict)
     lost: set[tuple[str, datetime, int]] = field(default_factory=set)
     stopping: str | None = None  # why everything has to stop now
     _beaten: float = 0.0
@@ -45,20 +45,20 @@ class Pulse:
     _thread: threading.Thread | None = None
 
     @contextmanager
-    def hold(self, slot: Slot) -> Iterator[Stop]:
+    def keep_lease(self, slot: Slot) -> Iterator[Stop]:
         """Send heartbeats for a claim; yields a function that returns why its run must stop, or None while it may continue."""
         with self._wake:
-            if not self.held:
+            if not self.claims:
                 self._beaten = self.ticks()
-            self.held[slot.key] = slot
+            self.claims[slot.key] = slot
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._beat, daemon=True, name="pulse")
+                self._thread = threading.Thread(target=self._beat, daemon=True, name="leases")
                 self._thread.start()
         try:
             yield lambda: self._reason(slot)
         finally:
             with self._wake:
-                self.held.pop(slot.key, None)
+                self.claims.pop(slot.key, None)
                 self.lost.discard(slot.key)
                 self._wake.notify()
 
@@ -71,14 +71,14 @@ class Pulse:
 
     def _beat(self) -> None:
         with self._wake:
-            while self.held:
+            while self.claims:
                 self._wake.wait(BEAT)
-                mine = list(self.held.values())
+                mine = list(self.claims.values())
                 self._wake.release()
                 try:
                     asked_at = self.ticks()
-                    gone = slots.beat(self.ledger, mine, self.clock())
-                    self.lost |= {slot.key for slot in gone if slot.key in self.held}
+                    gone = slots.send_heartbeats(self.ledger, mine, self.clock())
+                    self.lost |= {slot.key for slot in gone if slot.key in self.claims}
                     self._beaten = asked_at
                 except Temporary as err:  # the ledger may be back at the next beat
                     self.say(str(err))
@@ -94,20 +94,20 @@ class LeaseWatch:
     The time without heartbeats is measured with this machine's own clock, because clocks of machines differ and can be set.
     """
 
-    ticks: Ticks = ticks
+    ticks: MonotonicClock = monotonic_seconds
     seen: dict[tuple[str, datetime, int], tuple[datetime | None, float]] = field(default_factory=dict)
 
     def abandoned(self, running: Iterable[Slot]) -> list[Slot]:
         """Return the running slots whose process has stopped."""
-        abandoned_slots, seen = [], {}
+        abandoned_slots, observed = [], {}
         for slot in running:
-            if slot.host == processes.place():
-                if not processes.alive(slot.pid or 0, slot.pid_started or 0.0):
+            if slot.host == processes.host_identity():
+                if not processes.is_alive(slot.pid or 0, slot.pid_started or 0.0):
                     abandoned_slots.append(slot)
                 continue
             beat, since = self.seen.get(slot.key, (slot.heartbeat_at, self.ticks()))
-            seen[slot.key] = (beat, since) if beat == slot.heartbeat_at else (slot.heartbeat_at, self.ticks())
-            if self.ticks() - seen[slot.key][1] > LEASE:
+            observed[slot.key] = (beat, since) if beat == slot.heartbeat_at else (slot.heartbeat_at, self.ticks())
+            if self.ticks() - observed[slot.key][1] > LEASE:
                 abandoned_slots.append(slot)
-        self.seen = seen
+        self.seen = observed
         return abandoned_slots

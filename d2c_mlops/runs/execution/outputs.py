@@ -10,14 +10,14 @@ from typing import Any
 
 from d2c_mlops.errors import Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution.records import find, move_outputs
+from d2c_mlops.runs.execution.records import find_run, move_outputs
 from d2c_mlops.settings import Settings
 
 TRIES = 3
 BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}  # without folders; a missing bucket is not to be made
 
 
-def publish(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[str, str]:
+def publish_outputs(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Copy a run's folder to [d2c] outputs and return the locations of its files; without this setting, the local ones.
 
     Raises Temporary if the output store fails; the local folder is kept until the copy is complete.
@@ -25,7 +25,7 @@ def publish(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[
     if not settings.outputs:
         return dict(files)
     target = f"{settings.outputs.rstrip('/')}/{folder.name}"
-    system, path = place(target)
+    system, path = file_system_of(target)
     for tries_remaining in reversed(range(TRIES)):
         try:
             for file in sorted(f for f in folder.rglob("*") if f.is_file()):
@@ -45,22 +45,22 @@ def publish(folder: Path, files: Mapping[str, str], settings: Settings) -> dict[
     return {kind: f"{target}{file.removeprefix(str(folder))}" for kind, file in files.items()}
 
 
-def publish_left(ledger: Ledger, settings: Settings) -> list[str]:
+def publish_remaining(ledger: Ledger, settings: Settings) -> list[str]:
     """Publish the folders of ended runs that could not be copied before; return the runs' ids."""
     published = []
     for folder in sorted((settings.store / "runs").glob("*/")) if settings.outputs else ():
         try:
-            run = find(ledger, folder.name)
+            run = find_run(ledger, folder.name)
         except UsageError:  # not a run of this ledger
             continue
         if run.status != "running" and run.outputs["folder"] == str(folder):
             files = {kind: file for kind, file in run.outputs.items() if kind != "refused"}
-            move_outputs(ledger, run.id, publish(folder, files, settings))
+            move_outputs(ledger, run.id, publish_outputs(folder, files, settings))
             published.append(run.id)
     return published
 
 
-def place(url: str) -> tuple[Any, str]:
+def file_system_of(url: str) -> tuple[Any, str]:
     """Return the file system of a URL and the path in it. Raises UsageError without its driver."""
     import fsspec
 
@@ -71,32 +71,32 @@ def place(url: str) -> tuple[Any, str]:
                          next="give an fsspec URL, with its driver installed: pip install s3fs") from None  # fmt: skip
 
 
-def read(location: str) -> bytes:
+def read_output(location: str) -> bytes:
     """Return the content of an output, local or remote."""
     if "://" not in location:
         return Path(location).read_bytes()
-    system, path = place(location)
+    system, path = file_system_of(location)
     content: bytes = system.cat_file(path)
     return content
 
 
-def exists(location: str) -> bool:
+def output_exists(location: str) -> bool:
     """Return whether an output exists; if the output store does not respond, False."""
     if "://" not in location:
         return Path(location).exists()
-    system, path = place(location)
+    system, path = file_system_of(location)
     try:
         return bool(system.exists(path))
     except Exception:  # each file system has its own errors
         return False
 
 
-def remove(folder: str, settings: Settings) -> None:
+def remove_outputs(folder: str, settings: Settings) -> None:
     """Remove the outputs of a run, only inside the output folders of runs."""
     if "://" in folder:
         if not settings.outputs or not folder.startswith(f"{settings.outputs.rstrip('/')}/"):
             raise UsageError("these outputs are not in [d2c] outputs and are not removed", where=folder)
-        system, path = place(folder)
+        system, path = file_system_of(folder)
         system.rm(path, recursive=True)
         return
     if not Path(folder).resolve().is_relative_to((settings.store / "runs").resolve()):

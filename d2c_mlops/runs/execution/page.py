@@ -62,7 +62,7 @@ main { margin-bottom: 40px; padding-top: 12px; } main pre { margin: 0; overflow-
 """
 
 
-def document(title: str, body: str, style: str = "") -> str:
+def html_document(title: str, body: str, style: str = "") -> str:
     """Return a complete page without external resources, with a placeholder for the run's details."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -78,30 +78,30 @@ def finish_page(run: Run, page: Path, zone: str | None, hour_price: float) -> No
     `zone` is the time zone for times, the machine's zone if None.
     """
     name = Path(run.notebook).stem
-    empty = document(name, "<main><p>No cell has run.</p></main>")
+    empty = html_document(name, "<main><p>No cell has run.</p></main>")
     text = page.read_text(encoding="utf-8") if page.exists() else empty
     top, placeholder, bottom = text.partition(FACTS)
     if not placeholder:
         return
     status = STATUS.get(run.status, run.status)
-    top = top.replace(f"<title>{escape(name)}</title>", f"<title>{escape(status)}: {escape(title(run))}</title>")
+    top = top.replace(f"<title>{escape(name)}</title>", f"<title>{escape(status)}: {escape(run_title(run))}</title>")
     draft = page.with_suffix(".html.tmp")
-    draft.write_text(f"{top}{facts(run, zone, hour_price)}{bottom}", encoding="utf-8")
+    draft.write_text(f"{top}{run_details(run, zone, hour_price)}{bottom}", encoding="utf-8")
     draft.replace(page)
 
 
-def facts(run: Run, zone: str | None, hour_price: float) -> str:
+def run_details(run: Run, zone: str | None, hour_price: float) -> str:
     """Return the details of a run as HTML."""
     kind = {"succeeded": "", "running": "waiting"}.get(run.status, "failed")
     parts = [
         f'<header class="{"waiting" if run.failure in ("temporary", "stopped", "killed") else kind}">',
-        f"<h1>{escape(title(run))}</h1>",
+        f"<h1>{escape(run_title(run))}</h1>",
         f'<span class="status">{escape(status_words(run))}</span>',
-        f'<p class="summary">{escape(summary(run, zone))}</p>',
+        f'<p class="summary">{escape(end_summary(run, zone))}</p>',
         *_error(run),
         *(f'<div class="note">{escape(note)}</div>' for note in run.notes or ()),
         "<dl>",
-        *(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows(run, zone, hour_price)),
+        *(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in detail_rows(run, zone, hour_price)),
         "</dl>",
         *_table("Results", run.recorded),
         *_table("Parameters", run.parameters),
@@ -111,7 +111,7 @@ def facts(run: Run, zone: str | None, hour_price: float) -> str:
     return "\n".join(parts)
 
 
-def title(run: Run) -> str:
+def run_title(run: Run) -> str:
     """Return the title of a run: the job or the notebook, and the model."""
     name = (run.job or Path(run.notebook).stem).replace("_", " ")
     return f"{name}: {run.model}" if run.model and run.model not in name else name
@@ -122,30 +122,30 @@ def status_words(run: Run) -> str:
     return FAILURES.get(run.failure or "", STATUS.get(run.status, run.status))
 
 
-def summary(run: Run, zone: str | None) -> str:
+def end_summary(run: Run, zone: str | None) -> str:
     """Return one sentence about the time and the end of a run."""
     if run.ended_at is None:
-        return f"Running since {moment(run.started_at, zone)}."
-    ended = f"Ended {moment(run.ended_at, zone)} after {duration(run.seconds or 0.0)}"
+        return f"Running since {time_text(run.started_at, zone)}."
+    ended = f"Ended {time_text(run.ended_at, zone)} after {duration_text(run.seconds or 0.0)}"
     cell = (run.error or {}).get("cell")
     return f"{ended}, in cell {cell} of the notebook." if cell is not None else f"{ended}."
 
 
-def rows(run: Run, zone: str | None, hour_price: float) -> list[tuple[str, str]]:
+def detail_rows(run: Run, zone: str | None, hour_price: float) -> list[tuple[str, str]]:
     """Return the details of a run by name, without empty ones."""
     memory = f", {run.peak_memory_bytes / 2**20:,.0f} MiB of memory" if run.peak_memory_bytes else ""
-    priced = f"{price(run.cost)} (at {hour_price:g} per CPU hour)" if run.cost is not None else ""
+    priced = f"{price_text(run.cost)} (at {hour_price:g} per CPU hour)" if run.cost is not None else ""
     listed = [
         ("Model", run.model),
         ("Job", run.job),
-        ("Slot", moment(run.slot, zone) if run.slot else None),
+        ("Slot", time_text(run.slot, zone) if run.slot else None),
         ("Attempt", str(run.attempt) if run.attempt else None),
         ("Started by", run.started_by),
-        ("Started", moment(run.started_at, zone)),
-        ("Ended", moment(run.ended_at, zone) if run.ended_at else None),
-        ("Took", duration(run.seconds) if run.seconds is not None else None),
+        ("Started", time_text(run.started_at, zone)),
+        ("Ended", time_text(run.ended_at, zone) if run.ended_at else None),
+        ("Took", duration_text(run.seconds) if run.seconds is not None else None),
         ("Cost", priced or "unknown: [d2c] cpu_hour_price is not set"),
-        ("Used", f"{duration(run.cpu_seconds)} of a processor{memory}" if run.cpu_seconds is not None else None),
+        ("Used", f"{duration_text(run.cpu_seconds)} of a processor{memory}" if run.cpu_seconds is not None else None),
         ("Notebook", run.notebook),
         ("Run", run.id),
         ("Machine", run.host.partition("#")[0]),
@@ -155,9 +155,9 @@ def rows(run: Run, zone: str | None, hour_price: float) -> list[tuple[str, str]]
     return [(name, value) for name, value in listed if value]
 
 
-def advice(run: Run) -> str:
+def next_step(run: Run) -> str:
     """Return the next step after a failed run; empty for other runs."""
-    error, again = run.error or {}, command(run)
+    error, again = run.error or {}, repeat_command(run)
     cell = f"cell {error['cell']} of {Path(run.notebook).name}" if error.get("cell") is not None else run.notebook
     limits = f"[schedule:{run.job}]" if run.job else ""
     if run.status in ("succeeded", "running"):
@@ -179,7 +179,7 @@ def advice(run: Run) -> str:
     return steps.get(run.failure or "", again)
 
 
-def command(run: Run) -> str:
+def repeat_command(run: Run) -> str:
     """Return the command that repeats a run."""
     if run.job and run.slot:
         return f"d2c schedule trigger {shlex.quote(run.job)}"
@@ -187,13 +187,13 @@ def command(run: Run) -> str:
     return " ".join(["d2c run", shlex.quote(run.runbook), *options])
 
 
-def moment(at: datetime, zone: str | None) -> str:
+def time_text(at: datetime, zone: str | None) -> str:
     """Return a time in a time zone (the machine's if None), with the zone's name."""
     local = at.astimezone(ZoneInfo(zone)) if zone else at.astimezone()
     return f"{local:%a %d %b %Y %H:%M} {zone or local.tzname()}"
 
 
-def duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Return seconds as text: 0.4 s, 12 s, 3 min 12 s, 1 h 05 min."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
@@ -201,12 +201,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {remainder:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def price(cost: float) -> str:
+def price_text(cost: float) -> str:
     """Return a cost with two decimals."""
     return f"{cost:,.2f}" if cost >= 0.01 or cost == 0 else "less than 0.01"
 
 
-def readable(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return a recorded value for people: numbers with four digits."""
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
@@ -230,11 +230,13 @@ def _error(run: Run) -> Iterable[str]:
     yield f'<div class="error"><pre>{escape(kind + message)}</pre>'
     if error.get("cell") is not None:
         yield f'<p><a href="#cell-id={error["cell"]}">Show cell {error["cell"]}, where it happened</a></p>'
-    if hint := advice(run):
+    if hint := next_step(run):
         yield f"<p><b>Next:</b> <code>{escape(hint)}</code></p>"
     yield "</div>"
 
 
 def _table(name: str, values: Mapping[str, Any]) -> list[str]:
-    lines = [f"<tr><td>{escape(str(key))}</td><td>{escape(readable(value))}</td></tr>" for key, value in values.items()]
+    lines = [
+        f"<tr><td>{escape(str(key))}</td><td>{escape(value_text(value))}</td></tr>" for key, value in values.items()
+    ]
     return [f"<h2>{name}</h2>", "<table>", *lines, "</table>"] if lines else []

@@ -18,7 +18,7 @@ from papermill.exceptions import strip_color
 from pygments.formatters import HtmlFormatter
 
 from d2c_mlops.runs.execution.client import SUCCESS
-from d2c_mlops.runs.execution.page import document
+from d2c_mlops.runs.execution.page import html_document
 
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 SHOWABLE = ("image/png", "image/jpeg", "image/svg+xml")
@@ -51,7 +51,7 @@ TEMPLATE = """
 """
 
 
-def render(notebook: Path, page: Path) -> None:
+def write_page(notebook: Path, page: Path) -> None:
     """Write the page of an executed notebook atomically."""
     content = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     _number(content)
@@ -59,26 +59,29 @@ def render(notebook: Path, page: Path) -> None:
     numbers = {cell.get("execution_count"): cell.id for cell in content.cells}
     for cell in content.cells:
         if cell.cell_type == "code":
-            cell.outputs = [_shown(output, widgets, numbers) for output in cell.outputs]
+            cell.outputs = [_page_output(output, widgets, numbers) for output in cell.outputs]
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"d2c.html.j2": TEMPLATE})], template_file="d2c.html.j2", embed_images=True
     )
-    exporter.register_filter("by_library", by_library)
+    exporter.register_filter("by_library", group_frames)
     exporter.exclude_anchor_links = True
     body, _ = exporter.from_notebook_node(content, {"metadata": {"path": str(notebook.parent)}})
     source = content.metadata.get("papermill", {}).get("input_path") or notebook.name
     style = HtmlFormatter(style="friendly").get_style_defs(".highlight")
     draft = page.with_suffix(".html.tmp")
-    draft.write_text(document(Path(source).stem, f"<main>\n{without_loads(body)}\n</main>", style), encoding="utf-8")
+    draft.write_text(
+        html_document(Path(source).stem, f"<main>\n{without_external_resources(body)}\n</main>", style),
+        encoding="utf-8",
+    )
     draft.replace(page)
 
 
-def without_loads(html: str) -> str:
+def without_external_resources(html: str) -> str:
     """Return HTML without external resources; each is replaced by its address. Links are kept."""
     return WRITTEN.sub(lambda match: f"{match[1]}{escape(match[2])}", _with_harmless_tags(STYLED.sub("none", html)))
 
 
-def by_library(traceback: list[str]) -> list[tuple[bool, list[str]]]:
+def group_frames(traceback: list[str]) -> list[tuple[bool, list[str]]]:
     """Group the frames of a traceback by whether they are inside installed libraries; return the groups with their lines."""
     groups: list[tuple[bool, list[str]]] = []
     for frame in traceback:
@@ -98,7 +101,7 @@ def _number(content: Any) -> None:
         cell["id"] = "parameters" if injected else str(number)
 
 
-def _shown(output: Any, widgets: Mapping[str, Any], numbers: Mapping[int, str]) -> Any:
+def _page_output(output: Any, widgets: Mapping[str, Any], numbers: Mapping[int, str]) -> Any:
     """Return an output for the page: outputs that need external scripts become text."""
     if output.output_type == "error" and output.ename == "SystemExit" and output.evalue in SUCCESS:
         return nbformat.v4.new_output("stream", name="stdout", text="The notebook ended here.\n")  # type: ignore[no-untyped-call]
@@ -157,7 +160,7 @@ def _with_harmless_tags(html: str) -> str:
     for match in TAG.finditer(html):
         place = bisect_left(places, match.end())
         if match.start() >= position and place < len(places) and (end := ends[place]) is not None:
-            parts += (html[position : match.start()], _harmless(match[1], html[match.end() : end]))
+            parts += (html[position : match.start()], _harmless_attributes(match[1], html[match.end() : end]))
             position = end + 1
     return "".join(parts) + html[position:]
 
@@ -179,7 +182,7 @@ def _tag_ends(html: str) -> tuple[list[int], list[int | None]]:
     return [at for at, _ in delimiters], ends
 
 
-def _harmless(tag: str, attributes: str) -> str:
+def _harmless_attributes(tag: str, attributes: str) -> str:
     name = tag.lower()
     if name in ("meta", "base", "link"):  # an output's own would lead the whole page elsewhere, or open connections
         return ""

@@ -17,7 +17,7 @@ import psutil
 
 
 @dataclass
-class Usage:
+class ResourceUsage:
     """Resources that a process tree has used so far."""
 
     cpu_seconds: float = 0.0
@@ -28,7 +28,7 @@ class Usage:
     def sample(self, pid: int) -> None:
         """Add the current use of the process `pid` and its descendants."""
         memory = 0.0
-        for process in tree(pid):
+        for process in process_tree(pid):
             try:
                 with process.oneshot():
                     times = process.cpu_times()
@@ -51,7 +51,7 @@ def oom_kills() -> int:
     return 0
 
 
-def tree(pid: int) -> list[psutil.Process]:
+def process_tree(pid: int) -> list[psutil.Process]:
     """Return a process and all its descendants; an empty list if it has ended."""
     try:
         top = psutil.Process(pid)
@@ -77,16 +77,16 @@ def _below(top: psutil.Process) -> list[psutil.Process]:
     return descendants
 
 
-def place() -> str:
+def host_identity() -> str:
     """Return the identity of this process's host: host name, machine and boot, process namespace.
 
     A process id is unique only within the same namespace and boot.
     """
-    return _place()
+    return _read_host_identity()
 
 
 @cache
-def _place() -> str:
+def _read_host_identity() -> str:
     machine = _text("/etc/machine-id") or _text("/var/lib/dbus/machine-id")
     boot = _text("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}"
     try:
@@ -96,15 +96,15 @@ def _place() -> str:
     return f"{socket.gethostname()}#{machine[:8]}.{boot.replace('-', '')[:8]}.{namespace}"
 
 
-def rebooted(where: str) -> bool:
+def is_before_reboot(where: str) -> bool:
     """Return whether a place is this machine before its last reboot, so that its processes have ended."""
     host, _, identity = where.partition("#")
-    host_here, _, mine = place().partition("#")
+    host_here, _, mine = host_identity().partition("#")
     machine, boot = [*identity.split("."), ""][:2]
     return bool(machine) and host == host_here and mine.split(".")[0] == machine and mine.split(".")[1] != boot
 
 
-def started(pid: int) -> float:
+def process_start(pid: int) -> float:
     """Return the start time of a process, 0 if it has ended: pid and start time identify a process of one boot.
 
     On Linux in seconds since boot, which do not change if the clock is set.
@@ -118,10 +118,10 @@ def started(pid: int) -> float:
         return 0.0
 
 
-def alive(pid: int, since: float) -> bool:
+def is_alive(pid: int, since: float) -> bool:
     """Return whether the process `pid` that started at `since` still runs."""
     try:
-        return abs(started(pid) - since) < 0.5 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return abs(process_start(pid) - since) < 0.5 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
@@ -133,17 +133,17 @@ def _text(path: str) -> str:
         return ""
 
 
-def end(pid: int, patience: float = 3.0) -> None:
+def end_processes(pid: int, patience: float = 3.0) -> None:
     """End a process and its descendants: SIGTERM first, SIGKILL after `patience` seconds."""
-    processes = tree(pid)
+    processes = process_tree(pid)
     _signal(processes, signal.SIGTERM)
     limit = time.monotonic() + patience
     while any(_running(p) for p in processes) and time.monotonic() < limit:
         time.sleep(0.05)
-    _signal(processes + tree(pid), signal.SIGKILL)
+    _signal(processes + process_tree(pid), signal.SIGKILL)
 
 
-def end_marked(name: str, value: str) -> int:
+def kill_marked_processes(name: str, value: str) -> int:
     """Kill every process of this user that carries an environment variable; return how many there were.
 
     This finds processes left by a dead supervisor: children of a kernel that were reparented to init.

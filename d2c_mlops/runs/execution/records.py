@@ -79,7 +79,7 @@ def open_row(ledger: Ledger, values: Mapping[str, Any]) -> None:
 
     Raises Temporary if the run is an attempt at a slot that this process no longer has claimed.
     """
-    mine = {"host": processes.place(), "pid": os.getpid(), "pid_started": processes.started(os.getpid())}
+    mine = {"host": processes.host_identity(), "pid": os.getpid(), "pid_started": processes.process_start(os.getpid())}
     with ledger.write() as connection:
         if values.get("job"):
             claim = and_(slots.c.job == values["job"], slots.c.slot == values["slot"])
@@ -102,7 +102,7 @@ def move_outputs(ledger: Ledger, run: str, outputs: Mapping[str, str]) -> None:
         connection.execute(update(runs).where(runs.c.id == run).values(outputs=dict(outputs)))
 
 
-def find(ledger: Ledger, run: str) -> Run:
+def find_run(ledger: Ledger, run: str) -> Run:
     """Return a run by its id or the start of it. Raises UsageError if none or several match."""
     with ledger.read() as connection:
         exact = connection.execute(select(runs).where(runs.c.id == run)).one_or_none()
@@ -114,7 +114,7 @@ def find(ledger: Ledger, run: str) -> Run:
     return Run(**rows[0]._mapping)
 
 
-def latest(ledger: Ledger, limit: int = 20, model: str | None = None, status: str | None = None) -> list[Run]:
+def latest_runs(ledger: Ledger, limit: int = 20, model: str | None = None, status: str | None = None) -> list[Run]:
     """Return the newest runs first."""
     query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
     if model:
@@ -125,20 +125,20 @@ def latest(ledger: Ledger, limit: int = 20, model: str | None = None, status: st
         return [Run(**row._mapping) for row in connection.execute(query)]
 
 
-def close_lost(ledger: Ledger, at: datetime) -> list[str]:
+def close_lost_runs(ledger: Ledger, at: datetime) -> list[str]:
     """Mark the runs of this machine whose process has ended as lost, end their remaining processes, return their ids."""
     query = select(runs).where(runs.c.status == "running")
     with ledger.read() as connection:
         rows = [Run(**row._mapping) for row in connection.execute(query)]
-    lost = [run for run in rows if _gone(run)]
+    lost = [run for run in rows if _has_ended(run)]
     for run in lost:
-        lose(ledger, run, at)
+        mark_lost(ledger, run, at)
     return [run.id for run in lost]
 
 
-def lose(ledger: Ledger, run: Run, at: datetime) -> None:
+def mark_lost(ledger: Ledger, run: Run, at: datetime) -> None:
     """Mark a run as lost and end its remaining processes on this machine."""
-    processes.end_marked(RUN_ID, run.id)
+    processes.kill_marked_processes(RUN_ID, run.id)
     for draft in run.folder.glob("*.tmp"):
         draft.unlink(missing_ok=True)
     remove_scratch(run.folder)
@@ -149,7 +149,7 @@ def lose(ledger: Ledger, run: Run, at: datetime) -> None:
                                "notes": notes_of(run.folder), "error": error, "exit_code": 75, "failure": "lost"})  # fmt: skip
 
 
-def _gone(run: Run) -> bool:
-    if run.host == processes.place():
-        return not processes.alive(run.pid, run.pid_started)
-    return processes.rebooted(run.host)
+def _has_ended(run: Run) -> bool:
+    if run.host == processes.host_identity():
+        return not processes.is_alive(run.pid, run.pid_started)
+    return processes.is_before_reboot(run.host)

@@ -19,7 +19,11 @@ LONGEST = 40  # bytes of the parent's path; sockets have 108 for all, multiproce
 def scratch_folder() -> Iterator[Path]:
     """Create a private folder in the system's temporary folder or /tmp; remove it at the end."""
     candidates = (tempfile.gettempdir(), "/tmp", os.environ.get("XDG_RUNTIME_DIR", ""))  # noqa: S108
-    usable = [each for each in candidates if each and len(os.fsencode(each)) <= LONGEST and os.access(each, os.W_OK)]
+    usable = [
+        candidate
+        for candidate in candidates
+        if candidate and len(os.fsencode(candidate)) <= LONGEST and os.access(candidate, os.W_OK)
+    ]
     folder = tempfile.mkdtemp(prefix=PREFIX, dir=usable[0] if usable else None)
     try:
         yield Path(folder)

@@ -69,14 +69,14 @@ def known_jobs(ledger: Ledger, names: Iterable[str], now: datetime) -> dict[str,
     return states
 
 
-def pause(ledger: Ledger, job: str, paused: bool, now: datetime) -> None:
+def pause_job(ledger: Ledger, job: str, paused: bool, now: datetime) -> None:
     """Pause or resume a job. Slots that are due during the pause are not run later."""
     known_jobs(ledger, [job], now)
     with ledger.write() as connection:
         connection.execute(update(jobs).where(jobs.c.name == job).values(paused=paused, since=now))
 
 
-def add(
+def add_slots(
     ledger: Ledger,
     job: str,
     due: Mapping[datetime, tuple[str, str]],
@@ -87,13 +87,13 @@ def add(
 ) -> list[datetime]:
     """Add slots with their status and reason; existing slots are not changed; return the new ones."""
     with ledger.write() as connection:
-        added = add_in(connection, job, due, now, parallel)
+        added = add_slots_in(connection, job, due, now, parallel)
         if until is not None:
             connection.execute(update(jobs).where(jobs.c.name == job, jobs.c.since < until).values(since=until))
     return added
 
 
-def add_in(
+def add_slots_in(
     connection: Connection,
     job: str,
     due: Mapping[datetime, tuple[str, str]],
@@ -113,7 +113,7 @@ def add_in(
     return added
 
 
-def find(ledger: Ledger, job: str, slot: datetime) -> Slot:
+def find_slot(ledger: Ledger, job: str, slot: datetime) -> Slot:
     """Return a slot. Raises UsageError if it is not recorded."""
     with ledger.read() as connection:
         row = connection.execute(select(slots).where(slots.c.job == job, slots.c.slot == slot)).one_or_none()
@@ -124,7 +124,7 @@ def find(ledger: Ledger, job: str, slot: datetime) -> Slot:
     return Slot(**row._mapping)
 
 
-def history(ledger: Ledger, job: str, slot: datetime) -> list[dict[str, Any]]:
+def slot_history(ledger: Ledger, job: str, slot: datetime) -> list[dict[str, Any]]:
     """Return the history of a slot, oldest first: time, attempt, status, reason, host."""
     query = select(slot_events).where(slot_events.c.job == job, slot_events.c.slot == slot).order_by(slot_events.c.id)
     names = ("at", "attempt", "status", "reason", "run_id", "host", "pid")
@@ -132,12 +132,12 @@ def history(ledger: Ledger, job: str, slot: datetime) -> list[dict[str, Any]]:
         return [{name: row._mapping[name] for name in names} for row in connection.execute(query)]
 
 
-def listed(ledger: Ledger, job: str, limit: int = LISTED) -> list[Slot]:
+def list_slots(ledger: Ledger, job: str, limit: int = LISTED) -> list[Slot]:
     """Return the latest slots of a job, newest first."""
     return _slots(ledger, select(slots).where(slots.c.job == job).order_by(slots.c.slot.desc()).limit(limit))
 
 
-def listed_all(ledger: Ledger, until: datetime, limit: int = LISTED) -> dict[str, list[Slot]]:
+def list_all_slots(ledger: Ledger, until: datetime, limit: int = LISTED) -> dict[str, list[Slot]]:
     """Return the latest slots of each job up to a moment, newest first."""
     inner = slots.alias()
     newest = select(inner.c.slot).where(inner.c.job == jobs.c.name, inner.c.slot <= until)
@@ -149,38 +149,38 @@ def listed_all(ledger: Ledger, until: datetime, limit: int = LISTED) -> dict[str
     return {job: sorted(job_slots, key=lambda s: s.slot, reverse=True) for job, job_slots in slots_by_job.items()}
 
 
-def waiting(ledger: Ledger, now: datetime) -> list[Slot]:
+def waiting_slots(ledger: Ledger, now: datetime) -> list[Slot]:
     """Return the slots of active jobs that may start now, earliest first."""
     query = select(slots).join(jobs, jobs.c.name == slots.c.job).where(~jobs.c.paused)
     return _slots(ledger, query.where(slots.c.status == "waiting", slots.c.not_before <= now).order_by(slots.c.slot))
 
 
-def latest(ledger: Ledger, job: str, until: datetime) -> Slot | None:
+def latest_slot(ledger: Ledger, job: str, until: datetime) -> Slot | None:
     """Return the latest recorded slot of a job that is not later than a time."""
     query = select(slots).where(slots.c.job == job, slots.c.slot <= until).order_by(slots.c.slot.desc()).limit(1)
     return next(iter(_slots(ledger, query)), None)
 
 
-def between(ledger: Ledger, job: str, since: datetime, until: datetime) -> list[Slot]:
+def slots_between(ledger: Ledger, job: str, since: datetime, until: datetime) -> list[Slot]:
     """Return the recorded slots of a job from one time (inclusive) to another (exclusive), earliest first."""
     query = select(slots).where(slots.c.job == job, slots.c.slot >= since, slots.c.slot < until)
     return _slots(ledger, query.order_by(slots.c.slot))
 
 
-def running(ledger: Ledger) -> list[Slot]:
+def running_slots(ledger: Ledger) -> list[Slot]:
     """Return the slots that are running on any machine."""
     return _slots(ledger, select(slots).where(slots.c.status == "running"))
 
 
-def open_of(ledger: Ledger, job: str) -> list[datetime]:
+def open_slots(ledger: Ledger, job: str) -> list[datetime]:
     """Return the waiting and running slots of a job, earliest first."""
     query = select(slots).where(slots.c.job == job, slots.c.status.in_(OPEN)).order_by(slots.c.slot)
     return [slot.slot for slot in _slots(ledger, query)]
 
 
-def claim(ledger: Ledger, slot: Slot, now: datetime, concurrency: int = 1) -> Slot | None:
+def claim_slot(ledger: Ledger, slot: Slot, now: datetime, concurrency: int = 1) -> Slot | None:
     """Claim a waiting slot for this process; None if another process was first or the job's limit is reached."""
-    mine = {"host": processes.place(), "pid": os.getpid(), "pid_started": processes.started(os.getpid())}
+    mine = {"host": processes.host_identity(), "pid": os.getpid(), "pid_started": processes.process_start(os.getpid())}
     other_slots = slots.alias()
     going = (
         select(func.count())
@@ -201,40 +201,40 @@ def claim(ledger: Ledger, slot: Slot, now: datetime, concurrency: int = 1) -> Sl
             return None
         event = _event(slot.job, slot.slot, slot.attempt + 1, now, "running", "claimed")
         connection.execute(insert(slot_events).values({**event, "host": mine["host"], "pid": mine["pid"]}))
-    return find(ledger, slot.job, slot.slot)
+    return find_slot(ledger, slot.job, slot.slot)
 
 
-def close(ledger: Ledger, slot: Slot, status: str, reason: str, now: datetime, **more: Any) -> bool:
+def close_slot(ledger: Ledger, slot: Slot, status: str, reason: str, now: datetime, **values: Any) -> bool:
     """Change the status of a slot; False if another process has changed it in the meantime."""
     with ledger.write() as connection:
-        return close_in(connection, slot, status, reason, now, **more)
+        return close_slot_in(connection, slot, status, reason, now, **values)
 
 
-def close_in(connection: Connection, slot: Slot, status: str, reason: str, now: datetime, **more: Any) -> bool:
+def close_slot_in(connection: Connection, slot: Slot, status: str, reason: str, now: datetime, **values_: Any) -> bool:
     """Change the status of a slot as part of a transaction."""
     result = connection.execute(
         update(slots)
-        .where(_claim(slot), slots.c.status == slot.status)
-        .values(status=status, reason=reason, changed_at=now, **more)
+        .where(_claim_values(slot), slots.c.status == slot.status)
+        .values(status=status, reason=reason, changed_at=now, **values_)
     )
     if result.rowcount == 1:
         event = _event(slot.job, slot.slot, slot.attempt, now, status, reason)
-        connection.execute(insert(slot_events).values({**event, "run_id": more.get("run_id")}))
+        connection.execute(insert(slot_events).values({**event, "run_id": values_.get("run_id")}))
     return result.rowcount == 1
 
 
-def beat(ledger: Ledger, mine: Iterable[Slot], now: datetime) -> list[Slot]:
+def send_heartbeats(ledger: Ledger, mine: Iterable[Slot], now: datetime) -> list[Slot]:
     """Send a heartbeat for claims of this process; return the claims that it has lost."""
     lost = []
     with ledger.write() as connection:
         for slot in mine:
-            heartbeat = update(slots).where(_claim(slot), slots.c.status == "running").values(heartbeat_at=now)
+            heartbeat = update(slots).where(_claim_values(slot), slots.c.status == "running").values(heartbeat_at=now)
             if connection.execute(heartbeat).rowcount != 1:
                 lost.append(slot)
     return lost
 
 
-def runs_of(ledger: Ledger, slot: Slot) -> list[Any]:
+def runs_of_slot(ledger: Ledger, slot: Slot) -> list[Any]:
     """Return the runs of a slot, one per attempt, latest attempt first."""
     query = select(runs.c.id, runs.c.status, runs.c.exit_code, runs.c.attempt, runs.c.recorded)
     query = query.where(runs.c.job == slot.job, runs.c.slot == slot.slot).order_by(runs.c.attempt.desc())
@@ -252,7 +252,7 @@ def previous_success(ledger: Ledger, job: str, before: datetime) -> datetime | N
     return slot_time
 
 
-def _claim(slot: Slot) -> Any:
+def _claim_values(slot: Slot) -> Any:
     return and_(slots.c.job == slot.job, slots.c.slot == slot.slot, slots.c.attempt == slot.attempt)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.run_events import FOLDER, tell
+from d2c_mlops.runs.run_events import FOLDER, append_event
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,14 +38,14 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
         former = Path(os.environ[RESUME]) / STAGES / name if os.environ.get(RESUME) else None
         if not stage_folder.exists() and former is not None and former.exists():
             shutil.copytree(former, stage_folder)
-            tell("stage", {"name": function.__name__, "resumed": True})
+            append_event("stage", {"name": function.__name__, "resumed": True})
             print(f"stage {function.__name__}: reused from the previous run")
         if stage_folder.exists():
-            result: R = _load(stage_folder)
+            result: R = _load_result(stage_folder)
             return result
         value = function(*args, **kwargs)
-        _save(stage_folder, value)
-        tell("stage", {"name": function.__name__, "resumed": False})
+        _save_result(stage_folder, value)
+        append_event("stage", {"name": function.__name__, "resumed": False})
         return value
 
     return wrapper
@@ -70,7 +70,7 @@ def _fingerprint(value: Any) -> bytes:
     return repr(value).encode()
 
 
-def _save(target: Path, value: Any) -> None:
+def _save_result(target: Path, value: Any) -> None:
     """Write a result atomically: to a temporary name, then rename."""
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.mkdir(parents=True)
@@ -91,7 +91,7 @@ def _save(target: Path, value: Any) -> None:
     draft.rename(target)
 
 
-def _load(folder: Path) -> Any:
+def _load_result(folder: Path) -> Any:
     if (folder / "value.parquet").exists():
         import pandas as pd
 

@@ -37,7 +37,7 @@ class RunLimits:
     cost: float | None = None
     cpu_hour_price: float = 0.0
 
-    def broken(self, usage: processes.Usage, since: float) -> dict[str, Any] | None:
+    def exceeded(self, usage: processes.ResourceUsage, since: float) -> dict[str, Any] | None:
         """Return the error of the first exceeded limit."""
         if time.monotonic() - since > self.seconds:
             return _error("Timeout", f"the run took longer than {self.seconds:g} s and was stopped")
@@ -59,7 +59,7 @@ class RunEnding:
     done: dict[str, Any] = field(default_factory=dict)  # what it said last
 
 
-def start(marks: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
+def start_worker(marks: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
     """Start a worker that waits for its task, so that its imports (about a second) run in parallel."""
     return subprocess.Popen(
         [sys.executable, "-m", "d2c_mlops.runs.execution.worker", str(os.getpid())],
@@ -72,9 +72,9 @@ def start(marks: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[b
 
 
 @contextmanager
-def spare() -> Iterator[subprocess.Popen[bytes]]:
+def spare_worker() -> Iterator[subprocess.Popen[bytes]]:
     """A waiting worker; it is ended at exit, even if it was not used."""
-    worker = start()
+    worker = start_worker()
     try:
         yield worker
     finally:
@@ -83,14 +83,14 @@ def spare() -> Iterator[subprocess.Popen[bytes]]:
             worker.wait()
 
 
-def follow(
+def supervise_worker(
     spec: Mapping[str, Any],
     folder: Path,
     run_id: str,
     settings: Settings,
     limits: RunLimits,
-    usage: processes.Usage,
-    hear: Progress,
+    usage: processes.ResourceUsage,
+    on_event: Progress,
     stop: Stop,
     environment: Mapping[str, str],
     spare: subprocess.Popen[bytes] | None = None,  # a worker that was started before and waits
@@ -99,7 +99,7 @@ def follow(
     (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     marks = {RUN_ID: run_id, FOLDER: str(folder), "TMPDIR": spec["scratch"], **settings.environment(), **environment}
     threads = {name: str(limits.cpus) for name in THREADS} if limits.cpus else {}
-    worker = spare or start(marks)
+    worker = spare or start_worker(marks)
     message = json.dumps({"folder": str(folder), "environment": {**threads, **marks}}) + "\n"
     assert worker.stdin is not None
     with suppress(BrokenPipeError):  # it died; that is found out below
@@ -107,11 +107,11 @@ def follow(
         worker.stdin.close()
     ended = RunEnding(0)
     try:
-        log = Log(folder / "log.txt", Redaction.of(folder))
-        ended.error = _listen(worker, limits, usage, log, _hearing(ended, hear), stop)
+        log = WorkerLog(folder / "log.txt", Redaction.of(folder))
+        ended.error = _read_events(worker, limits, usage, log, _recording_end(ended, on_event), stop)
     finally:
-        processes.end(worker.pid)
-        processes.end_marked(RUN_ID, run_id)
+        processes.end_processes(worker.pid)
+        processes.kill_marked_processes(RUN_ID, run_id)
         ended.code = worker.wait()
         for pipe in (worker.stdout, worker.stderr):
             assert pipe is not None
@@ -119,7 +119,7 @@ def follow(
     return ended
 
 
-class Log:
+class WorkerLog:
     """The log of a worker, with secrets removed and limited size; if the disk is full, only log lines are lost."""
 
     def __init__(self, file: Path, redaction: Redaction) -> None:
@@ -158,8 +158,13 @@ class Log:
         return True
 
 
-def _listen(
-    worker: subprocess.Popen[bytes], limits: RunLimits, usage: processes.Usage, log: Log, hear: Progress, stop: Stop
+def _read_events(
+    worker: subprocess.Popen[bytes],
+    limits: RunLimits,
+    usage: processes.ResourceUsage,
+    log: WorkerLog,
+    on_event: Progress,
+    stop: Stop,
 ) -> dict[str, Any] | None:
     """Read events and output until the worker closes its pipe; return the error if it has to be stopped before."""
     assert worker.stdout is not None and worker.stderr is not None
@@ -181,19 +186,19 @@ def _listen(
                     else:
                         *lines, remainder = (remainder + chunk).split(b"\n")
                         for line in lines:
-                            hear(json.loads(line))
+                            on_event(json.loads(line))
                 if time.monotonic() - sampled >= SAMPLE_SECONDS:
                     sampled = time.monotonic()
                     usage.sample(worker.pid)
-                    if (error := limits.broken(usage, begun)) or (error := _stopped(stop)):
+                    if (error := limits.exceeded(usage, begun)) or (error := _stopped(stop)):
                         return error
             return None
         finally:
-            _drain(worker.stderr.fileno(), log)
+            _drain_pipe(worker.stderr.fileno(), log)
             log.close()
 
 
-def _drain(pipe: int, log: Log) -> None:
+def _drain_pipe(pipe: int, log: WorkerLog) -> None:
     """Read remaining output without waiting for processes that may still have the pipe open."""
     with suppress(BlockingIOError):
         while chunk := os.read(pipe, 1 << 16):
@@ -205,12 +210,12 @@ def _stopped(stop: Stop) -> dict[str, Any] | None:
     return _error("Stopped", f"the run was stopped: {why}") if why else None
 
 
-def _hearing(ended: RunEnding, hear: Progress) -> Progress:
+def _recording_end(ended: RunEnding, on_event: Progress) -> Progress:
     def take(event: dict[str, Any]) -> None:
         if event["event"] == "done":
             ended.done = event
         else:
-            hear(event)
+            on_event(event)
 
     return take
 

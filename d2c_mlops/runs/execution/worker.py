@@ -26,8 +26,8 @@ from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 from papermill.translators import PythonTranslator, papermill_translators
 
-from d2c_mlops.runs.execution.client import Client, DeadKernel, KernelManager
-from d2c_mlops.runs.run_events import tell_in
+from d2c_mlops.runs.execution.client import DeadKernel, KernelManager, NotebookClient
+from d2c_mlops.runs.run_events import append_event_to
 from d2c_mlops.runs.secrets.redaction import Redaction
 
 EVENTS = 1
@@ -49,7 +49,7 @@ class Translator(PythonTranslator):  # type: ignore[misc]
         return val.source if isinstance(val, WrittenOutput) else super().translate(val)
 
 
-def written(value: Any, source: str) -> Any:
+def written_output(value: Any, source: str) -> Any:
     """Return a parameter in a form that papermill can store: as JSON if that equals its source."""
     if repr(value) == source:
         return value
@@ -70,7 +70,7 @@ class AtomicHandler(LocalHandler):  # type: ignore[misc]
 class Engine(NBClientEngine):  # type: ignore[misc]
     """papermill's engine, which also reports the running cell and the notebook's result."""
 
-    client: ClassVar[Client]
+    client: ClassVar[NotebookClient]
 
     @classmethod
     def execute_managed_notebook(
@@ -82,11 +82,11 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             lines = [line.strip() for line in cell.source.splitlines()]
             first = next((line for line in lines if line and not line.startswith(("#", "%"))), "")
             if cell.cell_type == "code":
-                say("cell", index=cell_index, total=total, source=first[:80])
+                send_event("cell", index=cell_index, total=total, source=first[:80])
             return start(cell, cell_index, **kw)
 
         nb_man.cell_start = cell_start
-        Engine.client = Client(
+        Engine.client = NotebookClient(
             nb_man, kernel_name=kernel_name, kernel_manager_class=kernel_manager_class, startup_timeout=60, log=logger
         )
         try:
@@ -95,24 +95,26 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             raise DeadKernel(KernelManager.process) from err
 
 
-def say(event: str, **values: Any) -> None:
+def send_event(event: str, **values: Any) -> None:
     """Write one event for the supervisor, as a line of JSON."""
     os.write(EVENTS, (json.dumps({"event": event, **values}) + "\n").encode())
 
 
-def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
+def execute_notebook(spec: dict[str, Any]) -> dict[str, Any] | None:
     """Execute the notebook of `spec`; return the error of the failed cell, None on success."""
     papermill_translators.register("python", Translator)
     papermill_engines.register("d2c", Engine)
     papermill_io.register(spec["folder"], AtomicHandler())
     papermill.execute.raise_for_execution_errors = lambda nb, path: None  # the client knows, and the page shows it
-    Client.redaction = Redaction.of(Path(spec["folder"]))
-    Client.language = spec["language"]
+    NotebookClient.redaction = Redaction.of(Path(spec["folder"]))
+    NotebookClient.language = spec["language"]
     try:
         papermill.execute_notebook(
             spec["notebook"],
             spec["output"],
-            parameters={name: written(value, spec["sources"][name]) for name, value in spec["parameters"].items()},
+            parameters={
+                name: written_output(value, spec["sources"][name]) for name, value in spec["parameters"].items()
+            },
             engine_name="d2c",
             kernel_name=spec["kernel"],
             language=spec["language"],
@@ -121,10 +123,10 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
             autosave_cell_every=0,
         )
     except DeadKernel as err:
-        return _placed(spec, err.to_dict())
+        return _error_with_cell(spec, err.to_dict())
     except CellTimeoutError:  # an OSError, but none of the disk
         message = f"the cell's outputs did not arrive within {Engine.client.iopub_timeout} s after its end"
-        return _placed(spec, {"kind": "OutputTimeout", "message": message})
+        return _error_with_cell(spec, {"kind": "OutputTimeout", "message": message})
     except OSError:
         raise
     except Exception as err:  # a kernel that does not start, a notebook that nbformat refuses
@@ -132,22 +134,24 @@ def execute(spec: dict[str, Any]) -> dict[str, Any] | None:
         return {"cell": None, "kind": "ExecutionError", "message": message, "traceback": []}
     client = Engine.client
     for note in client.notes:
-        tell_in(Path(spec["folder"]), "note", note)
+        append_event_to(Path(spec["folder"]), "note", note)
     if client.exited:
-        cell, _ = _position(spec, client.index)
-        tell_in(Path(spec["folder"]), "note", f"cell {cell} ended the notebook early; the following cells did not run")
-    return _placed(spec, client.error) if client.error else None
+        cell, _ = _cell_position(spec, client.index)
+        append_event_to(
+            Path(spec["folder"]), "note", f"cell {cell} ended the notebook early; the following cells did not run"
+        )
+    return _error_with_cell(spec, client.error) if client.error else None
 
 
-def _placed(spec: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
+def _error_with_cell(spec: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
     """Return an error with the number of its cell in the notebook, from 1, and the cell's id in the output."""
     if (index := Engine.client.index) is None:
         return {"cell": None, "traceback": [], **error}
-    cell, identity = _position(spec, index)
+    cell, identity = _cell_position(spec, index)
     return {"cell": cell, "cell_id": identity, "traceback": [], **error}
 
 
-def _position(spec: dict[str, Any], index: int | None) -> tuple[int, str]:
+def _cell_position(spec: dict[str, Any], index: int | None) -> tuple[int, str]:
     """Return the number of a cell in the original notebook, from 1, and its id; papermill injects one cell."""
     cells = Engine.client.nb.cells
     before = cells[: index or 0]
@@ -155,7 +159,7 @@ def _position(spec: dict[str, Any], index: int | None) -> tuple[int, str]:
     return (index or 0) + 1 - injected, str(cells[index or 0].get("id", ""))
 
 
-def restrict(cpus: int | None, memory_bytes: float | None) -> None:
+def set_resource_limits(cpus: int | None, memory_bytes: float | None) -> None:
     """Restrict this process and its children to some CPUs, and limit their address space."""
     if cpus and hasattr(os, "sched_setaffinity"):
         usable = sorted(os.sched_getaffinity(0))
@@ -168,17 +172,17 @@ def restrict(cpus: int | None, memory_bytes: float | None) -> None:
 
 def main(folder: Path) -> None:
     """Execute the run of `spec.json` in the run's folder, then render the output."""
-    from d2c_mlops.runs.execution.page_body import render
+    from d2c_mlops.runs.execution.page_body import write_page
 
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    restrict(spec["cpus"], spec["memory_bytes"])
+    set_resource_limits(spec["cpus"], spec["memory_bytes"])
     try:
         if not spec["render_only"]:
-            say("done", error=execute(spec))
-        render(Path(spec["output"]), Path(spec["html"]))
+            send_event("done", error=execute_notebook(spec))
+        write_page(Path(spec["output"]), Path(spec["html"]))
     except OSError as err:  # the log lies on the same disk, so the supervisor reports it
         kind = "Temporary" if err.errno in PASSING else type(err).__name__
-        say("done", error={"kind": kind, "message": f"the outputs cannot be written: {err.strerror or err}"})
+        send_event("done", error={"kind": kind, "message": f"the outputs cannot be written: {err.strerror or err}"})
 
 
 if __name__ == "__main__":

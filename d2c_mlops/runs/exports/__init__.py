@@ -8,18 +8,18 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.exports.common import MARK, ExportTarget, Place
+from d2c_mlops.runs.exports.common import MARK, ExportContext, ExportTarget
 from d2c_mlops.runs.schedule.jobs import Job
 
 
 def targets() -> dict[str, ExportTarget]:
     """Return the targets by name."""
-    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+    modules = [import_module(f"{__name__}.{info.name}") for info in iter_modules(__path__)]
     listed = [module.TARGET for module in modules if hasattr(module, "TARGET")]
     return {target.name: target for target in sorted(listed, key=lambda target: target.name)}
 
 
-def export(jobs: Mapping[str, Job], target: str, folder: Path, place: Place) -> list[Path]:
+def export(jobs: Mapping[str, Job], target: str, folder: Path, place: ExportContext) -> list[Path]:
     """Write the files of a target and return their paths; only files of an earlier export are replaced."""
     available = targets()
     if target not in available:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from d2c_mlops.runs.exports.clock import MINUTE, text, wakes
-from d2c_mlops.runs.exports.common import ExportTarget, Place, about, header, together
+from d2c_mlops.runs.exports.clock import MINUTE, fields_text, start_times
+from d2c_mlops.runs.exports.common import ExportContext, ExportTarget, dependent_groups, head_comment, job_description
 from d2c_mlops.runs.schedule.cadence import Cadence
 from d2c_mlops.runs.schedule.jobs import Job
 
@@ -85,18 +85,18 @@ TASK = """    {name} = PythonOperator(
 LOGICAL_DATE = "{{ (dag_run.logical_date or dag_run.run_after).isoformat() }}"
 
 
-def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
     """Return a file with the DAGs."""
-    groups = together(jobs)
-    head = header([*SAID, *(line for group in groups for job in group for line in ("", *about(job)))])
+    groups = dependent_groups(jobs)
+    head = head_comment([*SAID, *(line for group in groups for job in group for line in ("", *job_description(job)))])
     parts = [head, IMPORTS.format(root=str(place.root), command=shlex.split(place.command))]
     return {"d2c_dags.py": "".join([*parts, *(_dag(group, place) for group in groups)])}
 
 
-def _dag(group: list[Job], place: Place) -> str:
+def _dag(group: list[Job], place: ExportContext) -> str:
     last = group[-1]
     start = place.made_at.astimezone(last.cadence.zone)
-    cron, slot = expression(last.cadence, place), LOGICAL_DATE if understood(last.cadence) else "due"
+    cron, slot = expression(last.cadence, place), LOGICAL_DATE if is_supported(last.cadence) else "due"
     dag = DAG.format(
         dag_id=f"d2c_{last.name}",
         description=", ".join(f"{job.name}: {job.settings.run}" for job in group),
@@ -121,7 +121,7 @@ def _dag(group: list[Job], place: Place) -> str:
     return dag + "".join(f"    {first} >> {then}\n" for first, then in edges)
 
 
-def understood(cadence: Cadence) -> bool:
+def is_supported(cadence: Cadence) -> bool:
     """Return whether Airflow's croniter gives the same slots: it does not support LW and 5L, combines a date and a weekday with a
     star differently, and repeats hours of the clock only for hourly jobs."""
     _, hour, date, _, day = cadence.lines[0].split()
@@ -131,12 +131,12 @@ def understood(cadence: Cadence) -> bool:
     return len(cadence.lines) == 1 and not either and not partly and not names
 
 
-def expression(cadence: Cadence, place: Place) -> str:
+def expression(cadence: Cadence, place: ExportContext) -> str:
     """Return the cron expression with which Airflow must start a job."""
-    if understood(cadence):
+    if is_supported(cadence):
         return cadence.cron
-    moments = wakes(cadence, cadence.zone, place.made_at)
-    return text([moments[MINUTE], None, None, None, None]) if cadence.follows_clock else text(moments)
+    moments = start_times(cadence, cadence.zone, place.made_at)
+    return fields_text([moments[MINUTE], None, None, None, None]) if cadence.follows_clock else fields_text(moments)
 
 
 TARGET = ExportTarget("airflow", "a DAG per group of jobs", files)

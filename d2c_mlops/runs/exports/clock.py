@@ -18,7 +18,7 @@ MINUTE, HOUR, DATE, MONTH, DAY = range(5)
 Fields = list[frozenset[int] | None]  # None: every value
 
 
-def fields(cron: str) -> Fields:
+def cron_fields(cron: str) -> Fields:
     """Return the values of each field; the last day of a month as the days 28 to 31."""
     sim = CronSim(cron, datetime(2026, 1, 1))
     dates = {day for day in sim.days if day > 0} | (set(range(26, 32)) if CronSim.LAST_WEEKDAY in sim.days else set())
@@ -30,15 +30,15 @@ def fields(cron: str) -> Fields:
     ]
 
 
-def union(lines: Iterable[str]) -> Fields:
+def merge_lines(lines: Iterable[str]) -> Fields:
     """Return fields that match at least where one of the expressions does."""
-    both = zip(*map(fields, lines), strict=True)
+    both = zip(*map(cron_fields, lines), strict=True)
     return [
         None if None in values else frozenset[int]().union(*(v for v in values if v is not None)) for values in both
     ]
 
 
-def text(fields: Fields) -> str:
+def fields_text(fields: Fields) -> str:
     """Return fields as a cron expression that every cron supports."""
     return " ".join(
         "*" if values is None or len(values) == len(whole) else ",".join(map(str, sorted(values)))
@@ -46,14 +46,14 @@ def text(fields: Fields) -> str:
     )
 
 
-def wakes(
+def start_times(
     cadence: Cadence,
     zone: ZoneInfo,
     since: datetime,
     skipped: bool = True,  # also right behind an hour that the clock skips, not only at the next regular time
 ) -> Fields:
     """Return when a clock in `zone` must start the job: on time, at the zone's other offset, after a skipped hour."""
-    fields_of_job = union(cadence.lines)
+    fields_of_job = merge_lines(cadence.lines)
     changes = _changes(cadence.zone, since)
     moments = [since, *(moment for moment, _, _ in changes)]
     shifts = {_offset(zone, m) - _offset(cadence.zone, m) for m in moments}
@@ -64,9 +64,9 @@ def wakes(
     for hour in fields_of_job[HOUR] or RANGES[HOUR]:
         for minute in fields_of_job[MINUTE] or RANGES[MINUTE]:
             for shift in shifts:
-                over, rest = divmod(hour * 60 + minute + shift, 24 * 60)
-                minutes.add(rest % 60)
-                hours.add(rest // 60)
+                over, minute_of_day = divmod(hour * 60 + minute + shift, 24 * 60)
+                minutes.add(minute_of_day % 60)
+                hours.add(minute_of_day // 60)
                 days.add(over)
     for moment, before, after in changes if skipped else ():
         if _skips(fields_of_job, moment + before, moment + after):
@@ -83,11 +83,11 @@ def wakes(
     ]
 
 
-def expression(cadence: Cadence, zone: ZoneInfo, since: datetime) -> str:
+def cron_expression(cadence: Cadence, zone: ZoneInfo, since: datetime) -> str:
     """Return the cron expression for a clock in `zone`: the cadence's own expression if possible."""
-    wake_fields = wakes(cadence, zone, since)
+    wake_fields = start_times(cadence, zone, since)
     plain = len(cadence.lines) == 1 and not set("LW#") & set(cadence.cron)
-    return cadence.cron if plain and wake_fields == fields(cadence.cron) else text(wake_fields)
+    return cadence.cron if plain and wake_fields == cron_fields(cadence.cron) else fields_text(wake_fields)
 
 
 @lru_cache(64)

@@ -15,7 +15,7 @@ START = 120  # seconds for a process to start, beside its run
 
 
 @dataclass(frozen=True)
-class Place:
+class ExportContext:
     """The location where the files will be used."""
 
     command: str  # that starts d2c there
@@ -30,22 +30,22 @@ class ExportTarget:
 
     name: str
     about: str
-    files: Callable[[Mapping[str, Job], Place], dict[str, str]]
+    files: Callable[[Mapping[str, Job], ExportContext], dict[str, str]]
 
 
-def due(job: Job, place: Place, *options: str) -> str:
+def due_command(job: Job, place: ExportContext, *options: str) -> str:
     """Return the command that runs a job's due slots."""
     return " ".join((place.command, "run", job.name, "--slot", "due", *options))
 
 
-def longest(job: Job) -> int:
+def longest_seconds(job: Job) -> int:
     """Return the maximum seconds of a slot: all attempts and the delays between them."""
     options = job.settings
     waits = sum(options.backoff * 2**n for n in range(options.retries))
     return int((options.retries + 1) * (options.timeout + START) + waits)
 
 
-def header(lines: Iterable[str] = ()) -> str:
+def head_comment(lines: Iterable[str] = ()) -> str:
     """Return the header of a file: its origin, and rules that the ledger applies or that the target cannot express."""
     always = (
         f"{MARK}; export again after a change of settings.ini.",
@@ -56,7 +56,7 @@ def header(lines: Iterable[str] = ()) -> str:
     return "".join(f"# {line}".rstrip() + "\n" for line in (*always, *lines)) + "\n"
 
 
-def about(job: Job) -> list[str]:
+def job_description(job: Job) -> list[str]:
     """Return the description of a job as comment lines."""
     options = job.settings
     lines = [
@@ -68,7 +68,7 @@ def about(job: Job) -> list[str]:
     return [*lines, f"after {', '.join(options.after)}: waits for their slots"] if options.after else lines
 
 
-def together(jobs: Mapping[str, Job]) -> list[list[Job]]:
+def dependent_groups(jobs: Mapping[str, Job]) -> list[list[Job]]:
     """Return the jobs in groups that share a cadence and depend on each other by `after`, dependencies first."""
     groups: dict[str, list[str]] = {name: [name] for name in jobs}
     for name, job in jobs.items():

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
-from d2c_mlops.runs.exports.clock import MINUTE, text, wakes
-from d2c_mlops.runs.exports.common import ExportTarget, Place, about, due, header
+from d2c_mlops.runs.exports.clock import MINUTE, fields_text, start_times
+from d2c_mlops.runs.exports.common import ExportContext, ExportTarget, due_command, head_comment, job_description
 from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
@@ -19,14 +19,14 @@ SAID = (
 )
 
 
-def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
     """Return a crontab with a line per job."""
-    lines = [header(SAID), "SHELL=/bin/sh\n", "PATH=/usr/local/bin:/usr/bin:/bin\n"]
+    lines = [head_comment(SAID), "SHELL=/bin/sh\n", "PATH=/usr/local/bin:/usr/bin:/bin\n"]
     for job in jobs.values():
-        lines += ["\n", *(f"# {line}\n" for line in about(job))]
-        wake_times = wakes(job.cadence, ZoneInfo("UTC"), place.made_at, skipped=False)
-        hourly = text([wake_times[MINUTE], None, None, None, None])
-        command = f"cd {shlex.quote(str(place.root))} && {due(job, place, '--stay')}".replace("%", r"\%")
+        lines += ["\n", *(f"# {line}\n" for line in job_description(job))]
+        wake_times = start_times(job.cadence, ZoneInfo("UTC"), place.made_at, skipped=False)
+        hourly = fields_text([wake_times[MINUTE], None, None, None, None])
+        command = f"cd {shlex.quote(str(place.root))} && {due_command(job, place, '--stay')}".replace("%", r"\%")
         lines.append(f"{hourly} {command}\n")
     return {"crontab": "".join(lines)}
 

@@ -9,8 +9,16 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from d2c_mlops.runs.exports.clock import text, wakes
-from d2c_mlops.runs.exports.common import ExportTarget, Place, about, due, header, longest, together
+from d2c_mlops.runs.exports.clock import fields_text, start_times
+from d2c_mlops.runs.exports.common import (
+    ExportContext,
+    ExportTarget,
+    dependent_groups,
+    due_command,
+    head_comment,
+    job_description,
+    longest_seconds,
+)
 from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
@@ -24,20 +32,20 @@ SAID = (
 HOSTED = 360  # minutes that GitHub allows a job
 
 
-def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
     """Return a workflow for each group of jobs that share a cadence and depend on each other."""
     contents = {}
-    for group in together(jobs):
-        head = header([*SAID, *(line for job in group for line in ("", *about(job)))])
+    for group in dependent_groups(jobs):
+        head = head_comment([*SAID, *(line for job in group for line in ("", *job_description(job)))])
         contents[f"d2c-{group[-1].name}.yml"] = head + yaml.safe_dump(
             workflow(group, place), sort_keys=False, width=120
         )
     return contents
 
 
-def workflow(group: list[Job], place: Place) -> dict[str, Any]:
+def workflow(group: list[Job], place: ExportContext) -> dict[str, Any]:
     """Return the workflow of a group of jobs."""
-    cron = text(wakes(group[0].cadence, ZoneInfo("UTC"), place.made_at))
+    cron = fields_text(start_times(group[0].cadence, ZoneInfo("UTC"), place.made_at))
     return {
         "name": f"d2c {group[-1].name}",
         "on": {"schedule": [{"cron": cron}], "workflow_dispatch": {}},
@@ -47,9 +55,9 @@ def workflow(group: list[Job], place: Place) -> dict[str, Any]:
     }
 
 
-def _job(job: Job, group: list[Job], place: Place) -> dict[str, Any]:
+def _job(job: Job, group: list[Job], place: ExportContext) -> dict[str, Any]:
     needs = [dependency for dependency in job.settings.after if dependency in {member.name for member in group}]
-    minutes = min(HOSTED, math.ceil((longest(job) + job.settings.timeout) / 60))
+    minutes = min(HOSTED, math.ceil((longest_seconds(job) + job.settings.timeout) / 60))
     return {
         **({"needs": needs} if needs else {}),
         "runs-on": "ubuntu-latest",
@@ -59,7 +67,7 @@ def _job(job: Job, group: list[Job], place: Place) -> dict[str, Any]:
             {"uses": "actions/checkout@v4"},
             {"uses": "actions/setup-python@v5", "with": {"python-version": "3.11", "cache": "pip"}},
             {"run": "python -m pip install -r requirements.txt", "shell": "bash"},
-            {"run": due(job, place, "--stay"), "shell": "bash"},
+            {"run": due_command(job, place, "--stay"), "shell": "bash"},
         ],
     }
 

@@ -8,8 +8,16 @@ from typing import Any
 
 import yaml
 
-from d2c_mlops.runs.exports.clock import expression
-from d2c_mlops.runs.exports.common import FINAL, ExportTarget, Place, about, due, header, longest
+from d2c_mlops.runs.exports.clock import cron_expression
+from d2c_mlops.runs.exports.common import (
+    FINAL,
+    ExportContext,
+    ExportTarget,
+    due_command,
+    head_comment,
+    job_description,
+    longest_seconds,
+)
 from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
@@ -24,10 +32,11 @@ SAID = (
 SKIPPED, CAUGHT_UP = 600, 14 * 24 * 3600  # seconds for which Kubernetes still starts what it missed
 
 
-def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
     """Return a manifest per job."""
     return {
-        f"{slug(job)}.yaml": header([*SAID, "", *about(job)]) + yaml.safe_dump(manifest(job, place), sort_keys=False)
+        f"{slug(job)}.yaml": head_comment([*SAID, "", *job_description(job)])
+        + yaml.safe_dump(manifest(job, place), sort_keys=False)
         for job in jobs.values()
     }
 
@@ -37,14 +46,14 @@ def slug(job: Job) -> str:
     return f"d2c-{job.name.replace('_', '-')}"[:52].rstrip("-")
 
 
-def manifest(job: Job, place: Place) -> dict[str, Any]:
+def manifest(job: Job, place: ExportContext) -> dict[str, Any]:
     """Return the CronJob of a job."""
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
         "metadata": {"name": slug(job), "labels": _labels(job)},
         "spec": {
-            "schedule": expression(job.cadence, job.cadence.zone, place.made_at),
+            "schedule": cron_expression(job.cadence, job.cadence.zone, place.made_at),
             "timeZone": job.settings.zone,
             "concurrencyPolicy": "Forbid",
             "startingDeadlineSeconds": SKIPPED if job.settings.missed == "skip" else CAUGHT_UP,
@@ -53,7 +62,7 @@ def manifest(job: Job, place: Place) -> dict[str, Any]:
             "jobTemplate": {
                 "spec": {
                     "backoffLimit": job.settings.retries,
-                    "activeDeadlineSeconds": longest(job) + int(job.settings.timeout),
+                    "activeDeadlineSeconds": longest_seconds(job) + int(job.settings.timeout),
                     "ttlSecondsAfterFinished": 7 * 24 * 3600,
                     "podFailurePolicy": {
                         "rules": [
@@ -72,11 +81,11 @@ def _labels(job: Job) -> dict[str, str]:
     return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/component": slug(job)}
 
 
-def _pod(job: Job, place: Place) -> dict[str, Any]:
+def _pod(job: Job, place: ExportContext) -> dict[str, Any]:
     container = {
         "name": "d2c",
         "image": place.image,
-        "command": shlex.split(due(job, place)),
+        "command": shlex.split(due_command(job, place)),
         "env": [{"name": "D2C_STORE", "value": "/store"}],
         "envFrom": [{"secretRef": {"name": "d2c-environment"}}],
         "volumeMounts": [{"name": "store", "mountPath": "/store"}],

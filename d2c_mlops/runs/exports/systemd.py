@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
-from d2c_mlops.runs.exports.clock import DATE, DAY, HOUR, MINUTE, MONTH, Fields, wakes
-from d2c_mlops.runs.exports.common import FINAL, START, ExportTarget, Place, about, due, header
+from d2c_mlops.runs.exports.clock import DATE, DAY, HOUR, MINUTE, MONTH, Fields, start_times
+from d2c_mlops.runs.exports.common import (
+    FINAL,
+    START,
+    ExportContext,
+    ExportTarget,
+    due_command,
+    head_comment,
+    job_description,
+)
 from d2c_mlops.runs.schedule.jobs import Job
 
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
@@ -46,11 +54,11 @@ WantedBy=timers.target
 """
 
 
-def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
     """Return the units of each job."""
     contents = {}
     for job in jobs.values():
-        options, head = job.settings, header([*SAID, "", *about(job)])
+        options, head = job.settings, head_comment([*SAID, "", *job_description(job)])
         window = (options.timeout + START) * (options.retries + 2) + options.backoff * 2**options.retries
         contents[f"d2c-{job.name}.service"] = head + SERVICE.format(
             name=job.name,
@@ -58,7 +66,7 @@ def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
             window=int(window),
             attempts=options.retries + 1,
             root=str(place.root).replace("%", "%%"),
-            command=due(job, place).replace("%", "%%"),
+            command=due_command(job, place).replace("%", "%%"),
             # waiting for a forerunner or for another attempt's turn may take as long as a run
             timeout=int(2 * options.timeout + options.backoff * 2**options.retries + START),
             backoff=options.backoff,
@@ -72,13 +80,13 @@ def files(jobs: Mapping[str, Job], place: Place) -> dict[str, str]:
     return contents
 
 
-def calendars(job: Job, place: Place) -> list[str]:
+def calendars(job: Job, place: ExportContext) -> list[str]:
     """Return the calendar events of a job; two where cron means 'that date or that weekday'.
 
     systemd does not repeat a repeated hour, so jobs that follow the clock are started by UTC.
     """
     zone = ZoneInfo("UTC") if job.cadence.follows_clock else job.cadence.zone
-    moments = wakes(job.cadence, zone, place.made_at)
+    moments = start_times(job.cadence, zone, place.made_at)
     if moments[DATE] is None or moments[DAY] is None:
         return [_calendar(moments, zone.key)]
     by_date, by_day = [*moments[:DAY], None], [*moments[:DATE], None, *moments[MONTH:]]

@@ -15,9 +15,9 @@ from jupyter_scheduler.scheduler import Scheduler
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import outputs
-from d2c_mlops.runs.execution.execute import run, user
-from d2c_mlops.runs.execution.records import find
-from d2c_mlops.runs.parameters.parameters import Parameter, check, default_text, load_notebook, parameters_of
+from d2c_mlops.runs.execution.execute import current_user, run
+from d2c_mlops.runs.execution.records import find_run
+from d2c_mlops.runs.parameters.parameters import Parameter, check_values, default_text, load_notebook, parameters_of
 from d2c_mlops.settings import load
 
 
@@ -39,15 +39,15 @@ class JobScheduler(Scheduler):  # type: ignore[misc]
         try:
             notebook = load_notebook(Path(self.root_dir) / model.input_uri)
             declared = parameters_of(notebook, model.input_uri)
-            check(declared, without_blanks(declared, model.parameters or {}), model.input_uri)
+            check_values(declared, drop_blank_fields(declared, model.parameters or {}), model.input_uri)
         except UsageError as err:
             raise SchedulerError(str(err)) from None
 
 
-def without_blanks(declared: Sequence[Parameter], given: Mapping[str, str]) -> dict[str, str]:
+def drop_blank_fields(declared: Sequence[Parameter], fields: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters of a form without blank fields, for which the notebook's defaults are used."""
     texts = {parameter.name for parameter in declared if parameter.annotation == "str" and default_text(parameter)}
-    return {name: value for name, value in given.items() if value != "" or name in texts}
+    return {name: value for name, value in fields.items() if value != "" or name in texts}
 
 
 class RunManager(DefaultExecutionManager):  # type: ignore[misc]
@@ -58,23 +58,28 @@ class RunManager(DefaultExecutionManager):  # type: ignore[misc]
         job = self.model
         settings = load(Path(self.root_dir))
         declared = parameters_of(load_notebook(Path(self.staging_paths["input"])))
-        given = without_blanks(declared, job.parameters or {})
+        parameters = drop_blank_fields(declared, job.parameters or {})
         ledger = Ledger.of(settings)
         started: list[str] = []
 
-        def hear(event: dict[str, Any]) -> None:
+        def on_event(event: dict[str, Any]) -> None:
             if event["event"] == "start":
                 started.append(event["id"])
 
         try:
             run(
-                self.staging_paths["input"], given, settings, ledger=ledger, progress=hear, by=f"{user()} in JupyterLab"
+                self.staging_paths["input"],
+                parameters,
+                settings,
+                ledger=ledger,
+                progress=on_event,
+                by=f"{current_user()} in JupyterLab",
             )
         finally:
             if started:
-                self._hand_back(job, find(ledger, started[0]).outputs["notebook"])
+                self._copy_output(job, find_run(ledger, started[0]).outputs["notebook"])
 
-    def _hand_back(self, job: Any, location: str) -> None:
-        if outputs.exists(location):
+    def _copy_output(self, job: Any, location: str) -> None:
+        if outputs.output_exists(location):
             self.add_side_effects_files(str(Path(self.staging_paths["input"]).parent))
-            self.create_output_files(job, nbformat.reads(outputs.read(location).decode(), as_version=4))  # type: ignore[no-untyped-call]
+            self.create_output_files(job, nbformat.reads(outputs.read_output(location).decode(), as_version=4))  # type: ignore[no-untyped-call]

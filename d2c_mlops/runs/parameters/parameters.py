@@ -82,15 +82,15 @@ def parameters_of(notebook: Mapping[str, Any], where: str = "") -> list[Paramete
     return [parameter for node in tree.body for parameter in _parameters(node, enums)]
 
 
-def check(
+def check_values(
     parameters: Sequence[Parameter],  # what the notebook declares
-    given: Mapping[str, Any],  # what is passed, texts from a command line included
+    texts: Mapping[str, Any],  # what is passed, texts from a command line included
     where: str = "",  # the notebook, for messages
 ) -> dict[str, Any]:
     """Return the values converted to their parameters' types. Raises UsageError with all failures."""
     declared = {parameter.name: parameter for parameter in parameters}
     failures, values = [], {}
-    for name, value in given.items():
+    for name, value in texts.items():
         if name not in declared:
             near = get_close_matches(name, declared, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -126,11 +126,11 @@ def default_model(parameters: Sequence[Parameter]) -> str | None:
     return value[:64] if isinstance(value, str) and value else None
 
 
-def untyped(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> list[str]:
+def untyped_notes(parameters: Sequence[Parameter], values: Mapping[str, Any]) -> list[str]:
     """Return a note for each text that looks like another type but is passed to a parameter of unknown type."""
     notes = []
     for parameter in parameters:
-        text = given.get(parameter.name)
+        text = values.get(parameter.name)
         if parameter.kind is None and isinstance(text, str) and OTHER_TYPE.fullmatch(text):
             notes.append(
                 f"the type of parameter {parameter.name} is unknown, so {text!r} is passed as text; "

@@ -202,18 +202,18 @@ class Cadence:
         return hour.startswith("*") or len(CronSim(f"0 {hour} * * *", datetime(2026, 1, 1)).hours) == 24
 
 
-def never(zone: str = "UTC") -> Cadence:
+def never_due(zone: str = "UTC") -> Cadence:
     """Return the cadence of a job without a schedule, started by other jobs or by hand."""
     return Cadence("", _zone(zone))
 
 
 @cache
-def cadence(text: str, zone: str = "UTC") -> Cadence:
+def parse_cadence(text: str, zone: str = "UTC") -> Cadence:
     """Parse a cron expression or a phrase such as 'daily at 06:00'. Raises UsageError if it is neither, or never due."""
     time_zone = _zone(zone)
     written = " ".join(text.lower().split())
     if counted := re.fullmatch(COUNTED, written):
-        return _counted(int(counted["n"] or 1), counted["unit"], text, time_zone)
+        return _interval(int(counted["n"] or 1), counted["unit"], text, time_zone)
     written = MACROS.get(written, written)
     for pattern, cron in PLAIN.items():
         if match := re.fullmatch(pattern, written):
@@ -229,13 +229,13 @@ def cadence(text: str, zone: str = "UTC") -> Cadence:
     try:
         first = next(CronSim(cron, datetime(2026, 1, 1)), None)
     except CronSimError as err:
-        raise _refused(text, cron, err) from None
+        raise _cadence_error(text, cron, err) from None
     if first is None:
         raise _never_due(text)
     return Cadence(cron, time_zone)
 
 
-def _counted(n: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
+def _interval(n: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
     """Return the cadence of every n minutes or hours from local midnight. Raises UsageError if n does not divide a day."""
     whole = DAY if unit == "minute" else 24
     if n == 0 or whole % n:
@@ -259,7 +259,7 @@ def _counted(n: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
     return Cadence("\n".join(f"{','.join(map(str, m))} {h} * * *" for h, m in lines.items()), zone, every=minutes)
 
 
-def _refused(text: str, cron: str, err: CronSimError) -> UsageError:
+def _cadence_error(text: str, cron: str, err: CronSimError) -> UsageError:
     """Return the error for a refused cron expression: invalid, or without any date."""
     minute, hour, date, _, day = cron.split()
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from d2c_mlops.errors import D2CError, Failure, UsageError
 from d2c_mlops.runs.execution.slots import slot_key
-from d2c_mlops.runs.schedule.cadence import Cadence, cadence, never
+from d2c_mlops.runs.schedule.cadence import Cadence, never_due, parse_cadence
 from d2c_mlops.settings import JobSettings, Settings
 
 EXAMPLE = datetime(2026, 1, 1, tzinfo=UTC)  # a slot by which templates are checked
@@ -39,40 +39,43 @@ class Job:
         }
         placeholders["as_of"] = as_of or last_complete_day(slot, zone)
         placeholders["previous_success"] = previous.astimezone(zone) if previous else ""
-        return {name: fill(text, placeholders) for name, text in self.settings.params.items()}
+        return {name: fill_placeholders(text, placeholders) for name, text in self.settings.params.items()}
 
     def shown(self, moment: datetime) -> str:
         """Return a time in the job's zone with its offset; commands accept this format."""
         return moment.astimezone(self.cadence.zone).isoformat(timespec="seconds" if moment.second else "minutes")
 
 
-def readable(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Failure]]]:
+def readable_jobs(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Failure]]]:
     """Return the jobs with valid sections, and the failures of the others, by name."""
     jobs, refused = dict[str, Job](), dict[str, list[Failure]]()
     for name, job in settings.jobs.items():
         where = f"[schedule:{name}]"
         failures = [
-            Failure(f"there is no job {dependency!r}{_near(dependency, settings.jobs)}", f"{where} {option}")
+            Failure(f"there is no job {dependency!r}{_similar_names(dependency, settings.jobs)}", f"{where} {option}")
             for option, others in (("after", job.after), ("on", job.on))
             for dependency in others
             if dependency not in settings.jobs
         ]
         try:
-            jobs[name] = Job(job, cadence(job.at, job.zone) if job.at else never(job.zone))
+            jobs[name] = Job(job, parse_cadence(job.at, job.zone) if job.at else never_due(job.zone))
             jobs[name].parameters(EXAMPLE, None)
         except D2CError as err:
-            failures.append(Failure(in_a_line(err), where))
+            failures.append(Failure(one_line(err), where))
         if failures:
             refused[name] = failures
     before = {name: (*job.after, *job.on) for name, job in settings.jobs.items()}
-    while circle := _circle(before):
+    while circle := _dependency_circle(before):
         what = f"circular dependency: {' after '.join(circle)}"
         for name in circle[1:]:
             refused.setdefault(name, []).append(Failure(what, f"[schedule:{name}]"))
         before = {name: others for name, others in before.items() if name not in circle}
     remaining = [name for name in settings.jobs if name not in refused]
     while behind := [
-        (name, dependency) for name in remaining for dependency in _others(settings.jobs[name]) if dependency in refused
+        (name, dependency)
+        for name in remaining
+        for dependency in _other_jobs(settings.jobs[name])
+        if dependency in refused
     ]:
         for name, dependency in behind:
             refused.setdefault(name, []).append(
@@ -84,31 +87,31 @@ def readable(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Failure
 
 def jobs_of(settings: Settings) -> dict[str, Job]:
     """Return the jobs of the settings. Raises UsageError with all failures of their sections."""
-    jobs, refused = readable(settings)
+    jobs, refused = readable_jobs(settings)
     if refused:
-        raise refusal(refused)
+        raise refusal_error(refused)
     return jobs
 
 
 def job_of(settings: Settings, name: str) -> Job:
     """Return a job, even if other jobs are invalid. Raises UsageError if it is unknown or its section is refused."""
-    jobs, refused = readable(settings)
+    jobs, refused = readable_jobs(settings)
     if name in refused:
-        raise refusal({name: refused[name]})
+        raise refusal_error({name: refused[name]})
     if name not in jobs:
-        near = _near(name, jobs)
+        near = _similar_names(name, jobs)
         raise UsageError(f"there is no job {name!r}{near}", next=f"settings.ini has: {', '.join(jobs) or 'none'}")
     return jobs[name]
 
 
-def refusal(refused: Mapping[str, Sequence[Failure]]) -> UsageError:
+def refusal_error(refused: Mapping[str, Sequence[Failure]]) -> UsageError:
     """Return the error that lists the jobs with refused sections."""
     failures = [failure for job_failures in refused.values() for failure in job_failures]
     what = f"the schedule has invalid jobs: {', '.join(refused)}"
     return UsageError(what, failures=failures, next="correct these sections of settings.ini")
 
 
-def fill(text: str, values: Mapping[str, Any]) -> str:
+def fill_placeholders(text: str, values: Mapping[str, Any]) -> str:
     """Replace {name} and {name:%Y-%m-%d}; other Python formatting is not available."""
     parts = []
     for plain, name, layout, conversion in string.Formatter().parse(text):
@@ -130,7 +133,7 @@ def last_complete_day(moment: datetime, zone: tzinfo) -> date:
     return moment.astimezone(zone).date() - timedelta(days=1)
 
 
-def due(job: Job, since: datetime, now: datetime, grace: timedelta = GRACE) -> dict[datetime, tuple[str, str]]:
+def due_slots(job: Job, since: datetime, now: datetime, grace: timedelta = GRACE) -> dict[datetime, tuple[str, str]]:
     """Return the slots between two times with their status; missed slots follow the job's policy."""
     slots = list(job.cadence.slots(since, now))
     decided: dict[datetime, tuple[str, str]] = {}
@@ -145,21 +148,21 @@ def due(job: Job, since: datetime, now: datetime, grace: timedelta = GRACE) -> d
     return decided
 
 
-def in_a_line(err: D2CError) -> str:
+def one_line(err: D2CError) -> str:
     """Return the message of an error, its failures and the next command in one line."""
     return str(err).replace("\n  - ", "; ").replace("\n  next: ", "; next: ").replace("\n", " ")
 
 
-def _others(job: JobSettings) -> tuple[str, ...]:
+def _other_jobs(job: JobSettings) -> tuple[str, ...]:
     return (*job.after, *job.on)
 
 
-def _near(name: str, names: Iterable[str]) -> str:
+def _similar_names(name: str, names: Iterable[str]) -> str:
     near = get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _circle(before: Mapping[str, tuple[str, ...]]) -> list[str] | None:
+def _dependency_circle(before: Mapping[str, tuple[str, ...]]) -> list[str] | None:
     """Return names with a circular dependency; None if there is none."""
     visited: set[str] = set()
     for start in before:

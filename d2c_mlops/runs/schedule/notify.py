@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import Any
 
 from d2c_mlops.errors import D2CError, UsageError
-from d2c_mlops.runs.execution.leases import Say
+from d2c_mlops.runs.execution.leases import LogMessage
 from d2c_mlops.runs.secrets.secrets import resolve
 from d2c_mlops.settings import JobSettings
 
 
-def notify(job: JobSettings, event: str, title: str, text: str, say: Say) -> int:
+def notify(job: JobSettings, event: str, title: str, text: str, say: LogMessage) -> int:
     """Send a message to the job's channels for this event; return how many accepted it.
 
     Failed notifications are logged and do not stop the scheduler: the result is already recorded.
@@ -19,13 +19,13 @@ def notify(job: JobSettings, event: str, title: str, text: str, say: Say) -> int
     if event not in job.notify_on or not job.notify:
         return 0
     try:
-        return sum(send(url, title, text, say, job.name) for url in job.notify)
+        return sum(send_notification(url, title, text, say, job.name) for url in job.notify)
     except D2CError as err:
         say(f"{job.name}: notification failed: {err}")
         return 0
 
 
-def send(url: str, title: str, text: str, say: Say, name: str) -> bool:
+def send_notification(url: str, title: str, text: str, say: LogMessage, name: str) -> bool:
     """Send a message to one channel, which may be written secret:NAME; return whether it was accepted. The URL is not logged."""
     channel = _apprise().Apprise()
     scheme = url.partition("://")[0] if "://" in url else url

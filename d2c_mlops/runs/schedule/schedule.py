@@ -13,15 +13,15 @@ from d2c_mlops.errors import D2CError, Failure, Temporary
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slots
 from d2c_mlops.runs.execution.execute import limits_of, run
-from d2c_mlops.runs.execution.leases import Clock, LeaseWatch, Pulse, Say
-from d2c_mlops.runs.execution.records import Run, close_lost, find, lose
+from d2c_mlops.runs.execution.leases import Clock, LeaseKeeper, LeaseWatch, LogMessage
+from d2c_mlops.runs.execution.records import Run, close_lost_runs, find_run, mark_lost
 from d2c_mlops.runs.execution.slots import Slot
-from d2c_mlops.runs.schedule.ahead import TOLERANCE, ignore_ahead, since_now
-from d2c_mlops.runs.schedule.jobs import Job, due, readable, refusal
+from d2c_mlops.runs.schedule.clock_changes import TOLERANCE, decided_until, undo_future_decisions
+from d2c_mlops.runs.schedule.dependencies import jobs_on_new_data, unmet_dependency
+from d2c_mlops.runs.schedule.jobs import Job, due_slots, readable_jobs, refusal_error
 from d2c_mlops.runs.schedule.notify import notify
-from d2c_mlops.runs.schedule.reread import reread
-from d2c_mlops.runs.schedule.slot_parameters import slot_parameters, troubles
-from d2c_mlops.runs.schedule.waits import waiting_for_news, waits_for
+from d2c_mlops.runs.schedule.reload_settings import reload_jobs
+from d2c_mlops.runs.schedule.slot_parameters import notebook_failures, slot_parameters
 from d2c_mlops.settings import FILE, JobSettings, Settings, has_own_section
 
 TICK = 0.5  # seconds between two looks when nothing is due before
@@ -38,7 +38,7 @@ class Scheduler:
     """A scheduler; several may share a ledger."""
 
     settings: Settings
-    say: Say = print
+    say: LogMessage = print
     clock: Clock = utc_now
     reload: Callable[[], Settings] | None = None  # reads the settings again when settings.ini has changed
     ledger: Ledger = field(init=False)
@@ -53,13 +53,13 @@ class Scheduler:
     _noted: set[str] = field(default_factory=set)  # what was said and need not be said again
 
     def __post_init__(self) -> None:
-        self.jobs, self.refused = readable(self.settings)
+        self.jobs, self.refused = readable_jobs(self.settings)
         if self.refused and not self.jobs:
-            raise refusal(self.refused)
+            raise refusal_error(self.refused)
         self._begun: dict[tuple[str, datetime, int], Job] = {}  # the jobs of claimed slots, as they were then
         self.ledger = Ledger.of(self.settings)
         self.pool = ThreadPoolExecutor(64, thread_name_prefix="run")
-        self.pulse = Pulse(self.ledger, self.say, self.clock)
+        self.leases = LeaseKeeper(self.ledger, self.say, self.clock)
         self.watch = LeaseWatch()
         self._written = self._changed_at()
         file = self.settings.root / FILE
@@ -69,63 +69,63 @@ class Scheduler:
         """Start no more runs and wait for active ones; on a second call, stop those too, so that others can retry them."""
         self.stops += 1
         if self.stops > 1:
-            self.pulse.stopping = "its scheduler was stopped immediately"
+            self.leases.stopping = "its scheduler was stopped immediately"
 
     def loop(self) -> None:
         """Check for due slots and start them, until stopped; then wait for active runs."""
-        self._say_refused(self.refused)
+        self._log_refused(self.refused)
         while not self.stops:
             try:
-                self.look()
+                self.poll()
             except Temporary as err:  # the ledger may be back at the next look
                 self.say(str(err))
-            self._woken.wait(self._nap())
+            self._woken.wait(self._seconds_until_next())
             self._woken.clear()
         if self.running:
             self.say(f"stopping: waiting for {len(self.running)} run(s)")
         while any(not future.done() for future in self.running):
             time.sleep(0.1)
-        self._reap()
+        self._remove_finished()
         self.pool.shutdown(wait=True)
 
-    def look(self) -> int:
+    def poll(self) -> int:
         """Record due slots, recover abandoned ones, start what may start; return the number of started slots."""
         now = self.clock()
-        self._reap()
-        self._heed_clock(now)
+        self._remove_finished()
+        self._handle_clock_change(now)
         if time.monotonic() - self._refreshed > REFRESH:
             self._refresh(now)
         self.recover(now)
-        self._decide(now)
+        self._record_due_slots(now)
         return sum(self.start(slot) for slot in self.startable(now))
 
     def startable(self, now: datetime) -> list[Slot]:
         """Return the waiting slots whose dependencies are met, by priority."""
         startable_slots = [
-            s for s in slots.waiting(self.ledger, now) if s.job in self.jobs and s.slot <= now + TOLERANCE
+            s for s in slots.waiting_slots(self.ledger, now) if s.job in self.jobs and s.slot <= now + TOLERANCE
         ]
         ready = [slot for slot in startable_slots if self.dependencies_met(slot, now)]
         return sorted(ready, key=lambda s: (-self.jobs[s.job].settings.priority, s.slot))
 
     def dependencies_met(self, slot: Slot, now: datetime) -> bool:
         """Return whether the jobs it depends on succeeded; a slot is skipped if the next one is due first."""
-        if not (waits := waits_for(self.jobs, self.ledger, slot)):
+        if not (waits := unmet_dependency(self.jobs, self.ledger, slot)):
             return True
         name, why = waits
         cadence = self.jobs[slot.job].cadence
         if cadence.cron and cadence.next(slot.slot) <= now:
             why = f"{name} did not succeed before the next slot"
-            if slots.close(self.ledger, slot, "skipped", why, now):
-                self._tell(slot, "skipped", why)
+            if slots.close_slot(self.ledger, slot, "skipped", why, now):
+                self._notify(slot, "skipped", why)
         else:
-            self._say_once(f"{self.shown(slot)}: {why}")
+            self._log_once(f"{self.slot_text(slot)}: {why}")
         return False
 
     def start(self, slot: Slot) -> bool:
         """Claim a slot and run it in a thread, if the limits allow."""
         if len(self.running) >= self.settings.run_slots or self.stops:
             return False
-        mine = slots.claim(self.ledger, slot, self.clock(), self.jobs[slot.job].settings.concurrency)
+        mine = slots.claim_slot(self.ledger, slot, self.clock(), self.jobs[slot.job].settings.concurrency)
         if mine is None:
             return False
         self._claimed.add(mine.key)
@@ -138,14 +138,14 @@ class Scheduler:
         """Run a claimed slot and record the result, even if its job was removed meanwhile."""
         job = self._begun[slot.key] = job or self.jobs[slot.job]
         mark = {"job": slot.job, "slot": slot.slot, "attempt": slot.attempt}
-        self.say(f"{self.shown(slot)}: attempt {slot.attempt}")
-        with self.pulse.hold(slot) as stop:
+        self.say(f"{self.slot_text(slot)}: attempt {slot.attempt}")
+        with self.leases.keep_lease(slot) as stop:
             try:
                 previous = slots.previous_success(self.ledger, slot.job, slot.slot)
-                before = slots.runs_of(self.ledger, slot)
+                before = slots.runs_of_slot(self.ledger, slot)
                 parameters = slot_parameters(job, slot.slot, previous, self.settings)
                 if parameters.note:
-                    self.say(f"{self.shown(slot)}: {parameters.note}")
+                    self.say(f"{self.slot_text(slot)}: {parameters.note}")
                 record = run(
                     job.settings.run,
                     parameters.values,
@@ -157,82 +157,86 @@ class Scheduler:
                     resume=before[0].id if before else None,
                 )
             except D2CError as err:
-                self.settle(slot, err.exit_code, err.what)
+                self.record_failure(slot, err.exit_code, err.what)
             except Exception as err:  # a bug of ours must not leave the slot claimed for ever
-                self.settle(slot, 1, f"{type(err).__name__}: {err}")
+                self.record_failure(slot, 1, f"{type(err).__name__}: {err}")
                 raise
             else:
-                self.succeed(slot, record)
+                self.record_success(slot, record)
             finally:
                 self._begun.pop(slot.key, None)
 
-    def succeed(self, slot: Slot, done: Run) -> None:
+    def record_success(self, slot: Slot, finished_run: Run) -> None:
         """Record a success, and in the same transaction the slots of jobs that wait for its new data."""
 
         def write() -> None:
             now = self.clock()
             with self.ledger.write() as connection:
-                if not slots.close_in(connection, slot, "succeeded", f"attempt {slot.attempt}", now, run_id=done.id):
+                if not slots.close_slot_in(
+                    connection, slot, "succeeded", f"attempt {slot.attempt}", now, run_id=finished_run.id
+                ):
                     return
-                for name in waiting_for_news(self.jobs.values(), slot.job, done):
-                    slots.add_in(connection, name, {slot.slot: ("waiting", f"new data of {self.shown(slot)}")}, now)
+                for name in jobs_on_new_data(self.jobs.values(), slot.job, finished_run):
+                    slots.add_slots_in(
+                        connection, name, {slot.slot: ("waiting", f"new data of {self.slot_text(slot)}")}, now
+                    )
 
-        self.ledger.insist(write, say=self.say)
-        self.say(f"{self.shown(slot)}: succeeded in {done.seconds or 0:.1f} s, run {done.id}")
-        self._tell(slot, "succeeded", f"attempt {slot.attempt}, run {done.id}: {done.recorded}")
+        self.ledger.with_retries(write, say=self.say)
+        self.say(f"{self.slot_text(slot)}: succeeded in {finished_run.seconds or 0:.1f} s, run {finished_run.id}")
+        self._notify(slot, "succeeded", f"attempt {slot.attempt}, run {finished_run.id}: {finished_run.recorded}")
 
-    def settle(self, slot: Slot, code: int, why: str) -> None:
+    def record_failure(self, slot: Slot, code: int, why: str) -> None:
         """Record a failure: schedule another attempt if it was temporary and attempts remain, else close the slot."""
         job = self._settings_of(slot)
         vanished = slot.job not in self.jobs
 
         def write() -> str:
-            now, runs = self.clock(), slots.runs_of(self.ledger, slot)
+            now, runs = self.clock(), slots.runs_of_slot(self.ledger, slot)
             columns = {"run_id": runs[0].id} if runs and runs[0].attempt == slot.attempt else {}
             if code == Temporary.exit_code and len(runs) <= job.retries and not vanished:
                 wait = timedelta(seconds=job.backoff * 2 ** max(0, len(runs) - 1) if columns else 0)
                 reason = (
                     f"attempt {slot.attempt} failed temporarily ({why}); next attempt in {wait.total_seconds():g} s"
                 )
-                mine = slots.close(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **columns)
+                mine = slots.close_slot(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **columns)
                 return "retry" if mine else ""
             gone = "; its job is no longer in settings.ini" if vanished else ""
             reason = f"attempt {slot.attempt} failed: {why}{gone}"
-            return "failed" if slots.close(self.ledger, slot, "failed", reason, now, **columns) else ""
+            return "failed" if slots.close_slot(self.ledger, slot, "failed", reason, now, **columns) else ""
 
-        event = self.ledger.insist(write, say=self.say)
-        self.say(f"{self.shown(slot)}: {why}")
-        self._tell(slot, event, f"attempt {slot.attempt}: {why}\n\nd2c schedule why {self.shown(slot)}")
+        event = self.ledger.with_retries(write, say=self.say)
+        self.say(f"{self.slot_text(slot)}: {why}")
+        self._notify(slot, event, f"attempt {slot.attempt}: {why}\n\nd2c schedule why {self.slot_text(slot)}")
 
     def recover(self, now: datetime) -> None:
         """Close the slots of stopped schedulers: a run that had ended counts, others are lost."""
-        open_now = slots.running(self.ledger)
-        busy = self.pulse.held.keys() | {slot.key for slot in self.running.values()}
+        open_now = slots.running_slots(self.ledger)
+        busy = self.leases.claims.keys() | {slot.key for slot in self.running.values()}
         gone = self.watch.abandoned(open_now)
         gone += [slot for slot in open_now if slot.key in self._claimed and slot.key not in busy and slot not in gone]
         for slot in open_now:
             if slot.heartbeat_at and slot.heartbeat_at > now + TOLERANCE:
                 ahead = f"its heartbeat of {slot.heartbeat_at.isoformat(timespec='seconds')} is in the future"
-                self._say_once(f"{self.shown(slot)}: {ahead} and is ignored")
+                self._log_once(f"{self.slot_text(slot)}: {ahead} and is ignored")
         if not gone:
             return
-        close_lost(self.ledger, now)
+        close_lost_runs(self.ledger, now)
         for slot in gone:
-            row = next((row for row in slots.runs_of(self.ledger, slot) if row.attempt == slot.attempt), None)
+            row = next((row for row in slots.runs_of_slot(self.ledger, slot) if row.attempt == slot.attempt), None)
             if row is not None and row.status == "running":
-                lose(self.ledger, find(self.ledger, row.id), now)
+                mark_lost(self.ledger, find_run(self.ledger, row.id), now)
                 row = None
             if row is not None and row.status == "succeeded":
-                self.succeed(slot, find(self.ledger, row.id))
+                self.record_success(slot, find_run(self.ledger, row.id))
             else:
                 ended = row is not None and row.status not in ("lost", "cancelled")
                 code = row.exit_code if row is not None and ended else Temporary.exit_code
-                self.settle(slot, code, "its scheduler has stopped")
+                self.record_failure(slot, code, "its scheduler has stopped")
 
-    def _tell(self, slot: Slot, event: str, text: str) -> None:
-        notify(self._settings_of(slot), event, f"{self.shown(slot)} {event}", text, self.say)
+    def _notify(self, slot: Slot, event: str, text: str) -> None:
+        notify(self._settings_of(slot), event, f"{self.slot_text(slot)} {event}", text, self.say)
 
-    def shown(self, slot: Slot) -> str:
+    def slot_text(self, slot: Slot) -> str:
         """Return the job of a slot and the slot's time in the job's zone."""
         job = self.jobs.get(slot.job) or self._begun.get(slot.key)
         return f"{slot.job} {job.shown(slot.slot)}" if job else str(slot)
@@ -242,43 +246,43 @@ class Scheduler:
         job = self.jobs.get(slot.job) or self._begun.get(slot.key)
         return job.settings if job else JobSettings(slot.job)
 
-    def _say_once(self, text: str) -> None:
+    def _log_once(self, text: str) -> None:
         if text not in self._noted:
             self._noted.add(text)
             self.say(text)
 
-    def _say_refused(self, refused: Mapping[str, Sequence[Failure]]) -> None:
+    def _log_refused(self, refused: Mapping[str, Sequence[Failure]]) -> None:
         """Log which jobs are refused, and which notebooks of the others would fail."""
         for name, failures in refused.items():
             goes_on = "keeps its previous settings" if name in self.jobs else "is not run"
             for failure in failures:
                 self.say(f"{name} is refused and {goes_on}: {failure}")
-        for failures in troubles(self.jobs, self.settings).values():
+        for failures in notebook_failures(self.jobs, self.settings).values():
             self.say(f"will fail with the current settings: {failures[0]}")
 
-    def _heed_clock(self, now: datetime) -> None:
+    def _handle_clock_change(self, now: datetime) -> None:
         """If the clock was set back, undo its decisions and plan again from now."""
         if self._latest is not None and now < self._latest - TOLERANCE:
             self.say(f"the clock was set back from {self._latest:%Y-%m-%d %H:%M:%S}Z to {now:%Y-%m-%d %H:%M:%S}Z")
-            ignore_ahead(self.ledger, self.jobs, now, self.say)
+            undo_future_decisions(self.ledger, self.jobs, now, self.say)
             self.plan, self._refreshed, self._latest = {}, float("-inf"), now
         self._latest = max(now, self._latest or now)
 
-    def _reap(self) -> None:
+    def _remove_finished(self) -> None:
         for future in [f for f in self.running if f.done()]:
             slot = self.running.pop(future)
             if error := future.exception():
-                self.say(f"{self.shown(slot)}: {error}")
+                self.say(f"{self.slot_text(slot)}: {error}")
 
-    def _decide(self, now: datetime) -> None:
+    def _record_due_slots(self, now: datetime) -> None:
         """Record the slots that are due now, and compute when their jobs are due next."""
         names = [name for name, at in self.plan.items() if at <= now]
-        states = since_now(self.ledger, names, now, self.say) if names else {}
+        states = decided_until(self.ledger, names, now, self.say) if names else {}
         for name in names:
             since, paused = states[name]
-            decided = {} if paused else due(self.jobs[name], since, now)
+            decided = {} if paused else due_slots(self.jobs[name], since, now)
             if decided:
-                slots.add(self.ledger, name, decided, now, until=max(decided))
+                slots.add_slots(self.ledger, name, decided, now, until=max(decided))
             self.plan[name] = self.jobs[name].cadence.next(max(since, now))
 
     def _refresh(self, now: datetime) -> None:
@@ -288,22 +292,22 @@ class Scheduler:
         if self.reload is not None and written != self._written:
             self._written = written
             try:
-                self._take_over(reread(self.reload, self.settings, bool(self.jobs), self._own_section))
+                self._apply_settings(reload_jobs(self.reload, self.settings, bool(self.jobs), self._own_section))
             except (D2CError, OSError) as err:
                 self.say(f"the changed settings.ini is not used: {err}")
         timed = {name: job for name, job in self.jobs.items() if job.cadence.cron}
-        states = since_now(self.ledger, self.jobs, now, self.say)
+        states = decided_until(self.ledger, self.jobs, now, self.say)
         self.plan |= {name: job.cadence.next(states[name][0]) for name, job in timed.items() if name not in self.plan}
 
-    def _take_over(self, settings: Settings) -> None:
+    def _apply_settings(self, settings: Settings) -> None:
         """Apply new settings; a job with a refused section keeps its previous settings, if it had any."""
-        jobs, refused = readable(settings)
+        jobs, refused = readable_jobs(settings)
         unchanged = {name: self.jobs[name] for name in refused if name in self.jobs}
         self.settings, self.jobs, self.refused, self.plan = settings, {**jobs, **unchanged}, refused, {}
         self.say(f"settings.ini has changed: {len(self.jobs)} job(s)")
-        self._say_refused(refused)
+        self._log_refused(refused)
 
-    def _nap(self) -> float:
+    def _seconds_until_next(self) -> float:
         remaining = (min(self.plan.values(), default=FARTHEST) - self.clock()).total_seconds()
         return max(0.01, min(TICK, remaining))
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from d2c_mlops.data.manifest import Manifest, list_datasets, read_manifest
 from d2c_mlops.errors import D2CError, Failure
-from d2c_mlops.runs.execution.execute import checked
+from d2c_mlops.runs.execution.execute import check_parameters
 from d2c_mlops.runs.execution.slots import slot_key
-from d2c_mlops.runs.parameters.parameters import Parameter, check, parameters_of
-from d2c_mlops.runs.schedule.jobs import EXAMPLE, Job, in_a_line, last_complete_day
+from d2c_mlops.runs.parameters.parameters import Parameter, check_values, parameters_of
+from d2c_mlops.runs.schedule.jobs import EXAMPLE, Job, last_complete_day, one_line
 from d2c_mlops.settings import Settings
 from d2c_mlops.settings.parsing import time_zone
 
@@ -35,16 +35,16 @@ def slot_parameters(job: Job, slot: datetime, previous: datetime | None, setting
     `as_of` is the last day that was over before the slot in the dataset's zone (the job's, where no dataset is named),
     `as_of_offset` days earlier or later; `slot_key` is the key of job and slot. Raises UsageError.
     """
-    return _filled(job, slot, previous, settings, declared_by(job.settings.run, settings)[1])
+    return _filled_values(job, slot, previous, settings, declared_by(job.settings.run, settings)[1])
 
 
 def declared_by(run: str, settings: Settings) -> tuple[str, dict[str, Parameter]]:
     """Return the path of a notebook or runbook and the parameters that it declares. Raises UsageError."""
-    notebook, content, _ = checked(run, {}, settings)
+    notebook, content, _ = check_parameters(run, {}, settings)
     return str(notebook), {parameter.name: parameter for parameter in parameters_of(content, str(notebook))}
 
 
-def _filled(
+def _filled_values(
     job: Job, slot: datetime, previous: datetime | None, settings: Settings, declared: Mapping[str, Parameter]
 ) -> SlotParameters:
     params = job.settings.params
@@ -54,38 +54,40 @@ def _filled(
     values = job.parameters(slot, previous, as_of)
     added = {"as_of": as_of.isoformat(), "slot_key": slot_key(job.name, slot)}
     added = {name: value for name, value in added.items() if name in declared and name not in values}
-    return SlotParameters(values | added, _stale(manifest, as_of) if "as_of" in added else "")
+    return SlotParameters(values | added, _stale_data_note(manifest, as_of) if "as_of" in added else "")
 
 
-def troubles(jobs: Mapping[str, Job], settings: Settings) -> dict[str, list[Failure]]:
+def notebook_failures(jobs: Mapping[str, Job], settings: Settings) -> dict[str, list[Failure]]:
     """Return the failures of the jobs' notebooks, by job: unknown runbook or notebook, invalid parameter."""
     failures_by_job: dict[str, list[Failure]] = {}
-    known = cache(partial(declared_by, settings=settings))  # many jobs run the same notebook
+    declared_of = cache(partial(declared_by, settings=settings))  # many jobs run the same notebook
     for name, job in jobs.items():
         try:
-            notebook, declared = known(job.settings.run)
-            check(list(declared.values()), _filled(job, EXAMPLE, None, settings, declared).values, notebook)
+            notebook, declared = declared_of(job.settings.run)
+            check_values(
+                list(declared.values()), _filled_values(job, EXAMPLE, None, settings, declared).values, notebook
+            )
         except D2CError as err:
-            failures_by_job[name] = [Failure(in_a_line(err), f"[schedule:{name}]")]
+            failures_by_job[name] = [Failure(one_line(err), f"[schedule:{name}]")]
     return failures_by_job
 
 
-def _dataset(declared: Mapping[str, Parameter], given: Mapping[str, str], settings: Settings) -> Manifest | None:
+def _dataset(declared: Mapping[str, Parameter], values: Mapping[str, str], settings: Settings) -> Manifest | None:
     """Return the manifest of the dataset that a run will read, with the rules of runbooks; None if there is none."""
-    if "as_of" not in declared and not any("{as_of" in text for text in given.values()):
+    if "as_of" not in declared and not any("{as_of" in text for text in values.values()):
         return None
-    data = _value("data", declared, given)
+    data = _value("data", declared, values)
     if not data and "model" in declared:
-        data = settings.model(_value("model", declared, given)).data
+        data = settings.model(_value("model", declared, values)).data
     if not data and "data" in declared:
         data = SAMPLE
     return read_manifest(settings.store, data) if data in list_datasets(settings.store) else None
 
 
-def _value(name: str, declared: Mapping[str, Parameter], given: Mapping[str, str]) -> str:
+def _value(name: str, declared: Mapping[str, Parameter], values: Mapping[str, str]) -> str:
     """Return the text of a parameter's value: the given value, else a literal default of the notebook."""
-    if name in given:
-        return given[name]
+    if name in values:
+        return values[name]
     try:
         default: Any = ast.literal_eval(declared[name].default) if name in declared else ""
     except (ValueError, SyntaxError):
@@ -93,7 +95,7 @@ def _value(name: str, declared: Mapping[str, Parameter], given: Mapping[str, str
     return default if isinstance(default, str) else ""
 
 
-def _stale(manifest: Manifest | None, as_of: date) -> str:
+def _stale_data_note(manifest: Manifest | None, as_of: date) -> str:
     """Return a note if the data end before the as_of day."""
     days = [table.max_date for table in manifest.tables.values() if table.max_date] if manifest else []
     if not manifest or not days or max(days) >= as_of:

@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from d2c_mlops.errors import NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.failures import of_code
-from d2c_mlops.runs.execution.leases import Clock, Say
-from d2c_mlops.runs.execution.records import find
+from d2c_mlops.runs.execution.failures import error_of_exit_code
+from d2c_mlops.runs.execution.leases import Clock, LogMessage
+from d2c_mlops.runs.execution.records import find_run
 from d2c_mlops.runs.execution.slots import Slot
-from d2c_mlops.runs.schedule.ahead import TOLERANCE, since_now
-from d2c_mlops.runs.schedule.jobs import Job, due, job_of
+from d2c_mlops.runs.schedule.clock_changes import TOLERANCE, decided_until
+from d2c_mlops.runs.schedule.dependencies import unmet_dependency
+from d2c_mlops.runs.schedule.jobs import Job, due_slots, job_of
 from d2c_mlops.runs.schedule.schedule import Scheduler, utc_now
-from d2c_mlops.runs.schedule.waits import waits_for
 from d2c_mlops.settings import Settings
 
 DUE = "due"
@@ -32,7 +32,7 @@ def run_job(
     *,
     stay: bool = False,  # make the further attempts after temporary failures here, too
     grace: timedelta = GRACE,  # a slot that is later than this was missed
-    say: Say = print,
+    say: LogMessage = print,
     clock: Clock = utc_now,
     sleep: Sleep = time.sleep,
 ) -> list[Slot]:
@@ -44,32 +44,32 @@ def run_job(
     scheduler = Scheduler(settings, say=say, clock=clock)
     job_of(settings, name)
     now = clock()
-    if since_now(scheduler.ledger, scheduler.jobs, now, say)[name][1]:
+    if decided_until(scheduler.ledger, scheduler.jobs, now, say)[name][1]:
         say(f"{name} is paused; `d2c schedule resume {name}` resumes it")
         return []
-    for job_name in _forerunners(scheduler, name):
-        put_due(scheduler, scheduler.jobs[job_name], now, grace)
+    for job_name in _with_dependencies(scheduler, name):
+        add_due_slots(scheduler, scheduler.jobs[job_name], now, grace)
     if when == DUE:
-        targets = [slot for slot in slots.open_of(scheduler.ledger, name) if slot <= now + TOLERANCE]
+        targets = [slot for slot in slots.open_slots(scheduler.ledger, name) if slot <= now + TOLERANCE]
     else:
-        targets = [_asked(scheduler, name, when)]
-    ended = [_to_its_end(scheduler, name, slot, stay, sleep) for slot in targets]
+        targets = [_requested_slots(scheduler, name, when)]
+    ended = [_run_or_wait(scheduler, name, slot, stay, sleep) for slot in targets]
     for slot in ended:
-        _raise_failure(scheduler.ledger, slot, scheduler.shown(slot))
+        _raise_failure(scheduler.ledger, slot, scheduler.slot_text(slot))
     return ended
 
 
-def put_due(scheduler: Scheduler, job: Job, now: datetime, grace: timedelta) -> None:
+def add_due_slots(scheduler: Scheduler, job: Job, now: datetime, grace: timedelta) -> None:
     """Record the due slots of a job; if it has no slots yet, only the latest one that is not missed."""
-    since, paused = since_now(scheduler.ledger, [job.name], now, scheduler.say)[job.name]
+    since, paused = decided_until(scheduler.ledger, [job.name], now, scheduler.say)[job.name]
     if not job.cadence.cron:
         return
     last = job.cadence.last(now)
-    if now - last <= grace and not slots.listed(scheduler.ledger, job.name, 1):
+    if now - last <= grace and not slots.list_slots(scheduler.ledger, job.name, 1):
         since = min(since, last - timedelta(microseconds=1))
-    decided = {} if paused else due(job, since, now, grace)
+    decided = {} if paused else due_slots(job, since, now, grace)
     if decided:
-        slots.add(scheduler.ledger, job.name, decided, now, until=max(decided))
+        slots.add_slots(scheduler.ledger, job.name, decided, now, until=max(decided))
 
 
 def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
@@ -80,21 +80,21 @@ def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
         raise UsageError(f"{text!r} is not a time", next=f"write 2026-11-23T05:00Z, or {DUE}") from None
     moment = (moment if moment.tzinfo else moment.replace(tzinfo=job.cadence.zone)).astimezone(UTC)
     try:
-        return slots.find(ledger, job.name, moment).slot
+        return slots.find_slot(ledger, job.name, moment).slot
     except UsageError:
         return job.cadence.last(moment)
 
 
-def _asked(scheduler: Scheduler, name: str, when: str) -> datetime:
+def _requested_slots(scheduler: Scheduler, name: str, when: str) -> datetime:
     slot, now = slot_of(scheduler.jobs[name], when, scheduler.ledger), scheduler.clock()
     if slot > now:
         moment = scheduler.jobs[name].shown(slot)
         raise UsageError(f"the slot {moment} of {name} is not due yet", next=f"d2c run {name} --slot {DUE}")
-    slots.add(scheduler.ledger, name, {slot: ("waiting", "asked for")}, now)
+    slots.add_slots(scheduler.ledger, name, {slot: ("waiting", "asked for")}, now)
     return slot
 
 
-def _forerunners(scheduler: Scheduler, name: str) -> list[str]:
+def _with_dependencies(scheduler: Scheduler, name: str) -> list[str]:
     """Return a job and all its dependencies, so that their due slots are recorded too."""
     names = [name]
     for job_name in names:
@@ -102,40 +102,40 @@ def _forerunners(scheduler: Scheduler, name: str) -> list[str]:
     return names
 
 
-def _to_its_end(scheduler: Scheduler, name: str, moment: datetime, stay: bool, sleep: Sleep) -> Slot:
+def _run_or_wait(scheduler: Scheduler, name: str, moment: datetime, stay: bool, sleep: Sleep) -> Slot:
     """Wait until a slot may run and run it, or wait until another process has run it."""
     ledger, attempts = scheduler.ledger, 0
     deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
     while True:
         now = scheduler.clock()
         scheduler.recover(now)
-        slot = slots.find(ledger, name, moment)
+        slot = slots.find_slot(ledger, name, moment)
         if slot.status not in slots.OPEN or (attempts and not stay and slot.status == "waiting"):
             return slot
         if slot.status == "waiting" and slot.not_before <= now:
             ready = scheduler.dependencies_met(slot, now)
             concurrency = scheduler.jobs[name].settings.concurrency
-            mine = slots.claim(ledger, slot, now, concurrency) if ready else None
+            mine = slots.claim_slot(ledger, slot, now, concurrency) if ready else None
             if mine is not None:
-                _attempt(scheduler, mine)
+                _run_attempt(scheduler, mine)
                 attempts += 1
                 deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
                 continue
         if now >= max(deadline, slot.not_before):
             shown = scheduler.jobs[name].shown(moment)
-            waits = waits_for(scheduler.jobs, ledger, slot) if slot.status == "waiting" else None
+            waits = unmet_dependency(scheduler.jobs, ledger, slot) if slot.status == "waiting" else None
             what = "is running in another process" if slot.status == "running" else "waits"
             what = waits[1] if waits else f"{what}: {slot.reason}"
             raise Temporary(f"{name} {shown} {what}", next=f"d2c schedule why {name} {shown}")
         sleep(LOOK)
 
 
-def _attempt(scheduler: Scheduler, mine: Slot) -> None:
+def _run_attempt(scheduler: Scheduler, mine: Slot) -> None:
     """Run a claimed slot; if this process is stopped, another may retry it."""
     try:
         scheduler.execute(mine)
     except (KeyboardInterrupt, SystemExit):
-        scheduler.settle(mine, Temporary.exit_code, "it was stopped by a signal")
+        scheduler.record_failure(mine, Temporary.exit_code, "it was stopped by a signal")
         raise
 
 
@@ -144,8 +144,8 @@ def _raise_failure(ledger: Ledger, slot: Slot, shown: str) -> None:
     if slot.status == "waiting":
         raise Temporary(f"{shown}: {slot.reason}", next="run it again, or use --stay")
     if slot.status == "failed":
-        code = find(ledger, slot.run_id).exit_code if slot.run_id else None
-        raise (NotebookFailed if code == Temporary.exit_code else of_code(code or 0))(
+        code = find_run(ledger, slot.run_id).exit_code if slot.run_id else None
+        raise (NotebookFailed if code == Temporary.exit_code else error_of_exit_code(code or 0))(
             f"{shown}: {slot.reason}",
             next=f"d2c runs show {slot.run_id}" if slot.run_id else f"d2c schedule trigger {slot.job}",
         )

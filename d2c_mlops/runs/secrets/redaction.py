@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from d2c_mlops.runs.run_events import EVENTS, events
+from d2c_mlops.runs.run_events import EVENTS, run_events
 from d2c_mlops.runs.secrets import secrets
 
 SHORTEST = 3  # characters; what is shorter would be found everywhere
@@ -38,16 +38,16 @@ class Redaction:
         size = file.stat().st_size if file.exists() else 0
         if size == self._size:
             return
-        names = {str(event["value"]) for event in events(self.folder) if event["kind"] == "secret"}
+        names = {str(event["value"]) for event in run_events(self.folder) if event["kind"] == "secret"}
         if self._size < 0 or not names <= self.names:
             self.names |= names
-            self.forms = forms(secrets.values(self.names))
+            self.forms = encoded_forms(secrets.values(self.names))
         self._size = size
 
-    def clean(self, value: Any) -> Any:
+    def remove_secrets(self, value: Any) -> Any:
         """Return a text or JSON values without secrets, at any depth."""
         self.refresh()
-        return clean(value, self.forms) if self.forms else value
+        return replace_texts(value, self.forms) if self.forms else value
 
     def clean_bytes(self, text: bytes) -> bytes:
         """Return UTF-8 text without secrets."""
@@ -57,20 +57,20 @@ class Redaction:
         return text
 
 
-def clean(value: Any, forms: list[tuple[str, str]]) -> Any:
+def replace_texts(value: Any, forms: list[tuple[str, str]]) -> Any:
     """Return a text or JSON values with some texts replaced, at any depth."""
     if isinstance(value, str):
         for form, instead in forms:
             value = value.replace(form, instead)
         return value
     if isinstance(value, Mapping):
-        return {key: clean(item, forms) for key, item in value.items()}
+        return {key: replace_texts(item, forms) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [clean(item, forms) for item in value]
+        return [replace_texts(item, forms) for item in value]
     return value
 
 
-def forms(values: Mapping[str, str]) -> list[tuple[str, str]]:
+def encoded_forms(values: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the encodings of secrets, longest first, each with its replacement."""
     replacements: dict[str, str] = {}
     for name, value in values.items():

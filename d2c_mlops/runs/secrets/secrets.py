@@ -26,7 +26,7 @@ def secret(name: str) -> str:
 
     A run removes its value from everything that it prints or records. Raises UsageError if it is not defined.
     """
-    from d2c_mlops.runs.run_events import tell
+    from d2c_mlops.runs.run_events import append_event
 
     value = _look_up(name)
     if value is None:
@@ -37,7 +37,7 @@ def secret(name: str) -> str:
         )
     if name not in _resolved:
         _resolved[name] = value
-        tell("secret", name)
+        append_event("secret", name)
     return value
 
 

@@ -16,17 +16,17 @@ from pydantic import ValidationError
 
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.contract import contract_to_dict
-from d2c_mlops.serving.app.auth import PROBING, admit, from_here, once, token_of
-from d2c_mlops.serving.app.ndjson import Streamed
+from d2c_mlops.serving.app.auth import PROBING, admit, answer_once, is_local, token_of
+from d2c_mlops.serving.app.ndjson import NdjsonAnswer
 from d2c_mlops.serving.http.api_keys import PROBE, Keyring
-from d2c_mlops.serving.http.idempotency import Kept
-from d2c_mlops.serving.http.latency import WATCHDOG, LoopCall, Size, Timed
+from d2c_mlops.serving.http.idempotency import IdempotencyStore
+from d2c_mlops.serving.http.latency import WATCHDOG, LoopCall, Size, TimedCall
 from d2c_mlops.serving.http.messages import (
     ASGI,
     NDJSON,
     TEXT,
-    Answer,
-    Gone,
+    ClientDisconnected,
+    HttpAnswer,
     HttpRefused,
     Receive,
     Request,
@@ -37,33 +37,33 @@ from d2c_mlops.serving.http.messages import (
     new_id,
     problem,
 )
-from d2c_mlops.serving.http.metrics import Metrics, exposition
+from d2c_mlops.serving.http.metrics import Metrics, metrics_text
 from d2c_mlops.serving.http.origins import OPEN, check_origin
-from d2c_mlops.serving.http.thread_pool import Threads
+from d2c_mlops.serving.http.thread_pool import ThreadPool
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict import feedback, openapi
-from d2c_mlops.serving.predict.older_contracts import Older, of_major
-from d2c_mlops.serving.predict.predictor import Answered, Served, refused
+from d2c_mlops.serving.predict.older_contracts import OlderContract, path_without_major
+from d2c_mlops.serving.predict.predictor import PredictionBatch, ServedModel, validation_problem
 from d2c_mlops.settings import ServiceSettings
 
-__all__ = ["App", "Keeping", "Served", "create_app"]
+__all__ = ["App", "ServedModel", "ServiceContext", "create_app"]
 
 LOG = logging.getLogger("d2c.service")
 STREAM = NDJSON.encode()  # media type of a stream of records
 REMEMBERED = 100_000  # feedback ids that a worker remembers
-Handler = Callable[[Request, Served], Awaitable[Answer | None]]
+Handler = Callable[[Request, ServedModel], Awaitable[HttpAnswer | None]]
 
 
 @dataclass
-class Keeping:
+class ServiceContext:
     """Optional parts of a service: prediction log, API keys, idempotency store, metrics, traces."""
 
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     keyring: Keyring | None = None
     logbook: Logbook | None = None
-    kept: Kept | None = None
+    kept: IdempotencyStore | None = None
     tracer: Any = None  # tracing.Tracer
-    majors: dict[int, Older] = field(default_factory=dict)  # of the contract, older than the one that is served
+    majors: dict[int, OlderContract] = field(default_factory=dict)  # of the contract, older than the one that is served
     files: str = "unverified"  # whether the service's files were verified against the packaged ones
     draining: bool = False  # shutting down: /readyz answers 503, connections are closed after their answer
 
@@ -71,11 +71,11 @@ class Keeping:
 class App:
     """ASGI application of a model service, without middleware layers."""
 
-    def __init__(self, served: Callable[[], Served], keeping: Keeping, inner: ASGI | None = None) -> None:
+    def __init__(self, served: Callable[[], ServedModel], keeping: ServiceContext, inner: ASGI | None = None) -> None:
         self.served, self.keeping, self.settings = served, keeping, keeping.settings
         self.inner = inner  # runs the lifespan where there is one
         self.metrics = Metrics()
-        self.threads = Threads()
+        self.threads = ThreadPool()
         self.told: dict[str, int] = {}  # ids of accepted feedback with its content, oldest first
         self.going = 0
         asks: dict[str, Handler] = {
@@ -106,7 +106,7 @@ class App:
         request = Request(scope, receive, send)
         try:
             answer = await (self._traced(request) if self.keeping.tracer else self._answer(request))
-        except Gone:
+        except ClientDisconnected:
             return
         if answer is not None:
             await request.reply(answer, self.keeping.draining)
@@ -114,13 +114,13 @@ class App:
                 request.after()
         self._count(request, answer, perf_counter() - start)
 
-    async def _answer(self, request: Request) -> Answer | None:
+    async def _answer(self, request: Request) -> HttpAnswer | None:
         """Return the answer; None when it was streamed."""
         scope = request.scope
         counted = False
         try:
             handlers = self.routes.get(scope["path"]) or self.routes.get(
-                of_major(request, self.served, self.keeping.majors)
+                path_without_major(request, self.served, self.keeping.majors)
             )
             if handlers is None:
                 return problem(404, "Not found", f"known paths: {', '.join(sorted(self.routes))}")
@@ -138,30 +138,30 @@ class App:
             return await handler(request, self.served() if request.older is None else request.older.served)
         except HttpRefused as err:
             return err.answer
-        except Gone:
+        except ClientDisconnected:
             raise
         except LookupError as err:
             if request.sent or str(err) != "not loaded":
-                return self._broken(request, err)
+                return self._server_error(request, err)
             return problem(503, "Model not loaded", "retry later", {"retry_after": "1"})
         except Exception as err:
-            return self._broken(request, err)
+            return self._server_error(request, err)
         finally:
             self.going -= counted
 
-    def _broken(self, request: Request, err: Exception) -> Answer | None:
+    def _server_error(self, request: Request, err: Exception) -> HttpAnswer | None:
         LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": request.scope["path"]}})
         if request.sent:
             raise err  # the response has started and can only be cut off
         return problem(500, "Internal server error", "the error is in the service's log")
 
-    async def _traced(self, request: Request) -> Answer | None:
+    async def _traced(self, request: Request) -> HttpAnswer | None:
         with self.keeping.tracer.span(request) as span:
             answer = await self._answer(request)
             span.set_attribute("http.response.status_code", answer.status if answer else request.sent)
         return answer
 
-    def _count(self, request: Request, answer: Answer | None, seconds: float) -> None:
+    def _count(self, request: Request, answer: HttpAnswer | None, seconds: float) -> None:
         path = request.path if request.path in self.routes else "other"
         status = answer.status if answer is not None else request.sent
         try:
@@ -170,15 +170,15 @@ class App:
         except LookupError:
             name, label = "none", "0"
         self.metrics.request(name, label, path, status, seconds)
-        wanted = self.settings.access_log
-        if wanted == "all" or (wanted == "failed" and status >= 400):
+        access_log = self.settings.access_log
+        if access_log == "all" or (access_log == "failed" and status >= 400):
             facts = {"request_id": request.id, "method": request.scope["method"], "path": path, "status": status,
                      "ms": round(seconds * 1e3, 3), "caller": request.caller, "model": name, "version": label}  # fmt: skip
             LOG.log(logging.ERROR if status >= 500 else logging.INFO, "request", extra={"facts": facts})
 
     # --- predictions and feedback
 
-    async def ask(self, request: Request, served: Served, *, reasons: bool) -> Answer | None:
+    async def ask(self, request: Request, served: ServedModel, *, reasons: bool) -> HttpAnswer | None:
         """POST /predict and /explain: records in, predictions out."""
         self.authorise(request, served)
         if request.probe:
@@ -188,145 +188,149 @@ class App:
                 problem(404, "Model gives no reasons", "use POST /predict for predictions without reasons")
             )
         if (request.header(b"content-type") or b"").lower().startswith(STREAM):
-            await Streamed(self, request, served, reasons).run()
+            await NdjsonAnswer(self, request, served, reasons).run()
             return None
         check_json(request)
         body = await request.body(self.settings.max_body, self.settings.read_seconds)
         key = request.header(b"idempotency-key")
         if key is not None:
-            return await once(
-                self.keeping.kept, request, served, key, body, partial(self._predicted, request, served, reasons)
+            return await answer_once(
+                self.keeping.kept, request, served, key, body, partial(self._predict_answer, request, served, reasons)
             )
-        return await self._predicted(request, served, reasons, body, new_id())
+        return await self._predict_answer(request, served, reasons, body, new_id())
 
-    async def _predicted(self, request: Request, served: Served, reasons: bool, body: bytes, batch: str) -> Answer:
+    async def _predict_answer(
+        self, request: Request, served: ServedModel, reasons: bool, body: bytes, batch: str
+    ) -> HttpAnswer:
         about = self.about(request)
         start = perf_counter()
         work = partial(served.predict, body, batch, reasons, about)
-        made: Answered = await self.guarded(work, served, (reasons, len(body)))
-        logged = self.write(made.lines, served) if about is not None else "sampled-out"
-        self.metrics_of(served, made, request.probe)
+        result: PredictionBatch = await self.run_model(work, served, (reasons, len(body)))
+        logged = self.write(result.lines, served) if about is not None else "sampled-out"
+        self.count_records(served, result, request.probe)
         if served.shadow is not None:
-            request.after = partial(served.shadow, made, about, reasons)
+            request.after = partial(served.shadow, result, about, reasons)
         spent = f"{(perf_counter() - start) * 1e3:.3f}"
-        return Answer(made.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
+        return HttpAnswer(result.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
 
-    async def guarded(self, work: Callable[[], Any], served: Served, size: Size, at_once: bool = True) -> Any:
+    async def run_model(self, work: Callable[[], Any], served: ServedModel, size: Size, at_once: bool = True) -> Any:
         """Run the model once: on the event loop where it is quick, else in the thread pool within `max_seconds`.
 
         Raises HttpRefused when the model refuses the records or the time limit is exceeded.
         """
-        timed, start, complete = Timed(work), perf_counter(), False
-        asked = estimates = served.estimates
+        timed, start, complete = TimedCall(work), perf_counter(), False
+        measured = estimates = served.estimates
         on_loop = at_once and all([estimate.quick(size) for estimate in estimates])
         try:
             if on_loop:
                 with WATCHDOG.watching(LoopCall(served.name, size[1], estimates)):
                     result = timed()
             else:
-                result = await self.threads.do(timed, self.settings.max_seconds)
+                result = await self.threads.run(timed, self.settings.max_seconds)
             complete = True
-            if isinstance(result, Answered):
-                asked = served.estimates_of(result)
+            if isinstance(result, PredictionBatch):
+                measured = served.estimates_of(result)
             return result
         except ValidationError as err:
-            raise refused(err, served) from None
+            raise validation_problem(err, served) from None
         except DataRefused as err:
             errors = [{"where": f.where, "message": f.what} for f in err.failures] or [{"message": err.what}]
             raise HttpRefused(problem(422, "Model cannot predict these records", err.what, errors=errors)) from None
         finally:
             seconds = perf_counter() - start if timed.seconds is None else timed.seconds
-            for estimate in asked if at_once else ():
+            for estimate in measured if at_once else ():
                 estimate.add(size, seconds, on_loop=on_loop, complete=complete)
 
-    async def feedback(self, request: Request, served: Served) -> Answer | None:
+    async def feedback(self, request: Request, served: ServedModel) -> HttpAnswer | None:
         """POST /feedback: store feedback on a prediction."""
         self.authorise(request, served)
         check_json(request)
         body = await request.body(min(self.settings.max_body, feedback.LARGEST), self.settings.read_seconds)
         key = request.header(b"idempotency-key")
         if key is not None:
-            return await once(self.keeping.kept, request, served, key, body, partial(self._fed, request, served))
-        return await self._fed(request, served, body, new_id())
+            return await answer_once(
+                self.keeping.kept, request, served, key, body, partial(self._store_feedback, request, served)
+            )
+        return await self._store_feedback(request, served, body, new_id())
 
-    async def _fed(self, request: Request, served: Served, body: bytes, id: str) -> Answer:
+    async def _store_feedback(self, request: Request, served: ServedModel, body: bytes, id: str) -> HttpAnswer:
         try:
-            told = feedback.read(body, id, served, request, datetime.now(UTC))
+            message = feedback.parse_feedback(body, id, served, request, datetime.now(UTC))
         except ValidationError as err:
-            raise refused(err, served) from None
-        answer = orjson.dumps({"feedback_id": told.id})
-        if told.given is not None and (former := self.told.get(told.id)) is not None:
-            if former != told.content:
-                why = f"{told.action} feedback on this prediction exists with another reason, value or time; the first is kept"
+            raise validation_problem(err, served) from None
+        answer = orjson.dumps({"feedback_id": message.id})
+        if message.given is not None and (former := self.told.get(message.id)) is not None:
+            if former != message.content:
+                why = f"{message.action} feedback on this prediction exists with another reason, value or time; the first one stays valid"
                 raise HttpRefused(problem(409, "Feedback already exists", why))
-            return Answer(answer, 200, idempotency_replayed="true")
-        if self.keeping.logbook is None or not self.keeping.logbook.append(told.line):
+            return HttpAnswer(answer, 200, idempotency_replayed="true")
+        if self.keeping.logbook is None or not self.keeping.logbook.append(message.line):
             raise HttpRefused(problem(503, "Feedback cannot be stored now", "retry later", {"retry_after": "5"}))
-        if told.given is not None:
+        if message.given is not None:
             if len(self.told) >= REMEMBERED:
                 del self.told[next(iter(self.told))]
-            self.told[told.id] = told.content
-        if told.verified and not request.probe:
-            self.metrics.feedback.labels(served.name, served.label, told.action).inc()
-            served.heard(told.action, told.given, told.prediction_id, told.key)
-        return Answer(answer, 202)
+            self.told[message.id] = message.content
+        if message.verified and not request.probe:
+            self.metrics.feedback.labels(served.name, served.label, message.action).inc()
+            served.count_feedback(message.action, message.given, message.prediction_id, message.key)
+        return HttpAnswer(answer, 202)
 
     # --- contract, health and metrics
 
-    def mark(self, request: Request, served: Served) -> None:
+    def mark(self, request: Request, served: ServedModel) -> None:
         """Mark in the answer whether the call counts as a probe; no caller is refused."""
         ring, mode = self.keeping.keyring, self.settings.mode
-        if ring is not None and (ring.guards() or mode == "production"):
-            key, reason = ring.holder(token_of(request), datetime.now(UTC))
-            request.probe = key is not None and reason is None and key.probes and key.opens(served.name)
+        if ring is not None and (ring.requires_keys() or mode == "production"):
+            key, reason = ring.key_of_token(token_of(request), datetime.now(UTC))
+            request.probe = key is not None and reason is None and key.probes and key.permits(served.name)
         else:
-            request.probe = request.header(PROBING) is not None and mode != "production" and from_here(request)
+            request.probe = request.header(PROBING) is not None and mode != "production" and is_local(request)
 
-    async def contract(self, request: Request, served: Served) -> Answer:
+    async def contract(self, request: Request, served: ServedModel) -> HttpAnswer:
         self.mark(request, served)
         described = {**contract_to_dict(served.model.contract), "model": served.name, "model_version": served.version}
         if request.older is None and self.keeping.majors:
-            described["older"] = [one.to_dict() for one in self.keeping.majors.values()]
-        return Answer(orjson.dumps({**described, "about": served.about}))
+            described["older"] = [older.to_dict() for older in self.keeping.majors.values()]
+        return HttpAnswer(orjson.dumps({**described, "about": served.about}))
 
-    async def schema(self, request: Request, served: Served) -> Answer:
-        return Answer(orjson.dumps(openapi.json_schema(served)), media="application/schema+json")
+    async def schema(self, request: Request, served: ServedModel) -> HttpAnswer:
+        return HttpAnswer(orjson.dumps(openapi.json_schema(served)), media="application/schema+json")
 
-    async def document(self, request: Request, served: Served) -> Answer:
-        return Answer(served.document)
+    async def document(self, request: Request, served: ServedModel) -> HttpAnswer:
+        return HttpAnswer(served.document)
 
-    async def page(self, request: Request, served: Served) -> Answer:
+    async def page(self, request: Request, served: ServedModel) -> HttpAnswer:
         host = (request.header(b"host") or b"localhost").decode("latin-1")
         base = f"{request.scope.get('scheme', 'http')}://{host}/"
         if request.older is not None:
             base += f"v{request.older.major}/"
-        return Answer(openapi.page(served, base).encode(), media="text/html; charset=utf-8")
+        return HttpAnswer(openapi.contract_page(served, base).encode(), media="text/html; charset=utf-8")
 
-    async def expose(self, request: Request, served: Served) -> Answer:
-        body, media = exposition()
-        return Answer(body, media=media)
+    async def expose(self, request: Request, served: ServedModel) -> HttpAnswer:
+        body, media = metrics_text()
+        return HttpAnswer(body, media=media)
 
-    async def livez(self, request: Request, served: Served) -> Answer:
-        return Answer(b"ok\n", media=TEXT)
+    async def livez(self, request: Request, served: ServedModel) -> HttpAnswer:
+        return HttpAnswer(b"ok\n", media=TEXT)
 
-    async def healthz(self, request: Request, served: Served) -> Answer:
+    async def healthz(self, request: Request, served: ServedModel) -> HttpAnswer:
         """GET /healthz: the same answer as BentoML's services, for existing health checks."""
-        return Answer(b"\n", media=f"{TEXT}; charset=utf-8", x_d2c_files=self.keeping.files)
+        return HttpAnswer(b"\n", media=f"{TEXT}; charset=utf-8", x_d2c_files=self.keeping.files)
 
-    async def readyz(self, request: Request, served: Served) -> Answer:
+    async def readyz(self, request: Request, served: ServedModel) -> HttpAnswer:
         if self.keeping.draining:
             return problem(503, "Service is shutting down", "send the request to another replica")
-        return Answer(b"ok\n", media=TEXT)
+        return HttpAnswer(b"ok\n", media=TEXT)
 
     # --- authentication and logging
 
-    def authorise(self, request: Request, served: Served) -> None:
+    def authorise(self, request: Request, served: ServedModel) -> None:
         """Raise HttpRefused unless the caller has an API key for this model; while no key exists every caller is accepted."""
         ring = self.keeping.keyring
-        if ring is not None and (ring.guards() or self.settings.mode == "production"):
+        if ring is not None and (ring.requires_keys() or self.settings.mode == "production"):
             admit(ring, request, served, self.metrics)
         elif request.header(PROBING) is not None:
-            request.probe = self.settings.mode != "production" and from_here(request)
+            request.probe = self.settings.mode != "production" and is_local(request)
 
     def about(self, request: Request) -> dict[str, Any] | None:
         """Return the metadata that is logged with predictions; None when this request is not logged."""
@@ -335,12 +339,12 @@ class App:
         share = self.settings.log_sample
         if share < 1.0 and random.random() >= share:  # noqa: S311
             return None
-        told = {"at": datetime.now(UTC), "request_id": request.id, "caller": request.caller, "variant": "champion"}
+        metadata = {"at": datetime.now(UTC), "request_id": request.id, "caller": request.caller, "variant": "champion"}
         if request.probe:
-            told["origin"] = PROBE
-        return told
+            metadata["origin"] = PROBE
+        return metadata
 
-    def write(self, lines: list[bytes], served: Served) -> str:
+    def write(self, lines: list[bytes], served: ServedModel) -> str:
         """Append lines to the prediction log and return the value of X-Prediction-Logged: true when all are stored."""
         book = self.keeping.logbook
         if book is not None and all([book.append(line) for line in lines]):
@@ -348,12 +352,14 @@ class App:
         self.metrics.unlogged.labels(served.name, served.label).inc()
         return "false"
 
-    def metrics_of(self, served: Served, made: Answered, probe: bool) -> None:
+    def count_records(self, served: ServedModel, result: PredictionBatch, probe: bool) -> None:
         """Count answered records; records of probes are counted separately."""
-        for label, variant, count in served.counts(made):
+        for label, variant, count in served.counts(result):
             self.metrics.answered(served.name, label, PROBE if probe else variant).inc(count)
 
 
-def create_app(served: Callable[[], Served], keeping: Keeping | None = None, inner: ASGI | None = None) -> App:
+def create_app(
+    served: Callable[[], ServedModel], keeping: ServiceContext | None = None, inner: ASGI | None = None
+) -> App:
     """Return the application; `served` returns the loaded model at each request."""
-    return App(served, keeping or Keeping(), inner)
+    return App(served, keeping or ServiceContext(), inner)

@@ -12,12 +12,12 @@ from math import ceil
 
 import orjson
 
-from d2c_mlops.serving.http.api_keys import ASK, Keyring, refused
-from d2c_mlops.serving.http.idempotency import Conflict, Full, Kept, identity
-from d2c_mlops.serving.http.messages import Answer, HttpRefused, Request, problem
+from d2c_mlops.serving.http.api_keys import ASK, Keyring, refusal_reason
+from d2c_mlops.serving.http.idempotency import Conflict, Full, IdempotencyStore, identity
+from d2c_mlops.serving.http.messages import HttpAnswer, HttpRefused, Request, problem
 from d2c_mlops.serving.http.metrics import Metrics
-from d2c_mlops.serving.predict.predictor import Served
-from d2c_mlops.serving.predict.privacy import body_key, sealed, unsealed
+from d2c_mlops.serving.predict.predictor import ServedModel
+from d2c_mlops.serving.predict.privacy import body_key, decrypted, encrypted
 
 KEY_FORM = re.compile(r"[!-~]{1,200}")  # an Idempotency-Key
 LOG = logging.getLogger("d2c.service")
@@ -28,28 +28,28 @@ HERE = ("127.0.0.1", "::1")
 FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")  # the caller is not on this machine
 
 
-def admit(ring: Keyring, request: Request, served: Served, metrics: Metrics) -> None:
+def admit(ring: Keyring, request: Request, served: ServedModel, metrics: Metrics) -> None:
     """Raise HttpRefused, log and count unless the caller has an API key for the model."""
-    key, reason = ring.holder(token_of(request), datetime.now(UTC))
+    key, reason = ring.key_of_token(token_of(request), datetime.now(UTC))
     if key is not None:
         request.caller, request.probe = key.id, key.probes
-        reason = reason or refused(key, served.name, ASK)
+        reason = reason or refusal_reason(key, served.name, ASK)
     if reason is None:
         return
     metrics.refused.labels(served.name, served.label, reason).inc()
     facts = {"request_id": request.id, "reason": reason, "caller": request.caller, "model": served.name}
     LOG.warning("caller refused", extra={"facts": facts})
-    raise HttpRefused(unwelcome(reason, served.name))
+    raise HttpRefused(unauthorized(reason, served.name))
 
 
 def token_of(request: Request) -> str | None:
     """Return the API key that a request carries."""
-    given = request.header(b"authorization") or b""
-    bearer = given[7:].strip() if given[:7].lower() == b"bearer " else request.header(b"x-api-key")
+    authorization = request.header(b"authorization") or b""
+    bearer = authorization[7:].strip() if authorization[:7].lower() == b"bearer " else request.header(b"x-api-key")
     return bearer.decode("latin-1") if bearer is not None else None
 
 
-def unwelcome(reason: str, model: str) -> Answer:
+def unauthorized(reason: str, model: str) -> HttpAnswer:
     """Return the answer to a refused caller: 403 for a valid key without the permission, else 401."""
     if reason == "key of another model":
         return problem(403, "API key is for another model", f"use a key for {model}")
@@ -59,20 +59,20 @@ def unwelcome(reason: str, model: str) -> Answer:
     return problem(401, "A valid API key is required", f"{reason}: send Authorization: Bearer KEY", headers)
 
 
-def from_here(request: Request) -> bool:
+def is_local(request: Request) -> bool:
     """Whether a caller is on this machine, by the address of the connection; headers are not trusted."""
     client = request.scope.get("client")
     return client is not None and client[0] in HERE and not any(request.header(name) for name in FORWARDED)
 
 
-async def once(
-    kept: Kept | None,
+async def answer_once(
+    store: IdempotencyStore | None,
     request: Request,
-    served: Served,
+    served: ServedModel,
     key: bytes,
     body: bytes,
-    work: Callable[[bytes, str], Awaitable[Answer]],
-) -> Answer:
+    work: Callable[[bytes, str], Awaitable[HttpAnswer]],
+) -> HttpAnswer:
     """Answer a request with an Idempotency-Key: it is processed once, a repetition gets the stored answer.
 
     Stored answers of a model with personal fields are encrypted under the log's secret and the request's body. Without a secret
@@ -86,24 +86,24 @@ async def once(
     digest = former = blake2b(body, digest_size=16).hexdigest()
     secret = b""
     if served.mask is not None:
-        kept, secret = (kept if served.secret else None), body_key(body, served.secret)
+        store, secret = (store if served.secret else None), body_key(body, served.secret)
         digest = blake2b(secret, digest_size=16).hexdigest()
     scope = f"{served.name}{request.scope['path']} {request.caller}{' probe' if request.probe else ''}"
     loop = asyncio.get_running_loop()
     try:
         began: float | str = f"{datetime.now(UTC):%Y-%m-%d}"
-        found = b""
-        if kept is not None:
-            began, found = await loop.run_in_executor(None, kept.begin, scope, text, digest, former)
-        if not found:
+        stored_answer = b""
+        if store is not None:
+            began, stored_answer = await loop.run_in_executor(None, store.begin, scope, text, digest, former)
+        if not stored_answer:
             # An id derived from the request, so that a repetition after a crash is recognised.
             answer = await work(body, identity(scope, text, digest, served.label, str(began)))
-            if kept is None:
+            if store is None:
                 return answer
             packed = orjson.dumps([answer.status, answer.headers.get("x_prediction_logged")]) + b"\n" + answer.body
-            packed = sealed(packed, secret) if secret else packed
-            found = await loop.run_in_executor(None, kept.keep, scope, text, digest, packed)
-            if found == packed:
+            packed = encrypted(packed, secret) if secret else packed
+            stored_answer = await loop.run_in_executor(None, store.store_answer, scope, text, digest, packed)
+            if stored_answer == packed:
                 return answer
     except Conflict:
         why = "use a new key for a new body"
@@ -111,7 +111,7 @@ async def once(
     except Full as err:
         why, wait = f"{err.why}; retry later, or without the Idempotency-Key", {"retry_after": str(ceil(err.wait))}
         raise HttpRefused(problem(503, "Answer cannot be stored", why, wait)) from None
-    head, _, body = unsealed(found, secret).partition(b"\n")
+    head, _, body = decrypted(stored_answer, secret).partition(b"\n")
     status, logged = orjson.loads(head)
     again = {"x_prediction_logged": logged} if logged else {}
-    return Answer(body, status, idempotency_replayed="true", **again)
+    return HttpAnswer(body, status, idempotency_replayed="true", **again)

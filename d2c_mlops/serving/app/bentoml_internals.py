@@ -21,7 +21,7 @@ CONTAINER = ("bentoml._internal.configuration.containers", "BentoMLContainer")
 
 
 def private(place: tuple[str, str]) -> Any:
-    """Return a private name of BentoML; None where it is missing."""
+    """Return a private name of BentoML; None if it is missing."""
     module, name = place
     try:
         return getattr(importlib.import_module(module), name, None)
@@ -40,13 +40,13 @@ def make_service(inner: type[Any], app: Callable[[ASGI | None], ASGI], **config:
         ".".join(CONTAINER): container,
         "BentoMLContainer.metrics_client": getattr(container, "metrics_client", None),
     }
-    missing = next((name for name, found in needed.items() if found is None), "")
+    missing = next((name for name, value in needed.items() if value is None), "")
     if TESTED.usable(missing, INSTEAD):
-        return direct(base, container, app)(name="d2c", inner=inner, config=config)
-    return bentoml.asgi_app(Deferred(app), path="/")(bentoml.service(name="d2c", **config)(inner))
+        return mount_application(base, container, app)(name="d2c", inner=inner, config=config)
+    return bentoml.asgi_app(DeferredApp(app), path="/")(bentoml.service(name="d2c", **config)(inner))
 
 
-def direct(base: type[Any], container: Any, app: Callable[[ASGI | None], ASGI]) -> type[Any]:
+def mount_application(base: type[Any], container: Any, app: Callable[[ASGI | None], ASGI]) -> type[Any]:
     """Return a service class whose requests go straight to the application.
 
     BentoML's own layers (traces, metrics, access log, a timer of a minute for each request) cost three times what the model costs,
@@ -64,7 +64,7 @@ def direct(base: type[Any], container: Any, app: Callable[[ASGI | None], ASGI]) 
     return DirectService
 
 
-class Deferred:
+class DeferredApp:
     """An application that is made at its first request, in the worker."""
 
     def __init__(self, make: Callable[[ASGI | None], ASGI]) -> None:

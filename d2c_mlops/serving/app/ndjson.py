@@ -10,7 +10,7 @@ import orjson
 from pydantic import ValidationError
 
 from d2c_mlops.serving.http.messages import NDJSON, HttpRefused, Request, new_id, problem, too_large
-from d2c_mlops.serving.predict.predictor import LINE, Answered, Served, refused
+from d2c_mlops.serving.predict.predictor import LINE, PredictionBatch, ServedModel, validation_problem
 
 if TYPE_CHECKING:
     from d2c_mlops.serving.app.app import App
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 LONGEST = 2**20  # bytes of one line
 
 
-class Streamed:
+class NdjsonAnswer:
     """A request with an NDJSON body. Memory does not grow with its length; an invalid line gets an error, other lines are answered."""
 
-    def __init__(self, app: App, request: Request, served: Served, reasons: bool) -> None:
+    def __init__(self, app: App, request: Request, served: ServedModel, reasons: bool) -> None:
         self.app, self.request, self.served, self.reasons = app, request, served, reasons
         self.batch = new_id()
         self.about = app.about(request)
-        self.index = self.answered = 0
+        self.index = self.predict_batch = 0
         self.logged = self.about is not None
         self.later: list[Callable[[], None]] = []  # once a part is sent
 
@@ -35,12 +35,12 @@ class Streamed:
         if request.header(b"idempotency-key") is not None:
             why = "send the records as one JSON body, or without the Idempotency-Key"
             raise HttpRefused(problem(400, "Streams do not support Idempotency-Key", why))
-        rest, waiting, error = b"", [], None
+        unfinished, waiting, error = b"", [], None
         parts = request.stream(settings.max_body, settings.read_seconds)
         try:
             async for part in parts:
-                *lines, rest = (rest + part).split(b"\n")
-                if len(rest) > LONGEST:
+                *lines, unfinished = (unfinished + part).split(b"\n")
+                if len(unfinished) > LONGEST:
                     raise HttpRefused(too_large(LONGEST))
                 waiting += lines
                 while len(waiting) >= LINE:
@@ -48,15 +48,15 @@ class Streamed:
                     del waiting[:LINE]
                 await self._send(waiting)
                 waiting.clear()
-            await self._send([rest])
+            await self._send([unfinished])
         except HttpRefused as err:
             if not request.sent:
                 raise
             error = orjson.loads(err.answer.body)  # the status was sent already; the last line reports the error
         if not request.sent:
             await request.begin(NDJSON)
-        told = "true" if self.logged else "false" if self.about is not None else "sampled-out"
-        last = {"complete": error is None, "records": self.index, "answered": self.answered, "logged": told}
+        log_status = "true" if self.logged else "false" if self.about is not None else "sampled-out"
+        last = {"complete": error is None, "records": self.index, "answered": self.predict_batch, "logged": log_status}
         text = orjson.dumps({**last, "error": error} if error else last) + b"\n"
         await request.part(text, settings.read_seconds, last=True)
 
@@ -70,10 +70,10 @@ class Streamed:
             if self.request.probe:
                 self.served = self.served.for_probes
         size = (self.reasons, sum(map(len, lines)))
-        found: list[bytes] = await self.app.guarded(partial(self._answer, lines), self.served, size, at_once=False)
+        answers: list[bytes] = await self.app.run_model(partial(self._answer, lines), self.served, size, at_once=False)
         if not self.request.sent:
             await self.request.begin(NDJSON)
-        await self.request.part(b"".join(found), self.app.settings.read_seconds)
+        await self.request.part(b"".join(answers), self.app.settings.read_seconds)
         while self.later:
             self.later.pop(0)()
 
@@ -83,7 +83,7 @@ class Streamed:
             try:
                 records[index] = self.served.parse_line(line)
             except ValidationError as err:
-                faults[index] = orjson.loads(refused(err, self.served).answer.body)
+                faults[index] = orjson.loads(validation_problem(err, self.served).answer.body)
         answers = {**self._predict(records, faults), **{i: {"index": i, "error": fault} for i, fault in faults.items()}}
         self.index += len(lines)
         return [orjson.dumps(answers[index]) + b"\n" for index in sorted(answers)]
@@ -92,30 +92,32 @@ class Streamed:
         """Return the predictions by index. When the model refuses the records, each is predicted separately."""
         if not records:
             return {}
-        asked = list(records.values())
+        inputs = list(records.values())
         try:
-            made = self.served.answered(self.batch, asked, self.reasons)
+            result = self.served.predict_batch(self.batch, inputs, self.reasons)
         except Exception as err:
             if not hasattr(err, "failures"):
                 raise
             if len(records) > 1:
-                return {i: a for index, one in records.items() for i, a in self._predict({index: one}, faults).items()}
+                return {
+                    i: a for index, record in records.items() for i, a in self._predict({index: record}, faults).items()
+                }
             (index,) = records
             faults[index] = orjson.loads(problem(422, "Model cannot predict these records", str(err)).body)
             return {}
-        self.answered += len(asked)
+        self.predict_batch += len(inputs)
         indexes = list(records)
-        self._keep(made, indexes)
+        self._keep(result, indexes)
         version = {"version": self.served.version}
-        rows = zip(indexes, self.served.predictions(made, indexes), strict=True)
+        rows = zip(indexes, self.served.predictions(result, indexes), strict=True)
         return {index: {"index": index, **version, **row} for index, row in rows}
 
-    def _keep(self, made: Answered, indexes: list[int]) -> None:
+    def _keep(self, result: PredictionBatch, indexes: list[int]) -> None:
         """Count and log the predictions, and queue the records for the shadow."""
         served = self.served
-        self.app.metrics_of(served, made, self.request.probe)
+        self.app.count_records(served, result, self.request.probe)
         if served.shadow is not None:
-            self.later.append(partial(served.shadow, made, self.about, self.reasons, indexes))
+            self.later.append(partial(served.shadow, result, self.about, self.reasons, indexes))
         if self.about is not None:
-            lines = served.lines(made, self.about, indexes)
+            lines = served.lines(result, self.about, indexes)
             self.logged = self.app.write(lines, served) == "true" and self.logged

@@ -22,21 +22,21 @@ from pydantic import ValidationError
 
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.parent_death import die_with_parent
-from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.app.app import App, ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.app.bentoml_internals import make_service
-from d2c_mlops.serving.bento_files import VARIABLE, check
+from d2c_mlops.serving.bento_files import VARIABLE, check_bento_files
 from d2c_mlops.serving.http import json_logging as journal
 from d2c_mlops.serving.http import uvicorn_protocol as wire
 from d2c_mlops.serving.http.api_keys import Keyring
-from d2c_mlops.serving.http.idempotency import Kept
+from d2c_mlops.serving.http.idempotency import IdempotencyStore
 from d2c_mlops.serving.http.messages import ASGI
 from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict import synthetic
-from d2c_mlops.serving.predict.older_contracts import loaded as load
-from d2c_mlops.serving.predict.older_contracts import older
-from d2c_mlops.serving.rollout.state_file import place
-from d2c_mlops.serving.rollout.watcher import Watcher
+from d2c_mlops.serving.predict.older_contracts import load_model as load
+from d2c_mlops.serving.predict.older_contracts import older_contracts
+from d2c_mlops.serving.rollout.state_file import state_paths
+from d2c_mlops.serving.rollout.watcher import RolloutWatcher
 from d2c_mlops.settings import service_settings
 
 HOME = Path(__file__).parents[3]
@@ -47,11 +47,11 @@ LOG = logging.getLogger("d2c.service")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 FILES = ""  # verified or unverified
 settings = service_settings(os.environ)
-loaded: list[Served] = []
-keeping = Keeping(settings)
+loaded: list[ServedModel] = []
+keeping = ServiceContext(settings)
 
 
-def served() -> Served:
+def served() -> ServedModel:
     """Return the loaded model. Raises LookupError before it is loaded."""
     if not loaded:
         raise LookupError("not loaded")
@@ -66,46 +66,50 @@ def about(name: str = "version.json") -> dict[str, Any]:
 
 def checked_files() -> str:
     """Verify the files of this Bento against the packaged ones; return whether that was possible, end the process where they differ."""
-    wanted = os.environ.get(VARIABLE, "")
-    if not wanted:
+    expected_digest = os.environ.get(VARIABLE, "")
+    if not expected_digest:
         return "unverified"
     try:
-        check(HOME, wanted)
+        check_bento_files(HOME, expected_digest)
     except DataRefused as err:
         sys.stderr.write(f"{err}\n")
         raise SystemExit(err.exit_code) from None
     return "verified"
 
 
-def loading(folder: Path, described: dict[str, Any]) -> Served:
+def load_served_model(folder: Path, described: dict[str, Any]) -> ServedModel:
     """Load a version and warm it up with one synthetic record; a model may refuse the unknown key."""
     model = load(folder)
-    example, secret = synthetic.record(model.contract), settings.log_secret.encode()
-    made = Served(model, described["model"], described["version"], described, example, settings.max_records, secret)
+    example, secret = synthetic.synthetic_record(model.contract), settings.log_secret.encode()
+    served_model = ServedModel(
+        model, described["model"], described["version"], described, example, settings.max_records, secret
+    )
     try:
-        made.predict(json.dumps({"records": [example]}).encode(), "0", made.explains)
+        served_model.predict(json.dumps({"records": [example]}).encode(), "0", served_model.explains)
     except (DataRefused, ValidationError):
         pass
     except Exception as err:
-        LOG.warning("the model fails on the synthetic record", exc_info=err, extra={"facts": {"model": made.name}})
-    return made
+        LOG.warning(
+            "the model fails on the synthetic record", exc_info=err, extra={"facts": {"model": served_model.name}}
+        )
+    return served_model
 
 
-def versions() -> tuple[dict[int, Served], dict[int, str]]:
+def versions() -> tuple[dict[int, ServedModel], dict[int, str]]:
     """Load the champion and, where there is one, the challenger; a challenger that cannot be loaded does not stop the service.
 
     Returns the loaded versions, the champion first, and why a challenger was not loaded.
     """
-    found = loading(FOLDER, about())
+    champion = load_served_model(FOLDER, about())
     if not CHALLENGER.is_dir():
-        return {found.version: found}, {}
+        return {champion.version: champion}, {}
     described = about("challenger.json")
     try:
-        beside = loading(CHALLENGER, described)
+        beside = load_served_model(CHALLENGER, described)
     except Exception as err:
         LOG.error("challenger cannot be loaded", exc_info=err)
-        return {found.version: found}, {described["version"]: f"{type(err).__name__}: {err}"}
-    return {found.version: found, beside.version: beside}, {}
+        return {champion.version: champion}, {described["version"]: f"{type(err).__name__}: {err}"}
+    return {champion.version: champion, beside.version: beside}, {}
 
 
 def open_keyring() -> Keyring | None:
@@ -122,56 +126,58 @@ def open_keyring() -> Keyring | None:
     return ring
 
 
-class Inner:
+class ModelService:
     """The service of one model; BentoML creates one instance in each worker."""
 
     def __init__(self) -> None:
         die_with_parent()  # a worker ends when its supervisor is killed
-        give_back()
+        trim_memory()
         listener = journal.start()
         if FILES == "unverified":
             LOG.warning("unverified", extra={"facts": {"why": f"{VARIABLE} is not set: files were not compared"}})
-        found, broken = versions()
-        made = next(iter(found.values()))
-        keeping.majors = older(FOLDER.parent, loading)
+        loaded_versions, broken = versions()
+        champion = next(iter(loaded_versions.values()))
+        keeping.majors = older_contracts(FOLDER.parent, load_served_model)
         keeping.keyring = open_keyring()
         if settings.state:
             state = Path(settings.state)
-            keeping.kept = Kept(state / "kept.db", most=settings.kept_bytes, most_each=settings.kept_key_bytes)
+            keeping.kept = IdempotencyStore(
+                state / "kept.db", most=settings.kept_bytes, most_each=settings.kept_key_bytes
+            )
             keeping.logbook = Logbook(state / "log") if settings.log else None
         if settings.traces:
             from d2c_mlops.serving.http.tracing import Tracer
 
-            keeping.tracer = Tracer(settings.traces, made.name, str(made.version))
-        self.watcher = watching(found, made.version, broken)
+            keeping.tracer = Tracer(settings.traces, champion.name, str(champion.version))
+        self.watcher = start_watcher(loaded_versions, champion.version, broken)
         self.listener = listener
         drain_on_sigterm()
-        quiet_collector()
+        freeze_garbage_collector()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Seal the prediction log and send the remaining traces."""
-        for each in (self.watcher, keeping.logbook, keeping.kept, keeping.tracer):
-            if each is not None:
-                each.close()
+        for part in (self.watcher, keeping.logbook, keeping.kept, keeping.tracer):
+            if part is not None:
+                part.close()
         self.listener.stop()
 
 
-def watching(found: dict[int, Served], first: int, broken: dict[int, str]) -> Watcher:
+def start_watcher(loaded_versions: dict[int, ServedModel], first: int, broken: dict[int, str]) -> RolloutWatcher:
     """Start the watcher that applies the rollout file."""
 
-    def install(chosen: Served) -> None:
+    def install(chosen: ServedModel) -> None:
         loaded[:] = [chosen]
 
-    file, folder = place(settings.rollout, settings.state, found[first].name)
-    watcher = Watcher(found, first, install, Metrics(), file, folder, keeping.logbook)
+    file, folder = state_paths(settings.rollout, settings.state, loaded_versions[first].name)
+    watcher = RolloutWatcher(loaded_versions, first, install, Metrics(), file, folder, keeping.logbook)
     watcher.broken, watcher.patience = broken, settings.max_seconds / 2
     if file is not None:
         watcher.start()
     return watcher
 
 
-def quiet_collector() -> None:
+def freeze_garbage_collector() -> None:
     """Exclude loaded objects from garbage collection: half a million objects that live as long as the process.
 
     A full collection visits all of them and blocks every request for 150 ms and more.
@@ -181,7 +187,7 @@ def quiet_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Make glibc's allocator return large blocks to the system; no change with other C libraries.
 
     Otherwise each prediction thread keeps an arena as large as the largest body that it has answered.
@@ -229,5 +235,5 @@ def application(inner: ASGI | None) -> App:
 
 
 FILES = keeping.files = checked_files()  # before anything of the model is read, its class imported
-Service = make_service(Inner, application, traffic={"timeout": 60}, workers=settings.workers)
+Service = make_service(ModelService, application, traffic={"timeout": 60}, workers=settings.workers)
 open_keyring()

@@ -16,10 +16,10 @@ from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import BATCH, predictions
 from d2c_mlops.ledger.store import Ledger, insert_new
 from d2c_mlops.models.core.contract import to_records
-from d2c_mlops.serving.batch.sinks import Batch, Out, Written
+from d2c_mlops.serving.batch.sinks import Batch, BatchWriter, WriteCounts
 from d2c_mlops.serving.paths import log_secret
-from d2c_mlops.serving.predict.predictor import Mask, masking
-from d2c_mlops.serving.predict.privacy import veiled
+from d2c_mlops.serving.predict.predictor import Mask, mask_function
+from d2c_mlops.serving.predict.privacy import masked_reasons
 from d2c_mlops.settings import Settings
 
 LOCATION = "ledger:"
@@ -36,17 +36,17 @@ class LedgerSink:
         return location == LOCATION
 
     @contextmanager
-    def open(self, location: str, batch: Batch) -> Iterator[Out]:
+    def open(self, location: str, batch: Batch) -> Iterator[BatchWriter]:
         if self.settings is None or batch.asked is None:
             raise UsageError("this sink is opened by `d2c score`", where=location)
         fields = (*batch.contract.input_fields, *batch.contract.output_fields)
-        mask = masking(fields, log_secret(self.settings).encode())
+        mask = mask_function(fields, log_secret(self.settings).encode())
         ledger = Ledger.of(self.settings)
         try:
             mine = predictions.c.id.like(f"{batch.id}-%")
             with ledger.read() as connection:
-                done = connection.execute(select(func.count()).select_from(predictions).where(mine)).scalar()
-            yield _Predictions(ledger, batch, batch.asked, mask, resumed_at=int(done or 0))
+                stored = connection.execute(select(func.count()).select_from(predictions).where(mine)).scalar()
+            yield _Predictions(ledger, batch, batch.asked, mask, resumed_at=int(stored or 0))
         finally:
             ledger.close()
 
@@ -62,16 +62,18 @@ class _Predictions:
     mask: Mask | None
     resumed_at: int = 0
     columns: list[str] = field(default_factory=list)
-    told: Written = field(default_factory=Written)
+    told: WriteCounts = field(default_factory=WriteCounts)
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
         """Write a chunk in one transaction."""
         self.columns = list(frame.columns)
         batch, contract, at = self.batch, self.batch.contract, datetime.now(UTC)
-        asked = to_records(contract.input_fields, self.asked.iloc[first : first + len(frame)].reset_index(drop=True))
-        said = to_records(contract.output_fields, frame)
-        inputs, outputs = self._plain(asked), self._plain(said)
-        reasons = self._reasons(frame, asked, said) if batch.reasons else [None] * len(frame)
+        input_records = to_records(
+            contract.input_fields, self.asked.iloc[first : first + len(frame)].reset_index(drop=True)
+        )
+        output_records = to_records(contract.output_fields, frame)
+        inputs, outputs = self._plain(input_records), self._plain(output_records)
+        reasons = self._reasons(frame, input_records, output_records) if batch.reasons else [None] * len(frame)
         versions = frame["version"].tolist() if "version" in frame else [batch.version] * len(frame)
         variants = frame["variant"].tolist() if "variant" in frame else ["champion"] * len(frame)
         rows = [
@@ -88,18 +90,21 @@ class _Predictions:
         self.told.inserted += added
         self.told.unchanged += len(rows) - added
 
-    def _reasons(self, frame: pd.DataFrame, asked: Records, said: Records) -> list[Any]:
-        reasons: list[list[str]] = [json.loads(each) for each in frame["reasons"]]
+    def _reasons(self, frame: pd.DataFrame, input_records: Records, output_records: Records) -> list[Any]:
+        reasons: list[list[str]] = [json.loads(text) for text in frame["reasons"]]
         if not self.mask:
             return reasons
         contract = self.batch.contract
-        personal = {each.name for each in (*contract.input_fields, *contract.output_fields) if each.personal}
-        return [veiled(why, each, personal) for why, *each in zip(reasons, asked, said, strict=True)]
+        personal = {field.name for field in (*contract.input_fields, *contract.output_fields) if field.personal}
+        return [
+            masked_reasons(why, pair, personal)
+            for why, *pair in zip(reasons, input_records, output_records, strict=True)
+        ]
 
     def _plain(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return json.loads(json.dumps(self.mask(records) if self.mask else records, default=str))  # type: ignore[no-any-return]
 
-    def finish(self) -> Written:
+    def finish(self) -> WriteCounts:
         self.told.unchanged += self.resumed_at
         return self.told
 

@@ -19,10 +19,10 @@ from d2c_mlops.formulas import with_formulas
 from d2c_mlops.models.core.contract import Contract, to_records
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.versions import Version, load_version
-from d2c_mlops.serving.batch.coerce import checked
-from d2c_mlops.serving.batch.sinks import Batch, Written, find_sink
+from d2c_mlops.serving.batch.coerce import coerce_inputs
+from d2c_mlops.serving.batch.sinks import Batch, WriteCounts, find_sink
 from d2c_mlops.serving.batch.source import read_records
-from d2c_mlops.serving.predict.predictor import fitting
+from d2c_mlops.serving.predict.predictor import check_predictions
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.serving.rollout.variants import TRIES
 from d2c_mlops.settings import Settings
@@ -38,7 +38,7 @@ class BatchResult:
     model: str
     version: int
     records: int
-    written: Written
+    written: WriteCounts
     batch: str  # digest of records, version and sink: a repeated command is the same batch
     sink: str
     resumed_at: int = 0  # records written by an earlier, interrupted attempt
@@ -84,24 +84,24 @@ def score(
     Raises DataRefused with every error where records do not match the contract (nothing is written), UsageError where source
     or sink cannot be read, Temporary where a server is unavailable: the same command resumes where it stopped.
     """
-    _apart(source, sink)
+    _check_not_the_same(source, sink)
     model = load_version(version, settings)
     contract = model.contract
     if reasons and not explains(model):
         raise UsageError(f"{version.model} gives no reasons", next="run the command without --reasons")
     read = read_records(source, contract, form)
     rows = with_formulas(read.frame) if read.untyped else read.frame
-    frame = checked(contract, rows, shown(source), read.untyped)
+    frame = coerce_inputs(contract, rows, shown(source), read.untyped)
     if frame.empty:
         raise DataRefused("the source has no records", where=shown(source), next="check that this is the right table")
     writer = find_sink(sink, settings)
-    identity = identity_of(contract, nullable=not writer.unique)
+    identity = identity_columns(contract, nullable=not writer.unique)
     batch = Batch(
-        _digest(frame, version, sink, reasons, beside), version.model, version.version, contract, identity, reasons,
+        _batch_id(frame, version, sink, reasons, beside), version.model, version.version, contract, identity, reasons,
         len(frame), beside[1].version if beside else None, frame,
     )  # fmt: skip
-    both = Both(model, version, load_version(beside[1], settings), *beside, reasons) if beside else None
-    if writer.unique and (twice := list(islice(repeated(frame, identity), 20))):
+    both = SplitScorer(model, version, load_version(beside[1], settings), *beside, reasons) if beside else None
+    if writer.unique and (twice := list(islice(repeated_keys(frame, identity), 20))):
         raise DataRefused(
             f"{shown(sink)} stores one row per {', '.join(identity)}, and the source has duplicates",
             where=shown(source),
@@ -112,30 +112,38 @@ def score(
         start = out.resumed_at
         for first in range(start, len(frame), chunk):
             rows = frame.iloc[first : first + chunk].reset_index(drop=True)
-            out.write(both.answers(rows) if both else answers(model, rows, version, reasons), first)
+            out.write(both.answers(rows) if both else predict_chunk(model, rows, version, reasons), first)
             progress(min(first + chunk, len(frame)), len(frame))
         written = out.finish()
-    told = (both.beside.version, both.challenged, both.failed) if both else ()
-    done = BatchResult(
-        version.model, version.version, len(frame), written, batch.id, shown(sink), start, tuple(out.columns), *told
+    rollout_counts = (both.beside.version, both.challenged, both.failed) if both else ()
+    result = BatchResult(
+        version.model,
+        version.version,
+        len(frame),
+        written,
+        batch.id,
+        shown(sink),
+        start,
+        tuple(out.columns),
+        *rollout_counts,
     )
-    return replace(done, notes=read.notes)
+    return replace(result, notes=read.notes)
 
 
-def answers(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -> pd.DataFrame:
-    """Return the predictions for checked records, with the version that made each. Raises Unfit for invalid predictions."""
+def predict_chunk(model: Model, rows: pd.DataFrame, version: Version, reasons: bool) -> pd.DataFrame:
+    """Return the predictions for checked records, with the version that made each. Raises InvalidPredictions for invalid predictions."""
     extra: dict[str, Any] = {"model": version.model, "version": version.version}
     if reasons:
-        made, said = model.predict_with_reasons(rows)
-        extra["reasons"] = [orjson.dumps(each).decode() for each in said or [[]] * len(rows)]
+        predicted, row_reasons = model.predict_with_reasons(rows)
+        extra["reasons"] = [orjson.dumps(texts).decode() for texts in row_reasons or [[]] * len(rows)]
     else:
-        made = model.predict(rows.copy())
-    fitting(model.contract, rows, made, version.model)
-    return made.reset_index(drop=True).assign(**extra)
+        predicted = model.predict(rows.copy())
+    check_predictions(model.contract, rows, predicted, version.model)
+    return predicted.reset_index(drop=True).assign(**extra)
 
 
 @dataclass
-class Both:
+class SplitScorer:
     """A champion and a challenger that split a table by the key, as in the service."""
 
     model: Model
@@ -149,30 +157,32 @@ class Both:
 
     def answers(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return a prediction per record in order, with its version and variant."""
-        (field,) = (one for one in self.model.contract.input_fields if one.name == self.model.contract.key)
+        (field,) = (
+            key_field for key_field in self.model.contract.input_fields if key_field.name == self.model.contract.key
+        )
         keys = [record[field.name] for record in to_records((field,), rows)]
         chosen = pd.Series([self.rollout.chooses(key) for key in keys], index=rows.index, dtype=bool)
-        said = list(self._challenge(rows[chosen], [])) if chosen.any() else []
-        left = rows.drop(index=[i for part in said for i in part.index])
+        parts_of_challenger = list(self._challenge(rows[chosen], [])) if chosen.any() else []
+        remaining = rows.drop(index=[i for part in parts_of_challenger for i in part.index])
         self.challenged += int(chosen.sum())
-        self.failed += int(chosen.sum()) - sum(map(len, said))
-        parts = [part.assign(variant="challenger") for part in said]
-        if len(left):
-            ours = answers(self.model, left.reset_index(drop=True), self.version, self.reasons)
-            parts.insert(0, ours.set_index(left.index).assign(variant="champion"))
-        columns = [one.name for one in self.model.contract.output_fields]
+        self.failed += int(chosen.sum()) - sum(map(len, parts_of_challenger))
+        parts = [part.assign(variant="challenger") for part in parts_of_challenger]
+        if len(remaining):
+            ours = predict_chunk(self.model, remaining.reset_index(drop=True), self.version, self.reasons)
+            parts.insert(0, ours.set_index(remaining.index).assign(variant="champion"))
+        columns = [field_.name for field_ in self.model.contract.output_fields]
         columns += ["model", "version", *(["reasons"] if self.reasons else []), "variant"]
         return pd.concat([part[columns] for part in parts]).sort_index().reset_index(drop=True)
 
     def _challenge(self, rows: pd.DataFrame, tried: list[int]) -> Iterator[pd.DataFrame]:
         """Yield the challenger's predictions; a failing chunk is halved and retried, up to a number of failures."""
         contract = self.challenger.contract
-        asked = rows.reset_index(drop=True).reindex(columns=[one.name for one in contract.input_fields])
+        inputs = rows.reset_index(drop=True).reindex(columns=[field.name for field in contract.input_fields])
         try:
             if self.reasons and not explains(self.challenger):
                 raise ValueError("no reasons")
-            made = answers(self.challenger, asked, self.beside, self.reasons)
-            yield made.set_axis(rows.index)
+            predicted = predict_chunk(self.challenger, inputs, self.beside, self.reasons)
+            yield predicted.set_axis(rows.index)
         except Exception:
             tried.append(len(rows))
             if len(rows) > 1 and len(tried) < TRIES:
@@ -186,27 +196,27 @@ def explains(model: Model) -> bool:
     return type(model).explain is not Model.explain
 
 
-def identity_of(contract: Contract, nullable: bool = True) -> tuple[str, ...]:
+def identity_columns(contract: Contract, nullable: bool = True) -> tuple[str, ...]:
     """Return the columns that identify a prediction: the key, and requested dates.
 
     A primary key has no nullable columns: `nullable=False` omits nullable dates.
     """
-    asked = {one.name for one in contract.input_fields}
-    told = [one for one in contract.output_fields if one.kind in ("date", "date-time") and one.name in asked]
-    days = [one.name for one in told if nullable or not one.nullable]
+    inputs = {field.name for field in contract.input_fields}
+    dates = [field for field in contract.output_fields if field.kind in ("date", "date-time") and field.name in inputs]
+    days = [field.name for field in dates if nullable or not field.nullable]
     return (contract.key, *(name for name in days if name != contract.key))
 
 
-def _apart(source: str, sink: str) -> None:
+def _check_not_the_same(source: str, sink: str) -> None:
     """Raise UsageError where the sink would overwrite the source."""
     target, place = Path(sink).expanduser(), Path(source).expanduser()
     read = place.iterdir() if place.is_dir() else [place]
-    same = target.exists() and any(each.exists() and each.samefile(target) for each in read)
+    same = target.exists() and any(path.exists() and path.samefile(target) for path in read)
     if same or source == sink:
         raise UsageError("the predictions would overwrite the source", where=shown(sink), next="name another sink")
 
 
-def _digest(
+def _batch_id(
     frame: pd.DataFrame, version: Version, sink: str, reasons: bool, beside: tuple[Rollout, Version] | None
 ) -> str:
     """Return the id of a batch: a digest of records, version, sink, reasons and rollout."""
@@ -216,12 +226,12 @@ def _digest(
         f"{list(frame.columns)}|{version.model}|{version.version}|{version.sha256}|{place}|{sink}|{reasons}".encode()
     )
     if beside is not None:
-        rollout, other = beside
-        hashed.update(f"|{other.version}|{other.sha256}|{rollout.share!r}|{rollout.salt}".encode())
+        rollout, challenger = beside
+        hashed.update(f"|{challenger.version}|{challenger.sha256}|{rollout.share!r}|{rollout.salt}".encode())
     return hashed.hexdigest()[:24]
 
 
-def repeated(frame: pd.DataFrame, identity: tuple[str, ...]) -> Iterator[Failure]:
+def repeated_keys(frame: pd.DataFrame, identity: tuple[str, ...]) -> Iterator[Failure]:
     """Yield the identities that occur more than once in a table."""
     twice = frame[frame.duplicated(list(identity), keep=False)]
     for key, group in twice.groupby(list(identity), sort=False):

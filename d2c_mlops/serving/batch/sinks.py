@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from d2c_mlops import former_names
 from d2c_mlops.data.sources.fetch import URL, extensions, shown
 from d2c_mlops.data.store import disk_trouble
 from d2c_mlops.errors import UsageError
@@ -38,7 +39,7 @@ class Batch:
 
 
 @dataclass
-class Written:
+class WriteCounts:
     """Counts of a sink: new, changed and unchanged predictions."""
 
     inserted: int = 0
@@ -52,7 +53,7 @@ class Written:
         return asdict(self)
 
 
-class Out(Protocol):
+class BatchWriter(Protocol):
     """An open sink."""
 
     resumed_at: int  # records that an earlier attempt at this batch has written
@@ -61,7 +62,7 @@ class Out(Protocol):
     def write(self, frame: pd.DataFrame, first: int) -> None:
         """Write predictions; `first` is the place of the first one in the batch."""
 
-    def finish(self) -> Written:
+    def finish(self) -> WriteCounts:
         """Publish the predictions and return the counts."""
 
 
@@ -74,14 +75,14 @@ class Sink(Protocol):
     def matches(self, location: str) -> bool:
         """Return whether this sink supports the location."""
 
-    def open(self, location: str, batch: Batch) -> AbstractContextManager[Out]:
+    def open(self, location: str, batch: Batch) -> AbstractContextManager[BatchWriter]:
         """Open the sink for a batch. Raises UsageError where it does not fit the batch, Temporary where it is unavailable."""
 
 
 def find_sink(location: str, settings: Settings) -> Sink:
     """Return the sink for a location. Raises UsageError that lists the supported locations."""
-    known: dict[str, Any] = extensions("d2c_mlops.sinks")
-    for sink in known.values():
+    sinks: dict[str, Any] = extensions("d2c_mlops.sinks")
+    for sink in sinks.values():
         if sink.matches(location):
             if hasattr(sink, "store"):
                 sink.store = settings.store
@@ -90,7 +91,7 @@ def find_sink(location: str, settings: Settings) -> Sink:
             return sink  # type: ignore[no-any-return]
     raise UsageError(
         "no sink supports this location; supported: "
-        + "; ".join(f"{name} ({one.expects})" for name, one in known.items()),
+        + "; ".join(f"{name} ({sink_.expects})" for name, sink_ in sinks.items()),
         where=shown(location),
         next="check the spelling of the file's suffix or of the URL",
     )
@@ -127,7 +128,7 @@ class _File:
                 self.writer.write_table(table.cast(self.writer.schema))
         self.count += len(frame)
 
-    def finish(self) -> Written:
+    def finish(self) -> WriteCounts:
         with disk_trouble(self.path.parent):
             if self.writer is not None:
                 self.writer.close()
@@ -137,7 +138,7 @@ class _File:
             same = self.path.exists() and self.path.read_bytes() == self.draft.read_bytes()
             if not same:
                 self.draft.replace(self.path)
-        return Written(unchanged=self.count) if same else Written(inserted=self.count)
+        return WriteCounts(unchanged=self.count) if same else WriteCounts(inserted=self.count)
 
 
 class FileSink:
@@ -150,7 +151,7 @@ class FileSink:
         return not URL.match(location) and Path(location).suffix.lower() in (".parquet", ".csv")
 
     @contextmanager
-    def open(self, location: str, batch: Batch) -> Iterator[Out]:
+    def open(self, location: str, batch: Batch) -> Iterator[BatchWriter]:
         path = Path(location).expanduser()
         if not path.parent.is_dir():
             raise UsageError("the folder does not exist", where=str(path.parent), next=f"mkdir -p {path.parent}")
@@ -162,3 +163,8 @@ class FileSink:
             if out.writer is not None:
                 out.writer.close()
             draft.unlink(missing_ok=True)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class or function of this module by its former name."""
+    return former_names.renamed_class(__name__, name)

@@ -32,44 +32,44 @@ def read_records(source: str, contract: Contract, form: FileFormat | None = None
     """
     form = form or FileFormat()
     read = parts_at(source, form)
-    part = read.parts[0] if len(read.parts) == 1 else _fitting(read.parts, source, contract)
+    part = read.parts[0] if len(read.parts) == 1 else _matching_part(read.parts, source, contract)
     notes = (*part.notes, *(f"{name}: not read, no source supports this file type" for name in read.unread))
     if part.unit != "line":
         return RecordSource(part.frame.reset_index(drop=True), False, notes)
     (marked,), origin = labelled([part])
-    told = CellNotes(origin)
-    (plain,) = plain_cells([marked], cells_of(contract), form, told)
-    if told.failures:
+    cell_notes = CellNotes(origin)
+    (plain,) = plain_cells([marked], cell_formats(contract), form, cell_notes)
+    if cell_notes.failures:
         raise DataRefused(
             "cells are ambiguous",
             where=shown(source),
             next="correct them at their source, or declare their format: --decimal , or --decimal . for numbers, --dates dmy or --dates mdy for dates",
-            failures=told.failures,
+            failures=cell_notes.failures,
         )
-    return RecordSource(plain.frame, True, (*notes, *told.notes))
+    return RecordSource(plain.frame, True, (*notes, *cell_notes.notes))
 
 
-def cells_of(contract: Contract) -> RawTable:
+def cell_formats(contract: Contract) -> RawTable:
     """Return the cell formats that a contract declares for a text file."""
-    names = {kind: tuple(one.name for one in contract.input_fields if one.kind in kind) for kind in KINDS}
+    names = {kind: tuple(field.name for field in contract.input_fields if field.kind in kind) for kind in KINDS}
     numbers, times = (names[kind] for kind in KINDS)
-    keys = tuple(one.name for one in contract.input_fields if one.name == contract.key and one.kind == "string")
-    columns = tuple(one.name for one in contract.input_fields)
+    keys = tuple(field.name for field in contract.input_fields if field.name == contract.key and field.kind == "string")
+    columns = tuple(field.name for field in contract.input_fields)
     return RawTable(columns, name="records", numbers=numbers, times=times, identifiers=keys, checked=True)
 
 
 KINDS = (("integer", "number"), ("date", "date-time"))
 
 
-def rows_of(frame: pd.DataFrame) -> tuple[str, pd.Index[int]]:
+def row_numbers(frame: pd.DataFrame) -> tuple[str, pd.Index[int]]:
     """Return the unit of row numbers in messages (line or row), and the number of each row."""
     if frame.index.name == LINE:
         return "lines", pd.Index(frame.index, name=None)
     return "rows", pd.RangeIndex(1, len(frame) + 1)
 
 
-def _fitting(parts: list[Part], source: str, contract: Contract) -> Part:
-    needed = {one.name for one in contract.input_fields if not one.nullable}
+def _matching_part(parts: list[Part], source: str, contract: Contract) -> Part:
+    needed = {field.name for field in contract.input_fields if not field.nullable}
     fitting = [part for part in parts if needed <= set(part.frame.columns)]
     if len(fitting) != 1:
         listed = ", ".join(sorted(stem_of(part.name) for part in parts)) or "none"

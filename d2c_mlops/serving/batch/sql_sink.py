@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from d2c_mlops.data.sources.fetch import URL, shown, split_location, sql_trouble
 from d2c_mlops.errors import Failure, UsageError
 from d2c_mlops.models.core.contract import Field, to_records
-from d2c_mlops.serving.batch.sinks import Batch, Out, Written
+from d2c_mlops.serving.batch.sinks import Batch, BatchWriter, WriteCounts
 
 TYPES: dict[str, Any] = {
     "string": sa.String,
@@ -39,7 +39,7 @@ class SqlSink:
         return bool(URL.match(location)) and not location.lower().startswith(("http://", "https://"))
 
     @contextmanager
-    def open(self, location: str, batch: Batch) -> Iterator[Out]:
+    def open(self, location: str, batch: Batch) -> Iterator[BatchWriter]:
         url, table = split_location(location)
         if not table:
             raise UsageError(
@@ -47,25 +47,25 @@ class SqlSink:
             )
         with sql_trouble(location):
             engine = sa.create_engine(url, poolclass=sa.NullPool)
-            target, notes = _tables(table, batch)
+            target, notes = _target_and_notes(table, batch)
             with engine.begin() as connection:
-                made = _fit(connection, target, shown(location))
+                created = _create_or_check(connection, target, shown(location))
                 notes.create(connection, checkfirst=True)
-                if made:  # notes about a former table of this name are void
+                if created:  # notes about a former table of this name are void
                     connection.execute(notes.delete().where(notes.c.sink == target.name))
-                done = _begin(connection, notes, target.name, batch)
-        yield _Table(engine, target, notes, batch, location, resumed_at=done)
+                resumed_at = _begin_batch(connection, notes, target.name, batch)
+        yield _Table(engine, target, notes, batch, location, resumed_at=resumed_at)
 
 
-def _tables(name: str, batch: Batch) -> tuple[sa.Table, sa.Table]:
+def _target_and_notes(name: str, batch: Batch) -> tuple[sa.Table, sa.Table]:
     schema, _, bare = name.rpartition(".")
     metadata = sa.MetaData()
     columns = [
-        _column(one, one.name in batch.identity)
-        for one in batch.contract.output_fields
-        if one.name not in ("model", "version")
+        _column(field, field.name in batch.identity)
+        for field in batch.contract.output_fields
+        if field.name not in ("model", "version")
     ]
-    clash = {"model", "version", "reasons", "scored_at"} & {one.name for one in batch.contract.output_fields}
+    clash = {"model", "version", "reasons", "scored_at"} & {field.name for field in batch.contract.output_fields}
     if clash:
         raise UsageError(
             f"the output uses reserved column names: {', '.join(sorted(clash))}",
@@ -91,15 +91,15 @@ def _tables(name: str, batch: Batch) -> tuple[sa.Table, sa.Table]:
     return target, notes
 
 
-def _begin(connection: sa.Connection, notes: sa.Table, sink: str, batch: Batch) -> int:
+def _begin_batch(connection: sa.Connection, notes: sa.Table, sink: str, batch: Batch) -> int:
     """Record the start of a batch and return how many of its records an earlier attempt wrote that are still valid."""
     mine = notes.c.batch == batch.id
-    done = connection.execute(sa.select(notes.c.records).where(mine, notes.c.records < notes.c.total)).scalar()
+    resumed_at = connection.execute(sa.select(notes.c.records).where(mine, notes.c.records < notes.c.total)).scalar()
     connection.execute(notes.delete().where(mine | _interrupted(notes, sink)))
     row = {"batch": batch.id, "model": batch.model, "version": batch.version, "sink": sink}
     now = datetime.now(UTC).replace(tzinfo=None)
-    connection.execute(notes.insert(), {**row, "records": done or 0, "total": batch.records, "at": now})
-    return int(done or 0)
+    connection.execute(notes.insert(), {**row, "records": resumed_at or 0, "total": batch.records, "at": now})
+    return int(resumed_at or 0)
 
 
 def _interrupted(notes: sa.Table, sink: str) -> sa.ColumnElement[bool]:
@@ -107,16 +107,16 @@ def _interrupted(notes: sa.Table, sink: str) -> sa.ColumnElement[bool]:
     return (notes.c.sink == sink) & (notes.c.records < notes.c.total)
 
 
-def _column(one: Field, key: bool) -> sa.Column[Any]:
-    kind = TYPES[one.kind]
-    if one.kind == "string":
-        length = one.max_length or (KEY_LENGTH if key else None)
+def _column(field: Field, key: bool) -> sa.Column[Any]:
+    kind = TYPES[field.kind]
+    if field.kind == "string":
+        length = field.max_length or (KEY_LENGTH if key else None)
         kind = sa.String(length) if length else sa.Text
-    return sa.Column(one.name, kind, primary_key=key, nullable=not key and one.nullable, autoincrement=False)
+    return sa.Column(field.name, kind, primary_key=key, nullable=not key and field.nullable, autoincrement=False)
 
 
-def _fit(connection: sa.Connection, target: sa.Table, where: str) -> bool:
-    """Create the table, or check that the existing one fits; return True where it was created."""
+def _create_or_check(connection: sa.Connection, target: sa.Table, where: str) -> bool:
+    """Create the table, or check the columns of the existing one; return whether it was created."""
     inspector = sa.inspect(connection)
     if not inspector.has_table(target.name, schema=target.schema):
         target.create(connection)
@@ -124,10 +124,10 @@ def _fit(connection: sa.Connection, target: sa.Table, where: str) -> bool:
     there = {column["name"] for column in inspector.get_columns(target.name, schema=target.schema)}
     missing = [column.name for column in target.columns if column.name not in there]
     key = inspector.get_pk_constraint(target.name, schema=target.schema)["constrained_columns"]
-    wanted = [column.name for column in target.primary_key.columns]
+    key_columns = [column.name for column in target.primary_key.columns]
     failures = [Failure("is missing", name) for name in missing]
-    if set(key) != set(wanted):
-        failures.append(Failure(f"is ({', '.join(key)}), expected ({', '.join(wanted)})", "primary key"))
+    if set(key) != set(key_columns):
+        failures.append(Failure(f"is ({', '.join(key)}), expected ({', '.join(key_columns)})", "primary key"))
     if failures:
         raise UsageError(
             f"the table {target.name} does not fit these predictions", where=where, failures=failures,
@@ -145,7 +145,7 @@ class _Table:
     location: str
     resumed_at: int = 0
     columns: list[str] = field(default_factory=list)
-    told: Written = field(default_factory=Written)
+    told: WriteCounts = field(default_factory=WriteCounts)
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
         """Insert new rows, update changed rows and record the batch's progress in one transaction."""
@@ -163,11 +163,13 @@ class _Table:
     def _write(self, rows: list[dict[str, Any]], first: int) -> tuple[int, int]:
         keys = [column.name for column in self.target.primary_key.columns]
         with self.engine.begin() as connection:
-            known = self._known(connection, rows, keys)
+            existing = self._existing_rows(connection, rows, keys)
             now = datetime.now(UTC).replace(tzinfo=None)
-            new = [row for row in rows if tuple(row[name] for name in keys) not in known]
+            new = [row for row in rows if tuple(row[name] for name in keys) not in existing]
             changed = [
-                row for row in rows if (old := known.get(tuple(row[name] for name in keys))) is not None and old != row
+                row
+                for row in rows
+                if (old := existing.get(tuple(row[name] for name in keys))) is not None and old != row
             ]
             if new:
                 connection.execute(self.target.insert(), [{**row, "scored_at": now} for row in new])
@@ -187,43 +189,45 @@ class _Table:
 
     def _rows(self, frame: pd.DataFrame) -> list[dict[str, Any]]:
         rows = to_records(self.batch.contract.output_fields, frame)
-        for one in self.batch.contract.output_fields:
-            if one.kind in ("date", "date-time"):
+        for output in self.batch.contract.output_fields:
+            if output.kind in ("date", "date-time"):
                 moments = (
-                    frame[one.name].dt.tz_convert("UTC").dt.tz_localize(None)
-                    if one.kind == "date-time"
-                    else frame[one.name]
+                    frame[output.name].dt.tz_convert("UTC").dt.tz_localize(None)
+                    if output.kind == "date-time"
+                    else frame[output.name]
                 )
                 for row, moment in zip(rows, moments, strict=True):
                     missing = pd.isna(moment)
-                    row[one.name] = None if missing else moment.date() if one.kind == "date" else moment.to_pydatetime()
+                    row[output.name] = (
+                        None if missing else moment.date() if output.kind == "date" else moment.to_pydatetime()
+                    )
         extra = [name for name in ("model", "version", "reasons") if name in frame]
         for name in extra:
             for row, value in zip(rows, frame[name].tolist(), strict=True):
                 row[name] = value
         return rows
 
-    def _known(
+    def _existing_rows(
         self, connection: sa.Connection, rows: list[dict[str, Any]], keys: list[str]
     ) -> dict[tuple[Any, ...], Any]:
         """Return existing rows by key."""
-        own = [name for name in keys if name not in ("model", "version")]
+        own_keys = [name for name in keys if name not in ("model", "version")]
         columns = [self.target.c[name] for name in rows[0]]
-        versions = [each for each in (self.batch.version, self.batch.challenger) if each is not None]
+        versions = [version for version in (self.batch.version, self.batch.challenger) if version is not None]
         ours = (self.target.c.model == self.batch.model) & self.target.c.version.in_(versions)
-        found: dict[tuple[Any, ...], Any] = {}
-        step = MOST_VALUES // len(own)
+        existing: dict[tuple[Any, ...], Any] = {}
+        step = MOST_VALUES // len(own_keys)
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
-            if len(own) == 1:
-                mine = self.target.c[own[0]].in_([row[own[0]] for row in part])
+            if len(own_keys) == 1:
+                mine = self.target.c[own_keys[0]].in_([row[own_keys[0]] for row in part])
             else:
-                mine = sa.tuple_(*(self.target.c[name] for name in own)).in_(
-                    [tuple(row[n] for n in own) for row in part]
+                mine = sa.tuple_(*(self.target.c[name] for name in own_keys)).in_(
+                    [tuple(row[n] for n in own_keys) for row in part]
                 )
             for old in connection.execute(sa.select(*columns).where(ours, mine)).mappings():
-                found[tuple(old[name] for name in keys)] = dict(old)
-        return found
+                existing[tuple(old[name] for name in keys)] = dict(old)
+        return existing
 
     def _note(self, connection: sa.Connection, records: int, now: datetime) -> None:
         """Record the batch's progress; not where another batch has written since and removed the record."""
@@ -231,6 +235,6 @@ class _Table:
         connection.execute(notes.delete().where(~mine, _interrupted(notes, self.target.name)))
         connection.execute(notes.update().where(mine).values(records=records, at=now))
 
-    def finish(self) -> Written:
+    def finish(self) -> WriteCounts:
         self.told.unchanged += self.resumed_at
         return self.told

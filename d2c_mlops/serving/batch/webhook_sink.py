@@ -27,7 +27,7 @@ import pandas as pd
 from d2c_mlops.errors import Temporary, UsageError
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.private_files import private_file, private_folder
-from d2c_mlops.serving.batch.sinks import Batch, Out, Written
+from d2c_mlops.serving.batch.sinks import Batch, BatchWriter, WriteCounts
 
 AT_ONCE = 500  # answers in one call
 TRIES, FIRST_WAIT, LONGEST_WAIT = 6, 0.5, 30.0  # attempts, and seconds between them: doubled each time
@@ -38,7 +38,7 @@ TOKEN = "D2C_WEBHOOK_TOKEN"  # noqa: S105 - the name of the variable with the be
 
 
 @dataclass(frozen=True)
-class Last:
+class LastDelivery:
     """The last delivery of a prediction to a web hook."""
 
     digest: str = ""  # empty when it has taken nothing
@@ -46,7 +46,7 @@ class Last:
 
 
 @dataclass(frozen=True)
-class Letter:
+class HookMessage:
     """A prediction to deliver."""
 
     number: int  # within the batch
@@ -55,10 +55,10 @@ class Letter:
     row: dict[str, Any]
 
 
-NEVER = Last()
+NEVER = LastDelivery()
 
 
-class Sent:
+class DeliveryLog:
     """A SQLite file with the digest of the last delivered prediction for each record of a model."""
 
     def __init__(self, file: Path, model: str) -> None:
@@ -68,14 +68,16 @@ class Sent:
         columns = "model TEXT, name TEXT, digest TEXT NOT NULL, turns INTEGER NOT NULL"
         self.db.execute(f"CREATE TABLE IF NOT EXISTS sent ({columns}, PRIMARY KEY (model, name)) WITHOUT ROWID")
 
-    def last(self, names: Sequence[str]) -> dict[str, Last]:
+    def last(self, names: Sequence[str]) -> dict[str, LastDelivery]:
         """Return the last deliveries by name; names without one are missing."""
-        asked = "SELECT name, digest, turns FROM sent WHERE model = ? AND name IN (SELECT value FROM json_each(?))"
-        return {name: Last(*said) for name, *said in self.db.execute(asked, (self.model, json.dumps(names)))}
+        query = "SELECT name, digest, turns FROM sent WHERE model = ? AND name IN (SELECT value FROM json_each(?))"
+        return {
+            name: LastDelivery(*columns) for name, *columns in self.db.execute(query, (self.model, json.dumps(names)))
+        }
 
-    def note(self, letters: Sequence[Letter], taken: bool) -> None:
+    def record(self, letters: Sequence[HookMessage], accepted: bool) -> None:
         """Record deliveries; after a refused one the receiver's state is unknown."""
-        rows = [(self.model, each.name, each.digest if taken else "") for each in letters]
+        rows = [(self.model, message.name, message.digest if accepted else "") for message in letters]
         with self.db:
             self.db.execute("BEGIN")
             self.db.executemany(
@@ -103,71 +105,71 @@ class WebhookSink:
         return location.lower().startswith(("http://", "https://"))
 
     @contextmanager
-    def open(self, location: str, batch: Batch) -> Iterator[Out]:
-        check_line(location)
+    def open(self, location: str, batch: Batch) -> Iterator[BatchWriter]:
+        check_encrypted(location)
         folder = self.store / "outbox"
         private_folder(folder)
-        sent = Sent(folder / f"{sha256(location.encode()).hexdigest()[:24]}.db", batch.model)
+        sent = DeliveryLog(folder / f"{sha256(location.encode()).hexdigest()[:24]}.db", batch.model)
         try:
-            yield _Hook(location, batch, sent, folder / f"{batch.id}.dead.jsonl")
+            yield _HookWriter(location, batch, sent, folder / f"{batch.id}.dead.jsonl")
         finally:
             sent.close()
 
 
 @dataclass
-class _Hook:
+class _HookWriter:
     url: str
     batch: Batch
-    noted: Sent
+    deliveries: DeliveryLog
     letters: Path
     resumed_at: int = 0  # every prediction is looked up: accepted ones are not sent again
     columns: list[str] = field(default_factory=list)
     sleep: Callable[[float], None] = time.sleep
-    told: Written = field(default_factory=Written)
+    told: WriteCounts = field(default_factory=WriteCounts)
     seen: Counter[str] = field(default_factory=Counter)
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
         """Send predictions that changed since the last delivery, at most AT_ONCE per call, and record the accepted and refused ones."""
         self.columns = list(frame.columns)
-        letters = list(self._letters(frame, first))
-        last = self.noted.last([each.name for each in letters])
-        due = [each for each in letters if last.get(each.name, NEVER).digest != each.digest]
+        letters = list(self._messages(frame, first))
+        last = self.deliveries.last([message.name for message in letters])
+        due = [message for message in letters if last.get(message.name, NEVER).digest != message.digest]
         self.told.unchanged += len(letters) - len(due)
         for start in range(0, len(due), AT_ONCE):
             part = due[start : start + AT_ONCE]
-            before = [last.get(each.name, NEVER) for each in part]
-            refusal = self._post(part, [each.turns for each in before])
-            self.noted.note(part, taken=not refusal)
+            before = [last.get(message.name, NEVER) for message in part]
+            refusal = self._post(part, [delivery.turns for delivery in before])
+            self.deliveries.record(part, accepted=not refusal)
             if refusal:
-                self._bury(part, refusal)
+                self._write_dead_letters(part, refusal)
             else:
-                again = sum(bool(each.digest) for each in before)
+                again = sum(bool(delivery.digest) for delivery in before)
                 self.told.updated += again
                 self.told.inserted += len(part) - again
 
-    def _letters(self, frame: pd.DataFrame, first: int) -> Iterator[Letter]:
+    def _messages(self, frame: pd.DataFrame, first: int) -> Iterator[HookMessage]:
         """Yield each prediction with the name of its record and a digest of its content."""
         rows = to_records(self.batch.contract.output_fields, frame)
         versions = frame["version"].tolist() if "version" in frame else [self.batch.version] * len(rows)
         if self.batch.reasons:
-            for row, said in zip(rows, frame["reasons"], strict=True):
-                row["reasons"] = json.loads(said)
+            for row, reasons_text in zip(rows, frame["reasons"], strict=True):
+                row["reasons"] = json.loads(reasons_text)
         if "variant" in frame:
             for row, version, variant in zip(rows, versions, frame["variant"], strict=True):
                 row |= {"version": version, "variant": variant}
         for number, (row, version) in enumerate(zip(rows, versions, strict=True), first):
             about = _digest([row[name] for name in self.batch.identity])
             self.seen[about] += 1
-            yield Letter(number, f"{about}-{self.seen[about]}", _digest([version, row]), row)
+            yield HookMessage(number, f"{about}-{self.seen[about]}", _digest([version, row]), row)
 
-    def _post(self, part: list[Letter], turns: list[int]) -> str:
+    def _post(self, part: list[HookMessage], turns: list[int]) -> str:
         """Return an empty text when the call was accepted, else why it was refused.
 
         Raises Temporary when the receiver is unavailable, UsageError when it refuses the credentials.
         """
         place, batch = part[0].number, self.batch
         about = {"batch": batch.id, "first": place, "model": batch.model, "version": batch.version}
-        body = json.dumps({**about, "predictions": [each.row for each in part]}).encode()
+        body = json.dumps({**about, "predictions": [message.row for message in part]}).encode()
         # The same key until the call is known to be accepted; a new one when the same predictions must be sent again.
         key = f"{batch.id}-{place}-{sha256(body + repr(turns).encode()).hexdigest()[:16]}"
         headers = {"content-type": "application/json", "idempotency-key": key}
@@ -175,35 +177,35 @@ class _Hook:
             headers["authorization"] = f"Bearer {token}"
         wait = FIRST_WAIT
         for attempt in range(1, TRIES + 1):
-            said = post(self.url, body, headers)
-            if said.status in (401, 403):
+            response = post(self.url, body, headers)
+            if response.status in (401, 403):
                 raise UsageError(
-                    f"the web hook refused the credentials ({said.what})", where=shown_hook(self.url),
+                    f"the web hook refused the credentials ({response.what})", where=shown_hook(self.url),
                     next=f"set {TOKEN} to its token and run the same command again: it resumes where it stopped",
                 )  # fmt: skip
-            if not said.away:
-                return said.what
-            wait = max(wait, said.retry_after)
+            if not response.away:
+                return response.what
+            wait = max(wait, response.retry_after)
             if attempt < TRIES:
                 self.sleep(min(wait, LONGEST_WAIT))
                 wait *= 2
         raise Temporary(
-            f"the web hook did not accept the predictions from number {place} on, {TRIES} times ({said.what})",
+            f"the web hook did not accept the predictions from number {place} on, {TRIES} times ({response.what})",
             where=shown_hook(self.url),
             next="run the same command again: it resumes where it stopped",
         )
 
-    def _bury(self, part: list[Letter], refusal: str) -> None:
+    def _write_dead_letters(self, part: list[HookMessage], refusal: str) -> None:
         mode = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self.told.dead else os.O_TRUNC)
         with os.fdopen(os.open(self.letters, mode, 0o600), "w", encoding="utf-8") as file:
             self.letters.chmod(0o600)
-            for each in part:
-                file.write(json.dumps({"number": each.number, "why": refusal, "prediction": each.row}) + "\n")
+            for message in part:
+                file.write(json.dumps({"number": message.number, "why": refusal, "prediction": message.row}) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.told.dead += len(part)
 
-    def finish(self) -> Written:
+    def finish(self) -> WriteCounts:
         if self.told.dead:
             self.told.letters = str(self.letters)
         else:
@@ -212,7 +214,7 @@ class _Hook:
 
 
 @dataclass(frozen=True)
-class Said:
+class HookResponse:
     """Response of the receiver; an empty `what` means success."""
 
     what: str = ""
@@ -231,7 +233,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 CALLS = urllib.request.build_opener(_NoRedirect)
 
 
-def check_line(location: str, where: str = "") -> None:
+def check_encrypted(location: str, where: str = "") -> None:
     """Raise UsageError where predictions would be sent over an unencrypted connection."""
     url = urlsplit(location)
     if url.scheme.lower() == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
@@ -251,31 +253,31 @@ def shown_hook(url: str) -> str:
     return f"{parts.scheme}://{place}{f':{port}' if port else ''}{path}"
 
 
-def with_password(url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def split_credentials(url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """Return a URL without user and password, and the Authorization header for them (RFC 7617)."""
     parts = urlsplit(url)
     user, at, place = parts.netloc.rpartition("@")
-    given = dict(headers)
+    all_headers = dict(headers)
     if at:
-        given.setdefault("authorization", f"Basic {base64.b64encode(unquote(user).encode()).decode()}")
-    return urlunsplit(parts._replace(netloc=place)), given
+        all_headers.setdefault("authorization", f"Basic {base64.b64encode(unquote(user).encode()).decode()}")
+    return urlunsplit(parts._replace(netloc=place)), all_headers
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Said:
+def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> HookResponse:
     """Send one call, without retries, and return the response."""
     try:
-        plain, given = with_password(url, headers)
-        request = urllib.request.Request(plain, body, given, method="POST")  # noqa: S310 - scheme checked by matches
+        plain, all_headers = split_credentials(url, headers)
+        request = urllib.request.Request(plain, body, all_headers, method="POST")  # noqa: S310 - scheme checked by matches
         with CALLS.open(request, timeout=timeout):
-            return Said()
+            return HookResponse()
     except urllib.error.HTTPError as error:
         away = error.code in AWAY
         wait = _retry_after(error.headers.get("retry-after")) if away else 0.0
-        return Said(f"HTTP {error.code}", away, wait, error.code)
+        return HookResponse(f"HTTP {error.code}", away, wait, error.code)
     except (http.client.InvalidURL, ValueError):  # their texts repeat the URL
-        return Said("the URL is malformed", True)
+        return HookResponse("the URL is malformed", True)
     except (OSError, TimeoutError, http.client.HTTPException) as error:
-        return Said(str(getattr(error, "reason", error)) or type(error).__name__, True)
+        return HookResponse(str(getattr(error, "reason", error)) or type(error).__name__, True)
 
 
 def _retry_after(value: str | None) -> float:

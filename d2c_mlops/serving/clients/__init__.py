@@ -25,31 +25,31 @@ class Language:
 
 def languages() -> dict[str, Language]:
     """Find the languages: each module of this package that has a LANGUAGE."""
-    modules = [importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)]
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
     return {module.LANGUAGE.name: module.LANGUAGE for module in modules}
 
 
 def client(language: str, model: str, contract: Contract, explains: bool) -> str:
     """Return the source of a client. Raises UsageError for an unknown language."""
-    known = languages()
-    if language not in known:
-        raise UsageError(f"no client generator for {language!r}", next=f"use one of: {', '.join(sorted(known))}")
-    return known[language].write(model, contract, explains)
+    generators = languages()
+    if language not in generators:
+        raise UsageError(f"no client generator for {language!r}", next=f"use one of: {', '.join(sorted(generators))}")
+    return generators[language].write(model, contract, explains)
 
 
 def rollout_fields(fields: Sequence[Field]) -> dict[str, dict[str, Any]]:
     """Return the JSON Schema of the additional fields of a prediction while two versions answer."""
-    taken = {each.name for each in fields}
-    return {name: one for name, one in ROLLOUT.items() if name not in taken}
+    field_names = {field.name for field in fields}
+    return {name: property_ for name, property_ in ROLLOUT.items() if name not in field_names}
 
 
 def pascal(name: str) -> str:
     """Return `LeadScoring` for lead_scoring or `First half of month`."""
-    made = "".join(part[:1].upper() + part[1:] for part in re.split(r"\W+|_", name) if part)
-    return made if made[:1].isalpha() else f"N{made}"
+    pascal_name = "".join(part[:1].upper() + part[1:] for part in re.split(r"\W+|_", name) if part)
+    return pascal_name if pascal_name[:1].isalpha() else f"N{pascal_name}"
 
 
-def said(field: Field) -> str:
+def field_comment(field: Field) -> str:
     """Return a field's description with its unit, on one line and safe inside a comment."""
     unit = f" [{field.unit}]" if field.unit else ""
     return re.sub(r"\s+", " ", f"{field.description}{unit}").replace("*/", "* /")

@@ -6,7 +6,7 @@ import json
 from html import escape
 
 from d2c_mlops.models.core.contract import Contract, Field
-from d2c_mlops.serving.clients import Language, pascal, rollout_fields, said
+from d2c_mlops.serving.clients import Language, field_comment, pascal, rollout_fields
 
 TYPES = {
     "string": "string",
@@ -145,14 +145,14 @@ EXPLAIN = """
 
 def write(model: str, contract: Contract, explains: bool) -> str:
     """Return the source of the client."""
-    own = [("prediction_id", "string", "Identifies this prediction in logs and feedback")]
+    id_row = [("prediction_id", "string", "Identifies this prediction in logs and feedback")]
     types = [
         _record("InputRecord", contract.input_fields, "An input record.", []),
-        _record("Prediction", contract.output_fields, "The prediction for a record.", own),
+        _record("Prediction", contract.output_fields, "The prediction for a record.", id_row),
     ]
     if explains:
-        said_too = [*own, ("reasons", "IReadOnlyList<string>", "Reasons, most important first")]
-        types.append(_record("Explained", contract.output_fields, "A prediction with its reasons.", said_too))
+        explained_rows = [*id_row, ("reasons", "IReadOnlyList<string>", "Reasons, most important first")]
+        types.append(_record("Explained", contract.output_fields, "A prediction with its reasons.", explained_rows))
     return TEMPLATE.format(
         model=model,
         version=contract.version,
@@ -164,21 +164,27 @@ def write(model: str, contract: Contract, explains: bool) -> str:
 
 
 def _record(name: str, fields: tuple[Field, ...], doc: str, first: list[tuple[str, str, str]]) -> str:
-    rows = [*first, *((one.name, TYPES[one.kind] + ("?" if one.nullable else ""), _described(one)) for one in fields)]
+    rows = [
+        *first,
+        *((field.name, TYPES[field.kind] + ("?" if field.nullable else ""), _described(field)) for field in fields),
+    ]
     if first:
-        rows += [(own, f"{TYPES[one['type']]}?", one["description"]) for own, one in rollout_fields(fields).items()]
-    taken: set[str] = {name}
+        rows += [
+            (name_, f"{TYPES[property_['type']]}?", property_["description"])
+            for name_, property_ in rollout_fields(fields).items()
+        ]
+    used_names: set[str] = {name}
     lines = []
-    for own, kind, words in rows:
-        made = pascal(own)
-        while made in taken:
-            made += "Value"
-        taken.add(made)
+    for json_name, kind, words in rows:
+        property_name = pascal(json_name)
+        while property_name in used_names:
+            property_name += "Value"
+        used_names.add(property_name)
         required = "" if kind.endswith("?") else "required "
         lines += [
             f"    /// <summary>{escape(words, quote=False)}</summary>",
-            f"    [JsonPropertyName({json.dumps(own)})]",
-            f"    public {required}{kind} {made} {{ get; init; }}",
+            f"    [JsonPropertyName({json.dumps(json_name)})]",
+            f"    public {required}{kind} {property_name} {{ get; init; }}",
         ]
     return "\n".join([f"/// <summary>{doc}</summary>", f"public sealed record {name}", "{", "\n\n".join(
         "\n".join(lines[i : i + 3]) for i in range(0, len(lines), 3)), "}"])  # fmt: skip
@@ -186,7 +192,7 @@ def _record(name: str, fields: tuple[Field, ...], doc: str, first: list[tuple[st
 
 def _described(field: Field) -> str:
     choices = f" One of: {', '.join(field.choices)}." if field.choices else ""
-    return f"{said(field)}{choices}"
+    return f"{field_comment(field)}{choices}"
 
 
 LANGUAGE = Language("csharp", ".cs", write)

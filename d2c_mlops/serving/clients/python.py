@@ -6,7 +6,7 @@ import keyword
 from typing import Any
 
 from d2c_mlops.models.core.contract import Contract, Field
-from d2c_mlops.serving.clients import Language, pascal, rollout_fields, said
+from d2c_mlops.serving.clients import Language, field_comment, pascal, rollout_fields
 
 TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "date": "str", "date-time": "str"}
 
@@ -102,8 +102,8 @@ def write(model: str, contract: Contract, explains: bool) -> str:
         _typed("Prediction", contract.output_fields, "The prediction for a record.", {"prediction_id": "str"}),
     ]
     if explains:
-        more = {"prediction_id": "str", "reasons": "list[str]"}
-        types.append(_typed("Explained", contract.output_fields, "A prediction with its reasons.", more))
+        extra_fields = {"prediction_id": "str", "reasons": "list[str]"}
+        types.append(_typed("Explained", contract.output_fields, "A prediction with its reasons.", extra_fields))
     text = TEMPLATE.format(
         model=model,
         version=contract.version,
@@ -116,14 +116,16 @@ def write(model: str, contract: Contract, explains: bool) -> str:
 
 def _typed(name: str, fields: tuple[Field, ...], doc: str, first: dict[str, str] | None = None) -> str:
     optional = name == "Record"
-    rows = [(one, kind, "") for one, kind in (first or {}).items()]
-    rows += [(one.name, _type(one, optional), said(one)) for one in fields]
+    rows = [(name_, kind, "") for name_, kind in (first or {}).items()]
+    rows += [(field.name, _type(field, optional), field_comment(field)) for field in fields]
     if not optional:
-        rows += [(name, _answered(one), one["description"]) for name, one in rollout_fields(fields).items()]
-    if all(one.isidentifier() and not keyword.iskeyword(one) for one, _, _ in rows):
-        lines = [f"    {one}: {kind}{f'  # {words}' if words else ''}" for one, kind, words in rows]
+        rows += [
+            (name, _answered(property_), property_["description"]) for name, property_ in rollout_fields(fields).items()
+        ]
+    if all(name_.isidentifier() and not keyword.iskeyword(name_) for name_, _, _ in rows):
+        lines = [f"    {name_}: {kind}{f'  # {words}' if words else ''}" for name_, kind, words in rows]
         return "\n".join(["", f"class {name}(TypedDict):", f'    """{doc}"""', "", *lines, ""])
-    lines = [f"    {one!r}: {kind},{f'  # {words}' if words else ''}" for one, kind, words in rows]
+    lines = [f"    {name_!r}: {kind},{f'  # {words}' if words else ''}" for name_, kind, words in rows]
     return "\n".join(["", f"# {doc}", f'{name} = TypedDict("{name}", {{', *lines, "})", ""])
 
 

@@ -6,7 +6,7 @@ import json
 import re
 
 from d2c_mlops.models.core.contract import Contract, Field
-from d2c_mlops.serving.clients import Language, rollout_fields, said
+from d2c_mlops.serving.clients import Language, field_comment, rollout_fields
 
 TYPES = {
     "string": "string",
@@ -123,11 +123,11 @@ def write(model: str, contract: Contract, explains: bool) -> str:
 
 def _interface(name: str, fields: tuple[Field, ...], doc: str, first: list[str] | None = None) -> str:
     lines = [f"  {line}" for line in first or []]
-    for one in fields:
-        kind = " | ".join(json.dumps(choice) for choice in one.choices) if one.choices else TYPES[one.kind]
-        mark = "?" if one.nullable and name == "InputRecord" else ""
-        own = one.name if re.fullmatch(r"[A-Za-z_$][\w$]*", one.name) else json.dumps(one.name)
-        lines += [f"  /** {said(one)} */", f"  {own}{mark}: {kind}{' | null' if one.nullable else ''};"]
+    for field in fields:
+        kind = " | ".join(json.dumps(choice) for choice in field.choices) if field.choices else TYPES[field.kind]
+        mark = "?" if field.nullable and name == "InputRecord" else ""
+        name_ = field.name if re.fullmatch(r"[A-Za-z_$][\w$]*", field.name) else json.dumps(field.name)
+        lines += [f"  /** {field_comment(field)} */", f"  {name_}{mark}: {kind}{' | null' if field.nullable else ''};"]
     for beside, schema in rollout_fields(fields).items() if first else ():
         kind = " | ".join(map(json.dumps, schema["enum"])) if "enum" in schema else TYPES[schema["type"]]
         lines += [f"  /** {schema['description']} */", f"  {beside}?: {kind};"]

@@ -13,7 +13,7 @@ from pkgutil import iter_modules
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.errors import UsageError
 from d2c_mlops.serving.bento_files import VARIABLE
-from d2c_mlops.serving.local.loadtest import Load
+from d2c_mlops.serving.local.loadtest import LoadResult
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.settings.schema import SERVICE
 
@@ -25,7 +25,7 @@ MARK = "Written by `d2c deploy`"
 
 
 @dataclass(frozen=True)
-class Size:
+class ReplicaSize:
     """Limits of one replica and number of replicas, from a load test or from options."""
 
     cpu: float = 1.0  # processors of a replica
@@ -36,7 +36,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Deciding:
+class DecisionServicePlan:
     """The decision service of a project with a policy."""
 
     port: int
@@ -51,14 +51,14 @@ class DeployPlan:
     model: str
     version: int
     image: str
-    size: Size
+    size: ReplicaSize
     port: int = 3000
     sized: str = "Limits are not measured: `d2c loadtest` measures them."  # sentence on the source of the size
     project: tuple[str, ...] = ("settings.ini",)  # what the image of the project holds, seen from its folder
     context: str = "../../.."  # the project's folder, seen from where the files are written
     place: str = ""  # path from the project to the files
     keys: str = "d2c_store/serving/keys.json"  # the file of API keys, seen from the project's folder
-    deciding: Deciding | None = None
+    deciding: DecisionServicePlan | None = None
     environment: tuple[tuple[str, str], ...] = ()  # D2C_SERVICE_… that the project sets otherwise than the defaults
     secrets: tuple[str, ...] = ()  # names of those that the schedule refers to
     files: str = ""  # digest of the files of the image; without it files are not verified
@@ -99,27 +99,27 @@ def slug(model: str) -> str:
 
 def targets() -> dict[str, DeployTarget]:
     """Return the targets by name."""
-    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+    modules = [import_module(f"{__name__}.{info.name}") for info in iter_modules(__path__)]
     listed = [module.TARGET for module in modules if hasattr(module, "TARGET")]
     return {target.name: target for target in sorted(listed, key=lambda target: target.name)}
 
 
 def deploy(plan: DeployPlan, target: str, folder: Path) -> list[Path]:
     """Write the files of a target and return their paths; only files of an earlier call are replaced."""
-    known = targets()
-    if target not in known:
-        raise UsageError(f"unknown target {target!r}", next=f"use one of: {', '.join(known)}")
-    made = {folder / name: text for name, text in known[target].files(plan).items()}
-    foreign = [path for path in made if path.exists() and MARK not in path.read_text(encoding="utf-8")[:2000]]
+    known_targets = targets()
+    if target not in known_targets:
+        raise UsageError(f"unknown target {target!r}", next=f"use one of: {', '.join(known_targets)}")
+    texts = {folder / name: text for name, text in known_targets[target].files(plan).items()}
+    foreign = [path for path in texts if path.exists() and MARK not in path.read_text(encoding="utf-8")[:2000]]
     if foreign:
         raise UsageError("d2c did not write this file", where=str(foreign[0]), next="move it, or give another --out")
-    for path, text in made.items():
+    for path, text in texts.items():
         write_atomic(path, text.encode())
-    return list(made)
+    return list(texts)
 
 
 def size_of(
-    load: Load | None,  # a load test, where there was one
+    load: LoadResult | None,  # a load test, where there was one
     *,
     cpu: float | None = None,  # options override measured values
     memory_mb: int | None = None,
@@ -127,7 +127,7 @@ def size_of(
     rate: float | None = None,  # requests/s expected at the busiest time
     request_ms: float = 500.0,
     alone: bool = False,  # whether the platform supports one replica only
-) -> tuple[Size, str]:
+) -> tuple[ReplicaSize, str]:
     """Return the size of a replica, how many there are, and a sentence on the source of these numbers."""
     for option, value in (("--cpu", cpu), ("--memory", memory_mb), ("--rate", rate), ("--latency", request_ms)):
         if value is not None and not 0 < value < math.inf:
@@ -138,44 +138,46 @@ def size_of(
         raise UsageError(
             "this platform starts one replica only", where="--replicas", next="--to kubernetes starts more"
         )
-    usual = Size(least=1, most=1) if alone else Size()
-    held = cpu if cpu is not None else usual.cpu
+    usual = ReplicaSize(least=1, most=1) if alone else ReplicaSize()
+    cpus = cpu if cpu is not None else usual.cpu
     memory = memory_mb if memory_mb is not None else math.ceil(load.service_mb) if load else usual.memory_mb
     least, most = replicas or (usual.least, usual.most)
     if rate is not None:
         if load is None:
             raise UsageError("--rate needs a load test", next="d2c loadtest MODEL")
         busy = rate * load.cpu_ms / 1e3 / BUSY  # processors for the whole rate
-        if alone and busy > held:
+        if alone and busy > cpus:
             raise UsageError(
-                f"this platform starts one replica with {held:g} processors; {rate:g} requests/s need {busy:.1f}",
+                f"this platform starts one replica with {cpus:g} processors; {rate:g} requests/s need {busy:.1f}",
                 where="--rate",
                 next=f"--to kubernetes starts more; on a large machine, --cpu {math.ceil(busy)} and `workers = {math.ceil(busy)}` in [service]",
             )
         if replicas is None and not alone:
-            least = max(usual.least, math.ceil(busy / held))
+            least = max(usual.least, math.ceil(busy / cpus))
             most = max(usual.most, 3 * least)
         if cpu is None:
-            held = min(usual.cpu, max(LEAST_CPU, math.ceil(20 * busy / least) / 20))
-    given = [
+            cpus = min(usual.cpu, max(LEAST_CPU, math.ceil(20 * busy / least) / 20))
+    options = [
         name for name, value in (("--cpu", cpu), ("--memory", memory_mb), ("--replicas", replicas)) if value is not None
     ]
-    said = f" Set by options: {', '.join(given)}." if given else ""
+    options_text = f" Set by options: {', '.join(options)}." if options else ""
     if load is None:
-        return Size(
-            held, memory, least, most, request_ms
-        ), f"Limits are not measured: `d2c loadtest` measures them.{said}"
+        return ReplicaSize(
+            cpus, memory, least, most, request_ms
+        ), f"Limits are not measured: `d2c loadtest` measures them.{options_text}"
     figures = (f"Limits are from a load test of {load.measured_at[:10]}: {load.cpu_ms:g} ms of CPU time per request to {load.path}, "
-               f"so a replica with {held:g} processors handles {1e3 * BUSY * held / load.cpu_ms:,.0f} requests/s; peak memory "
-               f"{load.service_mb:,.0f} MB, with {load.records:,} records in one request.{said}")  # fmt: skip
-    return Size(held, memory, least, most, request_ms), figures
+               f"so a replica with {cpus:g} processors handles {1e3 * BUSY * cpus / load.cpu_ms:,.0f} requests/s; peak memory "
+               f"{load.service_mb:,.0f} MB, with {load.records:,} records in one request.{options_text}")  # fmt: skip
+    return ReplicaSize(cpus, memory, least, most, request_ms), figures
 
 
-def needs(plan: DeployPlan, wheels: str = "wheels") -> str:
+def pip_arguments(plan: DeployPlan, wheels: str = "wheels") -> str:
     """Return pip's arguments that install the project's requirements; wheels of the project's folder come first."""
-    found = f"--find-links {wheels} " if "wheels" in plan.project else ""
-    own = "-r requirements.txt" if REQUIREMENTS in plan.project else f'"d2c_mlops[notify]=={version("d2c_mlops")}"'
-    return f'{found}{own} "psycopg[binary]>=3.2,<4"'
+    find_links = f"--find-links {wheels} " if "wheels" in plan.project else ""
+    requirements = (
+        "-r requirements.txt" if REQUIREMENTS in plan.project else f'"d2c_mlops[notify]=={version("d2c_mlops")}"'
+    )
+    return f'{find_links}{requirements} "psycopg[binary]>=3.2,<4"'
 
 
 def unpinned(plan: DeployPlan) -> list[str]:

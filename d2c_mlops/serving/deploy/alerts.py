@@ -12,15 +12,17 @@ ASKED = "/predict|/explain|/feedback"
 
 def rules(plan: DeployPlan) -> dict[str, Any]:
     """Return the alert rules of a model."""
-    own = f'model="{plan.model}"'
-    asked = f'{own},path=~"{ASKED}"'
-    requests = f"sum(rate(d2c_requests_total{{{asked}}}[5m]))"
-    failed = f'sum(rate(d2c_requests_total{{{asked},status=~"5.."}}[5m]))'
-    slow = f"histogram_quantile(0.99, sum by (le) (rate(d2c_request_seconds_bucket{{{asked}}}[5m])))"
-    before = f"sum(rate(d2c_requests_total{{{asked}}}[1h] offset 1w))"
-    hour = f"(sum(rate(d2c_requests_total{{{asked}}}[1h])) or vector(0))"  # nobody may have called since a restart
-    aborted = f"sum(d2c_rollout_aborts_total{{{own}}})"
-    aborted_before = f"sum(d2c_rollout_aborts_total{{{own}}} offset 1h)"  # increase() misses a counter that begins at 1
+    model_label = f'model="{plan.model}"'
+    prediction_paths = f'{model_label},path=~"{ASKED}"'
+    requests = f"sum(rate(d2c_requests_total{{{prediction_paths}}}[5m]))"
+    failed = f'sum(rate(d2c_requests_total{{{prediction_paths},status=~"5.."}}[5m]))'
+    slow = f"histogram_quantile(0.99, sum by (le) (rate(d2c_request_seconds_bucket{{{prediction_paths}}}[5m])))"
+    before = f"sum(rate(d2c_requests_total{{{prediction_paths}}}[1h] offset 1w))"
+    hour = f"(sum(rate(d2c_requests_total{{{prediction_paths}}}[1h])) or vector(0))"  # there may be no calls since a restart
+    aborted = f"sum(d2c_rollout_aborts_total{{{model_label}}})"
+    aborted_before = (
+        f"sum(d2c_rollout_aborts_total{{{model_label}}} offset 1h)"  # increase() misses a counter that begins at 1
+    )
     listed = [
         _alert("D2CFailing", f"{failed} / {requests} > 0.01", "5m", "page",
                "more than 1 % of the responses are server errors", "read the service's log; d2c rollback restores the previous champion"),
@@ -28,21 +30,21 @@ def rules(plan: DeployPlan) -> dict[str, Any]:
                f"the 99th percentile of the latency is above {plan.size.request_ms:g} ms", "add replicas, or check recent changes"),
         _alert("D2CQuiet", f"{hour} < 0.8 * {before}", "30m", "ticket",
                "the request rate is 20 % lower than at this hour a week ago", "ask the calling team whether a release changed its traffic"),
-        _alert("D2CUnlogged", f"sum(rate(d2c_unlogged_total{{{own}}}[5m])) > 0", "5m", "ticket",
+        _alert("D2CUnlogged", f"sum(rate(d2c_unlogged_total{{{model_label}}}[5m])) > 0", "5m", "ticket",
                "predictions are not logged: the log buffer is full", "check the disk of the state folder"),
-        _alert("D2CRefusedCallers", f"sum(rate(d2c_refused_callers_total{{{own}}}[5m])) > 1", "10m", "ticket",
+        _alert("D2CRefusedCallers", f"sum(rate(d2c_refused_callers_total{{{model_label}}}[5m])) > 1", "10m", "ticket",
                "callers use API keys that are not valid", "d2c keys list shows expired and revoked keys"),
         _alert("D2CRolloutAborted", f"{aborted} > ({aborted_before} or vector(0))", "0m", "ticket",
                "a service aborted a rollout in the last hour",
                "d2c collect, then d2c rollout shows the reason; --abort ends it in all replicas"),
-        _alert("D2CAway", f'absent(d2c_requests_total{{{own}}})', "10m", "page",
+        _alert("D2CAway", f'absent(d2c_requests_total{{{model_label}}})', "10m", "page",
                "Prometheus scrapes no replica of the service", "check that it runs and that Prometheus can reach /metrics"),
     ]  # fmt: skip
     return {
         "groups": [
             {
                 "name": f"d2c-{plan.slug}",
-                "rules": [one | {"labels": one["labels"] | {"model": plan.model}} for one in listed],
+                "rules": [rule | {"labels": rule["labels"] | {"model": plan.model}} for rule in listed],
             }
         ]
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from d2c_mlops.serving.deploy import Deciding, DeployPlan, DeployTarget, header, unpinned
+from d2c_mlops.serving.deploy import DecisionServicePlan, DeployPlan, DeployTarget, header, unpinned
 from d2c_mlops.serving.deploy.alerts import rules
 from d2c_mlops.serving.deploy.dashboard import dashboard
 from d2c_mlops.serving.deploy.project import recipe
@@ -21,7 +21,7 @@ URL = 'postgresql+psycopg://d2c:"$$(cat /run/secrets/postgres)"@postgres/mlflow'
 LEDGER = "postgresql+psycopg://d2c:$(cat secrets/postgres)@{host}/ledger"
 
 
-def said(plan: DeployPlan) -> list[str]:
+def head_comment(plan: DeployPlan) -> list[str]:
     """Return the manual steps, as comment lines."""
     deciding = plan.deciding
     keys = f"{plan.context}/{plan.keys}"
@@ -61,22 +61,22 @@ def said(plan: DeployPlan) -> list[str]:
 def _about(plan: DeployPlan) -> list[str]:
     others = [*(plan.deciding.secrets if plan.deciding else ()), *plan.secrets]
     files = ", ".join(f"secrets/{name}" for name in dict.fromkeys(others))
-    own = [f"Create the secrets that policies and the schedule refer to: {files}"] if files else []
+    secret_step = [f"Create the secrets that policies and the schedule refer to: {files}"] if files else []
     if plan.deciding is None:
-        return own
+        return secret_step
     return [
-        *own,
+        *secret_step,
         f"The decision service listens on port {plan.deciding.port}; approvers use API keys with the scope decide, or signed links. Put a TLS proxy in front of it.",
         "Only predictions requested by a batch, by an API key with the scope decide, or by a key listed in `keys` of the policy become decisions.",
     ]
 
 
-def called(plan: DeployPlan) -> str:
+def image_name(plan: DeployPlan) -> str:
     """Return the service name of the model in compose.yaml."""
     return f"model-{plan.slug}" if plan.slug in OTHERS else plan.slug
 
 
-def published(name: str, port: int, inside: int | None = None) -> list[str]:
+def published_port(name: str, port: int, inside: int | None = None) -> list[str]:
     """Return a port mapping on 127.0.0.1 that an environment variable overrides."""
     return [f"127.0.0.1:${{D2C_{name}_PORT:-{port}}}:{inside or port}"]
 
@@ -100,7 +100,8 @@ def files(plan: DeployPlan) -> dict[str, str]:
         "grafana/dashboards/provider.yaml": {"apiVersion": 1, "providers": [provider]},
     }
     made = {
-        name: header(said(plan) if name == "compose.yaml" else ()) + yaml.safe_dump(each, sort_keys=False, width=120)
+        name: header(head_comment(plan) if name == "compose.yaml" else ())
+        + yaml.safe_dump(each, sort_keys=False, width=120)
         for name, each in texts.items()
     }
     databases = "-- Written by `d2c deploy`\nCREATE DATABASE ledger;\nCREATE DATABASE mlflow;\n"
@@ -113,7 +114,7 @@ def files(plan: DeployPlan) -> dict[str, str]:
 
 def compose(plan: DeployPlan) -> dict[str, Any]:
     """Return compose.yaml: all services with their limits."""
-    own = {
+    project_service = {
         "image": f"${{D2C_IMAGE:-d2c-{plan.slug}-project}}",
         "build": {"context": plan.context, "dockerfile": f"{plan.place or '.'}/project.Containerfile"},
     }
@@ -129,20 +130,20 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "secrets": ["postgres"],
                 "volumes": ["postgres:/var/lib/postgresql/data", "./postgres:/docker-entrypoint-initdb.d:ro"],
                 "healthcheck": {"test": ["CMD-SHELL", "pg_isready -U d2c -d ledger"], "interval": "5s", "retries": 12},
-                "ports": published("POSTGRES", 5432),
+                "ports": published_port("POSTGRES", 5432),
                 **_limits(1.0, 1024),
             },
             "mlflow": {
-                **own,
+                **project_service,
                 "command": ["sh", "-c", serve],
                 "environment": {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 "depends_on": up,
-                "ports": published("MLFLOW", 5000),
+                "ports": published_port("MLFLOW", 5000),
                 **stored,
                 **_limits(1.0, 2048),  # four workers and those of its jobs went beyond 1.5 GB
             },
             "scheduler": {
-                **own,
+                **project_service,
                 "command": ["d2c", "schedule", "run"],
                 "environment": {
                     "D2C_STORE": "/store",
@@ -157,13 +158,13 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "secrets": ["ledger", *(["keys"] if plan.deciding else []), *plan.secrets],
                 **_limits(2.0, 4096),
             },
-            called(plan): service(plan),
-            **({"decisions": decisions(plan.deciding, own, up)} if plan.deciding else {}),
+            image_name(plan): service(plan),
+            **({"decisions": decisions(plan.deciding, project_service, up)} if plan.deciding else {}),
             "prometheus": {
                 "image": PROMETHEUS,
                 "command": ["--config.file=/etc/prometheus/prometheus.yaml", "--storage.tsdb.retention.time=90d"],
                 "volumes": ["./prometheus:/etc/prometheus:ro", "prometheus:/prometheus"],
-                "ports": published("PROMETHEUS", 9090),
+                "ports": published_port("PROMETHEUS", 9090),
                 **_limits(0.5, 512),
             },
             "alertmanager": {
@@ -171,7 +172,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "command": ["--config.file=/etc/alertmanager/alertmanager.yaml", "--storage.path=/alertmanager"],
                 "secrets": ["alerts"],
                 "volumes": ["./alertmanager:/etc/alertmanager:ro", "alertmanager:/alertmanager"],
-                "ports": published("ALERTMANAGER", 9093),
+                "ports": published_port("ALERTMANAGER", 9093),
                 **_limits(0.2, 128),
             },
             "grafana": {
@@ -179,7 +180,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "environment": {"GF_SECURITY_ADMIN_PASSWORD__FILE": "/run/secrets/grafana"},
                 "secrets": ["grafana"],
                 "volumes": ["./grafana:/etc/grafana/provisioning:ro", "grafana:/var/lib/grafana"],
-                "ports": published("GRAFANA", 3001, 3000),
+                "ports": published_port("GRAFANA", 3001, 3000),
                 **_limits(0.5, 512),
             },
         },
@@ -206,7 +207,7 @@ def service(plan: DeployPlan) -> dict[str, Any]:
         },
         "secrets": ["log", "keys"],
         "volumes": ["state:/state"],
-        "ports": published("SERVICE", plan.port),
+        "ports": published_port("SERVICE", plan.port),
         "stop_grace_period": f"{math.ceil(plan.drain) + 30}s",
         "healthcheck": {
             "test": ["CMD", "python3", "-c", ready],
@@ -218,11 +219,11 @@ def service(plan: DeployPlan) -> dict[str, Any]:
     }
 
 
-def decisions(deciding: Deciding, own: dict[str, Any], up: dict[str, Any]) -> dict[str, Any]:
+def decisions(deciding: DecisionServicePlan, project_service: dict[str, Any], up: dict[str, Any]) -> dict[str, Any]:
     """Return the decision service, which also collects, proposes and applies decisions."""
     ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{deciding.port}/readyz', timeout=5)"
     return {
-        **own,
+        **project_service,
         "command": ["d2c", "decisions", "serve", "--host", "0.0.0.0", "--port", str(deciding.port)],  # noqa: S104 - in a container
         "environment": {
             "D2C_STORE": "/store",
@@ -233,7 +234,7 @@ def decisions(deciding: Deciding, own: dict[str, Any], up: dict[str, Any]) -> di
         "depends_on": up,
         "volumes": ["store:/store", "state:/state"],
         "secrets": ["ledger", "keys", *deciding.links, *deciding.secrets],
-        "ports": published("DECISIONS", deciding.port),
+        "ports": published_port("DECISIONS", deciding.port),
         "stop_grace_period": "1m",
         "healthcheck": {
             "test": ["CMD", "python3", "-c", ready],
@@ -269,13 +270,15 @@ def _limits(cpus: float, memory_mb: int) -> dict[str, Any]:
 
 def prometheus(plan: DeployPlan) -> dict[str, Any]:
     """Return the scrape configuration of Prometheus."""
-    at = {called(plan): plan.port} | ({"decisions": plan.deciding.port} if plan.deciding else {})
-    asked = [{"job_name": name, "static_configs": [{"targets": [f"{name}:{port}"]}]} for name, port in at.items()]
+    at = {image_name(plan): plan.port} | ({"decisions": plan.deciding.port} if plan.deciding else {})
+    scrape_configs = [
+        {"job_name": name, "static_configs": [{"targets": [f"{name}:{port}"]}]} for name, port in at.items()
+    ]
     return {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
         "rule_files": ["/etc/prometheus/alerts.yaml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]},
-        "scrape_configs": asked,
+        "scrape_configs": scrape_configs,
     }
 
 

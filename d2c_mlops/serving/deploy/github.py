@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from . import REQUIREMENTS, DeployPlan, DeployTarget, header, needs, unpinned
-from .kubernetes import STAGE, followed, labels
+from . import REQUIREMENTS, DeployPlan, DeployTarget, header, pip_arguments, unpinned
+from .kubernetes import STAGE, labels, rollout_volume
 
 SAID = (
     "Put this file into .github/workflows/. Create what it refers to (Settings, Secrets and variables):",
@@ -99,7 +99,7 @@ def workflow(plan: DeployPlan) -> dict[str, Any]:
 def reach(plan: DeployPlan) -> str:
     """Return the commands that start the rollout at 10 % of the keys and wait until every replica follows."""
     chosen = ",".join(f"{name}={value}" for name, value in labels(plan).items())
-    return REACH.format(map=followed(plan.model), annotation=STAGE, chosen=chosen)
+    return REACH.format(map=rollout_volume(plan.model), annotation=STAGE, chosen=chosen)
 
 
 def image(plan: DeployPlan) -> dict[str, Any]:
@@ -126,12 +126,12 @@ def image(plan: DeployPlan) -> dict[str, Any]:
             "with": {"name": "sbom", "path": "${{ env.D2C_STORE }}/bentoml/bentos/*/*/sbom.cdx.json"},
         },
     ]
-    more: dict[str, Any] = {"permissions": {"contents": "read", "packages": "write"}} if github else {}
-    more["outputs"] = {
+    job_options: dict[str, Any] = {"permissions": {"contents": "read", "packages": "write"}} if github else {}
+    job_options["outputs"] = {
         "challenger": "${{ steps.rollout.outputs.challenger }}",
         "files": "${{ steps.package.outputs.files }}",
     }
-    return _job(plan, 45, steps, needs=["test"], **more)
+    return _job(plan, 45, steps, needs=["test"], **job_options)
 
 
 def stage(name: str, before: str, plan: DeployPlan, then: list[dict[str, Any]]) -> dict[str, Any]:
@@ -170,14 +170,14 @@ def registry(image: str) -> str:
     return first if slash and (set(first) & set(".:") or first == "localhost") else "docker.io"
 
 
-def _job(plan: DeployPlan, minutes: int, steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+def _job(plan: DeployPlan, minutes: int, steps: list[dict[str, Any]], **job_options: Any) -> dict[str, Any]:
     cached = {"cache": "pip"} if REQUIREMENTS in plan.project else {}  # the action fails where it finds no such file
     first = [
         CHECKOUT,
         {"uses": "actions/setup-python@v5", "with": PYTHON | cached},
-        {"run": f"python -m pip install {needs(plan)} pytest"},
+        {"run": f"python -m pip install {pip_arguments(plan)} pytest"},
     ]
-    return {**more, "runs-on": "ubuntu-latest", "timeout-minutes": minutes, "steps": [*first, *steps]}
+    return {**job_options, "runs-on": "ubuntu-latest", "timeout-minutes": minutes, "steps": [*first, *steps]}
 
 
 def _ledger() -> dict[str, str]:

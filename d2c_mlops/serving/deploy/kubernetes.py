@@ -31,7 +31,7 @@ STAGE = "d2c/stage"  # annotation that names a step of a rollout
 
 def files(plan: DeployPlan) -> dict[str, str]:
     """Return the manifests by file name."""
-    made = {
+    manifests = {
         "statefulset.yaml": stateful(plan),
         "service.yaml": service(plan),
         "autoscaler.yaml": autoscaler(plan),
@@ -42,7 +42,7 @@ def files(plan: DeployPlan) -> dict[str, str]:
     texts = {
         name: header([*(line.replace("{keys}", plan.keys) for line in SAID), plan.sized])
         + yaml.safe_dump(each, sort_keys=False)
-        for name, each in made.items()
+        for name, each in manifests.items()
     }
     operated = {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -50,8 +50,8 @@ def files(plan: DeployPlan) -> dict[str, str]:
         "metadata": meta(plan),
         "spec": rules(plan),
     }
-    for name, each in (("alerts", rules(plan)), ("rule", operated)):
-        texts[f"prometheus/{name}.yaml"] = header() + yaml.safe_dump(each, sort_keys=False, width=120)
+    for name, resource in (("alerts", rules(plan)), ("rule", operated)):
+        texts[f"prometheus/{name}.yaml"] = header() + yaml.safe_dump(resource, sort_keys=False, width=120)
     return texts
 
 
@@ -70,7 +70,7 @@ def selector(model: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/instance": slug(model)}
 
 
-def followed(model: str) -> str:
+def rollout_volume(model: str) -> str:
     """Return the name of the ConfigMap with the rollout state."""
     return f"{slug(model)}-rollout"
 
@@ -78,15 +78,19 @@ def followed(model: str) -> str:
 def rollout(now: Rollout) -> str:
     """Return the ConfigMap with the rollout state; replicas follow it without a restart."""
     chosen = ",".join(f"{name}={value}" for name, value in selector(now.model).items())
-    said = [
+    rollout_comment = [
         "State of a rollout, followed by the replicas. Apply it: `| kubectl apply -f -`. Pods see a changed ConfigMap within about a minute, or at once after",
         f"  kubectl annotate pods -l {chosen} --overwrite {STAGE}={now.stage or 'none'}",
     ]
-    metadata = {"name": followed(now.model), "labels": selector(now.model), "annotations": {STAGE: now.stage or "none"}}
+    metadata = {
+        "name": rollout_volume(now.model),
+        "labels": selector(now.model),
+        "annotations": {STAGE: now.stage or "none"},
+    }
     data = {FILE: json.dumps(now.to_dict(), indent=1)}
-    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-    lines = ["Written by `d2c rollout`: do not edit; run the command again.", *said]
-    body: str = yaml.safe_dump(made, sort_keys=False, width=1000)
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    lines = ["Written by `d2c rollout`: do not edit; run the command again.", *rollout_comment]
+    body: str = yaml.safe_dump(config_map, sort_keys=False, width=1000)
     return "".join(f"# {line}\n" for line in lines) + "\n" + body
 
 
@@ -168,7 +172,7 @@ def pod(plan: DeployPlan) -> dict[str, Any]:
         "containers": [container],
         "volumes": [
             {"name": "keys", "secret": {"secretName": "d2c-keys"}},
-            {"name": "rollout", "configMap": {"name": followed(plan.model), "optional": True}},
+            {"name": "rollout", "configMap": {"name": rollout_volume(plan.model), "optional": True}},
             {"name": "tmp", "emptyDir": {}},
         ],
         "topologySpreadConstraints": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from d2c_mlops.serving.deploy import REQUIREMENTS, DeployPlan, needs
+from d2c_mlops.serving.deploy import REQUIREMENTS, DeployPlan, pip_arguments
 from d2c_mlops.serving.package.container import BASE
 from d2c_mlops.serving.package.container.containerfile import HOME, LIBRARY, SBOM, SYSTEM, USER
 from d2c_mlops.settings import ServiceSettings, Settings
@@ -41,7 +41,7 @@ OWN = ("mode", "state", "keys", "rollout", "log_secret", "drain_seconds")  # wha
 def recipe(plan: DeployPlan) -> str:
     """Return the Containerfile of the project's image; layers that change least come first."""
     first = [part for part in (REQUIREMENTS, "wheels") if part in plan.project]
-    install = f"RUN python3 -m pip install --no-cache-dir {needs(plan)}"
+    install = f"RUN python3 -m pip install --no-cache-dir {pip_arguments(plan)}"
     copied = [f"COPY {name} ./{name}" for name in plan.project]
     early = [line for line, name in zip(copied, plan.project, strict=True) if name in first]
     library = LIBRARY.format(library=SYSTEM["lightgbm"][0], package=SYSTEM["lightgbm"][1])
@@ -56,25 +56,31 @@ def recipe(plan: DeployPlan) -> str:
     )
 
 
-def parts(settings: Settings) -> tuple[str, ...]:
+def project_parts(settings: Settings) -> tuple[str, ...]:
     """Return the parts of the project's folder that the image contains: code, notebooks, files of KINDS that parameters name; no store, no secrets."""
     packages = (name.partition(".")[0] for name in settings.packages)
     runs = (_folder(job.run) for job in settings.jobs.values() if job.run.endswith(".ipynb"))
-    named = (value for value in params(settings) if value.endswith(KINDS))
-    found = dict.fromkeys(name for name in (*ALWAYS, *packages, *runs, *named) if _is_part(name, settings))
-    return tuple(name for name in found if not any(str(above) in found for above in PurePosixPath(name).parents))
+    named_files = (value for value in parameter_values(settings) if value.endswith(KINDS))
+    part_names = dict.fromkeys(name for name in (*ALWAYS, *packages, *runs, *named_files) if _is_part(name, settings))
+    return tuple(
+        name for name in part_names if not any(str(above) in part_names for above in PurePosixPath(name).parents)
+    )
 
 
-def given(settings: Settings) -> tuple[tuple[str, str], ...]:
+def service_variables(settings: Settings) -> tuple[tuple[str, str], ...]:
     """Return the D2C_SERVICE_… variables for options of [service] that differ from the defaults."""
-    own, usual = settings.service, ServiceSettings().environment()
+    service_settings, usual = settings.service, ServiceSettings().environment()
     names = {f"D2C_SERVICE_{name.upper()}" for name in OWN}
-    said = {name: text for name, text in own.environment().items() if text != usual[name] and name not in names}
-    drains = {"D2C_SERVICE_DRAIN_SECONDS": f"{own.drain_seconds:g}"} if own.drain_seconds else {}
-    return tuple((said | drains).items())
+    changed_options = {
+        name: text for name, text in service_settings.environment().items() if text != usual[name] and name not in names
+    }
+    drains = (
+        {"D2C_SERVICE_DRAIN_SECONDS": f"{service_settings.drain_seconds:g}"} if service_settings.drain_seconds else {}
+    )
+    return tuple((changed_options | drains).items())
 
 
-def params(settings: Settings) -> Iterator[str]:
+def parameter_values(settings: Settings) -> Iterator[str]:
     """Yield the parameters of all jobs and models."""
     for job in settings.jobs.values():
         yield from job.params.values()
@@ -90,9 +96,9 @@ def _folder(notebook: str) -> str:
 
 def _is_part(name: str, settings: Settings) -> bool:
     path = (settings.root / name).resolve()
-    kept = [settings.store.resolve(), *([(settings.root / settings.secrets).resolve()] if settings.secrets else [])]
+    excluded = [settings.store.resolve(), *([(settings.root / settings.secrets).resolve()] if settings.secrets else [])]
     inside = path != settings.root.resolve() and path.is_relative_to(settings.root.resolve())
     try:
-        return bool(name) and inside and path.exists() and not any(path.is_relative_to(each) for each in kept)
+        return bool(name) and inside and path.exists() and not any(path.is_relative_to(folder) for folder in excluded)
     except OSError:  # a parameter that is no file's name at all
         return False

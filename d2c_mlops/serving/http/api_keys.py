@@ -53,7 +53,7 @@ class Key:
         """Whether calls with the key are probes: they cause no decision and are excluded from statistics."""
         return PROBE in self.scopes
 
-    def opens(self, model: str) -> bool:
+    def permits(self, model: str) -> bool:
         """Return whether the key is for a model."""
         return EVERY in self.models or model in self.models
 
@@ -65,12 +65,15 @@ class Key:
         return values | {"state": self.state(datetime.now(UTC))}
 
 
-def read(file: Path) -> dict[str, Key]:
+def read_keys(file: Path) -> dict[str, Key]:
     """Return the keys of a file by id; none when there is no file. Raises UsageError when it is not an API key file."""
     try:
         listed = json.loads(file.read_text(encoding="utf-8"))["keys"]
         lists = ("models", "scopes")
-        return {one["id"]: Key(**one | {name: tuple(one[name]) for name in lists if name in one}) for one in listed}
+        return {
+            entry["id"]: Key(**entry | {name: tuple(entry[name]) for name in lists if name in entry})
+            for entry in listed
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as err:
@@ -91,22 +94,22 @@ def create(
     Raises UsageError when the scope probe is combined with others: its calls would be ambiguous.
     """
     if PROBE in scopes and len(set(scopes)) > 1:
-        others = ", ".join(each for each in scopes if each != PROBE)
+        others = ", ".join(scope for scope in scopes if scope != PROBE)
         raise UsageError(
             f"the scope {PROBE} cannot be combined with other scopes: {others}",
             where=f"--scope {PROBE}",
             next=f"create two keys: `d2c keys create {name} --scope {PROBE}` and one without it",
         )
-    key, token = _made(name, models, now, lasts, scopes)
-    with _changed(file) as keys:
+    key, token = _new_key(name, models, now, lasts, scopes)
+    with _locked_keys(file) as keys:
         keys[key.id] = key
     return key, token
 
 
 def revoke(file: Path, id: str, *, now: datetime) -> Key:
     """Revoke a key now; it stays listed. A key that was already revoked keeps its time."""
-    with _changed(file) as keys:
-        key = _known(keys, id, file)
+    with _locked_keys(file) as keys:
+        key = _find_key(keys, id, file)
         if key.state(now) != "revoked":
             key = keys[id] = replace(key, revoked_at=now.isoformat())
     return key
@@ -117,8 +120,8 @@ def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timed
 
     Raises UsageError for an expired or revoked key.
     """
-    with _changed(file) as keys:
-        old = _known(keys, id, file)
+    with _locked_keys(file) as keys:
+        old = _find_key(keys, id, file)
         if (state := old.state(now)) != "active":
             raise UsageError(
                 f"key {id} of {old.name} is {state}", where=str(file), next=f"`d2c keys create {old.name}`"
@@ -127,7 +130,7 @@ def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timed
         if old.expires_at is not None:
             end = min(end, datetime.fromisoformat(old.expires_at))
         keys[id] = replace(old, expires_at=end.isoformat())
-        key, token = _made(old.name, old.models, now, lasts, old.scopes)
+        key, token = _new_key(old.name, old.models, now, lasts, old.scopes)
         keys[key.id] = key
     return key, token
 
@@ -146,12 +149,12 @@ class Keyring:
         self.there = False  # a file existed: if it is empty now, every caller is refused
         self._read()
 
-    def guards(self) -> bool:
+    def requires_keys(self) -> bool:
         """Return whether callers need a key: an API key file exists or existed, even if it is empty now."""
         self._fresh()
         return self.there or self.damaged
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Read the file when it changed; a damaged or missing file leaves the keys unchanged."""
         try:
             self._read()
@@ -160,38 +163,38 @@ class Keyring:
 
     def _fresh(self) -> None:
         if time.monotonic() - self.looked > LOOK:
-            self.look()
+            self.reload_if_changed()
 
     def _read(self) -> None:
         self.looked = time.monotonic()
         try:
-            found = self.file.stat()
+            status = self.file.stat()
         except FileNotFoundError:
             self.stamp = (0, 0)
             return
         self.there = True
-        stamp = (found.st_mtime_ns, found.st_ino)
+        stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self.stamp:
-            self.keys, self.stamp = read(self.file), stamp
+            self.keys, self.stamp = read_keys(self.file), stamp
         self.damaged = False
 
     def refusal(self, token: str | None, model: str, now: datetime, scope: str = ASK) -> tuple[str | None, str | None]:
         """Return the id of the key (None when unknown) and why it is refused (None when accepted)."""
-        key, reason = self.holder(token, now)
+        key, reason = self.key_of_token(token, now)
         if key is not None and reason is None:
-            reason = refused(key, model, scope)
+            reason = refusal_reason(key, model, scope)
         return key.id if key else None, reason
 
-    def holder(self, token: str | None, now: datetime) -> tuple[Key | None, str | None]:
+    def key_of_token(self, token: str | None, now: datetime) -> tuple[Key | None, str | None]:
         """Return the key of a token (None when unknown) and why it is not valid (None when it is)."""
         self._fresh()
         if not token:
             return None, "no key"
-        prefix, _, rest = token.partition("_")
-        id, _, secret = rest.partition("_")
+        prefix, _, id_and_secret = token.partition("_")
+        id, _, secret = id_and_secret.partition("_")
         key = self.keys.get(id)
-        known = key.sha256 if key else _hash("")
-        right = hmac.compare_digest(_hash(secret), known)
+        expected_hash = key.sha256 if key else _hash("")
+        right = hmac.compare_digest(_hash(secret), expected_hash)
         if prefix != PREFIX or key is None or not right:
             return None, "wrong key"
         state = key.state(now)
@@ -199,12 +202,14 @@ class Keyring:
 
     def any_for(self, model: str, now: datetime) -> bool:
         """Return whether a valid key for a model exists."""
-        return any(ASK in key.scopes and key.opens(model) and key.state(now) == "active" for key in self.keys.values())
+        return any(
+            ASK in key.scopes and key.permits(model) and key.state(now) == "active" for key in self.keys.values()
+        )
 
 
-def refused(key: Key, model: str, scope: str) -> str | None:
+def refusal_reason(key: Key, model: str, scope: str) -> str | None:
     """Return why a valid key is refused for a model and a scope; None when it is accepted."""
-    if not key.opens(model):
+    if not key.permits(model):
         return "key of another model"
     return None if scope in key.scopes or (scope == ASK and key.probes) else f"key without the scope {scope}"
 
@@ -213,7 +218,7 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _kept(key: Key) -> dict[str, Any]:
+def _key_to_dict(key: Key) -> dict[str, Any]:
     """Return a key as JSON values; without scopes it stays readable for older services."""
     values = asdict(key)
     if key.scopes == (ASK,):
@@ -221,7 +226,7 @@ def _kept(key: Key) -> dict[str, Any]:
     return values
 
 
-def _made(
+def _new_key(
     name: str, models: Sequence[str], now: datetime, lasts: timedelta | None, scopes: Sequence[str]
 ) -> tuple[Key, str]:
     id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
@@ -230,21 +235,21 @@ def _made(
     return key, f"{PREFIX}_{id}_{secret}"
 
 
-def _known(keys: dict[str, Key], id: str, file: Path) -> Key:
+def _find_key(keys: dict[str, Key], id: str, file: Path) -> Key:
     if id not in keys:
         raise UsageError(f"there is no key {id!r}", where=str(file), next="`d2c keys list`")
     return keys[id]
 
 
 @contextmanager
-def _changed(file: Path) -> Iterator[dict[str, Key]]:
+def _locked_keys(file: Path) -> Iterator[dict[str, Key]]:
     """Yield the keys for a change under a lock, then replace the file as a whole, readable by its owner only."""
     private_folder(file.parent)
     with lock(file.parent, "keys", 10.0):
-        keys = read(file)
+        keys = read_keys(file)
         yield keys
         draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        text = json.dumps({"keys": [_kept(key) for key in keys.values()]}, indent=1)
+        text = json.dumps({"keys": [_key_to_dict(key) for key in keys.values()]}, indent=1)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
             out.write(text)
         draft.replace(file)

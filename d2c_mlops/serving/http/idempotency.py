@@ -68,7 +68,7 @@ class Full(Exception):
         self.why, self.wait = why, wait
 
 
-class Kept:
+class IdempotencyStore:
     """A SQLite file of answers, shared by the workers of a service and kept across restarts.
 
     Its size in bytes is limited for each caller and in total, and disk space is reserved for the prediction log. A file that
@@ -98,25 +98,25 @@ class Kept:
         """
         now = time.time()
         caller = scope[scope.find(" ") + 1 :]
-        with self._open() as db, _changing(db):
-            row, own, whole = _looked_up(db, scope, key, caller)
+        with self._open() as db, _transaction(db):
+            row, own_bytes, all_bytes = _row_with_usage(db, scope, key, caller)
             if row is None or row[2] <= now - KEEP or (row[0] not in (digest, former) and not row[1]):
                 if self._sweep(db, now):
-                    _, own, whole = _looked_up(db, scope, key, caller)
-                self._check_room(db, own, whole, now)
+                    _, own_bytes, all_bytes = _row_with_usage(db, scope, key, caller)
+                self._check_room(db, own_bytes, all_bytes, now)
                 db.execute(BEGUN, (scope, key, digest, now))
                 return now, b""
-        return _same(row, digest, former)
+        return _is_same_request(row, digest, former)
 
-    def keep(self, scope: str, key: str, digest: str, answer: bytes) -> bytes:
+    def store_answer(self, scope: str, key: str, digest: str, answer: bytes) -> bytes:
         """Store an answer and return the stored one: of concurrent answers the first. Raises Full."""
         now = time.time()
         with self._open() as db:
             if db.execute(ANSWERED, (answer, scope, key, digest, now - KEEP)).rowcount:
                 return answer
-            _put(db, (scope, key, digest, answer, now), now)  # never begun, or removed after its time
+            _store_row(db, (scope, key, digest, answer, now), now)  # never begun, or removed after its time
             row = _row(db, scope, key)
-        return _same(row, digest)[1] or answer
+        return _is_same_request(row, digest)[1] or answer
 
     def close(self) -> None:
         """Close the file."""
@@ -131,7 +131,7 @@ class Kept:
         with self.lock:
             try:
                 if self.db is None:
-                    self.db = _opened(self.file)
+                    self.db = _open_database(self.file)
                 yield self.db
                 self.refusing = False
             except (sqlite3.DatabaseError, OSError) as err:
@@ -151,14 +151,14 @@ class Kept:
         if abs(now - self.swept) < SWEEP:
             return 0
         old = "SELECT scope, key FROM answers WHERE at <= ? LIMIT ?"
-        found = db.execute(f"DELETE FROM answers WHERE (scope, key) IN ({old})", (now - KEEP, SWEPT)).rowcount  # noqa: S608
-        if found < SWEPT:
+        removed = db.execute(f"DELETE FROM answers WHERE (scope, key) IN ({old})", (now - KEEP, SWEPT)).rowcount  # noqa: S608
+        if removed < SWEPT:
             self.swept = now
-        return found
+        return removed
 
-    def _check_room(self, db: sqlite3.Connection, own: int, whole: int, now: float) -> None:
+    def _check_room(self, db: sqlite3.Connection, own_bytes: int, all_bytes: int, now: float) -> None:
         """Raise Full where the answers of the caller or of all callers reach their limit, or the disk is nearly full."""
-        over = "this API key's" if own + ROW > self.most_each else "all" if whole + ROW > self.most else ""
+        over = "this API key's" if own_bytes + ROW > self.most_each else "all" if all_bytes + ROW > self.most else ""
         if over:
             oldest = db.execute("SELECT min(at) FROM answers").fetchone()[0] or now
             raise Full(
@@ -171,7 +171,7 @@ class Kept:
             raise Full("the service's disk is nearly full")
 
 
-def _opened(file: Path) -> sqlite3.Connection:
+def _open_database(file: Path) -> sqlite3.Connection:
     private_file(file)
     file.chmod(file_mode(file))  # the file contains answers; SQLite's files beside it get the same mode
     db = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
@@ -181,10 +181,10 @@ def _opened(file: Path) -> sqlite3.Connection:
             db.execute(f"PRAGMA {pragma}")
         for statement in SCHEMA:
             db.execute(statement)
-        known = "SELECT 1 FROM sqlite_master WHERE name = 'usage'"
-        if db.execute(known).fetchone() is None:
+        query = "SELECT 1 FROM sqlite_master WHERE name = 'usage'"
+        if db.execute(query).fetchone() is None:
             db.execute("BEGIN IMMEDIATE")
-            for statement in COUNTED if db.execute(known).fetchone() is None else ():
+            for statement in COUNTED if db.execute(query).fetchone() is None else ():
                 db.execute(statement)
             db.execute("COMMIT")
     except BaseException:
@@ -195,12 +195,12 @@ def _opened(file: Path) -> sqlite3.Connection:
 
 def _nearly_full(folder: Path) -> bool:
     """Whether the free space of a file system is reserved for the prediction log."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize < min(RESERVED, found.f_blocks * found.f_frsize // 10)
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize < min(RESERVED, status.f_blocks * status.f_frsize // 10)
 
 
 @contextmanager
-def _changing(db: sqlite3.Connection) -> Iterator[None]:
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
     """Run the block in one transaction, which is committed also when the block raises Full."""
     db.execute("BEGIN IMMEDIATE")
     try:
@@ -215,21 +215,21 @@ def _changing(db: sqlite3.Connection) -> Iterator[None]:
             db.execute("ROLLBACK")
 
 
-def _looked_up(
+def _row_with_usage(
     db: sqlite3.Connection, scope: str, key: str, caller: str
 ) -> tuple[tuple[str, bytes, float] | None, int, int]:
     """Return the row of a key, and the bytes of the caller's answers and of all."""
-    digest, answer, at, own, whole = db.execute(LOOKED_UP, (scope, key, caller)).fetchone()
-    return None if digest is None else (digest, answer, at), own or 0, whole or 0
+    digest, answer, at, own_bytes, all_bytes = db.execute(LOOKED_UP, (scope, key, caller)).fetchone()
+    return None if digest is None else (digest, answer, at), own_bytes or 0, all_bytes or 0
 
 
 def _row(db: sqlite3.Connection, scope: str, key: str) -> tuple[str, bytes, float] | None:
-    asked = "SELECT digest, answer, at FROM answers WHERE scope = ? AND key = ?"
-    found: tuple[str, bytes, float] | None = db.execute(asked, (scope, key)).fetchone()
-    return found
+    query = "SELECT digest, answer, at FROM answers WHERE scope = ? AND key = ?"
+    row: tuple[str, bytes, float] | None = db.execute(query, (scope, key)).fetchone()
+    return row
 
 
-def _put(db: sqlite3.Connection, row: tuple[str, str, str, bytes, float], now: float) -> None:
+def _store_row(db: sqlite3.Connection, row: tuple[str, str, str, bytes, float], now: float) -> None:
     """Write a row unless an answer is stored or the same request is being processed."""
     db.execute(
         "INSERT INTO answers VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest, "
@@ -239,7 +239,7 @@ def _put(db: sqlite3.Connection, row: tuple[str, str, str, bytes, float], now: f
     )
 
 
-def _same(row: tuple[str, bytes, float] | None, digest: str, former: str = "") -> tuple[float, bytes]:
+def _is_same_request(row: tuple[str, bytes, float] | None, digest: str, former: str = "") -> tuple[float, bytes]:
     if row is None:
         return time.time(), b""
     if row[0] not in (digest, former) and row[1]:

@@ -43,35 +43,35 @@ class LatencyEstimate:
         """Return whether answers of this size may run on the event loop."""
         if self.declared is False or (self.paused_until and self.paused_until > monotonic()):
             return False
-        known = self._class(size)
-        return known.quick >= MEASURED and not (known.paused_until and known.paused_until > monotonic())
+        size_class = self._class(size)
+        return size_class.quick >= MEASURED and not (size_class.paused_until and size_class.paused_until > monotonic())
 
     def add(self, size: Size, seconds: float, *, on_loop: bool, complete: bool = True) -> None:
         """Record the wall time of an answer; a request that the model refused or failed on (`complete` False) counts only when slow."""
-        known = self._class(size)
+        size_class = self._class(size)
         if seconds > (LONG if on_loop else BLOCKED):
-            known.paused_until = monotonic() + PAUSE
+            size_class.paused_until = monotonic() + PAUSE
         if seconds > LIMIT or (seconds > QUICK and not on_loop):
-            known.quick = 0
+            size_class.quick = 0
         elif complete:
-            known.quick += 1
+            size_class.quick += 1
 
     def pause(self) -> None:
-        """Send answers of every size to the pool for PAUSE seconds, then measure them anew."""
+        """Send answers of every size to the pool for PAUSE seconds, then measure them again."""
         self.paused_until = monotonic() + PAUSE
-        for known in list(self.classes.values()):
-            known.quick = 0
+        for size_class in list(self.classes.values()):
+            size_class.quick = 0
 
     def _class(self, size: Size) -> SizeClass:
         place = (size[0], size[1].bit_length())
-        known = self.classes.get(place)
-        if known is None:
-            known = SizeClass(MEASURED if self.declared and size[1] <= DECLARED else 0)
-            known = self.classes.setdefault(place, known)
-        return known
+        size_class = self.classes.get(place)
+        if size_class is None:
+            size_class = SizeClass(MEASURED if self.declared and size[1] <= DECLARED else 0)
+            size_class = self.classes.setdefault(place, size_class)
+        return size_class
 
 
-class Timed(Generic[T]):
+class TimedCall(Generic[T]):
     """A call that measures its own wall time in seconds, whether it returns or raises."""
 
     seconds: float | None  # None until the call has ended

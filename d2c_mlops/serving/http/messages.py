@@ -48,7 +48,7 @@ def new_id() -> str:
         return digits[:32]
 
 
-class Answer:
+class HttpAnswer:
     """A status, a body and headers."""
 
     __slots__ = ("body", "headers", "media", "status")
@@ -61,18 +61,18 @@ class Answer:
 class HttpRefused(Exception):
     """Refuses a request with an answer, usually a problem (RFC 9457)."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: HttpAnswer) -> None:
         self.answer = answer
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The caller disconnected before the request was complete."""
 
 
-def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Answer:
+def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> HttpAnswer:
     """Return an error body as RFC 9457 describes it."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
-    return Answer(orjson.dumps(body), status, PROBLEM, **(headers or {}))
+    return HttpAnswer(orjson.dumps(body), status, PROBLEM, **(headers or {}))
 
 
 class Request:
@@ -84,8 +84,8 @@ class Request:
         self.scope, self.receive, self.send = scope, receive, send
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.header = headers.get  # the first header of a (lower case) name
-        given = self.header(b"x-request-id")
-        self.id = given.decode() if given and REQUEST_ID.fullmatch(given) else new_id()
+        request_id = self.header(b"x-request-id")
+        self.id = request_id.decode() if request_id and REQUEST_ID.fullmatch(request_id) else new_id()
         self.caller: str | None = None  # id of the API key
         self.probe = False  # a probe with synthetic records, which causes no decision
         self.after: Callable[[], None] | None = None  # called after the answer is sent
@@ -106,8 +106,8 @@ class Request:
                 raise HttpRefused(too_large(limit))
             return body
         parts, size = [], 0
-        async with _patience(seconds):
-            async for part in self._unpacked(message, limit):
+        async with _ReceiveTimeout(seconds):
+            async for part in self._decompressed(message, limit):
                 size += len(part)
                 if size > limit:
                     raise HttpRefused(too_large(limit))
@@ -117,7 +117,7 @@ class Request:
     async def stream(self, limit: int, seconds: float) -> AsyncIterator[bytes]:
         """Yield the decompressed body in parts as they arrive; each part must arrive within `seconds`."""
         message = await self._first(seconds)
-        async for part in self._unpacked(message, limit, seconds):
+        async for part in self._decompressed(message, limit, seconds):
             yield part
 
     async def _first(self, seconds: float) -> MutableMapping[str, Any]:
@@ -127,10 +127,10 @@ class Request:
             waits_for = going.send(None)
         except StopIteration as done:
             return _whole(done.value)
-        async with _patience(seconds):
-            return _whole(await resumed(going, waits_for))
+        async with _ReceiveTimeout(seconds):
+            return _whole(await resume_coroutine(going, waits_for))
 
-    async def _unpacked(
+    async def _decompressed(
         self, message: MutableMapping[str, Any], limit: int, seconds: float | None = None
     ) -> AsyncIterator[bytes]:
         packed = (self.header(b"content-encoding") or b"identity").strip().lower()
@@ -138,16 +138,16 @@ class Request:
             raise HttpRefused(
                 problem(415, "Content-Encoding not supported", "send the body uncompressed, or with gzip")
             )
-        zipped, got, since = _Members() if packed == b"gzip" else None, 0, monotonic()
+        zipped, received, since = _Members() if packed == b"gzip" else None, 0, monotonic()
         total = 0
         while True:
             part = message.get("body", b"")
-            got += len(part)
+            received += len(part)
             total += len(part)
             if seconds is None and total > limit:
                 raise HttpRefused(too_large(limit))
-            if got >= SLOWEST:
-                got, since = 0, monotonic()
+            if received >= SLOWEST:
+                received, since = 0, monotonic()
             if zipped is not None:
                 for unpacked in zipped.unpack(part):
                     yield unpacked
@@ -155,12 +155,12 @@ class Request:
                 yield part
             if not message.get("more_body"):
                 break
-            async with _patience(seconds and max(0.0, seconds - (monotonic() - since))):
+            async with _ReceiveTimeout(seconds and max(0.0, seconds - (monotonic() - since))):
                 message = _whole(await self.receive())
         if zipped is not None and not zipped.whole:
             raise HttpRefused(problem(400, "Body is an incomplete gzip stream", "send the whole stream"))
 
-    async def reply(self, answer: Answer, closing: bool = False) -> None:
+    async def reply(self, answer: HttpAnswer, closing: bool = False) -> None:
         """Send an answer, compressed when the caller accepts gzip and the body is large enough."""
         body, media = answer.body, answer.media
         headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
@@ -195,24 +195,24 @@ class Request:
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def part(self, body: bytes, seconds: float, last: bool = False) -> None:
-        """Send a part of a streamed answer; waits while the caller does not read. Raises Gone after the time limit."""
-        await in_a_task()
+        """Send a part of a streamed answer; waits while the caller does not read. Raises ClientDisconnected after the time limit."""
+        await is_in_task()
         try:
             async with asyncio.timeout(seconds):
                 await self.send({"type": "http.response.body", "body": body, "more_body": not last})
         except TimeoutError:
-            raise Gone from None
+            raise ClientDisconnected from None
 
 
-def too_large(limit: int) -> Answer:
+def too_large(limit: int) -> HttpAnswer:
     """Return the answer to a body that is too large."""
     return problem(413, "Body too large", f"at most {limit} bytes; send fewer records per request, or stream NDJSON")
 
 
 def check_json(request: Request) -> None:
     """Raise HttpRefused unless the content type is JSON: browsers send other types to any site without a CORS preflight."""
-    given = request.header(b"content-type") or b""
-    if given != b"application/json" and not JSON_TYPE.fullmatch(given):
+    content_type = request.header(b"content-type") or b""
+    if content_type != b"application/json" and not JSON_TYPE.fullmatch(content_type):
         raise HttpRefused(problem(415, "Unsupported media type", "send Content-Type: application/json"))
 
 
@@ -222,7 +222,7 @@ def _name(key: str) -> bytes:
 
 
 @types.coroutine
-def resumed(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+def resume_coroutine(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
     """Continue a coroutine that was started by hand and now waits; sent values and exceptions reach it."""
     while True:
         try:
@@ -276,7 +276,7 @@ class _Members:
                 yield unpacked
 
 
-async def in_a_task() -> None:
+async def is_in_task() -> None:
     """Continue as a task of the event loop, which timers require; a request that is answered at once has none."""
     if asyncio.current_task() is None:
         await asyncio.sleep(0)
@@ -284,18 +284,18 @@ async def in_a_task() -> None:
 
 def _whole(message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if message["type"] == "http.disconnect":
-        raise Gone
+        raise ClientDisconnected
     return message
 
 
-class _patience:  # noqa: N801
+class _ReceiveTimeout:
     """Raise HttpRefused with 408 when a caller takes longer than `seconds` to send; None means no limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self.timer = asyncio.timeout(seconds)
 
     async def __aenter__(self) -> None:
-        await in_a_task()
+        await is_in_task()
         await self.timer.__aenter__()
 
     async def __aexit__(self, *exc: Any) -> None:

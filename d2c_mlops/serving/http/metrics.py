@@ -57,7 +57,7 @@ def _counters() -> tuple[Any, ...]:
     )
 
 
-def exposition() -> tuple[bytes, str]:
+def metrics_text() -> tuple[bytes, str]:
     """Return the metrics of all workers in Prometheus's text format, and its media type."""
     import prometheus_client as client
 

@@ -48,7 +48,7 @@ def known_host(host: bytes, hosts: tuple[str, ...]) -> bool:
     try:
         return bool(ip_address(name))
     except ValueError:
-        return name in own_names()
+        return name in local_host_names()
 
 
 @lru_cache(1024)
@@ -63,7 +63,7 @@ def known_origin(origin: bytes, host: bytes, hosts: tuple[str, ...]) -> bool:
 
 
 @cache
-def own_names() -> frozenset[str]:
+def local_host_names() -> frozenset[str]:
     """Return the host names of this machine."""
     name = socket.gethostname().lower()
     return frozenset({name, f"{name}.local", name.partition(".")[0]})

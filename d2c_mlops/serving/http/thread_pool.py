@@ -7,24 +7,24 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from d2c_mlops.serving.http.messages import HttpRefused, in_a_task, problem
+from d2c_mlops.serving.http.messages import HttpRefused, is_in_task, problem
 
 COUNT = 16  # a worker
 T = TypeVar("T")
 
 
-class Threads:
+class ThreadPool:
     """A bounded thread pool. A call beyond its time limit occupies its thread until it returns, because threads cannot be stopped."""
 
     def __init__(self, count: int = COUNT) -> None:
         self.count, self.stuck = count, 0
         self.pool = ThreadPoolExecutor(count, "model")
 
-    async def do(self, work: Callable[[], T], seconds: float) -> T:
+    async def run(self, work: Callable[[], T], seconds: float) -> T:
         """Run a call. Raises HttpRefused when it takes longer than `seconds`, and at once while all threads run such calls."""
         if self.stuck >= self.count:
             raise HttpRefused(problem(503, "Model worker threads exhausted", "retry later", {"retry_after": "5"}))
-        await in_a_task()
+        await is_in_task()
         making = self.pool.submit(work)
         answer = asyncio.wrap_future(making)
         if (await asyncio.wait([answer], timeout=seconds))[0]:

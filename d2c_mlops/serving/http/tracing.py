@@ -56,11 +56,11 @@ def _exporter(address: str) -> Any:
 
         return ConsoleSpanExporter(out=sys.stdout, formatter=lambda span: span.to_json(indent=None) + "\n")
     try:
-        made = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter").OTLPSpanExporter
+        exporter_class = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter").OTLPSpanExporter
     except ImportError:
         raise UsageError(
             "traces need an exporter",
             where="[service] traces",
             next="pip install opentelemetry-exporter-otlp-proto-http",
         ) from None
-    return made(endpoint=address)
+    return exporter_class(endpoint=address)

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn.config
 
 from d2c_mlops.library_versions import VersionRange
-from d2c_mlops.serving.http.messages import WHOLE, Headers, Receive, Request, Scope, Send, problem, resumed
+from d2c_mlops.serving.http.messages import WHOLE, Headers, Receive, Request, Scope, Send, problem, resume_coroutine
 
 try:
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -31,7 +31,7 @@ HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9
 SILENCE = 30.0  # seconds between two checks of a connection; it is closed after two without a request
 
 
-class Wire(HttpToolsProtocol):
+class FastHttpProtocol(HttpToolsProtocol):
     """Answers a request that is complete when it is read, without a task.
 
     uvicorn creates a task for each request before its body has arrived, and sends head and body separately: a turn of the event loop and a second
@@ -112,7 +112,7 @@ class Wire(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         scope["extensions"] = {WHOLE: partial(self._send, cycle)}
-        if trouble := _trouble(scope):
+        if trouble := _malformed_request(scope):
             app = partial(_refuse, *trouble)
         if self.reading:  # those behind it in the same packet are queued
             self.begun = cycle, app
@@ -134,14 +134,14 @@ class Wire(HttpToolsProtocol):
         if cycle.response_started or cycle.disconnected or not cycle.keep_alive or self.flow.write_paused:
             return False
         pieces = [STATUS_LINE[status]]
-        given = cycle.default_headers + headers
-        for name, value in given:
+        all_headers = cycle.default_headers + headers
+        for name, value in all_headers:
             if name == b"connection":
                 return False
             pieces += (name, b": ", value, b"\r\n")
         pieces.append(b"\r\n")
         head = b"".join(pieces)
-        if not head.count(b"\r") == head.count(b"\n") == len(given) + 2:
+        if not head.count(b"\r") == head.count(b"\n") == len(all_headers) + 2:
             return False  # a header that holds a line: uvicorn refuses it
         self.transport.write(head + body)
         cycle.response_started = cycle.response_complete = True
@@ -151,7 +151,7 @@ class Wire(HttpToolsProtocol):
         return True
 
 
-def _trouble(scope: Scope) -> tuple[int, str, str] | None:
+def _malformed_request(scope: Scope) -> tuple[int, str, str] | None:
     """Return status, title and detail for an ambiguous or malformed request, which servers could interpret differently."""
     headers, version = scope["headers"], scope["http_version"]
     if len(headers) > MOST_HEADERS:
@@ -171,11 +171,11 @@ async def _refuse(status: int, title: str, detail: str, scope: Scope, receive: R
 
 
 async def _rest(going: Generator[Any, Any, None], waits_for: Any) -> None:
-    await resumed(going, waits_for)
+    await resume_coroutine(going, waits_for)
 
 
-def missing() -> str:
-    """Return the first name of uvicorn that `Wire` needs and that is missing or has changed; "" where there is none."""
+def missing_uvicorn_name() -> str:
+    """Return the first name of uvicorn that `FastHttpProtocol` needs and that is missing or has changed; "" if there is none."""
     protocol = (
         "_start_asgi_task", "connection_made", "connection_lost", "data_received", "on_body", "on_message_complete",
         "send_400_response",
@@ -191,7 +191,7 @@ def missing() -> str:
 
 def install() -> bool:
     """Make uvicorn use this protocol unless another is configured, and return True; warn and return False where it cannot."""
-    if not TESTED.usable(missing(), INSTEAD):
+    if not TESTED.usable(missing_uvicorn_name(), INSTEAD):
         return False
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Wire.__name__}"
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{FastHttpProtocol.__name__}"
     return True

@@ -22,7 +22,7 @@ Ask = Callable[..., "Reply"]
 
 
 @dataclass(frozen=True)
-class Check:
+class ContractCheck:
     """One check of a service and its result."""
 
     what: str
@@ -55,9 +55,9 @@ class Reply:
             return None
 
 
-def smoke(
+def check_service(
     url: str, contract: Contract, version: int | None = None, key: str = "", patience: float = 10.0
-) -> list[Check]:
+) -> list[ContractCheck]:
     """Run the checks against the service at `url` and return their results; `patience` is the time limit in seconds per call.
 
     Requests are probes with a synthetic key: with an API key of the scope `probe`, or on this machine while no key is
@@ -65,12 +65,12 @@ def smoke(
     """
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is not a URL", next="use a URL such as https://demand.staging.example")
-    ask = _asker(url.rstrip("/"), key, patience)
+    ask = _requester(url.rstrip("/"), key, patience)
     return list(_checks(ask, contract, version, bool(key), url))
 
 
-def _require_probe(told: Reply, contract: Contract, keyed: bool, url: str) -> None:
-    if told.status != 200 or told.probe:
+def _require_probe(reply: Reply, contract: Contract, keyed: bool, url: str) -> None:
+    if reply.status != 200 or reply.probe:
         return
     why = "the API key lacks the scope probe, or is not valid" if keyed else "no API key was given"
     raise UsageError(
@@ -80,61 +80,75 @@ def _require_probe(told: Reply, contract: Contract, keyed: bool, url: str) -> No
     )
 
 
-def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool, url: str) -> Iterator[Check]:
+def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool, url: str) -> Iterator[ContractCheck]:
     ready = ask("/readyz")
-    yield Check(
-        "/readyz says that the model is loaded", ready.status == 200, "" if ready.status == 200 else _said(ready)
+    yield ContractCheck(
+        "/readyz says that the model is loaded", ready.status == 200, "" if ready.status == 200 else _detail_of(ready)
     )
     if ready.status == 0:
         return
     reply = ask("/contract")
     _require_probe(reply, contract, keyed, url)
-    told = reply.json() or {}
+    served_contract = reply.json() or {}
     mine = contract_to_dict(contract)
-    mine = {name: value for name, value in mine.items() if name in told or name not in TERMS}  # older Bentos lack it
-    wrong = [name for name, value in mine.items() if told.get(name) != json.loads(json.dumps(value, default=str))]
-    yield Check(
+    mine = {
+        name: value for name, value in mine.items() if name in served_contract or name not in TERMS
+    }  # older Bentos lack it
+    wrong = [
+        name for name, value in mine.items() if served_contract.get(name) != json.loads(json.dumps(value, default=str))
+    ]
+    yield ContractCheck(
         f"/contract is {contract.name} {contract.version}", not wrong, f"other {', '.join(wrong)}" if wrong else ""
     )
     if version is not None:
-        found = told.get("model_version")
-        yield Check(f"version {version} answers", found == version, "" if found == version else f"version {found}")
-    yield Check("/openapi.json has an example", _has_example(ask))
-    example = {"records": [synthetic.record(contract)]}
+        served_version = served_contract.get("model_version")
+        yield ContractCheck(
+            f"version {version} answers",
+            served_version == version,
+            "" if served_version == version else f"version {served_version}",
+        )
+    yield ContractCheck("/openapi.json has an example", _has_example(ask))
+    example = {"records": [synthetic.synthetic_record(contract)]}
     answer = ask("/predict", example)
-    yield Check("/predict answers the example, and the answer matches the contract", *_fits(answer, contract))
-    yield Check("its predictions are marked as those of a probe", answer.probe)
+    yield ContractCheck(
+        "/predict answers the example, and the answer matches the contract", *_matches_contract(answer, contract)
+    )
+    yield ContractCheck("its predictions are marked as those of a probe", answer.probe)
     once = {"Idempotency-Key": f"d2c-smoke-{secrets.token_hex(8)}"}
     again = [ask("/predict", example, once) for _ in range(2)]
-    yield Check("the same Idempotency-Key gets the same answer", again[0].body == again[1].body)
-    own = ask(f"/v{contract.major}/predict", example)
-    yield Check(f"/v{contract.major}/predict answers, too", *_fits(own, contract))
+    yield ContractCheck("the same Idempotency-Key gets the same answer", again[0].body == again[1].body)
+    versioned = ask(f"/v{contract.major}/predict", example)
+    yield ContractCheck(f"/v{contract.major}/predict answers, too", *_matches_contract(versioned, contract))
     broken = ask("/predict", {"records": [{**example["records"][0], "no_such_field": 1}]})
     problem = broken.status == 400 and broken.kind.startswith("application/problem+json")
-    yield Check("an unknown field is refused with 400 and a problem", problem, "" if problem else _said(broken))
+    yield ContractCheck(
+        "an unknown field is refused with 400 and a problem", problem, "" if problem else _detail_of(broken)
+    )
     if keyed:
         bare = ask("/predict", example, {"Authorization": ""})
-        yield Check("a caller without a key is refused", bare.status == 401, "" if bare.status == 401 else _said(bare))
+        yield ContractCheck(
+            "a caller without a key is refused", bare.status == 401, "" if bare.status == 401 else _detail_of(bare)
+        )
     metrics = ask("/metrics")
-    yield Check("/metrics counts requests", b"d2c_requests_total" in metrics.body)
+    yield ContractCheck("/metrics counts requests", b"d2c_requests_total" in metrics.body)
 
 
-def _fits(answer: Reply, contract: Contract) -> tuple[bool, str]:
+def _matches_contract(answer: Reply, contract: Contract) -> tuple[bool, str]:
     if answer.status == 422 and answer.kind.startswith("application/problem+json"):
         return (
             True,
-            f"the model refuses the synthetic record, so no prediction was compared ({_said(answer)})",
+            f"the model refuses the synthetic record, so no prediction was compared ({_detail_of(answer)})",
         )
     if answer.status != 200:
-        return False, _said(answer)
+        return False, _detail_of(answer)
     rows = (answer.json() or {}).get("predictions") or []
-    names = {one.name for one in contract.output_fields}
+    names = {field.name for field in contract.output_fields}
     missing = sorted(names - set(rows[0])) if rows else sorted(names)
     if missing:
         return False, f"without {', '.join(missing)}"
     try:
-        held = [{name: row[name] for name in names} for row in rows]
-        contract.outputs.validate(to_frame(contract.output_fields, held), lazy=True)
+        outputs = [{name: row[name] for name in names} for row in rows]
+        contract.outputs.validate(to_frame(contract.output_fields, outputs), lazy=True)
     except Exception as err:
         return False, str(err).splitlines()[0]
     return True, ""
@@ -143,13 +157,13 @@ def _fits(answer: Reply, contract: Contract) -> tuple[bool, str]:
 def _has_example(ask: Ask) -> bool:
     document = ask("/openapi.json").json() or {}
     try:
-        found = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+        example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
     except (KeyError, TypeError):
         return False
-    return isinstance(found, dict) and bool(found.get("records"))
+    return isinstance(example, dict) and bool(example.get("records"))
 
 
-def _asker(url: str, key: str, patience: float) -> Ask:
+def _requester(url: str, key: str, patience: float) -> Ask:
     def ask(path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
         head = {PROBING.decode(): "1", "Content-Type": "application/json", **(headers or {})}
         if key:
@@ -158,22 +172,22 @@ def _asker(url: str, key: str, patience: float) -> Ask:
         request = urllib.request.Request(url + path, data, {name: text for name, text in head.items() if text})  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=patience) as answer:  # noqa: S310
-                told = {name.lower(): text for name, text in answer.headers.items()}
-                return Reply(answer.status, told.get("content-type", ""), answer.read(), told)
+                reply_headers = {name.lower(): text for name, text in answer.headers.items()}
+                return Reply(answer.status, reply_headers.get("content-type", ""), answer.read(), reply_headers)
         except urllib.error.HTTPError as err:
-            told = {name.lower(): text for name, text in err.headers.items()}
-            return Reply(err.code, told.get("content-type", ""), err.read(), told)
+            reply_headers = {name.lower(): text for name, text in err.headers.items()}
+            return Reply(err.code, reply_headers.get("content-type", ""), err.read(), reply_headers)
         except (OSError, HTTPException) as err:
             return Reply(0, "", str(err).encode())
 
     return ask
 
 
-def _said(answer: Reply) -> str:
-    told = answer.json()
+def _detail_of(answer: Reply) -> str:
+    body = answer.json()
     text = (
-        told.get("detail") or told.get("title")
-        if isinstance(told, dict)
+        body.get("detail") or body.get("title")
+        if isinstance(body, dict)
         else answer.body.decode(errors="replace")[:200]
     )
     return f"{answer.status} {text}" if answer.status else f"no answer ({text})"

@@ -25,11 +25,11 @@ from d2c_mlops.errors import DataRefused, UsageError, child_error
 from d2c_mlops.models.core.model import EXAMPLE_FILE, Model, load
 from d2c_mlops.registry.versions import Version, files_of
 from d2c_mlops.serving.batch.score import explains
-from d2c_mlops.serving.bento_files import check
+from d2c_mlops.serving.bento_files import check_bento_files
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.package.bento import Bento
 from d2c_mlops.serving.predict import synthetic
-from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.predict.predictor import ServedModel
 from d2c_mlops.settings import Settings
 
 FILE = "load.json"  # beside the Bento
@@ -38,7 +38,7 @@ WARM = 1.0  # seconds
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadResult:
     """Results of a load test. Megabytes are 10^6 bytes."""
 
     bento: str
@@ -71,59 +71,62 @@ def loadtest(
     seconds: float = 10.0,
     connections: int = 8,
     path: str = "",  # /explain where the model explains, else /predict
-    said: Callable[[str], None] = lambda _: None,
-) -> Load:
+    log: Callable[[str], None] = lambda _: None,
+) -> LoadResult:
     """Serve a Bento, send requests on `connections` for `seconds`, then one request with the maximum number of records.
 
     Requests are probes with a synthetic key where the model accepts one, else with the example record that the registry
     stores. The results are written beside the Bento; `d2c deploy` reads them. The project's prediction log and API keys are not used:
     requests of the test are not logged. Raises D2CError when an answer is not 200.
     """
-    model, example = _example(bento, version, settings)
+    model, example = _model_and_example(bento, version, settings)
     path = path or ("/explain" if explains(model) else "/predict")
     largest = settings.service.max_records
     with TemporaryDirectory(prefix="load-", dir=settings.store) as name:
         folder = Path(name)
-        own = replace(
+        service_settings = replace(
             settings.service, mode="development", state=str(folder), keys=str(folder / "keys.json"), traces=""
         )
         start, port = time.monotonic(), free_port()
-        with serving(bento, replace(settings, service=own), port=port) as server, peak(server.process.pid) as top:
+        with (
+            serving(bento, replace(settings, service=service_settings), port=port) as server,
+            peak_memory(server.process.pid) as top,
+        ):
             ready = time.monotonic() - start
-            said(f"ready in {ready:.1f} s, sending requests to {path} on {connections} connections for {seconds:g} s")
-            ask = _asker(folder, port, path, example)
+            log(f"ready in {ready:.1f} s, sending requests to {path} on {connections} connections for {seconds:g} s")
+            ask = _load_requester(folder, port, path, example)
             ask(1, connections, WARM)
             before, began = _cpu(server.process.pid), time.monotonic()
-            got = ask(1, connections, seconds)
+            answers = ask(1, connections, seconds)
             spent, took = _cpu(server.process.pid) - before, time.monotonic() - began
-            said(f"sending {largest:,} records in one request")
+            log(f"sending {largest:,} records in one request")
             ask(largest, 1, WARM)
-    made = Load(
-        bento.tag, path, connections, seconds, int(got["requests"]), round(got["rate"], 1), round(got["p50"], 3),
-        round(got["p99"], 3), round(spent / got["requests"] * 1e3, 4), round(spent / took, 2), round(top["worker"] / 1e6, 1),
+    result = LoadResult(
+        bento.tag, path, connections, seconds, int(answers["requests"]), round(answers["rate"], 1), round(answers["p50"], 3),
+        round(answers["p99"], 3), round(spent / answers["requests"] * 1e3, 4), round(spent / took, 2), round(top["worker"] / 1e6, 1),
         round(top["service"] / 1e6, 1), largest, round(ready, 2), f"{platform.machine()}, {os.cpu_count()} processors",
         datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
-    write_atomic(bento.folder / FILE, json.dumps(made.to_dict(), indent=1).encode())
-    return made
+    write_atomic(bento.folder / FILE, json.dumps(result.to_dict(), indent=1).encode())
+    return result
 
 
-def measured(version: Version, settings: Settings) -> Load | None:
+def measured_load(version: Version, settings: Settings) -> LoadResult | None:
     """Return the newest load test of a version's Bentos; None when there is none."""
     folder = settings.store / "bentoml" / "bentos" / version.model
     files = sorted(folder.glob(f"v{version.version}-*/{FILE}"), key=lambda file: file.stat().st_mtime)
-    return Load(**json.loads(files[-1].read_text(encoding="utf-8"))) if files else None
+    return LoadResult(**json.loads(files[-1].read_text(encoding="utf-8"))) if files else None
 
 
 @contextmanager
-def peak(pid: int) -> Iterator[dict[str, float]]:
+def peak_memory(pid: int) -> Iterator[dict[str, float]]:
     """Measure the peak memory in bytes of a process and its children: of the largest one, and of all together."""
     top, stopped = {"worker": 0.0, "service": 0.0}, threading.Event()
 
     def watch() -> None:
         while not stopped.wait(SAMPLE):
-            for name, held in zip(top, _memory(pid), strict=True):
-                top[name] = max(top[name], held)
+            for name, size in zip(top, _memory(pid), strict=True):
+                top[name] = max(top[name], size)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -136,22 +139,22 @@ def peak(pid: int) -> Iterator[dict[str, float]]:
 
 def _memory(pid: int) -> tuple[float, float]:
     sizes, shares = [0.0], [0.0]
-    for each in _family(pid):
+    for process in _process_tree(pid):
         try:
-            held = each.memory_full_info()
+            memory = process.memory_full_info()
         except psutil.Error:
             continue
-        sizes.append(held.rss)
-        shares.append(getattr(held, "pss", held.rss))
+        sizes.append(memory.rss)
+        shares.append(getattr(memory, "pss", memory.rss))
     return max(sizes), sum(shares)
 
 
 def _cpu(pid: int) -> float:
-    times = [each.cpu_times() for each in _family(pid)]
-    return float(sum(one.user + one.system for one in times))
+    times = [process.cpu_times() for process in _process_tree(pid)]
+    return float(sum(cpu_times.user + cpu_times.system for cpu_times in times))
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _process_tree(pid: int) -> list[psutil.Process]:
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -159,7 +162,7 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _asker(
+def _load_requester(
     folder: Path, port: int, path: str, example: dict[str, Any]
 ) -> Callable[[int, int, float], dict[str, float]]:
     def ask(records: int, connections: int, seconds: float) -> dict[str, float]:
@@ -175,37 +178,37 @@ def _asker(
             str(connections),
             str(seconds),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 300)
-        if done.returncode:
-            raise child_error(done.stderr, "the service fails under load", where=path)
-        found: dict[str, float] = json.loads(done.stdout)
-        return found
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 300)
+        if finished.returncode:
+            raise child_error(finished.stderr, "the service fails under load", where=path)
+        figures: dict[str, float] = json.loads(finished.stdout)
+        return figures
 
     return ask
 
 
-def _example(bento: Bento, version: Version, settings: Settings) -> tuple[Model, dict[str, Any]]:
+def _model_and_example(bento: Bento, version: Version, settings: Settings) -> tuple[Model, dict[str, Any]]:
     """Return the model and a record that it accepts: a synthetic one where possible, else the registry's example."""
     if bento.sha256:
-        check(bento.folder / "src", bento.sha256)
+        check_bento_files(bento.folder / "src", bento.sha256)
     model = load(bento.folder / "src" / "model", settings.packages)
-    record = synthetic.record(model.contract)
-    if _answers(model, record):
+    record = synthetic.synthetic_record(model.contract)
+    if _accepts(model, record):
         return model, record
-    kept = files_of(version, settings) / EXAMPLE_FILE
-    if not kept.exists():
+    example_file = files_of(version, settings) / EXAMPLE_FILE
+    if not example_file.exists():
         raise UsageError(
             f"{version.model} refuses unknown keys, and the registry has no example record for it",
-            where=str(kept),
+            where=str(example_file),
             next=f"train it again: `d2c run train -p model={version.model}`",
         )
-    return model, json.loads(kept.read_text(encoding="utf-8"))
+    return model, json.loads(example_file.read_text(encoding="utf-8"))
 
 
-def _answers(model: Model, record: dict[str, Any]) -> bool:
+def _accepts(model: Model, record: dict[str, Any]) -> bool:
     body = json.dumps({"records": [record]}).encode()
     try:
-        Served(model, model.contract.name, 0, {}, record).predict(body, "0", explains(model))
+        ServedModel(model, model.contract.name, 0, {}, record).predict(body, "0", explains(model))
     except (DataRefused, ValidationError):
         return False
     return True

@@ -94,15 +94,17 @@ def serving(
         "--port",
         str(port),
     ]
-    own = service_environment(model, settings) | ({"D2C_SERVICE_WORKERS": str(workers)} if workers is not None else {})
+    environment_ = service_environment(model, settings) | (
+        {"D2C_SERVICE_WORKERS": str(workers)} if workers is not None else {}
+    )
     home = settings.store / "serving" / "homes" / str(port)  # BentoML empties its folder of metrics at a start
     private_folder(home)
-    own["BENTOML_HOME"] = str(home)
-    own |= {VARIABLE: bento.sha256} if bento.sha256 else {}
+    environment_["BENTOML_HOME"] = str(home)
+    environment_ |= {VARIABLE: bento.sha256} if bento.sha256 else {}
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
-            env=bare_environment(environment(settings)) | own,
+            env=bare_environment(environment(settings)) | environment_,
             cwd=settings.store,
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -17,10 +17,10 @@ def abort_row(line: dict[str, Any]) -> dict[str, Any]:
     return {**{name: line[name] for name in names}, "at": datetime.fromisoformat(line["at"])}
 
 
-def marks(folder: Path) -> list[dict[str, Any]]:
+def abort_markers(folder: Path) -> list[dict[str, Any]]:
     """Return the marker files of stages that services aborted."""
-    found = []
+    markers = []
     for file in sorted(folder.glob("aborted-*.json")):
         with suppress(OSError, ValueError):
-            found.append(json.loads(file.read_text(encoding="utf-8")))
-    return found
+            markers.append(json.loads(file.read_text(encoding="utf-8")))
+    return markers

@@ -18,8 +18,8 @@ from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.schema import BATCH, by_callers, feedback, predictions, rollouts
 from d2c_mlops.ledger.store import CHUNK, Ledger, insert_new
 from d2c_mlops.serving.http.api_keys import PROBE
-from d2c_mlops.serving.log.aborted import abort_row, marks
-from d2c_mlops.serving.log.files import intact, recover
+from d2c_mlops.serving.log.aborted import abort_markers, abort_row
+from d2c_mlops.serving.log.files import intact_lines, seal_abandoned_segments
 from d2c_mlops.serving.predict.prediction_ids import UNSIGNED
 from d2c_mlops.settings import Settings
 
@@ -30,7 +30,7 @@ REFUSED = (StatementError, ValueError, OverflowError)
 
 
 @dataclass
-class Collected:
+class CollectCounts:
     """Counts of a collection: rows in the logs and new rows."""
 
     files: int = 0
@@ -48,112 +48,114 @@ class Collected:
         return asdict(self)
 
 
-def folders(settings: Settings, folder: Path | None = None) -> list[Path]:
+def log_folders(settings: Settings, folder: Path | None = None) -> list[Path]:
     """Return the log folders: the given one, else those of all services of the store."""
     if folder is not None:
         if not folder.is_dir():
             raise UsageError("the folder does not exist", where=str(folder), next="name the `log` folder of a service")
         return [folder]
-    own = settings.service.state
+    state = settings.service.state
     return (
-        [p for p in [settings.root / own / "log"] if p.is_dir()]
-        if own
+        [p for p in [settings.root / state / "log"] if p.is_dir()]
+        if state
         else sorted(settings.store.glob("serving/*/log"))
     )
 
 
-def collect(ledger: Ledger, folder: Path) -> Collected:
+def collect(ledger: Ledger, folder: Path) -> CollectCounts:
     """Load a log folder. Existing rows are not changed, so that a repetition has no effect.
 
     A sealed file is removed after its rows are committed; an open file of a running service is read and kept.
     """
-    told = Collected()
+    counts = CollectCounts()
     with lock(folder, "this log", 60.0):
-        recover(folder)
+        seal_abandoned_segments(folder)
         for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
             with suppress(FileNotFoundError):  # sealed meanwhile: read under its new name next time
-                _load(ledger, file, told)
+                _load(ledger, file, counts)
                 if file.suffix == ".jsonl":
                     file.unlink()
-        _load_marks(ledger, folder.parent / "rollout", told)
-    return told
+        _load_marks(ledger, folder.parent / "rollout", counts)
+    return counts
 
 
-def _load_marks(ledger: Ledger, folder: Path, told: Collected) -> None:
+def _load_marks(ledger: Ledger, folder: Path, counts: CollectCounts) -> None:
     """Load the marker files of aborted rollouts, which are written even when the log is full."""
     rows = []
-    for said in (each for inner in folder.glob("*/") for each in marks(inner)):
+    for marker in (marker_ for inner in folder.glob("*/") for marker_ in abort_markers(inner)):
         with suppress(*UNREADABLE):
-            rows.append(abort_row(said))
+            rows.append(abort_row(marker))
     if rows:
         with ledger.write() as connection:
-            told.new_aborts += len(insert_new(connection, rollouts, rows))
+            counts.new_aborts += len(insert_new(connection, rollouts, rows))
 
 
-def _load(ledger: Ledger, file: Path, told: Collected) -> None:
+def _load(ledger: Ledger, file: Path, counts: CollectCounts) -> None:
     read: dict[bytes, tuple[str, Rows]] = {}
     faulty = []
-    told.files += 1
-    for line in intact(file.read_bytes()):
+    counts.files += 1
+    for line in intact_lines(file.read_bytes()):
         try:
             values = orjson.loads(line)
             read[line] = values["kind"], list(READERS[values["kind"]](values))
         except UNREADABLE:
             faulty.append(line)
     try:
-        _insert(ledger, read.values(), told)
+        _insert(ledger, read.values(), counts)
     except REFUSED:  # the database refused it: the other lines must not be blocked
-        for line, each in read.items():
+        for line, rows in read.items():
             try:
-                _insert(ledger, [each], told)
+                _insert(ledger, [rows], counts)
             except REFUSED:
                 faulty.append(line)
-    told.faulty += len(faulty)
+    counts.faulty += len(faulty)
     if faulty and file.suffix == ".jsonl":
         file.with_suffix(".faulty").write_bytes(b"\n".join(faulty) + b"\n")
 
 
-def _insert(ledger: Ledger, read: Iterable[tuple[str, Rows]], told: Collected) -> None:
+def _insert(ledger: Ledger, read: Iterable[tuple[str, Rows]], counts: CollectCounts) -> None:
     rows: dict[str, Rows] = {"predictions": [], "feedback": [], "rollout": []}
     for kind, some in read:
         rows[kind] += some
     with ledger.write() as connection:
-        rows["feedback"], again = _untold(connection, rows["feedback"])
+        rows["feedback"], again = _without_contradictions(connection, rows["feedback"])
         added = {kind: insert_new(connection, table, rows[kind]) for kind, table in TABLES.items()}
-    new = [len(each) for each in added.values()]
+    new = [len(keys) for keys in added.values()]
     probes = {row["id"] for row in rows["predictions"] if row["origin"] == PROBE}
-    told.probes += sum(key[0] in probes for key in added["predictions"]) if probes else 0
-    told.new_predictions += new[0]
-    told.new_feedback += new[1]
-    told.repeated += again
-    told.new_aborts += new[2]
-    told.predictions += len(rows["predictions"])
-    told.feedback += len(rows["feedback"]) + again
+    counts.probes += sum(key[0] in probes for key in added["predictions"]) if probes else 0
+    counts.new_predictions += new[0]
+    counts.new_feedback += new[1]
+    counts.repeated += again
+    counts.new_aborts += new[2]
+    counts.predictions += len(rows["predictions"])
+    counts.feedback += len(rows["feedback"]) + again
 
 
-def _untold(connection: Connection, rows: Rows) -> tuple[Rows, int]:
+def _without_contradictions(connection: Connection, rows: Rows) -> tuple[Rows, int]:
     """Return the feedback that is new or known, and how many items contradict the first one of their kind.
 
     Feedback ids derive from prediction and kind, so that the primary key prevents that feedback sent to two replicas is added
     twice; older services used random ids, so existing rows are looked up.
     """
     about = sorted({row["prediction_id"] for row in rows if row["prediction_id"] is not None})
-    known: dict[tuple[str, str], tuple[Any, ...]] = {}
+    first_values: dict[tuple[str, str], tuple[Any, ...]] = {}
     f = feedback.c
     for start in range(0, len(about), CHUNK):
         query = select(f.prediction_id, f.action, f.id, f.value, f.reason).where(
             f.prediction_id.in_(about[start : start + CHUNK])
         )
-        known |= {(row.prediction_id, row.action): tuple(row[2:]) for row in connection.execute(query)}
-    kept, again = [], 0
+        first_values |= {(row.prediction_id, row.action): tuple(row[2:]) for row in connection.execute(query)}
+    accepted, again = [], 0
     for row in rows:
-        said = (row["id"], row["value"], row["reason"])
-        first = known.setdefault((row["prediction_id"], row["action"]), said) if row["prediction_id"] else said
-        if said == first:
-            kept.append(row)
+        values = (row["id"], row["value"], row["reason"])
+        first = (
+            first_values.setdefault((row["prediction_id"], row["action"]), values) if row["prediction_id"] else values
+        )
+        if values == first:
+            accepted.append(row)
         else:
-            again += said[1:] != first[1:]
-    return kept, again
+            again += values[1:] != first[1:]
+    return accepted, again
 
 
 def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -175,9 +177,9 @@ def _predictions(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _feedback(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    kept = {name: line[name] for name in ("id", "model", "action", "value", "caller")}
+    fields = {name: line[name] for name in ("id", "model", "action", "value", "caller")}
     texts = {name: _text(line[name]) for name in ("prediction_id", "key", "reason")}
-    yield {**kept, **texts, "at": datetime.fromisoformat(line["at"]), "origin": line.get("origin")}
+    yield {**fields, **texts, "at": datetime.fromisoformat(line["at"]), "origin": line.get("origin")}
 
 
 def _text(value: Any) -> str | None:
@@ -192,23 +194,23 @@ READERS: dict[str, Callable[[dict[str, Any]], Iterable[dict[str, Any]]]] = {
 }
 
 
-def followed_up(ledger: Ledger, model: str) -> list[dict[str, Any]]:
+def feedback_with_predictions(ledger: Ledger, model: str) -> list[dict[str, Any]]:
     """Return the feedback on a model joined with its prediction: by id, else the last earlier prediction of the key.
 
     Excluded are feedback sent by probes, feedback on predictions of probes, and feedback on an id
     without a signature and without a prediction in the ledger, because anybody can invent one.
     """
-    found = []
+    joined = []
     with ledger.read() as connection:
-        told = select(feedback).where(feedback.c.model == model, by_callers(feedback)).order_by(feedback.c.at)
-        for said in connection.execute(told):
-            by_key = and_(predictions.c.key == said.key, predictions.c.at <= said.at, by_callers(predictions))
-            which = predictions.c.id == said.prediction_id if said.prediction_id else by_key
+        feedback_query = select(feedback).where(feedback.c.model == model, by_callers(feedback)).order_by(feedback.c.at)
+        for item in connection.execute(feedback_query):
+            by_key = and_(predictions.c.key == item.key, predictions.c.at <= item.at, by_callers(predictions))
+            which = predictions.c.id == item.prediction_id if item.prediction_id else by_key
             query = select(predictions).where(predictions.c.model == model, which).order_by(predictions.c.at.desc())
             about = connection.execute(query.limit(1)).one_or_none()
             if about is not None and about.origin == PROBE:
                 continue
-            if about is None and said.prediction_id and UNSIGNED.fullmatch(said.prediction_id):
+            if about is None and item.prediction_id and UNSIGNED.fullmatch(item.prediction_id):
                 continue
-            found.append({**said._mapping, "prediction": dict(about._mapping) if about is not None else None})
-    return found
+            joined.append({**item._mapping, "prediction": dict(about._mapping) if about is not None else None})
+    return joined

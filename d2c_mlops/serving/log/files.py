@@ -33,7 +33,7 @@ LOG = logging.getLogger("d2c.service")
 ROTATE = 60.0  # seconds after which a segment is sealed although it is not full
 
 
-def private(path: str, flags: int) -> int:
+def open_private(path: str, flags: int) -> int:
     """Open a file of the log readable by its owner only, because it contains callers' data."""
     return os.open(path, flags, file_mode(Path(path)))
 
@@ -45,7 +45,7 @@ class _Segment:
         while True:
             name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
             draft = folder / f"{name}.draft"
-            self.file = open(draft, "w+b", buffering=0, opener=private)  # noqa: SIM115
+            self.file = open(draft, "w+b", buffering=0, opener=open_private)  # noqa: SIM115
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not draft.exists():  # removed by another starting process before it was locked
@@ -96,14 +96,14 @@ class Logbook:
 
     def __init__(self, folder: Path, *, segment: int = SEGMENT, spare: int = SPARE, rotate: float = ROTATE) -> None:
         self.folder, self.segment, self.spare, self.rotate = folder, segment, spare, rotate
-        with _full_disk():
+        with _is_full_disk():
             private_folder(folder)
-            recover(folder)
+            seal_abandoned_segments(folder)
         self.lock = threading.Lock()
         self.work = threading.Event()
         self.closing = False
         self.ready: deque[_Segment] = deque()
-        with _full_disk():  # the background thread reserves space once there is some
+        with _is_full_disk():  # the background thread reserves space once there is some
             self.ready.extend(_Segment(folder, segment) for _ in range(spare))
         self.full: deque[_Segment] = deque()
         self.current: _Segment | None = None
@@ -177,7 +177,7 @@ def _sync(segment: _Segment) -> None:
 
 
 @contextmanager
-def _full_disk() -> Iterator[None]:
+def _is_full_disk() -> Iterator[None]:
     """Tolerate and log a full disk: the service answers without prediction log until there is space."""
     try:
         yield
@@ -187,32 +187,32 @@ def _full_disk() -> Iterator[None]:
         LOG.error("no space for the prediction log", extra={"facts": {"why": str(err)}})
 
 
-def recover(folder: Path) -> int:
+def seal_abandoned_segments(folder: Path) -> int:
     """Seal open segments of dead processes and return their number.
 
     A segment of complete lines is truncated in place, which needs no disk space.
     """
-    found = 0
+    sealed = 0
     for path in [*folder.glob("*.draft"), *folder.glob("*.open")]:
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its owner is alive and holds the lock
             if not path.exists():
                 continue
             data = file.read()
-            lines = intact(data)
+            lines = intact_lines(data)
             if lines and _shortened(path, data, lines):
-                found += 1
+                sealed += 1
                 continue
             if lines:
                 draft = path.with_suffix(".part")
-                with open(draft, "wb", opener=private) as out:
+                with open(draft, "wb", opener=open_private) as out:
                     out.write(b"\n".join(lines) + b"\n")
                     out.flush()
                     os.fsync(out.fileno())
                 draft.rename(path.with_suffix(".jsonl"))
             path.unlink(missing_ok=True)
-            found += 1
-    return found
+            sealed += 1
+    return sealed
 
 
 def _shortened(path: Path, data: bytes, lines: list[bytes]) -> bool:
@@ -230,7 +230,7 @@ def _shortened(path: Path, data: bytes, lines: list[bytes]) -> bool:
     return True
 
 
-def intact(data: bytes) -> list[bytes]:
+def intact_lines(data: bytes) -> list[bytes]:
     """Return the complete lines of a segment; a line cut by a kill was never acknowledged."""
     return [line for line in data.split(b"\n")[:-1] if line and b"\0" not in line and _is_json(line)]
 

@@ -19,14 +19,14 @@ from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.model import EXAMPLE_FILE
 from d2c_mlops.private_files import private_folder
-from d2c_mlops.registry.versions import Version, copied, folder_digest, model_class
+from d2c_mlops.registry.versions import Version, copy_verified_files, folder_digest, model_class
 from d2c_mlops.serving.bento_files import LIST as FILES
-from d2c_mlops.serving.bento_files import check, digest, listing, packed
-from d2c_mlops.serving.package.requirements import bare_environment, pins
+from d2c_mlops.serving.bento_files import check_bento_files, digest, file_digests, packed_digests
+from d2c_mlops.serving.package.requirements import bare_environment, pinned_requirements
 from d2c_mlops.serving.predict.older_contracts import FILE as OLDER_FILE
 from d2c_mlops.serving.predict.older_contracts import FOLDER as OLDER
-from d2c_mlops.serving.predict.older_contracts import Older
-from d2c_mlops.serving.predict.sunsets import promised
+from d2c_mlops.serving.predict.older_contracts import OlderContract
+from d2c_mlops.serving.predict.sunsets import supported_older_contracts
 from d2c_mlops.settings import Settings
 
 # What enters an image: modules and packages of this one, whole; the modules that lie in "serving" itself, too.
@@ -82,25 +82,25 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
         challenger = None
     with TemporaryDirectory(prefix="d2c-bento-") as name:
         context = Path(name)
-        copied(version, settings, context / "model")
+        copy_verified_files(version, settings, context / "model")
         model_class(version.model, settings)
         _copy_code(version, context)
         if challenger is not None:
             _copy_package(challenger, context)
-            copied(challenger, settings, context / "challenger")
-        _copy_older(promised(Ledger.of(settings), version, settings), settings, context)
+            copy_verified_files(challenger, settings, context / "challenger")
+        _copy_older(supported_older_contracts(Ledger.of(settings), version, settings), settings, context)
         code = folder_digest(context)
         tag = f"{version.model}:v{version.version}-{code[:12]}"
         folder = settings.store / "bentoml" / "bentos" / version.model / tag.partition(":")[2]
-        for name, each in (("version.json", version), ("challenger.json", challenger)):
-            if each is not None:
-                (context / name).write_text(json.dumps(_about(each), indent=1), encoding="utf-8")
-        files = packed(_listed(version, context))
+        for name, described in (("version.json", version), ("challenger.json", challenger)):
+            if described is not None:
+                (context / name).write_text(json.dumps(_about(described), indent=1), encoding="utf-8")
+        files = packed_digests(_listed(version, context))
         bento = Bento(tag, folder, made=False, sha256=digest(files))
         if (folder / "bento.yaml").exists():
-            check(folder / "src", bento.sha256)
+            check_bento_files(folder / "src", bento.sha256)
             return bento
-        (context / "requirements.txt").write_text("\n".join(pins(context)) + "\n", encoding="utf-8")
+        (context / "requirements.txt").write_text("\n".join(pinned_requirements(context)) + "\n", encoding="utf-8")
         (context / "bentofile.yaml").write_text(json.dumps(_bentofile(version), indent=1), encoding="utf-8")
         _without_examples(context)
         with lock(settings.store / "bentoml", "Bentos", BUILD_WAIT):
@@ -108,26 +108,26 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
                 return bento
             (context / FILES).write_bytes(files)
             _build(context, tag, settings)
-            check(folder / "src", bento.sha256)
+            check_bento_files(folder / "src", bento.sha256)
     return replace(bento, made=True)
 
 
 def _listed(version: Version, context: Path) -> dict[str, str]:
     """Return the digests of the files that BentoML copies from a folder, by their path in the Bento."""
-    taken = {each.partition("/")[0] for each in _bentofile(version)["include"]}
-    found = {}
-    for name, value in listing(context).items():
+    included = {path.partition("/")[0] for path in _bentofile(version)["include"]}
+    digests = {}
+    for name, value in file_digests(context).items():
         top, last = name.partition("/")[0], name.rpartition("/")[2]
         example = top in ("model", "challenger", OLDER) and last == EXAMPLE_FILE
-        if (top in taken or name.endswith(".py")) and not example:
-            found[name] = value
-    return found
+        if (top in included or name.endswith(".py")) and not example:
+            digests[name] = value
+    return digests
 
 
 def image_files(version: Version, image: str, settings: Settings) -> str:
     """Return the digest of the files of an image built on this machine; empty for other images."""
     folder = settings.store / "bentoml" / "bentos" / version.model
-    for file in sorted(folder.glob(f"v{version.version}-*/image.json"), key=lambda one: -one.stat().st_mtime):
+    for file in sorted(folder.glob(f"v{version.version}-*/image.json"), key=lambda file_: -file_.stat().st_mtime):
         listed = file.parent / "src" / FILES
         if json.loads(file.read_text(encoding="utf-8"))["tag"] == image and listed.exists():
             return digest(listed.read_bytes())
@@ -146,12 +146,12 @@ def copy_inside(source: Path, target: Path, *left_out: str) -> None:
 
     Targets outside (a home folder, keys, another project) must not enter the store or an image.
     """
-    named, root = shutil.ignore_patterns(*left_out), source.resolve()
+    by_pattern, root = shutil.ignore_patterns(*left_out), source.resolve()
 
     def ignored(folder: str, names: list[str]) -> set[str]:
         linked = {name for name in names if not Path(folder, name).resolve().is_relative_to(root)}
         gone = {name for name in names if not Path(folder, name).exists()}
-        return {*named(folder, names), *linked, *gone}
+        return {*by_pattern(folder, names), *linked, *gone}
 
     shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
 
@@ -175,15 +175,15 @@ def _copy_code(version: Version, context: Path) -> None:
     _copy_package(version, context)
 
 
-def _copy_older(found: list[tuple[Older, Version]], settings: Settings, context: Path) -> None:
+def _copy_older(older_versions: list[tuple[OlderContract, Version]], settings: Settings, context: Path) -> None:
     """Copy the last champion of each older major version of the contract before its sunset."""
-    for old, version in found:
+    for old, version in older_versions:
         if old.sunset is None or old.sunset > datetime.now(UTC):
             _copy_package(version, context)
-            copied(version, settings, context / OLDER / str(old.major))
-    if found:
-        told = [{**old.to_dict(), "about": _about(version)} for old, version in found]
-        (context / OLDER_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
+            copy_verified_files(version, settings, context / OLDER / str(old.major))
+    if older_versions:
+        entries = [{**old.to_dict(), "about": _about(version)} for old, version in older_versions]
+        (context / OLDER_FILE).write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 
 def _about(version: Version) -> dict[str, Any]:
@@ -232,10 +232,10 @@ def _bentofile(version: Version) -> dict[str, Any]:
 
 def _build(context: Path, tag: str, settings: Settings) -> None:
     command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", tag.partition(":")[2]]
-    own = bare_environment(environment(settings))
-    done = subprocess.run(command, cwd=context, env=own, capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        text = (done.stderr or done.stdout).strip()
+    environment_ = bare_environment(environment(settings))
+    process = subprocess.run(command, cwd=context, env=environment_, capture_output=True, text=True, timeout=600)
+    if process.returncode:
+        text = (process.stderr or process.stdout).strip()
         if "No space left" in text:
             raise Temporary(
                 "the disk is full", where=str(settings.store), next="free some disk space, then package again"

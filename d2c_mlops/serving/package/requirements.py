@@ -20,7 +20,7 @@ FORBIDDEN = ("nbdev", "papermill", "mlflow", "jupyterlab", "execnb", "fastcore")
 PROBE = """
 import json, sys
 from pathlib import Path
-from d2c_mlops.serving.predict.older_contracts import loaded as load
+from d2c_mlops.serving.predict.older_contracts import load_model as load
 from d2c_mlops.models.core.contract import to_frame
 import httptools, uvloop  # uvicorn takes them where they are
 import d2c_mlops.serving.app.service
@@ -39,16 +39,16 @@ here = str(Path.cwd())
 beside = sorted(n for n, m in sys.modules.items() if n.startswith("d2c_mlops.") and not str(m.__file__).startswith(here))
 if beside:  # found where this package is installed, which is not where the service runs
     raise ImportError(f"{', '.join(beside)} are not packaged with it")
-from d2c_mlops.serving.predict.older_contracts import FOLDER, breach
-broken = {folder.name: why for folder in sorted(Path(FOLDER).glob("*")) if (why := breach(folder))}
+from d2c_mlops.serving.predict.older_contracts import FOLDER, contract_breach
+broken = {folder.name: why for folder in sorted(Path(FOLDER).glob("*")) if (why := contract_breach(folder))}
 print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), broken]))
 """
 
 
-def pins(context: Path) -> list[str]:
+def pinned_requirements(context: Path) -> list[str]:
     """Return `name==version` of every distribution that the service in `context` imports, and of what those require."""
-    own, command = bare_environment(os.environ), [sys.executable, "-c", PROBE]
-    probe = subprocess.run(command, cwd=context, env=own, capture_output=True, text=True, timeout=300)
+    environment, command = bare_environment(os.environ), [sys.executable, "-c", PROBE]
+    probe = subprocess.run(command, cwd=context, env=environment, capture_output=True, text=True, timeout=300)
     if probe.returncode:
         raise child_error(probe.stderr, "the service does not start", where=str(context))
     modules, broken = json.loads(probe.stdout.splitlines()[-1])
@@ -56,19 +56,19 @@ def pins(context: Path) -> list[str]:
         raise UsageError(
             "the current code breaks an older version of the contract that is still supported",
             failures=[Failure(why, f"contract {major}") for major, why in broken.items()],
-            next="keep its class beside the new one, or end its support: sunset.MAJOR = DAY in the model's section of settings.ini",
+            next="keep its class in the package, or end its support: sunset.MAJOR = DAY in the model's section of settings.ini",
         )
     owners = packages_distributions()
     roots = {_key(owner) for module in modules for owner in owners.get(module, ()) if _key(owner) != "d2c-mlops"}
-    found = closure(roots)
-    wrong = [name for name in FORBIDDEN if name in found]
+    distributions = transitive_versions(roots)
+    wrong = [name for name in FORBIDDEN if name in distributions]
     if wrong:
         raise UsageError(
             f"the model imports {', '.join(wrong)} into the service",
             where=str(context),
             next="import training libraries inside fit, not at the top of the module",
         )
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
+    return [f"{name}=={version}" for name, version in sorted(distributions.items())]
 
 
 def bare_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -76,29 +76,29 @@ def bare_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
     Production mode, for example, requires API keys, which a build does not have.
     """
-    kept = {name: text for name, text in environ.items() if not name.startswith(FOR_A_SERVICE)}
-    return {**kept, "D2C_SERVICE_MODE": "development"}
+    environment = {name: text for name, text in environ.items() if not name.startswith(FOR_A_SERVICE)}
+    return {**environment, "D2C_SERVICE_MODE": "development"}
 
 
-def closure(roots: Iterable[str]) -> dict[str, str]:
+def transitive_versions(roots: Iterable[str]) -> dict[str, str]:
     """Return the installed versions of some distributions and of all their requirements, without extras."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     todo = list(roots)
     while todo:
         name = _key(todo.pop())
-        if name in found:
+        if name in versions:
             continue
         try:
             installed = distribution(name)
         except PackageNotFoundError:
             continue  # wanted on another platform or Python only
-        found[name] = installed.version
+        versions[name] = installed.version
         for line in installed.requires or ():
-            wanted = Requirement(line)
-            extras = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+            requirement = Requirement(line)
+            extras = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
             if extras:
-                todo.append(wanted.name)
-    return found
+                todo.append(requirement.name)
+    return versions
 
 
 def _key(name: str) -> str:

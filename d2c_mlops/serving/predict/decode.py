@@ -34,8 +34,8 @@ class DecodedRecords(Sequence[dict[str, Any]]):
 
     def column(self, name: str) -> tuple[Any, ...]:
         """Return the values of a field, None where a record has none."""
-        found = self._columns.get(name)
-        return (None,) * len(self) if found is None else found
+        values = self._columns.get(name)
+        return (None,) * len(self) if values is None else values
 
     def __len__(self) -> int:
         return len(self._read)
@@ -84,7 +84,7 @@ class Reader:
             return None
 
     def sent(self, body: bytes) -> bytes | None:
-        """Return the text of the records of a body, on one line; None where it may be incomplete.
+        """Return the text of the records of a body on one line; None if it may be incomplete.
 
         It is the text between the brackets; a body with flat records has one pair, unless a string contains another.
         """

@@ -13,19 +13,19 @@ from d2c_mlops.models.core.contract import Moment, Personal
 from d2c_mlops.serving.http.api_keys import PROBE
 from d2c_mlops.serving.http.idempotency import identity
 from d2c_mlops.serving.http.messages import HttpRefused, problem
-from d2c_mlops.serving.predict.prediction_ids import Given
+from d2c_mlops.serving.predict.prediction_ids import PredictionId
 from d2c_mlops.serving.predict.privacy import pseudonym
 
 if TYPE_CHECKING:
     from d2c_mlops.serving.http.messages import Request
-    from d2c_mlops.serving.predict.predictor import Served
+    from d2c_mlops.serving.predict.predictor import ServedModel
 
 LARGEST = 65_536  # bytes of a body: all that a reason and a value may have, each character escaped, and as much again
 Text = Annotated[str, Field(max_length=2000)]
 Value = float | bool | Text
 
 
-class _About(BaseModel):
+class _Subject(BaseModel):
     """The prediction of a feedback, by id or by key."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -36,24 +36,24 @@ class _About(BaseModel):
     at: Annotated[Moment, Field(description="When it happened; now when absent")] | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> _About:
+    def _one(self) -> _Subject:
         if self.prediction_id is None and self.key is None:
             raise ValueError("give prediction_id or key")
         return self
 
 
-class _Followed(_About):
+class _Followed(_Subject):
     action: Literal["followed", "ignored"]
     reason: Annotated[Text, Field(description="Why")] | None = None
 
 
-class _Overridden(_About):
+class _Overridden(_Subject):
     action: Literal["overridden"]
     reason: Annotated[str, Field(min_length=1, max_length=2000, description="Why")]
     value: Annotated[Value, Field(description="The action taken instead")] | None = None
 
 
-class _Outcome(_About):
+class _Outcome(_Subject):
     action: Literal["outcome"]
     value: Annotated[Value, Field(description="The actual outcome")]
 
@@ -71,7 +71,7 @@ class FeedbackMessage:
     action: str
     prediction_id: str | None
     key: str | None
-    given: Given | None  # decoded prediction id; None without one
+    given: PredictionId | None  # decoded prediction id; None without one
     content: int  # the same for the same content
 
     @property
@@ -85,49 +85,51 @@ def id_of(model: str, prediction_id: str, action: str) -> str:
     return identity("feedback", model, prediction_id, action)
 
 
-def read(body: bytes, id: str, served: Served, request: Request, now: datetime) -> FeedbackMessage:
+def parse_feedback(body: bytes, id: str, served: ServedModel, request: Request, now: datetime) -> FeedbackMessage:
     """Parse a body; `id` is used for feedback by key. Raises ValidationError, and HttpRefused for an unknown prediction."""
-    said: Any = Feedback.model_validate_json(body, strict=True).root
-    key, personal = said.key, _personal(served)
-    given = None
-    if said.prediction_id is not None:
-        given = served.signer.given(said.prediction_id)
-        if given is None:
+    feedback: Any = Feedback.model_validate_json(body, strict=True).root
+    key, personal = feedback.key, _key_protection(served)
+    decoded_id = None
+    if feedback.prediction_id is not None:
+        decoded_id = served.signer.decode(feedback.prediction_id)
+        if decoded_id is None:
             why = f"no service of {served.name} has made a prediction with this id: send the id from the answer"
             raise HttpRefused(problem(422, "Prediction not found", why))
-        id = id_of(served.name, said.prediction_id, said.action)
+        id = id_of(served.name, feedback.prediction_id, feedback.action)
     if key is not None and personal:
         key = pseudonym(key, served.secret) if served.secret and personal != "drop" else None
-        if key is None and said.prediction_id is None:
+        if key is None and feedback.prediction_id is None:
             why = "the keys of this model are personal data and are not logged: send prediction_id"
             raise HttpRefused(problem(422, "Feedback by key is not supported", why))
-    reason, value = getattr(said, "reason", None), getattr(said, "value", None)
-    version = served.version_about(given, said.key)
-    values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": said.at or now,
-              "prediction_id": said.prediction_id, "key": key, "action": said.action,
+    reason, value = getattr(feedback, "reason", None), getattr(feedback, "value", None)
+    version = served.version_about(decoded_id, feedback.key)
+    values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": feedback.at or now,
+              "prediction_id": feedback.prediction_id, "key": key, "action": feedback.action,
               "reason": reason, "value": value, "caller": request.caller, "request_id": request.id}  # fmt: skip
     if request.probe:
         values["origin"] = PROBE
-    content = hash((said.at, reason, repr(value)))
-    return FeedbackMessage(id, orjson.dumps(values), said.action, said.prediction_id, said.key, given, content)
+    content = hash((feedback.at, reason, repr(value)))
+    return FeedbackMessage(
+        id, orjson.dumps(values), feedback.action, feedback.prediction_id, feedback.key, decoded_id, content
+    )
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a body (OpenAPI 3.0 dialect)."""
     text: dict[str, Any] = {"type": "string", "maxLength": 2000}
-    number, other = {"type": "number"}, [{"type": "boolean"}, text]
+    number, other_types = {"type": "number"}, [{"type": "boolean"}, text]
     absent: dict[str, Any] = {"type": "string", "nullable": True}  # null means absent
     about = {
         "prediction_id": {**absent, "maxLength": 80, "description": "The prediction's id, from the answer"},
         "key": {**absent, "maxLength": 200, "description": "The key of the prediction, as text"},
         "at": {**absent, "format": "date-time", "description": "When it happened; now when absent"},
     }
-    one = [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("prediction_id", "key")]
+    id_or_key = [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("prediction_id", "key")]
 
-    def variant(actions: list[str], more: dict[str, Any], *required: str) -> dict[str, Any]:
+    def variant(actions: list[str], extra_properties: dict[str, Any], *required: str) -> dict[str, Any]:
         action = {"type": "string", "enum": actions}
-        properties = {"action": action, **about, **more}
-        return {"type": "object", "properties": properties, "required": ["action", *required], "anyOf": one,
+        properties = {"action": action, **about, **extra_properties}
+        return {"type": "object", "properties": properties, "required": ["action", *required], "anyOf": id_or_key,
                 "additionalProperties": False}  # fmt: skip
 
     why = {**text, "description": "Why"}
@@ -139,19 +141,21 @@ def schema() -> dict[str, Any]:
                 {
                     "reason": {**why, "minLength": 1},
                     "value": {
-                        "oneOf": [{**number, "nullable": True}, *other],
+                        "oneOf": [{**number, "nullable": True}, *other_types],
                         "description": "The action taken instead",
                     },
                 },
                 "reason",
             ),
-            variant(["outcome"], {"value": {"oneOf": [number, *other], "description": "The actual outcome"}}, "value"),
+            variant(
+                ["outcome"], {"value": {"oneOf": [number, *other_types], "description": "The actual outcome"}}, "value"
+            ),
         ]
     }
 
 
-def _personal(served: Served) -> Personal:
+def _key_protection(served: ServedModel) -> Personal:
     """Return how the key is kept out of the log (hash or drop), by inputs or outputs of the contract."""
     fields = (*served.model.contract.input_fields, *served.model.contract.output_fields)
-    said = {field.personal for field in fields if field.name == served.key}
-    return "drop" if "drop" in said else any(said)
+    personal = {field.personal for field in fields if field.name == served.key}
+    return "drop" if "drop" in personal else any(personal)

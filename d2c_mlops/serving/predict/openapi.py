@@ -11,7 +11,7 @@ from d2c_mlops.models.core.contract import Field, Kind
 from d2c_mlops.serving.predict import feedback
 
 if TYPE_CHECKING:
-    from d2c_mlops.serving.predict.predictor import Served
+    from d2c_mlops.serving.predict.predictor import ServedModel
 
 NDJSON = "application/x-ndjson"
 TYPES: dict[Kind, dict[str, str]] = {
@@ -40,7 +40,7 @@ ROLLOUT: dict[str, dict[str, Any]] = {
 }
 
 
-def property_of(field: Field) -> dict[str, Any]:
+def field_schema(field: Field) -> dict[str, Any]:
     """Return the JSON Schema (OpenAPI 3.0 dialect) of one field."""
     limits: dict[str, Any] = {
         "minimum": field.limits[0],
@@ -52,26 +52,31 @@ def property_of(field: Field) -> dict[str, Any]:
         "x-unit": field.unit,
     }
     unit = f" [{field.unit}]" if field.unit else ""
-    kept = {key: value for key, value in limits.items() if value is not None}
-    if field.nullable and "enum" in kept:
-        kept["enum"] = [*kept["enum"], None]
-    return {**TYPES[field.kind], "description": field.description + unit, **kept, "example": field.sample()}
+    limits_set = {key: value for key, value in limits.items() if value is not None}
+    if field.nullable and "enum" in limits_set:
+        limits_set["enum"] = [*limits_set["enum"], None]
+    return {**TYPES[field.kind], "description": field.description + unit, **limits_set, "example": field.sample()}
 
 
-def record(fields: tuple[Field, ...], *, answer: bool = False, reasons: bool = False) -> dict[str, Any]:
+def record_schema(fields: tuple[Field, ...], *, answer: bool = False, reasons: bool = False) -> dict[str, Any]:
     """Return the JSON Schema of a record of these fields."""
-    own = {"prediction_id": {"type": "string", "description": "Identifies this prediction in logs and feedback"}}
-    properties = {**(own if answer else {}), **{field.name: property_of(field) for field in fields}}
+    id_property = {
+        "prediction_id": {"type": "string", "description": "Identifies this prediction in logs and feedback"}
+    }
+    properties = {**(id_property if answer else {}), **{field.name: field_schema(field) for field in fields}}
     if reasons:
-        said = "Reasons, most important first, in the words of the person who acts on them"
-        properties["reasons"] = {"type": "array", "items": {"type": "string"}, "description": said}
+        description = "Reasons, most important first, in the words of the person who acts on them"
+        properties["reasons"] = {"type": "array", "items": {"type": "string"}, "description": description}
     required = list(properties) if answer else [field.name for field in fields if not field.nullable]
     if answer:  # beside what is always there
-        properties = {**properties, **{name: one for name, one in ROLLOUT.items() if name not in properties}}
+        properties = {
+            **properties,
+            **{name: property_ for name, property_ in ROLLOUT.items() if name not in properties},
+        }
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def document(served: Served) -> dict[str, Any]:
+def document(served: ServedModel) -> dict[str, Any]:
     """Return the OpenAPI 3.0 document of a served model."""
     contract, name, most = served.model.contract, served.name, served.max_records
     example = {"records": [served.example]}
@@ -102,10 +107,10 @@ def document(served: Served) -> dict[str, Any]:
         "components": {
             "securitySchemes": SECURITY,
             "schemas": {
-                "Record": record(contract.input_fields),
-                "Prediction": record(contract.output_fields, answer=True),
+                "Record": record_schema(contract.input_fields),
+                "Prediction": record_schema(contract.output_fields, answer=True),
                 **(
-                    {"ExplainedPrediction": record(contract.output_fields, answer=True, reasons=True)}
+                    {"ExplainedPrediction": record_schema(contract.output_fields, answer=True, reasons=True)}
                     if served.explains
                     else {}
                 ),
@@ -113,17 +118,20 @@ def document(served: Served) -> dict[str, Any]:
                 "Response": _response("Prediction"),
                 **({"Explained": _response("ExplainedPrediction")} if served.explains else {}),
                 "Feedback": feedback.schema(),
-                "FeedbackTaken": closed({"feedback_id": {"type": "string"}}),
-                "Problem": problem(),
+                "FeedbackTaken": closed_object({"feedback_id": {"type": "string"}}),
+                "Problem": problem_schema(),
             },
         },
     }
 
 
-def json_schema(served: Served) -> dict[str, Any]:
+def json_schema(served: ServedModel) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a record and of a prediction, with the routes that BentoML's clients look for."""
     contract = served.model.contract
-    sides = {"Record": record(contract.input_fields), "Prediction": record(contract.output_fields, answer=True)}
+    sides = {
+        "Record": record_schema(contract.input_fields),
+        "Prediction": record_schema(contract.output_fields, answer=True),
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"{served.name} {contract.version}",
@@ -134,7 +142,7 @@ def json_schema(served: Served) -> dict[str, Any]:
     }
 
 
-def _routes(served: Served) -> list[dict[str, Any]]:
+def _routes(served: ServedModel) -> list[dict[str, Any]]:
     """Return the routes in the format of BentoML's /schema.json.
 
     Its clients drop fields that an inline schema does not list; behind a reference a record is sent unchanged, and the service
@@ -144,15 +152,17 @@ def _routes(served: Served) -> list[dict[str, Any]]:
     asks = {"predict": "Predict records"} | ({"explain": "Predict records, with reasons"} if served.explains else {})
     takes = {"title": "Input", "type": "object", "properties": {"records": listed}, "required": ["records"]}
     gives = {"type": "object", "description": "model, version, contract and predictions: one per record, in order"}
-    told: dict[str, dict[str, Any]] = {}
+    feedback_properties: dict[str, dict[str, Any]] = {}
     for variant in feedback.schema()["oneOf"]:
-        told |= {name: {"description": one.get("description", "")} for name, one in variant["properties"].items()}
+        feedback_properties |= {
+            name: {"description": property_.get("description", "")} for name, property_ in variant["properties"].items()
+        }
     route = {"batchable": False, "is_task": False}
     return [
         *({"name": name, "route": f"/{name}", "doc": doc, "input": takes, "output": gives, **route} for name, doc in asks.items()),
         {
             "name": "feedback", "route": "/feedback", "doc": "Send feedback on a prediction",
-            "input": {"title": "Input", "type": "object", "properties": told, "required": ["action"]},
+            "input": {"title": "Input", "type": "object", "properties": feedback_properties, "required": ["action"]},
             "output": {"type": "object"}, **route,
         },
     ]  # fmt: skip
@@ -169,7 +179,7 @@ def _modern(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "properties": properties}
 
 
-def page(served: Served, base: str) -> str:
+def contract_page(served: ServedModel, base: str) -> str:
     """Return an HTML page with inputs, outputs and an example call."""
     contract, name, version = served.model.contract, served.name, served.version
     body = json.dumps({"records": [served.example]}, ensure_ascii=False)
@@ -237,9 +247,9 @@ def _feedback() -> dict[str, Any]:
 
 
 def _idempotency() -> dict[str, Any]:
-    said = "A request repeated with the same key and body gets the same answer for a day and is processed once"
+    description = "A request repeated with the same key and body gets the same answer for a day and is processed once"
     schema = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}
-    return {"name": "Idempotency-Key", "in": "header", "required": False, "description": said, "schema": schema}
+    return {"name": "Idempotency-Key", "in": "header", "required": False, "description": description, "schema": schema}
 
 
 ERRORS = {
@@ -262,19 +272,19 @@ def errors(*codes: str, texts: Mapping[str, str] = ERRORS) -> dict[str, Any]:
     return {code: {"description": texts[code], "content": content} for code in codes}
 
 
-def closed(properties: dict[str, Any]) -> dict[str, Any]:
+def closed_object(properties: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of an object with these members only."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _request(most: int) -> dict[str, Any]:
     listed = {"type": "array", "minItems": 1, "maxItems": most, "items": {"$ref": "#/components/schemas/Record"}}
-    return closed({"records": listed})
+    return closed_object({"records": listed})
 
 
 def _response(of: str) -> dict[str, Any]:
     answers = {"type": "array", "items": {"$ref": f"#/components/schemas/{of}"}}
-    return closed(
+    return closed_object(
         {
             "model": {"type": "string", "description": "Name of the model"},
             "version": {"type": "integer", "description": "Version of the model that answered"},
@@ -290,8 +300,8 @@ def _get(name: str, summary: str, media: str = "application/json") -> dict[str, 
             "responses": {"200": {"description": summary, "content": {media: {"schema": schema}}}}}  # fmt: skip
 
 
-def problem() -> dict[str, Any]:
-    """Return the schema of a problem (RFC 9457), with the list of errors where there are several."""
+def problem_schema() -> dict[str, Any]:
+    """Return the schema of a problem (RFC 9457), with the list of errors if there are several."""
     fault = {
         "type": "object",
         "properties": {

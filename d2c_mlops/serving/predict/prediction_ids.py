@@ -19,7 +19,7 @@ UNTOLD = re.compile(r"[0-9A-Za-z._]{1,64}-[0-9]{1,10}")  # where no secret tells
 
 
 @dataclass(frozen=True)
-class Given:
+class PredictionId:
     """Fields of a decoded prediction id."""
 
     challenger: int | None  # version of the challenger that answered; None for the champion
@@ -44,19 +44,19 @@ class Signer:
         signature.update(f"{random}{places}{suffix}".encode())
         return f"{random}{signature.hexdigest()}{places}{suffix}"
 
-    def given(self, prediction_id: str) -> Given | None:
+    def decode(self, prediction_id: str) -> PredictionId | None:
         """Decode and verify an id; None for an id that no service of this model created."""
         former = UNSIGNED.fullmatch(prediction_id)
         if former is not None:
-            return Given(int(former[1]) if former[1] else None, verified=False)
+            return PredictionId(int(former[1]) if former[1] else None, verified=False)
         if self._start is None:
-            return Given(None, verified=False) if UNTOLD.fullmatch(prediction_id) else None
-        found = FORM.fullmatch(prediction_id)
-        if found is None:
+            return PredictionId(None, verified=False) if UNTOLD.fullmatch(prediction_id) else None
+        match = FORM.fullmatch(prediction_id)
+        if match is None:
             return None
-        random, _, first, end, version, place = found.groups()
+        random, _, first, end, version, place = match.groups()
         challenger = int(version) if version else None
         start, stop = (int(first), int(end)) if end else (0, 1)
         token = self.token(random, start, stop, challenger)
         right = compare_digest(token, prediction_id.rpartition("-")[0])
-        return Given(challenger, verified=True) if right and start <= int(place) < stop else None
+        return PredictionId(challenger, verified=True) if right and start <= int(place) < stop else None

@@ -20,8 +20,8 @@ from d2c_mlops.serving.http.latency import LatencyEstimate
 from d2c_mlops.serving.http.messages import HttpRefused, problem
 from d2c_mlops.serving.predict import openapi
 from d2c_mlops.serving.predict.decode import Reader
-from d2c_mlops.serving.predict.prediction_ids import Given, Signer
-from d2c_mlops.serving.predict.privacy import pseudonym, veiled
+from d2c_mlops.serving.predict.prediction_ids import PredictionId, Signer
+from d2c_mlops.serving.predict.privacy import masked_reasons, pseudonym
 from d2c_mlops.serving.predict.validation import LISTED, Validation
 
 MAX_RECORDS = 10_000
@@ -31,12 +31,12 @@ EXACT = ("string", "integer")  # kinds of keys that an answer repeats to the let
 Mask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
 
 
-class Unfit(D2CError):
+class InvalidPredictions(D2CError):
     """Predictions of a model that do not match the records or the contract: an error of the model."""
 
 
 @dataclass
-class Answered:
+class PredictionBatch:
     """Records with their predictions and reasons."""
 
     batch: str  # random digits that the predictions' ids begin with
@@ -53,7 +53,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A loaded model and what identifies it to a caller."""
 
     shadow: ClassVar[Callable[..., None] | None] = None  # what to do once an answer is sent
@@ -66,6 +66,8 @@ class Served:
     max_records: int = MAX_RECORDS
     secret: bytes = b""  # personal fields are hashed under it in the log; dropped when empty
     openapi_document: bytes = b""  # where it is not the one of the newest contract
+    other_fields: tuple[ContractField, ...] = ()  # of a version beside it: those that are personal are masked, too
+    measured_latency: LatencyEstimate | None = None  # shared with another predictor of the version
 
     @cached_property
     def validation(self) -> Validation:
@@ -81,14 +83,14 @@ class Served:
     @cached_property
     def latency(self) -> LatencyEstimate:
         """Measured latency of this version."""
-        return LatencyEstimate(self.model.quick)
+        return LatencyEstimate(self.model.quick) if self.measured_latency is None else self.measured_latency
 
     @cached_property
     def estimates(self) -> tuple[LatencyEstimate, ...]:
         """Latency of each version that may run before the answer is sent."""
         return (self.latency,)
 
-    def estimates_of(self, made: Answered) -> tuple[LatencyEstimate, ...]:
+    def estimates_of(self, result: PredictionBatch) -> tuple[LatencyEstimate, ...]:
         """Latency of the versions that ran for an answer."""
         return self.estimates
 
@@ -116,17 +118,23 @@ class Served:
     @cached_property
     def mask(self) -> Mask | None:
         """Function that hashes or drops personal values of records; None when the contract has no personal field."""
-        contract = self.model.contract
-        return masking((*contract.input_fields, *contract.output_fields), self.secret)
+        return mask_function(self._logged_fields, self.secret)
 
-    def veil(
+    @property
+    def _logged_fields(self) -> tuple[ContractField, ...]:
+        contract = self.model.contract
+        return *contract.input_fields, *contract.output_fields, *self.other_fields
+
+    def mask_reasons(
         self, inputs: Sequence[dict[str, Any]], outputs: list[dict[str, Any]], reasons: list[list[str]]
     ) -> list[list[str]]:
         """Return reasons without the personal values of their records."""
-        contract = self.model.contract
-        personal = {each.name for each in (*contract.input_fields, *contract.output_fields) if each.personal}
+        personal = {field.name for field in self._logged_fields if field.personal}
         rows = zip(inputs, outputs, reasons, strict=True)
-        return [veiled(why, (given, said), personal) for given, said, why in rows]
+        return [
+            masked_reasons(why, (inputs_of_row, outputs_of_row), personal)
+            for inputs_of_row, outputs_of_row, why in rows
+        ]
 
     def parse(self, body: bytes) -> tuple[Sequence[dict[str, Any]], bytes | None]:
         """Return the records of a request's body, and their text where it is equivalent. Raises ValidationError."""
@@ -141,26 +149,26 @@ class Served:
         return self.validation.record(line) if record is None else record
 
     def answer(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
-        """Return outputs, and reasons when wanted, for checked records. Raises DataRefused, and Unfit for invalid predictions."""
+        """Return outputs, and reasons when wanted, for checked records. Raises DataRefused, and InvalidPredictions for invalid predictions."""
         model, contract = self.model, self.model.contract
         outputs: list[dict[str, Any]] | None
-        said: list[list[str]] | None = None
+        row_reasons: list[list[str]] | None = None
         if reasons and (both := model.answer_records(records)) is not None:
-            outputs, said = both
+            outputs, row_reasons = both
         elif reasons or (outputs := model.predict_records(records)) is None:
             frame = to_frame(contract.input_fields, records)
-            made, said = model.predict_with_reasons(frame) if reasons else (model.predict(frame), None)
-            outputs = to_records(contract.output_fields, made)
-        if len(outputs) != len(records) or (reasons and (said is None or len(said) != len(records))):
-            raise Unfit(
-                f"{self.name} returned {len(outputs)} predictions for {len(records)} records, {len(said or ())} with reasons"
+            predicted, row_reasons = model.predict_with_reasons(frame) if reasons else (model.predict(frame), None)
+            outputs = to_records(contract.output_fields, predicted)
+        if len(outputs) != len(records) or (reasons and (row_reasons is None or len(row_reasons) != len(records))):
+            raise InvalidPredictions(
+                f"{self.name} returned {len(outputs)} predictions for {len(records)} records, {len(row_reasons or ())} with reasons"
             )
         self._fits(records, outputs)
-        return outputs, said
+        return outputs, row_reasons
 
     @cached_property
     def _fits(self) -> Callable[[Sequence[dict[str, Any]], list[dict[str, Any]]], None]:
-        """Function that raises Unfit for predictions in the wrong order or with missing values."""
+        """Function that raises InvalidPredictions for predictions in the wrong order or with missing values."""
         contract = self.model.contract
         nullable = {field.name: field.nullable for field in contract.output_fields}
         numbers = {field.name for field in contract.output_fields if field.kind == "number"}
@@ -170,29 +178,31 @@ class Served:
             for name, may_lack in nullable.items():
                 values: list[Any] = [row.get(name) for row in outputs]
                 if name == same and values != list(values_of(records, name)):
-                    raise Unfit(f"{self.name} returned another {name} for a record")
+                    raise InvalidPredictions(f"{self.name} returned another {name} for a record")
                 if None in values:
                     if not may_lack:
-                        raise Unfit(f"{self.name} returned a prediction without {name}")
+                        raise InvalidPredictions(f"{self.name} returned a prediction without {name}")
                     values = [value for value in values if value is not None]
                 if name in numbers and not all(map(isfinite, values)) and (not may_lack or any(map(isinf, values))):
-                    raise Unfit(f"{self.name} returned a prediction whose {name} is not a number")
+                    raise InvalidPredictions(f"{self.name} returned a prediction whose {name} is not a number")
 
         return fits
 
-    def predict(self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None) -> Answered:
+    def predict(
+        self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None
+    ) -> PredictionBatch:
         """Return the answer to a request's body, with log lines where `about` has metadata to log."""
         records, sent = self.parse(body)
-        made = self.answered(batch, records, reasons)
-        made.body = orjson.dumps({**self.head, "predictions": self.predictions(made)})
+        result = self.predict_batch(batch, records, reasons)
+        result.body = orjson.dumps({**self.head, "predictions": self.predictions(result)})
         if about is not None:
-            made.sent = sent
-            made.lines = self.lines(made, about)
-        return made
+            result.sent = sent
+            result.lines = self.lines(result, about)
+        return result
 
-    def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
+    def predict_batch(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> PredictionBatch:
         """Return validated records with their predictions. Raises DataRefused."""
-        return Answered(batch, records, *self.answer(records, reasons))
+        return PredictionBatch(batch, records, *self.answer(records, reasons))
 
     @cached_property
     def head(self) -> dict[str, Any]:
@@ -204,97 +214,103 @@ class Served:
         """Signer of prediction ids, which also verifies the ids in feedback."""
         return Signer(self.secret, self.name)
 
-    def sign(self, made: Answered, places: Sequence[int]) -> None:
+    def sign(self, result: PredictionBatch, places: Sequence[int]) -> None:
         """Sign the predictions' ids: one token for consecutive places, else a token for each."""
-        if made.token or made.ids is not None:
+        if result.token or result.ids is not None:
             return
         first, end = places[0], places[-1] + 1
         if end - first == len(places):
-            made.token = self.signer.token(made.batch, first, end)
+            result.token = self.signer.token(result.batch, first, end)
         else:
-            made.ids = [f"{self.signer.token(made.batch, i, i + 1)}-{i}" for i in places]
+            result.ids = [f"{self.signer.token(result.batch, i, i + 1)}-{i}" for i in places]
 
-    def predictions(self, made: Answered, indexes: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    def predictions(self, result: PredictionBatch, indexes: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Return the predictions for the caller; `indexes` are the records' places in their batch."""
-        places = range(len(made.outputs)) if indexes is None else indexes
-        self.sign(made, places)
-        token, ids = made.token, made.ids
+        places = range(len(result.outputs)) if indexes is None else indexes
+        self.sign(result, places)
+        token, ids = result.token, result.ids
         if ids is not None:
-            rows = [{"prediction_id": id, **row} for id, row in zip(ids, made.outputs, strict=True)]
+            rows = [{"prediction_id": id, **row} for id, row in zip(ids, result.outputs, strict=True)]
         else:
-            rows = [{"prediction_id": f"{token}-{i}", **row} for i, row in zip(places, made.outputs, strict=True)]
-        if made.reasons is not None:
-            for row, why in zip(rows, made.reasons, strict=True):
+            rows = [{"prediction_id": f"{token}-{i}", **row} for i, row in zip(places, result.outputs, strict=True)]
+        if result.reasons is not None:
+            for row, why in zip(rows, result.reasons, strict=True):
                 row["reasons"] = why
         return rows
 
-    def lines(self, made: Answered, about: dict[str, Any], indexes: Sequence[int] | None = None) -> list[bytes]:
+    def lines(
+        self, result: PredictionBatch, about: dict[str, Any], indexes: Sequence[int] | None = None
+    ) -> list[bytes]:
         """Return log lines of an answer, at most LINE records each, personal fields hashed or dropped."""
-        found, mask = [], self.mask
-        places = range(len(made.records)) if indexes is None else indexes
-        self.sign(made, places)
-        kept = made.sent if mask is None and len(made.records) <= LINE else None
-        for start in range(0, len(made.records), LINE):
+        log_lines, mask = [], self.mask
+        places = range(len(result.records)) if indexes is None else indexes
+        self.sign(result, places)
+        sent_text = result.sent if mask is None and len(result.records) <= LINE else None
+        for start in range(0, len(result.records), LINE):
             rows = slice(start, start + LINE)
-            inputs, outputs, where = () if kept else made.records[rows], made.outputs[rows], places[rows]
+            inputs, outputs, where = () if sent_text else result.records[rows], result.outputs[rows], places[rows]
             line = {
                 "kind": "predictions",
-                "id": made.token or made.batch,
+                "id": result.token or result.batch,
                 "first": where[0],
                 **self.head,
                 **about,
                 "key": self.key,
-                "inputs": orjson.Fragment(kept) if kept else mask(inputs) if mask else inputs,
+                "inputs": orjson.Fragment(sent_text) if sent_text else mask(inputs) if mask else inputs,
                 "outputs": mask(outputs) if mask else outputs,
             }
             if where[-1] - where[0] >= len(where):
                 line["indexes"] = list(where)
-            if made.ids is not None:
-                line["ids"] = made.ids[rows]
-            if made.reasons is not None:
-                line["reasons"] = self.veil(inputs, outputs, made.reasons[rows]) if mask else made.reasons[rows]
-            found.append(orjson.dumps(line))
-        return found
+            if result.ids is not None:
+                line["ids"] = result.ids[rows]
+            if result.reasons is not None:
+                line["reasons"] = (
+                    self.mask_reasons(inputs, outputs, result.reasons[rows]) if mask else result.reasons[rows]
+                )
+            log_lines.append(orjson.dumps(line))
+        return log_lines
 
-    def counts(self, made: Answered) -> Iterable[tuple[str, str, int]]:
+    def counts(self, result: PredictionBatch) -> Iterable[tuple[str, str, int]]:
         """Yield version, variant and number of answered records."""
-        return ((self.label, "champion", len(made.records)),)
+        return ((self.label, "champion", len(result.records)),)
 
     @property
-    def for_probes(self) -> Served:
+    def for_probes(self) -> ServedModel:
         """The predictor for probes, without counting."""
         return self
 
-    def version_about(self, given: Given | None, key: str | None) -> int:
+    def version_about(self, decoded_id: PredictionId | None, key: str | None) -> int:
         """Return the version that feedback refers to, by the prediction's id, else by the key."""
         return self.version
 
-    def heard(self, action: str, given: Given | None, prediction_id: str | None, key: str | None) -> None:
+    def count_feedback(
+        self, action: str, decoded_id: PredictionId | None, prediction_id: str | None, key: str | None
+    ) -> None:
         """Count stored feedback while two versions are compared."""
 
 
-def fitting(contract: Contract, asked: pd.DataFrame, made: pd.DataFrame, name: str) -> None:
-    """Raise Unfit where a table of predictions does not match its records; the same checks as in the service, by column."""
-    if len(made) != len(asked):
-        raise Unfit(f"{name} returned {len(made)} predictions for {len(asked)} records")
+def check_predictions(contract: Contract, inputs: pd.DataFrame, predicted: pd.DataFrame, name: str) -> None:
+    """Raise InvalidPredictions where a table of predictions does not match its records; the same checks as in the service, by column."""
+    if len(predicted) != len(inputs):
+        raise InvalidPredictions(f"{name} returned {len(predicted)} predictions for {len(inputs)} records")
     key = contract.key
     kinds = {field.name: field.kind for field in contract.output_fields}
-    if kinds[key] in EXACT and made[key].tolist() != asked[key].tolist():
-        raise Unfit(f"{name} returned another {key} for a record")
-    for each in contract.output_fields:
-        values = made[each.name]
-        if not each.nullable and values.isna().any():
-            raise Unfit(f"{name} returned a prediction without {each.name}")
-        if each.kind == "number" and values.isin([inf, -inf]).any():
-            raise Unfit(f"{name} returned a prediction whose {each.name} is not a number")
+    if kinds[key] in EXACT and predicted[key].tolist() != inputs[key].tolist():
+        raise InvalidPredictions(f"{name} returned another {key} for a record")
+    for output in contract.output_fields:
+        values = predicted[output.name]
+        if not output.nullable and values.isna().any():
+            raise InvalidPredictions(f"{name} returned a prediction without {output.name}")
+        if output.kind == "number" and values.isin([inf, -inf]).any():
+            raise InvalidPredictions(f"{name} returned a prediction whose {output.name} is not a number")
 
 
-def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
+def mask_function(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
     """Return a function that hashes or drops personal fields; None when no field is personal."""
-    personal = {each.name: each for each in fields if each.personal}
+    personal = {field.name: field for field in fields if field.personal}
     if not personal:
         return None
-    dropped = {name for name, one in personal.items() if one.personal == "drop" or not secret}
+    dropped = {name for name, field in personal.items() if field.personal == "drop" or not secret}
 
     def mask(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [
@@ -309,15 +325,15 @@ def masking(fields: Iterable[ContractField], secret: bytes) -> Mask | None:
     return mask
 
 
-def refused(err: ValidationError, served: Served) -> HttpRefused:
+def validation_problem(err: ValidationError, served: ServedModel) -> HttpRefused:
     """Return the refusal with every error, its record index and field; sent values may be personal and are not repeated."""
     faults, status = [], 400
-    for each in err.errors(include_url=False, include_input=False, include_context=False)[: LISTED + 1]:
-        where = each["loc"]
+    for error in err.errors(include_url=False, include_input=False, include_context=False)[: LISTED + 1]:
+        where = error["loc"]
         index = where[1] if len(where) > 1 and where[0] == "records" else None
         name = ".".join(str(part) for part in (where[2:] if index is not None else where)) or "body"
-        faults.append({"index": index, "field": name[:NAME], "message": each["msg"][:MESSAGE]})
-        if each["type"] == "too_long" and where == ("records",):
+        faults.append({"index": index, "field": name[:NAME], "message": error["msg"][:MESSAGE]})
+        if error["type"] == "too_long" and where == ("records",):
             status = 413
     title = "Request does not match the contract" if status == 400 else "Too many records in a request"
     see = f"errors are listed; GET /contract describes the inputs of {served.name}"

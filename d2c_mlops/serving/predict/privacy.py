@@ -24,18 +24,18 @@ def body_key(body: bytes, secret: bytes) -> bytes:
     return hashlib.blake2b(body, key=secret[:64], person=b"d2c kept answer", digest_size=32).digest()
 
 
-def sealed(answer: bytes, key: bytes) -> bytes:
+def encrypted(answer: bytes, key: bytes) -> bytes:
     """Return an answer encrypted under a single-use key: SHAKE-256 of key and nonce as the stream (NIST FIPS 202)."""
     nonce = secrets.token_bytes(NONCE)
     return SEALED + nonce + _mixed(answer, key + nonce)
 
 
-def unsealed(found: bytes, key: bytes) -> bytes:
+def decrypted(stored: bytes, key: bytes) -> bytes:
     """Return the decrypted answer; an unencrypted answer is returned unchanged."""
-    if not found.startswith(SEALED):
-        return found
+    if not stored.startswith(SEALED):
+        return stored
     start = len(SEALED) + NONCE
-    return _mixed(found[start:], key + found[len(SEALED) : start])
+    return _mixed(stored[start:], key + stored[len(SEALED) : start])
 
 
 def _mixed(text: bytes, seed: bytes) -> bytes:
@@ -43,11 +43,11 @@ def _mixed(text: bytes, seed: bytes) -> bytes:
     return (int.from_bytes(text) ^ int.from_bytes(stream)).to_bytes(len(text))
 
 
-def veiled(reasons: list[str], values: Iterable[Mapping[str, Any]], personal: Iterable[str]) -> list[str]:
+def masked_reasons(reasons: list[str], values: Iterable[Mapping[str, Any]], personal: Iterable[str]) -> list[str]:
     """Return reasons in which personal values that occur as whole words are replaced by their field's name."""
-    words = {str(each[name]): name for each in values for name in personal if each.get(name) not in (None, "")}
+    words = {str(record[name]): name for record in values for name in personal if record.get(name) not in (None, "")}
     if not words:
         return reasons
     longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    found = re.compile(rf"(?<!\w)(?:{longest_first})(?!\w)")
-    return [found.sub(lambda match: f"[{words[match[0]]}]", each) for each in reasons]
+    pattern = re.compile(rf"(?<!\w)(?:{longest_first})(?!\w)")
+    return [pattern.sub(lambda match: f"[{words[match[0]]}]", reason) for reason in reasons]

@@ -20,17 +20,20 @@ KEY = "d2c-probe"
 LARGEST = 2**53 - 1  # the largest integer that JSON keeps in every language
 
 
-def record(contract: Contract) -> dict[str, Any]:
+def synthetic_record(contract: Contract) -> dict[str, Any]:
     """Return a valid input record as JSON values, with a synthetic key."""
-    return {each.name: key_of(each) if each.name == contract.key else value_of(each) for each in contract.input_fields}
+    return {
+        field.name: synthetic_key(field) if field.name == contract.key else synthetic_value(field)
+        for field in contract.input_fields
+    }
 
 
-def key_of(field: Field) -> Any:
+def synthetic_key(field: Field) -> Any:
     """Return a synthetic key that no real record has, as far as the contract allows one."""
     if field.choices:
         return field.choices[0]
     if field.kind == "string":
-        return matching(field.pattern, field) if field.pattern else KEY[: field.max_length]
+        return text_matching(field.pattern, field) if field.pattern else KEY[: field.max_length]
     if field.kind in ("integer", "number"):
         high = field.limits[1]
         most = LARGEST if high is None else min(high, LARGEST)
@@ -38,16 +41,16 @@ def key_of(field: Field) -> Any:
     return field.sample()
 
 
-def value_of(field: Field) -> Any:
+def synthetic_value(field: Field) -> Any:
     """Return a valid value of a field: its example unless personal, else one generated from its limits."""
     if field.example is not None and not field.personal:
         return field.example
     if field.kind == "string" and not field.choices:
-        return matching(field.pattern, field) if field.pattern else "text"[: field.max_length]
+        return text_matching(field.pattern, field) if field.pattern else "text"[: field.max_length]
     return Field(field.name, field.kind, "", ge=field.ge, le=field.le, choices=field.choices).sample()
 
 
-def matching(pattern: str, field: Field) -> Any:
+def text_matching(pattern: str, field: Field) -> Any:
     """Return a text that matches the pattern, with the shortest choice at each place; the field's sample where that fails."""
     if patterns is None:
         _warn()
@@ -76,7 +79,7 @@ def _text(kind: Any, value: Any) -> str:
     if kind in (codes.ANY, codes.NOT_LITERAL):
         return "x" if value != ord("x") else "y"
     if kind is codes.IN:
-        return _member(value)
+        return _character_of(value)
     if kind in (codes.MAX_REPEAT, codes.MIN_REPEAT):
         least, most, inner = value
         return "".join(_texts(inner)) * int(max(least, min(1, most)))
@@ -89,24 +92,24 @@ def _text(kind: Any, value: Any) -> str:
     raise KeyError(kind)
 
 
-def _member(value: Any) -> str:
+def _character_of(value: Any) -> str:
     classes = {codes.CATEGORY_DIGIT: "0", codes.CATEGORY_WORD: "x", codes.CATEGORY_SPACE: " "}
-    kind, said = value[0]
+    kind, argument = value[0]
     if kind is codes.NEGATE:
         candidates = "x0-_ .A"
-        negated = re.compile(f"[{''.join(_escaped(each) for each in value[1:])}]")
-        return next(each for each in candidates if not negated.fullmatch(each))
+        negated = re.compile(f"[{''.join(_escaped(part) for part in value[1:])}]")
+        return next(character for character in candidates if not negated.fullmatch(character))
     if kind is codes.LITERAL:
-        return chr(said)
+        return chr(argument)
     if kind is codes.RANGE:
-        return chr(said[0])
-    return str(classes[said])
+        return chr(argument[0])
+    return str(classes[argument])
 
 
 def _escaped(part: Any) -> str:
-    kind, said = part
+    kind, argument = part
     if kind is codes.LITERAL:
-        return re.escape(chr(said))
+        return re.escape(chr(argument))
     if kind is codes.RANGE:
-        return f"{re.escape(chr(said[0]))}-{re.escape(chr(said[1]))}"
-    return str({codes.CATEGORY_DIGIT: r"\d", codes.CATEGORY_WORD: r"\w", codes.CATEGORY_SPACE: r"\s"}[said])
+        return f"{re.escape(chr(argument[0]))}-{re.escape(chr(argument[1]))}"
+    return str({codes.CATEGORY_DIGIT: r"\d", codes.CATEGORY_WORD: r"\w", codes.CATEGORY_SPACE: r"\s"}[argument])

@@ -36,10 +36,10 @@ class Validation:
         self._body, self._line = TypeAdapter(body), TypeAdapter(model)
         members = [(f"field_{i}", SCALAR, None) for i in range(len(columns))]
         names = {f"field_{i}": field.name for i, field in enumerate(columns)}
-        known: Any = defstruct("Record", members, rename=names, forbid_unknown_fields=True, gc=False)
+        record_type: Any = defstruct("Record", members, rename=names, forbid_unknown_fields=True, gc=False)
         self._names = {
-            "body": Decoder(defstruct("Body", [("records", list[known])], forbid_unknown_fields=True)),
-            "line": Decoder(known),
+            "body": Decoder(defstruct("Body", [("records", list[record_type])], forbid_unknown_fields=True)),
+            "line": Decoder(record_type),
         }
         self._parts: Decoder[Any] = Decoder(defstruct("Parts", [("records", list[Raw])]))
 
@@ -60,8 +60,8 @@ class Validation:
         """Return the record in a line. Raises ValidationError."""
         if len(line) >= LARGE["line"]:
             self._check_names("line", line)
-        found: dict[str, Any] = self._line.validate_json(line, strict=True).__dict__
-        return found
+        values: dict[str, Any] = self._line.validate_json(line, strict=True).__dict__
+        return values
 
     def _check_names(self, kind: str, data: bytes) -> None:
         """Raise ValidationError for the first field that is unknown or not a scalar."""
@@ -76,8 +76,8 @@ class Validation:
             try:
                 self._line.validate_json(bytes(part), strict=True)
             except ValidationError as err:
-                for each in err.errors(include_url=False, include_input=False, include_context=False):
-                    yield _detail(each["type"], each["msg"], ("records", index, *each["loc"]))
+                for error in err.errors(include_url=False, include_input=False, include_context=False):
+                    yield _detail(error["type"], error["msg"], ("records", index, *error["loc"]))
 
 
 def _shortened(faults: Iterator[InitErrorDetails]) -> ValidationError:
@@ -88,11 +88,11 @@ def _shortened(faults: Iterator[InitErrorDetails]) -> ValidationError:
 
 def _fault(text: str) -> InitErrorDetails:
     """Return an error of msgspec, with pydantic's message for an unknown field."""
-    found: Any = PLACED.fullmatch(text)
-    place = () if found[2] is None else ("records", int(found[2]))
-    if unknown := UNKNOWN.fullmatch(found[1]):
+    match: Any = PLACED.fullmatch(text)
+    place = () if match[2] is None else ("records", int(match[2]))
+    if unknown := UNKNOWN.fullmatch(match[1]):
         return _detail("extra_forbidden", "Extra inputs are not permitted", (*place, unknown[1]))
-    return _detail("json_invalid", found[1], (*place, *([found[3]] if found[3] else ())))
+    return _detail("json_invalid", match[1], (*place, *([match[3]] if match[3] else ())))
 
 
 def _detail(kind: str, message: str, place: tuple[int | str, ...]) -> InitErrorDetails:

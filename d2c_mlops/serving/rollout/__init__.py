@@ -1,4 +1,4 @@
-"""Rollouts of a challenger beside the champion: state, routing, guardrails and history."""
+"""Rollouts of a challenger: state, routing, guardrails and history."""
 
 from typing import Any
 

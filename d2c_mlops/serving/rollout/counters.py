@@ -14,11 +14,11 @@ from d2c_mlops.settings import RolloutSettings
 STEP = log(1.1)  # latencies are counted in steps of a tenth
 LEAST_CALLS = 20  # of the champion, before its latency says anything
 SLOW_SHARE = 0.05  # what lies above a 95th percentile
-HEARD = ("followed", "overridden", "ignored")
+FEEDBACK_ACTIONS = ("followed", "overridden", "ignored")
 REMEMBERED = 200_000  # keys, and feedback, that a worker remembers in a stage
 
 
-class Tally:
+class RolloutCounters:
     """Counters of one worker in one stage of a rollout."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Tally:
         self.keys: dict[int, None] = {}  # hashes of keys that were asked about, the oldest first
         self.told: dict[int, None] = {}  # hashes of feedback that was counted
 
-    def answered(self, variant: str, records: int, seconds: float) -> None:
+    def count_answers(self, variant: str, records: int, seconds: float) -> None:
         """Count a call of a model by its number of records."""
         step = str(round(log(max(seconds, 1e-6) * 1e3) / STEP))
         with self.lock:
@@ -39,7 +39,7 @@ class Tally:
         with self.lock:
             self.counts["errors", "challenger"] += records
 
-    def asked(self, keys: Sequence[Any]) -> None:
+    def count_requests(self, keys: Sequence[Any]) -> None:
         """Remember requested keys."""
         self.keys.update(dict.fromkeys(map(hash, map(key_text, keys))))
         if len(self.keys) > 2 * REMEMBERED:
@@ -50,9 +50,9 @@ class Tally:
         """Whether a key was requested from this worker in this stage, as far as it is remembered."""
         return key is not None and hash(key) in self.keys
 
-    def heard(self, variant: str, action: str, about: str = "") -> None:
+    def count_feedback(self, variant: str, action: str, about: str = "") -> None:
         """Count feedback; once for each `about` (prediction or key) where it is given."""
-        if action in HEARD:
+        if action in FEEDBACK_ACTIONS:
             with self.lock:
                 mark = hash((action, about))
                 if about and mark in self.told:
@@ -63,15 +63,15 @@ class Tally:
                     self.told[mark] = None
                 self.counts[action, variant] += 1
 
-    def after(self) -> Tally:
+    def for_next_stage(self) -> RolloutCounters:
         """Return the counters of the next stage: the champion's latency is kept, all others start at zero.
 
         At a share of 100 % the champion gets no requests, but the challenger is still compared with it.
         """
-        made = Tally()
+        tally = RolloutCounters()
         with self.lock:
-            made.counts.update({name: n for name, n in self.counts.items() if name[:2] == ("ms", "champion")})
-        return made
+            tally.counts.update({name: n for name, n in self.counts.items() if name[:2] == ("ms", "champion")})
+        return tally
 
     def to_dict(self) -> dict[str, int]:
         """Return the counts as JSON values."""
@@ -79,51 +79,54 @@ class Tally:
             return {" ".join(name): count for name, count in self.counts.items()}
 
 
-def total(tallies: Iterable[Mapping[str, int]]) -> Counter[tuple[str, ...]]:
+def sum_counts(tallies: Iterable[Mapping[str, int]]) -> Counter[tuple[str, ...]]:
     """Return the sum of the counts of several workers."""
     summed: Counter[tuple[str, ...]] = Counter()
-    for each in tallies:
-        summed.update({tuple(name.split(" ")): count for name, count in each.items()})
+    for tally in tallies:
+        summed.update({tuple(name.split(" ")): count for name, count in tally.items()})
     return summed
 
 
-def summary(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
+def rollout_statistics(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
     """Return statistics of each variant: answers, errors, p95 in milliseconds, share followed."""
-    found = {}
+    statistics = {}
     for variant in ("champion", "challenger"):
-        heard = {action: counts[action, variant] for action in HEARD}
-        said = sum(heard.values())
-        found[variant] = {
+        feedback = {action: counts[action, variant] for action in FEEDBACK_ACTIONS}
+        feedback_count = sum(feedback.values())
+        statistics[variant] = {
             "answers": counts["answers", variant],
             "errors": counts["errors", variant],
             "p95_ms": _p95(_calls(counts, variant)),
-            "feedback": said,
-            "followed": round(heard["followed"] / said, 4) if said else None,
+            "feedback": feedback_count,
+            "followed": round(feedback["followed"] / feedback_count, 4) if feedback_count else None,
         }
-    return found
+    return statistics
 
 
-def verdict(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
+def violated_guard(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
     """Return which guardrail the challenger violates; None while there is none.
 
     A limit counts as violated once it is certain to be violated at the minimum number of answers.
     """
-    return _too_wrong(counts, guards) or _too_slow(counts, guards) or _not_followed(counts, guards)
+    return _error_violation(counts, guards) or _latency_violation(counts, guards) or _adoption_violation(counts, guards)
 
 
-def _too_wrong(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
+def _error_violation(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
     errors = counts["errors", "challenger"]
-    asked = counts["answers", "challenger"] + errors
-    if errors > guards.max_errors * max(asked, guards.min_answers):
-        return f"errors: {errors} of {asked} predictions of the challenger failed, the limit is {guards.max_errors:.1%}"
+    predictions = counts["answers", "challenger"] + errors
+    if errors > guards.max_errors * max(predictions, guards.min_answers):
+        return f"errors: {errors} of {predictions} predictions of the challenger failed, the limit is {guards.max_errors:.1%}"
     return None
 
 
-def _too_slow(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
+def _latency_violation(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
     """Compare calls of the challenger with calls of the champion for at least as many records."""
     theirs, ours = _by_size(counts, "challenger"), _by_size(counts, "champion")
     for size, calls in theirs.items():
-        like = next((ours[each] for each in sorted(ours) if each >= size and ours[each].total() >= LEAST_CALLS), None)
+        like = next(
+            (ours[records] for records in sorted(ours) if records >= size and ours[records].total() >= LEAST_CALLS),
+            None,
+        )
         if like is None:
             continue
         champion = _p95(like) or 0.0
@@ -137,32 +140,34 @@ def _too_slow(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str 
     return None
 
 
-def _not_followed(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
-    said = {variant: sum(counts[action, variant] for action in HEARD) for variant in ("champion", "challenger")}
-    if said["challenger"] < max(guards.min_feedback, 1):
+def _adoption_violation(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
+    feedback = {
+        variant: sum(counts[action, variant] for action in FEEDBACK_ACTIONS) for variant in ("champion", "challenger")
+    }
+    if feedback["challenger"] < max(guards.min_feedback, 1):
         return None
-    share = counts["followed", "challenger"] / said["challenger"]
+    share = counts["followed", "challenger"] / feedback["challenger"]
     if share < guards.min_followed:
         return (
-            f"adoption: {share:.0%} of the challenger's {said['challenger']} predictions with feedback were followed, "
+            f"adoption: {share:.0%} of the challenger's {feedback['challenger']} predictions with feedback were followed, "
             f"the minimum is {guards.min_followed:.0%}"
         )
-    if said["champion"] >= max(guards.min_feedback, 1):
-        champion = counts["followed", "champion"] / said["champion"]
+    if feedback["champion"] >= max(guards.min_feedback, 1):
+        champion = counts["followed", "champion"] / feedback["champion"]
         if champion - share > guards.max_followed_drop:
             return (
-                f"adoption: {share:.0%} of the challenger's {said['challenger']} predictions with feedback were followed, "
-                f"{champion:.0%} of the champion's {said['champion']}"
+                f"adoption: {share:.0%} of the challenger's {feedback['challenger']} predictions with feedback were followed, "
+                f"{champion:.0%} of the champion's {feedback['champion']}"
             )
     return None
 
 
 def _by_size(counts: Counter[tuple[str, ...]], variant: str) -> dict[int, Counter[int]]:
-    found: dict[int, Counter[int]] = {}
+    by_size: dict[int, Counter[int]] = {}
     for name, count in counts.items():
         if name[:2] == ("ms", variant):
-            found.setdefault(int(name[2]), Counter())[int(name[3])] += count
-    return found
+            by_size.setdefault(int(name[2]), Counter())[int(name[3])] += count
+    return by_size
 
 
 def _calls(counts: Counter[tuple[str, ...]], variant: str) -> Counter[int]:
@@ -171,10 +176,10 @@ def _calls(counts: Counter[tuple[str, ...]], variant: str) -> Counter[int]:
 
 def _p95(calls: Counter[int]) -> float | None:
     """Return the 95th percentile in milliseconds, to a tenth of it."""
-    left = calls.total() * (1 - SLOW_SHARE)
+    remaining = calls.total() * (1 - SLOW_SHARE)
     for step in sorted(calls):
-        left -= calls[step]
-        if left <= 0:
+        remaining -= calls[step]
+        if remaining <= 0:
             return round(_ms(step), 3)
     return None
 

@@ -16,14 +16,14 @@ from d2c_mlops.ledger.schema import rollouts
 from d2c_mlops.ledger.store import Ledger, insert_new
 from d2c_mlops.registry.promotion_history import champion as champion_at
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.serving.log.aborted import abort_row, marks
+from d2c_mlops.serving.log.aborted import abort_markers, abort_row
 from d2c_mlops.serving.paths import state_folder
-from d2c_mlops.serving.rollout.state_file import Rollout, ended, place, read, write
+from d2c_mlops.serving.rollout.state_file import Rollout, ended_rollout, read_state, state_paths, write_state
 from d2c_mlops.settings import Settings
 
 
 @dataclass(frozen=True)
-class Event:
+class RolloutEvent:
     """A row of the append-only history of rollouts."""
 
     id: int
@@ -51,83 +51,90 @@ class Event:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"at": self.at.isoformat()}
 
 
-def history(ledger: Ledger, model: str, at: datetime | None = None) -> list[Event]:
+def history(ledger: Ledger, model: str, at: datetime | None = None) -> list[RolloutEvent]:
     """Return the events of a model's rollouts, oldest first, up to and including the time `at`."""
     query = select(rollouts).where(rollouts.c.model == model).order_by(rollouts.c.at, rollouts.c.id)
     if at is not None:
         query = query.where(rollouts.c.at <= at)
     with ledger.read() as connection:
-        return [Event(**row._mapping) for row in connection.execute(query)]
+        return [RolloutEvent(**row._mapping) for row in connection.execute(query)]
 
 
-def state(events: Sequence[Event]) -> Event | None:
+def current_event(events: Sequence[RolloutEvent]) -> RolloutEvent | None:
     """Return the current event: the last command, or the abort by a service that followed it."""
-    decided = [each for each in events if not each.of_service]
+    decided = [event for event in events if not event.of_service]
     if not decided:
         return None
-    over = [each for each in events if each.of_service and each.stage == decided[-1].stage]
+    over = [event for event in events if event.of_service and event.stage == decided[-1].stage]
     return over[0] if over else decided[-1]
 
 
-def current(ledger: Ledger, model: str, settings: Settings, at: datetime | None = None) -> Rollout | None:
+def current_rollout(ledger: Ledger, model: str, settings: Settings, at: datetime | None = None) -> Rollout | None:
     """Return the current or last rollout; None when there never was one."""
-    event, champion = state(history(ledger, model, at)), champion_at(ledger, model, at)
+    event, champion = current_event(history(ledger, model, at)), champion_at(ledger, model, at)
     if event is None or champion is None:
         return None
-    made = Rollout(
+    rollout = Rollout(
         model, event.champion, event.challenger, event.mode, event.share, event.salt, event.stage,
         event.at.isoformat(), event.by, event.reason, settings.guards(model),
     )  # fmt: skip
-    if made.going and champion.version == made.champion:
-        return made
-    return replace(ended(made), champion=champion.version)
+    if rollout.going and champion.version == rollout.champion:
+        return rollout
+    return replace(ended_rollout(rollout), champion=champion.version)
 
 
-def beside(ledger: Ledger, model: str, settings: Settings) -> tuple[Rollout, Version] | None:
+def share_rollout(ledger: Ledger, model: str, settings: Settings) -> tuple[Rollout, Version] | None:
     """Return the rollout and the challenger when a share of the keys is routed to the challenger."""
-    carry(ledger, model, settings)
-    now = current(ledger, model, settings)
+    record_aborts(ledger, model, settings)
+    now = current_rollout(ledger, model, settings)
     if now is None or not now.going or now.mode != "share" or now.challenger is None:
         return None
     return now, find_version(ledger, model, now.challenger)
 
 
-def carry(ledger: Ledger, model: str, settings: Settings) -> int:
+def record_aborts(ledger: Ledger, model: str, settings: Settings) -> int:
     """Record automatic aborts of services on this machine in the ledger, and update the state file."""
-    file, folder = place_of(model, settings)
-    rows = [row for each in (marks(folder)) if (row := _row(each)) and row["model"] == model]
+    file, folder = state_file_of(model, settings)
+    rows = [row for marker in (abort_markers(folder)) if (row := _abort_row(marker)) and row["model"] == model]
     new = 0
     if rows:
         with ledger.write() as connection:
             new = len(insert_new(connection, rollouts, rows))
-    now = current(ledger, model, settings)
+    now = current_rollout(ledger, model, settings)
     if now is not None and file.exists():
         with suppress(UsageError, FileNotFoundError):
-            said = read(file)
-            if (said.stage, said.mode, said.share, said.champion) == (now.stage, now.mode, now.share, now.champion):
+            written = read_state(file)
+            if (written.stage, written.mode, written.share, written.champion) == (
+                now.stage,
+                now.mode,
+                now.share,
+                now.champion,
+            ):
                 return new
-        write(file, now)
+        write_state(file, now)
     return new
 
 
-def settle(ledger: Ledger, settings: Settings) -> None:
+def record_all_aborts(ledger: Ledger, settings: Settings) -> None:
     """Update the state file of every model that had a rollout."""
     with ledger.read() as connection:
         models = connection.execute(select(rollouts.c.model).distinct()).scalars().all()
     for model in models:
-        carry(ledger, model, settings)
+        record_aborts(ledger, model, settings)
 
 
-def _row(told: dict[str, Any]) -> dict[str, Any] | None:
+def _abort_row(marker: dict[str, Any]) -> dict[str, Any] | None:
     try:
-        return abort_row(told)
+        return abort_row(marker)
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def place_of(model: str, settings: Settings) -> tuple[Path, Path]:
+def state_file_of(model: str, settings: Settings) -> tuple[Path, Path]:
     """Return the state file of a model's services on this machine, and the folder shared by their workers."""
-    own = settings.service.rollout
-    file, folder = place(str(settings.root / own) if own else "", str(state_folder(model, settings)), model)
+    rollout_file = settings.service.rollout
+    file, folder = state_paths(
+        str(settings.root / rollout_file) if rollout_file else "", str(state_folder(model, settings)), model
+    )
     assert file is not None and folder is not None
     return file, folder

@@ -40,30 +40,30 @@ def served(model: str, key: str, settings: Settings, start: datetime, end: datet
     """Return the versions that answered a key between two times: from logged predictions, else computed with start times."""
     ledger = Ledger.of(settings)
     contract = find_version(ledger, model).schema
-    history.carry(ledger, model, settings)
-    return logged(ledger, model, key, contract, settings, start, end) or computed(
+    history.record_aborts(ledger, model, settings)
+    return logged_answerers(ledger, model, key, contract, settings, start, end) or computed_answerers(
         ledger, model, key, settings, start, end
     )
 
 
-def logged(
+def logged_answerers(
     ledger: Ledger, model: str, key: str, contract: Contract, settings: Settings, start: datetime, end: datetime
 ) -> list[Answerer]:
     """Return the logged predictions for callers, without those of shadows and probes."""
     text: str | None = key
-    if any(each.personal for each in contract.output_fields if each.name == contract.key):
+    if any(field.personal for field in contract.output_fields if field.name == contract.key):
         secret = log_secret(settings)
         text = pseudonym(key, secret.encode()) if secret else None
     if text is None:
         return []
-    given = (
+    conditions = (
         predictions.c.model == model,
         predictions.c.key == text,
         predictions.c.variant != "shadow",
         by_callers(predictions),
     )
     when = (predictions.c.at >= start, predictions.c.at <= end)
-    query = select(predictions).where(*given, *when).order_by(predictions.c.at)
+    query = select(predictions).where(*conditions, *when).order_by(predictions.c.at)
     with ledger.read() as connection:
         return [
             Answerer(row.at, row.version, row.variant, "logged", row.id, row.outputs)
@@ -71,35 +71,37 @@ def logged(
         ]
 
 
-def computed(
+def computed_answerers(
     ledger: Ledger, model: str, key: str, settings: Settings, start: datetime, end: datetime
 ) -> list[Answerer]:
     """Return the versions that would have answered, by champions and rollouts of the time, with start times."""
-    changes = [each.at for each in promotion_history.history(ledger, model)] + [
-        each.at for each in history.history(ledger, model)
+    changes = [promotion.at for promotion in promotion_history.history(ledger, model)] + [
+        event.at for event in history.history(ledger, model)
     ]
-    moments = [start, *sorted(each for each in changes if start < each <= end)]
-    found: list[Answerer] = []
+    moments = [start, *sorted(moment for moment in changes if start < moment <= end)]
+    answerers: list[Answerer] = []
     for moment in moments:
-        version, variant = who(ledger, model, key, settings, moment)
-        if found and (found[-1].version, found[-1].variant) == (version, variant):
+        version, variant = version_and_variant(ledger, model, key, settings, moment)
+        if answerers and (answerers[-1].version, answerers[-1].variant) == (version, variant):
             continue
-        found.append(Answerer(moment, version, variant, "computed"))
-    return found
+        answerers.append(Answerer(moment, version, variant, "computed"))
+    return answerers
 
 
-def who(ledger: Ledger, model: str, key: str, settings: Settings, at: datetime) -> tuple[int | None, str]:
+def version_and_variant(
+    ledger: Ledger, model: str, key: str, settings: Settings, at: datetime
+) -> tuple[int | None, str]:
     """Return the version and the variant that answer a key at a moment."""
     champion = promotion_history.champion(ledger, model, at)
     if champion is None:
         return None, "none"
-    now = history.current(ledger, model, settings, at)
+    now = history.current_rollout(ledger, model, settings, at)
     if now is not None and now.going and now.chooses(key):
         return now.challenger, "challenger"
     return champion.version, "champion"
 
 
-def moments(at: str | None, now: datetime) -> tuple[datetime, datetime]:
+def time_range(at: str | None, now: datetime) -> tuple[datetime, datetime]:
     """Return the requested time range: a whole day (UTC), or a day until a time. Raises UsageError."""
     try:
         moment = now if at is None else datetime.fromisoformat(at)

@@ -16,8 +16,8 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotion_history import Promotion
 from d2c_mlops.registry.promotions import judge_and_promote, revert_promotion
-from d2c_mlops.serving.rollout.history import current, history, place_of, state
-from d2c_mlops.serving.rollout.state_file import Rollout, write
+from d2c_mlops.serving.rollout.history import current_event, current_rollout, history, state_file_of
+from d2c_mlops.serving.rollout.state_file import Rollout, write_state
 from d2c_mlops.settings import Settings
 
 
@@ -32,7 +32,13 @@ def promote(
 ) -> tuple[Promotion | None, list[Clause]]:
     """Promote a version that passes the gate, end the rollout, and update running services without a restart."""
     return judge_and_promote(
-        model, settings, number=number, by=by, reason=reason, override=override, moved=lambda p: _moved(p, settings)
+        model,
+        settings,
+        number=number,
+        by=by,
+        reason=reason,
+        override=override,
+        on_promotion=lambda p: _update_services(p, settings),
     )
 
 
@@ -40,7 +46,9 @@ def rollback(
     model: str, settings: Settings, *, number: int | None = None, by: str | None = None, reason: str = ""
 ) -> Promotion:
     """Roll back to a previous champion, end the rollout, and update running services without a restart."""
-    return revert_promotion(model, settings, number=number, by=by, reason=reason, moved=lambda p: _moved(p, settings))
+    return revert_promotion(
+        model, settings, number=number, by=by, reason=reason, on_promotion=lambda p: _update_services(p, settings)
+    )
 
 
 def append_event(
@@ -62,19 +70,19 @@ def append_event(
         "reason": reason, "action": action, "mode": mode, "share": share, "champion": champion,
         "challenger": challenger, "salt": str(challenger or ""), "stage": token_hex(8), "evidence": {},
     }  # fmt: skip
-    file, _ = place_of(model, settings)
+    file, _ = state_file_of(model, settings)
     with lock(file.parent, "the rollout", 10.0):
         with ledger.write() as connection:
             connection.execute(insert(rollouts).values(row))
-        now = current(ledger, model, settings)
+        now = current_rollout(ledger, model, settings)
         assert now is not None
-        write(file, now)
+        write_state(file, now)
 
 
-def _moved(promotion: Promotion, settings: Settings) -> None:
+def _update_services(promotion: Promotion, settings: Settings) -> None:
     """End a rollout whose champion has changed, and switch services that have loaded the new champion."""
     ledger, model = Ledger.of(settings), promotion.model
-    event = state(history(ledger, model))
+    event = current_event(history(ledger, model))
     if event is not None and event.mode != "off":
         won = promotion.version == event.challenger
         why = promotion.reason if won else f"version {promotion.version} became champion"
@@ -83,9 +91,9 @@ def _moved(promotion: Promotion, settings: Settings) -> None:
             ledger, settings, model, action, why, promotion.by, champion=promotion.version, challenger=event.challenger
         )
         return
-    file, folder = place_of(model, settings)
+    file, folder = state_file_of(model, settings)
     if file.exists() or folder.exists():
-        write(file, current(ledger, model, settings) or Rollout(model, promotion.version))
+        write_state(file, current_rollout(ledger, model, settings) or Rollout(model, promotion.version))
 
 
 def alias_notes(change: Any) -> list[str]:

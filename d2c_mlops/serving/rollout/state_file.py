@@ -71,7 +71,7 @@ def _start(model: str, salt: str) -> Any:
     return blake2b(f"{model}\0{salt}\0".encode(), digest_size=8)
 
 
-def position(model: str, salt: str, key: Any) -> float | None:
+def key_position(model: str, salt: str, key: Any) -> float | None:
     """Return the position of a key in [0, 1): the challenger answers positions below the share. None for a missing key."""
     text = key_text(key)
     if text is None:
@@ -94,15 +94,15 @@ def key_text(value: Any) -> str | None:
     return str(value)
 
 
-def read(file: Path) -> Rollout:
+def read_state(file: Path) -> Rollout:
     """Return the state in a file. Raises UsageError when it is not a rollout file, FileNotFoundError when there is none."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        known = {each.name for each in fields(Rollout)}
+        names = {field.name for field in fields(Rollout)}
         limits = {k: v for k, v in values.get("guards", {}).items() if k in {f.name for f in fields(RolloutSettings)}}
-        told = {k: v for k, v in values.items() if k in known}
-        made = Rollout(**{**told, "guards": RolloutSettings(**limits)})
-        sound = made.mode in MODES and 0.0 <= made.share <= 1.0 and type(made.champion) is int
+        known_values = {k: v for k, v in values.items() if k in names}
+        rollout = Rollout(**{**known_values, "guards": RolloutSettings(**limits)})
+        sound = rollout.mode in MODES and 0.0 <= rollout.share <= 1.0 and type(rollout.champion) is int
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, AttributeError) as err:
@@ -113,15 +113,15 @@ def read(file: Path) -> Rollout:
             where=str(file),
             next="`d2c rollout MODEL`",
         )
-    return made
+    return rollout
 
 
-def write(file: Path, rollout: Rollout) -> None:
+def write_state(file: Path, rollout: Rollout) -> None:
     """Replace the file atomically, so that services read the old or the new state."""
-    put(file, json.dumps(rollout.to_dict(), indent=1).encode())
+    write_atomically(file, json.dumps(rollout.to_dict(), indent=1).encode())
 
 
-def put(file: Path, content: bytes) -> None:
+def write_atomically(file: Path, content: bytes) -> None:
     """Replace a file atomically."""
     private_folder(file.parent)
     draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -132,7 +132,7 @@ def put(file: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
 
 
-def here() -> str:
+def host_id() -> str:
     """Return an id of this machine or container, within which process ids are valid."""
     try:
         space = str(Path("/proc/self/ns/pid").readlink())
@@ -141,14 +141,14 @@ def here() -> str:
     return f"{socket.gethostname()} {space}".strip()
 
 
-def marker(folder: Path, stage: str) -> Path:
+def marker_file(folder: Path, stage: str) -> Path:
     """Return the marker file of an aborted stage."""
     return folder / f"aborted-{stage}.json"
 
 
-def mark(folder: Path, stage: str, event: dict[str, Any]) -> bool:
+def write_marker(folder: Path, stage: str, event: dict[str, Any]) -> bool:
     """Write the marker of an aborted stage with its reason; False when another worker has written it."""
-    file = marker(folder, stage)
+    file = marker_file(folder, stage)
     draft = folder / f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     private_folder(folder)
     try:
@@ -161,7 +161,7 @@ def mark(folder: Path, stage: str, event: dict[str, Any]) -> bool:
     return True
 
 
-def ended(rollout: Rollout) -> Rollout:
+def ended_rollout(rollout: Rollout) -> Rollout:
     """Return the state with the rollout ended."""
     return replace(rollout, mode="off", share=0.0)
 
@@ -169,7 +169,7 @@ def ended(rollout: Rollout) -> Rollout:
 BEAT = 5.0  # seconds between two heartbeats, for processes that share the folder but not the machine
 
 
-def place(rollout: str, state: str, model: str) -> tuple[Path | None, Path | None]:
+def state_paths(rollout: str, state: str, model: str) -> tuple[Path | None, Path | None]:
     """Return the state file of a model's service and the folder shared by its workers, by the service's settings."""
     folder = Path(state) / "rollout" / model if state else None
     return (Path(rollout.replace("{model}", model)) if rollout else folder / FILE if folder else None), folder

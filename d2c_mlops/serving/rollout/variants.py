@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import queue
 import threading
@@ -21,9 +20,11 @@ from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.contract import values_of
 from d2c_mlops.serving.http.latency import LatencyEstimate
 from d2c_mlops.serving.http.metrics import Metrics
-from d2c_mlops.serving.predict.prediction_ids import Given
-from d2c_mlops.serving.predict.predictor import Answered, Served, masking
-from d2c_mlops.serving.rollout.counters import Tally
+from d2c_mlops.serving.predict.decode import Reader
+from d2c_mlops.serving.predict.prediction_ids import PredictionId
+from d2c_mlops.serving.predict.predictor import PredictionBatch, ServedModel
+from d2c_mlops.serving.predict.validation import Validation
+from d2c_mlops.serving.rollout.counters import RolloutCounters
 from d2c_mlops.serving.rollout.state_file import Rollout
 
 TRIES = 32  # calls to find the records on which a challenger fails
@@ -35,12 +36,13 @@ LOG = logging.getLogger("d2c.service")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VariantPair(Served):
+class VariantPair(ServedModel):
     """A champion with a challenger; base of the modes share and shadow."""
 
-    challenger: Served
+    champion: ServedModel  # what it has computed (request model, OpenAPI document, latency) is used by the pair, too
+    challenger: ServedModel
     rollout: Rollout
-    tally: Tally
+    tally: RolloutCounters
     metrics: Metrics
     patience: float = PATIENCE
     counted: bool = True  # False for probes: synthetic keys are not counted
@@ -48,38 +50,57 @@ class VariantPair(Served):
     @classmethod
     def of(
         cls,
-        champion: Served,
-        challenger: Served,
+        champion: ServedModel,
+        challenger: ServedModel,
         rollout: Rollout,
-        tally: Tally,
+        tally: RolloutCounters,
         metrics: Metrics,
         patience: float = PATIENCE,
         **options: Any,
     ) -> VariantPair:
-        """Pair a champion with a challenger; computed parts of the champion (request model, OpenAPI document) are reused.
+        """Pair a champion with a challenger, which masks the champion's personal fields in the log, too.
 
         `options` are further fields of the class.
         """
-        given = {each.name: getattr(champion, each.name) for each in fields(Served)}
-        beside = replace(challenger)
-        sides: dict[str, Any] = {"challenger": beside, "rollout": rollout, "tally": tally, "metrics": metrics}
-        made = cls(**given, **sides, **options, patience=patience)
-        vars(made).update({name: value for name, value in vars(champion).items() if name not in given})
-        named = [
-            (*one.model.contract.input_fields, *one.model.contract.output_fields) for one in (challenger, champion)
-        ]
-        personal = {each.name: each for each in (*named[0], *named[1]) if each.personal}
-        vars(beside)["mask"] = masking(personal.values(), champion.secret)
-        vars(beside)["latency"], vars(made)["latency"] = challenger.latency, champion.latency
-        vars(made).pop("estimates", None)  # only in the champion
-        return made
+        shared = {field.name: getattr(champion, field.name) for field in fields(ServedModel)}
+        contract = champion.model.contract
+        challenger = replace(
+            challenger,
+            secret=champion.secret,
+            other_fields=(*contract.input_fields, *contract.output_fields),
+            measured_latency=challenger.latency,
+        )
+        return cls(
+            **shared,
+            champion=champion,
+            challenger=challenger,
+            rollout=rollout,
+            tally=tally,
+            metrics=metrics,
+            patience=patience,
+            **options,
+        )
 
     @cached_property
-    def for_probes(self) -> VariantPair:
-        """The pair for probes: the same versions without counting and without shadow."""
-        made = copy.copy(self)
-        vars(made).update(counted=False, shadow=None)
-        return made
+    def validation(self) -> Validation:
+        return self.champion.validation
+
+    @cached_property
+    def reader(self) -> Reader:
+        return self.champion.reader
+
+    @cached_property
+    def latency(self) -> LatencyEstimate:
+        return self.champion.latency
+
+    @cached_property
+    def document(self) -> bytes:
+        return self.champion.document
+
+    @cached_property
+    def for_probes(self) -> ServedModel:
+        """The predictor for probes: the same versions without counting."""
+        return replace(self, counted=False)
 
     @cached_property
     def labels(self) -> tuple[str, str]:
@@ -89,15 +110,15 @@ class VariantPair(Served):
     @cached_property
     def _fitted(self) -> tuple[str, ...] | None:
         """The challenger's own fields, where they are not the champion's."""
-        ours, theirs = (tuple(f.name for f in one.model.contract.input_fields) for one in (self, self.challenger))
+        ours, theirs = (tuple(f.name for f in side.model.contract.input_fields) for side in (self, self.challenger))
         return None if ours == theirs else theirs
 
     def ask_champion(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
         """Return the champion's predictions, timed."""
         start = perf_counter()
-        said = self.answer(records, reasons)
+        answer = self.answer(records, reasons)
         self._took("champion", len(records), perf_counter() - start)
-        return said
+        return answer
 
     def ask_challenger(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
         """Return the challenger's predictions, timed; raises its exceptions, and TimeoutError after the time limit.
@@ -120,7 +141,7 @@ class VariantPair(Served):
     def _took(self, variant: str, records: int, seconds: float) -> None:
         if not self.counted:
             return
-        self.tally.answered(variant, records, seconds)
+        self.tally.count_answers(variant, records, seconds)
         label = self.labels[variant == "challenger"]
         self.metrics.answers.labels(self.name, label, variant).observe(seconds)
 
@@ -134,56 +155,56 @@ class VariantPair(Served):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split(VariantPair):
+class ShareRollout(VariantPair):
     """Mode share: the challenger answers a share of the keys; where it fails, the champion answers."""
 
     @cached_property
     def estimates(self) -> tuple[LatencyEstimate, ...]:
         return self.latency, self.challenger.latency
 
-    def estimates_of(self, made: Answered) -> tuple[LatencyEstimate, ...]:
-        asked = made.versions_asked or ()
+    def estimates_of(self, result: PredictionBatch) -> tuple[LatencyEstimate, ...]:
+        versions = result.versions_asked or ()
         sides = (self, self.challenger)
-        return tuple(side.latency for side in sides if side.version in asked)
+        return tuple(side.latency for side in sides if side.version in versions)
 
-    def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
+    def predict_batch(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> PredictionBatch:
         chooses, keys = self.rollout.chooses, values_of(records, self.key)
         theirs = [i for i, value in enumerate(keys) if chooses(value)]
         if self.counted:
-            self.tally.asked(keys)
+            self.tally.count_requests(keys)
         if not theirs:
             outputs, why = self.ask_champion(records, reasons)
-            made = Answered(batch, records, outputs, why, challenged=[False] * len(records))
-            made.versions_asked = (self.version,)
-            return made
-        said, failed, err = self._challenge(theirs, records, reasons)
-        ours = [i for i in range(len(records)) if i not in said]
+            result = PredictionBatch(batch, records, outputs, why, challenged=[False] * len(records))
+            result.versions_asked = (self.version,)
+            return result
+        by_challenger, failed, err = self._challenge(theirs, records, reasons)
+        ours = [i for i in range(len(records)) if i not in by_challenger]
         if ours:
             try:
                 outputs, why = self.ask_champion([records[i] for i in ours], reasons)
             except DataRefused:  # reported with the caller's places
                 outputs, why = self.answer(records, reasons)
-                made = Answered(batch, records, outputs, why, challenged=[False] * len(records))
-                made.versions_asked = (self.version, self.challenger.version)
-                return made
+                result = PredictionBatch(batch, records, outputs, why, challenged=[False] * len(records))
+                result.versions_asked = (self.version, self.challenger.version)
+                return result
             said_too = zip(ours, outputs, why or [None] * len(ours), strict=True)
             said_by_us = {i: (row, because) for i, row, because in said_too}
         else:
             said_by_us = {}
         if failed:
             self.failed(failed, err)
-        whole = [said.get(i) or said_by_us[i] for i in range(len(records))]
+        whole = [by_challenger.get(i) or said_by_us[i] for i in range(len(records))]
         because = [why for _, why in whole] if reasons else None
-        challenged = [i in said for i in range(len(records))]
-        made = Answered(batch, records, [row for row, _ in whole], because, challenged=challenged)
-        made.versions_asked = (self.challenger.version, *([self.version] if ours else []))
-        return made
+        challenged = [i in by_challenger for i in range(len(records))]
+        result = PredictionBatch(batch, records, [row for row, _ in whole], because, challenged=challenged)
+        result.versions_asked = (self.challenger.version, *([self.version] if ours else []))
+        return result
 
     def _challenge(
         self, indexes: list[int], records: Sequence[dict[str, Any]], reasons: bool
     ) -> tuple[dict[int, tuple[dict[str, Any], Any]], int, Exception | None]:
         """Return the challenger's predictions by index, and the number of failed records; a failing call is halved and retried."""
-        said: dict[int, tuple[dict[str, Any], Any]] = {}
+        by_index: dict[int, tuple[dict[str, Any], Any]] = {}
         failed, tries, first = 0, 0, None
         todo = [indexes]
         while todo:
@@ -201,80 +222,86 @@ class Split(VariantPair):
                 else:
                     todo += [part[: len(part) // 2], part[len(part) // 2 :]]
                 continue
-            said.update(zip(part, zip(outputs, why or [None] * len(part), strict=True), strict=True))
-        return said, failed, first
+            by_index.update(zip(part, zip(outputs, why or [None] * len(part), strict=True), strict=True))
+        return by_index, failed, first
 
     @cached_property
     def _marks(self) -> tuple[dict[str, Any], dict[str, Any]]:
         versions = ((self.version, "champion"), (self.challenger.version, "challenger"))
-        made = [{"version": version, "variant": variant} for version, variant in versions]
-        return made[0], made[1]
+        mark_dicts = [{"version": version, "variant": variant} for version, variant in versions]
+        return mark_dicts[0], mark_dicts[1]
 
-    def sign(self, made: Answered, places: Sequence[int]) -> None:
+    def sign(self, result: PredictionBatch, places: Sequence[int]) -> None:
         """Sign an id for each prediction, which contains the version that answered."""
-        if made.ids is None:
+        if result.ids is None:
             token, versions = self.signer.token, (None, self.challenger.version)
-            chosen = made.challenged or [False] * len(made.records)
+            chosen = result.challenged or [False] * len(result.records)
             rows = zip(places, chosen, strict=True)
-            made.ids = [f"{token(made.batch, i, i + 1, versions[theirs])}-{i}" for i, theirs in rows]
+            result.ids = [f"{token(result.batch, i, i + 1, versions[theirs])}-{i}" for i, theirs in rows]
 
-    def predictions(self, made: Answered, indexes: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    def predictions(self, result: PredictionBatch, indexes: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Return the predictions; each names its version and variant."""
-        chosen, marks = made.challenged or [False] * len(made.records), self._marks
-        self.sign(made, range(len(made.outputs)) if indexes is None else indexes)
-        assert made.ids is not None
+        chosen, marks = result.challenged or [False] * len(result.records), self._marks
+        self.sign(result, range(len(result.outputs)) if indexes is None else indexes)
+        assert result.ids is not None
         rows = [
             {"prediction_id": id, **marks[theirs], **row}
-            for id, theirs, row in zip(made.ids, chosen, made.outputs, strict=True)
+            for id, theirs, row in zip(result.ids, chosen, result.outputs, strict=True)
         ]
-        if made.reasons is not None:
-            for row, why in zip(rows, made.reasons, strict=True):
+        if result.reasons is not None:
+            for row, why in zip(rows, result.reasons, strict=True):
                 row["reasons"] = why
         return rows
 
-    def lines(self, made: Answered, about: dict[str, Any], indexes: Sequence[int] | None = None) -> list[bytes]:
+    def lines(
+        self, result: PredictionBatch, about: dict[str, Any], indexes: Sequence[int] | None = None
+    ) -> list[bytes]:
         """Return log lines: of the champion's predictions, then of the challenger's."""
-        chosen = made.challenged or [False] * len(made.records)
-        places = range(len(made.records)) if indexes is None else indexes
-        self.sign(made, places)
-        assert made.ids is not None
-        found = []
+        chosen = result.challenged or [False] * len(result.records)
+        places = range(len(result.records)) if indexes is None else indexes
+        self.sign(result, places)
+        assert result.ids is not None
+        log_lines = []
         for theirs in (False, True):
-            rows = [i for i, one in enumerate(chosen) if one is theirs]
+            rows = [i for i, is_challenger in enumerate(chosen) if is_challenger is theirs]
             if not rows:
                 continue
-            why = [made.reasons[i] for i in rows] if made.reasons is not None else None
-            batch = challengers(made.batch, self.challenger.version) if theirs else made.batch
-            part = Answered(batch, [made.records[i] for i in rows], [made.outputs[i] for i in rows], why)
-            part.ids = [made.ids[i] for i in rows]
-            told, where = {**about, "variant": self._marks[theirs]["variant"]}, [places[i] for i in rows]
-            found += self.challenger.lines(part, told, where) if theirs else super().lines(part, told, where)
-        return found
+            why = [result.reasons[i] for i in rows] if result.reasons is not None else None
+            batch = challenger_batch_id(result.batch, self.challenger.version) if theirs else result.batch
+            part = PredictionBatch(batch, [result.records[i] for i in rows], [result.outputs[i] for i in rows], why)
+            part.ids = [result.ids[i] for i in rows]
+            metadata, where = {**about, "variant": self._marks[theirs]["variant"]}, [places[i] for i in rows]
+            log_lines += (
+                self.challenger.lines(part, metadata, where) if theirs else super().lines(part, metadata, where)
+            )
+        return log_lines
 
-    def counts(self, made: Answered) -> Iterable[tuple[str, str, int]]:
-        theirs = sum(made.challenged or ())
-        both = ((self.label, "champion", len(made.records) - theirs), (self.challenger.label, "challenger", theirs))
-        return [each for each in both if each[2]]
+    def counts(self, result: PredictionBatch) -> Iterable[tuple[str, str, int]]:
+        theirs = sum(result.challenged or ())
+        both = ((self.label, "champion", len(result.records) - theirs), (self.challenger.label, "challenger", theirs))
+        return [count for count in both if count[2]]
 
-    def version_about(self, given: Given | None, key: str | None) -> int:
+    def version_about(self, decoded_id: PredictionId | None, key: str | None) -> int:
         """Return the version that feedback refers to, by the prediction's id, else by the key."""
-        if given is not None:
-            return given.challenger or self.version
+        if decoded_id is not None:
+            return decoded_id.challenger or self.version
         return self.challenger.version if self.rollout.chooses(key) else self.version
 
-    def heard(self, action: str, given: Given | None, prediction_id: str | None, key: str | None) -> None:
+    def count_feedback(
+        self, action: str, decoded_id: PredictionId | None, prediction_id: str | None, key: str | None
+    ) -> None:
         """Count feedback once for a signed prediction id, or for a key that was requested in this stage."""
-        if given is None:
+        if decoded_id is None:
             about, theirs = f"key {key}", self.rollout.chooses(key)
-            known = self.tally.was_asked(key)
+            is_counted = self.tally.was_asked(key)
         else:
-            about, theirs = f"id {prediction_id}", given.challenger == self.challenger.version
-            known = given.verified and (theirs or given.challenger is None)
-        if known and self.counted:
-            self.tally.heard("challenger" if theirs else "champion", action, about)
+            about, theirs = f"id {prediction_id}", decoded_id.challenger == self.challenger.version
+            is_counted = decoded_id.verified and (theirs or decoded_id.challenger is None)
+        if is_counted and self.counted:
+            self.tally.count_feedback("challenger" if theirs else "champion", action, about)
 
 
-class Shadows:
+class ShadowQueue:
     """Queue of records for the challenger in shadow mode, processed in a thread."""
 
     def __init__(self, waiting: int = WAITING) -> None:
@@ -310,39 +337,44 @@ class Shadows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shadowed(VariantPair):
+class ShadowRollout(VariantPair):
     """Mode shadow: the champion answers all requests; the challenger predicts later and is only logged."""
 
-    shadows: Shadows | None = None
+    shadows: ShadowQueue | None = None
     write: Callable[[list[bytes]], None] | None = None
 
-    def answered(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> Answered:
-        return Answered(batch, records, *self.ask_champion(records, reasons))
+    @cached_property
+    def for_probes(self) -> ServedModel:
+        """The predictor for probes: the champion, without counting and without shadow."""
+        return self.champion.for_probes
+
+    def predict_batch(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> PredictionBatch:
+        return PredictionBatch(batch, records, *self.ask_champion(records, reasons))
 
     def shadow(
-        self, made: Answered, about: dict[str, Any] | None, reasons: bool, indexes: Sequence[int] | None = None
+        self, result: PredictionBatch, about: dict[str, Any] | None, reasons: bool, indexes: Sequence[int] | None = None
     ) -> None:
         """Queue records for the challenger after the champion's answer is sent."""
         assert self.shadows is not None
-        if not self.shadows.put(len(made.records), partial(self._answer, made, about, reasons, indexes)):
-            self.metrics.dropped.labels(self.name, self.challenger.label).inc(len(made.records))
+        if not self.shadows.put(len(result.records), partial(self._answer, result, about, reasons, indexes)):
+            self.metrics.dropped.labels(self.name, self.challenger.label).inc(len(result.records))
 
     def _answer(
-        self, made: Answered, about: dict[str, Any] | None, reasons: bool, indexes: Sequence[int] | None
+        self, result: PredictionBatch, about: dict[str, Any] | None, reasons: bool, indexes: Sequence[int] | None
     ) -> None:
         try:
-            outputs, why = self.ask_challenger(made.records, reasons)
+            outputs, why = self.ask_challenger(result.records, reasons)
         except Exception as err:
-            self.failed(len(made.records), err)
+            self.failed(len(result.records), err)
             return
-        self.metrics.records.labels(self.name, self.challenger.label, "shadow").inc(len(made.records))
+        self.metrics.records.labels(self.name, self.challenger.label, "shadow").inc(len(result.records))
         if about is not None and self.write is not None:
-            batch = f"{made.token or made.batch}.{self.challenger.version}s"
-            part = Answered(
-                batch, made.records, outputs, why, token=batch
+            batch = f"{result.token or result.batch}.{self.challenger.version}s"
+            part = PredictionBatch(
+                batch, result.records, outputs, why, token=batch
             )  # never sent to a caller, so no feedback is accepted
-            told = {**about, "at": datetime.now(UTC), "variant": "shadow"}
-            self.write(self.challenger.lines(part, told, indexes))
+            metadata = {**about, "at": datetime.now(UTC), "variant": "shadow"}
+            self.write(self.challenger.lines(part, metadata, indexes))
 
 
 def _on_event_loop() -> bool:
@@ -353,13 +385,13 @@ def _on_event_loop() -> bool:
     return True
 
 
-def challengers(batch: str, version: int) -> str:
+def challenger_batch_id(batch: str, version: int) -> str:
     """Return the batch id of a challenger's predictions, which contains its version."""
     return f"{batch}.{version}"
 
 
-def version_in(prediction_id: str | None) -> int | None:
+def challenger_version_in(prediction_id: str | None) -> int | None:
     """Return the challenger's version in a prediction id; None for a champion's id and for an invalid id."""
-    _, dot, rest = (prediction_id or "").partition(".")
-    told = rest.partition("-")[0]
-    return int(told) if dot and told.isascii() and told.isdigit() and len(told) < 10 else None
+    _, dot, suffix = (prediction_id or "").partition(".")
+    version = suffix.partition("-")[0]
+    return int(version) if dot and version.isascii() and version.isdigit() and len(version) < 10 else None

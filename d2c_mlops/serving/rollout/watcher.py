@@ -20,10 +20,18 @@ import orjson
 from d2c_mlops.errors import UsageError
 from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.log.files import Logbook
-from d2c_mlops.serving.predict.predictor import Served
-from d2c_mlops.serving.rollout.counters import Tally, summary, total, verdict
-from d2c_mlops.serving.rollout.state_file import BEAT, Rollout, here, mark, marker, put, read
-from d2c_mlops.serving.rollout.variants import PATIENCE, Shadowed, Shadows, Split
+from d2c_mlops.serving.predict.predictor import ServedModel
+from d2c_mlops.serving.rollout.counters import RolloutCounters, rollout_statistics, sum_counts, violated_guard
+from d2c_mlops.serving.rollout.state_file import (
+    BEAT,
+    Rollout,
+    host_id,
+    marker_file,
+    read_state,
+    write_atomically,
+    write_marker,
+)
+from d2c_mlops.serving.rollout.variants import PATIENCE, ShadowQueue, ShadowRollout, ShareRollout
 
 LOOK = 0.5  # seconds between two checks of the file
 STALE = 30 * 24 * 3600.0  # seconds
@@ -31,12 +39,12 @@ LOG = logging.getLogger("d2c.service")
 
 
 @dataclass
-class Watcher:
+class RolloutWatcher:
     """Selects which loaded versions answer, by the rollout file; one watcher per worker."""
 
-    versions: Mapping[int, Served]
+    versions: Mapping[int, ServedModel]
     first: int  # the default version, until the file selects another loaded one
-    install: Callable[[Served], None]
+    install: Callable[[ServedModel], None]
     metrics: Metrics
     file: Path | None = None
     folder: Path | None = None  # shared by the workers of a service; nothing is shared without one
@@ -44,8 +52,8 @@ class Watcher:
     look_every: float = LOOK
     rollout: Rollout | None = None
     aborted: set[str] = field(default_factory=set)  # stages
-    tally: Tally = field(default_factory=Tally)
-    shadows: Shadows | None = None
+    tally: RolloutCounters = field(default_factory=RolloutCounters)
+    shadows: ShadowQueue | None = None
     broken: Mapping[int, str] = field(default_factory=dict)  # versions that could not be loaded, with the error
     patience: float = PATIENCE
 
@@ -57,8 +65,8 @@ class Watcher:
         self.closing = threading.Event()
         self.own = self.folder / f"worker-{os.getpid()}-{secrets.token_hex(4)}.json" if self.folder else None
         self._sweep()
-        self.look()
-        self.thread = threading.Thread(target=self._keep, name="rollout", daemon=True)
+        self.check()
+        self.thread = threading.Thread(target=self._run, name="rollout", daemon=True)
 
     def _sweep(self) -> None:
         """Remove reports of ended workers a month after their last heartbeat."""
@@ -71,38 +79,43 @@ class Watcher:
         """Watch the file in a thread."""
         self.thread.start()
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         while not self.closing.wait(self.look_every):
             try:
-                self.look()
+                self.check()
             except Exception as err:  # a service keeps answering despite any error in a rollout
                 LOG.error("rollout state cannot be applied", exc_info=err)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Read the file when it changed, apply it, and check the guardrails."""
         self._read()
         rollout = self.rollout
-        if rollout is not None and rollout.going and rollout.stage not in self.aborted and self._marked(rollout.stage):
+        if (
+            rollout is not None
+            and rollout.going
+            and rollout.stage not in self.aborted
+            and self._is_aborted(rollout.stage)
+        ):
             self.aborted.add(rollout.stage)
         self._apply()
         why = self.broken.get(rollout.challenger or 0) if rollout is not None and rollout.going else None
         if rollout is not None and why and rollout.stage not in self.aborted:
             self._abort(rollout, f"load: version {rollout.challenger} cannot be loaded: {why}", {})
-        if isinstance(self.applied[-1], Tally) and rollout is not None:
-            counts = total([self.tally.to_dict(), *self._others(rollout.stage)])
-            if reason := verdict(counts, rollout.guards):
-                self._abort(rollout, reason, summary(counts))
-        self._tell()
+        if isinstance(self.applied[-1], RolloutCounters) and rollout is not None:
+            counts = sum_counts([self.tally.to_dict(), *self._others(rollout.stage)])
+            if reason := violated_guard(counts, rollout.guards):
+                self._abort(rollout, reason, rollout_statistics(counts))
+        self._write_report()
 
     def _read(self) -> None:
         if self.file is None:
             return
         try:
-            found = self.file.stat()
-            stamp = (found.st_mtime_ns, found.st_ino)
+            status = self.file.stat()
+            stamp = (status.st_mtime_ns, status.st_ino)
             if stamp == self.stamp:
                 return
-            rollout = read(self.file)
+            rollout = read_state(self.file)
             self.stamp = stamp
         except FileNotFoundError:
             self.rollout, self.stamp = None, None
@@ -115,8 +128,8 @@ class Watcher:
             return
         self.rollout = rollout
 
-    def _marked(self, stage: str) -> bool:
-        return self.folder is not None and marker(self.folder, stage).exists()
+    def _is_aborted(self, stage: str) -> bool:
+        return self.folder is not None and marker_file(self.folder, stage).exists()
 
     def _apply(self) -> None:
         """Switch to the versions of the rollout; running requests finish with the previous ones."""
@@ -125,30 +138,32 @@ class Watcher:
         challenger = self.versions.get(rollout.challenger or 0) if rollout else None
         going = rollout is not None and rollout.going and rollout.stage not in self.aborted
         if rollout is None or not going or challenger is None or challenger is champion:
-            wanted: tuple[Any, ...] = (champion.version, None)
-            if self.applied != wanted:
-                self._install(champion, wanted, 0.0)
+            target: tuple[Any, ...] = (champion.version, None)
+            if self.applied != target:
+                self._install(champion, target, 0.0)
             return
         if self.applied[:3] == (champion.version, challenger.version, rollout.stage):
             return
-        self.tally = self.tally.after() if self.applied and self.applied[0] == champion.version else Tally()
+        self.tally = (
+            self.tally.for_next_stage() if self.applied and self.applied[0] == champion.version else RolloutCounters()
+        )
         sides = (champion, challenger, rollout, self.tally, self.metrics, self.patience)
-        wanted = (champion.version, challenger.version, rollout.stage, self.tally)
+        target = (champion.version, challenger.version, rollout.stage, self.tally)
         if rollout.mode == "share":
-            self._install(Split.of(*sides), wanted, rollout.share)
+            self._install(ShareRollout.of(*sides), target, rollout.share)
             return
-        self.shadows = self.shadows or Shadows()
-        self._install(Shadowed.of(*sides, shadows=self.shadows, write=self._write), wanted, 0.0)
+        self.shadows = self.shadows or ShadowQueue()
+        self._install(ShadowRollout.of(*sides, shadows=self.shadows, write=self._write), target, 0.0)
 
-    def _install(self, served: Served, wanted: tuple[Any, ...], share: float) -> None:
+    def _install(self, served: ServedModel, target: tuple[Any, ...], share: float) -> None:
         self.install(served)
-        first, self.applied = not self.applied, wanted
-        for label in {one.label for one in self.versions.values()}:
-            answers = isinstance(served, Split) and label == served.challenger.label
+        first, self.applied = not self.applied, target
+        for label in {served_version.label for served_version in self.versions.values()}:
+            answers = isinstance(served, ShareRollout) and label == served.challenger.label
             self.metrics.share.labels(served.name, label).set(share if answers else 0.0)
-        if not first or len(wanted) > 2:
-            mode = self.rollout.mode if self.rollout and len(wanted) > 2 else "off"
-            facts = {"model": served.name, "champion": wanted[0], "challenger": wanted[1], "mode": mode, "share": share}
+        if not first or len(target) > 2:
+            mode = self.rollout.mode if self.rollout and len(target) > 2 else "off"
+            facts = {"model": served.name, "champion": target[0], "challenger": target[1], "mode": mode, "share": share}
             LOG.info("rollout", extra={"facts": facts})
 
     def _abort(self, rollout: Rollout, reason: str, evidence: dict[str, Any]) -> None:
@@ -164,7 +179,7 @@ class Watcher:
         mine = True
         if self.folder is not None:
             try:
-                mine = mark(self.folder, rollout.stage, event)
+                mine = write_marker(self.folder, rollout.stage, event)
             except OSError as err:
                 LOG.error("rollout abort cannot be saved", exc_info=err)
         if mine:
@@ -179,16 +194,16 @@ class Watcher:
 
     def _others(self, stage: str) -> list[dict[str, int]]:
         """Return the counters of the service's other workers in a stage."""
-        found = []
+        counts = []
         for file in self.folder.glob("worker-*.json") if self.folder else ():
             if file != self.own:
                 with suppress(OSError, ValueError):
-                    told = json.loads(file.read_text(encoding="utf-8"))
-                    if told.get("stage") == stage:
-                        found.append(told["counts"])
-        return found
+                    report = json.loads(file.read_text(encoding="utf-8"))
+                    if report.get("stage") == stage:
+                        counts.append(report["counts"])
+        return counts
 
-    def _tell(self) -> None:
+    def _write_report(self) -> None:
         """Write the report of this worker, for the other workers and for `d2c rollout`."""
         if self.own is None:
             return
@@ -196,12 +211,12 @@ class Watcher:
         counts = self.tally.to_dict() if len(self.applied) > 2 else self.written.get("counts", {})
         if len(self.applied) <= 2 and self.written.get("stage") != stage:
             counts = {}
-        told = {"pid": os.getpid(), "versions": sorted(self.versions), "champion": self.applied[0],
-                "challenger": self.applied[1], "stage": stage, "counts": counts, "host": here()}  # fmt: skip
+        report = {"pid": os.getpid(), "versions": sorted(self.versions), "champion": self.applied[0],
+                "challenger": self.applied[1], "stage": stage, "counts": counts, "host": host_id()}  # fmt: skip
         with suppress(OSError):
-            if told != self.written:
-                put(self.own, orjson.dumps({**told, "at": time.time()}))
-                self.written, self.beaten = told, time.monotonic()
+            if report != self.written:
+                write_atomically(self.own, orjson.dumps({**report, "at": time.time()}))
+                self.written, self.beaten = report, time.monotonic()
             elif time.monotonic() - self.beaten > BEAT:
                 os.utime(self.own)
                 self.beaten = time.monotonic()
@@ -214,6 +229,6 @@ class Watcher:
         if self.shadows is not None:
             self.shadows.close()
         with suppress(OSError):
-            self._tell()
+            self._write_report()
             if self.own is not None and len(self.applied) <= 2:
                 self.own.unlink(missing_ok=True)

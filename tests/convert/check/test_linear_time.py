@@ -23,8 +23,8 @@ from d2c_mlops.convert.source.sections import sectioned, title_of
 from d2c_mlops.convert.verify.verify import _FIGURE, _NOT_RESULTS, _lines
 from d2c_mlops.data.ingestion.joining import plain_stem
 from d2c_mlops.data.sources.csv_files import NUMBER_LIKE
-from d2c_mlops.runs.execution.page_body import without_loads
-from d2c_mlops.runs.execution.printed import CONTROL
+from d2c_mlops.runs.execution.cell_output import CONTROL
+from d2c_mlops.runs.execution.page_body import without_external_resources
 
 
 def grows(work: Callable[[str], object], seed: str, tail: str = "", length: int = 15_000) -> float:
@@ -134,12 +134,12 @@ PATTERNS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "dots in a file's name": (plain_stem, ".", "x"),
     "digits in a file's name": (plain_stem, "1", "x"),
     "years in a file's name": (plain_stem, ".19", "x"),
-    "tags of an output": (without_loads, "<a", ""),
-    "tags that end late": (without_loads, "<a ", ">"),
-    "tags with single quotes": (without_loads, "<b'", ""),
-    "tags with both quotes": (without_loads, "<b'\"", "'>"),
-    "addresses in styles": (without_loads, "url(//", ""),
-    "sources in tags": (without_loads, "<b src='", ">"),
+    "tags of an output": (without_external_resources, "<a", ""),
+    "tags that end late": (without_external_resources, "<a ", ">"),
+    "tags with single quotes": (without_external_resources, "<b'", ""),
+    "tags with both quotes": (without_external_resources, "<b'\"", "'>"),
+    "addresses in styles": (without_external_resources, "url(//", ""),
+    "sources in tags": (without_external_resources, "<b src='", ">"),
     "commands that install": (_INSTALL.match, "python", ""),
     "dates of a message": (_MISMATCH.search, "time data 'a' ", ""),
 }  # fmt: skip

@@ -11,10 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from d2c_mlops.convert.run.folder_copies import Workplace, clone_folder, copy_folder, files_below
+from d2c_mlops.convert.run.folder_copies import LeftOut, Workplace, clone_folder, copy_folder, files_below, summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped, environment, marked, run_program
 from d2c_mlops.convert.run.isolation import works
+from d2c_mlops.convert.run.local_packages import Local, lay_out
 from d2c_mlops.convert.run.session import Session
+from d2c_mlops.errors import DataRefused
 
 ROOM = ChildLimits(120.0, 2 << 30)
 HERE = [name for name in ("bubblewrap", "namespaces", "landlock", "none") if name == "none" or works(name)]
@@ -162,9 +164,83 @@ def test_a_copy_takes_files_and_leaves_links_out_and_notebooks_behind(tmp_path: 
     (shop / "out.txt").symlink_to(tmp_path / "secret.txt")
     (shop / "round").symlink_to(shop)
     (shop / "large.bin").write_bytes(b"0" * 2000)
-    left = copy_folder(shop, tmp_path / "copy", largest=1000)
+    left_out = copy_folder(shop, tmp_path / "copy", largest=1000)
     found = sorted(str(one.relative_to(tmp_path / "copy")) for one in files_below(tmp_path / "copy"))
-    assert found == ["a.csv", "deep/b.csv"] and [one.name for one in left] == ["large.bin"]
+    assert found == ["a.csv", "deep/b.csv"]
+    assert {omitted.path.name: omitted.why for omitted in left_out} == {
+        "large.bin": "too large (0 MB)",
+        "out.txt": "a link to a place outside the folder",
+        "round": "a link to a folder",
+    }
+
+
+def test_files_beyond_the_limit_are_reported_where_the_listing_stops(tmp_path: Path) -> None:
+    for number in range(7):
+        (tmp_path / f"{number}.csv").touch()
+    left_out: list[LeftOut] = []
+    assert len(list(files_below(tmp_path, most=7, left_out=left_out))) == 7 and left_out == []
+    names = [file.name for file in files_below(tmp_path, most=5, left_out=left_out)]
+    assert names == ["0.csv", "1.csv", "2.csv", "3.csv", "4.csv"]
+    assert left_out == [LeftOut(tmp_path / "5.csv", "this file and all after it: the limit is 5 files")]
+
+
+def test_folders_below_the_deepest_level_are_reported(tmp_path: Path) -> None:
+    deep = tmp_path / "shop" / "a/b/c/d/e"
+    (deep / "f").mkdir(parents=True)
+    (deep / "near.csv").touch()
+    (deep / "f" / "far.csv").touch()
+    left_out = copy_folder(tmp_path / "shop", tmp_path / "copy")
+    assert (tmp_path / "copy/a/b/c/d/e/near.csv").exists() and not (tmp_path / "copy/a/b/c/d/e/f").exists()
+    assert summary(left_out, tmp_path / "shop") == "a/b/c/d/e/f: deeper than 6 folders"
+
+
+def test_what_is_no_regular_file_is_reported_and_a_summary_names_five(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    os.mkfifo(tmp_path / "shop" / "pipe")
+    for number in range(6):
+        (tmp_path / "shop" / f"{number}").symlink_to(tmp_path / "nowhere")
+    left_out = copy_folder(tmp_path / "shop", tmp_path / "copy")
+    assert LeftOut(tmp_path / "shop" / "pipe", "not a regular file") in left_out and len(left_out) == 7
+    text = summary(left_out, tmp_path / "shop")
+    assert text.startswith("0: a link to a place outside the folder; 1: ") and text.endswith("; and 2 more")
+
+
+def test_a_run_gets_every_file_of_the_copy_however_many_and_deep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(files_below.__kwdefaults__, "most", 1)
+    copy = tmp_path / "copy"
+    (copy / "a/b/c/d/e/f/g").mkdir(parents=True)
+    for name in ("1.csv", "2.csv", "a/b/c/d/e/f/g/3.csv"):
+        (copy / name).write_text(name)
+    clone_folder(copy, tmp_path / "run")
+    copies = sorted(file.relative_to(tmp_path / "run").as_posix() for file in (tmp_path / "run").rglob("*.csv"))
+    assert copies == ["1.csv", "2.csv", "a/b/c/d/e/f/g/3.csv"]
+
+
+def test_a_local_package_is_copied_at_any_depth_or_refused_with_the_files_left_out(tmp_path: Path) -> None:
+    package = tmp_path / "shop"
+    deep = package / "a/b/c/d/e/f/g"
+    deep.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (deep / "rate.py").write_text("RATE = 0.19\n")
+    assert lay_out([Local("shop", package)], tmp_path / "local") == ["shop"]
+    assert (tmp_path / "local/shop/a/b/c/d/e/f/g/rate.py").exists()
+    (tmp_path / "tax.py").touch()
+    (package / "tax.py").symlink_to(tmp_path / "tax.py")
+    with pytest.raises(DataRefused, match="cannot be copied whole") as refused:
+        lay_out([Local("shop", package)], tmp_path / "local")
+    assert [failure.where for failure in refused.value.failures] == [str(package / "tax.py")]
+
+
+def test_data_beside_a_local_package_that_is_not_copied_is_reported(tmp_path: Path) -> None:
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "leads.csv").symlink_to(tmp_path / "leads.csv")
+    texts: list[str] = []
+    lay_out([Local("shop", package)], tmp_path / "local", texts.append)
+    assert texts == [f"not copied from {package}: leads.csv: a link to a place outside the folder"]
 
 
 def test_a_run_writes_into_its_own_copy_alone(tmp_path: Path) -> None:

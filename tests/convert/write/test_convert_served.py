@@ -22,10 +22,10 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.models.core.model import discover
 from d2c_mlops.registry.gate import judge
-from d2c_mlops.registry.promotion_history import live
+from d2c_mlops.registry.promotion_history import live_version
 from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.serving.app.app import Served, create_app
+from d2c_mlops.serving.app.app import ServedModel, create_app
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
@@ -108,9 +108,9 @@ def test_run_promote_package_and_serve_give_the_notebooks_answer(churn: Conversi
     made, clauses = promote("churn_2019", project)
     assert made is not None and made.action == "promote"
     found = {clause.name: clause.finding for clause in clauses}
-    assert "401 records that were held back from the training" in found["evaluation"]
+    assert "401 holdout records" in found["evaluation"]
     assert "of the most frequent class" in found["baseline"]
-    version = live(Ledger.of(project), "churn_2019")
+    version = live_version(Ledger.of(project), "churn_2019")
     assert version.params["test_size"] == 0.3
 
     module = importlib.import_module(churn.written.module)
@@ -121,7 +121,7 @@ def test_run_promote_package_and_serve_give_the_notebooks_answer(churn: Conversi
     key = model.contract.key
     asked = rows.assign(**{key: [str(i) for i in range(len(rows))]})[list(model.contract.inputs.columns)]
     records = to_records(model.contract.input_fields, model.contract.check_inputs(asked))
-    client = LocalClient(create_app(lambda: Served(model, "churn_2019", version.version, {}, records[0])))
+    client = LocalClient(create_app(lambda: ServedModel(model, "churn_2019", version.version, {}, records[0])))
     answer = client.post("/predict", json={"records": records})
     assert answer.status_code == 200, answer.text
     got = [each["prediction"] for each in answer.json()["predictions"]]
@@ -136,7 +136,7 @@ EDITS = {
     "records of its own": (
         "customers = load_records(n=n)",
         "customers = fill_missing_values(cast_columns(n=n), n=n)",
-        "reads its data by itself instead of from load_records()",
+        "reads its data directly instead of from load_records()",
     ),
     "outcomes from elsewhere": (
         'steady(self.estimator.predict(features))',

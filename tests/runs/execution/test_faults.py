@@ -15,8 +15,8 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import execute, processes, slots
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.failures import classify
-from d2c_mlops.runs.execution.leases import FENCE, LEASE, LeaseWatch, Pulse
-from d2c_mlops.runs.execution.records import latest, open_row
+from d2c_mlops.runs.execution.leases import FENCE, LEASE, LeaseKeeper, LeaseWatch
+from d2c_mlops.runs.execution.records import latest_runs, open_row
 from d2c_mlops.runs.execution.supervise import RunLimits
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
@@ -32,7 +32,7 @@ def test_a_run_keeps_to_its_processors_and_ends_at_its_memory(project: Path) -> 
     held = load(project, environ={})
     with pytest.raises(NotebookFailed, match="its limit is 600 MiB"):
         run("nb.ipynb", {}, held, limits=RunLimits(60, memory_bytes=600 * 2**20, cpus=1))
-    (row,) = latest(Ledger.of(held))
+    (row,) = latest_runs(Ledger.of(held))
     assert row.recorded == {"cpus": 1, "omp": "1"}
     assert (row.status, row.failure, row.exit_code) == ("failed", "out_of_memory", 5)
     assert row.peak_memory_bytes > 600 * 2**20 and Path(row.outputs["html"]).exists()
@@ -63,7 +63,7 @@ def test_a_kernel_that_dies_is_recorded_for_what_it_is(project: Path, death: str
     write(project / "nb.ipynb", PARAMETERS, RECORD, f"import os\nos.{death}")
     with pytest.raises(Temporary if code == 75 else NotebookFailed):
         run("nb.ipynb", {}, load(project, environ={}))
-    (row,) = latest(Ledger.of(load(project, environ={})))
+    (row,) = latest_runs(Ledger.of(load(project, environ={})))
     assert (row.failure, row.exit_code, row.recorded["twice"]) == (failure, code, 6)
 
 
@@ -71,26 +71,26 @@ def test_a_kernel_that_dies_is_recorded_for_what_it_is(project: Path, death: str
 def test_a_ledger_that_goes_away_during_a_run_hears_of_it_afterwards(scheduled: Settings, project: Path) -> None:
     write(project / "nb.ipynb", PARAMETERS, "from pathlib import Path\nPath('begun').touch()", RECORD)
     made = scheduler(replace(scheduled, lock_wait=0.2), Clock())
-    assert made.look() == 1
+    assert made.poll() == 1
     while not (project / "begun").exists():
         time.sleep(0.05)
     away = sqlite3.connect(scheduled.store / "ledger.db", isolation_level=None)
     away.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Temporary, match="locked"):
-        slots.beat(made.ledger, made.running.values(), NOW)
+        slots.send_heartbeats(made.ledger, made.running.values(), NOW)
     time.sleep(6)
     away.execute("ROLLBACK")
     finish(made)
-    assert slots.find(made.ledger, "report", SLOT).status == "succeeded"
-    assert [run.status for run in latest(made.ledger)] == ["succeeded"]
+    assert slots.find_slot(made.ledger, "report", SLOT).status == "succeeded"
+    assert [run.status for run in latest_runs(made.ledger)] == ["succeeded"]
 
 
 def test_a_claim_elsewhere_is_taken_over_only_after_silence_on_our_own_clock(scheduled: Settings) -> None:
     made = scheduler(scheduled, Clock())
-    slots.add(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    (slot,) = slots.waiting(made.ledger, NOW)
-    slots.claim(made.ledger, slot, NOW)
-    elsewhere = [replace(s, host="other#1.2.3") for s in slots.running(made.ledger)]
+    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    (slot,) = slots.waiting_slots(made.ledger, NOW)
+    slots.claim_slot(made.ledger, slot, NOW)
+    elsewhere = [replace(s, host="other#1.2.3") for s in slots.running_slots(made.ledger)]
     time_here = [1000.0]
     watch = LeaseWatch(lambda: time_here[0])
     assert watch.abandoned(elsewhere) == []  # whatever its clock said in heartbeat_at
@@ -105,12 +105,12 @@ def test_a_claim_elsewhere_is_taken_over_only_after_silence_on_our_own_clock(sch
 
 def test_a_process_whose_beats_do_not_arrive_stops_before_another_starts(scheduled: Settings) -> None:
     made = scheduler(scheduled, Clock())
-    slots.add(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    (slot,) = slots.waiting(made.ledger, NOW)
-    mine = slots.claim(made.ledger, slot, NOW)
+    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    (slot,) = slots.waiting_slots(made.ledger, NOW)
+    mine = slots.claim_slot(made.ledger, slot, NOW)
     assert mine is not None
     time_here = [0.0]
-    with Pulse(made.ledger, print, Clock(), lambda: time_here[0]).hold(mine) as stop:
+    with LeaseKeeper(made.ledger, print, Clock(), lambda: time_here[0]).keep_lease(mine) as stop:
         assert stop() is None
         time_here[0] = FENCE + 1
         assert "no heartbeat reached the ledger" in str(stop())
@@ -119,25 +119,25 @@ def test_a_process_whose_beats_do_not_arrive_stops_before_another_starts(schedul
 
 def test_a_claim_that_was_taken_over_opens_no_run(scheduled: Settings) -> None:
     made = scheduler(scheduled, Clock())
-    slots.add(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    (slot,) = slots.waiting(made.ledger, NOW)
-    mine = slots.claim(made.ledger, slot, NOW)
+    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    (slot,) = slots.waiting_slots(made.ledger, NOW)
+    mine = slots.claim_slot(made.ledger, slot, NOW)
     assert mine is not None
-    made.settle(mine, 75, "silence")  # by another scheduler
+    made.record_failure(mine, 75, "silence")  # by another scheduler
     with pytest.raises(Temporary, match="taken over"):
         open_row(made.ledger, {"job": mine.job, "slot": mine.slot, "attempt": mine.attempt})
-    assert slots.beat(made.ledger, [mine], NOW) == [mine]
+    assert slots.send_heartbeats(made.ledger, [mine], NOW) == [mine]
 
 
 def test_processes_are_told_apart_by_a_clock_that_nobody_sets() -> None:
-    assert 0 < processes.started(os.getpid()) < time.clock_gettime(time.CLOCK_BOOTTIME)
-    assert processes.alive(os.getpid(), processes.started(os.getpid()))
-    assert not processes.alive(os.getpid(), processes.started(os.getpid()) - 5)
-    host, rest = processes.place().split("#")
+    assert 0 < processes.process_start(os.getpid()) < time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert processes.is_alive(os.getpid(), processes.process_start(os.getpid()))
+    assert not processes.is_alive(os.getpid(), processes.process_start(os.getpid()) - 5)
+    host, rest = processes.host_identity().split("#")
     machine, _, namespace = rest.split(".")
     if machine:
-        assert processes.rebooted(f"{host}#{machine}.00000000.{namespace}")
-    assert not processes.rebooted(processes.place()) and not processes.rebooted("another#0.1.2")
+        assert processes.is_before_reboot(f"{host}#{machine}.00000000.{namespace}")
+    assert not processes.is_before_reboot(processes.host_identity()) and not processes.is_before_reboot("another#0.1.2")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_worker_that_is_killed_after_the_last_cell_leaves_a_page_all_the_same(
             Path(str(spec["html"])).unlink()
         return ended
 
-    monkeypatch.setattr(execute, "follow", killed_while_rendering)
+    monkeypatch.setattr(execute, "supervise_worker", killed_while_rendering)
     done = run("nb.ipynb", {}, load(project, environ={}))
     assert done.status == "succeeded" and calls == [False, True]
     assert Path(done.outputs["html"]).read_text().rstrip().endswith("</html>")

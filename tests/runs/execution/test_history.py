@@ -16,10 +16,10 @@ from d2c_mlops.cli import main
 from d2c_mlops.ledger.schema import promotions, versions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import outputs
-from d2c_mlops.runs.execution.environments import installed
-from d2c_mlops.runs.execution.execute import prepare, run
-from d2c_mlops.runs.execution.records import Run, close_row, find, latest, open_row
-from d2c_mlops.runs.history import Filter, compare, found, prunable, prune
+from d2c_mlops.runs.execution.environments import installed_packages
+from d2c_mlops.runs.execution.execute import prepare_job, run
+from d2c_mlops.runs.execution.records import Run, close_row, find_run, latest_runs, open_row
+from d2c_mlops.runs.history import RunFilter, compare_runs, find_runs, prunable_runs, prune_runs
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
 
@@ -37,12 +37,12 @@ def past(held: Settings, at: datetime, status: str = "succeeded", job: str | Non
     """Put a run on record that was at some time."""
     ledger = Ledger.of(held)
     n = recorded.get("n")
-    made = prepare("nb.ipynb", {"n": n if isinstance(n, int) else 3}, held)
+    made = prepare_job("nb.ipynb", {"n": n if isinstance(n, int) else 3}, held)
     open_row(ledger, {**made.row, "started_at": at})
     made.folder.mkdir(parents=True)
     (made.folder / "output.html").write_text("<html></html>")
     close_row(ledger, made.id, {"status": status, "ended_at": at + timedelta(seconds=9), "recorded": recorded})
-    return find(ledger, made.id)
+    return find_run(ledger, made.id)
 
 
 def call(*args: str) -> dict:
@@ -54,9 +54,9 @@ def call(*args: str) -> dict:
 def test_runs_are_found_by_what_they_were(held: Settings) -> None:
     old, new = past(held, NOW - 9 * DAY), past(held, NOW, "failed")
     ledger = Ledger.of(held)
-    assert [r.id for r in found(ledger, Filter())] == [new.id, old.id]
-    assert [r.id for r in found(ledger, Filter(status="failed"))] == [new.id]
-    assert [r.id for r in found(ledger, Filter(until=NOW - DAY, runbook="nb.ipynb"))] == [old.id]
+    assert [r.id for r in find_runs(ledger, RunFilter())] == [new.id, old.id]
+    assert [r.id for r in find_runs(ledger, RunFilter(status="failed"))] == [new.id]
+    assert [r.id for r in find_runs(ledger, RunFilter(until=NOW - DAY, runbook="nb.ipynb"))] == [old.id]
     assert [r["id"] for r in call("--since", "2026-11-20")] == [new.id]
     assert call("--job", "nope") == []
 
@@ -64,14 +64,16 @@ def test_runs_are_found_by_what_they_were(held: Settings) -> None:
 def test_two_runs_differ_in_what_was_changed(held: Settings, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = past(held, NOW, n=1, wape=0.3)
     write(project / "nb.ipynb", PARAMETERS, RECORD, "print('more')")
-    monkeypatch.setattr("d2c_mlops.runs.execution.environments.installed", lambda: {**installed(), "pandas": "9.9.9"})
+    monkeypatch.setattr(
+        "d2c_mlops.runs.execution.environments.installed_packages", lambda: {**installed_packages(), "pandas": "9.9.9"}
+    )
     other = past(held, NOW, n=2, wape=0.2)
-    differ = compare(held, one, other)
+    differ = compare_runs(held, one, other)
     assert differ["parameters"] == {"n": (1, 2)} and differ["recorded"] == {"n": (1, 2), "wape": (0.3, 0.2)}
-    assert differ["packages"] == {"pandas": (installed()["pandas"], "9.9.9")}
+    assert differ["packages"] == {"pandas": (installed_packages()["pandas"], "9.9.9")}
     assert list(differ["code"]) == ["notebook_sha256"] and "inputs" not in differ
     assert call("compare", one.id, other.id)["differ"]["recorded"]["wape"] == [0.3, 0.2]
-    assert compare(held, one, one) == {}
+    assert compare_runs(held, one, one) == {}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -98,21 +100,21 @@ def test_pruning_never_takes_what_a_live_version_came_from(held: Settings) -> No
         for number in (1, 2):
             connection.execute(insert(promotions).values(model="m", version=number, action="promote", at=NOW, by="me",
                                                          reason="", gate=[]))  # fmt: skip
-    gone = prunable(ledger, NOW - 30 * DAY, keep=1)
+    gone = prunable_runs(ledger, NOW - 30 * DAY, keep=1)
     assert {r.id for r in gone} == {other.id, broken.id}
-    assert prune(ledger, held, gone, NOW) > 0
+    assert prune_runs(ledger, held, gone, NOW) > 0
     assert (
         not other.folder.exists() and live.folder.exists() and rolled.folder.exists() and last_success.folder.exists()
     )
-    assert "pruned_at" in find(ledger, other.id).outputs and prunable(ledger, NOW - 30 * DAY, keep=1) == []
+    assert "pruned_at" in find_run(ledger, other.id).outputs and prunable_runs(ledger, NOW - 30 * DAY, keep=1) == []
     assert call("prune", "--older-than", "1d", "--dry-run")["runs"] == []
 
 
 def test_pruning_removes_nothing_outside_of_the_store(held: Settings, project: Path) -> None:
     with pytest.raises(Exception, match="not in the store"):
-        outputs.remove(str(project / "toyshop"), held)
+        outputs.remove_outputs(str(project / "toyshop"), held)
     with pytest.raises(Exception, match="not in the store"):
-        outputs.remove(f"{held.store}/runs/../../toyshop", held)
+        outputs.remove_outputs(f"{held.store}/runs/../../toyshop", held)
     assert (project / "toyshop").exists()
 
 
@@ -122,13 +124,13 @@ def test_outputs_go_to_a_url_and_a_store_that_refuses_loses_nothing(held: Settin
     done = run("nb.ipynb", {}, refusing)
     assert done.status == "succeeded" and "the output store failed" in done.outputs["refused"] and done.folder.exists()
     willing = load(project, {"outputs": f"file://{project}/kept"}, environ={})
-    assert outputs.publish_left(Ledger.of(held), willing) == [done.id]
-    moved = find(Ledger.of(held), done.id)
+    assert outputs.publish_remaining(Ledger.of(held), willing) == [done.id]
+    moved = find_run(Ledger.of(held), done.id)
     assert "refused" not in moved.outputs and moved.outputs["html"] == f"file://{project}/kept/{done.id}/output.html"
-    assert b"twice = 6" in outputs.read(moved.outputs["html"]) and not done.folder.exists()
-    assert outputs.exists(moved.outputs["log"]) and not outputs.exists(f"file://{project}/kept/nope")
-    prune(Ledger.of(held), willing, [moved], NOW)
-    assert not outputs.exists(moved.outputs["html"])
+    assert b"twice = 6" in outputs.read_output(moved.outputs["html"]) and not done.folder.exists()
+    assert outputs.output_exists(moved.outputs["log"]) and not outputs.output_exists(f"file://{project}/kept/nope")
+    prune_runs(Ledger.of(held), willing, [moved], NOW)
+    assert not outputs.output_exists(moved.outputs["html"])
 
 
 @pytest.fixture
@@ -159,11 +161,13 @@ def test_outputs_go_to_s3(held: Settings, project: Path, bucket: str) -> None:
     done = run("nb.ipynb", {}, on_s3)
     assert done.outputs.get("refused") is None
     assert done.outputs["html"] == f"{bucket}/{done.id}/output.html"
-    assert b"twice = 6" in outputs.read(done.outputs["html"])
+    assert b"twice = 6" in outputs.read_output(done.outputs["html"])
     assert not (held.store / "runs" / done.id).exists()
     refused = load(project, {"outputs": "s3://no-such-bucket/x"}, environ={})
     kept = run("nb.ipynb", {}, refused)
     assert "refuses" in kept.outputs["refused"] and kept.folder.exists()
-    assert [r.status for r in latest(Ledger.of(held))] == ["succeeded", "succeeded"]
-    assert outputs.publish_left(Ledger.of(held), on_s3) == [kept.id] and outputs.exists(f"{bucket}/{kept.id}/log.txt")
+    assert [r.status for r in latest_runs(Ledger.of(held))] == ["succeeded", "succeeded"]
+    assert outputs.publish_remaining(Ledger.of(held), on_s3) == [kept.id] and outputs.output_exists(
+        f"{bucket}/{kept.id}/log.txt"
+    )
     assert os.environ["AWS_ENDPOINT_URL"]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.cli.lab import EXTENSIONS
-from d2c_mlops.runs.parameters.parameters import check, default_text, parameters_of
+from d2c_mlops.runs.parameters.parameters import check_values, default_text, parameters_of
 from support.tagged_notebooks import write
 
 PARAMETERS = """#tags:parameters
@@ -37,7 +37,7 @@ def test_defaults_are_offered_as_texts_that_give_them_again(tmp_path: Path) -> N
         "who": "nobody", "days": "7", "rate": "-0.5", "day": "2026-01-31", "out": "reports/a", "ceiling": "inf",
         "keys": '["a", "it\'s"]', "weights": '{"a": 1.5}', "name": "None", "flag": "True", "latest": "", "blank": "",
     }  # fmt: skip
-    values = check(declared, {name: text for name, text in offered.items() if text})
+    values = check_values(declared, {name: text for name, text in offered.items() if text})
     space: dict[str, Any] = {"newest_day": lambda: None}
     exec(PARAMETERS.partition("\n")[2], space)
     assert values == {name: space[name] for name in values} and len(values) == 10
@@ -89,12 +89,12 @@ def test_a_job_whose_parameters_do_not_fit_is_refused_when_it_is_created(
 
 def test_fields_left_blank_mean_the_notebooks_default(tmp_path: Path) -> None:
     pytest.importorskip("jupyter_scheduler")
-    from d2c_mlops.runs.lab.job_manager import without_blanks
+    from d2c_mlops.runs.lab.job_manager import drop_blank_fields
 
     write(tmp_path / "nb.ipynb", PARAMETERS)
     declared = parameters_of(json.loads((tmp_path / "nb.ipynb").read_text()))
     given = {"who": "", "days": "", "latest": "", "blank": "", "rate": "1"}
-    assert without_blanks(declared, given) == {
+    assert drop_blank_fields(declared, given) == {
         "who": "",
         "rate": "1",
     }  # an empty text may be meant where the default is another

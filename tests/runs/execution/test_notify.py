@@ -44,9 +44,9 @@ def test_a_failure_is_told_once_and_a_retry_only_who_asked(
     (project / "settings.ini").write_text(text + f"notify = {url}\nnotify_on = failed retry\n")
     clock = Clock()
     made = scheduler(load(project, environ={}), clock)
-    made.look(), finish(made)
+    made.poll(), finish(made)
     clock.now += timedelta(seconds=11)
-    made.look(), finish(made)
+    made.poll(), finish(made)
     assert [each["title"].split()[-1] for each in told] == ["retry", "failed"]
     assert "d2c schedule why report" in told[1]["message"]
 

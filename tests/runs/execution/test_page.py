@@ -15,9 +15,17 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.page import FACTS, advice, document, duration, finish_page, price, readable
-from d2c_mlops.runs.execution.page_body import render, without_loads
-from d2c_mlops.runs.execution.records import Run, latest
+from d2c_mlops.runs.execution.page import (
+    FACTS,
+    duration_text,
+    finish_page,
+    html_document,
+    next_step,
+    price_text,
+    value_text,
+)
+from d2c_mlops.runs.execution.page_body import without_external_resources, write_page
+from d2c_mlops.runs.execution.records import Run, latest_runs
 from d2c_mlops.settings import load
 from support.tagged_notebooks import ran, write
 
@@ -58,7 +66,7 @@ class Loads(HTMLParser):
 
 def test_a_page_begins_with_the_facts(tmp_path: Path) -> None:
     page = tmp_path / "output.html"
-    page.write_text(document("plan", "<main>cells</main>"))
+    page.write_text(html_document("plan", "<main>cells</main>"))
     finish_page(past(), page, "Europe/Berlin", 0.1)
     text = page.read_text()
     assert FACTS not in text and text.index("</header>") < text.index("<main>cells")
@@ -87,20 +95,20 @@ def test_a_failed_page_says_what_to_do_and_links_to_the_cell(tmp_path: Path) -> 
      ("data_refused", {"kind": "DataRefused", "cell": 2}, "fix the data"), ("lost", {"kind": "Lost"}, "weekly_plan")],
 )  # fmt: skip
 def test_every_failure_has_a_next_step(failure: str, error: dict[str, Any], words: str) -> None:
-    assert words in advice(past(status="failed", failure=failure, error=error))
-    assert advice(past()) == ""
+    assert words in next_step(past(status="failed", failure=failure, error=error))
+    assert next_step(past()) == ""
 
 
 def test_figures_are_rounded_for_people() -> None:
-    assert [duration(s) for s in (0.42, 12.3, 59.96, 192, 3_900)] == [
+    assert [duration_text(s) for s in (0.42, 12.3, 59.96, 192, 3_900)] == [
         "0.4 s",
         "12 s",
         "60 s",
         "3 min 12 s",
         "1 h 05 min",
     ]
-    assert [price(c) for c in (0.0, 0.001, 1234.5)] == ["0.00", "less than 0.01", "1,234.50"]
-    assert [readable(v) for v in (0.317123, 1_234_567.8, 2026, True, None, [1])] == [
+    assert [price_text(c) for c in (0.0, 0.001, 1234.5)] == ["0.00", "less than 0.01", "1,234.50"]
+    assert [value_text(v) for v in (0.317123, 1_234_567.8, 2026, True, None, [1])] == [
         "0.3171", "1,234,568", "2026", "True", "None", "[1]"]  # fmt: skip
 
 
@@ -114,7 +122,7 @@ def test_figures_are_rounded_for_people() -> None:
      ('<img src="data:image/png;base64,AA==">', "data:image/png"), ('<pre>&lt;img src="https://x.org/a"&gt;</pre>', "src=&quot;https://x.org/a"), ("a < b and c > d", "a < b and c > d")],
 )  # fmt: skip
 def test_nothing_is_loaded_from_elsewhere_and_links_stay(html: str, left: str) -> None:
-    clean = without_loads(html)
+    clean = without_external_resources(html)
     assert Loads(clean).found == [] and "@import" not in clean and left in clean
 
 
@@ -124,7 +132,7 @@ def test_nothing_is_loaded_from_elsewhere_and_links_stay(html: str, left: str) -
      """<img alt="x" b'c src=http://x.org>""", '<img alt="a>b" src=https://x.org/a>'],
 )  # fmt: skip
 def test_a_quote_without_a_second_hides_nothing_that_is_loaded(html: str) -> None:
-    clean = without_loads(f"<p>before {html} after</p>")
+    clean = without_external_resources(f"<p>before {html} after</p>")
     assert Loads(clean).found == [] and "before" in clean and clean.endswith(" after</p>")
 
 
@@ -134,7 +142,7 @@ def test_a_quote_without_a_second_hides_nothing_that_is_loaded(html: str) -> Non
      "it's 3 < 4 <em>and</em> don't"],
 )  # fmt: skip
 def test_what_loads_nothing_stays_as_it_is(html: str) -> None:
-    assert without_loads(html) == html
+    assert without_external_resources(html) == html
 
 
 @pytest.mark.parametrize(
@@ -144,8 +152,8 @@ def test_what_loads_nothing_stays_as_it_is(html: str) -> None:
      '<base href="https:/x.org">'],
 )  # fmt: skip
 def test_no_output_leads_the_page_elsewhere(html: str) -> None:
-    assert without_loads(f"<p>before{html}after</p>") == "<p>beforeafter</p>"
-    assert "base-uri 'none'" in document("a", "b") and "form-action 'none'" in document("a", "b")
+    assert without_external_resources(f"<p>before{html}after</p>") == "<p>beforeafter</p>"
+    assert "base-uri 'none'" in html_document("a", "b") and "form-action 'none'" in html_document("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +164,7 @@ def test_a_traceback_names_cells_by_their_number_in_any_theme(frame: str, tmp_pa
     failed = new.new_output("error", ename="KeyError", evalue="'a'", traceback=[frame, "KeyError: 'a'"])
     cells = [new.new_code_cell("1"), new.new_code_cell("x", outputs=[failed], execution_count=7)]
     nbformat.write(new.new_notebook(cells=cells), tmp_path / "a.ipynb")
-    render(tmp_path / "a.ipynb", tmp_path / "a.html")
+    write_page(tmp_path / "a.ipynb", tmp_path / "a.html")
     text = re.sub(r"<[^>]+>", "", (tmp_path / "a.html").read_text())
     assert "Cell 2, line 3" in text and "In[7]" not in text
 
@@ -176,7 +184,7 @@ def test_a_notebook_that_shows_charts_and_widgets_becomes_a_page_that_loads_noth
     )
     content.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": state}}
     nbformat.write(content, tmp_path / "a.ipynb")
-    render(tmp_path / "a.ipynb", tmp_path / "a.html")
+    write_page(tmp_path / "a.ipynb", tmp_path / "a.html")
     text = (tmp_path / "a.html").read_text()
     assert (
         Loads(text).found == [] and "default-src 'none'" in text and "MathJax" not in text and "getScript" not in text
@@ -209,5 +217,5 @@ def test_a_run_out_of_time_has_its_facts_too(project: Path) -> None:
     held = load(project, environ={})
     with pytest.raises(NotebookFailed):
         run("nb.ipynb", {}, held, timeout=15)
-    text = Path(latest(Ledger.of(held))[0].outputs["html"]).read_text()
+    text = Path(latest_runs(Ledger.of(held))[0].outputs["html"]).read_text()
     assert "Stopped: time limit exceeded" in text and "--timeout SECONDS" in text and "begun" in text

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2c_mlops.runs.execution.printed import HEAD, LIVE, Printed, PrintedStream, encodable
+from d2c_mlops.runs.execution.cell_output import HEAD, LIVE, CellOutput, PrintedStream, utf8_safe
 from d2c_mlops.runs.secrets.redaction import Redaction
 
 
 class Secrets(Redaction):
     """Takes one text out."""
 
-    def clean(self, value: object) -> object:
+    def remove_secrets(self, value: object) -> object:
         return value.replace("hunter2!", "[secret:PASS]") if isinstance(value, str) else value
 
 
@@ -68,7 +68,7 @@ def test_a_secret_is_taken_out_wherever_prints_are_cut(place: int, size: int) ->
 
 
 def test_a_bar_goes_on_behind_prints_between_its_steps() -> None:
-    printed, outs = Printed(Secrets(Path())), []
+    printed, outs = CellOutput(Secrets(Path())), []
     for name, text in [("stderr", "\r0/3"), ("stdout", "epoch 1\n"), ("stderr", "\r1/3"), ("stdout", "epoch 2\n"),
                        ("stderr", "\r3/3\n"), ("stderr", "\r0/2"), ("stderr", "\r2/2\n")]:  # fmt: skip
         outs.append(nbformat.v4.new_output("stream", name=name, text=text))
@@ -81,4 +81,4 @@ def test_a_bar_goes_on_behind_prints_between_its_steps() -> None:
 
 
 def test_what_utf_8_cannot_hold_is_replaced() -> None:
-    assert encodable({"text": ["a\udcff", "ü"]}) == {"text": ["a\ufffd", "ü"]}
+    assert utf8_safe({"text": ["a\udcff", "ü"]}) == {"text": ["a\ufffd", "ü"]}

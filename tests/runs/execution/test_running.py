@@ -17,11 +17,11 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import kernels
-from d2c_mlops.runs.execution.client import readable, without_machinery
+from d2c_mlops.runs.execution.client import error_message, user_frames
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.failures import classify
-from d2c_mlops.runs.execution.kernels import choose
-from d2c_mlops.runs.execution.records import Run, close_lost, latest
+from d2c_mlops.runs.execution.kernels import choose_kernel
+from d2c_mlops.runs.execution.records import Run, close_lost_runs, latest_runs
 from d2c_mlops.runs.execution.scratch import LONGEST, remove_scratch, scratch_folder
 from d2c_mlops.settings import Settings, load
 from support.tagged_notebooks import ran, write
@@ -106,11 +106,11 @@ def test_a_command_may_fail_where_the_author_says_so(project: Path) -> None:
 
 
 def test_the_bytes_of_a_script_are_shown_as_text() -> None:
-    assert readable("Command 'b'ls x\\n'' returned non-zero exit status 2.").startswith("Command 'ls x' returned")
-    assert readable("Command 'b'echo \\xc3\\xbc\\n'' died with <Signals.SIGKILL: 9>.").startswith(
+    assert error_message("Command 'b'ls x\\n'' returned non-zero exit status 2.").startswith("Command 'ls x' returned")
+    assert error_message("Command 'b'echo \\xc3\\xbc\\n'' died with <Signals.SIGKILL: 9>.").startswith(
         "Command 'echo ü' died"
     )
-    assert readable("no command at all") == "no command at all"
+    assert error_message("no command at all") == "no command at all"
 
 
 def test_frames_of_what_executes_cells_are_taken_out_of_a_traceback() -> None:
@@ -121,7 +121,7 @@ def test_frames_of_what_executes_cells_are_taken_out_of_a_traceback() -> None:
     ]
     machinery = ["File /x/site-packages/IPython/core/interactiveshell.py:9, in run()",
                  "\x1b[32mFile /x/site-packages/ipykernel/zmqshell.py:9\x1b[39m, in run()"]  # fmt: skip
-    assert list(without_machinery([own[0], *machinery, *own[1:]])) == own
+    assert list(user_frames([own[0], *machinery, *own[1:]])) == own
 
 
 @pytest.mark.slow
@@ -183,13 +183,13 @@ def test_a_language_without_a_kernel_is_refused_with_what_there_is(project: Path
 
 def test_the_kernel_follows_name_then_language(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        kernels, "installed", lambda: {"python3": "python", "shop-env": "python", "julia-1.10": "julia"}
+        kernels, "installed_kernels", lambda: {"python3": "python", "shop-env": "python", "julia-1.10": "julia"}
     )
-    assert choose({}, "").name == "python3" and choose(metadata("python3"), "").note == ""
-    assert choose(metadata("shop-env"), "").name == "shop-env"
-    other = choose(metadata("julia-1.9", "julia"), "")
+    assert choose_kernel({}, "").name == "python3" and choose_kernel(metadata("python3"), "").note == ""
+    assert choose_kernel(metadata("shop-env"), "").name == "shop-env"
+    other = choose_kernel(metadata("julia-1.9", "julia"), "")
     assert other.name == "julia-1.10" and "'julia-1.9'" in other.note
-    python2 = choose(metadata("python2", "python"), "")
+    python2 = choose_kernel(metadata("python2", "python"), "")
     assert python2.name == "python3" and "'python2'" in python2.note
 
 
@@ -200,7 +200,7 @@ def test_a_kernel_whose_program_is_gone_counts_as_absent(tmp_path: Path, monkeyp
         folder.mkdir(parents=True)
         (folder / "kernel.json").write_text(json.dumps({**spec, "argv": [program, "-m", "ipykernel_launcher"]}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    found = kernels.installed()
+    found = kernels.installed_kernels()
     assert "there" in found and "gone" not in found and found["python3"] == "python"
 
 
@@ -259,7 +259,7 @@ def test_temporary_files_of_a_killed_run_are_removed_when_it_is_found_lost(setti
     assert folder.is_dir() and folder.name.startswith("d2c-")
     from datetime import UTC, datetime
 
-    assert len(close_lost(Ledger.of(settings), datetime.now(UTC))) == 1
+    assert len(close_lost_runs(Ledger.of(settings), datetime.now(UTC))) == 1
     assert not folder.exists()
 
 
@@ -289,12 +289,12 @@ def test_a_run_whose_page_is_absent_names_what_is_there(project: Path) -> None:
     held = load(project, environ={})
     with pytest.raises(NotebookFailed) as caught:
         run("nb.ipynb", {}, held)
-    row = latest(Ledger.of(held))[0]
+    row = latest_runs(Ledger.of(held))[0]
     assert f"open {row.outputs['html']}" in caught.value.next
-    from d2c_mlops.runs.execution.execute import failure
+    from d2c_mlops.runs.execution.execute import failure_of
 
     shutil.rmtree(row.folder)
-    assert "output.html" not in failure(row).next and f"d2c runs show {row.id}" in failure(row).next
+    assert "output.html" not in failure_of(row).next and f"d2c runs show {row.id}" in failure_of(row).next
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import close_lost, find, latest
+from d2c_mlops.runs.execution.records import close_lost_runs, find_run, latest_runs
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
 from support.processes import marked, wait_for
@@ -36,7 +36,7 @@ def test_a_wrong_parameter_starts_nothing(settings: Settings, project: Path) -> 
     write(project / "nb.ipynb", PARAMETERS, RECORD)
     with pytest.raises(UsageError, match="did you mean 'who'"):
         run("nb.ipynb", {"whoo": "x"}, settings)
-    assert not (settings.store / "runs").exists() and latest(Ledger.of(settings)) == []
+    assert not (settings.store / "runs").exists() and latest_runs(Ledger.of(settings)) == []
 
 
 def test_a_broken_notebook_keeps_its_output_and_names_the_cell(settings: Settings, project: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_broken_notebook_keeps_its_output_and_names_the_cell(settings: Setting
     with pytest.raises(NotebookFailed, match="cell 2: ZeroDivisionError") as caught:
         run("nb.ipynb", {"n": 1}, settings)
     assert caught.value.exit_code == 5
-    (row,) = latest(Ledger.of(settings))
+    (row,) = latest_runs(Ledger.of(settings))
     assert (row.status, row.exit_code, row.error["cell"]) == ("failed", 5, 2)
     assert "ZeroDivisionError" in Path(row.outputs["html"]).read_text()
 
@@ -54,7 +54,7 @@ def test_an_error_of_ours_keeps_its_exit_code(settings: Settings, project: Path,
     write(project / "nb.ipynb", PARAMETERS, f"from d2c_mlops.errors import *\nraise {kind.__name__}('no')")
     with pytest.raises(kind):
         run("nb.ipynb", {}, settings)
-    assert latest(Ledger.of(settings))[0].exit_code == code
+    assert latest_runs(Ledger.of(settings))[0].exit_code == code
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_a_run_out_of_time_leaves_no_process(settings: Settings, project: Path) 
     )
     with pytest.raises(NotebookFailed, match="longer than 20 s"):
         run("nb.ipynb", {}, settings, timeout=20)
-    row = latest(Ledger.of(settings))[0]
+    row = latest_runs(Ledger.of(settings))[0]
     assert row.status == "timeout" and Path(row.outputs["html"]).exists()
     assert marked(mark) == [] and marked(row.id) == []
 
@@ -81,8 +81,8 @@ def test_a_killed_run_is_lost_and_leaves_nothing_behind(settings: Settings, proj
     command.send_signal(signal.SIGKILL)
     command.wait()
     ledger = Ledger.of(settings)
-    (lost,) = close_lost(ledger, datetime.now(UTC))
-    row = find(ledger, lost)
+    (lost,) = close_lost_runs(ledger, datetime.now(UTC))
+    row = find_run(ledger, lost)
     assert (row.status, row.exit_code, row.recorded["twice"]) == ("lost", 75, 6)
     wait_for(lambda: not marked(mark) and not marked(lost))
     assert list(row.folder.glob("*.tmp")) == []
@@ -94,10 +94,10 @@ def test_an_interrupted_run_is_cancelled(settings: Settings, project: Path) -> N
     command = subprocess.Popen(
         [sys.executable, "-m", "d2c_mlops", "run", "nb.ipynb"], cwd=project, stderr=subprocess.PIPE
     )
-    wait_for(lambda: latest(Ledger.of(settings)) and marked(latest(Ledger.of(settings))[0].id))
+    wait_for(lambda: latest_runs(Ledger.of(settings)) and marked(latest_runs(Ledger.of(settings))[0].id))
     command.send_signal(signal.SIGTERM)
     assert command.wait(20) == 130
-    assert latest(Ledger.of(settings))[0].status == "cancelled"
+    assert latest_runs(Ledger.of(settings))[0].status == "cancelled"
 
 
 def test_a_full_disk_is_temporary_and_leaves_no_row_open(project: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_full_disk_is_temporary_and_leaves_no_row_open(project: Path) -> None:
         Ledger.of(held).close()
         with pytest.raises(Temporary, match="No space left"):
             run("nb.ipynb", {}, held)
-        (row,) = latest(Ledger.of(held))
+        (row,) = latest_runs(Ledger.of(held))
         assert row.status == "failed" and list(row.folder.glob("*.tmp")) == []
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)

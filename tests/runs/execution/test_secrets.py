@@ -9,9 +9,9 @@ import pytest
 from d2c_mlops.errors import NotebookFailed, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.execution.records import latest_runs
 from d2c_mlops.runs.parameters.parameters import to_source
-from d2c_mlops.runs.secrets.redaction import clean, forms
+from d2c_mlops.runs.secrets.redaction import encoded_forms, replace_texts
 from d2c_mlops.runs.secrets.secrets import secret
 from d2c_mlops.settings import load
 from support.notebooks import write
@@ -43,7 +43,7 @@ def test_a_secret_reaches_the_notebook_and_nothing_else(project: Path, monkeypat
     held = load(project)
     with pytest.raises(NotebookFailed) as caught:
         run("nb.ipynb", {"token": "secret:SHOP_TOKEN"}, held)
-    (row,) = latest(Ledger.of(held))
+    (row,) = latest_runs(Ledger.of(held))
     assert row.recorded["length"] == len(TOKEN) and row.parameters == {"token": "secret:SHOP_TOKEN"}
     assert row.recorded["url"] == "https://u:[secret:SHOP_TOKEN]@shop"
     assert "[secret:SHOP_TOKEN] and [secret:SHOP_PASSWORD] are wrong" in str(caught.value)
@@ -69,10 +69,10 @@ def test_only_a_whole_reference_is_looked_up() -> None:
 
 
 def test_all_ways_to_write_a_secret_are_found() -> None:
-    known = forms({"N": TOKEN, "SHORT": "ab"})
+    known = encoded_forms({"N": TOKEN, "SHORT": "ab"})
     for text in (TOKEN, repr(TOKEN), quote(TOKEN, safe=""), base64.b64encode(TOKEN.encode()).decode()):
-        assert "[secret:N]" in clean(f"<<{text}>>", known) and TOKEN not in clean(text, known)
-    assert clean({"a": ["ab", TOKEN, 3]}, known) == {"a": ["ab", "[secret:N]", 3]}
+        assert "[secret:N]" in replace_texts(f"<<{text}>>", known) and TOKEN not in replace_texts(text, known)
+    assert replace_texts({"a": ["ab", TOKEN, 3]}, known) == {"a": ["ab", "[secret:N]", 3]}
 
 
 def test_the_keyring_is_asked_last(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.execution.records import latest_runs
 from d2c_mlops.runs.execution.stages import stage
 from d2c_mlops.settings import load
 from support.notebooks import write
@@ -37,7 +37,7 @@ def test_a_resumed_run_computes_only_what_was_not_finished(project: Path) -> Non
     with pytest.raises(NotebookFailed):
         run("nb.ipynb", {}, held)
     assert (project / "calls").read_text() == "cw"
-    (failed,) = latest(Ledger.of(held))
+    (failed,) = latest_runs(Ledger.of(held))
     (project / "mended").touch()
     done = run("nb.ipynb", {}, held, resume=failed.id)
     assert done.recorded == {"total": 6.0} and (project / "calls").read_text() == "cw"
@@ -53,4 +53,4 @@ def test_outside_of_a_run_a_stage_is_a_function() -> None:
 def test_an_unknown_run_cannot_be_resumed(project: Path) -> None:
     write(project / "nb.ipynb", "n: int = 3")
     told = CliRunner().invoke(main, ["run", "nb.ipynb", "--resume", "nope"])
-    assert told.exit_code == 2 and latest(Ledger.of(load(project, environ={}))) == []
+    assert told.exit_code == 2 and latest_runs(Ledger.of(load(project, environ={}))) == []

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.schedule.cadence import Cadence, cadence
+from d2c_mlops.runs.schedule.cadence import Cadence, parse_cadence
 
 
 def at(text: str) -> datetime:
@@ -16,7 +16,7 @@ def at(text: str) -> datetime:
 
 
 def slots(text: str, zone: str, after: str, until: str) -> list[str]:
-    return [f"{slot:%m-%dT%H:%M}" for slot in cadence(text, zone).slots(at(after), at(until))]
+    return [f"{slot:%m-%dT%H:%M}" for slot in parse_cadence(text, zone).slots(at(after), at(until))]
 
 
 @pytest.mark.parametrize(
@@ -34,18 +34,18 @@ def slots(text: str, zone: str, after: str, until: str) -> list[str]:
     ],
 )
 def test_plain_words_mean_a_cron_expression(plain: str, cron: str) -> None:
-    assert cadence(plain).cron == cron
+    assert parse_cadence(plain).cron == cron
 
 
 @pytest.mark.parametrize("text", ["", "sometimes", "* * *", "99 * * * *", "daily at 25:00", "weekly on Foo 06:00"])
 def test_what_is_no_cadence_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a valid cadence"):
-        cadence(text)
+        parse_cadence(text)
 
 
 def test_an_unknown_zone_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown time zone"):
-        cadence("hourly", "Mars/Base")
+        parse_cadence("hourly", "Mars/Base")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def minutes_of_the_clock(zone: str, begin: datetime, hours: int, step: int) -> l
 @pytest.mark.parametrize("step", [1, 5, 15, 20, 30, 45, 60, 90, 120, 360, 480])
 def test_what_runs_every_few_minutes_follows_the_clock_over_its_changes(zone: str, noon: str, step: int) -> None:
     begin = at(noon)
-    counted = list(cadence(f"every {step} minutes", zone).slots(begin, begin + timedelta(hours=30)))
+    counted = list(parse_cadence(f"every {step} minutes", zone).slots(begin, begin + timedelta(hours=30)))
     assert counted == minutes_of_the_clock(zone, begin, 30, step)
 
 
@@ -115,7 +115,7 @@ def test_what_runs_every_few_minutes_follows_the_clock_over_its_changes(zone: st
 )
 def test_no_hour_is_without_its_slots_on_the_nights_of_daylight_saving(text: str, spring: int, autumn: int) -> None:
     for first, last, slots_due in (("03-28T11", "03-29T11", spring), ("10-24T09", "10-25T11", autumn)):
-        found = list(cadence(text, "Europe/Berlin").slots(at(f"2026-{first}:59"), at(f"2026-{last}:59")))
+        found = list(parse_cadence(text, "Europe/Berlin").slots(at(f"2026-{first}:59"), at(f"2026-{last}:59")))
         gaps = {(b - a).total_seconds() for a, b in pairwise(found)}
         assert len(found) == slots_due and len(gaps) == 1
 
@@ -131,7 +131,7 @@ def test_a_job_that_names_its_hour_does_not_lose_the_night_in_which_it_is_skippe
 @pytest.mark.parametrize("step", [n for n in range(1, 1441) if 1440 % n == 0])
 def test_counted_minutes_that_divide_the_day_are_that_far_apart(step: int) -> None:
     begin = at("2026-03-01T23:59")
-    found = list(cadence(f"every {step} minutes").slots(begin, begin + timedelta(days=2)))
+    found = list(parse_cadence(f"every {step} minutes").slots(begin, begin + timedelta(days=2)))
     assert found[0] == at("2026-03-02T00:00") and len(found) == 2 * 1440 // step
     assert {(b - a) for a, b in pairwise(found)} == {timedelta(minutes=step)}
 
@@ -149,7 +149,7 @@ def test_counted_minutes_that_divide_the_day_are_that_far_apart(step: int) -> No
 )
 def test_a_count_that_does_not_divide_the_day_is_refused_with_the_nearest(text: str, near: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="does not divide a day") as caught:
-        cadence(text)
+        parse_cadence(text)
     assert all(f"'{each}'" in caught.value.next for each in near)
 
 
@@ -160,7 +160,7 @@ def test_a_count_that_does_not_divide_the_day_is_refused_with_the_nearest(text: 
 def test_a_day_that_never_comes_is_refused_at_once(text: str) -> None:
     begun = time.perf_counter()
     with pytest.raises(UsageError, match="is never due") as caught:
-        cadence(text)
+        parse_cadence(text)
     assert repr(text) in str(caught.value) and time.perf_counter() - begun < 1
 
 
@@ -168,8 +168,8 @@ def test_a_day_that_never_comes_is_refused_at_once(text: str) -> None:
     ("text", "first"), [("0 0 29 2 *", "2028-02-29"), ("0 0 31 2 1", "2027-02-01"), ("0 0 * 2 MON#5", "2044-02-29")]
 )
 def test_a_day_that_comes_seldom_is_no_error(text: str, first: str) -> None:
-    found = cadence(text).next(at("2026-11-22T00:00"))
-    assert f"{found:%Y-%m-%d}" == first and cadence(text).last(found) == found
+    found = parse_cadence(text).next(at("2026-11-22T00:00"))
+    assert f"{found:%Y-%m-%d}" == first and parse_cadence(text).last(found) == found
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_day_that_comes_seldom_is_no_error(text: str, first: str) -> None:
     ],
 )
 def test_what_short_months_and_odd_steps_mean_is_said(text: str, note: str) -> None:
-    assert cadence(text).note.startswith(note) and bool(cadence(text).note) == bool(note)
+    assert parse_cadence(text).note.startswith(note) and bool(parse_cadence(text).note) == bool(note)
 
 
 @pytest.mark.parametrize(
@@ -211,16 +211,16 @@ def test_what_short_months_and_odd_steps_mean_is_said(text: str, note: str) -> N
      ("@monthly", "0 0 1 * *"), ("@yearly", "0 0 1 1 *"), ("@annually", "0 0 1 1 *")],
 )  # fmt: skip
 def test_the_names_of_crontab_are_read(text: str, same: str) -> None:
-    assert cadence(text, "Europe/Berlin") == cadence(same, "Europe/Berlin")
+    assert parse_cadence(text, "Europe/Berlin") == parse_cadence(same, "Europe/Berlin")
 
 
 def test_a_name_that_starts_with_the_machine_is_refused() -> None:
     with pytest.raises(UsageError, match="'@reboot' is not a valid cadence"):
-        cadence("@reboot")
+        parse_cadence("@reboot")
 
 
 def test_a_job_of_every_minute_is_searched_in_a_moment() -> None:
-    minutely, now = cadence("* * * * *", "Europe/Berlin"), at("2026-11-22T22:00:30")
+    minutely, now = parse_cadence("* * * * *", "Europe/Berlin"), at("2026-11-22T22:00:30")
     begun = time.process_time()
     for _ in range(20):
         assert (minutely.last(now), minutely.next(now)) == (at("2026-11-22T22:00"), at("2026-11-22T22:01"))
@@ -228,7 +228,7 @@ def test_a_job_of_every_minute_is_searched_in_a_moment() -> None:
 
 
 def test_the_last_weekday_as_it_was_written_before_still_holds() -> None:
-    assert cadence("0 0 * * L5") == cadence("0 0 * * 5L") == Cadence("0 0 * * 5L", ZoneInfo("UTC"))
+    assert parse_cadence("0 0 * * L5") == parse_cadence("0 0 * * 5L") == Cadence("0 0 * * 5L", ZoneInfo("UTC"))
 
 
 def test_month_ends_and_the_leap_day() -> None:
@@ -242,7 +242,7 @@ def test_two_weeks_asleep_are_fourteen_daily_slots() -> None:
 
 
 def test_last_and_next_enclose_a_moment() -> None:
-    weekly = cadence("weekly on Monday 06:00", "Europe/Berlin")
+    weekly = parse_cadence("weekly on Monday 06:00", "Europe/Berlin")
     now = at("2026-11-22T22:00")
     assert (weekly.last(now), weekly.next(now)) == (at("2026-11-16T05:00"), at("2026-11-23T05:00"))
 
@@ -253,6 +253,6 @@ zones = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/
 @given(zones, st.datetimes(datetime(2024, 1, 1), datetime(2028, 12, 31)), st.integers(0, 23), st.integers(0, 59))
 def test_a_daily_job_has_one_slot_a_local_day(zone: str, start: datetime, hour: int, minute: int) -> None:
     begin = start.replace(tzinfo=UTC)
-    found = list(cadence(f"{minute} {hour} * * *", zone).slots(begin, begin + timedelta(days=10)))
+    found = list(parse_cadence(f"{minute} {hour} * * *", zone).slots(begin, begin + timedelta(days=10)))
     days = [slot.astimezone(ZoneInfo(zone)).date() for slot in found]
     assert len(days) == len(set(days)) and 9 <= len(days) <= 11 and found == sorted(found)

@@ -8,14 +8,14 @@ import pytest
 from d2c_mlops.errors import Temporary
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.execution.records import latest_runs
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.settings import Settings, load
 from support.scheduling import NOW, SLOT, Clock, call, finish, scheduler
 
 
 def ran(ledger: Ledger) -> list[datetime]:
-    return sorted(run.slot for run in latest(ledger, 100) if run.slot)
+    return sorted(run.slot for run in latest_runs(ledger, 100) if run.slot)
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=30), timedelta(days=40), timedelta(days=400)])
@@ -27,17 +27,17 @@ def test_a_clock_that_was_ahead_silences_no_job(
     clock = Clock()
     made = scheduler(scheduled, clock)
     made.say = said.append
-    made.look(), finish(made)
+    made.poll(), finish(made)
     clock.now = NOW + jump
-    made.look(), finish(made)
+    made.poll(), finish(made)
     if restarted:
         made = Scheduler(scheduled, say=said.append, clock=clock)
     clock.now = NOW + timedelta(minutes=5)
-    assert made.look() == 0
+    assert made.poll() == 0
     early = [slot for slot in ran(made.ledger) if slot > clock.now]  # ran while the clock was ahead, and run once
     for day in (1, 2):
         clock.now = NOW + timedelta(days=day)
-        assert made.look() == (SLOT + timedelta(days=day) not in early)
+        assert made.poll() == (SLOT + timedelta(days=day) not in early)
         finish(made)
     assert {SLOT + timedelta(days=n) for n in range(3)} <= set(ran(made.ledger))
     assert len(ran(made.ledger)) == len(set(ran(made.ledger))) and len(early) == 1
@@ -53,29 +53,29 @@ def test_slots_that_passed_while_the_clock_was_ahead_go_by_the_policy(
     made = scheduler(load(project, environ={}), clock, known_since=NOW - timedelta(minutes=20))
     made.settings = load(project, {"run_slots": "50"}, environ={})
     clock.now = NOW + timedelta(hours=2)
-    made.look(), finish(made)
+    made.poll(), finish(made)
     clock.now = NOW
     for _ in range(40):
-        made.look(), finish(made)
+        made.poll(), finish(made)
     wanted = [SLOT - timedelta(minutes=5 * n) for n in range(4)]
     assert set(wanted) <= set(ran(made.ledger))
-    assert all(slots.find(made.ledger, "report", slot).status == "succeeded" for slot in wanted)
+    assert all(slots.find_slot(made.ledger, "report", slot).status == "succeeded" for slot in wanted)
 
 
 def test_a_retry_that_was_put_off_by_a_clock_ahead_comes_now(scheduled: Settings, quick: list[Exception]) -> None:
     clock = Clock()
     made = scheduler(scheduled, clock)
-    slots.add(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    mine = slots.claim(made.ledger, slots.find(made.ledger, "report", SLOT), NOW)
+    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    mine = slots.claim_slot(made.ledger, slots.find_slot(made.ledger, "report", SLOT), NOW)
     assert mine is not None
     clock.now = NOW + timedelta(days=300)
-    made.settle(mine, Temporary.exit_code, "away")
-    assert slots.find(made.ledger, "report", SLOT).not_before > NOW + timedelta(days=299)
-    made.look()
+    made.record_failure(mine, Temporary.exit_code, "away")
+    assert slots.find_slot(made.ledger, "report", SLOT).not_before > NOW + timedelta(days=299)
+    made.poll()
     clock.now = NOW + timedelta(minutes=1)
     quick.clear()
-    made.look(), finish(made), made.look(), finish(made)
-    assert slots.find(made.ledger, "report", SLOT).status == "succeeded"
+    made.poll(), finish(made), made.poll(), finish(made)
+    assert slots.find_slot(made.ledger, "report", SLOT).status == "succeeded"
 
 
 def test_orchestrators_are_not_silenced_either(scheduled: Settings, quick: list[Exception]) -> None:
@@ -90,23 +90,23 @@ def test_a_sign_of_life_ahead_of_now_is_said_once_and_keeps_nothing_alive(
     said: list[str] = []
     made = scheduler(scheduled, Clock())
     made.say = said.append
-    slots.add(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    mine = slots.claim(made.ledger, slots.find(made.ledger, "report", SLOT), NOW)
+    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    mine = slots.claim_slot(made.ledger, slots.find_slot(made.ledger, "report", SLOT), NOW)
     assert mine is not None
-    slots.beat(made.ledger, [mine], NOW + timedelta(days=400))
+    slots.send_heartbeats(made.ledger, [mine], NOW + timedelta(days=400))
     made.recover(NOW), made.recover(NOW)
     assert len([line for line in said if "is in the future" in line]) == 1
-    monkeypatch.setattr("d2c_mlops.runs.execution.leases.processes.alive", lambda pid, started: False)
+    monkeypatch.setattr("d2c_mlops.runs.execution.leases.processes.is_alive", lambda pid, started: False)
     made.recover(NOW)
-    assert slots.find(made.ledger, "report", SLOT).status == "waiting"
+    assert slots.find_slot(made.ledger, "report", SLOT).status == "waiting"
 
 
 def test_clocks_that_differ_by_a_minute_take_nothing_back(scheduled: Settings, quick: list[Exception]) -> None:
     said: list[str] = []
     ahead, behind = scheduler(scheduled, Clock()), scheduler(scheduled, Clock(NOW - timedelta(minutes=1)))
     behind.say = said.append
-    ahead.look(), finish(ahead)
-    behind.look(), finish(behind)
+    ahead.poll(), finish(ahead)
+    behind.poll(), finish(behind)
     assert ran(ahead.ledger) == [SLOT] and said == []
 
 
@@ -117,6 +117,6 @@ def test_a_forerunner_far_ahead_or_behind_a_backfill_holds_nothing_up(
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = report\n")
     made = scheduler(load(project, environ={}), Clock())
     later = [SLOT + timedelta(days=n) for n in range(1, 31)]
-    slots.add(made.ledger, "report", dict.fromkeys(later, ("skipped", "missed")), NOW)
-    made.look(), finish(made), made.look(), finish(made)
-    assert slots.find(made.ledger, "second", SLOT).status == "succeeded"
+    slots.add_slots(made.ledger, "report", dict.fromkeys(later, ("skipped", "missed")), NOW)
+    made.poll(), finish(made), made.poll(), finish(made)
+    assert slots.find_slot(made.ledger, "second", SLOT).status == "succeeded"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from d2c_mlops.cli import main
 from d2c_mlops.runs.exports import targets
-from d2c_mlops.runs.exports.clock import expression
-from d2c_mlops.runs.schedule.cadence import Cadence, cadence
+from d2c_mlops.runs.exports.clock import cron_expression
+from d2c_mlops.runs.schedule.cadence import Cadence, parse_cadence
 from support.notebooks import PARAMETERS, write
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -83,7 +83,7 @@ field = {
 @example("30 * * * *", "Australia/Lord_Howe", "UTC")
 def test_no_slot_is_without_a_wake_up(cron: str, zone: str, there: str) -> None:
     cadence = Cadence(cron, ZoneInfo(zone))
-    woken = expression(cadence, ZoneInfo(there), NOW)
+    woken = cron_expression(cadence, ZoneInfo(there), NOW)
     months = (
         datetime(2027, m, d, tzinfo=UTC) for m, d in ((2, 27), (3, 13), (3, 27), (4, 3), (9, 25), (10, 30), (11, 6))
     )
@@ -95,7 +95,7 @@ def test_no_slot_is_without_a_wake_up(cron: str, zone: str, there: str) -> None:
 
 def test_a_cadence_that_a_target_understands_is_left_as_it_is() -> None:
     for cron in ("0 6 * * 1", "*/15 * * * *", "15 6,18 13 * 5"):
-        assert expression(Cadence(cron, ZoneInfo("Europe/Berlin")), ZoneInfo("Europe/Berlin"), NOW) == cron
+        assert cron_expression(Cadence(cron, ZoneInfo("Europe/Berlin")), ZoneInfo("Europe/Berlin"), NOW) == cron
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_a_cadence_that_a_target_understands_is_left_as_it_is() -> None:
 )
 @pytest.mark.parametrize("there", ["UTC", "America/New_York"])
 def test_counted_minutes_and_last_weekdays_have_their_wake_ups(text: str, there: str) -> None:
-    own = cadence(text, "America/New_York")
-    woken = expression(own, ZoneInfo(there), NOW)
+    own = parse_cadence(text, "America/New_York")
+    woken = cron_expression(own, ZoneInfo(there), NOW)
     for begin in (
         datetime(2027, 3, 13, tzinfo=UTC),
         datetime(2027, 11, 6, tzinfo=UTC),

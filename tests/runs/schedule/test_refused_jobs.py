@@ -15,8 +15,8 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.schedule.jobs import job_of, jobs_of, readable
-from d2c_mlops.runs.schedule.reread import reread
+from d2c_mlops.runs.schedule.jobs import job_of, jobs_of, readable_jobs
+from d2c_mlops.runs.schedule.reload_settings import reload_jobs
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.runs.schedule.slot_run import run_job
 from d2c_mlops.settings import Settings, load
@@ -54,7 +54,7 @@ def test_a_section_that_cannot_be_read_is_named_and_the_others_are_jobs(
     project: Path, lines: list[str], said: str
 ) -> None:
     settings = with_jobs(project, GOOD, section("bad", *lines), section("behind", "at = hourly", "after = bad"))
-    jobs, refused = readable(settings)
+    jobs, refused = readable_jobs(settings)
     assert list(jobs) == ["good"] and list(refused) == ["bad", "behind"]
     assert said in str(refused["bad"][0]) and refused["bad"][0].where.startswith("[schedule:bad]")
     assert "it depends on bad, whose section is refused" in str(refused["behind"][0])
@@ -122,9 +122,9 @@ class Edited:
             self.file.write_text(text)
             os.utime(self.file, (2e9 + self.edits, 2e9 + self.edits))
 
-    def look(self) -> int:
+    def poll(self) -> int:
         self.made._refreshed = float("-inf")
-        return self.made.look()
+        return self.made.poll()
 
 
 def test_an_edit_that_refuses_a_job_keeps_the_others_and_the_job_as_it_was(
@@ -132,9 +132,9 @@ def test_an_edit_that_refuses_a_job_keeps_the_others_and_the_job_as_it_was(
 ) -> None:
     edited = Edited(project, GOOD, section("report", "at = daily at 05:00"))
     edited.write("[d2c]\n" + GOOD + section("report", "at = 0 0 30 2 *") + section("new", "at = 0 0 31 4 *"))
-    assert edited.look() == 2 and sorted(edited.made.jobs) == ["good", "report"]
+    assert edited.poll() == 2 and sorted(edited.made.jobs) == ["good", "report"]
     finish(edited.made)
-    assert slots.find(edited.made.ledger, "report", SLOT).status == "succeeded"
+    assert slots.find_slot(edited.made.ledger, "report", SLOT).status == "succeeded"
     text = "\n".join(edited.said)
     assert "report is refused and keeps its previous settings: [schedule:report]: '0 0 30 2 *' is never due" in text
     assert "new is refused and is not run: [schedule:new]" in text
@@ -149,15 +149,15 @@ def test_a_file_that_lost_its_sections_is_not_taken_over_and_said_once(
 ) -> None:
     edited = Edited(project, GOOD)
     edited.write(text)
-    assert edited.look() == 1
+    assert edited.poll() == 1
     finish(edited.made)
-    assert edited.look() == 0 and list(edited.made.jobs) == ["good"]
+    assert edited.poll() == 0 and list(edited.made.jobs) == ["good"]
     assert len([line for line in edited.said if "the changed settings.ini is not used" in line]) == 1
     edited.clock.now += timedelta(minutes=15)
-    assert edited.look() == 1
+    assert edited.poll() == 1
     finish(edited.made)
     edited.write("[d2c]\n" + GOOD + section("second", "at = hourly"))
-    edited.look()
+    edited.poll()
     assert sorted(edited.made.jobs) == ["good", "second"]
 
 
@@ -166,7 +166,7 @@ def test_a_scheduler_without_jobs_keeps_its_store_when_the_file_is_emptied(proje
     before = with_jobs(project, "store = here\n")
     (project / "settings.ini").unlink() if text is None else (project / "settings.ini").write_text(text)
     with pytest.raises(SettingsError, match="has no section"):
-        reread(lambda: load(project, environ={}), before, had_jobs=False)
+        reload_jobs(lambda: load(project, environ={}), before, had_jobs=False)
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_a_job_that_vanishes_while_it_runs_is_settled_by_what_the_run_did(
         return type("Done", (), {"id": None, "seconds": 1.0, "recorded": {}})()
 
     monkeypatch.setattr("d2c_mlops.runs.schedule.schedule.run", vanish)
-    slots.add(edited.made.ledger, "gone", {SLOT: ("waiting", "due")}, NOW)
-    slot = slots.find(edited.made.ledger, "gone", SLOT)
+    slots.add_slots(edited.made.ledger, "gone", {SLOT: ("waiting", "due")}, NOW)
+    slot = slots.find_slot(edited.made.ledger, "gone", SLOT)
     edited.made.start(slot)
     for future in list(edited.made.running):
         assert not isinstance(future.exception(60), KeyError)
-    ended = slots.find(edited.made.ledger, "gone", SLOT)
+    ended = slots.find_slot(edited.made.ledger, "gone", SLOT)
     assert ended.status == status and said in ended.reason
 
 
@@ -203,24 +203,24 @@ def test_a_job_that_vanishes_while_it_runs_is_settled_by_what_the_run_did(
 def test_a_slot_of_a_vanished_job_whose_scheduler_is_gone_is_settled(
     project: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    from d2c_mlops.runs.execution.execute import prepare
+    from d2c_mlops.runs.execution.execute import prepare_job
     from d2c_mlops.runs.execution.records import close_row, open_row
 
     settings = with_jobs(project, GOOD, section("gone", "at = daily at 05:00"))
     ledger = Ledger.of(settings)
     slots.known_jobs(ledger, ["gone", "good"], NOW)
-    slots.add(ledger, "gone", {SLOT: ("waiting", "due")}, NOW)
-    mine = slots.claim(ledger, slots.find(ledger, "gone", SLOT), NOW)
+    slots.add_slots(ledger, "gone", {SLOT: ("waiting", "due")}, NOW)
+    mine = slots.claim_slot(ledger, slots.find_slot(ledger, "gone", SLOT), NOW)
     assert mine is not None
-    job = prepare("nb.ipynb", {}, settings)
+    job = prepare_job("nb.ipynb", {}, settings)
     open_row(ledger, {**job.row, "job": "gone", "slot": SLOT, "attempt": 1, "started_at": NOW})
     if ending != "lost":
         close_row(ledger, job.id, {"status": ending, "exit_code": 0 if ending == "succeeded" else 5, "ended_at": NOW,
                                    "recorded": {}})  # fmt: skip
-    monkeypatch.setattr("d2c_mlops.runs.execution.leases.processes.alive", lambda pid, started: False)
+    monkeypatch.setattr("d2c_mlops.runs.execution.leases.processes.is_alive", lambda pid, started: False)
     made = scheduler(with_jobs(project, GOOD), Clock())
     made.recover(NOW)
-    slot = slots.find(ledger, "gone", SLOT)
+    slot = slots.find_slot(ledger, "gone", SLOT)
     assert slot.status == ("succeeded" if ending == "succeeded" else "failed")
 
 
@@ -248,7 +248,7 @@ def test_a_file_without_the_section_d2c_is_read_and_read_again(project: Path, qu
     made = Scheduler(settings, say=said.append, clock=Clock(), reload=lambda: load(project, environ={}))
     (project / "settings.ini").write_text(GOOD + section("second", "at = hourly"))
     made._refreshed = float("-inf")
-    made.look()
+    made.poll()
     assert sorted(made.jobs) == ["good", "second"]
     finish(made)
 
@@ -269,7 +269,7 @@ def test_a_file_is_read_again_although_its_time_is_the_same(
         with monkeypatch.context() as denied:
             denied.setattr(Path, "read_bytes", refused)
             edited.write(text)
-            edited.look()
+            edited.poll()
         finish(edited.made)
         assert "the file cannot be read: Permission denied" in "".join(edited.said) and list(edited.made.jobs) == [
             "good"
@@ -280,7 +280,7 @@ def test_a_file_is_read_again_although_its_time_is_the_same(
         edited.file.write_text(text)
         os.utime(edited.file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert Path.read_bytes is read
-    edited.look()
+    edited.poll()
     assert sorted(edited.made.jobs) == ["good", "second"]
     finish(edited.made)
 
@@ -291,6 +291,6 @@ def test_an_edit_in_another_encoding_is_refused_and_the_jobs_go_on(
 ) -> None:
     edited = Edited(project, GOOD)
     edited.file.write_bytes(("[d2c]\n# grün\n" + GOOD).encode(encoding))
-    assert edited.look() == 1 and list(edited.made.jobs) == ["good"]
+    assert edited.poll() == 1 and list(edited.made.jobs) == ["good"]
     finish(edited.made)
     assert [line for line in edited.said if "the changed settings.ini is not used" in line and str(edited.file) in line]

@@ -13,8 +13,8 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.records import latest
-from d2c_mlops.runs.schedule.jobs import due, fill, jobs_of
+from d2c_mlops.runs.execution.records import latest_runs
+from d2c_mlops.runs.schedule.jobs import due_slots, fill_placeholders, jobs_of
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
@@ -24,12 +24,12 @@ from support.scheduling import NOW, SLOT, Clock, finish, scheduler
 
 def test_a_due_slot_runs_once_with_its_parameters(scheduled: Settings) -> None:
     first, second = scheduler(scheduled, Clock()), scheduler(scheduled, Clock())
-    assert first.look() + second.look() == 1
+    assert first.poll() + second.poll() == 1
     finish(first), finish(second)
-    assert first.look() + second.look() == 0
-    slot = slots.find(first.ledger, "report", SLOT)
+    assert first.poll() + second.poll() == 0
+    slot = slots.find_slot(first.ledger, "report", SLOT)
     assert (slot.status, slot.attempt) == ("succeeded", 1)
-    (row,) = latest(first.ledger)
+    (row,) = latest_runs(first.ledger)
     assert (row.job, row.slot, row.attempt, row.recorded["day"]) == ("report", SLOT, 1, "2026-11-22")
     assert slot.run_id == row.id
 
@@ -37,17 +37,17 @@ def test_a_due_slot_runs_once_with_its_parameters(scheduled: Settings) -> None:
 def test_nothing_runs_before_its_time_or_from_before_the_job_was_known(scheduled: Settings) -> None:
     clock = Clock(NOW - timedelta(hours=1))
     made = scheduler(scheduled, clock, known_since=clock.now)
-    assert made.look() == 0 and slots.listed(made.ledger, "report") == []
+    assert made.poll() == 0 and slots.list_slots(made.ledger, "report") == []
 
 
 def test_a_clock_set_back_an_hour_runs_nothing_twice(scheduled: Settings) -> None:
     clock = Clock()
     made = scheduler(scheduled, clock)
-    made.look(), finish(made)
+    made.poll(), finish(made)
     clock.now -= timedelta(hours=1)
-    assert made.look() == 0
+    assert made.poll() == 0
     clock.now += timedelta(hours=1)
-    assert made.look() == 0 and len(latest(made.ledger)) == 1
+    assert made.poll() == 0 and len(latest_runs(made.ledger)) == 1
 
 
 @pytest.mark.parametrize(("policy", "waiting", "skipped"), [("once", 1, 13), ("all", 14, 0), ("skip", 0, 14)])
@@ -55,7 +55,7 @@ def test_two_weeks_asleep_go_by_the_policy(scheduled: Settings, policy: str, wai
     job = jobs_of(scheduled)["report"]
     job = replace(job, settings=replace(job.settings, missed=policy))
     later = NOW + timedelta(days=14, hours=1)
-    found = [status for status, _ in due(job, NOW, later).values()]
+    found = [status for status, _ in due_slots(job, NOW, later).values()]
     assert (found.count("waiting"), found.count("skipped")) == (waiting, skipped)
 
 
@@ -66,38 +66,38 @@ def test_a_temporary_failure_is_tried_again_and_another_is_not(scheduled: Settin
     made = scheduler(scheduled, clock)
     waits = []
     for attempt in (1, 2, 3):
-        assert made.look() == 1
+        assert made.poll() == 1
         finish(made)
-        slot = slots.find(made.ledger, "report", SLOT)
+        slot = slots.find_slot(made.ledger, "report", SLOT)
         assert slot.attempt == attempt
         waits.append((slot.not_before - clock.now).total_seconds())
         clock.now = max(slot.not_before, clock.now)
     assert waits[:2] == [10, 20] and slot.status == "failed" and "attempt 3 failed" in slot.reason
-    assert [r.exit_code for r in latest(made.ledger)] == [75, 75, 75]
+    assert [r.exit_code for r in latest_runs(made.ledger)] == [75, 75, 75]
 
 
 def test_a_broken_notebook_is_not_tried_again(scheduled: Settings, project: Path) -> None:
     write(project / "nb.ipynb", PARAMETERS, "1 / 0")
     made = scheduler(scheduled, Clock())
-    made.look(), finish(made)
-    slot = slots.find(made.ledger, "report", SLOT)
+    made.poll(), finish(made)
+    slot = slots.find_slot(made.ledger, "report", SLOT)
     assert (slot.status, slot.attempt) == ("failed", 1) and "ZeroDivisionError" in slot.reason
 
 
 def test_a_notebook_that_is_gone_is_a_failure_on_record(scheduled: Settings, project: Path) -> None:
     made = scheduler(scheduled, Clock())
     (project / "nb.ipynb").unlink()
-    made.look(), finish(made)
-    assert "no such notebook" in slots.find(made.ledger, "report", SLOT).reason
+    made.poll(), finish(made)
+    assert "no such notebook" in slots.find_slot(made.ledger, "report", SLOT).reason
 
 
 def test_a_job_waits_for_the_one_before_it(scheduled: Settings, project: Path) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = report\n")
     made = scheduler(load(project, environ={}), Clock())
-    assert made.look() == 1 and [s.job for s in made.running.values()] == ["report"]
+    assert made.poll() == 1 and [s.job for s in made.running.values()] == ["report"]
     finish(made)
-    assert made.look() == 1 and [s.job for s in made.running.values()] == ["second"]
+    assert made.poll() == 1 and [s.job for s in made.running.values()] == ["second"]
     finish(made)
 
 
@@ -109,10 +109,10 @@ def test_a_job_whose_forerunner_failed_is_skipped_when_its_turn_has_passed(sched
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = first\n")
     clock = Clock()
     made = scheduler(load(project, environ={}), clock)
-    made.look(), finish(made)
+    made.poll(), finish(made)
     clock.now += timedelta(days=1)
-    made.look(), finish(made)
-    slot = slots.find(made.ledger, "second", SLOT)
+    made.poll(), finish(made)
+    slot = slots.find_slot(made.ledger, "second", SLOT)
     assert slot.status == "skipped" and "first did not succeed" in slot.reason
 
 
@@ -122,24 +122,26 @@ def test_a_killed_scheduler_loses_no_slot_and_doubles_none(scheduled: Settings, 
     ledger = Ledger.of(scheduled)
     now = datetime.now(UTC).replace(microsecond=0)
     slots.known_jobs(ledger, ["report"], now)
-    slots.add(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
+    slots.add_slots(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
     command = [sys.executable, "-m", "d2c_mlops", "schedule", "run"]
     killed = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
-    wait_for(lambda: latest(ledger) and latest(ledger)[0].recorded == {} and marked(latest(ledger)[0].id))
+    wait_for(
+        lambda: latest_runs(ledger) and latest_runs(ledger)[0].recorded == {} and marked(latest_runs(ledger)[0].id)
+    )
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     write(project / "nb.ipynb", PARAMETERS, RECORD)
     clock = Clock(now + timedelta(seconds=5))
     made = Scheduler(scheduled, say=lambda text: None, clock=clock)
-    made.look()
-    slot = slots.find(ledger, "report", now)
+    made.poll()
+    slot = slots.find_slot(ledger, "report", now)
     assert slot.status == "waiting" and "next attempt in 10 s" in slot.reason
     clock.now += timedelta(seconds=10)
-    assert made.look() == 1
+    assert made.poll() == 1
     finish(made)
-    assert slots.find(ledger, "report", now).status == "succeeded"
-    assert sorted((r.attempt, r.status) for r in latest(ledger)) == [(1, "lost"), (2, "succeeded")]
-    assert not marked(latest(ledger)[1].id)
+    assert slots.find_slot(ledger, "report", now).status == "succeeded"
+    assert sorted((r.attempt, r.status) for r in latest_runs(ledger)) == [(1, "lost"), (2, "succeeded")]
+    assert not marked(latest_runs(ledger)[1].id)
 
 
 @pytest.mark.slow
@@ -148,22 +150,22 @@ def test_sigterm_lets_what_runs_finish(scheduled: Settings, project: Path) -> No
     ledger = Ledger.of(scheduled)
     now = datetime.now(UTC).replace(microsecond=0)
     slots.known_jobs(ledger, ["report"], now)
-    slots.add(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
+    slots.add_slots(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
     command = [sys.executable, "-m", "d2c_mlops", "schedule", "run"]
     daemon = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
-    wait_for(lambda: latest(ledger))
+    wait_for(lambda: latest_runs(ledger))
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(60) == 0
-    assert slots.find(ledger, "report", now).status == "succeeded"
+    assert slots.find_slot(ledger, "report", now).status == "succeeded"
 
 
 def test_two_claims_of_one_slot_are_decided_by_the_ledger(scheduled: Settings, postgres: str) -> None:
     for ledger in (Ledger.of(scheduled), Ledger(postgres)):
         slots.known_jobs(ledger, ["report"], NOW)
-        assert slots.add(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == [SLOT]
-        assert slots.add(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == []
-        (slot,) = slots.waiting(ledger, NOW)
-        assert slots.claim(ledger, slot, NOW) is not None and slots.claim(ledger, slot, NOW) is None
+        assert slots.add_slots(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == [SLOT]
+        assert slots.add_slots(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == []
+        (slot,) = slots.waiting_slots(ledger, NOW)
+        assert slots.claim_slot(ledger, slot, NOW) is not None and slots.claim_slot(ledger, slot, NOW) is None
 
 
 def day(number: int) -> datetime:
@@ -180,17 +182,17 @@ def test_no_more_of_a_job_run_at_a_time_than_may(
     write(project / "nb.ipynb", PARAMETERS, "import time\ntime.sleep(2)", RECORD)
     made = scheduler(load(project, {"run_slots": "8"}, environ={}), Clock(NOW - timedelta(hours=1)))
     wanted = [day(number) for number in range(1, 5)]
-    slots.add(made.ledger, "report", dict.fromkeys(wanted, ("waiting", "backfill")), NOW, parallel=parallel)
-    assert made.look() == room and len(slots.running(made.ledger)) == room
-    while any(slots.find(made.ledger, "report", each).status in ("waiting", "running") for each in wanted):
-        finish(made), made.look()
-    assert {run.slot for run in latest(made.ledger)} == set(wanted)
+    slots.add_slots(made.ledger, "report", dict.fromkeys(wanted, ("waiting", "backfill")), NOW, parallel=parallel)
+    assert made.poll() == room and len(slots.running_slots(made.ledger)) == room
+    while any(slots.find_slot(made.ledger, "report", each).status in ("waiting", "running") for each in wanted):
+        finish(made), made.poll()
+    assert {run.slot for run in latest_runs(made.ledger)} == set(wanted)
     assert most_at_once(made.ledger) == room
 
 
 def most_at_once(ledger: Ledger) -> int:
     """The largest number of runs that were going together."""
-    moments = [(run.started_at, 1) for run in latest(ledger)] + [(run.ended_at, -1) for run in latest(ledger)]
+    moments = [(run.started_at, 1) for run in latest_runs(ledger)] + [(run.ended_at, -1) for run in latest_runs(ledger)]
     going = most = 0
     for _, step in sorted(moments):
         going += step
@@ -204,9 +206,9 @@ def test_a_run_that_becomes_too_dear_is_stopped_and_not_tried_again(scheduled: S
     (project / "settings.ini").write_text(text + "max_cost = 8\nretries = 3\n")
     write(project / "nb.ipynb", PARAMETERS, RECORD, "while True: pass")
     made = scheduler(load(project, environ={}), Clock())
-    made.look(), finish(made)
-    slot = slots.find(made.ledger, "report", SLOT)
-    (row,) = latest(made.ledger)
+    made.poll(), finish(made)
+    slot = slots.find_slot(made.ledger, "report", SLOT)
+    (row,) = latest_runs(made.ledger)
     assert (slot.status, row.status) == ("failed", "failed")
     assert row.error["kind"] == "TooExpensive" and "its limit is 8" in row.error["message"]
     assert row.cost is not None and row.cost >= 8 and row.recorded["twice"] == 6
@@ -214,10 +216,10 @@ def test_a_run_that_becomes_too_dear_is_stopped_and_not_tried_again(scheduled: S
 
 def test_templates_fill_dates_in_and_reach_nothing_else() -> None:
     known = {"slot": SLOT, "job": "report", "previous_success": ""}
-    assert fill("{slot:%Y-%m} of {job} after {previous_success}", known) == "2026-11 of report after "
+    assert fill_placeholders("{slot:%Y-%m} of {job} after {previous_success}", known) == "2026-11 of report after "
     for wrong in ("{slot.__class__}", "{other}", "{slot!r}"):
         with pytest.raises(UsageError, match="is not a known placeholder"):
-            fill(wrong, known)
+            fill_placeholders(wrong, known)
 
 
 def test_a_wrong_section_is_refused_with_all_that_is_wrong(project: Path) -> None:

@@ -14,7 +14,7 @@ from d2c_mlops.errors import SettingsError, Temporary
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slots
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.execution.records import latest_runs
 from d2c_mlops.runs.schedule.jobs import job_of
 from d2c_mlops.runs.schedule.slot_parameters import slot_parameters
 from d2c_mlops.settings import Settings, load
@@ -100,8 +100,8 @@ def test_a_backfill_trains_as_of_each_of_its_days(project: Path, quick: list[Exc
     assert CliRunner().invoke(main, ["schedule", "backfill", "train_it", *days]).exit_code == 0
     made = scheduler(settings, Clock(SLOT - timedelta(hours=2)))
     for _ in range(6):
-        made.look(), finish(made)
-    as_of = {f"{run.slot:%m-%d}": run.parameters["as_of"] for run in latest(made.ledger) if run.slot.day < 5}
+        made.poll(), finish(made)
+    as_of = {f"{run.slot:%m-%d}": run.parameters["as_of"] for run in latest_runs(made.ledger) if run.slot.day < 5}
     assert as_of == {f"11-0{n}": str(date(2026, 11, n) - timedelta(days=1)) for n in (1, 2, 3, 4)}
 
 
@@ -111,7 +111,7 @@ def test_data_that_end_before_as_of_are_told(project: Path, quick: list[Exceptio
     said: list[str] = []
     made = scheduler(settings, Clock(SLOT.replace(hour=6, minute=1)))
     made.say = said.append
-    made.look(), finish(made)
+    made.poll(), finish(made)
     assert any("the data of 'shop' end on 2024-12-31, before as_of 2026-11-21" in line for line in said)
 
 
@@ -127,7 +127,9 @@ def test_attempts_share_a_key_and_other_slots_and_jobs_have_their_own(project: P
     call(settings, clock=clock, name="other")
     clock.now += timedelta(days=1)
     call(settings, clock=clock, name="train_it")
-    keys = [(r.job, r.slot.day, r.attempt, r.parameters["slot_key"]) for r in reversed(latest(Ledger.of(settings)))]
+    keys = [
+        (r.job, r.slot.day, r.attempt, r.parameters["slot_key"]) for r in reversed(latest_runs(Ledger.of(settings)))
+    ]
     assert sorted(keys) == [
         ("other", 22, 1, "other-20261122T060000Z"),
         ("train_it", 22, 1, "train_it-20261122T060000Z"),
@@ -154,7 +156,7 @@ def test_the_key_is_in_the_environment_of_a_slots_run_and_in_no_other(
     (slot,) = call(settings, clock=Clock(NOW.replace(hour=6)), name="train_it")
     monkeypatch.setenv("D2C_SLOT_KEY", "of the run that started this one")
     by_hand = run("nb.ipynb", {}, settings)
-    first = next(r for r in latest(Ledger.of(settings)) if r.id == slot.run_id)
+    first = next(r for r in latest_runs(Ledger.of(settings)) if r.id == slot.run_id)
     assert first.recorded == {"parameter": "train_it-20261122T060000Z", "environment": "train_it-20261122T060000Z"}
     assert by_hand.recorded == {"parameter": "", "environment": ""}
 
@@ -168,7 +170,7 @@ def test_why_finds_the_slots_of_a_day_in_the_jobs_zone(scheduled: Settings) -> N
     ledger = Ledger.of(scheduled)
     late = datetime(2026, 11, 22, 23, 30, tzinfo=UTC)  # the 23rd in Berlin
     slots.known_jobs(ledger, ["report"], NOW)
-    slots.add(ledger, "report", {SLOT: ("waiting", "due"), late: ("waiting", "triggered by hand")}, NOW)
+    slots.add_slots(ledger, "report", {SLOT: ("waiting", "due"), late: ("waiting", "triggered by hand")}, NOW)
     assert "report 2026-11-22T06:00+01:00 waiting: due" in why("2026-11-22") and "hand" not in why("2026-11-22")
     assert "report 2026-11-23T00:30+01:00 waiting: triggered by hand" in why("2026-11-23")
     assert "2026-11-22 06:00:30+01:00  waiting: due" in why("2026-11-22T06:00")
@@ -182,7 +184,7 @@ def test_why_finds_the_slots_of_a_day_in_the_jobs_zone(scheduled: Settings) -> N
 def test_why_knows_the_slots_of_a_job_that_is_gone_or_refused(scheduled: Settings, project: Path, text: str) -> None:
     ledger = Ledger.of(scheduled)
     slots.known_jobs(ledger, ["report"], NOW)
-    slots.add(ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    slots.add_slots(ledger, "report", {SLOT: ("waiting", "due")}, NOW)
     (project / "settings.ini").write_text(text)
     done = CliRunner().invoke(main, ["schedule", "why", "report", "2026-11-22"])
     assert done.exit_code == 0 and "report 2026-11-22T05:00+00:00 waiting: due" in done.output
@@ -212,7 +214,7 @@ def test_a_slot_that_waits_names_the_job_that_it_waits_for(
     quick.append(Temporary("away"))
     made = scheduler(settings, Clock())
     made.say = said.append
-    made.look(), finish(made), made.look(), made.look()
+    made.poll(), finish(made), made.poll(), made.poll()
     assert (
         len([s for s in said if "second 2026-11-22T06:00+01:00: waits for report" in s and "failed temporarily" in s])
         == 1
@@ -227,7 +229,7 @@ def test_times_are_shown_in_the_jobs_zone_with_their_offset(
     made = scheduler(scheduled, Clock())
     said: list[str] = []
     made.say = said.append
-    made.look(), finish(made)
+    made.poll(), finish(made)
     assert all(line.startswith("report 2026-11-22T06:00+01:00: ") for line in said) and said
     for args in (["list"], ["backfill", "report", "--from", "2026-07-01", "--to", "2026-07-01"]):
         done = CliRunner().invoke(main, ["schedule", *args])

@@ -8,7 +8,7 @@ import pytest
 from d2c_mlops.errors import DataRefused, NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.execution.records import latest_runs
 from d2c_mlops.runs.schedule.slot_run import run_job
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
@@ -21,7 +21,7 @@ def test_the_first_call_runs_the_slot_and_the_second_finds_it_done(scheduled: Se
     assert (slot.slot, slot.status, slot.attempt) == (SLOT, "succeeded", 1)
     assert call(scheduled) == []
     assert [s.status for s in call(scheduled, SLOT.isoformat())] == ["succeeded"]
-    assert [(r.slot, r.recorded["day"]) for r in latest(Ledger.of(scheduled))] == [(SLOT, "2026-11-22")]
+    assert [(r.slot, r.recorded["day"]) for r in latest_runs(Ledger.of(scheduled))] == [(SLOT, "2026-11-22")]
 
 
 def test_a_moment_means_the_latest_slot_before_it_and_none_that_is_to_come(
@@ -42,13 +42,13 @@ def test_the_scheduler_leaves_alone_what_an_orchestrator_ran_and_the_other_way_r
 ) -> None:
     daemon = scheduler(scheduled, Clock())
     call(scheduled)
-    assert daemon.look() == 0
+    assert daemon.poll() == 0
     tomorrow = Clock(NOW + timedelta(days=1))
     daemon.clock = tomorrow
-    assert daemon.look() == 1
+    assert daemon.poll() == 1
     (slot,) = run_job("report", (SLOT + timedelta(days=1)).isoformat(), scheduled, say=print, clock=tomorrow)
     finish(daemon)
-    assert slot.status == "succeeded" and len(latest(Ledger.of(scheduled))) == 2
+    assert slot.status == "succeeded" and len(latest_runs(Ledger.of(scheduled))) == 2
 
 
 def test_what_was_missed_goes_by_the_jobs_policy(scheduled: Settings, quick: list[Exception], project: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_temporary_failure_asks_for_another_call_and_the_last_one_does_not(
     assert clock.now >= NOW + timedelta(seconds=10)  # the second call came too early and waited
     with pytest.raises(NotebookFailed, match="attempt 3 failed"):
         call(scheduled, SLOT.isoformat(), clock)
-    assert sorted(r.attempt for r in latest(Ledger.of(scheduled))) == [1, 2, 3]
+    assert sorted(r.attempt for r in latest_runs(Ledger.of(scheduled))) == [1, 2, 3]
 
 
 def test_with_stay_all_attempts_are_made_by_one_call(scheduled: Settings, quick: list[Exception]) -> None:
@@ -91,8 +91,8 @@ def test_a_refusal_keeps_its_class(scheduled: Settings, quick: list[Exception]) 
 
 
 def test_a_job_that_rests_runs_nothing(scheduled: Settings, quick: list[Exception]) -> None:
-    slots.pause(Ledger.of(scheduled), "report", True, NOW - timedelta(hours=1))
-    assert call(scheduled) == [] and latest(Ledger.of(scheduled)) == []
+    slots.pause_job(Ledger.of(scheduled), "report", True, NOW - timedelta(hours=1))
+    assert call(scheduled) == [] and latest_runs(Ledger.of(scheduled)) == []
 
 
 def test_a_dependent_waits_for_todays_forerunner_even_when_asked_first(
@@ -116,11 +116,11 @@ def test_a_stopped_call_leaves_the_slot_to_another(scheduled: Settings, project:
     command = [sys.executable, "-m", "d2c_mlops", "run", "report", "--slot", "now", "--json"]
     command[-2] = datetime.now().astimezone().isoformat()
     started = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: latest(ledger))
+    wait_for(lambda: latest_runs(ledger))
     started.terminate()
     said, _ = started.communicate(timeout=60)
     assert started.returncode == 130 and "Cancelled" in said
-    (slot,) = slots.listed(ledger, "report")
+    (slot,) = slots.list_slots(ledger, "report")
     assert slot.status == "waiting" and "stopped by a signal" in slot.reason
 
 
@@ -131,4 +131,4 @@ def test_two_calls_at_once_run_the_slot_once(scheduled: Settings, project: Path)
     command = [sys.executable, "-m", "d2c_mlops", "run", "report", "--slot", now]
     both = [subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [p.wait(120) for p in both] == [0, 0]
-    assert [r.status for r in latest(Ledger.of(scheduled))] == ["succeeded"]
+    assert [r.status for r in latest_runs(Ledger.of(scheduled))] == ["succeeded"]

@@ -6,7 +6,7 @@ import pytest
 from d2c_mlops.errors import UsageError
 from d2c_mlops.runs.execution import slots
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import latest
+from d2c_mlops.runs.execution.records import latest_runs
 from d2c_mlops.runs.schedule.jobs import jobs_of
 from d2c_mlops.settings import load
 from support.notebooks import write
@@ -30,7 +30,7 @@ def add(project: Path, rows: int) -> None:
 
 
 def settle(made) -> None:
-    while made.look() or made.running:
+    while made.poll() or made.running:
         for future in list(made.running):
             future.result(30)
 
@@ -41,31 +41,31 @@ def test_new_data_start_what_depends_on_them_once(project: Path, quick: list, ro
     clock = Clock()
     made = scheduler(load(project, environ={}), clock)
     settle(made)
-    assert sorted(r.job for r in latest(made.ledger)) == jobs
+    assert sorted(r.job for r in latest_runs(made.ledger)) == jobs
     if rows:
-        slot = slots.find(made.ledger, "train", SLOT)
-        assert slot.status == "succeeded" and slots.history(made.ledger, "train", SLOT)[0]["reason"].startswith(
+        slot = slots.find_slot(made.ledger, "train", SLOT)
+        assert slot.status == "succeeded" and slots.slot_history(made.ledger, "train", SLOT)[0]["reason"].startswith(
             "new data"
         )
     clock.now += timedelta(hours=1)
     settle(made)
-    assert len(latest(made.ledger)) == len(jobs)
+    assert len(latest_runs(made.ledger)) == len(jobs)
 
 
 def test_news_of_a_scheduler_that_was_killed_in_between_are_passed_on(project: Path, quick: list) -> None:
     add(project, 3)
     made = scheduler(load(project, environ={}), Clock())
-    slots.add(made.ledger, "orders", {SLOT: ("waiting", "due")}, NOW, until=SLOT)
-    (slot,) = slots.waiting(made.ledger, NOW)
-    mine = slots.claim(made.ledger, slot, NOW)
+    slots.add_slots(made.ledger, "orders", {SLOT: ("waiting", "due")}, NOW, until=SLOT)
+    (slot,) = slots.waiting_slots(made.ledger, NOW)
+    mine = slots.claim_slot(made.ledger, slot, NOW)
     assert mine is not None
-    made.succeed = lambda slot, done: None  # killed after the run's row was closed, before the slot's was
+    made.record_success = lambda slot, done: None  # killed after the run's row was closed, before the slot's was
     made.execute(mine)
     second = scheduler(load(project, environ={}), Clock())
     second.watch.abandoned = lambda running: list(running)
-    second.look()
-    assert slots.find(second.ledger, "orders", SLOT).status == "succeeded"
-    assert slots.find(second.ledger, "train", SLOT).status in ("waiting", "running")
+    second.poll()
+    assert slots.find_slot(second.ledger, "orders", SLOT).status == "succeeded"
+    assert slots.find_slot(second.ledger, "train", SLOT).status in ("waiting", "running", "succeeded")
     settle(second)
 
 

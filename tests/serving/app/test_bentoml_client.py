@@ -11,13 +11,13 @@ import pytest
 from bentoml.exceptions import BentoMLException
 from jsonschema import Draft202012Validator
 
-from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.app.app import ServiceContext, create_app
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.package.bento import package
-from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.predict.predictor import ServedModel
 from support.decisions_shop import NOW
 from support.http_server import listening
 from support.lead_service import ASK, Lead
@@ -31,7 +31,8 @@ def service(tmp_path: Path) -> Iterator[tuple[str, str]]:
     book, file = Logbook(tmp_path / "log"), tmp_path / "keys.json"
     token = keys.create(file, "crm", ["leads"], now=NOW)[1]
     app = create_app(
-        lambda: Served(Lead(), "leads", 7, {}, ASK, secret=b"s"), Keeping(keyring=Keyring(file), logbook=book)
+        lambda: ServedModel(Lead(), "leads", 7, {}, ASK, secret=b"s"),
+        ServiceContext(keyring=Keyring(file), logbook=book),
     )
     with listening(app) as url:
         yield url, token

@@ -16,10 +16,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from d2c_mlops.models.core.contract import Contract, column, to_frame, values_of
 from d2c_mlops.registry.versions import load_version
-from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.app.app import ServiceContext, create_app
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict.decode import Reader
-from d2c_mlops.serving.predict.predictor import LINE, Served
+from d2c_mlops.serving.predict.predictor import LINE, ServedModel
 from d2c_mlops.settings import Settings
 from support.local_client import LocalClient
 from support.training import train
@@ -186,8 +186,8 @@ def test_records_are_columns_and_dicts() -> None:
 
 def logged(model: Any, folder: Path, *texts: str) -> list[bytes]:
     """Return the lines that a service logs of some bodies."""
-    served, book = Served(model, "mean_units", 1, {}, {}), Logbook(folder)
-    client = LocalClient(create_app(lambda: served, Keeping(logbook=book)))
+    served, book = ServedModel(model, "mean_units", 1, {}, {}), Logbook(folder)
+    client = LocalClient(create_app(lambda: served, ServiceContext(logbook=book)))
     assert [client.post("/predict", content=text).status_code for text in texts] == [200] * len(texts)
     book.close()
     (file,) = folder.glob("*.jsonl")

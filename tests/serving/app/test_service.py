@@ -13,11 +13,11 @@ import orjson
 import pytest
 
 from d2c_mlops.errors import SettingsError, UsageError
-from d2c_mlops.serving.app.app import Keeping, Served, create_app
+from d2c_mlops.serving.app.app import ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.http.tracing import Tracer
-from d2c_mlops.serving.log.files import Logbook, intact, recover
+from d2c_mlops.serving.log.files import Logbook, intact_lines, seal_abandoned_segments
 from d2c_mlops.settings import ServiceSettings, service_settings
 from support.lead_service import ASK, Lead, asking, logged
 from support.local_client import LocalClient
@@ -32,7 +32,7 @@ def test_explain_answers_as_predict_does_with_reasons(client: LocalClient) -> No
 
 
 @pytest.mark.parametrize("secret", [b"s", b""])
-def test_the_log_holds_each_prediction_and_nothing_personal(keeping: Keeping, secret: bytes) -> None:
+def test_the_log_holds_each_prediction_and_nothing_personal(keeping: ServiceContext, secret: bytes) -> None:
     ask = {**ASK, "mail": "jo@example.com", "day": "2026-01-02"}
     answer = asking(keeping, secret=secret).post("/explain", json={"records": [ask, ask]})
     assert answer.headers["x-prediction-logged"] == "true"
@@ -44,13 +44,13 @@ def test_the_log_holds_each_prediction_and_nothing_personal(keeping: Keeping, se
     assert "jo@example.com" not in text and "L-1" not in text and ("lead_id" in line["inputs"][0]) == bool(secret)
 
 
-def test_a_sample_is_told_to_be_one(keeping: Keeping) -> None:
+def test_a_sample_is_told_to_be_one(keeping: ServiceContext) -> None:
     keeping.settings = ServiceSettings(log_sample=0.0)
     assert asking(keeping).post("/predict", json={"records": [ASK]}).headers["x-prediction-logged"] == "sampled-out"
     assert logged(keeping) == []
 
 
-def test_a_full_buffer_is_told_and_the_answer_comes_all_the_same(keeping: Keeping, monkeypatch) -> None:
+def test_a_full_buffer_is_told_and_the_answer_comes_all_the_same(keeping: ServiceContext, monkeypatch) -> None:
     monkeypatch.setattr(keeping.logbook, "_tidy", lambda: None)
     client = asking(keeping)
     told = [client.post("/predict", json={"records": [ASK] * 200}).headers["x-prediction-logged"] for _ in range(12)]
@@ -62,10 +62,12 @@ def test_a_full_buffer_is_told_and_the_answer_comes_all_the_same(keeping: Keepin
 def test_a_log_that_was_cut_off_keeps_its_whole_lines(tmp_path: Path) -> None:
     whole = b'{"a":1}\n{"b":2}\n'
     assert (
-        intact(whole + b'{"c":\0\0}\n' + b"\0" * 50) == [b'{"a":1}', b'{"b":2}'] == intact(whole + b'{"c"' + b"\0" * 9)
+        intact_lines(whole + b'{"c":\0\0}\n' + b"\0" * 50)
+        == [b'{"a":1}', b'{"b":2}']
+        == intact_lines(whole + b'{"c"' + b"\0" * 9)
     )
     (tmp_path / "1.open").write_bytes(whole + b'{"c"\0\0')
-    assert recover(tmp_path) == 1 and [f.read_bytes() for f in tmp_path.iterdir()] == [whole]
+    assert seal_abandoned_segments(tmp_path) == 1 and [f.read_bytes() for f in tmp_path.iterdir()] == [whole]
 
 
 def test_segments_rotate_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -80,8 +82,8 @@ def test_segments_rotate_and_nothing_is_lost(tmp_path: Path) -> None:
 def test_short_and_long_lines_stand_side_by_side(tmp_path: Path) -> None:
     book, lines = Logbook(tmp_path), [b'"%s"' % (b"%d" % (i % 10) * i) for i in (1, 9_000, 5, 8_189, 8_190, 200_000, 3)]
     assert all(book.append(line) for line in lines)
-    (living,) = [file for file in tmp_path.glob("*.open") if intact(file.read_bytes())]
-    assert intact(living.read_bytes()) == lines
+    (living,) = [file for file in tmp_path.glob("*.open") if intact_lines(file.read_bytes())]
+    assert intact_lines(living.read_bytes()) == lines
     book.close()
     assert [line for file in tmp_path.glob("*.jsonl") for line in file.read_bytes().splitlines()] == lines
 
@@ -132,9 +134,9 @@ def tokens(tmp_path: Path) -> dict[str, str]:
 )
 @pytest.mark.parametrize("path", ["/predict", "/explain", "/feedback"])
 def test_only_a_valid_key_for_the_model_is_let_in(
-    tokens: dict[str, str], keeping: Keeping, which: str | None, status: int, path: str, caplog
+    tokens: dict[str, str], keeping: ServiceContext, which: str | None, status: int, path: str, caplog
 ) -> None:
-    keeping.keyring.look()
+    keeping.keyring.reload_if_changed()
     logging.getLogger("d2c.service").propagate = True
     headers = {"Authorization": f"Bearer {tokens[which]}"} if which else {}
     with caplog.at_level("INFO", "d2c.service"):
@@ -151,8 +153,10 @@ def test_only_a_valid_key_for_the_model_is_let_in(
         assert f'd2c_refused_callers_total{{model="leads",reason="{refusal["reason"]}",version="7"}}' in seen
 
 
-def test_x_api_key_works_and_the_log_names_the_key_not_the_token(tokens: dict[str, str], keeping: Keeping) -> None:
-    keeping.keyring.look()
+def test_x_api_key_works_and_the_log_names_the_key_not_the_token(
+    tokens: dict[str, str], keeping: ServiceContext
+) -> None:
+    keeping.keyring.reload_if_changed()
     asking(keeping).post("/predict", json={"records": [ASK]}, headers={"X-API-Key": tokens["right"]})
     (line,) = logged(keeping)
     assert line["caller"] == tokens["right"].split("_")[1]
@@ -172,7 +176,7 @@ def test_a_rotated_key_and_its_successor_both_work_until_the_grace_is_over(tmp_p
         keys.revoke(file, "nope", now=NOW)
 
 
-def test_in_production_nobody_is_let_in_without_a_key(keeping: Keeping) -> None:
+def test_in_production_nobody_is_let_in_without_a_key(keeping: ServiceContext) -> None:
     keeping.settings = ServiceSettings(mode="production")
     assert asking(keeping).post("/predict", json={"records": [ASK]}).status_code == 401
 
@@ -180,7 +184,7 @@ def test_in_production_nobody_is_let_in_without_a_key(keeping: Keeping) -> None:
 # --- the same call again
 
 
-def test_a_repeated_call_gets_the_same_answer_and_is_logged_once(keeping: Keeping) -> None:
+def test_a_repeated_call_gets_the_same_answer_and_is_logged_once(keeping: ServiceContext) -> None:
     client, once = asking(keeping), {"Idempotency-Key": "k1"}
     first, second = (client.post("/predict", json={"records": [ASK]}, headers=once) for _ in range(2))
     assert first.content == second.content and second.headers["idempotency-replayed"] == "true"
@@ -216,7 +220,7 @@ def test_a_small_body_that_unpacks_to_a_large_one_is_refused(client: LocalClient
     assert client.post("/predict", content=b"x", headers={"Content-Encoding": "br"}).status_code == 415
 
 
-def test_a_stream_answers_line_by_line_and_says_that_it_is_complete(keeping: Keeping) -> None:
+def test_a_stream_answers_line_by_line_and_says_that_it_is_complete(keeping: ServiceContext) -> None:
     lines = [json.dumps({**ASK, "visits": i % 7}) for i in range(1200)] + ["", "nonsense"]
     head = {"Content-Type": "application/x-ndjson"}
     answer = asking(keeping).post("/explain", content="\n".join(lines), headers=head)
@@ -276,7 +280,7 @@ def test_feedback_that_cannot_be_kept_is_not_acknowledged() -> None:
     assert asking().post("/feedback", json={"action": "followed", "key": "L-1"}).status_code == 503
 
 
-def test_feedback_by_key_meets_the_hashed_key_of_the_prediction(keeping: Keeping) -> None:
+def test_feedback_by_key_meets_the_hashed_key_of_the_prediction(keeping: ServiceContext) -> None:
     client = asking(keeping)
     client.post("/predict", json={"records": [ASK]})
     client.post("/feedback", json={"action": "followed", "key": "L-1"})
@@ -285,7 +289,7 @@ def test_feedback_by_key_meets_the_hashed_key_of_the_prediction(keeping: Keeping
 
 
 @pytest.mark.parametrize(("at", "kept"), [("0001-01-01T02:00:00+14:00", "0001-01-01T00:00:00"), ("9999-12-31T23:00:00-14:00", "9999-12-31T23:59:59.999999")])  # fmt: skip
-def test_feedback_at_the_ends_of_the_calendar_can_be_kept(keeping: Keeping, at: str, kept: str) -> None:
+def test_feedback_at_the_ends_of_the_calendar_can_be_kept(keeping: ServiceContext, at: str, kept: str) -> None:
     assert asking(keeping).post("/feedback", json={"action": "followed", "key": "L-1", "at": at}).status_code == 202
     (said,) = logged(keeping)
     assert said["at"] == f"{kept}+00:00"
@@ -299,7 +303,7 @@ def test_request_ids_are_taken_over_or_made(client: LocalClient) -> None:
     assert len(client.get("/livez", headers={"X-Request-ID": 'a"b'}).headers["x-request-id"]) == 32
 
 
-def test_a_service_told_to_stop_is_not_ready_but_answers(keeping: Keeping) -> None:
+def test_a_service_told_to_stop_is_not_ready_but_answers(keeping: ServiceContext) -> None:
     keeping.draining = True
     client = asking(keeping)
     assert client.get("/readyz").status_code == 503 and client.get("/livez").status_code == 200
@@ -307,7 +311,7 @@ def test_a_service_told_to_stop_is_not_ready_but_answers(keeping: Keeping) -> No
     assert answer.status_code == 200 and answer.headers["connection"] == "close"
 
 
-def test_too_many_at_a_time_are_told_to_come_back(keeping: Keeping) -> None:
+def test_too_many_at_a_time_are_told_to_come_back(keeping: ServiceContext) -> None:
     keeping.settings = ServiceSettings(max_concurrency=0)
     answer = asking(keeping).post("/predict", json={"records": [ASK]})
     assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
@@ -322,14 +326,14 @@ def test_too_many_at_a_time_are_told_to_come_back(keeping: Keeping) -> None:
         [{"lead_id": "L-1", "score": 0.1}, {"lead_id": "L-2", "score": float("inf")}],
     ],
 )
-def test_what_is_no_answer_is_not_given_as_one(keeping: Keeping, monkeypatch, said: list) -> None:
+def test_what_is_no_answer_is_not_given_as_one(keeping: ServiceContext, monkeypatch, said: list) -> None:
     monkeypatch.setattr(Lead, "predict_records", lambda self, records: said)
     answer = asking(keeping).post("/predict", json={"records": [ASK, {**ASK, "lead_id": "L-2"}]})
     assert answer.status_code == 500 and "predictions" not in answer.json()
     assert logged(keeping) == []
 
 
-def test_reasons_in_the_log_name_no_personal_value(keeping: Keeping, monkeypatch) -> None:
+def test_reasons_in_the_log_name_no_personal_value(keeping: ServiceContext, monkeypatch) -> None:
     say = "L-1 (jo@example.com) came 3 times, L-10 never"
     monkeypatch.setattr(Lead, "explain", lambda self, records: [[say]])
     body = {"records": [{**ASK, "mail": "jo@example.com"}]}
@@ -353,14 +357,14 @@ def test_an_answer_is_packed_for_who_takes_it(client: LocalClient, accepted: str
     assert (answer.headers.get("content-encoding") == "gzip") is packed
 
 
-def test_what_takes_too_long_is_told(keeping: Keeping, monkeypatch) -> None:
+def test_what_takes_too_long_is_told(keeping: ServiceContext, monkeypatch) -> None:
     keeping.settings = ServiceSettings(max_seconds=0.05)
     monkeypatch.setattr(Lead, "predict_records", lambda self, records: time.sleep(0.5))
     assert asking(keeping).post("/predict", json={"records": [ASK] * 1000}).status_code == 504
 
 
 def test_a_service_without_its_model_is_not_ready() -> None:
-    def nothing() -> Served:
+    def nothing() -> ServedModel:
         raise LookupError("not loaded")
 
     client = LocalClient(create_app(nothing))
@@ -380,7 +384,7 @@ def test_settings_of_the_service_say_what_is_wrong() -> None:
     assert service_settings(held.environment()) == held
 
 
-def test_a_span_joins_the_callers_trace(keeping: Keeping, capsys) -> None:
+def test_a_span_joins_the_callers_trace(keeping: ServiceContext, capsys) -> None:
     keeping.tracer = Tracer("console", "leads", "7")
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     asking(keeping).post("/predict", json={"records": [ASK]}, headers={"traceparent": parent})

@@ -15,11 +15,11 @@ import pytest
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.versions import load_version
-from d2c_mlops.serving.app.app import Keeping, Served, create_app
+from d2c_mlops.serving.app.app import ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http.api_keys import create
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.package.bento import package
-from d2c_mlops.serving.package.requirements import FORBIDDEN, closure
+from d2c_mlops.serving.package.requirements import FORBIDDEN, transitive_versions
 from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import ServiceSettings, Settings
@@ -29,7 +29,7 @@ from support.training import train
 
 @pytest.fixture
 def client(model: Model) -> LocalClient:
-    served = Served(model, "mean_units", 7, {"run_id": "r"}, {"product_id": "P004", "day": "2024-02-01"})
+    served = ServedModel(model, "mean_units", 7, {"run_id": "r"}, {"product_id": "P004", "day": "2024-02-01"})
     return LocalClient(create_app(lambda: served), raise_server_exceptions=False)
 
 
@@ -69,8 +69,8 @@ def test_ten_thousand_records_are_taken_and_one_more_is_not(client: LocalClient)
 
 
 def test_a_body_that_is_too_large_is_refused(model: Model) -> None:
-    served = Served(model, "mean_units", 7, {}, {"product_id": "P004", "day": "2024-02-01"})
-    client = LocalClient(create_app(lambda: served, Keeping(ServiceSettings(max_body=100))))
+    served = ServedModel(model, "mean_units", 7, {}, {"product_id": "P004", "day": "2024-02-01"})
+    client = LocalClient(create_app(lambda: served, ServiceContext(ServiceSettings(max_body=100))))
     assert post(client, *[{"product_id": "P001", "day": "2024-01-01"}] * 9).status_code == 413
 
 
@@ -165,7 +165,7 @@ print(*names)
 
 
 def test_pins_follow_what_distributions_require() -> None:
-    found = closure(["pandas"])
+    found = transitive_versions(["pandas"])
     assert {"pandas", "numpy", "python-dateutil"} <= set(found) and "pytest" not in found
 
 

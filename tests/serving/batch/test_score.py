@@ -26,12 +26,12 @@ from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.errors import DataRefused, Temporary, UsageError
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.registry.versions import Version, load_version
-from d2c_mlops.serving.app.app import Served, create_app
+from d2c_mlops.serving.app.app import ServedModel, create_app
 from d2c_mlops.serving.batch import sql_sink, webhook_sink
-from d2c_mlops.serving.batch.coerce import checked
-from d2c_mlops.serving.batch.score import identity_of, score
+from d2c_mlops.serving.batch.coerce import coerce_inputs
+from d2c_mlops.serving.batch.score import identity_columns, score
 from d2c_mlops.serving.batch.source import read_records
-from d2c_mlops.serving.predict.predictor import Unfit
+from d2c_mlops.serving.predict.predictor import InvalidPredictions
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
 from support.batches import asked
@@ -60,7 +60,7 @@ def test_ten_thousand_answers_are_those_of_the_service_to_the_last_digit(setting
     source = asked(tmp_path, 10_000)
     score(version, source, str(tmp_path / "out.parquet"), settings, chunk=3_000)
     batch = pd.read_parquet(tmp_path / "out.parquet")
-    served = Served(load_version(version, settings), "mean_units", version.version, {}, {})
+    served = ServedModel(load_version(version, settings), "mean_units", version.version, {}, {})
     client = LocalClient(create_app(lambda: served))
     records = [{"product_id": one, "day": "2024-01-01"} for one in batch["product_id"]]
     online = client.post("/predict", json={"records": records}).json()["predictions"]
@@ -153,7 +153,7 @@ NOON = datetime(2024, 1, 2, 12)
 )  # fmt: skip
 def test_a_table_holds_what_a_request_may_hold(field: str, value: object, untyped: bool):
     with pytest.raises(DataRefused) as refused:
-        checked(KINDS, pd.DataFrame({"id": ["abc"], **{field: [value]}}), "here", untyped)
+        coerce_inputs(KINDS, pd.DataFrame({"id": ["abc"], **{field: [value]}}), "here", untyped)
     assert {each.where for each in refused.value.failures} == {field}
 
 
@@ -170,7 +170,7 @@ def test_a_table_holds_what_a_request_may_hold(field: str, value: object, untype
     ],
 )  # fmt: skip
 def test_a_table_is_read_as_its_contract_says(field: str, value: object, untyped: bool, made: object):
-    frame = checked(KINDS, pd.DataFrame({"id": ["abc", "abd"], **{field: [value, None]}}), "here", untyped)
+    frame = coerce_inputs(KINDS, pd.DataFrame({"id": ["abc", "abd"], **{field: [value, None]}}), "here", untyped)
     assert list(frame.columns) == list(KINDS.inputs.columns)
     assert frame[field][0] == made and pd.isna(frame[field][1])
 
@@ -197,7 +197,7 @@ def test_what_is_no_answer_leaves_the_former_file(settings, version, tmp_path, m
     cls = type(load_version(version, settings))
     predict = cls.predict
     monkeypatch.setattr(cls, "predict", lambda self, records: spoil(predict(self, records)))
-    with pytest.raises(Unfit):
+    with pytest.raises(InvalidPredictions):
         score(version, asked(tmp_path), str(tmp_path / "out.csv"), settings)
     assert (tmp_path / "out.csv").read_text() == "former"
 
@@ -297,8 +297,8 @@ def test_of_two_batches_into_one_table_at_once_neither_goes_on_from_its_note(set
 def test_a_row_that_another_batch_was_quicker_to_write_is_compared_with_it(settings, version, tmp_path, monkeypatch):
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     score(version, asked(tmp_path, 10), f"{url}::forecasts", settings)
-    known, looks = sql_sink._Table._known, iter(["too early"])
-    monkeypatch.setattr(sql_sink._Table, "_known", lambda *given: {} if next(looks, None) else known(*given))
+    known, looks = sql_sink._Table._existing_rows, iter(["too early"])
+    monkeypatch.setattr(sql_sink._Table, "_existing_rows", lambda *given: {} if next(looks, None) else known(*given))
     told = score(version, asked(tmp_path, 12, "more.parquet"), f"{url}::forecasts", settings)
     assert (told.written.inserted, told.written.unchanged) == (2, 10)
 
@@ -324,8 +324,8 @@ def test_a_day_that_may_be_missing_is_no_part_of_a_tables_key():
     day = column("date", "The day", nullable=True)
     schema = pa.DataFrameSchema({"id": column("string", "Who"), "day": day, "asked": column("date", "Asked for")})
     made = Contract("visits", "1.0.0", "id", schema, schema)
-    assert identity_of(made) == ("id", "day", "asked")
-    assert identity_of(made, nullable=False) == ("id", "asked")
+    assert identity_columns(made) == ("id", "day", "asked")
+    assert identity_columns(made, nullable=False) == ("id", "asked")
 
 
 def test_a_source_is_not_overwritten_by_its_answers(settings, version, tmp_path):
@@ -373,10 +373,10 @@ from pathlib import Path
 from d2c_mlops.serving.batch import score as batch
 from d2c_mlops.settings import load
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry.promotion_history import live
+from d2c_mlops.registry.promotion_history import live_version
 held = load(Path(sys.argv[1]), environ={})
 print("ready", flush=True)
-batch.score(live(Ledger.of(held), "mean_units"), sys.argv[2], sys.argv[3], held, chunk=20)
+batch.score(live_version(Ledger.of(held), "mean_units"), sys.argv[2], sys.argv[3], held, chunk=20)
 """
 
 
@@ -508,11 +508,11 @@ def test_what_was_last_sent_about_a_key_decides_whether_it_is_sent(settings, ver
 
 
 def test_a_call_that_was_taken_but_not_noted_is_repeated_under_its_key(settings, version, tmp_path, hook, monkeypatch):
-    note = webhook_sink.Sent.note
-    monkeypatch.setattr(webhook_sink.Sent, "note", lambda *_, **__: 1 / 0)
+    note = webhook_sink.DeliveryLog.record
+    monkeypatch.setattr(webhook_sink.DeliveryLog, "record", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         score(version, asked(tmp_path, 50), hook, settings)
-    monkeypatch.setattr(webhook_sink.Sent, "note", note)
+    monkeypatch.setattr(webhook_sink.DeliveryLog, "record", note)
     score(version, asked(tmp_path, 50), hook, settings)
     assert Hook.seen[0] == Hook.seen[1] and len(Hook.taken) == 3
 
@@ -542,7 +542,7 @@ def priced(folder: Path, text: str, **form: str) -> pd.DataFrame:
     """Return what the contract KINDS makes of a text file of records."""
     (folder / "ask.csv").write_text(text)
     read = read_records(str(folder / "ask.csv"), KINDS, FileFormat(**form))
-    return checked(KINDS, read.frame, "ask.csv", read.untyped)
+    return coerce_inputs(KINDS, read.frame, "ask.csv", read.untyped)
 
 
 @pytest.mark.parametrize(
@@ -596,7 +596,7 @@ def test_a_csv_file_in_an_archive_is_text_too(tmp_path):
     with zipfile.ZipFile(tmp_path / "ask.zip", "w") as file:
         file.writestr("records/ask.csv", "id;n;x\na;3;1.234,5\n")
     read = read_records(str(tmp_path / "ask.zip"), KINDS)
-    frame = checked(KINDS, read.frame, "ask.zip", read.untyped)
+    frame = coerce_inputs(KINDS, read.frame, "ask.zip", read.untyped)
     assert (frame["n"].tolist(), frame["x"].tolist()) == ([3], [1234.5])
 
 

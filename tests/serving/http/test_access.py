@@ -14,16 +14,16 @@ import jsonschema
 import pytest
 from sqlalchemy import func, select
 
-from d2c_mlops.decisions.app import DecisionApp, Desk
-from d2c_mlops.decisions.deciding import propose, settle
-from d2c_mlops.decisions.links import keys as link_keys
+from d2c_mlops.decisions.app import DecisionApp, Dependencies
+from d2c_mlops.decisions.links import link_secrets as link_keys
 from d2c_mlops.decisions.links import links_of
-from d2c_mlops.decisions.records import find, listed
-from d2c_mlops.decisions.server import desk
+from d2c_mlops.decisions.records import find_decision, list_decisions
+from d2c_mlops.decisions.server import dependencies_of
+from d2c_mlops.decisions.verdicts import apply_deadlines, propose
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import decision_events, decision_links
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.app.app import Keeping, Served, create_app
+from d2c_mlops.serving.app.app import ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import ASK as ASKING
 from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
@@ -104,8 +104,8 @@ def is_problem(answer: httpx.Response, status: int) -> None:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
     file = tmp_path_factory.mktemp("keys") / "keys.json"
     made = tokens(file, "leads", ASKING, DECIDE)
-    served = Served(Lead(), "leads", 7, {}, ASK)
-    with listening(create_app(lambda: served, Keeping(keyring=Keyring(file)))) as url:
+    served = ServedModel(Lead(), "leads", 7, {}, ASK)
+    with listening(create_app(lambda: served, ServiceContext(keyring=Keyring(file)))) as url:
         yield url, made
 
 
@@ -140,15 +140,15 @@ class Place:
     settings: Settings
     ledger: Ledger
     id: str
-    desk: Desk
+    desk: Dependencies
 
     def link(self, action: str, by: str = "jo") -> str:
         known = link_keys(self.settings)
-        return links_of(find(self.ledger, self.id), by, self.url, known[0])[action]
+        return links_of(find_decision(self.ledger, self.id), by, self.url, known[0])[action]
 
     @property
     def status(self) -> str:
-        return find(self.ledger, self.id).status
+        return find_decision(self.ledger, self.id).status
 
 
 @pytest.fixture
@@ -161,9 +161,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     made["eve"] = keys.create(keys_file(held), "eve", ["price"], now=NOW, scopes=[DECIDE])[1]
     predicted(ledger, "P-1", 20.0, at=NOW)
     propose(ledger, policy, NOW)
-    at = desk(held, ledger)
+    at = dependencies_of(held, ledger)
     with listening(DecisionApp(at)) as url:
-        yield Place(url, made, held, ledger, listed(ledger)[0].id, at)
+        yield Place(url, made, held, ledger, list_decisions(ledger)[0].id, at)
     ledger.close()
 
 
@@ -273,7 +273,7 @@ def test_a_link_shows_a_page_that_decides_nothing_and_its_button_decides(place: 
     assert "default-src 'none'" in page.headers["content-security-policy"]
     done = httpx.post(link, headers=PAGE, data={"reason": "fine"})
     assert done.status_code == 200 and "approved" in done.text
-    found = find(place.ledger, place.id)
+    found = find_decision(place.ledger, place.id)
     assert (found.status, found.by, found.reason) == ("approved", "jo", "fine")
     with place.ledger.read() as connection:
         hows = connection.execute(select(decision_events.c.how).order_by(decision_events.c.id)).scalars().all()
@@ -340,7 +340,7 @@ def test_a_value_against_the_limits_leaves_the_link_usable(place: Place) -> None
         answer = httpx.post(link, headers=PAGE, data={"value": value, "reason": "x"})
         assert answer.status_code == 422 and "<form" in answer.text, value
     assert httpx.post(link, headers=PAGE, data={"value": "19.5", "reason": "round"}).status_code == 200
-    assert (place.status, find(place.ledger, place.id).value) == ("edited", 19.5)
+    assert (place.status, find_decision(place.ledger, place.id).value) == ("edited", 19.5)
 
 
 def test_a_former_secret_is_accepted_and_an_unknown_one_is_not(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +369,7 @@ def test_what_people_wrote_is_no_markup(place: Place) -> None:
     bad = "<script>alert(1)</script>"
     predicted(place.ledger, "P<b>", 21.0, at=NOW, reasons=[bad])
     propose(place.ledger, Policy.of("price", place.settings), policy_now)
-    found = next(each for each in listed(place.ledger) if each.title == "P<b>")
+    found = next(each for each in list_decisions(place.ledger) if each.title == "P<b>")
     link = links_of(found, "jo", place.url, SECRET.encode())["approve"]
     page = httpx.get(link, headers=PAGE).text
     assert bad not in page and "P<b>" not in page and "&lt;script&gt;" in page
@@ -378,21 +378,21 @@ def test_what_people_wrote_is_no_markup(place: Place) -> None:
 def test_nobody_serves_what_nobody_could_open(tmp_path: Path) -> None:
     held, ledger, _ = shop(tmp_path)
     with pytest.raises(UsageError, match="nobody can decide"):
-        desk(held, ledger)
+        dependencies_of(held, ledger)
 
 
 def test_a_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D2C_SECRET_LINKS", "hunter2")
     held, ledger, _ = shop(tmp_path, more="[decisions]\nlinks = secret:LINKS\n")
     with pytest.raises(UsageError, match="shorter than 16") as refused:
-        desk(held, ledger)
+        dependencies_of(held, ledger)
     assert "hunter2" not in json.dumps(refused.value.to_dict())
 
 
 def test_settle_and_metrics_are_open_to_nobody_but_figures(place: Place) -> None:
     from d2c_mlops.decisions.policy import Policy
 
-    settle(place.ledger, Policy.of("price", place.settings), NOW)
+    apply_deadlines(place.ledger, Policy.of("price", place.settings), NOW)
     text = httpx.get(f"{place.url}/metrics").text
     assert 'd2c_decisions{model="price",status="pending"} 1.0' in text and "P-1" not in text
     assert httpx.get(f"{place.url}/readyz").text == "ok\n"

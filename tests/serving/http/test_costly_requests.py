@@ -11,10 +11,10 @@ from statistics import median
 import psutil
 import pytest
 
-from d2c_mlops.serving.app.app import Keeping, create_app
+from d2c_mlops.serving.app.app import ServiceContext, create_app
 from d2c_mlops.serving.http import uvicorn_protocol as wire
 from d2c_mlops.serving.predict import feedback
-from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.predict.predictor import ServedModel
 from d2c_mlops.serving.predict.validation import LISTED, MORE
 from d2c_mlops.settings import ServiceSettings
 from support.http_server import exchange, served
@@ -130,10 +130,10 @@ def test_deep_nesting_is_refused_at_once(client, opening, closed, path, before, 
 
 
 @pytest.fixture
-def service(keeping: Keeping, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
+def service(keeping: ServiceContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
     monkeypatch.setattr(wire, "SILENCE", 0.6)
     keeping.settings = ServiceSettings(read_seconds=1.2)
-    lead = Served(Lead(), "leads", 7, {}, ASK, secret=b"s")
+    lead = ServedModel(Lead(), "leads", 7, {}, ASK, secret=b"s")
     with served(create_app(lambda: lead, keeping)) as (port, _):
         yield port
 

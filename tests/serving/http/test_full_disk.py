@@ -18,27 +18,27 @@ from hypothesis import strategies as st
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.app.app import Keeping
+from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.http import idempotency as kept
-from d2c_mlops.serving.http.idempotency import CALLER, SIZE, Full, Kept, identity
+from d2c_mlops.serving.http.idempotency import CALLER, SIZE, Full, IdempotencyStore, identity
 from d2c_mlops.serving.log import files as logbook
 from d2c_mlops.serving.log.collect import collect
-from d2c_mlops.serving.log.files import Logbook, recover
-from d2c_mlops.serving.predict.privacy import body_key, sealed, unsealed
+from d2c_mlops.serving.log.files import Logbook, seal_abandoned_segments
+from d2c_mlops.serving.predict.privacy import body_key, decrypted, encrypted
 from d2c_mlops.settings import load
 from support.lead_service import ASK, asking, logged
 
 SCOPE = "leads/predict {}"
 
 
-def usage(held: Kept) -> tuple[dict[str, int], dict[str, int]]:
+def usage(held: IdempotencyStore) -> tuple[dict[str, int], dict[str, int]]:
     """Return what is counted for each caller, and what a scan of all rows gives."""
     counted = dict(held.db.execute("SELECT caller, bytes FROM usage WHERE bytes > 0").fetchall())
     scan = f"SELECT {CALLER.format('a')}, sum({SIZE.format('a')}) FROM answers a GROUP BY 1"
     return counted, dict(held.db.execute(scan).fetchall())
 
 
-def full_for(held: Kept) -> None:
+def full_for(held: IdempotencyStore) -> None:
     """Let SQLite find no further page, as on a full disk."""
     held.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     pages = held.db.execute("PRAGMA page_count").fetchone()[0]
@@ -49,10 +49,10 @@ def full_for(held: Kept) -> None:
 
 
 def test_a_caller_that_keeps_too_much_is_refused_and_others_are_not(tmp_path: Path) -> None:
-    held = Kept(tmp_path / "kept.db", most=10**6, most_each=5_000)
+    held = IdempotencyStore(tmp_path / "kept.db", most=10**6, most_each=5_000)
     for number in range(4):
         held.begin(SCOPE.format("a"), f"k{number}", "d")
-        held.keep(SCOPE.format("a"), f"k{number}", "d", bytes(1_100))
+        held.store_answer(SCOPE.format("a"), f"k{number}", "d", bytes(1_100))
     for scope in (SCOPE.format("a"), "leads/explain a"):
         with pytest.raises(Full, match="this API key's stored answers") as refused:
             held.begin(scope, "new", "d")
@@ -62,16 +62,16 @@ def test_a_caller_that_keeps_too_much_is_refused_and_others_are_not(tmp_path: Pa
 
 
 def test_all_kept_answers_together_are_limited(tmp_path: Path) -> None:
-    held = Kept(tmp_path / "kept.db", most=5_000, most_each=4_000)
+    held = IdempotencyStore(tmp_path / "kept.db", most=5_000, most_each=4_000)
     for caller in "abc":
         held.begin(SCOPE.format(caller), "k", "d")
-        held.keep(SCOPE.format(caller), "k", "d", bytes(1_500))
+        held.store_answer(SCOPE.format(caller), "k", "d", bytes(1_500))
     with pytest.raises(Full, match="all stored answers"):
         held.begin(SCOPE.format("d"), "k", "d")
 
 
 def test_calls_that_are_refused_count_as_well(tmp_path: Path) -> None:
-    held = Kept(tmp_path / "kept.db", most_each=10 * kept.ROW)
+    held = IdempotencyStore(tmp_path / "kept.db", most_each=10 * kept.ROW)
     with pytest.raises(Full):
         for number in range(11):
             held.begin(SCOPE.format("a"), f"k{number}", "d")
@@ -79,9 +79,9 @@ def test_calls_that_are_refused_count_as_well(tmp_path: Path) -> None:
 
 
 def test_old_answers_give_their_space_back_without_a_thousand_new_ones(tmp_path: Path, monkeypatch) -> None:
-    held, now = Kept(tmp_path / "kept.db", most_each=5_000), time.time()
+    held, now = IdempotencyStore(tmp_path / "kept.db", most_each=5_000), time.time()
     held.begin(SCOPE.format("a"), "old", "d")
-    held.keep(SCOPE.format("a"), "old", "d", bytes(4_900))
+    held.store_answer(SCOPE.format("a"), "old", "d", bytes(4_900))
     with pytest.raises(Full):
         held.begin(SCOPE.format("a"), "new", "d")
     monkeypatch.setattr(kept.time, "time", lambda: now + kept.KEEP + 60)
@@ -99,10 +99,10 @@ def test_what_is_counted_is_what_is_kept(moves) -> None:
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory() as name:
-        held = Kept(Path(name, "kept.db"))
+        held = IdempotencyStore(Path(name, "kept.db"))
         for caller, key, size, remove in moves:
             held.begin(SCOPE.format(caller), key, "d")
-            held.keep(SCOPE.format(caller), key, "d", bytes(size))
+            held.store_answer(SCOPE.format(caller), key, "d", bytes(size))
             if remove:
                 held.db.execute("DELETE FROM answers WHERE key = ?", (key,))
         assert usage(held)[0] == usage(held)[1]
@@ -116,7 +116,7 @@ def test_a_file_of_before_is_counted_and_still_answers(tmp_path: Path) -> None:
     old.execute(f"CREATE TABLE answers ({columns}, PRIMARY KEY (scope, key)) WITHOUT ROWID")
     old.execute("INSERT INTO answers VALUES ('leads/predict a', 'k', 'd', CAST('answer' AS BLOB), ?)", (time.time(),))
     old.commit()
-    held = Kept(file, most_each=kept.ROW + 10)
+    held = IdempotencyStore(file, most_each=kept.ROW + 10)
     assert held.begin(SCOPE.format("a"), "k", "d")[1] == b"answer" and usage(held)[0] == usage(held)[1] != {}
     old.execute("INSERT INTO answers VALUES ('leads/predict b', 'k', 'd', CAST('answer' AS BLOB), ?)", (time.time(),))
     old.commit()  # a worker of before beside a new one
@@ -133,22 +133,22 @@ def test_limits_that_cannot_be_meant_are_refused(line: str, tmp_path: Path) -> N
 
 
 def test_a_call_writes_few_pages(tmp_path: Path) -> None:
-    held, calls = Kept(tmp_path / "kept.db"), 200
+    held, calls = IdempotencyStore(tmp_path / "kept.db"), 200
     for number in range(calls):
         held.begin(SCOPE.format("a"), identity(str(number)), "d")
-        held.keep(SCOPE.format("a"), identity(str(number)), "d", bytes(700))
+        held.store_answer(SCOPE.format("a"), identity(str(number)), "d", bytes(700))
     pages = (tmp_path / "kept.db-wal").stat().st_size / (4096 + 24)
     assert pages / calls < 7.8  # splits included
     seen: list[str] = []
     held.db.set_trace_callback(seen.append)
     held.begin(SCOPE.format("a"), "b", "d")
-    held.keep(SCOPE.format("a"), "b", "d", b"x")
+    held.store_answer(SCOPE.format("a"), "b", "d", b"x")
     counts = {verb: sum(each.startswith(verb) for each in seen) for verb in ("BEGIN", "SELECT", "COMMIT")}
     assert counts == {"BEGIN": 1, "SELECT": 1, "COMMIT": 1}  # what was written is not read again
 
 
 def test_calls_at_the_same_time_in_several_workers_get_one_answer(tmp_path: Path) -> None:
-    workers = [Kept(tmp_path / "kept.db") for _ in range(3)]
+    workers = [IdempotencyStore(tmp_path / "kept.db") for _ in range(3)]
     began: dict[str, set[float]] = {f"k{number}": set() for number in range(40)}
     answers: dict[str, set[bytes]] = {key: set() for key in began}
 
@@ -157,7 +157,7 @@ def test_calls_at_the_same_time_in_several_workers_get_one_answer(tmp_path: Path
             moment, answer = workers[worker % 3].begin(SCOPE.format("a"), key, "d")
             began[key].add(moment)
             own = b"by %d" % worker
-            answers[key].add(answer or workers[worker % 3].keep(SCOPE.format("a"), key, "d", own))
+            answers[key].add(answer or workers[worker % 3].store_answer(SCOPE.format("a"), key, "d", own))
 
     with ThreadPoolExecutor(9) as pool:
         list(pool.map(call, range(9)))
@@ -166,22 +166,22 @@ def test_calls_at_the_same_time_in_several_workers_get_one_answer(tmp_path: Path
 
 
 def test_an_answer_is_removed_a_day_after_its_call_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held, now = Kept(tmp_path / "kept.db"), time.time()
+    held, now = IdempotencyStore(tmp_path / "kept.db"), time.time()
     monkeypatch.setattr(kept.time, "time", lambda: now)
     held.begin(SCOPE.format("a"), "k", "d")
     monkeypatch.setattr(kept.time, "time", lambda: now + 3600)
-    assert held.keep(SCOPE.format("a"), "k", "d", b"answer") == b"answer"
+    assert held.store_answer(SCOPE.format("a"), "k", "d", b"answer") == b"answer"
     assert held.begin(SCOPE.format("a"), "k", "d") == (now, b"answer")
     monkeypatch.setattr(kept.time, "time", lambda: now + kept.KEEP + 1)
     assert held.begin(SCOPE.format("a"), "k", "d") == (now + kept.KEEP + 1, b"")
 
 
 def test_what_was_swept_stays_so_when_the_call_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held, now = Kept(tmp_path / "kept.db", most_each=5_000), time.time()
+    held, now = IdempotencyStore(tmp_path / "kept.db", most_each=5_000), time.time()
     held.begin(SCOPE.format("a"), "old", "d")
     monkeypatch.setattr(kept.time, "time", lambda: now + kept.KEEP / 2)
     held.begin(SCOPE.format("a"), "young", "d")
-    held.keep(SCOPE.format("a"), "young", "d", bytes(4_800))
+    held.store_answer(SCOPE.format("a"), "young", "d", bytes(4_800))
     monkeypatch.setattr(kept.time, "time", lambda: now + kept.KEEP + 60)
     with pytest.raises(Full, match="this API key's"):
         held.begin(SCOPE.format("a"), "new", "d")
@@ -191,7 +191,7 @@ def test_what_was_swept_stays_so_when_the_call_is_refused(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("fails", ["BEGIN IMMEDIATE", "INSERT", "COMMIT"])
 def test_a_call_that_cannot_be_written_leaves_no_transaction_open(tmp_path: Path, fails: str) -> None:
-    held, other = Kept(tmp_path / "kept.db"), Kept(tmp_path / "kept.db")
+    held, other = IdempotencyStore(tmp_path / "kept.db"), IdempotencyStore(tmp_path / "kept.db")
 
     class Full13:
         """A connection to which the disk is full at one statement."""
@@ -223,7 +223,7 @@ def test_a_call_that_cannot_be_written_leaves_no_transaction_open(tmp_path: Path
 # --- a full disk
 
 
-def test_without_space_a_call_with_a_key_waits_and_all_others_are_answered(keeping: Keeping) -> None:
+def test_without_space_a_call_with_a_key_waits_and_all_others_are_answered(keeping: ServiceContext) -> None:
     client, once = asking(keeping), {"Idempotency-Key": "a"}
     first = client.post("/predict", json={"records": [ASK]}, headers=once)
     full_for(keeping.kept)
@@ -243,7 +243,7 @@ def test_without_space_a_call_with_a_key_waits_and_all_others_are_answered(keepi
     assert client.post("/predict", json={"records": [ASK]}, headers={"Idempotency-Key": "c"}).status_code == 200
 
 
-def test_kept_answers_leave_the_last_space_to_the_log(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_answers_leave_the_last_space_to_the_log(keeping: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     real, client = os.statvfs(keeping.kept.file.parent), asking(keeping)
 
     class Nearly:
@@ -258,7 +258,7 @@ def test_kept_answers_leave_the_last_space_to_the_log(keeping: Keeping, monkeypa
 
 def test_a_file_of_answers_that_cannot_be_opened_is_opened_when_it_can_be(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
-    held = Kept(tmp_path / "state" / "kept.db")
+    held = IdempotencyStore(tmp_path / "state" / "kept.db")
     with pytest.raises(Full):
         held.begin(SCOPE.format("a"), "k", "d")
     (tmp_path / "state").unlink()
@@ -276,7 +276,7 @@ def test_a_service_starts_and_answers_without_space_for_its_log(tmp_path: Path, 
 
     monkeypatch.setattr(logbook.os, "posix_fallocate", allocate)
     monkeypatch.setattr(logbook, "SYNC", 0.05)
-    held = Keeping(logbook=Logbook(tmp_path / "log", segment=2**16))
+    held = ServiceContext(logbook=Logbook(tmp_path / "log", segment=2**16))
     client = asking(held)
     answer = client.post("/predict", json={"records": [ASK]})
     assert (answer.status_code, answer.headers["x-prediction-logged"]) == (200, "false")
@@ -300,7 +300,7 @@ def test_recovering_needs_no_space_and_loses_no_line(tmp_path: Path, monkeypatch
     lines = [json.dumps({"kind": "x", "i": i}).encode() for i in range(500)]
     (tmp_path / "1.open").write_bytes(b"\n".join(lines) + b"\n" + lines[0][:9] + bytes(2**16))
     monkeypatch.setattr(Path, "open", _no_new_file(Path.open))
-    assert recover(tmp_path) == 1
+    assert seal_abandoned_segments(tmp_path) == 1
     monkeypatch.undo()
     assert (tmp_path / "1.jsonl").read_bytes().splitlines() == lines
     assert [each.name for each in tmp_path.iterdir()] == ["1.jsonl"]
@@ -362,7 +362,7 @@ def test_kills_on_a_nearly_full_disk_lose_nothing_that_was_acknowledged() -> Non
 PERSON = {**ASK, "mail": "jo.doe@example.com"}
 
 
-def test_no_personal_value_lies_in_the_file_of_answers(keeping: Keeping) -> None:
+def test_no_personal_value_lies_in_the_file_of_answers(keeping: ServiceContext) -> None:
     client, once = asking(keeping), {"Idempotency-Key": "a"}
     answers = [client.post("/explain", json={"records": [PERSON]}, headers=once) for _ in range(2)]
     assert answers[0].content == answers[1].content and answers[1].headers["idempotency-replayed"] == "true"
@@ -376,7 +376,7 @@ def test_no_personal_value_lies_in_the_file_of_answers(keeping: Keeping) -> None
     assert other.status_code == 422
 
 
-def test_without_a_secret_nothing_personal_is_kept_and_the_ids_are_the_same(keeping: Keeping) -> None:
+def test_without_a_secret_nothing_personal_is_kept_and_the_ids_are_the_same(keeping: ServiceContext) -> None:
     client, once = asking(keeping, secret=b""), {"Idempotency-Key": "a"}
     answers = [client.post("/predict", json={"records": [PERSON]}, headers=once) for _ in range(2)]
     assert [each.status_code for each in answers] == [200, 200] and answers[0].json() == answers[1].json()
@@ -386,8 +386,8 @@ def test_without_a_secret_nothing_personal_is_kept_and_the_ids_are_the_same(keep
 @given(st.binary(max_size=300), st.binary(max_size=40), st.binary(max_size=80))
 def test_what_is_sealed_is_opened_by_the_same_body_and_secret_only(answer: bytes, body: bytes, secret: bytes) -> None:
     key = body_key(body, secret)
-    held = sealed(answer, key)
-    assert unsealed(held, key) == answer and sealed(answer, key) != held
+    held = encrypted(answer, key)
+    assert decrypted(held, key) == answer and encrypted(answer, key) != held
     if len(answer) > 8:
-        assert answer not in held and unsealed(held, body_key(body + b".", secret)) != answer
-    assert unsealed(b"[200]\n{}", key) == b"[200]\n{}"  # kept by a release of before
+        assert answer not in held and decrypted(held, body_key(body + b".", secret)) != answer
+    assert decrypted(b"[200]\n{}", key) == b"[200]\n{}"  # kept by a release of before

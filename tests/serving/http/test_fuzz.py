@@ -12,14 +12,14 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from d2c_mlops.decisions.app import DecisionApp, Desk
-from d2c_mlops.decisions.deciding import propose
-from d2c_mlops.decisions.policy import read_value
-from d2c_mlops.decisions.records import listed
+from d2c_mlops.decisions.app import DecisionApp, Dependencies
+from d2c_mlops.decisions.policy import parse_value
+from d2c_mlops.decisions.records import list_decisions
 from d2c_mlops.decisions.rules import DecisionRule
+from d2c_mlops.decisions.verdicts import propose
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Field
-from d2c_mlops.serving.app.app import Keeping
+from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.log.files import Logbook
@@ -48,7 +48,7 @@ def refused_or_taken(status: int) -> bool:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     book = Logbook(tmp_path_factory.mktemp("log"))
-    yield asking(Keeping(logbook=book))
+    yield asking(ServiceContext(logbook=book))
     book.close()
 
 
@@ -121,7 +121,7 @@ def test_any_path_and_length_is_answered(client, path: str, length: str) -> None
 def test_any_header_is_answered(tmp_path: Path, header: str, text: bytes) -> None:
     file = tmp_path / "keys.json"
     keys.create(file, "crm", ["leads"], now=NOW)
-    for keeping in (Keeping(), Keeping(keyring=Keyring(file))):
+    for keeping in (ServiceContext(), ServiceContext(keyring=Keyring(file))):
         client = asking(keeping)
         for path in ("/predict", "/contract", "/"):
             answer = client.request(
@@ -142,10 +142,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
     held, ledger, policy = shop(folder, "auto = price < 0")
     predicted(ledger, "P-1", 20.0)
     propose(ledger, policy, NOW)
-    (found,) = listed(ledger)
+    (found,) = list_decisions(ledger)
     file = folder / "keys.json"
     token = keys.create(file, "jo", ["price"], now=NOW, scopes=["decide"])[1]
-    app = DecisionApp(Desk(held, ledger, Keyring(file), [b"x" * 20], clock=clock(minutes=1)))
+    app = DecisionApp(Dependencies(held, ledger, Keyring(file), [b"x" * 20], clock=clock(minutes=1)))
     yield TestClient(app, raise_server_exceptions=False), found.id, {"authorization": f"Bearer {token}"}
     ledger.close()
 
@@ -189,7 +189,7 @@ def test_any_form_of_a_link_is_answered(desk: Any, sent: bytes) -> None:
 def test_any_typed_value_is_read_or_refused(text: str) -> None:
     for kind in ("integer", "number", "boolean", "date", "date-time", "string"):
         try:
-            read_value(Field("price", kind, "x", max_length=20 if kind == "string" else None), text)
+            parse_value(Field("price", kind, "x", max_length=20 if kind == "string" else None), text)
         except DataRefused as err:
             assert len(err.what) < 400
 

@@ -21,9 +21,9 @@ from d2c_mlops.data.sources.text_encoding import read_bytes
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.formulas import no_formula, no_formulas, with_formula, with_formulas
 from d2c_mlops.runs.history import _write_csv
-from d2c_mlops.serving.app.app import Keeping
+from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.batch.sinks import _File
-from d2c_mlops.serving.batch.webhook_sink import check_line, post, shown_hook, with_password
+from d2c_mlops.serving.batch.webhook_sink import check_encrypted, post, shown_hook, split_credentials
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.package.bento import copy_inside
 from support.lead_service import ASK, asking
@@ -212,16 +212,18 @@ def test_a_call_that_fails_repeats_no_password(url: str) -> None:
 
 
 def test_a_password_in_an_address_is_sent_as_a_header() -> None:
-    assert with_password("https://jo:a%40b@x.example/p?q=1", {}) == (
+    assert split_credentials("https://jo:a%40b@x.example/p?q=1", {}) == (
         "https://x.example/p?q=1",
         {"authorization": "Basic am86YUBi"},
     )
-    assert with_password("https://jo@x.example/p", {"authorization": "Bearer t"})[1] == {"authorization": "Bearer t"}
+    assert split_credentials("https://jo@x.example/p", {"authorization": "Bearer t"})[1] == {
+        "authorization": "Bearer t"
+    }
 
 
 def test_an_open_line_is_refused_without_the_password() -> None:
     with pytest.raises(UsageError) as err:
-        check_line("http://jo:Winter-2019@hooks.example/a?token=Winter-2019")
+        check_encrypted("http://jo:Winter-2019@hooks.example/a?token=Winter-2019")
     assert "Winter" not in str(err.value) and "hooks.example" in str(err.value)
     for name in ("api_key", "sig", "client_secret", "access_token", "auth"):
         assert "Winter" not in shown(f"https://x.example/a?a=1&{name}=Winter-2019")
@@ -234,7 +236,7 @@ def test_an_emptied_file_of_keys_lets_nobody_in(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(keys, "LOOK", 0.0)
     file = tmp_path / "keys.json"
     ring = keys.Keyring(file)
-    client = asking(Keeping(keyring=ring))
+    client = asking(ServiceContext(keyring=ring))
 
     def status(token: str = "") -> int:
         head = {"authorization": f"Bearer {token}"} if token else {}
@@ -253,5 +255,5 @@ def test_an_emptied_file_of_keys_lets_nobody_in(tmp_path: Path, monkeypatch: pyt
 def test_a_service_that_starts_with_an_emptied_file_of_keys_lets_nobody_in(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     file.write_text('{"keys": []}')
-    client = asking(Keeping(keyring=keys.Keyring(file)))
+    client = asking(ServiceContext(keyring=keys.Keyring(file)))
     assert client.post("/predict", json={"records": [ASK]}).status_code == 401

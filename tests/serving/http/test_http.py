@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from d2c_mlops.serving.http.messages import Gone, HttpRefused, Request
+from d2c_mlops.serving.http.messages import ClientDisconnected, HttpRefused, Request
 
 Message = dict[str, Any]
 BODY: Message = {"type": "http.request", "body": b"{}", "more_body": False}
@@ -41,7 +41,7 @@ def test_a_body_that_does_not_come_is_refused_with_408() -> None:
 
 @pytest.mark.parametrize("pauses", [(), (0.01,)])
 def test_a_caller_that_leaves_is_not_answered(pauses: tuple[float, ...]) -> None:
-    with pytest.raises(Gone):
+    with pytest.raises(ClientDisconnected):
         asyncio.run(asked(after({"type": "http.disconnect"}, *pauses)))  # type: ignore[arg-type]
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.app.app import Keeping, create_app
-from d2c_mlops.serving.log.collect import collect, followed_up
+from d2c_mlops.serving.app.app import ServiceContext, create_app
+from d2c_mlops.serving.log.collect import collect, feedback_with_predictions
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.predict.prediction_ids import Signer
-from d2c_mlops.serving.predict.predictor import Served
+from d2c_mlops.serving.predict.predictor import ServedModel
 from d2c_mlops.settings import RolloutSettings
 from support.lead_service import ASK, Lead, asking, logged
 from support.local_client import LocalClient
@@ -50,15 +50,15 @@ def test_an_id_holds_for_its_places_its_model_and_its_secret(secret, batch, firs
     token = signer.token(batch, first, first + count, version)
     place = data.draw(st.integers(first, first + count - 1))
     id = f"{token}-{place}"
-    given_ = signer.given(id)
+    given_ = signer.decode(id)
     assert given_ is not None and given_.verified and given_.challenger == version and len(id) <= 80
     others = [f"{token}-{first + count}", f"{token}-0{place}", f"{token}-{place} ", f"{token}.7-{place}", f" {id}"]
     if first:
         others.append(f"{token}-{first - 1}")
     changed = data.draw(st.integers(0, 39))
     others.append(f"{id[:changed]}{'0' if id[changed] != '0' else '1'}{id[changed + 1 :]}")
-    assert [each for each in others if signer.given(each)] == []
-    assert Signer(secret + b"x", "leads").given(id) is None and Signer(secret, "prices").given(id) is None
+    assert [each for each in others if signer.decode(each)] == []
+    assert Signer(secret + b"x", "leads").decode(id) is None and Signer(secret, "prices").decode(id) is None
 
 
 @given_settings(max_examples=15)
@@ -81,7 +81,7 @@ def test_every_id_of_an_answer_is_one_that_another_replica_takes(kinds, share) -
         told += [one["prediction_id"] for one in map(json.loads, stream.text.splitlines()) if "prediction_id" in one]
         replica = Signer(b"s", "leads")
         assert len(set(told)) == len(told) == len(kinds) + kinds.count("good")
-        assert all((found := replica.given(id)) is not None and found.verified for id in told)
+        assert all((found := replica.decode(id)) is not None and found.verified for id in told)
         rows = service.logged()
         ids = [
             id
@@ -107,7 +107,7 @@ def test_an_odd_id_is_refused_and_nothing_is_logged(keeping, id: str) -> None:
 
 @pytest.fixture
 def keeping(tmp_path: Path):
-    made = Keeping(logbook=Logbook(tmp_path / "log", segment=2**16))
+    made = ServiceContext(logbook=Logbook(tmp_path / "log", segment=2**16))
     yield made
     made.logbook.close()
 
@@ -137,7 +137,7 @@ def test_made_up_ids_and_keys_end_no_rollout(service: Service) -> None:
         tell(service, prediction_id=f"{head}-{int(place) + 1 + i}")
         tell(service, prediction_id=f"{head.partition('.')[0]}.2-{place}")
         tell(service, key=f"nobody-{i}")
-    service.watcher.look()
+    service.watcher.check()
     assert heard(service) == {} and not service.watcher.aborted
 
 
@@ -149,7 +149,7 @@ def test_one_prediction_told_of_again_and_again_ends_no_rollout(service: Service
     again = [service.client.post("/feedback", json={**NO, "prediction_id": one["prediction_id"]}) for _ in range(60)]
     for _ in range(60):
         assert tell(service, key=one["lead_id"]) == 202
-    service.watcher.look()
+    service.watcher.check()
     assert first.status_code == 202 and {each.status_code for each in again} == {200}
     assert {each.json()["feedback_id"] for each in (first, *again)} == {first.json()["feedback_id"]}
     assert heard(service) == {"overridden challenger": 2} and not service.watcher.aborted  # by its id, and by its key
@@ -163,7 +163,7 @@ def test_feedback_on_enough_predictions_ends_a_rollout_still(service: Service) -
         assert (
             service.client.post("/feedback", json={**action, "prediction_id": one["prediction_id"]}).status_code == 202
         )
-    service.watcher.look()
+    service.watcher.check()
     assert service.watcher.aborted
 
 
@@ -192,7 +192,9 @@ def test_two_replicas_that_are_told_the_same_count_it_once(tmp_path: Path) -> No
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     books = [Logbook(tmp_path / name / "log") for name in ("one", "two")]
     clients = [
-        LocalClient(create_app(lambda: Served(Lead(), "leads", 7, {}, ASK, secret=b"s"), Keeping(logbook=book)))
+        LocalClient(
+            create_app(lambda: ServedModel(Lead(), "leads", 7, {}, ASK, secret=b"s"), ServiceContext(logbook=book))
+        )
         for book in books
     ]
     ids = [
@@ -211,7 +213,7 @@ def test_two_replicas_that_are_told_the_same_count_it_once(tmp_path: Path) -> No
         book.close()
     told = [collect(ledger, book.folder) for book in books]
     assert [each.new_feedback for each in told] == [2, 0]
-    assert len(followed_up(ledger, "leads")) == 2
+    assert len(feedback_with_predictions(ledger, "leads")) == 2
 
 
 def test_feedback_of_a_service_of_before_joins_and_is_not_counted_twice(tmp_path: Path) -> None:
@@ -245,7 +247,7 @@ def test_an_id_of_a_service_of_before_is_taken_and_does_not_count_in_a_rollout(s
 def test_without_a_secret_feedback_is_kept_and_never_counted(tmp_path: Path) -> None:
     service = Service(tmp_path)
     for number, each in list(service.versions.items()):
-        service.versions[number] = Served(Keen() if number == 2 else Lead(), "leads", each.version, {}, {})
+        service.versions[number] = ServedModel(Keen() if number == 2 else Lead(), "leads", each.version, {}, {})
     service.says(going(0.5, guards=EAGER))
     for one in service.ask(*leads(40)).json()["predictions"]:
         assert tell(service, prediction_id=one["prediction_id"]) == 202
@@ -275,5 +277,5 @@ def test_feedback_on_an_id_that_somebody_made_up_is_in_no_figure(tmp_path: Path)
     with ledger.write() as connection:
         connection.execute(sa.insert(predictions), prediction)
         connection.execute(sa.insert(feedback), rows)
-    assert [each["prediction_id"] for each in followed_up(ledger, "leads")] == [batch, signed]
+    assert [each["prediction_id"] for each in feedback_with_predictions(ledger, "leads")] == [batch, signed]
     ledger.close()

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from d2c_mlops.serving.app.app import Keeping
+from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.http import idempotency as kept
-from d2c_mlops.serving.http.idempotency import Conflict, Kept
+from d2c_mlops.serving.http.idempotency import Conflict, IdempotencyStore
 from support.lead_service import ASK, asking, logged
 
 
-def test_a_key_of_yesterday_is_as_if_never_used(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_of_yesterday_is_as_if_never_used(keeping: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     client, once, now = asking(keeping), {"Idempotency-Key": "daily"}, time.time()
     told = []
     for day in range(3):
@@ -27,35 +27,35 @@ def test_a_key_of_yesterday_is_as_if_never_used(keeping: Keeping, monkeypatch: p
 
 def test_a_call_that_is_repeated_after_a_crash_is_the_same_use(tmp_path: Path) -> None:
     file = tmp_path / "kept.db"
-    began, answer = Kept(file).begin("s", "k", "d")
-    again = Kept(file)
+    began, answer = IdempotencyStore(file).begin("s", "k", "d")
+    again = IdempotencyStore(file)
     assert again.begin("s", "k", "d") == (began, b"") and answer == b""
-    assert again.keep("s", "k", "d", b"first") == b"first"
-    assert Kept(file).keep("s", "k", "d", b"second") == b"first"
+    assert again.store_answer("s", "k", "d", b"first") == b"first"
+    assert IdempotencyStore(file).store_answer("s", "k", "d", b"second") == b"first"
     assert again.begin("s", "k", "d")[1] == b"first"
     with pytest.raises(Conflict):
         again.begin("s", "k", "other")
 
 
 def test_a_use_without_an_answer_does_not_stand_in_the_way_of_another_body(tmp_path: Path) -> None:
-    held = Kept(tmp_path / "kept.db")
+    held = IdempotencyStore(tmp_path / "kept.db")
     began, _ = held.begin("s", "k", "refused")
     assert held.begin("s", "k", "mended")[0] > began
-    assert held.keep("s", "k", "mended", b"answer") == b"answer"
+    assert held.store_answer("s", "k", "mended", b"answer") == b"answer"
     with pytest.raises(Conflict):
-        held.keep("s", "k", "refused", b"late")
+        held.store_answer("s", "k", "refused", b"late")
 
 
 def test_only_the_owner_reads_kept_answers(tmp_path: Path) -> None:
     (tmp_path / "kept.db").touch(mode=0o644)
-    held = Kept(tmp_path / "kept.db")
-    held.keep("s", "k", "d", b"answer")
+    held = IdempotencyStore(tmp_path / "kept.db")
+    held.store_answer("s", "k", "d", b"answer")
     assert {each.name: oct(each.stat().st_mode & 0o777) for each in tmp_path.iterdir()} == dict.fromkeys(
         ("kept.db", "kept.db-wal", "kept.db-shm"), "0o600"
     )
 
 
-def test_feedback_that_could_never_join_is_refused(keeping: Keeping) -> None:
+def test_feedback_that_could_never_join_is_refused(keeping: ServiceContext) -> None:
     client = asking(keeping, secret=b"")
     answer = client.post("/feedback", json={"action": "followed", "key": "L-1"})
     assert answer.status_code == 422 and "prediction_id" in answer.json()["detail"]

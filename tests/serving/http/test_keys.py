@@ -27,10 +27,10 @@ def test_a_rotation_never_lengthens_the_old_key(file: Path) -> None:
     long, _ = keys.create(file, "shop", ["*"], now=NOW)
     for key in (short, long):
         keys.rotate(file, key.id, now=NOW, grace=7 * DAY)
-    assert keys.read(file)[short.id].expires_at == (NOW + DAY).isoformat()
-    assert keys.read(file)[long.id].expires_at == (NOW + 7 * DAY).isoformat()
+    assert keys.read_keys(file)[short.id].expires_at == (NOW + DAY).isoformat()
+    assert keys.read_keys(file)[long.id].expires_at == (NOW + 7 * DAY).isoformat()
     keys.rotate(file, long.id, now=NOW, grace=2 * DAY)
-    assert keys.read(file)[long.id].expires_at == (NOW + 2 * DAY).isoformat()
+    assert keys.read_keys(file)[long.id].expires_at == (NOW + 2 * DAY).isoformat()
 
 
 def test_a_key_that_works_no_more_has_no_successor(file: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_key_that_is_revoked_twice_ended_the_first_time(file: Path) -> None:
 
 def test_a_revocation_outlives_a_rotation_at_the_same_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, _ = keys.create(file, "crm", ["*"], now=NOW)
-    read, waiting = keys.read, threading.Event()
+    read, waiting = keys.read_keys, threading.Event()
     revoking = threading.Thread(target=keys.revoke, args=(file, key.id), kwargs={"now": NOW})
 
     def slowly(place: Path) -> dict[str, keys.Key]:
@@ -63,7 +63,7 @@ def test_a_revocation_outlives_a_rotation_at_the_same_time(file: Path, monkeypat
             revoking.join(0.3)  # ends in time only where the rotation does not hold the lock
         return found
 
-    monkeypatch.setattr(keys, "read", slowly)
+    monkeypatch.setattr(keys, "read_keys", slowly)
     keys.rotate(file, key.id, now=NOW, grace=DAY)
     revoking.join()
     assert read(file)[key.id].state(NOW) == "revoked"
@@ -79,7 +79,7 @@ def test_a_damaged_file_lets_nobody_in_at_the_start_and_changes_nothing_later(fi
     _, token = keys.create(file, "crm", ["*"], now=NOW)
     ring = keys.Keyring(file)
     file.write_text("{")
-    ring.look()
+    ring.reload_if_changed()
     assert ring.refusal(token, "leads", NOW)[1] is None
     with pytest.raises(UsageError, match="not an API key file"):
         keys.Keyring(file)
@@ -105,11 +105,11 @@ def test_a_key_made_later_a_damaged_file_and_one_that_is_gone_let_nobody_in(
     monkeypatch.setattr(keys, "LOOK", 0.0)
     file = tmp_path / "keys.json"
     ring = keys.Keyring(file)
-    assert not ring.guards()
+    assert not ring.requires_keys()
     file.write_text("{")
-    assert ring.guards()
+    assert ring.requires_keys()
     file.unlink()
     keys.create(file, "crm", ["leads"], now=NOW)
-    assert ring.guards() and not ring.damaged
+    assert ring.requires_keys() and not ring.damaged
     file.unlink()
-    assert ring.guards() and ring.keys
+    assert ring.requires_keys() and ring.keys

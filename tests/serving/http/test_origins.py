@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from d2c_mlops.serving.app.app import Keeping, Served, create_app
+from d2c_mlops.serving.app.app import ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http import uvicorn_protocol as wire
 from d2c_mlops.serving.http.messages import HttpRefused, Request
-from d2c_mlops.serving.http.origins import own_names
+from d2c_mlops.serving.http.origins import local_host_names
 from d2c_mlops.settings import ServiceSettings, service_settings
 from support.http_server import Shop, exchange, served
 from support.lead_service import ASK, Lead, asking
@@ -216,7 +216,15 @@ def test_a_name_that_is_not_this_machines_is_refused_in_development(path: str, h
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "LOCALHOST:3000", "shop.localhost", "127.0.0.1:3000", "[::1]:3000", "10.0.0.7", *sorted(own_names())],
+    [
+        "localhost",
+        "LOCALHOST:3000",
+        "shop.localhost",
+        "127.0.0.1:3000",
+        "[::1]:3000",
+        "10.0.0.7",
+        *sorted(local_host_names()),
+    ],
 )
 def test_this_machine_answers_under_its_addresses_and_own_names(host: str) -> None:
     assert asking().post("/predict", json={"records": [ASK]}, headers={"host": host}).status_code == 200
@@ -245,7 +253,7 @@ def test_the_services_own_page_and_hosts_of_the_settings_are_answered() -> None:
     own = service_settings({"D2C_SERVICE_HOSTS": "ml.shop.example, app.shop.example:8080"})
     assert own.hosts == ("ml.shop.example", "app.shop.example:8080")
     assert service_settings(own.environment()) == own
-    client = asking(Keeping(own))
+    client = asking(ServiceContext(own))
 
     def status(**headers: str) -> int:
         return client.post("/predict", json={"records": [ASK]}, headers=headers).status_code
@@ -256,8 +264,8 @@ def test_the_services_own_page_and_hosts_of_the_settings_are_answered() -> None:
 
 
 def test_a_service_in_production_is_asked_under_any_name() -> None:
-    made = Served(Lead(), "leads", 7, {}, ASK)
-    client = LocalClient(create_app(lambda: made, Keeping(ServiceSettings(mode="production"))))
+    made = ServedModel(Lead(), "leads", 7, {}, ASK)
+    client = LocalClient(create_app(lambda: made, ServiceContext(ServiceSettings(mode="production"))))
     assert (
         client.get("/contract", headers={"host": "ml.shop.example", "origin": "https://shop.example"}).status_code
         == 200

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.app.app import App, ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http import latency as pace
 from d2c_mlops.serving.http.latency import DECLARED, LIMIT, LONG, MEASURED, PAUSE, QUICK, LatencyEstimate
 from d2c_mlops.serving.http.messages import HttpRefused
 from d2c_mlops.serving.http.metrics import Metrics
-from d2c_mlops.serving.http.thread_pool import Threads
-from d2c_mlops.serving.rollout.counters import Tally
+from d2c_mlops.serving.http.thread_pool import ThreadPool
+from d2c_mlops.serving.rollout.counters import RolloutCounters
 from d2c_mlops.serving.rollout.state_file import Rollout
-from d2c_mlops.serving.rollout.variants import Split
+from d2c_mlops.serving.rollout.variants import ShareRollout
 from d2c_mlops.settings import ServiceSettings
 from support.lead_service import ASK, Lead
 
@@ -68,8 +68,8 @@ class Timing(Lead):
 
 
 def app_of(model: Lead, **settings: Any) -> App:
-    served = Served(model, "leads", 7, {}, ASK)
-    return create_app(lambda: served, Keeping(ServiceSettings(**settings)))
+    served = ServedModel(model, "leads", 7, {}, ASK)
+    return create_app(lambda: served, ServiceContext(ServiceSettings(**settings)))
 
 
 async def ask(app: App, visits: int = 3, lead: str = "L-1", path: str = "/predict", **more: Any) -> int:
@@ -255,10 +255,10 @@ def test_no_signal_is_used_against_a_model(clock: Clock, monkeypatch: pytest.Mon
 
 def test_a_challenger_is_measured_separately(clock: Clock) -> None:
     sides = [Timing(clock), Timing(clock)]
-    champion, challenger = (Served(model, "leads", 7 + i, {}, ASK) for i, model in enumerate(sides))
+    champion, challenger = (ServedModel(model, "leads", 7 + i, {}, ASK) for i, model in enumerate(sides))
     answers(create_app(lambda: champion), MEASURED)
     rollout = Rollout("leads", 7, 8, "share", 0.5, "salt", "stage")
-    split = Split.of(champion, challenger, rollout, Tally(), Metrics())
+    split = ShareRollout.of(champion, challenger, rollout, RolloutCounters(), Metrics())
     theirs = next(f"L-{i}" for i in range(100) if rollout.chooses(f"L-{i}"))
     ours = next(f"L-{i}" for i in range(100) if not rollout.chooses(f"L-{i}"))
     app = create_app(lambda: split)
@@ -279,20 +279,20 @@ def test_a_challenger_is_measured_separately(clock: Clock) -> None:
 
 
 def test_while_every_thread_runs_a_late_call_callers_get_503_at_once() -> None:
-    stuck, over = Threads(count=2), threading.Event()
+    stuck, over = ThreadPool(count=2), threading.Event()
 
     async def main() -> list[int]:
-        late = await asyncio.gather(*(stuck.do(over.wait, 0.1) for _ in range(2)), return_exceptions=True)
+        late = await asyncio.gather(*(stuck.run(over.wait, 0.1) for _ in range(2)), return_exceptions=True)
         start = time.perf_counter()
         with pytest.raises(HttpRefused) as full:
-            await stuck.do(over.wait, 5.0)
+            await stuck.run(over.wait, 5.0)
         assert time.perf_counter() - start < 1.0
         assert json.loads(full.value.answer.body)["title"] == "Model worker threads exhausted"
         assert full.value.answer.headers == {"retry_after": "5"}
         over.set()
         while stuck.stuck:
             await asyncio.sleep(0.01)
-        assert await stuck.do(lambda: 7, 5.0) == 7
+        assert await stuck.run(lambda: 7, 5.0) == 7
         return [*(each.answer.status for each in late if isinstance(each, HttpRefused)), full.value.answer.status]
 
     assert asyncio.run(main()) == [504, 504, 503]
@@ -303,7 +303,7 @@ def test_an_error_of_the_model_is_not_taken_for_lateness() -> None:
         raise TimeoutError("the store does not answer")
 
     with pytest.raises(TimeoutError, match="the store"):
-        asyncio.run(Threads().do(fail, 5.0))
+        asyncio.run(ThreadPool().run(fail, 5.0))
 
 
 def test_what_a_thread_raises_is_told_once_and_not_complained_about_later(caplog: pytest.LogCaptureFixture) -> None:
@@ -314,12 +314,12 @@ def test_what_a_thread_raises_is_told_once_and_not_complained_about_later(caplog
         raise ValueError("no such feature")
 
     async def main() -> None:
-        threads = Threads()
+        threads = ThreadPool()
         with pytest.raises(HttpRefused):
-            await threads.do(fail, 0.05)
+            await threads.run(fail, 0.05)
         over.set()
         with pytest.raises(ValueError, match="no such feature"):
-            await threads.do(fail, 5.0)
+            await threads.run(fail, 5.0)
         while threads.stuck:
             await asyncio.sleep(0.01)
         gc.collect()

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.log.collect import collect, followed_up
+from d2c_mlops.serving.log.collect import collect, feedback_with_predictions
 from d2c_mlops.serving.log.files import Logbook
 from support.log_lines import line, said
 
@@ -72,7 +72,7 @@ def test_feedback_and_outcomes_join_by_id_or_by_the_last_prediction_of_the_key(t
         assert book.append(each)
     book.close()
     assert collect(ledger, tmp_path / "log").new_feedback == 3
-    joined = {one["id"]: one for one in followed_up(ledger, "m")}
+    joined = {one["id"]: one for one in feedback_with_predictions(ledger, "m")}
     assert joined["f1"]["prediction"]["key"] == "b" and joined["f2"]["prediction"]["id"] == "old-0"
     assert joined["f2"]["value"] == 3.5 and joined["f3"]["prediction"] is None
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from d2c_mlops.serving.deploy import DeployPlan, Size
+from d2c_mlops.serving.deploy import DeployPlan, ReplicaSize
 from d2c_mlops.serving.deploy.alerts import rules
 
-PLAN = DeployPlan("mean_units", 3, "mean_units:v3", Size())
+PLAN = DeployPlan("mean_units", 3, "mean_units:v3", ReplicaSize())
 OWN = 'model="mean_units",version="3"'
 WEEK = 7 * 24 * 6  # tens of minutes
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

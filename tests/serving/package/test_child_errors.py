@@ -15,8 +15,8 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, DataRefused, Failure, SettingsError, Temporary, UsageError, child_error
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.package.container import builders
-from d2c_mlops.serving.package.container.prepare import reason
-from d2c_mlops.serving.package.requirements import pins
+from d2c_mlops.serving.package.container.prepare import error_line
+from d2c_mlops.serving.package.requirements import pinned_requirements
 from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.rollout.promotion import promote
 from support.training import train
@@ -65,11 +65,11 @@ def test_the_reason_of_a_process_is_its_errors_own(code: str, kind: type, what: 
 
 def test_what_a_builder_says_last_is_told_and_never_the_next_step() -> None:
     lines = ["STEP 1/9: FROM x", "STEP 5/9: RUN y", "error: k.json: no key", "  next: make one"]
-    assert builders.failure("podman", "x", lines).what == "podman could not build: k.json: no key"
+    assert builders.build_failure("podman", "x", lines).what == "podman could not build: k.json: no key"
     with pytest.raises(D2CError, match="no key") as err:
         builders._run(sys.executable, "-c", "import sys; sys.exit('no key\\n  next: make one')")
     assert err.value.next == "make one"
-    assert reason("Traceback:\n  File\nd2c_mlops.errors.UsageError: no key\n  - a: b\n  next: make one\n").endswith(
+    assert error_line("Traceback:\n  File\nd2c_mlops.errors.UsageError: no key\n  - a: b\n  next: make one\n").endswith(
         ": no key"
     )
 
@@ -84,7 +84,7 @@ def test_a_service_that_cannot_be_imported_is_told_with_its_own_next_step(tmp_pa
         "raise SystemExit('the model is gone\\n  next: train it again')"
     )
     with pytest.raises(D2CError, match="the model is gone") as err:
-        pins(tmp_path)
+        pinned_requirements(tmp_path)
     assert err.value.next == "train it again"
 
 

@@ -21,7 +21,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Model
-from d2c_mlops.serving.app.app import Served, create_app
+from d2c_mlops.serving.app.app import ServedModel, create_app
 from d2c_mlops.serving.clients import client, languages
 from d2c_mlops.serving.rollout.promotion import promote
 from support.local_client import LocalClient
@@ -42,7 +42,7 @@ AWKWARD = Contract(
 
 @pytest.fixture
 def app(model: Model):
-    served = Served(model, "mean_units", 7, {}, {"product_id": "P004", "day": "2024-02-01"})
+    served = ServedModel(model, "mean_units", 7, {}, {"product_id": "P004", "day": "2024-02-01"})
     return create_app(lambda: served)
 
 

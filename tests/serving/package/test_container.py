@@ -16,8 +16,8 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, GateRefused, Temporary, UsageError
 from d2c_mlops.registry.versions import Version
 from d2c_mlops.serving.deploy import DeployPlan, deploy, size_of
-from d2c_mlops.serving.local.contract_check import smoke
-from d2c_mlops.serving.local.loadtest import FILE, Load, measured
+from d2c_mlops.serving.local.contract_check import check_service
+from d2c_mlops.serving.local.loadtest import FILE, LoadResult, measured_load
 from d2c_mlops.serving.local.server import serving
 from d2c_mlops.serving.package import container
 from d2c_mlops.serving.package.bento import Bento
@@ -64,7 +64,7 @@ VERSION = Version(
      "outputs": [{"name": "k", "kind": "string", "description": "K"}]},
     {}, {}, [], "2026-01-01", "0.1.0", "uri", "a" * 64,
 )  # fmt: skip
-LOAD = Load("mean_units:v3-x", "/predict", 8, 5.0, 9_000, 1_800.0, 2.0, 9.0, 0.5, 0.9, 240.0, 300.4, 10_000, 5.0,
+LOAD = LoadResult("mean_units:v3-x", "/predict", 8, 5.0, 9_000, 1_800.0, 2.0, 9.0, 0.5, 0.9, 240.0, 300.4, 10_000, 5.0,
             "x86_64", "2026-11-26T10:00:00+00:00")  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def bento(fakes: Path, monkeypatch: pytest.MonkeyPatch) -> Bento:
                 f"Metadata-Version: 2.4\nName: {name}\nVersion: {number}\nLicense-Expression: MIT\n"
             )
 
-    monkeypatch.setattr(container, "fetch", fetch)
+    monkeypatch.setattr(container, "install_wheels", fetch)
     return Bento("mean_units:v3-x", folder, made=True)
 
 
@@ -117,7 +117,7 @@ def told(fakes: Path) -> list[list[str]]:
 def test_each_builder_is_asked_for_the_image_and_for_its_bill(name: str, bento: Bento, held: Settings, fakes: Path):
     said: list[str] = []
     image = containerize(
-        bento, VERSION, held, backend=name, base="localhost/py", options=["network=host"], said=said.append
+        bento, VERSION, held, backend=name, base="localhost/py", options=["network=host"], log=said.append
     )
     assert (image.tag, image.id, image.size, image.packages) == ("mean_units:v3", "abc", 812_000_000, 3)
     asked = {call[1]: call for call in told(fakes)}
@@ -231,25 +231,25 @@ def test_without_a_builder_the_command_says_what_to_install(settings: Settings, 
 def test_wheels_come_by_uv_else_by_pip_else_it_says_so(fakes: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(packages, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match="neither uv nor pip"):
-        packages.installer("x86_64", "3.11", Path("site"))
+        packages.install_command("x86_64", "3.11", Path("site"))
     monkeypatch.setattr(packages, "find_spec", lambda _: object())
-    assert "manylinux_2_28_x86_64" in packages.installer("x86_64", "3.11", Path("site"))
+    assert "manylinux_2_28_x86_64" in packages.install_command("x86_64", "3.11", Path("site"))
     (fakes / "bin/uv").write_text("#!/bin/sh\necho 'error sending request for url' >&2\nexit 2\n")
     (fakes / "bin/uv").chmod(0o755)
-    assert "x86_64-manylinux_2_34" in packages.installer("x86_64", "3.11", Path("site"))
+    assert "x86_64-manylinux_2_34" in packages.install_command("x86_64", "3.11", Path("site"))
     with pytest.raises(Temporary, match="cannot be downloaded"):
-        packages.fetch(Path("pins.txt"), Path("site"), "3.11")
+        packages.install_wheels(Path("pins.txt"), Path("site"), "3.11")
 
 
 def test_in_the_image_another_python_a_moved_pin_and_a_forbidden_module_are_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
-        prepare.base("3.2", ["json"])
+        prepare.check_base("3.2", ["json"])
     told = capsys.readouterr().out
     assert "the packages are for 3.2" in told and "json can be imported" in told
-    assert prepare.unpinned([f"click=={installed('click')}", "click==0.0", "no-such==1"]) == [
+    assert prepare.unpinned_versions([f"click=={installed('click')}", "click==0.0", "no-such==1"]) == [
         f"click 0.0 is pinned, {installed('click')} is installed", "no-such 1 is pinned, none is installed",
     ]  # fmt: skip
-    assert prepare.forbidden(["json", "no_such"]) == ["json can be imported: use a base image without it"]
+    assert prepare.forbidden_modules(["json", "no_such"]) == ["json can be imported: use a base image without it"]
 
 
 def test_the_systems_packages_are_read_from_dpkg(tmp_path: Path):
@@ -260,7 +260,7 @@ def test_the_systems_packages_are_read_from_dpkg(tmp_path: Path):
         "Package: zlib1g\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:1.2-1\nDescription: z\n more: text\n\n"
         "Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n"
     )
-    (found,) = prepare.system(tmp_path)
+    (found,) = prepare.system_packages(tmp_path)
     assert found["purl"] == "pkg:deb/debian/zlib1g@1%3A1.2-1?arch=amd64"
 
 
@@ -268,7 +268,7 @@ def test_steps_of_all_builders_are_understood():
     for line in ("STEP 3/12: COPY a b", "Step 3/12 : COPY a b", "#7 [3/12] COPY a b", "#7 [stage-0 3/12] COPY a b"):
         found = builders.STEP.match(line)
         assert found is not None and found.groups() == ("3", "12", "COPY a b"), line
-    assert builders.size("812 MB") == 812_000_000 and builders.size("1.5 GB") == 1_500_000_000
+    assert builders.bytes_of("812 MB") == 812_000_000 and builders.bytes_of("1.5 GB") == 1_500_000_000
 
 
 def test_limits_come_from_the_load_test_and_what_a_person_says_is_stronger():
@@ -301,7 +301,7 @@ def test_a_service_is_loaded_its_limits_are_deployed_and_it_keeps_its_contract(s
     assert "Limits are not measured: `d2c loadtest`" in unmeasured.output
     done = CliRunner().invoke(main, ["loadtest", "mean_units", "--seconds", "1", "--connections", "2", "--json"])
     assert done.exit_code == 0, done.output
-    load = measured(version, settings)
+    load = measured_load(version, settings)
     assert load is not None and load.to_dict() == json.loads(done.stdout)
     assert load.requests > 20 and 0.05 < load.cpu_ms < 100 and load.p50_ms <= load.p99_ms
     assert 50 < load.worker_mb < 2_000 and load.records == 10_000
@@ -314,11 +314,11 @@ def test_a_service_is_loaded_its_limits_are_deployed_and_it_keeps_its_contract(s
     bento = Bento(load.bento, settings.store / "bentoml/bentos" / load.bento.replace(":", "/"), made=False)
     assert (bento.folder / FILE).exists()
     with serving(bento, settings, port=_port()) as server:
-        assert all(check.holds for check in smoke(server.url, version.schema, 1))
+        assert all(check.holds for check in check_service(server.url, version.schema, 1))
         other = CliRunner().invoke(main, ["contract", "check", "mean_units", server.url, "--version", "1"])
         assert other.exit_code == 0 and "/predict answers the example" in other.output
         fields = {**version.contract, "version": "2.0.0"}
-        broken = [c.what for c in smoke(server.url, replace(version, contract=fields).schema, 7) if not c.holds]
+        broken = [c.what for c in check_service(server.url, replace(version, contract=fields).schema, 7) if not c.holds]
         assert broken == ["/contract is mean_units 2.0.0", "version 7 answers", "/v2/predict answers, too"]
     gone = CliRunner().invoke(main, ["contract", "check", "mean_units", server.url])
     assert gone.exit_code == GateRefused.exit_code and "no answer" in gone.output

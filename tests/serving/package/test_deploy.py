@@ -15,23 +15,25 @@ from click.testing import CliRunner
 from sqlalchemy import make_url
 
 from d2c_mlops.cli import main
-from d2c_mlops.decisions.server import deployed
-from d2c_mlops.decisions.stats import exposition, stats
+from d2c_mlops.decisions.server import deployment
+from d2c_mlops.decisions.stats import decision_stats, metrics_text
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.deploy import Deciding, DeployPlan, Size, deploy, size_of, targets
+from d2c_mlops.serving.deploy import DecisionServicePlan, DeployPlan, ReplicaSize, deploy, size_of, targets
 from d2c_mlops.serving.http.metrics import _counters
-from d2c_mlops.serving.local.loadtest import Load
+from d2c_mlops.serving.local.loadtest import LoadResult
 from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.rollout import commands as rollouts
-from d2c_mlops.serving.rollout.history import place_of
+from d2c_mlops.serving.rollout.history import state_file_of
 from d2c_mlops.serving.rollout.promotion import promote
-from d2c_mlops.serving.rollout.state_file import FILE, place, read
-from d2c_mlops.serving.rollout.status import standing
+from d2c_mlops.serving.rollout.state_file import FILE, read_state, state_paths
+from d2c_mlops.serving.rollout.status import rollout_status
 from d2c_mlops.settings import load, service_settings
 from support.training import train
 
-PLAN = DeployPlan("mean_units", 3, "registry.example/mean_units:v3", Size(cpu=0.5, memory_mb=600, least=3, most=9))
+PLAN = DeployPlan(
+    "mean_units", 3, "registry.example/mean_units:v3", ReplicaSize(cpu=0.5, memory_mb=600, least=3, most=9)
+)
 
 
 def written(target: str) -> dict[str, str]:
@@ -42,7 +44,9 @@ def metric_names() -> set[str]:
     names = {sample.name for counter in _counters() for family in counter.collect() for sample in family.samples}
     for counter in _counters():
         names |= {f"{counter._name}{suffix}" for suffix in ("", "_total", "_bucket", "_count", "_sum")}
-    told = exposition([stats(Ledger("sqlite://"), "mean_units", datetime.now(UTC), timedelta(days=1))]).decode()
+    told = metrics_text(
+        [decision_stats(Ledger("sqlite://"), "mean_units", datetime.now(UTC), timedelta(days=1))]
+    ).decode()
     return names | set(re.findall(r"^# TYPE (d2c_\w+)", told, re.MULTILINE))
 
 
@@ -141,7 +145,7 @@ def test_replicas_follow_what_the_rollout_command_prints(settings, project):
     assert environment["D2C_SERVICE_ROLLOUT"] == f"{mount['mountPath']}/{name}"
     file = project / name
     file.write_text(told["data"][name])
-    now = read(file)
+    now = read_state(file)
     assert (now.champion, now.challenger, now.mode, now.share) == (1, 2, "share", 0.1)
     assert told["metadata"]["annotations"] == {"d2c/stage": now.stage}
     as_json = json.loads(CliRunner().invoke(main, ["rollout", "mean_units", "--to", "kubernetes", "--json"]).stdout)
@@ -189,7 +193,7 @@ def test_the_workflow_begins_a_rollout_once_and_leaves_it_alone_from_then_on(set
         given = os.environ | {"MODEL": "mean_units", "GITHUB_SHA": "0f", "GITHUB_OUTPUT": str(out), "PATH": path}
         done = subprocess.run(["bash", "-e", "-c", command], env=given, text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
-        now = standing("mean_units", settings).rollout
+        now = rollout_status("mean_units", settings).rollout
         return out.read_text().strip() + done.stdout, f"{now.mode} {now.share:g}" if now else "none"
 
     train(settings)
@@ -207,7 +211,7 @@ def test_the_workflow_begins_a_rollout_once_and_leaves_it_alone_from_then_on(set
 
 
 def test_the_workflow_keeps_the_size_and_the_latency_that_were_given():
-    plan = replace(PLAN, size=Size(cpu=0.5, memory_mb=600, least=3, most=9, request_ms=80.0))
+    plan = replace(PLAN, size=ReplicaSize(cpu=0.5, memory_mb=600, least=3, most=9, request_ms=80.0))
     (write,) = [step["run"] for step in steps_of(plan, "staging") if "d2c deploy" in step.get("run", "")]
     assert write.endswith("--cpu 0.5 --memory 600 --replicas 3 9 --latency 80")
 
@@ -246,7 +250,7 @@ def test_under_compose_the_scheduler_decides_and_the_service_follows(tmp_path: P
     held = load(tmp_path, environ=scheduler["environment"] | {"D2C_LEDGER_URL_FILE": str(secret(tmp_path))})
     inside = service_settings(service["environment"] | {"D2C_SERVICE_LOG_SECRET_FILE": str(secret(tmp_path))})
     assert held.ledger == inside.log_secret == "sqlite:///x"
-    assert place_of("mean_units", held) == place(inside.rollout, inside.state, "mean_units")
+    assert state_file_of("mean_units", held) == state_paths(inside.rollout, inside.state, "mean_units")
 
 
 def test_people_decide_under_compose_where_the_project_has_a_policy(tmp_path: Path):
@@ -255,8 +259,8 @@ def test_people_decide_under_compose_where_the_project_has_a_policy(tmp_path: Pa
         "[d2c]\n[decisions]\nlinks = secret:LINKS\nport = 3456\n"
         "[decisions:mean_units]\nfield = units\napply = secret:HOOK\nsign = secret:SIGN\nnotify.jo = secret:MAIL\n"
     )
-    asked = deployed(load(tmp_path))
-    assert asked == Deciding(3456, ("LINKS",), ("HOOK", "MAIL", "SIGN"))
+    asked = deployment(load(tmp_path))
+    assert asked == DecisionServicePlan(3456, ("LINKS",), ("HOOK", "MAIL", "SIGN"))
     made = targets()["compose"].files(replace(PLAN, deciding=asked))
     whole = yaml.safe_load(made["compose.yaml"])
     service = whole["services"]["decisions"]
@@ -349,7 +353,7 @@ def done_head(folder: Path) -> str:
 def test_no_model_takes_the_place_of_another_or_of_a_service_of_the_team():
     assert composed()["name"] != composed(replace(PLAN, model="other"))["name"]
     for model in set(composed()["services"]) - {"mean-units"} | {"decisions"}:
-        plan = replace(PLAN, model=model, deciding=Deciding(3100))
+        plan = replace(PLAN, model=model, deciding=DecisionServicePlan(3100))
         services = composed(plan)["services"]
         assert services[f"model-{model}"]["image"] == PLAN.image and services[model]["image"] != PLAN.image
         scraped = yaml.safe_load(targets()["compose"].files(plan)["prometheus/prometheus.yaml"])["scrape_configs"]
@@ -362,7 +366,7 @@ def test_the_head_makes_the_ledger_and_the_secrets_that_the_services_read(tmp_pa
     """Its commands are run, as a person does; both addresses are of the ledger that compose starts."""
     (tmp_path / "d2c_store/serving").mkdir(parents=True)
     (tmp_path / "d2c_store/serving/keys.json").write_text("{}")
-    plan = replace(PLAN, deciding=Deciding(3100, ("LINKS",)), context="../../..")
+    plan = replace(PLAN, deciding=DecisionServicePlan(3100, ("LINKS",)), context="../../..")
     folder = tmp_path / "deploy/compose/mean_units"
     deploy(plan, "compose", folder)
     for line in (folder / "compose.yaml").read_text().splitlines():
@@ -416,10 +420,10 @@ def test_a_size_that_cannot_be_is_refused(wrong: list[str]):
 
 
 def test_a_rate_that_one_replica_cannot_answer_is_refused_under_compose():
-    load = Load(
+    load = LoadResult(
         "mean_units:1", "/predict", 8, 5.0, 9000, 1800.0, 3.0, 9.0, 3.0, 1.0, 200.0, 250.0, 10_000, 2.0, "here", "2026-11-27"
     )  # fmt: skip
-    assert size_of(load, rate=200.0, alone=True)[0] == Size(cpu=0.9, memory_mb=250, least=1, most=1)
+    assert size_of(load, rate=200.0, alone=True)[0] == ReplicaSize(cpu=0.9, memory_mb=250, least=1, most=1)
     with pytest.raises(UsageError, match=r"5000 requests/s need 21\.4"):
         size_of(load, rate=5000.0, alone=True)
     assert size_of(load, rate=5000.0, cpu=22.0, alone=True)[0].cpu == 22.0

@@ -13,11 +13,11 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.model import MODEL_FILE, load, resolve
 from d2c_mlops.registry import versions
-from d2c_mlops.registry.clean_process import perform
+from d2c_mlops.registry.clean_process import run_task
 from d2c_mlops.registry.versions import files_of, load_version
 from d2c_mlops.serving.app import service
-from d2c_mlops.serving.bento_files import LIST, VARIABLE, check, digest, listing, packed
-from d2c_mlops.serving.deploy import DeployPlan, Size, targets
+from d2c_mlops.serving.bento_files import LIST, VARIABLE, check_bento_files, digest, file_digests, packed_digests
+from d2c_mlops.serving.deploy import DeployPlan, ReplicaSize, targets
 from d2c_mlops.serving.local.server import serving
 from d2c_mlops.serving.package.bento import image_files, package
 from d2c_mlops.serving.rollout.promotion import promote
@@ -96,9 +96,9 @@ def test_the_gates_clean_process_compares_files_before_it_loads_them(settings: S
     task = {"kind": "answers", "folder": str(folder), "files": version.sha256, "packages": ["evil"], "class": "evil:Model",
             "of": {}, "file": str(result)}  # fmt: skip
     (settings.root / "evil.py").write_text(CANARY)
-    perform(task)
+    run_task(task)
     assert "changed after they were registered" in json.loads(result.read_text())["error"]
-    perform(task | {"files": versions.folder_digest(folder), "packages": ["toyshop"]})
+    run_task(task | {"files": versions.folder_digest(folder), "packages": ["toyshop"]})
     assert "outside of the project's packages" in json.loads(result.read_text())["error"]
     assert not Path("imported").exists()
 
@@ -113,7 +113,7 @@ def home(tmp_path: Path) -> Path:
     for name, text in {"toys/__init__.py": "WORTH = 1\n", "model/model.json": "{}", "version.json": "{}"}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    (root / LIST).write_bytes(packed(listing(root)))
+    (root / LIST).write_bytes(packed_digests(file_digests(root)))
     return root
 
 
@@ -128,16 +128,16 @@ def test_a_file_of_a_bento_that_is_not_what_was_packaged_is_named(
     home: Path, name: str, text: str | None, what: str
 ) -> None:
     wanted = digest((home / LIST).read_bytes())
-    check(home, wanted)
+    check_bento_files(home, wanted)
     (home / name).parent.mkdir(exist_ok=True)
     (home / name).write_text(text) if text is not None else (home / name).unlink()
     with pytest.raises(DataRefused) as refused:
-        check(home, wanted)
+        check_bento_files(home, wanted)
     assert f"{name}: {what}" in str(refused.value)
     if name != LIST:
-        (home / LIST).write_bytes(packed(listing(home)))  # and the list with it
+        (home / LIST).write_bytes(packed_digests(file_digests(home)))  # and the list with it
         with pytest.raises(DataRefused, match=LIST):
-            check(home, wanted)
+            check_bento_files(home, wanted)
 
 
 @pytest.mark.parametrize("mode", list(py_compile.PycInvalidationMode))
@@ -145,15 +145,15 @@ def test_a_file_of_a_bento_that_is_not_what_was_packaged_is_named(
 def test_compiled_files_are_those_of_their_sources(home: Path, mode, level: int) -> None:
     wanted, source = digest((home / LIST).read_bytes()), home / "toys/__init__.py"
     made = Path(py_compile.compile(str(source), invalidation_mode=mode, optimize=level))
-    check(home, wanted)
+    check_bento_files(home, wanted)
     other = home.parent / "other.py"
     other.write_text("WORTH = 2\n")
     made.write_bytes(Path(py_compile.compile(str(other), invalidation_mode=mode, optimize=level)).read_bytes())
     with pytest.raises(DataRefused, match="does not match its source"):
-        check(home, wanted)
+        check_bento_files(home, wanted)
     made.write_bytes(b"\0" * 20)
     with pytest.raises(DataRefused, match="__pycache__"):
-        check(home, wanted)
+        check_bento_files(home, wanted)
 
 
 def test_a_service_ends_with_the_files_name_and_without_a_digest_says_unverified(
@@ -173,13 +173,17 @@ def test_a_service_ends_with_the_files_name_and_without_a_digest_says_unverified
 @pytest.mark.parametrize("target", ["compose", "kubernetes"])
 def test_manifests_say_which_files_the_service_has(target: str) -> None:
     for files in ("", "a" * 64):
-        plan = DeployPlan("mean_units", 3, "mean-units:v3", Size(), files=files)
+        plan = DeployPlan("mean_units", 3, "mean-units:v3", ReplicaSize(), files=files)
         text = "".join(targets()[target].files(plan).values())
         assert (VARIABLE in text, "a" * 64 in text) == (bool(files), bool(files))
 
 
 def test_a_workflow_hands_on_the_digest_of_what_it_packaged() -> None:
-    (text,) = targets()["github-actions"].files(DeployPlan("mean_units", 3, "ghcr.io/x/mean-units:v3", Size())).values()
+    (text,) = (
+        targets()["github-actions"]
+        .files(DeployPlan("mean_units", 3, "ghcr.io/x/mean-units:v3", ReplicaSize()))
+        .values()
+    )
     jobs = yaml.safe_load(text)["jobs"]
     assert jobs["image"]["outputs"]["files"] == "${{ steps.package.outputs.files }}"
     for name in ("staging", "production"):
@@ -216,7 +220,7 @@ def test_a_bento_is_built_checked_and_served_or_refused(settings: Settings) -> N
 
         assert httpx.get(f"{server.url}/healthz").headers["x-d2c-files"] == "verified"
         assert httpx.get(f"{server.url}/contract").json()["about"]["files"] == "verified"
-    check(made.folder / "src", made.sha256)  # what it compiled meanwhile is of its sources
+    check_bento_files(made.folder / "src", made.sha256)  # what it compiled meanwhile is of its sources
     file = made.folder / "src/toyshop/__init__.py"
     file.write_text(file.read_text() + "\nWORTH = 1\n")
     with pytest.raises(DataRefused, match=r"toyshop/__init__\.py: was changed"):

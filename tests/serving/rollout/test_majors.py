@@ -17,13 +17,13 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.versions import find_version
-from d2c_mlops.serving.app.app import App, Keeping, Served, create_app
+from d2c_mlops.serving.app.app import App, ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.package.bento import package
-from d2c_mlops.serving.predict.older_contracts import Older
-from d2c_mlops.serving.predict.sunsets import promised, said
+from d2c_mlops.serving.predict.older_contracts import OlderContract
+from d2c_mlops.serving.predict.sunsets import sunset_texts, supported_older_contracts
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
 from support.lead_service import Lead
@@ -45,10 +45,10 @@ class Percent(Lead):
 
 @pytest.fixture
 def app(tmp_path: Path) -> App:
-    old = Served(Lead(), "leads", 3, {}, RECORD, secret=b"s")
-    keeping = Keeping(logbook=Logbook(tmp_path / "log"))
-    keeping.majors[1] = Older(1, 3, "1.0.0", 2, SINCE, UNTIL, old)
-    new = Served(Percent(), "leads", 7, {}, RECORD, secret=b"s")
+    old = ServedModel(Lead(), "leads", 3, {}, RECORD, secret=b"s")
+    keeping = ServiceContext(logbook=Logbook(tmp_path / "log"))
+    keeping.majors[1] = OlderContract(1, 3, "1.0.0", 2, SINCE, UNTIL, old)
+    new = ServedModel(Percent(), "leads", 7, {}, RECORD, secret=b"s")
     return create_app(lambda: new, keeping)
 
 
@@ -184,21 +184,21 @@ def moved(settings: Settings, project: Path) -> Settings:
 
 def test_the_former_champion_of_an_older_major_version_is_kept_for_its_days(moved: Settings, project: Path) -> None:
     ledger, second = Ledger.of(moved), find_version(Ledger.of(moved), "mean_units", 2)
-    ((old, version),) = promised(ledger, second, moved)
+    ((old, version),) = supported_older_contracts(ledger, second, moved)
     assert (old.major, old.version, old.newest, old.deprecated, old.sunset) == (1, 1, 2, None, None)
     assert version.schema.version == "1.0.0"
     done = CliRunner().invoke(main, ["promote", "mean_units", "--override", "--by", "Jo", "--reason", "shops"])
     assert done.exit_code == 0, done.output
-    ((old, _),) = promised(ledger, second, moved)
+    ((old, _),) = supported_older_contracts(ledger, second, moved)
     day = (datetime.now(UTC) + timedelta(days=90)).date()
     assert old.sunset is not None and old.sunset.date() == day
     assert f"served by version 1 at /v1 until {day}" in done.output
     (project / "settings.ini").write_text((project / "settings.ini").read_text() + "sunset.1 = 2027-03-31\n")
-    ((old, _),) = promised(ledger, second, load(project, environ={}))
+    ((old, _),) = supported_older_contracts(ledger, second, load(project, environ={}))
     assert old.sunset == datetime(2027, 3, 31, 23, 59, 59, tzinfo=UTC)
     (project / "settings.ini").write_text((project / "settings.ini").read_text().replace("2027", "2020"))
-    assert "ended on 2020-03-31" in said(ledger, second, load(project, environ={}))[0]
-    assert promised(ledger, find_version(ledger, "mean_units", 1), moved) == []
+    assert "ended on 2020-03-31" in sunset_texts(ledger, second, load(project, environ={}))[0]
+    assert supported_older_contracts(ledger, find_version(ledger, "mean_units", 1), moved) == []
 
 
 def test_a_date_that_is_none_is_told(tmp_path: Path) -> None:

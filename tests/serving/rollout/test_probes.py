@@ -21,27 +21,27 @@ from hypothesis import strategies as st
 
 from d2c_mlops.cli import main
 from d2c_mlops.convert.run.inferred_contract import contract_of
-from d2c_mlops.decisions.applying import now_utc
-from d2c_mlops.decisions.deciding import propose
+from d2c_mlops.decisions.apply import now_utc
+from d2c_mlops.decisions.verdicts import propose
 from d2c_mlops.errors import D2CError, DataRefused, UsageError
 from d2c_mlops.ledger.migrate import config
 from d2c_mlops.ledger.schema import decisions, feedback, predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract, Field, column
 from d2c_mlops.registry.versions import files_of, new_model, register
-from d2c_mlops.serving.app.app import Keeping, create_app
-from d2c_mlops.serving.app.service import loading
+from d2c_mlops.serving.app.app import ServiceContext, create_app
+from d2c_mlops.serving.app.service import load_served_model
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
-from d2c_mlops.serving.local.contract_check import smoke
-from d2c_mlops.serving.log.collect import collect, followed_up
+from d2c_mlops.serving.local.contract_check import check_service
+from d2c_mlops.serving.log.collect import collect, feedback_with_predictions
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.package.bento import _copy_code, package
-from d2c_mlops.serving.package.requirements import pins
+from d2c_mlops.serving.package.requirements import pinned_requirements
 from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.predict import synthetic
-from d2c_mlops.serving.predict.predictor import Served
-from d2c_mlops.serving.rollout.lookup import logged as served_to
+from d2c_mlops.serving.predict.predictor import ServedModel
+from d2c_mlops.serving.rollout.lookup import logged_answerers as served_to
 from support.decisions_shop import CONTRACT, predicted, shop
 from support.http_server import listening
 from support.lead_service import ASK, Lead
@@ -77,8 +77,10 @@ def priced(tmp_path: Path) -> Iterator[Any]:
             return {row.sku: row.price for row in connection.execute(sa.text("SELECT * FROM prices"))}
 
     book = Logbook(held.store / "serving/price/log")
-    keeping = Keeping(keyring=Keyring(keys_file(held)), logbook=book)
-    app = create_app(lambda: Served(Pricer(), "price", 1, {}, synthetic.record(CONTRACT), secret=b"s"), keeping)
+    keeping = ServiceContext(keyring=Keyring(keys_file(held)), logbook=book)
+    app = create_app(
+        lambda: ServedModel(Pricer(), "price", 1, {}, synthetic.synthetic_record(CONTRACT), secret=b"s"), keeping
+    )
     with listening(app) as url:
         yield held, ledger, policy, url, table, book
     book.close()
@@ -99,7 +101,7 @@ def test_what_a_contract_check_is_told_is_never_applied_to_the_shops_table(
     held, ledger, _, url, table, _ = priced
     key = keys.create(keys_file(held), "ci", ["price"], now=now_utc(), scopes=["probe"])[1] if keyed else ""
     time.sleep(1.1 * keyed)  # a service looks at its keys once a second
-    checks = smoke(url, CONTRACT, 1, key)
+    checks = check_service(url, CONTRACT, 1, key)
     assert not [each for each in checks if not each.holds], checks
     decide(tmp_path, monkeypatch)
     with ledger.read() as connection:
@@ -128,15 +130,15 @@ def test_a_check_that_would_count_as_a_caller_asks_nothing(priced, given_: str) 
         keys.revoke(keys_file(held), made.id, now=now_utc() - timedelta(seconds=1))
     time.sleep(1.1)  # a service looks at its keys once a second
     with pytest.raises(UsageError, match="would count this check as a real caller") as refused:
-        smoke(url, CONTRACT, 1, "" if given_ == "no key" else token)
+        check_service(url, CONTRACT, 1, "" if given_ == "no key" else token)
     assert "--scope probe" in refused.value.next
     book.close()
     assert not [line for file in book.folder.glob("*.jsonl") for line in file.read_bytes().splitlines()]
 
 
 def test_a_probe_is_only_what_a_key_or_this_machine_says(tmp_path: Path) -> None:
-    def origin(keeping: Keeping, client: tuple[str, int], **headers: str) -> str | None:
-        app = create_app(lambda: Served(Lead(), "leads", 7, {}, ASK), keeping)
+    def origin(keeping: ServiceContext, client: tuple[str, int], **headers: str) -> str | None:
+        app = create_app(lambda: ServedModel(Lead(), "leads", 7, {}, ASK), keeping)
         asked = LocalClient(app, client=client).get("/contract", headers=headers)
         predicted_ = LocalClient(app, client=client).post("/predict", json={"records": [ASK]}, headers=headers)
         told = {each.headers.get("x-d2c-origin") for each in (asked, predicted_) if each.status_code == 200}
@@ -144,18 +146,18 @@ def test_a_probe_is_only_what_a_key_or_this_machine_says(tmp_path: Path) -> None
         return told.pop()
 
     here, away, mark = ("127.0.0.1", 1), ("10.1.2.3", 1), {"x-d2c-probe": "1"}
-    free = Keeping()
+    free = ServiceContext()
     assert origin(free, here, **mark) == origin(free, ("::1", 1), **mark) == "probe"
     assert origin(free, here) is None and origin(free, away, **mark) is None
     for proxy in ("x-forwarded-for", "forwarded", "x-real-ip", "via"):
         assert origin(free, here, **mark, **{proxy: "127.0.0.1"}) is None
-    production = Keeping(settings=replace(free.settings, mode="production"))
+    production = ServiceContext(settings=replace(free.settings, mode="production"))
     assert origin(production, here, **mark) is None
     file = tmp_path / "keys.json"
     tokens = {
         scope: keys.create(file, scope, ["leads"], now=now_utc(), scopes=[scope])[1] for scope in ("ask", "probe")
     }
-    guarded = Keeping(keyring=Keyring(file))
+    guarded = ServiceContext(keyring=Keyring(file))
     assert origin(guarded, here, **mark, authorization=f"Bearer {tokens['ask']}") is None
     assert origin(guarded, away, authorization=f"Bearer {tokens['probe']}") == "probe"
 
@@ -190,7 +192,7 @@ def test_probes_count_neither_for_nor_against_a_rollout(tmp_path: Path) -> None:
     for each in service.ask(*leads(200), headers=head).json()["predictions"]:
         no = {"prediction_id": each["prediction_id"], "action": "overridden", "reason": "no"}
         assert service.client.post("/feedback", json=no, headers=head).status_code == 202
-    service.watcher.look()
+    service.watcher.check()
     assert service.watcher.tally.to_dict() == {} and not service.watcher.aborted
     assert {line.get("origin") for line in service.logged()} == {"probe"}
 
@@ -214,7 +216,10 @@ def test_probes_are_on_record_and_in_no_history_adoption_or_decision(tmp_path: P
             row = {"id": id, "model": "price", "prediction_id": about, "key": key, "at": now, "action": "followed",
                    "origin": origin}  # fmt: skip
             connection.execute(sa.insert(feedback), row)
-    assert {each["id"]: each["prediction"]["id"] for each in followed_up(ledger, "price")} == {"a": real, "d": real}
+    assert {each["id"]: each["prediction"]["id"] for each in feedback_with_predictions(ledger, "price")} == {
+        "a": real,
+        "d": real,
+    }
     assert propose(ledger, policy, now).predictions == 1
     day = timedelta(days=1)
     given_to = served_to(ledger, "price", "P-1", CONTRACT, held, now - day, now + day)
@@ -239,8 +244,8 @@ def test_a_ledger_of_before_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_collecting_says_how_many_predictions_are_those_of_probes(tmp_path: Path) -> None:
-    keeping = Keeping(logbook=Logbook(tmp_path / "log"))
-    app = create_app(lambda: Served(Lead(), "leads", 7, {}, ASK, secret=b"s"), keeping)
+    keeping = ServiceContext(logbook=Logbook(tmp_path / "log"))
+    app = create_app(lambda: ServedModel(Lead(), "leads", 7, {}, ASK, secret=b"s"), keeping)
     client = LocalClient(app, client=("127.0.0.1", 1))
     client.post("/predict", json={"records": [ASK, ASK]}, headers={"x-d2c-probe": "1"})
     client.post("/predict", json={"records": [ASK]})
@@ -272,7 +277,7 @@ def test_a_synthetic_record_keeps_any_contract(key: Field, other: Field) -> None
     other = replace(other, name="other")
     schema = pa.DataFrameSchema({"k": key.column(), "other": other.column()})
     contract = Contract(name="any", version="1.0.0", key="k", inputs=schema, outputs=schema)
-    record = synthetic.record(contract)
+    record = synthetic.synthetic_record(contract)
     contract.request_model.model_validate_json(json.dumps(record), strict=True)
 
 
@@ -280,7 +285,7 @@ def test_a_synthetic_record_has_nobodys_key_and_no_personal_example() -> None:
     text = column("string", "x", example="jo@example.com", personal=True)
     schema = pa.DataFrameSchema({"id": column("string", "x", example="C-17"), "mail": text})
     contract = Contract(name="any", version="1.0.0", key="id", inputs=schema, outputs=schema)
-    assert synthetic.record(contract) == {"id": "d2c-probe", "mail": "text"}
+    assert synthetic.synthetic_record(contract) == {"id": "d2c-probe", "mail": "text"}
 
 
 @pytest.mark.slow
@@ -296,7 +301,7 @@ def test_no_training_record_is_in_a_bento_or_its_documents(settings, project) ->
     bento = package(version, settings)
     assert not list(bento.folder.rglob("example.json"))
     assert record["product_id"] == "P004"  # P001 is in the contract
-    served = loading(bento.folder / "src/model", {"model": "mean_units", "version": 1})
+    served = load_served_model(bento.folder / "src/model", {"model": "mean_units", "version": 1})
     client = LocalClient(create_app(lambda: served))
     for path in ("/openapi.json", "/", "/contract", "/schema.json"):
         assert record["product_id"] not in client.get(path).text
@@ -307,9 +312,9 @@ def test_a_model_that_refuses_keys_it_does_not_know_keeps_its_contract(tmp_path:
         def predict_records(self, records):
             raise DataRefused("no such lead")
 
-    keeping = Keeping(logbook=Logbook(tmp_path / "log"))
-    with listening(create_app(lambda: Served(Strict(), "leads", 7, {}, ASK), keeping)) as url:
-        checks = {each.what: each for each in smoke(url, Lead.contract, 7)}
+    keeping = ServiceContext(logbook=Logbook(tmp_path / "log"))
+    with listening(create_app(lambda: ServedModel(Strict(), "leads", 7, {}, ASK), keeping)) as url:
+        checks = {each.what: each for each in check_service(url, Lead.contract, 7)}
     assert not [each for each in checks.values() if not each.holds]
     told = checks["/predict answers the example, and the answer matches the contract"].said
     assert "the model refuses the synthetic record, so no prediction was compared" in told and "no such lead" in told
@@ -319,7 +324,7 @@ def test_a_service_starts_although_its_model_does_not_take_the_synthetic_record(
     version = train(settings)
     folder = files_of(version, settings)
     monkeypatch.setattr("toyshop.MeanUnits.predict", lambda *_: {}["a key that is not known"])
-    assert loading(folder, {"model": "mean_units", "version": 1}).version == 1
+    assert load_served_model(folder, {"model": "mean_units", "version": 1}).version == 1
 
 
 def test_the_example_of_an_observed_field_is_of_no_record_in_particular() -> None:
@@ -346,4 +351,4 @@ def test_a_model_that_does_not_answer_its_own_record_is_not_packaged(settings, p
     (context / "version.json").write_text('{"model": "mean_units", "version": 1}')
     (context / "model/example.json").write_text('{"product_id": "P001", "day": "1999-01-01"}')
     with pytest.raises(D2CError, match="days before 2000 are not answered"):
-        pins(context)
+        pinned_requirements(context)

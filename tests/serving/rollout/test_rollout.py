@@ -28,21 +28,30 @@ from d2c_mlops.models.core.contract import contract_to_dict
 from d2c_mlops.registry.promotion_history import champion
 from d2c_mlops.registry.promotions import judge_and_promote as promote_alone
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.serving.app.app import Served
+from d2c_mlops.serving.app.app import ServedModel
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.serving.http.metrics import Metrics
-from d2c_mlops.serving.log.aborted import marks
+from d2c_mlops.serving.log.aborted import abort_markers
 from d2c_mlops.serving.log.collect import collect
 from d2c_mlops.serving.log.files import Logbook
 from d2c_mlops.serving.rollout import commands as rollouts
 from d2c_mlops.serving.rollout import history, variants
 from d2c_mlops.serving.rollout import watcher as watch
-from d2c_mlops.serving.rollout.counters import Tally, summary, total, verdict
+from d2c_mlops.serving.rollout.counters import RolloutCounters, rollout_statistics, sum_counts, violated_guard
 from d2c_mlops.serving.rollout.promotion import rollback
-from d2c_mlops.serving.rollout.state_file import FILE, Rollout, here, key_text, place, position, read, write
-from d2c_mlops.serving.rollout.status import standing, workers
-from d2c_mlops.serving.rollout.variants import Shadows, version_in
-from d2c_mlops.serving.rollout.watcher import Watcher
+from d2c_mlops.serving.rollout.state_file import (
+    FILE,
+    Rollout,
+    host_id,
+    key_position,
+    key_text,
+    read_state,
+    state_paths,
+    write_state,
+)
+from d2c_mlops.serving.rollout.status import rollout_status, workers
+from d2c_mlops.serving.rollout.variants import ShadowQueue, challenger_version_in
+from d2c_mlops.serving.rollout.watcher import RolloutWatcher
 from d2c_mlops.settings import RolloutSettings, ServiceSettings, Settings, load
 from support.lead_service import Lead
 from support.rollouts import KEYS, Service, going, leads
@@ -73,9 +82,11 @@ def test_who_is_in_stays_in_when_the_share_grows(keys: list[str], one: float, tw
 
 def test_the_hash_is_the_same_for_ever() -> None:
     """A release that moved keys between versions would break every rollout that is going."""
-    assert position("demand", "2", "P001") == pytest.approx(0.4330784727342465, abs=1e-12)
-    assert position("demand", "3", "P001") != position("demand", "2", "P001") != position("leads", "2", "P001")
-    assert all(going(0.3).chooses(key) == (position("leads", "2", key) < 0.3) for key in KEYS[:2000])
+    assert key_position("demand", "2", "P001") == pytest.approx(0.4330784727342465, abs=1e-12)
+    assert (
+        key_position("demand", "3", "P001") != key_position("demand", "2", "P001") != key_position("leads", "2", "P001")
+    )
+    assert all(going(0.3).chooses(key) == (key_position("leads", "2", key) < 0.3) for key in KEYS[:2000])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +151,7 @@ def test_a_stream_is_divided_too_and_follows_a_change_between_its_parts(service:
     for index, one in enumerate(lines[:40]):
         theirs = going(0.3).chooses(KEYS[index])
         assert (one["index"], one["variant"]) == (index, "challenger" if theirs else "champion")
-        assert version_in(one["prediction_id"]) == (2 if theirs else None)
+        assert challenger_version_in(one["prediction_id"]) == (2 if theirs else None)
         assert one["prediction_id"].endswith(f"-{index}")
     rows = [(line["indexes"] if "indexes" in line else [line["first"]], line["variant"]) for line in service.logged()]
     assert sorted(i for where, _ in rows for i in where) == list(range(40))
@@ -155,7 +166,7 @@ def test_what_the_challenger_fails_on_the_champion_answers_and_nobody_is_told(se
     variants = [one["variant"] for one in answer.json()["predictions"]]
     assert [i for i, one in enumerate(variants) if one == "champion"] == [7, 40]
     assert answer.json()["predictions"][40]["score"] == 1.3
-    found = summary(total([service.watcher.tally.to_dict()]))
+    found = rollout_statistics(sum_counts([service.watcher.tally.to_dict()]))
     assert found["challenger"]["errors"] == 2 and found["challenger"]["answers"] == 58
 
 
@@ -201,9 +212,9 @@ def test_what_both_refuse_is_refused_as_ever(service: Service) -> None:
 
 
 def test_a_repeated_call_gets_the_same_answer_although_the_rollout_ended(service: Service) -> None:
-    from d2c_mlops.serving.http.idempotency import Kept
+    from d2c_mlops.serving.http.idempotency import IdempotencyStore
 
-    service.keeping.kept = Kept(service.folder / "kept.db")
+    service.keeping.kept = IdempotencyStore(service.folder / "kept.db")
     service.says(going(1.0))
     first = service.ask(*leads(3), headers={"idempotency-key": "one"})
     service.says(going(mode="off", stage="s2"))
@@ -243,7 +254,7 @@ def test_a_shadow_that_fails_or_waits_holds_nobody_up(service: Service) -> None:
 
 def test_a_shadow_that_is_behind_drops_and_says_so() -> None:
     gate, done = [], []
-    shadows = Shadows(waiting=100)
+    shadows = ShadowQueue(waiting=100)
     assert shadows.put(60, lambda: [time.sleep(0.01) for _ in iter(lambda: bool(gate), True)])
     assert shadows.put(40, lambda: done.append(40)) and not shadows.put(1, lambda: done.append(1))
     gate.append(1)
@@ -270,8 +281,8 @@ def test_a_file_that_cannot_be_read_changes_nothing(service: Service, text: str)
     service.says(going(1.0))
     service.watcher.file.write_text(text)
     with pytest.raises(UsageError, match=r"no.* a rollout file"):
-        read(service.watcher.file)
-    service.watcher.look()
+        read_state(service.watcher.file)
+    service.watcher.check()
     assert service.ask(*leads(1)).json()["predictions"][0]["variant"] == "challenger"
 
 
@@ -287,12 +298,12 @@ def test_a_version_that_is_not_loaded_does_not_answer(service: Service) -> None:
 def test_a_rollout_without_a_state_folder_works_from_a_mounted_file(tmp_path: Path) -> None:
     made = Service(tmp_path / "state")
     mounted, seen = tmp_path / "leads.json", []
-    write(mounted, going(1.0, guards=RolloutSettings(min_answers=1, max_errors=0.0)))
-    file, folder = place(str(tmp_path / "{model}.json"), "", "leads")
-    watcher = Watcher(made.versions, 1, seen.append, Metrics(), file, folder)
+    write_state(mounted, going(1.0, guards=RolloutSettings(min_answers=1, max_errors=0.0)))
+    file, folder = state_paths(str(tmp_path / "{model}.json"), "", "leads")
+    watcher = RolloutWatcher(made.versions, 1, seen.append, Metrics(), file, folder)
     assert file == mounted and seen[-1].rollout.share == 1.0
     watcher.tally.failed(1)
-    watcher.look()
+    watcher.check()
     assert seen[-1] is made.versions[1]
     made.logged()
 
@@ -302,19 +313,19 @@ def test_a_rollout_without_a_state_folder_works_from_a_mounted_file(tmp_path: Pa
 
 def test_errors_end_a_rollout_in_every_worker_and_tell_why(service: Service, caplog) -> None:
     logging.getLogger("d2c.service").propagate = True
-    seen: list[Served] = []
+    seen: list[ServedModel] = []
     other = service.watch(seen.append)
     service.says(going(1.0, guards=RolloutSettings(min_answers=100, max_errors=0.02)))
-    other.look()
+    other.check()
     assert seen[-1].rollout.share == 1.0
     service.ask(*leads(2, visits=13))
-    service.watcher.look()
+    service.watcher.check()
     assert service.loaded[0] is not service.versions[1]  # two of a hundred may fail
     service.ask(*leads(1, visits=13))
-    service.watcher.look()
-    other.look()
+    service.watcher.check()
+    other.check()
     assert service.loaded[0] is service.versions[1] and seen[-1] is service.versions[1]
-    (event,) = marks(service.watcher.folder)
+    (event,) = abort_markers(service.watcher.folder)
     assert event["reason"].startswith("errors: 3 of 3") and event["evidence"]["challenger"]["errors"] == 3
     assert "rollout aborted" in caplog.text
     metrics = service.client.get("/metrics").text
@@ -331,7 +342,7 @@ def test_a_challenger_that_cannot_be_loaded_ends_its_rollout_and_says_why(servic
     del service.versions[2]
     service.watcher.broken = {2: "ValueError: no such feature"}
     service.says(going(0.5))
-    (event,) = marks(service.watcher.folder)
+    (event,) = abort_markers(service.watcher.folder)
     assert event["reason"] == "load: version 2 cannot be loaded: ValueError: no such feature"
     assert service.loaded[0] is service.versions[1]
     assert 'd2c_rollout_aborts_total{model="leads",reason="load",version="2"}' in service.client.get("/metrics").text
@@ -340,33 +351,33 @@ def test_a_challenger_that_cannot_be_loaded_ends_its_rollout_and_says_why(servic
 def test_at_a_hundred_percent_the_challenger_is_compared_with_what_the_champion_took_before(service: Service) -> None:
     service.says(going(0.5, guards=RolloutSettings(min_answers=20)))
     for _ in range(30):
-        service.watcher.tally.answered("champion", 1, 0.004)
-        service.watcher.tally.answered("challenger", 1, 0.004)
+        service.watcher.tally.count_answers("champion", 1, 0.004)
+        service.watcher.tally.count_answers("challenger", 1, 0.004)
     service.says(going(1.0, stage="whole", guards=RolloutSettings(min_answers=20)))
     for _ in range(30):
-        service.watcher.tally.answered("challenger", 1, 0.4)
-    service.watcher.look()
-    assert marks(service.watcher.folder)[0]["reason"].startswith("latency: 30 of 30")
+        service.watcher.tally.count_answers("challenger", 1, 0.4)
+    service.watcher.check()
+    assert abort_markers(service.watcher.folder)[0]["reason"].startswith("latency: 30 of 30")
 
 
 def test_workers_judge_together(service: Service) -> None:
     other = service.watch(lambda served: None)
     service.says(going(1.0, guards=RolloutSettings(min_answers=100, max_errors=0.02)))
-    other.look()
+    other.check()
     other.tally.failed(2)
     service.watcher.tally.failed(1)
-    other.look()
-    assert marks(service.watcher.folder) == []
-    service.watcher.look()
-    assert marks(service.watcher.folder)[0]["reason"].startswith("errors: 3 of 3")
+    other.check()
+    assert abort_markers(service.watcher.folder) == []
+    service.watcher.check()
+    assert abort_markers(service.watcher.folder)[0]["reason"].startswith("errors: 3 of 3")
 
 
 def counts(**tallies: list[tuple[int, float]]):
-    made = Tally()
+    made = RolloutCounters()
     for variant, calls in tallies.items():
         for records, ms in calls:
-            made.answered(variant, records, ms / 1e3)
-    return total([made.to_dict()])
+            made.count_answers(variant, records, ms / 1e3)
+    return sum_counts([made.to_dict()])
 
 
 @pytest.mark.parametrize(
@@ -384,7 +395,7 @@ def counts(**tallies: list[tuple[int, float]]):
 )
 def test_latency_is_compared_with_like_calls(champion: list, challenger: list, slow: bool) -> None:
     guards = RolloutSettings(min_answers=200, max_slowdown=2.0, slow_ms=10.0)
-    found = verdict(counts(champion=champion, challenger=challenger), guards)
+    found = violated_guard(counts(champion=champion, challenger=challenger), guards)
     assert (found is not None and found.startswith("latency")) == slow
 
 
@@ -394,12 +405,12 @@ def test_latency_is_compared_with_like_calls(champion: list, challenger: list, s
      ((4, 1), (20, 31), None)],
 )  # fmt: skip
 def test_adoption_is_judged_on_enough_feedback(ours: tuple, theirs: tuple, reason: str | None) -> None:
-    tally = Tally()
+    tally = RolloutCounters()
     for variant, (followed, overridden) in (("champion", ours), ("challenger", theirs)):
         for action, count in (("followed", followed), ("overridden", overridden), ("outcome", 9)):
             for _ in range(count):
-                tally.heard(variant, action)
-    found = verdict(total([tally.to_dict()]), RolloutSettings(min_followed=0.3))
+                tally.count_feedback(variant, action)
+    found = violated_guard(sum_counts([tally.to_dict()]), RolloutSettings(min_followed=0.3))
     assert (found or "").partition(":")[0] == (reason or "")
 
 
@@ -414,9 +425,9 @@ def test_feedback_counts_for_the_side_that_answered(service: Service) -> None:
         service.client.post("/feedback", json={"prediction_id": one["prediction_id"], **no})
     for one in sides["challenger"][3:5]:
         service.client.post("/feedback", json={"key": one["lead_id"], **no})
-    service.watcher.look()
+    service.watcher.check()
     assert service.loaded[0] is service.versions[1]
-    assert marks(service.watcher.folder)[0]["reason"].startswith("adoption: 0% of the challenger's 5")
+    assert abort_markers(service.watcher.folder)[0]["reason"].startswith("adoption: 0% of the challenger's 5")
     said = [line for line in service.logged() if line["kind"] == "feedback"]
     assert Counter(line["version"] for line in said) == {1: 5, 2: 5}
 
@@ -446,36 +457,39 @@ def two(settings: Settings) -> tuple[Version, Version]:
 
 def test_a_rollout_from_start_to_promotion_is_on_record(two, settings: Settings) -> None:
     ledger = Ledger.of(settings)
-    assert not standing("mean_units", settings).going
+    assert not rollout_status("mean_units", settings).going
     rollouts.rollout("mean_units", settings, shadow=True, by="Jo", reason="look first")
     rollouts.rollout("mean_units", settings, share=0.1, by="Jo")
     told = rollouts.rollout("mean_units", settings, share=0.25, by="Jo")
     assert told.going and told.rollout.share == 0.25 and told.rollout.salt == "2"
-    file, _ = history.place_of("mean_units", settings)
-    assert read(file).share == 0.25 and read(file).guards == settings.guards("mean_units")
+    file, _ = history.state_file_of("mean_units", settings)
+    assert read_state(file).share == 0.25 and read_state(file).guards == settings.guards("mean_units")
     assert (
         "no change: the rollout is already in this state"
         in rollouts.rollout("mean_units", settings, share=0.25).notes[0]
     )
-    done = rollouts.finish("mean_units", settings, by="Jo", reason="better")
+    done = rollouts.promote_challenger("mean_units", settings, by="Jo", reason="better")
     assert all(clause.holds for clause in done.gate) and not done.going and done.champion == 2
-    assert champion(ledger, "mean_units").version == 2 and (read(file).champion, read(file).mode) == (2, "off")
+    assert champion(ledger, "mean_units").version == 2 and (read_state(file).champion, read_state(file).mode) == (
+        2,
+        "off",
+    )
     actions = [(each.action, each.by) for each in history.history(ledger, "mean_units")]
     assert actions == [("shadow", "Jo"), ("start", "Jo"), ("widen", "Jo"), ("promote", "Jo")]
     rollback("mean_units", settings)
-    assert read(file).champion == 1
+    assert read_state(file).champion == 1
 
 
 def test_an_abort_says_why_and_a_lost_file_is_made_again(two, settings: Settings) -> None:
     rollouts.rollout("mean_units", settings, share=0.5)
-    file, _ = history.place_of("mean_units", settings)
+    file, _ = history.state_file_of("mean_units", settings)
     file.write_text("torn")
-    assert standing("mean_units", settings).going and read(file).share == 0.5
+    assert rollout_status("mean_units", settings).going and read_state(file).share == 0.5
     told = rollouts.abort("mean_units", settings, by="Ann", reason="complaints")
-    assert not told.going and told.events[-1].reason == "complaints" and read(file).mode == "off"
+    assert not told.going and told.events[-1].reason == "complaints" and read_state(file).mode == "off"
     assert "no rollout is in progress" in rollouts.abort("mean_units", settings).notes[0]
     with pytest.raises(UsageError, match="no rollout"):
-        rollouts.finish("mean_units", settings)
+        rollouts.promote_challenger("mean_units", settings)
 
 
 def test_the_gate_holds_for_a_rollout_too(settings: Settings) -> None:
@@ -483,9 +497,9 @@ def test_the_gate_holds_for_a_rollout_too(settings: Settings) -> None:
     promote_alone("mean_units", settings)
     train(settings, scale=3.0)
     rollouts.rollout("mean_units", settings, share=0.1)
-    with pytest.raises(GateRefused, match="does not become champion"):
-        rollouts.finish("mean_units", settings)
-    assert standing("mean_units", settings).going
+    with pytest.raises(GateRefused, match="failed the gate"):
+        rollouts.promote_challenger("mean_units", settings)
+    assert rollout_status("mean_units", settings).going
 
 
 def test_a_challenger_that_is_the_champion_again_ends_its_rollout(settings: Settings) -> None:
@@ -493,7 +507,7 @@ def test_a_challenger_that_is_the_champion_again_ends_its_rollout(settings: Sett
     promote_alone("mean_units", settings)
     train(settings)
     rollouts.rollout("mean_units", settings, share=0.1)
-    told = rollouts.finish("mean_units", settings)
+    told = rollouts.promote_challenger("mean_units", settings)
     assert not told.going and told.champion == 1 and [clause.name for clause in told.gate] == ["no change"]
     assert "same data" in told.events[-1].reason
 
@@ -502,26 +516,26 @@ def test_promoting_another_version_ends_a_rollout(two, settings: Settings) -> No
     rollouts.rollout("mean_units", settings, share=0.1)
     train(settings)
     rollouts.promote("mean_units", settings, number=3)
-    told = standing("mean_units", settings)
+    told = rollout_status("mean_units", settings)
     assert not told.going and (told.events[-1].action, told.champion) == ("end", 3)
 
 
 def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Settings) -> None:
     told = rollouts.rollout("mean_units", settings, share=0.5)
-    ledger, (file, folder) = Ledger.of(settings), history.place_of("mean_units", settings)
-    versions = {n: Served(Lead(), "mean_units", n, {}, {}) for n in (1, 2)}
+    ledger, (file, folder) = Ledger.of(settings), history.state_file_of("mean_units", settings)
+    versions = {n: ServedModel(Lead(), "mean_units", n, {}, {}) for n in (1, 2)}
     book = Logbook(folder.parents[1] / "log")
-    watcher = Watcher(versions, 1, lambda served: None, Metrics(), file, folder, book)
+    watcher = RolloutWatcher(versions, 1, lambda served: None, Metrics(), file, folder, book)
     watcher.tally.failed(9999)
-    watcher.look()
+    watcher.check()
     watcher.close()
     book.close()
     assert collect(ledger, folder.parents[1] / "log").new_aborts == 1
     assert collect(ledger, folder.parents[1] / "log").new_aborts == 0
-    now = standing("mean_units", settings)
+    now = rollout_status("mean_units", settings)
     assert not now.going and now.events[-1].by == "service" and now.events[-1].reason.startswith("errors")
-    assert now.events[-1].stage == told.rollout.stage and read(file).mode == "off"
-    assert history.beside(ledger, "mean_units", settings) is None
+    assert now.events[-1].stage == told.rollout.stage and read_state(file).mode == "off"
+    assert history.share_rollout(ledger, "mean_units", settings) is None
     with pytest.raises(
         UsageError, match=r"not rolled out again automatically: its rollout was aborted .* by service: errors"
     ) as caught:
@@ -556,14 +570,14 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
         assert (told.rollout.mode, told.rollout.share) == ("share", 0.5) and "already in progress" in told.notes[0]
     ledger = Ledger.of(settings)
     assert len(history.history(ledger, "mean_units")) == 3
-    rollouts.finish("mean_units", settings)
+    rollouts.promote_challenger("mean_units", settings)
     assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).going
     train(settings, scale=2.0)
 
     def breaks(champion: Version, version: Version) -> None:
         raise GateRefused("another major")
 
-    monkeypatch.setattr(rollouts, "check", breaks)
+    monkeypatch.setattr(rollouts, "check_compatible", breaks)
     told = rollouts.rollout("mean_units", settings, shadow=True, begin=True)
     assert not told.going and told.notes == ["no change: another major"]
     with pytest.raises(GateRefused):
@@ -573,10 +587,10 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
 
 
 def test_a_worker_in_a_container_of_its_own_lives_as_long_as_it_gives_signs_of_life(two, settings: Settings) -> None:
-    _, folder = history.place_of("mean_units", settings)
+    _, folder = history.state_file_of("mean_units", settings)
     folder.mkdir(parents=True)
     told = {"pid": 1, "versions": [1], "champion": 1, "challenger": None, "stage": "", "counts": {}}
-    for name, host in (("a", "elsewhere"), ("b", "elsewhere"), ("c", here())):
+    for name, host in (("a", "elsewhere"), ("b", "elsewhere"), ("c", host_id())):
         (folder / f"worker-{name}.json").write_text(json.dumps({**told, "pid": 2**22 + 1, "host": host}))
     silent = time.time() - 60
     os.utime(folder / "worker-b.json", (silent, silent))
@@ -588,7 +602,7 @@ def test_a_worker_gives_signs_of_life(service: Service, monkeypatch: pytest.Monk
     file = service.watcher.own
     os.utime(file, (1, 1))
     time.sleep(0.01)
-    service.watcher.look()
+    service.watcher.check()
     assert time.time() - file.stat().st_mtime < 10
 
 
@@ -597,10 +611,10 @@ def test_what_a_rollout_is_about_or_may_begin_with_is_packaged(two, settings: Se
     for begin in (False, True):
         if begin:
             rollouts.rollout("mean_units", settings, shadow=True)
-        found = rollouts.challenger(ledger, "mean_units", settings)
+        found = rollouts.challenger_to_package(ledger, "mean_units", settings)
         assert found is not None and found.version == 2
     rollouts.abort("mean_units", settings)
-    assert rollouts.challenger(ledger, "mean_units", settings) is None, "it is not taken again by itself"
+    assert rollouts.challenger_to_package(ledger, "mean_units", settings) is None, "it is not taken again by itself"
 
 
 def test_another_major_version_is_refused(two, settings: Settings) -> None:
@@ -610,7 +624,7 @@ def test_another_major_version_is_refused(two, settings: Settings) -> None:
     for contract, what in (({"version": "2.0.0"}, "has contract 2.0.0"), (more, "is not compatible with callers")):
         other = replace(second, contract={**contract_to_dict(second.schema), **contract})
         with pytest.raises(GateRefused, match=what):
-            rollouts.check(first, other)
+            rollouts.check_compatible(first, other)
     with pytest.raises(UsageError, match="already the champion"):
         rollouts.rollout("mean_units", settings, share=0.1, number=1)
     with pytest.raises(UsageError, match="above 0"):
@@ -673,7 +687,7 @@ def test_what_served_a_key_is_logged_or_computed_and_says_which(two, settings: S
 def test_a_batch_divides_the_keys_as_the_service_does(two, settings: Settings, tmp_path: Path) -> None:
     first, _ = two
     rollouts.rollout("mean_units", settings, share=0.3)
-    both = history.beside(Ledger.of(settings), "mean_units", settings)
+    both = history.share_rollout(Ledger.of(settings), "mean_units", settings)
     assert both is not None
     rollout, second = both
     source = tmp_path / "ask.parquet"
@@ -698,7 +712,7 @@ def test_a_batch_divides_the_keys_as_the_service_does(two, settings: Settings, t
 def test_a_batch_falls_back_where_the_challenger_fails(two, settings: Settings, tmp_path: Path, monkeypatch) -> None:
     first, _ = two
     rollouts.rollout("mean_units", settings, share=1.0)
-    both = history.beside(Ledger.of(settings), "mean_units", settings)
+    both = history.share_rollout(Ledger.of(settings), "mean_units", settings)
     source = tmp_path / "ask.csv"
     pd.DataFrame({"product_id": KEYS[:50], "day": "2024-01-01"}).to_csv(source, index=False)
     from toyshop import MeanUnits
@@ -766,7 +780,47 @@ def test_two_replicas_follow_within_seconds_and_agree(two, settings: Settings) -
         assert rollouts.abort("mean_units", settings, reason="a test").seconds < 5
         until(urls, lambda said: set(said.values()) == {(1, "champion")})
         rollouts.rollout("mean_units", settings, share=0.4, number=2)
-        rollouts.finish("mean_units", settings)
+        rollouts.promote_challenger("mean_units", settings)
         until(urls, lambda said: set(said.values()) == {(2, "champion")})
     assert find_version(Ledger.of(settings), "mean_units", 2).version == 2
     assert FILE == "rollout.json" and DataRefused.exit_code == 3 and ServiceSettings().rollout == ""
+
+
+@pytest.mark.slow
+def test_a_running_service_follows_a_rollback_to_a_version_that_it_has_loaded(two, settings: Settings) -> None:
+    rollouts.rollout("mean_units", settings, share=0.1)
+    with verbs.serve("mean_units", settings=settings) as server:
+        rollouts.promote_challenger("mean_units", settings)
+        until(lambda: set(asked(server.url, KEYS[:50]).values()) == {(2, "champion")})
+        done = CliRunner().invoke(main, ["rollback", "mean_units", "--reason", "orders look wrong"])
+        assert done.exit_code == 0, done.output
+        assert "1 worker processes on this machine have switched to version 1" in done.output
+        assert set(asked(server.url, KEYS[:50]).values()) == {(1, "champion")}, "the same process, without a restart"
+
+
+@pytest.mark.slow
+def test_a_running_service_without_the_former_champion_keeps_its_version_and_the_command_reports_it(
+    two, settings: Settings
+) -> None:
+    promote_alone("mean_units", settings)
+    with verbs.serve("mean_units", settings=settings) as server:
+        done = CliRunner().invoke(main, ["rollback", "mean_units"])
+        assert done.exit_code == 0, done.output
+        assert "1 of 1 worker processes on this machine have not switched to version 1: restart" in done.output
+        assert set(asked(server.url, KEYS[:50]).values()) == {(2, "champion")}
+    with verbs.serve("mean_units", settings=settings) as server:
+        assert set(asked(server.url, KEYS[:50]).values()) == {(1, "champion")}, "after a restart"
+
+
+def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until a condition holds; fail after a time limit."""
+    limit = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+def test_a_rollback_without_running_services_reports_none(two, settings: Settings) -> None:
+    promote_alone("mean_units", settings)
+    done = CliRunner().invoke(main, ["rollback", "mean_units", "--json"])
+    assert (json.loads(done.stdout)["workers"], json.loads(done.stdout)["behind"]) == (0, 0)

@@ -17,8 +17,8 @@ from d2c_mlops.registry.versions import Version
 from d2c_mlops.serving.package.bento import Bento
 from d2c_mlops.serving.package.container.builders import Builder, find_builder
 from d2c_mlops.serving.package.container.containerfile import SBOM, containerfile
-from d2c_mlops.serving.package.container.packages import fetch
-from d2c_mlops.serving.package.container.sbom import bill
+from d2c_mlops.serving.package.container.packages import install_wheels
+from d2c_mlops.serving.package.container.sbom import bill_of_materials
 from d2c_mlops.settings import Settings
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -54,9 +54,9 @@ def containerize(
     backend: str = "",  # docker, podman or buildah; the first that works when empty
     base: str = "",  # [d2c] base_image when empty, else the official slim image of this Python
     options: Sequence[str] = (),  # further options of the builder, such as network=host
-    said: Callable[[str], None] = lambda _: None,  # called with each step
+    log: Callable[[str], None] = lambda _: None,  # called with each step
 ) -> Image:
-    """Build the image of a Bento and write its bill of materials beside it.
+    """Build the image of a Bento and write its bill of materials.
 
     Packages are downloaded on this machine, with its index and credentials, and copied: the build needs no network and the
     image contains no credentials. Raises UsageError without a builder and where a check of the image fails: another Python, pins
@@ -64,12 +64,12 @@ def containerize(
     """
     builder = find_builder(backend)
     base, tag = base or settings.base_image or BASE, tag or f"{version.model}:v{version.version}"
-    said(f"building {tag} with {builder.name} on {base}")
+    log(f"building {tag} with {builder.name} on {base}")
     created = datetime.now(UTC).isoformat(timespec="seconds")
     with TemporaryDirectory(prefix="image-", dir=settings.store) as name:
         context = Path(name)
-        packages = _fill(context, bento, version, base, created, said)
-        builder.build(context, tag, base, options, said)
+        packages = _fill(context, bento, version, base, created, log)
+        builder.build(context, tag, base, options, log)
         draft = context / "built.cdx.json"
         draft.write_bytes(builder.read(tag, SBOM))
         identity, size = builder.inspect(tag)
@@ -80,16 +80,16 @@ def containerize(
     return image
 
 
-def _fill(context: Path, bento: Bento, version: Version, base: str, created: str, said: Callable[[str], None]) -> int:
+def _fill(context: Path, bento: Bento, version: Version, base: str, created: str, log: Callable[[str], None]) -> int:
     """Write the build context; return the number of distributions."""
     pins = (bento.folder / "env" / "python" / "requirements.txt").read_text(encoding="utf-8")
     (context / "pins.txt").write_text(pins, encoding="utf-8")
     site = context / "site"
-    said(f"downloading {len(pins.split())} pinned packages")
-    fetch(context / "pins.txt", site, PYTHON)
+    log(f"downloading {len(pins.split())} pinned packages")
+    install_wheels(context / "pins.txt", site, PYTHON)
     shutil.copytree(bento.folder, context / "bento", ignore=shutil.ignore_patterns(*OWN, "__pycache__"))
     shutil.copy2(Path(__file__).with_name("prepare.py"), context)
-    (context / "sbom.cdx.json").write_text(bill(site, version, bento.tag, base), encoding="utf-8")
+    (context / "sbom.cdx.json").write_text(bill_of_materials(site, version, bento.tag, base), encoding="utf-8")
     (context / "Containerfile").write_text(
         containerfile(version, bento.tag, base, created, PYTHON, pins), encoding="utf-8"
     )

@@ -29,17 +29,17 @@ class Builder:
 
     def command(self, context: Path, tag: str, options: Sequence[str]) -> list[str]:
         """Return the build command; only Docker's format stores a health check."""
-        own = {
+        builder_options = {
             "docker": [],
             "podman": ["--format", "docker", "--layers"],
             "buildah": ["--format", "docker", "--layers"],
         }
         further = [f"--{option.lstrip('-')}" for option in options]
         return [self.program, "build", "--tag", tag, "--file", str(context / "Containerfile"), "--pull=false",
-                *own[self.name], *further, str(context)]  # fmt: skip
+                *builder_options[self.name], *further, str(context)]  # fmt: skip
 
-    def build(self, context: Path, tag: str, base: str, options: Sequence[str], said: Callable[[str], None]) -> None:
-        """Build an image; `said` is called with each step. Raises UsageError where a check of the image fails."""
+    def build(self, context: Path, tag: str, base: str, options: Sequence[str], log: Callable[[str], None]) -> None:
+        """Build an image; `log` is called with each step. Raises UsageError if a check of the image fails."""
         lines: list[str] = []
         with subprocess.Popen(
             self.command(context, tag, options), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -49,13 +49,13 @@ class Builder:
             try:
                 for line in process.stdout:
                     lines.append(line.rstrip())
-                    if found := STEP.match(line):
-                        said(f"step {found[1]} of {found[2]}: {found[3][:90]}")
+                    if step := STEP.match(line):
+                        log(f"step {step[1]} of {step[2]}: {step[3][:90]}")
             except BaseException:
                 process.terminate()
                 raise
         if process.returncode:
-            raise failure(self.name, base, lines)
+            raise build_failure(self.name, base, lines)
 
     def read(self, tag: str, path: str) -> bytes:
         """Return a file of an image, without running it as a service."""
@@ -68,18 +68,18 @@ class Builder:
     def inspect(self, tag: str) -> tuple[str, int]:
         """Return the id of an image and its size in bytes; 0 where the builder does not report it."""
         if self.name == "buildah":
-            (told,) = json.loads(_run(self.program, "images", "--json", tag))
-            return str(told["id"]), size(str(told.get("size", "0")))
-        (told,) = json.loads(_run(self.program, "image", "inspect", tag))
-        return str(told["Id"]), int(told.get("Size", 0))
+            (details,) = json.loads(_run(self.program, "images", "--json", tag))
+            return str(details["id"]), bytes_of(str(details.get("size", "0")))
+        (details,) = json.loads(_run(self.program, "image", "inspect", tag))
+        return str(details["Id"]), int(details.get("Size", 0))
 
     @contextmanager
     def _container(self, *command: str) -> Iterator[str]:
-        made = _run(self.program, *command).decode().strip().splitlines()[-1]
+        container_id = _run(self.program, *command).decode().strip().splitlines()[-1]
         try:
-            yield made
+            yield container_id
         finally:
-            _run(self.program, "rm", made)
+            _run(self.program, "rm", container_id)
 
 
 def find_builder(name: str = "") -> Builder:
@@ -87,33 +87,33 @@ def find_builder(name: str = "") -> Builder:
     names = (name,) if name else ("docker", "podman", "buildah")
     faults: list[Failure] = []
     advice = INSTALL
-    for each in names:
-        program = shutil.which(each)
+    for program_name in names:
+        program = shutil.which(program_name)
         if program is None:
-            faults.append(Failure("is not installed", each))
+            faults.append(Failure("is not installed", program_name))
             continue
-        done = subprocess.run([program, "version"], capture_output=True, text=True, timeout=60)
-        if done.returncode == 0:
-            return Builder(each, program)
-        told = child_error(done.stderr.strip() or done.stdout.strip() or "no reason given", "does not work")
-        faults.append(Failure(told.what, each))
-        advice = f"start the service that {each} needs, or {INSTALL}"
+        process = subprocess.run([program, "version"], capture_output=True, text=True, timeout=60)
+        if process.returncode == 0:
+            return Builder(program_name, program)
+        error = child_error(process.stderr.strip() or process.stdout.strip() or "no reason given", "does not work")
+        faults.append(Failure(error.what, program_name))
+        advice = f"start the service that {program_name} needs, or {INSTALL}"
     what = f"{name} cannot build images here" if name else "no image builder is installed"
     raise UsageError(what, failures=faults, next=advice)
 
 
-def failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
+def build_failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
     """Return the error for a failed build."""
     text = "\n".join(lines)
     refused = list(dict.fromkeys(line.partition(REFUSED)[2] for line in lines if REFUSED in line))
     if refused:
-        faults = [Failure(each) for each in refused]
+        faults = [Failure(refusal) for refusal in refused]
         return UsageError("the image is refused", where=base, failures=faults, next="choose another --base-image")
     if FULL in text.lower():
         return Temporary("the disk is full", next="free some disk space, then build again")
     last = child_reason(text)
-    steps = [found for line in lines if (found := STEP.match(line))]
-    if all(int(found[1]) < 2 for found in steps):
+    steps = [step for line in lines if (step := STEP.match(line))]
+    if all(int(step[1]) < 2 for step in steps):
         return UsageError(
             f"the base image cannot be pulled: {last}", where=base,
             next=f"{name} pull {base}, or use a local one: --base-image localhost/NAME",
@@ -125,20 +125,20 @@ def failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
             f"the base image lacks a library that the model needs, and it cannot be installed: {last}", where=base,
             next="use a base image that has it, or give the build network access: --opt network=host",
         )  # fmt: skip
-    return D2CError(f"{name} could not build: {last}", failures=[Failure(each) for each in lines[-8:-1] if each])
+    return D2CError(f"{name} could not build: {last}", failures=[Failure(line) for line in lines[-8:-1] if line])
 
 
-def size(text: str) -> int:
+def bytes_of(text: str) -> int:
     """Return bytes of a size such as `812 MB`."""
-    found = re.match(r"([\d.]+)\s*([kKMGT]?)", text)
-    return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    match = re.match(r"([\d.]+)\s*([kKMGT]?)", text)
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " ")) if match else 0
 
 
 def _run(*command: str) -> bytes:
-    done = subprocess.run(command, capture_output=True, timeout=600)
-    if done.returncode:
-        raise child_error(done.stderr.decode(errors="replace"), f"`{' '.join(command)}` failed")
-    return done.stdout
+    process = subprocess.run(command, capture_output=True, timeout=600)
+    if process.returncode:
+        raise child_error(process.stderr.decode(errors="replace"), f"`{' '.join(command)}` failed")
+    return process.stdout
 
 
 def _untarred(packed: bytes) -> bytes:
@@ -147,7 +147,7 @@ def _untarred(packed: bytes) -> bytes:
 
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         (member,) = archive.getmembers()
-        held = archive.extractfile(member)
-        if held is None:
+        content = archive.extractfile(member)
+        if content is None:
             raise D2CError(f"{member.name} of the image is not a file")
-        return held.read()
+        return content.read()

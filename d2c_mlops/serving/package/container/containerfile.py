@@ -55,14 +55,16 @@ def labels(version: Version, bento: str, base: str, created: str) -> dict[str, s
 def containerfile(version: Version, bento: str, base: str, created: str, python: str, pins: str) -> str:
     """Return the Containerfile; the context has site/, bento/, prepare.py, pins.txt and sbom.cdx.json."""
     names = {line.partition("==")[0] for line in pins.split()}
-    wanted = [LIBRARY.format(library=lib, package=package) for name, (lib, package) in SYSTEM.items() if name in names]
+    libraries = [
+        LIBRARY.format(library=lib, package=package) for name, (lib, package) in SYSTEM.items() if name in names
+    ]
     lines = [
         f"FROM {base}",
         "USER 0:0",
         "ENV " + " ".join(f"{name}={json.dumps(value)}" for name, value in ENVIRONMENT.items()),
         f"COPY prepare.py {HOME}/",
         _prepare("base", python, *FORBIDDEN),
-        *wanted,
+        *libraries,
         f"COPY site/ {HOME}/site/",
         _prepare("install", python),
         f"COPY pins.txt sbom.cdx.json {HOME}/",
@@ -81,5 +83,5 @@ def containerfile(version: Version, bento: str, base: str, created: str, python:
     return "\n".join(lines) + "\n"
 
 
-def _prepare(step: str, python: str, *more: str) -> str:
-    return f"RUN {json.dumps(['python3', f'{HOME}/prepare.py', step, python, str(USER), *more])}"
+def _prepare(step: str, python: str, *arguments: str) -> str:
+    return f"RUN {json.dumps(['python3', f'{HOME}/prepare.py', step, python, str(USER), *arguments])}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
 
 
-def bill(site: Path, version: Version, bento: str, base: str) -> str:
+def bill_of_materials(site: Path, version: Version, bento: str, base: str) -> str:
     """Return the bill of materials of `site` and the model as JSON; Debian's packages are added during the build."""
     from cyclonedx.model import HashAlgorithm, HashType, Property
     from cyclonedx.model.bom import Bom
@@ -36,7 +36,7 @@ def bill(site: Path, version: Version, bento: str, base: str) -> str:
     model = Component(name=version.model, version=str(version.version), type=ComponentType.MACHINE_LEARNING_MODEL,
                       bom_ref="model", hashes=[HashType(alg=HashAlgorithm.SHA_256, content=version.sha256)])  # fmt: skip
     bom.components.add(model)
-    add(bom, image, [model], distributions(path=[str(site)]))
+    add_distributions(bom, image, [model], distributions(path=[str(site)]))
     return str(JsonV1Dot6(bom).output_as_string(indent=1))
 
 
@@ -46,26 +46,28 @@ def project_bill(name: str) -> str:
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
 
-    from d2c_mlops.serving.package.container.prepare import system
+    from d2c_mlops.serving.package.container.prepare import system_packages
 
     bom = Bom(serial_number=uuid5(NAMESPACE_URL, name))
     image = Component(name=name, type=ComponentType.CONTAINER, bom_ref="image")
     bom.metadata.component = image
-    add(bom, image, [], distributions())
+    add_distributions(bom, image, [], distributions())
     written = json.loads(JsonV1Dot6(bom).output_as_string())
-    written["components"] += system() if Path("/etc/os-release").is_file() else []
+    written["components"] += system_packages() if Path("/etc/os-release").is_file() else []
     return json.dumps(written, indent=1)
 
 
-def add(bom: Bom, image: Component, first: list[Component], found: Iterable[Distribution]) -> None:
+def add_distributions(
+    bom: Bom, image: Component, first: list[Component], distributions: Iterable[Distribution]
+) -> None:
     """Add distributions with their dependencies to a bill; the image depends on all of them."""
     from cyclonedx.model.component import Component
     from packageurl import PackageURL
 
     installed: dict[str, Distribution] = {}
-    for distribution in found:
+    for distribution in distributions:
         installed.setdefault(
-            key(distribution.name), distribution
+            normalised_name(distribution.name), distribution
         )  # of a distribution that is installed twice, the imported one
     components = {
         name: Component(
@@ -82,26 +84,38 @@ def add(bom: Bom, image: Component, first: list[Component], found: Iterable[Dist
         bom.components.add(component)
     bom.register_dependency(image, [*first, *components.values()])
     for name, component in components.items():
-        bom.register_dependency(component, [components[need] for need in needs(installed[name]) if need in components])
+        bom.register_dependency(
+            component, [components[need] for need in requirements_of(installed[name]) if need in components]
+        )
 
 
-def licenses(found: Distribution) -> list[LicenseExpression | DisjunctiveLicense]:
+def licenses(distribution: Distribution) -> list[LicenseExpression | DisjunctiveLicense]:
     """Return the license in a distribution's metadata: an SPDX expression, a name, or a classifier."""
     from cyclonedx.contrib.license.factories import LicenseFactory
 
-    given = [line for name in ("License-Expression", "License") for line in found.metadata.get_all(name) or ()]
-    listed = [line.rpartition(" :: ")[2] for line in found.metadata.get_all("Classifier") or () if "License" in line]
-    text = next((line.strip().splitlines()[0][:100] for line in (*given, *listed) if line.strip()), "")
+    declared = [
+        line for name in ("License-Expression", "License") for line in distribution.metadata.get_all(name) or ()
+    ]
+    listed = [
+        line.rpartition(" :: ")[2] for line in distribution.metadata.get_all("Classifier") or () if "License" in line
+    ]
+    text = next((line.strip().splitlines()[0][:100] for line in (*declared, *listed) if line.strip()), "")
     return [LicenseFactory().make_from_string(text)] if text else []
 
 
-def needs(found: Distribution) -> list[str]:
+def requirements_of(distribution: Distribution) -> list[str]:
     """Return the requirements of a distribution without extras."""
-    wanted = [Requirement(line) for line in found.requires or ()]
-    return sorted({key(each.name) for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})})
+    requirements = [Requirement(line) for line in distribution.requires or ()]
+    return sorted(
+        {
+            normalised_name(requirement.name)
+            for requirement in requirements
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        }
+    )
 
 
-def key(name: str) -> str:
+def normalised_name(name: str) -> str:
     """Return a distribution's normalised name."""
     return re.sub(r"[-_.]+", "-", name).lower()
 

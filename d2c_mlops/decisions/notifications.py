@@ -7,24 +7,24 @@ from datetime import datetime
 
 from sqlalchemy import and_, select, update
 
-from d2c_mlops.decisions.links import keys, links_of
+from d2c_mlops.decisions.links import link_secrets, links_of
 from d2c_mlops.decisions.pages import reason_of
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.decisions.records import Decision, contract_of
-from d2c_mlops.decisions.words import NAMES, Words, shown
+from d2c_mlops.decisions.wording import FIELD_NAMES, Wording, display_value
 from d2c_mlops.errors import D2CError
 from d2c_mlops.ledger.schema import decisions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.schedule.notify import send
+from d2c_mlops.runs.schedule.notify import send_notification
 from d2c_mlops.settings import Settings
 
 MOST = 20  # decisions in one message
-Say = Callable[[str], None]
+LogMessage = Callable[[str], None]
 
 
-def tell(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say: Say) -> int:
+def notify_deciders(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say: LogMessage) -> int:
     """Notify deciders of new pending decisions; return their number. A failed notification is logged and retried next time."""
-    if not policy.said.notify:
+    if not policy.options.notify:
         return 0
     mine = and_(decisions.c.model == policy.model, decisions.c.status == "pending", decisions.c.notified_at.is_(None))
     query = (
@@ -34,17 +34,17 @@ def tell(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say:
         waiting = [Decision(**row._mapping) for row in connection.execute(query.limit(MOST + 1))]
     if not waiting:
         return 0
-    told = waiting[:MOST]
-    words = Words.of(contract_of(ledger, policy.model))
+    notified = waiting[:MOST]
+    words = Wording.of(contract_of(ledger, policy.model))
     try:
         sent = [
-            send(
+            send_notification(
                 channel,
-                *message(policy, settings, told, by, len(waiting) > MOST, words),
+                *notification(policy, settings, notified, by, len(waiting) > MOST, words),
                 say,
                 f"decisions about {policy.model}",
             )
-            for by, channel in policy.said.notify.items()
+            for by, channel in policy.options.notify.items()
         ]
     except D2CError as err:
         say(f"notification about {policy.model} failed: {err}")
@@ -52,25 +52,30 @@ def tell(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say:
     if not any(sent):
         return 0
     with ledger.write() as connection:
-        ids = decisions.c.id.in_([each.id for each in told])
+        ids = decisions.c.id.in_([decision.id for decision in notified])
         connection.execute(update(decisions).where(ids).values(notified_at=now))
-    return len(told)
+    return len(notified)
 
 
-def message(
-    policy: Policy, settings: Settings, waiting: Sequence[Decision], by: str, more: bool, words: Words = NAMES
+def notification(
+    policy: Policy,
+    settings: Settings,
+    waiting: Sequence[Decision],
+    by: str,
+    has_more: bool,
+    words: Wording = FIELD_NAMES,
 ) -> tuple[str, str]:
     """Return the title and the text of the notification for a decider."""
-    count = f"{len(waiting)} or more decisions" if more else f"{len(waiting)} decision{'s' * (len(waiting) != 1)}"
-    base, known = settings.decisions.url, keys(settings)
+    count = f"{len(waiting)} or more decisions" if has_more else f"{len(waiting)} decision{'s' * (len(waiting) != 1)}"
+    base, secrets = settings.decisions.url, link_secrets(settings)
     lines = []
-    for each in waiting:
-        value = shown(each.proposed, words.field(each.field, "outputs"))
-        label = words.label(each.field, "outputs")
-        lines.append(f"{each.title}: {label} {value}, until {each.deadline_at:%Y-%m-%d %H:%M}Z")
-        lines.append(f"  {reason_of(each, words)}")
-        if base and known:
-            lines += [f"  {action}: {url}" for action, url in links_of(each, by, base, known[0]).items()]
+    for decision in waiting:
+        value = display_value(decision.proposed, words.field(decision.field, "outputs"))
+        label = words.label(decision.field, "outputs")
+        lines.append(f"{decision.title}: {label} {value}, until {decision.deadline_at:%Y-%m-%d %H:%M}Z")
+        lines.append(f"  {reason_of(decision, words)}")
+        if base and secrets:
+            lines += [f"  {action}: {url}" for action, url in links_of(decision, by, base, secrets[0]).items()]
         lines.append("")
     lines.append(
         f"All pending decisions: {base}" if base else f"All pending decisions: d2c decisions list {policy.model}"

@@ -77,7 +77,7 @@ SUMS = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "divided 
 # --- values
 
 
-def shown(value: Any, field: Field | None = None, exact: bool = False) -> str:
+def display_value(value: Any, field: Field | None = None, exact: bool = False) -> str:
     """Return a value as people write it: money with its currency, counts whole, shares as per cent.
 
     `exact` keeps every digit of a number: for limits, which are not rounded.
@@ -87,23 +87,23 @@ def shown(value: Any, field: Field | None = None, exact: bool = False) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float | Decimal):
-        return _number(value, field, exact)
+        return _number_text(value, field, exact)
     if field is not None and field.kind == "date-time":
-        return _moment(str(value))
+        return _time_text(str(value))
     return str(value)
 
 
-def typed(value: Any, field: Field | None = None) -> str:
+def input_text(value: Any, field: Field | None = None) -> str:
     """Return a value as text for an input field: rounded, without unit and separators."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        return "" if value is None else shown(value) if isinstance(value, bool) else str(value)
+        return "" if value is None else display_value(value) if isinstance(value, bool) else str(value)
     digits = _digits(field)
     if field is not None and _unit(field).startswith(SHARES):
         digits = max(3, _significant(Decimal(repr(value))))
     return _rounded(Decimal(repr(value)), 6 if digits is None else digits, False, plain=True)
 
 
-def unit_of(field: Field) -> str:
+def unit_suffix(field: Field) -> str:
     """Return the unit behind a label; empty where the values say it, or there is none."""
     return f" ({field.unit})" if field.unit else ""
 
@@ -115,8 +115,13 @@ def _unit(field: Field | None) -> str:
 def _digits(field: Field | None) -> int | None:
     """Return the digits behind the point of a field's values; None where its unit does not say."""
     unit = _unit(field)
-    if field is not None and field.unit and (found := CURRENCY.fullmatch(field.unit.strip())) and found[1] in CODES:
-        return WHOLE.get(found[1], 2)
+    if (
+        field is not None
+        and field.unit
+        and (currency := CURRENCY.fullmatch(field.unit.strip()))
+        and currency[1] in CODES
+    ):
+        return WHOLE.get(currency[1], 2)
     if unit.startswith("money") or unit in CURRENCIES or (unit.upper() in CODES and unit.upper() not in WHOLE):
         return 2
     if unit in COUNTS or (field is not None and field.kind == "integer"):
@@ -124,7 +129,7 @@ def _digits(field: Field | None) -> int | None:
     return 1 if unit in TIMES or unit in PERCENTS else None
 
 
-def _number(value: float | Decimal, field: Field | None, exact: bool) -> str:
+def _number_text(value: float | Decimal, field: Field | None, exact: bool) -> str:
     number, unit = Decimal(repr(value) if isinstance(value, float) else value), _unit(field)
     if not number.is_finite():
         return str(value)
@@ -155,18 +160,18 @@ def _percentage(number: Decimal, exact: bool) -> str:
 
 
 def _significant(number: Decimal) -> int:
-    """Return digits behind the point that keep three of a number, two at the least."""
+    """Return the decimal places that keep three significant digits, at least two."""
     return max(2, 2 - number.adjusted()) if number else 0
 
 
 def _rounded(number: Decimal, digits: int, exact: bool, *, strip: bool = False, plain: bool = False) -> str:
     exponent = number.normalize(EXACT).as_tuple().exponent
-    own = max(0, -exponent) if isinstance(exponent, int) else 0
-    wanted = max(digits, own) if exact else digits
+    own_digits = max(0, -exponent) if isinstance(exponent, int) else 0
+    places = max(digits, own_digits) if exact else digits
     with localcontext(EXACT) as context:
         context.prec = 400
-        made = number.quantize(Decimal(1).scaleb(-wanted), rounding=ROUND_HALF_UP) + 0
-    text = f"{made:f}" if plain else f"{made:,f}"
+        rounded = number.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP) + 0
+    text = f"{rounded:f}" if plain else f"{rounded:,f}"
     return text.rstrip("0").rstrip(".") if (strip or plain) and "." in text and not (plain and digits == 2) else text
 
 
@@ -175,19 +180,19 @@ def _singular(unit: str) -> str:
     return special.get(unit.strip(), unit.strip().removesuffix("s"))
 
 
-def _moment(text: str) -> str:
+def _time_text(text: str) -> str:
     try:
-        made = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return text
-    return f"{made.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if made.tzinfo else text
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if moment.tzinfo else text
 
 
 # --- names
 
 
 @dataclass(frozen=True)
-class Words:
+class Wording:
     """Labels and texts of a contract's fields."""
 
     inputs: Mapping[str, Field]
@@ -197,11 +202,14 @@ class Words:
     )  # sentences by their node's id
 
     @classmethod
-    def of(cls, contract: Contract | None) -> Words:
+    def of(cls, contract: Contract | None) -> Wording:
         """Return the texts of a contract; without one, fields are shown by name."""
         if contract is None:
             return cls({}, {})
-        return cls({one.name: one for one in contract.input_fields}, {one.name: one for one in contract.output_fields})
+        return cls(
+            {field_.name: field_ for field_ in contract.input_fields},
+            {field_.name: field_ for field_ in contract.output_fields},
+        )
 
     def field(self, name: str, side: str = "") -> Field | None:
         """Return a field; a name of both an input and an output means the output."""
@@ -211,15 +219,17 @@ class Words:
 
     def label(self, name: str, side: str = "") -> str:
         """Return a field's label: its description where that is short and unique, else its name."""
-        found = self.field(name, side)
+        field_ = self.field(name, side)
         plain = name.replace("_", " ").strip()
-        if found is None:
+        if field_ is None:
             return plain
-        text = found.description.strip().rstrip(".")
+        text = field_.description.strip().rstrip(".")
         if not text or len(text.split()) > LABEL_WORDS or re.search(r"[;:,(\n]", text):
             return plain
-        told = Counter(one.description.strip().rstrip(".") for one in {**self.inputs, **self.outputs}.values())
-        if told[text] > 1:
+        descriptions = Counter(
+            described.description.strip().rstrip(".") for described in {**self.inputs, **self.outputs}.values()
+        )
+        if descriptions[text] > 1:
             return plain
         for article in ARTICLES:
             text = text[len(article) :] if text.lower().startswith(article) else text
@@ -237,64 +247,68 @@ class Words:
         if node_ is not part:  # the id of a node that is gone is given to another one
             if len(self.memory) >= REMEMBERED:
                 self.memory.clear()
-            text = _truth(part, self, False)
+            text = _condition_text(part, self, False)
             self.memory[id(part)] = part, text
         return text
 
 
-NAMES = Words({}, {})  # where no contract is known
+FIELD_NAMES = Wording({}, {})  # where no contract is known
 
 
 # --- rules
 
 
-def _truth(node: ast.expr, words: Words, negated: bool) -> str:
+def _condition_text(node: ast.expr, words: Wording, negated: bool) -> str:
     match node:
         case ast.BoolOp(op=op, values=values):
             both = isinstance(op, ast.And) is not negated
-            parts = [_inside(each, words, negated, both) for each in values]
-            comma = "," * any(each.startswith("either ") for each in parts[:-1])  # ends what either joins
+            parts = [_operand_text(operand_, words, negated, both) for operand_ in values]
+            comma = "," * any(part.startswith("either ") for part in parts[:-1])  # ends what either joins
             return f"{comma} and ".join(parts) if both else " or ".join(parts)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _truth(operand, words, not negated)
+            return _condition_text(operand, words, not negated)
         case ast.Compare(left=left, ops=ops, comparators=others):
             pairs = list(zip([left, *others], ops, others, strict=False))
-            parts = [_compared(first, type(op), second, words, negated) for first, op, second in pairs]
+            parts = [_comparison_text(first, type(op), second, words, negated) for first, op, second in pairs]
             return (" or " if negated else " and ").join(parts)
         case ast.Constant(value=bool() as value):
             return "always" if value is not negated else "never"
-    return f"{_noun(node, words).removeprefix('the ')} is {'no' if negated else 'yes'}"
+    return f"{_noun_phrase(node, words).removeprefix('the ')} is {'no' if negated else 'yes'}"
 
 
-def _inside(node: ast.expr, words: Words, negated: bool, both: bool) -> str:
+def _operand_text(node: ast.expr, words: Wording, negated: bool, both: bool) -> str:
     """Return one side of an `and` or `or`; a nested operator of the other kind gets 'either'."""
-    text = _truth(node, words, negated)
+    text = _condition_text(node, words, negated)
     inner = node.operand if isinstance(node, ast.UnaryOp) else node
-    other = isinstance(inner, ast.BoolOp) and " or " in text
-    return f"either {text}" if other and both else text
+    is_nested = isinstance(inner, ast.BoolOp) and " or " in text
+    return f"either {text}" if is_nested and both else text
 
 
-def _compared(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Words, negated: bool) -> str:
+def _comparison_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Wording, negated: bool) -> str:
     op = OPPOSITE[op] if negated else op
     if isinstance(second, ast.List | ast.Tuple):
-        field = _field(first, words)
-        listed = [shown(each.value, field, exact=True) for each in second.elts if isinstance(each, ast.Constant)]
+        field = _field_with_unit(first, words)
+        listed = [
+            display_value(element.value, field, exact=True)
+            for element in second.elts
+            if isinstance(element, ast.Constant)
+        ]
         last = "or" if op is ast.In else "and"
         text = f"{', '.join(listed[:-1])} {last} {listed[-1]}" if len(listed) > 1 else "".join(listed)
         verb = "is" if op is ast.In else "is none of" if len(listed) > 1 else "is not"
-        return f"{_noun(first, words)} {verb} {text}"
+        return f"{_noun_phrase(first, words)} {verb} {text}"
     if _is_number(first) and not _is_number(second):
         first, op, second = second, MIRRORED[op], first
     if isinstance(second, ast.Constant) and second.value is None:
-        return f"{_noun(first, words)} is {'not ' * (op is ast.Eq)}known"
+        return f"{_noun_phrase(first, words)} is {'not ' * (op is ast.Eq)}known"
     if isinstance(second, ast.Constant) and isinstance(second.value, bool):
-        if _is_truth(first):
-            return _truth(first, words, second.value is not (op is ast.Eq))
-        return f"{_noun(first, words)} is {'yes' if second.value is (op is ast.Eq) else 'no'}"
-    return _difference(first, op, second, words) or _ordered(first, op, second, words)
+        if _is_condition(first):
+            return _condition_text(first, words, second.value is not (op is ast.Eq))
+        return f"{_noun_phrase(first, words)} is {'yes' if second.value is (op is ast.Eq) else 'no'}"
+    return _difference_text(first, op, second, words) or _ordering_text(first, op, second, words)
 
 
-def _difference(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Words) -> str:
+def _difference_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Wording) -> str:
     """Return a comparison of the difference of two values as text; empty for other comparisons."""
     if not _is_number(second):
         return ""
@@ -312,71 +326,75 @@ def _difference(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: W
         return ""
     if not verb and (_value(second) or 0) < 0 and op not in (ast.Eq, ast.NotEq):
         op, end, second = MIRRORED[op], "below", ast.Constant(-_value(second))
-    far = _percent(second) if base is not None else _constant(second, _field(a, words))
+    far = _percent(second) if base is not None else _constant(second, _field_with_unit(a, words))
     if verb:
-        return f"{_noun(a, words)} {verb} {_noun(b, words)} by {AMOUNT[op]} {far}"
-    return f"{_noun(a, words)} is {AMOUNT[op]} {far} {end} {_noun(b, words)}"
+        return f"{_noun_phrase(a, words)} {verb} {_noun_phrase(b, words)} by {AMOUNT[op]} {far}"
+    return f"{_noun_phrase(a, words)} is {AMOUNT[op]} {far} {end} {_noun_phrase(b, words)}"
 
 
-def _ordered(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Words) -> str:
-    field = _field(first, words) or _field(second, words)
-    right = _constant(second, field) if _is_constant(second) else _noun(second, words, field)
+def _ordering_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Wording) -> str:
+    field = _field_with_unit(first, words) or _field_with_unit(second, words)
+    right = _constant(second, field) if _is_constant(second) else _noun_phrase(second, words, field)
     lasting = re.fullmatch(r"(\w+?)_days", first.id) if isinstance(first, ast.Name) else None
     if lasting and op in AMOUNT and op not in (ast.Eq, ast.NotEq):
         return f"{lasting[1].replace('_', ' ')} lasts {AMOUNT[op]} {right}"
     verb = f"is {AMOUNT[op]}" if _unit(field) in TIMES and op not in (ast.Eq, ast.NotEq) else ORDER[op]
-    return f"{_noun(first, words, field)} {verb} {right}"
+    return f"{_noun_phrase(first, words, field)} {verb} {right}"
 
 
-def _noun(node: ast.expr, words: Words, field: Field | None = None) -> str:
+def _noun_phrase(node: ast.expr, words: Wording, field: Field | None = None) -> str:
     """Return an operand of a rule as a noun; `field` gives the unit of a constant."""
     match node:
         case ast.Constant():
             return _constant(node, field)
         case ast.Name(id=name):
-            return _the(words.label(name))
+            return _with_article(words.label(name))
         case ast.Attribute(value=ast.Name(id=side), attr=name):
-            return _the(words.label(name, side))
+            return _with_article(words.label(name, side))
         case ast.UnaryOp(op=op, operand=operand):
-            return f"{'minus ' * isinstance(op, ast.USub)}{_group(operand, words, field)}"
+            return f"{'minus ' * isinstance(op, ast.USub)}{_grouped_noun(operand, words, field)}"
         case ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=a, op=ast.Sub(), right=b)]):
-            return f"the difference between {_noun(a, words, field)} and {_noun(b, words, field)}"
+            return f"the difference between {_noun_phrase(a, words, field)} and {_noun_phrase(b, words, field)}"
         case ast.Call(func=ast.Name(id=name), args=args):
-            parts = [_noun(each, words, field) for each in args]
+            parts = [_noun_phrase(argument, words, field) for argument in args]
             if name == "abs":
                 return f"the size of {parts[0]}"
             return f"the {'smallest' if name == 'min' else 'largest'} of {', '.join(parts[:-1])} and {parts[-1]}"
         case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(right):
-            return f"{_plain(right)} times {_group(left, words, field)}"
+            return f"{_constant_without_unit(right)} times {_grouped_noun(left, words, field)}"
         case ast.BinOp(left=left, op=op, right=right):
             inner = None if isinstance(op, ast.Mult | ast.Div) else field
-            first = _group(left, words, inner) if isinstance(op, ast.Mult | ast.Div) else _noun(left, words, inner)
-            return f"{first} {SUMS[type(op)]} {_group(right, words, inner)}"
-    return f"whether {_truth(node, words, False)}"
+            first = (
+                _grouped_noun(left, words, inner)
+                if isinstance(op, ast.Mult | ast.Div)
+                else _noun_phrase(left, words, inner)
+            )
+            return f"{first} {SUMS[type(op)]} {_grouped_noun(right, words, inner)}"
+    return f"whether {_condition_text(node, words, False)}"
 
 
-def _is_truth(node: ast.expr) -> bool:
+def _is_condition(node: ast.expr) -> bool:
     """Return whether a part of a rule holds or does not, rather than having a value."""
     return isinstance(node, ast.BoolOp | ast.Compare) or (
         isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
     )
 
 
-def _group(node: ast.expr, words: Words, field: Field | None) -> str:
+def _grouped_noun(node: ast.expr, words: Wording, field: Field | None) -> str:
     """Return an operand as a noun that is unambiguous beside another operator, as in brackets."""
     match node:
         case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(right):
-            return _noun(node, words, field)
+            return _noun_phrase(node, words, field)
         case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right):
             inner = field if isinstance(op, ast.Add) else None
             name = "sum" if isinstance(op, ast.Add) else "product"
-            return f"the {name} of {_group(left, words, inner)} and {_group(right, words, inner)}"
+            return f"the {name} of {_grouped_noun(left, words, inner)} and {_grouped_noun(right, words, inner)}"
         case ast.BinOp():
-            return f"the result of {_noun(node, words, field)}"
-    return _noun(node, words, field)
+            return f"the result of {_noun_phrase(node, words, field)}"
+    return _noun_phrase(node, words, field)
 
 
-def _field(node: ast.expr, words: Words) -> Field | None:
+def _field_with_unit(node: ast.expr, words: Wording) -> Field | None:
     """Return the field whose unit an expression has; None where it has another unit or none."""
     match node:
         case ast.Name(id=name):
@@ -384,15 +402,17 @@ def _field(node: ast.expr, words: Words) -> Field | None:
         case ast.Attribute(value=ast.Name(id=side), attr=name):
             return words.field(name, side)
         case ast.UnaryOp(operand=operand):
-            return _field(operand, words)
+            return _field_with_unit(operand, words)
         case ast.Call(args=args):
-            return next((found for each in args if (found := _field(each, words))), None)
+            return next(
+                (argument_field for argument in args if (argument_field := _field_with_unit(argument, words))), None
+            )
         case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
-            return _field(left, words) or _field(right, words)
+            return _field_with_unit(left, words) or _field_with_unit(right, words)
         case ast.BinOp(left=left, op=ast.Mult() | ast.Div(), right=right) if _is_number(right):
-            return _field(left, words)
+            return _field_with_unit(left, words)
         case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(left):
-            return _field(right, words)
+            return _field_with_unit(right, words)
     return None
 
 
@@ -414,16 +434,16 @@ def _value(node: ast.expr) -> Any:
 
 
 def _constant(node: ast.expr, field: Field | None) -> str:
-    return shown(_value(node), field, exact=True)
+    return display_value(_value(node), field, exact=True)
 
 
-def _plain(node: ast.expr) -> str:
-    return shown(_value(node), None, exact=True)
+def _constant_without_unit(node: ast.expr) -> str:
+    return display_value(_value(node), None, exact=True)
 
 
 def _percent(node: ast.expr) -> str:
     return f"{_rounded(Decimal(repr(_value(node))) * 100, 0, True)} %"
 
 
-def _the(label: str) -> str:
+def _with_article(label: str) -> str:
     return label if label.partition(" ")[0] in CLAUSES else f"the {label}"

@@ -51,7 +51,7 @@ class PrintedStream:
     @property
     def text(self) -> str:
         """The text; if it is too long, the middle is replaced by the number of removed characters."""
-        live = self.redaction.clean("\n".join(self.rows))
+        live = self.redaction.remove_secrets("\n".join(self.rows))
         head, tail = "".join(self.head), self.tail + live
         room = HEAD - self.head_size
         head, tail = head + tail[:room], tail[room:]
@@ -88,7 +88,7 @@ class PrintedStream:
     def _settle(self) -> None:
         """Release the lines that the cursor can no longer reach, with secrets removed."""
         cut = max(0, len(self.rows) - ROWS)
-        lines = self.redaction.clean("\n".join(self.rows)).split("\n")
+        lines = self.redaction.remove_secrets("\n".join(self.rows)).split("\n")
         if len(lines) != len(self.rows):  # a secret of several lines was taken out
             cut = max(0, len(lines) - ROWS)
             self.row = len(lines) - 1
@@ -109,7 +109,7 @@ class PrintedStream:
             self.tail = self.tail[-HEAD:]
 
 
-class Printed:
+class CellOutput:
     """The output of the running cell so far."""
 
     def __init__(self, redaction: Redaction) -> None:
@@ -121,7 +121,7 @@ class Printed:
     def content(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return the displayed parts of a kernel's message, without secrets and oversized parts."""
         names = {"text", "data", "ename", "evalue", "traceback"} & content.keys()
-        clean: dict[str, Any] = {name: encodable(self.redaction.clean(content[name])) for name in names}
+        clean: dict[str, Any] = {name: utf8_safe(self.redaction.remove_secrets(content[name])) for name in names}
         if isinstance(clean.get("data"), dict):
             clean["data"] = {kind: _bounded(value, kind) for kind, value in clean["data"].items()}
         return clean
@@ -158,13 +158,13 @@ class Printed:
         return None
 
 
-def encodable(value: Any) -> Any:
+def utf8_safe(value: Any) -> Any:
     """Return a text or JSON values in which everything can be written as UTF-8."""
     if isinstance(value, str):
         return SURROGATES.sub("\ufffd", value) if not value.isascii() else value
     if isinstance(value, dict):
-        return {key: encodable(item) for key, item in value.items()}
-    return [encodable(item) for item in value] if isinstance(value, list) else value
+        return {key: utf8_safe(item) for key, item in value.items()}
+    return [utf8_safe(item) for item in value] if isinstance(value, list) else value
 
 
 def _bounded(value: Any, kind: str) -> Any:

@@ -10,24 +10,26 @@ from sqlalchemy import delete, insert, select, update
 
 from d2c_mlops.ledger.schema import jobs, slot_events, slots
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution.leases import Say
+from d2c_mlops.runs.execution.leases import LogMessage
 from d2c_mlops.runs.execution.slots import known_jobs
 
 TOLERANCE = timedelta(seconds=90)  # by which the clocks of several machines may differ
 
 
-def since_now(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) -> dict[str, tuple[datetime, bool]]:
+def decided_until(
+    ledger: Ledger, names: Iterable[str], now: datetime, say: LogMessage
+) -> dict[str, tuple[datetime, bool]]:
     """Return up to which time each job's slots are decided, at most now, and whether the job is paused."""
     job_names = list(names)
     states = known_jobs(ledger, job_names, now)
     ahead = [name for name in job_names if states[name][0] > now + TOLERANCE]
     if not ahead:
         return states
-    ignore_ahead(ledger, ahead, now, say)
+    undo_future_decisions(ledger, ahead, now, say)
     return known_jobs(ledger, job_names, now)
 
 
-def ignore_ahead(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) -> None:
+def undo_future_decisions(ledger: Ledger, names: Iterable[str], now: datetime, say: LogMessage) -> None:
     """Undo decisions of a clock that was ahead: the slots become due again at their time.
 
     Slots that were run keep their rows. The waiting time of a slot before another attempt is counted from now.
@@ -37,7 +39,7 @@ def ignore_ahead(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) 
         with ledger.write() as connection:
             early = select(slots).where(slots.c.job == name, slots.c.changed_at > limit)
             rows = list(connection.execute(early.order_by(slots.c.slot)))
-            undone = [row for row in rows if _undecided(row)]
+            undone = [row for row in rows if _was_not_run(row)]
             if undone:
                 decided = slots.c.attempt == 0, slots.c.status.in_(("waiting", "skipped"))
                 connection.execute(delete(slots).where(slots.c.job == name, slots.c.changed_at > limit, *decided))
@@ -55,14 +57,14 @@ def ignore_ahead(ledger: Ledger, names: Iterable[str], now: datetime, say: Say) 
             moved = update(jobs).where(jobs.c.name == name, jobs.c.since > limit).values(since=begin)
             shifted = connection.execute(moved).rowcount
         if rows or shifted:
-            ran = [row_time(row.slot) for row in rows if row.slot > limit and not _undecided(row)]
+            ran = [row_time(row.slot) for row in rows if row.slot > limit and not _was_not_run(row)]
             already_run = f"; {', '.join(ran)} have already run" if ran else ""
             say(
                 f"{name}: the clock was ahead; {len(undone)} slot(s) decided too early are ignored until they are due{already_run}"
             )
 
 
-def _undecided(row: Any) -> bool:
+def _was_not_run(row: Any) -> bool:
     """Return whether a slot is only due or missed, and was not run."""
     return row.attempt == 0 and row.status in ("waiting", "skipped")
 

@@ -8,7 +8,7 @@ from d2c_mlops.errors import SettingsError
 from d2c_mlops.settings import FILE, Settings, find, has_own_section
 
 
-def reread(reload: Callable[[], Settings], before: Settings, had_jobs: bool, had_section: bool = True) -> Settings:
+def reload_jobs(reload: Callable[[], Settings], before: Settings, had_jobs: bool, had_section: bool = True) -> Settings:
     """Return the current settings.
 
     Raises SettingsError if the file is empty, missing or without its required sections: an

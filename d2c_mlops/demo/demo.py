@@ -1,4 +1,4 @@
-"""The whole way on real data: raw sales lines in, a served forecast out, one report of it all."""
+"""The demo: from raw sales lines to a served forecast, with a report."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pandas as pd
 
 from d2c_mlops.data.ingestion.ingest import ingest
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.demo.asking import ask, same
-from d2c_mlops.demo.report import write
-from d2c_mlops.demo.revival import available, revival
+from d2c_mlops.demo.http_check import compare_answers, request_predictions
+from d2c_mlops.demo.old_notebook import convert_old_notebook, missing_requirement
+from d2c_mlops.demo.report import write_report
 from d2c_mlops.errors import Temporary
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
-from d2c_mlops.registry.promotion_history import live
+from d2c_mlops.registry.promotion_history import live_version
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.serving.local.server import free_port, serving
@@ -32,57 +32,57 @@ from d2c_mlops.settings import Settings
 
 MODEL, DATASET, SOURCE = "demand", "sample", "sample"
 ASKED = 200  # records sent to the service
-Say = Callable[[str, str, float], None]  # step, what came of it, seconds
+StepDone = Callable[[str, str, float], None]  # step, result, seconds
 Progress = Callable[[dict[str, Any]], None]
 
 
 @dataclass
-class Story:
-    """What the demo did, for the report and for `--json`."""
+class DemoResult:
+    """Steps and facts of the demo, for the report and for `--json`."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
-    def step(self, title: str, say: Say) -> Iterator[list[str]]:
-        """Time a step; what it appends to the list is told."""
-        start, told = time.monotonic(), list[str]()
-        yield told
+    def step(self, title: str, say: StepDone) -> Iterator[list[str]]:
+        """Time a step; its result is the texts appended to the list."""
+        start, notes = time.monotonic(), list[str]()
+        yield notes
         seconds = time.monotonic() - start
-        self.steps.append({"step": title, "result": "; ".join(told), "seconds": round(seconds, 2)})
-        say(title, "; ".join(told), seconds)
+        self.steps.append({"step": title, "result": "; ".join(notes), "seconds": round(seconds, 2)})
+        say(title, "; ".join(notes), seconds)
 
 
-def demo(settings: Settings, say: Say, progress: Progress) -> Story:
-    """Walk the whole way; every step is the call that its command makes. Running it again is safe."""
-    story = Story()
-    with story.step("ingest", say) as told:
+def demo(settings: Settings, say: StepDone, progress: Progress) -> DemoResult:
+    """Run the complete workflow; each step makes the same call as its command. It is safe to run it again."""
+    story = DemoResult()
+    with story.step("ingest", say) as notes:
         data = ingest(SOURCE, DATASET, store=settings.store, created_at=datetime.now(UTC))
         lines = data.manifest.tables["order_lines"].rows
-        told.append(f"{lines:,} order lines, {'written' if data.changed else 'unchanged'}")
-    with story.step("train", say) as told:
+        notes.append(f"{lines:,} order lines, {'written' if data.changed else 'unchanged'}")
+    with story.step("train", say) as notes:
         trained = run("train", {"model": MODEL, "data": DATASET}, settings, progress=progress)
-        told.append(f"run {trained.id}, version {trained.recorded['version']}")
-    with story.step("promote", say) as told:
+        notes.append(f"run {trained.id}, version {trained.recorded['version']}")
+    with story.step("promote", say) as notes:
         _promote(settings, trained.recorded["version"])
-        version = live(Ledger.of(settings), MODEL)
-        told += [f"version {version.version} is champion", compared(version)]
-    with story.step("package", say) as told:
+        version = live_version(Ledger.of(settings), MODEL)
+        notes += [f"version {version.version} is champion", score_text(version)]
+    with story.step("package", say) as notes:
         bento = package(version, settings)
-        told.append(bento.tag + ("" if bento.made else ", was there already"))
+        notes.append(bento.tag + ("" if bento.made else ", exists already"))
     model = load_version(version, settings)
     assert isinstance(model, DemandForecaster)
     tables = Tables.open(settings.store, DATASET, version.inputs[0]["digest"])
     frame = model.contract.check_inputs(model.records(tables, date.fromisoformat(version.as_of)))
-    records = questions(model, frame)
+    records = sample_records(model, frame)
     with ExitStack() as stack:
-        with story.step("serve", say) as told:
+        with story.step("serve", say) as notes:
             server = stack.enter_context(serving(bento, settings, port=free_port()))
-            told.append(server.url)
-        with story.step("ask", say) as told:
-            answer = ask(server.url, records)
-            told.append(same(model, records, answer))
-    with story.step("report", say) as told:
+            notes.append(server.url)
+        with story.step("ask", say) as notes:
+            answer = request_predictions(server.url, records)
+            notes.append(compare_answers(model, records, answer))
+    with story.step("report", say) as notes:
         shown = max(range(len(records)), key=lambda i: answer["predictions"][i]["forecast"] or 0)
         story.facts = {
             "asked": records[shown],
@@ -93,39 +93,41 @@ def demo(settings: Settings, say: Say, progress: Progress) -> Story:
             "bento": str(bento.folder),
             "version": version.to_dict(),
         }
-        story.facts["report"] = str(write(report_path(settings), story.steps, story.facts, model, frame))
-        told.append(story.facts["report"])
-    if missing := available():
-        say("old notebook", f"left out: {missing}", 0.0)
+        story.facts["report"] = str(write_report(report_path(settings), story.steps, story.facts, model, frame))
+        notes.append(story.facts["report"])
+    if missing := missing_requirement():
+        say("old notebook", f"skipped: {missing}", 0.0)
     else:
-        story.facts["old_notebook"] = revival(settings, lambda title: story.step(f"old: {title}", say), progress)
+        story.facts["old_notebook"] = convert_old_notebook(
+            settings, lambda title: story.step(f"old: {title}", say), progress
+        )
     return story
 
 
-def compared(version: Version) -> str:
-    """Say how a version does beside its baselines."""
+def score_text(version: Version) -> str:
+    """Return a version's metric and its baselines as text."""
     score = version.score
     beside = ", ".join(f"{name} {value:.3f}" for name, value in score.baselines.items())
     return f"{score.metric} {score.value:.3f} against {beside}"
 
 
-def questions(model: Model, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return records to ask a service about, as JSON values, spread over all that one could ask."""
+def sample_records(model: Model, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return sample records for a service as JSON values, spread over all records."""
     chosen = frame.iloc[:: max(1, len(frame) // ASKED)].head(ASKED)
     return to_records(model.contract.input_fields, chosen)
 
 
 def _promote(settings: Settings, number: int, tries: int = 5) -> None:
-    """Promote; when another process moved the champion in between, look again."""
-    for left in reversed(range(tries)):
+    """Promote; if another process has changed the champion in the meantime, try again."""
+    for remaining in reversed(range(tries)):
         try:
-            promote(MODEL, settings, number=number, reason="demo: the gate agreed")
+            promote(MODEL, settings, number=number, reason="demo: passed the gate")
             return
         except Temporary:
-            if not left:
+            if not remaining:
                 raise
 
 
 def report_path(settings: Settings) -> Path:
-    """Return where the report lies."""
+    """Return the path of the report."""
     return settings.store / "reports" / "demo.html"

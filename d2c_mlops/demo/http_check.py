@@ -1,4 +1,4 @@
-"""Ask a service, and hold its answers beside those computed here."""
+"""Request predictions from a service and compare them with local predictions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from d2c_mlops.models.core.contract import to_frame, to_records
 from d2c_mlops.models.core.model import Model
 
 
-def same(model: Model, records: list[dict[str, Any]], answer: dict[str, Any]) -> str:
-    """Compare a served answer with the prediction made here, to the last digit. Raises D2CError when they differ."""
+def compare_answers(model: Model, records: list[dict[str, Any]], answer: dict[str, Any]) -> str:
+    """Compare served predictions with local ones, to the last digit. Raises D2CError if they differ."""
     contract = model.contract
     parsed = contract.request_list.validate_json(json.dumps(records))
     frame = to_frame(contract.input_fields, [record.model_dump() for record in parsed])
@@ -21,14 +21,16 @@ def same(model: Model, records: list[dict[str, Any]], answer: dict[str, Any]) ->
     different = [i for i, (a, b) in enumerate(zip(mine, served, strict=True)) if a != b]
     if different:
         first = different[0]
-        raise D2CError(f"{len(different)} served answers differ, first {served[first]} from {mine[first]}")
-    return f"{len(served)} answers over HTTP equal those computed here"
+        raise D2CError(
+            f"{len(different)} served predictions differ; the first is {served[first]} instead of {mine[first]}"
+        )
+    return f"{len(served)} predictions over HTTP equal the local ones"
 
 
-def ask(url: str, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a service answers about records."""
+def request_predictions(url: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the response of a service to records."""
     body = json.dumps({"records": records}).encode()
     request = urllib.request.Request(f"{url}/predict", body, {"content-type": "application/json"})  # noqa: S310
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        found: dict[str, Any] = json.loads(answer.read())
-        return found
+        answers: dict[str, Any] = json.loads(answer.read())
+        return answers

@@ -10,7 +10,15 @@ from typing import Any
 from sqlalchemy import and_, or_, select, update
 
 from d2c_mlops.decisions.policy import Policy
-from d2c_mlops.decisions.records import DUE, Decision, basis, contract_of, find, heard, note
+from d2c_mlops.decisions.records import (
+    DUE,
+    Decision,
+    add_events,
+    add_feedback,
+    contract_of,
+    find_decision,
+    prediction_of,
+)
 from d2c_mlops.decisions.targets import ApplyOutcome, DecisionTarget, open_target
 from d2c_mlops.errors import D2CError, Temporary, UsageError
 from d2c_mlops.ledger.schema import BATCH, decisions, predictions
@@ -24,7 +32,7 @@ Contracts = dict[int, Contract]  # by version
 
 
 @dataclass
-class Applied:
+class ApplyCounts:
     """Counts of applied, failed, expired and retried decisions."""
 
     applied: int = 0
@@ -52,64 +60,66 @@ def apply_due(
     clock: Clock = now_utc,
     lease: timedelta = LEASE,
     target: DecisionTarget | None = None,
-) -> Applied:
+) -> ApplyCounts:
     """Apply all due decisions, oldest prediction first.
 
     The process that claims a decision has `lease` to apply it. If it is killed, the next process sends the same under the same key: an
     idempotent receiver and a database table apply it once.
     """
-    told = Applied()
-    found = list(_due(ledger, policy, clock()))
-    told.dry_run = sum(each.dry_run for each in found)
-    ours = [each for each in found if not each.dry_run]
-    if not policy.said.apply and target is None:
-        told.nowhere = len(ours)
-        return told
+    counts = ApplyCounts()
+    due = list(_due_decisions(ledger, policy, clock()))
+    counts.dry_run = sum(decision.dry_run for decision in due)
+    ours = [decision for decision in due if not decision.dry_run]
+    if not policy.options.apply and target is None:
+        counts.nowhere = len(ours)
+        return counts
     if not ours:
-        return told
+        return counts
     opened = target or open_target(policy)
     contracts: Contracts = {}
     try:
-        for each in ours:
-            claimed = _claim(ledger, each, clock(), lease)
+        for decision in ours:
+            claimed = _claim(ledger, decision, clock(), lease)
             if claimed is not None:
-                name = _apply(ledger, policy, claimed, opened, clock, contracts)
-                setattr(told, name, getattr(told, name) + 1)
+                name = _apply_claimed(ledger, policy, claimed, opened, clock, contracts)
+                setattr(counts, name, getattr(counts, name) + 1)
     finally:
         opened.close()
-    return told
+    return counts
 
 
 def retry(ledger: Ledger, policy: Policy, id: str, *, clock: Clock = now_utc) -> Decision:
     """Apply one decision now: one that waits for its next attempt, or a dead letter. Raises UsageError, Temporary."""
-    found = find(ledger, id)
-    if found.status == "failed":
-        values = {"status": found.verdict, "attempts": 0, "not_before": None, "claimed_until": None}
-        mine = and_(decisions.c.id == found.id, decisions.c.status == "failed")
+    decision = find_decision(ledger, id)
+    if decision.status == "failed":
+        values = {"status": decision.verdict, "attempts": 0, "not_before": None, "claimed_until": None}
+        mine = and_(decisions.c.id == decision.id, decisions.c.status == "failed")
         with ledger.write() as connection:
             connection.execute(update(decisions).where(mine).values(values))
-        found = find(ledger, found.id)
-    if found.status not in DUE or found.dry_run:
-        why = "it is a dry run" if found.dry_run else f"it is {found.status}"
+        decision = find_decision(ledger, decision.id)
+    if decision.status not in DUE or decision.dry_run:
+        why = "it is a dry run" if decision.dry_run else f"it is {decision.status}"
         raise UsageError(
-            f"this decision cannot be applied: {why}", where=found.id, next=f"d2c decisions show {found.id}"
+            f"this decision cannot be applied: {why}", where=decision.id, next=f"d2c decisions show {decision.id}"
         )
-    if not policy.said.apply:
+    if not policy.options.apply:
         raise UsageError(
             "the policy has no target", where=f"{policy.where} apply", next="set `apply` to a web hook or a table"
         )
-    claimed = _claim(ledger, found, clock(), LEASE)
+    claimed = _claim(ledger, decision, clock(), LEASE)
     if claimed is None:
-        raise Temporary("another process is applying this decision", where=found.id, next="check again in two minutes")
+        raise Temporary(
+            "another process is applying this decision", where=decision.id, next="check again in two minutes"
+        )
     target = open_target(policy)
     try:
-        _apply(ledger, policy, claimed, target, clock, {})
+        _apply_claimed(ledger, policy, claimed, target, clock, {})
     finally:
         target.close()
-    return find(ledger, found.id)
+    return find_decision(ledger, decision.id)
 
 
-def _due(ledger: Ledger, policy: Policy, now: datetime) -> Iterator[Decision]:
+def _due_decisions(ledger: Ledger, policy: Policy, now: datetime) -> Iterator[Decision]:
     free = or_(decisions.c.claimed_until.is_(None), decisions.c.claimed_until <= now)
     ripe = or_(decisions.c.not_before.is_(None), decisions.c.not_before <= now)
     mine = and_(decisions.c.model == policy.model, decisions.c.status.in_(DUE), free, ripe)
@@ -119,17 +129,17 @@ def _due(ledger: Ledger, policy: Policy, now: datetime) -> Iterator[Decision]:
     return (Decision(**row._mapping) for row in rows)
 
 
-def _claim(ledger: Ledger, found: Decision, now: datetime, lease: timedelta) -> Decision | None:
+def _claim(ledger: Ledger, decision: Decision, now: datetime, lease: timedelta) -> Decision | None:
     """Claim a decision and return it; None when another process has claimed it."""
     free = or_(decisions.c.claimed_until.is_(None), decisions.c.claimed_until <= now)
-    mine = and_(decisions.c.id == found.id, decisions.c.status == found.status, free)
+    mine = and_(decisions.c.id == decision.id, decisions.c.status == decision.status, free)
     values = {"claimed_until": now + lease, "attempts": decisions.c.attempts + 1}
     with ledger.write() as connection:
         row = connection.execute(update(decisions).where(mine).values(values).returning(decisions)).one_or_none()
     return Decision(**row._mapping) if row is not None else None
 
 
-def _apply(
+def _apply_claimed(
     ledger: Ledger, policy: Policy, claimed: Decision, target: DecisionTarget, clock: Clock, contracts: Contracts
 ) -> str:
     outdated = _outdated(ledger, policy, claimed, clock())
@@ -145,21 +155,21 @@ def _apply(
         outcome = ApplyOutcome(err.what)
     now = clock()
     if outcome.absent:
-        return _ask(ledger, policy, claimed, now, outcome.what)
+        return _return_to_deciders(ledger, policy, claimed, now, outcome.what)
     if not outcome.what:
         return _close(ledger, claimed, now, "applied", target.shown)
-    if not outcome.away or claimed.attempts >= policy.said.tries:
+    if not outcome.away or claimed.attempts >= policy.options.tries:
         return _close(ledger, claimed, now, "failed", outcome.what)
     wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(claimed.attempts - 1, 12))
     wait = max(wait, timedelta(seconds=min(outcome.retry_after, LONGEST_WAIT.total_seconds())))
     values = {"claimed_until": None, "not_before": now + wait, "error": outcome.what}
     with ledger.write() as connection:
-        connection.execute(update(decisions).where(_mine(claimed)).values(values))
-        note(connection, [_event(claimed, now, claimed.status, f"attempt {claimed.attempts}: {outcome.what}")])
+        connection.execute(update(decisions).where(_is_claimed(claimed)).values(values))
+        add_events(connection, [_event(claimed, now, claimed.status, f"attempt {claimed.attempts}: {outcome.what}")])
     return "waiting"
 
 
-def _ask(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime, why: str) -> str:
+def _return_to_deciders(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime, why: str) -> str:
     """Ask a person about a decision whose row is missing in the target; close it when a deadline had approved it."""
     if claimed.by == "deadline":
         return _close(ledger, claimed, now, "expired", why)
@@ -168,15 +178,15 @@ def _ask(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime, why: 
         "not_before": None, "notified_at": None, "deadline_at": now + policy.deadline, "attempts": 0,
     }  # fmt: skip
     with ledger.write() as connection:
-        if connection.execute(update(decisions).where(_mine(claimed)).values(values)).rowcount:
-            note(connection, [_event(claimed, now, "pending", why)])
+        if connection.execute(update(decisions).where(_is_claimed(claimed)).values(values)).rowcount:
+            add_events(connection, [_event(claimed, now, "pending", why)])
     return "asked"
 
 
 def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) -> str:
     """Return why a decision can no longer be applied; empty when it can."""
     if claimed.predicted_at <= now - policy.max_age:
-        return f"older than {policy.said.max_age}"
+        return f"older than {policy.options.max_age}"
     newer = and_(
         decisions.c.model == claimed.model,
         decisions.c.subject == claimed.subject,
@@ -187,24 +197,24 @@ def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) 
     with ledger.read() as connection:
         if connection.execute(select(decisions.c.id).where(newer).limit(1)).first():
             return "superseded by a newer decision"
-    if claimed.automatic and (asker := _asker(ledger, claimed)) not in policy.callers(now).permitted:
+    if claimed.automatic and (asker := _prediction_caller(ledger, claimed)) not in policy.callers(now).permitted:
         return f"{f'the API key {asker}' if asker else 'a call without an API key'} causes no decision"
-    base = basis(ledger, claimed)
-    return policy.against(base["inputs"], base["outputs"], claimed.edited)
+    base = prediction_of(ledger, claimed)
+    return policy.violation(base["inputs"], base["outputs"], claimed.edited)
 
 
-def _asker(ledger: Ledger, claimed: Decision) -> str | None:
+def _prediction_caller(ledger: Ledger, claimed: Decision) -> str | None:
     """Return the caller of the prediction; BATCH where the ledger no longer has the prediction."""
     query = select(predictions.c.caller).where(predictions.c.id == claimed.prediction_id)
     with ledger.read() as connection:
-        found = connection.execute(query).first()
-    return found.caller if found is not None else BATCH
+        row = connection.execute(query).first()
+    return row.caller if row is not None else BATCH
 
 
-def _mine(claimed: Decision) -> Any:
+def _is_claimed(claimed: Decision) -> Any:
     """Return the condition that the row is still claimed by this process."""
-    held = decisions.c.claimed_until == claimed.claimed_until
-    return and_(decisions.c.id == claimed.id, decisions.c.status == claimed.status, held)
+    same_claim = decisions.c.claimed_until == claimed.claimed_until
+    return and_(decisions.c.id == claimed.id, decisions.c.status == claimed.status, same_claim)
 
 
 def _event(claimed: Decision, at: datetime, status: str, reason: str) -> dict[str, Any]:
@@ -212,17 +222,21 @@ def _event(claimed: Decision, at: datetime, status: str, reason: str) -> dict[st
 
 
 def _close(ledger: Ledger, claimed: Decision, now: datetime, status: str, why: str) -> str:
-    done = status == "applied"
-    values = {"status": status, "claimed_until": None, "not_before": None, "error": None if done else why}
+    is_applied = status == "applied"
+    values = {"status": status, "claimed_until": None, "not_before": None, "error": None if is_applied else why}
     with ledger.write() as connection:
-        mine = _mine(claimed) if not done else and_(decisions.c.id == claimed.id, decisions.c.status == claimed.status)
+        mine = (
+            _is_claimed(claimed)
+            if not is_applied
+            else and_(decisions.c.id == claimed.id, decisions.c.status == claimed.status)
+        )
         changed = connection.execute(
-            update(decisions).where(mine).values({**values, "applied_at": now if done else None})
+            update(decisions).where(mine).values({**values, "applied_at": now if is_applied else None})
         ).rowcount
         if changed:
-            note(connection, [_event(claimed, now, status, why)])
-            if done and claimed.verdict == "edited":
-                heard(connection, claimed, "overridden", now, claimed.by, claimed.reason)
-            elif done:
-                heard(connection, claimed, "followed", now, claimed.by, claimed.reason)
+            add_events(connection, [_event(claimed, now, status, why)])
+            if is_applied and claimed.verdict == "edited":
+                add_feedback(connection, claimed, "overridden", now, claimed.by, claimed.reason)
+            elif is_applied:
+                add_feedback(connection, claimed, "followed", now, claimed.by, claimed.reason)
     return status

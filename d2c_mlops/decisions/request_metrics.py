@@ -8,7 +8,7 @@ from typing import Any
 from d2c_mlops.serving.http.metrics import BUCKETS
 
 
-class Counts:
+class RequestMetrics:
     """Requests to the decision service, and refused callers."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ def _counters() -> tuple[Any, ...]:
     )
 
 
-def exposition() -> tuple[bytes, str]:
+def metrics_text() -> tuple[bytes, str]:
     """Return the counts in Prometheus's text format, and its media type."""
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 

@@ -13,10 +13,10 @@ from d2c_mlops.runs.schedule.jobs import Job
 NEWS = "new_rows"  # the recorded value by which a source says that there are new data
 
 
-def waits_for(jobs: Mapping[str, Job], ledger: Ledger, slot: Slot) -> tuple[str, str] | None:
+def unmet_dependency(jobs: Mapping[str, Job], ledger: Ledger, slot: Slot) -> tuple[str, str] | None:
     """Return the first job that a slot waits for, and the state of its latest slot; None if all have succeeded."""
     for name in jobs[slot.job].settings.after:
-        first = slots.latest(ledger, name, slot.slot)
+        first = slots.latest_slot(ledger, name, slot.slot)
         if first is None:
             return name, f"waits for {name}, which has no slot yet"
         if first.status != "succeeded":
@@ -25,8 +25,8 @@ def waits_for(jobs: Mapping[str, Job], ledger: Ledger, slot: Slot) -> tuple[str,
     return None
 
 
-def waiting_for_news(jobs: Iterable[Job], source: str, done: Run) -> list[str]:
+def jobs_on_new_data(jobs: Iterable[Job], source: str, finished_run: Run) -> list[str]:
     """Return the jobs that run on new data of `source`, if the run has recorded new data."""
-    if not done.recorded.get(NEWS):
+    if not finished_run.recorded.get(NEWS):
         return []
     return [job.name for job in jobs if source in job.settings.on]
